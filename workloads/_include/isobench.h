@@ -1,0 +1,457 @@
+/* isobench.h - what a payload may use: system calls, one clock, JSON lines, threads.
+ *
+ * A payload includes this file, defines `ib_work`, and is done:
+ *
+ *     #include "isobench.h"
+ *     static uint64_t ib_work(struct ib *ib, uint64_t loops) { ... return checksum; }
+ *
+ * It is built without a C library for every ISA by the same compiler with the same flags, so that a ratio
+ * compares isolation and not two libcs, and so that a first build takes milliseconds. A workload whose
+ * workload.toml says `libc = true` is linked with musl instead; everything here works there as well.
+ *
+ * Invocation:  PAYLOAD NONCE ITERATIONS LOOPS [ARGUMENT...]
+ * Output, one JSON object a line (the reader is isobench/payload/wire.py):
+ *     {"isobench":1,"nonce":"...","clock_ns":C}     at once: the host stamps its arrival
+ *     {"fact":"io.filesystem","value":"0xef53","source":"statfs"}
+ *     {"warmup_ns":N}                               the untimed first iteration, shown, never used
+ *     {"i":0,"ns":N,"ops":N}                        one line an iteration
+ *     {"end":ITERATIONS,"check":"%016x","steady":true,"nonce":"...","clock_ns":C}
+ *     {"error":"what failed","errno":N}             instead of the end
+ * All but the first line are kept back until the end, so that printing never disturbs an iteration.
+ */
+#ifndef ISOBENCH_H
+#define ISOBENCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <asm/unistd.h>
+
+#if defined(__x86_64__)
+#define IB_MACHINE "x86_64"
+#elif defined(__aarch64__)
+#define IB_MACHINE "aarch64"
+#elif defined(__riscv) && __riscv_xlen == 64
+#define IB_MACHINE "riscv64"
+#else
+#error "isobench.h knows x86_64, aarch64 and riscv64"
+#endif
+
+/* ---- system calls ---------------------------------------------------------------------------- */
+
+static inline long ib_syscall(long n, long a, long b, long c, long d, long e, long f) {
+#if defined(__x86_64__)
+    long r;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(r)
+                     : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return r;
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = n;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    return x0;
+#else
+    register long a7 __asm__("a7") = n;
+    register long a0 __asm__("a0") = a;
+    register long a1 __asm__("a1") = b;
+    register long a2 __asm__("a2") = c;
+    register long a3 __asm__("a3") = d;
+    register long a4 __asm__("a4") = e;
+    register long a5 __asm__("a5") = f;
+    __asm__ volatile("ecall"
+                     : "+r"(a0)
+                     : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5)
+                     : "memory");
+    return a0;
+#endif
+}
+
+#define IB_ARGUMENT_7(n, a, b, c, d, e, f, ...) \
+    ib_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+/* ib_sys(number, up to six arguments): the result, or minus errno. */
+#define ib_sys(...) IB_ARGUMENT_7(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+
+#define IB_AT_FDCWD (-100)
+#define IB_O_RDONLY 0
+#define IB_O_WRONLY 1
+#define IB_O_RDWR 2
+#define IB_O_CREAT 0100
+#define IB_O_EXCL 0200
+#define IB_O_TRUNC 01000
+#define IB_O_CLOEXEC 02000000
+#if defined(__aarch64__)
+#define IB_O_DIRECTORY 040000
+#else
+#define IB_O_DIRECTORY 0200000
+#endif
+
+static inline long ib_open(const char *path, int flags, int mode) {
+    return ib_sys(__NR_openat, IB_AT_FDCWD, path, flags | IB_O_CLOEXEC, mode);
+}
+static inline long ib_close(int fd) { return ib_sys(__NR_close, fd); }
+static inline long ib_read(int fd, void *p, size_t n) { return ib_sys(__NR_read, fd, p, n); }
+static inline long ib_write(int fd, const void *p, size_t n) { return ib_sys(__NR_write, fd, p, n); }
+
+__attribute__((noreturn)) static inline void ib_exit(int code) {
+    for (;;) ib_sys(__NR_exit_group, code);
+}
+
+static inline void *ib_pages(size_t bytes) { /* anonymous memory, or NULL */
+    long p = ib_sys(__NR_mmap, 0, bytes, 3 /* read, write */, 0x22 /* private, anonymous */, -1, 0);
+    return p < 0 && p > -4096 ? NULL : (void *)p;
+}
+
+static inline uint64_t ib_clock_ns(int clock) {
+    int64_t t[2] = {0, 0};
+    ib_sys(__NR_clock_gettime, clock, t);
+    return (uint64_t)t[0] * 1000000000u + (uint64_t)t[1];
+}
+/* The target's monotonic clock in nanoseconds: for durations, never compared across a boundary. */
+static inline uint64_t ib_now(void) { return ib_clock_ns(1); }
+
+/* ---- what the compiler may call by itself ---------------------------------------------------- */
+
+#ifndef ISOBENCH_LIBC
+__attribute__((used)) void *memcpy(void *restrict to, const void *restrict from, size_t n) {
+    unsigned char *t = to;
+    const unsigned char *f = from;
+    while (n--) *t++ = *f++;
+    return to;
+}
+__attribute__((used)) void *memset(void *to, int value, size_t n) {
+    unsigned char *t = to;
+    while (n--) *t++ = (unsigned char)value;
+    return to;
+}
+#else
+#include <string.h>
+#endif
+
+static inline size_t ib_length(const char *s) {
+    size_t n = 0;
+    while (s[n]) n++;
+    return n;
+}
+static inline int ib_same(const char *a, const char *b, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i]) return 0;
+    return 1;
+}
+static inline uint64_t ib_number(const char *s) {
+    uint64_t v = 0;
+    while (*s >= '0' && *s <= '9') v = v * 10 + (uint64_t)(*s++ - '0');
+    return v;
+}
+
+/* ---- text out -------------------------------------------------------------------------------- */
+
+static char ib_buffer[65536];
+static size_t ib_filled;
+
+static void ib_flush(void) {
+    size_t done = 0;
+    while (done < ib_filled) {
+        long n = ib_write(1, ib_buffer + done, ib_filled - done);
+        if (n == -4 /* EINTR */) continue;
+        if (n <= 0) ib_exit(74); /* nobody listens any more */
+        done += (size_t)n;
+    }
+    ib_filled = 0;
+}
+static void ib_byte(char c) {
+    if (ib_filled == sizeof ib_buffer) ib_flush();
+    ib_buffer[ib_filled++] = c;
+}
+static void ib_text(const char *s) {
+    while (*s) ib_byte(*s++);
+}
+static void ib_decimal(uint64_t v) {
+    char digits[20];
+    int n = 0;
+    do digits[n++] = (char)('0' + v % 10);
+    while (v /= 10);
+    while (n) ib_byte(digits[--n]);
+}
+static void ib_hex(uint64_t v, int width) {
+    for (int shift = (width - 1) * 4; shift >= 0; shift -= 4) ib_byte("0123456789abcdef"[v >> shift & 15]);
+}
+/* A JSON string. Bytes outside printable ASCII become \u00XX: what a kernel file holds is not always UTF-8. */
+static void ib_quoted_n(const char *s, size_t n) {
+    ib_byte('"');
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c == '"' || c == '\\') {
+            ib_byte('\\');
+            ib_byte((char)c);
+        } else if (c < 32 || c > 126) {
+            ib_text("\\u00");
+            ib_hex(c, 2);
+        } else {
+            ib_byte((char)c);
+        }
+    }
+    ib_byte('"');
+}
+static void ib_quoted(const char *s) { ib_quoted_n(s, ib_length(s)); }
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+struct ib {
+    const char *self;    /* argv[0], a path */
+    const char *nonce;   /* sent back, unchanged */
+    const char *scratch; /* a writable directory, or NULL */
+    char **arguments;    /* what follows LOOPS, NULL at the end */
+    char **environment;
+    uint64_t iterations;
+    uint64_t loops;
+    uint64_t elapsed;    /* of the running iteration, ns */
+    uint64_t started;
+    uint64_t operations; /* of the running iteration; 0: as many as loops */
+    int iteration;       /* -1 during the warm-up */
+    int own_timing;      /* ib_start was called: only what lies between it and ib_stop counts */
+};
+
+static inline void ib_start(struct ib *ib) {
+    ib->own_timing = 1;
+    ib->started = ib_now();
+}
+static inline void ib_stop(struct ib *ib) { ib->elapsed += ib_now() - ib->started; }
+
+static inline const char *ib_env(struct ib *ib, const char *name) {
+    size_t n = ib_length(name);
+    for (char **e = ib->environment; *e; e++) {
+        size_t i = 0;
+        while (i < n && (*e)[i] == name[i]) i++;
+        if (i == n && (*e)[n] == '=') return *e + n + 1;
+    }
+    return NULL;
+}
+
+/* Give up: say what failed with which errno (a result of ib_sys), and leave. */
+__attribute__((noreturn)) static void ib_fail(const char *what, long result) {
+    ib_text("{\"error\":");
+    ib_quoted(what);
+    ib_text(",\"errno\":");
+    ib_decimal(result < 0 ? (uint64_t)-result : 0);
+    ib_text("}\n");
+    ib_flush();
+    ib_exit(70);
+}
+
+static void ib_fact_n(const char *key, const char *value, size_t n, const char *source) {
+    ib_text("{\"fact\":");
+    ib_quoted(key);
+    ib_text(",\"value\":");
+    ib_quoted_n(value, n);
+    ib_text(",\"source\":");
+    ib_quoted(source);
+    ib_text("}\n");
+}
+static inline void ib_fact(const char *key, const char *value, const char *source) {
+    ib_fact_n(key, value, ib_length(value), source);
+}
+/* `literal` is written as it stands: a number, true, false or null. */
+static inline void ib_fact_literal(const char *key, const char *literal, const char *source) {
+    ib_text("{\"fact\":");
+    ib_quoted(key);
+    ib_text(",\"value\":");
+    ib_text(literal);
+    ib_text(",\"source\":");
+    ib_quoted(source);
+    ib_text("}\n");
+}
+static inline void ib_fact_number(const char *key, uint64_t value, const char *source) {
+    ib_text("{\"fact\":");
+    ib_quoted(key);
+    ib_text(",\"value\":");
+    ib_decimal(value);
+    ib_text(",\"source\":");
+    ib_quoted(source);
+    ib_text("}\n");
+}
+
+/* The file system under `path` by statfs(2), as its magic number. */
+static inline void ib_fact_filesystem(const char *key, const char *path) {
+    uint64_t buffer[16] = {0};
+    if (ib_sys(__NR_statfs, path, buffer) < 0) {
+        ib_fact_literal(key, "null", "statfs");
+        return;
+    }
+    ib_text("{\"fact\":");
+    ib_quoted(key);
+    ib_text(",\"value\":\"0x");
+    ib_hex(buffer[0] & 0xffffffffu, 8);
+    ib_text("\",\"source\":\"statfs\"}\n");
+}
+
+/* A path in the scratch directory that no other visit uses. */
+static inline void ib_scratch_path(struct ib *ib, char *path, size_t size, const char *suffix) {
+    if (!ib->scratch) ib_fail("no scratch directory: ISOBENCH_SCRATCH is not set", 0);
+    const char *parts[] = {ib->scratch, "/", ib->nonce, suffix};
+    size_t n = 0;
+    for (int p = 0; p < 4; p++)
+        for (const char *s = parts[p]; *s; s++) {
+            if (n + 1 >= size) ib_fail("the scratch path is too long", 0);
+            path[n++] = *s;
+        }
+    path[n] = 0;
+}
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+#ifndef ISOBENCH_LIBC
+long ib_clone(long flags, void *stack, void *ptid, void *ctid, void (*f)(void *), void *argument);
+#if defined(__x86_64__)
+__asm__(".text\n.global ib_clone\n.type ib_clone,@function\nib_clone:\n"
+        "sub $16,%rsi\nmov %r8,(%rsi)\nmov %r9,8(%rsi)\nmov %rcx,%r10\nxor %r8d,%r8d\n"
+        "mov $56,%eax\nsyscall\ntest %eax,%eax\njz 1f\nret\n"
+        "1: xor %ebp,%ebp\npop %rax\npop %rdi\ncall *%rax\nmov $60,%eax\nxor %edi,%edi\nsyscall\n");
+#elif defined(__aarch64__)
+__asm__(".text\n.global ib_clone\n.type ib_clone,@function\nib_clone:\n"
+        "stp x4,x5,[x1,#-16]!\nmov x4,x3\nmov x3,#0\nmov x8,#220\nsvc 0\ncbz x0,1f\nret\n"
+        "1: ldp x9,x0,[sp],#16\nmov x29,#0\nblr x9\nmov x0,#0\nmov x8,#93\nsvc 0\n");
+#else
+__asm__(".text\n.global ib_clone\n.type ib_clone,@function\nib_clone:\n"
+        "addi a1,a1,-16\nsd a4,0(a1)\nsd a5,8(a1)\nmv a4,a3\nli a3,0\nli a7,220\necall\n"
+        "beqz a0,1f\nret\n1: ld t0,0(sp)\nld a0,8(sp)\naddi sp,sp,16\njalr t0\n"
+        "li a0,0\nli a7,93\necall\n");
+#endif
+
+/* The flags a POSIX thread library passes: user-mode emulators accept exactly this set. */
+#define IB_THREAD_FLAGS 0x250f00 /* VM FS FILES SIGHAND THREAD SYSVSEM CHILD_CLEARTID */
+struct ib_thread {
+    volatile int alive;
+};
+static inline void ib_thread_start(struct ib_thread *t, void (*f)(void *), void *argument) {
+    const size_t stack = 65536;
+    char *p = ib_pages(stack);
+    if (!p) ib_fail("no memory for a thread's stack", -12);
+    t->alive = 1;
+    long r = ib_clone(IB_THREAD_FLAGS, p + stack, NULL, (void *)&t->alive, f, argument);
+    if (r < 0) ib_fail("clone of a thread", r);
+}
+static inline void ib_thread_join(struct ib_thread *t) {
+    int seen;
+    while ((seen = t->alive)) ib_sys(__NR_futex, &t->alive, 0 /* FUTEX_WAIT */, seen, NULL);
+}
+#endif
+
+/* How many CPUs this process may run on. */
+static inline uint64_t ib_cpus(void) {
+    uint64_t mask[128] = {0}, n = 0;
+    long bytes = ib_sys(__NR_sched_getaffinity, 0, sizeof mask, mask);
+    for (long i = 0; i < bytes / 8; i++)
+        for (uint64_t m = mask[i]; m; m &= m - 1) n++;
+    return n ? n : 1;
+}
+
+static inline uint64_t ib_mix(uint64_t a, uint64_t b) { /* a checksum step: order matters */
+    a ^= b + 0x9e3779b97f4a7c15u + (a << 6) + (a >> 2);
+    a *= 0xff51afd7ed558ccdu;
+    return a ^ a >> 33;
+}
+
+/* ---- entry ----------------------------------------------------------------------------------- */
+
+static inline void ib_hello(struct ib *ib) {
+    ib_text("{\"isobench\":1,\"nonce\":");
+    ib_quoted(ib->nonce);
+    ib_text(",\"clock_ns\":");
+    ib_decimal(ib_now());
+    ib_text("}\n");
+    ib_flush();
+}
+
+#ifdef ISOBENCH_MAIN
+static int ib_main(int argc, char **argv, char **environment); /* a tool, not a workload */
+#else
+static uint64_t ib_work(struct ib *ib, uint64_t loops);
+
+static uint64_t ib_iterate(struct ib *ib) {
+    ib->elapsed = 0;
+    ib->operations = 0;
+    ib->own_timing = 0;
+    uint64_t before = ib_now();
+    uint64_t check = ib_work(ib, ib->loops);
+    uint64_t after = ib_now();
+    if (!ib->own_timing) ib->elapsed = after - before;
+    return check;
+}
+
+static int ib_main(int argc, char **argv, char **environment) {
+    if (argc == 2 && ib_same(argv[1], "leave", 6)) return 7; /* the child of syscall.fork-exec */
+    if (argc < 4) ib_fail("usage: PAYLOAD NONCE ITERATIONS LOOPS [ARGUMENT...]", 0);
+    struct ib ib = {.self = argv[0], .nonce = argv[1], .arguments = argv + 4, .environment = environment};
+    ib.iterations = ib_number(argv[2]);
+    ib.loops = ib_number(argv[3]);
+    ib.scratch = ib_env(&ib, "ISOBENCH_SCRATCH");
+    /* A plain process of the host must not outlive isobench. Inside an instance this would be wrong: the parent
+     * there is an engine's helper that leaves at once, and the instance has an end of its own. */
+    if (ib_env(&ib, "ISOBENCH_TIED")) ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
+    ib_hello(&ib);
+    ib.iteration = -1;
+    uint64_t check = ib_iterate(&ib);
+    int steady = 1;
+    ib_text("{\"warmup_ns\":");
+    ib_decimal(ib.elapsed);
+    ib_text("}\n");
+    for (uint64_t i = 0; i < ib.iterations; i++) {
+        ib.iteration = (int)i;
+        if (ib_iterate(&ib) != check) steady = 0;
+        ib_text("{\"i\":");
+        ib_decimal(i);
+        ib_text(",\"ns\":");
+        ib_decimal(ib.elapsed);
+        ib_text(",\"ops\":");
+        ib_decimal(ib.operations ? ib.operations : ib.loops);
+        ib_text("}\n");
+    }
+#ifdef IB_CLEANUP
+    IB_CLEANUP(&ib);
+#endif
+    ib_text("{\"end\":");
+    ib_decimal(ib.iterations);
+    ib_text(",\"check\":\"");
+    ib_hex(check, 16);
+    ib_text(steady ? "\",\"steady\":true,\"nonce\":" : "\",\"steady\":false,\"nonce\":");
+    ib_quoted(ib.nonce);
+    ib_text(",\"clock_ns\":");
+    ib_decimal(ib_now());
+    ib_text("}\n");
+    ib_flush();
+    return 0;
+}
+#endif
+
+#ifdef ISOBENCH_LIBC
+int main(int argc, char **argv, char **environment) { return ib_main(argc, argv, environment); }
+#else
+__attribute__((noreturn, used)) void ib_entry(long *stack) {
+    int argc = (int)stack[0];
+    char **argv = (char **)(stack + 1);
+    ib_exit(ib_main(argc, argv, argv + argc + 1));
+}
+#if defined(__x86_64__)
+__asm__(".text\n.global _start\n_start:\nxor %ebp,%ebp\nmov %rsp,%rdi\nand $-16,%rsp\ncall ib_entry\n");
+#elif defined(__aarch64__)
+__asm__(".text\n.global _start\n_start:\nmov x29,#0\nmov x0,sp\nand x1,x0,#-16\nmov sp,x1\nbl ib_entry\n");
+#else
+__asm__(".text\n.global _start\n_start:\n.option push\n.option norelax\nla gp,__global_pointer$\n"
+        ".option pop\nmv a0,sp\nandi sp,sp,-16\ncall ib_entry\n");
+#endif
+#endif
+
+#endif

@@ -1,0 +1,50 @@
+/* cpu.threads - integer work shared out among one thread per usable CPU: does the target give all of them?
+ *
+ * The amount of work is the same whatever the number of threads, and so is the checksum (a sum: threads
+ * finish in any order).
+ */
+#include "isobench.h"
+
+#define MOST 256
+struct part {
+    struct ib_thread thread;
+    uint64_t first, step, loops, sum;
+    char apart[64]; /* no two parts in one cache line */
+};
+static struct part parts[MOST];
+
+static uint64_t unit(uint64_t seed) {
+    uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
+    for (int i = 0; i < 4096; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+    }
+    return x;
+}
+
+static void run(void *argument) {
+    struct part *p = argument;
+    uint64_t sum = 0;
+    for (uint64_t i = p->first; i < p->loops; i += p->step) sum += unit(i);
+    p->sum = sum;
+}
+
+static uint64_t ib_work(struct ib *ib, uint64_t loops) {
+    uint64_t n = ib_cpus();
+    if (n > MOST) n = MOST;
+    if (ib->iteration < 0) ib_fact_number("cpu.threads", n, "sched_getaffinity");
+    for (uint64_t i = 0; i < n; i++) {
+        parts[i].first = i;
+        parts[i].step = n;
+        parts[i].loops = loops;
+    }
+    for (uint64_t i = 1; i < n; i++) ib_thread_start(&parts[i].thread, run, &parts[i]);
+    run(&parts[0]);
+    uint64_t sum = parts[0].sum;
+    for (uint64_t i = 1; i < n; i++) {
+        ib_thread_join(&parts[i].thread);
+        sum += parts[i].sum;
+    }
+    return sum;
+}

@@ -1,0 +1,29 @@
+/* syscall.fork-exec - fork, execute this same file, wait for its exit: what a shell does all day.
+ *
+ * ISOBENCH_INTERPRETER names the program that must be executed with this file as its argument where the
+ * kernel cannot execute the file itself: what binfmt_misc does for a foreign ISA.
+ */
+#include "isobench.h"
+
+static uint64_t ib_work(struct ib *ib, uint64_t loops) {
+    const char *interpreter = ib_env(ib, "ISOBENCH_INTERPRETER");
+    char *direct[] = {(char *)ib->self, "leave", NULL};
+    char *through[] = {(char *)interpreter, (char *)ib->self, "leave", NULL};
+    const char *program = interpreter ? interpreter : ib->self;
+    char **argv = interpreter ? through : direct;
+    uint64_t left = 0;
+    for (uint64_t i = 0; i < loops; i++) {
+        long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
+        if (pid < 0) ib_fail("fork", pid);
+        if (pid == 0) {
+            ib_sys(__NR_execve, program, argv, ib->environment);
+            ib_exit(99);
+        }
+        int status = -1;
+        long r = ib_sys(__NR_wait4, pid, &status, 0, 0);
+        if (r != pid) ib_fail("wait4", r);
+        if (status != 7 << 8) ib_fail("the executed child did not run: execve was refused", 0);
+        left++;
+    }
+    return left;
+}

@@ -1,0 +1,9 @@
+/* syscall.getppid - the cheapest system call that is never answered in user space. */
+#include "isobench.h"
+
+static uint64_t ib_work(struct ib *ib, uint64_t loops) {
+    (void)ib;
+    uint64_t answered = 0;
+    for (uint64_t i = 0; i < loops; i++) answered += ib_sys(__NR_getppid) >= 0;
+    return answered;
+}

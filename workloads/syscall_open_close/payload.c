@@ -1,0 +1,12 @@
+/* syscall.open-close - open the payload's own file and close it: path look-up, permission checks, a descriptor. */
+#include "isobench.h"
+
+static uint64_t ib_work(struct ib *ib, uint64_t loops) {
+    uint64_t opened = 0;
+    for (uint64_t i = 0; i < loops; i++) {
+        long fd = ib_open(ib->self, IB_O_RDONLY, 0);
+        if (fd < 0) ib_fail("open of the payload's own file", fd);
+        opened += ib_close((int)fd) == 0;
+    }
+    return opened;
+}
