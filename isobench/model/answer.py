@@ -1,0 +1,141 @@
+"""Nouns of answers: estimates, doubts, verdicts, claims."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from isobench.units import TargetName, WorkloadName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A confidence interval of a ratio; `level` is nominal."""
+
+    low: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Subject over reference in time, from paired block log-ratios."""
+
+    ratio: float
+    interval: Interval
+    """The reported interval (97 %: still 95 % after stopping on width)."""
+    equivalence: Interval
+    """The 90 % interval that the equivalence test holds against the margin."""
+    check: Interval | None
+    """Hodges-Lehmann at 90 %: a second opinion for the verdict."""
+    p_equivalence: float
+    """The larger of the two one-sided p values of the equivalence test."""
+    standard_error: float
+    """Of the mean log-ratio."""
+    deviation: float
+    """Standard deviation of the winsorised block log-ratios."""
+    blocks: int
+    method: str
+
+
+class Standing(StrEnum):
+    """The outcome of one cell, as `summary.json` spells it."""
+
+    NEAR_NATIVE = "near-native"
+    SLOWER = "slower"
+    FASTER = "faster"
+    INCONCLUSIVE = "inconclusive"
+    UNPROVEN = "unproven"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A reason to trust a number less. A blocking one takes the verdict away."""
+
+    code: str
+    detail: str
+    advice: str
+    blocks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one cell's estimate means at a margin."""
+
+    target: TargetName
+    workload: WorkloadName
+    standing: Standing
+    estimate: Estimate | None
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockHealth:
+    """What the host did beside measuring while one block ran."""
+
+    block: int
+    seconds: float
+    steal_percent: float | None
+    pressure_percent: float | None
+    swapped_in_pages: int | None
+    throttled: int | None
+    clock_source: str | None
+    broken_rules: tuple[str, ...] = ()
+    """The invalidation rules, fixed in the plan, that this block broke."""
+
+
+class ClaimKind(StrEnum):
+    """How a sentence is tested."""
+
+    EVIDENCE = "evidence"
+    EQUIVALENT = "equivalent"
+    ORDER = "order"
+    BOUND = "bound"
+    CHECKSUM = "checksum"
+
+
+class Direction(StrEnum):
+    """What an order claim says of subject against reference."""
+
+    SLOWER = "slower"
+    FASTER = "faster"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A sentence of the documents (or a user's own) and how it is tested. Data: see reports/claims.toml."""
+
+    id: str
+    quote: str
+    kind: ClaimKind
+    technology: str = ""
+    """Whose targets it speaks of; empty: those in `targets`."""
+    targets: tuple[TargetName, ...] = ()
+    workloads: tuple[str, ...] = ()
+    """Classes or workload names; each class is an axis with a verdict of its own."""
+    evidence: Mapping[str, str] | None = None
+    """For EVIDENCE: fact key -> relation to the host ("same", "unlike")."""
+    direction: Direction = Direction.SLOWER
+    below_seconds: float | None = None
+    """For BOUND: the upper bound of `value`."""
+    needs: str = ""
+    """What would have to be measured to test it, said when nothing was."""
+
+
+class ClaimStanding(StrEnum):
+    """The outcome of a claim."""
+
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    INCONCLUSIVE = "inconclusive"
+    UNTESTED = "untested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimVerdict:
+    """A claim, judged on one run."""
+
+    claim: Claim
+    standing: ClaimStanding
+    sentence: str
+    axes: Mapping[str, ClaimStanding]
+    """One standing per axis (workload class)."""
