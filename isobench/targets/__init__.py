@@ -1,0 +1,1 @@
+"""Targets: one module each, announced by entry points. They never import each other."""

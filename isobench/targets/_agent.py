@@ -1,0 +1,117 @@
+"""Talk to isobench's own first process in an instance that stays open (workloads/_agent/payload.c)."""
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from isobench.errors import SessionError
+from isobench.model import Stage
+from isobench.plugin import Completed
+from isobench.targets import _process
+from isobench.units import SECOND, Nanoseconds
+
+
+def _exit_code(status: int) -> int:
+    """Return an exit code, or minus the signal, from a wait status; SessionError for minus errno."""
+    if status < 0:
+        raise SessionError(f"the instance could not start a process: {os.strerror(-status)}")
+    return os.waitstatus_to_exitcode(status)
+
+
+class AgentSession:
+    """One instance whose first process executes what it is sent."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, stage: Stage, inside: str
+    ) -> None:
+        """Take the launched process, our end of its socket, and the scratch directory seen inside."""
+        self._process, self._control, self._stage, self._inside = process, control, stage, inside
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process on the host."""
+        return self._process.pid
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Send a request with two pipes, listen to them, take the answer."""
+        deadline = time.monotonic() + timeout / SECOND
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        listener = _process.Listener(out_read, err_read, self._stage.heard)
+        try:
+            try:
+                self._send(argv, (out_write, err_write))
+            finally:
+                os.close(out_write)
+                os.close(err_write)
+            status = self._answer(deadline) if listener.listen(deadline) else None
+            if status is None:
+                _process.end(self._process)  # its PID namespace dies with it
+                listener.listen(time.monotonic() + 5)
+            stdout, stderr = listener.output
+        finally:
+            listener.close()
+            os.close(out_read)
+            os.close(err_read)
+        code = None if status is None else _exit_code(status)
+        return Completed(exit_code=code, stdout=stdout, stderr=stderr)
+
+    def _send(self, argv: Sequence[str], streams: tuple[int, int]) -> None:
+        path = f"{Stage.INSIDE}/{argv[0]}"
+        variables = [f"{k}={v}" for k, v in self._stage.environ(self._inside).items()]
+        strings = [path, *argv[1:], *variables]
+        message = struct.pack("<II", len(argv), len(variables))
+        message += b"".join(os.fsencode(text) + b"\0" for text in strings)
+        try:
+            socket.send_fds(self._control, [message], streams)
+        except OSError as error:
+            raise SessionError(f"the instance is gone: {self.last_words() or error}") from None
+
+    def _answer(self, deadline: float) -> int | None:
+        self._control.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            answer = self._control.recv(4)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            raise SessionError(f"the instance is gone: {error}") from None
+        if len(answer) != 4:
+            raise SessionError(f"the instance is gone: {self.last_words()}")
+        return int(struct.unpack("<i", answer)[0])
+
+    def last_words(self) -> str:
+        """Return what the launcher said when it gave up."""
+        stream = self._process.stderr
+        if stream is None or self._process.poll() is None:
+            return ""
+        return _process.last_line(stream.read() or b"")
+
+
+@contextlib.contextmanager
+def opened(
+    argv: Sequence[str | Path], stage: Stage, *, inside: str, environment: Mapping[str, str]
+) -> Iterator[AgentSession]:
+    """Start `argv`, which must end in the agent's `serve`, and yield the session with it.
+
+    Leaving the context ends the launched process, and with it the PID namespace it made.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            process = _process.start(
+                argv, env=environment, stdin=theirs, stdout=subprocess.DEVNULL
+            )
+        try:
+            yield AgentSession(process, ours, stage, inside)
+        finally:
+            ours.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2)  # the agent leaves by itself when its socket closes
+            _process.end(process)
+            if process.stderr is not None:
+                process.stderr.close()

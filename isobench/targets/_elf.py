@@ -1,0 +1,56 @@
+"""The smallest program that answers, as bytes: lets a probe start something before any compiler is there."""
+
+import struct
+from typing import Final
+
+ANSWER: Final = b"isobench-probe\n"
+
+_MACHINES: Final = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
+_BASE: Final = 0x400000
+_HEADERS: Final = 64 + 56
+
+
+def _code(machine: str) -> bytes:
+    """Return instructions for: write(1, what follows these instructions, its length); exit(0)."""
+    length = len(ANSWER)
+    if machine == "x86_64":
+        after_lea = bytes.fromhex("ba") + struct.pack("<I", length) + bytes.fromhex("0f05b83c00000031ff0f05")
+        return (
+            bytes.fromhex("b801000000bf01000000488d35") + struct.pack("<I", len(after_lea)) + after_lea
+        )
+    if machine == "aarch64":
+        words = [
+            0xD2800020,  # mov x0, #1
+            0x10000001 | 7 << 5,  # adr x1, seven instructions on
+            0xD2800002 | length << 5,  # mov x2, #length
+            0xD2800808,  # mov x8, #64
+            0xD4000001,  # svc 0
+            0xD2800000,  # mov x0, #0
+            0xD2800BA8,  # mov x8, #93
+            0xD4000001,  # svc 0
+        ]
+        return struct.pack("<8I", *words)
+    words = [
+        0x00100513,  # li a0, 1
+        0x00000597,  # auipc a1, 0
+        0x00058593 | 32 << 20,  # addi a1, a1, 32: eight instructions after the auipc
+        0x00000613 | length << 20,  # li a2, length
+        0x04000893,  # li a7, 64
+        0x00000073,  # ecall
+        0x00000513,  # li a0, 0
+        0x05D00893,  # li a7, 93
+        0x00000073,  # ecall
+    ]
+    return struct.pack("<9I", *words)
+
+
+def answering(machine: str) -> bytes:
+    """Return a static ELF executable for `machine` that prints ANSWER and exits with 0."""
+    body = _code(machine) + ANSWER
+    size = _HEADERS + len(body)
+    flags = 4 if machine == "riscv64" else 0  # riscv64: the double-float ABI, as distributions build
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
+        "<HHIQQQIHHHHHH", 2, _MACHINES[machine], 1, _BASE + _HEADERS, 64, 0, flags, 64, 56, 1, 0, 0, 0
+    )
+    program = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
+    return header + program + body

@@ -1,0 +1,158 @@
+"""Run a program: stream what it says, keep to the time limit, end all its descendants."""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+import psutil
+
+from isobench.plugin import Completed
+from isobench.units import SECOND, Nanoseconds
+
+MOST: Final = 1 << 20
+"""How many bytes of each stream are kept."""
+
+TIED: Final = {"ISOBENCH_TIED": "1"}
+"""For payloads that are plain processes of the host: they die with isobench."""
+
+
+def _nothing(_: bytes) -> None:
+    """Listen to nothing."""
+
+
+class Listener:
+    """Reads two streams until both end, hands on what the first says, keeps the beginning of each."""
+
+    def __init__(self, out: int, err: int, heard: Callable[[bytes], None]) -> None:
+        """Take two descriptors; closing them stays the caller's."""
+        self._heard = heard
+        self._kept: dict[int, bytearray] = {out: bytearray(), err: bytearray()}
+        self._out, self._err = out, err
+        self._selector = selectors.DefaultSelector()
+        for stream in self._kept:
+            self._selector.register(stream, selectors.EVENT_READ)
+
+    @property
+    def output(self) -> tuple[bytes, bytes]:
+        """What both streams have said so far."""
+        return bytes(self._kept[self._out]), bytes(self._kept[self._err])
+
+    def listen(self, deadline: float) -> bool:
+        """Return True when both streams have ended, False at the deadline (time.monotonic)."""
+        while self._selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for key, _ in self._selector.select(left):
+                self._read(key.fd)
+        return True
+
+    def _read(self, stream: int) -> None:
+        chunk = os.read(stream, 65536)
+        if not chunk:
+            self._selector.unregister(stream)
+            return
+        if stream == self._out:
+            self._heard(chunk)
+        kept = self._kept[stream]
+        kept += chunk[: max(0, MOST - len(kept))]
+
+    def close(self) -> None:
+        """Forget the descriptors."""
+        self._selector.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that we started, its group and its descendants, and wait for it."""
+    family: list[psutil.Process] = []
+    # Killing the first process of a PID namespace takes the rest with it: they may vanish at any moment.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            member.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    psutil.wait_procs(family, timeout=5)
+
+
+def start(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str],
+    stdin: int | socket.socket = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only isobench."""
+    return subprocess.Popen(
+        argv,
+        env=dict(env),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        close_fds=True,
+    )
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    timeout: Nanoseconds,
+    env: Mapping[str, str],
+    heard: Callable[[bytes], None] = _nothing,
+) -> Completed:
+    """Run a program to its end. OSError if it cannot be executed at all."""
+    deadline = time.monotonic() + timeout / SECOND
+    process = start(argv, env=env)
+    assert process.stdout is not None  # noqa: S101 - both are pipes, by `start`
+    assert process.stderr is not None  # noqa: S101
+    listener = Listener(process.stdout.fileno(), process.stderr.fileno(), heard)
+    exit_code: int | None = None
+    try:
+        if listener.listen(deadline):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                exit_code = process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        if exit_code is None:
+            end(process)
+        listener.close()
+        process.stdout.close()
+        process.stderr.close()
+    stdout, stderr = listener.output
+    return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
+
+
+def ask(argv: Sequence[str], *, timeout: float = 10) -> str | None:
+    """Return what a short command prints, or None where it cannot be run or fails."""
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, check=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace").strip()
+
+
+def last_line(text: bytes) -> str:
+    """Return the last line that a program said, for an error message."""
+    lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it said nothing"
+
+
+def private_scratch(scratch: Path, name: str) -> Path:
+    """Return a directory for one target's files inside the stage's scratch directory."""
+    folder = scratch / name
+    folder.mkdir(exist_ok=True)
+    return folder

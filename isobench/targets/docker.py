@@ -1,0 +1,399 @@
+"""Docker, by its Python SDK."""
+
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import docker
+import docker.errors
+import docker.types
+import requests.exceptions
+
+from isobench import owner
+from isobench.errors import SessionError
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Evidence,
+    Lack,
+    Promise,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.plugin import Completed, Startable
+from isobench.targets import _elf, _oci, _process
+from isobench.units import SECOND, Nanoseconds, TargetName
+
+_FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+_SOCKET: Final = Path("/var/run/docker.sock")
+
+_working: dict["DockerTarget", _oci.Settings] = {}
+"""Which settings start a container: found once a process, so that no start-up figure holds the search."""
+_loaded: set[str] = set()
+"""Images known to be in the engine."""
+
+
+@functools.cache
+def _connect() -> docker.DockerClient:
+    """Return the one connection of this process."""
+    client = docker.from_env(timeout=60)
+    atexit.register(client.close)
+    return client
+
+
+def _said(error: Exception) -> str:
+    explained = getattr(error, "explanation", None) or str(error)
+    return " ".join(str(explained).split())[:500]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerTarget:
+    """A container of the Docker engine that DOCKER_HOST or the default socket leads to."""
+
+    name: ClassVar[TargetName] = TargetName("docker")
+    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
+    abi: ClassVar[Abi | None] = None
+    promises: ClassVar[tuple[Promise, ...]] = _oci.PROMISES
+    starts: ClassVar[Mapping[str, str]] = _oci.STARTS
+
+    runtime: str = ""
+    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's default, or the first that works."""
+    network: str = "none"
+    """Network mode; "none" leaves the bridge out of the start-up figures."""
+    security_opt: tuple[str, ...] = ()
+    """As `docker run --security-opt`."""
+    cpus: str = ""
+    """CPUs to run on, as `--cpuset-cpus`; empty: all."""
+    memory: str = ""
+    """Limit, as `--memory`; empty: none."""
+
+    def probe(self) -> Availability:
+        """Ask the daemon, then start a container."""
+        try:
+            client = _connect()
+            return self._try(client, str(client.version().get("Version", "?")), client.info())
+        except _FAULTS as error:
+            return _unreachable(error)
+
+    def _try(self, client: docker.DockerClient, version: str, info: Mapping[str, Any]) -> Availability:
+        if info.get("OSType", "linux") != "linux":
+            return Unavailable(
+                lack=Lack.PLATFORM,
+                what="this engine runs Windows containers",
+                hint="switch it to Linux containers",
+            )
+        try:
+            settings = self._settings(client, info)
+        except SessionError as error:
+            return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
+        rootless = any("rootless" in str(option) for option in info.get("SecurityOptions") or ())
+        kind = "rootless" if rootless else "rootful"
+        runtime = settings.runtime or info.get("DefaultRuntime", "default runtime")
+        more = ", lowered limits" if settings.limits else ""
+        return Available(version=f"Docker {version}, {kind}, {runtime}, {info.get('Driver', '?')}{more}")
+
+    def _settings(self, client: docker.DockerClient, info: Mapping[str, Any]) -> _oci.Settings:
+        """Return settings with which a container starts and answers; SessionError when none do."""
+        if self in _working:
+            return _working[self]
+        abi = host_abi()
+        if abi is None:
+            raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
+        others = [name for name in info.get("Runtimes") or {} if name != info.get("DefaultRuntime")]
+        runtimes = [self.runtime] if self.runtime else ["", *others]
+        first_error = ""
+        client.api.load_image(_oci.probe_archive(abi.machine))
+        try:
+            for settings in _oci.ladder(runtimes):
+                said = _trial(client, self, settings)
+                if not said:
+                    _working[self] = settings
+                    return settings
+                first_error = first_error or said
+        finally:
+            with contextlib.suppress(*_FAULTS):
+                client.api.remove_image(_oci.PROBE_IMAGE, force=True)
+        raise SessionError(
+            f"the daemon answers, but no container starts: {first_error}",
+            hint="docker info; journalctl -u docker; a reinstall of runc or containerd",
+        )
+
+    def create(
+        self, client: docker.DockerClient, stage: Stage, argv: Sequence[str], settings: _oci.Settings
+    ) -> str:
+        """Create a container that will run argv; return its id."""
+        return _create(
+            client, self, settings,
+            image=_oci.image_name(stage),
+            command=[f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
+            environment=stage.environ(_oci.INSIDE),
+            labels=_oci.labels(stage.owner),
+        )  # fmt: skip
+
+    def _ready(self, client: docker.DockerClient, stage: Stage) -> _oci.Settings:
+        """See to it that the image is there; return settings that work."""
+        settings = _working.get(self) or self._settings(client, client.info())
+        image = _oci.image_name(stage)
+        if image not in _loaded:
+            try:
+                client.api.inspect_image(image)
+            except docker.errors.ImageNotFound:
+                client.api.load_image(_oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
+            _loaded.add(image)
+        return settings
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Start a container that waits; payloads are executed in it."""
+        with _engine() as client:
+            settings = self._ready(client, stage)
+            container = self.create(client, stage, ["_agent"], settings)
+            try:
+                client.api.start(container)
+                yield _Session(client, container, stage, settings)
+            finally:
+                _remove(client, container)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Create, attach, start, read, remove: what `docker run --rm` does."""
+        with _engine() as client:
+            container = self.create(client, stage, argv, self._ready(client, stage))
+            stage.mark("engine.created")
+            try:
+                return _attach_and_start(client, container, stage, timeout)
+            finally:
+                _remove(client, container)
+
+    @contextlib.contextmanager
+    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+        """Create a container that is started again and again."""
+        with _engine() as client:
+            container = self.create(client, stage, argv, self._ready(client, stage))
+            try:
+                yield _Stopped(client, container, stage)
+            finally:
+                _remove(client, container)
+
+    def sweep(self, alive: Callable[[str], bool] | None) -> Sequence[str]:
+        """Remove containers whose run has died; with None all of them, and the images."""
+        removed: list[str] = []
+        try:
+            client = _connect()
+            for found in client.api.containers(all=True, filters={"label": _oci.LABEL}):
+                whose = (found.get("Labels") or {}).get(_oci.OWNER_LABEL, "")
+                if alive is None or not alive(whose):
+                    _remove(client, found["Id"])
+                    removed.append(f"docker container {found['Id'][:12]}")
+            for image in client.api.images(filters={"label": _oci.LABEL}) if alive is None else ():
+                client.api.remove_image(image["Id"], force=True)
+                _loaded.clear()
+                removed.append(f"docker image {', '.join(image.get('RepoTags') or [image['Id'][:19]])}")
+        except _FAULTS as error:
+            if removed:
+                removed.append(f"docker: {_said(error)}")
+        return removed
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[docker.DockerClient]:
+    """Yield a client; whatever the engine refuses becomes a SessionError."""
+    try:
+        yield _connect()
+    except _FAULTS as error:
+        raise SessionError(f"docker: {_said(error)}") from None
+
+
+def _create(
+    client: docker.DockerClient,
+    target: DockerTarget,
+    settings: _oci.Settings,
+    *,
+    image: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    labels: Mapping[str, str],
+) -> str:
+    limits = [docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in _oci.LIMITS]
+    more: dict[str, Any] = {"runtime": settings.runtime} if settings.runtime else {}
+    host = client.api.create_host_config(
+        network_mode=target.network,
+        security_opt=list(target.security_opt) or None,
+        cpuset_cpus=target.cpus or None,
+        mem_limit=target.memory or None,
+        ulimits=limits if settings.limits else None,
+        **more,
+    )
+    made = client.api.create_container(
+        image,
+        list(command),
+        environment=dict(environment),
+        labels=dict(labels),
+        host_config=host,
+    )
+    return str(made["Id"])
+
+
+def _trial(client: docker.DockerClient, target: DockerTarget, settings: _oci.Settings) -> str:
+    """Return why no container starts with these settings, or nothing when one did and answered."""
+    container = ""
+    try:
+        container = _create(
+            client, target, settings,
+            image=_oci.PROBE_IMAGE, command=["/isobench/answer"], environment={},
+            labels=_oci.labels(owner.mine()),
+        )  # fmt: skip
+        client.api.start(container)
+        client.api.wait(container, timeout=30)
+        said = client.api.logs(container)
+    except _FAULTS as error:
+        return _said(error)
+    else:
+        return "" if said == _elf.ANSWER else f"it said {said[:80]!r}"
+    finally:
+        if container:
+            _remove(client, container)
+
+
+def _remove(client: docker.DockerClient, container: str) -> None:
+    with contextlib.suppress(*_FAULTS):
+        client.api.remove_container(container, force=True, v=True)
+
+
+def _unreachable(error: Exception) -> Unavailable:
+    said = _said(error)
+    elsewhere = os.environ.get("DOCKER_HOST")
+    if "Permission" in said or (_SOCKET.exists() and not os.access(_SOCKET, os.W_OK)):
+        return Unavailable(
+            lack=Lack.PERMISSION,
+            what=f"this user may not use {elsewhere or _SOCKET}",
+            hint="sudo usermod -aG docker $USER, then log in again",
+        )
+    if elsewhere is None and shutil.which("dockerd") is None and not _SOCKET.exists():
+        return Unavailable(
+            lack=Lack.TOOL, what="Docker Engine (dockerd)", hint="isobench doctor --install docker"
+        )
+    return Unavailable(
+        lack=Lack.SERVICE,
+        what=f"no Docker daemon answers at {elsewhere or _SOCKET}",
+        hint="unset DOCKER_HOST, or start that daemon"
+        if elsewhere
+        else _oci.start_daemon_hint("docker", "dockerd"),
+    )
+
+
+class _Watch:
+    """Kills a container at the time limit, which ends every stream that is read from it."""
+
+    def __init__(self, client: docker.DockerClient, container: str, timeout: Nanoseconds) -> None:
+        self.rang = False
+        self._client, self._container = client, container
+        self._timer = threading.Timer(timeout / SECOND, self._ring)
+        self._timer.daemon = True
+
+    def _ring(self) -> None:
+        self.rang = True
+        with contextlib.suppress(*_FAULTS):
+            self._client.api.kill(self._container)
+
+    def __enter__(self) -> "_Watch":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+
+def _listen(
+    stream: Iterable[tuple[bytes | None, bytes | None]], stage: Stage
+) -> tuple[bytes, bytes]:
+    out, err = bytearray(), bytearray()
+    for said, complained in stream:
+        if said:
+            stage.heard(said)
+            out += said[: max(0, _process.MOST - len(out))]
+        if complained:
+            err += complained[: max(0, _process.MOST - len(err))]
+    return bytes(out), bytes(err)
+
+
+def _attach_and_start(
+    client: docker.DockerClient, container: str, stage: Stage, timeout: Nanoseconds
+) -> Completed:
+    stream = client.api.attach(container, stdout=True, stderr=True, stream=True, demux=True)
+    with _Watch(client, container, timeout) as watch:
+        client.api.start(container)
+        stage.mark("engine.started")
+        out, err = _listen(stream, stage)
+        status = client.api.wait(container, timeout=60)
+    code = None if watch.rang else int(status["StatusCode"])
+    return Completed(exit_code=code, stdout=out, stderr=err)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    client: docker.DockerClient
+    container: str
+    stage: Stage
+
+    def start(self, *, timeout: Nanoseconds) -> Completed:
+        try:
+            return _attach_and_start(self.client, self.container, self.stage, timeout)
+        except _FAULTS as error:
+            raise SessionError(f"docker: {_said(error)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    client: docker.DockerClient
+    container: str
+    stage: Stage
+    settings: _oci.Settings
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        try:
+            made = self.client.api.exec_create(
+                self.container,
+                [f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
+                environment=self.stage.environ(_oci.INSIDE),
+            )
+            with _Watch(self.client, self.container, timeout) as watch:
+                stream = self.client.api.exec_start(made["Id"], stream=True, demux=True)
+                out, err = _listen(stream, self.stage)
+            if watch.rang:
+                return Completed(exit_code=None, stdout=out, stderr=err)
+            code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
+        except _FAULTS as error:
+            raise SessionError(f"docker: {_said(error)}") from None
+        return Completed(exit_code=int(code), stdout=out, stderr=err)
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield what the engine says of this container."""
+        try:
+            seen = self.client.api.inspect_container(self.container)
+            info = self.client.info()
+        except _FAULTS as error:
+            raise SessionError(f"docker: {_said(error)}") from None
+        host, source = seen["HostConfig"], "docker inspect"
+        facts = {
+            "host.engine.runtime": host.get("Runtime"),
+            "host.engine.settings": self.settings.words(),
+            "host.engine.network": host.get("NetworkMode"),
+            "host.engine.security_options": " ".join(host.get("SecurityOpt") or ["the engine's default"]),
+            "host.engine.storage": info.get("Driver"),
+            "host.engine.cgroups": f"v{info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}",
+            "host.engine.first_pid": seen["State"].get("Pid"),
+        }
+        for key, value in facts.items():
+            yield Evidence(key=key, value=value, source=source)
+
+

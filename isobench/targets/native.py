@@ -1,0 +1,86 @@
+"""The reference: no isolation at all."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from isobench.errors import SessionError
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Lack,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.plugin import Completed
+from isobench.targets import _process
+from isobench.units import Nanoseconds, TargetName
+
+_SAME: Final = Relation.SAME_AS_HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    stage: Stage
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        path = self.stage.root / "isobench" / argv[0]
+        scratch = _process.private_scratch(self.stage.scratch, "native")
+        try:
+            return _process.run(
+                [str(path), *argv[1:]],
+                timeout=timeout,
+                env=self.stage.environ(str(scratch)) | _process.TIED,
+                heard=self.stage.heard,
+            )
+        except OSError as error:
+            raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeTarget:
+    """A plain process of this host."""
+
+    name: ClassVar[TargetName] = TargetName("native")
+    technology: ClassVar[Technology] = Technology.NATIVE
+    abi: ClassVar[Abi | None] = None
+    promises: ClassVar[tuple[Promise, ...]] = (
+        Promise(key="kernel.boot_id", relation=_SAME),
+        Promise(key="machine", relation=_SAME),
+        Promise(key="ns.pid", relation=_SAME),
+        Promise(key="ns.mnt", relation=_SAME),
+        Promise(key="ns.net", relation=_SAME),
+        # The negative control: a file planted on the host must be seen, or not seeing it proves nothing elsewhere.
+        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=True),
+    )
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "a process is started from a copy of the program made just before",
+        "warm": "a process is started; nothing else exists that could be kept",
+        "exec": "a process is started: the same operation as warm",
+    }
+
+    def probe(self) -> Availability:
+        """Payloads exist for this host, or not."""
+        abi = host_abi()
+        if abi is None:
+            return Unavailable(
+                lack=Lack.PLATFORM,
+                what="isobench has payloads for Linux on x86_64, aarch64 and riscv64",
+                hint="run isobench on such a machine",
+            )
+        return Available(version=f"Linux {abi.machine}")
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[_Session]:
+        """Nothing to start, nothing to leave behind."""
+        yield _Session(stage=stage)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Start the process itself."""
+        return _Session(stage=stage).run(argv, timeout=timeout)

@@ -1,0 +1,357 @@
+"""Podman, by its command line: it has no daemon, which is its point.
+
+Run by an ordinary user it is rootless, by root it is rootful; which one it was stands in the version and in the evidence.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from isobench import owner, places
+from isobench.errors import SessionError
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Evidence,
+    Lack,
+    Promise,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.plugin import Completed, Startable
+from isobench.targets import _elf, _oci, _process
+from isobench.units import Nanoseconds, TargetName, seconds
+
+_CALL = seconds(120)
+"""Time limit of a command of Podman's that should take a second."""
+
+_working: dict["PodmanTarget", _oci.Settings] = {}
+_loaded: set[str] = set()
+
+
+def _podman(*arguments: str, timeout: Nanoseconds = _CALL) -> Completed:
+    """Run podman; SessionError when it cannot be executed at all."""
+    try:
+        return _process.run(["podman", *arguments], timeout=timeout, env=os.environ)
+    except OSError as error:
+        raise SessionError(f"podman cannot be executed: {error}") from None
+
+
+def _must(*arguments: str, timeout: Nanoseconds = _CALL) -> bytes:
+    """Run podman and return what it says; SessionError when it fails."""
+    done = _podman(*arguments, timeout=timeout)
+    if done.exit_code != 0:
+        raise SessionError(f"podman {arguments[0]}: {_process.last_line(done.stderr)}")
+    return done.stdout
+
+
+def _info() -> Mapping[str, Any]:
+    loaded: Mapping[str, Any] = json.loads(_must("info", "--format", "json", timeout=seconds(60)))
+    return loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodmanTarget:
+    """A container of Podman's."""
+
+    name: ClassVar[TargetName] = TargetName("podman")
+    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
+    abi: ClassVar[Abi | None] = None
+    promises: ClassVar[tuple[Promise, ...]] = _oci.PROMISES
+    starts: ClassVar[Mapping[str, str]] = _oci.STARTS
+
+    runtime: str = ""
+    """OCI runtime ("runc", "crun", "runsc"); empty: Podman's default, or the first that works."""
+    network: str = "none"
+    """Network mode; "none" leaves the network's set-up out of the start-up figures."""
+    security_opt: tuple[str, ...] = ()
+    """As `podman run --security-opt`."""
+    memory: str = ""
+    """Limit, as `--memory`; empty: none."""
+
+    def probe(self) -> Availability:
+        """Find settings with which a container starts and answers."""
+        if shutil.which("podman") is None:
+            return Unavailable(lack=Lack.TOOL, what="podman", hint="isobench doctor --install podman")
+        try:
+            info = _info()
+            settings = self._settings()
+        except SessionError as error:
+            return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint or "podman info")
+        except ValueError as error:
+            return Unavailable(lack=Lack.RUNTIME, what=f"podman info: {error}", hint="podman info")
+        host = info.get("host", {})
+        kind = "rootless" if host.get("security", {}).get("rootless") else "rootful"
+        runtime = settings.runtime or host.get("ociRuntime", {}).get("name", "default runtime")
+        version = info.get("version", {}).get("Version", "?")
+        storage = info.get("store", {}).get("graphDriverName", "?")
+        more = ", lowered limits" if settings.limits else ""
+        return Available(version=f"Podman {version}, {kind}, {runtime}, {storage}{more}")
+
+    def _settings(self) -> _oci.Settings:
+        """Return settings with which a container starts; SessionError when none do.
+
+        What worked last time is tried first: on a host where Podman's defaults fail, the search costs seconds.
+        """
+        if self in _working:
+            return _working[self]
+        abi = host_abi()
+        if abi is None:
+            raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
+        runtimes = [self.runtime] if self.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
+        memory = places.cache() / "podman-settings.json"
+        rungs = itertools.chain(_remembered(memory), _oci.ladder(runtimes, ("", "cgroupfs")))
+        complaints: list[str] = []
+        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+            root = _probe_root(Path(folder), abi.machine)
+            for settings in rungs:
+                if self.runtime and settings.runtime != self.runtime:
+                    continue
+                said = _trial(self, settings, root)
+                if not said:
+                    _working[self] = settings
+                    _remember(memory, settings)
+                    return settings
+                complaints.append(said)
+        raise SessionError(
+            f"podman is there, but no container starts: {complaints[0]}",
+            hint=_runtime_hint(complaints[0]),
+        )
+
+    def _ready(self, stage: Stage) -> _oci.Settings:
+        """See to it that the image is there; return settings that work."""
+        settings = self._settings()
+        image = _oci.image_name(stage)
+        if image not in _loaded:
+            if _podman("image", "exists", image).exit_code != 0:
+                with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
+                    file.write(_oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
+                    file.flush()
+                    _must("load", "--quiet", "--input", file.name)
+            _loaded.add(image)
+        return settings
+
+    def _arguments(
+        self, verb: str, stage: Stage, argv: Sequence[str], settings: _oci.Settings, *more: str
+    ) -> list[str]:
+        variables = stage.environ(_oci.INSIDE)
+        return [
+            *_global(settings),
+            verb,
+            *more,
+            *_options(self, settings),
+            *_pairs("--label", _oci.labels(stage.owner)),
+            *_pairs("--env", variables),
+            _oci.image_name(stage),
+            f"{Stage.INSIDE}/{argv[0]}",
+            *argv[1:],
+        ]
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Start a container that waits; payloads are executed in it."""
+        settings = self._ready(stage)
+        name = f"{stage.owner}-{os.urandom(4).hex()}"
+        try:
+            _must(*self._arguments("run", stage, ["_agent"], settings, "--detach", "--name", name))
+            yield _Session(name, stage, settings)
+        finally:
+            _remove(name)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Run a container to its end: `podman run --rm`."""
+        settings = self._ready(stage)
+        name = f"{stage.owner}-{os.urandom(4).hex()}"
+        command = self._arguments("run", stage, argv, settings, "--rm", "--name", name)
+        return _streamed(command, name, stage, timeout)
+
+    @contextlib.contextmanager
+    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+        """Create a container that is started again and again."""
+        settings = self._ready(stage)
+        name = f"{stage.owner}-{os.urandom(4).hex()}"
+        try:
+            _must(*self._arguments("create", stage, argv, settings, "--name", name))
+            yield _Stopped(name, stage, settings)
+        finally:
+            _remove(name)
+
+    def sweep(self, alive: Callable[[str], bool] | None) -> Sequence[str]:
+        """Remove containers whose run has died; with None all of them, and the images."""
+        if shutil.which("podman") is None:
+            return []
+        removed: list[str] = []
+        try:
+            label = f"label={_oci.LABEL}"
+            said = _must("ps", "--all", "--filter", label, "--format", "json")
+            for found in json.loads(said or b"[]") or ():
+                whose = (found.get("Labels") or {}).get(_oci.OWNER_LABEL, "")
+                if alive is None or not alive(whose):
+                    _remove(found["Id"])
+                    removed.append(f"podman container {found['Id'][:12]}")
+            if alive is None:
+                said = _must("images", "--filter", label, "--format", "json")
+                for image in json.loads(said or b"[]") or ():
+                    _must("rmi", "--force", image["Id"])
+                    _loaded.clear()
+                    removed.append(f"podman image {', '.join(image.get('Names') or [image['Id'][:12]])}")
+        except (SessionError, ValueError) as error:
+            removed.append(f"podman: {error}")
+        return removed
+
+
+def _pairs(option: str, values: Mapping[str, str]) -> Iterator[str]:
+    for key, value in values.items():
+        yield option
+        yield f"{key}={value}"
+
+
+def _global(settings: _oci.Settings) -> list[str]:
+    manager = [f"--cgroup-manager={settings.cgroup_manager}"] if settings.cgroup_manager else []
+    return [*manager, *(["--runtime", settings.runtime] if settings.runtime else [])]
+
+
+def _options(target: PodmanTarget, settings: _oci.Settings) -> list[str]:
+    options = ["--network", target.network]
+    if settings.limits:
+        for name, value in _oci.LIMITS:
+            options += ["--ulimit", f"{name}={value}:{value}"]
+    for option in target.security_opt:
+        options += ["--security-opt", option]
+    if target.memory:
+        options += ["--memory", target.memory]
+    return options
+
+
+def _probe_root(folder: Path, machine: str) -> Path:
+    """Make a root directory that a rootless engine can read as well."""
+    folder.chmod(0o755)
+    root = folder / "root"
+    for name in ("proc", "dev", "sys", "tmp", "run", "etc"):
+        (root / name).mkdir(parents=True)
+    (root / "answer").write_bytes(_elf.answering(machine))
+    (root / "answer").chmod(0o755)
+    return root
+
+
+def _trial(target: PodmanTarget, settings: _oci.Settings, root: Path) -> str:
+    """Return why no container starts with these settings, or nothing when one did and answered."""
+    done = _podman(
+        *(*_global(settings), "run", "--rm", *_options(target, settings)),
+        *_pairs("--label", _oci.labels(owner.mine())),
+        *("--rootfs", str(root), "/answer"),
+        timeout=seconds(60),
+    )
+    if done.exit_code == 0 and done.stdout == _elf.ANSWER:
+        return ""
+    return _process.last_line(done.stderr)
+
+
+def _remembered(path: Path) -> Iterator[_oci.Settings]:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        yield _oci.Settings(**json.loads(path.read_text()))
+
+
+def _remember(path: Path, settings: _oci.Settings) -> None:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = {
+            "runtime": settings.runtime,
+            "cgroup_manager": settings.cgroup_manager,
+            "limits": settings.limits,
+        }
+        path.write_text(json.dumps(values))
+
+
+def _runtime_hint(said: str) -> str:
+    if "newuidmap" in said or "subuid" in said:
+        return "sudo apt-get install uidmap; sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+    if "cgroup" in said:
+        return "isobench doctor --install podman (it brings runc, which also runs on hybrid cgroups)"
+    return "podman run --rm --network none --rootfs / true, to see what it says"
+
+
+def _remove(name: str) -> None:
+    with contextlib.suppress(SessionError):
+        _podman("rm", "--force", "--time", "0", "--ignore", name)
+
+
+def _streamed(
+    command: Sequence[str], name: str, stage: Stage, timeout: Nanoseconds
+) -> Completed:
+    """Run a podman command that carries a payload's streams; end the container if the command does not end."""
+    finished = False
+    try:
+        done = _process.run(["podman", *command], timeout=timeout, env=os.environ, heard=stage.heard)
+        finished = done.exit_code is not None
+    except OSError as error:
+        raise SessionError(f"podman cannot be executed: {error}") from None
+    finally:
+        if not finished:
+            _remove(name)
+    # 125 is Podman's own failure, and it says so; a payload of isobench's never exits with it.
+    if done.exit_code == 125 and b"rror" in done.stderr:
+        raise SessionError(f"podman: {_process.last_line(done.stderr)}")
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    name: str
+    stage: Stage
+    settings: _oci.Settings
+
+    def start(self, *, timeout: Nanoseconds) -> Completed:
+        command = [*_global(self.settings), "start", "--attach", self.name]
+        return _streamed(command, self.name, self.stage, timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    name: str
+    stage: Stage
+    settings: _oci.Settings
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        variables = self.stage.environ(_oci.INSIDE)
+        command = [
+            *_global(self.settings),
+            "exec",
+            *_pairs("--env", variables),
+            self.name,
+            f"{Stage.INSIDE}/{argv[0]}",
+            *argv[1:],
+        ]
+        return _streamed(command, self.name, self.stage, timeout)
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield what Podman says of this container."""
+        try:
+            seen = json.loads(_must("inspect", self.name))[0]
+            info = _info()
+        except (ValueError, IndexError) as error:
+            raise SessionError(f"podman inspect: {error}") from None
+        source, host = "podman inspect", info.get("host", {})
+        facts = {
+            "host.engine.runtime": seen.get("OCIRuntime"),
+            "host.engine.settings": self.settings.words(),
+            "host.engine.network": seen.get("HostConfig", {}).get("NetworkMode"),
+            "host.engine.storage": info.get("store", {}).get("graphDriverName"),
+            "host.engine.cgroups": f"{host.get('cgroupVersion')}, {host.get('cgroupManager')}",
+            "host.engine.rootless": bool(host.get("security", {}).get("rootless")),
+            "host.engine.first_pid": seen.get("State", {}).get("Pid"),
+        }
+        for key, value in facts.items():
+            yield Evidence(key=key, value=value, source=source)
+
+
