@@ -1,0 +1,474 @@
+"""A run read back -> summary.json: estimates, verdicts, doubts, claims. Nothing here measures; it can be repeated years later."""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from isobench import claims as claiming
+from isobench import places, stats, verdict
+from isobench.evidence import doubts, parity, prove
+from isobench.model import (
+    Abi,
+    Cause,
+    Claim,
+    Doubt,
+    Environment,
+    Estimate,
+    Evidence,
+    Gap,
+    Payload,
+    Standing,
+    Technology,
+    Verdict,
+)
+from isobench.plan import actual, second
+from isobench.store import FORMAT, Run
+from isobench.units import Sha256, TargetName, WorkloadName
+
+SECONDS: Final = 1e9
+MINIMUM_BLOCKS: Final = 10
+COMPLETE_SHARE: Final = 0.8
+"""A cell needs this share of the run's blocks: what is missing may be missing for a reason."""
+LEVEL: Final = 0.97
+
+
+def documents_claims() -> tuple[Claim, ...]:
+    """Return the claims of the documents, as shipped."""
+    path = places.shared("reports") / "claims.toml"
+    return claiming.load(path.read_text(), origin=str(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """All that is known about one target and one workload."""
+
+    target: TargetName
+    workload: WorkloadName
+    verdict: Verdict
+    value: float
+    reference: float
+    """Medians over visits, seconds per operation."""
+    bounds: tuple[float, float] | None
+    """95 % bounds of the median of `value`, each one-sided, seconds."""
+    tails: stats.Tails
+    log_ratios: NDArray[np.float64]
+    visits: int
+    clock: str
+    needed: int | None
+
+
+class Analysis:
+    """One run's numbers, in frames: visits by block."""
+
+    def __init__(self, run: Run) -> None:
+        """Take a run; compute nothing yet."""
+        self.run = run
+        self.margin = 1 + float(run.about.get("margin", 0.05))
+        self.quick = bool(run.about.get("quick", False))
+        self.reference = run.plan.reference
+        about = run.about.get("workloads", [])
+        self.workloads = [WorkloadName(item["name"]) for item in about]
+        self.classes = {WorkloadName(item["name"]): str(item["class"]) for item in about}
+
+    @functools.cached_property
+    def _valid(self) -> pd.DataFrame:
+        frame = self.run.samples
+        return frame[(frame["block"] > 0) & ~frame["block"].isin(self.run.invalid_blocks)]
+
+    @functools.cached_property
+    def times(self) -> pd.DataFrame:
+        """Seconds per operation of every iteration; columns block, target, workload, seconds, at, clock."""
+        frame = self._valid[self._valid["metric"] == "time"]
+        return frame.assign(seconds=frame["value"] / frame["operations"] / SECONDS)
+
+    @functools.cached_property
+    def visits(self) -> pd.DataFrame:
+        """The median of each visit: rows are blocks, columns (workload, target)."""
+        grouped = self.times.groupby(["block", "workload", "target"])["seconds"].median()
+        return grouped.unstack(["workload", "target"])  # noqa: PD010 - a pivot on an index of three levels
+
+    @functools.cached_property
+    def blocks(self) -> int:
+        """How many blocks count."""
+        return int(self.times["block"].nunique())
+
+    def column(self, workload: WorkloadName, target: TargetName) -> pd.Series | None:
+        """Return one cell's visits by block, or None where there are none."""
+        if (workload, target) not in self.visits.columns:
+            return None
+        return self.visits[(workload, target)]
+
+    def log_ratios(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
+        """Return the block log-ratios of a cell: only blocks in which both sides have a value."""
+        subject, native = self.column(workload, target), self.column(workload, self.reference)
+        if subject is None or native is None:
+            return np.empty(0)
+        pairs = pd.DataFrame({"subject": subject, "native": native}).dropna()
+        pairs = pairs[(pairs > 0).all(axis=1)]
+        return stats.block_log_ratios(
+            pairs[["subject"]].to_numpy(float), pairs[["native"]].to_numpy(float)
+        )
+
+    def estimate(self, workload: WorkloadName, target: TargetName) -> Estimate | None:
+        """Return the estimate of a cell."""
+        return stats.estimate(self.log_ratios(workload, target), level=LEVEL, margin=self.margin)
+
+    @functools.cached_property
+    def noise(self) -> dict[WorkloadName, float | None]:
+        """The noise floor of each workload, from native against native."""
+        control = second(self.reference)
+        return {name: verdict.noise_floor(self.estimate(name, control)) for name in self.workloads}
+
+    def precise(self, half_width: float) -> bool:
+        """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %)."""
+        targets = [target for target in self.targets if target != self.reference]
+        for workload in self.workloads:
+            for target in targets:
+                estimate = self.estimate(workload, target)
+                if estimate is not None and stats.half_width(estimate.interval) > half_width:
+                    return False
+        return True
+
+    @functools.cached_property
+    def targets(self) -> list[TargetName]:
+        """Labels that have any value, in the order of the run."""
+        have = set(self.times["target"].unique())
+        labels = [TargetName(item["name"]) for item in self.run.about.get("targets", [])]
+        ordered = [label for label in [*labels, second(self.reference)] if label in have]
+        return ordered + sorted(have - set(ordered))
+
+    # ---- doubts ----------------------------------------------------------------------------------
+
+    def _facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Any]:
+        """Return what payloads saw in this cell: the worst of each number, the first of each text."""
+        state = self.run.states.get(actual(target), {})
+        facts: dict[str, Any] = dict(state.get("workloads", {}).get(workload, {}))
+        frame = self._valid
+        mine = frame[
+            (frame["target"] == target)
+            & (frame["workload"] == workload)
+            & frame["metric"].str.startswith("fact.")
+        ]
+        for metric, value in mine.groupby("metric")["value"].max().items():
+            facts[str(metric).removeprefix("fact.")] = int(value)
+        return facts
+
+    def _clock_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
+        frame = self._valid
+        mine = frame[(frame["target"] == target) & (frame["workload"] == workload)]
+        spans = {
+            metric: mine[mine["metric"] == metric].set_index("block")["value"]
+            for metric in ("span.guest", "span.host", "dispatch")
+        }
+        both = pd.concat(spans, axis=1).dropna()
+        if both.empty:
+            return ()
+        dispatch = int(both["dispatch"].median())
+        return doubts.of_clock(
+            [int(v) for v in both["span.guest"]], [int(v) for v in both["span.host"]], dispatch
+        )
+
+    def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
+        """Return the doubts about a cell that come from facts, not from its estimate."""
+        found: list[Doubt] = []
+        facts, native = self._facts(workload, target), self._facts(workload, self.reference)
+        if "io.filesystem" in facts:
+            found += doubts.of_io(workload, facts, native)
+        found += doubts.of_threads(facts, native)
+        found += self._clock_doubts(workload, target)
+        column = self.column(workload, target)
+        have = 0 if column is None else int(column.notna().sum())
+        if have < COMPLETE_SHARE * self.blocks:
+            found.append(
+                Doubt(
+                    code="incomplete",
+                    detail=f"only {have} of {self.blocks} blocks have a value",
+                    advice="see the gaps of this cell",
+                    blocks=True,
+                )
+            )
+        wrong = [g for g in self.run.gaps if (g.workload, g.target) == (workload, target)]
+        if any(gap.cause in (Cause.WRONG_ANSWER, Cause.UNPROVEN) for gap in wrong):
+            found.append(
+                Doubt(
+                    code="broken-trials",
+                    detail=f"{len(wrong)} trials gave a wrong answer or kept no promise",
+                    advice="no number of this cell is to be trusted until that is explained",
+                    blocks=True,
+                )
+            )
+        return tuple(found)
+
+    # ---- cells -----------------------------------------------------------------------------------
+
+    def cell(self, workload: WorkloadName, target: TargetName) -> Cell | None:
+        """Return one cell, or None where nothing was measured."""
+        column, native = self.column(workload, target), self.column(workload, self.reference)
+        if column is None or native is None or column.dropna().empty or native.dropna().empty:
+            return None
+        ratios = self.log_ratios(workload, target)
+        estimate = stats.estimate(ratios, level=LEVEL, margin=self.margin)
+        needed = None if estimate is None else stats.blocks_needed(estimate, margin=self.margin)
+        judged = verdict.judge(
+            target=target,
+            workload=workload,
+            estimate=estimate,
+            noise=self.noise.get(workload),
+            margin=self.margin,
+            doubts=self.doubts(workload, target),
+            quick=self.quick,
+            minimum_blocks=MINIMUM_BLOCKS,
+            blocks_needed=needed,
+        )
+        mine = self.times[(self.times["target"] == target) & (self.times["workload"] == workload)]
+        values = column.dropna().to_numpy(float)
+        open_question = judged.standing in (Standing.INCONCLUSIVE, Standing.UNPROVEN)
+        return Cell(
+            target=target,
+            workload=workload,
+            verdict=judged,
+            value=float(np.median(values)),
+            reference=float(np.median(native.dropna().to_numpy(float))),
+            bounds=_median_bounds(values),
+            tails=stats.tails(mine["seconds"].to_numpy(float), ratios),
+            log_ratios=ratios,
+            visits=int(values.size),
+            clock=str(mine["clock"].iloc[0]),
+            needed=needed if open_question else None,
+        )
+
+    @functools.cached_property
+    def cells(self) -> list[Cell]:
+        """All cells, by workload, the reference itself left out."""
+        pairs = [(w, t) for w in self.workloads for t in self.targets if t != self.reference]
+        return [cell for pair in pairs if (cell := self.cell(*pair)) is not None]
+
+    def run_doubts(self) -> list[Doubt]:
+        """Return doubts about the run as a whole."""
+        found = list(doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)))
+        native = self.times[self.times["target"] == self.reference]
+        for workload in self.workloads:
+            mine = native[native["workload"] == workload].groupby("block")[["seconds", "at"]].median()
+            if self.classes[workload] != "cpu" or mine.empty:
+                continue
+            change = stats.drift(mine["seconds"].to_numpy(float), mine["at"].to_numpy(float))
+            if change is not None and change.notable:
+                found.append(doubts.of_drift(change.change, change.low, change.high))
+                break
+        return found
+
+
+def _median_bounds(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the one-sided 95 % bounds of the median, by order statistics; None from too few values."""
+    high = stats.quantile_upper(values, quantile=0.5)
+    low = stats.quantile_lower(values, quantile=0.5)
+    return None if high is None or low is None else (low, high)
+
+
+# ---- the document ------------------------------------------------------------------------------------
+
+
+def _environment(state: Mapping[str, Any]) -> Environment:
+    return prove.gather(msgspec.convert(fact, type=Evidence) for fact in state.get("facts", ()))
+
+
+def _status(name: TargetName, state: Mapping[str, Any], analysis: Analysis) -> tuple[str, str | None]:
+    if state.get("status") == "unavailable":
+        return "unavailable", state.get("reason")
+    if name in analysis.targets:
+        return "measured", None
+    causes = [gap for gap in analysis.run.gaps if gap.target == name]
+    unproven = next((gap for gap in causes if gap.cause is Cause.UNPROVEN), None)
+    if unproven is not None:
+        return "unproven", unproven.detail
+    return "failed", causes[0].detail if causes else "the run ended before it was measured"
+
+
+def _payloads(run: Run, abi: str) -> tuple[Payload, ...]:
+    found = [item for item in run.about.get("payloads", ()) if item["abi"] == abi]
+    return tuple(
+        Payload(
+            program=item["program"],
+            abi=Abi(abi),
+            path=Path(),
+            sha256=Sha256(item["sha256"]),
+            compiler=item["compiler"],
+            flags=tuple(item["flags"]),
+        )
+        for item in found
+    )
+
+
+def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
+    name = TargetName(item["name"])
+    state = analysis.run.states.get(name, {})
+    native = analysis.run.states.get(analysis.reference, {})
+    inside, host = _environment(state), _environment(native)
+    status, reason = _status(name, state, analysis)
+    different = (
+        parity.differences(
+            host,
+            inside,
+            native_payloads=_payloads(analysis.run, native.get("abi", "")),
+            target_payloads=_payloads(analysis.run, state.get("abi", "")),
+        )
+        if name != analysis.reference and inside.facts
+        else ()
+    )
+    return {
+        "name": name,
+        "class": item["class"],
+        "status": status,
+        "version": state.get("version"),
+        "reason": reason,
+        "hint": state.get("hint"),
+        "evidence": prove.relations(host, inside),
+        "promises": state.get("promises", []),
+        "facts": [msgspec.to_builtins(fact) for fact in inside.facts.values()],
+        "parity": [msgspec.to_builtins(difference) for difference in different],
+        "starts": state.get("starts", {}),
+    }
+
+
+def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
+    estimate = cell.verdict.estimate
+    return {
+        "target": cell.target,
+        "workload": cell.workload,
+        "class": group,
+        "metric": "time",
+        "unit": "seconds",
+        "value": cell.value,
+        "reference": cell.reference,
+        "ratio": estimate.ratio if estimate else None,
+        "interval": [estimate.interval.low, estimate.interval.high] if estimate else None,
+        "level": LEVEL,
+        "equivalence": [estimate.equivalence.low, estimate.equivalence.high] if estimate else None,
+        "p_equivalence": estimate.p_equivalence if estimate else None,
+        "method": estimate.method if estimate else None,
+        "blocks": estimate.blocks if estimate else int(cell.log_ratios.size),
+        "visits": cell.visits,
+        "standing": cell.verdict.standing,
+        "doubts": [f"{doubt.detail}: {doubt.advice}" for doubt in cell.verdict.doubts],
+        "doubt_codes": [doubt.code for doubt in cell.verdict.doubts],
+        "operation": operation,
+        "clock": cell.clock,
+        "median_bounds": cell.bounds,
+        "p95": cell.tails.p95,
+        "p99": cell.tails.p99,
+        "maximum": cell.tails.maximum,
+        "outlying_blocks": cell.tails.outlying_blocks,
+        "blocks_needed": cell.needed,
+        "log_ratios": [round(float(value), 6) for value in cell.log_ratios],
+        "throughput": None,
+    }
+
+
+def _gaps(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
+    """Return each kind of gap once, with how often it came."""
+    counted: dict[tuple[str, ...], int] = {}
+    for gap in gaps:
+        key = (gap.target, gap.workload, gap.cause, gap.detail, gap.hint)
+        counted[key] = counted.get(key, 0) + 1
+    keys = ("target", "workload", "cause", "detail", "hint")
+    return [{**dict(zip(keys, key, strict=True)), "times": times} for key, times in counted.items()]
+
+
+def _judge_claims(
+    shipped: Sequence[Claim], analysis: Analysis, targets: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
+    wrong = {(g.target, g.workload) for g in analysis.run.gaps if g.cause is Cause.WRONG_ANSWER}
+    cells = [
+        claiming.CellFacts(
+            target=cell.target,
+            technology=technologies[cell.target],
+            workload=cell.workload,
+            standing=cell.verdict.standing,
+            ratio=cell.verdict.estimate.ratio if cell.verdict.estimate else None,
+            interval=cell.verdict.estimate.interval if cell.verdict.estimate else None,
+            value_seconds=cell.value,
+            upper_seconds=cell.bounds[1] if cell.bounds else None,
+            lower_seconds=cell.bounds[0] if cell.bounds else None,
+            checks_equal=(cell.target, cell.workload) not in wrong if cell.clock == "guest" else None,
+        )
+        for cell in analysis.cells
+        if cell.target in technologies
+    ]
+    facts = [
+        claiming.TargetFacts(
+            name=TargetName(item["name"]),
+            technology=Technology(item["class"]),
+            status=item["status"],
+            relations={key: str(value) for key, value in item["evidence"].items()},
+        )
+        for item in targets
+    ]
+    judged = [claiming.judge(claim, cells, facts) for claim in shipped]
+    return [
+        {
+            "id": each.claim.id,
+            "standing": each.standing,
+            "sentence": each.sentence,
+            "quote": each.claim.quote,
+            "axes": each.axes,
+        }
+        for each in judged
+    ]
+
+
+def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
+    """Return the whole of summary.json for a run."""
+    analysis = Analysis(run)
+    about = run.about
+    operations = {item["name"]: str(item["operation"]) for item in about.get("workloads", [])}
+    targets = [_target(item, analysis) for item in about.get("targets", [])]
+    technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
+    control = second(analysis.reference)
+    complete = bool(about.get("finished")) and not about.get("interrupted", False)
+    headline = verdict.headline(
+        [cell.verdict for cell in analysis.cells if cell.target != control],
+        technologies,
+        quick=analysis.quick,
+        complete=complete,
+        margin=analysis.margin,
+    )
+    return {
+        "schema_version": FORMAT,
+        "run": {
+            **{key: about.get(key) for key in _KEPT},
+            "complete": complete,
+            "interrupted": bool(about.get("interrupted", False)),
+            "noise": {name: _rounded(value) for name, value in analysis.noise.items()},
+            "level": LEVEL,
+            "blocks": analysis.blocks,
+            "blocks_planned": len(run.plan.blocks),
+            "blocks_invalid": len(run.invalid_blocks),
+            "doubts": [msgspec.to_builtins(doubt) for doubt in analysis.run_doubts()],
+            "headline": headline,
+            "records": "records.jsonl",
+        },
+        "workloads": about.get("workloads", []),
+        "targets": targets,
+        "cells": [_cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells],
+        "gaps": _gaps(run.gaps),
+        "claims": _judge_claims(shipped, analysis, targets),
+    }
+
+
+_KEPT: Final = (
+    "id", "started", "finished", "seed", "quick", "machine", "tool_version", "argv", "margin", "budget_seconds",
+    "elapsed_seconds", "stopped", "host", "compiler", "flags", "payloads",
+)  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)

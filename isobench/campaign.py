@@ -1,0 +1,551 @@
+"""A whole run: look, build, try, plan, measure, answer. The command line says what is wanted; this does it."""
+
+import datetime
+import math
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from isobench import __version__, owner, places, plan, runner
+from isobench.errors import NothingToRunError, TimeLimitError, UnavailableError
+from isobench.evidence import host
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Gap,
+    Lack,
+    Payload,
+    PromiseCheck,
+    Plan,
+    Sample,
+    Scope,
+    Unavailable,
+    Visit,
+    Work,
+    Workload,
+    host_abi,
+)
+from isobench.payload import build, stage
+from isobench.plugin import Explains, Session, Sweeper, Target
+from isobench.registry import Registry
+from isobench.units import SECOND, TargetName, WorkloadName
+
+if TYPE_CHECKING:
+    from isobench.store import RunFolder
+
+PILOT_ITERATIONS: Final = 2
+SHORTEST, LONGEST = 0.004, 0.1
+"""Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough for any."""
+WANTED_BLOCKS: Final = 15
+RESERVE: Final = 0.9
+"""Share of the remaining budget that is planned with."""
+FEWEST_BLOCKS: Final = 3
+"""So many are measured even when they overrun the budget: fewer have no interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a user asks of `isobench run`. Times in seconds, shares as fractions (0.05 is 5 %)."""
+
+    targets: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
+    require: tuple[str, ...] = ()
+    budget: float = 300.0
+    minimum_blocks: int = 10
+    maximum_blocks: int = 60
+    iterations: int = 5
+    starts: int = 3
+    minimum_time: float | None = None
+    margin: float = 0.05
+    precision: float = 0.025
+    seed: int | None = None
+    quick: bool = False
+    shuffled: bool = True
+    time_limit: float | None = None
+    output: Path | None = None
+    argv: tuple[str, ...] = ()
+
+
+class Observer(Protocol):
+    """Who is told how far the run is."""
+
+    def say(self, text: str) -> None:
+        """Hear of a step."""
+
+    def looked(self, name: TargetName, answer: Availability) -> None:
+        """Hear what a target answered."""
+
+    def step(self, what: str, done: float, total: float) -> None:
+        """Hear how far a step is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Targets that can run, those that cannot, and what to run."""
+
+    targets: Mapping[TargetName, Target]
+    answers: Mapping[TargetName, Availability]
+    workloads: Mapping[WorkloadName, Workload]
+
+    @property
+    def able(self) -> dict[TargetName, Target]:
+        """The targets that said they can run."""
+        return {n: t for n, t in self.targets.items() if isinstance(self.answers[n], Available)}
+
+
+def look(
+    targets: Mapping[TargetName, Target], heard: Callable[[TargetName, Availability], None]
+) -> dict[TargetName, Availability]:
+    """Ask all targets side by side what they can do here."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        asked = {name: pool.submit(_probe, target) for name, target in targets.items()}
+        answers = {}
+        for name, future in asked.items():
+            answers[name] = future.result()
+            heard(name, answers[name])
+    return answers
+
+
+def _probe(target: Target) -> Availability:
+    """Ask one target; a plug-in that breaks the rule never to raise is reported like one that does not load."""
+    try:
+        return target.probe()
+    except Exception as error:  # noqa: BLE001 - whatever a plug-in does wrong must not end isobench
+        return Unavailable(
+            lack=Lack.PLUGIN,
+            what=f"its probe failed: {type(error).__name__}: {error}",
+            hint="this is a fault of the target's plug-in: tell its author",
+        )
+
+
+def choose(wish: Wish, registry: Registry, workloads: Mapping[WorkloadName, Workload], observer: Observer) -> Chosen:
+    """Return what will run; UnavailableError when a target asked for by name cannot."""
+    targets, explicit = registry.select(wish.targets)
+    for name in wish.require:
+        registry.get(name)
+    answers = look(targets, observer.looked)
+    needed = [*explicit, *(TargetName(name) for name in wish.require)]
+    for name in dict.fromkeys([TargetName("native"), *needed]):
+        answer = answers.get(name) or _probe(registry.get(name))
+        if isinstance(answer, Unavailable):
+            raise UnavailableError(f"{name} cannot run here: {answer.what}", hint=answer.hint)
+    if not workloads:
+        raise NothingToRunError("no workload is left to run", hint="isobench workloads lists them all")
+    return Chosen(targets=targets, answers=answers, workloads=workloads)
+
+
+def sweep(registry: Registry, *, everything: bool, observer: Callable[[str], None]) -> None:
+    """Remove what dead runs have left; with `everything`, every trace of isobench but results."""
+    alive = None if everything else owner.alive
+    for line in stage.sweep(alive):
+        observer(line)
+    for name in registry.names():
+        target = registry.get(name)
+        if isinstance(target, Sweeper):
+            for line in target.sweep(alive):
+                observer(line)
+    if everything:
+        for line in stage.forget():
+            observer(line)
+
+
+# ---- the pilot -------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Pilot:
+    """What one small trial of every cell has taught."""
+
+    unit: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
+    """Seconds of one loop, for loop workloads."""
+    extra: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
+    """Seconds of a visit beside the timed part; for starts, seconds of one start."""
+    opening: float = 0.0
+    """Seconds to open and prove all sessions."""
+    left_out: set[tuple[TargetName, WorkloadName]] = field(default_factory=set)
+    dead: set[TargetName] = field(default_factory=set)
+
+    def cost(self, length: float, work: Wish, labels: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload], native: TargetName) -> float:
+        """Return about how many seconds a block takes whose native iterations last `length` seconds."""
+        total = self.opening
+        for label in labels:
+            for name, workload in workloads.items():
+                key = (plan.actual(label), name)
+                if key in self.left_out or plan.actual(label) in self.dead or key not in self.extra:
+                    continue
+                if workload.scope is not Scope.LOOP:
+                    starts = work.starts if workload.scope is Scope.SESSION else work.iterations
+                    total += self.extra[key] * (starts + 1)
+                    continue
+                unit, home = self.unit[key], self.unit.get((native, name), self.unit[key])
+                loops = loops_for(workload, home, length)
+                # Files are made and read back around the timed part: as long again.
+                rounds = (work.iterations + 1) * (2 if workload.group == "io" else 1)
+                total += self.extra[key] + rounds * unit * loops
+        return total
+
+
+def loops_for(workload: Workload, unit: float, length: float) -> int:
+    """Return how many loops make an iteration of `length` seconds natively."""
+    loops = max(1, math.ceil(length / max(unit, 1e-10)))
+    return min(loops, workload.most_loops or loops)
+
+
+def try_all(bench: runner.Bench, labels: Sequence[TargetName], native: TargetName, observer: Observer) -> Pilot:
+    """Run every cell once with a little work: known answers, evidence, cost. Block 0; never used for estimates."""
+    pilot = Pilot()
+    names = list(bench.workloads)
+    # Native comes first: its evidence and its checksums are what the others are held against.
+    for position, label in enumerate([native, *(name for name in labels if name != native)]):
+        block = plan.block(0, [label], names, seed=0, shuffled=False)
+        began = time.monotonic()
+        with bench.sessions(block, runner.Faults()) as (good, bad):
+            pilot.opening += (time.monotonic() - began) * (2 if label == native else 1)
+            if label in bad:
+                pilot.dead.add(label)
+            for number, visit in enumerate(block.visits):
+                observer.step(
+                    f"trying {label}", position + number / len(block.visits), len(labels)
+                )
+                if label in bad:
+                    bench.sink.write(replace(bad[label], workload=visit.workload))
+                    continue
+                _try(bench, visit, good.get(label), pilot)
+    if native in pilot.dead:
+        raise UnavailableError("native cannot be measured: its payloads do not run", hint="isobench doctor")
+    return pilot
+
+
+def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilot) -> None:
+    workload = bench.workloads[visit.workload]
+    loops = workload.answer.loops if workload.answer else 1
+    iterations = PILOT_ITERATIONS if workload.scope is Scope.LOOP else 1
+    began = time.monotonic()
+    records = bench.visit(visit, Work(workload=visit.workload, loops=loops, iterations=iterations), session)
+    spent = time.monotonic() - began
+    for record in records:
+        bench.sink.write(record)
+    bench.sink.sync()
+    key = (visit.target, visit.workload)
+    times = [r.value / r.operations / SECOND for r in records if isinstance(r, Sample) and r.metric == "time"]
+    if any(isinstance(record, Gap) for record in records) or not times:
+        pilot.left_out.add(key)
+        return
+    if workload.scope is Scope.LOOP:
+        pilot.unit[key] = min(times)
+        pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
+    else:
+        pilot.extra[key] = spent / 2 if workload.scope is Scope.SESSION else spent
+
+
+def choose_length(pilot: Pilot, wish: Wish, bench: runner.Bench, labels: Sequence[TargetName], native: TargetName, seconds_left: float) -> tuple[float, int]:
+    """Return how long native iterations shall be, and how many blocks will about fit into the budget."""
+    wanted = 5 if wish.quick else max(WANTED_BLOCKS, wish.minimum_blocks)
+    wanted = min(wanted, wish.maximum_blocks)
+
+    def fits(length: float) -> int:
+        return int(seconds_left * RESERVE / pilot.cost(length, wish, labels, bench.workloads, native))
+
+    if wish.minimum_time is not None:
+        return wish.minimum_time, fits(wish.minimum_time)
+    length = LONGEST
+    while length > SHORTEST and fits(length) < wanted:
+        length *= 0.9
+    return max(length, SHORTEST), fits(max(length, SHORTEST))
+
+
+# ---- the run -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run has come to."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    interrupted: bool
+    timed_out: bool
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Campaign:
+    """One run, from the wish to the report."""
+
+    def __init__(self, wish: Wish, registry: Registry, observer: Observer) -> None:
+        """Take what is wanted; nothing happens yet."""
+        self.wish, self.registry, self.observer = wish, registry, observer
+        self.began = time.monotonic()
+        self.seed = wish.seed if wish.seed is not None else secrets.randbelow(1 << 31)
+        self.native = TargetName("native")
+        self.id = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ") + "-" + secrets.token_hex(3)
+        self.about: dict[str, Any] = {}
+        self.seen: dict[TargetName, runner.Proof] = {}
+
+    def build(self, chosen: Chosen) -> tuple[Payload, ...]:
+        """Build what the able targets need."""
+        home = host_abi()
+        if home is None:
+            raise UnavailableError("isobench has no payloads for this machine", hint="use Linux")
+        abis: list[Abi] = list(dict.fromkeys([home, *(t.abi or home for t in chosen.able.values())]))
+        wanted = build.programs(chosen.workloads.values())
+        if any(libc for _, libc in wanted.values()):
+            self.observer.say("building a C library for payloads that ask for one: about a minute, once")
+        return build.build_all(
+            wanted, abis, host=home, progress=lambda done, of: self.observer.step("building payloads", done, of)
+        )
+
+    def run(self, chosen: Chosen) -> Outcome:
+        """Measure and answer."""
+        from isobench import store  # noqa: PLC0415 - pandas, which `isobench --help` must not wait for
+
+        payloads = self.build(chosen)
+        folder = store.create(places.results(), self.id, exact=self.wish.output)
+        interrupted = timed_out = False
+        try:
+            with stage.workshop(payloads) as shop:
+                self._describe(chosen, payloads, shop.scratch)
+                folder.document("run.json", self.about)
+                folder.document("state/host-pre.json", self.about["host"])
+                try:
+                    self._measure(chosen, shop, folder)
+                except KeyboardInterrupt:
+                    interrupted = True
+                    self.about["stopped"] = "interrupted"
+                except TimeLimitError:
+                    timed_out = True
+                    self.about["stopped"] = "time limit"
+                folder.document("state/host-post.json", host.describe(shop.scratch))
+        finally:
+            folder.close()
+        self.about |= {
+            "finished": _now(),
+            "interrupted": interrupted or timed_out,
+            "elapsed_seconds": round(time.monotonic() - self.began, 1),
+        }
+        folder.document("run.json", self.about)
+        return Outcome(
+            folder=folder.path,
+            summary=answer(folder.path, folder.document, folder.text),
+            interrupted=interrupted,
+            timed_out=timed_out,
+        )
+
+    def _describe(self, chosen: Chosen, payloads: Sequence[Payload], scratch: Path) -> None:
+        facts = host.describe(scratch)
+        first = payloads[0]
+        self.about = {
+            "schema_version": 1,
+            "id": self.id,
+            "tool_version": __version__,
+            "started": _now(),
+            "finished": None,
+            "argv": list(self.wish.argv),
+            "seed": self.seed,
+            "reference": self.native,
+            "quick": self.wish.quick,
+            "margin": self.wish.margin,
+            "precision": self.wish.precision,
+            "budget_seconds": self.wish.budget,
+            "rules": list(host.RULES),
+            "machine": host.summary(facts),
+            "host": facts,
+            "compiler": first.compiler,
+            "flags": " ".join(first.flags),
+            "targets": [
+                {"name": name, "class": target.technology} for name, target in chosen.targets.items()
+            ],
+            "workloads": [
+                {
+                    "name": workload.name,
+                    "class": workload.group,
+                    "summary": workload.summary,
+                    "operation": workload.operation,
+                    "scope": workload.scope,
+                }
+                for workload in chosen.workloads.values()
+            ],
+            "payloads": [
+                {
+                    "program": p.program,
+                    "abi": p.abi,
+                    "sha256": p.sha256,
+                    "compiler": p.compiler,
+                    "flags": list(p.flags),
+                }
+                for p in payloads
+            ],
+        }
+
+    def _states(self, chosen: Chosen, bench: runner.Bench, folder: "RunFolder") -> None:
+        """Write what each target is and showed of itself."""
+        for name, target in chosen.targets.items():
+            answer_ = chosen.answers[name]
+            proof = bench.proofs.get(name)
+            state: dict[str, Any] = {
+                "name": name,
+                "class": target.technology,
+                "status": "available" if isinstance(answer_, Available) else "unavailable",
+                "version": answer_.version if isinstance(answer_, Available) else None,
+                "reason": None if isinstance(answer_, Available) else answer_.what,
+                "lack": None if isinstance(answer_, Available) else answer_.lack,
+                "hint": None if isinstance(answer_, Available) else answer_.hint,
+                "abi": bench.abi(target),
+                "starts": dict(target.starts) if isinstance(target, Explains) else {},
+                "promises": [] if proof is None else [_check(check) for check in proof.checks],
+                "facts": [] if proof is None else list(proof.environment.facts.values()),
+                "workloads": {
+                    workload: {key: fact.value for key, fact in facts.items()}
+                    for (owner_, workload), facts in bench.seen.items()
+                    if owner_ == name
+                },
+            }
+            folder.document(f"state/{name}-pre.json", state)
+
+    def _measure(self, chosen: Chosen, shop: stage.Workshop, folder: "RunFolder") -> None:
+        home = host_abi()
+        assert home is not None
+        bench = runner.Bench(
+            targets=chosen.able,
+            workloads=chosen.workloads,
+            workshop=shop,
+            host_abi=home,
+            sink=folder,
+            run_id=self.id,
+        )
+        labels = list(chosen.able)
+        self._states(chosen, bench, folder)
+        pilot = try_all(bench, labels, self.native, self.observer)
+        self._states(chosen, bench, folder)
+        made = self._plan(bench, pilot, labels)
+        folder.document("plan.json", made)
+        for item in self.about["workloads"]:
+            work = next((w for w in made.work if w.workload == item["name"]), None)
+            if work is not None:
+                item |= {"loops": work.loops, "iterations": work.iterations}
+        folder.document("run.json", self.about)
+        self._measure_blocks(bench, made, folder)
+        self._states(chosen, bench, folder)
+
+    def _plan(self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]) -> Plan:
+        living = [label for label in labels if label not in pilot.dead]
+        both = [*living, plan.second(self.native)]
+        left = self.wish.budget - (time.monotonic() - self.began)
+        length, fits = choose_length(pilot, self.wish, bench, both, self.native, left)
+        block_cost = pilot.cost(length, self.wish, both, bench.workloads, self.native)
+        self.observer.say(
+            f"about {block_cost:.0f} s a block, iterations of {1000 * length:.0f} ms natively"
+        )
+        if fits < self.wish.minimum_blocks and not self.wish.quick:
+            needed = self.wish.minimum_blocks * block_cost / RESERVE + (self.wish.budget - left)
+            self.observer.say(
+                f"only about {max(fits, 1)} blocks fit into the budget, verdicts need"
+                f" {self.wish.minimum_blocks}: --budget {math.ceil(needed / 60)}m, or fewer targets"
+            )
+        work = [
+            self._work(workload, pilot.unit.get((self.native, name), 1.0), length)
+            for name, workload in bench.workloads.items()
+            if (self.native, name) not in pilot.left_out
+        ]
+        return plan.make(
+            living,
+            work,
+            reference=self.native,
+            blocks=self.wish.maximum_blocks + math.ceil(self.wish.maximum_blocks * runner.REPEATED_SHARE),
+            seed=self.seed,
+            shuffled=self.wish.shuffled,
+            without=frozenset(pilot.left_out),
+        )
+
+    def _work(self, workload: Workload, unit: float, length: float) -> Work:
+        match workload.scope:
+            case Scope.LOOP:
+                loops = loops_for(workload, unit, length)
+                return Work(workload=workload.name, loops=loops, iterations=self.wish.iterations)
+            case Scope.EXEC:
+                return Work(workload=workload.name, loops=1, iterations=self.wish.iterations)
+            case Scope.SESSION:
+                return Work(workload=workload.name, loops=1, iterations=self.wish.starts)
+
+    def _measure_blocks(self, bench: runner.Bench, made: Plan, folder: "RunFolder") -> None:
+        end = self.began + self.wish.budget
+        total = max(1, len(made.blocks[0].visits)) if made.blocks else 1
+        place = {"block": 0, "visit": 0}
+
+        def tick(visit: Visit, valid: int) -> None:
+            if self.wish.time_limit is not None and time.monotonic() - self.began > self.wish.time_limit:
+                raise TimeLimitError("the time limit has passed")
+            if visit.block != place["block"]:
+                place.update(block=visit.block, visit=0)
+            place["visit"] += 1
+            blocks_done = valid + place["visit"] / total
+            spent = (time.monotonic() - self.began) / self.wish.budget
+            share = max(spent, blocks_done / self.wish.maximum_blocks)
+            self.observer.step(
+                f"block {valid + 1}: {visit.workload} in {visit.target}", min(share, 1.0), 1.0
+            )
+
+        limits = runner.Limits(
+            budget_end=end,
+            minimum_blocks=FEWEST_BLOCKS,
+            maximum_blocks=self.wish.maximum_blocks,
+            look=lambda _: self._precise(folder),
+        )
+        _, self.about["stopped"] = runner.measure(bench, made, limits, tick=tick)
+
+    def _precise(self, folder: "RunFolder") -> bool:
+        """Look at the width of every interval; never at a verdict."""
+        from isobench import answers, store  # noqa: PLC0415 - as above
+
+        return answers.Analysis(store.load(folder.path)).precise(self.wish.precision)
+
+
+def _check(check: PromiseCheck) -> dict[str, Any]:
+    return {
+        "key": check.promise.key,
+        "relation": check.promise.relation,
+        "expected": check.promise.value,
+        "host": check.host,
+        "inside": check.inside,
+        "kept": check.kept,
+    }
+
+
+def answer_again(source: Path, target: Path) -> Outcome:
+    """Answer from the records of an earlier run, a folder or a zip; write into `target`."""
+    from isobench import store  # noqa: PLC0415 - as above
+
+    summary = answer(
+        source,
+        lambda name, value: store.write_document(target / name, value),
+        lambda name, content: store.write_text(target / name, content),
+    )
+    return Outcome(folder=target, summary=summary, interrupted=False, timed_out=False)
+
+
+def answer(
+    folder: Path, document: Callable[[str, object], None], text: Callable[[str, str], None]
+) -> Mapping[str, Any]:
+    """Write summary.json, summary.md and report.html of a run; return the summary."""
+    from isobench import answers, store  # noqa: PLC0415 - as above
+    from isobench.report import html, markdown, view  # noqa: PLC0415
+
+    summary = answers.summarise(store.load(folder), answers.documents_claims())
+    document("summary.json", summary)
+    decoded = msgspec.json.decode(msgspec.json.encode(summary))
+    seen = view.build(decoded)
+    text("summary.md", markdown.markdown(seen))
+    text("report.html", html.render(seen, places.shared("reports") / "templates"))
+    return decoded
+
+

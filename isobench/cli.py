@@ -1,0 +1,699 @@
+"""The commands: the only module that prints, and the only one that knows exit codes.
+
+Heavy libraries (pandas, SciPy, Docker's SDK, rich, jinja2) are imported where they are needed, so that `isobench --help` answers at once.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from isobench import __version__
+from isobench.errors import CellFailedError, IsobenchError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isobench.campaign import Outcome, Wish
+    from isobench.model import Availability
+    from isobench.registry import Registry
+    from isobench.units import TargetName
+
+INTERRUPTED: Final = 130
+TIMED_OUT: Final = 124
+NOISY: Final = 4
+CLAIM_FAILED: Final = 1
+FAILURES: Final = ("claim", "error", "noisy", "skipped")
+FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
+
+# ---- values ------------------------------------------------------------------------------------------
+
+
+class Duration(click.ParamType[float]):
+    """Seconds from "90s", "10m", "1h30m" or plain seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        total, digits = 0.0, ""
+        factors = {"h": 3600.0, "m": 60.0, "s": 1.0}
+        for letter in str(value).strip():
+            if letter.isdigit() or letter == ".":
+                digits += letter
+            elif letter in factors and digits:
+                total += _float(digits) * factors[letter]
+                digits = ""
+            else:
+                self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
+        total += _float(digits) if digits else 0.0
+        if not 0 < total < float("inf"):
+            self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
+        return total
+
+
+class Share(click.ParamType[float]):
+    """A fraction from "5%" (or "0.05")."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return a fraction between 0 and 1."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        number = _float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        if not 0 < number < 1:
+            self.fail(f"{value!r} is no share: write it with its sign, as in 5%", param, ctx)
+        return number
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _names(_context: click.Context, _param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Return names given with commas, with repeated flags, or both."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+# ---- the terminal --------------------------------------------------------------------------------------
+
+
+def _console(*, stderr: bool = False, color: str = "auto") -> "Console":
+    from rich.console import Console
+
+    forced = {"always": True, "never": False}.get(color)
+    return Console(
+        stderr=stderr,
+        force_terminal=True if forced else None,
+        no_color=True if forced is False else None,
+        highlight=False,
+        soft_wrap=False,
+    )
+
+
+class Screen:
+    """Shows how far a run is: a bar with the time left on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool, color: str) -> None:
+        """Draw nothing yet."""
+        self._quiet = quiet
+        self._console = _console(stderr=True, color=color)
+        self._bar: Any = None
+        self._task: Any = None
+        self._began = self._printed = time.monotonic()
+        self._phase = ""
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        if not self._quiet:
+            self._console.print(text, style="dim", markup=False)
+
+    def looked(self, name: "TargetName", answer: "Availability") -> None:
+        """Print what a target answered."""
+        from isobench.model import Available
+
+        if self._quiet:
+            return
+        if isinstance(answer, Available):
+            self._console.print(f"  [green]✓[/] [bold]{name}[/]  ", end="")
+            self._console.print(answer.version, style="dim", markup=False)
+        else:
+            self._console.print(f"  [yellow]–[/] [bold]{name}[/]  ", end="")
+            self._console.print(f"{answer.what} → {answer.hint}", style="dim", markup=False)
+
+    def step(self, what: str, done: float, total: float) -> None:
+        """Move the bar; off a terminal print a line at most every 20 seconds."""
+        if self._quiet:
+            return
+        if not self._console.is_terminal:
+            if time.monotonic() - self._printed > 20:  # noqa: PLR2004 - seconds between lines
+                self._printed = time.monotonic()
+                self._console.print(f"{done / total:4.0%}  {what}", markup=False)
+            return
+        if self._bar is None:
+            self._start_bar()
+        phase = what.partition(":")[0].partition(" ")[0]
+        if phase != self._phase:
+            self._phase = phase
+            self._bar.reset(self._task)
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+    def _start_bar(self) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            BarColumn(24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", style="dim", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+        self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _fail(error: IsobenchError) -> NoReturn:
+    """Print what is wrong and the way out; leave with its exit code."""
+    console = _console(stderr=True)
+    console.print("[bold red]isobench:[/] ", end="")
+    console.print(str(error), markup=False)
+    if error.hint:
+        console.print("    [green]→[/] ", end="")
+        console.print(error.hint, markup=False)
+    sys.exit(error.exit_code)
+
+
+# ---- isobench ------------------------------------------------------------------------------------------
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="isobench")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Measure what isolation costs here, with evidence that it was in force.
+
+    Runs the same workloads natively and under containers, sandboxes and emulators, and answers
+    with ratios to native, honest intervals and verdicts.
+    """
+    if context.invoked_subcommand is None:
+        _front_page(context)
+
+
+def _front_page(context: click.Context) -> None:
+    """Say what this is and what to type next; show the last answer where there is one."""
+    import json
+
+    from isobench import places
+
+    bold = lambda text: click.style(text, bold=True)  # noqa: E731
+    click.echo(f"{bold('isobench')} {__version__} - what isolation costs on this machine, with evidence\n")
+    click.echo(f"  {bold('isobench run --quick')}      a first look in about a minute")
+    click.echo(f"  {bold('isobench run')}              verdicts, in about five minutes")
+    click.echo(f"  {bold('isobench targets')}          what can run here, and what is missing for the rest")
+    click.echo(f"  {bold('isobench --help')}           all commands\n")
+    latest = places.results() / "latest"
+    try:
+        summary = json.loads((latest / "summary.json").read_text())
+        click.echo(f"Last run ({summary['run']['started']}): {summary['run']['headline']}")
+        click.echo(f"  {latest / 'report.html'}")
+    except (OSError, ValueError, KeyError, TypeError):
+        click.echo("Nothing has been measured in this folder yet.")
+    context.exit(0)
+
+
+def _registry(config: Path | None) -> tuple["Registry", Any]:
+    from isobench import config as configuration
+    from isobench.registry import Registry
+
+    settings = configuration.load(config)
+    return Registry(settings.targets), settings
+
+
+_config_option = click.option(
+    "--config", type=click.Path(path_type=Path), help="Configuration file in place of isobench.toml."
+)
+_targets_option = click.option(
+    "-t", "--targets", multiple=True, callback=_names, metavar="NAMES",
+    help="Targets, with commas; native is always there. Without: all that can run here.",
+)  # fmt: skip
+_workloads_option = click.option(
+    "-w", "--workloads", multiple=True, callback=_names, metavar="NAMES",
+    help="Workloads or classes (cpu, syscall, io, startup), with commas.",
+)  # fmt: skip
+_folder_option = click.option(
+    "--workload-folder", "folders", multiple=True, type=click.Path(path_type=Path),
+    help="A folder with workloads of your own.",
+)  # fmt: skip
+_color_option = click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour; NO_COLOR works too."
+)
+
+
+# ---- run ---------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_targets_option
+@_workloads_option
+@_folder_option
+@click.option("--quick", is_flag=True, help="About a minute; ratios, no verdicts.")
+@click.option("--fast", is_flag=True, help="Ten blocks at most.")
+@click.option("--rigorous", is_flag=True, help="Half an hour, intervals of 1 %.")
+@click.option("--budget", type=Duration(), help="How long the run may take (default 5m).")
+@click.option("-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Exactly so many blocks.")
+@click.option("--min-blocks", type=click.IntRange(1, 1000), help="Fewest blocks for verdicts (default 10).")
+@click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 60).")
+@click.option("--target-precision", type=Share(), help="Stop when all intervals are this narrow (2.5%).")
+@click.option("--margin", type=Share(), help="What counts as near-native (5%).")
+@click.option("--min-time", type=Duration(), help="Length of one native iteration, for example 0.05s.")
+@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
+@click.option("--schedule", type=click.Choice(["blocks", "sequential"]), default="blocks", help="Order of visits.")
+@click.option("--timeout", type=Duration(), help="End the whole run after this time, with exit code 124.")
+@click.option("--require", multiple=True, callback=_names, metavar="NAMES", help="Fail unless these can run.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@click.option("--export-json", type=click.Path(allow_dash=True), help="Copy of summary.json (- for standard output).")
+@click.option("--export-csv", type=click.Path(allow_dash=True), help="All samples as CSV.")
+@click.option("--export-markdown", type=click.Path(allow_dash=True), help="Copy of summary.md.")
+@click.option("--export-html", type=click.Path(allow_dash=True), help="Copy of report.html.")
+@click.option("--fail-on", multiple=True, callback=_names, metavar="KINDS", help=f"Of: {', '.join(FAILURES)}.")
+@_config_option
+@_color_option
+@click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+def run(**options: Any) -> None:
+    """Measure: the same workloads natively and under each target."""
+    from isobench import campaign
+
+    _heed_termination()
+    registry, settings = _registry(options["config"])
+    wish = _wish(options, settings)
+    _refuse_unknown(options["fail_on"])
+    workloads = _workloads(wish)
+    screen = Screen(quiet=options["quiet"], color=options["color"])
+    try:
+        campaign.sweep(registry, everything=False, observer=lambda line: screen.say(f"cleared: {line}"))
+        screen.say("Looking for targets:")
+        chosen = campaign.choose(wish, registry, workloads, screen)
+        if options["dry_run"]:
+            _show_plan(wish, chosen)
+            return
+        _announce(wish, chosen, screen)
+        outcome = campaign.Campaign(wish, registry, screen).run(chosen)
+    finally:
+        screen.close()
+    _show(outcome, options)
+    sys.exit(_exit_code(outcome, options["fail_on"]))
+
+
+def _heed_termination() -> None:
+    """Treat a request to end like Ctrl-C: what was measured is kept, nothing is left behind."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
+
+
+def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
+    """Return flags over environment over configuration over defaults."""
+    from isobench.campaign import Wish
+
+    table = settings.run
+    preset: dict[str, Any] = {}
+    if sum(bool(options[name]) for name in ("quick", "fast", "rigorous")) > 1:
+        raise UsageError("--quick, --fast and --rigorous exclude each other", hint="give one of them")
+    if options["quick"]:
+        preset = {"budget": 55.0, "maximum_blocks": 5, "iterations": 3, "starts": 2, "quick": True}
+    elif options["fast"]:
+        preset = {"maximum_blocks": 10}
+    elif options["rigorous"]:
+        preset = {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
+    configured = {
+        "budget": table.budget and Duration().convert(table.budget, None, None),
+        "precision": table.target_precision and Share().convert(table.target_precision, None, None),
+        "margin": table.margin and Share().convert(table.margin, None, None),
+        "minimum_blocks": table.blocks.min,
+        "maximum_blocks": table.blocks.max,
+        "seed": table.seed,
+    }
+    given = {
+        "budget": options["budget"],
+        "precision": options["target_precision"],
+        "margin": options["margin"],
+        "minimum_blocks": options["min_blocks"] or options["blocks"],
+        "maximum_blocks": options["max_blocks"] or options["blocks"],
+        "seed": options["seed"],
+        "minimum_time": options["min_time"],
+        "time_limit": options["timeout"],
+        "output": options["output"],
+    }
+    values = dict(preset)
+    for layer in (configured, given):
+        values |= {key: value for key, value in layer.items() if value is not None}
+    if options["blocks"] and not options["budget"]:
+        values["budget"] = 86400.0  # so many blocks were asked for: however long they take
+    if values.get("minimum_blocks", 10) > values.get("maximum_blocks", 60):
+        values["maximum_blocks" if options["min_blocks"] else "minimum_blocks"] = values.get(
+            "minimum_blocks" if options["min_blocks"] else "maximum_blocks"
+        )
+    from_environment = tuple(n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip())
+    return Wish(
+        targets=options["targets"] or from_environment or tuple(table.targets),
+        workloads=options["workloads"] or tuple(table.workloads),
+        folders=tuple(options["folders"]),
+        require=options["require"],
+        shuffled=options["schedule"] == "blocks",
+        argv=tuple(sys.argv[1:]),
+        **values,
+    )
+
+
+def _refuse_unknown(kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        if kind not in FAILURES:
+            raise UsageError(f"--fail-on: {kind!r} is none of {', '.join(FAILURES)}", hint="name some of them")
+
+
+def _workloads(wish: "Wish") -> Any:
+    from isobench import workloads
+
+    return workloads.select(workloads.find(wish.folders), wish.workloads)
+
+
+def _announce(wish: "Wish", chosen: Any, screen: Screen) -> None:
+    cells = len(chosen.able) * len(chosen.workloads)
+    if wish.quick:
+        length = "a quick look, no verdicts"
+    elif wish.budget >= 86400.0:  # noqa: PLR2004 - a day: no budget was given
+        length = f"{wish.maximum_blocks} blocks"
+    else:
+        length = f"budget {wish.budget / 60:.3g} min"
+    screen.say(f"Measuring {len(chosen.workloads)} workloads in {len(chosen.able)} targets ({cells} cells), {length}.")
+
+
+def _show_plan(wish: "Wish", chosen: Any) -> None:
+    from isobench.model import Available
+
+    click.echo(f"targets:   {', '.join(chosen.able)}")
+    for name, answer in chosen.answers.items():
+        if not isinstance(answer, Available):
+            click.echo(f"  skipped: {name}: {answer.what}")
+    click.echo(f"workloads: {', '.join(chosen.workloads)}")
+    click.echo(f"blocks:    {wish.minimum_blocks} to {wish.maximum_blocks}, native twice in each")
+    click.echo(f"budget:    {wish.budget:g} s")
+
+
+def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
+    """Print the report for the terminal, and write what was asked for besides."""
+    to_stdout = [name for name in _EXPORTS if options.get(f"export_{name}") == "-"]
+    console = _console(stderr=bool(to_stdout), color=options["color"])
+    if options["quiet"]:
+        console.print(outcome.summary["run"]["headline"], markup=False)
+    else:
+        from isobench.report import text, view
+
+        text.render(view.build(outcome.summary), console)
+        console.print(f"\nreport: {outcome.folder / 'report.html'}", style="bold", markup=False, soft_wrap=True)
+    _export(outcome.folder, options)
+    if outcome.interrupted:
+        console.print("Interrupted: the report holds what was measured until then.", markup=False)
+
+
+_EXPORTS: Final = ("json", "csv", "markdown", "html")
+
+
+def _export(folder: Path, options: Mapping[str, Any]) -> None:
+    files = {"json": "summary.json", "markdown": "summary.md", "html": "report.html"}
+    for kind in _EXPORTS:
+        target = options.get(f"export_{kind}")
+        if target is None:
+            continue
+        if kind == "csv":
+            from isobench import store
+
+            content = store.csv(store.load(folder).samples)
+        else:
+            content = (folder / files[kind]).read_text()
+        _write(target, content)
+
+
+def _write(target: str, content: str) -> None:
+    if target == "-":
+        click.echo(content)
+        return
+    try:
+        Path(target).write_text(content)
+    except OSError as error:
+        raise UsageError(f"{target}: {error.strerror}", hint="name a file that can be written") from None
+
+
+def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
+    summary = outcome.summary
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.timed_out:
+        return TIMED_OUT
+    if "claim" in fail_on and any(claim["standing"] == "refuted" for claim in summary["claims"]):
+        return CLAIM_FAILED
+    if any(gap["cause"] in FAILED_CAUSES for gap in summary["gaps"]):
+        return CellFailedError.exit_code
+    if "skipped" in fail_on and any(target["status"] == "unavailable" for target in summary["targets"]):
+        return 3
+    unsure = [cell for cell in summary["cells"] if cell["standing"] == "unproven"]
+    if "noisy" in fail_on and (unsure or summary["run"]["doubts"]):
+        return NOISY
+    return 0
+
+
+# ---- report ------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the new files.")
+@click.option("--export-json", type=click.Path(allow_dash=True), help="Copy of summary.json (- for standard output).")
+@click.option("--export-csv", type=click.Path(allow_dash=True), help="All samples as CSV.")
+@click.option("--export-markdown", type=click.Path(allow_dash=True), help="Copy of summary.md.")
+@click.option("--export-html", type=click.Path(allow_dash=True), help="Copy of report.html.")
+@_color_option
+@click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+def report(path: Path | None, output: Path | None, **options: Any) -> None:
+    """Answer again from the records of a run: a folder, or a zip of one. Measures nothing."""
+    from isobench import campaign, places, store
+
+    source = path or places.results() / "latest"
+    store.load(source)
+    target = output or (source if source.is_dir() else source.with_suffix(""))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        outcome = campaign.answer_again(source, target)
+    except OSError as error:
+        raise UsageError(f"{target}: {error.strerror}", hint="name a folder with --output") from None
+    _show(outcome, options)
+
+
+# ---- targets, workloads ------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@_config_option
+@_color_option
+def targets(as_json: bool, config: Path | None, color: str) -> None:
+    """List the targets: what can run here, and what to type for the rest."""
+    from isobench import campaign
+
+    registry, _ = _registry(config)
+    found = {name: registry.get(name) for name in registry.names()}
+    answers = campaign.look(found, lambda _name, _answer: None)
+    rows = [_target_row(name, found[name].technology, answers[name]) for name in found]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, indent=1))
+        return
+    _target_table(rows, _console(color=color))
+
+
+def _target_row(name: str, technology: str, answer: "Availability") -> dict[str, Any]:
+    from isobench.model import Available
+
+    able = isinstance(answer, Available)
+    return {
+        "name": str(name),
+        "class": str(technology),
+        "available": able,
+        "version": answer.version if isinstance(answer, Available) else None,
+        "lack": None if isinstance(answer, Available) else str(answer.lack),
+        "what": None if isinstance(answer, Available) else answer.what,
+        "hint": None if isinstance(answer, Available) else answer.hint,
+    }
+
+
+def _target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    for heading in ("", "target", "class", "what"):
+        table.add_column(heading, no_wrap=heading in ("", "target"))
+    for row in rows:
+        if row["available"]:
+            mark, what = Text("✓", style="green"), Text(row["version"], style="dim")
+        else:
+            mark = Text("–", style="yellow")
+            what = Text(f"{row['what']} ({row['lack']})\n→ {row['hint']}")
+        table.add_row(mark, Text(row["name"], style="bold"), row["class"], what)
+    console.print(table)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@_folder_option
+@_color_option
+def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
+    """List the workloads: what can be measured."""
+    from isobench import workloads as module
+
+    found = module.find(folders)
+    if as_json:
+        import json
+
+        rows = [
+            {"name": w.name, "class": w.group, "metrics": list(w.metrics), "summary": w.summary}
+            for w in found.values()
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("workload", "what it does", "one operation"):
+        table.add_column(heading, no_wrap=heading == "workload")
+    for workload in found.values():
+        table.add_row(workload.name, workload.summary, workload.operation)
+    _console(color=color).print(table)
+
+
+# ---- doctor, clean -----------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--install", is_flag=True, help="Install what the named targets need, by this system's package manager.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before installing.")
+@click.argument("names", nargs=-1, metavar="[NAMES]...")
+@_config_option
+@_color_option
+def doctor(install: bool, yes: bool, names: Sequence[str], config: Path | None, color: str) -> None:
+    """Say why a target cannot run and what to type; with --install, install what it needs."""
+    from isobench import campaign, packages
+
+    console = _console(color=color)
+    if install:
+        if not names:
+            raise UsageError("--install needs names", hint=f"isobench doctor --install {' '.join(packages.NAMES)}")
+        _install(packages.commands(names), console, yes=yes)
+    elif unknown := [name for name in names if name not in packages.NAMES]:
+        raise UsageError(f"nothing is known of {unknown[0]!r}", hint=f"of: {', '.join(packages.NAMES)}")
+    registry, _ = _registry(config)
+    found = {name: registry.get(name) for name in registry.names()}
+    answers = campaign.look(found, lambda _name, _answer: None)
+    _target_table([_target_row(name, found[name].technology, answers[name]) for name in found], console)
+    _check_machine(console)
+
+
+def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool) -> None:
+    import shlex
+    import subprocess
+
+    for command in commands:
+        console.print(f"$ {shlex.join(command)}", style="bold", markup=False, soft_wrap=True)
+    if not yes and sys.stdin.isatty() and not click.confirm("Run these now?", default=True):
+        return
+    for command in commands:
+        sys.stdout.flush()
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, env=_package_environment())
+        if done.returncode != 0:
+            raise UsageError(f"this failed: {shlex.join(command)}", hint="read what it says above, and run it by hand")
+
+
+def _package_environment() -> dict[str, str]:
+    return {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+
+
+def _check_machine(console: "Console") -> None:
+    """Say what about this machine will make figures worse."""
+    from isobench import places
+    from isobench.evidence import host
+    from isobench.payload import build
+
+    cache = places.cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    facts = host.describe(cache)
+    console.print(f"\n{host.summary(facts)}", markup=False)
+    try:
+        console.print(f"compiler: {build.compiler()}", style="dim", markup=False)
+    except IsobenchError as error:
+        console.print(f"compiler: {error} → {error.hint}", markup=False)
+    if facts["filesystem"] in host.MEMORY_FILESYSTEMS:
+        console.print(
+            f"note: {cache} lies in memory ({facts['filesystem']}): I/O figures would be no disk's."
+            " Set XDG_CACHE_HOME to a folder on a disk.",
+            markup=False,
+        )
+    load, cpus = facts["load"], facts["cpus"]
+    if isinstance(load, float) and isinstance(cpus, int) and load > cpus / 2:
+        console.print(f"note: the load is {load:g} on {cpus} CPUs: measure when it is quiet.", markup=False)
+
+
+@cli.command()
+@click.option("--stale", is_flag=True, help="Only what runs that died have left.")
+@_config_option
+def clean(stale: bool, config: Path | None) -> None:
+    """Remove every trace of isobench: containers, images, cgroups, caches. Results are yours and stay."""
+    from isobench import campaign
+
+    registry, _ = _registry(config)
+    lines: list[str] = []
+    campaign.sweep(registry, everything=not stale, observer=lines.append)
+    for line in lines:
+        click.echo(f"removed {line}")
+    if not lines:
+        click.echo("nothing to remove")
+
+
+# ---- the door ----------------------------------------------------------------------------------------
+
+
+def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
+    """Run a command; turn whatever a user can mend into a line and an exit code."""
+    try:
+        function()
+    except IsobenchError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=stderr or sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has left (`isobench targets | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def main() -> None:
+    """Entry point of the command `isobench`."""
+    sys.exit(guarded(_command))
+
+
+def _command() -> None:
+    """Run click without its own handling of Ctrl-C and of broken pipes."""
+    try:
+        cli.main(standalone_mode=False, prog_name="isobench")
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

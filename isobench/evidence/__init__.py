@@ -1,0 +1,1 @@
+"""Evidence: what the host is and does, and whether promises were kept."""

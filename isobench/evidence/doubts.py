@@ -1,0 +1,112 @@
+"""Facts and patterns that make a number less certain -> Doubt. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
+from isobench.model import BlockHealth, Doubt, Fact
+
+CACHED_PERCENT: Final = 5
+CLOCK_TOLERANCE: Final = 0.01
+NOISY_SHARE: Final = 0.2
+
+
+def of_io(workload: str, facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
+    """Return doubts about an I/O cell from what its payload saw of its file system."""
+    found = []
+    kind = filesystem_name(facts.get("io.filesystem"))
+    home = filesystem_name(native.get("io.filesystem"))
+    if kind in MEMORY_FILESYSTEMS:
+        found.append(
+            Doubt(
+                code="memory-file-system",
+                detail=f"{workload} ran on {kind}, which is memory and no disk",
+                advice="set XDG_CACHE_HOME to a folder on a disk",
+                blocks=True,
+            )
+        )
+    elif kind != home:
+        found.append(
+            Doubt(
+                code="other-file-system",
+                detail=f"ran on {kind}, native on {home}",
+                advice="the ratio compares the file systems too",
+            )
+        )
+    cached = facts.get("io.cached_percent")
+    if isinstance(cached, int) and cached > CACHED_PERCENT:
+        found.append(
+            Doubt(
+                code="page-cache",
+                detail=f"up to {cached} % of the file was still in the page cache",
+                advice="this is memory, not the disk: the file system here does not let pages be dropped",
+                blocks=True,
+            )
+        )
+    return tuple(found)
+
+
+def of_clock(guest_ns: Sequence[int], host_ns: Sequence[int], dispatch_ns: int) -> tuple[Doubt, ...]:
+    """Return a blocking doubt where the payload's clock and the host's disagree over the same span.
+
+    Spans are from the payload's first line to its last; `dispatch_ns` is what carrying a line to the host may take. Only
+    spans of at least 20 dispatch costs tell anything.
+    """
+    told = [(g, h) for g, h in zip(guest_ns, host_ns, strict=True) if h > 20 * dispatch_ns]
+    if not told:
+        return ()
+    guest, host = sum(g for g, _ in told), sum(h for _, h in told)
+    allowed = CLOCK_TOLERANCE + len(told) * 2 * dispatch_ns / host
+    slope = guest / host
+    if abs(slope - 1) <= allowed:
+        return ()
+    return (
+        Doubt(
+            code="guest-clock",
+            detail=f"the clock inside ran at {slope:.3f} of the host's (allowed {allowed:.1%} off)",
+            advice="its times mean nothing; the technology's clock must be mended first",
+            blocks=True,
+        ),
+    )
+
+
+def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
+    """Return a doubt where a target has another number of CPUs than the host."""
+    inside, outside = facts.get("cpu.threads"), native.get("cpu.threads")
+    if inside is None or inside == outside:
+        return ()
+    return (
+        Doubt(
+            code="other-cpu-count",
+            detail=f"{inside} CPUs inside, {outside} outside",
+            advice="give the target as many CPUs as the host, or read the ratio as what they cost",
+        ),
+    )
+
+
+def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
+    """Return doubts about the whole run from how the host fared."""
+    kept = [block for block in health if block.broken_rules]
+    found = []
+    if health and len(kept) > invalid:
+        worst = max((block.steal_percent or 0 for block in kept), default=0)
+        found.append(
+            Doubt(
+                code="noisy-host",
+                detail=(
+                    f"{len(kept)} of {len(health)} blocks broke a rule for a quiet host"
+                    f" (steal up to {worst:g} %), {invalid} were measured again"
+                ),
+                advice="measure on a quieter machine, or trust the interval, which is wider for it",
+            )
+        )
+    return tuple(found)
+
+
+def of_drift(change: float, low: float, high: float) -> Doubt:
+    """Return the doubt that native itself changed over the run: by `change`, bounds `low` and `high`."""
+    return Doubt(
+        code="drift",
+        detail=f"native itself changed by {change:+.0%} [{low:+.0%}, {high:+.0%}] over the run",
+        advice="ratios stay valid, since blocks are interleaved; absolute times do not",
+    )

@@ -1,0 +1,213 @@
+"""Facts about this host, and what it does beside measuring."""
+
+import contextlib
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from isobench.model import BlockHealth, Fact
+
+FILESYSTEMS: Final = {
+    0xEF53: "ext4",
+    0x9123683E: "btrfs",
+    0x58465342: "xfs",
+    0x794C7630: "overlayfs",
+    0x01021994: "tmpfs",
+    0x858458F6: "ramfs",
+    0x2FC12FC1: "zfs",
+    0x65735546: "fuse",
+    0x6969: "nfs",
+    0x01021997: "9p",
+    0x6A656A63: "virtiofs",
+    0xF2F52010: "f2fs",
+    0xFF534D42: "cifs",
+    0x73717368: "squashfs",
+    0x61756673: "aufs",
+    0xCA451A4E: "bcachefs",
+    0x62656572: "sysfs",
+    0x9FA0: "proc",
+}
+"""statfs(2) magic numbers (linux/magic.h) by the names people use. ext2, ext3 and ext4 share one."""
+MEMORY_FILESYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
+
+
+def filesystem_name(magic: Fact) -> Fact:
+    """Return the name of a file system from its magic number as the payload writes it ("0x0000ef53")."""
+    if not isinstance(magic, str) or not magic.startswith("0x"):
+        return magic
+    with contextlib.suppress(ValueError):
+        return FILESYSTEMS.get(int(magic, 16), magic)
+    return magic
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _processor() -> str:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        if line.startswith(("model name", "Model", "uarch")):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _virtualization() -> str:
+    """Return what this host itself runs under, as far as it shows: products lie, so it is a hint and no evidence."""
+    vendor = _read("/sys/class/dmi/id/sys_vendor")
+    product = _read("/sys/class/dmi/id/product_name")
+    named = " ".join(part for part in (vendor, product) if part)
+    guest = " hypervisor " in f" {_read('/proc/cpuinfo') or ''} ".replace("\n", " ")
+    if guest:
+        return f"guest of a hypervisor ({named})" if named else "guest of a hypervisor"
+    return named or "none seen"
+
+
+def filesystem_of(path: Path) -> str:
+    """Return the type of the file system that holds `path`, by the mount table."""
+    best = ("", "unknown")
+    real = str(path.resolve())
+    for part in psutil.disk_partitions(all=True):
+        inside = real == part.mountpoint or real.startswith(part.mountpoint.rstrip("/") + "/")
+        if inside and len(part.mountpoint) >= len(best[0]):
+            best = (part.mountpoint, part.fstype)
+    return best[1]
+
+
+def describe(scratch: Path) -> dict[str, Fact]:
+    """Return what matters of this host, for run.json and the report."""
+    vulnerabilities = Path("/sys/devices/system/cpu/vulnerabilities")
+    mitigations = {
+        f"mitigation.{path.name}": _read(str(path))
+        for path in (sorted(vulnerabilities.iterdir()) if vulnerabilities.is_dir() else ())
+    }
+    return {
+        "cpu": _processor(),
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "kernel": platform.release(),
+        "kernel_version": platform.version(),
+        "os": _system(),
+        "python": platform.python_version(),
+        "virtualization": _virtualization(),
+        "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "frequency_governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "cgroups": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").is_file() else "v1 or hybrid",
+        "filesystem": filesystem_of(scratch),
+        "load": round(os.getloadavg()[0], 2),
+        "root": os.geteuid() == 0,
+        **mitigations,
+    }
+
+
+def summary(facts: dict[str, Fact]) -> str:
+    """Return one line that names this machine."""
+    memory = facts.get("memory_bytes")
+    gib = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "unknown memory"
+    return f"{facts.get('os')}, {facts.get('cpu')}, {facts.get('cpus')} CPUs, {gib}"
+
+
+STEAL_PERCENT: Final = 1.0
+RULES: Final = (
+    f"another guest took more than {STEAL_PERCENT:g} % of the CPU time (steal)",
+    "the processor was throttled for heat",
+    "pages were swapped in",
+    "the kernel changed its clock source",
+)
+"""A block that breaks one is measured again (at most a fifth of the blocks). Fixed here, before any measuring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    at: float
+    total: float
+    steal: float
+    pressure_us: int | None
+    swapped_in: int | None
+    throttled: int | None
+    clock_source: str | None
+
+
+def _take() -> _Reading:
+    times = psutil.cpu_times()
+    pressure = None
+    for line in (_read("/proc/pressure/cpu") or "").splitlines():
+        if line.startswith("some"):
+            pressure = int(line.rpartition("total=")[2])
+    swapped = None
+    for line in (_read("/proc/vmstat") or "").splitlines():
+        if line.startswith("pswpin "):
+            swapped = int(line.split()[1])
+    counts = [
+        int(text)
+        for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+        if (text := _read(str(path))) is not None and text.isdigit()
+    ]
+    return _Reading(
+        at=time.monotonic(),
+        # guest time is counted in user time as well
+        total=sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0),
+        steal=getattr(times, "steal", 0.0),
+        pressure_us=pressure,
+        swapped_in=swapped,
+        throttled=sum(counts) if counts else None,
+        clock_source=_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+    )
+
+
+class Meter:
+    """Watches the host from one `lap` to the next."""
+
+    def __init__(self) -> None:
+        self._last = _take()
+
+    def lap(self, block: int) -> BlockHealth:
+        """Return what happened since the last lap, and which rules it broke."""
+        before, after = self._last, _take()
+        self._last = after
+        spent = after.total - before.total
+        steal = 100 * (after.steal - before.steal) / spent if spent > 0 else None
+        seconds = after.at - before.at
+        pressure = (
+            (after.pressure_us - before.pressure_us) / 1e4 / seconds
+            if after.pressure_us is not None and before.pressure_us is not None and seconds > 0
+            else None
+        )
+        swapped = _difference(after.swapped_in, before.swapped_in)
+        throttled = _difference(after.throttled, before.throttled)
+        broken = (
+            steal is not None and steal > STEAL_PERCENT,
+            bool(throttled),
+            bool(swapped),
+            after.clock_source != before.clock_source,
+        )
+        return BlockHealth(
+            block=block,
+            seconds=round(seconds, 3),
+            steal_percent=None if steal is None else round(steal, 2),
+            pressure_percent=None if pressure is None else round(pressure, 1),
+            swapped_in_pages=swapped,
+            throttled=throttled,
+            clock_source=after.clock_source,
+            broken_rules=tuple(rule for rule, is_broken in zip(RULES, broken, strict=True) if is_broken),
+        )
+
+
+def _difference(after: int | None, before: int | None) -> int | None:
+    return None if after is None or before is None else after - before

@@ -1,0 +1,86 @@
+"""What differs besides the isolation. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from isobench.evidence.host import filesystem_name
+from isobench.model import Environment, Fact, Payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that is not alike natively and at a target."""
+
+    label: str
+    native: str
+    target: str
+
+
+_SECCOMP: Final = {"0": "off", "1": "strict", "2": "filter"}
+_FACTS: Final = {
+    "machine": "ISA",
+    "cpu.usable": "usable CPUs",
+    "kernel.release": "kernel",
+    "filesystem.scratch": "file system of the I/O workloads",
+    "filesystem.root": "file system of the root",
+    "security.seccomp": "seccomp",
+    "security.no_new_privs": "no-new-privileges",
+    "security.store_bypass": "speculative store bypass",
+    "security.cap_effective": "capabilities",
+    "clock.source": "clock source",
+    "clock.cost_ns": "cost of reading the clock",
+    "clock.time_offsets": "time namespace",
+    "limit.open_files": "limit of open files",
+    "memory.huge_pages": "transparent huge pages",
+    "user.uid_map": "user map",
+    "security.label": "security label",
+}
+
+
+def _shown(key: str, value: Fact) -> str:
+    if value is None or value == "":
+        return "not visible" if value is None else "none"
+    if key.startswith("filesystem."):
+        return str(filesystem_name(value))
+    if key == "security.seccomp":
+        return _SECCOMP.get(str(value), str(value))
+    if key == "clock.cost_ns":
+        return f"{value} ns"
+    if key == "security.cap_effective":
+        return "none" if set(str(value)) <= {"0"} else f"0x{str(value).lstrip('0')}"
+    if key in ("user.uid_map", "clock.time_offsets"):
+        return "; ".join(" ".join(line.split()) for line in str(value).splitlines())
+    return str(value)
+
+
+def _alike(key: str, native: Fact, target: Fact) -> bool:
+    if key == "clock.cost_ns" and isinstance(native, int) and isinstance(target, int):
+        return target < 2 * native and native < 2 * target  # it is itself a measurement
+    return native == target
+
+
+def differences(
+    native: Environment,
+    target: Environment,
+    *,
+    native_payloads: tuple[Payload, ...] = (),
+    target_payloads: tuple[Payload, ...] = (),
+) -> tuple[Difference, ...]:
+    """Return what differs beside the isolation itself, in a fixed order."""
+    found = [
+        Difference(label=label, native=_shown(key, native.value(key)), target=_shown(key, target.value(key)))
+        for key, label in _FACTS.items()
+        if key in target.facts and not _alike(key, native.value(key), target.value(key))
+    ]
+    hashes = {payload.program: payload.sha256 for payload in native_payloads}
+    others = [p for p in target_payloads if hashes.get(p.program) not in (None, p.sha256)]
+    if others:
+        abi = others[0].abi
+        found.append(
+            Difference(
+                label="programs",
+                native=f"{native_payloads[0].abi}, {native_payloads[0].compiler}",
+                target=f"{abi}, {others[0].compiler}: same sources and flags, other instructions",
+            )
+        )
+    return tuple(found)

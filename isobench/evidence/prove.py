@@ -1,0 +1,60 @@
+"""Promises against environments. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from isobench.model import Environment, Evidence, Fact, Promise, PromiseCheck, Relation
+
+
+def gather(facts: Iterable[Evidence]) -> Environment:
+    """Return the facts by key; the first of a key stands."""
+    by_key: dict[str, Evidence] = {}
+    for fact in facts:
+        by_key.setdefault(fact.key, fact)
+    return Environment(facts=by_key)
+
+
+def relation(host: Fact, inside: Fact) -> str:
+    """Return how a fact stands to the host's: "same", "unlike" or "unknown"."""
+    if host is None or inside is None:
+        return "unknown"
+    return Relation.SAME_AS_HOST.value if host == inside else Relation.UNLIKE_HOST.value
+
+
+def hold(
+    promises: Iterable[Promise], *, host: Environment, inside: Environment
+) -> tuple[PromiseCheck, ...]:
+    """Hold every promise against the facts. What is unknown on either side is not kept."""
+    checks = []
+    for promise in promises:
+        seen, outside = inside.value(promise.key), host.value(promise.key)
+        if promise.relation is Relation.EQUALS:
+            kept = seen is not None and seen == promise.value
+        else:
+            kept = relation(outside, seen) == promise.relation.value
+        checks.append(PromiseCheck(promise=promise, host=outside, inside=seen, kept=kept))
+    return tuple(checks)
+
+
+def broken(checks: Iterable[PromiseCheck]) -> str:
+    """Return the promises that were not kept, in words; empty when all were."""
+    return "; ".join(
+        f"{check.promise.key} should be {_demand(check.promise)}, and is {check.inside!r} inside"
+        f" (host: {check.host!r})"
+        for check in checks
+        if not check.kept
+    )
+
+
+def _demand(promise: Promise) -> str:
+    match promise.relation:
+        case Relation.SAME_AS_HOST:
+            return "the host's"
+        case Relation.UNLIKE_HOST:
+            return "unlike the host's"
+        case Relation.EQUALS:
+            return repr(promise.value)
+
+
+def relations(host: Environment, inside: Environment) -> Mapping[str, str]:
+    """Return how each fact of the inside stands to the host's, for `summary.json`."""
+    return {key: relation(host.value(key), inside.value(key)) for key in inside.facts}

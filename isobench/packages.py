@@ -1,0 +1,55 @@
+"""Which packages bring what a target needs, by distribution."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Final
+
+from isobench.errors import UsageError
+
+PACKAGES: Final = {
+    "docker": {"apt-get": ("docker.io",), "dnf": ("moby-engine",), "pacman": ("docker",), "zypper": ("docker",)},
+    # runc beside the default crun: crun refuses hybrid cgroups. The rest is what rootless containers need.
+    "podman": {
+        "apt-get": ("podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
+        "dnf": ("podman", "runc"),
+        "pacman": ("podman", "runc"),
+        "zypper": ("podman", "runc"),
+    },
+    "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
+    "qemu-user": {
+        "apt-get": ("qemu-user",),
+        "dnf": ("qemu-user-static",),
+        "pacman": ("qemu-user-static",),
+        "zypper": ("qemu-linux-user",),
+    },
+}
+NAMES: Final = tuple(PACKAGES)
+_ALIASES: Final = {"qemu-user-aarch64": "qemu-user", "qemu-user-riscv64": "qemu-user"}
+_INSTALL: Final = {
+    "apt-get": (("apt-get", "update"), ("apt-get", "install", "--yes")),
+    "dnf": (("dnf", "install", "--assumeyes"),),
+    "pacman": (("pacman", "-S", "--needed", "--noconfirm"),),
+    "zypper": (("zypper", "--non-interactive", "install"),),
+}
+
+
+def manager() -> str:
+    """Return this system's package manager; UsageError when it is none that isobench knows."""
+    for name in _INSTALL:
+        if shutil.which(name):
+            return name
+    raise UsageError("none of apt-get, dnf, pacman and zypper is here", hint="install the packages by hand")
+
+
+def commands(names: Sequence[str]) -> list[list[str]]:
+    """Return the commands that install what the names need, with sudo for ordinary users."""
+    known = [_ALIASES.get(name, name) for name in names]
+    for name in known:
+        if name not in PACKAGES:
+            raise UsageError(f"nothing is known of {name!r}", hint=f"of: {', '.join(NAMES)}")
+    tool = manager()
+    wanted = dict.fromkeys(package for name in known for package in PACKAGES[name][tool])
+    *before, install = _INSTALL[tool]
+    prefix = [] if os.geteuid() == 0 else ["sudo"]
+    return [*([*prefix, *command] for command in before), [*prefix, *install, *wanted]]

@@ -1,0 +1,1 @@
+"""Payloads: how they are built, and what they say."""

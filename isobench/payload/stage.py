@@ -1,0 +1,121 @@
+"""Stages on disk: a root directory with payloads, a scratch directory, a canary; all gone at the end."""
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from isobench import owner, places
+from isobench.model import Abi, Payload, Stage
+from isobench.payload.build import LAUNCH
+from isobench.units import Sha256
+
+MOUNT_POINTS = ("dev", "proc", "scratch", "sys", "tmp")
+
+
+def digest(payloads: Sequence[Payload]) -> Sha256:
+    """Return the hash of a stage's content, whatever the order of its payloads."""
+    hashed = hashlib.sha256()
+    for payload in sorted(payloads, key=lambda p: p.program):
+        hashed.update(f"{payload.program} {payload.sha256}\n".encode())
+    return Sha256(hashed.hexdigest())
+
+
+class Workshop:
+    """The folder of one run in the cache: where its stages are made.
+
+    Folders are named after their owner, so that the next start can tell the dead from the living.
+    """
+
+    def __init__(self, payloads: Sequence[Payload], folder: Path) -> None:
+        """Take all payloads of all ABIs, and an empty folder."""
+        self._payloads, self._folder = payloads, folder
+        self.canary = folder / "canary"
+        self.canary.write_text("whoever reads this is not isolated\n")
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        self.scratch.chmod(0o711)
+
+    def payloads(self, abi: Abi) -> tuple[Payload, ...]:
+        """Return what a stage for this ABI holds."""
+        return tuple(p for p in self._payloads if p.abi is abi and p.program != LAUNCH)
+
+    def stage(
+        self,
+        abi: Abi,
+        environment: Mapping[str, str],
+        heard: Callable[[bytes], None],
+        mark: Callable[[str], None],
+    ) -> Stage:
+        """Make a stage with a root of its own."""
+        root = self._root(abi)
+        return Stage(
+            root=root,
+            digest=digest(self.payloads(abi)),
+            tools={p.program: p.path for p in self._payloads if p.program == LAUNCH},
+            scratch=self.scratch,
+            owner=owner.mine(),
+            environment=environment,
+            heard=heard,
+            mark=mark,
+        )
+
+    def _root(self, abi: Abi) -> Path:
+        root = self._folder / f"root-{abi}-{secrets.token_hex(4)}"
+        (root / "isobench").mkdir(parents=True)
+        for name in MOUNT_POINTS:
+            (root / name).mkdir()
+        for payload in self.payloads(abi):
+            shutil.copyfile(payload.path, root / "isobench" / payload.program)
+            (root / "isobench" / payload.program).chmod(0o755)
+        return root
+
+    @contextlib.contextmanager
+    def fresh(self, stage: Stage, abi: Abi) -> Iterator[Stage]:
+        """Yield the same stage in a root directory that no start has used before."""
+        root = self._root(abi)
+        try:
+            yield replace(stage, root=root)
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _runs() -> Path:
+    return places.cache() / "runs"
+
+
+@contextlib.contextmanager
+def workshop(payloads: Sequence[Payload]) -> Iterator[Workshop]:
+    """Open the folder of this run; remove it at the end."""
+    folder = _runs() / f"{owner.mine()}-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True, mode=0o711)
+    # Others may pass through, not look: an engine's user must reach what it is given by name.
+    folder.chmod(0o711)
+    try:
+        yield Workshop(payloads, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(alive: Callable[[str], bool] | None) -> list[str]:
+    """Remove the folders of runs whose process has died, or all of them; return a line for each."""
+    removed = []
+    for folder in sorted(_runs().glob("isobench-*")):
+        if alive is None or not alive(folder.name.rpartition("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
+            left = " (not all of it)" if folder.exists() else ""
+            removed.append(f"folder {folder}{left}")
+    return removed
+
+
+def forget() -> list[str]:
+    """Remove the whole cache: payloads, compiler cache, settings that a probe has learnt."""
+    folder = places.cache()
+    if not folder.is_dir():
+        return []
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    shutil.rmtree(folder, ignore_errors=True)
+    return [f"folder {folder} ({size / 1e6:.1f} MB)"]

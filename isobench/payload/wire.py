@@ -1,0 +1,138 @@
+"""The payload's standard output: JSON lines in, a Reply out. What comes from inside is untrusted: bounded and checked.
+
+Version 1. The lines are described in workloads/_include/isobench.h.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import msgspec
+
+from isobench.model import Evidence, Fact
+
+VERSION: Final = 1
+MOST_BYTES: Final = 1 << 20
+MOST_FACTS: Final = 500
+MOST_TEXT: Final = 4096
+
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class _Line(msgspec.Struct):
+    """The union of all lines; which fields are set says which it is."""
+
+    isobench: int | None = None
+    nonce: str | None = None
+    clock_ns: _Count | None = None
+    fact: str | None = None
+    value: str | int | bool | None = None
+    source: str = ""
+    warmup_ns: _Count | None = None
+    i: _Count | None = None
+    ns: _Count | None = None
+    ops: _Count | None = None
+    end: _Count | None = None
+    check: str = ""
+    steady: bool = False
+    error: str | None = None
+    errno: int = 0
+
+
+class WireError(Exception):
+    """What came back is no reply."""
+
+
+class WrongAnswerError(Exception):
+    """What came back is a reply, and not to what was asked: its nonce or its count is another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iteration:
+    """One timed iteration by the payload's own clock."""
+
+    nanoseconds: int
+    operations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """All that a payload said."""
+
+    iterations: tuple[Iteration, ...]
+    warmup: int | None
+    facts: tuple[Evidence, ...]
+    check: str
+    steady: bool
+    span: int
+    """From its first line to its last on the payload's own clock, ns."""
+
+
+def printable(text: str, most: int = MOST_TEXT) -> str:
+    """Return untrusted text cut to `most` characters, control characters made visible."""
+    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text[:most])
+    return shown + ("…" if len(text) > most else "")
+
+
+def hello(nonce: str) -> bytes:
+    """Return the bytes whose arrival proves that the payload with this nonce has started."""
+    return b'{"isobench":%d,"nonce":"%s"' % (VERSION, nonce.encode())
+
+
+def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
+    """Read a whole reply, or raise WireError (no reply) or WrongAnswerError (not to this question)."""
+    if len(stdout) >= MOST_BYTES:
+        raise WireError(f"the payload said more than {MOST_BYTES} bytes")
+    lines = [_decode(line) for line in stdout.splitlines() if line.strip()]
+    failed = next((line for line in lines if line.error is not None), None)
+    if failed is not None:
+        detail = printable(failed.error or "", 300)
+        raise WireError(detail + (f" (errno {failed.errno})" if failed.errno else ""))
+    first = next((line for line in lines if line.isobench is not None), None)
+    if first is None:
+        raise WireError("the payload never said its first line")
+    if first.isobench != VERSION:
+        raise WireError(f"the payload speaks version {first.isobench}, not {VERSION}")
+    last = next((line for line in lines if line.end is not None), None)
+    if last is None:
+        raise WireError("the payload stopped before its last line")
+    if first.nonce != nonce or last.nonce != nonce:
+        raise WrongAnswerError("the nonce that came back is not the one that was sent")
+    measured = tuple(
+        Iteration(nanoseconds=line.ns, operations=line.ops)
+        for line in lines
+        if line.i is not None and line.ns is not None and line.ops is not None
+    )
+    if len(measured) != iterations or last.end != iterations:
+        raise WrongAnswerError(f"{len(measured)} iterations came back, {iterations} were asked for")
+    return Reply(
+        iterations=measured,
+        warmup=next((line.warmup_ns for line in lines if line.warmup_ns is not None), None),
+        facts=_facts(lines),
+        check=printable(last.check, 64),
+        steady=last.steady,
+        span=(last.clock_ns or 0) - (first.clock_ns or 0),
+    )
+
+
+def _decode(line: bytes) -> _Line:
+    try:
+        return msgspec.json.decode(line, type=_Line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        shown = printable(line[:120].decode("utf-8", "replace"))
+        raise WireError(f"not a line of the protocol: {shown!r} ({error})") from None
+
+
+def _facts(lines: list[_Line]) -> tuple[Evidence, ...]:
+    said = [line for line in lines if line.fact is not None][:MOST_FACTS]
+    return tuple(
+        Evidence(
+            key=printable(line.fact or "", 80),
+            value=_clean(line.value),
+            source=printable(line.source, 200),
+        )
+        for line in said
+    )
+
+
+def _clean(value: Fact) -> Fact:
+    return printable(value).replace("\\x00", "").strip() if isinstance(value, str) else value

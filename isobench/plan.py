@@ -1,0 +1,77 @@
+"""Names and a seed -> Plan: random order inside each block, the reference visited twice. Pure."""
+
+import random
+from collections.abc import Sequence
+
+from isobench.model import Block, Plan, Visit, Work
+from isobench.units import TargetName, WorkloadName
+
+SECOND_SUFFIX = "#2"
+
+
+def second(reference: TargetName) -> TargetName:
+    """Return the label under which the reference is visited a second time: the A/A control."""
+    return TargetName(reference + SECOND_SUFFIX)
+
+
+def actual(label: TargetName) -> TargetName:
+    """Return the target behind a label of a plan."""
+    return TargetName(label.removesuffix(SECOND_SUFFIX))
+
+
+def block(
+    number: int,
+    labels: Sequence[TargetName],
+    workloads: Sequence[WorkloadName],
+    *,
+    seed: int,
+    shuffled: bool = True,
+    without: frozenset[tuple[TargetName, WorkloadName]] = frozenset(),
+) -> Block:
+    """Return one block: workloads in random order, and for each of them all targets in random order.
+
+    All targets of a workload follow each other at once, so that they share whatever the host is doing then.
+    """
+    rng = random.Random(f"{seed}/{number}")  # noqa: S311 - an order to replay, not a secret
+    sessions, order = list(labels), list(workloads)
+    if shuffled:
+        rng.shuffle(sessions)
+        rng.shuffle(order)
+    visits: list[Visit] = []
+    for workload in order:
+        targets = list(labels)
+        if shuffled:
+            rng.shuffle(targets)
+        visits += [
+            Visit(block=number, target=target, workload=workload)
+            for target in targets
+            if (actual(target), workload) not in without
+        ]
+    return Block(number=number, sessions=tuple(sessions), visits=tuple(visits))
+
+
+def make(
+    targets: Sequence[TargetName],
+    work: Sequence[Work],
+    *,
+    reference: TargetName,
+    blocks: int,
+    seed: int,
+    shuffled: bool = True,
+    without: frozenset[tuple[TargetName, WorkloadName]] = frozenset(),
+) -> Plan:
+    """Return the plan of a run of at most `blocks` blocks; `targets` holds the reference.
+
+    `without` names cells that are not planned, since a trial has shown that they cannot be measured.
+    """
+    labels = [*targets, second(reference)]
+    names = [item.workload for item in work]
+    return Plan(
+        seed=seed,
+        reference=reference,
+        work=tuple(work),
+        blocks=tuple(
+            block(number, labels, names, seed=seed, shuffled=shuffled, without=without)
+            for number in range(1, blocks + 1)
+        ),
+    )

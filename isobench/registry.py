@@ -1,0 +1,152 @@
+"""Entry points and configuration -> targets, loaded when first used, blamed on the right distribution when broken."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+import msgspec
+
+from isobench.errors import SessionError, UsageError
+from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
+from isobench.plugin import GROUP, Session, Target
+from isobench.units import TargetName
+
+ORDER: Final = ("native", "namespaces", "docker", "podman", "bubblewrap")
+"""How the in-tree targets are listed; others follow by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenTarget:
+    """Stands for a target whose plug-in does not load: reported, never fatal."""
+
+    name: TargetName
+    why: str
+    distribution: str
+    technology: Technology = Technology.NATIVE
+    abi: Abi | None = None
+    promises: tuple[Promise, ...] = ()
+
+    def probe(self) -> Availability:
+        """Say what is wrong with the plug-in."""
+        return Unavailable(
+            lack=Lack.PLUGIN,
+            what=f"the plug-in does not load: {self.why}",
+            hint=f"mend or uninstall the distribution {self.distribution}",
+        )
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[Session]:
+        """Refuse."""
+        raise SessionError(f"{self.name}: {self.why} ({stage.owner})")
+        yield  # type: ignore[unreachable]  # makes this a generator, as the interface asks
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "unknown"
+
+
+@functools.cache
+def announced() -> Mapping[str, EntryPoint]:
+    """Return the entry points of all installed targets, by name."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        # An in-tree name is never taken over by another distribution.
+        if point.name not in found or _distribution(point) == "isobench":
+            found[point.name] = point
+    known = [name for name in ORDER if name in found]
+    return {name: found[name] for name in [*known, *sorted(set(found) - set(known))]}
+
+
+def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the options as the fields of a target's class want them."""
+    fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    for key in options:
+        if key not in fields:
+            known = ", ".join(fields) or "none"
+            raise UsageError(f"{where}: no such option: {key}", hint=f"its options are: {known}")
+    try:
+        return {
+            key: msgspec.convert(value, type=fields[key].type, strict=True)
+            for key, value in options.items()
+        }
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {error}", hint="see its options in the README") from None
+
+
+def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) -> Target:
+    distribution = _distribution(point)
+    try:
+        kind = point.load()
+    except Exception as error:  # noqa: BLE001 - whatever a plug-in does wrong on import must not end isobench
+        return BrokenTarget(
+            name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
+        )
+    settings = _options(kind, options, where)
+    try:
+        target = kind(**settings)
+    except Exception as error:  # noqa: BLE001 - as above
+        return BrokenTarget(
+            name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
+        )
+    missing = [part for part in ("name", "technology", "abi", "promises", "probe", "open") if not hasattr(target, part)]
+    if missing or not isinstance(target, Target):
+        return BrokenTarget(
+            name=TargetName(name), why=f"it lacks {', '.join(missing)}", distribution=distribution
+        )
+    return target
+
+
+class Registry:
+    """All targets by the names users type: announced ones, and those the configuration adds."""
+
+    def __init__(self, configured: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Take the tables [targets.NAME] of the configuration."""
+        self._configured = dict(configured or {})
+        self._loaded: dict[str, Target] = {}
+        for name, options in self._configured.items():
+            kind = options.get("kind", name)
+            if kind not in announced():
+                raise UsageError(
+                    f"[targets.{name}]: no target is called {kind!r}",
+                    hint=f'set kind = "…" to one of: {", ".join(announced())}',
+                )
+
+    def names(self) -> tuple[TargetName, ...]:
+        """Return every name, announced ones first."""
+        added = [name for name in self._configured if name not in announced()]
+        return tuple(TargetName(name) for name in [*announced(), *added])
+
+    def get(self, name: str) -> Target:
+        """Return one target; UsageError if there is none of this name."""
+        if name not in self.names():
+            close = [known for known in self.names() if name and (name in known or known in name)]
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UsageError(
+                f"no target is called {name!r}", hint=f"{hint}isobench targets lists them all"
+            )
+        if name not in self._loaded:
+            options = dict(self._configured.get(name, {}))
+            kind = options.pop("kind", name)
+            point = announced()[kind]
+            self._loaded[name] = _load(name, point, options, f"[targets.{name}]")
+        return self._loaded[name]
+
+    def select(self, names: Sequence[str]) -> tuple[dict[TargetName, Target], frozenset[TargetName]]:
+        """Return the targets that `names` mean, native always among them, and which were asked for by name.
+
+        No names, "all" and "auto" mean every target, to be skipped where it cannot run.
+        """
+        wanted: list[TargetName] = [TargetName("native")]
+        explicit: set[TargetName] = set()
+        for name in names or ["auto"]:
+            if name in ("all", "auto"):
+                wanted += self.names()
+            else:
+                self.get(name)
+                wanted.append(TargetName(name))
+                explicit.add(TargetName(name))
+        return {name: self.get(name) for name in dict.fromkeys(wanted)}, frozenset(explicit)

@@ -1,0 +1,507 @@
+"""Drive a plan against targets; write every record at once; decide nothing about what it means."""
+
+import contextlib
+import gc
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from isobench.errors import IsobenchError, SessionError
+from isobench.evidence import host, prove
+from isobench.model import (
+    Abi,
+    Block,
+    BlockHealth,
+    Cause,
+    Clock,
+    Environment,
+    Evidence,
+    Gap,
+    Plan,
+    PromiseCheck,
+    Record,
+    Sample,
+    Scope,
+    Stage,
+    Start,
+    Visit,
+    Work,
+    Workload,
+)
+from isobench.payload import wire
+from isobench.payload.build import EVIDENCE
+from isobench.payload.stage import Workshop
+from isobench.plan import actual
+from isobench.plugin import Completed, Launcher, Restarter, Session, Target, Witness
+from isobench.units import Nanoseconds, TargetName, Unit, WorkloadName, seconds
+
+EVIDENCE_TIMEOUT: Final = seconds(60)
+MOST_FAILURES: Final = 3
+"""After so many failed openings in a row a target is left alone."""
+MOST_PADDING: Final = 1024
+"""The environment's size is random up to this: it moves the stack (Mytkowicz et al., 2009)."""
+REPEATED_SHARE: Final = 0.2
+"""Most blocks that may be measured again for a broken rule."""
+
+
+class Sink(Protocol):
+    """Where records go."""
+
+    def write(self, record: Record) -> None:
+        """Append one record."""
+
+    def sync(self) -> None:
+        """Make safe what was written."""
+
+    def log(self, name: str, text: bytes) -> None:
+        """Keep what something said on standard error."""
+
+    def health(self, health: BlockHealth, *, valid: bool) -> None:
+        """Keep how the host fared in a block."""
+
+
+class Ear:
+    """Listens to a payload's output for its first line, and stamps the host clock when it comes.
+
+    The one place where a start-up is timed: everything else only hands on bytes.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = b""
+        self._said = b""
+        self.asked = 0
+        self.arrived: int | None = None
+        self.last = 0
+        self.marks: dict[str, int] = {}
+
+    def ask(self, nonce: str) -> None:
+        """Begin to wait for the payload with this nonce: the clock starts now."""
+        self._wanted, self._said, self.arrived = wire.hello(nonce), b"", None
+        self.marks = {}
+        self.asked = time.monotonic_ns()
+
+    def heard(self, chunk: bytes) -> None:
+        """Take a piece of standard output."""
+        now = self.last = time.monotonic_ns()
+        if self.arrived is None:
+            self._said = (self._said + chunk)[: 1 << 16]
+            if self._wanted in self._said:
+                self.arrived = now
+
+    def mark(self, name: str) -> None:
+        """Take the name of a phase that passes."""
+        self.marks.setdefault(name, time.monotonic_ns() - self.asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What one session showed of itself."""
+
+    environment: Environment
+    checks: tuple[PromiseCheck, ...]
+
+    @property
+    def broken(self) -> str:
+        """The promises that were not kept, in words."""
+        return prove.broken(self.checks)
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """All that measuring needs; one for a run."""
+
+    targets: Mapping[TargetName, Target]
+    workloads: Mapping[WorkloadName, Workload]
+    workshop: Workshop
+    host_abi: Abi
+    sink: Sink
+    run_id: str
+    ear: Ear = field(default_factory=Ear)
+    environment: dict[str, str] = field(default_factory=dict)
+    stages: dict[Abi, Stage] = field(default_factory=dict)
+    reference: Environment | None = None
+    """What the evidence payload sees natively."""
+    answers: dict[tuple[WorkloadName, int], str] = field(default_factory=dict)
+    """Native's checksum, by workload and loops."""
+    began: float = field(default_factory=time.monotonic)
+    seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
+    """What payloads saw of their surroundings: the file system they really wrote to."""
+    proofs: dict[TargetName, Proof] = field(default_factory=dict)
+    """What the latest session of each target showed of itself."""
+
+    def abi(self, target: Target) -> Abi:
+        """Return what payloads for this target are built for."""
+        return target.abi or self.host_abi
+
+    def stage(self, target: Target) -> Stage:
+        """Return the stage for a target, made at first use."""
+        abi = self.abi(target)
+        if abi not in self.stages:
+            self.stages[abi] = self.workshop.stage(abi, self.environment, self.ear.heard, self.ear.mark)
+        return self.stages[abi]
+
+    def dress(self, visit: Visit) -> None:
+        """Set the variables that the next payload will see: clean, known, of random size."""
+        self.environment.clear()
+        self.environment.update(
+            ISOBENCH="1",
+            ISOBENCH_RUN_ID=self.run_id,
+            ISOBENCH_TARGET=visit.target,
+            ISOBENCH_WORKLOAD=visit.workload,
+            ISOBENCH_BLOCK=str(visit.block),
+            ISOBENCH_PADDING="x" * secrets.randbelow(MOST_PADDING),
+        )
+
+    # ---- evidence --------------------------------------------------------------------------------
+
+    def prove(self, label: TargetName, run: Callable[[list[str]], Completed]) -> Proof:
+        """Run the evidence payload and hold the target's promises against what it saw."""
+        target = self.targets[actual(label)]
+        nonce = secrets.token_hex(8)
+        self.ear.ask(nonce)
+        done = run([EVIDENCE, nonce, str(self.workshop.canary)])
+        reply = self._reply(done, label, nonce=nonce, iterations=0)
+        environment = prove.gather(reply.facts)
+        if self.reference is None:
+            self.reference = environment
+        checks = prove.hold(target.promises, host=self.reference, inside=environment)
+        return Proof(environment=environment, checks=checks)
+
+    def prove_session(self, label: TargetName, session: Session) -> Proof:
+        """Prove an open session, its host side included."""
+        proof = self.prove(label, lambda argv: session.run(argv, timeout=EVIDENCE_TIMEOUT))
+        if not isinstance(session, Witness):
+            return proof
+        seen = prove.gather((*proof.environment.facts.values(), *session.witness()))
+        return Proof(environment=seen, checks=proof.checks)
+
+    def _reply(
+        self, done: Completed, label: TargetName, *, nonce: str, iterations: int
+    ) -> wire.Reply:
+        self.sink.log(label.replace("#", "-"), done.stderr)
+        if done.exit_code is None:
+            raise _TimedOutError
+        try:
+            return wire.read(done.stdout, nonce=nonce, iterations=iterations)
+        except wire.WireError as error:
+            said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
+            detail = f"{error}; exit code {done.exit_code}" + (f"; {said}" if said else "")
+            raise _FailedError(detail) from None
+
+    # ---- visits ----------------------------------------------------------------------------------
+
+    def visit(self, visit: Visit, work: Work, session: Session | None) -> tuple[Record, ...]:
+        """Measure one cell once; whatever goes wrong becomes a Gap with its cause."""
+        workload = self.workloads[visit.workload]
+        self.dress(visit)
+        try:
+            match workload.scope:
+                case Scope.LOOP | Scope.EXEC if session is None:
+                    raise _FailedError("no session")
+                case Scope.LOOP:
+                    assert session is not None
+                    return self._loop(visit, work, workload, session)
+                case Scope.EXEC:
+                    assert session is not None
+                    run = session.run
+                    return self._starts(visit, work, lambda argv: run(argv, timeout=workload.timeout))
+                case Scope.SESSION:
+                    return self._instances(visit, work, workload)
+        except _TimedOutError:
+            return (_gap(visit, Cause.TIMED_OUT, f"not done after {workload.timeout / 1e9:g} s"),)
+        except wire.WrongAnswerError as error:
+            return (_gap(visit, Cause.WRONG_ANSWER, str(error)),)
+        except _UnprovenError as error:
+            return (_gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor"),)
+        except (_FailedError, SessionError) as error:
+            return (_gap(visit, Cause.FAILED, str(error), hint=getattr(error, "hint", "")),)
+
+    def _loop(
+        self, visit: Visit, work: Work, workload: Workload, session: Session
+    ) -> tuple[Record, ...]:
+        nonce = secrets.token_hex(8)
+        argv = [workload.program, nonce, str(work.iterations), str(work.loops), *workload.args]
+        self.ear.ask(nonce)
+        done = session.run(argv, timeout=workload.timeout)
+        asked, first, last = self.ear.asked, self.ear.arrived, self.ear.last
+        reply = self._reply(done, visit.target, nonce=nonce, iterations=work.iterations)
+        self._hold_answer(workload, work, reply)
+
+        def sample(metric: str, iteration: int, value: int, operations: int, clock: Clock) -> Sample:
+            return self._sample(
+                visit, metric=metric, iteration=iteration, value=value, operations=operations, clock=clock
+            )
+
+        records: list[Record] = [
+            sample("time", i, measured.nanoseconds, measured.operations, Clock.GUEST)
+            for i, measured in enumerate(reply.iterations)
+        ]
+        if reply.warmup is not None:
+            records.append(sample("warmup", 0, reply.warmup, work.loops, Clock.GUEST))
+        if first is not None:
+            # The same span by both clocks, each on its own, to see whether the inner one can be trusted.
+            records.append(sample("span.guest", 0, reply.span, 1, Clock.GUEST))
+            records.append(sample("span.host", 0, last - first, 1, Clock.HOST))
+            records.append(sample("dispatch", 0, first - asked, 1, Clock.HOST))
+        records += [
+            sample(f"fact.{fact.key}", 0, fact.value, 1, Clock.GUEST)
+            for fact in reply.facts
+            if isinstance(fact.value, int)
+        ]
+        self._note_facts(visit, reply.facts)
+        return tuple(records)
+
+    def _hold_answer(self, workload: Workload, work: Work, reply: wire.Reply) -> None:
+        """Hold a checksum against the known one, and against native's for the same work."""
+        if not reply.steady:
+            raise wire.WrongAnswerError("the iterations of one visit computed different things")
+        known = workload.answer
+        if known is not None and known.loops == work.loops and reply.check != known.check:
+            raise wire.WrongAnswerError(f"checksum {reply.check}, and {known.check} is right")
+        expected = self.answers.setdefault((workload.name, work.loops), reply.check)
+        if reply.check != expected:
+            raise wire.WrongAnswerError(f"checksum {reply.check}, and native's is {expected}")
+
+    def _note_facts(self, visit: Visit, facts: Sequence[Evidence]) -> None:
+        """Keep what a payload saw of its surroundings (the file system it really ran on)."""
+        for fact in facts:
+            self.seen.setdefault((actual(visit.target), visit.workload), {})[fact.key] = fact
+
+    def _sample(
+        self, visit: Visit, *, metric: str, iteration: int, value: int, operations: int, clock: Clock
+    ) -> Sample:
+        return Sample(
+            block=visit.block,
+            target=visit.target,
+            workload=visit.workload,
+            metric=metric,
+            iteration=iteration,
+            value=value,
+            unit=Unit.NANOSECOND,
+            operations=operations,
+            clock=clock,
+            at=round(time.monotonic() - self.began, 4),
+        )
+
+    # ---- start-ups -------------------------------------------------------------------------------
+
+    def _starts(
+        self, visit: Visit, work: Work, start: Callable[[list[str]], Completed], nonce: str = ""
+    ) -> tuple[Record, ...]:
+        """Time `work.iterations` starts, from asking to the nonce; each must exit cleanly."""
+        records: list[Record] = []
+        program = self.workloads[visit.workload].program
+        for iteration in range(work.iterations):
+            sent = nonce or secrets.token_hex(8)
+            self.ear.ask(sent)
+            done = start([program, sent])
+            gone = time.monotonic_ns()
+            if done.exit_code is None:
+                raise _TimedOutError
+            self.sink.log(visit.target.replace("#", "-"), done.stderr)
+            if self.ear.arrived is None or done.exit_code != 0:
+                said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
+                raise _FailedError(f"no nonce came back; exit code {done.exit_code}; {said}")
+            spans = {"time": self.ear.arrived - self.ear.asked, "gone": gone - self.ear.asked}
+            spans |= {f"phase.{name}": at for name, at in self.ear.marks.items()}
+            records += [
+                self._sample(
+                    visit, metric=metric, iteration=iteration, value=value, operations=1, clock=Clock.HOST
+                )
+                for metric, value in spans.items()
+            ]
+        return tuple(records)
+
+    def _instances(self, visit: Visit, work: Work, workload: Workload) -> tuple[Record, ...]:
+        target = self.targets[actual(visit.target)]
+        stage, timeout = self.stage(target), workload.timeout
+        if workload.start is Start.WARM and isinstance(target, Restarter):
+            nonce = secrets.token_hex(8)
+            with target.stopped(stage, [workload.program, nonce]) as instance:
+                instance.start(timeout=timeout)  # the first start of a new instance is a cold one
+                return self._starts(visit, work, lambda _: instance.start(timeout=timeout), nonce)
+        launch = self._launcher(target)
+        # Evidence from an instance started the same way; it also leaves caches as the timed ones will find them.
+        proof = self.prove(visit.target, lambda argv: launch(stage, argv, EVIDENCE_TIMEOUT))
+        if proof.broken:
+            raise _UnprovenError(proof.broken)
+        if workload.start is Start.WARM:
+            return self._starts(visit, work, lambda argv: launch(stage, argv, timeout))
+        records: list[Record] = []
+        for iteration in range(work.iterations):
+            with self.workshop.fresh(stage, self.abi(target)) as fresh:
+                one = Work(workload=work.workload, loops=1, iterations=1)
+                found = self._starts(visit, one, lambda argv: launch(fresh, argv, timeout))  # noqa: B023
+            records += [_renumbered(record, iteration) for record in found]
+        return tuple(records)
+
+    def _launcher(self, target: Target) -> Callable[[Stage, list[str], Nanoseconds], Completed]:
+        if isinstance(target, Launcher):
+            return lambda stage, argv, timeout: target.launch(stage, argv, timeout=timeout)
+
+        def open_and_run(stage: Stage, argv: list[str], timeout: Nanoseconds) -> Completed:
+            with target.open(stage) as session:
+                return session.run(argv, timeout=timeout)
+
+        return open_and_run
+
+    # ---- blocks ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def sessions(
+        self, block: Block, faults: "Faults"
+    ) -> Iterator[tuple[dict[TargetName, Session], dict[TargetName, Gap]]]:
+        """Open one fresh session per target, proved; yield the good ones, and a gap for each bad one."""
+        good: dict[TargetName, Session] = {}
+        bad: dict[TargetName, Gap] = {}
+        with contextlib.ExitStack() as stack:
+            for label in block.sessions:
+                opening = Visit(block=block.number, target=label, workload=WorkloadName(""))
+                self.dress(opening)
+                try:
+                    if faults.given_up(label):
+                        raise SessionError(faults.why[label])
+                    target = self.targets[actual(label)]
+                    session = stack.enter_context(target.open(self.stage(target)))
+                    proof = self.proofs[actual(label)] = self.prove_session(label, session)
+                    if proof.broken:
+                        bad[label] = _gap(opening, Cause.UNPROVEN, proof.broken, hint="isobench doctor")
+                        continue
+                    good[label] = session
+                    faults.clear(label)
+                except _TimedOutError:
+                    bad[label] = _gap(opening, Cause.TIMED_OUT, "the evidence payload did not end")
+                except (SessionError, _FailedError, wire.WrongAnswerError) as error:
+                    faults.count(label, str(error))
+                    bad[label] = _gap(
+                        opening, Cause.FAILED, str(error), hint=getattr(error, "hint", "")
+                    )
+            yield good, bad
+
+    def block(
+        self, block: Block, work: Mapping[WorkloadName, Work], faults: "Faults", tick: Callable[[Visit], None]
+    ) -> None:
+        """Measure one block; every planned cell yields at least one record."""
+        gc.collect()
+        gc.disable()
+        try:
+            with self.sessions(block, faults) as (good, bad):
+                for visit in block.visits:
+                    tick(visit)
+                    if visit.target in bad:
+                        records: Sequence[Record] = (_for(visit, bad[visit.target]),)
+                    else:
+                        records = self.visit(visit, work[visit.workload], good.get(visit.target))
+                    for record in records:
+                        self.sink.write(record)
+                    self.sink.sync()
+        finally:
+            gc.enable()
+
+
+class Faults:
+    """Counts failed openings in a row, so that a target that is broken does not cost the whole budget."""
+
+    def __init__(self) -> None:
+        self._counts: dict[TargetName, int] = {}
+        self.why: dict[TargetName, str] = {}
+
+    def count(self, label: TargetName, why: str) -> None:
+        """Note a failed opening."""
+        self._counts[label] = self._counts.get(label, 0) + 1
+        self.why[label] = why
+
+    def clear(self, label: TargetName) -> None:
+        """Note a good one."""
+        self._counts[label] = 0
+
+    def given_up(self, label: TargetName) -> bool:
+        """Say whether to leave it alone."""
+        return self._counts.get(label, 0) >= MOST_FAILURES
+
+
+class _TimedOutError(Exception):
+    """A command was stopped at its time limit."""
+
+
+class _FailedError(IsobenchError):
+    """A command ran and gave no reply."""
+
+
+class _UnprovenError(Exception):
+    """A promise was not kept."""
+
+
+def _gap(visit: Visit, cause: Cause, detail: str, hint: str = "") -> Gap:
+    return Gap(
+        block=visit.block,
+        target=visit.target,
+        workload=visit.workload,
+        cause=cause,
+        detail=wire.printable(detail, 600),
+        hint=hint,
+    )
+
+
+def _for(visit: Visit, gap: Gap) -> Gap:
+    return _gap(visit, gap.cause, gap.detail, gap.hint)
+
+
+def _renumbered(record: Record, iteration: int) -> Record:
+    if isinstance(record, Gap):
+        return record
+    return Sample(
+        block=record.block,
+        target=record.target,
+        workload=record.workload,
+        metric=record.metric,
+        iteration=iteration,
+        value=record.value,
+        unit=record.unit,
+        operations=record.operations,
+        clock=record.clock,
+        at=record.at,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When to stop."""
+
+    budget_end: float
+    """time.monotonic at which no further block may begin to overrun."""
+    minimum_blocks: int
+    """So many are measured even when they overrun the budget."""
+    maximum_blocks: int
+    look: Callable[[int], bool]
+    """Called after every fifth block from the tenth: precise enough?"""
+
+
+def measure(
+    bench: Bench, plan: Plan, limits: Limits, *, tick: Callable[[Visit, int], None], done: int = 0
+) -> tuple[int, str]:
+    """Measure the blocks of a plan until they are done, the budget is spent, or all is precise enough.
+
+    Returns how many valid blocks were measured and why it stopped: "blocks", "budget" or "precision".
+    """
+    work = {item.workload: item for item in plan.work}
+    faults, meter = Faults(), host.Meter()
+    valid, repeated, longest = done, 0, 0.0
+    for block in plan.blocks[done:]:
+        if valid >= limits.maximum_blocks:
+            break
+        began = time.monotonic()
+        if valid >= limits.minimum_blocks and began + longest > limits.budget_end:
+            return valid, "budget"
+        bench.block(block, work, faults, lambda visit: tick(visit, valid))  # noqa: B023
+        longest = max(longest * 0.9, time.monotonic() - began)
+        health = meter.lap(block.number)
+        is_valid = not health.broken_rules or repeated >= REPEATED_SHARE * (valid + 1)
+        repeated += not is_valid
+        valid += is_valid
+        bench.sink.health(health, valid=is_valid)
+        if is_valid and valid >= 10 and valid % 5 == 0 and limits.look(valid):  # noqa: PLR2004
+            return valid, "precision"
+    return valid, "blocks"

@@ -1,0 +1,276 @@
+"""The folder of a run: written as it is measured, read back years later.
+
+    run.json        what was asked for, on which machine, with which payloads
+    plan.json       blocks and order, fixed before measuring
+    records.jsonl   one Sample or Gap a line, synced after every visit
+    state/          host-pre.json, <target>-pre.json: facts and evidence; blocks.jsonl: how the host fared
+    logs/           what engines and payloads said on standard error, bounded
+    summary.json summary.md report.html
+
+History of FORMAT: 1 - the first.
+"""
+
+import contextlib
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pandas as pd
+
+from isobench.errors import UsageError
+from isobench.model import BlockHealth, Cause, Gap, Plan, Record, Sample
+from isobench.units import TargetName, WorkloadName
+
+FORMAT: Final = 1
+MOST_LOG: Final = 1 << 20
+COLUMNS: Final = (
+    "block", "target", "workload", "metric", "iteration", "value", "unit", "operations", "clock", "at"
+)  # fmt: skip
+
+
+class _Row(msgspec.Struct):
+    """A line of records.jsonl, sample or gap."""
+
+    kind: str
+    block: int
+    target: str
+    workload: str
+    metric: str = ""
+    iteration: int = 0
+    value: int = 0
+    unit: str = ""
+    operations: int = 1
+    clock: str = ""
+    at: float = 0.0
+    cause: str = ""
+    detail: str = ""
+    hint: str = ""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(text)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+def write_document(path: Path, value: object) -> None:
+    """Write a JSON document whole or not at all."""
+    write_text(path, msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
+
+
+class RunFolder:
+    """A run being written. A Sink: `write` keeps a record, `sync` makes it safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Take a folder; it is made if need be, and must hold no other run."""
+        self.path = path
+        for name in ("state", "logs"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        self._records = (path / "records.jsonl").open("ab")
+        self._encoder = msgspec.json.Encoder()
+
+    def write(self, record: Record) -> None:
+        """Append one record."""
+        kind = "sample" if isinstance(record, Sample) else "gap"
+        line = {"kind": kind, **msgspec.to_builtins(record)}
+        self._records.write(self._encoder.encode(line) + b"\n")
+
+    def sync(self) -> None:
+        """See that all that was written survives a crash."""
+        self._records.flush()
+        os.fsync(self._records.fileno())
+
+    def document(self, name: str, value: object) -> None:
+        """Write a JSON document whole or not at all."""
+        write_document(self.path / name, value)
+
+    def text(self, name: str, text: str) -> None:
+        """Write a text file whole or not at all."""
+        write_text(self.path / name, text)
+
+    def health(self, health: BlockHealth, *, valid: bool) -> None:
+        """Append how the host fared in one block."""
+        line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid})
+        with (self.path / "state" / "blocks.jsonl").open("ab") as file:
+            file.write(line + b"\n")
+
+    def log(self, name: str, text: bytes) -> None:
+        """Append what something said on standard error, up to a mebibyte a file."""
+        if not text.strip():
+            return
+        path = self.path / "logs" / f"{name}.log"
+        size = path.stat().st_size if path.exists() else 0
+        if size < MOST_LOG:
+            with path.open("ab") as file:
+                file.write(text[: MOST_LOG - size].rstrip() + b"\n")
+
+    def close(self) -> None:
+        """Close the records."""
+        self.sync()
+        self._records.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run, read back."""
+
+    about: Mapping[str, Any]
+    plan: Plan
+    samples: pd.DataFrame
+    """Columns as in COLUMNS; `value` in `unit`, as measured."""
+    gaps: tuple[Gap, ...]
+    health: tuple[BlockHealth, ...]
+    invalid_blocks: frozenset[int]
+    states: Mapping[TargetName, Mapping[str, Any]]
+
+
+def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
+    """Make the folder of a new run, `exact` or `parent`/`name`, and point `latest` at it."""
+    path = exact or parent / name
+    if (path / "records.jsonl").exists():
+        raise UsageError(f"{path} holds a run already", hint="choose another folder with --output")
+    try:
+        folder = RunFolder(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", hint="choose another folder with --output") from None
+    if exact is None:
+        link = parent / "latest"
+        with contextlib.suppress(OSError):
+            if link.is_symlink() or not link.exists():
+                fresh = parent / f".latest-{os.getpid()}"
+                fresh.symlink_to(name)
+                fresh.replace(link)
+    return folder
+
+
+class _Files:
+    """The files of a run in a folder or in a zip of one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        self._inside = ""
+        if path.is_file() and zipfile.is_zipfile(path):
+            self._zip = zipfile.ZipFile(path)
+            found = [name for name in self._zip.namelist() if name.endswith("run.json")]
+            if not found:
+                raise UsageError(f"{path} holds no run.json", hint="zip the whole folder of a run")
+            self._inside = min(found, key=len).removesuffix("run.json")
+        elif not (path / "run.json").is_file():
+            raise UsageError(
+                f"{path} is no run: it holds no run.json",
+                hint="name the folder that `isobench run` printed, or isobench-results/latest",
+            )
+
+    def read(self, name: str) -> bytes:
+        if self._zip is None:
+            file = self.path / name
+            return file.read_bytes() if file.is_file() else b""
+        member = self._inside + name
+        return self._zip.read(member) if member in self._zip.namelist() else b""
+
+    def states(self) -> list[str]:
+        if self._zip is None:
+            return [f"state/{path.name}" for path in (self.path / "state").glob("*-pre.json")]
+        return [
+            name.removeprefix(self._inside)
+            for name in self._zip.namelist()
+            if name.startswith(self._inside + "state/") and name.endswith("-pre.json")
+        ]
+
+    def __enter__(self) -> "_Files":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._zip is not None:
+            self._zip.close()
+
+
+def _complete_lines(data: bytes) -> bytes:
+    """Drop a last line that a crash has cut short."""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def rows(data: bytes) -> tuple[pd.DataFrame, tuple[Gap, ...]]:
+    """Return the samples as a frame, and the gaps."""
+    decoded = msgspec.json.Decoder(_Row).decode_lines(_complete_lines(data))
+    samples = [row for row in decoded if row.kind == "sample"]
+    frame = pd.DataFrame({name: [getattr(row, name) for row in samples] for name in COLUMNS})
+    gaps = tuple(
+        Gap(
+            block=row.block,
+            target=TargetName(row.target),
+            workload=WorkloadName(row.workload),
+            cause=Cause(row.cause),
+            detail=row.detail,
+            hint=row.hint,
+        )
+        for row in decoded
+        if row.kind == "gap"
+    )
+    return frame, gaps
+
+
+def load(path: Path) -> Run:
+    """Read a run from its folder, or from a zip of it."""
+    try:
+        with _Files(path) as files:
+            about = msgspec.json.decode(files.read("run.json"))
+            version = about.get("schema_version")
+            if version != FORMAT:
+                raise UsageError(
+                    f"{path}: format {version}, this isobench reads {FORMAT}",
+                    hint="use the isobench that wrote it",
+                )
+            plan_bytes = files.read("plan.json")
+            plan = msgspec.json.decode(plan_bytes, type=Plan) if plan_bytes else _empty_plan(about)
+            frame, gaps = rows(files.read("records.jsonl"))
+            health, invalid = _health(files.read("state/blocks.jsonl"))
+            states = {}
+            for name in sorted(files.states()):
+                target = Path(name).name.removesuffix("-pre.json")
+                states[TargetName(target)] = msgspec.json.decode(files.read(name))
+    except (msgspec.DecodeError, OSError, ValueError) as error:
+        raise UsageError(f"{path}: {error}", hint="the file is damaged; restore it or measure again") from None
+    return Run(
+        about=about,
+        plan=plan,
+        samples=frame,
+        gaps=gaps,
+        health=health,
+        invalid_blocks=invalid,
+        states=states,
+    )
+
+
+def _empty_plan(about: Mapping[str, Any]) -> Plan:
+    """Stand for the plan of a run that ended before it had one."""
+    return Plan(
+        seed=int(about.get("seed", 0)), reference=TargetName(about["reference"]), work=(), blocks=()
+    )
+
+
+class _HealthRow(msgspec.Struct):
+    valid: bool = True
+
+
+def _health(data: bytes) -> tuple[tuple[BlockHealth, ...], frozenset[int]]:
+    lines = _complete_lines(data).splitlines()
+    health = tuple(msgspec.json.decode(line, type=BlockHealth) for line in lines)
+    valid = [msgspec.json.decode(line, type=_HealthRow).valid for line in lines]
+    return health, frozenset(h.block for h, is_valid in zip(health, valid, strict=True) if not is_valid)
+
+
+def csv(samples: pd.DataFrame) -> str:
+    """Return the samples as CSV."""
+    buffer = io.StringIO()
+    samples.to_csv(buffer, index=False)
+    return buffer.getvalue()
