@@ -1,4 +1,6 @@
-"""A run read back -> summary.json: estimates, verdicts, doubts, claims. Nothing here measures; it can be repeated years later."""
+"""A run read back -> summary.json: estimates, verdicts, doubts, claims. Nothing here measures; it
+can be repeated years later.
+"""
 
 import functools
 import math
@@ -85,7 +87,9 @@ class Analysis:
 
     @functools.cached_property
     def times(self) -> pd.DataFrame:
-        """Seconds per operation of every iteration; columns block, target, workload, seconds, at, clock."""
+        """Seconds per operation of every iteration; columns block, target, workload, seconds, at,
+        clock.
+        """
         frame = self._valid[self._valid["metric"] == "time"]
         return frame.assign(seconds=frame["value"] / frame["operations"] / SECONDS)
 
@@ -148,7 +152,7 @@ class Analysis:
     # ---- doubts ----------------------------------------------------------------------------------
 
     def _facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Any]:
-        """Return what payloads saw in this cell: the worst of each number, the first of each text."""
+        """Return what payloads saw in this cell: the worst number, the first text."""
         state = self.run.states.get(actual(target), {})
         facts: dict[str, Any] = dict(state.get("workloads", {}).get(workload, {}))
         frame = self._valid
@@ -256,7 +260,9 @@ class Analysis:
         found = list(doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)))
         native = self.times[self.times["target"] == self.reference]
         for workload in self.workloads:
-            mine = native[native["workload"] == workload].groupby("block")[["seconds", "at"]].median()
+            mine = (
+                native[native["workload"] == workload].groupby("block")[["seconds", "at"]].median()
+            )
             if self.classes[workload] != "cpu" or mine.empty:
                 continue
             change = stats.drift(mine["seconds"].to_numpy(float), mine["at"].to_numpy(float))
@@ -267,20 +273,25 @@ class Analysis:
 
 
 def _median_bounds(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Return the one-sided 95 % bounds of the median, by order statistics; None from too few values."""
+    """Return the one-sided 95 % bounds of the median, by order statistics; None from too few
+    values.
+    """
     high = stats.quantile_upper(values, quantile=0.5)
     low = stats.quantile_lower(values, quantile=0.5)
     return None if high is None or low is None else (low, high)
 
 
-# ---- the document ------------------------------------------------------------------------------------
+# ---- the document
+# ------------------------------------------------------------------------------------
 
 
 def _environment(state: Mapping[str, Any]) -> Environment:
     return prove.gather(msgspec.convert(fact, type=Evidence) for fact in state.get("facts", ()))
 
 
-def _status(name: TargetName, state: Mapping[str, Any], analysis: Analysis) -> tuple[str, str | None]:
+def _status(
+    name: TargetName, state: Mapping[str, Any], analysis: Analysis
+) -> tuple[str, str | None]:
     if state.get("status") == "unavailable":
         return "unavailable", state.get("reason")
     if name in analysis.targets:
@@ -398,7 +409,9 @@ def _judge_claims(
             value_seconds=cell.value,
             upper_seconds=cell.bounds[1] if cell.bounds else None,
             lower_seconds=cell.bounds[0] if cell.bounds else None,
-            checks_equal=(cell.target, cell.workload) not in wrong if cell.clock == "guest" else None,
+            checks_equal=(cell.target, cell.workload) not in wrong
+            if cell.clock == "guest"
+            else None,
         )
         for cell in analysis.cells
         if cell.target in technologies
@@ -458,15 +471,17 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
         },
         "workloads": about.get("workloads", []),
         "targets": targets,
-        "cells": [_cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells],
+        "cells": [
+            _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
+        ],
         "gaps": _gaps(run.gaps),
         "claims": _judge_claims(shipped, analysis, targets),
     }
 
 
 _KEPT: Final = (
-    "id", "started", "finished", "seed", "quick", "machine", "tool_version", "argv", "margin", "budget_seconds",
-    "elapsed_seconds", "stopped", "host", "compiler", "flags", "payloads",
+    "id", "started", "finished", "seed", "quick", "machine", "tool_version", "argv", "margin",
+    "budget_seconds", "elapsed_seconds", "stopped", "host", "compiler", "flags", "payloads",
 )  # fmt: skip
 
 

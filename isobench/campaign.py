@@ -1,6 +1,8 @@
-"""A whole run: look, build, try, plan, measure, answer. The command line says what is wanted; this does it."""
+"""A whole run: look, build, try, plan, measure, answer. The command line says what is wanted; this
+does it.
+"""
 
-import datetime
+import datetime as dt
 import math
 import secrets
 import time
@@ -22,8 +24,8 @@ from isobench.model import (
     Gap,
     Lack,
     Payload,
-    PromiseCheck,
     Plan,
+    PromiseCheck,
     Sample,
     Scope,
     Unavailable,
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
 
 PILOT_ITERATIONS: Final = 2
 SHORTEST, LONGEST = 0.004, 0.1
-"""Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough for any."""
+"""Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough
+for any.
+"""
 WANTED_BLOCKS: Final = 15
 RESERVE: Final = 0.9
 """Share of the remaining budget that is planned with."""
@@ -115,7 +119,9 @@ def look(
 
 
 def _probe(target: Target) -> Availability:
-    """Ask one target; a plug-in that breaks the rule never to raise is reported like one that does not load."""
+    """Ask one target; a plug-in that breaks the rule never to raise is reported like one that does
+    not load.
+    """
     try:
         return target.probe()
     except Exception as error:  # noqa: BLE001 - whatever a plug-in does wrong must not end isobench
@@ -126,7 +132,9 @@ def _probe(target: Target) -> Availability:
         )
 
 
-def choose(wish: Wish, registry: Registry, workloads: Mapping[WorkloadName, Workload], observer: Observer) -> Chosen:
+def choose(
+    wish: Wish, registry: Registry, workloads: Mapping[WorkloadName, Workload], observer: Observer
+) -> Chosen:
     """Return what will run; UnavailableError when a target asked for by name cannot."""
     targets, explicit = registry.select(wish.targets)
     for name in wish.require:
@@ -138,26 +146,28 @@ def choose(wish: Wish, registry: Registry, workloads: Mapping[WorkloadName, Work
         if isinstance(answer, Unavailable):
             raise UnavailableError(f"{name} cannot run here: {answer.what}", hint=answer.hint)
     if not workloads:
-        raise NothingToRunError("no workload is left to run", hint="isobench workloads lists them all")
+        raise NothingToRunError(
+            "no workload is left to run", hint="isobench workloads lists them all"
+        )
     return Chosen(targets=targets, answers=answers, workloads=workloads)
 
 
 def sweep(registry: Registry, *, everything: bool, observer: Callable[[str], None]) -> None:
     """Remove what dead runs have left; with `everything`, every trace of isobench but results."""
-    alive = None if everything else owner.alive
-    for line in stage.sweep(alive):
+    for line in stage.sweep(owner.alive):
         observer(line)
     for name in registry.names():
         target = registry.get(name)
         if isinstance(target, Sweeper):
-            for line in target.sweep(alive):
+            for line in target.sweep(owner.alive, cached=everything):
                 observer(line)
     if everything:
         for line in stage.forget():
             observer(line)
 
 
-# ---- the pilot -------------------------------------------------------------------------------------------
+# ---- the pilot
+# -------------------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)
@@ -173,8 +183,17 @@ class Pilot:
     left_out: set[tuple[TargetName, WorkloadName]] = field(default_factory=set)
     dead: set[TargetName] = field(default_factory=set)
 
-    def cost(self, length: float, work: Wish, labels: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload], native: TargetName) -> float:
-        """Return about how many seconds a block takes whose native iterations last `length` seconds."""
+    def cost(
+        self,
+        length: float,
+        work: Wish,
+        labels: Sequence[TargetName],
+        workloads: Mapping[WorkloadName, Workload],
+        native: TargetName,
+    ) -> float:
+        """Return about how many seconds a block takes whose native iterations last `length`
+        seconds.
+        """
         total = self.opening
         for label in labels:
             for name, workload in workloads.items():
@@ -199,8 +218,12 @@ def loops_for(workload: Workload, unit: float, length: float) -> int:
     return min(loops, workload.most_loops or loops)
 
 
-def try_all(bench: runner.Bench, labels: Sequence[TargetName], native: TargetName, observer: Observer) -> Pilot:
-    """Run every cell once with a little work: known answers, evidence, cost. Block 0; never used for estimates."""
+def try_all(
+    bench: runner.Bench, labels: Sequence[TargetName], native: TargetName, observer: Observer
+) -> Pilot:
+    """Run every cell once with a little work: known answers, evidence, cost. Block 0; never used
+    for estimates.
+    """
     pilot = Pilot()
     names = list(bench.workloads)
     # Native comes first: its evidence and its checksums are what the others are held against.
@@ -212,15 +235,15 @@ def try_all(bench: runner.Bench, labels: Sequence[TargetName], native: TargetNam
             if label in bad:
                 pilot.dead.add(label)
             for number, visit in enumerate(block.visits):
-                observer.step(
-                    f"trying {label}", position + number / len(block.visits), len(labels)
-                )
+                observer.step(f"trying {label}", position + number / len(block.visits), len(labels))
                 if label in bad:
                     bench.sink.write(replace(bad[label], workload=visit.workload))
                     continue
                 _try(bench, visit, good.get(label), pilot)
     if native in pilot.dead:
-        raise UnavailableError("native cannot be measured: its payloads do not run", hint="isobench doctor")
+        raise UnavailableError(
+            "native cannot be measured: its payloads do not run", hint="isobench doctor"
+        )
     return pilot
 
 
@@ -229,13 +252,19 @@ def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilo
     loops = workload.answer.loops if workload.answer else 1
     iterations = PILOT_ITERATIONS if workload.scope is Scope.LOOP else 1
     began = time.monotonic()
-    records = bench.visit(visit, Work(workload=visit.workload, loops=loops, iterations=iterations), session)
+    records = bench.visit(
+        visit, Work(workload=visit.workload, loops=loops, iterations=iterations), session
+    )
     spent = time.monotonic() - began
     for record in records:
         bench.sink.write(record)
     bench.sink.sync()
     key = (visit.target, visit.workload)
-    times = [r.value / r.operations / SECOND for r in records if isinstance(r, Sample) and r.metric == "time"]
+    times = [
+        r.value / r.operations / SECOND
+        for r in records
+        if isinstance(r, Sample) and r.metric == "time"
+    ]
     if any(isinstance(record, Gap) for record in records) or not times:
         pilot.left_out.add(key)
         return
@@ -246,13 +275,25 @@ def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilo
         pilot.extra[key] = spent / 2 if workload.scope is Scope.SESSION else spent
 
 
-def choose_length(pilot: Pilot, wish: Wish, bench: runner.Bench, labels: Sequence[TargetName], native: TargetName, seconds_left: float) -> tuple[float, int]:
-    """Return how long native iterations shall be, and how many blocks will about fit into the budget."""
+def choose_length(
+    pilot: Pilot,
+    wish: Wish,
+    bench: runner.Bench,
+    labels: Sequence[TargetName],
+    *,
+    native: TargetName,
+    seconds_left: float,
+) -> tuple[float, int]:
+    """Return how long native iterations shall be, and how many blocks will about fit into the
+    budget.
+    """
     wanted = 5 if wish.quick else max(WANTED_BLOCKS, wish.minimum_blocks)
     wanted = min(wanted, wish.maximum_blocks)
 
     def fits(length: float) -> int:
-        return int(seconds_left * RESERVE / pilot.cost(length, wish, labels, bench.workloads, native))
+        return int(
+            seconds_left * RESERVE / pilot.cost(length, wish, labels, bench.workloads, native)
+        )
 
     if wish.minimum_time is not None:
         return wish.minimum_time, fits(wish.minimum_time)
@@ -262,7 +303,8 @@ def choose_length(pilot: Pilot, wish: Wish, bench: runner.Bench, labels: Sequenc
     return max(length, SHORTEST), fits(max(length, SHORTEST))
 
 
-# ---- the run -------------------------------------------------------------------------------------------
+# ---- the run
+# -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +318,7 @@ class Outcome:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Campaign:
@@ -288,7 +330,7 @@ class Campaign:
         self.began = time.monotonic()
         self.seed = wish.seed if wish.seed is not None else secrets.randbelow(1 << 31)
         self.native = TargetName("native")
-        self.id = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ") + "-" + secrets.token_hex(3)
+        self.id = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ") + "-" + secrets.token_hex(3)
         self.about: dict[str, Any] = {}
         self.seen: dict[TargetName, runner.Proof] = {}
 
@@ -297,12 +339,19 @@ class Campaign:
         home = host_abi()
         if home is None:
             raise UnavailableError("isobench has no payloads for this machine", hint="use Linux")
-        abis: list[Abi] = list(dict.fromkeys([home, *(t.abi or home for t in chosen.able.values())]))
+        abis: list[Abi] = list(
+            dict.fromkeys([home, *(t.abi or home for t in chosen.able.values())])
+        )
         wanted = build.programs(chosen.workloads.values())
         if any(libc for _, libc in wanted.values()):
-            self.observer.say("building a C library for payloads that ask for one: about a minute, once")
+            self.observer.say(
+                "building a C library for payloads that ask for one: about a minute, once"
+            )
         return build.build_all(
-            wanted, abis, host=home, progress=lambda done, of: self.observer.step("building payloads", done, of)
+            wanted,
+            abis,
+            host=home,
+            progress=lambda done, of: self.observer.step("building payloads", done, of),
         )
 
     def run(self, chosen: Chosen) -> Outcome:
@@ -363,7 +412,8 @@ class Campaign:
             "compiler": first.compiler,
             "flags": " ".join(first.flags),
             "targets": [
-                {"name": name, "class": target.technology} for name, target in chosen.targets.items()
+                {"name": name, "class": target.technology}
+                for name, target in chosen.targets.items()
             ],
             "workloads": [
                 {
@@ -441,7 +491,9 @@ class Campaign:
         living = [label for label in labels if label not in pilot.dead]
         both = [*living, plan.second(self.native)]
         left = self.wish.budget - (time.monotonic() - self.began)
-        length, fits = choose_length(pilot, self.wish, bench, both, self.native, left)
+        length, fits = choose_length(
+            pilot, self.wish, bench, both, native=self.native, seconds_left=left
+        )
         block_cost = pilot.cost(length, self.wish, both, bench.workloads, self.native)
         self.observer.say(
             f"about {block_cost:.0f} s a block, iterations of {1000 * length:.0f} ms natively"
@@ -461,7 +513,8 @@ class Campaign:
             living,
             work,
             reference=self.native,
-            blocks=self.wish.maximum_blocks + math.ceil(self.wish.maximum_blocks * runner.REPEATED_SHARE),
+            blocks=self.wish.maximum_blocks
+            + math.ceil(self.wish.maximum_blocks * runner.REPEATED_SHARE),
             seed=self.seed,
             shuffled=self.wish.shuffled,
             without=frozenset(pilot.left_out),
@@ -483,7 +536,10 @@ class Campaign:
         place = {"block": 0, "visit": 0}
 
         def tick(visit: Visit, valid: int) -> None:
-            if self.wish.time_limit is not None and time.monotonic() - self.began > self.wish.time_limit:
+            if (
+                self.wish.time_limit is not None
+                and time.monotonic() - self.began > self.wish.time_limit
+            ):
                 raise TimeLimitError("the time limit has passed")
             if visit.block != place["block"]:
                 place.update(block=visit.block, visit=0)
@@ -542,10 +598,8 @@ def answer(
 
     summary = answers.summarise(store.load(folder), answers.documents_claims())
     document("summary.json", summary)
-    decoded = msgspec.json.decode(msgspec.json.encode(summary))
+    decoded: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))
     seen = view.build(decoded)
     text("summary.md", markdown.markdown(seen))
     text("report.html", html.render(seen, places.shared("reports") / "templates"))
     return decoded
-
-

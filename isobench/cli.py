@@ -1,6 +1,7 @@
 """The commands: the only module that prints, and the only one that knows exit codes.
 
-Heavy libraries (pandas, SciPy, Docker's SDK, rich, jinja2) are imported where they are needed, so that `isobench --help` answers at once.
+Heavy libraries (pandas, SciPy, Docker's SDK, rich, jinja2) are imported where they are needed, so
+that `isobench --help` answers at once.
 """
 
 import os
@@ -31,7 +32,8 @@ CLAIM_FAILED: Final = 1
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
 FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
 
-# ---- values ------------------------------------------------------------------------------------------
+# ---- values
+# ------------------------------------------------------------------------------------------
 
 
 class Duration(click.ParamType[float]):
@@ -39,7 +41,9 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Return seconds."""
         if isinstance(value, int | float):
             return float(value)
@@ -64,7 +68,9 @@ class Share(click.ParamType[float]):
 
     name = "percent"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Return a fraction between 0 and 1."""
         if isinstance(value, float):
             return value
@@ -82,12 +88,15 @@ def _float(text: str) -> float:
         return float("nan")
 
 
-def _names(_context: click.Context, _param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+def _names(
+    _context: click.Context, _param: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
     """Return names given with commas, with repeated flags, or both."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
 
-# ---- the terminal --------------------------------------------------------------------------------------
+# ---- the terminal
+# --------------------------------------------------------------------------------------
 
 
 def _console(*, stderr: bool = False, color: str = "auto") -> "Console":
@@ -104,7 +113,9 @@ def _console(*, stderr: bool = False, color: str = "auto") -> "Console":
 
 
 class Screen:
-    """Shows how far a run is: a bar with the time left on a terminal, a line now and then elsewhere."""
+    """Shows how far a run is: a bar with the time left on a terminal, a line now and then
+    elsewhere.
+    """
 
     def __init__(self, *, quiet: bool, color: str) -> None:
         """Draw nothing yet."""
@@ -151,7 +162,13 @@ class Screen:
         self._bar.update(self._task, description=what, completed=done, total=total)
 
     def _start_bar(self) -> None:
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self._bar = Progress(
             BarColumn(24),
@@ -182,7 +199,8 @@ def _fail(error: IsobenchError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-# ---- isobench ------------------------------------------------------------------------------------------
+# ---- isobench
+# ------------------------------------------------------------------------------------------
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -204,11 +222,17 @@ def _front_page(context: click.Context) -> None:
 
     from isobench import places
 
-    bold = lambda text: click.style(text, bold=True)  # noqa: E731
-    click.echo(f"{bold('isobench')} {__version__} - what isolation costs on this machine, with evidence\n")
+    def bold(text: str) -> str:
+        return click.style(text, bold=True)
+
+    click.echo(
+        f"{bold('isobench')} {__version__} - what isolation costs on this machine, with evidence\n"
+    )
     click.echo(f"  {bold('isobench run --quick')}      a first look in about a minute")
     click.echo(f"  {bold('isobench run')}              verdicts, in about five minutes")
-    click.echo(f"  {bold('isobench targets')}          what can run here, and what is missing for the rest")
+    click.echo(
+        f"  {bold('isobench targets')}          what can run here, and what is missing for the rest"
+    )
     click.echo(f"  {bold('isobench --help')}           all commands\n")
     latest = places.results() / "latest"
     try:
@@ -229,7 +253,9 @@ def _registry(config: Path | None) -> tuple["Registry", Any]:
 
 
 _config_option = click.option(
-    "--config", type=click.Path(path_type=Path), help="Configuration file in place of isobench.toml."
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Configuration file in place of isobench.toml.",
 )
 _targets_option = click.option(
     "-t", "--targets", multiple=True, callback=_names, metavar="NAMES",
@@ -244,11 +270,15 @@ _folder_option = click.option(
     help="A folder with workloads of your own.",
 )  # fmt: skip
 _color_option = click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour; NO_COLOR works too."
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour; NO_COLOR works too.",
 )
 
 
-# ---- run ---------------------------------------------------------------------------------------------
+# ---- run
+# ---------------------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -259,23 +289,46 @@ _color_option = click.option(
 @click.option("--fast", is_flag=True, help="Ten blocks at most.")
 @click.option("--rigorous", is_flag=True, help="Half an hour, intervals of 1 %.")
 @click.option("--budget", type=Duration(), help="How long the run may take (default 5m).")
-@click.option("-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Exactly so many blocks.")
-@click.option("--min-blocks", type=click.IntRange(1, 1000), help="Fewest blocks for verdicts (default 10).")
+@click.option(
+    "-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Exactly so many blocks."
+)
+@click.option(
+    "--min-blocks", type=click.IntRange(1, 1000), help="Fewest blocks for verdicts (default 10)."
+)
 @click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 60).")
-@click.option("--target-precision", type=Share(), help="Stop when all intervals are this narrow (2.5%).")
+@click.option(
+    "--target-precision", type=Share(), help="Stop when all intervals are this narrow (2.5%)."
+)
 @click.option("--margin", type=Share(), help="What counts as near-native (5%).")
-@click.option("--min-time", type=Duration(), help="Length of one native iteration, for example 0.05s.")
+@click.option(
+    "--min-time", type=Duration(), help="Length of one native iteration, for example 0.05s."
+)
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
-@click.option("--schedule", type=click.Choice(["blocks", "sequential"]), default="blocks", help="Order of visits.")
-@click.option("--timeout", type=Duration(), help="End the whole run after this time, with exit code 124.")
-@click.option("--require", multiple=True, callback=_names, metavar="NAMES", help="Fail unless these can run.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["blocks", "sequential"]),
+    default="blocks",
+    help="Order of visits.",
+)
+@click.option(
+    "--timeout", type=Duration(), help="End the whole run after this time, with exit code 124."
+)
+@click.option(
+    "--require", multiple=True, callback=_names, metavar="NAMES", help="Fail unless these can run."
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
-@click.option("--export-json", type=click.Path(allow_dash=True), help="Copy of summary.json (- for standard output).")
+@click.option(
+    "--export-json",
+    type=click.Path(allow_dash=True),
+    help="Copy of summary.json (- for standard output).",
+)
 @click.option("--export-csv", type=click.Path(allow_dash=True), help="All samples as CSV.")
 @click.option("--export-markdown", type=click.Path(allow_dash=True), help="Copy of summary.md.")
 @click.option("--export-html", type=click.Path(allow_dash=True), help="Copy of report.html.")
-@click.option("--fail-on", multiple=True, callback=_names, metavar="KINDS", help=f"Of: {', '.join(FAILURES)}.")
+@click.option(
+    "--fail-on", multiple=True, callback=_names, metavar="KINDS", help=f"Of: {', '.join(FAILURES)}."
+)
 @_config_option
 @_color_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
@@ -290,7 +343,9 @@ def run(**options: Any) -> None:
     workloads = _workloads(wish)
     screen = Screen(quiet=options["quiet"], color=options["color"])
     try:
-        campaign.sweep(registry, everything=False, observer=lambda line: screen.say(f"cleared: {line}"))
+        campaign.sweep(
+            registry, everything=False, observer=lambda line: screen.say(f"cleared: {line}")
+        )
         screen.say("Looking for targets:")
         chosen = campaign.choose(wish, registry, workloads, screen)
         if options["dry_run"]:
@@ -321,7 +376,9 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     table = settings.run
     preset: dict[str, Any] = {}
     if sum(bool(options[name]) for name in ("quick", "fast", "rigorous")) > 1:
-        raise UsageError("--quick, --fast and --rigorous exclude each other", hint="give one of them")
+        raise UsageError(
+            "--quick, --fast and --rigorous exclude each other", hint="give one of them"
+        )
     if options["quick"]:
         preset = {"budget": 55.0, "maximum_blocks": 5, "iterations": 3, "starts": 2, "quick": True}
     elif options["fast"]:
@@ -356,7 +413,9 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         values["maximum_blocks" if options["min_blocks"] else "minimum_blocks"] = values.get(
             "minimum_blocks" if options["min_blocks"] else "maximum_blocks"
         )
-    from_environment = tuple(n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip())
+    from_environment = tuple(
+        n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip()
+    )
     return Wish(
         targets=options["targets"] or from_environment or tuple(table.targets),
         workloads=options["workloads"] or tuple(table.workloads),
@@ -371,7 +430,9 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
 def _refuse_unknown(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in FAILURES:
-            raise UsageError(f"--fail-on: {kind!r} is none of {', '.join(FAILURES)}", hint="name some of them")
+            raise UsageError(
+                f"--fail-on: {kind!r} is none of {', '.join(FAILURES)}", hint="name some of them"
+            )
 
 
 def _workloads(wish: "Wish") -> Any:
@@ -388,7 +449,10 @@ def _announce(wish: "Wish", chosen: Any, screen: Screen) -> None:
         length = f"{wish.maximum_blocks} blocks"
     else:
         length = f"budget {wish.budget / 60:.3g} min"
-    screen.say(f"Measuring {len(chosen.workloads)} workloads in {len(chosen.able)} targets ({cells} cells), {length}.")
+    screen.say(
+        f"Measuring {len(chosen.workloads)} workloads in {len(chosen.able)} targets"
+        f" ({cells} cells), {length}."
+    )
 
 
 def _show_plan(wish: "Wish", chosen: Any) -> None:
@@ -413,7 +477,12 @@ def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         from isobench.report import text, view
 
         text.render(view.build(outcome.summary), console)
-        console.print(f"\nreport: {outcome.folder / 'report.html'}", style="bold", markup=False, soft_wrap=True)
+        console.print(
+            f"\nreport: {outcome.folder / 'report.html'}",
+            style="bold",
+            markup=False,
+            soft_wrap=True,
+        )
     _export(outcome.folder, options)
     if outcome.interrupted:
         console.print("Interrupted: the report holds what was measured until then.", markup=False)
@@ -444,7 +513,9 @@ def _write(target: str, content: str) -> None:
     try:
         Path(target).write_text(content)
     except OSError as error:
-        raise UsageError(f"{target}: {error.strerror}", hint="name a file that can be written") from None
+        raise UsageError(
+            f"{target}: {error.strerror}", hint="name a file that can be written"
+        ) from None
 
 
 def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
@@ -457,7 +528,9 @@ def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
         return CLAIM_FAILED
     if any(gap["cause"] in FAILED_CAUSES for gap in summary["gaps"]):
         return CellFailedError.exit_code
-    if "skipped" in fail_on and any(target["status"] == "unavailable" for target in summary["targets"]):
+    if "skipped" in fail_on and any(
+        target["status"] == "unavailable" for target in summary["targets"]
+    ):
         return 3
     unsure = [cell for cell in summary["cells"] if cell["standing"] == "unproven"]
     if "noisy" in fail_on and (unsure or summary["run"]["doubts"]):
@@ -465,13 +538,18 @@ def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
     return 0
 
 
-# ---- report ------------------------------------------------------------------------------------------
+# ---- report
+# ------------------------------------------------------------------------------------------
 
 
 @cli.command()
 @click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the new files.")
-@click.option("--export-json", type=click.Path(allow_dash=True), help="Copy of summary.json (- for standard output).")
+@click.option(
+    "--export-json",
+    type=click.Path(allow_dash=True),
+    help="Copy of summary.json (- for standard output).",
+)
 @click.option("--export-csv", type=click.Path(allow_dash=True), help="All samples as CSV.")
 @click.option("--export-markdown", type=click.Path(allow_dash=True), help="Copy of summary.md.")
 @click.option("--export-html", type=click.Path(allow_dash=True), help="Copy of report.html.")
@@ -488,11 +566,14 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
         target.mkdir(parents=True, exist_ok=True)
         outcome = campaign.answer_again(source, target)
     except OSError as error:
-        raise UsageError(f"{target}: {error.strerror}", hint="name a folder with --output") from None
+        raise UsageError(
+            f"{target}: {error.strerror}", hint="name a folder with --output"
+        ) from None
     _show(outcome, options)
 
 
-# ---- targets, workloads ------------------------------------------------------------------------------
+# ---- targets, workloads
+# ------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -575,11 +656,16 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
     _console(color=color).print(table)
 
 
-# ---- doctor, clean -----------------------------------------------------------------------------------
+# ---- doctor, clean
+# -----------------------------------------------------------------------------------
 
 
 @cli.command()
-@click.option("--install", is_flag=True, help="Install what the named targets need, by this system's package manager.")
+@click.option(
+    "--install",
+    is_flag=True,
+    help="Install what the named targets need, by this system's package manager.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before installing.")
 @click.argument("names", nargs=-1, metavar="[NAMES]...")
 @_config_option
@@ -591,14 +677,21 @@ def doctor(install: bool, yes: bool, names: Sequence[str], config: Path | None, 
     console = _console(color=color)
     if install:
         if not names:
-            raise UsageError("--install needs names", hint=f"isobench doctor --install {' '.join(packages.NAMES)}")
+            raise UsageError(
+                "--install needs names",
+                hint=f"isobench doctor --install {' '.join(packages.NAMES)}",
+            )
         _install(packages.commands(names), console, yes=yes)
     elif unknown := [name for name in names if name not in packages.NAMES]:
-        raise UsageError(f"nothing is known of {unknown[0]!r}", hint=f"of: {', '.join(packages.NAMES)}")
+        raise UsageError(
+            f"nothing is known of {unknown[0]!r}", hint=f"of: {', '.join(packages.NAMES)}"
+        )
     registry, _ = _registry(config)
     found = {name: registry.get(name) for name in registry.names()}
     answers = campaign.look(found, lambda _name, _answer: None)
-    _target_table([_target_row(name, found[name].technology, answers[name]) for name in found], console)
+    _target_table(
+        [_target_row(name, found[name].technology, answers[name]) for name in found], console
+    )
     _check_machine(console)
 
 
@@ -612,9 +705,14 @@ def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool
         return
     for command in commands:
         sys.stdout.flush()
-        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, env=_package_environment())
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, env=_package_environment()
+        )
         if done.returncode != 0:
-            raise UsageError(f"this failed: {shlex.join(command)}", hint="read what it says above, and run it by hand")
+            raise UsageError(
+                f"this failed: {shlex.join(command)}",
+                hint="read what it says above, and run it by hand",
+            )
 
 
 def _package_environment() -> dict[str, str]:
@@ -642,15 +740,19 @@ def _check_machine(console: "Console") -> None:
             markup=False,
         )
     load, cpus = facts["load"], facts["cpus"]
-    if isinstance(load, float) and isinstance(cpus, int) and load > cpus / 2:
-        console.print(f"note: the load is {load:g} on {cpus} CPUs: measure when it is quiet.", markup=False)
+    if isinstance(load, float | int) and isinstance(cpus, int) and load > cpus / 2:
+        console.print(
+            f"note: the load is {load:g} on {cpus} CPUs: measure when it is quiet.", markup=False
+        )
 
 
 @cli.command()
 @click.option("--stale", is_flag=True, help="Only what runs that died have left.")
 @_config_option
 def clean(stale: bool, config: Path | None) -> None:
-    """Remove every trace of isobench: containers, images, cgroups, caches. Results are yours and stay."""
+    """Remove every trace of isobench: containers, images, cgroups, caches. Results are yours and
+    stay.
+    """
     from isobench import campaign
 
     registry, _ = _registry(config)
@@ -662,7 +764,8 @@ def clean(stale: bool, config: Path | None) -> None:
         click.echo("nothing to remove")
 
 
-# ---- the door ----------------------------------------------------------------------------------------
+# ---- the door
+# ----------------------------------------------------------------------------------------
 
 
 def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:

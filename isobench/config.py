@@ -1,4 +1,6 @@
-"""isobench.toml, [tool.isobench] of pyproject.toml, the user's own file, and the environment -> Settings."""
+"""isobench.toml, [tool.isobench] of pyproject.toml, the user's own file, and the environment ->
+Settings.
+"""
 
 import os
 from collections.abc import Mapping
@@ -52,7 +54,9 @@ def _decode(path: Path) -> Settings | None:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", hint="name a readable file") from None
     except (msgspec.DecodeError, ValueError) as error:
-        raise UsageError(f"{path}: {error}", hint="mend the file, or name another with --config") from None
+        raise UsageError(
+            f"{path}: {error}", hint="mend the file, or name another with --config"
+        ) from None
 
 
 def _nearest(start: Path) -> Settings | None:
@@ -65,8 +69,12 @@ def _nearest(start: Path) -> Settings | None:
 
 
 def load(explicit: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings in force; the nearest file decides whole, else the user's own, else the defaults."""
-    named = explicit or (Path(environment["ISOBENCH_CONFIG"]) if environment.get("ISOBENCH_CONFIG") else None)
+    """Return the settings in force; the nearest file decides whole, else the user's own, else the
+    defaults.
+    """
+    named = explicit or (
+        Path(environment["ISOBENCH_CONFIG"]) if environment.get("ISOBENCH_CONFIG") else None
+    )
     if named is not None:
         found = _decode(named)
     else:

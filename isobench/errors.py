@@ -7,9 +7,11 @@ IsobenchError                 exit 2
 ├── NothingToRunError         5   the selection is empty
 ├── CellFailedError           6   measured, but at least one cell failed
 ├── TimeLimitError          124   the whole run passed its time limit
-└── SessionError              6   a target's session is gone (raised by targets, turned into gaps by the runner)
+└── SessionError              6   a target's session is gone (raised by targets, turned into gaps by
+the runner)
 
-Each carries a `hint`: what to type or change. The command line prints both and exits with `exit_code`.
+Each carries a `hint`: what to type or change. The command line prints both and exits with
+`exit_code`.
 """
 
 from typing import ClassVar

@@ -1,7 +1,8 @@
-"""Whom containers, cgroups and folders belong to, so that the next start can clear away what a killed run has left.
+"""Whom containers, cgroups and folders belong to, so that the next start can clear away what a
+killed run has left.
 
-An owner is "isobench-MACHINE-PID-STARTED": a process of this machine that lives, or lived. Nothing that belongs to a living
-process or to another machine is ever touched.
+An owner is "isobench-MACHINE-PID-STARTED": a process of this machine that lives, or lived. Nothing
+that belongs to a living process or to another machine is ever touched.
 """
 
 import functools
@@ -38,7 +39,8 @@ def mine() -> str:
 def alive(owner: str) -> bool:
     """Say whether what belongs to this owner must be left alone.
 
-    Start times are compared to a second: they are derived from the clock, which may be corrected meanwhile.
+    Start times are compared to a second: they are derived from the clock, which may be corrected
+    meanwhile.
     """
     parts = owner.split("-")
     if len(parts) != 4 or parts[0] != "isobench" or not (parts[2] + parts[3]).isdigit():  # noqa: PLR2004

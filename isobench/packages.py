@@ -2,14 +2,20 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from isobench.errors import UsageError
 
-PACKAGES: Final = {
-    "docker": {"apt-get": ("docker.io",), "dnf": ("moby-engine",), "pacman": ("docker",), "zypper": ("docker",)},
-    # runc beside the default crun: crun refuses hybrid cgroups. The rest is what rootless containers need.
+PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "docker": {
+        "apt-get": ("docker.io",),
+        "dnf": ("moby-engine",),
+        "pacman": ("docker",),
+        "zypper": ("docker",),
+    },
+    # runc beside the default crun: crun refuses hybrid cgroups. The rest is what rootless
+    # containers need.
     "podman": {
         "apt-get": ("podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
         "dnf": ("podman", "runc"),
@@ -39,7 +45,9 @@ def manager() -> str:
     for name in _INSTALL:
         if shutil.which(name):
             return name
-    raise UsageError("none of apt-get, dnf, pacman and zypper is here", hint="install the packages by hand")
+    raise UsageError(
+        "none of apt-get, dnf, pacman and zypper is here", hint="install the packages by hand"
+    )
 
 
 def commands(names: Sequence[str]) -> list[list[str]]:

@@ -1,4 +1,6 @@
-"""Where things lie: the shipped data, the cache, the folders of a run. The only code that computes such paths."""
+"""Where things lie: the shipped data, the cache, the folders of a run. The only code that computes
+such paths.
+"""
 
 import os
 from pathlib import Path
@@ -8,9 +10,11 @@ _PACKAGE: Final = Path(__file__).resolve().parent
 
 
 def shared(name: str) -> Path:
-    """Return a shipped folder ("workloads", "reports"): the checkout's where there is one, else the wheel's copy.
+    """Return a shipped folder ("workloads", "reports"): the checkout's where there is one, else the
+    wheel's copy.
 
-    An editable install also copies a snapshot into site-packages, which goes stale: so the checkout comes first.
+    An editable install also copies a snapshot into site-packages, which goes stale: so the checkout
+    comes first.
     """
     checkout = _PACKAGE.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
@@ -24,7 +28,9 @@ def _xdg(variable: str, default: str) -> Path:
 
 
 def cache() -> Path:
-    """Return isobench's cache folder: payloads, stages, what a probe has learnt. `isobench clean` removes it."""
+    """Return isobench's cache folder: payloads, stages, what a probe has learnt. `isobench clean`
+    removes it.
+    """
     return _xdg("XDG_CACHE_HOME", ".cache") / "isobench"
 
 
@@ -34,5 +40,5 @@ def user_configuration() -> Path:
 
 
 def results() -> Path:
-    """Return the folder that runs are written into: ISOBENCH_RESULTS_DIR, or isobench-results here."""
+    """Return where runs are written: ISOBENCH_RESULTS_DIR, or isobench-results here."""
     return Path(os.environ.get("ISOBENCH_RESULTS_DIR") or "isobench-results")

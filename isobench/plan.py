@@ -28,9 +28,11 @@ def block(
     shuffled: bool = True,
     without: frozenset[tuple[TargetName, WorkloadName]] = frozenset(),
 ) -> Block:
-    """Return one block: workloads in random order, and for each of them all targets in random order.
+    """Return one block: workloads in random order, and for each of them all targets in random
+    order.
 
-    All targets of a workload follow each other at once, so that they share whatever the host is doing then.
+    All targets of a workload follow each other at once, so that they share whatever the host is
+    doing then.
     """
     rng = random.Random(f"{seed}/{number}")  # noqa: S311 - an order to replay, not a secret
     sessions, order = list(labels), list(workloads)
@@ -62,7 +64,8 @@ def make(
 ) -> Plan:
     """Return the plan of a run of at most `blocks` blocks; `targets` holds the reference.
 
-    `without` names cells that are not planned, since a trial has shown that they cannot be measured.
+    `without` names cells that are not planned, since a trial has shown that they cannot be
+    measured.
     """
     labels = [*targets, second(reference)]
     names = [item.workload for item in work]

@@ -5,12 +5,14 @@ A target is one module with one class, announced by an entry point:
     [project.entry-points."isobench.targets"]
     firejail = "mypackage.firejail:FirejailTarget"
 
-`Target` and `Session` are all that is required. A class that is a dataclass may have fields: they are the options a user sets
-under `[targets.NAME]` in isobench.toml, checked against the fields' types. What some technologies have and others cannot
-is an ability: a small Protocol of its own below, recognised by `isinstance`, never a method that raises.
+`Target` and `Session` are all that is required. A class that is a dataclass may have fields: they
+are the options a user sets under `[targets.NAME]` in isobench.toml, checked against the fields'
+types. What some technologies have and others cannot is an ability: a small Protocol of its own
+below, recognised by `isinstance`, never a method that raises.
 
-A target reads no clock. It calls `stage.heard(chunk)` with every piece of standard output as it arrives and
-`stage.mark(name)` as a phase passes; the runner stamps both on one host clock. So an author cannot get timing wrong.
+A target reads no clock. It calls `stage.heard(chunk)` with every piece of standard output as it
+arrives and `stage.mark(name)` as a phase passes; the runner stamps both on one host clock. So an
+author cannot get timing wrong.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,8 +31,8 @@ GROUP: Final = "isobench.targets"
 class Completed:
     """How a command ended.
 
-    `exit_code` is None when it was stopped at the time limit, and minus the signal's number when a signal ended it.
-    Both streams are cut at a mebibyte each.
+    `exit_code` is None when it was stopped at the time limit, and minus the signal's number when a
+    signal ended it. Both streams are cut at a mebibyte each.
     """
 
     exit_code: int | None
@@ -45,10 +47,11 @@ class Session(Protocol):
     def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Run a program of the stage in this instance and wait for it.
 
-        `argv[0]` is the bare name of a file in the stage's `isobench/` directory; the session turns it into the path inside. The
-        environment is `stage.environ(scratch)` and nothing else. Every piece of standard output goes to `stage.heard` as it
-        arrives. A failing command is a `Completed`, not an exception; `SessionError` means that the instance itself
-        is gone. At the time limit the command is killed with all its descendants, and `exit_code` is None.
+        `argv[0]` is the bare name of a file in the stage's `isobench/` directory; the session turns
+        it into the path inside. The environment is `stage.environ(scratch)` and nothing else. Every
+        piece of standard output goes to `stage.heard` as it arrives. A failing command is a
+        `Completed`, not an exception; `SessionError` means that the instance itself is gone. At the
+        time limit the command is killed with all its descendants, and `exit_code` is None.
         """
         ...
 
@@ -57,17 +60,30 @@ class Session(Protocol):
 class Target(Protocol):
     """One way to isolate a process. Holds options, opens sessions, reads no clock."""
 
-    name: TargetName
-    """The name users type."""
-    technology: Technology
-    """The column of the report."""
-    abi: Abi | None
-    """What payloads must be built for; None: this host's own."""
-    promises: tuple[Promise, ...]
-    """What must be seen from inside for the name to be true."""
+    @property
+    def name(self) -> TargetName:
+        """The name users type. A class attribute will do, here and for the next three."""
+        ...
+
+    @property
+    def technology(self) -> Technology:
+        """The column of the report."""
+        ...
+
+    @property
+    def abi(self) -> Abi | None:
+        """What payloads must be built for; None: this host's own."""
+        ...
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What must be seen from inside for the name to be true."""
+        ...
 
     def probe(self) -> Availability:
-        """Say whether a session can be opened here. Takes seconds at most, leaves nothing, never raises."""
+        """Say whether a session can be opened here. Takes seconds at most, leaves nothing, never
+        raises.
+        """
         ...
 
     def open(self, stage: Stage) -> AbstractContextManager[Session]:
@@ -80,7 +96,8 @@ class Launcher(Protocol):
     """Ability of a target: start an instance whose first process is the payload (`docker run`)."""
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        """Start a new instance that runs argv, wait for its end, remove it. Streams as `Session.run` does.
+        """Start a new instance that runs argv, wait for its end, remove it. Streams as
+        `Session.run` does.
 
         Without this ability a cold start is `open` and one `run`.
         """
@@ -118,11 +135,11 @@ class Witness(Protocol):
 class Sweeper(Protocol):
     """Ability of a target: find what runs that died have left, and remove it."""
 
-    def sweep(self, alive: Callable[[str], bool] | None) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove instances whose owner is not `alive`, and return a line for each.
 
-        None means everything of isobench's, images included. Never raises; what cannot be removed is
-        in the lines with its reason. Touches nothing that isobench has not labelled.
+        With `cached`, remove as well what is kept between runs (images). Never raises; what cannot
+        be removed is in the lines with its reason. Touches nothing that isobench has not labelled.
         """
         ...
 
@@ -131,5 +148,7 @@ class Sweeper(Protocol):
 class Explains(Protocol):
     """Ability of a target: say in words what its start-up figures span."""
 
-    starts: Mapping[str, str]
-    """"cold", "warm", "exec" -> one sentence each, shown in the report."""
+    @property
+    def starts(self) -> Mapping[str, str]:
+        """One sentence each for "cold", "warm" and "exec", shown in the report."""
+        ...

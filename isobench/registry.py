@@ -1,4 +1,6 @@
-"""Entry points and configuration -> targets, loaded when first used, blamed on the right distribution when broken."""
+"""Entry points and configuration -> targets, loaded when first used, blamed on the right
+distribution when broken.
+"""
 
 import contextlib
 import dataclasses
@@ -92,7 +94,11 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
         )
-    missing = [part for part in ("name", "technology", "abi", "promises", "probe", "open") if not hasattr(target, part)]
+    missing = [
+        part
+        for part in ("name", "technology", "abi", "promises", "probe", "open")
+        if not hasattr(target, part)
+    ]
     if missing or not isinstance(target, Target):
         return BrokenTarget(
             name=TargetName(name), why=f"it lacks {', '.join(missing)}", distribution=distribution
@@ -135,8 +141,11 @@ class Registry:
             self._loaded[name] = _load(name, point, options, f"[targets.{name}]")
         return self._loaded[name]
 
-    def select(self, names: Sequence[str]) -> tuple[dict[TargetName, Target], frozenset[TargetName]]:
-        """Return the targets that `names` mean, native always among them, and which were asked for by name.
+    def select(
+        self, names: Sequence[str]
+    ) -> tuple[dict[TargetName, Target], frozenset[TargetName]]:
+        """Return the targets that `names` mean, native always among them, and which were asked for
+        by name.
 
         No names, "all" and "auto" mean every target, to be skipped where it cannot run.
         """

@@ -139,7 +139,9 @@ class Bench:
         """Return the stage for a target, made at first use."""
         abi = self.abi(target)
         if abi not in self.stages:
-            self.stages[abi] = self.workshop.stage(abi, self.environment, self.ear.heard, self.ear.mark)
+            self.stages[abi] = self.workshop.stage(
+                abi, self.environment, self.ear.heard, self.ear.mark
+            )
         return self.stages[abi]
 
     def dress(self, visit: Visit) -> None:
@@ -206,7 +208,9 @@ class Bench:
                 case Scope.EXEC:
                     assert session is not None
                     run = session.run
-                    return self._starts(visit, work, lambda argv: run(argv, timeout=workload.timeout))
+                    return self._starts(
+                        visit, work, lambda argv: run(argv, timeout=workload.timeout)
+                    )
                 case Scope.SESSION:
                     return self._instances(visit, work, workload)
         except _TimedOutError:
@@ -229,9 +233,16 @@ class Bench:
         reply = self._reply(done, visit.target, nonce=nonce, iterations=work.iterations)
         self._hold_answer(workload, work, reply)
 
-        def sample(metric: str, iteration: int, value: int, operations: int, clock: Clock) -> Sample:
+        def sample(
+            metric: str, iteration: int, value: int, operations: int, clock: Clock
+        ) -> Sample:
             return self._sample(
-                visit, metric=metric, iteration=iteration, value=value, operations=operations, clock=clock
+                visit,
+                metric=metric,
+                iteration=iteration,
+                value=value,
+                operations=operations,
+                clock=clock,
             )
 
         records: list[Record] = [
@@ -241,7 +252,8 @@ class Bench:
         if reply.warmup is not None:
             records.append(sample("warmup", 0, reply.warmup, work.loops, Clock.GUEST))
         if first is not None:
-            # The same span by both clocks, each on its own, to see whether the inner one can be trusted.
+            # The same span by both clocks, each on its own, to see whether the inner one can be
+            # trusted.
             records.append(sample("span.guest", 0, reply.span, 1, Clock.GUEST))
             records.append(sample("span.host", 0, last - first, 1, Clock.HOST))
             records.append(sample("dispatch", 0, first - asked, 1, Clock.HOST))
@@ -270,7 +282,14 @@ class Bench:
             self.seen.setdefault((actual(visit.target), visit.workload), {})[fact.key] = fact
 
     def _sample(
-        self, visit: Visit, *, metric: str, iteration: int, value: int, operations: int, clock: Clock
+        self,
+        visit: Visit,
+        *,
+        metric: str,
+        iteration: int,
+        value: int,
+        operations: int,
+        clock: Clock,
     ) -> Sample:
         return Sample(
             block=visit.block,
@@ -308,7 +327,12 @@ class Bench:
             spans |= {f"phase.{name}": at for name, at in self.ear.marks.items()}
             records += [
                 self._sample(
-                    visit, metric=metric, iteration=iteration, value=value, operations=1, clock=Clock.HOST
+                    visit,
+                    metric=metric,
+                    iteration=iteration,
+                    value=value,
+                    operations=1,
+                    clock=Clock.HOST,
                 )
                 for metric, value in spans.items()
             ]
@@ -323,7 +347,8 @@ class Bench:
                 instance.start(timeout=timeout)  # the first start of a new instance is a cold one
                 return self._starts(visit, work, lambda _: instance.start(timeout=timeout), nonce)
         launch = self._launcher(target)
-        # Evidence from an instance started the same way; it also leaves caches as the timed ones will find them.
+        # Evidence from an instance started the same way; it also leaves caches as the timed ones
+        # will find them.
         proof = self.prove(visit.target, lambda argv: launch(stage, argv, EVIDENCE_TIMEOUT))
         if proof.broken:
             raise _UnprovenError(proof.broken)
@@ -333,7 +358,7 @@ class Bench:
         for iteration in range(work.iterations):
             with self.workshop.fresh(stage, self.abi(target)) as fresh:
                 one = Work(workload=work.workload, loops=1, iterations=1)
-                found = self._starts(visit, one, lambda argv: launch(fresh, argv, timeout))  # noqa: B023
+                found = self._starts(visit, one, lambda argv: launch(fresh, argv, timeout))
             records += [_renumbered(record, iteration) for record in found]
         return tuple(records)
 
@@ -353,7 +378,9 @@ class Bench:
     def sessions(
         self, block: Block, faults: "Faults"
     ) -> Iterator[tuple[dict[TargetName, Session], dict[TargetName, Gap]]]:
-        """Open one fresh session per target, proved; yield the good ones, and a gap for each bad one."""
+        """Open one fresh session per target, proved; yield the good ones, and a gap for each bad
+        one.
+        """
         good: dict[TargetName, Session] = {}
         bad: dict[TargetName, Gap] = {}
         with contextlib.ExitStack() as stack:
@@ -367,7 +394,9 @@ class Bench:
                     session = stack.enter_context(target.open(self.stage(target)))
                     proof = self.proofs[actual(label)] = self.prove_session(label, session)
                     if proof.broken:
-                        bad[label] = _gap(opening, Cause.UNPROVEN, proof.broken, hint="isobench doctor")
+                        bad[label] = _gap(
+                            opening, Cause.UNPROVEN, proof.broken, hint="isobench doctor"
+                        )
                         continue
                     good[label] = session
                     faults.clear(label)
@@ -381,7 +410,11 @@ class Bench:
             yield good, bad
 
     def block(
-        self, block: Block, work: Mapping[WorkloadName, Work], faults: "Faults", tick: Callable[[Visit], None]
+        self,
+        block: Block,
+        work: Mapping[WorkloadName, Work],
+        faults: "Faults",
+        tick: Callable[[Visit], None],
     ) -> None:
         """Measure one block; every planned cell yields at least one record."""
         gc.collect()
@@ -402,7 +435,9 @@ class Bench:
 
 
 class Faults:
-    """Counts failed openings in a row, so that a target that is broken does not cost the whole budget."""
+    """Counts failed openings in a row, so that a target that is broken does not cost the whole
+    budget.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[TargetName, int] = {}
@@ -482,9 +517,11 @@ class Limits:
 def measure(
     bench: Bench, plan: Plan, limits: Limits, *, tick: Callable[[Visit, int], None], done: int = 0
 ) -> tuple[int, str]:
-    """Measure the blocks of a plan until they are done, the budget is spent, or all is precise enough.
+    """Measure the blocks of a plan until they are done, the budget is spent, or all is precise
+    enough.
 
-    Returns how many valid blocks were measured and why it stopped: "blocks", "budget" or "precision".
+    Returns how many valid blocks were measured and why it stopped: "blocks", "budget" or
+    "precision".
     """
     work = {item.workload: item for item in plan.work}
     faults, meter = Faults(), host.Meter()

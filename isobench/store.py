@@ -3,9 +3,9 @@
     run.json        what was asked for, on which machine, with which payloads
     plan.json       blocks and order, fixed before measuring
     records.jsonl   one Sample or Gap a line, synced after every visit
-    state/          host-pre.json, <target>-pre.json: facts and evidence; blocks.jsonl: how the host fared
-    logs/           what engines and payloads said on standard error, bounded
-    summary.json summary.md report.html
+    state/          host-pre.json, <target>-pre.json: facts and evidence; blocks.jsonl: how the host
+    fared logs/           what engines and payloads said on standard error, bounded summary.json
+    summary.md report.html
 
 History of FORMAT: 1 - the first.
 """
@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import pandas as pd
@@ -30,7 +30,8 @@ from isobench.units import TargetName, WorkloadName
 FORMAT: Final = 1
 MOST_LOG: Final = 1 << 20
 COLUMNS: Final = (
-    "block", "target", "workload", "metric", "iteration", "value", "unit", "operations", "clock", "at"
+    "block", "target", "workload", "metric", "iteration", "value", "unit", "operations", "clock",
+    "at",
 )  # fmt: skip
 
 
@@ -140,7 +141,9 @@ def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
     try:
         folder = RunFolder(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint="choose another folder with --output") from None
+        raise UsageError(
+            f"{path}: {error.strerror}", hint="choose another folder with --output"
+        ) from None
     if exact is None:
         link = parent / "latest"
         with contextlib.suppress(OSError):
@@ -186,7 +189,7 @@ class _Files:
             if name.startswith(self._inside + "state/") and name.endswith("-pre.json")
         ]
 
-    def __enter__(self) -> "_Files":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -239,7 +242,9 @@ def load(path: Path) -> Run:
                 target = Path(name).name.removesuffix("-pre.json")
                 states[TargetName(target)] = msgspec.json.decode(files.read(name))
     except (msgspec.DecodeError, OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}", hint="the file is damaged; restore it or measure again") from None
+        raise UsageError(
+            f"{path}: {error}", hint="the file is damaged; restore it or measure again"
+        ) from None
     return Run(
         about=about,
         plan=plan,
@@ -266,7 +271,9 @@ def _health(data: bytes) -> tuple[tuple[BlockHealth, ...], frozenset[int]]:
     lines = _complete_lines(data).splitlines()
     health = tuple(msgspec.json.decode(line, type=BlockHealth) for line in lines)
     valid = [msgspec.json.decode(line, type=_HealthRow).valid for line in lines]
-    return health, frozenset(h.block for h, is_valid in zip(health, valid, strict=True) if not is_valid)
+    return health, frozenset(
+        h.block for h, is_valid in zip(health, valid, strict=True) if not is_valid
+    )
 
 
 def csv(samples: pd.DataFrame) -> str:

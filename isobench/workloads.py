@@ -46,9 +46,13 @@ def read(path: Path) -> Workload:
         raise UsageError(f"{path}: {error}", hint="see workloads/cpu_sieve/workload.toml") from None
     source = (path.parent / data.source).resolve()
     if not source.is_file():
-        raise UsageError(f"{path}: source: no such file: {source}", hint="write payload.c beside it")
+        raise UsageError(
+            f"{path}: source: no such file: {source}", hint="write payload.c beside it"
+        )
     if data.scope is Scope.SESSION and data.start is None:
-        raise UsageError(f'{path}: start: missing; scope = "session" needs it', hint='start = "cold"')
+        raise UsageError(
+            f'{path}: start: missing; scope = "session" needs it', hint='start = "cold"'
+        )
     if data.scope is Scope.LOOP and data.answer is None:
         raise UsageError(
             f"{path}: answer: missing; a loop workload must have an answer to be checked against",
@@ -63,7 +67,7 @@ def read(path: Path) -> Workload:
         timeout=seconds(data.timeout_s),
         metrics=data.metrics,
         args=tuple(data.args),
-        answer=data.answer and Answer(loops=data.answer.loops, check=data.answer.check),
+        answer=Answer(loops=data.answer.loops, check=data.answer.check) if data.answer else None,
         most_loops=data.most_loops,
         start=data.start,
         libc=data.libc,
@@ -75,13 +79,16 @@ def find(folders: Sequence[Path] = ()) -> dict[WorkloadName, Workload]:
     found: dict[WorkloadName, Workload] = {}
     for folder in (places.shared("workloads"), *folders):
         if not folder.is_dir():
-            raise UsageError(f"no such folder of workloads: {folder}", hint="name an existing folder")
+            raise UsageError(
+                f"no such folder of workloads: {folder}", hint="name an existing folder"
+            )
         for path in sorted(folder.glob("*/workload.toml")):
             workload = read(path)
             if workload.name in found:
                 first = found[workload.name].source.parent
                 raise UsageError(
-                    f"{path}: the name {workload.name} is taken by {first}", hint="choose another name"
+                    f"{path}: the name {workload.name} is taken by {first}",
+                    hint="choose another name",
                 )
             found[workload.name] = workload
     return dict(sorted(found.items(), key=lambda item: _order(item[1])))
@@ -95,7 +102,7 @@ def _order(workload: Workload) -> tuple[int, str]:
 def select(
     workloads: dict[WorkloadName, Workload], names: Sequence[str]
 ) -> dict[WorkloadName, Workload]:
-    """Return those that `names` mean: a class ("cpu") or a name ("cpu.sieve"); no names mean all."""
+    """Return those that `names` mean: a class ("cpu") or a name ("cpu.sieve"); without, all."""
     if not names:
         return workloads
     chosen: set[WorkloadName] = set()

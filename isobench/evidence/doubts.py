@@ -11,7 +11,9 @@ CLOCK_TOLERANCE: Final = 0.01
 NOISY_SHARE: Final = 0.2
 
 
-def of_io(workload: str, facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
+def of_io(
+    workload: str, facts: Mapping[str, Fact], native: Mapping[str, Fact]
+) -> tuple[Doubt, ...]:
     """Return doubts about an I/O cell from what its payload saw of its file system."""
     found = []
     kind = filesystem_name(facts.get("io.filesystem"))
@@ -39,18 +41,20 @@ def of_io(workload: str, facts: Mapping[str, Fact], native: Mapping[str, Fact]) 
             Doubt(
                 code="page-cache",
                 detail=f"up to {cached} % of the file was still in the page cache",
-                advice="this is memory, not the disk: the file system here does not let pages be dropped",
+                advice="this is memory, no disk: the file system keeps pages it should drop",
                 blocks=True,
             )
         )
     return tuple(found)
 
 
-def of_clock(guest_ns: Sequence[int], host_ns: Sequence[int], dispatch_ns: int) -> tuple[Doubt, ...]:
+def of_clock(
+    guest_ns: Sequence[int], host_ns: Sequence[int], dispatch_ns: int
+) -> tuple[Doubt, ...]:
     """Return a blocking doubt where the payload's clock and the host's disagree over the same span.
 
-    Spans are from the payload's first line to its last; `dispatch_ns` is what carrying a line to the host may take. Only
-    spans of at least 20 dispatch costs tell anything.
+    Spans are from the payload's first line to its last; `dispatch_ns` is what carrying a line to
+    the host may take. Only spans of at least 20 dispatch costs tell anything.
     """
     told = [(g, h) for g, h in zip(guest_ns, host_ns, strict=True) if h > 20 * dispatch_ns]
     if not told:
@@ -104,7 +108,9 @@ def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
 
 
 def of_drift(change: float, low: float, high: float) -> Doubt:
-    """Return the doubt that native itself changed over the run: by `change`, bounds `low` and `high`."""
+    """Return the doubt that native itself changed over the run: by `change`, bounds `low` and
+    `high`.
+    """
     return Doubt(
         code="drift",
         detail=f"native itself changed by {change:+.0%} [{low:+.0%}, {high:+.0%}] over the run",

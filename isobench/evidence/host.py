@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,12 +33,15 @@ FILESYSTEMS: Final = {
     0x62656572: "sysfs",
     0x9FA0: "proc",
 }
-"""statfs(2) magic numbers (linux/magic.h) by the names people use. ext2, ext3 and ext4 share one."""
+"""statfs(2) magic numbers (linux/magic.h) by the names people use. ext2, ext3 and ext4 share one.
+"""
 MEMORY_FILESYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
 
 def filesystem_name(magic: Fact) -> Fact:
-    """Return the name of a file system from its magic number as the payload writes it ("0x0000ef53")."""
+    """Return the name of a file system from its magic number as the payload writes it
+    ("0x0000ef53").
+    """
     if not isinstance(magic, str) or not magic.startswith("0x"):
         return magic
     with contextlib.suppress(ValueError):
@@ -67,7 +71,9 @@ def _system() -> str:
 
 
 def _virtualization() -> str:
-    """Return what this host itself runs under, as far as it shows: products lie, so it is a hint and no evidence."""
+    """Return what this host itself runs under, as far as it shows: products lie, so it is a hint
+    and no evidence.
+    """
     vendor = _read("/sys/class/dmi/id/sys_vendor")
     product = _read("/sys/class/dmi/id/product_name")
     named = " ".join(part for part in (vendor, product) if part)
@@ -88,7 +94,7 @@ def filesystem_of(path: Path) -> str:
     return best[1]
 
 
-def describe(scratch: Path) -> dict[str, Fact]:
+def describe(scratch: Path) -> dict[str, Fact | float]:
     """Return what matters of this host, for run.json and the report."""
     vulnerabilities = Path("/sys/devices/system/cpu/vulnerabilities")
     mitigations = {
@@ -116,7 +122,7 @@ def describe(scratch: Path) -> dict[str, Fact]:
     }
 
 
-def summary(facts: dict[str, Fact]) -> str:
+def summary(facts: Mapping[str, Fact | float]) -> str:
     """Return one line that names this machine."""
     memory = facts.get("memory_bytes")
     gib = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "unknown memory"
@@ -130,7 +136,9 @@ RULES: Final = (
     "pages were swapped in",
     "the kernel changed its clock source",
 )
-"""A block that breaks one is measured again (at most a fifth of the blocks). Fixed here, before any measuring."""
+"""A block that breaks one is measured again (at most a fifth of the blocks). Fixed here, before any
+measuring.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +164,9 @@ def _take() -> _Reading:
             swapped = int(line.split()[1])
     counts = [
         int(text)
-        for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+        for path in Path("/sys/devices/system/cpu").glob(
+            "cpu[0-9]*/thermal_throttle/core_throttle_count"
+        )
         if (text := _read(str(path))) is not None and text.isdigit()
     ]
     return _Reading(
@@ -205,7 +215,9 @@ class Meter:
             swapped_in_pages=swapped,
             throttled=throttled,
             clock_source=after.clock_source,
-            broken_rules=tuple(rule for rule, is_broken in zip(RULES, broken, strict=True) if is_broken),
+            broken_rules=tuple(
+                rule for rule, is_broken in zip(RULES, broken, strict=True) if is_broken
+            ),
         )
 
 

@@ -68,7 +68,11 @@ def differences(
 ) -> tuple[Difference, ...]:
     """Return what differs beside the isolation itself, in a fixed order."""
     found = [
-        Difference(label=label, native=_shown(key, native.value(key)), target=_shown(key, target.value(key)))
+        Difference(
+            label=label,
+            native=_shown(key, native.value(key)),
+            target=_shown(key, target.value(key)),
+        )
         for key, label in _FACTS.items()
         if key in target.facts and not _alike(key, native.value(key), target.value(key))
     ]

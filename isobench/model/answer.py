@@ -102,7 +102,9 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A sentence of the documents (or a user's own) and how it is tested. Data: see reports/claims.toml."""
+    """A sentence of the documents (or a user's own) and how it is tested. Data: see
+    reports/claims.toml.
+    """
 
     id: str
     quote: str

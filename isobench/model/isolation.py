@@ -34,7 +34,9 @@ class Abi(StrEnum):
 
 
 def host_abi() -> Abi | None:
-    """Return the ABI of programs that run here unaided, or None on a machine isobench has no payloads for."""
+    """Return the ABI of programs that run here unaided, or None on a machine isobench has no
+    payloads for.
+    """
     if platform.system() != "Linux":
         return None
     spelled = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -88,8 +88,9 @@ def _ignore(_: object) -> None:
 class Stage:
     """What a target shows its sessions, and how it tells the runner what it sees.
 
-    `root` is a directory with the payloads in `isobench/` and the empty mount points `proc`, `dev`, `tmp` and `scratch`: usable as a
-    root directory as it is. Its content never changes while a session is open.
+    `root` is a directory with the payloads in `isobench/` and the empty mount points `proc`, `dev`,
+    `tmp` and `scratch`: usable as a root directory as it is. Its content never changes while a
+    session is open.
     """
 
     root: Path
@@ -104,7 +105,9 @@ class Stage:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for every command. A live view: read it anew at each `run`."""
     heard: Callable[[bytes], None] = _ignore
-    """Call it with every piece of a payload's standard output as it arrives: the runner stamps the clock in it."""
+    """Call it with every piece of a payload's standard output as it arrives: the runner stamps the
+    clock in it.
+    """
     mark: Callable[[str], None] = _ignore
     """Call it with the name of a phase as it passes ("engine.created")."""
 
@@ -112,7 +115,9 @@ class Stage:
     """Where the payloads lie when `root` is the root directory."""
 
     def environ(self, scratch: str) -> dict[str, str]:
-        """Return the variables of one command whose scratch directory, seen from inside, is `scratch`."""
+        """Return the variables of one command whose scratch directory, seen from inside, is
+        `scratch`.
+        """
         return {**self.environment, "ISOBENCH_SCRATCH": scratch}
 
 

@@ -1,8 +1,10 @@
-"""C source x ABI -> Payload: one compiler, one set of flags, cached by the content of everything that goes in.
+"""C source x ABI -> Payload: one compiler, one set of flags, cached by the content of everything
+that goes in.
 
-Zig (the PyPI package `ziglang`) is that compiler: clang with its linker and the headers of every ISA in one wheel that pip
-installs, so that a machine without any compiler can build, and native and emulated code come from the same one. Payloads use no C
-library: measured, that makes a first build take 0.05 s a payload, where building Zig's musl first takes about a minute.
+Zig (the PyPI package `ziglang`) is that compiler: clang with its linker and the headers of every
+ISA in one wheel that pip installs, so that a machine without any compiler can build, and native and
+emulated code come from the same one. Payloads use no C library: measured, that makes a first build
+take 0.05 s a payload, where building Zig's musl first takes about a minute.
 """
 
 import hashlib
@@ -139,7 +141,9 @@ def build(program: str, source: Path, abi: Abi, *, libc: bool = False) -> Payloa
 
 
 def programs(workloads: Iterable[Workload]) -> dict[str, tuple[Path, bool]]:
-    """Return the programs that a stage for these workloads holds: name -> source, with libc or without."""
+    """Return the programs that a stage for these workloads holds: name -> source, with libc or
+    without.
+    """
     root = places.shared("workloads")
     own = {name: (root / name / "payload.c", False) for name in INSIDE}
     return own | {workload.program: (workload.source, workload.libc) for workload in workloads}

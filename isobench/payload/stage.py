@@ -1,4 +1,6 @@
-"""Stages on disk: a root directory with payloads, a scratch directory, a canary; all gone at the end."""
+"""Stages on disk: a root directory with payloads, a scratch directory, a canary; all gone at the
+end.
+"""
 
 import contextlib
 import hashlib
@@ -100,11 +102,11 @@ def workshop(payloads: Sequence[Payload]) -> Iterator[Workshop]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(alive: Callable[[str], bool] | None) -> list[str]:
-    """Remove the folders of runs whose process has died, or all of them; return a line for each."""
+def sweep(alive: Callable[[str], bool]) -> list[str]:
+    """Remove the folders of runs whose process has died; return a line for each."""
     removed = []
     for folder in sorted(_runs().glob("isobench-*")):
-        if alive is None or not alive(folder.name.rpartition("-")[0]):
+        if not alive(folder.name.rpartition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
             left = " (not all of it)" if folder.exists() else ""
             removed.append(f"folder {folder}{left}")
@@ -116,6 +118,10 @@ def forget() -> list[str]:
     folder = places.cache()
     if not folder.is_dir():
         return []
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    size = sum(
+        path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )
     shutil.rmtree(folder, ignore_errors=True)
     return [f"folder {folder} ({size / 1e6:.1f} MB)"]

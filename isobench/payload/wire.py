@@ -1,4 +1,5 @@
-"""The payload's standard output: JSON lines in, a Reply out. What comes from inside is untrusted: bounded and checked.
+"""The payload's standard output: JSON lines in, a Reply out. What comes from inside is untrusted:
+bounded and checked.
 
 Version 1. The lines are described in workloads/_include/isobench.h.
 """
@@ -79,7 +80,7 @@ def hello(nonce: str) -> bytes:
 
 
 def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
-    """Read a whole reply, or raise WireError (no reply) or WrongAnswerError (not to this question)."""
+    """Read a whole reply; WireError: there is none, WrongAnswerError: not to this question."""
     if len(stdout) >= MOST_BYTES:
         raise WireError(f"the payload said more than {MOST_BYTES} bytes")
     lines = [_decode(line) for line in stdout.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Talk to isobench's own first process in an instance that stays open (workloads/_agent/payload.c)."""
+"""Talk to isobench's own first process in an open instance (workloads/_agent/payload.c)."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from isobench.errors import SessionError
 from isobench.model import Stage
@@ -15,9 +16,11 @@ from isobench.plugin import Completed
 from isobench.targets import _process
 from isobench.units import SECOND, Nanoseconds
 
+_NUMBER: Final = struct.Struct("<i")
+
 
 def _exit_code(status: int) -> int:
-    """Return an exit code, or minus the signal, from a wait status; SessionError for minus errno."""
+    """Return an exit code, or minus the signal, from a wait status; minus errno is refused."""
     if status < 0:
         raise SessionError(f"the instance could not start a process: {os.strerror(-status)}")
     return os.waitstatus_to_exitcode(status)
@@ -29,7 +32,7 @@ class AgentSession:
     def __init__(
         self, process: subprocess.Popen[bytes], control: socket.socket, stage: Stage, inside: str
     ) -> None:
-        """Take the launched process, our end of its socket, and the scratch directory seen inside."""
+        """Take the launched process, our end of its socket, the scratch directory seen inside."""
         self._process, self._control, self._stage, self._inside = process, control, stage, inside
 
     @property
@@ -75,14 +78,14 @@ class AgentSession:
     def _answer(self, deadline: float) -> int | None:
         self._control.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            answer = self._control.recv(4)
+            answer = self._control.recv(_NUMBER.size)
         except TimeoutError:
             return None
         except OSError as error:
             raise SessionError(f"the instance is gone: {error}") from None
-        if len(answer) != 4:
+        if len(answer) != _NUMBER.size:
             raise SessionError(f"the instance is gone: {self.last_words()}")
-        return int(struct.unpack("<i", answer)[0])
+        return int(_NUMBER.unpack(answer)[0])
 
     def last_words(self) -> str:
         """Return what the launcher said when it gave up."""
@@ -104,7 +107,7 @@ def opened(
     with ours:
         with theirs:
             process = _process.start(
-                argv, env=environment, stdin=theirs, stdout=subprocess.DEVNULL
+                argv, env=environment, stdin=theirs.fileno(), stdout=subprocess.DEVNULL
             )
         try:
             yield AgentSession(process, ours, stage, inside)

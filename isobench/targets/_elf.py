@@ -1,4 +1,6 @@
-"""The smallest program that answers, as bytes: lets a probe start something before any compiler is there."""
+"""The smallest program that answers, as bytes: lets a probe start something before any compiler is
+there.
+"""
 
 import struct
 from typing import Final
@@ -14,9 +16,15 @@ def _code(machine: str) -> bytes:
     """Return instructions for: write(1, what follows these instructions, its length); exit(0)."""
     length = len(ANSWER)
     if machine == "x86_64":
-        after_lea = bytes.fromhex("ba") + struct.pack("<I", length) + bytes.fromhex("0f05b83c00000031ff0f05")
+        after_lea = (
+            bytes.fromhex("ba")
+            + struct.pack("<I", length)
+            + bytes.fromhex("0f05b83c00000031ff0f05")
+        )
         return (
-            bytes.fromhex("b801000000bf01000000488d35") + struct.pack("<I", len(after_lea)) + after_lea
+            bytes.fromhex("b801000000bf01000000488d35")
+            + struct.pack("<I", len(after_lea))
+            + after_lea
         )
     if machine == "aarch64":
         words = [
@@ -48,9 +56,28 @@ def answering(machine: str) -> bytes:
     """Return a static ELF executable for `machine` that prints ANSWER and exits with 0."""
     body = _code(machine) + ANSWER
     size = _HEADERS + len(body)
-    flags = 4 if machine == "riscv64" else 0  # riscv64: the double-float ABI, as distributions build
-    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
-        "<HHIQQQIHHHHHH", 2, _MACHINES[machine], 1, _BASE + _HEADERS, 64, 0, flags, 64, 56, 1, 0, 0, 0
+    flags = (
+        4 if machine == "riscv64" else 0
+    )  # riscv64: the double-float ABI, as distributions build
+    header = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack(
+            "<HHIQQQIHHHHHH",
+            2,
+            _MACHINES[machine],
+            1,
+            _BASE + _HEADERS,
+            64,
+            0,
+            flags,
+            64,
+            56,
+            1,
+            0,
+            0,
+            0,
+        )
     )
     program = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
     return header + program + body

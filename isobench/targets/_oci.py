@@ -1,4 +1,6 @@
-"""What Docker and Podman share: images made from nothing, labels, the ladder of settings. No engine is touched here."""
+"""What Docker and Podman share: images made from nothing, labels, the ladder of settings. No engine
+is touched here.
+"""
 
 import hashlib
 import io
@@ -28,9 +30,9 @@ PROMISES: Final = (
     Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
 )
 STARTS: Final[Mapping[str, str]] = {
-    "cold": "the engine makes a container from its cached image and starts it (as `run` does); the payload is process 1",
-    "warm": "the engine starts a container that exists and is stopped (as `start` does)",
-    "exec": "the engine executes the payload in a container that runs (as `exec` does)",
+    "cold": "the engine makes a container from its cached image and starts it, as `run` does",
+    "warm": "the engine starts a container that exists and is stopped, as `start` does",
+    "exec": "the engine executes the payload in a container that runs, as `exec` does",
 }
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
@@ -70,7 +72,10 @@ def _archive(name: str, machine: str, layer: bytes) -> bytes:
             "os": "linux",
             "created": "1970-01-01T00:00:00Z",
             "config": {"Labels": {LABEL: "1"}, "WorkingDir": "/"},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"],
+            },
             "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "isobench"}],
         },
         sort_keys=True,
@@ -109,7 +114,9 @@ class Settings:
     runtime: str = ""
     cgroup_manager: str = ""
     limits: bool = False
-    """Ask for low limits of files and processes: an engine's defaults may exceed what this host allows."""
+    """Ask for low limits of files and processes: an engine's defaults may exceed what this host
+    allows.
+    """
 
     def words(self) -> str:
         """Return the settings in words, for the report."""
@@ -125,7 +132,9 @@ LIMITS: Final = (("nofile", 1024), ("nproc", 4096))
 
 
 def ladder(runtimes: Iterable[str], managers: Iterable[str] = ("",)) -> Iterator[Settings]:
-    """Yield settings to try, the engine's own defaults first: the first that starts a container is used."""
+    """Yield settings to try, the engine's own defaults first: the first that starts a container is
+    used.
+    """
     for runtime in runtimes:
         for manager in managers:
             for limits in (False, True):

@@ -4,7 +4,6 @@ import contextlib
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +12,33 @@ from typing import IO, Final
 
 import psutil
 
+from isobench import owner
 from isobench.plugin import Completed
 from isobench.units import SECOND, Nanoseconds
 
 MOST: Final = 1 << 20
 """How many bytes of each stream are kept."""
+_TIED: Final = "ISOBENCH_TIED"
 
-TIED: Final = {"ISOBENCH_TIED": "1"}
-"""For payloads that are plain processes of the host: they die with isobench."""
+
+def tied() -> dict[str, str]:
+    """Return the variable of payloads that are plain processes of the host.
+
+    With it they die with isobench, and their children can be told from foreign processes.
+    """
+    return {_TIED: owner.mine()}
+
+
+def sweep(alive: Callable[[str], bool]) -> list[str]:
+    """Kill plain processes whose run has died; return a line for each."""
+    removed = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            whose = process.environ().get(_TIED)
+            if whose is not None and not alive(whose):
+                process.kill()
+                removed.append(f"process {process.pid}")
+    return removed
 
 
 def _nothing(_: bytes) -> None:
@@ -28,7 +46,7 @@ def _nothing(_: bytes) -> None:
 
 
 class Listener:
-    """Reads two streams until both end, hands on what the first says, keeps the beginning of each."""
+    """Reads two streams to their ends, hands on what the first says, keeps their beginnings."""
 
     def __init__(self, out: int, err: int, heard: Callable[[bytes], None]) -> None:
         """Take two descriptors; closing them stays the caller's."""
@@ -72,7 +90,8 @@ class Listener:
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process that we started, its group and its descendants, and wait for it."""
     family: list[psutil.Process] = []
-    # Killing the first process of a PID namespace takes the rest with it: they may vanish at any moment.
+    # Killing the first process of a PID namespace takes the rest with it: they may vanish at any
+    # moment.
     with contextlib.suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
     if process.poll() is None:
@@ -91,10 +110,12 @@ def start(
     argv: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str],
-    stdin: int | socket.socket = subprocess.DEVNULL,
+    stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only isobench."""
+    """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only
+    isobench.
+    """
     return subprocess.Popen(
         argv,
         env=dict(env),
@@ -116,8 +137,8 @@ def run(
     """Run a program to its end. OSError if it cannot be executed at all."""
     deadline = time.monotonic() + timeout / SECOND
     process = start(argv, env=env)
-    assert process.stdout is not None  # noqa: S101 - both are pipes, by `start`
-    assert process.stderr is not None  # noqa: S101
+    assert process.stdout is not None  # both are pipes, by `start`
+    assert process.stderr is not None
     listener = Listener(process.stdout.fileno(), process.stderr.fileno(), heard)
     exit_code: int | None = None
     try:

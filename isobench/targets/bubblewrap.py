@@ -62,9 +62,9 @@ class BubblewrapTarget:
         Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "bwrap is executed on a root directory made just before; the payload is its command",
+        "cold": "bwrap is executed on a root directory made just before, with the payload",
         "warm": "bwrap is executed again on the same root directory: it keeps no stopped instance",
-        "exec": "a sandbox that is open forks and executes the payload (by isobench's agent inside)",
+        "exec": "isobench's agent in an open sandbox forks and executes the payload",
     }
 
     def probe(self) -> Availability:
@@ -86,7 +86,9 @@ class BubblewrapTarget:
             try:
                 done = _process.run(argv, timeout=seconds(20), env=os.environ)
             except OSError as error:
-                return Unavailable(lack=Lack.PERMISSION, what=str(error), hint="ls -l $(which bwrap)")
+                return Unavailable(
+                    lack=Lack.PERMISSION, what=str(error), hint="ls -l $(which bwrap)"
+                )
         if done.stdout != _elf.ANSWER:
             return _refusal(_process.last_line(done.stderr))
         version = _process.ask(["bwrap", "--version"]) or "bubblewrap"

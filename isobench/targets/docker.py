@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import docker
 import docker.errors
 import docker.types
+import docker.utils.socket
 import requests.exceptions
 
 from isobench import owner
@@ -38,7 +39,9 @@ _FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestExce
 _SOCKET: Final = Path("/var/run/docker.sock")
 
 _working: dict["DockerTarget", _oci.Settings] = {}
-"""Which settings start a container: found once a process, so that no start-up figure holds the search."""
+"""Which settings start a container: found once a process, so that no start-up figure holds the
+search.
+"""
 _loaded: set[str] = set()
 """Images known to be in the engine."""
 
@@ -49,6 +52,13 @@ def _connect() -> docker.DockerClient:
     client = docker.from_env(timeout=60)
     atexit.register(client.close)
     return client
+
+
+def _load(client: docker.DockerClient, archive: bytes) -> None:
+    """Load an image; the SDK hands back what the engine says of it, piece by piece."""
+    for said in client.api.load_image(archive):  # type: ignore[no-untyped-call]  # the SDK has few types
+        if "error" in said:
+            raise docker.errors.APIError(str(said["error"]))
 
 
 def _said(error: Exception) -> str:
@@ -67,7 +77,8 @@ class DockerTarget:
     starts: ClassVar[Mapping[str, str]] = _oci.STARTS
 
     runtime: str = ""
-    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's default, or the first that works."""
+    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's default, or the first that works.
+    """
     network: str = "none"
     """Network mode; "none" leaves the bridge out of the start-up figures."""
     security_opt: tuple[str, ...] = ()
@@ -85,7 +96,9 @@ class DockerTarget:
         except _FAULTS as error:
             return _unreachable(error)
 
-    def _try(self, client: docker.DockerClient, version: str, info: Mapping[str, Any]) -> Availability:
+    def _try(
+        self, client: docker.DockerClient, version: str, info: Mapping[str, Any]
+    ) -> Availability:
         if info.get("OSType", "linux") != "linux":
             return Unavailable(
                 lack=Lack.PLATFORM,
@@ -100,7 +113,9 @@ class DockerTarget:
         kind = "rootless" if rootless else "rootful"
         runtime = settings.runtime or info.get("DefaultRuntime", "default runtime")
         more = ", lowered limits" if settings.limits else ""
-        return Available(version=f"Docker {version}, {kind}, {runtime}, {info.get('Driver', '?')}{more}")
+        return Available(
+            version=f"Docker {version}, {kind}, {runtime}, {info.get('Driver', '?')}{more}"
+        )
 
     def _settings(self, client: docker.DockerClient, info: Mapping[str, Any]) -> _oci.Settings:
         """Return settings with which a container starts and answers; SessionError when none do."""
@@ -112,7 +127,7 @@ class DockerTarget:
         others = [name for name in info.get("Runtimes") or {} if name != info.get("DefaultRuntime")]
         runtimes = [self.runtime] if self.runtime else ["", *others]
         first_error = ""
-        client.api.load_image(_oci.probe_archive(abi.machine))
+        _load(client, _oci.probe_archive(abi.machine))
         try:
             for settings in _oci.ladder(runtimes):
                 said = _trial(client, self, settings)
@@ -129,7 +144,11 @@ class DockerTarget:
         )
 
     def create(
-        self, client: docker.DockerClient, stage: Stage, argv: Sequence[str], settings: _oci.Settings
+        self,
+        client: docker.DockerClient,
+        stage: Stage,
+        argv: Sequence[str],
+        settings: _oci.Settings,
     ) -> str:
         """Create a container that will run argv; return its id."""
         return _create(
@@ -146,9 +165,9 @@ class DockerTarget:
         image = _oci.image_name(stage)
         if image not in _loaded:
             try:
-                client.api.inspect_image(image)
+                client.api.inspect_image(image)  # type: ignore[no-untyped-call]  # the SDK has few types
             except docker.errors.ImageNotFound:
-                client.api.load_image(_oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
+                _load(client, _oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
             _loaded.add(image)
         return settings
 
@@ -184,20 +203,22 @@ class DockerTarget:
             finally:
                 _remove(client, container)
 
-    def sweep(self, alive: Callable[[str], bool] | None) -> Sequence[str]:
-        """Remove containers whose run has died; with None all of them, and the images."""
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """Remove containers whose run has died, and the images where `cached` says so."""
         removed: list[str] = []
         try:
             client = _connect()
             for found in client.api.containers(all=True, filters={"label": _oci.LABEL}):
                 whose = (found.get("Labels") or {}).get(_oci.OWNER_LABEL, "")
-                if alive is None or not alive(whose):
+                if not alive(whose):
                     _remove(client, found["Id"])
                     removed.append(f"docker container {found['Id'][:12]}")
-            for image in client.api.images(filters={"label": _oci.LABEL}) if alive is None else ():
-                client.api.remove_image(image["Id"], force=True)
+            for image in client.api.images(filters={"label": _oci.LABEL}) if cached else ():
+                client.api.remove_image(image["Id"])
                 _loaded.clear()
-                removed.append(f"docker image {', '.join(image.get('RepoTags') or [image['Id'][:19]])}")
+                removed.append(
+                    f"docker image {', '.join(image.get('RepoTags') or [image['Id'][:19]])}"
+                )
         except _FAULTS as error:
             if removed:
                 removed.append(f"docker: {_said(error)}")
@@ -305,7 +326,7 @@ class _Watch:
         with contextlib.suppress(*_FAULTS):
             self._client.api.kill(self._container)
 
-    def __enter__(self) -> "_Watch":
+    def __enter__(self) -> Self:
         self._timer.start()
         return self
 
@@ -313,23 +334,33 @@ class _Watch:
         self._timer.cancel()
 
 
-def _listen(
-    stream: Iterable[tuple[bytes | None, bytes | None]], stage: Stage
-) -> tuple[bytes, bytes]:
+def _listen(stream: object, stage: Stage) -> tuple[bytes, bytes]:
+    """Read both streams of a container from the socket that carries them; close it."""
     out, err = bytearray(), bytearray()
-    for said, complained in stream:
-        if said:
-            stage.heard(said)
-            out += said[: max(0, _process.MOST - len(out))]
-        if complained:
-            err += complained[: max(0, _process.MOST - len(err))]
+    try:
+        frames = docker.utils.socket.frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
+        for number, said in frames:
+            kept = err
+            if number == docker.utils.socket.STDOUT:
+                stage.heard(said)
+                kept = out
+            kept += said[: max(0, _process.MOST - len(kept))]
+    finally:
+        # The SDK ties a response to the socket by one attribute, wraps the socket in another, and
+        # closes none of the three: each call would leak a connection to the daemon.
+        parts = [getattr(stream, name, None) for name in ("_response", "_sock")]
+        for part in (parts[0], stream, parts[1]):
+            close = getattr(part, "close", None)
+            if close is not None:
+                close()
     return bytes(out), bytes(err)
 
 
 def _attach_and_start(
     client: docker.DockerClient, container: str, stage: Stage, timeout: Nanoseconds
 ) -> Completed:
-    stream = client.api.attach(container, stdout=True, stderr=True, stream=True, demux=True)
+    wanted = {"stdout": 1, "stderr": 1, "stream": 1}
+    stream = client.api.attach_socket(container, params=wanted)
     with _Watch(client, container, timeout) as watch:
         client.api.start(container)
         stage.mark("engine.started")
@@ -367,7 +398,7 @@ class _Session:
                 environment=self.stage.environ(_oci.INSIDE),
             )
             with _Watch(self.client, self.container, timeout) as watch:
-                stream = self.client.api.exec_start(made["Id"], stream=True, demux=True)
+                stream = self.client.api.exec_start(made["Id"], socket=True)
                 out, err = _listen(stream, self.stage)
             if watch.rang:
                 return Completed(exit_code=None, stdout=out, stderr=err)
@@ -388,12 +419,12 @@ class _Session:
             "host.engine.runtime": host.get("Runtime"),
             "host.engine.settings": self.settings.words(),
             "host.engine.network": host.get("NetworkMode"),
-            "host.engine.security_options": " ".join(host.get("SecurityOpt") or ["the engine's default"]),
+            "host.engine.security_options": " ".join(
+                host.get("SecurityOpt") or ["the engine's default"]
+            ),
             "host.engine.storage": info.get("Driver"),
             "host.engine.cgroups": f"v{info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}",
             "host.engine.first_pid": seen["State"].get("Pid"),
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
-
-

@@ -1,8 +1,9 @@
 """A container made of the kernel's own parts, by isobench's own launcher: nothing to install.
 
-User, mount, PID, network, IPC, UTS and cgroup namespaces, pivot_root to a root that holds only the payload, no capability,
-no-new-privileges, a seccomp filter, and a cgroup of its own where this user may make one: what the documents say a
-container is made of. The launcher is workloads/_launch/payload.c.
+User, mount, PID, network, IPC, UTS and cgroup namespaces, pivot_root to a root that holds only the
+payload, no capability, no-new-privileges, a seccomp filter, and a cgroup of its own where this user
+may make one: what the documents say a container is made of. The launcher is
+workloads/_launch/payload.c.
 """
 
 import contextlib
@@ -35,10 +36,14 @@ from isobench.units import Nanoseconds, TargetName
 
 _INSIDE: Final = "/scratch"
 _NOBODY: Final = 65534
+_OWN_FAILURE: Final = 125
+"""The launcher's exit code when it, and not the program, has failed."""
+_PATIENCE: Final = 50
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _V1: Final = ("memory", "pids", "cpu")
 
-# Everything the launcher will ask of the kernel, in a child that then ends: what fails first is printed.
+# Everything the launcher will ask of the kernel, in a child that then ends: what fails first is
+# printed.
 _TRIAL: Final = """
 import ctypes, os, sys
 c = ctypes.CDLL(None, use_errno=True)
@@ -83,9 +88,9 @@ class NamespacesTarget:
         Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "the launcher is executed on a root directory made just before; the payload is process 1",
+        "cold": "the launcher is executed on a root made just before; the payload is process 1",
         "warm": "the launcher is executed again on the same root: it keeps no stopped instance",
-        "exec": "a container that is open forks and executes the payload (by isobench's agent inside)",
+        "exec": "isobench's agent in an open container forks and executes the payload",
     }
 
     pids: int = 1024
@@ -132,15 +137,16 @@ class NamespacesTarget:
                 )
             except OSError as error:
                 raise SessionError(f"the launcher cannot be executed: {error}") from None
-            if done.exit_code == 125:  # the launcher's own failure, by its contract
+            if done.exit_code == _OWN_FAILURE:
                 raise SessionError(_process.last_line(done.stderr))
             return done
 
-    def sweep(self, alive: Callable[[str], bool] | None) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove the cgroups of runs that have died; the containers died with their launchers."""
+        del cached  # nothing is kept between runs
         removed = []
         for folder in _found_cgroups():
-            if alive is not None and alive(folder.name.rpartition("-")[0]):
+            if alive(folder.name.rpartition("-")[0]):
                 continue
             error = _remove(folder)
             removed.append(f"cgroup {folder}" + (f": not removed: {error}" if error else ""))
@@ -159,7 +165,9 @@ class _Session:
     def witness(self) -> Iterable[Evidence]:
         """Yield the limits of its cgroup."""
         if not self._limits:
-            yield Evidence(key="host.cgroup", value="none: this user may not make one", source="mkdir")
+            yield Evidence(
+                key="host.cgroup", value="none: this user may not make one", source="mkdir"
+            )
         for path, value in self._limits.items():
             yield Evidence(key=f"host.cgroup.{Path(path).name}", value=value, source=path)
 
@@ -168,7 +176,8 @@ def _launcher(stage: Stage, groups: Sequence[Path]) -> list[str]:
     scratch = _process.private_scratch(stage.scratch, "namespaces")
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:
-        # Root of the host is nobody in there: its root maps to a user who owns nothing but the scratch directory.
+        # Root of the host is nobody in there: its root maps to a user who owns nothing but the
+        # scratch directory.
         uid = gid = _NOBODY
         os.chown(scratch, uid, gid)
     return [
@@ -178,7 +187,8 @@ def _launcher(stage: Stage, groups: Sequence[Path]) -> list[str]:
     ]
 
 
-# ---- cgroups -----------------------------------------------------------------------------------------
+# ---- cgroups
+# -----------------------------------------------------------------------------------------
 
 
 def _cgroup_folders(name: str) -> list[Path]:
@@ -236,14 +246,17 @@ def _cgroups(
 
 
 def _remove(folder: Path) -> str:
-    """Remove an empty cgroup; its last process may take a moment to be gone. Return what is wrong, or nothing."""
-    for attempt in range(50):
+    """Remove an empty cgroup; return what is wrong, or nothing.
+
+    Its last process may take a moment to be gone.
+    """
+    for attempt in range(_PATIENCE):
         try:
             folder.rmdir()
         except FileNotFoundError:
             return ""
         except OSError as error:
-            if attempt == 49:
+            if attempt == _PATIENCE - 1:
                 return str(error)
             time.sleep(0.01)
         else:
@@ -263,8 +276,8 @@ def _refusal(said: str, stderr: str) -> Unavailable:
         return Unavailable(
             lack=Lack.PERMISSION,
             what=f"the kernel lets this user make no user namespace ({step}: {reason})",
-            hint="sudo sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1; on Ubuntu"
-            " also kernel.apparmor_restrict_unprivileged_userns=0",
+            hint="sudo sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1;"
+            " on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0",
         )
     return Unavailable(
         lack=Lack.PERMISSION,

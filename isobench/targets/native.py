@@ -1,7 +1,7 @@
 """The reference: no isolation at all."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -36,7 +36,7 @@ class _Session:
             return _process.run(
                 [str(path), *argv[1:]],
                 timeout=timeout,
-                env=self.stage.environ(str(scratch)) | _process.TIED,
+                env=self.stage.environ(str(scratch)) | _process.tied(),
                 heard=self.stage.heard,
             )
         except OSError as error:
@@ -56,7 +56,8 @@ class NativeTarget:
         Promise(key="ns.pid", relation=_SAME),
         Promise(key="ns.mnt", relation=_SAME),
         Promise(key="ns.net", relation=_SAME),
-        # The negative control: a file planted on the host must be seen, or not seeing it proves nothing elsewhere.
+        # The negative control: a file planted on the host must be seen, or not seeing it proves
+        # nothing elsewhere.
         Promise(key="host.canary_readable", relation=Relation.EQUALS, value=True),
     )
     starts: ClassVar[Mapping[str, str]] = {
@@ -84,3 +85,8 @@ class NativeTarget:
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Start the process itself."""
         return _Session(stage=stage).run(argv, timeout=timeout)
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """End processes that a killed run has left, under native or an emulator."""
+        del cached  # nothing is kept between runs
+        return _process.sweep(alive)

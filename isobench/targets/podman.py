@@ -1,6 +1,7 @@
 """Podman, by its command line: it has no daemon, which is its point.
 
-Run by an ordinary user it is rootless, by root it is rootful; which one it was stands in the version and in the evidence.
+Run by an ordinary user it is rootless, by root it is rootful; which one it was stands in the
+version and in the evidence.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from isobench import owner, places
 from isobench.errors import SessionError
@@ -34,6 +35,11 @@ from isobench.units import Nanoseconds, TargetName, seconds
 
 _CALL = seconds(120)
 """Time limit of a command of Podman's that should take a second."""
+
+OWN_FAILURE: Final = 125
+"""Podman's exit code when it, and not the program, has failed; no payload of isobench exits with
+it.
+"""
 
 _working: dict["PodmanTarget", _oci.Settings] = {}
 _loaded: set[str] = set()
@@ -82,7 +88,9 @@ class PodmanTarget:
     def probe(self) -> Availability:
         """Find settings with which a container starts and answers."""
         if shutil.which("podman") is None:
-            return Unavailable(lack=Lack.TOOL, what="podman", hint="isobench doctor --install podman")
+            return Unavailable(
+                lack=Lack.TOOL, what="podman", hint="isobench doctor --install podman"
+            )
         try:
             info = _info()
             settings = self._settings()
@@ -101,7 +109,8 @@ class PodmanTarget:
     def _settings(self) -> _oci.Settings:
         """Return settings with which a container starts; SessionError when none do.
 
-        What worked last time is tried first: on a host where Podman's defaults fail, the search costs seconds.
+        What worked last time is tried first: on a host where Podman's defaults fail, the search
+        costs seconds.
         """
         if self in _working:
             return _working[self]
@@ -186,8 +195,8 @@ class PodmanTarget:
         finally:
             _remove(name)
 
-    def sweep(self, alive: Callable[[str], bool] | None) -> Sequence[str]:
-        """Remove containers whose run has died; with None all of them, and the images."""
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """Remove containers whose run has died, and the images where `cached` says so."""
         if shutil.which("podman") is None:
             return []
         removed: list[str] = []
@@ -196,15 +205,16 @@ class PodmanTarget:
             said = _must("ps", "--all", "--filter", label, "--format", "json")
             for found in json.loads(said or b"[]") or ():
                 whose = (found.get("Labels") or {}).get(_oci.OWNER_LABEL, "")
-                if alive is None or not alive(whose):
+                if not alive(whose):
                     _remove(found["Id"])
                     removed.append(f"podman container {found['Id'][:12]}")
-            if alive is None:
+            if cached:
                 said = _must("images", "--filter", label, "--format", "json")
                 for image in json.loads(said or b"[]") or ():
-                    _must("rmi", "--force", image["Id"])
+                    _must("rmi", image["Id"])
                     _loaded.clear()
-                    removed.append(f"podman image {', '.join(image.get('Names') or [image['Id'][:12]])}")
+                    names = ", ".join(image.get("Names") or [image["Id"][:12]])
+                    removed.append(f"podman image {names}")
         except (SessionError, ValueError) as error:
             removed.append(f"podman: {error}")
         return removed
@@ -275,9 +285,14 @@ def _remember(path: Path, settings: _oci.Settings) -> None:
 
 def _runtime_hint(said: str) -> str:
     if "newuidmap" in said or "subuid" in said:
-        return "sudo apt-get install uidmap; sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+        return (
+            "isobench doctor --install podman;"
+            " sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+        )
     if "cgroup" in said:
-        return "isobench doctor --install podman (it brings runc, which also runs on hybrid cgroups)"
+        return (
+            "isobench doctor --install podman (it brings runc, which also runs on hybrid cgroups)"
+        )
     return "podman run --rm --network none --rootfs / true, to see what it says"
 
 
@@ -286,21 +301,22 @@ def _remove(name: str) -> None:
         _podman("rm", "--force", "--time", "0", "--ignore", name)
 
 
-def _streamed(
-    command: Sequence[str], name: str, stage: Stage, timeout: Nanoseconds
-) -> Completed:
-    """Run a podman command that carries a payload's streams; end the container if the command does not end."""
+def _streamed(command: Sequence[str], name: str, stage: Stage, timeout: Nanoseconds) -> Completed:
+    """Run a podman command that carries a payload's streams; end the container if the command does
+    not end.
+    """
     finished = False
     try:
-        done = _process.run(["podman", *command], timeout=timeout, env=os.environ, heard=stage.heard)
+        done = _process.run(
+            ["podman", *command], timeout=timeout, env=os.environ, heard=stage.heard
+        )
         finished = done.exit_code is not None
     except OSError as error:
         raise SessionError(f"podman cannot be executed: {error}") from None
     finally:
         if not finished:
             _remove(name)
-    # 125 is Podman's own failure, and it says so; a payload of isobench's never exits with it.
-    if done.exit_code == 125 and b"rror" in done.stderr:
+    if done.exit_code == OWN_FAILURE and b"rror" in done.stderr:
         raise SessionError(f"podman: {_process.last_line(done.stderr)}")
     return done
 
@@ -353,5 +369,3 @@ class _Session:
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
-
-

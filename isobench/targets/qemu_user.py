@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -51,7 +51,7 @@ class _Session:
         scratch = _process.private_scratch(self.stage.scratch, "qemu-user")
         environment = {
             **self.stage.environ(str(scratch)),
-            **_process.TIED,
+            **_process.tied(),
             # What binfmt_misc would do for a child of a foreign ISA: name its interpreter.
             "ISOBENCH_INTERPRETER": self.emulator,
         }
@@ -75,7 +75,7 @@ class _QemuUser:
     abi: ClassVar[Abi | None]
     promises: ClassVar[tuple[Promise, ...]]
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "QEMU is started with a copy of the program made just before; it translates from scratch",
+        "cold": "QEMU is started with a copy of the program made just before",
         "warm": "QEMU is started again: it keeps no translations between processes",
         "exec": "the same operation as warm: there is no instance to be inside of",
     }
@@ -114,7 +114,9 @@ class _QemuUser:
                 hint=f"{emulator} --version; then reinstall the package it comes from",
             )
         version = (_process.ask([emulator, "--version"]) or emulator).splitlines()[0]
-        return Available(version=f"QEMU user mode, {version.removeprefix(f'qemu-{machine} version ')}")
+        return Available(
+            version=f"QEMU user mode, {version.removeprefix(f'qemu-{machine} version ')}"
+        )
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_Session]:
@@ -128,6 +130,11 @@ class _QemuUser:
         """Start the emulator with the program."""
         with self.open(stage) as session:
             return session.run(argv, timeout=timeout)
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """End processes that a killed run has left."""
+        del cached  # nothing is kept between runs
+        return _process.sweep(alive)
 
 
 class Aarch64Target(_QemuUser):

@@ -1,0 +1,147 @@
+"""The view of a run as Markdown: summary.md, job summaries, comments."""
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from isobench.report.view import Axis, Column, GapView, Missing, Report, StartCell
+
+_SPECIAL: Final = re.compile(r"([\\`*_\[\]|~#$@!])")
+
+
+def markdown(view: Report) -> str:
+    """Return the documents' table, ratios, start-up, claims and gaps as Markdown."""
+    parts = [f"# {_escaped(view.headline)}"]
+    parts += [f"> **{_escaped(one.title)}.** {_escaped(one.text)}" for one in view.banners]
+    parts.append("\n".join(f"- {_escaped(f.label)}: {_escaped(f.value.shown)}" for f in view.run))
+    parts += _documents(view)
+    parts += _ratios(view)
+    parts += _startup(view)
+    parts += _claims(view)
+    parts += _gaps(view)
+    return "\n\n".join(parts) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Return text of which Markdown makes neither markup nor HTML nor a table cell."""
+    return html.escape(_SPECIAL.sub(r"\\\1", text), quote=False)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of cells that are escaped already."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell or ' ' for cell in line)} |" for line in lines)
+
+
+def _documents(view: Report) -> Iterator[str]:
+    yield "## What the documents say, and what this run found"
+    head = ["", *(_escaped(column.title) for column in view.columns)]
+    rows = (
+        ["Kernel", *(_kernel(column) for column in view.columns)],
+        ["Performance", *(_performance(column) for column in view.columns)],
+        ["Examples", *(_examples(column) for column in view.columns)],
+    )
+    yield _table(head, rows)
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "<br>".join(part for part in parts if part)
+
+
+def _quote(text: str) -> str:
+    return f"*\N{LEFT DOUBLE QUOTATION MARK}{_escaped(text)}\N{RIGHT DOUBLE QUOTATION MARK}*"
+
+
+def _kernel(column: Column) -> str:
+    kernel = column.kernel
+    found = _escaped(kernel.found or column.empty)
+    return _joined((_quote(kernel.says), found, f"**{kernel.agreement.word}**"))
+
+
+def _performance(column: Column) -> str:
+    startup = f"Start-up, apart: {_escaped(column.startup)}" if column.startup else ""
+    axes = map(_axis, column.axes)
+    return _joined(
+        (
+            _quote(column.performance_says),
+            *axes,
+            startup,
+            "" if column.axes else _escaped(column.empty),
+        )
+    )
+
+
+def _axis(axis: Axis) -> str:
+    return (
+        f"{_escaped(axis.name)}: {axis.mark.word} {_escaped(axis.text)} (**{axis.agreement.word}**)"
+    )
+
+
+def _examples(column: Column) -> str:
+    missing = map(_missing, column.missing)
+    nothing = "" if column.ran or column.missing else _escaped(column.empty)
+    ran = (_escaped(f"{one.label}: {one.value.shown}") for one in column.ran)
+    return _joined((_quote(column.examples_says), *ran, *missing, nothing))
+
+
+def _missing(one: Missing) -> str:
+    text = f"{one.name} ({one.status}): {one.reason.shown}"
+    return _escaped(f"{text}; {one.hint.shown}" if one.hint.shown else text)
+
+
+def _ratios(view: Report) -> Iterator[str]:
+    matrix = view.matrix
+    if not matrix.targets or not matrix.groups:
+        return
+    yield "## Ratios to native"
+    margin = f"\N{PLUS-MINUS SIGN}{view.method.margin}"
+    yield f"Time over native: above 1 is slower. Near-native: shown to lie within {margin}."
+    head = ["Workload", *(_escaped(target.name) for target in matrix.targets)]
+    yield _table(
+        head,
+        (
+            [_escaped(row.workload), *(_escaped(f"{c.ratio} {c.mark.word}") for c in row.cells)]
+            for group in matrix.groups
+            for row in group.rows
+        ),
+    )
+
+
+def _startup(view: Report) -> Iterator[str]:
+    if view.startup is None:
+        return
+    yield "## Start-up"
+    head = ["Target", *(_escaped(kind.name) for kind in view.startup.kinds)]
+    rows = ([_escaped(row.target.name), *map(_start, row.cells)] for row in view.startup.rows)
+    yield _table(head, rows)
+
+
+def _start(cell: StartCell) -> str:
+    if cell.place is None:
+        return _escaped(cell.mark.word)
+    return _escaped(f"{cell.value} ({cell.ratio} {cell.interval})" if cell.ratio else cell.value)
+
+
+def _claims(view: Report) -> Iterator[str]:
+    if not view.claims and not view.untested:
+        return
+    yield f"## Claims: {view.claim_counts}"
+    if view.claims:
+        yield "\n".join(
+            f"- **{claim.mark.word}** {_quote(claim.quote)}: {_escaped(claim.sentence)}"
+            for claim in view.claims
+        )
+
+
+def _gaps(view: Report) -> Iterator[str]:
+    if not view.gaps:
+        return
+    yield "## Gaps"
+    yield "\n".join(map(_gap, view.gaps))
+
+
+def _gap(gap: GapView) -> str:
+    text = _escaped(f"{gap.target}, {gap.workloads}: {gap.cause}: {gap.detail.shown}")
+    hint = f" \N{RIGHTWARDS ARROW} {_escaped(gap.hint.shown)}" if gap.hint.shown else ""
+    return f"- {text}{hint}"

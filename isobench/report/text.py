@@ -1,0 +1,151 @@
+"""The view of a run in a terminal or a pipe: without colour, at 80 columns, in ASCII if need be."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from isobench.report.view import DASH, NOTHING, SPACE, TIMES, Matrix, MatrixCell, Report, StartUp
+
+_STYLES: Final = {
+    "near-native": "green",
+    "supported": "green",
+    "slower": "red",
+    "refuted": "red",
+    "faster": "blue",
+    "unproven": "magenta",
+}
+_ASCII: Final = str.maketrans(
+    {
+        TIMES: "x",
+        DASH: "-",
+        NOTHING: "-",
+        SPACE: " ",
+        "\N{PLUS-MINUS SIGN}": "+-",
+        "\N{MICRO SIGN}": "u",
+        "\N{HORIZONTAL ELLIPSIS}": "...",
+    }
+)
+_NAME_WIDTH: Final = 11
+_PAD: Final = 2
+
+
+class _Writer:
+    """A console together with what its encoding can show."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.ascii_only = console.options.ascii_only
+
+    def text(self, content: str, style: str = "") -> Text:
+        """Return content as it is, never as markup."""
+        if self.ascii_only:
+            content = content.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+        return Text(content, style=style)
+
+    def line(self, content: str = "", style: str = "", indent: int = 0) -> None:
+        """Write one paragraph, wrapped."""
+        self.console.print(Padding(self.text(content, style), (0, 0, 0, indent)))
+
+
+def render(view: Report, console: Console) -> None:
+    """Write ratios, start-up, gaps with what to do, claims; the headline last, where the eye is."""
+    writer = _Writer(console)
+    for banner in view.banners:
+        writer.line(f"{banner.title}. {banner.text}", "bold red")
+    writer.line()
+    if view.matrix.targets and view.matrix.groups:
+        _ratios(writer, view)
+    if view.startup is not None:
+        _startup(writer, view.startup)
+    _gaps(writer, view)
+    _claims(writer, view)
+    writer.line()
+    writer.line(view.headline, "bold")
+    writer.line("; ".join(f"{fact.label.lower()} {fact.value.shown}" for fact in view.run), "dim")
+
+
+def _ratios(writer: _Writer, view: Report) -> None:
+    matrix = view.matrix
+    names = [row.workload for group in matrix.groups for row in group.rows]
+    first = min(max(map(len, names), default=0), 24)
+    each = max([_NAME_WIDTH, *(len(cell) for cell in _cells(matrix))]) + _PAD
+    count = max(1, (writer.console.width - first - _PAD) // each)
+    for begin in range(0, len(matrix.targets), count):
+        writer.console.print(_table(writer, matrix, begin, begin + count))
+    legend = [f"{mark.sign} {mark.word}" for mark in matrix.legend]
+    writer.line(f"Time over native; more than 1{TIMES} is slower. {', '.join(legend)}.", "dim")
+    writer.line(f"Near-native: shown to lie within \N{PLUS-MINUS SIGN}{view.method.margin}.", "dim")
+
+
+def _cells(matrix: Matrix) -> Iterator[str]:
+    for group in matrix.groups:
+        for row in group.rows:
+            yield from map(_short, row.cells)
+
+
+def _short(cell: MatrixCell) -> str:
+    return cell.mark.word if cell.mark.kind == "gap" else f"{cell.ratio} {cell.mark.sign}"
+
+
+def _table(writer: _Writer, matrix: Matrix, begin: int, end: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
+    table.add_column("")
+    for target in matrix.targets[begin:end]:
+        name = "\n".join(textwrap.wrap(target.name, _NAME_WIDTH)) or "?"
+        table.add_column(writer.text(name), justify="right", vertical="bottom")
+    for group in matrix.groups:
+        for row in group.rows:
+            cells = [_styled(writer, cell) for cell in row.cells[begin:end]]
+            table.add_row(writer.text(row.workload), *cells)
+        table.add_row()
+    return table
+
+
+def _styled(writer: _Writer, cell: MatrixCell) -> Text:
+    style = "dim" if cell.mark.kind == "gap" else _STYLES.get(cell.mark.kind, "")
+    return writer.text(_short(cell), style)
+
+
+def _startup(writer: _Writer, startup: StartUp) -> None:
+    writer.line()
+    writer.line("Start-up", "bold")
+    for place, kind in enumerate(startup.kinds):
+        cells = [(row.target.name, row.cells[place]) for row in startup.rows]
+        found = [
+            f"{name} {cell.value}" + (f" ({cell.ratio})" if cell.ratio else "")
+            for name, cell in cells
+            if cell.place is not None
+        ]
+        writer.line(f"{kind.name}: {', '.join(found) or 'not measured'}", indent=_PAD)
+
+
+def _gaps(writer: _Writer, view: Report) -> None:
+    if not view.gaps:
+        return
+    writer.line()
+    writer.line("Gaps", "bold")
+    for gap in view.gaps:
+        writer.line(f"{gap.target}, {gap.workloads}: {gap.cause}: {gap.detail.shown}", indent=_PAD)
+        if gap.hint.shown:
+            writer.line(f"-> {gap.hint.full or gap.hint.shown}", "cyan", indent=2 * _PAD)
+
+
+def _claims(writer: _Writer, view: Report) -> None:
+    if not view.claims and not view.untested:
+        return
+    writer.line()
+    writer.line(f"The documents' sentences: {view.claim_counts}", "bold")
+    _sentences(
+        writer, [(claim.mark.kind, claim.mark.sign, claim.sentence) for claim in view.claims]
+    )
+
+
+def _sentences(writer: _Writer, sentences: Sequence[tuple[str, str, str]]) -> None:
+    for kind, sign, sentence in sentences:
+        writer.line(f"{sign} {sentence}", _STYLES.get(kind, ""), indent=_PAD)

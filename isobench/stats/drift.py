@@ -1,0 +1,56 @@
+"""Whether the machine changed during a run: Theil-Sen slope and Kendall's tau of native."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+NOTABLE_CHANGE: Final = math.log(1.03)
+NOTABLE_P: Final = 0.01
+FEWEST: Final = 4
+LEVEL: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """The relative change of native from the start of a session to its end (0.04: 4 % slower)."""
+
+    change: float
+    low: float
+    high: float
+    """Bounds of `change` at 95 %."""
+    p: float
+    """Kendall's tau against time, two-sided."""
+    notable: bool
+    """More than 3 % and p < 0.01: absolute times deserve a warning; ratios within blocks hold."""
+
+
+def drift(seconds: NDArray[np.float64], at: NDArray[np.float64]) -> Drift | None:
+    """Return the drift of `seconds` (n,) taken at host times `at` (n,), or None from too little.
+
+    Too little is fewer than four values, or all at one time. ValueError: the two do not pair, or a
+    value is not a positive finite number.
+    """
+    if seconds.shape != at.shape or seconds.ndim != 1:
+        message = f"values and times must pair: {seconds.shape} and {at.shape}"
+        raise ValueError(message)
+    if not bool(np.all(np.isfinite(seconds) & (seconds > 0) & np.isfinite(at))):
+        message = "values must be finite and above zero, times finite"
+        raise ValueError(message)
+    if seconds.size < FEWEST or float(np.ptp(at)) == 0:
+        return None
+    if float(np.ptp(seconds)) == 0:  # no ranks to correlate
+        return Drift(change=0.0, low=0.0, high=0.0, p=1.0, notable=False)
+    logs, span = np.log(seconds), float(np.ptp(at))
+    slope, _, low, high = (float(part) for part in stats.theilslopes(logs, at, LEVEL))
+    p = float(stats.kendalltau(at, logs).pvalue)
+    return Drift(
+        change=math.expm1(slope * span),
+        low=math.expm1(low * span),
+        high=math.expm1(high * span),
+        p=p,
+        notable=abs(slope * span) > NOTABLE_CHANGE and p < NOTABLE_P,
+    )

@@ -1,0 +1,57 @@
+"""How many blocks a verdict takes, and p values of many cells at once."""
+
+import math
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isobench.model import Estimate
+
+FEWEST_BLOCKS: Final = 10
+"""No verdict rests on fewer blocks."""
+_SPARE: Final = 2
+"""Blocks added for Student's t being wider than the normal quantile."""
+_NO_DISTANCE: Final = 1e-6
+
+
+def blocks_needed(
+    estimate: Estimate, *, margin: float = 1.05, power: float = 0.9, alpha: float = 0.05
+) -> int | None:
+    """Return about how many blocks decide a cell like this one, at least ten.
+
+    Takes the estimated ratio for the true one and the blocks' spread for lasting. Inside the margin
+    it is the number that shows near-native with probability `power`, outside the number that shows
+    the difference. None: the ratio lies on the margin, or there is no spread to plan with, and no
+    number of blocks is known to decide.
+    """
+    bound, effect = math.log(margin), abs(math.log(estimate.ratio))
+    distance = abs(bound - effect)
+    # The spread of one block as the estimator sees it, the price of trimming included.
+    spread = estimate.standard_error * math.sqrt(estimate.blocks)
+    if distance < _NO_DISTANCE or spread == 0:
+        return None
+    normal = NormalDist()
+    certain = normal.inv_cdf(1 - alpha)
+    needed = (certain + normal.inv_cdf(power)) * spread / distance
+    if effect < bound:  # near 1 either bound may fail, and each takes half of the risk
+        needed = max(needed, (certain + normal.inv_cdf((1 + power) / 2)) * spread / bound)
+    return max(FEWEST_BLOCKS, math.ceil(needed**2) + _SPARE)
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Holm's adjusted p values, shape (cells,), in the order given.
+
+    A cell below alpha after adjusting is a finding at family-wise error alpha, whatever the
+    dependence among cells. ValueError: not a list of probabilities.
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    if p_values.ndim != 1 or not bool(np.all((p_values >= 0) & (p_values <= 1))):
+        message = "p values must be one probability per cell"
+        raise ValueError(message)
+    order = np.argsort(p_values, kind="stable")
+    remaining = np.arange(p_values.size, 0, -1)
+    adjusted = np.empty(p_values.size)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * remaining), 1.0)
+    return adjusted

@@ -1,0 +1,454 @@
+"""From one cell's estimate to a standing, and from standings to sentences. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from math import log
+from typing import Final
+
+from isobench.model import Doubt, Estimate, Interval, Standing, Technology, Verdict
+from isobench.units import TargetName, WorkloadName
+
+_MOST_BLOCKS: Final = 1000
+"""Beyond this, "more blocks" is no advice."""
+_MOST_NAMES: Final = 4
+_WHOLE_TECHNOLOGY: Final = 3
+_DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
+_PLACES: Final = {
+    "cpu": "on CPU work",
+    "memory": "on memory work",
+    "syscall": "on system calls",
+    "io": "on I/O",
+    "net": "on the network",
+    "app": "on applications",
+    "startup": "at start-up",
+}
+
+
+def noise_floor(control: Estimate | None) -> float | None:
+    """Return the smallest effect that this run can tell from none (0.012: 1.2 %).
+
+    `control` is native against native: the bound of its 90 % interval that lies further from 1.
+    None where it is unknown: there was no control, or its timer could not tell blocks apart.
+    """
+    if control is None or control.standard_error == 0:
+        return None
+    return max(control.equivalence.high, 1 / control.equivalence.low) - 1
+
+
+def judge(
+    *,
+    target: TargetName,
+    workload: WorkloadName,
+    estimate: Estimate | None,
+    noise: float | None,
+    margin: float,
+    doubts: Sequence[Doubt] = (),
+    quick: bool = False,
+    minimum_blocks: int = 10,
+    blocks_needed: int | None = None,
+) -> Verdict:
+    """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
+
+    `noise` is the noise floor of the workload; `blocks_needed` makes advice concrete. The verdict
+    carries the doubts given and those found. ValueError: a margin that is not above 1.
+    """
+    if not margin > 1:
+        message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
+        raise ValueError(message)
+    found = [*doubts, *_obstacles(estimate, quick=quick, minimum_blocks=minimum_blocks)]
+    standing = Standing.UNPROVEN
+    if estimate is not None and not any(doubt.blocks for doubt in found):
+        standing, reasons = _weigh(estimate, noise, margin, blocks_needed)
+        found.extend(reasons)
+        if standing is Standing.FASTER and not _is_control(target):
+            found.append(_faster_than_native(estimate))
+    return Verdict(
+        target=target,
+        workload=workload,
+        standing=standing,
+        estimate=estimate,
+        doubts=tuple(found),
+    )
+
+
+def sentence(verdict: Verdict) -> str:
+    """Return one cell in words: ratio, interval, standing, and the reason of a missing verdict."""
+    if verdict.estimate is None:
+        figure = f"{verdict.target} has no ratio for {verdict.workload}"
+    else:
+        figure = (
+            f"{verdict.target} runs {verdict.workload} at "
+            f"{ratio_text(verdict.estimate.ratio)} x native "
+            f"{interval_text(verdict.estimate.interval)}"
+        )
+    reason = _reason(verdict)
+    return f"{figure}: {verdict.standing}" + (f" ({reason})" if reason else "")
+
+
+def headline(
+    verdicts: Sequence[Verdict],
+    technologies: Mapping[TargetName, Technology],
+    *,
+    quick: bool,
+    complete: bool,
+    margin: float,
+) -> str:
+    """Return the closing words of a run: at most three sentences, each class of workload apart.
+
+    Native and its control are left out. Without verdicts (`quick`) it gives ratios only.
+    """
+    subjects = [each for each in verdicts if not _is_native(each.target, technologies)]
+    if not subjects:
+        partial = "" if complete else " The run was cut short."
+        return f"Nothing was measured beside native.{partial}"
+    ordered = sorted(subjects, key=_reading_order)
+    classes = [
+        (
+            _place(name),
+            list(
+                _quick_clauses(cells, technologies)
+                if quick
+                else _clauses(cells, technologies, margin)
+            ),
+        )
+        for name, cells in ((k, list(v)) for k, v in groupby(ordered, key=_class))
+    ]
+    return " ".join(
+        _sentences(classes, _closing(subjects, quick=quick, complete=complete), quick=quick)
+    )
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio to three significant digits, at most two decimals: 0.99, 1.62, 28.4, 1,230."""
+    rounded = float(f"{ratio:.3g}")
+    if rounded < 0.1:  # noqa: PLR2004 - two decimals would leave one digit or none
+        return f"{rounded:g}"
+    decimals = sum(rounded < step for step in (10, 100))
+    return f"{rounded:,.{decimals}f}"
+
+
+def interval_text(interval: Interval) -> str:
+    """Return an interval of ratios: [0.99, 1.03]."""
+    return f"[{ratio_text(interval.low)}, {ratio_text(interval.high)}]"
+
+
+def percent_text(share: float) -> str:
+    """Return a share as a percentage to two significant digits: 5 %, 1.2 %, 28 %."""
+    return f"{float(f'{share * 100:.2g}'):g} %"
+
+
+# Doubts
+
+
+def _obstacles(estimate: Estimate | None, *, quick: bool, minimum_blocks: int) -> Iterator[Doubt]:
+    """Yield what forbids a verdict before the interval is looked at."""
+    if estimate is None:
+        yield Doubt(
+            code="no-estimate",
+            detail="fewer than 3 blocks hold both this cell and native, so there is no ratio",
+            advice="see the gaps of this cell; once it runs, measure at least "
+            f"{minimum_blocks} blocks (--blocks {minimum_blocks})",
+            blocks=True,
+        )
+        return
+    if quick:
+        yield Doubt(
+            code="quick",
+            detail=f"a quick look of {estimate.blocks} blocks gives ratios and no verdicts",
+            advice=f"run without --quick, for {minimum_blocks} blocks or more",
+            blocks=True,
+        )
+    elif estimate.blocks < minimum_blocks:
+        yield Doubt(
+            code="few-blocks",
+            detail=f"{estimate.blocks} complete blocks; a verdict needs {minimum_blocks}",
+            advice=f"--blocks {minimum_blocks}, or a larger --budget",
+            blocks=True,
+        )
+    if estimate.standard_error == 0:
+        yield Doubt(
+            code="timer-limited",
+            detail=f"{estimate.blocks} blocks gave the same ratio, {ratio_text(estimate.ratio)}: "
+            "the timer is too coarse for this work",
+            advice="make one iteration longer: a larger --min-time or --loops",
+            blocks=True,
+        )
+
+
+def _weigh(
+    estimate: Estimate, noise: float | None, margin: float, blocks_needed: int | None
+) -> tuple[Standing, list[Doubt]]:
+    """Hold the interval against margin, noise floor and second opinion."""
+    outcome = _outcome(estimate.equivalence, margin)
+    reasons = []
+    hidden = _hidden_by_noise(outcome, estimate, noise, margin)
+    if hidden is not None:
+        reasons.append(hidden)
+    disagree = estimate.check is not None and _outcome(estimate.check, margin) is not outcome
+    if estimate.check is not None and disagree:
+        reasons.append(_disagreement(estimate, estimate.check, margin, blocks_needed))
+    elif outcome is Standing.INCONCLUSIVE:
+        reasons.append(_wide_interval(estimate, margin, blocks_needed))
+    if hidden is not None:
+        return Standing.UNPROVEN, reasons
+    return (Standing.INCONCLUSIVE if disagree else outcome), reasons
+
+
+def _outcome(interval: Interval, margin: float) -> Standing:
+    """Return the standing that an interval alone would give."""
+    if 1 / margin < interval.low and interval.high < margin:
+        return Standing.NEAR_NATIVE
+    if interval.low > margin:
+        return Standing.SLOWER
+    if interval.high < 1 / margin:
+        return Standing.FASTER
+    return Standing.INCONCLUSIVE
+
+
+def _hidden_by_noise(
+    outcome: Standing, estimate: Estimate, noise: float | None, margin: float
+) -> Doubt | None:
+    """Return the doubt that the machine is too noisy for this outcome, if it is."""
+    if outcome is Standing.INCONCLUSIVE:
+        return None
+    if noise is None:
+        return Doubt(
+            code="noise-floor",
+            detail="the noise floor is unknown: native against native gave no usable interval",
+            advice="see the gaps and doubts of the control, native's second visit in each block",
+            blocks=True,
+        )
+    if outcome is Standing.NEAR_NATIVE:
+        what, limit = "the margin", margin
+        hidden = 1 + noise > limit
+    else:
+        low, high = estimate.equivalence.low, estimate.equivalence.high
+        what, limit = f"the effect ({outcome})", low if outcome is Standing.SLOWER else 1 / high
+        hidden = 1 + noise >= limit
+    if not hidden:
+        return None
+    return Doubt(
+        code="noise-floor",
+        detail=f"native against native differs by up to {percent_text(noise)}, "
+        f"{what} is {percent_text(limit - 1)}",
+        advice="quieten the machine (stop other work, --affinity) or measure more blocks: "
+        "the floor sinks with both",
+        blocks=True,
+    )
+
+
+def _disagreement(
+    estimate: Estimate, check: Interval, margin: float, blocks_needed: int | None
+) -> Doubt:
+    return Doubt(
+        code="estimators-disagree",
+        detail=f"trimmed-t {interval_text(estimate.equivalence)} says "
+        f"{_outcome(estimate.equivalence, margin)}, Hodges-Lehmann {interval_text(check)} says "
+        f"{_outcome(check, margin)}",
+        advice=_more_blocks(estimate, margin, blocks_needed),
+    )
+
+
+def _wide_interval(estimate: Estimate, margin: float, blocks_needed: int | None) -> Doubt:
+    return Doubt(
+        code="wide-interval",
+        detail=f"the {estimate.equivalence.level * 100:g} % interval "
+        f"{interval_text(estimate.equivalence)} reaches across the margin, "
+        f"[{ratio_text(1 / margin)}, {ratio_text(margin)}]",
+        advice=_more_blocks(estimate, margin, blocks_needed),
+    )
+
+
+def _more_blocks(estimate: Estimate, margin: float, blocks_needed: int | None) -> str:
+    """Return advice with a number of blocks in it."""
+    if blocks_needed is None or blocks_needed > _MOST_BLOCKS:
+        distance = abs(abs(log(estimate.ratio)) - log(margin))
+        return (
+            f"the ratio is {percent_text(distance)} from the margin: more blocks than "
+            f"{estimate.blocks} (--max-blocks, --budget), or decide at another --margin"
+        )
+    wanted = max(blocks_needed, estimate.blocks + 1)
+    return f"about {wanted} blocks would decide: --max-blocks {wanted} and a larger --budget"
+
+
+def _faster_than_native(estimate: Estimate) -> Doubt:
+    return Doubt(
+        code="faster-than-native",
+        detail=f"{ratio_text(estimate.ratio)} x native {interval_text(estimate.interval)}: "
+        "isolation alone does not make work faster",
+        advice="find out why before quoting it: another file system, page cache, allocator, "
+        "CPU mitigation or clock (see the parity list)",
+    )
+
+
+def _reason(verdict: Verdict) -> str:
+    """Return the first doubt that explains a missing verdict."""
+    if verdict.standing in _DECIDED:
+        return ""
+    blocking = [doubt for doubt in verdict.doubts if doubt.blocks]
+    return next((doubt.detail for doubt in (*blocking, *verdict.doubts)), "")
+
+
+# The closing words
+
+
+def _is_control(target: TargetName) -> bool:
+    """Say whether this is the second visit of a reference ("native#2")."""
+    return "#" in target
+
+
+def _is_native(target: TargetName, technologies: Mapping[TargetName, Technology]) -> bool:
+    return _is_control(target) or technologies.get(target) is Technology.NATIVE
+
+
+def _class(verdict: Verdict) -> str:
+    return verdict.workload.partition(".")[0]
+
+
+def _place(name: str) -> str:
+    return _PLACES.get(name, f"on {name}")
+
+
+def _reading_order(verdict: Verdict) -> tuple[int, str]:
+    """Put classes in the order of `_PLACES`, strangers last; leave targets as they were planned."""
+    name = _class(verdict)
+    known = list(_PLACES)
+    return (known.index(name) if name in known else len(known), name)
+
+
+def _quick_clauses(
+    cells: Sequence[Verdict], technologies: Mapping[TargetName, Technology]
+) -> Iterator[str]:
+    """Yield "docker and podman 0.99 to 1.02" for each technology in one class."""
+    for own in _split(cells, lambda each: technologies.get(each.target)):
+        names, _ = _subject(own, cells, technologies)
+        yield f"{names} {_range(own) or 'without figures'}"
+
+
+def _clauses(
+    cells: Sequence[Verdict], technologies: Mapping[TargetName, Technology], margin: float
+) -> Iterator[str]:
+    """Yield one clause for each outcome that targets of one class share.
+
+    Where a clause gives figures it keeps to one technology: a range from a container's cost to an
+    emulator's would be true of both and tell of neither.
+    """
+    groups: dict[str, list[Verdict]] = {}
+    for own in _split(cells, lambda each: each.target):
+        groups.setdefault(_group(own), []).extend(own)
+    for group in (*_DECIDED_ORDER, "mixed", "undecided"):
+        shared = groups.get(group, [])
+        apart = _split(shared, lambda each: technologies.get(each.target))
+        for own in filter(None, [shared] if group == Standing.NEAR_NATIVE else apart):
+            subject, several = _subject(own, cells, technologies)
+            yield f"{subject} {_predicate(group, own, margin, several=several)}"
+
+
+def _split(
+    cells: Sequence[Verdict], key: Callable[[Verdict], str | None]
+) -> Iterable[list[Verdict]]:
+    """Return the cells in one list for each key, in the order of its first cell."""
+    lists: dict[str | None, list[Verdict]] = {}
+    for each in cells:
+        lists.setdefault(key(each), []).append(each)
+    return lists.values()
+
+
+_DECIDED_ORDER: Final = tuple(standing for standing in Standing if standing in _DECIDED)
+
+
+def _group(cells: Sequence[Verdict]) -> str:
+    """Return the one standing of all cells, or that they are mixed or undecided."""
+    standings = {each.standing for each in cells}
+    if not standings & _DECIDED:
+        return "undecided"
+    return standings.pop() if len(standings) == 1 else "mixed"
+
+
+def _predicate(group: str, cells: Sequence[Verdict], margin: float, *, several: bool) -> str:
+    """Return what is said of the targets of a group."""
+    figure = _range(cells)
+    match group:
+        case Standing.NEAR_NATIVE:
+            return f"{'are' if several else 'is'} near-native (within {percent_text(margin - 1)})"
+        case Standing.SLOWER:
+            return f"{'take' if several else 'takes'} {figure} times native's time"
+        case Standing.FASTER:
+            return f"{'are' if several else 'is'} faster than native ({figure} x, unexplained)"
+        case "mixed":
+            tally = Counter(each.standing for each in cells)
+            counts = ", ".join(f"{tally[each]} {each}" for each in Standing if tally[each])
+            return f"{'show' if several else 'shows'} {figure} x native ({counts})"
+        case _:
+            where = f" at {figure} x native" if figure else ""
+            return f"{'stay' if several else 'stays'} undecided{where}"
+
+
+def _subject(
+    own: Sequence[Verdict],
+    cells: Sequence[Verdict],
+    technologies: Mapping[TargetName, Technology],
+) -> tuple[str, bool]:
+    """Return the targets of some cells as the subject of a clause, and whether it is a plural.
+
+    In a long list a technology stands for its targets, if all of them among `cells` are meant.
+    """
+    members = list(dict.fromkeys(each.target for each in own))
+    names: list[str] = list(members)
+    if len(members) > _MOST_NAMES:
+        for technology in Technology:
+            whole = {each.target for each in cells if technologies.get(each.target) is technology}
+            if len(whole) >= _WHOLE_TECHNOLOGY and whole <= set(members):
+                at = next(at for at, name in enumerate(names) if name in whole)
+                names = [name for name in names if name not in whole]
+                names.insert(at, f"all {len(whole)} {technology} targets")
+    return _listed(names), len(members) > 1
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Join names as English does: a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _range(cells: Sequence[Verdict]) -> str:
+    """Return "1.00 to 1.62", one figure where both ends read alike, or nothing without figures."""
+    ratios = [each.estimate.ratio for each in cells if each.estimate is not None]
+    if not ratios:
+        return ""
+    ends = dict.fromkeys((ratio_text(min(ratios)), ratio_text(max(ratios))))
+    return " to ".join(ends)
+
+
+def _closing(subjects: Sequence[Verdict], *, quick: bool, complete: bool) -> str:
+    """Return what stayed open, or nothing."""
+    tally = Counter(each.standing for each in subjects)
+    open_standings = (Standing.INCONCLUSIVE, Standing.UNPROVEN)
+    counts = [f"{tally[each]} {each}" for each in open_standings if tally[each] and not quick]
+    parts = []
+    if counts:
+        cells = "cell" if len(subjects) == 1 else "cells"
+        parts.append(f"of {len(subjects)} {cells}, {' and '.join(counts)}")
+    if not complete:
+        parts.append("the run was cut short, so these results are partial")
+    return "; ".join(parts)
+
+
+def _sentences(
+    classes: Sequence[tuple[str, Sequence[str]]], closing: str, *, quick: bool
+) -> Iterator[str]:
+    """Yield the first class, the other classes, and what stayed open, as sentences."""
+    if quick:
+        every = "; ".join(f"{place}, {', '.join(clauses)}" for place, clauses in classes)
+        yield f"Quick look, no verdicts, only ratios to native: {every}."
+    else:
+        (place, clauses), *others = classes
+        yield _capital(f"{place}, {'; '.join(clauses)}.")
+        if others:
+            yield _capital("; ".join(f"{where}, {', '.join(each)}" for where, each in others) + ".")
+    if closing:
+        yield _capital(f"{closing}.")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

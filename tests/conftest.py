@@ -1,0 +1,126 @@
+"""Options and fixtures of the whole suite.
+
+A test that needs a technology asks for it through the fixture `able`; where it cannot run, the test is
+skipped with the reason. `--require docker,podman` turns such a skip into a failure: CI says which
+technologies it has installed, and then none of their tests can be left out unnoticed.
+"""
+
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from isobench import workloads
+from isobench.model import Abi, Available, Stage, host_abi
+from isobench.payload import build, stage
+from isobench.plugin import Target
+from isobench.registry import Registry
+
+PROGRAM = "contract"
+SOURCE = Path(__file__).parent / "data" / "contract" / "payload.c"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require",
+        default="",
+        metavar="NAMES",
+        help="targets whose tests must not be skipped, with commas",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    known = Registry().names()
+    for name in required(config):
+        if name not in known:
+            raise pytest.UsageError(f"--require: no target is called {name!r}; of: {', '.join(known)}")
+
+
+def required(config: pytest.Config) -> frozenset[str]:
+    return frozenset(name for name in config.getoption("--require").split(",") if name)
+
+
+@functools.cache
+def _probed(name: str) -> tuple[Target, object]:
+    target = Registry().get(name)
+    return target, target.probe()
+
+
+@pytest.fixture
+def able(request: pytest.FixtureRequest) -> Callable[[str], Target]:
+    """Return a function that hands out a target that can run here, or skips (or fails) the test."""
+
+    def get(name: str) -> Target:
+        target, answer = _probed(name)
+        if not isinstance(answer, Available):
+            reason = f"{name} cannot run here: {answer}"
+            if name in required(request.config):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return target
+
+    return get
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give the suite a cache of its own: what it leaves behind is then plain to see."""
+    folder = tmp_path_factory.mktemp("cache", numbered=False)
+    folder.chmod(0o755)
+    for parent in folder.parents:
+        if parent.stat().st_uid == folder.stat().st_uid and "pytest" in parent.name:
+            parent.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        for name in ("ISOBENCH_CONFIG", "ISOBENCH_RESULTS_DIR", "ISOBENCH_TARGETS", "ISOBENCH_SEED"):
+            patch.delenv(name, raising=False)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def payloads(cache: Path) -> Callable[[Abi], tuple[build.Payload, ...]]:
+    """Return a function that builds every shipped payload and the contract's own for an ABI."""
+    host = host_abi()
+    assert host is not None
+    programs = build.programs(workloads.find().values()) | {PROGRAM: (SOURCE, False)}
+
+    @functools.cache
+    def built(abi: Abi) -> tuple[build.Payload, ...]:
+        return build.build_all(programs, [abi], host=host)
+
+    return built
+
+
+class Staged:
+    """A stage for a target, and what it heard and was told."""
+
+    def __init__(self, shop: stage.Workshop, abi: Abi) -> None:
+        self.shop, self.abi = shop, abi
+        self.variables: dict[str, str] = {}
+        self.chunks: list[bytes] = []
+        self.marks: list[str] = []
+        self.on_chunk: Callable[[bytes], None] = lambda _: None
+        self.stage: Stage = shop.stage(abi, self.variables, self._heard, self.marks.append)
+
+    def _heard(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+        self.on_chunk(chunk)
+
+
+@pytest.fixture
+def staged(payloads: Callable[[Abi], tuple[build.Payload, ...]]) -> Iterator[Callable[[Target], Staged]]:
+    """Return a function that makes a real stage for a target; it is gone after the test."""
+    import contextlib
+
+    with contextlib.ExitStack() as stack:
+
+        def make(target: Target) -> Staged:
+            host = host_abi()
+            assert host is not None
+            abi = target.abi or host
+            return Staged(stack.enter_context(stage.workshop(payloads(abi))), abi)
+
+        yield make

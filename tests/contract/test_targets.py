@@ -1,0 +1,364 @@
+"""What every announced target must keep to. Announcing a target is testing it."""
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from isobench import owner
+from isobench.evidence import prove
+from isobench.model import Available, Environment, Unavailable
+from isobench.payload import wire
+from isobench.plugin import Explains, Launcher, Restarter, Session, Sweeper, Target
+from isobench.registry import Registry, announced
+from isobench.units import seconds
+from tests.conftest import PROGRAM, Staged
+
+pytestmark = pytest.mark.live
+PATIENCE = seconds(60)
+AWKWARD = ("two words", "'quotes\"", "$HOME", "*", "-x", "é", "", "a\\b", "semi;colon", "new\nline")
+
+Able = Callable[[str], Target]
+Make = Callable[[Target], Staged]
+
+
+@pytest.fixture(params=list(announced()))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def target(name: str, able: Able) -> Target:
+    return able(name)
+
+
+@pytest.fixture
+def one(target: Target, staged: Make) -> Staged:
+    return staged(target)
+
+
+@contextlib.contextmanager
+def opened(target: Target, staged: Staged) -> Iterator[Session]:
+    with target.open(staged.stage) as session:
+        yield session
+
+
+def processes_with(token: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = process.info["cmdline"] or []
+        if token in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def gone(token: str, patience: float = 10) -> bool:
+    end = time.monotonic() + patience
+    while processes_with(token):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def unquoted(stdout: bytes) -> list[str]:
+    """Payloads write every byte outside ASCII as \\u00XX: back to bytes, then to text."""
+    return [json.loads(line).encode("latin-1").decode() for line in stdout.splitlines()]
+
+
+def test_probe_answers_even_when_every_tool_is_gone(name: str) -> None:
+    script = (
+        "import sys, json; from isobench.registry import Registry; from isobench.model import Available;"
+        "a = Registry().get(sys.argv[1]).probe();"
+        "print(json.dumps([isinstance(a, Available), getattr(a, 'what', ''), getattr(a, 'hint', '')]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, name],
+        env={**os.environ, "PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"},
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    available, what, hint = json.loads(done.stdout)
+    assert available or (what and hint)
+
+
+def test_its_name_is_the_one_it_is_announced_by(name: str) -> None:
+    assert Registry().get(name).name == name
+
+
+def test_it_explains_its_start_up_figures(name: str) -> None:
+    target = Registry().get(name)
+    assert isinstance(target, Explains)
+    assert set(target.starts) == {"cold", "warm", "exec"}
+
+
+def test_an_unavailable_target_says_what_to_type(name: str) -> None:
+    answer = Registry().get(name).probe()
+    match answer:
+        case Available():
+            assert answer.version
+        case Unavailable():
+            assert answer.what
+            assert answer.hint
+
+
+def test_arguments_arrive_as_sent(target: Target, one: Staged) -> None:
+    with opened(target, one) as session:
+        done = session.run([PROGRAM, "say", *AWKWARD], timeout=PATIENCE)
+    assert unquoted(done.stdout) == list(AWKWARD)
+    assert done.exit_code == 0
+
+
+def test_variables_arrive_and_nothing_of_the_hosts_does(
+    target: Target, one: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOST_SECRET", "not for inside")
+    with opened(target, one) as session:
+        for value in ("first", "second, with = and spaces"):
+            one.variables["ISOBENCH_BLOCK"] = value  # a live view: read at each run
+            done = session.run([PROGRAM, "see", "ISOBENCH_BLOCK"], timeout=PATIENCE)
+            assert unquoted(done.stdout) == [value]
+        done = session.run([PROGRAM, "see", "HOST_SECRET"], timeout=PATIENCE)
+    assert done.stdout.strip() == b"null"
+
+
+def test_a_failing_command_is_an_answer_with_both_streams(target: Target, one: Staged) -> None:
+    with opened(target, one) as session:
+        done = session.run([PROGRAM, "end", "42"], timeout=PATIENCE)
+    assert (done.exit_code, done.stdout, done.stderr.strip()) == (42, b"out\n", b"err")
+
+
+def test_the_time_limit_leaves_no_process_behind(target: Target, one: Staged) -> None:
+    token = secrets.token_hex(8)
+    with opened(target, one) as session:
+        done = session.run([PROGRAM, "linger", token], timeout=seconds(1.5))
+        assert done.exit_code is None
+    assert gone(token), processes_with(token)
+
+
+def test_a_clean_run_says_nothing_on_standard_error(target: Target, one: Staged) -> None:
+    with opened(target, one) as session:
+        done = session.run([PROGRAM, "say", "hello"], timeout=PATIENCE)
+    assert done.stderr == b""
+
+
+def test_output_is_handed_on_while_the_program_runs(target: Target, one: Staged) -> None:
+    nonce, token = secrets.token_hex(8), secrets.token_hex(8)
+    alive_at: list[bool] = []
+
+    def listen(chunk: bytes) -> None:
+        if nonce.encode() in chunk:
+            alive_at.append(bool(processes_with(token)))
+
+    one.on_chunk = listen
+    with opened(target, one) as session:
+        done = session.run([PROGRAM, "wait", nonce, token], timeout=PATIENCE)
+    assert alive_at == [True]
+    assert done.stdout == nonce.encode()
+    assert b"".join(one.chunks) == done.stdout
+
+
+def evidence(run: Callable[[list[str]], bytes], staged: Staged) -> Environment:
+    nonce = secrets.token_hex(8)
+    said = run(["_evidence", nonce, str(staged.shop.canary)])
+    return prove.gather(wire.read(said, nonce=nonce, iterations=0).facts)
+
+
+@pytest.fixture
+def host(able: Able, staged: Make) -> Environment:
+    native = able("native")
+    with native.open((outside := staged(native)).stage) as session:
+        return evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, outside)
+
+
+def test_promises_are_shown_by_evidence(target: Target, one: Staged, host: Environment) -> None:
+    assert target.promises
+    with opened(target, one) as session:
+        inside = evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
+    assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
+
+
+def test_a_launched_instance_keeps_the_same_promises(
+    target: Target, one: Staged, host: Environment
+) -> None:
+    if not isinstance(target, Launcher):
+        pytest.skip("it cannot launch")
+    inside = evidence(lambda argv: target.launch(one.stage, argv, timeout=PATIENCE).stdout, one)
+    assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
+
+
+def test_natives_promises_are_broken_in_every_isolation(
+    name: str, target: Target, one: Staged, host: Environment, able: Able
+) -> None:
+    """The negative control: evidence that cannot tell inside from outside proves nothing."""
+    with opened(target, one) as session:
+        inside = evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
+    broken = prove.broken(prove.hold(able("native").promises, host=host, inside=inside))
+    assert bool(broken) == (name != "native")
+
+
+@pytest.mark.parametrize("workload", ["cpu.sieve", "cpu.sha256", "cpu.matmul", "cpu.threads"])
+def test_checksums_equal_the_known_answer(target: Target, one: Staged, workload: str) -> None:
+    from isobench import workloads
+
+    answer = workloads.find()[workload].answer  # type: ignore[index]
+    assert answer is not None
+    with opened(target, one) as session:
+        done = session.run([workload, "cafe", "1", str(answer.loops)], timeout=PATIENCE)
+    reply = wire.read(done.stdout, nonce="cafe", iterations=1)
+    assert (reply.check, reply.steady) == (answer.check, True)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        "io.seq-write", "io.seq-read", "io.fsync", "io.metadata",
+        "syscall.getppid", "syscall.open-close", "syscall.fork-exec",
+    ],
+)  # fmt: skip
+def test_every_other_workload_runs_and_answers(target: Target, one: Staged, workload: str) -> None:
+    from isobench import workloads
+
+    answer = workloads.find()[workload].answer  # type: ignore[index]
+    assert answer is not None
+    with opened(target, one) as session:
+        done = session.run([workload, "cafe", "2", str(answer.loops)], timeout=PATIENCE)
+    reply = wire.read(done.stdout, nonce="cafe", iterations=2)
+    assert (reply.check, reply.steady) == (answer.check, True)
+    assert all(iteration.nanoseconds > 0 for iteration in reply.iterations)
+
+
+def test_nothing_is_left_in_the_scratch_directory(target: Target, one: Staged) -> None:
+    with opened(target, one) as session:
+        for workload in ("io.seq-write", "io.seq-read", "io.fsync", "io.metadata"):
+            session.run([workload, "cafe", "1", "2"], timeout=PATIENCE)
+    assert [path for path in one.shop.scratch.rglob("*") if path.is_file()] == []
+
+
+def test_two_sessions_live_side_by_side(target: Target, one: Staged) -> None:
+    barrier = threading.Barrier(2, timeout=120)
+    ended: list[int | None] = []
+
+    def work() -> None:
+        with target.open(one.stage) as session:
+            barrier.wait()
+            ended.append(session.run([PROGRAM, "end", "7"], timeout=PATIENCE).exit_code)
+            barrier.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(180)
+    assert ended == [7, 7]
+
+
+def test_a_launched_instance_answers_and_is_gone(target: Target, one: Staged) -> None:
+    if not isinstance(target, Launcher):
+        pytest.skip("it cannot launch")
+    nonce = secrets.token_hex(8)
+    done = target.launch(one.stage, ["_startup", nonce], timeout=PATIENCE)
+    assert done.exit_code == 0
+    assert wire.hello(nonce) in done.stdout
+    assert wire.hello(nonce) in b"".join(one.chunks)
+    token = secrets.token_hex(8)
+    done = target.launch(one.stage, [PROGRAM, "linger", token], timeout=seconds(2))
+    assert done.exit_code is None
+    assert gone(token)
+
+
+def test_a_stopped_instance_starts_again_and_again(target: Target, one: Staged) -> None:
+    if not isinstance(target, Restarter):
+        pytest.skip("it keeps no stopped instance")
+    nonce = secrets.token_hex(8)
+    with target.stopped(one.stage, ["_startup", nonce]) as instance:
+        for _ in range(3):
+            one.chunks.clear()
+            assert instance.start(timeout=PATIENCE).exit_code == 0
+            assert wire.hello(nonce) in b"".join(one.chunks)
+
+
+def leftovers() -> set[str]:
+    """Everything of this process's that an engine, the kernel or the file system could still hold."""
+    found = {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{owner.mine()}*")}
+    found |= {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "isobench" in line}
+    for engine in ("docker", "podman"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            listed = subprocess.run(
+                [engine, "ps", "-a", "-q", "--filter", f"label=isobench.owner={owner.mine()}"],
+                capture_output=True, text=True, check=True, timeout=60,
+            )  # fmt: skip
+            found |= {f"{engine} {line}" for line in listed.stdout.split()}
+    return found
+
+
+def test_nothing_is_left_after_a_session_that_was_broken_off(target: Target, one: Staged) -> None:
+    with pytest.raises(KeyboardInterrupt), opened(target, one) as session:
+        session.run([PROGRAM, "say", "hello"], timeout=PATIENCE)
+        raise KeyboardInterrupt
+    assert leftovers() == set()
+
+
+KILLED = """
+import sys, secrets
+from pathlib import Path
+from isobench import workloads
+from isobench.model import host_abi
+from isobench.payload import build, stage
+from isobench.registry import Registry
+from isobench.units import seconds
+target = Registry().get(sys.argv[1])
+host = host_abi()
+programs = build.programs([]) | {"contract": (Path(sys.argv[3]), False)}
+payloads = build.build_all(programs, [target.abi or host], host=host)
+with stage.workshop(payloads) as shop:
+    made = shop.stage(target.abi or host, {}, lambda _: print("heard", flush=True), lambda _: None)
+    with target.open(made) as session:
+        session.run(["contract", "wait", "x", "y"], timeout=seconds(60))
+        session.run(["contract", "linger", sys.argv[2]], timeout=seconds(600))
+"""
+
+
+def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target) -> None:
+    from tests.conftest import SOURCE
+
+    token = secrets.token_hex(8)
+    doomed = subprocess.Popen(
+        [sys.executable, "-c", KILLED, name, token, str(SOURCE)], stdout=subprocess.PIPE
+    )
+    try:
+        assert doomed.stdout is not None
+        assert doomed.stdout.readline() == b"heard\n"
+        end = time.monotonic() + 30
+        while not processes_with(token) or len(processes_with(token)) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        doomed.kill()
+        doomed.wait()
+        doomed.stdout.close()  # type: ignore[union-attr]
+    from isobench.payload import stage
+
+    stage.sweep(owner.alive)
+    if isinstance(target, Sweeper):
+        target.sweep(owner.alive, cached=False)
+    assert gone(token), [process.cmdline() for process in processes_with(token)]
+    runs = Path(os.environ["XDG_CACHE_HOME"]) / "isobench" / "runs"
+    assert [path for path in runs.glob("*") if f"-{doomed.pid}-" in path.name] == []
+    assert list(Path("/sys/fs/cgroup").glob(f"**/isobench-*-{doomed.pid}-*")) == []
+
+
+def test_what_belongs_to_the_living_is_left_alone(target: Target, one: Staged) -> None:
+    if not isinstance(target, Sweeper):
+        pytest.skip("there is nothing of it to sweep")
+    with opened(target, one) as session:
+        target.sweep(owner.alive, cached=False)
+        assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3

@@ -1,0 +1,607 @@
+"""Claims read from TOML and judged on facts: every kind, standing and mistake in a file."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isobench.claims import CellFacts, TargetFacts, judge, load
+from isobench.errors import UsageError
+from isobench.model import (
+    Claim,
+    ClaimKind,
+    ClaimStanding,
+    Direction,
+    Interval,
+    Standing,
+    Technology,
+)
+from isobench.units import TargetName, WorkloadName
+
+DOCUMENTS = Path(__file__).parents[2] / "reports" / "claims.toml"
+SUPPORTED, REFUTED = ClaimStanding.SUPPORTED, ClaimStanding.REFUTED
+INCONCLUSIVE, UNTESTED = ClaimStanding.INCONCLUSIVE, ClaimStanding.UNTESTED
+
+GOOD = """
+[[claims]]
+id = "perf-container"
+quote = "Near-native"
+kind = "equivalent"
+technology = "containerization"
+"""
+
+
+def target(
+    name: str,
+    status: Literal["measured", "unavailable", "failed", "unproven"] = "measured",
+    technology: Technology = Technology.CONTAINERIZATION,
+    relations: Mapping[str, str] | None = None,
+) -> TargetFacts:
+    return TargetFacts(name=TargetName(name), technology=technology, status=status, relations=relations or {})
+
+
+def cell(
+    name: str,
+    workload: str,
+    standing: Standing = Standing.NEAR_NATIVE,
+    ratio: float | None = 1.0,
+    spread: float = 0.02,
+) -> CellFacts:
+    interval = None
+    if ratio is not None:
+        interval = Interval(low=ratio - spread, high=ratio + spread, level=0.97)
+    return CellFacts(
+        target=TargetName(name),
+        technology=Technology.CONTAINERIZATION,
+        workload=WorkloadName(workload),
+        standing=standing,
+        ratio=ratio,
+        interval=interval,
+    )
+
+
+def claim(kind: ClaimKind, *workloads: str, needs: str = "a container") -> Claim:
+    return Claim(
+        id="example",
+        quote="An example.",
+        kind=kind,
+        technology="containerization",
+        workloads=workloads,
+        needs=needs,
+    )
+
+
+EQUIVALENT = claim(ClaimKind.EQUIVALENT)
+SLOWER = claim(ClaimKind.ORDER)
+FASTER = dataclasses.replace(SLOWER, direction=Direction.FASTER)
+BOUND = dataclasses.replace(claim(ClaimKind.BOUND, "startup.cold"), below_seconds=1.0)
+CHECKSUM = claim(ClaimKind.CHECKSUM)
+EVIDENCE = dataclasses.replace(
+    claim(ClaimKind.EVIDENCE), evidence={"kernel.boot_id": "same", "ns.pid": "unlike"}
+)
+
+
+# Reading
+
+
+def test_the_claims_of_the_documents_load_and_are_told_apart() -> None:
+    claims = load(DOCUMENTS.read_text(encoding="utf-8"), origin="claims.toml")
+    known = {each.id: each for each in claims}
+    assert len(known) == len(claims)
+    assert known["perf-container"].kind is ClaimKind.EQUIVALENT
+    assert known["kernel-container"].evidence == {
+        "kernel.boot_id": "same",
+        "kernel.release": "same",
+        "ns.pid": "unlike",
+    }
+    assert known["start-container-ms"].below_seconds == 1.0
+    assert known["arm-on-x86"].targets == ("qemu-user-aarch64",)
+
+
+def test_every_claim_of_the_documents_says_what_a_test_of_it_needs() -> None:
+    for each in load(DOCUMENTS.read_text(encoding="utf-8"), origin="claims.toml"):
+        assert each.needs, each.id
+        verdict = judge(each, [], [])
+        assert verdict.standing is UNTESTED
+        assert each.needs in verdict.sentence
+
+
+def test_no_claim_of_the_documents_speaks_of_more_than_one_start_or_mixes_it_with_ratios() -> None:
+    for each in load(DOCUMENTS.read_text(encoding="utf-8"), origin="claims.toml"):
+        starts = [name for name in each.workloads if name.startswith("startup")]
+        assert not starts or list(each.workloads) == starts
+        assert (each.kind is ClaimKind.BOUND) == bool(starts)
+
+
+def test_a_claim_has_defaults_for_what_it_leaves_out() -> None:
+    (found,) = load(GOOD, origin="mine.toml")
+    assert found.direction is Direction.SLOWER
+    assert found.workloads == ()
+    assert found.needs == ""
+
+
+def test_whole_seconds_are_seconds() -> None:
+    text = GOOD.replace("equivalent", "bound") + 'workloads = ["startup"]\nbelow_seconds = 2\n'
+    assert load(text, origin="mine.toml")[0].below_seconds == 2.0
+
+
+def test_a_file_of_no_claims_has_none() -> None:
+    assert load("claims = []", origin="mine.toml") == ()
+
+
+def test_a_file_that_is_not_toml_is_refused_with_its_line() -> None:
+    with pytest.raises(UsageError, match=r"mine\.toml: not TOML: .*line 3"):
+        load("\n\nid = \n", origin="mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ""),
+        ("[[claim]]\nid = 'a'", ", found claim"),
+        ("claims = 3", ""),
+        (f"x = 1\n{GOOD}", ", found x"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(text: str, found: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(text, origin="mine.toml")
+    assert str(caught.value) == f"mine.toml: only [[claims]] tables are expected{found}"
+    assert "reports/claims.toml" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "key"),
+    [
+        ('kind = "evidnce"', 5, "kind"),
+        ('technology = "container"', 6, "technology"),
+        ("quote = 3", 4, "quote"),
+        ('quote = " "', 4, "quote"),
+        ('id = "Perf Container"', 3, "id"),
+        ('marging = "5 %"', 7, "marging"),
+        ("below_seconds = 1.0", 7, "below_seconds"),
+        ('workloads = "cpu"', 7, "workloads"),
+        ('workloads = ["cpu", 3]', 7, "workloads"),
+        ('direction = "sideways"', 7, "direction"),
+        ('evidence = { "ns.pid" = "unlike" }', 7, "evidence"),
+        ('[claims.evidence]\n"ns.pid" = "unlike"', 7, "evidence"),
+        ('evidence."ns.pid" = 3', 7, "evidence"),
+    ],
+)
+def test_a_mistake_is_pointed_at_with_file_line_claim_and_key(change: str, line: int, key: str) -> None:
+    stays = [each for each in GOOD.splitlines() if each.partition(" ")[0] != key]
+    at = line - 1 if len(stays) < len(GOOD.splitlines()) else len(stays)
+    text = "\n".join([*stays[:at], change, *stays[at:]])
+    with pytest.raises(UsageError) as caught:
+        load(text, origin="mine.toml")
+    name = "Perf Container" if key == "id" else "perf-container"
+    assert str(caught.value).startswith(f"mine.toml:{line}: claim {name}: {key} ")
+    assert "below_seconds" in caught.value.hint
+
+
+def test_a_mistake_in_an_earlier_claim_is_not_looked_for_in_a_later_one() -> None:
+    other = GOOD.replace("perf-container", "other")
+    with pytest.raises(UsageError, match=r"^mine\.toml:5: claim perf-container: kind "):
+        load(GOOD.replace("equivalent", "equal") + other, origin="mine.toml")
+    headless = GOOD.replace('quote = "Near-native"\n', "")
+    with pytest.raises(UsageError, match=r"^mine\.toml:2: claim perf-container: quote "):
+        load(headless + other, origin="mine.toml")
+
+
+@pytest.mark.parametrize("key", ["id", "quote", "kind", "technology"])
+def test_a_key_that_is_missing_is_named_at_the_head_of_its_claim(key: str) -> None:
+    text = "\n".join(each for each in GOOD.splitlines() if each.partition(" ")[0] != key)
+    with pytest.raises(UsageError) as caught:
+        load(GOOD.replace("perf-container", "first") + text, origin="mine.toml")
+    name = "number 2" if key == "id" else "perf-container"
+    assert str(caught.value).startswith(f"mine.toml:8: claim {name}: {key} ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('kind = "bound"\nworkloads = ["startup"]', "below_seconds and"),
+        ('kind = "bound"\nworkloads = ["startup"]\nbelow_seconds = 0', "below_seconds must"),
+        ('kind = "bound"\nbelow_seconds = 1.0', "workloads must"),
+        ('kind = "evidence"', "evidence must name facts"),
+    ],
+)
+def test_a_kind_without_what_it_takes_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load(GOOD.replace('kind = "equivalent"', text), origin="mine.toml")
+
+
+def test_an_evidence_claim_without_facts_may_stand_if_it_says_what_it_needs() -> None:
+    text = GOOD.replace('kind = "equivalent"', 'kind = "evidence"\nneeds = "two machines"')
+    (found,) = load(text, origin="mine.toml")
+    verdict = judge(found, [], [target("docker")])
+    assert verdict.standing is UNTESTED
+    assert verdict.sentence == "Not tested: this run measured nothing that tells; needs two machines."
+
+
+def test_two_claims_of_one_id_are_refused_at_the_second() -> None:
+    with pytest.raises(UsageError, match=r"mine\.toml:9: claim perf-container: id is taken"):
+        load(GOOD + GOOD, origin="mine.toml")
+
+
+def test_where_claims_are_spelled_inline_a_mistake_is_named_without_a_line() -> None:
+    with pytest.raises(UsageError, match=r"^mine\.toml: claim a: quote "):
+        load('claims = [{ id = "a", kind = "order", technology = "sandbox" }]', origin="mine.toml")
+
+
+def test_a_claim_that_is_no_table_is_refused_by_number() -> None:
+    with pytest.raises(UsageError, match=r"^mine\.toml: claim number 2: claims must be tables"):
+        load(f"claims = [{{ {', '.join(GOOD.split(chr(10))[2:-1])} }}, 3]", origin="mine.toml")
+
+
+# Near-native
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [
+        (Standing.NEAR_NATIVE, SUPPORTED),
+        (Standing.SLOWER, REFUTED),
+        (Standing.FASTER, INCONCLUSIVE),
+        (Standing.INCONCLUSIVE, INCONCLUSIVE),
+        (Standing.UNPROVEN, INCONCLUSIVE),
+    ],
+)
+def test_a_claim_of_near_native_follows_the_standing_of_its_cell(
+    standing: Standing, expected: ClaimStanding
+) -> None:
+    verdict = judge(EQUIVALENT, [cell("docker", "cpu.sieve", standing)], [target("docker")])
+    assert verdict.standing is expected
+    assert verdict.axes == {"cpu": expected}
+    assert verdict.claim is EQUIVALENT
+    assert "1.00 x native [0.98, 1.02]" in verdict.sentence
+    assert ("more blocks" in verdict.sentence) == (expected is INCONCLUSIVE)
+
+
+def test_each_class_is_an_axis_and_one_refuted_axis_refutes_the_claim() -> None:
+    verdict = judge(
+        EQUIVALENT,
+        [
+            cell("docker", "cpu.sieve"),
+            cell("docker", "cpu.matmul", ratio=1.02),
+            cell("podman", "cpu.sieve"),
+            cell("docker", "syscall.getppid", Standing.SLOWER, 1.62),
+            cell("podman", "syscall.getppid"),
+            cell("docker", "io.fsync", Standing.INCONCLUSIVE, 1.04),
+            cell("podman", "io.fsync"),
+        ],
+        [target("docker"), target("podman")],
+    )
+    assert verdict.standing is REFUTED
+    assert verdict.axes == {"cpu": SUPPORTED, "syscall": REFUTED, "io": INCONCLUSIVE}
+    assert verdict.sentence == (
+        "cpu supported: all 3 cells of docker and podman, the closest call "
+        "docker cpu.matmul 1.02 x native [1.00, 1.04] (near-native); "
+        "syscall refuted: docker syscall.getppid 1.62 x native [1.60, 1.64] (slower); "
+        "io inconclusive: docker io.fsync 1.04 x native [1.02, 1.06] (inconclusive)."
+    )
+
+
+def test_many_refuting_cells_are_named_worst_first_and_counted() -> None:
+    cells = [cell("docker", f"io.w{n}", Standing.SLOWER, 1.0 + n) for n in range(1, 6)]
+    said = judge(EQUIVALENT, cells, [target("docker")]).sentence
+    assert said.startswith("io refuted: docker io.w5 6.00 x native")
+    assert "io.w3" in said
+    assert "io.w2" not in said
+    assert said.endswith(", and 2 more.")
+    said = judge(EQUIVALENT, cells[:3], [target("docker")]).sentence
+    assert said.endswith("io.w1 2.00 x native [1.98, 2.02] (slower).")
+
+
+def test_a_cell_without_ratio_or_interval_is_told_as_far_as_it_is_known() -> None:
+    bare = dataclasses.replace(cell("docker", "cpu.sieve"), interval=None)
+    assert judge(EQUIVALENT, [bare], [target("docker")]).sentence == (
+        "cpu supported: docker cpu.sieve 1.00 x native (near-native)."
+    )
+    blind = cell("docker", "cpu.sieve", Standing.UNPROVEN, None)
+    assert judge(EQUIVALENT, [blind], [target("docker")]).sentence == (
+        "cpu inconclusive: docker cpu.sieve without a ratio (unproven); "
+        "more blocks, or what the doubts of these cells advise, would decide."
+    )
+
+
+def test_a_class_asked_for_and_not_measured_keeps_the_claim_from_being_supported() -> None:
+    verdict = judge(
+        claim(ClaimKind.EQUIVALENT, "cpu", "io"), [cell("docker", "cpu.sieve")], [target("docker")]
+    )
+    assert verdict.axes == {"cpu": SUPPORTED, "io": UNTESTED}
+    assert verdict.standing is INCONCLUSIVE
+    assert "io untested: docker was not measured" in verdict.sentence
+    assert verdict.sentence.endswith("a full test needs a container.")
+    assert "more blocks" not in verdict.sentence
+
+
+def test_a_measured_target_without_the_cell_keeps_its_axis_from_being_supported() -> None:
+    verdict = judge(
+        dataclasses.replace(EQUIVALENT, needs=""),
+        [cell("docker", "cpu.sieve")],
+        [target("docker"), target("podman")],
+    )
+    assert verdict.axes == {"cpu": INCONCLUSIVE}
+    assert verdict.sentence == "cpu inconclusive: podman was not measured."
+
+
+def test_only_cells_that_a_claim_selects_count() -> None:
+    cells = [
+        cell("docker", "cpu.sieve"),
+        cell("docker", "cpu.matmul", Standing.SLOWER, 2.0),
+        cell("docker", "cpufreq.scale", Standing.SLOWER, 2.0),
+    ]
+    one = judge(claim(ClaimKind.EQUIVALENT, "cpu.sieve"), cells, [target("docker")])
+    assert one.axes == {"cpu": SUPPORTED}
+    whole = judge(claim(ClaimKind.EQUIVALENT, "cpu"), cells, [target("docker")])
+    assert whole.axes == {"cpu": REFUTED}
+    assert "cpufreq" not in whole.sentence
+
+
+@pytest.mark.parametrize("status", ["unavailable", "failed", "unproven"])
+def test_a_target_that_is_not_what_its_name_says_is_not_heard(
+    status: Literal["unavailable", "failed", "unproven"],
+) -> None:
+    cells = [cell("docker", "cpu.sieve", Standing.SLOWER, 2.0)]
+    verdict = judge(EQUIVALENT, cells, [target("docker", status)])
+    assert verdict.standing is UNTESTED
+    assert verdict.axes == {}
+    assert verdict.sentence == (
+        f"Not tested: no containerization target was measured (docker {status}); needs a container."
+    )
+
+
+def test_targets_of_other_technologies_and_the_control_are_no_subjects() -> None:
+    others = [
+        target("native#2", technology=Technology.CONTAINERIZATION),
+        target("bubblewrap", technology=Technology.SANDBOX),
+    ]
+    cells = [cell(each.name, "cpu.sieve", Standing.SLOWER, 2.0) for each in others]
+    verdict = judge(EQUIVALENT, cells, others)
+    assert verdict.standing is UNTESTED
+    assert verdict.sentence.startswith("Not tested: no containerization target in this run;")
+
+
+def test_named_targets_narrow_a_technology_or_stand_in_its_place() -> None:
+    cells = [cell("docker", "cpu.a"), cell("podman", "cpu.a", Standing.SLOWER, 2.0)]
+    both = [target("docker"), target("podman")]
+    narrowed = dataclasses.replace(EQUIVALENT, targets=(TargetName("docker"),))
+    assert judge(narrowed, cells, both).standing is SUPPORTED
+    alone = dataclasses.replace(narrowed, technology="")
+    assert judge(alone, cells, both).standing is SUPPORTED
+    assert judge(alone, cells, both[1:]).sentence.startswith("Not tested: no docker in this run;")
+
+
+@pytest.mark.parametrize(
+    ("found", "needs"),
+    [
+        (EQUIVALENT, "containerization targets"),
+        (claim(ClaimKind.EQUIVALENT, "cpu", "io"), "cpu and io on containerization targets"),
+        (
+            dataclasses.replace(EVIDENCE, targets=(TargetName("docker"), TargetName("podman"))),
+            "kernel.boot_id and ns.pid on docker and podman",
+        ),
+    ],
+)
+def test_a_claim_that_names_no_needs_is_told_by_its_fields(found: Claim, needs: str) -> None:
+    said = judge(dataclasses.replace(found, needs=""), [], []).sentence
+    assert said.endswith(f"needs a run that measures {needs}.")
+
+
+# Order
+
+
+@pytest.mark.parametrize(
+    ("found", "standing", "ratio", "expected"),
+    [
+        (SLOWER, Standing.SLOWER, 8.0, SUPPORTED),
+        (SLOWER, Standing.FASTER, 0.8, REFUTED),
+        (SLOWER, Standing.NEAR_NATIVE, 1.0, REFUTED),
+        (SLOWER, Standing.NEAR_NATIVE, 1.03, INCONCLUSIVE),
+        (SLOWER, Standing.NEAR_NATIVE, 0.97, REFUTED),
+        (SLOWER, Standing.NEAR_NATIVE, None, REFUTED),
+        (SLOWER, Standing.INCONCLUSIVE, 1.05, INCONCLUSIVE),
+        (SLOWER, Standing.UNPROVEN, 8.0, INCONCLUSIVE),
+        (FASTER, Standing.FASTER, 0.8, SUPPORTED),
+        (FASTER, Standing.SLOWER, 8.0, REFUTED),
+        (FASTER, Standing.NEAR_NATIVE, 0.97, INCONCLUSIVE),
+        (FASTER, Standing.NEAR_NATIVE, 1.03, REFUTED),
+    ],
+)
+def test_a_claim_of_order_wants_its_direction_in_every_cell(
+    found: Claim, standing: Standing, ratio: float | None, expected: ClaimStanding
+) -> None:
+    verdict = judge(found, [cell("docker", "cpu.sieve", standing, ratio)], [target("docker")])
+    assert verdict.standing is expected
+
+
+def test_a_supported_order_names_the_cell_closest_to_native() -> None:
+    cells = [
+        cell("docker", "cpu.a", Standing.SLOWER, 28.4),
+        cell("docker", "cpu.b", Standing.SLOWER, 2.41),
+    ]
+    said = judge(SLOWER, cells, [target("docker")]).sentence
+    assert "the closest call docker cpu.b 2.41 x native" in said
+    assert "28.4" not in said
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "standing", "expected"),
+    [
+        (0.38, 0.47, Standing.SLOWER, SUPPORTED),
+        (0.38, 0.47, Standing.INCONCLUSIVE, SUPPORTED),
+        (None, 0.47, Standing.SLOWER, SUPPORTED),
+        (0.9, 1.2, Standing.SLOWER, INCONCLUSIVE),
+        (0.9, 1.0, Standing.SLOWER, INCONCLUSIVE),
+        (1.0, 1.2, Standing.SLOWER, REFUTED),
+        (1.1, None, Standing.SLOWER, REFUTED),
+        (None, 1.2, Standing.SLOWER, INCONCLUSIVE),
+        (None, None, Standing.SLOWER, INCONCLUSIVE),
+        (0.38, 0.47, Standing.UNPROVEN, INCONCLUSIVE),
+        (1.1, 1.2, Standing.UNPROVEN, INCONCLUSIVE),
+    ],
+)
+def test_a_bound_holds_or_falls_with_the_interval_of_the_median(
+    lower: float | None, upper: float | None, standing: Standing, expected: ClaimStanding
+) -> None:
+    start = dataclasses.replace(
+        cell("docker", "startup.cold", standing, 400.0), lower_seconds=lower, upper_seconds=upper
+    )
+    other = dataclasses.replace(start, workload=WorkloadName("startup.warm"), upper_seconds=9.0)
+    verdict = judge(BOUND, [start, other], [target("docker")])
+    assert verdict.standing is expected
+    assert verdict.axes == {"startup": expected}
+    assert "startup.warm" not in verdict.sentence
+
+
+def test_the_words_of_a_bound_give_median_bounds_and_limit() -> None:
+    start = dataclasses.replace(
+        cell("docker", "startup.cold", Standing.UNPROVEN),
+        value_seconds=0.4204,
+        lower_seconds=0.00042,
+        upper_seconds=4.2e-7,
+    )
+    assert judge(BOUND, [start], [target("docker")]).sentence.startswith(
+        "startup inconclusive: docker startup.cold median 420 ms, at least 420 us, at most 420 ns "
+        "(unproven), claimed below 1 s;"
+    )
+    nothing = judge(BOUND, [cell("docker", "startup.cold", ratio=None)], [target("docker")])
+    assert "docker startup.cold without a figure, claimed below 1 s" in nothing.sentence
+
+
+def test_the_slowest_start_is_the_closest_to_a_bound() -> None:
+    starts = [
+        dataclasses.replace(cell(name, "startup.cold"), upper_seconds=upper)
+        for name, upper in (("docker", 0.4), ("podman", 0.9))
+    ]
+    said = judge(BOUND, starts, [target("docker"), target("podman")]).sentence
+    assert "all 2 cells of docker and podman, the closest call podman startup.cold at most 900 ms" in said
+
+
+# Checksums
+
+
+def test_the_same_answers_support_and_one_other_answer_refutes() -> None:
+    right = dataclasses.replace(cell("docker", "cpu.sieve"), checks_equal=True)
+    wrong = dataclasses.replace(cell("docker", "cpu.matmul"), checks_equal=False)
+    silent = cell("docker", "startup.cold")
+    assert judge(CHECKSUM, [right, silent], [target("docker")]).axes == {"cpu": SUPPORTED}
+    verdict = judge(CHECKSUM, [right, wrong, silent], [target("docker")])
+    assert verdict.standing is REFUTED
+    assert verdict.sentence == ("cpu refuted: docker cpu.matmul computes another answer than native.")
+
+
+def test_cells_without_checksums_test_no_answers() -> None:
+    assert judge(CHECKSUM, [cell("docker", "cpu.a")], [target("docker")]).standing is UNTESTED
+
+
+def test_an_answer_counts_whatever_the_speed() -> None:
+    right = dataclasses.replace(cell("docker", "cpu.sieve", Standing.UNPROVEN, None), checks_equal=True)
+    verdict = judge(CHECKSUM, [right], [target("docker")])
+    assert verdict.standing is SUPPORTED
+    assert verdict.sentence == "cpu supported: docker cpu.sieve computes what native does."
+
+
+# Evidence
+
+
+@pytest.mark.parametrize(
+    ("relations", "expected"),
+    [
+        ({"kernel.boot_id": "same", "ns.pid": "unlike"}, SUPPORTED),
+        ({"kernel.boot_id": "unlike", "ns.pid": "unlike"}, REFUTED),
+        ({"kernel.boot_id": "unlike"}, REFUTED),
+        ({"kernel.boot_id": "same"}, INCONCLUSIVE),
+        ({"kernel.boot_id": "same", "ns.pid": "unknown"}, INCONCLUSIVE),
+        ({"kernel.boot_id": "same", "ns.pid": "pid:[4026]"}, INCONCLUSIVE),
+        ({"kernel.boot_id": "unknown"}, UNTESTED),
+        ({}, UNTESTED),
+    ],
+)
+def test_evidence_is_weighed_fact_by_fact(relations: dict[str, str], expected: ClaimStanding) -> None:
+    verdict = judge(EVIDENCE, [], [target("docker", relations=relations)])
+    assert verdict.standing is expected
+    assert verdict.axes == {}
+
+
+def test_one_target_refutes_evidence_by_name() -> None:
+    good = {"kernel.boot_id": "same", "ns.pid": "unlike"}
+    verdict = judge(
+        EVIDENCE,
+        [],
+        [target("docker", relations=good), target("podman", relations=good | {"ns.pid": "same"})],
+    )
+    assert verdict.standing is REFUTED
+    assert verdict.sentence == (
+        "kernel.boot_id supported: the host's own in docker and podman; "
+        "ns.pid refuted: the host's own in podman, claimed unlike the host's."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"), [("true", SUPPORTED), ("false", REFUTED), ("same", INCONCLUSIVE)]
+)
+def test_evidence_may_be_a_value(seen: str, expected: ClaimStanding) -> None:
+    found = dataclasses.replace(EVIDENCE, evidence={"host.rootless": "true"})
+    verdict = judge(found, [], [target("podman", relations={"host.rootless": seen})])
+    assert verdict.standing is expected
+
+
+# All kinds
+
+KINDS = st.sampled_from([EQUIVALENT, SLOWER, FASTER, BOUND, CHECKSUM, EVIDENCE])
+NAMES = st.sampled_from(["docker", "podman", "native#2"])
+CELLS = st.builds(
+    CellFacts,
+    target=NAMES.map(TargetName),
+    technology=st.just(Technology.CONTAINERIZATION),
+    workload=st.sampled_from(["cpu.a", "io.a", "startup.cold"]).map(WorkloadName),
+    standing=st.sampled_from(Standing),
+    ratio=st.none() | st.floats(0.001, 1e6),
+    upper_seconds=st.none() | st.floats(1e-9, 100),
+    lower_seconds=st.none() | st.floats(1e-9, 100),
+    checks_equal=st.none() | st.booleans(),
+)
+TARGETS = st.builds(
+    TargetFacts,
+    name=NAMES.map(TargetName),
+    technology=st.sampled_from([Technology.CONTAINERIZATION, Technology.SANDBOX]),
+    status=st.sampled_from(["measured", "unavailable", "failed", "unproven"]),
+    relations=st.dictionaries(
+        st.sampled_from(["kernel.boot_id", "ns.pid"]),
+        st.sampled_from(["same", "unlike", "unknown", "pid:[1]"]),
+    ),
+)
+
+
+@given(KINDS, st.lists(CELLS), st.lists(TARGETS, unique_by=lambda each: each.name))
+def test_a_claim_follows_from_its_axes_and_nothing_unmeasured_moves_it(
+    found: Claim, cells: list[CellFacts], targets: list[TargetFacts]
+) -> None:
+    verdict = judge(found, cells, targets)
+    if not any(each.status == "measured" for each in targets):
+        assert verdict.standing is UNTESTED
+    if verdict.standing is SUPPORTED:
+        assert set(verdict.axes.values()) <= {SUPPORTED}
+    if REFUTED in verdict.axes.values():
+        assert verdict.standing is REFUTED
+    heard = {
+        each.name
+        for each in targets
+        if each.status == "measured"
+        and each.technology is Technology.CONTAINERIZATION
+        and each.name != "native#2"
+    }
+    kept = [each for each in cells if each.target in heard]
+    assert judge(found, kept, targets) == verdict
+    assert "None" not in verdict.sentence
+    assert re.fullmatch(r"[a-zN][^\n]*[^.]\.", verdict.sentence)

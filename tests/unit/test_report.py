@@ -1,0 +1,650 @@
+"""What a report shows: on the page, in a terminal, as Markdown."""
+
+import copy
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from isobench.report import html, markdown, text, view
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / "reports" / "templates"
+EVIL = '<script>alert("x")</script>&\x1b[31m\u202e|`*'
+FORBIDDEN = re.compile(r"\b(None|nan|NaN|inf|undefined|Undefined)\b")
+FIXED = ("class", "status", "standing", "relation", "cause", "scope", "metric", "unit", "clock")
+VOID = {"meta", "br", "link", "img", "use"}
+
+Summary = dict[str, Any]
+
+
+class Page(HTMLParser):
+    """A page taken apart: tags with attributes, text, headings, and tables as rows of texts."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.headings: list[int] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self._rows: list[list[str]] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "table":
+            self._rows = self.tables.setdefault(str(found.get("class")), [])
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in {"td", "th"}:
+            self._rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.words.append(data)
+        if {"td", "th"} & set(self.open):
+            self._rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def attributes(self, name: str) -> list[str]:
+        return [found[name] or "" for _, found in self.tags if name in found]
+
+
+@pytest.fixture
+def summary() -> Summary:
+    content = (ROOT / "tests" / "data" / "summary.json").read_text(encoding="utf-8")
+    loaded: Summary = json.loads(content)
+    return loaded
+
+
+def page_of(summary: Summary) -> Page:
+    return Page(html.render(view.build(summary), TEMPLATES))
+
+
+def terminal_of(summary: Summary, width: int = 80) -> str:
+    output = io.StringIO()
+    text.render(view.build(summary), Console(file=output, width=width, color_system=None))
+    return output.getvalue()
+
+
+def rendered(summary: Summary) -> tuple[str, str, str]:
+    report = view.build(summary)
+    return html.render(report, TEMPLATES), terminal_of(summary), markdown.markdown(report)
+
+
+def cell_of(summary: Summary, target: str, workload: str) -> Summary:
+    found: Summary = next(
+        c for c in summary["cells"] if (c["target"], c["workload"]) == (target, workload)
+    )
+    return found
+
+
+def column_of(summary: Summary, title: str) -> view.Column:
+    return next(one for one in view.build(summary).columns if one.title == title)
+
+
+def quick(summary: Summary) -> None:
+    summary["run"]["quick"] = True
+    for cell in summary["cells"]:
+        cell["standing"] = "inconclusive"
+
+
+def interrupted(summary: Summary) -> None:
+    summary["run"].update(interrupted=True, complete=False, stopped="interrupted", finished=None)
+
+
+def without_cells(summary: Summary) -> None:
+    summary.update(cells=[], claims=[])
+    summary["run"]["noise"] = {}
+
+
+def without_targets(summary: Summary) -> None:
+    summary.update(targets=[], cells=[], gaps=[], claims=[], workloads=[])
+    summary["run"]["headline"] = ""
+
+
+def only_fixed_fields(summary: Summary) -> None:
+    fields = {
+        "run": ("id", "started", "seed", "complete", "machine", "noise"),
+        "targets": ("name", "class", "status", "version", "reason", "hint", "evidence"),
+        "cells": (
+            "target",
+            "workload",
+            "class",
+            "metric",
+            "unit",
+            "value",
+            "reference",
+            "ratio",
+            "interval",
+            "level",
+            "blocks",
+            "visits",
+            "standing",
+            "doubts",
+        ),
+        "claims": ("id", "standing", "sentence"),
+    }
+    del summary["workloads"]
+    summary["run"] = {key: summary["run"][key] for key in fields.pop("run")}
+    for name, keys in fields.items():
+        summary[name] = [{key: item[key] for key in keys} for item in summary[name]]
+
+
+def with_numbers_that_are_none(summary: Summary) -> None:
+    for place, cell in enumerate(summary["cells"]):
+        bad = (None, float("nan"), float("inf"), "text", -1.0)[place % 5]
+        cell.update(value=bad, reference=bad, ratio=bad, interval=[bad, bad], log_ratios=[bad])
+        cell.update(p95=bad, p99=bad, maximum=bad, blocks_needed=bad, outlying_blocks=bad)
+    for name in ("margin", "level", "blocks", "blocks_invalid", "budget_seconds", "started"):
+        summary["run"][name] = float("nan")
+    summary["run"]["noise"] = {"cpu.sieve": None, "cpu.sha256": float("inf")}
+
+
+def empty(summary: Summary) -> None:
+    summary.clear()
+
+
+VARIANTS: tuple[Callable[[Summary], None], ...] = (
+    quick,
+    interrupted,
+    without_cells,
+    without_targets,
+    only_fixed_fields,
+    with_numbers_that_are_none,
+    empty,
+)
+
+
+@pytest.fixture(params=[None, *VARIANTS], ids=lambda one: "whole" if one is None else one.__name__)
+def variant(request: pytest.FixtureRequest, summary: Summary) -> Summary:
+    if request.param is not None:
+        request.param(summary)
+    return summary
+
+
+# Every report, whatever the run was like.
+
+
+def test_no_word_of_python_leaks_into_any_report(variant: Summary) -> None:
+    page, terminal, markup = rendered(variant)
+    for content in (Page(page).text, terminal, markup):
+        assert not FORBIDDEN.search(content)
+    for name in ("title", "aria-label", "x", "x1", "x2", "width", "d"):
+        assert not any(FORBIDDEN.search(found) for found in Page(page).attributes(name))
+
+
+def test_the_page_is_well_formed_and_its_ids_are_unique(variant: Summary) -> None:
+    page = page_of(variant)
+    assert page.open == []
+    assert max(Counter(page.attributes("id")).values()) == 1
+
+
+def test_every_reference_within_the_page_leads_somewhere(variant: Summary) -> None:
+    page = page_of(variant)
+    ids = set(page.attributes("id"))
+    targets = [link[1:] for link in page.attributes("href") if link.startswith("#")]
+    assert targets
+    assert set(targets) <= ids
+    assert set(page.attributes("aria-labelledby")) <= ids
+
+
+def test_the_page_asks_for_nothing_from_outside(variant: Summary) -> None:
+    page = page_of(variant)
+    assert {"script", "link", "img", "iframe"}.isdisjoint({tag for tag, _ in page.tags})
+    assert page.attributes("src") == []
+    outward = [link for link in page.attributes("href") if not link.startswith("#")]
+    assert set(outward) == {"records.jsonl", "summary.json"}
+    assert "url(" not in (TEMPLATES / "style.css").read_text(encoding="utf-8")
+
+
+def test_headings_begin_with_one_h1_and_skip_no_level(variant: Summary) -> None:
+    headings = page_of(variant).headings
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(headings))
+
+
+def test_every_table_has_a_caption_and_every_drawing_words(variant: Summary) -> None:
+    tags = page_of(variant).tags
+    names = [tag for tag, _ in tags]
+    assert names.count("caption") == names.count("table")
+    assert all(found.get("aria-label") for _, found in tags if found.get("role") == "img")
+
+
+def test_what_scrolls_can_be_focused_and_has_a_name(variant: Summary) -> None:
+    regions = [found for _, found in page_of(variant).tags if found.get("class") == "region"]
+    assert regions
+    assert all(found.get("tabindex") == "0" and found.get("aria-label") for found in regions)
+
+
+def test_every_column_of_the_documents_is_there(variant: Summary) -> None:
+    head = page_of(variant).tables["documents"][0]
+    wanted = ("Virtualization", "Containerization", "Emulation", "Translation layer", "Sandbox")
+    assert [cell.startswith(name) for name, cell in zip(wanted, head[1:], strict=True)] == [
+        True
+    ] * 5
+    assert [row[0] for row in page_of(variant).tables["documents"][1:]] == [
+        "Kernel",
+        "Performance",
+        "Examples",
+    ]
+
+
+def test_a_terminal_of_80_columns_is_never_overrun(variant: Summary) -> None:
+    assert max(map(len, terminal_of(variant).splitlines())) <= 80
+
+
+# The whole example.
+
+
+def test_the_headline_is_the_title_and_the_last_paragraph_but_the_run_line(
+    summary: Summary,
+) -> None:
+    page, terminal, markup = rendered(summary)
+    headline = summary["run"]["headline"]
+    assert headline in Page(page).text
+    assert markup.startswith(f"# {headline}\n")
+    flat = " ".join(terminal.split())
+    assert flat.index(headline[:60]) > flat.index("Gaps")
+
+
+def test_every_ratio_stands_in_the_text_of_its_cell(summary: Summary) -> None:
+    tables = page_of(summary).tables
+    head = [re.sub(r"A/A control$", "", name) for name in tables["matrix"][0]]
+    matrix = {row[0]: dict(zip(head, row, strict=True)) for row in tables["matrix"] if len(row) > 1}
+    for cell in summary["cells"]:
+        shown = matrix[cell["workload"]][cell["target"]]
+        number = re.search(r"([\d.]+)\N{MULTIPLICATION SIGN}", shown)
+        assert number is not None
+        assert float(number[1]) == pytest.approx(cell["ratio"], rel=0.01)
+        assert cell["standing"] in shown
+
+
+def test_every_plotted_row_states_ratio_interval_and_standing(summary: Summary) -> None:
+    rows = [row for row in page_of(summary).tables["plots"] if len(row) == 6][1:]
+    stated = [row for row in rows if row[0] == "docker"]
+    cells = [c for c in summary["cells"] if c["target"] == "docker" and c["class"] != "startup"]
+    assert len(stated) == len(cells)
+    for row, cell in zip(stated, cells, strict=True):
+        low, high = map(float, re.findall(r"[\d.]+", row[3]))
+        assert [low, high] == pytest.approx(cell["interval"], rel=0.01)
+        assert cell["standing"] in row[4]
+        assert row[5]
+
+
+def test_all_standings_occur_in_the_example(summary: Summary) -> None:
+    wanted = {"near-native", "slower", "faster", "inconclusive", "unproven"}
+    assert {cell["standing"] for cell in summary["cells"]} == wanted
+    shown = {mark.kind for mark in view.build(summary).matrix.legend}
+    assert shown == wanted | {"gap"}
+
+
+def test_an_unavailable_target_is_named_with_its_reason_and_hint(summary: Summary) -> None:
+    page, terminal, markup = rendered(summary)
+    for content in (Page(page).text, " ".join(terminal.split()), markup):
+        assert "qemu-riscv64 is not installed" in content
+        assert "apt install qemu-user" in content
+
+
+def test_an_empty_column_says_why(summary: Summary) -> None:
+    table = page_of(summary).tables["documents"]
+    for row in table[1:3]:
+        assert "kvm could not run here" in row[1]
+        assert "no target of this kind" in row[4]
+    assert "/dev/kvm does not exist" in table[3][1]
+
+
+def test_a_gap_is_shown_as_its_cause_and_told_in_full_once(summary: Summary) -> None:
+    tables = page_of(summary).tables
+    row = next(row for row in tables["matrix"] if row[0] == "io.seq-read")
+    assert "timed-out" in row
+    gaps = [gap for gap in view.build(summary).gaps if gap.target == "podman"]
+    assert [(gap.workloads, gap.cause) for gap in gaps] == [("io.seq-read", "timed-out")]
+
+
+def test_gaps_of_a_whole_target_are_told_together(summary: Summary) -> None:
+    gaps = [gap for gap in view.build(summary).gaps if gap.target == "kvm"]
+    assert [gap.workloads for gap in gaps] == ["every workload"]
+
+
+def test_starts_are_given_in_time_and_as_a_ratio(summary: Summary) -> None:
+    rows = {row[0].split()[0]: row for row in page_of(summary).tables["starts"][1:]}
+    assert "1.20 ms" in " ".join(rows["native"][2].split())
+    cold = " ".join(rows["docker"][2].split())
+    assert "244 ms" in cold
+    assert "203\N{MULTIPLICATION SIGN}" in cold
+    assert "network_mode none" in page_of(summary).text
+
+
+def test_promises_show_host_and_inside(summary: Summary) -> None:
+    text = page_of(summary).text
+    assert "6 of 6 promises kept" in text
+    assert "pid:[4026532420]" in text
+
+
+def test_a_broken_promise_is_not_called_kept(summary: Summary) -> None:
+    docker = next(target for target in summary["targets"] if target["name"] == "docker")
+    docker["promises"][1].update(kept=False, inside=None)
+    proof = next(p for p in view.build(summary).proofs if p.target.name == "docker")
+    assert (proof.verdict, proof.mark.word) == ("5 of 6 promises kept", "not kept")
+    assert proof.promises[1].inside.shown == "could not be read"
+
+
+def test_claims_that_are_contradicted_come_first_and_untested_ones_apart(summary: Summary) -> None:
+    report = view.build(summary)
+    words = [claim.mark.word for claim in report.claims]
+    assert words == sorted(words, key=("refuted", "supported", "inconclusive").index)
+    assert {claim.mark.word for claim in report.untested} == {"untested"}
+    assert len(report.claims) + len(report.untested) == len(summary["claims"])
+
+
+def test_doubts_say_where_they_apply(summary: Summary) -> None:
+    doubts = {doubt.text.shown: doubt for doubt in view.build(summary).doubts}
+    clock = doubts["no vDSO: reading the clock costs a system call"]
+    assert "qemu-user-aarch64 at cpu.sieve" in clock.where
+    assert any(doubt.blocks for doubt in doubts.values())
+
+
+def test_the_margin_and_the_noise_floors_of_the_run_are_named(summary: Summary) -> None:
+    summary["run"]["margin"] = 0.1
+    text = page_of(summary).text
+    assert "10 %" in text
+    assert "from 0.91\N{MULTIPLICATION SIGN} to 1.10\N{MULTIPLICATION SIGN}" in text
+    noise = {one.workload: one for one in view.build(summary).noise}
+    assert not noise["io.fsync"].over
+    summary["run"]["margin"] = 0.05
+    assert {one.workload for one in view.build(summary).noise if one.over} == {"io.fsync"}
+
+
+def test_payload_hashes_are_listed(summary: Summary) -> None:
+    text = page_of(summary).text
+    assert all(payload["sha256"] in text for payload in summary["run"]["payloads"])
+
+
+# The documents' table.
+
+
+def test_a_claim_decides_whether_the_run_agrees(summary: Summary) -> None:
+    claim = next(one for one in summary["claims"] if one["id"] == "perf-emulation")
+    claim["axes"]["cpu"] = "refuted"
+    axis = column_of(summary, "Emulation").axes[0]
+    assert (axis.name, axis.mark.word, axis.agreement.word) == ("CPU", "slower", "disagrees")
+
+
+@pytest.mark.parametrize(
+    ("standings", "word", "agreement"),
+    [
+        (("near-native", "near-native"), "near-native", "agrees"),
+        (("near-native", "slower"), "mixed", "disagrees"),
+        (("slower", "slower"), "slower", "disagrees"),
+        (("near-native", "inconclusive"), "inconclusive", "cannot tell"),
+        (("unproven", "unproven"), "unproven", "cannot tell"),
+        (("slower", "inconclusive"), "inconclusive", "disagrees"),
+    ],
+)
+def test_without_a_claim_the_cells_decide(
+    summary: Summary, standings: tuple[str, str], word: str, agreement: str
+) -> None:
+    summary["claims"] = []
+    workloads = ("cpu.sieve", "cpu.sha256")
+    summary["cells"] = [cell_of(summary, "bubblewrap", name) for name in workloads]
+    for cell, standing in zip(summary["cells"], standings, strict=True):
+        cell["standing"] = standing
+    axis = column_of(summary, "Sandbox").axes[0]
+    assert (axis.mark.word, axis.agreement.word) == (word, agreement)
+
+
+@pytest.mark.parametrize(
+    ("relation", "found", "agreement"),
+    [
+        ("same", "The host's kernel, shared", "agrees"),
+        ("unlike", "A kernel of its own", "disagrees"),
+        ("unknown", "Could not be read", "cannot tell"),
+    ],
+)
+def test_the_kernel_is_told_from_evidence(
+    summary: Summary, relation: str, found: str, agreement: str
+) -> None:
+    summary["claims"] = []
+    box = next(target for target in summary["targets"] if target["name"] == "bubblewrap")
+    box["evidence"]["kernel.boot_id"] = relation
+    kernel = column_of(summary, "Sandbox").kernel
+    assert kernel.found.startswith(found)
+    assert kernel.agreement.word == agreement
+
+
+def test_user_mode_emulation_is_neither_plainly_emulated_nor_not(summary: Summary) -> None:
+    kernel = column_of(summary, "Emulation").kernel
+    assert "The host's kernel" in kernel.found
+    assert "aarch64" in kernel.found
+    assert kernel.agreement.word == "in part"
+
+
+def test_performance_is_never_one_verdict_over_classes(summary: Summary) -> None:
+    column = column_of(summary, "Containerization")
+    assert [axis.name for axis in column.axes] == ["CPU", "System calls", "I/O"]
+    assert "cold" in column.startup
+
+
+def test_the_control_is_no_example_of_anything(summary: Summary) -> None:
+    report = view.build(summary)
+    assert report.matrix.targets[-1].control
+    assert not any("native" in one.label for column in report.columns for one in column.ran)
+
+
+# Runs that went otherwise.
+
+
+def test_a_quick_run_says_that_it_has_no_verdicts(summary: Summary) -> None:
+    quick(summary)
+    page, terminal, markup = rendered(summary)
+    for content in (Page(page).text, terminal, markup):
+        assert "Quick: no verdicts" in content
+
+
+def test_an_interrupted_run_says_that_it_is_partial(summary: Summary) -> None:
+    interrupted(summary)
+    assert "Interrupted: partial" in page_of(summary).text
+    assert "not finished" in page_of(summary).text
+    assert "Interrupted: partial" in terminal_of(summary)
+
+
+def test_a_whole_run_has_no_banner(summary: Summary) -> None:
+    assert view.build(summary).banners == ()
+
+
+def test_a_run_without_cells_says_so_and_keeps_its_gaps(summary: Summary) -> None:
+    without_cells(summary)
+    text = page_of(summary).text
+    assert "Nothing was measured" in text
+    assert "apt install qemu-user" in text
+
+
+def test_without_a_closing_sentence_the_cells_are_counted(summary: Summary) -> None:
+    summary["run"]["headline"] = ""
+    counted = [cell for cell in summary["cells"] if cell["target"] != "native#2"]
+    assert view.build(summary).headline.startswith(f"{len(counted)} cells measured: ")
+
+
+def test_sixteen_targets_stay_within_the_terminal_and_the_page(summary: Summary) -> None:
+    docker = next(target for target in summary["targets"] if target["name"] == "docker")
+    cells = [cell for cell in summary["cells"] if cell["target"] == "docker"]
+    for number in range(10):
+        summary["targets"].append({**docker, "name": f"another-engine-{number}"})
+        summary["cells"] += [{**cell, "target": f"another-engine-{number}"} for cell in cells]
+    assert max(map(len, terminal_of(summary).splitlines())) <= 80
+    assert "another-engine-9" in page_of(summary).tables["matrix"][0]
+
+
+# Nothing in a summary is trusted.
+
+
+def poisoned(value: object, key: str = "") -> object:
+    if isinstance(value, dict):
+        return {
+            (name if not key or key in {"run", "[]"} else name + EVIL): poisoned(found, name)
+            for name, found in value.items()
+        }
+    if isinstance(value, list):
+        return [poisoned(item, "[]" if isinstance(item, dict) else key) for item in value]
+    return value + EVIL if isinstance(value, str) and key not in FIXED else value
+
+
+def test_no_field_can_put_markup_on_the_page(summary: Summary) -> None:
+    page, terminal, markup = rendered(poisoned(copy.deepcopy(summary)))  # type: ignore[arg-type]
+    assert page.count("&lt;script&gt;") > 100
+    assert "<script" not in page
+    assert "script" not in {tag for tag, _ in Page(page).tags}
+    assert "<script" not in markup
+    for content in (page, terminal, markup):
+        assert "\x1b" not in content
+        assert "\u202e" not in content
+    assert r"\x1b[31m" in page
+
+
+def test_the_link_to_the_records_cannot_lead_elsewhere(summary: Summary) -> None:
+    for name in ("javascript:alert(1)", "../secret", "//host/x", "a/b", "", None, ".hidden"):
+        summary["run"]["records"] = name
+        assert view.build(summary).records == "records.jsonl"
+    summary["run"]["records"] = "records-2.jsonl"
+    assert "records-2.jsonl" in page_of(summary).attributes("href")
+
+
+def test_terminal_markup_in_a_name_is_shown_as_it_is(summary: Summary) -> None:
+    summary["gaps"][0]["hint"] = "try [bold]this[/bold] [/]"
+    assert "try [bold]this[/bold] [/]" in terminal_of(summary)
+
+
+def test_a_lone_surrogate_does_not_stop_the_report_from_being_written(summary: Summary) -> None:
+    summary["run"]["machine"] = "box \ud800"
+    for content in rendered(summary):
+        assert r"\ud800" in content.encode("utf-8").decode("utf-8").replace("\\\\", "\\")
+
+
+def test_long_text_is_clipped_and_kept_whole_in_its_title(summary: Summary) -> None:
+    long = "word " * 200
+    summary["run"]["machine"] = long
+    page = page_of(summary)
+    assert long not in page.text
+    assert long in page.attributes("title")
+
+
+def test_a_console_that_knows_ascii_only_gets_ascii(summary: Summary) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    text.render(view.build(summary), Console(file=stream, width=80, color_system=None))
+    stream.flush()
+    assert b"1.27x >" in raw.getvalue()
+
+
+# Numbers.
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bounds", "shown", "interval"),
+    [
+        (1.0123, (0.9911, 1.0322), "1.01", "[0.99, 1.03]"),
+        (27.43, (27.35, 27.52), "27.4", "[27.4, 27.5]"),
+        (135.4, (104.0, 166.2), "135", "[104, 166]"),
+        (1.02, (0.4, 2.6), "1.0", "[0.4, 2.6]"),
+        (1.0004, (0.9991, 1.0012), "1.000", "[0.999, 1.001]"),
+        (0.8804, (0.8533, 0.9083), "0.88", "[0.85, 0.91]"),
+        (0.01234, (0.01229, 0.0124), "0.0123", "[0.0123, 0.0124]"),
+        (1350.2, (1340.0, 1361.0), "1350", "[1340, 1361]"),
+        (0.99996, None, "1.00", ""),
+    ],
+)
+def test_a_ratio_has_the_digits_that_its_interval_justifies(
+    ratio: float, bounds: tuple[float, float] | None, shown: str, interval: str
+) -> None:
+    assert view.ratio_text(ratio, bounds) == f"{shown}\N{MULTIPLICATION SIGN}"
+    assert view.interval_text(ratio, bounds) == interval
+
+
+@pytest.mark.parametrize(
+    ("seconds", "digits", "shown"),
+    [
+        (1.32e-7, 3, "132 ns"),
+        (9.996e-7, 3, "1.00 \N{MICRO SIGN}s"),
+        (0.000181, 3, "181 \N{MICRO SIGN}s"),
+        (0.2436, 2, "240 ms"),
+        (0.001, 1, "1 ms"),
+        (9.87, 2, "9.9 s"),
+        (0.0, 3, "0 s"),
+        (3.2e-10, 2, "0.32 ns"),
+        (None, 3, "\N{EM DASH}"),
+    ],
+)
+def test_a_time_is_given_in_the_unit_that_suits_it(
+    seconds: float | None, digits: int, shown: str
+) -> None:
+    assert view.seconds_text(seconds, digits).replace("\N{NO-BREAK SPACE}", " ") == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.05, "5 %"), (0.012, "1.2 %"), (0.0037, "0.37 %"), (0.97, "97 %")]
+)
+def test_a_share_is_given_in_percent(share: float, shown: str) -> None:
+    assert view.percent_text(share).replace("\N{NO-BREAK SPACE}", " ") == shown
+
+
+def test_places_on_an_axis_keep_the_order_of_the_values(summary: Summary) -> None:
+    for panel in view.build(summary).panels:
+        assert 0 < panel.margin_low < panel.one < panel.margin_high < 100
+        strips = [row.strip for group in panel.groups for row in group.rows if row.strip]
+        assert strips
+        assert all(0 <= one.low <= one.point <= one.high <= 100 for one in strips)
+        places = [tick.place for tick in panel.ticks]
+        assert places == sorted(places)
+        assert [tick.label for tick in panel.ticks if tick.major] == ["1\N{MULTIPLICATION SIGN}"]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [(0.98, 1.02), (0.76, 1.35), (0.5, 2.4), (0.9, 2.2), (0.9, 36.0), (0.01, 1.1), (0.9, 4e6)],
+)
+def test_an_axis_has_a_few_labels_with_room_between_them(
+    summary: Summary, ends: tuple[float, float]
+) -> None:
+    summary["cells"] = [cell_of(summary, "docker", "cpu.sieve")]
+    summary["cells"][0].update(ratio=1.0, interval=list(ends))
+    ticks = view.build(summary).panels[0].ticks
+    assert 3 <= len(ticks) <= 8
+    assert len({tick.label for tick in ticks}) == len(ticks)
+    assert all(after.place - before.place >= 8 for before, after in pairwise(ticks))
+
+
+def test_a_time_of_a_wide_interval_is_not_given_to_three_digits(summary: Summary) -> None:
+    cell = cell_of(summary, "docker", "cpu.sieve")
+    cell.update(value=0.00018123, ratio=1.0, interval=[0.6, 1.4])
+    row = next(
+        row for row in view.build(summary).panels[0].groups[0].rows if row.target.name == "docker"
+    )
+    assert row.value == "180\N{NO-BREAK SPACE}\N{MICRO SIGN}s"

@@ -1,0 +1,505 @@
+"""Statistics against known answers, independent implementations and properties."""
+
+import dataclasses
+import itertools
+import math
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats as scipy_stats
+
+from isobench.model import Estimate, Interval
+from isobench.stats import (
+    block_log_ratios,
+    blocks_needed,
+    drift,
+    estimate,
+    half_width,
+    holm,
+    outlying_blocks,
+    quantile_lower,
+    quantile_upper,
+    signed_rank_interval,
+    tails,
+    values_needed,
+)
+
+Floats = NDArray[np.float64]
+
+logs = st.floats(-3, 3, allow_subnormal=False)
+log_lists = st.lists(logs, min_size=3, max_size=40)
+
+
+def array(*values: float) -> Floats:
+    return np.array(values, dtype=np.float64)
+
+
+def noisy(blocks: int, *, ratio: float = 1.0, spread: float = 0.02, seed: int = 1) -> Floats:
+    generator = np.random.default_rng(seed)
+    return math.log(ratio) + spread * generator.standard_normal(blocks)
+
+
+def sure(found: Estimate | None) -> Estimate:
+    assert found is not None
+    return found
+
+
+# Block log-ratios
+
+
+def test_a_block_is_the_log_ratio_of_the_medians_of_its_iterations() -> None:
+    subject = np.array([[2.0, 2.0, 90.0], [3.0, 1.0, 2.0]])
+    reference = np.array([[1.0, 1.0, 1.0], [4.0, 4.0, 0.1]])
+    assert block_log_ratios(subject, reference) == pytest.approx([math.log(2), math.log(0.5)])
+
+
+def test_partners_of_a_block_may_differ_in_iterations() -> None:
+    assert block_log_ratios(np.array([[2.0, 4.0]]), np.array([[3.0]])) == pytest.approx([0.0])
+
+
+@pytest.mark.parametrize(
+    ("subject", "reference"),
+    [
+        (np.ones((3, 2)), np.ones((2, 2))),
+        (np.ones(3), np.ones(3)),
+        (np.ones((3, 2)), np.ones(3)),
+        (np.ones((3, 0)), np.ones((3, 1))),
+    ],
+)
+def test_rows_that_do_not_pair_are_refused(subject: Floats, reference: Floats) -> None:
+    with pytest.raises(ValueError, match="rows must pair"):
+        block_log_ratios(subject, reference)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
+def test_a_time_that_is_none_is_refused_on_either_side(bad: float) -> None:
+    good, spoilt = np.ones((2, 2)), np.array([[1.0, 1.0], [bad, 1.0]])
+    for pair in ((good, spoilt), (spoilt, good)):
+        with pytest.raises(ValueError, match="finite and above zero"):
+            block_log_ratios(*pair)
+
+
+# Estimate
+
+
+def test_the_trimmed_interval_is_the_one_yuens_test_inverts() -> None:
+    values = noisy(23, ratio=1.3, spread=0.1)
+    found = sure(estimate(values))
+    for interval in (found.interval, found.equivalence):
+        for end in (interval.low, interval.high):
+            # Against an all but constant sample Yuen's test is the one-sample trimmed test.
+            constant = math.log(end) + np.linspace(-1e-9, 1e-9, 23)
+            p = scipy_stats.ttest_ind(values, constant, equal_var=False, trim=0.2).pvalue
+            assert p == pytest.approx(1 - interval.level)
+    assert found.interval.level == 0.97
+    assert found.equivalence.level == 0.90
+    assert found.ratio == pytest.approx(math.exp(scipy_stats.trim_mean(values, 0.2)))
+    assert found.method == "trimmed-t 20 %"
+    assert found.blocks == 23
+
+
+def test_winsorised_deviation_and_error_are_those_worked_out_by_hand() -> None:
+    # Ten blocks, two off either end: 3 3 3 4 5 6 7 8 8 8, six kept.
+    found = sure(estimate(array(1, 2, 3, 4, 5, 6, 7, 8, 9, 10) / 10))
+    assert found.ratio == pytest.approx(math.exp(0.55))
+    assert found.deviation == pytest.approx(math.sqrt(42.5 / 9) / 10)
+    assert found.standard_error == pytest.approx(math.sqrt(42.5 / 30) / 10)
+
+
+@pytest.mark.parametrize(("blocks", "method"), [(3, "t"), (4, "t"), (5, "t"), (6, "trimmed-t 20 %")])
+def test_few_blocks_are_not_trimmed_and_the_method_says_so(blocks: int, method: str) -> None:
+    values = noisy(blocks)
+    found = sure(estimate(values))
+    assert found.method == method
+    assert (found.check is None) == (blocks < 6)
+    if method == "t":
+        plain = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.97)
+        assert found.interval.low == pytest.approx(math.exp(plain.low))
+        assert found.interval.high == pytest.approx(math.exp(plain.high))
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_fewer_than_three_blocks_give_no_estimate(blocks: int) -> None:
+    assert estimate(np.zeros(blocks)) is None
+
+
+def test_the_equivalence_p_value_is_the_larger_of_two_one_sided_tests() -> None:
+    values, bound = noisy(5, ratio=1.02), math.log(1.05)
+    above = scipy_stats.ttest_1samp(values, -bound, alternative="greater").pvalue
+    below = scipy_stats.ttest_1samp(values, bound, alternative="less").pvalue
+    assert sure(estimate(values)).p_equivalence == pytest.approx(max(above, below))
+
+
+@pytest.mark.parametrize("ratio", [0.9, 0.96, 1.0, 1.03, 1.2])
+def test_the_equivalence_test_passes_exactly_when_its_interval_fits_the_margin(
+    ratio: float,
+) -> None:
+    for seed in range(40):
+        found = sure(estimate(noisy(12, ratio=ratio, spread=0.04, seed=seed), margin=1.05))
+        inside = found.equivalence.low > 1 / 1.05 and found.equivalence.high < 1.05
+        assert inside == (found.p_equivalence < 0.05)
+
+
+def test_equal_blocks_have_no_error_and_prove_nothing() -> None:
+    found = sure(estimate(np.full(12, 0.1)))
+    assert found.standard_error == 0
+    assert found.deviation == 0
+    assert found.p_equivalence == 1
+    assert found.interval.low == found.interval.high == found.ratio
+
+
+def test_one_outlier_among_blocks_of_a_coarse_timer_still_leaves_no_error() -> None:
+    found = sure(estimate(np.append(np.full(11, 0.1), 2.0)))
+    assert found.standard_error == 0
+    assert found.ratio == pytest.approx(math.exp(0.1))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"log_ratios": np.zeros((3, 3))},
+        {"log_ratios": array(0, 1, math.nan)},
+        {"log_ratios": array(0, 1, 2), "level": 1.0},
+        {"log_ratios": array(0, 1, 2), "margin": 1.0},
+        {"log_ratios": array(0, 1, 2), "margin": math.nan},
+    ],
+)
+def test_nonsense_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"log-ratios|level|margin"):
+        estimate(**bad)
+
+
+@given(log_lists)
+def test_an_estimate_lies_in_its_intervals_and_the_wider_level_holds_the_narrower(
+    values: list[float],
+) -> None:
+    found = sure(estimate(array(*values)))
+    tiny = 1e-9
+    assert found.interval.low <= found.equivalence.low * (1 + tiny)
+    assert found.equivalence.low <= found.ratio * (1 + tiny)
+    assert found.ratio <= found.equivalence.high * (1 + tiny)
+    assert found.equivalence.high <= found.interval.high * (1 + tiny)
+    assert 0 <= found.p_equivalence <= 1
+
+
+@given(log_lists)
+def test_swapping_subject_and_reference_inverts_the_estimate(values: list[float]) -> None:
+    there, back = sure(estimate(array(*values))), sure(estimate(-array(*values)))
+    assert back.ratio == pytest.approx(1 / there.ratio)
+    assert back.interval.low == pytest.approx(1 / there.interval.high)
+    if there.check is None or back.check is None:
+        assert there.check is back.check
+    else:
+        assert back.check.low == pytest.approx(1 / there.check.high)
+
+
+@given(log_lists, st.randoms(use_true_random=False))
+def test_the_order_of_blocks_does_not_matter(values: list[float], random: Random) -> None:
+    shuffled = list(values)
+    random.shuffle(shuffled)
+    assert estimate(array(*shuffled)) == estimate(array(*values))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=10, max_size=30))
+def test_a_fifth_of_wild_blocks_cannot_carry_the_ratio_away(values: list[float]) -> None:
+    wild = array(*values)
+    wild[: wild.size // 5] = 50.0
+    assert sure(estimate(wild)).ratio <= math.exp(1.0) * (1 + 1e-9)
+
+
+def test_a_spread_beyond_floats_still_gives_finite_bounds() -> None:
+    found = sure(estimate(array(-900.0, 0.0, 900.0)))
+    assert math.isfinite(found.interval.high)
+    assert found.interval.low > 0
+
+
+# Hodges-Lehmann
+
+
+@pytest.mark.parametrize("level", [0.90, 0.95, 0.97])
+@pytest.mark.parametrize("blocks", [6, 9, 14])
+def test_the_signed_rank_interval_holds_exactly_what_the_test_does_not_reject(
+    blocks: int, level: float
+) -> None:
+    values = noisy(blocks, spread=0.3, seed=blocks)
+    found = signed_rank_interval(values, level=level)
+    if found is None:
+        assert 2**-blocks > (1 - level) / 2
+        return
+    low, high, step = math.log(found.low), math.log(found.high), 1e-9
+    for place, rejected in (
+        (low - step, True),
+        (low + step, False),
+        (high - step, False),
+        (high + step, True),
+    ):
+        p = scipy_stats.wilcoxon(values - place, method="exact").pvalue
+        assert (p <= 1 - level) == rejected
+
+
+def test_six_blocks_give_their_range_at_95_percent_and_nothing_at_97() -> None:
+    values = array(0.5, 0.1, 0.4, 0.2, 0.6, 0.3)
+    found = signed_rank_interval(values, level=0.95)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((math.exp(0.1), math.exp(0.6)))
+    assert signed_rank_interval(values, level=0.97) is None
+
+
+def test_the_signed_rank_interval_covers_at_least_its_level_over_all_signs() -> None:
+    sizes = array(1, 2, 4, 8, 16, 32, 64, 128) / 100
+    covered = 0
+    for signs in itertools.product((-1, 1), repeat=sizes.size):
+        found = signed_rank_interval(sizes * np.array(signs), level=0.90)
+        assert found is not None
+        covered += found.low <= 1 <= found.high
+    # 1 - 2 P(sum <= 5), ten of 256 sums: the exact test of eight blocks at 10 %.
+    assert covered / 256 == pytest.approx(1 - 2 * 10 / 256)
+
+
+# Self-test of the method
+
+
+def test_native_against_native_alarms_about_as_often_as_promised() -> None:
+    generator = np.random.default_rng(7)
+    alarms = 0
+    for _ in range(1500):
+        blocks = 0.02 * generator.standard_normal(15)
+        blocks[generator.random(15) < 0.05] += math.log(1.5)
+        found = sure(estimate(blocks, level=0.95))
+        alarms += not found.interval.low <= 1 <= found.interval.high
+    assert 0.02 <= alarms / 1500 <= 0.09
+
+
+def test_a_ratio_on_the_margin_is_called_near_native_one_time_in_twenty() -> None:
+    generator = np.random.default_rng(8)
+    called = sum(
+        sure(estimate(math.log(1.05) + 0.02 * generator.standard_normal(15))).p_equivalence < 0.05
+        for _ in range(1500)
+    )
+    assert 0.03 <= called / 1500 <= 0.07
+
+
+# Tails
+
+
+def test_p95_takes_59_values_and_p99_takes_299() -> None:
+    assert values_needed(quantile=0.95) == 59
+    assert values_needed(quantile=0.99) == 299
+    assert quantile_upper(np.arange(58.0), quantile=0.95) is None
+    assert quantile_upper(np.arange(59.0), quantile=0.95) == 58.0
+    assert quantile_upper(np.arange(298.0), quantile=0.99) is None
+    assert quantile_upper(np.arange(299.0), quantile=0.99) == 298.0
+
+
+def test_the_bounds_of_a_median_take_five_values_and_mirror_each_other() -> None:
+    values = array(5, 3, 1, 4, 2)
+    assert values_needed(quantile=0.5) == 5
+    assert quantile_upper(values, quantile=0.5) == 5
+    assert quantile_lower(values) == 1
+    assert quantile_lower(values[:4]) is None
+
+
+@given(st.sampled_from([0.5, 0.8, 0.9, 0.95]), st.integers(1, 150))
+def test_the_upper_bound_is_the_smallest_value_with_enough_confidence(quantile: float, count: int) -> None:
+    found = quantile_upper(np.arange(count, dtype=np.float64), quantile=quantile)
+    rank = count if found is None else int(found)
+    confidence = scipy_stats.binom.cdf(rank, count, quantile)
+    smaller = scipy_stats.binom.cdf(rank - 1, count, quantile)
+    if found is None:
+        assert smaller < 0.95
+        assert count < values_needed(quantile=quantile)
+    else:
+        assert confidence >= 0.95 > smaller
+
+
+@pytest.mark.parametrize("bad", [0.0, 1.0, math.nan])
+def test_a_share_outside_zero_to_one_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="quantile"):
+        quantile_upper(np.arange(9.0), quantile=bad)
+    with pytest.raises(ValueError, match="confidence"):
+        quantile_upper(np.arange(9.0), confidence=bad)
+
+
+def test_a_stalled_block_is_outlying_and_ordinary_ones_are_not() -> None:
+    values = noisy(20, ratio=3.0)
+    values[4] += 0.5
+    assert np.flatnonzero(outlying_blocks(values)).tolist() == [4]
+
+
+def test_tails_of_few_visits_leave_quantiles_open_and_give_the_maximum() -> None:
+    found = tails(array(1, 2, 9), array(0, 0, 0, 1))
+    assert (found.p95, found.p99) == (None, None)
+    assert found.maximum == 9
+    assert found.values == 3
+    assert found.outlying_blocks == 1
+    assert found.outlying_rate == 0.25
+
+
+def test_tails_of_many_visits_bound_both_quantiles() -> None:
+    found = tails(np.arange(300.0), noisy(30))
+    assert found.p95 is not None
+    assert found.p99 is not None
+    assert 285 <= found.p95 < found.p99 <= found.maximum == 299
+
+
+def test_visits_without_complete_blocks_have_no_outlying_ones() -> None:
+    found = tails(array(1.0), np.zeros(0))
+    assert (found.outlying_blocks, found.outlying_rate) == (0, 0.0)
+
+
+def test_no_visits_have_no_tails() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        tails(np.zeros(0), np.zeros(0))
+
+
+# Drift
+
+
+def test_a_steady_slowing_is_found_with_its_size() -> None:
+    at = np.linspace(0, 600, 40)
+    found = drift(0.1 * np.exp(0.05 * at / 600), at)
+    assert found is not None
+    assert found.change == pytest.approx(math.expm1(0.05))
+    assert found.low == pytest.approx(found.change)
+    assert found.p < 1e-9
+    assert found.notable
+
+
+def test_a_change_below_three_percent_is_no_matter_however_sure() -> None:
+    at = np.linspace(0, 600, 40)
+    found = drift(np.exp(0.02 * at / 600), at)
+    assert found is not None
+    assert found.p < 1e-9
+    assert not found.notable
+
+
+def test_noise_alone_is_not_called_drift() -> None:
+    at = np.arange(20.0)
+    found = drift(np.exp(noisy(20, spread=0.05)), at)
+    assert found is not None
+    assert found.low < 0 < found.high
+    assert not found.notable
+
+
+def test_a_constant_native_has_not_drifted() -> None:
+    found = drift(np.full(8, 0.1), np.arange(8.0))
+    assert found is not None
+    assert (found.change, found.p, found.notable) == (0.0, 1.0, False)
+
+
+def test_a_large_change_in_few_values_is_not_sure_enough_to_note() -> None:
+    found = drift(array(1.0, 1.5, 1.2, 1.6), array(0, 1, 2, 3))
+    assert found is not None
+    assert found.change > 0.03
+    assert found.p > 0.01
+    assert not found.notable
+
+
+def test_drift_wants_four_values_at_different_times() -> None:
+    assert drift(array(1, 2, 3), array(1, 2, 3)) is None
+    assert drift(array(1, 2, 3, 4), array(5, 5, 5, 5)) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at"),
+    [
+        (array(1, 2, 3, 4), array(1, 2, 3)),
+        (np.ones((2, 2)), np.ones((2, 2))),
+        (array(1, 2, 3, 0), array(1, 2, 3, 4)),
+        (array(1, 2, 3, 4), array(1, 2, 3, math.nan)),
+    ],
+)
+def test_drift_refuses_what_it_cannot_read(seconds: Floats, at: Floats) -> None:
+    with pytest.raises(ValueError, match=r"pair|finite"):
+        drift(seconds, at)
+
+
+# Plan
+
+
+def planned(*, ratio: float = 1.0, block_spread: float = 0.05, blocks: int = 10) -> Estimate:
+    interval = Interval(low=ratio, high=ratio, level=0.9)
+    return Estimate(
+        ratio=ratio,
+        interval=interval,
+        equivalence=interval,
+        check=None,
+        p_equivalence=1.0,
+        standard_error=block_spread / math.sqrt(blocks),
+        deviation=block_spread,
+        blocks=blocks,
+        method="t",
+    )
+
+
+def test_blocks_needed_follow_the_normal_formula() -> None:
+    # (1.645 + 1.645)^2 (0.05 / ln 1.05)^2 = 11.4 in the middle of the margin,
+    # (1.645 + 1.282)^2 (0.10 / ln 1.05)^2 = 36.0 as far outside as the middle is inside.
+    assert blocks_needed(planned()) == 12 + 2
+    assert blocks_needed(planned(ratio=1.05**2, block_spread=0.1)) == 36 + 2
+    assert blocks_needed(planned(ratio=1.05**-2, block_spread=0.1)) == 36 + 2
+
+
+def test_blocks_needed_are_at_least_ten() -> None:
+    assert blocks_needed(planned(block_spread=0.001)) == 10
+
+
+def test_no_number_of_blocks_decides_a_ratio_on_the_margin() -> None:
+    assert blocks_needed(planned(ratio=1.05)) is None
+
+
+def test_no_number_of_blocks_is_known_without_spread() -> None:
+    assert blocks_needed(planned(block_spread=0.0)) is None
+
+
+@given(st.floats(1.0, 1.04), st.floats(0.001, 0.01))
+def test_coming_closer_to_the_margin_takes_no_fewer_blocks(ratio: float, step: float) -> None:
+    near, far = blocks_needed(planned(ratio=ratio + step)), blocks_needed(planned(ratio=ratio))
+    assert near is None or (far is not None and near >= far)
+
+
+def test_the_planned_blocks_mostly_decide() -> None:
+    needed = blocks_needed(planned(block_spread=0.05 * 1.07))
+    assert needed is not None
+    called = sum(
+        sure(estimate(noisy(needed, spread=0.05, seed=seed))).p_equivalence < 0.05 for seed in range(400)
+    )
+    assert called / 400 >= 0.85
+
+
+def test_holm_gives_the_textbook_answer_in_the_order_given() -> None:
+    assert holm(array(0.01, 0.04, 0.03, 0.005)) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.zeros(0)).size == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_only_raises_p_values_keeps_their_order_and_stays_below_bonferroni(
+    values: list[float],
+) -> None:
+    raw = array(*values)
+    adjusted = holm(raw)
+    assert np.all(adjusted >= raw)
+    assert np.all(adjusted <= np.minimum(raw * raw.size, 1.0))
+    order = np.argsort(raw, kind="stable")
+    assert np.all(np.diff(adjusted[order]) >= 0)
+
+
+@pytest.mark.parametrize("bad", [array(0.5, 1.1), array(math.nan), np.zeros((2, 2))])
+def test_holm_refuses_what_is_no_probability(bad: Floats) -> None:
+    with pytest.raises(ValueError, match="probability"):
+        holm(bad)
+
+
+# Precision
+
+
+def test_half_the_width_of_an_interval_is_a_relative_change() -> None:
+    interval = Interval(low=1 / 1.025, high=1.025, level=0.97)
+    assert half_width(interval) == pytest.approx(0.025)
+    shifted = dataclasses.replace(interval, low=2 / 1.025, high=2 * 1.025)
+    assert half_width(shifted) == pytest.approx(0.025)

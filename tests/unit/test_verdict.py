@@ -1,0 +1,540 @@
+"""One cell's verdict, every rule of it, and the words it is put in."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isobench.model import Doubt, Estimate, Interval, Standing, Technology, Verdict
+from isobench.units import TargetName, WorkloadName
+from isobench.verdict import (
+    headline,
+    interval_text,
+    judge,
+    noise_floor,
+    percent_text,
+    ratio_text,
+    sentence,
+)
+
+NEAR, SLOWER, FASTER = Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER
+INCONCLUSIVE, UNPROVEN = Standing.INCONCLUSIVE, Standing.UNPROVEN
+
+
+def estimated(
+    low: float, high: float, *, check: tuple[float, float] | None = None, blocks: int = 15
+) -> Estimate:
+    """Return an estimate whose 90 % interval is [low, high] and whose 97 % one is wider."""
+    ratio, reach = math.sqrt(low * high), math.sqrt(high / low)
+    return Estimate(
+        ratio=ratio,
+        interval=Interval(low=ratio / reach**1.3, high=ratio * reach**1.3, level=0.97),
+        equivalence=Interval(low=low, high=high, level=0.90),
+        check=None if check is None else Interval(low=check[0], high=check[1], level=0.90),
+        p_equivalence=0.5,
+        standard_error=0.01,
+        deviation=0.03,
+        blocks=blocks,
+        method="trimmed-t 20 %",
+    )
+
+
+def judged(estimate: Estimate | None, **given: Any) -> Verdict:
+    defaults: dict[str, Any] = {
+        "target": TargetName("docker"),
+        "workload": WorkloadName("cpu.sieve"),
+        "noise": 0.01,
+        "margin": 1.05,
+    }
+    return judge(estimate=estimate, **(defaults | given))
+
+
+def codes(verdict: Verdict) -> list[str]:
+    return [doubt.code for doubt in verdict.doubts]
+
+
+def only_doubt(verdict: Verdict) -> Doubt:
+    assert len(verdict.doubts) == 1
+    return verdict.doubts[0]
+
+
+# Noise floor
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "floor"), [(0.99, 1.02, 0.02), (0.96, 1.01, 1 / 0.96 - 1), (1.01, 1.03, 0.03)]
+)
+def test_the_noise_floor_is_the_bound_of_the_control_further_from_one(
+    low: float, high: float, floor: float
+) -> None:
+    assert noise_floor(estimated(low, high)) == pytest.approx(floor)
+
+
+def test_the_noise_floor_is_unknown_without_a_control_or_without_spread() -> None:
+    assert noise_floor(None) is None
+    assert noise_floor(dataclasses.replace(estimated(1, 1), standard_error=0.0)) is None
+
+
+# Standings
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "standing"),
+    [
+        (0.99, 1.02, NEAR),
+        (0.953, 1.049, NEAR),
+        (1.001, 1.002, NEAR),
+        (1.06, 1.10, SLOWER),
+        (8.0, 28.0, SLOWER),
+        (0.80, 0.94, FASTER),
+        (0.99, 1.06, INCONCLUSIVE),
+        (0.94, 1.01, INCONCLUSIVE),
+        (0.90, 1.20, INCONCLUSIVE),
+        (1.04, 1.08, INCONCLUSIVE),
+        (0.92, 0.96, INCONCLUSIVE),
+    ],
+)
+def test_the_90_percent_interval_against_the_margin_makes_the_standing(
+    low: float, high: float, standing: Standing
+) -> None:
+    assert judged(estimated(low, high)).standing is standing
+
+
+def test_the_margin_moves_the_standing() -> None:
+    assert judged(estimated(1.06, 1.10), margin=1.2).standing is NEAR
+    assert judged(estimated(0.99, 1.02), margin=1.01).standing is INCONCLUSIVE
+
+
+@given(st.floats(0.5, 2), st.floats(1, 1.5))
+def test_swapping_subject_and_native_swaps_slower_and_faster(low: float, width: float) -> None:
+    there = judged(estimated(low, low * width)).standing
+    back = judged(estimated(1 / (low * width), 1 / low)).standing
+    assert back is {SLOWER: FASTER, FASTER: SLOWER}.get(there, there)
+
+
+@given(st.floats(0.5, 2), st.floats(1, 1.5), st.floats(1.001, 1.5), st.none() | st.floats(0, 0.5))
+def test_no_verdict_says_more_than_its_interval(
+    low: float, width: float, margin: float, noise: float | None
+) -> None:
+    high = low * width
+    match judged(estimated(low, high), margin=margin, noise=noise).standing:
+        case Standing.NEAR_NATIVE:
+            assert 1 / margin <= low <= high <= margin
+            assert noise is not None
+            assert 1 + noise <= margin
+        case Standing.SLOWER:
+            assert noise is not None
+            assert low > margin
+            assert low > 1 + noise
+        case Standing.FASTER:
+            assert noise is not None
+            assert high < 1 / margin
+            assert 1 / high > 1 + noise
+        case Standing.INCONCLUSIVE | Standing.UNPROVEN:
+            pass
+
+
+def test_a_decided_cell_has_no_doubts_of_its_own() -> None:
+    assert judged(estimated(0.99, 1.02)).doubts == ()
+    assert judged(estimated(1.2, 1.3)).doubts == ()
+
+
+def test_faster_than_native_asks_for_an_explanation_and_stands() -> None:
+    verdict = judged(estimated(0.80, 0.90))
+    doubt = only_doubt(verdict)
+    assert verdict.standing is FASTER
+    assert doubt.code == "faster-than-native"
+    assert not doubt.blocks
+    assert "0.85 x native" in doubt.detail
+
+
+def test_the_control_faster_than_its_twin_is_no_finding_about_isolation() -> None:
+    assert judged(estimated(0.80, 0.90), target=TargetName("native#2")).doubts == ()
+
+
+@pytest.mark.parametrize("margin", [1.0, 0.95, math.nan])
+def test_a_margin_that_is_none_is_refused(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin"):
+        judged(estimated(0.99, 1.02), margin=margin)
+
+
+# What takes the verdict away
+
+
+def test_no_estimate_is_unproven() -> None:
+    verdict = judged(None)
+    doubt = only_doubt(verdict)
+    assert verdict.standing is UNPROVEN
+    assert doubt.code == "no-estimate"
+    assert doubt.blocks
+    assert "--blocks 10" in doubt.advice
+
+
+def test_a_blocking_doubt_takes_the_verdict_away_and_others_do_not() -> None:
+    doubt = Doubt(code="steal", detail="4 % stolen", advice="another host", blocks=False)
+    blocking = dataclasses.replace(doubt, blocks=True)
+    assert judged(estimated(0.99, 1.02), doubts=[doubt]).standing is NEAR
+    assert judged(estimated(0.99, 1.02), doubts=[doubt]).doubts == (doubt,)
+    assert judged(estimated(0.99, 1.02), doubts=[blocking]).standing is UNPROVEN
+    assert judged(None, doubts=[blocking]).doubts[0] is blocking
+
+
+def test_a_quick_look_gives_no_verdict_and_says_how_many_blocks_it_had() -> None:
+    verdict = judged(estimated(0.99, 1.02, blocks=5), quick=True)
+    assert verdict.standing is UNPROVEN
+    assert codes(verdict) == ["quick"]
+    assert "5 blocks" in only_doubt(verdict).detail
+
+
+def test_few_blocks_give_no_verdict() -> None:
+    verdict = judged(estimated(0.99, 1.02, blocks=9))
+    assert verdict.standing is UNPROVEN
+    assert codes(verdict) == ["few-blocks"]
+    assert "9 complete blocks" in only_doubt(verdict).detail
+    assert judged(estimated(0.99, 1.02, blocks=10)).standing is NEAR
+    assert judged(estimated(0.99, 1.02, blocks=9), minimum_blocks=9).standing is NEAR
+
+
+def test_a_timer_too_coarse_gives_no_verdict() -> None:
+    verdict = judged(dataclasses.replace(estimated(1.01, 1.01), standard_error=0.0))
+    assert verdict.standing is UNPROVEN
+    assert codes(verdict) == ["timer-limited"]
+
+
+# Noise
+
+
+def test_a_noise_floor_above_the_margin_forbids_near_native() -> None:
+    assert judged(estimated(0.99, 1.02), noise=0.05).standing is NEAR
+    verdict = judged(estimated(0.99, 1.02), noise=0.06)
+    assert verdict.standing is UNPROVEN
+    assert codes(verdict) == ["noise-floor"]
+    assert "6 %" in only_doubt(verdict).detail
+    assert "5 %" in only_doubt(verdict).detail
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.10, 1.20), (1 / 1.20, 1 / 1.10)])
+def test_an_effect_must_clear_the_noise_floor_with_its_near_bound(low: float, high: float) -> None:
+    assert judged(estimated(low, high), noise=0.09).standing in {SLOWER, FASTER}
+    verdict = judged(estimated(low, high), noise=0.11)
+    assert verdict.standing is UNPROVEN
+    assert only_doubt(verdict).blocks
+    assert "11 %" in only_doubt(verdict).detail
+    assert "10 %" in only_doubt(verdict).detail
+
+
+def test_an_effect_that_only_equals_the_noise_floor_is_not_above_it() -> None:
+    assert judged(estimated(1.5, 2.0), noise=0.5).standing is UNPROVEN
+    assert judged(estimated(0.4, 0.5), noise=1.0).standing is UNPROVEN
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.99, 1.02), (1.10, 1.20), (0.8, 0.9)])
+def test_an_unknown_noise_floor_forbids_every_verdict(low: float, high: float) -> None:
+    verdict = judged(estimated(low, high), noise=None)
+    assert verdict.standing is UNPROVEN
+    assert codes(verdict) == ["noise-floor"]
+    assert only_doubt(verdict).blocks
+    assert "unknown" in only_doubt(verdict).detail
+
+
+def test_an_inconclusive_cell_is_so_whatever_the_noise() -> None:
+    assert judged(estimated(0.9, 1.2), noise=None).standing is INCONCLUSIVE
+    assert judged(estimated(0.9, 1.2), noise=0.5).standing is INCONCLUSIVE
+
+
+# Second opinion and advice
+
+
+@pytest.mark.parametrize(
+    ("interval", "check"),
+    [((0.99, 1.02), (0.99, 1.06)), ((1.06, 1.2), (1.04, 1.2)), ((0.99, 1.06), (0.99, 1.04))],
+)
+def test_two_estimators_that_disagree_decide_nothing(
+    interval: tuple[float, float], check: tuple[float, float]
+) -> None:
+    verdict = judged(estimated(*interval, check=check), blocks_needed=40)
+    assert verdict.standing is INCONCLUSIVE
+    assert codes(verdict) == ["estimators-disagree"]
+    assert "about 40 blocks would decide" in only_doubt(verdict).advice
+
+
+def test_two_estimators_that_agree_decide() -> None:
+    assert judged(estimated(0.99, 1.02, check=(0.98, 1.03))).standing is NEAR
+    verdict = judged(estimated(0.99, 1.06, check=(0.99, 1.07)))
+    assert codes(verdict) == ["wide-interval"]
+
+
+def test_disagreement_behind_noise_stays_unproven_and_both_are_told() -> None:
+    verdict = judged(estimated(0.99, 1.02, check=(0.99, 1.06)), noise=0.2)
+    assert verdict.standing is UNPROVEN
+    assert codes(verdict) == ["noise-floor", "estimators-disagree"]
+
+
+def test_a_wide_interval_is_told_with_the_blocks_that_would_decide() -> None:
+    doubt = only_doubt(judged(estimated(0.99, 1.06), blocks_needed=40))
+    assert doubt.code == "wide-interval"
+    assert not doubt.blocks
+    assert "[0.99, 1.06]" in doubt.detail
+    assert doubt.advice == "about 40 blocks would decide: --max-blocks 40 and a larger --budget"
+
+
+def test_advice_never_asks_for_no_more_blocks_than_there_were() -> None:
+    assert "about 16 blocks" in only_doubt(judged(estimated(0.99, 1.06), blocks_needed=12)).advice
+
+
+@pytest.mark.parametrize("blocks_needed", [None, 1001])
+def test_where_no_sane_number_of_blocks_decides_the_distance_to_the_margin_is_told(
+    blocks_needed: int | None,
+) -> None:
+    doubt = only_doubt(judged(estimated(1.03, 1.06), blocks_needed=blocks_needed))
+    assert "0.49 % from the margin" in doubt.advice
+    assert "--margin" in doubt.advice
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (1.0123, "1.01"),
+        (0.994, "0.99"),
+        (0.0123456, "0.0123"),
+        (9.996, "10.0"),
+        (28.43, "28.4"),
+        (99.96, "100"),
+        (412.6, "413"),
+        (1234.5, "1,230"),
+    ],
+)
+def test_ratios_have_three_digits(ratio: float, text: str) -> None:
+    assert ratio_text(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.05, "5 %"), (1.05 - 1, "5 %"), (0.0123, "1.2 %"), (2.5, "250 %")]
+)
+def test_percentages_have_two_digits(share: float, text: str) -> None:
+    assert percent_text(share) == text
+
+
+def test_an_interval_reads_low_to_high() -> None:
+    assert interval_text(Interval(low=0.9912, high=1.0349, level=0.97)) == "[0.99, 1.03]"
+
+
+def test_the_sentence_of_a_decided_cell_gives_ratio_interval_and_standing() -> None:
+    said = sentence(judged(estimated(0.995, 1.025)))
+    assert said == "docker runs cpu.sieve at 1.01 x native [0.99, 1.03]: near-native"
+
+
+def test_the_sentence_of_an_open_cell_gives_the_reason() -> None:
+    assert sentence(judged(None)).startswith("docker has no ratio for cpu.sieve: unproven (fewer")
+    assert sentence(judged(estimated(0.9, 1.2))).endswith("margin, [0.95, 1.05])")
+
+
+def test_the_sentence_prefers_the_doubt_that_blocks() -> None:
+    doubt = Doubt(code="drift", detail="drifted", advice="", blocks=False)
+    said = sentence(judged(estimated(0.99, 1.02), doubts=[doubt], noise=None))
+    assert "the noise floor is unknown" in said
+    assert "drifted" not in said
+
+
+def test_the_sentence_of_an_open_cell_without_doubts_ends_with_its_standing() -> None:
+    verdict = dataclasses.replace(judged(estimated(0.9, 1.2)), doubts=())
+    assert sentence(verdict).endswith("]: inconclusive")
+
+
+# Headline
+
+TECHNOLOGIES = {
+    TargetName(name): technology
+    for name, technology in {
+        "native": Technology.NATIVE,
+        "namespaces": Technology.CONTAINERIZATION,
+        "docker": Technology.CONTAINERIZATION,
+        "podman": Technology.CONTAINERIZATION,
+        "bubblewrap": Technology.SANDBOX,
+        "firejail": Technology.SANDBOX,
+        "qemu-user-aarch64": Technology.EMULATION,
+    }.items()
+}
+
+
+def cell(target: str, workload: str, ratio: float | None, standing: Standing) -> Verdict:
+    return Verdict(
+        target=TargetName(target),
+        workload=WorkloadName(workload),
+        standing=standing,
+        estimate=None if ratio is None else estimated(ratio, ratio),
+    )
+
+
+def said_of(*cells: Verdict, quick: bool = False, complete: bool = True) -> str:
+    return headline(cells, TECHNOLOGIES, quick=quick, complete=complete, margin=1.05)
+
+
+def test_the_headline_tells_what_each_group_of_targets_costs() -> None:
+    said = said_of(
+        *(
+            cell(target, workload, 1.01, NEAR)
+            for target in ("namespaces", "docker", "podman")
+            for workload in ("cpu.sieve", "cpu.matmul")
+        ),
+        cell("qemu-user-aarch64", "cpu.sieve", 2.41, SLOWER),
+        cell("qemu-user-aarch64", "cpu.matmul", 28.4, SLOWER),
+    )
+    assert said == (
+        "On CPU work, namespaces, docker and podman are near-native (within 5 %); "
+        "qemu-user-aarch64 takes 2.41 to 28.4 times native's time."
+    )
+
+
+def test_the_headline_never_merges_classes_and_puts_cpu_first() -> None:
+    said = said_of(
+        cell("docker", "startup.cold", 400, SLOWER),
+        cell("docker", "quantum.bits", 1.0, NEAR),
+        cell("docker", "syscall.getppid", 1.0, NEAR),
+        cell("docker", "syscall.open-close", 1.62, SLOWER),
+        cell("docker", "cpu.sieve", 1.0, NEAR),
+    )
+    assert said == (
+        "On CPU work, docker is near-native (within 5 %). "
+        "On system calls, docker shows 1.00 to 1.62 x native (1 near-native, 1 slower); "
+        "at start-up, docker takes 400 times native's time; "
+        "on quantum, docker is near-native (within 5 %)."
+    )
+
+
+def test_one_open_cell_keeps_a_target_from_being_called_near_native() -> None:
+    said = said_of(cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.matmul", 1.04, INCONCLUSIVE))
+    assert "are near-native" not in said
+    assert "is near-native" not in said
+    assert "docker shows 1.00 to 1.04 x native (1 near-native, 1 inconclusive)" in said
+    assert said.endswith("Of 2 cells, 1 inconclusive.")
+
+
+def test_targets_without_any_verdict_stay_undecided() -> None:
+    said = said_of(
+        cell("docker", "cpu.sieve", 1.1, INCONCLUSIVE),
+        cell("podman", "cpu.sieve", None, UNPROVEN),
+        cell("docker", "io.fsync", None, UNPROVEN),
+    )
+    assert said == (
+        "On CPU work, docker and podman stay undecided at 1.10 x native. "
+        "On I/O, docker stays undecided. Of 3 cells, 1 inconclusive and 2 unproven."
+    )
+
+
+def test_faster_targets_are_told_as_unexplained() -> None:
+    said = said_of(cell("docker", "io.fsync", 0.7, FASTER), cell("podman", "io.fsync", 0.8, FASTER))
+    assert said == "On I/O, docker and podman are faster than native (0.70 to 0.80 x, unexplained)."
+    assert "is faster than native" in said_of(cell("docker", "io.fsync", 0.7, FASTER))
+
+
+def test_a_range_of_ratios_keeps_to_one_technology() -> None:
+    said = said_of(
+        cell("docker", "syscall.a", 1.3, SLOWER),
+        cell("bubblewrap", "syscall.a", 1.1, SLOWER),
+        cell("podman", "syscall.a", 1.4, SLOWER),
+        cell("qemu-user-aarch64", "syscall.a", 6.4, SLOWER),
+    )
+    assert said == (
+        "On system calls, docker and podman take 1.30 to 1.40 times native's time; "
+        "bubblewrap takes 1.10 times native's time; "
+        "qemu-user-aarch64 takes 6.40 times native's time."
+    )
+
+
+def test_plurals_agree_in_every_group() -> None:
+    slower = said_of(cell("docker", "io.a", 2, SLOWER), cell("podman", "io.a", 3, SLOWER))
+    assert "docker and podman take 2.00 to 3.00 times" in slower
+    mixed = said_of(
+        *(cell(target, "io.a", 2, SLOWER) for target in ("docker", "podman")),
+        *(cell(target, "io.b", 1, NEAR) for target in ("docker", "podman")),
+    )
+    assert "docker and podman show 1.00 to 2.00 x native (2 near-native, 2 slower)" in mixed
+
+
+def test_a_long_list_of_targets_names_whole_technologies() -> None:
+    names = ("bubblewrap", "namespaces", "docker", "podman", "firejail")
+    said = said_of(*(cell(name, "cpu.sieve", 1.0, NEAR) for name in names))
+    assert "bubblewrap, all 3 containerization targets and firejail are near-native" in said
+
+
+def test_a_technology_with_a_target_elsewhere_is_not_named_whole() -> None:
+    names = ("namespaces", "docker", "bubblewrap", "firejail", "qemu-user-aarch64")
+    said = said_of(
+        *(cell(name, "cpu.sieve", 1.0, NEAR) for name in names),
+        cell("podman", "cpu.sieve", 1.3, SLOWER),
+    )
+    assert "namespaces, docker, bubblewrap, firejail and qemu-user-aarch64 are" in said
+
+
+def test_native_and_its_control_are_not_in_the_headline() -> None:
+    said = said_of(
+        cell("native", "cpu.sieve", 1.0, NEAR),
+        cell("native#2", "cpu.sieve", 1.0, NEAR),
+        cell("docker", "cpu.sieve", 1.0, NEAR),
+    )
+    assert said == "On CPU work, docker is near-native (within 5 %)."
+
+
+def test_a_target_of_no_known_technology_is_still_told() -> None:
+    assert "marble is near-native" in said_of(cell("marble", "cpu.sieve", 1.0, NEAR))
+
+
+def test_a_quick_look_gives_ratios_and_not_one_verdict() -> None:
+    said = said_of(
+        cell("docker", "cpu.sieve", 1.0, UNPROVEN),
+        cell("docker", "cpu.matmul", 1.02, UNPROVEN),
+        cell("podman", "cpu.sieve", None, UNPROVEN),
+        cell("bubblewrap", "cpu.sieve", None, UNPROVEN),
+        cell("docker", "io.fsync", 1.5, UNPROVEN),
+        quick=True,
+    )
+    assert said == (
+        "Quick look, no verdicts, only ratios to native: on CPU work, docker and podman 1.00 to 1.02, "
+        "bubblewrap without figures; on I/O, docker 1.50."
+    )
+
+
+def test_a_run_cut_short_says_so() -> None:
+    said = said_of(cell("docker", "cpu.sieve", 1.0, NEAR), complete=False)
+    assert said.endswith(" The run was cut short, so these results are partial.")
+    said = said_of(cell("docker", "cpu.sieve", 1.0, UNPROVEN), complete=False)
+    assert said.endswith(" Of 1 cell, 1 unproven; the run was cut short, so these results are partial.")
+
+
+def test_a_run_of_native_alone_measured_nothing_beside_it() -> None:
+    assert said_of() == "Nothing was measured beside native."
+    assert said_of(cell("native#2", "cpu.sieve", 1.0, NEAR), complete=False) == (
+        "Nothing was measured beside native. The run was cut short."
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(TECHNOLOGIES)),
+            st.sampled_from(["cpu.a", "cpu.b", "syscall.a", "io.a", "startup.cold"]),
+            st.none() | st.floats(0.5, 100),
+            st.sampled_from(sorted(Standing)),
+        ),
+        max_size=30,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_headline_has_at_most_three_sentences_and_no_word_without_its_standing(
+    rows: list[tuple[str, str, float | None, Standing]], quick: bool, complete: bool
+) -> None:
+    said = said_of(*(cell(*row) for row in rows), quick=quick, complete=complete)
+    assert 1 <= said.count(". ") + 1 <= 3
+    assert said.endswith(".")
+    assert "None" not in said
+    standings = {row[3] for row in rows if row[0] != "native"}
+    for words, standing in (("near-native", NEAR), ("times native", SLOWER), ("faster", FASTER)):
+        assert words not in said or (standing in standings and not quick)
