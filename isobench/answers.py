@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isobench import claims as claiming
-from isobench import places, stats, verdict
+from isobench import headline, places, stats, verdict
 from isobench.evidence import doubts, parity, prove
 from isobench.model import (
     Abi,
@@ -447,7 +447,7 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
     technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
     control = second(analysis.reference)
     complete = bool(about.get("finished")) and not about.get("interrupted", False)
-    headline = verdict.headline(
+    closing = headline.headline(
         [cell.verdict for cell in analysis.cells if cell.target != control],
         technologies,
         quick=analysis.quick,
@@ -466,7 +466,7 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
             "blocks_planned": len(run.plan.blocks),
             "blocks_invalid": len(run.invalid_blocks),
             "doubts": [msgspec.to_builtins(doubt) for doubt in analysis.run_doubts()],
-            "headline": headline,
+            "headline": closing,
             "records": "records.jsonl",
         },
         "workloads": about.get("workloads", []),

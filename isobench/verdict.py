@@ -1,12 +1,10 @@
 """From one cell's estimate to a standing, and from standings to sentences. Pure."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from math import log
 from typing import Final
 
-from isobench.model import Doubt, Estimate, Interval, Standing, Technology, Verdict
+from isobench.model import Doubt, Estimate, Interval, Standing, Verdict
 from isobench.units import TargetName, WorkloadName
 
 _MOST_BLOCKS: Final = 1000
@@ -61,7 +59,8 @@ def judge(
     if estimate is not None and not any(doubt.blocks for doubt in found):
         standing, reasons = _weigh(estimate, noise, margin, blocks_needed)
         found.extend(reasons)
-        if standing is Standing.FASTER and not _is_control(target):
+        # The control is native itself: nothing is to be explained.
+        if standing is Standing.FASTER and "#" not in target:
             found.append(_faster_than_native(estimate))
     return Verdict(
         target=target,
@@ -84,39 +83,6 @@ def sentence(verdict: Verdict) -> str:
         )
     reason = _reason(verdict)
     return f"{figure}: {verdict.standing}" + (f" ({reason})" if reason else "")
-
-
-def headline(
-    verdicts: Sequence[Verdict],
-    technologies: Mapping[TargetName, Technology],
-    *,
-    quick: bool,
-    complete: bool,
-    margin: float,
-) -> str:
-    """Return the closing words of a run: at most three sentences, each class of workload apart.
-
-    Native and its control are left out. Without verdicts (`quick`) it gives ratios only.
-    """
-    subjects = [each for each in verdicts if not _is_native(each.target, technologies)]
-    if not subjects:
-        partial = "" if complete else " The run was cut short."
-        return f"Nothing was measured beside native.{partial}"
-    ordered = sorted(subjects, key=_reading_order)
-    classes = [
-        (
-            _place(name),
-            list(
-                _quick_clauses(cells, technologies)
-                if quick
-                else _clauses(cells, technologies, margin)
-            ),
-        )
-        for name, cells in ((k, list(v)) for k, v in groupby(ordered, key=_class))
-    ]
-    return " ".join(
-        _sentences(classes, _closing(subjects, quick=quick, complete=complete), quick=quick)
-    )
 
 
 def ratio_text(ratio: float) -> str:
@@ -288,167 +254,3 @@ def _reason(verdict: Verdict) -> str:
         return ""
     blocking = [doubt for doubt in verdict.doubts if doubt.blocks]
     return next((doubt.detail for doubt in (*blocking, *verdict.doubts)), "")
-
-
-# The closing words
-
-
-def _is_control(target: TargetName) -> bool:
-    """Say whether this is the second visit of a reference ("native#2")."""
-    return "#" in target
-
-
-def _is_native(target: TargetName, technologies: Mapping[TargetName, Technology]) -> bool:
-    return _is_control(target) or technologies.get(target) is Technology.NATIVE
-
-
-def _class(verdict: Verdict) -> str:
-    return verdict.workload.partition(".")[0]
-
-
-def _place(name: str) -> str:
-    return _PLACES.get(name, f"on {name}")
-
-
-def _reading_order(verdict: Verdict) -> tuple[int, str]:
-    """Put classes in the order of `_PLACES`, strangers last; leave targets as they were planned."""
-    name = _class(verdict)
-    known = list(_PLACES)
-    return (known.index(name) if name in known else len(known), name)
-
-
-def _quick_clauses(
-    cells: Sequence[Verdict], technologies: Mapping[TargetName, Technology]
-) -> Iterator[str]:
-    """Yield "docker and podman 0.99 to 1.02" for each technology in one class."""
-    for own in _split(cells, lambda each: technologies.get(each.target)):
-        names, _ = _subject(own, cells, technologies)
-        yield f"{names} {_range(own) or 'without figures'}"
-
-
-def _clauses(
-    cells: Sequence[Verdict], technologies: Mapping[TargetName, Technology], margin: float
-) -> Iterator[str]:
-    """Yield one clause for each outcome that targets of one class share.
-
-    Where a clause gives figures it keeps to one technology: a range from a container's cost to an
-    emulator's would be true of both and tell of neither.
-    """
-    groups: dict[str, list[Verdict]] = {}
-    for own in _split(cells, lambda each: each.target):
-        groups.setdefault(_group(own), []).extend(own)
-    for group in (*_DECIDED_ORDER, "mixed", "undecided"):
-        shared = groups.get(group, [])
-        apart = _split(shared, lambda each: technologies.get(each.target))
-        for own in filter(None, [shared] if group == Standing.NEAR_NATIVE else apart):
-            subject, several = _subject(own, cells, technologies)
-            yield f"{subject} {_predicate(group, own, margin, several=several)}"
-
-
-def _split(
-    cells: Sequence[Verdict], key: Callable[[Verdict], str | None]
-) -> Iterable[list[Verdict]]:
-    """Return the cells in one list for each key, in the order of its first cell."""
-    lists: dict[str | None, list[Verdict]] = {}
-    for each in cells:
-        lists.setdefault(key(each), []).append(each)
-    return lists.values()
-
-
-_DECIDED_ORDER: Final = tuple(standing for standing in Standing if standing in _DECIDED)
-
-
-def _group(cells: Sequence[Verdict]) -> str:
-    """Return the one standing of all cells, or that they are mixed or undecided."""
-    standings = {each.standing for each in cells}
-    if not standings & _DECIDED:
-        return "undecided"
-    return standings.pop() if len(standings) == 1 else "mixed"
-
-
-def _predicate(group: str, cells: Sequence[Verdict], margin: float, *, several: bool) -> str:
-    """Return what is said of the targets of a group."""
-    figure = _range(cells)
-    match group:
-        case Standing.NEAR_NATIVE:
-            return f"{'are' if several else 'is'} near-native (within {percent_text(margin - 1)})"
-        case Standing.SLOWER:
-            return f"{'take' if several else 'takes'} {figure} times native's time"
-        case Standing.FASTER:
-            return f"{'are' if several else 'is'} faster than native ({figure} x, unexplained)"
-        case "mixed":
-            tally = Counter(each.standing for each in cells)
-            counts = ", ".join(f"{tally[each]} {each}" for each in Standing if tally[each])
-            return f"{'show' if several else 'shows'} {figure} x native ({counts})"
-        case _:
-            where = f" at {figure} x native" if figure else ""
-            return f"{'stay' if several else 'stays'} undecided{where}"
-
-
-def _subject(
-    own: Sequence[Verdict],
-    cells: Sequence[Verdict],
-    technologies: Mapping[TargetName, Technology],
-) -> tuple[str, bool]:
-    """Return the targets of some cells as the subject of a clause, and whether it is a plural.
-
-    In a long list a technology stands for its targets, if all of them among `cells` are meant.
-    """
-    members = list(dict.fromkeys(each.target for each in own))
-    names: list[str] = list(members)
-    if len(members) > _MOST_NAMES:
-        for technology in Technology:
-            whole = {each.target for each in cells if technologies.get(each.target) is technology}
-            if len(whole) >= _WHOLE_TECHNOLOGY and whole <= set(members):
-                at = next(at for at, name in enumerate(names) if name in whole)
-                names = [name for name in names if name not in whole]
-                names.insert(at, f"all {len(whole)} {technology} targets")
-    return _listed(names), len(members) > 1
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Join names as English does: a, b and c."""
-    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-
-
-def _range(cells: Sequence[Verdict]) -> str:
-    """Return "1.00 to 1.62", one figure where both ends read alike, or nothing without figures."""
-    ratios = [each.estimate.ratio for each in cells if each.estimate is not None]
-    if not ratios:
-        return ""
-    ends = dict.fromkeys((ratio_text(min(ratios)), ratio_text(max(ratios))))
-    return " to ".join(ends)
-
-
-def _closing(subjects: Sequence[Verdict], *, quick: bool, complete: bool) -> str:
-    """Return what stayed open, or nothing."""
-    tally = Counter(each.standing for each in subjects)
-    open_standings = (Standing.INCONCLUSIVE, Standing.UNPROVEN)
-    counts = [f"{tally[each]} {each}" for each in open_standings if tally[each] and not quick]
-    parts = []
-    if counts:
-        cells = "cell" if len(subjects) == 1 else "cells"
-        parts.append(f"of {len(subjects)} {cells}, {' and '.join(counts)}")
-    if not complete:
-        parts.append("the run was cut short, so these results are partial")
-    return "; ".join(parts)
-
-
-def _sentences(
-    classes: Sequence[tuple[str, Sequence[str]]], closing: str, *, quick: bool
-) -> Iterator[str]:
-    """Yield the first class, the other classes, and what stayed open, as sentences."""
-    if quick:
-        every = "; ".join(f"{place}, {', '.join(clauses)}" for place, clauses in classes)
-        yield f"Quick look, no verdicts, only ratios to native: {every}."
-    else:
-        (place, clauses), *others = classes
-        yield _capital(f"{place}, {'; '.join(clauses)}.")
-        if others:
-            yield _capital("; ".join(f"{where}, {', '.join(each)}" for where, each in others) + ".")
-    if closing:
-        yield _capital(f"{closing}.")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

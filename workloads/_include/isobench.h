@@ -297,17 +297,37 @@ static inline void ib_fact_filesystem(const char *key, const char *path) {
     ib_text("\",\"source\":\"statfs\"}\n");
 }
 
-/* A path in the scratch directory that no other visit uses. */
+/* The name of a file in the scratch directory that no other visit uses.
+ *
+ * It is relative, and the scratch directory becomes the current one: directories lie deep on the host and shallow in a
+ * container, and a look-up of a long path would be measured as if it were the isolation. */
 static inline void ib_scratch_path(struct ib *ib, char *path, size_t size, const char *suffix) {
     if (!ib->scratch) ib_fail("no scratch directory: ISOBENCH_SCRATCH is not set", 0);
-    const char *parts[] = {ib->scratch, "/", ib->nonce, suffix};
+    long r = ib_sys(__NR_chdir, ib->scratch);
+    if (r < 0) ib_fail("chdir to the scratch directory", r);
+    const char *parts[] = {ib->nonce, suffix};
     size_t n = 0;
-    for (int p = 0; p < 4; p++)
+    for (int p = 0; p < 2; p++)
         for (const char *s = parts[p]; *s; s++) {
             if (n + 1 >= size) ib_fail("the scratch path is too long", 0);
             path[n++] = *s;
         }
     path[n] = 0;
+}
+
+/* Make the directory of the payload's own file the current one; return the file's bare name: one component to
+ * look up, wherever the file lies. */
+static inline const char *ib_own_name(struct ib *ib) {
+    char folder[4096];
+    size_t slash = 0, n = ib_length(ib->self);
+    for (size_t i = 0; i < n; i++)
+        if (ib->self[i] == '/') slash = i;
+    if (slash == 0 || slash >= sizeof folder) return ib->self;
+    for (size_t i = 0; i < slash; i++) folder[i] = ib->self[i];
+    folder[slash] = 0;
+    long r = ib_sys(__NR_chdir, folder);
+    if (r < 0) ib_fail("chdir to the payload's own directory", r);
+    return ib->self + slash + 1;
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */

@@ -6,12 +6,15 @@
 #include "isobench.h"
 
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {
+    static const char *name;
+    if (!name) name = ib_own_name(ib);
     const char *interpreter = ib_env(ib, "ISOBENCH_INTERPRETER");
-    char *direct[] = {(char *)ib->self, "leave", NULL};
-    char *through[] = {(char *)interpreter, (char *)ib->self, "leave", NULL};
-    const char *program = interpreter ? interpreter : ib->self;
+    char *direct[] = {(char *)name, "leave", NULL};
+    char *through[] = {(char *)interpreter, (char *)name, "leave", NULL};
+    const char *program = interpreter ? interpreter : name;
     char **argv = interpreter ? through : direct;
     uint64_t left = 0;
+    ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
         long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
         if (pid < 0) ib_fail("fork", pid);
@@ -25,5 +28,6 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
         if (status != 7 << 8) ib_fail("the executed child did not run: execve was refused", 0);
         left++;
     }
+    ib_stop(ib);
     return left;
 }

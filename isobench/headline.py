@@ -1,0 +1,146 @@
+"""The closing words of a run: what was found, per class of workload, and how much stayed open. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from isobench.model import Standing, Technology, Verdict
+from isobench.units import TargetName
+
+CLASSES: Final = {
+    "cpu": "CPU work",
+    "memory": "Memory",
+    "syscall": "System calls",
+    "io": "I/O",
+    "net": "Network",
+    "app": "Applications",
+    "startup": "Start-up",
+}
+_DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
+
+
+def figure(ratio: float) -> str:
+    """Return a ratio as people say it: 1.07x, 2.3x, 28x, 540x."""
+    if ratio < 1.995:  # noqa: PLR2004 - from here one decimal tells as much
+        return f"{ratio:.2f}x"
+    if ratio < 9.95:  # noqa: PLR2004 - from here no decimal does
+        return f"{ratio:.1f}x"
+    return f"{float(f'{ratio:.2g}'):,.0f}x"
+
+
+def headline(
+    verdicts: Sequence[Verdict],
+    technologies: Mapping[TargetName, Technology],
+    *,
+    quick: bool,
+    complete: bool,
+    margin: float,
+) -> str:
+    """Return one sentence a class of workloads, and one on how sure all this is.
+
+    Native and its control are left out. Classes are never merged: "near-native" is no verdict over
+    different kinds of work. Nothing is said that the standings do not say; a quick look gives
+    ratios only.
+    """
+    cells = [
+        each
+        for each in verdicts
+        if "#" not in each.target and technologies.get(each.target) is not Technology.NATIVE
+    ]
+    if not cells:
+        return "Nothing was measured beside native." + (
+            "" if complete else " The run was cut short."
+        )
+    names = dict.fromkeys(each.workload.partition(".")[0] for each in cells)
+    ordered = [name for name in CLASSES if name in names]
+    ordered += [name for name in names if name not in CLASSES]
+    sentences = ["Quick look, ratios to native without verdicts."] if quick else []
+    for name in ordered:
+        own = [each for each in cells if each.workload.partition(".")[0] == name]
+        clauses = _ratios(own) if quick else _clauses(own)
+        sentences.append(f"{CLASSES.get(name, name)}: {'; '.join(clauses)}.")
+    return " ".join([*sentences, *_sureness(cells, quick=quick, complete=complete, margin=margin)])
+
+
+def _by_target(cells: Sequence[Verdict]) -> dict[TargetName, list[Verdict]]:
+    found: dict[TargetName, list[Verdict]] = {}
+    for each in cells:
+        found.setdefault(each.target, []).append(each)
+    return found
+
+
+def _ratios(cells: Sequence[Verdict]) -> Iterator[str]:
+    """Yield what each target took, as a range over its cells."""
+    for target, own in _by_target(cells).items():
+        found = sorted(each.estimate.ratio for each in own if each.estimate is not None)
+        if found:
+            yield f"{target} {_span(found[0], found[-1])}"
+        else:
+            yield f"{target} without a figure"
+
+
+def _span(low: float, high: float) -> str:
+    ends = dict.fromkeys((figure(low).removesuffix("x"), figure(high).removesuffix("x")))
+    return "-".join(ends) + "x"
+
+
+def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
+    """Yield who is near-native, who is slower and by how much, and of whom nothing is known."""
+    targets = _by_target(cells)
+    slower = {t: own for t, own in targets.items() if _any(own, Standing.SLOWER)}
+    near = {
+        t: own for t, own in targets.items() if t not in slower and _any(own, Standing.NEAR_NATIVE)
+    }
+    faster = {
+        t: own
+        for t, own in targets.items()
+        if t not in slower and t not in near and _any(own, Standing.FASTER)
+    }
+    unknown = [t for t in targets if t not in slower and t not in near and t not in faster]
+    if near:
+        yield f"near-native in {listed(list(near))}{_share(near, Standing.NEAR_NATIVE)}"
+    if slower:
+        largest = {
+            target: sorted(
+                each.estimate.ratio for each in own if _is_slower(each) and each.estimate
+            )
+            for target, own in slower.items()
+        }
+        yield "slower in " + listed([f"{t} ({_span(r[0], r[-1])})" for t, r in largest.items()])
+    if faster:
+        yield f"faster, unexplained, in {listed(list(faster))}"
+    if unknown:
+        yield f"undecided in {listed(unknown)}"
+
+
+def _is_slower(each: Verdict) -> bool:
+    return each.standing is Standing.SLOWER
+
+
+def _any(cells: Sequence[Verdict], standing: Standing) -> bool:
+    return any(each.standing is standing for each in cells)
+
+
+def _share(groups: Mapping[TargetName, Sequence[Verdict]], standing: Standing) -> str:
+    """Return how many cells carry a statement, where not all do."""
+    cells = [each for own in groups.values() for each in own]
+    count = sum(each.standing is standing for each in cells)
+    return "" if count == len(cells) else f" ({count} of {len(cells)} cells, none slower)"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as English does: a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _sureness(
+    cells: Sequence[Verdict], *, quick: bool, complete: bool, margin: float
+) -> Iterator[str]:
+    """Yield what near-native means and how much is open; that a run is partial."""
+    if not quick:
+        open_cells = sum(each.standing not in _DECIDED for each in cells)
+        share = (
+            f"{open_cells} of {len(cells)} cells stay open" if open_cells else "No cell stays open"
+        )
+        yield f"Near-native means shown within {100 * (margin - 1):g} %. {share}."
+    if not complete:
+        yield "The run was cut short: these answers are partial."

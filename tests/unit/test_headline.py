@@ -1,0 +1,139 @@
+"""The closing words say what the standings say, and no more."""
+
+import pytest
+
+from isobench.headline import figure, headline, listed
+from isobench.model import Estimate, Interval, Standing, Technology, Verdict
+from isobench.units import TargetName, WorkloadName
+
+TECHNOLOGIES = {
+    TargetName(name): technology
+    for name, technology in {
+        "native": Technology.NATIVE,
+        "namespaces": Technology.CONTAINERIZATION,
+        "docker": Technology.CONTAINERIZATION,
+        "bubblewrap": Technology.SANDBOX,
+        "qemu-user-aarch64": Technology.EMULATION,
+    }.items()
+}
+NEAR, SLOWER, FASTER = Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER
+OPEN, UNPROVEN = Standing.INCONCLUSIVE, Standing.UNPROVEN
+
+
+def cell(target: str, workload: str, ratio: float | None, standing: Standing) -> Verdict:
+    interval = Interval(low=0.9, high=1.1, level=0.9)
+    estimate = ratio and Estimate(
+        ratio=ratio,
+        interval=interval,
+        equivalence=interval,
+        check=None,
+        p_equivalence=0.5,
+        standard_error=0.01,
+        deviation=0.01,
+        blocks=12,
+        method="t",
+    )
+    return Verdict(
+        target=TargetName(target),
+        workload=WorkloadName(workload),
+        standing=standing,
+        estimate=estimate or None,
+    )
+
+
+def said(*cells: Verdict, quick: bool = False, complete: bool = True) -> str:
+    return headline(cells, TECHNOLOGIES, quick=quick, complete=complete, margin=1.05)
+
+
+def test_it_tells_who_is_near_native_and_who_is_slower_by_how_much() -> None:
+    text = said(
+        cell("docker", "cpu.sieve", 1.0, NEAR),
+        cell("namespaces", "cpu.sieve", 1.01, NEAR),
+        cell("qemu-user-aarch64", "cpu.sieve", 2.31, SLOWER),
+        cell("qemu-user-aarch64", "cpu.matmul", 28.4, SLOWER),
+    )
+    assert text == (
+        "CPU work: near-native in docker and namespaces; slower in qemu-user-aarch64 (2.3-28x)."
+        " Near-native means shown within 5 %. No cell stays open."
+    )
+
+
+def test_each_class_has_a_sentence_of_its_own_cpu_first() -> None:
+    text = said(
+        cell("docker", "startup.cold", 541.0, SLOWER),
+        cell("docker", "io.fsync", 1.0, NEAR),
+        cell("docker", "cpu.sieve", 1.0, NEAR),
+        cell("docker", "custom.thing", 1.2, SLOWER),
+    )
+    places = [text.index(name) for name in ("CPU work:", "I/O:", "Start-up:", "custom:")]
+    assert places == sorted(places)
+    assert "slower in docker (540x)" in text
+    assert "slower in docker (1.20x)" in text
+
+
+def test_an_open_cell_is_counted_beside_near_native_ones() -> None:
+    text = said(cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.threads", 1.1, OPEN))
+    assert "near-native in docker (1 of 2 cells, none slower)" in text
+    assert "1 of 2 cells stay open" in text
+
+
+def test_one_slower_cell_keeps_a_target_from_being_called_near_native() -> None:
+    text = said(cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.sha256", 1.2, SLOWER))
+    assert "near-native in" not in text
+    assert "slower in docker (1.20x)" in text
+
+
+@pytest.mark.parametrize("standing", [OPEN, UNPROVEN])
+def test_a_target_without_any_verdict_is_undecided(standing: Standing) -> None:
+    assert "undecided in docker" in said(cell("docker", "cpu.sieve", 1.0, standing))
+
+
+def test_faster_is_called_unexplained() -> None:
+    assert "faster, unexplained, in docker" in said(cell("docker", "cpu.sieve", 0.8, FASTER))
+
+
+def test_native_and_its_control_are_left_out() -> None:
+    assert said(
+        cell("native#2", "cpu.sieve", 1.0, NEAR), cell("native", "cpu.sieve", 1.0, NEAR)
+    ) == ("Nothing was measured beside native.")
+
+
+def test_a_quick_look_gives_ratios_and_no_verdict_word() -> None:
+    text = said(
+        cell("docker", "cpu.sieve", 0.97, UNPROVEN),
+        cell("docker", "cpu.matmul", 1.02, UNPROVEN),
+        cell("bubblewrap", "cpu.sieve", None, UNPROVEN),
+        quick=True,
+    )
+    assert text == (
+        "Quick look, ratios to native without verdicts."
+        " CPU work: docker 0.97-1.02x; bubblewrap without a figure."
+    )
+
+
+def test_a_run_cut_short_says_so() -> None:
+    assert said(cell("docker", "cpu.sieve", 1.0, NEAR), complete=False).endswith(
+        "The run was cut short: these answers are partial."
+    )
+    assert said(complete=False) == "Nothing was measured beside native. The run was cut short."
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (0.5, "0.50x"),
+        (1.004, "1.00x"),
+        (1.999, "2.0x"),
+        (9.94, "9.9x"),
+        (28.4, "28x"),
+        (1234, "1,200x"),
+    ],
+)
+def test_figures_have_no_more_digits_than_people_say(ratio: float, text: str) -> None:
+    assert figure(ratio) == text
+
+
+def test_names_are_listed_as_in_english() -> None:
+    assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "a", "a and b", "a, b and c",
+    ]  # fmt: skip
