@@ -371,6 +371,7 @@ class Campaign:
                 except KeyboardInterrupt:
                     interrupted = True
                     self.about["stopped"] = "interrupted"
+                    self._clear_up(chosen)
                 except TimeLimitError:
                     timed_out = True
                     self.about["stopped"] = "time limit"
@@ -389,6 +390,22 @@ class Campaign:
             interrupted=interrupted,
             timed_out=timed_out,
         )
+
+    def _clear_up(self, chosen: Chosen) -> None:
+        """Remove what an interruption may have left.
+
+        An engine can have made a container of which no answer came back any more. It is asked
+        twice, since it may still be at it.
+        """
+
+        def alive(whose: str) -> bool:
+            return whose != owner.mine() and owner.alive(whose)
+
+        for _ in range(2):
+            for target in chosen.able.values():
+                if isinstance(target, Sweeper):
+                    target.sweep(alive, cached=False)
+            time.sleep(0.2)
 
     def _describe(self, chosen: Chosen, payloads: Sequence[Payload], scratch: Path) -> None:
         facts = host.describe(scratch)

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from isobench import __version__
-from isobench.errors import CellFailedError, IsobenchError, UsageError
+from isobench.errors import CellFailedError, IsobenchError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -531,7 +531,7 @@ def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
     if "skipped" in fail_on and any(
         target["status"] == "unavailable" for target in summary["targets"]
     ):
-        return 3
+        return UnavailableError.exit_code
     unsure = [cell for cell in summary["cells"] if cell["standing"] == "unproven"]
     if "noisy" in fail_on and (unsure or summary["run"]["doubts"]):
         return NOISY
@@ -667,32 +667,37 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
     help="Install what the named targets need, by this system's package manager.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before installing.")
+@click.option("--check", is_flag=True, help="Exit with 3 unless every named target can run.")
 @click.argument("names", nargs=-1, metavar="[NAMES]...")
 @_config_option
 @_color_option
-def doctor(install: bool, yes: bool, names: Sequence[str], config: Path | None, color: str) -> None:
-    """Say why a target cannot run and what to type; with --install, install what it needs."""
+def doctor(
+    install: bool, yes: bool, check: bool, names: Sequence[str], config: Path | None, color: str
+) -> None:
+    """Say why a target cannot run and what to type; with --install, install what it needs.
+
+    NAMES are targets; for --install they may also be packages: docker podman bubblewrap qemu-user.
+    """
     from isobench import campaign, packages
+    from isobench.model import Available
+    from isobench.units import TargetName
 
     console = _console(color=color)
+    registry, _ = _registry(config)
     if install:
         if not names:
-            raise UsageError(
-                "--install needs names",
-                hint=f"isobench doctor --install {' '.join(packages.NAMES)}",
-            )
+            known = " ".join(packages.NAMES)
+            raise UsageError("--install needs names", hint=f"isobench doctor --install {known}")
         _install(packages.commands(names), console, yes=yes)
-    elif unknown := [name for name in names if name not in packages.NAMES]:
-        raise UsageError(
-            f"nothing is known of {unknown[0]!r}", hint=f"of: {', '.join(packages.NAMES)}"
-        )
-    registry, _ = _registry(config)
-    found = {name: registry.get(name) for name in registry.names()}
+        names = [name for name in names if name in registry.names()]
+    wanted = [TargetName(name) for name in names] or registry.names()
+    found = {name: registry.get(name) for name in wanted}
     answers = campaign.look(found, lambda _name, _answer: None)
-    _target_table(
-        [_target_row(name, found[name].technology, answers[name]) for name in found], console
-    )
+    rows = [_target_row(name, found[name].technology, answers[name]) for name in found]
+    _target_table(rows, console)
     _check_machine(console)
+    if check and not all(isinstance(answer, Available) for answer in answers.values()):
+        sys.exit(UnavailableError.exit_code)
 
 
 def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool) -> None:

@@ -1,4 +1,4 @@
-"""The closing words of a run: what was found, per class of workload, and how much stayed open. Pure."""
+"""The closing words of a run: what was found in each class of workload, and how sure. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final

@@ -35,7 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     known = Registry().names()
     for name in required(config):
         if name not in known:
-            raise pytest.UsageError(f"--require: no target is called {name!r}; of: {', '.join(known)}")
+            raise pytest.UsageError(
+                f"--require: no target is called {name!r}; of: {', '.join(known)}"
+            )
 
 
 def required(config: pytest.Config) -> frozenset[str]:
@@ -74,7 +76,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             parent.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        for name in ("ISOBENCH_CONFIG", "ISOBENCH_RESULTS_DIR", "ISOBENCH_TARGETS", "ISOBENCH_SEED"):
+        for name in (
+            "ISOBENCH_CONFIG",
+            "ISOBENCH_RESULTS_DIR",
+            "ISOBENCH_TARGETS",
+            "ISOBENCH_SEED",
+        ):
             patch.delenv(name, raising=False)
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -111,7 +118,9 @@ class Staged:
 
 
 @pytest.fixture
-def staged(payloads: Callable[[Abi], tuple[build.Payload, ...]]) -> Iterator[Callable[[Target], Staged]]:
+def staged(
+    payloads: Callable[[Abi], tuple[build.Payload, ...]],
+) -> Iterator[Callable[[Target], Staged]]:
     """Return a function that makes a real stage for a target; it is gone after the test."""
     import contextlib
 

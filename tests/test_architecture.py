@@ -15,7 +15,7 @@ LEVELS = (
     ("plugin",),
     (
         *("targets", "testing", "payload", "evidence", "workloads", "store", "stats", "verdict"),
-        *("claims", "plan", "config", "packages"),
+        *("headline", "claims", "plan", "config", "packages"),
     ),
     ("registry", "runner", "answers", "report"),
     ("campaign",),  # the sequence of a run: it alone knows the parts of the level below
@@ -112,7 +112,9 @@ def test_every_exception_and_every_door_is_still_used() -> None:
     for library in set(FENCES) - {"msgspec"}:
         for door in FENCES[library]:
             inside = [n for n in NAMED if n == door or n.startswith(f"{door}.")]
-            users = [n for n in inside for i in imports(MODULES[n]) if i.partition(".")[0] == library]
+            users = [
+                n for n in inside for i in imports(MODULES[n]) if i.partition(".")[0] == library
+            ]
             assert users, f"the door {door} for {library} is no longer used"
 
 

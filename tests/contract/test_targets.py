@@ -289,7 +289,9 @@ def test_a_stopped_instance_starts_again_and_again(target: Target, one: Staged) 
 def leftovers() -> set[str]:
     """Everything of this process's that an engine, the kernel or the file system could still hold."""
     found = {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{owner.mine()}*")}
-    found |= {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "isobench" in line}
+    found |= {
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "isobench" in line
+    }
     for engine in ("docker", "podman"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             listed = subprocess.run(

@@ -42,7 +42,9 @@ def target(
     technology: Technology = Technology.CONTAINERIZATION,
     relations: Mapping[str, str] | None = None,
 ) -> TargetFacts:
-    return TargetFacts(name=TargetName(name), technology=technology, status=status, relations=relations or {})
+    return TargetFacts(
+        name=TargetName(name), technology=technology, status=status, relations=relations or {}
+    )
 
 
 def cell(
@@ -173,7 +175,9 @@ def test_a_file_of_something_else_is_refused(text: str, found: str) -> None:
         ('evidence."ns.pid" = 3', 7, "evidence"),
     ],
 )
-def test_a_mistake_is_pointed_at_with_file_line_claim_and_key(change: str, line: int, key: str) -> None:
+def test_a_mistake_is_pointed_at_with_file_line_claim_and_key(
+    change: str, line: int, key: str
+) -> None:
     stays = [each for each in GOOD.splitlines() if each.partition(" ")[0] != key]
     at = line - 1 if len(stays) < len(GOOD.splitlines()) else len(stays)
     text = "\n".join([*stays[:at], change, *stays[at:]])
@@ -221,7 +225,9 @@ def test_an_evidence_claim_without_facts_may_stand_if_it_says_what_it_needs() ->
     (found,) = load(text, origin="mine.toml")
     verdict = judge(found, [], [target("docker")])
     assert verdict.standing is UNTESTED
-    assert verdict.sentence == "Not tested: this run measured nothing that tells; needs two machines."
+    assert (
+        verdict.sentence == "Not tested: this run measured nothing that tells; needs two machines."
+    )
 
 
 def test_two_claims_of_one_id_are_refused_at_the_second() -> None:
@@ -484,7 +490,10 @@ def test_the_slowest_start_is_the_closest_to_a_bound() -> None:
         for name, upper in (("docker", 0.4), ("podman", 0.9))
     ]
     said = judge(BOUND, starts, [target("docker"), target("podman")]).sentence
-    assert "all 2 cells of docker and podman, the closest call podman startup.cold at most 900 ms" in said
+    assert (
+        "all 2 cells of docker and podman, the closest call podman startup.cold at most 900 ms"
+        in said
+    )
 
 
 # Checksums
@@ -497,7 +506,9 @@ def test_the_same_answers_support_and_one_other_answer_refutes() -> None:
     assert judge(CHECKSUM, [right, silent], [target("docker")]).axes == {"cpu": SUPPORTED}
     verdict = judge(CHECKSUM, [right, wrong, silent], [target("docker")])
     assert verdict.standing is REFUTED
-    assert verdict.sentence == ("cpu refuted: docker cpu.matmul computes another answer than native.")
+    assert verdict.sentence == (
+        "cpu refuted: docker cpu.matmul computes another answer than native."
+    )
 
 
 def test_cells_without_checksums_test_no_answers() -> None:
@@ -505,7 +516,9 @@ def test_cells_without_checksums_test_no_answers() -> None:
 
 
 def test_an_answer_counts_whatever_the_speed() -> None:
-    right = dataclasses.replace(cell("docker", "cpu.sieve", Standing.UNPROVEN, None), checks_equal=True)
+    right = dataclasses.replace(
+        cell("docker", "cpu.sieve", Standing.UNPROVEN, None), checks_equal=True
+    )
     verdict = judge(CHECKSUM, [right], [target("docker")])
     assert verdict.standing is SUPPORTED
     assert verdict.sentence == "cpu supported: docker cpu.sieve computes what native does."
@@ -527,7 +540,9 @@ def test_an_answer_counts_whatever_the_speed() -> None:
         ({}, UNTESTED),
     ],
 )
-def test_evidence_is_weighed_fact_by_fact(relations: dict[str, str], expected: ClaimStanding) -> None:
+def test_evidence_is_weighed_fact_by_fact(
+    relations: dict[str, str], expected: ClaimStanding
+) -> None:
     verdict = judge(EVIDENCE, [], [target("docker", relations=relations)])
     assert verdict.standing is expected
     assert verdict.axes == {}

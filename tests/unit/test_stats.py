@@ -111,7 +111,9 @@ def test_winsorised_deviation_and_error_are_those_worked_out_by_hand() -> None:
     assert found.standard_error == pytest.approx(math.sqrt(42.5 / 30) / 10)
 
 
-@pytest.mark.parametrize(("blocks", "method"), [(3, "t"), (4, "t"), (5, "t"), (6, "trimmed-t 20 %")])
+@pytest.mark.parametrize(
+    ("blocks", "method"), [(3, "t"), (4, "t"), (5, "t"), (6, "trimmed-t 20 %")]
+)
 def test_few_blocks_are_not_trimmed_and_the_method_says_so(blocks: int, method: str) -> None:
     values = noisy(blocks)
     found = sure(estimate(values))
@@ -305,7 +307,9 @@ def test_the_bounds_of_a_median_take_five_values_and_mirror_each_other() -> None
 
 
 @given(st.sampled_from([0.5, 0.8, 0.9, 0.95]), st.integers(1, 150))
-def test_the_upper_bound_is_the_smallest_value_with_enough_confidence(quantile: float, count: int) -> None:
+def test_the_upper_bound_is_the_smallest_value_with_enough_confidence(
+    quantile: float, count: int
+) -> None:
     found = quantile_upper(np.arange(count, dtype=np.float64), quantile=quantile)
     rank = count if found is None else int(found)
     confidence = scipy_stats.binom.cdf(rank, count, quantile)
@@ -467,7 +471,8 @@ def test_the_planned_blocks_mostly_decide() -> None:
     needed = blocks_needed(planned(block_spread=0.05 * 1.07))
     assert needed is not None
     called = sum(
-        sure(estimate(noisy(needed, spread=0.05, seed=seed))).p_equivalence < 0.05 for seed in range(400)
+        sure(estimate(noisy(needed, spread=0.05, seed=seed))).p_equivalence < 0.05
+        for seed in range(400)
     )
     assert called / 400 >= 0.85
 

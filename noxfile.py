@@ -1,0 +1,69 @@
+"""The developer's manual, as commands. `nox -l` lists them; plain `nox` runs lint, types, tests and wheel.
+
+    nox                       what must pass before a commit
+    nox -s live               real engines and emulators, the contract suite included
+    nox -s bench              speed of isobench itself, as ratios taken side by side
+    nox -s report             render the examples under reports/examples again
+
+Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --require docker,podman`.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "wheel"]
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Ruff: every rule, with the exceptions and their reasons in pyproject.toml."""
+    session.run("python", "-m", "ruff", "check", ".")
+    session.run("python", "-m", "ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    session.run("python", "-m", "mypy")
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Unit, architecture and golden tests: no engine is started. Fast."""
+    session.run("python", "-m", "pytest", "-m", "not live", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def live(session: nox.Session) -> None:
+    """The contract suite and whole runs, on whatever is installed here (see --require)."""
+    session.run("python", "-m", "pytest", "-m", "live", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it outside the checkout, see that it finds its data."""
+    session.install("build")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".", silent=True)
+    built = sorted(Path(folder).glob("isobench-*.whl"))[-1]
+    session.install(str(built))
+    session.chdir(folder)
+    session.run("isobench", "workloads")
+    session.run("isobench", "run", "--quick", "-t", "native", "-w", "cpu.sieve", "-o", "run", "-q")
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Benchmarks of isobench itself: start-up, cost per trial, analysis."""
+    session.run("python", "-m", "pytest", "tests/bench", "--benchmark-only", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def report(session: nox.Session) -> None:
+    """Render the example reports again from their records."""
+    for folder in sorted(Path("reports/examples").iterdir()):
+        if (folder / "records.jsonl").exists():
+            session.run("python", "-m", "isobench", "report", str(folder), "--quiet")

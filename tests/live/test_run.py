@@ -1,0 +1,329 @@
+"""Whole runs of the real command on real technologies."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from isobench.plugin import Target
+from tests.live.conftest import Command
+
+pytestmark = pytest.mark.live
+CHECKOUT = Path(__file__).parents[2]
+FEW = (
+    "-w",
+    "cpu.sieve,syscall.getppid,io.metadata,startup",
+    "--blocks",
+    "3",
+    "--min-time",
+    "0.004s",
+)
+
+Able = Callable[[str], Target]
+
+
+def engine_lists(engine: str) -> list[str]:
+    """What an engine holds of isobench's, running or not."""
+    if shutil.which(engine) is None:
+        return []
+    done = subprocess.run(
+        [engine, "ps", "--all", "--quiet", "--filter", "label=isobench"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+def mounts() -> int:
+    return len(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    "name", ["namespaces", "docker", "podman", "bubblewrap", "qemu-user-aarch64"]
+)
+def test_a_run_answers_for_every_cell_and_leaves_nothing(
+    isobench: Command, able: Able, name: str
+) -> None:
+    able(name)
+    before = (engine_lists("docker"), engine_lists("podman"), mounts())
+    ran = isobench("run", "-t", name, *FEW)
+    assert ran.code == 0, ran.err
+    assert (engine_lists("docker"), engine_lists("podman"), mounts()) == before
+    summary = ran.summary()
+    assert summary["schema_version"] == 1
+    assert summary["run"]["complete"]
+    assert summary["gaps"] == []
+    cells = {(cell["target"], cell["workload"]): cell for cell in summary["cells"]}
+    workloads = {item["name"] for item in summary["workloads"]}
+    assert set(cells) == {(t, w) for t in (name, "native#2") for w in workloads}
+    for cell in cells.values():
+        assert cell["blocks"] == cell["visits"] == 3
+        assert cell["ratio"] > 0
+        assert cell["interval"][0] <= cell["ratio"] <= cell["interval"][1]
+        assert cell["standing"] == "unproven"  # three blocks carry no verdict
+        assert any("blocks" in doubt for doubt in cell["doubts"])
+    target = next(item for item in summary["targets"] if item["name"] == name)
+    assert target["status"] == "measured"
+    assert target["promises"]
+    assert all(promise["kept"] for promise in target["promises"])
+    assert target["evidence"]["kernel.boot_id"] == "same"
+    assert set(target["starts"]) == {"cold", "warm", "exec"}
+    for file in ("run.json", "plan.json", "records.jsonl", "summary.md", "report.html"):
+        assert (ran.latest / file).stat().st_size > 0
+    assert summary["run"]["headline"] in " ".join(ran.out.split())
+    page = (ran.latest / "report.html").read_text()
+    assert name in page
+    assert "<script" not in page
+
+
+def test_every_planned_cell_has_a_record_and_native_is_there_twice(isobench: Command) -> None:
+    ran = isobench("run", "-t", "native", "-w", "cpu", "--blocks", "3", "--min-time", "0.004s")
+    plan = json.loads((ran.latest / "plan.json").read_text())
+    records = [json.loads(line) for line in (ran.latest / "records.jsonl").read_text().splitlines()]
+    done = {(r["block"], r["target"], r["workload"]) for r in records}
+    for block in plan["blocks"][:3]:
+        for visit in block["visits"]:
+            assert (visit["block"], visit["target"], visit["workload"]) in done
+        assert {visit["target"] for visit in block["visits"]} == {"native", "native#2"}
+
+
+def test_the_same_seed_plans_the_same_order(isobench: Command) -> None:
+    quick = (
+        "run",
+        "-t",
+        "native",
+        "-w",
+        "cpu",
+        "--blocks",
+        "1",
+        "--seed",
+        "7",
+        "--min-time",
+        "0.004s",
+    )
+    first = json.loads((isobench(*quick).latest / "plan.json").read_text())
+    second = json.loads((isobench(*quick).latest / "plan.json").read_text())
+    assert first["blocks"] == second["blocks"]
+
+
+def test_a_report_can_be_made_again_from_a_zip_of_the_folder(isobench: Command) -> None:
+    ran = isobench("run", "-t", "native", "-w", "cpu.sieve", "--blocks", "3")
+    bundle = isobench.folder / "bundle.zip"
+    with zipfile.ZipFile(bundle, "w") as file:
+        for path in ran.latest.resolve().rglob("*"):
+            file.write(path, Path("run") / path.relative_to(ran.latest.resolve()))
+    again = isobench("report", str(bundle), "-o", str(isobench.folder / "again"))
+    assert again.code == 0, again.err
+    for name in ("summary.json", "report.html"):
+        fresh, first = isobench.folder / "again" / name, ran.latest / name
+        assert fresh.read_text() == first.read_text()
+
+
+def _wait_for_second_block(process: subprocess.Popen[str], results: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        for path in results.glob("*Z-*/records.jsonl"):
+            found = path.read_text().splitlines()
+            if any('"block":2' in line for line in found):
+                return
+        time.sleep(0.05)
+    pytest.fail("nothing was measured in a minute")
+
+
+@pytest.mark.parametrize("name", ["namespaces", "docker"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_was_measured_and_exits_130(
+    isobench: Command, able: Able, name: str, number: signal.Signals
+) -> None:
+    able(name)
+    before = (engine_lists("docker"), mounts())
+    process = isobench.start("run", "-t", name, "-w", "cpu.sieve,startup", "--blocks", "60")
+    _wait_for_second_block(process, isobench.results)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    assert "Traceback" not in err
+    assert (engine_lists("docker"), mounts()) == before
+    run = next(isobench.results.glob("*Z-*"))
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["run"]["interrupted"]
+    assert not summary["run"]["complete"]
+    assert summary["cells"]
+    assert "Interrupted" in out
+    assert (run / "report.html").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["native", "namespaces", "docker", "podman", "bubblewrap"])
+def test_after_kill_9_the_next_command_clears_up(isobench: Command, able: Able, name: str) -> None:
+    able(name)
+    process = isobench.start("run", "-t", name, "-w", "cpu.sieve,startup", "--blocks", "60")
+    _wait_for_second_block(process, isobench.results)
+    process.kill()
+    process.communicate()
+    assert isobench("clean", "--stale").code == 0
+    owned = [name for name in ("docker", "podman") for _ in engine_lists(name)]
+    assert owned == []
+    runs = Path(isobench.environment["XDG_CACHE_HOME"]) / "isobench" / "runs"
+    assert [path for path in runs.glob("*") if f"-{process.pid}-" in path.name] == []
+    # What was measured until then can still be reported.
+    run = next(isobench.results.glob("*Z-*"))
+    again = isobench("report", str(run))
+    assert again.code == 0, again.err
+    assert json.loads((run / "summary.json").read_text())["run"]["complete"] is False
+
+
+def test_the_time_limit_ends_a_run_with_124_and_a_report(isobench: Command) -> None:
+    ran = isobench("run", "-t", "namespaces", "-w", "cpu", "--blocks", "60", "--timeout", "6s")
+    assert ran.code == 124
+    assert ran.summary()["run"]["interrupted"]
+    assert (ran.latest / "report.html").exists()
+
+
+def test_a_target_asked_for_by_name_that_cannot_run_ends_with_3_and_a_hint(
+    isobench: Command,
+) -> None:
+    ran = isobench("run", "-t", "docker", *FEW, DOCKER_HOST="unix:///nowhere/docker.sock")
+    assert ran.code == 3
+    assert "docker cannot run here" in ran.err
+    assert "→" in ran.err
+    assert not ran.latest.exists()
+
+
+def test_a_machine_without_engines_is_still_measured(isobench: Command, able: Able) -> None:
+    """The newcomer's first run: native against namespaces, and a hint for everything missing."""
+    able("namespaces")
+    ran = isobench(
+        "run",
+        *FEW,
+        PATH=str(Path(sys.executable).parent),
+        DOCKER_HOST="unix:///nowhere/docker.sock",
+    )
+    assert ran.code == 0, ran.err
+    summary = ran.summary()
+    status = {item["name"]: item["status"] for item in summary["targets"]}
+    assert status["native"] == status["namespaces"] == "measured"
+    missing = [item for item in summary["targets"] if item["status"] == "unavailable"]
+    assert {"docker", "podman", "bubblewrap", "qemu-user-aarch64"} <= {
+        item["name"] for item in missing
+    }
+    assert all(item["reason"] and item["hint"] for item in missing)
+    page = (ran.latest / "report.html").read_text()
+    assert "isobench doctor --install podman" in page
+
+
+def test_clean_removes_every_trace(isobench: Command, able: Able) -> None:
+    able("docker")
+    able("podman")
+    images = ["images", "--quiet", "--filter", "label=isobench"]
+    assert isobench("run", "-t", "docker,podman", "-w", "startup.cold", "--blocks", "1").code == 0
+    cleaned = isobench("clean")
+    assert cleaned.code == 0
+    for engine in ("docker", "podman"):
+        left = subprocess.run([engine, *images], capture_output=True, text=True, check=True)
+        assert left.stdout.split() == []
+        assert f"removed {engine} image" in cleaned.out
+    assert not (Path(isobench.environment["XDG_CACHE_HOME"]) / "isobench").exists()
+    assert isobench.results.exists()
+
+
+# ---- a target from another distribution --------------------------------------------------------------
+
+
+@pytest.fixture
+def with_example(isobench: Command) -> Iterator[Command]:
+    """Install the example distribution where only this test's processes look."""
+    source = CHECKOUT / "tests" / "data" / "example_target"
+    site = isobench.folder / "site"
+    info = site / "isobench_unshare-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(source / "isobench_unshare.py", site)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: isobench-unshare\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[isobench.targets]\nunshare = isobench_unshare:UnshareTarget\n"
+    )
+    isobench.environment["PYTHONPATH"] = os.pathsep.join([str(site), str(CHECKOUT)])
+    yield isobench
+
+
+def test_a_target_of_another_distribution_is_measured_like_any_other(with_example: Command) -> None:
+    listed = {row["name"]: row for row in json.loads(with_example("targets", "--json").out)}
+    if not listed["unshare"]["available"]:
+        pytest.skip(f"unshare cannot run here: {listed['unshare']}")
+    ran = with_example("run", "-t", "unshare", *FEW)
+    assert ran.code == 0, ran.err
+    cells = [cell for cell in ran.summary()["cells"] if cell["target"] == "unshare"]
+    assert len(cells) == 6
+
+
+def test_a_target_that_does_not_keep_its_promise_gets_no_number(with_example: Command) -> None:
+    listed = {row["name"]: row for row in json.loads(with_example("targets", "--json").out)}
+    if not listed["unshare"]["available"]:
+        pytest.skip(f"unshare cannot run here: {listed['unshare']}")
+    # It has the host's mounts, and claims to have its own.
+    (with_example.folder / "isobench.toml").write_text('[targets.unshare]\npretend = "ns.ipc"\n')
+    ran = with_example("run", "-t", "unshare", *FEW)
+    assert ran.code == 6
+    summary = ran.summary()
+    target = next(item for item in summary["targets"] if item["name"] == "unshare")
+    assert target["status"] == "unproven"
+    assert "ns.ipc" in target["reason"]
+    assert [cell for cell in summary["cells"] if cell["target"] == "unshare"] == []
+    causes = {gap["cause"] for gap in summary["gaps"] if gap["target"] == "unshare"}
+    assert causes == {"unproven"}
+
+
+# ---- an ordinary user ----------------------------------------------------------------------------------
+
+
+def test_an_ordinary_user_runs_rootless(tmp_path: Path) -> None:
+    """Rootless Podman, and namespaces without privilege; run by root as ISOBENCH_TEST_USER."""
+    user = os.environ.get("ISOBENCH_TEST_USER")
+    if os.geteuid() != 0 or not user:
+        pytest.skip("run as root with ISOBENCH_TEST_USER=<an ordinary user with subordinate ids>")
+    python = "/usr/bin/python3"
+    home = Path(f"~{user}").expanduser() / f"isobench-{os.getpid()}"
+    path = os.pathsep.join(
+        [str(CHECKOUT), *(entry for entry in sys.path if "site-packages" in entry)]
+    )
+    names = ("namespaces", *(["podman"] if shutil.which("podman") else []))
+    base = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "env", "-i"]
+    base += [f"HOME={home}", f"XDG_RUNTIME_DIR={home}/run", f"PATH={os.environ['PATH']}"]
+    base += [f"PYTHONPATH={path}", "PYTHONDONTWRITEBYTECODE=1", f"USER={user}", "NO_COLOR=1"]
+    can = subprocess.run(
+        [*base, python, "-c", "import isobench.answers, ziglang"],
+        cwd="/",
+        capture_output=True,
+        check=False,
+    )
+    if can.returncode != 0:
+        pytest.skip(f"{user} cannot run this checkout with {python}: {can.stderr[-200:]!r}")
+    subprocess.run([*base, "mkdir", "-p", str(home / "run")], check=True, cwd="/")
+    (home / "run").chmod(0o700)
+    try:
+        arguments = ["-t", ",".join(names), "-w", "cpu.sieve,io.metadata,startup", "--blocks", "3"]
+        done = subprocess.run(
+            [*base, python, "-m", "isobench", "run", *arguments, "-o", str(home / "run-1")],
+            cwd=home, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((home / "run-1" / "summary.json").read_text())
+        targets = {item["name"]: item for item in summary["targets"]}
+        for name in names:
+            assert targets[name]["status"] == "measured"
+            assert "rootless" in targets[name]["version"]
+            assert targets[name]["evidence"]["ns.user"] == "unlike"
+            assert all(promise["kept"] for promise in targets[name]["promises"])
+        assert summary["gaps"] == []
+        subprocess.run(
+            [*base, python, "-m", "isobench", "clean"], cwd=home, check=True, timeout=120
+        )
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,214 @@
+"""Runs that were never measured: written through the store, with known answers."""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from isobench import plan, store
+from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Technology, Work
+from isobench.units import TargetName, Unit, WorkloadName
+
+# A slow machine is no reason for a test to fail, and a test leaves nothing in the checkout.
+settings.register_profile("isobench", deadline=None, database=None)
+settings.load_profile("isobench")
+
+BASE_SECONDS = 2e-6
+"""What native takes for one operation in every synthetic run."""
+OPERATIONS = 1000
+ITERATIONS = 3
+
+
+def _health(block: int, *, broken: bool) -> BlockHealth:
+    return BlockHealth(
+        block=block,
+        seconds=2.0,
+        steal_percent=20.0 if broken else 0.0,
+        pressure_percent=None,
+        swapped_in_pages=0,
+        throttled=None,
+        clock_source="tsc",
+        broken_rules=("steal",) if broken else (),
+    )
+
+
+@dataclass(kw_only=True)
+class Synthetic:
+    """A run whose every cell has a known ratio to native, give or take `noise` in each visit."""
+
+    ratios: Mapping[tuple[str, str], float]
+    """(target, workload) -> ratio; native and its control are added with 1."""
+    blocks: int = 15
+    noise: float = 0.003
+    seed: int = 1
+    classes: Mapping[str, Technology] = field(default_factory=dict)
+    """Technology of each target, containers where it is not said."""
+    unmeasured: tuple[str, ...] = ()
+    """Targets of the run without any sample."""
+    pilot: bool = True
+    """Write a block 0 that is a hundred times too slow."""
+    invalid: frozenset[int] = frozenset()
+    """Blocks that broke a rule; their samples are a hundred times too slow."""
+    missing: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)
+    """Blocks in which a cell has no value."""
+    drift: float = 0.0
+    """How much slower everything is in the last block than in the first."""
+    samples: list[Sample] = field(default_factory=list)
+    """More samples."""
+    gaps: list[Gap] = field(default_factory=list)
+    states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of run.json that are other than usual."""
+    clock: Clock = Clock.GUEST
+
+    @property
+    def workloads(self) -> list[WorkloadName]:
+        return [WorkloadName(name) for name in dict.fromkeys(w for _, w in self.ratios)]
+
+    @property
+    def targets(self) -> list[TargetName]:
+        names = ["native", *(t for t, _ in self.ratios), *self.unmeasured]
+        return [TargetName(name) for name in dict.fromkeys(names)]
+
+    def write(self, path: Path) -> Path:
+        """Write the folder of this run, without any answer in it."""
+        folder = store.create(path.parent, path.name, exact=path)
+        for sample in self._samples():
+            folder.write(sample)
+        for record in (*self.samples, *self.gaps):
+            folder.write(record)
+        for block in range(1, self.blocks + 1):
+            broken = block in self.invalid
+            folder.health(_health(block, broken=broken), valid=not broken)
+        for name, state in self.states.items():
+            folder.document(f"state/{name}-pre.json", state)
+        folder.document("plan.json", self._plan())
+        folder.document("run.json", self._about())
+        folder.close()
+        return path
+
+    def _samples(self) -> Iterable[Sample]:
+        rng = random.Random(self.seed)
+        ones = {(name, w): 1.0 for name in ("native", "native#2") for w in self.workloads}
+        for block in range(0 if self.pilot else 1, self.blocks + 1):
+            spoilt = 100.0 if block == 0 or block in self.invalid else 1.0
+            host = math.exp(rng.gauss(0, 0.1)) * (1 + self.drift * block / self.blocks)
+            for (target, workload), ratio in (ones | dict(self.ratios)).items():
+                if block in self.missing.get((target, workload), ()):
+                    continue
+                seconds = BASE_SECONDS * ratio * host * math.exp(rng.gauss(0, self.noise))
+                if target not in ("native", "native#2"):
+                    seconds *= spoilt
+                yield from self._visit(block, target, workload, seconds)
+
+    def _visit(self, block: int, target: str, workload: str, seconds: float) -> Iterable[Sample]:
+        for iteration in range(ITERATIONS):
+            yield sample(
+                block,
+                target,
+                workload,
+                round(seconds * OPERATIONS * 1e9),
+                iteration=iteration,
+                operations=OPERATIONS,
+                clock=self.clock,
+            )
+
+    def _plan(self) -> Plan:
+        return plan.make(
+            [name for name in self.targets if name not in self.unmeasured],
+            [Work(workload=w, loops=OPERATIONS, iterations=ITERATIONS) for w in self.workloads],
+            reference=TargetName("native"),
+            blocks=self.blocks,
+            seed=self.seed,
+        )
+
+    def _about(self) -> dict[str, Any]:
+        native = {"native": Technology.NATIVE}
+        kinds = native | dict(self.classes)
+        return {
+            "schema_version": 1,
+            "id": "20240102T030405Z-abcdef",
+            "tool_version": "0.1.0",
+            "started": "2024-01-02T03:04:05Z",
+            "finished": "2024-01-02T03:09:05Z",
+            "argv": ["run"],
+            "seed": self.seed,
+            "reference": "native",
+            "quick": False,
+            "margin": 0.05,
+            "precision": 0.025,
+            "budget_seconds": 300.0,
+            "elapsed_seconds": 290.0,
+            "interrupted": False,
+            "stopped": "blocks",
+            "machine": "a machine that never was",
+            "host": {"cpu": "none", "cpus": 4, "kernel": "6.1", "filesystem": "ext4"},
+            "compiler": "zig cc 0",
+            "flags": "-O2",
+            "payloads": [],
+            "targets": [
+                {"name": name, "class": kinds.get(name, Technology.CONTAINERIZATION)}
+                for name in self.targets
+            ],
+            "workloads": [
+                {
+                    "name": name,
+                    "class": name.partition(".")[0],
+                    "summary": "nothing",
+                    "operation": "one loop",
+                    "scope": "loop",
+                }
+                for name in self.workloads
+            ],
+            **self.about,
+        }
+
+
+def sample(
+    block: int,
+    target: str,
+    workload: str,
+    value: int,
+    *,
+    metric: str = "time",
+    iteration: int = 0,
+    operations: int = 1,
+    clock: Clock = Clock.GUEST,
+) -> Sample:
+    """Return one sample in nanoseconds."""
+    return Sample(
+        block=block,
+        target=TargetName(target),
+        workload=WorkloadName(workload),
+        metric=metric,
+        iteration=iteration,
+        value=value,
+        unit=Unit.NANOSECOND,
+        operations=operations,
+        clock=clock,
+        at=float(block),
+    )
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a `Synthetic` run and returns its folder."""
+
+    def write(
+        ratios: Mapping[tuple[str, str], float] | None = None, *, name: str = "run", **options: Any
+    ) -> Path:
+        chosen = {("box", "cpu.sieve"): 1.0} if ratios is None else ratios
+        return Synthetic(ratios=chosen, **options).write(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def a_sample() -> Callable[..., Sample]:
+    """Return the function that makes one sample."""
+    return sample

@@ -1,0 +1,164 @@
+"""C sources -> programs: built once, cached by everything that goes in."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isobench import places, workloads
+from isobench.errors import PayloadError
+from isobench.model import Abi, host_abi
+from isobench.payload import build, wire
+
+ECHO = """
+#include "isobench.h"
+static uint64_t ib_work(struct ib *ib, uint64_t loops) {
+    if (ib->iteration < 0) ib_fact("echo", ib->arguments[0], "argv");
+    return loops * 3;
+}
+"""
+HERE = host_abi()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "payload.c"
+    path.write_text(ECHO)
+    return path
+
+
+@pytest.fixture
+def nothing_to_compile_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any compilation fail."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it was compiled again")
+
+    monkeypatch.setattr(build, "_compile", refuse)
+
+
+def test_a_payload_is_built_and_speaks_the_protocol(source: Path) -> None:
+    assert HERE is not None
+    payload = build.build("unit.echo", source, HERE)
+    done = subprocess.run(
+        [payload.path, "feed", "2", "5", "ünï\x01"],
+        capture_output=True,
+        check=True,
+        env={"ISOBENCH": "1"},
+        timeout=60,
+    )
+    reply = wire.read(done.stdout, nonce="feed", iterations=2)
+    assert [each.operations for each in reply.iterations] == [5, 5]
+    assert (reply.check, reply.steady) == (f"{15:016x}", True)
+    assert [fact.key for fact in reply.facts] == ["echo"]
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("abi", Abi)
+def test_a_payload_is_built_for_every_isa_without_a_c_library(abi: Abi, source: Path) -> None:
+    payload = build.build("unit.echo", source, abi)
+    header = payload.path.read_bytes()[:20]
+    assert header[:4] == b"\x7fELF"
+    machine = {Abi.ELF_X86_64: 62, Abi.ELF_AARCH64: 183, Abi.ELF_RISCV64: 243}[abi]
+    assert int.from_bytes(header[18:20], "little") == machine
+    assert payload.abi is abi
+    assert "-nostdlib" in payload.flags
+    assert os.access(payload.path, os.X_OK)
+    assert payload.compiler.startswith("zig cc ")
+
+
+def test_the_same_source_is_taken_from_the_cache(
+    source: Path, request: pytest.FixtureRequest
+) -> None:
+    first = build.build("unit.echo", source, Abi.ELF_X86_64)
+    request.getfixturevalue("nothing_to_compile_with")
+    assert build.build("unit.echo", source, Abi.ELF_X86_64) == first
+
+
+def test_another_source_abi_or_flag_is_another_program(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(abi: Abi = Abi.ELF_X86_64, *, compiler: str = "zig cc 1", libc: bool = False) -> str:
+        return build._key(source, abi, compiler, libc=libc)
+
+    keys = {key(), key(Abi.ELF_AARCH64), key(compiler="zig cc 2"), key(libc=True)}
+    assert key() in keys
+    source.write_text(ECHO + "/* changed */")
+    keys.add(key())
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
+    keys.add(key())
+    assert len(keys) == 6
+
+
+def test_another_header_is_another_program(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = build._key(source, Abi.ELF_X86_64, "zig", libc=False)
+    (tmp_path / "_include").mkdir()
+    (tmp_path / "_include" / "isobench.h").write_text("/* another */")
+    monkeypatch.setattr(places, "shared", lambda _: tmp_path)
+    assert build._key(source, Abi.ELF_X86_64, "zig", libc=False) != before
+
+
+def test_a_source_that_does_not_compile_is_told_with_what_the_compiler_says(
+    source: Path, cache: Path
+) -> None:
+    source.write_text('#include "isobench.h"\nint nonsense = ;\n')
+    with pytest.raises(PayloadError, match="expected expression") as caught:
+        build.build("unit.broken", source, Abi.ELF_X86_64)
+    assert str(source) in caught.value.hint
+    assert not list((cache / "isobench" / "payloads").glob("*unit.broken"))
+
+
+def test_a_failed_build_leaves_no_draft(source: Path, cache: Path) -> None:
+    source.write_text("#error no\n")
+    before = set((cache / "isobench" / "payloads").iterdir())
+    with pytest.raises(PayloadError):
+        build.build("unit.broken", source, Abi.ELF_X86_64)
+    assert set((cache / "isobench" / "payloads").iterdir()) == before
+
+
+def test_a_missing_compiler_is_told_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    with pytest.raises(PayloadError, match="not installed") as caught:
+        build._zig.__wrapped__()
+    assert caught.value.hint == "python -m pip install ziglang"
+
+
+def test_a_compiler_that_does_not_run_is_told_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ziglang = importlib.import_module("ziglang")
+    monkeypatch.setattr(ziglang, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(PayloadError, match="does not run") as caught:
+        build._zig.__wrapped__()
+    assert "--force-reinstall ziglang" in caught.value.hint
+
+
+def test_every_stage_holds_evidence_and_agent_beside_its_workloads() -> None:
+    found = workloads.find()
+    wanted = build.programs(found.values())
+    assert set(wanted) == {"_evidence", "_agent", *(w.program for w in found.values())}
+    assert all(source.is_file() for source, _ in wanted.values())
+
+
+def test_all_programs_are_built_for_all_abis_and_the_launcher_for_this_host_alone(
+    source: Path,
+) -> None:
+    heard: list[tuple[int, int]] = []
+    abis = [Abi.ELF_X86_64, Abi.ELF_RISCV64]
+    built = build.build_all(
+        {"unit.echo": (source, False)},
+        abis,
+        host=Abi.ELF_X86_64,
+        progress=lambda done, of: heard.append((done, of)),
+    )
+    assert [(p.program, p.abi) for p in built] == [
+        ("unit.echo", Abi.ELF_X86_64),
+        ("unit.echo", Abi.ELF_RISCV64),
+        (build.LAUNCH, Abi.ELF_X86_64),
+    ]
+    assert heard == [(1, 3), (2, 3), (3, 3)]

@@ -1,0 +1,126 @@
+"""Patterns in facts and samples that make a number less certain."""
+
+import pytest
+
+from isobench.evidence import doubts
+from isobench.model import BlockHealth
+
+EXT4, TMPFS, OVERLAY = "0x0000ef53", "0x01021994", "0x794c7630"
+
+
+def health(block: int, *broken: str, steal: float | None = 0.0) -> BlockHealth:
+    return BlockHealth(
+        block=block,
+        seconds=1.0,
+        steal_percent=steal,
+        pressure_percent=None,
+        swapped_in_pages=0,
+        throttled=None,
+        clock_source="tsc",
+        broken_rules=broken,
+    )
+
+
+def test_the_same_disk_on_both_sides_raises_no_doubt() -> None:
+    facts = {"io.filesystem": EXT4, "io.cached_percent": 0}
+    assert doubts.of_io("io.seq-read", facts, facts) == ()
+
+
+def test_files_in_memory_take_the_verdict_away() -> None:
+    (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": TMPFS}, {"io.filesystem": TMPFS})
+    assert (doubt.code, doubt.blocks) == ("memory-file-system", True)
+    assert "io.fsync ran on tmpfs" in doubt.detail
+    assert "XDG_CACHE_HOME" in doubt.advice
+
+
+def test_another_file_system_than_natives_is_said_and_leaves_the_verdict() -> None:
+    (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": OVERLAY}, {"io.filesystem": EXT4})
+    assert (doubt.code, doubt.blocks) == ("other-file-system", False)
+    assert doubt.detail == "ran on overlayfs, native on ext4"
+
+
+@pytest.mark.parametrize(("percent", "codes"), [(5, []), (6, ["page-cache"]), (None, [])])
+def test_a_file_still_in_the_page_cache_takes_the_verdict_away(
+    percent: int | None, codes: list[str]
+) -> None:
+    facts = {"io.filesystem": EXT4, "io.cached_percent": percent}
+    found = doubts.of_io("io.seq-read", facts, facts)
+    assert [doubt.code for doubt in found] == codes
+    assert all(doubt.blocks for doubt in found)
+
+
+def test_an_unknown_file_system_is_told_by_its_number() -> None:
+    (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": "0x12345678"}, {"io.filesystem": EXT4})
+    assert "0x12345678" in doubt.detail
+
+
+def test_clocks_that_agree_raise_no_doubt() -> None:
+    assert doubts.of_clock([100_000_000] * 5, [100_400_000] * 5, 20_000) == ()
+
+
+@pytest.mark.parametrize("slope", [0.5, 0.9, 1.1, 2.0])
+def test_a_clock_that_runs_at_another_speed_takes_the_verdict_away(slope: float) -> None:
+    host = [100_000_000] * 5
+    (doubt,) = doubts.of_clock([int(h * slope) for h in host], host, 20_000)
+    assert (doubt.code, doubt.blocks) == ("guest-clock", True)
+    assert f"{slope:.3f}" in doubt.detail
+
+
+def test_spans_too_short_against_the_way_to_the_host_tell_nothing_of_a_clock() -> None:
+    assert doubts.of_clock([50, 50], [100, 100], 10) == ()
+    assert doubts.of_clock([], [], 10) == ()
+
+
+def test_a_slow_way_to_the_host_widens_what_a_clock_is_allowed() -> None:
+    host, guest = [1_000_000] * 3, [950_000] * 3
+    assert doubts.of_clock(guest, host, 30_000) == ()
+    assert doubts.of_clock(guest, host, 1_000) != ()
+
+
+def test_another_number_of_cpus_is_said() -> None:
+    (doubt,) = doubts.of_threads({"cpu.threads": 2}, {"cpu.threads": 8})
+    assert doubt.detail == "2 CPUs inside, 8 outside"
+    assert not doubt.blocks
+
+
+@pytest.mark.parametrize("inside", [{}, {"cpu.threads": 8}, {"cpu.threads": None}])
+def test_as_many_cpus_or_none_counted_raise_no_doubt(inside: dict[str, int | None]) -> None:
+    assert doubts.of_threads(inside, {"cpu.threads": 8}) == ()
+
+
+def test_a_quiet_host_raises_no_doubt() -> None:
+    assert doubts.of_blocks([health(1), health(2)], 0) == ()
+    assert doubts.of_blocks([], 0) == ()
+
+
+def test_noisy_blocks_that_were_all_measured_again_raise_no_doubt() -> None:
+    assert doubts.of_blocks([health(1, "steal", steal=9.0), health(2)], 1) == ()
+
+
+def test_noisy_blocks_that_had_to_be_kept_are_counted_with_the_worst_steal() -> None:
+    blocks = [health(1, "a", steal=3.5), health(2, "a", steal=12.25), health(3, steal=None)]
+    (doubt,) = doubts.of_blocks(blocks, 1)
+    assert doubt.code == "noisy-host"
+    assert "2 of 3 blocks" in doubt.detail
+    assert "up to 12.25 %" in doubt.detail
+    assert "1 were measured again" in doubt.detail
+
+
+def test_drift_is_told_with_its_sign_and_bounds() -> None:
+    doubt = doubts.of_drift(0.12, 0.05, 0.2)
+    assert "+12% [+5%, +20%]" in doubt.detail
+    assert not doubt.blocks
+
+
+def test_every_doubt_advises_something() -> None:
+    found = [
+        *doubts.of_io("io.x", {"io.filesystem": TMPFS, "io.cached_percent": 90}, {}),
+        *doubts.of_io("io.x", {"io.filesystem": OVERLAY}, {"io.filesystem": EXT4}),
+        *doubts.of_clock([10**9], [2 * 10**9], 1),
+        *doubts.of_threads({"cpu.threads": 1}, {"cpu.threads": 2}),
+        *doubts.of_blocks([health(1, "x")], 0),
+        doubts.of_drift(0.1, 0.0, 0.2),
+    ]
+    assert len(found) == 7
+    assert all(doubt.advice and doubt.detail for doubt in found)
+    assert len({doubt.code for doubt in found}) == 7

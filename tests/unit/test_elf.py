@@ -1,0 +1,52 @@
+"""The smallest program that answers: an ELF file made of nothing."""
+
+import platform
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from isobench.targets import _elf
+
+MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_its_header_says_what_it_is(machine: str) -> None:
+    program = _elf.answering(machine)
+    magic, bits, order, version = struct.unpack_from("<4sBBB", program)
+    assert (magic, bits, order, version) == (b"\x7fELF", 2, 1, 1)
+    kind, isa, elf_version, entry, table = struct.unpack_from("<HHIQQ", program, 16)
+    assert (kind, isa, elf_version, table) == (2, MACHINES[machine], 1, 64)
+    assert len(program) < 300
+    load, flags, offset, address, _, size, memory, _ = struct.unpack_from("<IIQQQQQQ", program, 64)
+    assert (load, flags, offset) == (1, 5, 0)
+    assert size == memory == len(program)
+    assert address + 120 == entry
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_answer_lies_at_its_end(machine: str) -> None:
+    assert _elf.answering(machine).endswith(_elf.ANSWER)
+
+
+def test_the_address_of_the_text_is_right_on_riscv64() -> None:
+    words = struct.unpack_from("<9I", _elf.answering("riscv64"), 120)
+    auipc_at, offset = 4, words[2] >> 20
+    assert 120 + auipc_at + offset == _elf.answering("riscv64").index(_elf.ANSWER)
+
+
+def test_the_address_of_the_text_is_right_on_aarch64() -> None:
+    words = struct.unpack_from("<8I", _elf.answering("aarch64"), 120)
+    instructions_on = words[1] >> 5 & 0x7FFFF
+    assert 120 + 4 + 4 * instructions_on == _elf.answering("aarch64").index(_elf.ANSWER)
+
+
+@pytest.mark.skipif(platform.machine() not in MACHINES, reason="no such program for this machine")
+def test_it_answers_and_exits_cleanly_here(tmp_path: Path) -> None:
+    path = tmp_path / "answer"
+    path.write_bytes(_elf.answering(platform.machine()))
+    path.chmod(0o755)
+    done = subprocess.run([path], capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, _elf.ANSWER, b"")

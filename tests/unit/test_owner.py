@@ -1,0 +1,63 @@
+"""Whom things belong to, and whether that process still lives."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from isobench import owner
+
+
+def test_what_belongs_to_this_process_is_left_alone() -> None:
+    assert owner.alive(owner.mine())
+
+
+def test_an_owner_names_this_process() -> None:
+    tool, machine, pid, started = owner.mine().split("-")
+    assert tool == "isobench"
+    assert len(machine) == 6
+    assert int(pid) == os.getpid()
+    assert started.isdigit()
+
+
+def test_what_a_process_that_ended_has_left_may_be_removed() -> None:
+    program = "from isobench import owner; print(owner.mine())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    dead = done.stdout.strip()
+    assert dead.startswith("isobench-")
+    assert not owner.alive(dead)
+
+
+def test_a_process_that_took_over_the_number_is_not_the_owner() -> None:
+    parts = owner.mine().split("-")
+    parts[3] = str(int(parts[3]) - 100_000)
+    assert not owner.alive("-".join(parts))
+
+
+def test_a_clock_that_was_corrected_a_little_does_not_make_an_owner_dead() -> None:
+    parts = owner.mine().split("-")
+    parts[3] = str(int(parts[3]) + 30)
+    assert owner.alive("-".join(parts))
+
+
+def test_what_belongs_to_another_machine_is_left_alone() -> None:
+    parts = owner.mine().split("-")
+    parts[1] = "ffffff" if parts[1] != "ffffff" else "000000"
+    parts[3] = "1"
+    assert owner.alive("-".join(parts))
+
+
+@pytest.mark.parametrize(
+    "label", ["", "isobench", "isobench-abc", "isobench-a-b-c", "other-a-1-2", "isobench-a-1-2-3"]
+)
+def test_what_no_isobench_has_named_has_no_living_owner(label: str) -> None:
+    assert not owner.alive(label)
+
+
+def test_a_number_beyond_any_process_is_dead_and_no_error() -> None:
+    parts = owner.mine().split("-")
+    parts[2] = "9" * 12
+    assert not owner.alive("-".join(parts))

@@ -1,0 +1,108 @@
+"""Names and a seed -> the order of measuring."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isobench import plan
+from isobench.model import Plan, Work
+from isobench.units import TargetName, WorkloadName
+
+NATIVE = TargetName("native")
+TARGETS = [NATIVE, TargetName("docker"), TargetName("podman")]
+WORK = [
+    Work(workload=WorkloadName(name), loops=10, iterations=5)
+    for name in ("cpu.sieve", "io.fsync", "startup.cold")
+]
+CONTROL = plan.second(NATIVE)
+
+
+def make(seed: int = 1, blocks: int = 4, *, shuffled: bool = True) -> Plan:
+    return plan.make(TARGETS, WORK, reference=NATIVE, blocks=blocks, seed=seed, shuffled=shuffled)
+
+
+def test_the_second_visit_of_native_has_a_label_that_leads_back_to_native() -> None:
+    assert CONTROL != NATIVE
+    assert plan.actual(CONTROL) == NATIVE
+    assert plan.actual(TargetName("docker")) == "docker"
+
+
+@given(st.integers(min_value=0, max_value=2**31), st.integers(min_value=1, max_value=8))
+def test_every_block_holds_every_cell_once_and_native_twice(seed: int, blocks: int) -> None:
+    made = make(seed, blocks)
+    assert [block.number for block in made.blocks] == list(range(1, blocks + 1))
+    for block in made.blocks:
+        cells = Counter((visit.target, visit.workload) for visit in block.visits)
+        expected = {(t, w.workload): 1 for t in [*TARGETS, CONTROL] for w in WORK}
+        assert cells == expected
+        assert sorted(block.sessions) == sorted([*TARGETS, CONTROL])
+        assert all(visit.block == block.number for visit in block.visits)
+
+
+@given(st.integers(min_value=0, max_value=2**31))
+def test_all_targets_of_a_workload_follow_each_other(seed: int) -> None:
+    for block in make(seed).blocks:
+        order = [visit.workload for visit in block.visits]
+        changes = sum(a != b for a, b in zip(order, order[1:], strict=False))
+        assert changes == len(WORK) - 1
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
+    assert make(seed=7) == make(seed=7)
+    assert make(seed=7).blocks != make(seed=8).blocks
+
+
+def test_a_longer_plan_begins_as_the_shorter_one() -> None:
+    assert make(blocks=9).blocks[:4] == make(blocks=4).blocks
+
+
+def test_orders_differ_from_block_to_block() -> None:
+    orders = {tuple(v.target for v in block.visits) for block in make(blocks=20).blocks}
+    assert len(orders) > 10
+    assert len({block.sessions for block in make(blocks=20).blocks}) > 5
+
+
+def test_over_many_blocks_no_target_is_always_first() -> None:
+    first = Counter(block.visits[0].target for block in make(blocks=400).blocks)
+    assert all(60 < first[target] < 140 for target in [*TARGETS, CONTROL])
+
+
+def test_a_sequential_schedule_keeps_the_order_given() -> None:
+    made = make(shuffled=False)
+    first = [(v.workload, v.target) for v in made.blocks[0].visits]
+    assert first == [(w.workload, t) for w in WORK for t in [*TARGETS, CONTROL]]
+    assert made.blocks[0].sessions == (*TARGETS, CONTROL)
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_a_cell_that_is_left_out_is_in_no_block(shuffled: bool) -> None:
+    without = frozenset({(TargetName("docker"), WorkloadName("io.fsync"))})
+    made = plan.make(
+        TARGETS, WORK, reference=NATIVE, blocks=3, seed=1, shuffled=shuffled, without=without
+    )
+    for block in made.blocks:
+        cells = {(visit.target, visit.workload) for visit in block.visits}
+        assert not cells & without
+        assert len(cells) == 11
+
+
+def test_leaving_out_a_cell_of_native_leaves_out_its_control_too() -> None:
+    without = frozenset({(NATIVE, WorkloadName("io.fsync"))})
+    made = plan.make(TARGETS, WORK, reference=NATIVE, blocks=1, seed=1, without=without)
+    cells = {(visit.target, visit.workload) for visit in made.blocks[0].visits}
+    assert (NATIVE, "io.fsync") not in cells
+    assert (CONTROL, "io.fsync") not in cells
+
+
+def test_leaving_out_a_cell_changes_no_other_cells_order() -> None:
+    without = frozenset({(TargetName("docker"), WorkloadName("io.fsync"))})
+    part = plan.make(TARGETS, WORK, reference=NATIVE, blocks=3, seed=1, without=without)
+    for whole, less in zip(make(seed=1, blocks=3).blocks, part.blocks, strict=True):
+        kept = [v for v in whole.visits if (v.target, v.workload) not in without]
+        assert kept == list(less.visits)
+
+
+def test_the_plan_says_how_much_work_a_cell_is_for_all_targets_alike() -> None:
+    assert make().work == tuple(WORK)

@@ -1,0 +1,104 @@
+"""Promises held against what was seen."""
+
+import pytest
+
+from isobench.evidence import prove
+from isobench.model import Environment, Evidence, Fact, Promise, Relation
+
+SAME, UNLIKE, EQUALS = Relation.SAME_AS_HOST, Relation.UNLIKE_HOST, Relation.EQUALS
+
+
+def environment(**facts: Fact) -> Environment:
+    return prove.gather(Evidence(key=key, value=value, source="") for key, value in facts.items())
+
+
+def kept(promise: Promise, host: Fact, inside: Fact) -> bool:
+    (check,) = prove.hold([promise], host=environment(key=host), inside=environment(key=inside))
+    return check.kept
+
+
+@pytest.mark.parametrize(
+    ("relation", "host", "inside", "expected"),
+    [
+        (SAME, "a", "a", True),
+        (SAME, "a", "b", False),
+        (UNLIKE, "a", "b", True),
+        (UNLIKE, "a", "a", False),
+        (SAME, None, None, False),
+        (SAME, "a", None, False),
+        (UNLIKE, None, "b", False),
+        (UNLIKE, "a", None, False),
+        (UNLIKE, None, None, False),
+        (SAME, 0, 0, True),
+        (SAME, False, False, True),
+        (SAME, "", "", True),
+    ],
+)
+def test_a_relation_is_kept_only_by_facts_that_were_read_on_both_sides(
+    relation: Relation, host: Fact, inside: Fact, expected: bool
+) -> None:
+    assert kept(Promise(key="key", relation=relation), host, inside) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "inside", "expected"),
+    [
+        ("KVMKVMKVM", "KVMKVMKVM", True),
+        ("KVMKVMKVM", "TCGTCGTCGTCG", False),
+        (False, False, True),
+        (False, True, False),
+        (False, None, False),
+        (None, None, False),
+    ],
+)
+def test_a_value_that_is_promised_must_be_seen_inside(
+    value: Fact, inside: Fact, expected: bool
+) -> None:
+    promise = Promise(key="key", relation=EQUALS, value=value)
+    assert kept(promise, "whatever the host has", inside) is expected
+
+
+def test_a_fact_that_nobody_reported_breaks_its_promise() -> None:
+    promise = Promise(key="ns.pid", relation=UNLIKE)
+    (check,) = prove.hold([promise], host=environment(), inside=environment())
+    assert not check.kept
+    assert (check.host, check.inside) == (None, None)
+
+
+def test_the_first_of_two_facts_with_one_key_stands() -> None:
+    facts = [Evidence(key="k", value=value, source="") for value in ("first", "second")]
+    assert prove.gather(facts).value("k") == "first"
+
+
+def test_broken_promises_are_told_with_both_sides() -> None:
+    promises = [
+        Promise(key="ns_pid", relation=UNLIKE),
+        Promise(key="boot", relation=SAME),
+        Promise(key="canary", relation=EQUALS, value=False),
+        Promise(key="machine", relation=SAME),
+    ]
+    host = environment(ns_pid="pid:[1]", boot="abc", canary=True, machine="x86_64")
+    inside = environment(ns_pid="pid:[1]", boot="xyz", canary=True, machine="x86_64")
+    assert prove.broken(prove.hold(promises, host=host, inside=inside)) == (
+        "ns_pid should be unlike the host's, and is 'pid:[1]' inside (host: 'pid:[1]'); "
+        "boot should be the host's, and is 'xyz' inside (host: 'abc'); "
+        "canary should be False, and is True inside (host: True)"
+    )
+
+
+def test_kept_promises_leave_nothing_to_tell() -> None:
+    promises = [Promise(key="boot", relation=SAME)]
+    same = environment(boot="abc")
+    assert prove.broken(prove.hold(promises, host=same, inside=same)) == ""
+    assert prove.broken(()) == ""
+
+
+def test_relations_cover_what_was_seen_inside_and_say_unknown_where_a_side_is_missing() -> None:
+    host = environment(boot="abc", pid="1", only_host="x")
+    inside = environment(boot="abc", pid="2", hidden=None, only_inside="y")
+    assert prove.relations(host, inside) == {
+        "boot": "same",
+        "pid": "unlike",
+        "hidden": "unknown",
+        "only_inside": "unknown",
+    }
