@@ -1,11 +1,13 @@
-"""The developer's manual, as commands. `nox -l` lists them; plain `nox` runs lint, types, tests and wheel.
+"""The developer's manual, as commands: `nox -l` lists them.
+
+Plain `nox` runs lint, types, tests and wheel.
 
     nox                       what must pass before a commit
     nox -s live               real engines and emulators, the contract suite included
     nox -s bench              speed of isobench itself, as ratios taken side by side
     nox -s report             render the examples under reports/examples again
 
-Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --require docker,podman`.
+Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --require docker`.
 """
 
 from pathlib import Path
@@ -48,7 +50,7 @@ def wheel(session: nox.Session) -> None:
     session.install("build")
     folder = session.create_tmp()
     session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".", silent=True)
-    built = sorted(Path(folder).glob("isobench-*.whl"))[-1]
+    built = max(Path(folder).glob("isobench-*.whl"))
     session.install(str(built))
     session.chdir(folder)
     session.run("isobench", "workloads")

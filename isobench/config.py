@@ -42,12 +42,16 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     claims: list[dict[str, Any]] = []
 
 
+class _PyProject(msgspec.Struct):
+    tool: dict[str, Any] = {}
+
+
 def _decode(path: Path) -> Settings | None:
     """Return the settings in a file; None for a pyproject.toml without any."""
     try:
         document = msgspec.toml.decode(path.read_bytes())
         if path.name == "pyproject.toml":
-            document = document.get("tool", {}).get("isobench")
+            document = msgspec.convert(document, type=_PyProject).tool.get("isobench")
             if document is None:
                 return None
         return msgspec.convert(document, type=Settings, strict=True)

@@ -5,6 +5,8 @@ distribution when broken.
 import contextlib
 import dataclasses
 import functools
+import re
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -19,6 +21,9 @@ from isobench.units import TargetName
 
 ORDER: Final = ("native", "namespaces", "docker", "podman", "bubblewrap")
 """How the in-tree targets are listed; others follow by name."""
+
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +75,10 @@ def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, An
         if key not in fields:
             known = ", ".join(fields) or "none"
             raise UsageError(f"{where}: no such option: {key}", hint=f"its options are: {known}")
+    types = typing.get_type_hints(kind) if fields else {}
     try:
         return {
-            key: msgspec.convert(value, type=fields[key].type, strict=True)
+            key: msgspec.convert(value, type=types[key], strict=True)
             for key, value in options.items()
         }
     except msgspec.ValidationError as error:
@@ -83,7 +89,7 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
     distribution = _distribution(point)
     try:
         kind = point.load()
-    except Exception as error:  # noqa: BLE001 - whatever a plug-in does wrong on import must not end isobench
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plug-in does wrong
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
         )
@@ -115,7 +121,17 @@ class Registry:
         self._loaded: dict[str, Target] = {}
         for name, options in self._configured.items():
             kind = options.get("kind", name)
-            if kind not in announced():
+            if not _NAME.fullmatch(name) or name in ("all", "auto"):
+                raise UsageError(
+                    f"[targets.{name}]: {name!r} cannot be the name of a target",
+                    hint="use small letters, digits, dots and dashes, as in docker-crun",
+                )
+            if name in announced() and kind != name:
+                raise UsageError(
+                    f"[targets.{name}]: {name} is {name}, and no kind of {kind!r}",
+                    hint=f'give it a name of its own: [targets.{name}-2] kind = "{kind}"',
+                )
+            if not isinstance(kind, str) or kind not in announced():
                 raise UsageError(
                     f"[targets.{name}]: no target is called {kind!r}",
                     hint=f'set kind = "…" to one of: {", ".join(announced())}',

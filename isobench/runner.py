@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from isobench.errors import IsobenchError, SessionError
 from isobench.evidence import host, prove
@@ -44,6 +44,9 @@ MOST_PADDING: Final = 1024
 """The environment's size is random up to this: it moves the stack (Mytkowicz et al., 2009)."""
 REPEATED_SHARE: Final = 0.2
 """Most blocks that may be measured again for a broken rule."""
+
+
+_PLUGIN_HINT: Final = "this is a fault of the target's plug-in: tell its author"
 
 
 class Sink(Protocol):
@@ -185,12 +188,15 @@ class Bench:
         self.sink.log(label.replace("#", "-"), done.stderr)
         if done.exit_code is None:
             raise _TimedOutError
+        said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
+        ended = f"exit code {done.exit_code}" + (f"; {said}" if said else "")
         try:
-            return wire.read(done.stdout, nonce=nonce, iterations=iterations)
+            reply = wire.read(done.stdout, nonce=nonce, iterations=iterations)
         except wire.WireError as error:
-            said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
-            detail = f"{error}; exit code {done.exit_code}" + (f"; {said}" if said else "")
-            raise _FailedError(detail) from None
+            raise _FailedError(f"{error}; {ended}") from None
+        if done.exit_code != 0:
+            raise _FailedError(f"the payload answered and then failed: {ended}")
+        return reply
 
     # ---- visits ----------------------------------------------------------------------------------
 
@@ -220,7 +226,9 @@ class Bench:
         except _UnprovenError as error:
             return (_gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor"),)
         except (_FailedError, SessionError) as error:
-            return (_gap(visit, Cause.FAILED, str(error), hint=getattr(error, "hint", "")),)
+            return (_gap(visit, Cause.FAILED, str(error), hint=error.hint),)
+        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
+            return (_gap(visit, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT),)
 
     def _loop(
         self, visit: Visit, work: Work, workload: Workload, session: Session
@@ -378,8 +386,9 @@ class Bench:
     def sessions(
         self, block: Block, faults: "Faults"
     ) -> Iterator[tuple[dict[TargetName, Session], dict[TargetName, Gap]]]:
-        """Open one fresh session per target, proved; yield the good ones, and a gap for each bad
-        one.
+        """Open one fresh session per target, and prove it.
+
+        Yields the good ones, and a gap for each bad one.
         """
         good: dict[TargetName, Session] = {}
         bad: dict[TargetName, Gap] = {}
@@ -391,7 +400,7 @@ class Bench:
                     if faults.given_up(label):
                         raise SessionError(faults.why[label])
                     target = self.targets[actual(label)]
-                    session = stack.enter_context(target.open(self.stage(target)))
+                    session = self._enter(stack, label, target)
                     proof = self.proofs[actual(label)] = self.prove_session(label, session)
                     if proof.broken:
                         bad[label] = _gap(
@@ -407,7 +416,25 @@ class Bench:
                     bad[label] = _gap(
                         opening, Cause.FAILED, str(error), hint=getattr(error, "hint", "")
                     )
+                except Exception as error:  # noqa: BLE001 - as in `visit`
+                    faults.count(label, _fault(error))
+                    bad[label] = _gap(opening, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT)
             yield good, bad
+
+    def _enter(self, stack: contextlib.ExitStack, label: TargetName, target: Target) -> Session:
+        """Open a session that the stack will close; a close that fails is logged, and no more."""
+        context = target.open(self.stage(target))
+        session = context.__enter__()
+
+        def leave(*reason: Any) -> None:
+            try:
+                context.__exit__(*reason)
+            except Exception as error:  # noqa: BLE001 - as in `visit`
+                said = f"closing a session: {_fault(error)}"
+                self.sink.log(label.replace("#", "-"), said.encode())
+
+        stack.push(leave)
+        return session
 
     def block(
         self,
@@ -455,6 +482,10 @@ class Faults:
     def given_up(self, label: TargetName) -> bool:
         """Say whether to leave it alone."""
         return self._counts.get(label, 0) >= MOST_FAILURES
+
+
+def _fault(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 class _TimedOutError(Exception):

@@ -56,7 +56,7 @@ class _Row(msgspec.Struct):
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
         file.write(text)
     Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
@@ -226,8 +226,10 @@ def load(path: Path) -> Run:
     """Read a run from its folder, or from a zip of it."""
     try:
         with _Files(path) as files:
-            about = msgspec.json.decode(files.read("run.json"))
-            version = about.get("schema_version")
+            about = msgspec.json.decode(files.read("run.json"), type=dict[str, Any])
+            if missing := {"schema_version", "reference"} - set(about):
+                raise ValueError(f"run.json: lacks {', '.join(sorted(missing))}")
+            version = about["schema_version"]
             if version != FORMAT:
                 raise UsageError(
                     f"{path}: format {version}, this isobench reads {FORMAT}",
@@ -241,7 +243,7 @@ def load(path: Path) -> Run:
             for name in sorted(files.states()):
                 target = Path(name).name.removesuffix("-pre.json")
                 states[TargetName(target)] = msgspec.json.decode(files.read(name))
-    except (msgspec.DecodeError, OSError, ValueError) as error:
+    except (msgspec.DecodeError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{path}: {error}", hint="the file is damaged; restore it or measure again"
         ) from None

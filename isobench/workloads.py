@@ -11,14 +11,14 @@ from isobench.errors import UsageError
 from isobench.model import Answer, Scope, Start, Workload
 from isobench.units import Unit, WorkloadName, seconds
 
-NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*$"
+NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*\Z"
 CLASSES: Final = ("cpu", "syscall", "io", "startup", "memory", "net", "app")
 """The order in which classes are shown; others follow."""
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     loops: Annotated[int, msgspec.Meta(ge=1)]
-    check: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    check: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

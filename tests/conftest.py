@@ -1,10 +1,11 @@
 """Options and fixtures of the whole suite.
 
-A test that needs a technology asks for it through the fixture `able`; where it cannot run, the test is
-skipped with the reason. `--require docker,podman` turns such a skip into a failure: CI says which
-technologies it has installed, and then none of their tests can be left out unnoticed.
+A test that needs a technology asks for it through the fixture `able`; where it cannot run, the
+test is skipped with the reason. `--require docker,podman` turns such a skip into a failure: CI says
+which technologies it has installed, and then none of their tests can be left out unnoticed.
 """
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable, Iterator
@@ -122,8 +123,6 @@ def staged(
     payloads: Callable[[Abi], tuple[build.Payload, ...]],
 ) -> Iterator[Callable[[Target], Staged]]:
     """Return a function that makes a real stage for a target; it is gone after the test."""
-    import contextlib
-
     with contextlib.ExitStack() as stack:
 
         def make(target: Target) -> Staged:

@@ -26,7 +26,7 @@ class _Line(msgspec.Struct):
     nonce: str | None = None
     clock_ns: _Count | None = None
     fact: str | None = None
-    value: str | int | bool | None = None
+    value: str | Annotated[int, msgspec.Meta(ge=-(1 << 62), lt=1 << 62)] | bool | None = None
     source: str = ""
     warmup_ns: _Count | None = None
     i: _Count | None = None
@@ -118,7 +118,7 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
 def _decode(line: bytes) -> _Line:
     try:
         return msgspec.json.decode(line, type=_Line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         shown = printable(line[:120].decode("utf-8", "replace"))
         raise WireError(f"not a line of the protocol: {shown!r} ({error})") from None
 

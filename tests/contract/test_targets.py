@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isobench import owner
+from isobench import owner, workloads
 from isobench.evidence import prove
 from isobench.model import Available, Environment, Unavailable
-from isobench.payload import wire
+from isobench.payload import stage, wire
 from isobench.plugin import Explains, Launcher, Restarter, Session, Sweeper, Target
 from isobench.registry import Registry, announced
 from isobench.units import seconds
-from tests.conftest import PROGRAM, Staged
+from tests.conftest import PROGRAM, SOURCE, Staged
 
 pytestmark = pytest.mark.live
 PATIENCE = seconds(60)
@@ -75,14 +75,19 @@ def unquoted(stdout: bytes) -> list[str]:
     return [json.loads(line).encode("latin-1").decode() for line in stdout.splitlines()]
 
 
+PROBE = """
+import json, sys
+from isobench.model import Available
+from isobench.registry import Registry
+answer = Registry().get(sys.argv[1]).probe()
+able = isinstance(answer, Available)
+print(json.dumps([able, getattr(answer, "what", ""), getattr(answer, "hint", "")]))
+"""
+
+
 def test_probe_answers_even_when_every_tool_is_gone(name: str) -> None:
-    script = (
-        "import sys, json; from isobench.registry import Registry; from isobench.model import Available;"
-        "a = Registry().get(sys.argv[1]).probe();"
-        "print(json.dumps([isinstance(a, Available), getattr(a, 'what', ''), getattr(a, 'hint', '')]))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script, name],
+        [sys.executable, "-c", PROBE, name],
         env={**os.environ, "PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"},
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
@@ -207,8 +212,6 @@ def test_natives_promises_are_broken_in_every_isolation(
 
 @pytest.mark.parametrize("workload", ["cpu.sieve", "cpu.sha256", "cpu.matmul", "cpu.threads"])
 def test_checksums_equal_the_known_answer(target: Target, one: Staged, workload: str) -> None:
-    from isobench import workloads
-
     answer = workloads.find()[workload].answer  # type: ignore[index]
     assert answer is not None
     with opened(target, one) as session:
@@ -225,8 +228,6 @@ def test_checksums_equal_the_known_answer(target: Target, one: Staged, workload:
     ],
 )  # fmt: skip
 def test_every_other_workload_runs_and_answers(target: Target, one: Staged, workload: str) -> None:
-    from isobench import workloads
-
     answer = workloads.find()[workload].answer  # type: ignore[index]
     assert answer is not None
     with opened(target, one) as session:
@@ -287,7 +288,7 @@ def test_a_stopped_instance_starts_again_and_again(target: Target, one: Staged) 
 
 
 def leftovers() -> set[str]:
-    """Everything of this process's that an engine, the kernel or the file system could still hold."""
+    """Everything of this process's that an engine or the kernel could still hold."""
     found = {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{owner.mine()}*")}
     found |= {
         line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "isobench" in line
@@ -330,8 +331,6 @@ with stage.workshop(payloads) as shop:
 
 
 def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target) -> None:
-    from tests.conftest import SOURCE
-
     token = secrets.token_hex(8)
     doomed = subprocess.Popen(
         [sys.executable, "-c", KILLED, name, token, str(SOURCE)], stdout=subprocess.PIPE
@@ -348,8 +347,6 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
         doomed.kill()
         doomed.wait()
         doomed.stdout.close()  # type: ignore[union-attr]
-    from isobench.payload import stage
-
     stage.sweep(owner.alive)
     if isinstance(target, Sweeper):
         target.sweep(owner.alive, cached=False)

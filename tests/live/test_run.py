@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -234,11 +234,11 @@ def test_clean_removes_every_trace(isobench: Command, able: Able) -> None:
     assert isobench.results.exists()
 
 
-# ---- a target from another distribution --------------------------------------------------------------
+# ---- a target from another distribution --------------------------------------------------------
 
 
 @pytest.fixture
-def with_example(isobench: Command) -> Iterator[Command]:
+def with_example(isobench: Command) -> Command:
     """Install the example distribution where only this test's processes look."""
     source = CHECKOUT / "tests" / "data" / "example_target"
     site = isobench.folder / "site"
@@ -250,7 +250,7 @@ def with_example(isobench: Command) -> Iterator[Command]:
         "[isobench.targets]\nunshare = isobench_unshare:UnshareTarget\n"
     )
     isobench.environment["PYTHONPATH"] = os.pathsep.join([str(site), str(CHECKOUT)])
-    yield isobench
+    return isobench
 
 
 def test_a_target_of_another_distribution_is_measured_like_any_other(with_example: Command) -> None:
@@ -280,7 +280,7 @@ def test_a_target_that_does_not_keep_its_promise_gets_no_number(with_example: Co
     assert causes == {"unproven"}
 
 
-# ---- an ordinary user ----------------------------------------------------------------------------------
+# ---- an ordinary user --------------------------------------------------------------------------
 
 
 def test_an_ordinary_user_runs_rootless(tmp_path: Path) -> None:

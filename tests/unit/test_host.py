@@ -76,7 +76,9 @@ def test_a_block_too_short_for_any_tick_has_no_known_steal(monkeypatch: pytest.M
 
 
 def test_each_lap_begins_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = [dataclasses.replace(QUIET, at=at, swapped_in=n) for at, n in ((0, 0), (1, 5), (3, 5))]
+    readings = [
+        dataclasses.replace(QUIET, at=at, swapped_in=n) for at, n in ((0, 0), (1, 5), (3, 5))
+    ]
     monkeypatch.setattr(host, "_take", lambda: readings.pop(0))
     meter = host.Meter()
     laps = [meter.lap(1), meter.lap(2)]

@@ -163,7 +163,9 @@ def test_options_reach_the_target(install: Install) -> None:
 
 
 def test_options_reach_a_target_whose_annotations_are_strings(install: Install) -> None:
-    install("from __future__ import annotations\n" + textwrap.dedent(TARGET), {"mine": "MODULE:Mine"})
+    install(
+        "from __future__ import annotations\n" + textwrap.dedent(TARGET), {"mine": "MODULE:Mine"}
+    )
     target: Any = Registry({"mine": {"level": 3}}).get("mine")
     assert target.level == 3
 

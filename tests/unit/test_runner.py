@@ -1,0 +1,754 @@
+"""The runner against targets that answer to a script: whatever goes wrong becomes a gap."""
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench import plan, runner
+from isobench.errors import SessionError
+from isobench.evidence import host
+from isobench.model import (
+    Abi,
+    Answer,
+    Block,
+    BlockHealth,
+    Cause,
+    Clock,
+    Gap,
+    Payload,
+    Plan,
+    Promise,
+    Record,
+    Relation,
+    Sample,
+    Scope,
+    Stage,
+    Start,
+    Visit,
+    Work,
+    Workload,
+)
+from isobench.payload import stage
+from isobench.plugin import Session, Target
+from isobench.testing import FakeEngine, FakeTarget, Fault, Script, honest_check
+from isobench.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
+
+NATIVE, BOX = TargetName("native"), TargetName("box")
+LOOP, OTHER = WorkloadName("cpu.sieve"), WorkloadName("io.fsync")
+COLD, WARM, EXEC = (WorkloadName(f"startup.{kind}") for kind in ("cold", "warm", "exec"))
+LOOPS = 50
+PROMISE = Promise(key="ns.pid", relation=Relation.UNLIKE_HOST)
+INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
+
+
+@dataclass
+class Sink:
+    """Keeps what the runner writes."""
+
+    records: list[Record] = field(default_factory=list)
+    synced: list[int] = field(default_factory=list)
+    logs: dict[str, bytes] = field(default_factory=dict)
+    healths: list[tuple[int, bool]] = field(default_factory=list)
+
+    def write(self, record: Record) -> None:
+        self.records.append(record)
+
+    def sync(self) -> None:
+        self.synced.append(len(self.records))
+
+    def log(self, name: str, text: bytes) -> None:
+        self.logs[name] = self.logs.get(name, b"") + text
+
+    def health(self, health: BlockHealth, *, valid: bool) -> None:
+        self.healths.append((health.block, valid))
+
+
+def workload(name: WorkloadName, scope: Scope, start: Start | None = None) -> Workload:
+    return Workload(
+        name=name,
+        summary="",
+        scope=scope,
+        operation="one",
+        source=Path("workloads/x/payload.c"),
+        timeout=seconds(60),
+        metrics={"time": Unit.NANOSECOND},
+        answer=Answer(loops=7, check="00" * 8) if scope is Scope.LOOP else None,
+        start=start,
+    )
+
+
+WORKLOADS = {
+    each.name: each
+    for each in (
+        workload(LOOP, Scope.LOOP),
+        workload(OTHER, Scope.LOOP),
+        workload(COLD, Scope.SESSION, Start.COLD),
+        workload(WARM, Scope.SESSION, Start.WARM),
+        workload(EXEC, Scope.EXEC),
+    )
+}
+WORK = {
+    name: Work(workload=name, loops=LOOPS if each.scope is Scope.LOOP else 1, iterations=3)
+    for name, each in WORKLOADS.items()
+}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stage.Workshop]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    program = tmp_path / "program"
+    program.write_bytes(b"")
+    payload = Payload(
+        program=LOOP,
+        abi=Abi.ELF_X86_64,
+        path=program,
+        sha256=Sha256(""),
+        compiler="",
+        flags=(),
+    )
+    with stage.workshop([payload]) as shop:
+        yield shop
+
+
+@pytest.fixture
+def bench(workshop: stage.Workshop) -> Callable[..., runner.Bench]:
+    """Return a function that makes a bench for some targets, native first."""
+
+    def make(*targets: Target) -> runner.Bench:
+        native = FakeTarget(name=NATIVE, inside={"kernel.boot_id": "b", "ns.pid": "pid:[1]"})
+        return runner.Bench(
+            targets={NATIVE: native} | {target.name: target for target in targets},
+            workloads=WORKLOADS,
+            workshop=workshop,
+            host_abi=Abi.ELF_X86_64,
+            sink=Sink(),
+            run_id="unit",
+        )
+
+    return make
+
+
+def fake(**options: Any) -> FakeTarget:
+    return FakeTarget(**({"name": BOX, "inside": INSIDE} | options))
+
+
+def said(program: str, *scripts: Script) -> Mapping[str, tuple[Script, ...]]:
+    return {program: scripts}
+
+
+def visit(bench: runner.Bench, name: WorkloadName, target: TargetName = BOX) -> list[Record]:
+    """Return what one visit of a target in a session of its own records."""
+    one = Visit(block=4, target=target, workload=name)
+    subject = bench.targets[plan.actual(target)]
+    with subject.open(bench.stage(subject)) as session:
+        return list(bench.visit(one, WORK[name], session))
+
+
+def gap(records: Sequence[Record]) -> Gap:
+    """Return the one record, which is a gap."""
+    (record,) = records
+    assert isinstance(record, Gap)
+    return record
+
+
+def values(records: Sequence[Record], metric: str) -> list[int]:
+    assert all(isinstance(record, Sample) for record in records), records
+    return [r.value for r in records if isinstance(r, Sample) and r.metric == metric]
+
+
+Make = Callable[..., runner.Bench]
+
+# ---- the ear
+
+
+def test_the_ear_waits_for_the_nonce_and_for_nothing_else() -> None:
+    ear = runner.Ear()
+    ear.ask("feed")
+    ear.heard(b"some banner\n")
+    ear.heard(b'{"isobench":1,"nonce":"dead"')
+    assert ear.arrived is None
+    ear.heard(b'\n{"isobench":1,"nonce":"feed","clock_ns":1}\n')
+    assert ear.arrived is not None
+    assert ear.arrived >= ear.asked
+
+
+def test_the_ear_puts_a_first_line_together_from_single_bytes() -> None:
+    ear = runner.Ear()
+    ear.ask("feed")
+    line = b'{"isobench":1,"nonce":"feed"'
+    for byte in line[:-1]:
+        ear.heard(bytes([byte]))
+    assert ear.arrived is None
+    ear.heard(line[-1:])
+    assert ear.arrived == ear.last
+
+
+def test_what_comes_later_does_not_move_the_arrival() -> None:
+    ear = runner.Ear()
+    ear.ask("feed")
+    ear.heard(b'{"isobench":1,"nonce":"feed"')
+    first = ear.arrived
+    ear.heard(b'{"isobench":1,"nonce":"feed"')
+    assert ear.arrived == first
+    assert ear.last >= (first or 0)
+
+
+def test_asking_again_forgets_what_was_heard() -> None:
+    ear = runner.Ear()
+    ear.ask("feed")
+    ear.mark("created")
+    ear.heard(b'{"isobench":1,"nonce":"feed"')
+    ear.ask("beef")
+    assert ear.arrived is None
+    assert ear.marks == {}
+
+
+def test_a_phase_counts_from_asking_and_only_once() -> None:
+    ear = runner.Ear()
+    ear.ask("feed")
+    ear.mark("created")
+    first = ear.marks["created"]
+    time.sleep(0.001)
+    ear.mark("created")
+    assert ear.marks == {"created": first}
+    assert first >= 0
+
+
+# ---- visits of loops
+
+
+def test_a_good_visit_gives_every_iteration_with_its_operations_and_clock(bench: Make) -> None:
+    records = visit(
+        bench(fake(scripts=said(LOOP, Script(durations=(11, 12, 13), warmup=99)))), LOOP
+    )
+    times = [r for r in records if isinstance(r, Sample) and r.metric == "time"]
+    assert [(r.iteration, r.value, r.operations) for r in times] == [
+        (0, 11, LOOPS),
+        (1, 12, LOOPS),
+        (2, 13, LOOPS),
+    ]
+    assert {(r.block, r.target, r.workload, r.unit, r.clock) for r in times} == {
+        (4, BOX, LOOP, Unit.NANOSECOND, Clock.GUEST)
+    }
+    assert values(records, "warmup") == [99]
+
+
+def test_the_same_span_is_stored_by_both_clocks_and_never_subtracted(bench: Make) -> None:
+    records = visit(bench(fake(scripts=said(LOOP, Script(durations=(11,), warmup=99)))), LOOP)
+    clocks = {r.metric: r.clock for r in records if isinstance(r, Sample)}
+    assert clocks["span.guest"] is Clock.GUEST
+    assert clocks["span.host"] is clocks["dispatch"] is Clock.HOST
+    assert values(records, "span.guest") == [99 + 3 * 11]
+
+
+def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(bench: Make) -> None:
+    facts = {"io.cached_percent": 3, "io.filesystem": "0x0000ef53", "io.hidden": None}
+    made = bench(fake(scripts=said(LOOP, Script(facts=facts))))
+    records = visit(made, LOOP)
+    assert values(records, "fact.io.cached_percent") == [3]
+    assert {r.metric for r in records if isinstance(r, Sample) and "fact" in r.metric} == {
+        "fact.io.cached_percent"
+    }
+    assert made.seen[(BOX, LOOP)]["io.filesystem"].value == "0x0000ef53"
+
+
+@pytest.mark.parametrize(
+    ("script", "cause", "detail"),
+    [
+        (Script(fault=Fault.SILENT), Cause.FAILED, "never said its first line; exit code 0"),
+        (Script(fault=Fault.SILENT, stderr=b"oom\n"), Cause.FAILED, "exit code 0; oom"),
+        (Script(fault=Fault.CUT_SHORT, exit_code=-9), Cause.FAILED, "last line; exit code -9"),
+        (Script(fault=Fault.ERROR_LINE), Cause.FAILED, "payload failed (errno 5); exit code 70"),
+        (Script(exit_code=3), Cause.FAILED, "exit code 3"),
+        (Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "not done after 60 s"),
+        (Script(fault=Fault.GONE), Cause.FAILED, "the fake session broke"),
+        (Script(fault=Fault.WRONG_NONCE), Cause.WRONG_ANSWER, "nonce"),
+        (Script(fault=Fault.ONE_TOO_FEW), Cause.WRONG_ANSWER, "2 iterations came back"),
+        (Script(steady=False), Cause.WRONG_ANSWER, "computed different things"),
+    ],
+)
+def test_whatever_goes_wrong_in_a_visit_is_one_gap_with_its_cause(
+    script: Script, cause: Cause, detail: str, bench: Make
+) -> None:
+    found = gap(visit(bench(fake(scripts=said(LOOP, script))), LOOP))
+    assert (found.block, found.target, found.workload) == (4, BOX, LOOP)
+    assert found.cause is cause
+    assert detail in found.detail
+
+
+def test_the_hint_of_a_session_that_broke_reaches_the_gap(bench: Make) -> None:
+    found = gap(visit(bench(fake(scripts=said(LOOP, Script(fault=Fault.GONE)))), LOOP))
+    assert found.hint == "as its script says"
+
+
+def test_a_known_answer_is_held_against_a_checksum(bench: Make) -> None:
+    made = bench(fake())
+    session_work = Work(workload=LOOP, loops=7, iterations=1)
+    with made.targets[BOX].open(made.stage(made.targets[BOX])) as session:
+        one = Visit(block=1, target=BOX, workload=LOOP)
+        found = gap(made.visit(one, session_work, session))
+    assert found.cause is Cause.WRONG_ANSWER
+    assert "0000000000000000 is right" in found.detail
+
+
+def test_natives_checksum_is_held_against_every_other_targets(bench: Make) -> None:
+    made = bench(fake(scripts=said(LOOP, Script(check="beef"), Script())))
+    assert values(visit(made, LOOP, NATIVE), "time")
+    found = gap(visit(made, LOOP))
+    assert found.cause is Cause.WRONG_ANSWER
+    assert f"checksum beef, and native's is {honest_check(LOOP, LOOPS)}" in found.detail
+    assert values(visit(made, LOOP), "time")
+
+
+def test_what_a_payload_says_on_standard_error_is_kept_by_target(bench: Make) -> None:
+    made = bench(fake(scripts=said(LOOP, Script(stderr=b"careful\n"))))
+    visit(made, LOOP)
+    sink: Any = made.sink
+    assert sink.logs["box"] == b"careful\n"
+
+
+def test_a_payload_is_asked_with_nonce_iterations_and_loops(bench: Make) -> None:
+    box = fake()
+    visit(bench(box), LOOP)
+    visit(bench(box), LOOP)
+    first, second = (each for each in box.asked if each.argv[0] == LOOP)
+    assert first.argv[2:] == ("3", str(LOOPS))
+    assert first.argv[1] != second.argv[1]
+    assert first.timeout == seconds(60)
+
+
+def test_a_payload_sees_known_variables_and_none_of_the_hosts(bench: Make) -> None:
+    box = fake()
+    visit(bench(box), LOOP)
+    environment = dict(box.asked[0].environment)
+    assert len(environment.pop("ISOBENCH_PADDING")) < runner.MOST_PADDING
+    assert environment == {
+        "ISOBENCH": "1",
+        "ISOBENCH_RUN_ID": "unit",
+        "ISOBENCH_TARGET": "box",
+        "ISOBENCH_WORKLOAD": LOOP,
+        "ISOBENCH_BLOCK": "4",
+        "ISOBENCH_SCRATCH": "/scratch",
+    }
+
+
+def test_the_size_of_the_environment_changes_from_visit_to_visit(bench: Make) -> None:
+    box = fake()
+    made = bench(box)
+    for _ in range(12):
+        visit(made, LOOP)
+    assert len({len(each.environment["ISOBENCH_PADDING"]) for each in box.asked}) > 3
+
+
+@pytest.mark.parametrize("name", [LOOP, EXEC])
+def test_a_visit_without_a_session_is_a_gap(name: WorkloadName, bench: Make) -> None:
+    one = Visit(block=1, target=BOX, workload=name)
+    assert gap(bench(fake()).visit(one, WORK[name], None)).cause is Cause.FAILED
+
+
+# ---- visits of starts
+
+
+def test_processes_in_an_open_session_are_timed_by_the_host(bench: Make) -> None:
+    box = fake()
+    records = visit(bench(box), EXEC)
+    assert len(values(records, "time")) == len(values(records, "gone")) == 3
+    assert {r.clock for r in records if isinstance(r, Sample)} == {Clock.HOST}
+    assert [r.iteration for r in records if isinstance(r, Sample) and r.metric == "time"] == [
+        0,
+        1,
+        2,
+    ]
+    assert box.runs(EXEC) == 3
+    assert box.opened == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "cause", "detail"),
+    [
+        (Script(exit_code=1, stderr=b"no such file"), Cause.FAILED, "exit code 1; no such file"),
+        (Script(fault=Fault.SILENT), Cause.FAILED, "no nonce came back"),
+        (Script(fault=Fault.WRONG_NONCE), Cause.FAILED, "no nonce came back"),
+        (Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "60 s"),
+        (Script(fault=Fault.GONE), Cause.FAILED, "broke"),
+    ],
+)
+@pytest.mark.parametrize("name", [EXEC, COLD, WARM])
+def test_a_start_that_goes_wrong_leaves_one_gap_and_no_time(
+    name: WorkloadName, script: Script, cause: Cause, detail: str, bench: Make
+) -> None:
+    made = bench(fake(scripts=said(name, Script(), script)))
+    visit(made, name, NATIVE)
+    found = gap(visit(made, name))
+    assert found.cause is cause
+    assert detail in found.detail
+
+
+def test_a_cold_start_without_a_launcher_is_a_session_of_its_own(bench: Make) -> None:
+    box = fake()
+    made = bench(box)
+    visit(made, LOOP, NATIVE)
+    records = list(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
+    assert len(values(records, "time")) == 3
+    one_start = ["open box", f"run {COLD}", "close box"]
+    assert box.history == ["open box", "run _evidence", "close box", *one_start * 3]
+
+
+def test_cold_starts_are_numbered_and_each_has_a_root_never_used_before(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots: list[Path] = []
+
+    class Noting(FakeTarget):
+        def open(self, stage: Stage) -> contextlib.AbstractContextManager[Any]:
+            roots.append(stage.root)
+            return super().open(stage)
+
+    made = bench(Noting(name=BOX, inside=INSIDE))
+    records = list(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
+    times = [r for r in records if isinstance(r, Sample) and r.metric == "time"]
+    assert [r.iteration for r in times] == [0, 1, 2]
+    assert len(set(roots)) == 4
+    assert not any(root.exists() for root in roots[1:])
+
+
+def test_a_launcher_starts_without_a_session_and_its_phases_are_stored(bench: Make) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE)
+    records = list(bench(engine).visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
+    assert len(values(records, "time")) == len(values(records, "phase.engine.created")) == 3
+    assert engine.opened == 0
+    assert engine.history.count("launch box") == 4
+
+
+def test_a_warm_start_begins_after_a_first_start_that_is_not_timed(bench: Make) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE)
+    records = list(bench(engine).visit(Visit(block=1, target=BOX, workload=WARM), WORK[WARM], None))
+    assert len(values(records, "time")) == 3
+    assert engine.history.count("start box") == 4
+    assert (engine.history[0], engine.history[-1]) == ("stop box", "remove box")
+
+
+def test_a_stopped_instance_is_removed_even_when_a_start_fails(bench: Make) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE, scripts=said(WARM, Script(fault=Fault.GONE)))
+    found = gap(bench(engine).visit(Visit(block=1, target=BOX, workload=WARM), WORK[WARM], None))
+    assert found.cause is Cause.FAILED
+    assert engine.history[-1] == "remove box"
+
+
+@pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
+def test_a_start_that_keeps_no_promise_gives_no_time(kind: type[FakeTarget], bench: Make) -> None:
+    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, promises=(PROMISE,))
+    made = bench(box)
+    made.prove(NATIVE, lambda argv: made.targets[NATIVE].answer(made.stage(box), argv, seconds(1)))  # type: ignore[attr-defined]
+    found = gap(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
+    assert found.cause is Cause.UNPROVEN
+    assert "ns.pid should be unlike the host's" in found.detail
+    assert box.runs(COLD) == 0
+
+
+# ---- sessions
+
+
+def labels(*names: TargetName, number: int = 1) -> Block:
+    return plan.block(number, [NATIVE, *names], [LOOP, OTHER], seed=1, shuffled=False)
+
+
+Opened = tuple[dict[TargetName, Session], dict[TargetName, Gap]]
+
+
+def opened(made: runner.Bench, block: Block, faults: runner.Faults | None = None) -> Opened:
+    with made.sessions(block, faults or runner.Faults()) as (good, bad):
+        return good, bad
+
+
+def test_every_session_is_proved_before_it_is_used(bench: Make) -> None:
+    box = fake(promises=(PROMISE,))
+    good, bad = opened(bench(box), labels(BOX))
+    assert set(good) == {NATIVE, BOX}
+    assert bad == {}
+    assert box.history == ["open box", "run _evidence", "close box"]
+
+
+def test_a_session_that_keeps_no_promise_is_bad_and_closed(bench: Make) -> None:
+    box = fake(promises=(PROMISE,), inside={"ns.pid": "pid:[1]"})
+    good, bad = opened(bench(box), labels(BOX))
+    assert set(good) == {NATIVE}
+    assert bad[BOX].cause is Cause.UNPROVEN
+    assert bad[BOX].hint == "isobench doctor"
+    assert (box.opened, box.closed) == (1, 1)
+
+
+def test_what_the_host_sees_of_a_session_is_evidence_too_and_overrides_nothing(bench: Make) -> None:
+    made = bench(fake(witnessed={"host.runtime": "runc", "ns.pid": "pid:[9]"}))
+    opened(made, labels(BOX))
+    environment = made.proofs[BOX].environment
+    assert environment.value("host.runtime") == "runc"
+    assert environment.value("ns.pid") == "pid:[2]"
+
+
+def test_a_target_that_refuses_to_open_leaves_a_gap_with_its_reason_and_hint(bench: Make) -> None:
+    good, bad = opened(bench(fake(openings=("no space left",))), labels(BOX))
+    assert BOX not in good
+    assert (bad[BOX].cause, bad[BOX].detail) == (Cause.FAILED, "no space left")
+    assert bad[BOX].hint == "as its script says"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (Fault.TIME_OUT, Cause.TIMED_OUT),
+        (Fault.SILENT, Cause.FAILED),
+        (Fault.GONE, Cause.FAILED),
+        (Fault.ERROR_LINE, Cause.FAILED),
+    ],
+)
+def test_evidence_that_does_not_come_makes_a_session_bad(
+    fault: Fault, cause: Cause, bench: Make
+) -> None:
+    box = fake(scripts=said("_evidence", Script(fault=fault)))
+    _, bad = opened(bench(box), labels(BOX))
+    assert bad[BOX].cause is cause
+    assert box.closed == 1
+
+
+def test_evidence_with_another_nonce_is_not_believed(bench: Make) -> None:
+    _, bad = opened(
+        bench(fake(scripts=said("_evidence", Script(fault=Fault.WRONG_NONCE)))), labels(BOX)
+    )
+    assert BOX in bad
+
+
+def test_a_target_that_fails_three_times_in_a_row_is_left_alone(bench: Make) -> None:
+    box = fake(openings=("broken",))
+    made, faults = bench(box), runner.Faults()
+    gaps = [opened(made, labels(BOX, number=n), faults)[1][BOX] for n in range(1, 7)]
+    assert box.opened == runner.MOST_FAILURES
+    assert {each.detail for each in gaps} == {"broken"}
+
+
+def test_a_good_opening_forgives_the_bad_ones_before_it(bench: Make) -> None:
+    box = fake(openings=("a", "b", "", "c", "d", ""))
+    made, faults = bench(box), runner.Faults()
+    outcomes = [BOX in opened(made, labels(BOX, number=n), faults)[0] for n in range(1, 7)]
+    assert outcomes == [False, False, True, False, False, True]
+    assert box.opened == 6
+
+
+def test_one_bad_target_leaves_the_others_alone(bench: Make) -> None:
+    good, _ = opened(bench(fake(openings=("broken",))), labels(BOX, plan.second(NATIVE)))
+    assert set(good) == {NATIVE, "native#2"}
+
+
+class Rude(FakeTarget):
+    """A plug-in that breaks the rules."""
+
+    def open(self, stage: Stage) -> contextlib.AbstractContextManager[Any]:
+        raise KeyError("its own fault")
+
+
+class Clinging(FakeTarget):
+    """A target whose sessions do not close cleanly."""
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[Any]:
+        with FakeTarget.open(self, stage) as session:
+            yield session
+        raise SessionError("it could not be removed")
+
+
+def test_a_plug_in_that_raises_what_it_should_not_leaves_a_gap_and_no_crash(bench: Make) -> None:
+    _, bad = opened(bench(Rude(name=BOX)), labels(BOX))
+    assert bad[BOX].cause is Cause.FAILED
+    assert "its own fault" in bad[BOX].detail
+
+
+def test_a_session_that_does_not_close_cleanly_does_not_end_the_run(bench: Make) -> None:
+    made = bench(Clinging(name=BOX, inside=INSIDE))
+    made.block(labels(BOX), WORK, runner.Faults(), lambda _: None)
+    sink: Any = made.sink
+    assert {(r.target, r.workload) for r in sink.records} == {
+        (target, name) for target in (NATIVE, BOX) for name in (LOOP, OTHER)
+    }
+
+
+# ---- blocks
+
+
+def test_every_planned_cell_yields_a_record_and_is_safe_before_the_next(bench: Make) -> None:
+    box = fake(openings=("broken",))
+    made = bench(box)
+    seen: list[Visit] = []
+    block = labels(BOX, plan.second(NATIVE))
+    made.block(block, WORK, runner.Faults(), seen.append)
+    sink: Any = made.sink
+    assert seen == list(block.visits)
+    cells = {(r.block, r.target, r.workload) for r in sink.records}
+    assert cells == {(v.block, v.target, v.workload) for v in block.visits}
+    assert len(sink.synced) == len(block.visits)
+    assert sink.synced == sorted(set(sink.synced))
+    gaps = [r for r in sink.records if isinstance(r, Gap)]
+    assert [(g.target, g.workload) for g in gaps] == [(BOX, LOOP), (BOX, OTHER)]
+
+
+def test_all_sessions_of_a_block_are_open_before_the_first_visit_and_closed_after_the_last(
+    bench: Make,
+) -> None:
+    history: list[str] = []
+    made = bench(fake(history=history), FakeTarget(name=TargetName("jar"), history=history))
+    made.block(labels(BOX, TargetName("jar")), WORK, runner.Faults(), lambda _: None)
+    assert [line for line in history if "_evidence" not in line] == [
+        *("open box", "open jar"),
+        *(f"run {LOOP}", f"run {LOOP}", f"run {OTHER}", f"run {OTHER}"),
+        *("close jar", "close box"),
+    ]
+
+
+def test_an_interruption_closes_every_session_and_turns_collection_on_again(bench: Make) -> None:
+    box = fake()
+
+    def interrupt(_: Visit) -> None:
+        assert not gc.isenabled()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(box).block(labels(BOX), WORK, runner.Faults(), interrupt)
+    assert gc.isenabled()
+    assert (box.opened, box.closed) == (1, 1)
+
+
+# ---- measuring
+
+QUIET = BlockHealth(
+    block=0,
+    seconds=1.0,
+    steal_percent=0.0,
+    pressure_percent=None,
+    swapped_in_pages=0,
+    throttled=None,
+    clock_source="tsc",
+)
+
+
+def quiet_but(monkeypatch: pytest.MonkeyPatch, *noisy: int) -> None:
+    """Let the host be quiet in all blocks but these."""
+
+    class Meter:
+        def lap(self, block: int) -> BlockHealth:
+            rules = ("steal",) if block in noisy else ()
+            return replace(QUIET, block=block, broken_rules=rules)
+
+    monkeypatch.setattr(host, "Meter", Meter)
+
+
+def made_plan(blocks: int) -> Plan:
+    work = [WORK[LOOP]]
+    return plan.make([NATIVE, BOX], work, reference=NATIVE, blocks=blocks, seed=1)
+
+
+def limits(**options: Any) -> runner.Limits:
+    usual = {
+        "budget_end": time.monotonic() + 600,
+        "minimum_blocks": 3,
+        "maximum_blocks": 20,
+        "look": lambda _: False,
+    }
+    return runner.Limits(**(usual | options))
+
+
+def measure(made: runner.Bench, blocks: int, wanted: runner.Limits) -> tuple[int, str]:
+    return runner.measure(made, made_plan(blocks), wanted, tick=lambda _visit, _valid: None)
+
+
+def test_so_many_blocks_are_measured_as_were_wanted(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+    assert measure(bench(box), 8, limits(maximum_blocks=6)) == (6, "blocks")
+    assert box.opened == 6
+
+
+def test_a_spent_budget_ends_a_run_after_its_fewest_blocks(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    spent = limits(budget_end=time.monotonic() - 1, minimum_blocks=4)
+    assert measure(bench(fake()), 20, spent) == (4, "budget")
+
+
+def test_precision_is_looked_at_from_the_tenth_block_in_every_fifth(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    looked: list[int] = []
+
+    def look(valid: int) -> bool:
+        looked.append(valid)
+        return valid == 20
+
+    wanted = limits(maximum_blocks=40, look=look)
+    assert measure(bench(fake()), 40, wanted) == (20, "precision")
+    assert looked == [10, 15, 20]
+
+
+def test_a_block_in_a_noisy_host_is_measured_again_and_marked(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch, 2)
+    made = bench(fake())
+    assert measure(made, 12, limits(maximum_blocks=5)) == (5, "blocks")
+    sink: Any = made.sink
+    assert sink.healths == [(1, True), (2, False), (3, True), (4, True), (5, True), (6, True)]
+
+
+def test_a_host_that_is_always_noisy_costs_at_most_a_fifth_more_blocks(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch, *range(100))
+    made = bench(fake())
+    measured, why = measure(made, 24, limits(maximum_blocks=20))
+    sink: Any = made.sink
+    invalid = [block for block, valid in sink.healths if not valid]
+    assert (measured, why) == (20, "blocks")
+    assert 1 <= len(invalid) <= 4
+    assert len(sink.healths) == 20 + len(invalid)
+
+
+def test_a_run_that_goes_on_begins_after_the_blocks_it_has(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    made = bench(fake())
+    wanted = limits(maximum_blocks=6)
+    got = runner.measure(made, made_plan(8), wanted, tick=lambda _visit, _valid: None, done=4)
+    sink: Any = made.sink
+    assert got == (6, "blocks")
+    assert sorted({record.block for record in sink.records}) == [5, 6]
+
+
+def test_a_time_limit_inside_a_tick_ends_the_run_at_once(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+
+    def stop(_visit: Visit, valid: int) -> None:
+        if valid == 2:
+            raise SessionError("the time limit has passed")
+
+    with pytest.raises(SessionError):
+        runner.measure(bench(box), made_plan(8), limits(), tick=stop)
+    assert box.opened == box.closed == 3
+
+
+def test_nanoseconds_of_a_time_limit_are_told_in_seconds(bench: Make) -> None:
+    made = bench(fake(scripts=said(LOOP, Script(fault=Fault.TIME_OUT))))
+    slow = replace(WORKLOADS[LOOP], timeout=Nanoseconds(1_500_000_000))
+    made.workloads = {**WORKLOADS, LOOP: slow}
+    assert gap(visit(made, LOOP)).detail == "not done after 1.5 s"
