@@ -60,7 +60,10 @@ def wheel(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Benchmarks of isobench itself: start-up, cost per trial, analysis."""
-    session.run("python", "-m", "pytest", "tests/bench", "--benchmark-only", *session.posargs)
+    names = ("-o", "python_files=bench_*.py", "-o", "python_functions=bench_*")
+    columns = "--benchmark-columns=median,iqr,ops,rounds"
+    argv = ("pytest", "tests/bench", *names, "--benchmark-only", columns)
+    session.run("python", "-m", *argv, *session.posargs)
 
 
 @nox.session(venv_backend="none")

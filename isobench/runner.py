@@ -6,7 +6,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from types import TracebackType
+from typing import Final, Protocol
 
 from isobench.errors import IsobenchError, SessionError
 from isobench.evidence import host, prove
@@ -426,11 +427,15 @@ class Bench:
         context = target.open(self.stage(target))
         session = context.__enter__()
 
-        def leave(*reason: Any) -> None:
+        def leave(
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            trace: TracebackType | None,
+        ) -> None:
             try:
-                context.__exit__(*reason)
-            except Exception as error:  # noqa: BLE001 - as in `visit`
-                said = f"closing a session: {_fault(error)}"
+                context.__exit__(kind, error, trace)
+            except Exception as fault:  # noqa: BLE001 - as in `visit`
+                said = f"closing a session: {_fault(fault)}"
                 self.sink.log(label.replace("#", "-"), said.encode())
 
         stack.push(leave)

@@ -12,6 +12,7 @@ History of FORMAT: 1 - the first.
 
 import contextlib
 import io
+import operator
 import os
 import tempfile
 import zipfile
@@ -35,7 +36,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-class _Row(msgspec.Struct):
+class _Row(msgspec.Struct, gc=False):
     """A line of records.jsonl, sample or gap."""
 
     kind: str
@@ -206,7 +207,9 @@ def rows(data: bytes) -> tuple[pd.DataFrame, tuple[Gap, ...]]:
     """Return the samples as a frame, and the gaps."""
     decoded = msgspec.json.Decoder(_Row).decode_lines(_complete_lines(data))
     samples = [row for row in decoded if row.kind == "sample"]
-    frame = pd.DataFrame({name: [getattr(row, name) for row in samples] for name in COLUMNS})
+    # One pass a column, in C.
+    columns = {name: list(map(operator.attrgetter(name), samples)) for name in COLUMNS}
+    frame = pd.DataFrame(columns)
     gaps = tuple(
         Gap(
             block=row.block,

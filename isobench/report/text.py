@@ -10,7 +10,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isobench.report.view import DASH, NOTHING, SPACE, TIMES, Matrix, MatrixCell, Report, StartUp
+from isobench.report.view import (
+    DASH,
+    NOTHING,
+    SPACE,
+    TIMES,
+    ClaimView,
+    Matrix,
+    MatrixCell,
+    Report,
+    StartUp,
+)
 
 _STYLES: Final = {
     "near-native": "green",
@@ -137,15 +147,20 @@ def _gaps(writer: _Writer, view: Report) -> None:
 
 
 def _claims(writer: _Writer, view: Report) -> None:
+    """One line a sentence of the documents; what refutes one is told, the rest is in the report."""
     if not view.claims and not view.untested:
         return
     writer.line()
     writer.line(f"The documents' sentences: {view.claim_counts}", "bold")
-    _sentences(
-        writer, [(claim.mark.kind, claim.mark.sign, claim.sentence) for claim in view.claims]
-    )
+    for claim in view.claims:
+        style = _STYLES.get(claim.mark.kind, "")
+        writer.line(f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}", style, indent=_PAD)
+        if claim.mark.kind == "refuted":
+            writer.line(claim.sentence, "dim", indent=2 * _PAD)
 
 
-def _sentences(writer: _Writer, sentences: Sequence[tuple[str, str, str]]) -> None:
-    for kind, sign, sentence in sentences:
-        writer.line(f"{sign} {sentence}", _STYLES.get(kind, ""), indent=_PAD)
+def _quoted(claim: ClaimView) -> str:
+    axes = ", ".join(f"{axis.name} {axis.mark.word}" for axis in claim.axes)
+    apart = len({axis.mark.kind for axis in claim.axes}) > 1
+    about = f" - {axes}" if apart else ""
+    return f'"{claim.quote}" ({claim.id}){about}'

@@ -97,7 +97,7 @@ class Synthetic:
         ones = {(name, w): 1.0 for name in ("native", "native#2") for w in self.workloads}
         for block in range(0 if self.pilot else 1, self.blocks + 1):
             spoilt = 100.0 if block == 0 or block in self.invalid else 1.0
-            host = math.exp(rng.gauss(0, 0.1)) * (1 + self.drift * block / self.blocks)
+            host = math.exp(rng.gauss(0, 0.1)) * (1 + self.drift * block / max(1, self.blocks))
             for (target, workload), ratio in (ones | dict(self.ratios)).items():
                 if block in self.missing.get((target, workload), ()):
                     continue

@@ -1,0 +1,466 @@
+"""A run with known ratios -> summary.json."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from isobench import answers, store
+from isobench.model import Cause, Clock, Gap, Sample, Technology
+from isobench.units import TargetName, WorkloadName
+
+Write = Callable[..., Path]
+BASE_SECONDS = 2e-6
+SIEVE = ("box", "cpu.sieve")
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """Return the summary of a run as a script reads it."""
+    made = answers.summarise(store.load(path), answers.documents_claims())
+    decoded: dict[str, Any] = json.loads(msgspec.json.encode(made))
+    return decoded
+
+
+def cell(made: dict[str, Any], target: str = "box", workload: str = "cpu.sieve") -> dict[str, Any]:
+    found = [c for c in made["cells"] if (c["target"], c["workload"]) == (target, workload)]
+    assert len(found) == 1
+    return dict(found[0])
+
+
+def target(made: dict[str, Any], name: str = "box") -> dict[str, Any]:
+    (found,) = (t for t in made["targets"] if t["name"] == name)
+    return dict(found)
+
+
+def gap(cause: Cause, block: int = 1, name: str = "box", workload: str = "cpu.sieve") -> Gap:
+    return Gap(
+        block=block,
+        target=TargetName(name),
+        workload=WorkloadName(workload),
+        cause=cause,
+        detail=f"it was {cause}",
+        hint="try again",
+    )
+
+
+# ---- ratios and standings
+
+
+@pytest.mark.parametrize(
+    ("ratio", "standing"),
+    [
+        (1.0, "near-native"),
+        (1.02, "near-native"),
+        (0.98, "near-native"),
+        (1.3, "slower"),
+        (20.0, "slower"),
+        (0.7, "faster"),
+    ],
+)
+def test_a_known_ratio_is_found_and_judged(ratio: float, standing: str, synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: ratio})))
+    assert found["ratio"] == pytest.approx(ratio, rel=0.005)
+    low, high = found["interval"]
+    assert low < ratio < high
+    assert found["standing"] == standing
+    assert (found["blocks"], found["visits"], found["level"]) == (15, 15, 0.97)
+
+
+def test_a_ratio_at_the_margin_stays_open_with_advice(synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.05}, noise=0.02)))
+    assert found["standing"] == "inconclusive"
+    assert found["doubt_codes"]
+    assert all(found["doubts"])
+
+
+def test_a_margin_of_the_run_moves_the_verdict(synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.15}, about={"margin": 0.25})))
+    assert found["standing"] == "near-native"
+
+
+def test_value_and_reference_are_medians_over_visits_in_seconds_an_operation(
+    synthetic: Write,
+) -> None:
+    found = cell(summary(synthetic({SIEVE: 3.0})))
+    assert found["unit"] == "seconds"
+    assert found["reference"] == pytest.approx(BASE_SECONDS, rel=0.2)
+    assert found["value"] / found["reference"] == pytest.approx(3.0, rel=0.05)
+
+
+def test_a_host_that_slows_down_moves_no_ratio_and_is_said(synthetic: Write) -> None:
+    made = summary(synthetic({SIEVE: 1.3}, drift=3.0, blocks=30))
+    assert cell(made)["ratio"] == pytest.approx(1.3, rel=0.005)
+    assert "drift" in [doubt["code"] for doubt in made["run"]["doubts"]]
+
+
+def test_a_steady_host_has_no_drift(synthetic: Write) -> None:
+    assert summary(synthetic())["run"]["doubts"] == []
+
+
+# ---- noise
+
+
+def test_the_noise_floor_comes_from_native_against_native(synthetic: Write) -> None:
+    made = summary(synthetic(noise=0.003))
+    assert 0 < made["run"]["noise"]["cpu.sieve"] < 0.01
+    control = cell(made, "native#2")
+    assert control["ratio"] == pytest.approx(1.0, rel=0.005)
+
+
+def test_an_effect_below_the_noise_floor_is_not_proven(synthetic: Write) -> None:
+    made = summary(synthetic({SIEVE: 1.0}, noise=0.2, blocks=12))
+    assert made["run"]["noise"]["cpu.sieve"] > 0.05
+    assert cell(made)["standing"] in ("inconclusive", "unproven")
+
+
+def test_without_a_control_nothing_is_proven(synthetic: Write) -> None:
+    nowhere = frozenset(range(16))
+    made = summary(synthetic({SIEVE: 1.0}, missing={("native#2", "cpu.sieve"): nowhere}))
+    assert made["run"]["noise"]["cpu.sieve"] is None
+    assert cell(made)["standing"] == "unproven"
+    assert "noise-floor" in cell(made)["doubt_codes"]
+
+
+# ---- what counts
+
+
+def test_the_pilot_counts_for_nothing(synthetic: Write) -> None:
+    with_pilot = cell(summary(synthetic(name="with", pilot=True)))
+    assert with_pilot["ratio"] == pytest.approx(1.0, rel=0.005)
+    assert with_pilot["maximum"] < 50 * BASE_SECONDS
+
+
+def test_a_block_that_broke_a_rule_counts_for_nothing(synthetic: Write) -> None:
+    made = summary(synthetic(blocks=17, invalid=frozenset({3, 9})))
+    found = cell(made)
+    assert (found["blocks"], found["visits"]) == (15, 15)
+    assert found["ratio"] == pytest.approx(1.0, rel=0.005)
+    assert found["maximum"] < 50 * BASE_SECONDS
+    assert (made["run"]["blocks"], made["run"]["blocks_invalid"]) == (15, 2)
+
+
+def test_a_block_in_which_native_is_missing_gives_no_ratio(synthetic: Write) -> None:
+    missing = {("native", "cpu.sieve"): frozenset({4})}
+    found = cell(summary(synthetic(missing=missing)))
+    assert (found["blocks"], found["visits"]) == (14, 15)
+
+
+def test_a_cell_with_few_of_the_runs_blocks_is_not_proven(synthetic: Write) -> None:
+    ratios = {SIEVE: 1.0, ("jar", "cpu.sieve"): 1.0}
+    missing = {SIEVE: frozenset(range(1, 8))}
+    made = summary(synthetic(ratios, blocks=20, missing=missing))
+    assert cell(made)["standing"] == "unproven"
+    assert "incomplete" in cell(made)["doubt_codes"]
+    assert any("only 13 of 20 blocks" in doubt for doubt in cell(made)["doubts"])
+    assert cell(made, "jar")["standing"] == "near-native"
+
+
+def test_a_cell_that_misses_a_fifth_of_the_blocks_still_counts(synthetic: Write) -> None:
+    missing = {SIEVE: frozenset({1, 2, 3})}
+    assert cell(summary(synthetic(missing=missing)))["standing"] == "near-native"
+
+
+@pytest.mark.parametrize("blocks", [3, 9])
+def test_fewer_than_ten_blocks_give_a_ratio_and_no_verdict(blocks: int, synthetic: Write) -> None:
+    found = cell(summary(synthetic(blocks=blocks)))
+    assert found["standing"] == "unproven"
+    assert "few-blocks" in found["doubt_codes"]
+    assert found["ratio"] is not None
+
+
+def test_two_blocks_give_medians_and_no_ratio(synthetic: Write) -> None:
+    found = cell(summary(synthetic(blocks=2)))
+    assert (found["ratio"], found["interval"], found["standing"]) == (None, None, "unproven")
+    assert found["value"] > 0
+
+
+def test_a_quick_run_gives_ratios_and_no_verdicts(synthetic: Write) -> None:
+    made = summary(synthetic({SIEVE: 1.3}, blocks=5, about={"quick": True}))
+    assert cell(made)["standing"] == "unproven"
+    assert "quick" in cell(made)["doubt_codes"]
+    assert cell(made)["ratio"] == pytest.approx(1.3, rel=0.02)
+    assert "without verdicts" in made["run"]["headline"]
+
+
+# ---- doubts from facts
+
+
+def facts(name: str, workload: str, **seen: object) -> dict[str, Any]:
+    named = {key.replace("__", "."): value for key, value in seen.items()}
+    return {name: {"status": "available", "workloads": {workload: named}}}
+
+
+FSYNC = ("box", "io.fsync")
+
+
+def on(native: str, box: str, **more: object) -> dict[str, Any]:
+    return facts("native", "io.fsync", io__filesystem=native) | facts(
+        "box", "io.fsync", io__filesystem=box, **more
+    )
+
+
+EXT4, TMPFS, OVERLAY = "0x0000ef53", "0x01021994", "0x794c7630"
+
+
+def test_files_in_memory_are_not_proven(synthetic: Write) -> None:
+    found = cell(summary(synthetic({FSYNC: 1.0}, states=on(EXT4, TMPFS))), "box", "io.fsync")
+    assert found["standing"] == "unproven"
+    assert "memory-file-system" in found["doubt_codes"]
+
+
+def test_another_file_system_is_a_doubt_beside_the_verdict(synthetic: Write) -> None:
+    found = cell(summary(synthetic({FSYNC: 1.3}, states=on(EXT4, OVERLAY))), "box", "io.fsync")
+    assert found["standing"] == "slower"
+    assert found["doubt_codes"] == ["other-file-system"]
+
+
+def test_files_in_the_page_cache_are_not_proven(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    cached = a_sample(5, "box", "io.fsync", 40, metric="fact.io.cached_percent")
+    path = synthetic({FSYNC: 1.0}, states=on(EXT4, EXT4), samples=[cached])
+    found = cell(summary(path), "box", "io.fsync")
+    assert found["standing"] == "unproven"
+    assert found["doubt_codes"] == ["page-cache"]
+    assert "40 %" in found["doubts"][0]
+
+
+def test_pages_cached_in_a_block_that_does_not_count_raise_no_doubt(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    cached = [a_sample(n, "box", "io.fsync", 90, metric="fact.io.cached_percent") for n in (0, 2)]
+    path = synthetic(
+        {FSYNC: 1.0}, states=on(EXT4, EXT4), samples=cached, invalid=frozenset({2}), blocks=16
+    )
+    assert cell(summary(path), "box", "io.fsync")["doubt_codes"] == []
+
+
+def spans(a_sample: Callable[..., Sample], slope: float) -> list[Sample]:
+    found = []
+    for block in range(1, 16):
+        for metric, value, clock in (
+            ("span.guest", round(1e8 * slope), Clock.GUEST),
+            ("span.host", 10**8, Clock.HOST),
+            ("dispatch", 20_000, Clock.HOST),
+        ):
+            found.append(a_sample(block, "box", "cpu.sieve", value, metric=metric, clock=clock))
+    return found
+
+
+def test_a_clock_inside_that_runs_at_another_speed_is_not_proven(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    found = cell(summary(synthetic(samples=spans(a_sample, 0.5))))
+    assert found["standing"] == "unproven"
+    assert "guest-clock" in found["doubt_codes"]
+
+
+def test_a_clock_inside_that_agrees_raises_no_doubt(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    assert cell(summary(synthetic(samples=spans(a_sample, 1.002))))["doubt_codes"] == []
+
+
+def test_another_number_of_cpus_is_a_doubt_beside_the_verdict(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    counts = [a_sample(1, "native", "cpu.threads", 8, metric="fact.cpu.threads")]
+    counts += [a_sample(1, "box", "cpu.threads", 2, metric="fact.cpu.threads")]
+    found = cell(
+        summary(synthetic({("box", "cpu.threads"): 4.0}, samples=counts)), "box", "cpu.threads"
+    )
+    assert found["standing"] == "slower"
+    assert found["doubt_codes"] == ["other-cpu-count"]
+
+
+@pytest.mark.parametrize("cause", [Cause.WRONG_ANSWER, Cause.UNPROVEN])
+def test_one_wrong_answer_takes_the_verdict_from_its_cell_alone(
+    cause: Cause, synthetic: Write
+) -> None:
+    ratios = {SIEVE: 1.0, ("box", "cpu.sha256"): 1.0}
+    made = summary(synthetic(ratios, gaps=[gap(cause, block=3)]))
+    assert cell(made)["standing"] == "unproven"
+    assert "broken-trials" in cell(made)["doubt_codes"]
+    assert cell(made, "box", "cpu.sha256")["standing"] == "near-native"
+
+
+def test_faster_than_native_is_a_doubt(synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 0.7})))
+    assert "faster-than-native" in found["doubt_codes"]
+
+
+# ---- targets and gaps
+
+
+def test_each_gap_is_told_once_with_how_often_it_came(synthetic: Write) -> None:
+    gaps = [gap(Cause.FAILED, block=n) for n in (1, 2, 3)] + [gap(Cause.TIMED_OUT)]
+    made = summary(synthetic(gaps=gaps))
+    assert [(g["cause"], g["times"]) for g in made["gaps"]] == [("failed", 3), ("timed-out", 1)]
+    assert made["gaps"][0] == {
+        "target": "box",
+        "workload": "cpu.sieve",
+        "cause": "failed",
+        "detail": "it was failed",
+        "hint": "try again",
+        "times": 3,
+    }
+
+
+def test_every_target_has_a_status_and_its_reason(synthetic: Write) -> None:
+    gone = {"status": "unavailable", "reason": "no dockerd", "hint": "start it", "version": None}
+    made = summary(
+        synthetic(
+            unmeasured=("docker", "podman", "bubblewrap", "kvm"),
+            states={"docker": gone, "podman": {"status": "available"}},
+            gaps=[
+                gap(Cause.FAILED, name="podman"),
+                gap(Cause.FAILED, name="bubblewrap"),
+                gap(Cause.UNPROVEN, name="bubblewrap"),
+            ],
+        )
+    )
+    found = {t["name"]: (t["status"], t["reason"]) for t in made["targets"]}
+    assert found == {
+        "native": ("measured", None),
+        "box": ("measured", None),
+        "docker": ("unavailable", "no dockerd"),
+        "podman": ("failed", "it was failed"),
+        "bubblewrap": ("unproven", "it was unproven"),
+        "kvm": ("failed", "the run ended before it was measured"),
+    }
+    assert target(made, "docker")["hint"] == "start it"
+
+
+def test_a_targets_evidence_is_told_as_relations_to_natives(synthetic: Write) -> None:
+    def state(**seen: object) -> dict[str, Any]:
+        listed = [{"key": k, "value": v, "source": "/proc"} for k, v in seen.items()]
+        return {"status": "available", "version": "1", "abi": "x86_64-linux", "facts": listed}
+
+    states = {
+        "native": state(boot="a", pid="1", machine="x86_64"),
+        "box": state(boot="a", pid="2", machine="x86_64", extra=None),
+    }
+    found = target(summary(synthetic(states=states)))
+    assert found["evidence"] == {
+        "boot": "same",
+        "pid": "unlike",
+        "machine": "same",
+        "extra": "unknown",
+    }
+    assert found["version"] == "1"
+
+
+def test_what_differs_besides_isolation_is_listed(synthetic: Write) -> None:
+    def state(seccomp: str, abi: str) -> dict[str, Any]:
+        fact = {"key": "security.seccomp", "value": seccomp, "source": "/proc"}
+        return {"status": "available", "abi": abi, "facts": [fact]}
+
+    payloads = [
+        {"program": "cpu.sieve", "abi": abi, "sha256": abi, "compiler": "zig", "flags": ["-O2"]}
+        for abi in ("x86_64-linux", "aarch64-linux")
+    ]
+    states = {"native": state("0", "x86_64-linux"), "box": state("2", "aarch64-linux")}
+    made = summary(synthetic(states=states, about={"payloads": payloads}))
+    assert [d["label"] for d in target(made)["parity"]] == ["seccomp", "programs"]
+    assert target(made, "native")["parity"] == []
+
+
+# ---- the document
+
+
+def test_the_fields_that_scripts_read_are_all_there(synthetic: Write) -> None:
+    made = summary(synthetic(gaps=[gap(Cause.FAILED)]))
+    assert made["schema_version"] == 1
+    assert {"id", "started", "seed", "complete", "machine", "noise"} <= set(made["run"])
+    keys = {"name", "class", "status", "version", "reason", "hint", "evidence"}
+    assert all(keys <= set(each) for each in made["targets"])
+    keys = {"target", "workload", "class", "metric", "unit", "value", "reference", "ratio"}
+    keys |= {"interval", "level", "blocks", "visits", "standing", "doubts"}
+    assert all(keys <= set(each) for each in made["cells"])
+    keys = {"target", "workload", "cause", "detail", "hint"}
+    assert all(keys <= set(each) for each in made["gaps"])
+    assert all({"id", "standing", "sentence"} <= set(each) for each in made["claims"])
+    assert len(made["claims"]) == len(answers.documents_claims())
+
+
+def test_cells_leave_out_native_and_keep_its_control(synthetic: Write) -> None:
+    made = summary(synthetic({SIEVE: 1.0, ("jar", "cpu.sieve"): 1.0}))
+    assert [c["target"] for c in made["cells"]] == ["box", "jar", "native#2"]
+
+
+def test_the_same_records_give_the_same_answers(synthetic: Write) -> None:
+    path = synthetic({SIEVE: 1.1})
+    assert summary(path) == summary(path)
+
+
+@pytest.mark.parametrize(
+    ("about", "complete"),
+    [({}, True), ({"interrupted": True}, False), ({"finished": None}, False)],
+)
+def test_a_run_that_was_cut_short_says_so(
+    about: dict[str, Any], complete: bool, synthetic: Write
+) -> None:
+    made = summary(synthetic(about=about))
+    assert made["run"]["complete"] is complete
+    assert ("cut short" in made["run"]["headline"]) is not complete
+
+
+def test_a_run_without_any_record_still_has_an_answer(synthetic: Write) -> None:
+    path = synthetic(gaps=[gap(Cause.FAILED)])
+    (path / "records.jsonl").write_bytes(b"")
+    made = summary(path)
+    assert made["cells"] == []
+    assert {t["status"] for t in made["targets"]} == {"failed"}
+    assert all(claim["standing"] == "untested" for claim in made["claims"])
+
+
+def test_a_run_with_nothing_but_a_pilot_still_has_an_answer(synthetic: Write) -> None:
+    assert summary(synthetic(blocks=0))["cells"] == []
+
+
+def test_a_run_of_native_alone_has_its_control_and_says_so(synthetic: Write) -> None:
+    made = summary(
+        synthetic(
+            {("native#2", "cpu.sieve"): 1.0},
+            about={"targets": [{"name": "native", "class": Technology.NATIVE}]},
+        )
+    )
+    assert made["run"]["headline"].startswith("Nothing was measured beside native.")
+
+
+def test_claims_follow_from_the_cells(synthetic: Write) -> None:
+    ratios = {("docker", "cpu.sieve"): 1.0, ("qemu-user-aarch64", "cpu.sieve"): 9.0}
+    kinds = {"docker": Technology.CONTAINERIZATION, "qemu-user-aarch64": Technology.EMULATION}
+    made = summary(synthetic(ratios, classes=kinds))
+    standings = {claim["id"]: claim["standing"] for claim in made["claims"]}
+    assert "supported" in standings.values()
+    assert "untested" in standings.values()
+
+
+def test_precise_enough_depends_on_every_interval(synthetic: Write) -> None:
+    narrow = answers.Analysis(store.load(synthetic(noise=0.002)))
+    assert narrow.precise(0.025)
+    assert not narrow.precise(0.0001)
+
+
+def test_a_run_without_any_interval_is_not_precise(synthetic: Write) -> None:
+    assert not answers.Analysis(store.load(synthetic(blocks=2))).precise(0.025)
+
+
+def test_a_cell_that_gave_up_half_way_does_not_make_a_run_precise(synthetic: Write) -> None:
+    ratios = {SIEVE: 1.0, ("jar", "cpu.sieve"): 1.0}
+    missing = {("jar", "cpu.sieve"): frozenset(range(3, 16))}
+    run = answers.Analysis(store.load(synthetic(ratios, noise=0.002, missing=missing)))
+    assert run.precise(0.025)
+
+
+def test_iterations_that_took_no_time_at_all_give_no_ratio_and_no_crash(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    zeros = [a_sample(block, "box", "cpu.sieve", 0) for block in range(1, 16)]
+    path = synthetic(missing={SIEVE: frozenset(range(16))}, samples=zeros)
+    found = cell(summary(path))
+    assert (found["value"], found["ratio"], found["standing"]) == (0.0, None, "unproven")

@@ -1,0 +1,622 @@
+"""Whole runs, from the wish to the report, over targets that answer to a script."""
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench import campaign, plan, store
+from isobench.campaign import Campaign, Chosen, Pilot, Wish
+from isobench.errors import NothingToRunError, UnavailableError, UsageError
+from isobench.evidence import host
+from isobench.model import (
+    Abi,
+    Answer,
+    Availability,
+    Available,
+    BlockHealth,
+    Lack,
+    Payload,
+    Promise,
+    Relation,
+    Scope,
+    Start,
+    Technology,
+    Unavailable,
+    Workload,
+    host_abi,
+)
+from isobench.payload import build
+from isobench.plugin import Target
+from isobench.registry import Registry
+from isobench.testing import FakeTarget, Fault, Script, honest_check
+from isobench.units import Sha256, TargetName, Unit, WorkloadName, seconds
+
+NATIVE, BOX, JAR = TargetName("native"), TargetName("box"), TargetName("jar")
+SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "startup.exec"))
+HOST = {"kernel.boot_id": "b", "ns.pid": "pid:[1]"}
+INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
+PROMISE = Promise(key="ns.pid", relation=Relation.UNLIKE_HOST)
+MISSING = Unavailable(lack=Lack.TOOL, what="jar is not installed", hint="apt install jar")
+
+
+def workload(name: WorkloadName, scope: Scope, start: Start | None = None) -> Workload:
+    answer = Answer(loops=20, check=honest_check(name, 20)) if scope is Scope.LOOP else None
+    return Workload(
+        name=name,
+        summary="nothing",
+        scope=scope,
+        operation="one loop",
+        source=Path("workloads/x/payload.c"),
+        timeout=seconds(60),
+        metrics={"time": Unit.NANOSECOND},
+        answer=answer,
+        start=start,
+    )
+
+
+WORKLOADS = {
+    SIEVE: workload(SIEVE, Scope.LOOP),
+    COLD: workload(COLD, Scope.SESSION, Start.COLD),
+    EXEC: workload(EXEC, Scope.EXEC),
+}
+
+
+def jittered(nanoseconds: float, seed: int = 1) -> tuple[Script, ...]:
+    """Return scripts of visits that take about so long."""
+    rng = random.Random(seed)
+    return tuple(Script(durations=(round(nanoseconds * rng.gauss(1, 0.002)),)) for _ in range(100))
+
+
+def native(**options: Any) -> FakeTarget:
+    usual = {
+        "name": NATIVE,
+        "technology": Technology.NATIVE,
+        "inside": HOST,
+        "scripts": {SIEVE: jittered(1e6)},
+    }
+    return FakeTarget(**(usual | options))
+
+
+def box(name: TargetName = BOX, **options: Any) -> FakeTarget:
+    usual = {
+        "name": name,
+        "technology": Technology.CONTAINERIZATION,
+        "inside": INSIDE,
+        "promises": (PROMISE,),
+        "scripts": {SIEVE: jittered(2e6, seed=2)},
+    }
+    return FakeTarget(**(usual | options))
+
+
+class Shelf(Registry):
+    """A registry of given targets."""
+
+    def __init__(self, targets: Iterable[Target]) -> None:
+        super().__init__()
+        self.targets = {target.name: target for target in targets}
+
+    def names(self) -> tuple[TargetName, ...]:
+        return tuple(self.targets)
+
+    def get(self, name: str) -> Target:
+        if name not in self.targets:
+            raise UsageError(f"no target is called {name!r}", hint="isobench targets lists them")
+        return self.targets[TargetName(name)]
+
+
+@dataclass
+class Observer:
+    """Keeps what it is told; interrupts at a step if asked to."""
+
+    interrupt_at: str = ""
+    said: list[str] = field(default_factory=list)
+    answers: dict[TargetName, Availability] = field(default_factory=dict)
+    steps: list[tuple[str, float, float]] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def looked(self, name: TargetName, answer: Availability) -> None:
+        self.answers[name] = answer
+
+    def step(self, what: str, done: float, total: float) -> None:
+        self.steps.append((what, done, total))
+        if self.interrupt_at and self.interrupt_at in what:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the host be quiet, and let nothing be compiled."""
+
+    class Meter:
+        def lap(self, block: int) -> BlockHealth:
+            return BlockHealth(
+                block=block,
+                seconds=1.0,
+                steal_percent=0.0,
+                pressure_percent=None,
+                swapped_in_pages=0,
+                throttled=None,
+                clock_source="tsc",
+            )
+
+    def build_all(
+        wanted: Mapping[str, object],
+        abis: Sequence[Abi],
+        *,
+        host: Abi,
+        progress: Callable[[int, int], None],
+    ) -> tuple[Payload, ...]:
+        program = tmp_path / "program"
+        program.write_bytes(b"")
+        progress(1, 1)
+        return tuple(
+            Payload(
+                program=name,
+                abi=abi,
+                path=program,
+                sha256=Sha256(f"{abi} {name}"),
+                compiler="none",
+                flags=("-O2",),
+            )
+            for name, abi in itertools.product(wanted, abis)
+        )
+
+    monkeypatch.setattr(host, "Meter", Meter)
+    monkeypatch.setattr(build, "build_all", build_all)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("ISOBENCH_RESULTS_DIR", str(tmp_path / "results"))
+
+
+def choose(
+    targets: Iterable[Target],
+    observer: Observer | None = None,
+    workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
+    **wish: Any,
+) -> Chosen:
+    return campaign.choose(Wish(**wish), Shelf(targets), workloads, observer or Observer())
+
+
+def run(
+    *targets: FakeTarget,
+    observer: Observer | None = None,
+    workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
+    **wish: Any,
+) -> campaign.Outcome:
+    """Run a campaign of twelve blocks over native and some targets."""
+    wanted = Wish(**({"maximum_blocks": 12, "precision": 1e-9, "seed": 5} | wish))
+    watcher = observer or Observer()
+    shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
+    chosen = campaign.choose(wanted, shelf, workloads, watcher)
+    return Campaign(wanted, shelf, watcher).run(chosen)
+
+
+def cell(outcome: campaign.Outcome, name: str = "box", workload: str = "cpu.sieve") -> Any:
+    cells = outcome.summary["cells"]
+    return next(c for c in cells if (c["target"], c["workload"]) == (name, workload))
+
+
+def gaps(outcome: campaign.Outcome) -> set[tuple[str, str, str]]:
+    return {(g["target"], g["workload"], g["cause"]) for g in outcome.summary["gaps"]}
+
+
+def status(outcome: campaign.Outcome, name: str) -> str:
+    (found,) = (t["status"] for t in outcome.summary["targets"] if t["name"] == name)
+    return str(found)
+
+
+# ---- choosing
+
+
+def test_all_targets_are_asked_and_those_that_cannot_run_are_left_out() -> None:
+    observer = Observer()
+    chosen = choose([native(), box(), box(JAR, availability=MISSING)], observer)
+    assert list(chosen.able) == [NATIVE, BOX]
+    assert observer.answers == {
+        NATIVE: chosen.answers[NATIVE],
+        BOX: chosen.answers[BOX],
+        JAR: MISSING,
+    }
+
+
+def test_a_target_asked_for_by_name_that_cannot_run_ends_the_run_with_its_hint() -> None:
+    with pytest.raises(UnavailableError, match="jar cannot run here: jar is not") as caught:
+        choose([native(), box(JAR, availability=MISSING)], targets=("jar",))
+    assert caught.value.hint == "apt install jar"
+    assert caught.value.exit_code == 3
+
+
+def test_a_required_target_must_run_even_when_all_are_asked_for() -> None:
+    targets = [native(), box(JAR, availability=MISSING)]
+    with pytest.raises(UnavailableError, match="jar"):
+        choose(targets, require=("jar",))
+    with pytest.raises(UnavailableError, match="jar"):
+        choose([*targets, box()], targets=("box",), require=("jar",))
+
+
+def test_an_unknown_required_name_is_told() -> None:
+    with pytest.raises(UsageError, match="'jugg'"):
+        choose([native()], require=("jugg",))
+
+
+def test_without_native_there_is_no_run() -> None:
+    with pytest.raises(UnavailableError, match="native cannot run here"):
+        choose([native(availability=MISSING), box()])
+
+
+def test_without_workloads_there_is_no_run() -> None:
+    with pytest.raises(NothingToRunError) as caught:
+        choose([native()], workloads={})
+    assert caught.value.exit_code == 5
+
+
+def test_a_probe_that_raises_is_reported_as_a_fault_of_the_plug_in() -> None:
+    class Rude(FakeTarget):
+        def probe(self) -> Availability:
+            raise ZeroDivisionError("by zero")
+
+    answer = choose([native(), Rude(name=BOX)]).answers[BOX]
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.PLUGIN
+    assert "ZeroDivisionError: by zero" in answer.what
+
+
+# ---- a run
+
+
+def test_a_whole_run_leaves_every_file_of_its_folder(tmp_path: Path) -> None:
+    outcome = run(box(), box(JAR, availability=MISSING))
+    names = {str(p.relative_to(outcome.folder)) for p in outcome.folder.rglob("*") if p.is_file()}
+    assert {
+        *("run.json", "plan.json", "records.jsonl", "summary.json", "summary.md", "report.html"),
+        *("state/host-pre.json", "state/host-post.json", "state/blocks.jsonl"),
+        *("state/native-pre.json", "state/box-pre.json", "state/jar-pre.json"),
+    } <= names
+    assert (tmp_path / "results" / "latest").resolve() == outcome.folder
+    assert json.loads((outcome.folder / "summary.json").read_text()) == outcome.summary
+
+
+def test_a_run_finds_the_ratio_that_its_targets_have() -> None:
+    found = cell(run(box()))
+    assert found["ratio"] == pytest.approx(2.0, rel=0.01)
+    assert (found["standing"], found["blocks"]) == ("slower", 12)
+
+
+def test_start_ups_are_cells_too() -> None:
+    outcome = run(box())
+    for name in (COLD, EXEC):
+        assert cell(outcome, "box", name)["clock"] == "host"
+        assert cell(outcome, "box", name)["value"] > 0
+
+
+def test_native_is_visited_twice_in_every_block() -> None:
+    outcome = run(box())
+    frame = store.load(outcome.folder).samples
+    mine = frame[(frame["workload"] == SIEVE) & (frame["block"] > 0) & (frame["metric"] == "time")]
+    counts = mine.groupby(["block", "target"]).size().unstack()
+    assert set(counts.columns) == {"native", "native#2", "box"}
+    assert (counts == 5).all().all()
+
+
+def test_every_session_is_closed_and_the_folder_in_the_cache_is_gone(tmp_path: Path) -> None:
+    one, other = native(), box()
+    run(one, other)
+    assert one.opened == one.closed > 12
+    assert other.opened == other.closed > 12
+    assert list((tmp_path / "cache" / "isobench" / "runs").iterdir()) == []
+
+
+def test_the_same_seed_gives_the_same_plan_and_it_is_written_down() -> None:
+    first, second = run(box(), seed=5), run(box(), seed=5)
+    plans = [json.loads((each.folder / "plan.json").read_text()) for each in (first, second)]
+    assert plans[0]["blocks"] == plans[1]["blocks"]
+    assert first.summary["run"]["seed"] == plans[0]["seed"] == 5
+
+
+def test_a_seed_is_drawn_and_written_down_where_none_is_given() -> None:
+    outcome = run(box(), seed=None, maximum_blocks=3)
+    assert isinstance(outcome.summary["run"]["seed"], int)
+
+
+def test_work_is_the_same_for_all_targets_and_longer_than_in_the_trial() -> None:
+    one, other = native(), box()
+    run(one, other)
+    asked = [{a.argv[2:4] for a in fake.asked if a.argv[0] == SIEVE} for fake in (one, other)]
+    trial, *measured = sorted({int(loops) for _, loops in asked[0]})
+    assert asked[0] == asked[1]
+    assert trial == 20
+    assert measured == [2000]
+
+
+def test_the_most_loops_of_a_workload_are_never_exceeded() -> None:
+    one = native()
+    run(one, workloads={SIEVE: replace(WORKLOADS[SIEVE], most_loops=64)})
+    assert max(int(a.argv[3]) for a in one.asked if a.argv[0] == SIEVE) == 64
+
+
+def test_an_absent_target_leaves_its_reason_and_its_hint() -> None:
+    outcome = run(box(JAR, availability=MISSING))
+    (found,) = (t for t in outcome.summary["targets"] if t["name"] == "jar")
+    assert (found["status"], found["reason"], found["hint"]) == (
+        "unavailable",
+        "jar is not installed",
+        "apt install jar",
+    )
+
+
+def test_a_target_that_will_not_open_leaves_gaps_and_is_not_planned() -> None:
+    outcome = run(box(), box(JAR, openings=("no space",)))
+    assert gaps(outcome) == {("jar", name, "failed") for name in WORKLOADS}
+    assert status(outcome, "jar") == "failed"
+    targets = {v.target for b in store.load(outcome.folder).plan.blocks for v in b.visits}
+    assert targets == {NATIVE, BOX, "native#2"}
+    assert cell(outcome)["ratio"] == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_target_that_breaks_its_promise_has_no_numbers() -> None:
+    liar = box(JAR, inside=HOST)
+    outcome = run(box(), liar)
+    assert gaps(outcome) == {("jar", name, "unproven") for name in WORKLOADS}
+    assert status(outcome, "jar") == "unproven"
+    assert not [c for c in outcome.summary["cells"] if c["target"] == "jar"]
+    assert liar.runs(SIEVE) == 0
+
+
+def test_a_cell_that_fails_its_trial_is_left_out_of_the_plan_and_told() -> None:
+    bad = box(scripts={SIEVE: (Script(fault=Fault.ERROR_LINE),)})
+    outcome = run(bad)
+    assert gaps(outcome) == {("box", "cpu.sieve", "failed")}
+    assert bad.runs(SIEVE) == 1
+    assert cell(outcome, "box", EXEC)["value"] > 0
+
+
+def test_a_workload_that_fails_natively_is_left_out_for_all() -> None:
+    bad = native(scripts={SIEVE: (Script(fault=Fault.SILENT),)})
+    other = box()
+    outcome = run(bad, other)
+    assert {w.workload for w in store.load(outcome.folder).plan.work} == {COLD, EXEC}
+    assert other.runs(SIEVE) <= 1
+    assert ("native", "cpu.sieve", "failed") in gaps(outcome)
+
+
+def test_a_wrong_answer_in_the_middle_takes_the_verdict_away() -> None:
+    good = jittered(2e6)
+    outcome = run(box(scripts={SIEVE: (*good[:6], Script(check="beef"), *good[7:])}))
+    assert ("box", "cpu.sieve", "wrong-answer") in gaps(outcome)
+    assert cell(outcome)["standing"] == "unproven"
+
+
+def test_where_native_itself_does_not_run_there_is_no_run() -> None:
+    with pytest.raises(UnavailableError, match="native cannot be measured"):
+        run(native(openings=("no",)), box())
+
+
+@pytest.mark.parametrize("at", ["building", "trying box", "block 1:", "block 4:"])
+def test_an_interruption_keeps_what_was_measured_and_leaves_a_report(
+    at: str, tmp_path: Path
+) -> None:
+    other = box()
+    if at == "building":
+        with pytest.raises(KeyboardInterrupt):
+            run(other, observer=Observer(interrupt_at=at))
+        assert not (tmp_path / "results").exists()
+        return
+    outcome = run(other, observer=Observer(interrupt_at=at))
+    assert outcome.interrupted
+    assert outcome.summary["run"]["complete"] is False
+    assert "cut short" in outcome.summary["run"]["headline"]
+    assert (outcome.folder / "report.html").is_file()
+    assert other.opened == other.closed
+    assert list((tmp_path / "cache" / "isobench" / "runs").iterdir()) == []
+    blocks = store.load(outcome.folder).samples["block"].max()
+    assert blocks == (3 if at == "block 4:" else 0)
+
+
+def test_a_time_limit_ends_a_run_with_a_report() -> None:
+    outcome = run(box(), time_limit=1e-9)
+    assert outcome.timed_out
+    assert not outcome.interrupted
+    assert outcome.summary["run"]["stopped"] == "time limit"
+    assert outcome.summary["run"]["complete"] is False
+
+
+def test_a_run_stops_when_all_is_precise_enough() -> None:
+    outcome = run(box(), workloads={SIEVE: WORKLOADS[SIEVE]}, precision=0.5, maximum_blocks=40)
+    assert outcome.summary["run"]["stopped"] == "precision"
+    assert outcome.summary["run"]["blocks"] == 10
+
+
+def test_a_spent_budget_still_gives_the_fewest_blocks_for_an_interval() -> None:
+    observer = Observer()
+    outcome = run(box(), budget=1e-6, observer=observer)
+    assert outcome.summary["run"]["stopped"] == "budget"
+    assert outcome.summary["run"]["blocks"] == campaign.FEWEST_BLOCKS
+    assert cell(outcome)["ratio"] is not None
+    assert any("--budget" in line for line in observer.said)
+
+
+def test_a_folder_named_by_the_user_is_where_the_run_is_written(tmp_path: Path) -> None:
+    outcome = run(box(), output=tmp_path / "mine", maximum_blocks=3)
+    assert outcome.folder == tmp_path / "mine"
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(box(), output=tmp_path / "mine")
+
+
+def test_steps_never_go_beyond_their_end() -> None:
+    observer = Observer()
+    run(box(), observer=observer)
+    assert observer.steps
+    assert all(0 <= done <= total for _, done, total in observer.steps)
+
+
+def test_a_target_of_another_isa_gets_payloads_of_its_own() -> None:
+    here = host_abi()
+    other = Abi.ELF_RISCV64 if here is not Abi.ELF_RISCV64 else Abi.ELF_AARCH64
+    outcome = run(box(abi=other), maximum_blocks=3)
+    assert {p["abi"] for p in outcome.summary["run"]["payloads"]} == {here, other}
+    (found,) = (t for t in outcome.summary["targets"] if t["name"] == "box")
+    assert "programs" in [difference["label"] for difference in found["parity"]]
+
+
+def test_an_old_run_is_answered_again_into_another_folder(tmp_path: Path) -> None:
+    first = run(box(), maximum_blocks=3)
+    (tmp_path / "again").mkdir()
+    again = campaign.answer_again(first.folder, tmp_path / "again")
+    assert again.summary == first.summary
+    names = {path.name for path in (tmp_path / "again").iterdir()}
+    assert names == {"summary.json", "summary.md", "report.html"}
+
+
+# ---- how much work
+
+
+def cost(length: float, pilot: Pilot, workloads: Mapping[WorkloadName, Workload]) -> float:
+    return pilot.cost(length, Wish(iterations=5, starts=3), [NATIVE, BOX], workloads, NATIVE)
+
+
+def test_a_block_costs_what_its_cells_cost() -> None:
+    pilot = Pilot(
+        unit={(NATIVE, SIEVE): 0.001, (BOX, SIEVE): 0.003},
+        extra={(NATIVE, SIEVE): 0.5, (BOX, SIEVE): 0.25},
+        opening=2.0,
+    )
+    expected = 2.0 + 0.5 + 6 * 0.1 + 0.25 + 6 * 0.3
+    assert cost(0.1, pilot, {SIEVE: WORKLOADS[SIEVE]}) == pytest.approx(expected)
+
+
+def test_starts_cost_what_they_took_in_the_trial_and_one_more() -> None:
+    pilot = Pilot(extra={(NATIVE, COLD): 0.5, (BOX, COLD): 1.0, (BOX, EXEC): 0.1})
+    workloads = {COLD: WORKLOADS[COLD], EXEC: WORKLOADS[EXEC]}
+    assert cost(0.1, pilot, workloads) == pytest.approx(4 * 0.5 + 4 * 1.0 + 6 * 0.1)
+
+
+def test_what_is_left_out_or_dead_costs_nothing() -> None:
+    pilot = Pilot(
+        unit={(NATIVE, SIEVE): 0.001, (BOX, SIEVE): 0.003},
+        extra={(NATIVE, SIEVE): 0.0, (BOX, SIEVE): 9.0, (BOX, COLD): 9.0},
+        left_out={(BOX, COLD)},
+    )
+    workloads = {SIEVE: WORKLOADS[SIEVE], COLD: WORKLOADS[COLD]}
+    pilot.dead.add(BOX)
+    assert cost(0.1, pilot, workloads) == pytest.approx(6 * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "length", "most", "loops"),
+    [
+        (0.001, 0.1, None, 100),
+        (0.003, 0.1, None, 34),
+        (1.0, 0.1, None, 1),
+        (0.001, 0.1, 64, 64),
+        (0.001, 0.01, 64, 10),
+        (0.0, 0.004, 50, 50),
+    ],
+)
+def test_loops_fill_the_length_of_an_iteration(
+    unit: float, length: float, most: int | None, loops: int
+) -> None:
+    chosen = replace(WORKLOADS[SIEVE], most_loops=most)
+    assert campaign.loops_for(chosen, unit, length) == loops
+
+
+@dataclass
+class JustWorkloads:
+    """All that choosing a length needs of a bench."""
+
+    workloads: Mapping[WorkloadName, Workload]
+
+
+def length(pilot: Pilot, budget: float, **wish: Any) -> tuple[float, int]:
+    bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
+    return campaign.choose_length(
+        pilot,
+        Wish(**wish),
+        bench,
+        [NATIVE, plan.second(NATIVE)],
+        native=NATIVE,
+        seconds_left=budget,
+    )
+
+
+PILOT = Pilot(unit={(NATIVE, SIEVE): 1e-4}, extra={(NATIVE, SIEVE): 0.05}, opening=0.1)
+
+
+def test_a_large_budget_gives_the_longest_iterations() -> None:
+    chosen, fits = length(PILOT, 1000)
+    assert chosen == campaign.LONGEST
+    assert fits > 15
+
+
+def test_a_small_budget_gives_shorter_iterations_and_as_many_blocks() -> None:
+    chosen, fits = length(PILOT, 10)
+    assert campaign.SHORTEST < chosen < campaign.LONGEST
+    assert fits >= campaign.WANTED_BLOCKS
+
+
+def test_a_budget_that_is_too_small_gives_the_shortest_iterations() -> None:
+    chosen, fits = length(PILOT, 0.5)
+    assert chosen == campaign.SHORTEST
+    assert fits < campaign.WANTED_BLOCKS
+
+
+def test_a_spent_budget_fits_no_block() -> None:
+    assert length(PILOT, -3)[1] <= 0
+
+
+def test_a_length_that_was_asked_for_is_kept_whatever_fits() -> None:
+    assert length(PILOT, 0.5, minimum_time=0.5)[0] == 0.5
+
+
+def test_a_trial_in_which_nothing_cost_anything_does_not_divide_by_zero() -> None:
+    bench: Any = JustWorkloads(workloads={})
+    chosen, _ = campaign.choose_length(
+        Pilot(), Wish(), bench, [NATIVE], native=NATIVE, seconds_left=10
+    )
+    assert chosen > 0
+
+
+# ---- sweeping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftovers(FakeTarget):
+    """A target with something to sweep."""
+
+    swept: list[bool] = field(default_factory=list)
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        self.swept.append(cached)
+        return ["container left-by-the-dead"]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_sweep_asks_every_target_that_can_and_tells_each_line(
+    everything: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "cache" / "isobench").mkdir(parents=True)
+    subject, lines = Leftovers(name=BOX), []
+    campaign.sweep(Shelf([native(), subject]), everything=everything, observer=lines.append)
+    assert subject.swept == [everything]
+    assert lines[0] == "container left-by-the-dead"
+    assert (tmp_path / "cache" / "isobench").exists() is not everything
+    assert len(lines) == 1 + everything
+
+
+def test_an_interruption_sweeps_what_an_engine_may_have_left_of_this_very_run() -> None:
+    subject = Leftovers(name=BOX, inside=INSIDE)
+    run(subject, observer=Observer(interrupt_at="block 1:"))
+    assert subject.swept
+    assert not any(subject.swept)
+
+
+def test_available_targets_say_which_version_they_are() -> None:
+    outcome = run(box(availability=Available(version="box 7")), maximum_blocks=3)
+    (found,) = (t for t in outcome.summary["targets"] if t["name"] == "box")
+    assert found["version"] == "box 7"
