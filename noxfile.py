@@ -10,6 +10,7 @@ Plain `nox` runs lint, types, tests and wheel.
 Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --require docker`.
 """
 
+import sys
 from pathlib import Path
 
 import nox
@@ -22,26 +23,26 @@ nox.options.sessions = ["lint", "types", "tests", "wheel"]
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Ruff: every rule, with the exceptions and their reasons in pyproject.toml."""
-    session.run("python", "-m", "ruff", "check", ".")
-    session.run("python", "-m", "ruff", "format", "--check", ".")
+    session.run(sys.executable, "-m", "ruff", "check", ".")
+    session.run(sys.executable, "-m", "ruff", "format", "--check", ".")
 
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """mypy, strict."""
-    session.run("python", "-m", "mypy")
+    session.run(sys.executable, "-m", "mypy")
 
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Unit, architecture and golden tests: no engine is started. Fast."""
-    session.run("python", "-m", "pytest", "-m", "not live", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", "-m", "not live", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def live(session: nox.Session) -> None:
     """The contract suite and whole runs, on whatever is installed here (see --require)."""
-    session.run("python", "-m", "pytest", "-m", "live", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", "-m", "live", *session.posargs)
 
 
 @nox.session
@@ -49,7 +50,7 @@ def wheel(session: nox.Session) -> None:
     """Build the wheel, install it outside the checkout, see that it finds its data."""
     session.install("build")
     folder = session.create_tmp()
-    session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".", silent=True)
+    session.run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ".", silent=True)
     built = max(Path(folder).glob("isobench-*.whl"))
     session.install(str(built))
     session.chdir(folder)
@@ -63,7 +64,7 @@ def bench(session: nox.Session) -> None:
     names = ("-o", "python_files=bench_*.py", "-o", "python_functions=bench_*")
     columns = "--benchmark-columns=median,iqr,ops,rounds"
     argv = ("pytest", "tests/bench", *names, "--benchmark-only", columns)
-    session.run("python", "-m", *argv, *session.posargs)
+    session.run(sys.executable, "-m", *argv, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -71,4 +72,4 @@ def report(session: nox.Session) -> None:
     """Render the example reports again from their records."""
     for folder in sorted(Path("reports/examples").iterdir()):
         if (folder / "records.jsonl").exists():
-            session.run("python", "-m", "isobench", "report", str(folder), "--quiet")
+            session.run(sys.executable, "-m", "isobench", "report", str(folder), "--quiet")

@@ -281,8 +281,7 @@ def _median_bounds(values: NDArray[np.float64]) -> tuple[float, float] | None:
     return None if high is None or low is None else (low, high)
 
 
-# ---- the document
-# ------------------------------------------------------------------------------------
+# ---- the document --------------------------------------------------------------------------------
 
 
 def _environment(state: Mapping[str, Any]) -> Environment:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from isobench import __version__, owner, places, plan, runner
-from isobench.errors import NothingToRunError, TimeLimitError, UnavailableError
+from isobench.errors import NothingToRunError, TimeLimitError, UnavailableError, UsageError
 from isobench.evidence import host
 from isobench.model import (
     Abi,
@@ -40,7 +40,7 @@ from isobench.registry import Registry
 from isobench.units import SECOND, TargetName, WorkloadName
 
 if TYPE_CHECKING:
-    from isobench.store import RunFolder
+    from isobench.store import Run, RunFolder
 
 PILOT_ITERATIONS: Final = 2
 SHORTEST, LONGEST = 0.004, 0.1
@@ -166,8 +166,7 @@ def sweep(registry: Registry, *, everything: bool, observer: Callable[[str], Non
             observer(line)
 
 
-# ---- the pilot
-# -------------------------------------------------------------------------------------------
+# ---- the pilot -----------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)
@@ -303,8 +302,20 @@ def choose_length(
     return max(length, SHORTEST), fits(max(length, SHORTEST))
 
 
-# ---- the run
-# -------------------------------------------------------------------------------------------
+def learn(bench: runner.Bench, made: Plan) -> None:
+    """See natively what the others are held against, for a plan that is resumed without a pilot."""
+    names = [item.workload for item in made.work]
+    block = plan.block(0, [made.reference], names, seed=0, shuffled=False)
+    with bench.sessions(block, runner.Faults()) as (good, bad):
+        for item in made.work:
+            if made.reference in bad:
+                raise UnavailableError(bad[made.reference].detail, hint="isobench doctor")
+            if bench.workloads[item.workload].scope is Scope.LOOP:
+                visit = Visit(block=0, target=made.reference, workload=item.workload)
+                bench.visit(visit, replace(item, iterations=1), good[made.reference])
+
+
+# ---- the run -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +343,8 @@ class Campaign:
         self.native = TargetName("native")
         self.id = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ") + "-" + secrets.token_hex(3)
         self.about: dict[str, Any] = {}
-        self.seen: dict[TargetName, runner.Proof] = {}
+        self.earlier = 0.0
+        """Seconds that a resumed run had taken before."""
 
     def build(self, chosen: Chosen) -> tuple[Payload, ...]:
         """Build what the able targets need."""
@@ -354,20 +366,25 @@ class Campaign:
             progress=lambda done, of: self.observer.step("building payloads", done, of),
         )
 
-    def run(self, chosen: Chosen) -> Outcome:
-        """Measure and answer."""
+    def run(self, chosen: Chosen, resumed: "Run | None" = None) -> Outcome:
+        """Measure and answer; `resumed` is an earlier run that goes on where it ended."""
         from isobench import store  # noqa: PLC0415 - pandas, which `isobench --help` must not wait for
 
         payloads = self.build(chosen)
-        folder = store.create(places.results(), self.id, exact=self.wish.output)
+        if resumed is None:
+            folder = store.create(places.results(), self.id, exact=self.wish.output)
+        else:
+            folder = store.RunFolder(resumed.path)
         interrupted = timed_out = False
         try:
             with stage.workshop(payloads) as shop:
                 self._describe(chosen, payloads, shop.scratch)
+                if resumed is not None:
+                    self._go_on(resumed)
                 folder.document("run.json", self.about)
                 folder.document("state/host-pre.json", self.about["host"])
                 try:
-                    self._measure(chosen, shop, folder)
+                    self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
                     interrupted = True
                     self.about["stopped"] = "interrupted"
@@ -381,7 +398,7 @@ class Campaign:
         self.about |= {
             "finished": _now(),
             "interrupted": interrupted or timed_out,
-            "elapsed_seconds": round(time.monotonic() - self.began, 1),
+            "elapsed_seconds": round(self.earlier + time.monotonic() - self.began, 1),
         }
         folder.document("run.json", self.about)
         return Outcome(
@@ -390,6 +407,19 @@ class Campaign:
             interrupted=interrupted,
             timed_out=timed_out,
         )
+
+    def _go_on(self, resumed: "Run") -> None:
+        """Take over what an earlier run was; refuse where it would not be the same experiment."""
+        old, new = resumed.about, self.about
+        for key, what in (("payloads", "payloads or compiler"), ("machine", "machine")):
+            if old.get(key) != msgspec.to_builtins(new[key]):
+                raise UsageError(
+                    f"{resumed.path} cannot be resumed: its {what} were others",
+                    hint="measure anew with isobench run",
+                )
+        self.earlier = float(old.get("elapsed_seconds") or 0.0)
+        kept = ("id", "started", "seed", "quick", "margin", "workloads", "targets")
+        new |= {key: old[key] for key in kept}
 
     def _clear_up(self, chosen: Chosen) -> None:
         """Remove what an interruption may have left.
@@ -479,7 +509,13 @@ class Campaign:
             }
             folder.document(f"state/{name}-pre.json", state)
 
-    def _measure(self, chosen: Chosen, shop: stage.Workshop, folder: "RunFolder") -> None:
+    def _measure(
+        self,
+        chosen: Chosen,
+        shop: stage.Workshop,
+        folder: "RunFolder",
+        resumed: "Run | None",
+    ) -> None:
         home = host_abi()
         assert home is not None
         bench = runner.Bench(
@@ -491,6 +527,11 @@ class Campaign:
             run_id=self.id,
         )
         labels = list(chosen.able)
+        if resumed is not None:
+            learn(bench, resumed.plan)
+            self._measure_blocks(bench, resumed.plan, folder, resumed)
+            self._states(chosen, bench, folder)
+            return
         self._states(chosen, bench, folder)
         pilot = try_all(bench, labels, self.native, self.observer)
         self._states(chosen, bench, folder)
@@ -547,7 +588,9 @@ class Campaign:
             case Scope.SESSION:
                 return Work(workload=workload.name, loops=1, iterations=self.wish.starts)
 
-    def _measure_blocks(self, bench: runner.Bench, made: Plan, folder: "RunFolder") -> None:
+    def _measure_blocks(
+        self, bench: runner.Bench, made: Plan, folder: "RunFolder", resumed: "Run | None" = None
+    ) -> None:
         end = self.began + self.wish.budget
         total = max(1, len(made.blocks[0].visits)) if made.blocks else 1
         place = {"block": 0, "visit": 0}
@@ -574,7 +617,10 @@ class Campaign:
             maximum_blocks=self.wish.maximum_blocks,
             look=lambda _: self._precise(folder),
         )
-        _, self.about["stopped"] = runner.measure(bench, made, limits, tick=tick)
+        begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.invalid_blocks))
+        _, self.about["stopped"] = runner.measure(
+            bench, made, limits, tick=tick, begun=begun, repeated=invalid
+        )
 
     def _precise(self, folder: "RunFolder") -> bool:
         """Look at the width of every interval; never at a verdict."""

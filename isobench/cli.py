@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isobench.campaign import Outcome, Wish
     from isobench.model import Availability
     from isobench.registry import Registry
+    from isobench.store import Run
     from isobench.units import TargetName
 
 INTERRUPTED: Final = 130
@@ -32,8 +33,7 @@ CLAIM_FAILED: Final = 1
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
 FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
 
-# ---- values
-# ------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 
 
 class Duration(click.ParamType[float]):
@@ -95,8 +95,7 @@ def _names(
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
 
-# ---- the terminal
-# --------------------------------------------------------------------------------------
+# ---- the terminal --------------------------------------------------------------------------------
 
 
 def _console(*, stderr: bool = False, color: str = "auto") -> "Console":
@@ -199,8 +198,7 @@ def _fail(error: IsobenchError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-# ---- isobench
-# ------------------------------------------------------------------------------------------
+# ---- isobench ------------------------------------------------------------------------------------
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -277,8 +275,7 @@ _color_option = click.option(
 )
 
 
-# ---- run
-# ---------------------------------------------------------------------------------------------
+# ---- run -----------------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -316,6 +313,13 @@ _color_option = click.option(
 @click.option(
     "--require", multiple=True, callback=_names, metavar="NAMES", help="Fail unless these can run."
 )
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="latest",
+    metavar="[RUN]",
+    help="Go on with an interrupted run (the latest).",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
 @click.option(
@@ -340,6 +344,9 @@ def run(**options: Any) -> None:
     registry, settings = _registry(options["config"])
     wish = _wish(options, settings)
     _refuse_unknown(options["fail_on"])
+    earlier = _earlier(options["resume"])
+    if earlier is not None:
+        wish = _same_again(wish, earlier)
     workloads = _workloads(wish)
     screen = Screen(quiet=options["quiet"], color=options["color"])
     try:
@@ -352,11 +359,40 @@ def run(**options: Any) -> None:
             _show_plan(wish, chosen)
             return
         _announce(wish, chosen, screen)
-        outcome = campaign.Campaign(wish, registry, screen).run(chosen)
+        outcome = campaign.Campaign(wish, registry, screen).run(chosen, earlier)
     finally:
         screen.close()
     _show(outcome, options)
     sys.exit(_exit_code(outcome, options["fail_on"]))
+
+
+def _earlier(name: str | None) -> "Run | None":
+    """Return the run to resume: a folder, or "latest"."""
+    if name is None:
+        return None
+    from isobench import places, store
+
+    path = Path(name)
+    earlier = store.load(places.results() / "latest" if name == "latest" else path)
+    if not earlier.plan.blocks:
+        raise UsageError(
+            f"{earlier.path} ended before it had a plan", hint="measure anew with isobench run"
+        )
+    return earlier
+
+
+def _same_again(wish: "Wish", earlier: "Run") -> "Wish":
+    """Return a wish for the targets and workloads of an earlier run."""
+    import dataclasses
+
+    labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
+    return dataclasses.replace(
+        wish,
+        targets=tuple(label for label in labels if "#" not in label),
+        workloads=tuple(item.workload for item in earlier.plan.work),
+        seed=earlier.plan.seed,
+        quick=bool(earlier.about.get("quick")),
+    )
 
 
 def _heed_termination() -> None:
@@ -538,8 +574,7 @@ def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
     return 0
 
 
-# ---- report
-# ------------------------------------------------------------------------------------------
+# ---- report --------------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -572,8 +607,7 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
     _show(outcome, options)
 
 
-# ---- targets, workloads
-# ------------------------------------------------------------------------------
+# ---- targets, workloads --------------------------------------------------------------------------
 
 
 @cli.command()
@@ -656,8 +690,7 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
     _console(color=color).print(table)
 
 
-# ---- doctor, clean
-# -----------------------------------------------------------------------------------
+# ---- doctor, clean -------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -769,8 +802,7 @@ def clean(stale: bool, config: Path | None) -> None:
         click.echo("nothing to remove")
 
 
-# ---- the door
-# ----------------------------------------------------------------------------------------
+# ---- the door ------------------------------------------------------------------------------------
 
 
 def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:

@@ -467,9 +467,7 @@ class Bench:
 
 
 class Faults:
-    """Counts failed openings in a row, so that a target that is broken does not cost the whole
-    budget.
-    """
+    """Counts failed openings in a row: a broken target must not cost the whole budget."""
 
     def __init__(self) -> None:
         self._counts: dict[TargetName, int] = {}
@@ -551,18 +549,24 @@ class Limits:
 
 
 def measure(
-    bench: Bench, plan: Plan, limits: Limits, *, tick: Callable[[Visit, int], None], done: int = 0
+    bench: Bench,
+    plan: Plan,
+    limits: Limits,
+    *,
+    tick: Callable[[Visit, int], None],
+    begun: int = 0,
+    repeated: int = 0,
 ) -> tuple[int, str]:
-    """Measure the blocks of a plan until they are done, the budget is spent, or all is precise
-    enough.
+    """Measure blocks until all are done, the budget is spent, or all is precise enough.
 
-    Returns how many valid blocks were measured and why it stopped: "blocks", "budget" or
+    A resumed run goes on after the `begun` blocks it had, `repeated` of them invalid; the last of
+    them may be incomplete, and what it has still counts. Returns how many valid blocks were measured and why it stopped: "blocks", "budget" or
     "precision".
     """
     work = {item.workload: item for item in plan.work}
     faults, meter = Faults(), host.Meter()
-    valid, repeated, longest = done, 0, 0.0
-    for block in plan.blocks[done:]:
+    valid, longest = begun - repeated, 0.0
+    for block in plan.blocks[begun:]:
         if valid >= limits.maximum_blocks:
             break
         began = time.monotonic()

@@ -124,6 +124,7 @@ class RunFolder:
 class Run:
     """A run, read back."""
 
+    path: Path
     about: Mapping[str, Any]
     plan: Plan
     samples: pd.DataFrame
@@ -132,6 +133,12 @@ class Run:
     health: tuple[BlockHealth, ...]
     invalid_blocks: frozenset[int]
     states: Mapping[TargetName, Mapping[str, Any]]
+
+    @property
+    def begun(self) -> int:
+        """How many blocks were begun, complete or not."""
+        gaps = max((gap.block for gap in self.gaps), default=0)
+        return max(gaps, 0 if self.samples.empty else int(self.samples["block"].max()))
 
 
 def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
@@ -251,6 +258,7 @@ def load(path: Path) -> Run:
             f"{path}: {error}", hint="the file is damaged; restore it or measure again"
         ) from None
     return Run(
+        path=path,
         about=about,
         plan=plan,
         samples=frame,

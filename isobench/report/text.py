@@ -1,7 +1,7 @@
 """The view of a run in a terminal or a pipe: without colour, at 80 columns, in ASCII if need be."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from rich import box

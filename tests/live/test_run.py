@@ -327,3 +327,21 @@ def test_an_ordinary_user_runs_rootless(tmp_path: Path) -> None:
         )
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def test_an_interrupted_run_goes_on_where_it_ended(isobench: Command) -> None:
+    few = ("-w", "cpu.sieve", "-t", "namespaces", "--min-time", "0.004s")
+    process = isobench.start("run", *few, "--blocks", "60")
+    _wait_for_second_block(process, isobench.results)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    run = next(isobench.results.glob("*Z-*"))
+    before = json.loads((run / "summary.json").read_text())["run"]["blocks"]
+    resumed = isobench("run", "--resume", "--blocks", str(before + 4))
+    assert resumed.code == 0, resumed.err
+    assert [path.name for path in isobench.results.glob("*Z-*")] == [run.name]
+    summary = resumed.summary()
+    assert summary["run"]["complete"]
+    assert summary["run"]["blocks"] == before + 4
+    assert summary["gaps"] == []
+    assert isobench("run", "--resume", "nowhere").code == 2

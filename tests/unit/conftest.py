@@ -78,10 +78,10 @@ class Synthetic:
     def write(self, path: Path) -> Path:
         """Write the folder of this run, without any answer in it."""
         folder = store.create(path.parent, path.name, exact=path)
-        for sample in self._samples():
-            folder.write(sample)
-        for record in (*self.samples, *self.gaps):
-            folder.write(record)
+        for each in (*self._samples(), *self.samples):
+            folder.write(each)
+        for gap in self.gaps:
+            folder.write(gap)
         for block in range(1, self.blocks + 1):
             broken = block in self.invalid
             folder.health(_health(block, broken=broken), valid=not broken)
@@ -93,7 +93,7 @@ class Synthetic:
         return path
 
     def _samples(self) -> Iterable[Sample]:
-        rng = random.Random(self.seed)
+        rng = random.Random(self.seed)  # noqa: S311 - figures to repeat, not a secret
         ones = {(name, w): 1.0 for name in ("native", "native#2") for w in self.workloads}
         for block in range(0 if self.pilot else 1, self.blocks + 1):
             spoilt = 100.0 if block == 0 or block in self.invalid else 1.0

@@ -1,7 +1,9 @@
 """Whole runs, from the wish to the report, over targets that answer to a script."""
 
+import gc
 import itertools
 import json
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,7 +71,7 @@ WORKLOADS = {
 
 def jittered(nanoseconds: float, seed: int = 1) -> tuple[Script, ...]:
     """Return scripts of visits that take about so long."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - figures to repeat, not a secret
     return tuple(Script(durations=(round(nanoseconds * rng.gauss(1, 0.002)),)) for _ in range(100))
 
 
@@ -171,17 +173,20 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(host, "Meter", Meter)
     monkeypatch.setattr(build, "build_all", build_all)
+    # What makes a measurement safe and still is only slow here.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(gc, "collect", lambda: 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("ISOBENCH_RESULTS_DIR", str(tmp_path / "results"))
 
 
 def choose(
-    targets: Iterable[Target],
+    of: Iterable[Target],
     observer: Observer | None = None,
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
     **wish: Any,
 ) -> Chosen:
-    return campaign.choose(Wish(**wish), Shelf(targets), workloads, observer or Observer())
+    return campaign.choose(Wish(**wish), Shelf(of), workloads, observer or Observer())
 
 
 def run(
@@ -190,8 +195,8 @@ def run(
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
     **wish: Any,
 ) -> campaign.Outcome:
-    """Run a campaign of twelve blocks over native and some targets."""
-    wanted = Wish(**({"maximum_blocks": 12, "precision": 1e-9, "seed": 5} | wish))
+    """Run a campaign of four blocks over native and some targets."""
+    wanted = Wish(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | wish))
     watcher = observer or Observer()
     shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
     chosen = campaign.choose(wanted, shelf, workloads, watcher)
@@ -284,7 +289,7 @@ def test_a_whole_run_leaves_every_file_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_run_finds_the_ratio_that_its_targets_have() -> None:
-    found = cell(run(box()))
+    found = cell(run(box(), maximum_blocks=12))
     assert found["ratio"] == pytest.approx(2.0, rel=0.01)
     assert (found["standing"], found["blocks"]) == ("slower", 12)
 
@@ -308,8 +313,8 @@ def test_native_is_visited_twice_in_every_block() -> None:
 def test_every_session_is_closed_and_the_folder_in_the_cache_is_gone(tmp_path: Path) -> None:
     one, other = native(), box()
     run(one, other)
-    assert one.opened == one.closed > 12
-    assert other.opened == other.closed > 12
+    assert one.opened == one.closed > 4
+    assert other.opened == other.closed > 4
     assert list((tmp_path / "cache" / "isobench" / "runs").iterdir()) == []
 
 
@@ -321,7 +326,7 @@ def test_the_same_seed_gives_the_same_plan_and_it_is_written_down() -> None:
 
 
 def test_a_seed_is_drawn_and_written_down_where_none_is_given() -> None:
-    outcome = run(box(), seed=None, maximum_blocks=3)
+    outcome = run(box(), seed=None)
     assert isinstance(outcome.summary["run"]["seed"], int)
 
 
@@ -329,10 +334,10 @@ def test_work_is_the_same_for_all_targets_and_longer_than_in_the_trial() -> None
     one, other = native(), box()
     run(one, other)
     asked = [{a.argv[2:4] for a in fake.asked if a.argv[0] == SIEVE} for fake in (one, other)]
-    trial, *measured = sorted({int(loops) for _, loops in asked[0]})
+    trial, measured = sorted(int(loops) for _, loops in asked[0])
     assert asked[0] == asked[1]
     assert trial == 20
-    assert measured == [2000]
+    assert 1900 < measured < 2100  # a tenth of a second at 50 microseconds a loop
 
 
 def test_the_most_loops_of_a_workload_are_never_exceeded() -> None:
@@ -388,7 +393,7 @@ def test_a_workload_that_fails_natively_is_left_out_for_all() -> None:
 
 def test_a_wrong_answer_in_the_middle_takes_the_verdict_away() -> None:
     good = jittered(2e6)
-    outcome = run(box(scripts={SIEVE: (*good[:6], Script(check="beef"), *good[7:])}))
+    outcome = run(box(scripts={SIEVE: (*good[:2], Script(check="beef"), *good[3:])}))
     assert ("box", "cpu.sieve", "wrong-answer") in gaps(outcome)
     assert cell(outcome)["standing"] == "unproven"
 
@@ -443,7 +448,7 @@ def test_a_spent_budget_still_gives_the_fewest_blocks_for_an_interval() -> None:
 
 
 def test_a_folder_named_by_the_user_is_where_the_run_is_written(tmp_path: Path) -> None:
-    outcome = run(box(), output=tmp_path / "mine", maximum_blocks=3)
+    outcome = run(box(), output=tmp_path / "mine")
     assert outcome.folder == tmp_path / "mine"
     with pytest.raises(UsageError, match="holds a run already"):
         run(box(), output=tmp_path / "mine")
@@ -459,14 +464,14 @@ def test_steps_never_go_beyond_their_end() -> None:
 def test_a_target_of_another_isa_gets_payloads_of_its_own() -> None:
     here = host_abi()
     other = Abi.ELF_RISCV64 if here is not Abi.ELF_RISCV64 else Abi.ELF_AARCH64
-    outcome = run(box(abi=other), maximum_blocks=3)
+    outcome = run(box(abi=other))
     assert {p["abi"] for p in outcome.summary["run"]["payloads"]} == {here, other}
     (found,) = (t for t in outcome.summary["targets"] if t["name"] == "box")
     assert "programs" in [difference["label"] for difference in found["parity"]]
 
 
 def test_an_old_run_is_answered_again_into_another_folder(tmp_path: Path) -> None:
-    first = run(box(), maximum_blocks=3)
+    first = run(box())
     (tmp_path / "again").mkdir()
     again = campaign.answer_again(first.folder, tmp_path / "again")
     assert again.summary == first.summary
@@ -574,14 +579,6 @@ def test_a_length_that_was_asked_for_is_kept_whatever_fits() -> None:
     assert length(PILOT, 0.5, minimum_time=0.5)[0] == 0.5
 
 
-def test_a_trial_in_which_nothing_cost_anything_does_not_divide_by_zero() -> None:
-    bench: Any = JustWorkloads(workloads={})
-    chosen, _ = campaign.choose_length(
-        Pilot(), Wish(), bench, [NATIVE], native=NATIVE, seconds_left=10
-    )
-    assert chosen > 0
-
-
 # ---- sweeping
 
 
@@ -601,7 +598,8 @@ def test_a_sweep_asks_every_target_that_can_and_tells_each_line(
     everything: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "cache" / "isobench").mkdir(parents=True)
-    subject, lines = Leftovers(name=BOX), []
+    subject = Leftovers(name=BOX)
+    lines: list[str] = []
     campaign.sweep(Shelf([native(), subject]), everything=everything, observer=lines.append)
     assert subject.swept == [everything]
     assert lines[0] == "container left-by-the-dead"
@@ -617,6 +615,6 @@ def test_an_interruption_sweeps_what_an_engine_may_have_left_of_this_very_run() 
 
 
 def test_available_targets_say_which_version_they_are() -> None:
-    outcome = run(box(availability=Available(version="box 7")), maximum_blocks=3)
+    outcome = run(box(availability=Available(version="box 7")))
     (found,) = (t for t in outcome.summary["targets"] if t["name"] == "box")
     assert found["version"] == "box 7"

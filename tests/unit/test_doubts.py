@@ -3,7 +3,7 @@
 import pytest
 
 from isobench.evidence import doubts
-from isobench.model import BlockHealth
+from isobench.model import BlockHealth, Fact
 
 EXT4, TMPFS, OVERLAY = "0x0000ef53", "0x01021994", "0x794c7630"
 
@@ -22,7 +22,7 @@ def health(block: int, *broken: str, steal: float | None = 0.0) -> BlockHealth:
 
 
 def test_the_same_disk_on_both_sides_raises_no_doubt() -> None:
-    facts = {"io.filesystem": EXT4, "io.cached_percent": 0}
+    facts: dict[str, Fact] = {"io.filesystem": EXT4, "io.cached_percent": 0}
     assert doubts.of_io("io.seq-read", facts, facts) == ()
 
 

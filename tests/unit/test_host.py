@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from isobench.evidence import host
@@ -150,6 +151,6 @@ def test_a_path_lies_on_the_innermost_mount_that_holds_it(
         table = [("/", "ext4"), ("/data", "xfs"), ("/data/memory", "tmpfs")]
         return [Partition(mountpoint=point, fstype=kind) for point, kind in table]
 
-    monkeypatch.setattr(host.psutil, "disk_partitions", mounts)
+    monkeypatch.setattr(psutil, "disk_partitions", mounts)
     monkeypatch.setattr(Path, "resolve", lambda self: self)
     assert host.filesystem_of(Path(path)) == kind

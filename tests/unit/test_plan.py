@@ -1,6 +1,7 @@
 """Names and a seed -> the order of measuring."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_every_block_holds_every_cell_once_and_native_twice(seed: int, blocks: i
 def test_all_targets_of_a_workload_follow_each_other(seed: int) -> None:
     for block in make(seed).blocks:
         order = [visit.workload for visit in block.visits]
-        changes = sum(a != b for a, b in zip(order, order[1:], strict=False))
+        changes = sum(a != b for a, b in pairwise(order))
         assert changes == len(WORK) - 1
 
 

@@ -20,6 +20,7 @@ from isobench.model import (
     BlockHealth,
     Cause,
     Clock,
+    Fact,
     Gap,
     Payload,
     Plan,
@@ -102,6 +103,7 @@ WORK = {
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stage.Workshop]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow in a process that holds a test suite
     program = tmp_path / "program"
     program.write_bytes(b"")
     payload = Payload(
@@ -248,7 +250,11 @@ def test_the_same_span_is_stored_by_both_clocks_and_never_subtracted(bench: Make
 
 
 def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(bench: Make) -> None:
-    facts = {"io.cached_percent": 3, "io.filesystem": "0x0000ef53", "io.hidden": None}
+    facts: dict[str, Fact] = {
+        "io.cached_percent": 3,
+        "io.filesystem": "0x0000ef53",
+        "io.hidden": None,
+    }
     made = bench(fake(scripts=said(LOOP, Script(facts=facts))))
     records = visit(made, LOOP)
     assert values(records, "fact.io.cached_percent") == [3]
@@ -652,7 +658,7 @@ def made_plan(blocks: int) -> Plan:
 
 
 def limits(**options: Any) -> runner.Limits:
-    usual = {
+    usual: dict[str, Any] = {
         "budget_end": time.monotonic() + 600,
         "minimum_blocks": 3,
         "maximum_blocks": 20,

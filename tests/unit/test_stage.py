@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isobench import owner
-from isobench.model import Abi, Payload
+from isobench.model import Abi, Payload, Stage
 from isobench.payload import build, stage
 from isobench.units import Sha256
 
@@ -38,7 +38,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "isobench"
 
 
-def made(shop: stage.Workshop, abi: Abi = X86) -> stage.Stage:
+def made(shop: stage.Workshop, abi: Abi = X86) -> Stage:
     return shop.stage(abi, {}, lambda _: None, lambda _: None)
 
 

@@ -77,7 +77,7 @@ def test_an_error_line_is_quoted_with_its_number() -> None:
 
 
 def test_an_error_line_without_a_number_is_quoted_alone() -> None:
-    with pytest.raises(wire.WireError, match="^no scratch directory$"):
+    with pytest.raises(wire.WireError, match=r"^no scratch directory$"):
         read(b'{"error":"no scratch directory","errno":0}\n')
 
 

@@ -86,7 +86,7 @@ def test_the_shipped_workloads_and_ones_own_are_found_together(tmp_path: Path) -
 
 def test_a_name_that_is_taken_is_told_with_both_folders(tmp_path: Path) -> None:
     text = GOOD.replace("cpu.mine", "cpu.sieve")
-    with pytest.raises(UsageError, match="cpu.sieve is taken by .*cpu_sieve"):
+    with pytest.raises(UsageError, match=r"cpu\.sieve is taken by .*cpu_sieve"):
         workloads.find([folder(tmp_path, text)])
 
 

@@ -1,0 +1,832 @@
+"""The command line: what it answers, with which exit code, and a way out of every mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from isobench import __version__, campaign, cli, config, packages, registry, workloads
+from isobench.campaign import Chosen, Outcome, Wish
+from isobench.errors import UnavailableError, UsageError
+from isobench.model import Lack, Technology, Unavailable
+from isobench.testing import FakeTarget
+from isobench.units import TargetName
+
+COMMANDS = ("run", "report", "targets", "workloads", "doctor", "clean")
+HEAVY = ("pandas", "numpy", "scipy", "docker", "requests", "rich", "jinja2", "psutil", "ziglang")
+MISSING = Unavailable(lack=Lack.TOOL, what="jar is not installed", hint="apt install jar")
+Write = Callable[..., Path]
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """Everything that was said, in one line."""
+        return " ".join((self.out + " " + self.err).split())
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in an empty folder with no configuration; leave signals as they were."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "100")
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield tmp_path
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def isobench(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    """Return a function that runs a command line in this process."""
+    monkeypatch.setattr(campaign, "sweep", lambda *_, **__: None)
+
+    def call(*argv: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["isobench", *(str(word) for word in argv)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = capsys.readouterr()
+        code = caught.value.code
+        return Done(code=code if isinstance(code, int) else 0, out=said.out, err=said.err)
+
+    return call
+
+
+Run = Callable[..., Done]
+
+
+def refused(done: Done, *words: str, code: int = 2) -> None:
+    """Assert that a command was refused with all these words, on standard error alone."""
+    assert done.code == code, done
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.words
+
+
+def in_a_process(*argv: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "isobench", *argv]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, **options
+    )
+
+
+@pytest.fixture
+def two_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know native, which runs, and jar, which does not."""
+
+    class Two(registry.Registry):
+        def names(self) -> tuple[TargetName, ...]:
+            return (TargetName("native"), TargetName("jar"))
+
+        def get(self, name: str) -> FakeTarget:
+            if name not in self.names():
+                raise UsageError(f"no target is called {name!r}", hint="isobench targets")
+            if name == "jar":
+                return FakeTarget(name=TargetName("jar"), availability=MISSING)
+            return FakeTarget(name=TargetName("native"), technology=Technology.NATIVE)
+
+    def both(path: Path | None) -> tuple[registry.Registry, config.Settings]:
+        return Two(), config.load(path)
+
+    monkeypatch.setattr(cli, "_registry", both)
+
+
+# ---- help
+
+
+def test_help_answers_without_any_heavy_library() -> None:
+    program = (
+        "import sys, isobench.cli as c\n"
+        "sys.argv = ['isobench', '--help']\n"
+        "try: c.main()\n"
+        "except SystemExit as done: assert not done.code\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "loaded: []" in done.stdout
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_the_package_is_a_program_too() -> None:
+    done = in_a_process("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert __version__ in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_command_explains_itself_and_every_flag(name: str, flag: str, isobench: Run) -> None:
+    done = isobench(name, flag)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: isobench {name}")
+    for parameter in cli.cli.commands[name].params:
+        if isinstance(parameter, click.Option):
+            assert max(parameter.opts, key=len) in done.out
+            assert parameter.help, parameter
+
+
+@pytest.mark.parametrize(
+    "argv", [("rnu",), ("--frobnicate",), ("run", "--frobnicate"), ("targets", "extra")]
+)
+def test_what_click_does_not_know_is_told_with_a_way_to_help(
+    argv: tuple[str, ...], isobench: Run
+) -> None:
+    refused(isobench(*argv), argv[-1], "--help")
+
+
+def test_without_a_command_it_says_what_to_type_next(isobench: Run) -> None:
+    done = isobench()
+    assert (done.code, done.err) == (0, "")
+    assert "isobench run" in done.out
+    assert "Nothing has been measured in this folder yet." in done.out
+
+
+def test_without_a_command_it_shows_the_last_answer(somewhere: Path, isobench: Run) -> None:
+    latest = somewhere / "isobench-results" / "latest"
+    latest.mkdir(parents=True)
+    run = {"run": {"started": "2024-01-02T03:04:05Z", "headline": "All is well."}}
+    (latest / "summary.json").write_text(json.dumps(run))
+    assert "Last run (2024-01-02T03:04:05Z): All is well." in isobench().out
+
+
+@pytest.mark.parametrize("text", [b"[]", b"{", b"\xff", b'{"run": 3}', b'{"run": {}}', b"null"])
+def test_a_damaged_last_answer_is_no_reason_to_crash(
+    text: bytes, somewhere: Path, isobench: Run
+) -> None:
+    latest = somewhere / "isobench-results" / "latest"
+    latest.mkdir(parents=True)
+    (latest / "summary.json").write_bytes(text)
+    assert "Nothing has been measured" in isobench().out
+
+
+# ---- values
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90s", 90.0),
+        ("10m", 600.0),
+        ("1h30m", 5400.0),
+        ("1h0m1s", 3601.0),
+        ("45", 45.0),
+        (" 2m ", 120.0),
+        ("0.05s", 0.05),
+        ("1.5h", 5400.0),
+        (30, 30.0),
+    ],
+)
+def test_a_duration_is_read(text: Any, expected: float) -> None:
+    assert cli.Duration().convert(text, None, None) == pytest.approx(expected)
+
+
+BAD_DURATIONS = (
+    "10x",
+    "",
+    "0",
+    "0s",
+    "-5m",
+    "m",
+    "ten",
+    "1.2.3s",
+    "inf",
+    "nan",
+    "5 m!",
+    "1d",
+    "²m",
+)
+
+
+@pytest.mark.parametrize("text", BAD_DURATIONS)
+@pytest.mark.parametrize("flag", ["--budget", "--timeout", "--min-time"])
+def test_what_is_no_duration_is_told_with_how_to_write_one(
+    text: str, flag: str, isobench: Run
+) -> None:
+    refused(isobench("run", f"{flag}={text}"), flag, repr(text), "90s, 10m or 1h30m")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5%", 0.05), ("2.5%", 0.025), ("0.05", 0.05), (" 1 %", 0.01), (0.3, 0.3)],
+)
+def test_a_share_is_read(text: Any, expected: float) -> None:
+    assert cli.Share().convert(text, None, None) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["5", "0%", "100%", "-1%", "five", "", "%", "nan%", "1e9%"])
+@pytest.mark.parametrize("flag", ["--margin", "--target-precision"])
+def test_what_is_no_share_is_told_with_how_to_write_one(
+    text: str, flag: str, isobench: Run
+) -> None:
+    refused(isobench("run", f"{flag}={text}"), flag, repr(text), "5%")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--blocks", "0"),
+        ("--blocks", "many"),
+        ("--min-blocks", "-1"),
+        ("--max-blocks", "100000"),
+        ("--seed", "-1"),
+        ("--seed", "x"),
+        ("--schedule", "duet"),
+        ("--color", "green"),
+    ],
+)
+def test_a_number_or_word_out_of_range_is_told_with_its_flag(
+    argv: tuple[str, str], isobench: Run
+) -> None:
+    refused(isobench("run", *argv), argv[0], argv[1])
+
+
+# ---- run: what is refused before anything runs
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("-t", "dockr"), ("no target is called 'dockr'", "isobench targets")),
+        (("-t", "native,dockr"), ("'dockr'",)),
+        (("--require", "dockr"), ("'dockr'", "isobench targets")),
+        (("-w", "cpu.siev"), ("no workload or class is called 'cpu.siev'", "isobench workloads")),
+        (("-w", "cpu", "-w", "ram"), ("'ram'",)),
+        (("--workload-folder", "nowhere"), ("no such folder", "nowhere")),
+        (("--quick", "--rigorous"), ("exclude each other",)),
+        (("--fail-on", "claims"), ("'claims'", "claim, error, noisy, skipped")),
+        (("--config", "missing.toml"), ("missing.toml", "No such file", "name a readable file")),
+    ],
+)
+def test_a_mistaken_wish_is_refused_with_a_way_out(
+    argv: tuple[str, ...], words: tuple[str, ...], isobench: Run, two_targets: None
+) -> None:
+    done = isobench("run", "-q", *argv)
+    refused(done, *words)
+    assert "→" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[run]\nblock = 3\n", ("isobench.toml", "block")),
+        ("[run\n", ("isobench.toml",)),
+        ('[run]\nbudget = "10x"\n', ("10x", "90s, 10m or 1h30m")),
+        ('[run]\nmargin = "5"\n', ("'5'", "5%")),
+        ('[run]\ntarget_precision = "x"\n', ("'x'", "5%")),
+        ("[run]\nseed = -4\n", ("seed",)),
+        ('[targets.fast]\nkind = "hyperkit"\n', ("hyperkit", "docker")),
+        ('[targets.native]\nspeed = "high"\n', ("speed", "none")),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_told_with_a_way_out(
+    text: str, words: tuple[str, ...], isobench: Run
+) -> None:
+    Path("isobench.toml").write_text(text)
+    refused(isobench("run", "-t", "native", "-q", "--dry-run"), *words)
+
+
+def test_a_target_that_cannot_run_is_refused_with_exit_code_3(
+    isobench: Run, two_targets: None
+) -> None:
+    done = isobench("run", "-q", "-t", "jar")
+    refused(done, "jar cannot run here: jar is not installed", "→ apt install jar", code=3)
+
+
+def test_a_long_path_in_an_error_can_be_copied(somewhere: Path, isobench: Run) -> None:
+    path = somewhere / ("long-" * 20) / ("longer-" * 20) / "run"
+    refused(isobench("report", path))
+    assert str(path) in isobench("report", path).err
+
+
+def test_brackets_in_a_name_are_shown_as_they_are(isobench: Run, two_targets: None) -> None:
+    refused(isobench("run", "-q", "-t", "[bold]x[/]"), "'[bold]x[/]'")
+
+
+# ---- run: what a wish becomes
+
+
+@pytest.fixture
+def wished(
+    monkeypatch: pytest.MonkeyPatch, isobench: Run, two_targets: None
+) -> Callable[..., Wish]:
+    """Return a function that gives the wish that a command line and a configuration become."""
+    heard: list[Wish] = []
+
+    def choose(wish: Wish, *_: object) -> Chosen:
+        heard.append(wish)
+        raise UnavailableError("far enough")
+
+    monkeypatch.setattr(campaign, "choose", choose)
+
+    def get(*argv: str) -> Wish:
+        refused(isobench("run", "-q", *argv), "far enough", code=3)
+        return heard.pop()
+
+    return get
+
+
+Wished = Callable[..., Wish]
+
+
+def test_without_flags_the_defaults_hold(wished: Wished) -> None:
+    wish = wished()
+    assert (wish.budget, wish.minimum_blocks, wish.maximum_blocks) == (300.0, 10, 60)
+    assert (wish.margin, wish.precision, wish.quick, wish.shuffled) == (0.05, 0.025, False, True)
+    assert (wish.targets, wish.workloads, wish.seed) == ((), (), None)
+
+
+def test_flags_reach_the_wish(wished: Wished) -> None:
+    wish = wished(
+        *("-t", "native,jar", "-w", "cpu", "-w", "io,startup", "--budget", "2m", "--margin", "10%"),
+        *("--target-precision", "1%", "--seed", "7", "--schedule", "sequential"),
+        *("--min-time", "0.05s", "--timeout", "1h", "--require", "native", "-o", "out"),
+    )
+    assert wish.targets == ("native", "jar")
+    assert wish.workloads == ("cpu", "io", "startup")
+    assert (wish.budget, wish.margin, wish.precision, wish.seed) == (120.0, 0.1, 0.01, 7)
+    assert (wish.shuffled, wish.minimum_time, wish.time_limit) == (False, 0.05, 3600.0)
+    assert (wish.require, wish.output) == (("native",), Path("out"))
+    assert wish.argv[:2] == ("run", "-q")
+
+
+@pytest.mark.parametrize(
+    ("flag", "quick", "most"),
+    [("--quick", True, 5), ("--fast", False, 10), ("--rigorous", False, 60)],
+)
+def test_a_preset_is_a_set_of_values(flag: str, quick: bool, most: int, wished: Wished) -> None:
+    wish = wished(flag)
+    assert (wish.quick, wish.maximum_blocks) == (quick, most)
+    assert wish.minimum_blocks <= wish.maximum_blocks
+
+
+def test_a_flag_goes_before_the_preset(wished: Wished) -> None:
+    assert wished("--quick", "--budget", "30s").budget == 30.0
+
+
+def test_so_many_blocks_are_wanted_however_long_they_take(wished: Wished) -> None:
+    wish = wished("--blocks", "25")
+    assert (wish.minimum_blocks, wish.maximum_blocks) == (25, 25)
+    assert wish.budget >= 86400
+    assert wished("--blocks", "25", "--budget", "1m").budget == 60.0
+
+
+@pytest.mark.parametrize("argv", [("--min-blocks", "80"), ("--max-blocks", "4"), ("--blocks", "3")])
+def test_the_fewest_blocks_are_never_more_than_the_most(
+    argv: tuple[str, str], wished: Wished
+) -> None:
+    wish = wished(*argv)
+    assert wish.minimum_blocks <= wish.maximum_blocks
+    assert int(argv[1]) in (wish.minimum_blocks, wish.maximum_blocks)
+
+
+CONFIGURED = """
+[run]
+targets = ["jar"]
+workloads = ["io"]
+budget = "1m"
+margin = "10%"
+seed = 3
+blocks = { min = 11, max = 12 }
+"""
+
+
+def test_a_configuration_is_what_flags_are_when_they_are_not_given(wished: Wished) -> None:
+    Path("isobench.toml").write_text(CONFIGURED)
+    wish = wished()
+    assert (wish.targets, wish.workloads) == (("jar",), ("io",))
+    assert (wish.budget, wish.margin, wish.seed) == (60.0, 0.1, 3)
+    assert (wish.minimum_blocks, wish.maximum_blocks) == (11, 12)
+
+
+def test_the_environment_goes_before_the_file_and_a_flag_before_both(
+    wished: Wished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("isobench.toml").write_text(CONFIGURED)
+    monkeypatch.setenv("ISOBENCH_TARGETS", "native, jar")
+    monkeypatch.setenv("ISOBENCH_SEED", "4")
+    assert (wished().targets, wished().seed) == (("native", "jar"), 4)
+    assert (wished("-t", "native").targets, wished("--seed", "5").seed) == (("native",), 5)
+
+
+def test_a_dry_run_says_what_would_run_and_measures_nothing(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("it measured")
+
+    monkeypatch.setattr(campaign.Campaign, "run", refuse)
+    done = isobench("run", "--dry-run", "-w", "cpu")
+    assert done.code == 0
+    assert "targets:   native" in done.out
+    assert "skipped: jar: jar is not installed" in done.out
+    assert "cpu.sieve" in done.out
+    assert "io.fsync" not in done.out
+
+
+# ---- run: how it ends
+
+
+@pytest.fixture
+def measured(
+    monkeypatch: pytest.MonkeyPatch, isobench: Run, two_targets: None
+) -> Callable[..., Done]:
+    """Return a function that lets a run come to the answers of a folder."""
+
+    def run(folder: Path, *argv: str, interrupted: bool = False, timed_out: bool = False) -> Done:
+        def come_to(*_: object) -> Outcome:
+            outcome = campaign.answer_again(folder, folder)
+            return Outcome(
+                folder=folder,
+                summary=outcome.summary,
+                interrupted=interrupted,
+                timed_out=timed_out,
+            )
+
+        monkeypatch.setattr(campaign.Campaign, "run", come_to)
+        return isobench("run", *argv)
+
+    return run
+
+
+Measured = Callable[..., Done]
+
+
+def test_a_run_ends_with_its_report_and_exit_code_0(measured: Measured, synthetic: Write) -> None:
+    path = synthetic({("box", "cpu.sieve"): 1.3})
+    done = measured(path)
+    assert done.code == 0
+    assert "cpu.sieve" in done.out
+    assert str(path / "report.html") in done.out
+
+
+def test_a_quiet_run_prints_its_closing_sentence_alone(
+    measured: Measured, synthetic: Write
+) -> None:
+    done = measured(synthetic(), "--quiet")
+    assert (done.code, done.err) == (0, "")
+    assert "Near-native means" in done.words
+    assert "report.html" not in done.out
+
+
+def test_a_cell_that_failed_is_exit_code_6(measured: Measured, synthetic: Write) -> None:
+    path = synthetic()
+    with (path / "records.jsonl").open("a") as file:
+        line = {"kind": "gap", "block": 0, "target": "jar", "workload": "cpu.sieve"}
+        file.write(json.dumps(line | {"cause": "failed", "detail": "x", "hint": "y"}) + "\n")
+    assert measured(path, "-q").code == 6
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "options", "code"),
+    [
+        ((), {"interrupted": True}, 130),
+        ((), {"timed_out": True}, 124),
+        (("--fail-on", "skipped"), {}, 3),
+        (("--fail-on", "noisy"), {}, 4),
+        (("--fail-on", "claim"), {}, 1),
+        (("--fail-on", "noisy,claim"), {}, 1),
+        ((), {}, 0),
+        (("--fail-on", "error"), {}, 0),
+    ],
+)
+def test_an_exit_code_says_how_a_run_ended(
+    fail_on: tuple[str, ...],
+    options: dict[str, bool],
+    code: int,
+    measured: Measured,
+    synthetic: Write,
+) -> None:
+    path = synthetic(
+        {("docker", "cpu.sieve"): 3.0, ("docker", "cpu.sha256"): 1.05},
+        unmeasured=("jar",),
+        states={"jar": {"status": "unavailable", "reason": "r", "hint": "h"}},
+        missing={("docker", "cpu.sha256"): frozenset(range(8))},
+    )
+    assert measured(path, "-q", *fail_on, **options).code == code
+
+
+def test_an_interrupted_run_says_so(measured: Measured, synthetic: Write) -> None:
+    done = measured(synthetic(about={"interrupted": True}), interrupted=True)
+    assert done.code == 130
+    assert "Interrupted" in done.out
+
+
+def test_an_interruption_before_any_answer_is_exit_code_130(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(campaign, "choose", interrupt)
+    refused(isobench("run"), "interrupted", code=130)
+
+
+def test_a_request_to_end_is_an_interruption(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    refused(isobench("run"), "interrupted", code=130)
+
+
+# ---- report
+
+
+def test_a_report_is_written_again_into_the_folder_of_its_run(
+    synthetic: Write, isobench: Run
+) -> None:
+    path = synthetic({("box", "cpu.sieve"): 1.3})
+    done = isobench("report", path)
+    assert (done.code, done.err) == (0, "")
+    assert "cpu.sieve" in done.out
+    assert {"summary.json", "summary.md", "report.html"} <= {p.name for p in path.iterdir()}
+
+
+def test_a_report_of_a_run_that_crashed_in_the_middle_of_a_line_is_written(
+    synthetic: Write, isobench: Run
+) -> None:
+    path = synthetic(about={"finished": None})
+    records = (path / "records.jsonl").read_bytes()
+    (path / "records.jsonl").write_bytes(records[: len(records) * 2 // 3])
+    done = isobench("report", path)
+    assert done.code == 0
+    assert "cut short" in done.words
+
+
+def test_a_zip_of_a_run_is_reported_beside_it_and_left_as_it_is(
+    synthetic: Write, somewhere: Path, isobench: Run
+) -> None:
+    path = synthetic()
+    with zipfile.ZipFile(somewhere / "bundle.zip", "w") as archive:
+        for file in path.rglob("*"):
+            archive.write(file, f"20240102/{file.relative_to(path)}")
+    before = (somewhere / "bundle.zip").read_bytes()
+    done = isobench("report", somewhere / "bundle.zip")
+    assert done.code == 0
+    names = {p.name for p in (somewhere / "bundle").iterdir()}
+    assert names == {"summary.json", "summary.md", "report.html"}
+    assert (somewhere / "bundle.zip").read_bytes() == before
+
+
+def test_a_zip_of_a_run_can_be_exported_in_every_form(
+    synthetic: Write, somewhere: Path, isobench: Run
+) -> None:
+    path = synthetic()
+    with zipfile.ZipFile(somewhere / "bundle.zip", "w") as archive:
+        for file in path.rglob("*"):
+            archive.write(file, str(file.relative_to(path)))
+    wanted = {kind: somewhere / f"out.{kind}" for kind in ("json", "csv", "markdown", "html")}
+    flags = [f"--export-{kind}={target}" for kind, target in wanted.items()]
+    done = isobench("report", somewhere / "bundle.zip", *flags)
+    assert done.code == 0, done
+    assert all(target.stat().st_size > 100 for target in wanted.values())
+
+
+def test_a_report_goes_where_it_is_told_and_the_run_stays_as_it_was(
+    synthetic: Write, somewhere: Path, isobench: Run
+) -> None:
+    path = synthetic()
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    assert isobench("report", path, "-o", somewhere / "new" / "place").code == 0
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+    assert (somewhere / "new" / "place" / "report.html").is_file()
+
+
+def test_samples_of_a_report_written_elsewhere_can_be_exported(
+    synthetic: Write, somewhere: Path, isobench: Run
+) -> None:
+    flags = ("-o", somewhere / "elsewhere", "--export-csv", somewhere / "out.csv")
+    done = isobench("report", synthetic(), *flags)
+    assert done.code == 0, done
+    assert (somewhere / "out.csv").read_text().startswith("block,target,workload")
+
+
+def test_the_last_run_is_reported_where_none_is_named(synthetic: Write, isobench: Run) -> None:
+    path = synthetic()
+    (path.parent / "isobench-results").mkdir()
+    (path.parent / "isobench-results" / "latest").symlink_to(path)
+    assert isobench("report").code == 0
+
+
+def test_json_on_standard_output_is_json_and_nothing_else(synthetic: Write, isobench: Run) -> None:
+    done = isobench("report", synthetic(), "--export-json", "-")
+    assert done.code == 0
+    assert json.loads(done.out)["schema_version"] == 1
+    assert "cpu.sieve" in done.err
+
+
+def test_csv_on_standard_output_is_csv_and_nothing_else(synthetic: Write, isobench: Run) -> None:
+    done = isobench("report", synthetic(), "--export-csv", "-")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("block,target,workload,metric")
+    assert {line.count(",") for line in lines if line} == {9}
+
+
+def no_run(folder: Path) -> Path:
+    return folder
+
+
+def missing(folder: Path) -> Path:
+    return folder / "nowhere"
+
+
+def a_file(folder: Path) -> Path:
+    (folder / "notes.txt").write_text("no run")
+    return folder / "notes.txt"
+
+
+def a_zip_of_nothing(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "empty.zip", "w"):
+        return folder / "empty.zip"
+
+
+def half_a_zip(folder: Path) -> Path:
+    (folder / "half.zip").write_bytes(b"PK\x03\x04" + bytes(30))
+    return folder / "half.zip"
+
+
+@pytest.mark.parametrize("make", [no_run, missing, a_file, a_zip_of_nothing, half_a_zip])
+def test_what_is_no_run_is_told_with_a_way_out(
+    make: Callable[[Path], Path], somewhere: Path, isobench: Run
+) -> None:
+    done = isobench("report", make(somewhere))
+    refused(done, "run.json")
+    assert "→" in done.err
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan.json", "records.jsonl"])
+@pytest.mark.parametrize("text", ["{]\n", "[]\n", "null\n"])
+def test_a_damaged_file_is_told_with_a_way_out(
+    name: str, text: str, synthetic: Write, isobench: Run
+) -> None:
+    path = synthetic()
+    (path / name).write_text(text)
+    done = isobench("report", path)
+    refused(done)
+    assert "→" in done.err
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "markdown", "html"])
+def test_a_file_that_cannot_be_written_is_told(kind: str, synthetic: Write, isobench: Run) -> None:
+    done = isobench("report", synthetic(), f"--export-{kind}", "/proc/nowhere/x")
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert "/proc/nowhere/x" in done.words
+    assert "→" in done.err
+
+
+def test_a_folder_that_cannot_be_made_is_told(synthetic: Write, isobench: Run) -> None:
+    done = isobench("report", synthetic(), "-o", "/proc/nowhere")
+    refused(done, "/proc/nowhere", "--output")
+
+
+# ---- lists
+
+
+def test_targets_are_listed_for_scripts(isobench: Run, two_targets: None) -> None:
+    done = isobench("targets", "--json")
+    assert json.loads(done.out) == [
+        {
+            "name": "native",
+            "class": "native",
+            "available": True,
+            "version": "fake 1",
+            "lack": None,
+            "what": None,
+            "hint": None,
+        },
+        {
+            "name": "jar",
+            "class": "sandbox",
+            "available": False,
+            "version": None,
+            "lack": "tool",
+            "what": "jar is not installed",
+            "hint": "apt install jar",
+        },
+    ]
+
+
+def test_targets_are_listed_for_people_with_what_to_type(isobench: Run, two_targets: None) -> None:
+    done = isobench("targets")
+    assert done.code == 0
+    for words in ("native", "fake 1", "jar is not installed", "→ apt install jar"):
+        assert words in done.words
+
+
+def test_workloads_are_listed_for_scripts(isobench: Run) -> None:
+    rows = json.loads(isobench("workloads", "--json").out)
+    assert [row["name"] for row in rows] == list(workloads.find())
+    assert all(set(row) == {"name", "class", "metrics", "summary"} for row in rows)
+
+
+def test_workloads_are_listed_for_people(isobench: Run) -> None:
+    done = isobench("workloads")
+    assert done.code == 0
+    assert all(name in done.out for name in workloads.find())
+
+
+def test_nobody_reading_a_list_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "isobench", "workloads", "--json"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- doctor and clean
+
+
+def test_a_doctor_says_what_is_missing_and_what_to_type(isobench: Run, two_targets: None) -> None:
+    done = isobench("doctor")
+    assert done.code == 0
+    assert "→ apt install jar" in done.words
+    assert "CPUs" in done.words
+
+
+@pytest.mark.parametrize(
+    ("names", "code"), [(("native",), 0), (("jar",), 3), (("native", "jar"), 3), ((), 3)]
+)
+def test_a_check_fails_unless_every_named_target_can_run(
+    names: tuple[str, ...], code: int, isobench: Run, two_targets: None
+) -> None:
+    assert isobench("doctor", "--check", *names).code == code
+
+
+def test_a_doctor_asked_for_an_unknown_target_says_so(isobench: Run, two_targets: None) -> None:
+    refused(isobench("doctor", "dockr"), "'dockr'")
+
+
+def test_installing_needs_names(isobench: Run, two_targets: None) -> None:
+    refused(isobench("doctor", "--install"), "--install needs names", "docker", "qemu-user")
+
+
+def test_installing_an_unknown_name_runs_nothing(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "manager", lambda: "apt-get")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it ran something"))
+    refused(isobench("doctor", "--install", "--yes", "dockr"), "'dockr'", "docker")
+
+
+def test_installing_shows_each_command_and_stops_at_the_first_that_fails(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    def fail(command: list[str], **_: object) -> "subprocess.CompletedProcess[bytes]":
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 1)
+
+    wanted = [["apt-get", "update"], ["apt-get", "install", "--yes", "bubblewrap"]]
+    monkeypatch.setattr(packages, "commands", lambda _: wanted)
+    monkeypatch.setattr(subprocess, "run", fail)
+    done = isobench("doctor", "--install", "--yes", "bubblewrap")
+    assert (done.code, ran) == (2, wanted[:1])
+    assert "$ apt-get update" in done.out
+    assert "this failed: apt-get update" in done.err
+
+
+def test_cleaning_says_what_it_removed(isobench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def sweep(_: object, *, everything: bool, observer: Callable[[str], None]) -> None:
+        asked.append(everything)
+        if everything:
+            observer("folder x")
+
+    monkeypatch.setattr(campaign, "sweep", sweep)
+    assert isobench("clean").out == "removed folder x\n"
+    assert isobench("clean", "--stale").out == "nothing to remove\n"
+    assert asked == [True, False]
