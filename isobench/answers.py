@@ -133,13 +133,15 @@ class Analysis:
 
     def precise(self, half_width: float) -> bool:
         """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %)."""
-        targets = [target for target in self.targets if target != self.reference]
-        for workload in self.workloads:
-            for target in targets:
-                estimate = self.estimate(workload, target)
-                if estimate is not None and stats.half_width(estimate.interval) > half_width:
-                    return False
-        return True
+        estimates = [
+            estimate
+            for workload in self.workloads
+            for target in self.targets
+            if target != self.reference
+            and (estimate := self.estimate(workload, target)) is not None
+        ]
+        widths = [stats.half_width(estimate.interval) for estimate in estimates]
+        return bool(widths) and max(widths) <= half_width
 
     @functools.cached_property
     def targets(self) -> list[TargetName]:

@@ -323,6 +323,8 @@ class Outcome:
     """What a run has come to."""
 
     folder: Path
+    source: Path
+    """Where its records are: `folder`, unless it was answered again from elsewhere."""
     summary: Mapping[str, Any]
     interrupted: bool
     timed_out: bool
@@ -403,6 +405,7 @@ class Campaign:
         folder.document("run.json", self.about)
         return Outcome(
             folder=folder.path,
+            source=folder.path,
             summary=answer(folder.path, folder.document, folder.text),
             interrupted=interrupted,
             timed_out=timed_out,
@@ -649,7 +652,9 @@ def answer_again(source: Path, target: Path) -> Outcome:
         lambda name, value: store.write_document(target / name, value),
         lambda name, content: store.write_text(target / name, content),
     )
-    return Outcome(folder=target, summary=summary, interrupted=False, timed_out=False)
+    return Outcome(
+        folder=target, source=source, summary=summary, interrupted=False, timed_out=False
+    )
 
 
 def answer(

@@ -191,10 +191,11 @@ def _fail(error: IsobenchError) -> NoReturn:
     """Print what is wrong and the way out; leave with its exit code."""
     console = _console(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
-    console.print(str(error), markup=False)
+    # Not wrapped: what stands here is copied, paths and commands above all.
+    console.print(str(error), markup=False, soft_wrap=True)
     if error.hint:
         console.print("    [green]→[/] ", end="")
-        console.print(error.hint, markup=False)
+        console.print(error.hint, markup=False, soft_wrap=True)
     sys.exit(error.exit_code)
 
 
@@ -374,6 +375,10 @@ def _earlier(name: str | None) -> "Run | None":
 
     path = Path(name)
     earlier = store.load(places.results() / "latest" if name == "latest" else path)
+    if not earlier.path.is_dir():
+        raise UsageError(
+            f"{earlier.path} is a file: records cannot be added to it", hint="unpack it first"
+        )
     if not earlier.plan.blocks:
         raise UsageError(
             f"{earlier.path} ended before it had a plan", hint="measure anew with isobench run"
@@ -519,7 +524,7 @@ def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
-    _export(outcome.folder, options)
+    _export(outcome, options)
     if outcome.interrupted:
         console.print("Interrupted: the report holds what was measured until then.", markup=False)
 
@@ -527,7 +532,7 @@ def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
 _EXPORTS: Final = ("json", "csv", "markdown", "html")
 
 
-def _export(folder: Path, options: Mapping[str, Any]) -> None:
+def _export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     files = {"json": "summary.json", "markdown": "summary.md", "html": "report.html"}
     for kind in _EXPORTS:
         target = options.get(f"export_{kind}")
@@ -536,9 +541,9 @@ def _export(folder: Path, options: Mapping[str, Any]) -> None:
         if kind == "csv":
             from isobench import store
 
-            content = store.csv(store.load(folder).samples)
+            content = store.csv(store.load(outcome.source).samples)
         else:
-            content = (folder / files[kind]).read_text()
+            content = (outcome.folder / files[kind]).read_text()
         _write(target, content)
 
 
@@ -827,9 +832,10 @@ def main() -> None:
 
 
 def _command() -> None:
-    """Run click without its own handling of Ctrl-C and of broken pipes."""
+    """Run click without the end that its own main puts to Ctrl-C and to broken pipes."""
     try:
-        cli.main(standalone_mode=False, prog_name="isobench")
+        with cli.make_context("isobench", sys.argv[1:]) as context:
+            cli.invoke(context)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:

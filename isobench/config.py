@@ -31,7 +31,7 @@ class RunTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     budget: str | None = None
     target_precision: str | None = None
     margin: str | None = None
-    seed: int | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -560,8 +560,8 @@ def measure(
     """Measure blocks until all are done, the budget is spent, or all is precise enough.
 
     A resumed run goes on after the `begun` blocks it had, `repeated` of them invalid; the last of
-    them may be incomplete, and what it has still counts. Returns how many valid blocks were measured and why it stopped: "blocks", "budget" or
-    "precision".
+    them may be incomplete, and what it has still counts. Returns how many valid blocks there are,
+    and why it stopped: "blocks", "budget" or "precision".
     """
     work = {item.workload: item for item in plan.work}
     faults, meter = Faults(), host.Meter()

@@ -479,6 +479,86 @@ def test_an_old_run_is_answered_again_into_another_folder(tmp_path: Path) -> Non
     assert names == {"summary.json", "summary.md", "report.html"}
 
 
+# ---- going on
+
+
+def go_on(folder: Path, *targets: FakeTarget, **wish: Any) -> campaign.Outcome:
+    """Resume the run in a folder, with the same wish."""
+    earlier, watcher = store.load(folder), Observer()
+    wanted = Wish(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | wish))
+    shelf = Shelf((native(), *targets))
+    chosen = campaign.choose(wanted, shelf, WORKLOADS, watcher)
+    return Campaign(wanted, shelf, watcher).run(chosen, earlier)
+
+
+@pytest.fixture
+def interrupted() -> campaign.Outcome:
+    """A run of four blocks that was interrupted when the third began."""
+    return run(box(), observer=Observer(interrupt_at="block 3:"))
+
+
+def test_a_resumed_run_is_the_same_run_made_complete(interrupted: campaign.Outcome) -> None:
+    outcome = go_on(interrupted.folder, box())
+    before, after = interrupted.summary["run"], outcome.summary["run"]
+    assert outcome.folder == interrupted.folder
+    assert [after[key] for key in ("id", "seed", "started")] == [
+        before[key] for key in ("id", "seed", "started")
+    ]
+    assert (before["blocks"], after["blocks"]) == (2, 4)
+    assert (before["complete"], after["complete"]) == (False, True)
+    assert after["elapsed_seconds"] >= before["elapsed_seconds"]
+
+
+def test_a_resumed_run_keeps_its_plan_and_every_record_it_had(
+    interrupted: campaign.Outcome,
+) -> None:
+    plan_before = (interrupted.folder / "plan.json").read_bytes()
+    records_before = (interrupted.folder / "records.jsonl").read_bytes()
+    outcome = go_on(interrupted.folder, box())
+    assert (outcome.folder / "plan.json").read_bytes() == plan_before
+    assert (outcome.folder / "records.jsonl").read_bytes().startswith(records_before)
+
+
+def test_a_run_that_was_killed_in_the_middle_of_a_line_can_be_resumed(
+    interrupted: campaign.Outcome,
+) -> None:
+    records = interrupted.folder / "records.jsonl"
+    records.write_bytes(records.read_bytes()[:-9])
+    assert go_on(interrupted.folder, box()).summary["run"]["blocks"] == 4
+
+
+def test_a_resumed_run_knows_natives_answers_again(interrupted: campaign.Outcome) -> None:
+    liar = box(scripts={SIEVE: (Script(check="beef"),)})
+    outcome = go_on(interrupted.folder, liar)
+    assert ("box", "cpu.sieve", "wrong-answer") in gaps(outcome)
+
+
+def test_a_resumed_run_holds_promises_against_native_again(interrupted: campaign.Outcome) -> None:
+    outcome = go_on(interrupted.folder, box(inside=HOST))
+    assert ("box", "cpu.sieve", "unproven") in gaps(outcome)
+
+
+@pytest.mark.parametrize("key", ["payloads", "machine"])
+def test_another_experiment_is_not_resumed_and_the_old_one_left_as_it_was(
+    key: str, interrupted: campaign.Outcome
+) -> None:
+    path = interrupted.folder / "run.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {key: "another"}))
+    before = {p: p.read_bytes() for p in interrupted.folder.rglob("*") if p.is_file()}
+    with pytest.raises(UsageError, match="cannot be resumed") as caught:
+        go_on(interrupted.folder, box())
+    assert "isobench run" in caught.value.hint
+    assert {p: p.read_bytes() for p in interrupted.folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_complete_run_that_is_resumed_measures_nothing_more() -> None:
+    outcome = run(box())
+    other = box()
+    assert go_on(outcome.folder, other).summary["run"]["blocks"] == 4
+    assert other.runs(SIEVE) == 0
+
+
 # ---- how much work
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -446,6 +446,49 @@ def test_a_dry_run_says_what_would_run_and_measures_nothing(
     assert "io.fsync" not in done.out
 
 
+# ---- run: going on
+
+
+def test_resuming_wishes_for_what_the_earlier_run_was(wished: Wished, synthetic: Write) -> None:
+    path = synthetic({("jar", "cpu.sieve"): 1.0, ("jar", "io.fsync"): 1.0}, seed=77)
+    wish = wished("--resume", str(path), "-w", "startup")
+    assert sorted(wish.targets) == ["jar", "native"]
+    assert sorted(wish.workloads) == ["cpu.sieve", "io.fsync"]
+    assert wish.seed == 77
+
+
+def test_resuming_without_a_name_takes_the_latest_run(
+    wished: Wished, synthetic: Write, somewhere: Path
+) -> None:
+    path = synthetic({("jar", "cpu.sieve"): 1.0}, seed=78)
+    (somewhere / "isobench-results").mkdir()
+    (somewhere / "isobench-results" / "latest").symlink_to(path)
+    assert wished("--resume").seed == 78
+
+
+def test_a_run_that_ended_before_its_plan_cannot_be_resumed(
+    isobench: Run, synthetic: Write, two_targets: None
+) -> None:
+    path = synthetic()
+    (path / "plan.json").unlink()
+    refused(isobench("run", "-q", "--resume", path), "before it had a plan", "isobench run")
+
+
+def test_a_zip_of_a_run_cannot_be_resumed(
+    isobench: Run, synthetic: Write, somewhere: Path, two_targets: None
+) -> None:
+    path = synthetic({("native#2", "cpu.sieve"): 1.0})
+    with zipfile.ZipFile(somewhere / "bundle.zip", "w") as archive:
+        for file in path.rglob("*"):
+            archive.write(file, str(file.relative_to(path)))
+    refused(isobench("run", "-q", "-t", "native", "--resume", somewhere / "bundle.zip"), "zip")
+
+
+def test_what_is_no_run_cannot_be_resumed(isobench: Run, two_targets: None) -> None:
+    refused(isobench("run", "-q", "--resume"), "latest", "run.json")
+    refused(isobench("run", "-q", "--resume", "nowhere"), "nowhere", "run.json")
+
+
 # ---- run: how it ends
 
 
@@ -458,12 +501,7 @@ def measured(
     def run(folder: Path, *argv: str, interrupted: bool = False, timed_out: bool = False) -> Done:
         def come_to(*_: object) -> Outcome:
             outcome = campaign.answer_again(folder, folder)
-            return Outcome(
-                folder=folder,
-                summary=outcome.summary,
-                interrupted=interrupted,
-                timed_out=timed_out,
-            )
+            return replace(outcome, interrupted=interrupted, timed_out=timed_out)
 
         monkeypatch.setattr(campaign.Campaign, "run", come_to)
         return isobench("run", *argv)

@@ -726,16 +726,23 @@ def test_a_host_that_is_always_noisy_costs_at_most_a_fifth_more_blocks(
     assert len(sink.healths) == 20 + len(invalid)
 
 
+@pytest.mark.parametrize(("repeated", "blocks"), [(0, [5, 6]), (1, [5, 6, 7])])
 def test_a_run_that_goes_on_begins_after_the_blocks_it_has(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    repeated: int, blocks: list[int], bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     made = bench(fake())
-    wanted = limits(maximum_blocks=6)
-    got = runner.measure(made, made_plan(8), wanted, tick=lambda _visit, _valid: None, done=4)
+    got = runner.measure(
+        made,
+        made_plan(8),
+        limits(maximum_blocks=6),
+        tick=lambda _visit, _valid: None,
+        begun=4,
+        repeated=repeated,
+    )
     sink: Any = made.sink
     assert got == (6, "blocks")
-    assert sorted({record.block for record in sink.records}) == [5, 6]
+    assert sorted({record.block for record in sink.records}) == blocks
 
 
 def test_a_time_limit_inside_a_tick_ends_the_run_at_once(
