@@ -464,7 +464,7 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
             "noise": {name: _rounded(value) for name, value in analysis.noise.items()},
             "level": LEVEL,
             "blocks": analysis.blocks,
-            "blocks_planned": len(run.plan.blocks),
+            "blocks_planned": about.get("blocks_wanted", len(run.plan.blocks)),
             "blocks_invalid": len(run.invalid_blocks),
             "doubts": [msgspec.to_builtins(doubt) for doubt in analysis.run_doubts()],
             "headline": closing,

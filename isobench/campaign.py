@@ -456,6 +456,7 @@ class Campaign:
             "margin": self.wish.margin,
             "precision": self.wish.precision,
             "budget_seconds": self.wish.budget,
+            "blocks_wanted": self.wish.maximum_blocks,
             "rules": list(host.RULES),
             "machine": host.summary(facts),
             "host": facts,

@@ -544,7 +544,9 @@ def _decimals(ratio: float, bounds: tuple[float, float] | None) -> int:
     if bounds is None or bounds[0] == bounds[1]:
         return most
     half = (bounds[1] - bounds[0]) / 2
-    places = max(0, min(most, math.ceil(-math.log10(half / 3))))
+    # However wide the interval: "0x" and "1x" tell less than the two digits of 0.79 and 1.4.
+    least = min(most, _places(ratio, 2))
+    places = max(least, min(most, math.ceil(-math.log10(half / 3))))
     return places + (f"{bounds[0]:.{places}f}" == f"{bounds[1]:.{places}f}")
 
 
@@ -1533,7 +1535,7 @@ def _blocks(run: _Run) -> str:
     blocks, planned = _number(run.raw.get("blocks")), _number(run.raw.get("blocks_planned"))
     if blocks is None:
         return "not recorded"
-    text = f"{blocks:.0f}" if planned is None else f"{blocks:.0f} of {planned:.0f} planned"
+    text = f"{blocks:.0f}" if planned is None else f"{blocks:.0f} (at most {planned:.0f})"
     invalid = _number(run.raw.get("blocks_invalid"))
     return f"{text}, {invalid:.0f} more discarded as disturbed" if invalid else text
 

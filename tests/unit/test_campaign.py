@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,6 +177,7 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What makes a measurement safe and still is only slow here.
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(gc, "collect", lambda: 0)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("ISOBENCH_RESULTS_DIR", str(tmp_path / "results"))
 
@@ -519,11 +521,12 @@ def test_a_resumed_run_keeps_its_plan_and_every_record_it_had(
     assert (outcome.folder / "records.jsonl").read_bytes().startswith(records_before)
 
 
+@pytest.mark.parametrize("name", ["records.jsonl", "state/blocks.jsonl"])
 def test_a_run_that_was_killed_in_the_middle_of_a_line_can_be_resumed(
-    interrupted: campaign.Outcome,
+    name: str, interrupted: campaign.Outcome
 ) -> None:
-    records = interrupted.folder / "records.jsonl"
-    records.write_bytes(records.read_bytes()[:-9])
+    path = interrupted.folder / name
+    path.write_bytes(path.read_bytes()[:-9])
     assert go_on(interrupted.folder, box()).summary["run"]["blocks"] == 4
 
 
