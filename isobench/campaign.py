@@ -5,6 +5,7 @@ does it.
 import datetime as dt
 import math
 import secrets
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from isobench import __version__, owner, places, plan, runner
-from isobench.errors import NothingToRunError, TimeLimitError, UnavailableError, UsageError
+from isobench.errors import IsobenchError, NothingToRunError, UnavailableError, UsageError
 from isobench.evidence import host
 from isobench.model import (
     Abi,
@@ -220,8 +221,9 @@ def loops_for(workload: Workload, unit: float, length: float) -> int:
 def try_all(
     bench: runner.Bench, labels: Sequence[TargetName], native: TargetName, observer: Observer
 ) -> Pilot:
-    """Run every cell once with a little work: known answers, evidence, cost. Block 0; never used
-    for estimates.
+    """Run every cell once with a little work: known answers, evidence, cost.
+
+    What it measures is block 0, which is never used for estimates.
     """
     pilot = Pilot()
     names = list(bench.workloads)
@@ -334,6 +336,28 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class _Alarm:
+    """Interrupts the run at its time limit, as Ctrl-C would, wherever it is then."""
+
+    def __init__(self, limit: float | None) -> None:
+        self.rang = False
+        self._limit = limit
+
+    def _ring(self, *_: object) -> None:
+        self.rang = True
+        raise KeyboardInterrupt
+
+    def __enter__(self) -> None:
+        if self._limit is not None:
+            signal.signal(signal.SIGALRM, self._ring)
+            signal.setitimer(signal.ITIMER_REAL, self._limit)
+
+    def __exit__(self, *_: object) -> None:
+        if self._limit is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
 class Campaign:
     """One run, from the wish to the report."""
 
@@ -378,6 +402,7 @@ class Campaign:
         else:
             folder = store.RunFolder(resumed.path)
         interrupted = timed_out = False
+        failure: IsobenchError | None = None
         try:
             with stage.workshop(payloads) as shop:
                 self._describe(chosen, payloads, shop.scratch)
@@ -385,28 +410,33 @@ class Campaign:
                     self._go_on(resumed)
                 folder.document("run.json", self.about)
                 folder.document("state/host-pre.json", self.about["host"])
+                alarm = _Alarm(self.wish.time_limit)
                 try:
-                    self._measure(chosen, shop, folder, resumed)
+                    with alarm:
+                        self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
-                    interrupted = True
-                    self.about["stopped"] = "interrupted"
+                    timed_out, interrupted = alarm.rang, not alarm.rang
+                    self.about["stopped"] = "time limit" if timed_out else "interrupted"
                     self._clear_up(chosen)
-                except TimeLimitError:
-                    timed_out = True
-                    self.about["stopped"] = "time limit"
+                except IsobenchError as error:
+                    failure = error
+                    self.about["stopped"] = "failure"
                 folder.document("state/host-post.json", host.describe(shop.scratch))
         finally:
             folder.close()
         self.about |= {
             "finished": _now(),
-            "interrupted": interrupted or timed_out,
+            "interrupted": interrupted or timed_out or failure is not None,
             "elapsed_seconds": round(self.earlier + time.monotonic() - self.began, 1),
         }
         folder.document("run.json", self.about)
+        summary = answer(folder.path, folder.document, folder.text)
+        if failure is not None:  # only now: a report is always written first
+            raise failure
         return Outcome(
             folder=folder.path,
             source=folder.path,
-            summary=answer(folder.path, folder.document, folder.text),
+            summary=summary,
             interrupted=interrupted,
             timed_out=timed_out,
         )
@@ -600,11 +630,6 @@ class Campaign:
         place = {"block": 0, "visit": 0}
 
         def tick(visit: Visit, valid: int) -> None:
-            if (
-                self.wish.time_limit is not None
-                and time.monotonic() - self.began > self.wish.time_limit
-            ):
-                raise TimeLimitError("the time limit has passed")
             if visit.block != place["block"]:
                 place.update(block=visit.block, visit=0)
             place["visit"] += 1

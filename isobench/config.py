@@ -58,6 +58,9 @@ def _decode(path: Path) -> Settings | None:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", hint="name a readable file") from None
     except (msgspec.DecodeError, ValueError) as error:
+        ours = isinstance(error, msgspec.ValidationError) or b"tool.isobench" in path.read_bytes()
+        if path.name == "pyproject.toml" and not ours:
+            return None  # broken, and none of our business
         raise UsageError(
             f"{path}: {error}", hint="mend the file, or name another with --config"
         ) from None

@@ -6,9 +6,7 @@ IsobenchError                 exit 2
 ├── UnavailableError          3   a target asked for by name cannot run here
 ├── NothingToRunError         5   the selection is empty
 ├── CellFailedError           6   measured, but at least one cell failed
-├── TimeLimitError          124   the whole run passed its time limit
-└── SessionError              6   a target's session is gone (raised by targets, turned into gaps by
-the runner)
+└── SessionError              6   a target's session is gone: the runner makes a gap of it
 
 Each carries a `hint`: what to type or change. The command line prints both and exits with
 `exit_code`.
@@ -54,12 +52,6 @@ class CellFailedError(IsobenchError):
     """The run finished, and at least one cell failed."""
 
     exit_code = 6
-
-
-class TimeLimitError(IsobenchError):
-    """The run passed its time limit."""
-
-    exit_code = 124
 
 
 class SessionError(IsobenchError):

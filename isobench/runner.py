@@ -351,6 +351,13 @@ class Bench:
         target = self.targets[actual(visit.target)]
         stage, timeout = self.stage(target), workload.timeout
         if workload.start is Start.WARM and isinstance(target, Restarter):
+            restarter = target
+
+            def restart(argv: list[str]) -> Completed:
+                with restarter.stopped(stage, argv) as instance:
+                    return instance.start(timeout=EVIDENCE_TIMEOUT)
+
+            self._demand_proof(visit.target, restart)
             nonce = secrets.token_hex(8)
             with target.stopped(stage, [workload.program, nonce]) as instance:
                 instance.start(timeout=timeout)  # the first start of a new instance is a cold one
@@ -358,9 +365,7 @@ class Bench:
         launch = self._launcher(target)
         # Evidence from an instance started the same way; it also leaves caches as the timed ones
         # will find them.
-        proof = self.prove(visit.target, lambda argv: launch(stage, argv, EVIDENCE_TIMEOUT))
-        if proof.broken:
-            raise _UnprovenError(proof.broken)
+        self._demand_proof(visit.target, lambda argv: launch(stage, argv, EVIDENCE_TIMEOUT))
         if workload.start is Start.WARM:
             return self._starts(visit, work, lambda argv: launch(stage, argv, timeout))
         records: list[Record] = []
@@ -370,6 +375,12 @@ class Bench:
                 found = self._starts(visit, one, lambda argv: launch(fresh, argv, timeout))
             records += [_renumbered(record, iteration) for record in found]
         return tuple(records)
+
+    def _demand_proof(self, label: TargetName, run: Callable[[list[str]], Completed]) -> None:
+        """Run the evidence payload in an instance started the same way; no proof, no number."""
+        proof = self.prove(label, run)
+        if proof.broken:
+            raise _UnprovenError(proof.broken)
 
     def _launcher(self, target: Target) -> Callable[[Stage, list[str], Nanoseconds], Completed]:
         if isinstance(target, Launcher):

@@ -68,6 +68,11 @@ def write_document(path: Path, value: object) -> None:
     write_text(path, msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
 
 
+def _drop_incomplete_line(path: Path) -> None:
+    if path.is_file():
+        os.truncate(path, len(_complete_lines(path.read_bytes())))
+
+
 class RunFolder:
     """A run being written. A Sink: `write` keeps a record, `sync` makes it safe."""
 
@@ -76,6 +81,9 @@ class RunFolder:
         self.path = path
         for name in ("state", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
+        # A crash may have cut a last line short: what is appended must not grow out of it.
+        for name in ("records.jsonl", "state/blocks.jsonl"):
+            _drop_incomplete_line(path / name)
         self._records = (path / "records.jsonl").open("ab")
         self._encoder = msgspec.json.Encoder()
 

@@ -118,6 +118,9 @@ def forget() -> list[str]:
     folder = places.cache()
     if not folder.is_dir():
         return []
+    living = [path.name for path in _runs().glob("isobench-*")]
+    if living:
+        return [f"nothing of {folder}: a run is using it ({', '.join(living)})"]
     size = sum(
         path.stat().st_size
         for path in folder.rglob("*")
