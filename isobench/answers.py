@@ -394,6 +394,15 @@ def _gaps(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
     return [{**dict(zip(keys, key, strict=True)), "times": times} for key, times in counted.items()]
 
 
+def _relations(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return how facts stand to the host's; those that only the host side has, by their value."""
+    own = {fact["key"]: fact["value"] for fact in item["facts"] if fact["key"].startswith("host.")}
+    values = {key: str(value).lower() for key, value in own.items()}
+    return values | {
+        k: str(v) for k, v in item["evidence"].items() if v != "unknown" or k not in own
+    }
+
+
 def _judge_claims(
     shipped: Sequence[Claim], analysis: Analysis, targets: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -422,7 +431,7 @@ def _judge_claims(
             name=TargetName(item["name"]),
             technology=Technology(item["class"]),
             status=item["status"],
-            relations={key: str(value) for key, value in item["evidence"].items()},
+            relations=_relations(item),
         )
         for item in targets
     ]

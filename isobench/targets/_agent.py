@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +27,28 @@ def _exit_code(status: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Where an instance sees what the stage holds."""
+
+    programs: str = Stage.INSIDE
+    scratch: str = "/scratch"
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside the stage's."""
+
+
 class AgentSession:
     """One instance whose first process executes what it is sent."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], control: socket.socket, stage: Stage, inside: str
+        self,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        stage: Stage,
+        view: "View",
     ) -> None:
-        """Take the launched process, our end of its socket, the scratch directory seen inside."""
-        self._process, self._control, self._stage, self._inside = process, control, stage, inside
+        """Take the launched process, our end of its socket, and what the instance sees."""
+        self._process, self._control, self._stage, self._view = process, control, stage, view
 
     @property
     def pid(self) -> int:
@@ -65,8 +80,9 @@ class AgentSession:
         return Completed(exit_code=code, stdout=stdout, stderr=stderr)
 
     def _send(self, argv: Sequence[str], streams: tuple[int, int]) -> None:
-        path = f"{Stage.INSIDE}/{argv[0]}"
-        variables = [f"{k}={v}" for k, v in self._stage.environ(self._inside).items()]
+        path = f"{self._view.programs}/{argv[0]}"
+        environment = self._stage.environ(self._view.scratch) | dict(self._view.more)
+        variables = [f"{key}={value}" for key, value in environment.items()]
         strings = [path, *argv[1:], *variables]
         message = struct.pack("<II", len(argv), len(variables))
         message += b"".join(os.fsencode(text) + b"\0" for text in strings)
@@ -95,9 +111,17 @@ class AgentSession:
         return _process.last_line(stream.read() or b"")
 
 
+INSIDE: Final = View()
+"""What an instance sees whose root directory is the stage's."""
+
+
 @contextlib.contextmanager
 def opened(
-    argv: Sequence[str | Path], stage: Stage, *, inside: str, environment: Mapping[str, str]
+    argv: Sequence[str | Path],
+    stage: Stage,
+    *,
+    environment: Mapping[str, str],
+    view: View = INSIDE,
 ) -> Iterator[AgentSession]:
     """Start `argv`, which must end in the agent's `serve`, and yield the session with it.
 
@@ -110,7 +134,7 @@ def opened(
                 argv, env=environment, stdin=theirs.fileno(), stdout=subprocess.DEVNULL
             )
         try:
-            yield AgentSession(process, ours, stage, inside)
+            yield AgentSession(process, ours, stage, view)
         finally:
             ours.close()
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -100,7 +100,7 @@ class BubblewrapTarget:
         scratch = _process.private_scratch(stage.scratch, "bubblewrap")
         argv = [*_arguments(stage.root, scratch), f"{Stage.INSIDE}/_agent", "serve"]
         with _agent.opened(
-            argv, stage, inside=_INSIDE, environment={"PATH": os.environ.get("PATH", "")}
+            argv, stage, environment={"PATH": os.environ.get("PATH", "")}
         ) as session:
             yield session
 

@@ -122,7 +122,7 @@ class NamespacesTarget:
         """Start a container whose first process is the agent."""
         with _cgroups(self, stage) as (groups, limits):
             argv = [*_launcher(stage, groups), f"{Stage.INSIDE}/_agent", "serve"]
-            with _agent.opened(argv, stage, inside=_INSIDE, environment={}) as session:
+            with _agent.opened(argv, stage, environment={}) as session:
                 yield _Session(session, limits)
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
@@ -268,19 +268,35 @@ def _found_cgroups() -> list[Path]:
     return [folder for parent in parents for folder in sorted(parent.glob("isobench-*-*-*-*"))]
 
 
+_APPARMOR: Final = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+_CONTAINERS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+
 def _refusal(said: str, stderr: str) -> Unavailable:
     step, _, number = said.partition(":")
     reason = os.strerror(int(number)) if number.isdigit() else stderr.strip()[-200:] or "unknown"
+    if any(path.exists() for path in _CONTAINERS):
+        return Unavailable(
+            lack=Lack.PERMISSION,
+            what=f"this container may make no container of its own ({step}: {reason})",
+            hint="run it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+            " --security-opt systempaths=unconfined",
+        )
+    with contextlib.suppress(OSError):
+        if os.geteuid() != 0 and _APPARMOR.read_text().strip() == "1":
+            return Unavailable(
+                lack=Lack.PERMISSION,
+                what=f"AppArmor lets ordinary users make no user namespace ({step}: {reason})",
+                hint="sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+            )
     if step in ("unshare", "uid_map"):
         return Unavailable(
             lack=Lack.PERMISSION,
             what=f"the kernel lets this user make no user namespace ({step}: {reason})",
-            hint="sudo sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1;"
-            " on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0",
+            hint="sudo sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1",
         )
     return Unavailable(
         lack=Lack.PERMISSION,
         what=f"a user namespace may not mount here ({step}: {reason})",
-        hint="inside a container: run it with --security-opt seccomp=unconfined"
-        " --security-opt systempaths=unconfined",
+        hint="look for what mounts over /proc: grep ' /proc/' /proc/self/mountinfo",
     )

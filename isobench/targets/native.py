@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
 from isobench.errors import SessionError
@@ -19,28 +20,10 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed
-from isobench.targets import _process
+from isobench.targets import _agent, _process
 from isobench.units import Nanoseconds, TargetName
 
 _SAME: Final = Relation.SAME_AS_HOST
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Session:
-    stage: Stage
-
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        path = self.stage.root / "isobench" / argv[0]
-        scratch = _process.private_scratch(self.stage.scratch, "native")
-        try:
-            return _process.run(
-                [str(path), *argv[1:]],
-                timeout=timeout,
-                env=self.stage.environ(str(scratch)) | _process.tied(),
-                heard=self.stage.heard,
-            )
-        except OSError as error:
-            raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +46,7 @@ class NativeTarget:
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "a process is started from a copy of the program made just before",
         "warm": "a process is started; nothing else exists that could be kept",
-        "exec": "a process is started: the same operation as warm",
+        "exec": "isobench's agent, a plain process, forks and executes the payload",
     }
 
     def probe(self) -> Availability:
@@ -78,15 +61,38 @@ class NativeTarget:
         return Available(version=f"Linux {abi.machine}")
 
     @contextlib.contextmanager
-    def open(self, stage: Stage) -> Iterator[_Session]:
-        """Nothing to start, nothing to leave behind."""
-        yield _Session(stage=stage)
+    def open(self, stage: Stage) -> Iterator[_agent.AgentSession]:
+        """Start the agent as a plain process.
+
+        It executes payloads natively by the same few instructions as in a sandbox, so that no
+        other way of starting them stands between the two.
+        """
+        programs = stage.root / "isobench"
+        view = _agent.View(
+            programs=str(programs), scratch=str(_scratch(stage)), more=_process.tied()
+        )
+        argv = [str(programs / "_agent"), "serve"]
+        with _agent.opened(argv, stage, environment=_process.tied(), view=view) as session:
+            yield session
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Start the process itself."""
-        return _Session(stage=stage).run(argv, timeout=timeout)
+        path = stage.root / "isobench" / argv[0]
+        try:
+            return _process.run(
+                [str(path), *argv[1:]],
+                timeout=timeout,
+                env=stage.environ(str(_scratch(stage))) | _process.tied(),
+                heard=stage.heard,
+            )
+        except OSError as error:
+            raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """End processes that a killed run has left, under native or an emulator."""
         del cached  # nothing is kept between runs
         return _process.sweep(alive)
+
+
+def _scratch(stage: Stage) -> Path:
+    return _process.private_scratch(stage.scratch, "native")

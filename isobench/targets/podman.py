@@ -364,8 +364,9 @@ class _Session:
             "host.engine.network": seen.get("HostConfig", {}).get("NetworkMode"),
             "host.engine.storage": info.get("store", {}).get("graphDriverName"),
             "host.engine.cgroups": f"{host.get('cgroupVersion')}, {host.get('cgroupManager')}",
-            "host.engine.rootless": bool(host.get("security", {}).get("rootless")),
             "host.engine.first_pid": seen.get("State", {}).get("Pid"),
         }
+        if os.geteuid() != 0:  # as root Podman was asked to be rootful: that says nothing of it
+            facts["host.rootless"] = bool(host.get("security", {}).get("rootless"))
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)

@@ -36,6 +36,11 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def having(ability: type) -> list[str]:
+    """The targets that have an ability: the others are not skipped, they are not asked."""
+    return [name for name in announced() if isinstance(Registry().get(name), ability)]
+
+
 @pytest.fixture
 def target(name: str, able: Able) -> Target:
     return able(name)
@@ -191,11 +196,11 @@ def test_promises_are_shown_by_evidence(target: Target, one: Staged, host: Envir
     assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
 
 
+@pytest.mark.parametrize("name", having(Launcher), indirect=True)
 def test_a_launched_instance_keeps_the_same_promises(
     target: Target, one: Staged, host: Environment
 ) -> None:
-    if not isinstance(target, Launcher):
-        pytest.skip("it cannot launch")
+    assert isinstance(target, Launcher)
     inside = evidence(lambda argv: target.launch(one.stage, argv, timeout=PATIENCE).stdout, one)
     assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
 
@@ -262,9 +267,9 @@ def test_two_sessions_live_side_by_side(target: Target, one: Staged) -> None:
     assert ended == [7, 7]
 
 
+@pytest.mark.parametrize("name", having(Launcher), indirect=True)
 def test_a_launched_instance_answers_and_is_gone(target: Target, one: Staged) -> None:
-    if not isinstance(target, Launcher):
-        pytest.skip("it cannot launch")
+    assert isinstance(target, Launcher)
     nonce = secrets.token_hex(8)
     done = target.launch(one.stage, ["_startup", nonce], timeout=PATIENCE)
     assert done.exit_code == 0
@@ -276,9 +281,9 @@ def test_a_launched_instance_answers_and_is_gone(target: Target, one: Staged) ->
     assert gone(token)
 
 
+@pytest.mark.parametrize("name", having(Restarter), indirect=True)
 def test_a_stopped_instance_starts_again_and_again(target: Target, one: Staged) -> None:
-    if not isinstance(target, Restarter):
-        pytest.skip("it keeps no stopped instance")
+    assert isinstance(target, Restarter)
     nonce = secrets.token_hex(8)
     with target.stopped(one.stage, ["_startup", nonce]) as instance:
         for _ in range(3):
@@ -356,9 +361,9 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
     assert list(Path("/sys/fs/cgroup").glob(f"**/isobench-*-{doomed.pid}-*")) == []
 
 
+@pytest.mark.parametrize("name", having(Sweeper), indirect=True)
 def test_what_belongs_to_the_living_is_left_alone(target: Target, one: Staged) -> None:
-    if not isinstance(target, Sweeper):
-        pytest.skip("there is nothing of it to sweep")
+    assert isinstance(target, Sweeper)
     with opened(target, one) as session:
         target.sweep(owner.alive, cached=False)
         assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3

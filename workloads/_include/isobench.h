@@ -384,6 +384,23 @@ static inline uint64_t ib_mix(uint64_t a, uint64_t b) { /* a checksum step: orde
     return a ^ a >> 33;
 }
 
+/* ---- work that more than one payload does -------------------------------------------------------- */
+
+/* How many primes lie below `limit`, by the sieve of Eratosthenes over the odd numbers; `composite` has limit / 2
+ * bytes. */
+static inline uint64_t ib_sieve(unsigned char *composite, uint32_t limit) {
+    uint32_t half = limit / 2;
+    for (uint32_t i = 0; i < half; i++) composite[i] = 0;
+    uint64_t primes = 1; /* 2 */
+    for (uint32_t i = 1; i < half; i++) {
+        if (composite[i]) continue;
+        uint32_t p = 2 * i + 1;
+        primes++;
+        for (uint64_t m = (uint64_t)p * p / 2; m < half; m += p) composite[m] = 1;
+    }
+    return primes;
+}
+
 /* ---- entry ----------------------------------------------------------------------------------- */
 
 static inline void ib_hello(struct ib *ib) {

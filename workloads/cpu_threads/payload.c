@@ -1,4 +1,4 @@
-/* cpu.threads - integer work shared out among one thread per usable CPU: does the target give all of them?
+/* cpu.threads - the work of cpu.sieve, shared out among one thread per usable CPU: does the target give all of them?
  *
  * The amount of work is the same whatever the number of threads, and so is the checksum (a sum: threads
  * finish in any order).
@@ -6,27 +6,19 @@
 #include "isobench.h"
 
 #define MOST 256
+#define LIMIT 8192
 struct part {
     struct ib_thread thread;
     uint64_t first, step, loops, sum;
+    unsigned char composite[LIMIT / 2];
     char apart[64]; /* no two parts in one cache line */
 };
 static struct part parts[MOST];
 
-static uint64_t unit(uint64_t seed) {
-    uint64_t x = seed * 0x9e3779b97f4a7c15u + 1;
-    for (int i = 0; i < 4096; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-    }
-    return x;
-}
-
 static void run(void *argument) {
     struct part *p = argument;
     uint64_t sum = 0;
-    for (uint64_t i = p->first; i < p->loops; i += p->step) sum += unit(i);
+    for (uint64_t i = p->first; i < p->loops; i += p->step) sum += ib_mix(i, ib_sieve(p->composite, LIMIT - 2 * (uint32_t)(i % 64)));
     p->sum = sum;
 }
 
