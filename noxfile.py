@@ -50,7 +50,7 @@ def wheel(session: nox.Session) -> None:
     """Build the wheel, install it outside the checkout, see that it finds its data."""
     session.install("build")
     folder = session.create_tmp()
-    session.run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ".", silent=True)
+    session.run("python", "-m", "build", "--wheel", "--outdir", folder, ".", silent=True)
     built = max(Path(folder).glob("isobench-*.whl"))
     session.install(str(built))
     session.chdir(folder)

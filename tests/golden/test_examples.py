@@ -1,4 +1,4 @@
-"""The examples under reports/examples can be made again from their records: nothing in them is hand-made."""
+"""The examples under reports/examples follow from their records: nothing in them is hand-made."""
 
 import json
 import math
