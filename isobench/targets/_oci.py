@@ -9,9 +9,9 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-from isobench.model import Promise, Relation, Stage
+from isobench.model import Abi, Promise, Relation, Stage, Technology
 from isobench.targets import _elf
 
 LABEL: Final = "isobench"
@@ -29,12 +29,6 @@ PROMISES: Final = (
     ),
     Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
 )
-STARTS: Final[Mapping[str, str]] = {
-    "cold": "the engine makes a container from its cached image and starts it, as `run` does",
-    "warm": "the engine starts a container that exists and is stopped, as `start` does",
-    "exec": "the engine executes the payload in a container that runs, as `exec` does",
-}
-
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
 
 
@@ -105,6 +99,29 @@ def stage_archive(stage: Stage, machine: str) -> bytes:
 def probe_archive(machine: str) -> bytes:
     """Return an image of 200 bytes of program: enough to see a container start."""
     return _archive(PROBE_IMAGE, machine, _layer([("isobench/answer", _elf.answering(machine))]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What a container engine is to isobench, and the options that all of them have."""
+
+    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
+    abi: ClassVar[Abi | None] = None
+    promises: ClassVar[tuple[Promise, ...]] = PROMISES
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "the engine makes a container from its cached image and starts it, as `run` does",
+        "warm": "the engine starts a container that exists and is stopped, as `start` does",
+        "exec": "the engine executes the payload in a container that runs, as `exec` does",
+    }
+
+    runtime: str = ""
+    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's own, or the first that works."""
+    network: str = "none"
+    """Network mode; "none" leaves the network's set-up out of the start-up figures."""
+    security_opt: tuple[str, ...] = ()
+    """As `--security-opt`."""
+    memory: str = ""
+    """Limit, as `--memory`; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,14 +20,11 @@ import requests.exceptions
 from isobench import owner
 from isobench.errors import SessionError
 from isobench.model import (
-    Abi,
     Availability,
     Available,
     Evidence,
     Lack,
-    Promise,
     Stage,
-    Technology,
     Unavailable,
     host_abi,
 )
@@ -67,26 +64,13 @@ def _said(error: Exception) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DockerTarget:
+class DockerTarget(_oci.Engine):
     """A container of the Docker engine that DOCKER_HOST or the default socket leads to."""
 
     name: ClassVar[TargetName] = TargetName("docker")
-    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
-    abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = _oci.PROMISES
-    starts: ClassVar[Mapping[str, str]] = _oci.STARTS
 
-    runtime: str = ""
-    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's default, or the first that works.
-    """
-    network: str = "none"
-    """Network mode; "none" leaves the bridge out of the start-up figures."""
-    security_opt: tuple[str, ...] = ()
-    """As `docker run --security-opt`."""
     cpus: str = ""
     """CPUs to run on, as `--cpuset-cpus`; empty: all."""
-    memory: str = ""
-    """Limit, as `--memory`; empty: none."""
 
     def probe(self) -> Availability:
         """Ask the daemon, then start a container."""

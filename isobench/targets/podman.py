@@ -18,14 +18,11 @@ from typing import Any, ClassVar, Final
 from isobench import owner, places
 from isobench.errors import SessionError
 from isobench.model import (
-    Abi,
     Availability,
     Available,
     Evidence,
     Lack,
-    Promise,
     Stage,
-    Technology,
     Unavailable,
     host_abi,
 )
@@ -67,23 +64,10 @@ def _info() -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PodmanTarget:
+class PodmanTarget(_oci.Engine):
     """A container of Podman's."""
 
     name: ClassVar[TargetName] = TargetName("podman")
-    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
-    abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = _oci.PROMISES
-    starts: ClassVar[Mapping[str, str]] = _oci.STARTS
-
-    runtime: str = ""
-    """OCI runtime ("runc", "crun", "runsc"); empty: Podman's default, or the first that works."""
-    network: str = "none"
-    """Network mode; "none" leaves the network's set-up out of the start-up figures."""
-    security_opt: tuple[str, ...] = ()
-    """As `podman run --security-opt`."""
-    memory: str = ""
-    """Limit, as `--memory`; empty: none."""
 
     def probe(self) -> Availability:
         """Find settings with which a container starts and answers."""
