@@ -450,6 +450,8 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         values |= {key: value for key, value in layer.items() if value is not None}
     if options["blocks"] and not options["budget"]:
         values["budget"] = 86400.0  # so many blocks were asked for: however long they take
+    if options["blocks"] and not options["target_precision"]:
+        values["precision"] = 0.0  # and however precise they are
     if values.get("minimum_blocks", 10) > values.get("maximum_blocks", 60):
         values["maximum_blocks" if options["min_blocks"] else "minimum_blocks"] = values.get(
             "minimum_blocks" if options["min_blocks"] else "maximum_blocks"

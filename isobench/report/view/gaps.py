@@ -1,0 +1,55 @@
+"""Gaps and doubts: what has no number and why, and what to trust less."""
+
+from isobench.report.view.phrases import missing_of
+from isobench.report.view.run import Run
+from isobench.report.view.shapes import DoubtView, GapView
+from isobench.report.view.values import clean, items_of, listed, value_of
+
+
+def gap_views(run: Run) -> tuple[GapView, ...]:
+    """Return the gaps, the workloads of one cause together; each target without numbers has one."""
+    together: dict[tuple[str, str, str, str], list[str]] = {}
+    for gap in run.gaps:
+        key = tuple(clean(gap.get(name)) for name in ("target", "cause", "detail", "hint"))
+        workloads = together.setdefault((key[0], key[1], key[2], key[3]), [])
+        workload = clean(gap.get("workload"))
+        if workload and workload not in workloads:
+            workloads.append(workload)
+    for target in run.targets:
+        if not target.measured and not any(key[0] == target.name for key in together):
+            missing = missing_of(run, target)
+            together[target.name, target.status, missing.reason.shown, missing.hint.shown] = []
+    every = len(run.workloads)
+    return tuple(
+        GapView(
+            target=target,
+            workloads=listed(names) if names and len(names) < every else "every workload",
+            cause=cause or "unknown",
+            detail=value_of(detail, "no detail was recorded"),
+            hint=value_of(hint, ""),
+        )
+        for (target, cause, detail, hint), names in together.items()
+    )
+
+
+def doubt_views(run: Run) -> tuple[DoubtView, ...]:
+    """Return the doubts about the whole run, then those about cells, equal ones together."""
+    found = [
+        DoubtView(
+            text=value_of(item.get("detail") or item.get("code")),
+            advice=clean(item.get("advice")),
+            where="the whole run",
+            blocks=item.get("blocks") is True,
+        )
+        for item in items_of(run.raw.get("doubts"))
+    ]
+    places: dict[str, dict[str, list[str]]] = {}
+    for cell in run.cells.values():
+        doubts = cell.raw.get("doubts")
+        for doubt in doubts if isinstance(doubts, list | tuple) else ():
+            place = places.setdefault(clean(doubt), {}).setdefault(cell.target, [])
+            place.append(cell.workload)
+    for text, cells in places.items():
+        where = "; ".join(f"{target} at {listed(names)}" for target, names in cells.items())
+        found.append(DoubtView(text=value_of(text), advice="", where=where, blocks=False))
+    return tuple(found)

@@ -1,0 +1,165 @@
+"""Ratios to native: the overview of all cells, and one plot per class of workloads."""
+
+import math
+from typing import Final
+
+from isobench.model import Standing
+from isobench.report.view.figures import NOTHING, TIMES, percent_text, seconds_text
+from isobench.report.view.marks import MARKS
+from isobench.report.view.phrases import gap_mark, tails_of
+from isobench.report.view.run import START_CLASS, Cell, Run, Workload, class_title, groups_of
+from isobench.report.view.scale import Scale, scale_of, ticks_of
+from isobench.report.view.shapes import (
+    Heading,
+    Matrix,
+    MatrixCell,
+    MatrixGroup,
+    MatrixRow,
+    Panel,
+    PlotGroup,
+    PlotRow,
+    Strip,
+)
+from isobench.report.view.values import counted, number_of, value_of
+
+_CLASS_LEADS: Final = {
+    "cpu": "Work inside the processor: no system calls while the clock runs.",
+    "syscall": "Each operation crosses into the kernel, where filters and translators sit.",
+    "io": "Files on the scratch file system of each target; which one that is stands under Parity.",
+}
+
+
+def matrix(run: Run) -> Matrix:
+    """Return the overview: workloads by class, by targets as `Run.columns` has them."""
+    targets = run.columns()
+    groups = []
+    for group, workloads in groups_of(run):
+        rows = tuple(
+            MatrixRow(
+                workload=workload.name,
+                anchor="start-up" if group == START_CLASS else workload.anchor,
+                summary=workload.summary,
+                cells=tuple(_matrix_cell(run, target.name, workload.name) for target in targets),
+            )
+            for workload in workloads
+        )
+        groups.append(MatrixGroup(title=class_title(group), rows=rows))
+    used = {cell.mark.kind for group in groups for row in group.rows for cell in row.cells}
+    legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
+    return Matrix(targets=targets, groups=tuple(groups), legend=legend)
+
+
+def _matrix_cell(run: Run, target: str, workload: str) -> MatrixCell:
+    cell = run.cells.get((target, workload))
+    if cell is None:
+        return MatrixCell(ratio=NOTHING, mark=gap_mark(run, target, workload), detail="")
+    detail = f"{target}, {workload}: {cell.ratio_text} {cell.interval_text}".strip()
+    return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail)
+
+
+def panels(run: Run) -> tuple[Panel, ...]:
+    """Return one plot per class with cells, start-up excepted: that has its own part."""
+    found: list[Panel] = []
+    for group, workloads in groups_of(run):
+        cells = [cell for cell in run.cells.values() if cell.group == group]
+        if group == START_CLASS or not cells:
+            continue
+        drawn = [v for c in cells for v in (c.ratio, *(c.bounds or ())) if v is not None]
+        scale = scale_of(drawn, 1 / (1 + 2 * run.margin), 1 + 2 * run.margin)
+        found.append(
+            Panel(
+                anchor=f"class-{len(found) + 1}",
+                title=class_title(group),
+                lead=_CLASS_LEADS.get(group, ""),
+                ticks=ticks_of(scale, lambda value: f"{value:g}{TIMES}"),
+                one=scale(1),
+                margin_low=scale(1 / (1 + run.margin)),
+                margin_high=scale(1 + run.margin),
+                groups=tuple(_plot_group(run, workload, scale) for workload in workloads),
+            )
+        )
+    return tuple(found)
+
+
+def _plot_group(run: Run, workload: Workload, scale: Scale) -> PlotGroup:
+    floor = run.noise.get(workload.name)
+    rows = tuple(
+        _plot_row(run, heading, workload, scale)
+        for heading in run.columns()
+        if (heading.name, workload.name) in run.cells or run.gap(heading.name, workload.name)
+    )
+    reference = seconds_text(run.reference(workload.name))
+    per = f" for {workload.operation}" if workload.operation else ""
+    return PlotGroup(
+        anchor=workload.anchor,
+        workload=workload.name,
+        summary=workload.summary,
+        reference=f"native: {reference}{per}",
+        noise=f"noise floor {percent_text(floor)}"
+        if floor is not None
+        else "noise floor not known",
+        noise_low=scale(1 / (1 + (floor or 0))),
+        noise_high=scale(1 + (floor or 0)),
+        rows=rows,
+    )
+
+
+def _plot_row(run: Run, heading: Heading, workload: Workload, scale: Scale) -> PlotRow:
+    cell = run.cells.get((heading.name, workload.name))
+    if cell is None:
+        gap = run.gap(heading.name, workload.name) or {}
+        return PlotRow(
+            target=heading,
+            value="",
+            ratio=NOTHING,
+            interval="",
+            mark=gap_mark(run, heading.name, workload.name),
+            strip=None,
+            tails="",
+            note=value_of(gap.get("detail"), "").shown,
+            doubts="",
+        )
+    doubts = cell.raw.get("doubts")
+    count = len(doubts) if isinstance(doubts, list | tuple) else 0
+    return PlotRow(
+        target=heading,
+        value=seconds_text(cell.value, cell.digits),
+        ratio=cell.ratio_text,
+        interval=cell.interval_text,
+        mark=cell.mark,
+        strip=_strip(cell, scale),
+        tails=tails_of(cell),
+        note=_needed(cell),
+        doubts=counted(count, "doubt") if count else "",
+    )
+
+
+def _needed(cell: Cell) -> str:
+    needed = number_of(cell.raw.get("blocks_needed"))
+    run = number_of(cell.raw.get("blocks")) or 0
+    if needed is None or needed <= run or cell.standing != Standing.INCONCLUSIVE:
+        return ""
+    return f"about {needed:.0f} blocks would tell"
+
+
+def _strip(cell: Cell, scale: Scale) -> Strip | None:
+    if cell.ratio is None:
+        return None
+    low, high = cell.bounds or (cell.ratio, cell.ratio)
+    logs = cell.raw.get("log_ratios")
+    blocks = [number_of(one) for one in logs] if isinstance(logs, list | tuple) else []
+    # A block off the axis would be drawn at its edge, as if it had been measured there.
+    inside = [b for b in blocks if b is not None and scale.low <= _exp(b) <= scale.high]
+    words = f"{cell.target} at {cell.workload}: {cell.ratio_text}, interval {cell.interval_text}"
+    return Strip(
+        point=scale(cell.ratio),
+        low=scale(low),
+        high=scale(high),
+        blocks="".join(f"M{10 * scale(_exp(block)):.0f} 0v10" for block in inside),
+        label=f"{words}, {cell.mark.word}",
+    )
+
+
+def _exp(value: float) -> float:
+    """Return e to the power of a log-ratio, held where a float can hold it."""
+    return math.exp(max(-100.0, min(100.0, value)))

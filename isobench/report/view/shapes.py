@@ -1,0 +1,381 @@
+"""What a report is made of: frozen, and all of it already text or a place on an axis."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """An outcome: a slug for shape and colour, a word, and an ASCII sign for narrow places."""
+
+    kind: str
+    word: str
+    sign: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """Text that may be long: what is shown, and the whole of it where that is more (else empty)."""
+
+    shown: str
+    full: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A labelled value; `source` says where it was read."""
+
+    label: str
+    value: Value
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banner:
+    """A warning above everything else."""
+
+    kind: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the documents say in one place, what this run found, and whether the two agree."""
+
+    says: str
+    found: str
+    agreement: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """The performance of one technology in one class of workloads."""
+
+    name: str
+    mark: Mark
+    text: str
+    agreement: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A target without numbers, why, and what to type."""
+
+    name: str
+    status: str
+    reason: Value
+    hint: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One technology of the documents' table."""
+
+    title: str
+    origin: str
+    """Where the documents say it: in their table or in prose."""
+    kernel: Finding
+    performance_says: str
+    axes: tuple[Axis, ...]
+    startup: str
+    examples_says: str
+    ran: tuple[Fact, ...]
+    """The targets that ran, with their versions."""
+    missing: tuple[Missing, ...]
+    empty: str
+    """Why the column holds no measurement; empty text where it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixCell:
+    """A cell of the overview; `detail` is the whole of it in words."""
+
+    ratio: str
+    mark: Mark
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixRow:
+    """One workload of the overview, a cell per target."""
+
+    workload: str
+    anchor: str
+    summary: str
+    cells: tuple[MatrixCell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixGroup:
+    """The workloads of one class in the overview."""
+
+    title: str
+    rows: tuple[MatrixRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """A target at the head of a column or row."""
+
+    name: str
+    technology: str
+    control: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """Workloads by targets."""
+
+    targets: tuple[Heading, ...]
+    groups: tuple[MatrixGroup, ...]
+    legend: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A labelled place on an axis, in percent of its width."""
+
+    place: float
+    label: str
+    major: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """A dot and its interval on a log axis, in percent of its width."""
+
+    point: float
+    low: float
+    high: float
+    blocks: str
+    """An SVG path with one tick per block, in a box of 1000 by 10."""
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlotRow:
+    """One target at one workload."""
+
+    target: Heading
+    value: str
+    ratio: str
+    interval: str
+    mark: Mark
+    strip: Strip | None
+    tails: str
+    note: str
+    doubts: str
+    """How many doubts there are, in words; empty for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlotGroup:
+    """One workload: a row per target; its noise floor on the axis, of no width when unknown."""
+
+    anchor: str
+    workload: str
+    summary: str
+    reference: str
+    noise: str
+    noise_low: float
+    noise_high: float
+    rows: tuple[PlotRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One class of workloads on one log axis; places in percent of its width."""
+
+    anchor: str
+    title: str
+    lead: str
+    ticks: tuple[Tick, ...]
+    one: float
+    margin_low: float
+    margin_high: float
+    groups: tuple[PlotGroup, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCell:
+    """A kind of start of a target; `place` in percent of the time axis, None without a number."""
+
+    kind: str
+    value: str
+    ratio: str
+    interval: str
+    tails: str
+    mark: Mark
+    place: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRow:
+    """The starts of one target."""
+
+    target: Heading
+    cells: tuple[StartCell, ...]
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartKind:
+    """A kind of start and what it spans."""
+
+    name: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartMeaning:
+    """What a target's start-up figures span, in its own sentences."""
+
+    target: str
+    sentences: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartUp:
+    """How long starting takes."""
+
+    kinds: tuple[StartKind, ...]
+    ticks: tuple[Tick, ...]
+    rows: tuple[StartRow, ...]
+    meanings: tuple[StartMeaning, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A promise of a target's name, held against what was seen."""
+
+    key: str
+    relation: str
+    host: Value
+    inside: Value
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The evidence of one target."""
+
+    target: Heading
+    version: Value
+    status: str
+    verdict: str
+    mark: Mark
+    promises: tuple[Kept, ...]
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What differed between native and a target besides the isolation."""
+
+    label: str
+    native: Value
+    target: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """The differences of one target."""
+
+    target: Heading
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimView:
+    """A sentence of the documents and how it stands."""
+
+    id: str
+    quote: str
+    sentence: str
+    mark: Mark
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapView:
+    """What has no number, and why. The workloads of one cause are told together."""
+
+    target: str
+    workloads: str
+    cause: str
+    detail: Value
+    hint: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtView:
+    """A reason to trust numbers less, and where it applies."""
+
+    text: Value
+    advice: str
+    where: str
+    blocks: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """The noise floor of one workload."""
+
+    workload: str
+    floor: str
+    over: bool
+    """Whether it exceeds the margin, so that nothing can be judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """The numbers that the account of the method names. The noise floors are empty when unknown."""
+
+    blocks: str
+    discarded: str
+    seed: str
+    stopped: str
+    level: str
+    margin: str
+    margin_low: str
+    margin_high: str
+    quietest: str
+    loudest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadView:
+    """A program that ran, by hash."""
+
+    program: str
+    abi: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a report shows."""
+
+    headline: str
+    id: str
+    run: tuple[Fact, ...]
+    banners: tuple[Banner, ...]
+    columns: tuple[Column, ...]
+    matrix: Matrix
+    panels: tuple[Panel, ...]
+    startup: StartUp | None
+    proofs: tuple[Proof, ...]
+    parity: tuple[Parity, ...]
+    claims: tuple[ClaimView, ...]
+    untested: tuple[ClaimView, ...]
+    claim_counts: str
+    gaps: tuple[GapView, ...]
+    doubts: tuple[DoubtView, ...]
+    noise: tuple[Noise, ...]
+    environment: tuple[Fact, ...]
+    details: tuple[Fact, ...]
+    """What else is known of the host."""
+    method: Method
+    payloads: tuple[PayloadView, ...]
+    records: str
+    """The file name of the raw records, safe as a relative link."""
