@@ -7,189 +7,34 @@ that `isobench --help` answers at once.
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from isobench import __version__
+from isobench import __version__, flags, screen
 from isobench.errors import CellFailedError, IsobenchError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from isobench.campaign import Outcome, Wish
-    from isobench.model import Availability
     from isobench.registry import Registry
     from isobench.store import Run
-    from isobench.units import TargetName
 
 INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124
 NOISY: Final = 4
 CLAIM_FAILED: Final = 1
+_EXPORTS: Final = ("json", "csv", "markdown", "html")
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
 FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
-
-# ---- values --------------------------------------------------------------------------------------
-
-
-class Duration(click.ParamType[float]):
-    """Seconds from "90s", "10m", "1h30m" or plain seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        total, digits = 0.0, ""
-        factors = {"h": 3600.0, "m": 60.0, "s": 1.0}
-        for letter in str(value).strip():
-            if letter.isdigit() or letter == ".":
-                digits += letter
-            elif letter in factors and digits:
-                total += _float(digits) * factors[letter]
-                digits = ""
-            else:
-                self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
-        total += _float(digits) if digits else 0.0
-        if not 0 < total < float("inf"):
-            self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
-        return total
-
-
-class Share(click.ParamType[float]):
-    """A fraction from "5%" (or "0.05")."""
-
-    name = "percent"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return a fraction between 0 and 1."""
-        if isinstance(value, float):
-            return value
-        text = str(value).strip()
-        number = _float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if not 0 < number < 1:
-            self.fail(f"{value!r} is no share: write it with its sign, as in 5%", param, ctx)
-        return number
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _names(
-    _context: click.Context, _param: click.Parameter, values: Sequence[str]
-) -> tuple[str, ...]:
-    """Return names given with commas, with repeated flags, or both."""
-    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
-
-
-# ---- the terminal --------------------------------------------------------------------------------
-
-
-def _console(*, stderr: bool = False, color: str = "auto") -> "Console":
-    from rich.console import Console
-
-    forced = {"always": True, "never": False}.get(color)
-    return Console(
-        stderr=stderr,
-        force_terminal=True if forced else None,
-        no_color=True if forced is False else None,
-        highlight=False,
-        soft_wrap=False,
-    )
-
-
-class Screen:
-    """Shows how far a run is: a bar with the time left on a terminal, a line now and then
-    elsewhere.
-    """
-
-    def __init__(self, *, quiet: bool, color: str) -> None:
-        """Draw nothing yet."""
-        self._quiet = quiet
-        self._console = _console(stderr=True, color=color)
-        self._bar: Any = None
-        self._task: Any = None
-        self._began = self._printed = time.monotonic()
-        self._phase = ""
-
-    def say(self, text: str) -> None:
-        """Print one line."""
-        if not self._quiet:
-            self._console.print(text, style="dim", markup=False)
-
-    def looked(self, name: "TargetName", answer: "Availability") -> None:
-        """Print what a target answered."""
-        from isobench.model import Available
-
-        if self._quiet:
-            return
-        if isinstance(answer, Available):
-            self._console.print(f"  [green]✓[/] [bold]{name}[/]  ", end="")
-            self._console.print(answer.version, style="dim", markup=False)
-        else:
-            self._console.print(f"  [yellow]–[/] [bold]{name}[/]  ", end="")
-            self._console.print(f"{answer.what} → {answer.hint}", style="dim", markup=False)
-
-    def step(self, what: str, done: float, total: float) -> None:
-        """Move the bar; off a terminal print a line at most every 20 seconds."""
-        if self._quiet:
-            return
-        if not self._console.is_terminal:
-            if time.monotonic() - self._printed > 20:  # noqa: PLR2004 - seconds between lines
-                self._printed = time.monotonic()
-                self._console.print(f"{done / total:4.0%}  {what}", markup=False)
-            return
-        if self._bar is None:
-            self._start_bar()
-        phase = what.partition(":")[0].partition(" ")[0]
-        if phase != self._phase:
-            self._phase = phase
-            self._bar.reset(self._task)
-        self._bar.update(self._task, description=what, completed=done, total=total)
-
-    def _start_bar(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            BarColumn(24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.description}", style="dim", markup=False),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=1.0)
-        self._bar.start()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
 
 
 def _fail(error: IsobenchError) -> NoReturn:
     """Print what is wrong and the way out; leave with its exit code."""
-    console = _console(stderr=True)
+    console = screen.console_for(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
     # Not wrapped: what stands here is copied, paths and commands above all.
     console.print(str(error), markup=False, soft_wrap=True)
@@ -257,11 +102,11 @@ _config_option = click.option(
     help="Configuration file in place of isobench.toml.",
 )
 _targets_option = click.option(
-    "-t", "--targets", multiple=True, callback=_names, metavar="NAMES",
+    "-t", "--targets", multiple=True, callback=flags.names_of, metavar="NAMES",
     help="Targets, with commas; native is always there. Without: all that can run here.",
 )  # fmt: skip
 _workloads_option = click.option(
-    "-w", "--workloads", multiple=True, callback=_names, metavar="NAMES",
+    "-w", "--workloads", multiple=True, callback=flags.names_of, metavar="NAMES",
     help="Workloads or classes (cpu, syscall, io, startup), with commas.",
 )  # fmt: skip
 _folder_option = click.option(
@@ -276,6 +121,22 @@ _color_option = click.option(
 )
 
 
+def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags of what may be written besides the run's folder."""
+    texts = {
+        "json": "Copy of summary.json (- for standard output).",
+        "csv": "All samples as CSV.",
+        "markdown": "Copy of summary.md.",
+        "html": "Copy of report.html.",
+    }
+    for kind in reversed(_EXPORTS):
+        option = click.option(
+            f"--export-{kind}", type=click.Path(allow_dash=True), help=texts[kind]
+        )
+        command = option(command)
+    return command
+
+
 # ---- run -----------------------------------------------------------------------------------------
 
 
@@ -286,7 +147,7 @@ _color_option = click.option(
 @click.option("--quick", is_flag=True, help="About a minute; ratios, no verdicts.")
 @click.option("--fast", is_flag=True, help="Ten blocks at most.")
 @click.option("--rigorous", is_flag=True, help="Half an hour, intervals of 1 %.")
-@click.option("--budget", type=Duration(), help="How long the run may take (default 5m).")
+@click.option("--budget", type=flags.Duration(), help="How long the run may take (default 5m).")
 @click.option(
     "-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Exactly so many blocks."
 )
@@ -295,11 +156,11 @@ _color_option = click.option(
 )
 @click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 60).")
 @click.option(
-    "--target-precision", type=Share(), help="Stop when all intervals are this narrow (2.5%)."
+    "--target-precision", type=flags.Share(), help="Stop when all intervals are this narrow (2.5%)."
 )
-@click.option("--margin", type=Share(), help="What counts as near-native (5%).")
+@click.option("--margin", type=flags.Share(), help="What counts as near-native (5%).")
 @click.option(
-    "--min-time", type=Duration(), help="Length of one native iteration, for example 0.05s."
+    "--min-time", type=flags.Duration(), help="Length of one native iteration, for example 0.05s."
 )
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
 @click.option(
@@ -309,10 +170,16 @@ _color_option = click.option(
     help="Order of visits.",
 )
 @click.option(
-    "--timeout", type=Duration(), help="End the whole run after this time, with exit code 124."
+    "--timeout",
+    type=flags.Duration(),
+    help="End the whole run then, with exit code 124.",
 )
 @click.option(
-    "--require", multiple=True, callback=_names, metavar="NAMES", help="Fail unless these can run."
+    "--require",
+    multiple=True,
+    callback=flags.names_of,
+    metavar="NAMES",
+    help="Fail unless these can run.",
 )
 @click.option(
     "--resume",
@@ -323,16 +190,13 @@ _color_option = click.option(
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@_export_options
 @click.option(
-    "--export-json",
-    type=click.Path(allow_dash=True),
-    help="Copy of summary.json (- for standard output).",
-)
-@click.option("--export-csv", type=click.Path(allow_dash=True), help="All samples as CSV.")
-@click.option("--export-markdown", type=click.Path(allow_dash=True), help="Copy of summary.md.")
-@click.option("--export-html", type=click.Path(allow_dash=True), help="Copy of report.html.")
-@click.option(
-    "--fail-on", multiple=True, callback=_names, metavar="KINDS", help=f"Of: {', '.join(FAILURES)}."
+    "--fail-on",
+    multiple=True,
+    callback=flags.names_of,
+    metavar="KINDS",
+    help=f"Of: {', '.join(FAILURES)}.",
 )
 @_config_option
 @_color_option
@@ -349,20 +213,20 @@ def run(**options: Any) -> None:
     if earlier is not None:
         wish = _same_again(wish, earlier)
     workloads = _workloads(wish)
-    screen = Screen(quiet=options["quiet"], color=options["color"])
+    shown = screen.Screen(quiet=options["quiet"], color=options["color"])
     try:
         campaign.sweep(
-            registry, everything=False, observer=lambda line: screen.say(f"cleared: {line}")
+            registry, everything=False, observer=lambda line: shown.say(f"cleared: {line}")
         )
-        screen.say("Looking for targets:")
-        chosen = campaign.choose(wish, registry, workloads, screen)
+        shown.say("Looking for targets:")
+        chosen = campaign.choose(wish, registry, workloads, shown)
         if options["dry_run"]:
             _show_plan(wish, chosen)
             return
-        _announce(wish, chosen, screen)
-        outcome = campaign.Campaign(wish, registry, screen).run(chosen, earlier)
+        _announce(wish, chosen, shown)
+        outcome = campaign.Campaign(wish, registry, shown).run(chosen, earlier)
     finally:
-        screen.close()
+        shown.close()
     _show(outcome, options)
     sys.exit(_exit_code(outcome, options["fail_on"]))
 
@@ -426,10 +290,11 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         preset = {"maximum_blocks": 10}
     elif options["rigorous"]:
         preset = {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
+    duration, share = flags.Duration().convert, flags.Share().convert
     configured = {
-        "budget": table.budget and Duration().convert(table.budget, None, None),
-        "precision": table.target_precision and Share().convert(table.target_precision, None, None),
-        "margin": table.margin and Share().convert(table.margin, None, None),
+        "budget": table.budget and duration(table.budget, None, None),
+        "precision": table.target_precision and share(table.target_precision, None, None),
+        "margin": table.margin and share(table.margin, None, None),
         "minimum_blocks": table.blocks.min,
         "maximum_blocks": table.blocks.max,
         "seed": table.seed,
@@ -484,7 +349,7 @@ def _workloads(wish: "Wish") -> Any:
     return workloads.select(workloads.find(wish.folders), wish.workloads)
 
 
-def _announce(wish: "Wish", chosen: Any, screen: Screen) -> None:
+def _announce(wish: "Wish", chosen: Any, shown: screen.Screen) -> None:
     cells = len(chosen.able) * len(chosen.workloads)
     if wish.quick:
         length = "a quick look, no verdicts"
@@ -492,7 +357,7 @@ def _announce(wish: "Wish", chosen: Any, screen: Screen) -> None:
         length = f"{wish.maximum_blocks} blocks"
     else:
         length = f"budget {wish.budget / 60:.3g} min"
-    screen.say(
+    shown.say(
         f"Measuring {len(chosen.workloads)} workloads in {len(chosen.able)} targets"
         f" ({cells} cells), {length}."
     )
@@ -513,7 +378,7 @@ def _show_plan(wish: "Wish", chosen: Any) -> None:
 def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     """Print the report for the terminal, and write what was asked for besides."""
     to_stdout = [name for name in _EXPORTS if options.get(f"export_{name}") == "-"]
-    console = _console(stderr=bool(to_stdout), color=options["color"])
+    console = screen.console_for(stderr=bool(to_stdout), color=options["color"])
     if options["quiet"]:
         console.print(outcome.summary["run"]["headline"], markup=False)
     else:
@@ -529,9 +394,6 @@ def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     _export(outcome, options)
     if outcome.interrupted:
         console.print("Interrupted: the report holds what was measured until then.", markup=False)
-
-
-_EXPORTS: Final = ("json", "csv", "markdown", "html")
 
 
 def _export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
@@ -587,14 +449,7 @@ def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
 @cli.command()
 @click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the new files.")
-@click.option(
-    "--export-json",
-    type=click.Path(allow_dash=True),
-    help="Copy of summary.json (- for standard output).",
-)
-@click.option("--export-csv", type=click.Path(allow_dash=True), help="All samples as CSV.")
-@click.option("--export-markdown", type=click.Path(allow_dash=True), help="Copy of summary.md.")
-@click.option("--export-html", type=click.Path(allow_dash=True), help="Copy of report.html.")
+@_export_options
 @_color_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
 def report(path: Path | None, output: Path | None, **options: Any) -> None:
@@ -628,45 +483,13 @@ def targets(as_json: bool, config: Path | None, color: str) -> None:
     registry, _ = _registry(config)
     found = {name: registry.get(name) for name in registry.names()}
     answers = campaign.look(found, lambda _name, _answer: None)
-    rows = [_target_row(name, found[name].technology, answers[name]) for name in found]
+    rows = [screen.target_row(name, found[name].technology, answers[name]) for name in found]
     if as_json:
         import json
 
         click.echo(json.dumps(rows, indent=1))
         return
-    _target_table(rows, _console(color=color))
-
-
-def _target_row(name: str, technology: str, answer: "Availability") -> dict[str, Any]:
-    from isobench.model import Available
-
-    able = isinstance(answer, Available)
-    return {
-        "name": str(name),
-        "class": str(technology),
-        "available": able,
-        "version": answer.version if isinstance(answer, Available) else None,
-        "lack": None if isinstance(answer, Available) else str(answer.lack),
-        "what": None if isinstance(answer, Available) else answer.what,
-        "hint": None if isinstance(answer, Available) else answer.hint,
-    }
-
-
-def _target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
-    for heading in ("", "target", "class", "what"):
-        table.add_column(heading, no_wrap=heading in ("", "target"))
-    for row in rows:
-        if row["available"]:
-            mark, what = Text("✓", style="green"), Text(row["version"], style="dim")
-        else:
-            mark = Text("–", style="yellow")
-            what = Text(f"{row['what']} ({row['lack']})\n→ {row['hint']}")
-        table.add_row(mark, Text(row["name"], style="bold"), row["class"], what)
-    console.print(table)
+    screen.target_table(rows, screen.console_for(color=color))
 
 
 @cli.command()
@@ -694,7 +517,7 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
         table.add_column(heading, no_wrap=heading == "workload")
     for workload in found.values():
         table.add_row(workload.name, workload.summary, workload.operation)
-    _console(color=color).print(table)
+    screen.console_for(color=color).print(table)
 
 
 # ---- doctor, clean -------------------------------------------------------------------------------
@@ -722,7 +545,7 @@ def doctor(
     from isobench.model import Available
     from isobench.units import TargetName
 
-    console = _console(color=color)
+    console = screen.console_for(color=color)
     registry, _ = _registry(config)
     if install:
         if not names:
@@ -733,8 +556,8 @@ def doctor(
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
     answers = campaign.look(found, lambda _name, _answer: None)
-    rows = [_target_row(name, found[name].technology, answers[name]) for name in found]
-    _target_table(rows, console)
+    rows = [screen.target_row(name, found[name].technology, answers[name]) for name in found]
+    screen.target_table(rows, console)
     _check_machine(console)
     if check and not all(isinstance(answer, Available) for answer in answers.values()):
         sys.exit(UnavailableError.exit_code)

@@ -19,6 +19,7 @@ LEVELS = (
     ),
     ("registry", "runner", "answers", "report"),
     ("campaign",),  # the sequence of a run: it alone knows the parts of the level below
+    ("flags", "screen"),
     ("cli",),
     ("__main__",),
 )
@@ -33,8 +34,8 @@ FENCES = {
     "scipy": {"stats"},
     "numpy": {"stats", "answers"},
     "jinja2": {"report.html"},
-    "rich": {"report.text", "cli"},
-    "click": {"cli"},
+    "rich": {"report.text", "screen", "cli"},
+    "click": {"cli", "flags"},
     "ziglang": {"payload.build"},
     "msgspec": {*LEVELS[3], *LEVELS[4], *LEVELS[5]},  # every edge, and no noun
 }

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 
-from isobench import __version__, campaign, cli, config, packages, registry, workloads
+from isobench import __version__, campaign, cli, config, flags, packages, registry, workloads
 from isobench.campaign import Chosen, Outcome, Wish
 from isobench.errors import UnavailableError, UsageError
 from isobench.model import Lack, Technology, Unavailable
@@ -200,7 +200,7 @@ def test_a_damaged_last_answer_is_no_reason_to_crash(
     ],
 )
 def test_a_duration_is_read(text: Any, expected: float) -> None:
-    assert cli.Duration().convert(text, None, None) == pytest.approx(expected)
+    assert flags.Duration().convert(text, None, None) == pytest.approx(expected)
 
 
 BAD_DURATIONS = (
@@ -233,7 +233,7 @@ def test_what_is_no_duration_is_told_with_how_to_write_one(
     [("5%", 0.05), ("2.5%", 0.025), ("0.05", 0.05), (" 1 %", 0.01), (0.3, 0.3)],
 )
 def test_a_share_is_read(text: Any, expected: float) -> None:
-    assert cli.Share().convert(text, None, None) == pytest.approx(expected)
+    assert flags.Share().convert(text, None, None) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["5", "0%", "100%", "-1%", "five", "", "%", "nan%", "1e9%"])

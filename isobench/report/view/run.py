@@ -116,13 +116,6 @@ class Run:
     margin: float
     level: float
 
-    def heading(self, name: str) -> Heading:
-        """Return the heading of a target, also of one that the summary does not list."""
-        for target in self.targets:
-            if target.name == name:
-                return target.heading
-        return heading_of(name, "")
-
     def gap(self, target: str, workload: str) -> Mapping[str, Any] | None:
         """Return the gap of a cell, or the one of the whole target."""
         for name in (workload, ""):

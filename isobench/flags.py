@@ -1,0 +1,65 @@
+"""What flags may hold: durations, shares, lists of names."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+class Duration(click.ParamType[float]):
+    """Seconds from "90s", "10m", "1h30m" or plain seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        total, digits = 0.0, ""
+        factors = {"h": 3600.0, "m": 60.0, "s": 1.0}
+        for letter in str(value).strip():
+            if letter.isdigit() or letter == ".":
+                digits += letter
+            elif letter in factors and digits:
+                total += _float(digits) * factors[letter]
+                digits = ""
+            else:
+                self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
+        total += _float(digits) if digits else 0.0
+        if not 0 < total < float("inf"):
+            self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
+        return total
+
+
+class Share(click.ParamType[float]):
+    """A fraction from "5%" (or "0.05")."""
+
+    name = "percent"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return a fraction between 0 and 1."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        number = _float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        if not 0 < number < 1:
+            self.fail(f"{value!r} is no share: write it with its sign, as in 5%", param, ctx)
+        return number
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def names_of(
+    _context: click.Context, _param: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
+    """Return names given with commas, with repeated flags, or both."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

@@ -1,0 +1,135 @@
+"""The terminal: how far a run is, and the table of targets."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isobench.model import Availability
+    from isobench.units import TargetName
+
+
+def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
+    """Return a console; "auto" leaves colour to the terminal and to NO_COLOR."""
+    from rich.console import Console
+
+    forced = {"always": True, "never": False}.get(color)
+    return Console(
+        stderr=stderr,
+        force_terminal=True if forced else None,
+        no_color=True if forced is False else None,
+        highlight=False,
+        soft_wrap=False,
+    )
+
+
+class Screen:
+    """Shows how far a run is: a bar with the time left on a terminal, a line now and then
+    elsewhere.
+    """
+
+    def __init__(self, *, quiet: bool, color: str) -> None:
+        """Draw nothing yet."""
+        self._quiet = quiet
+        self._console = console_for(stderr=True, color=color)
+        self._bar: Any = None
+        self._task: Any = None
+        self._began = self._printed = time.monotonic()
+        self._phase = ""
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        if not self._quiet:
+            self._console.print(text, style="dim", markup=False)
+
+    def looked(self, name: "TargetName", answer: "Availability") -> None:
+        """Print what a target answered."""
+        from isobench.model import Available
+
+        if self._quiet:
+            return
+        if isinstance(answer, Available):
+            self._console.print(f"  [green]✓[/] [bold]{name}[/]  ", end="")
+            self._console.print(answer.version, style="dim", markup=False)
+        else:
+            self._console.print(f"  [yellow]–[/] [bold]{name}[/]  ", end="")
+            self._console.print(f"{answer.what} → {answer.hint}", style="dim", markup=False)
+
+    def step(self, what: str, done: float, total: float) -> None:
+        """Move the bar; off a terminal print a line at most every 20 seconds."""
+        if self._quiet:
+            return
+        if not self._console.is_terminal:
+            if time.monotonic() - self._printed > 20:  # noqa: PLR2004 - seconds between lines
+                self._printed = time.monotonic()
+                self._console.print(f"{done / total:4.0%}  {what}", markup=False)
+            return
+        if self._bar is None:
+            self._start_bar()
+        phase = what.partition(":")[0].partition(" ")[0]
+        if phase != self._phase:
+            self._phase = phase
+            self._bar.reset(self._task)
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+    def _start_bar(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            BarColumn(24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", style="dim", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+        self._bar.start()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def target_row(name: str, technology: str, answer: "Availability") -> dict[str, Any]:
+    """Return what a target answered, as `isobench targets --json` prints it."""
+    from isobench.model import Available
+
+    able = isinstance(answer, Available)
+    return {
+        "name": str(name),
+        "class": str(technology),
+        "available": able,
+        "version": answer.version if isinstance(answer, Available) else None,
+        "lack": None if isinstance(answer, Available) else str(answer.lack),
+        "what": None if isinstance(answer, Available) else answer.what,
+        "hint": None if isinstance(answer, Available) else answer.hint,
+    }
+
+
+def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
+    """Print such rows as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    for heading in ("", "target", "class", "what"):
+        table.add_column(heading, no_wrap=heading in ("", "target"))
+    for row in rows:
+        if row["available"]:
+            mark, what = Text("✓", style="green"), Text(row["version"], style="dim")
+        else:
+            mark = Text("–", style="yellow")
+            what = Text(f"{row['what']} ({row['lack']})\n→ {row['hint']}")
+        table.add_row(mark, Text(row["name"], style="bold"), row["class"], what)
+    console.print(table)
