@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from isobench import __version__, owner, places, plan, runner
+from isobench import __version__, owner, places, plan, runner, workloads
 from isobench.errors import IsobenchError, NothingToRunError, UnavailableError, UsageError
 from isobench.evidence import host
 from isobench.model import (
     Abi,
     Availability,
     Available,
+    Cause,
     Gap,
     Lack,
     Payload,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from isobench.store import Run, RunFolder
 
 PILOT_ITERATIONS: Final = 2
+GROWTH, GROWN = 8, 0.25
+"""So many times the loops must take at least this share of so many times as long."""
 SHORTEST, LONGEST = 0.004, 0.1
 """Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough
 for any.
@@ -271,9 +274,42 @@ def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilo
         return
     if workload.scope is Scope.LOOP:
         pilot.unit[key] = min(times)
+        if visit.target == "native" and not _grows(bench, visit, session, loops, min(times)):
+            pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:
         pilot.extra[key] = spent / 2 if workload.scope is Scope.SESSION else spent
+
+
+def _grows(
+    bench: runner.Bench, visit: Visit, session: Session | None, loops: int, unit: float
+) -> bool:
+    """Say whether more loops take longer, and write a gap where they do not.
+
+    Else a payload that ignores its loops, or whose work the compiler has removed, would be
+    "measured".
+    """
+    more = min(loops * GROWTH, bench.workloads[visit.workload].most_loops or loops * GROWTH)
+    work = Work(workload=visit.workload, loops=more, iterations=PILOT_ITERATIONS)
+    records = bench.visit(visit, work, session)
+    times = [r.value for r in records if isinstance(r, Sample) and r.metric == "time"]
+    if not times or min(times) / SECOND >= GROWN * unit * more:
+        return True
+    detail = (
+        f"{more} loops took {min(times)} ns, {loops} loops {unit * loops * SECOND:.0f} ns:"
+        " the time does not grow with the work"
+    )
+    bench.sink.write(
+        Gap(
+            block=0,
+            target=visit.target,
+            workload=visit.workload,
+            cause=Cause.FAILED,
+            detail=detail,
+            hint="the payload must do its work `loops` times, and its checksum must need all of it",
+        )
+    )
+    return False
 
 
 def choose_length(
@@ -380,8 +416,10 @@ class Campaign:
         abis: list[Abi] = list(
             dict.fromkeys([home, *(t.abi or home for t in chosen.able.values())])
         )
-        wanted = build.programs(chosen.workloads.values())
-        if any(libc for _, libc in wanted.values()):
+        # All that ship go into every stage: one image serves runs of any selection.
+        every = [*workloads.find().values(), *chosen.workloads.values()]
+        wanted = build.programs(every)
+        if any(workload.libc for workload in chosen.workloads.values()):
             self.observer.say(
                 "building a C library for payloads that ask for one: about a minute, once"
             )

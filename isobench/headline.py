@@ -87,27 +87,24 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
     """Yield who is near-native, who is slower and by how much, and of whom nothing is known."""
     targets = _by_target(cells)
     slower = {t: own for t, own in targets.items() if _any(own, Standing.SLOWER)}
-    near = {
-        t: own for t, own in targets.items() if t not in slower and _any(own, Standing.NEAR_NATIVE)
-    }
-    faster = {
-        t: own
-        for t, own in targets.items()
-        if t not in slower and t not in near and _any(own, Standing.FASTER)
-    }
-    unknown = [t for t in targets if t not in slower and t not in near and t not in faster]
+    calm = {t: own for t, own in targets.items() if t not in slower}
+    near = [t for t, own in calm.items() if all(c.standing is Standing.NEAR_NATIVE for c in own)]
+    part = [t for t, own in calm.items() if t not in near and _any(own, Standing.NEAR_NATIVE)]
+    faster = [t for t, own in calm.items() if t not in part and _any(own, Standing.FASTER)]
+    unknown = [t for t in calm if t not in near and t not in part and t not in faster]
     if near:
-        yield f"near-native in {listed(list(near))}{_share(near, Standing.NEAR_NATIVE)}"
+        yield f"near-native in {listed(near)}"
+    if part:
+        shares = listed([_share(target, calm[target]) for target in part])
+        yield f"not slower, near-native only in part, in {shares}"
     if slower:
         largest = {
-            target: sorted(
-                each.estimate.ratio for each in own if _is_slower(each) and each.estimate
-            )
+            target: sorted(c.estimate.ratio for c in own if _is_slower(c) and c.estimate)
             for target, own in slower.items()
         }
         yield "slower in " + listed([f"{t} ({_span(r[0], r[-1])})" for t, r in largest.items()])
     if faster:
-        yield f"faster, unexplained, in {listed(list(faster))}"
+        yield f"faster, unexplained, in {listed(faster)}"
     if unknown:
         yield f"undecided in {listed(unknown)}"
 
@@ -120,11 +117,10 @@ def _any(cells: Sequence[Verdict], standing: Standing) -> bool:
     return any(each.standing is standing for each in cells)
 
 
-def _share(groups: Mapping[TargetName, Sequence[Verdict]], standing: Standing) -> str:
-    """Return how many cells carry a statement, where not all do."""
-    cells = [each for own in groups.values() for each in own]
-    count = sum(each.standing is standing for each in cells)
-    return "" if count == len(cells) else f" ({count} of {len(cells)} cells, none slower)"
+def _share(target: TargetName, cells: Sequence[Verdict]) -> str:
+    """Return a target with how many of its cells are near-native."""
+    count = sum(each.standing is Standing.NEAR_NATIVE for each in cells)
+    return f"{target} ({count} of {len(cells)} cells)"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -70,6 +70,9 @@ class Workshop:
         (root / "isobench").mkdir(parents=True)
         for name in MOUNT_POINTS:
             (root / name).mkdir()
+        # Whatever the umask: the container's user is not the host's.
+        for folder in (root, *root.iterdir()):
+            folder.chmod(0o755)
         for payload in self.payloads(abi):
             shutil.copyfile(payload.path, root / "isobench" / payload.program)
             (root / "isobench" / payload.program).chmod(0o755)
