@@ -123,12 +123,10 @@ def look(
 
 
 def _probe(target: Target) -> Availability:
-    """Ask one target; a plug-in that breaks the rule never to raise is reported like one that does
-    not load.
-    """
+    """Ask one target; a plug-in that raises is reported like one that does not load."""
     try:
         return target.probe()
-    except Exception as error:  # noqa: BLE001 - whatever a plug-in does wrong must not end isobench
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in must not end isobench
         return Unavailable(
             lack=Lack.PLUGIN,
             what=f"its probe failed: {type(error).__name__}: {error}",
@@ -626,7 +624,7 @@ class Campaign:
         )
         block_cost = pilot.cost(length, self.wish, both, bench.workloads, self.native)
         self.observer.say(
-            f"about {block_cost:.0f} s a block, iterations of {1000 * length:.0f} ms natively"
+            f"about {block_cost:.2g} s a block, iterations of {1000 * length:.0f} ms natively"
         )
         if fits < self.wish.minimum_blocks and not self.wish.quick:
             needed = self.wish.minimum_blocks * block_cost / RESERVE + (self.wish.budget - left)

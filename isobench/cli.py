@@ -231,14 +231,25 @@ def run(**options: Any) -> None:
     sys.exit(_exit_code(outcome, options["fail_on"]))
 
 
+def _latest() -> Path:
+    """Return the newest run; UsageError where nothing has been measured yet."""
+    from isobench import places
+
+    latest = places.results() / "latest"
+    if not latest.exists():
+        raise UsageError(
+            f"nothing has been measured in {places.results()} yet", hint="isobench run --quick"
+        )
+    return latest
+
+
 def _earlier(name: str | None) -> "Run | None":
     """Return the run to resume: a folder, or "latest"."""
     if name is None:
         return None
-    from isobench import places, store
+    from isobench import store
 
-    path = Path(name)
-    earlier = store.load(places.results() / "latest" if name == "latest" else path)
+    earlier = store.load(_latest() if name == "latest" else Path(name))
     if not earlier.path.is_dir():
         raise UsageError(
             f"{earlier.path} is a file: records cannot be added to it", hint="unpack it first"
@@ -317,9 +328,14 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         values["budget"] = 86400.0  # so many blocks were asked for: however long they take
     if options["blocks"] and not options["target_precision"]:
         values["precision"] = 0.0  # and however precise they are
-    if values.get("minimum_blocks", 10) > values.get("maximum_blocks", 60):
-        values["maximum_blocks" if options["min_blocks"] else "minimum_blocks"] = values.get(
-            "minimum_blocks" if options["min_blocks"] else "maximum_blocks"
+    fewest, most = values.get("minimum_blocks", 10), values.get("maximum_blocks", 60)
+    if given["minimum_blocks"] and given["maximum_blocks"] and fewest > most:
+        raise UsageError(
+            f"at least {fewest} and at most {most} blocks cannot be", hint="mend one of the two"
+        )
+    if fewest > most:  # one of the two is a default, and gives way
+        values["maximum_blocks" if given["minimum_blocks"] else "minimum_blocks"] = (
+            fewest if given["minimum_blocks"] else most
         )
     from_environment = tuple(
         n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip()
@@ -349,6 +365,10 @@ def _workloads(wish: "Wish") -> Any:
     return workloads.select(workloads.find(wish.folders), wish.workloads)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _announce(wish: "Wish", chosen: Any, shown: screen.Screen) -> None:
     cells = len(chosen.able) * len(chosen.workloads)
     if wish.quick:
@@ -358,7 +378,8 @@ def _announce(wish: "Wish", chosen: Any, shown: screen.Screen) -> None:
     else:
         length = f"budget {wish.budget / 60:.3g} min"
     shown.say(
-        f"Measuring {len(chosen.workloads)} workloads in {len(chosen.able)} targets"
+        f"Measuring {_count(len(chosen.workloads), 'workload')}"
+        f" in {_count(len(chosen.able), 'target')}"
         f" ({cells} cells), {length}."
     )
 
@@ -381,6 +402,11 @@ def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     console = screen.console_for(stderr=bool(to_stdout), color=options["color"])
     if options["quiet"]:
         console.print(outcome.summary["run"]["headline"], markup=False)
+        failed = [gap for gap in outcome.summary["gaps"] if gap["cause"] in FAILED_CAUSES]
+        if failed:
+            first = f"{failed[0]['target']} {failed[0]['workload']}: {failed[0]['detail']}"
+            said = f"{_count(len(failed), 'gap')}, the first: {first}"
+            console.print(f"{said}\nreport: {outcome.folder / 'report.html'}", markup=False)
     else:
         from isobench.report import text, view
 
@@ -454,9 +480,9 @@ def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
 @click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
 def report(path: Path | None, output: Path | None, **options: Any) -> None:
     """Answer again from the records of a run: a folder, or a zip of one. Measures nothing."""
-    from isobench import campaign, places, store
+    from isobench import campaign, store
 
-    source = path or places.results() / "latest"
+    source = path or _latest()
     store.load(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
     try:
@@ -635,6 +661,12 @@ def clean(stale: bool, config: Path | None) -> None:
 # ---- the door ------------------------------------------------------------------------------------
 
 
+_PLACES_HINT: Final = (
+    "isobench writes to its cache (XDG_CACHE_HOME) and to its results (ISOBENCH_RESULTS_DIR,"
+    " --output): name folders that can be written"
+)
+
+
 def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
     """Run a command; turn whatever a user can mend into a line and an exit code."""
     try:
@@ -644,7 +676,10 @@ def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=stderr or sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            place = f"{error.filename}: " if error.filename else ""
+            _fail(UsageError(f"{place}{error.strerror or error}", hint=_PLACES_HINT))
         # Whoever read us has left (`isobench targets | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

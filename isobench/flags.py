@@ -47,7 +47,11 @@ class Share(click.ParamType[float]):
         text = str(value).strip()
         number = _float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         if not 0 < number < 1:
-            self.fail(f"{value!r} is no share: write it with its sign, as in 5%", param, ctx)
+            self.fail(
+                f"{value!r} is no share between 0% and 100%: write it with its sign, as in 5%",
+                param,
+                ctx,
+            )
         return number
 
 
@@ -61,5 +65,11 @@ def _float(text: str) -> float:
 def names_of(
     _context: click.Context, _param: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return names given with commas, with repeated flags, or both."""
-    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    """Return names given with commas, with repeated flags, or both.
+
+    An empty list is refused: it is an empty variable of a script, which must not mean "everything".
+    """
+    names = tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    if values and not names:
+        raise click.BadParameter("it names nothing")
+    return names

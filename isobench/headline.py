@@ -96,7 +96,7 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
         yield f"near-native in {listed(near)}"
     if part:
         shares = listed([_share(target, calm[target]) for target in part])
-        yield f"not slower, near-native only in part, in {shares}"
+        yield f"near-native in part, the rest open, in {shares}"
     if slower:
         largest = {
             target: sorted(c.estimate.ratio for c in own if _is_slower(c) and c.estimate)

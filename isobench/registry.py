@@ -82,7 +82,8 @@ def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, An
             for key, value in options.items()
         }
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}: {error}", hint="see its options in the README") from None
+        known = ", ".join(f"{name}: {types[name]}" for name in fields)
+        raise UsageError(f"{where}: {error}", hint=f"its options are: {known}") from None
 
 
 def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) -> Target:
@@ -96,7 +97,7 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
     settings = _options(kind, options, where)
     try:
         target = kind(**settings)
-    except Exception as error:  # noqa: BLE001 - as above
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
         )

@@ -223,7 +223,9 @@ class Bench:
         except _TimedOutError:
             return (_gap(visit, Cause.TIMED_OUT, f"not done after {workload.timeout / 1e9:g} s"),)
         except wire.WrongAnswerError as error:
-            return (_gap(visit, Cause.WRONG_ANSWER, str(error)),)
+            new = actual(visit.target) == "native"
+            hint = "a new payload? then this is the check of its workload.toml" if new else ""
+            return (_gap(visit, Cause.WRONG_ANSWER, str(error), hint),)
         except _UnprovenError as error:
             return (_gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor"),)
         except (_FailedError, SessionError) as error:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from isobench.payload import wire
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -55,7 +57,8 @@ class Screen:
             self._console.print(answer.version, style="dim", markup=False)
         else:
             self._console.print(f"  [yellow]–[/] [bold]{name}[/]  ", end="")
-            self._console.print(f"{answer.what} → {answer.hint}", style="dim", markup=False)
+            what = wire.printable(f"{answer.what} → {answer.hint}")
+            self._console.print(what, style="dim", markup=False)
 
     def step(self, what: str, done: float, total: float) -> None:
         """Move the bar; off a terminal print a line at most every 20 seconds."""
@@ -106,14 +109,15 @@ def target_row(name: str, technology: str, answer: "Availability") -> dict[str, 
     from isobench.model import Available
 
     able = isinstance(answer, Available)
+    # What a plug-in says of itself is no more trusted than what its sessions say.
     return {
         "name": str(name),
         "class": str(technology),
         "available": able,
         "version": answer.version if isinstance(answer, Available) else None,
         "lack": None if isinstance(answer, Available) else str(answer.lack),
-        "what": None if isinstance(answer, Available) else answer.what,
-        "hint": None if isinstance(answer, Available) else answer.hint,
+        "what": None if isinstance(answer, Available) else wire.printable(answer.what),
+        "hint": None if isinstance(answer, Available) else wire.printable(answer.hint),
     }
 
 

@@ -102,7 +102,7 @@ class PodmanTarget(_oci.Engine):
         if abi is None:
             raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
         runtimes = [self.runtime] if self.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
-        memory = places.cache() / "podman-settings.json"
+        memory = _memory()
         rungs = itertools.chain(_remembered(memory), _oci.ladder(runtimes, ("", "cgroupfs")))
         complaints: list[str] = []
         with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
@@ -181,7 +181,9 @@ class PodmanTarget(_oci.Engine):
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove containers whose run has died, and the images where `cached` says so."""
-        if shutil.which("podman") is None:
+        # Asking Podman leaves a process of its own behind for an ordinary user: so it is asked only
+        # where isobench has ever started a container with it.
+        if shutil.which("podman") is None or not _memory().exists():
             return []
         removed: list[str] = []
         try:
@@ -249,6 +251,10 @@ def _trial(target: PodmanTarget, settings: _oci.Settings, root: Path) -> str:
     if done.exit_code == 0 and done.stdout == _elf.ANSWER:
         return ""
     return _process.last_line(done.stderr)
+
+
+def _memory() -> Path:
+    return places.cache() / "podman-settings.json"
 
 
 def _remembered(path: Path) -> Iterator[_oci.Settings]:

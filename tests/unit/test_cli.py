@@ -14,7 +14,17 @@ from typing import Any
 import click
 import pytest
 
-from isobench import __version__, campaign, cli, config, flags, packages, registry, workloads
+from isobench import (
+    __version__,
+    campaign,
+    cli,
+    config,
+    flags,
+    packages,
+    registry,
+    screen,
+    workloads,
+)
 from isobench.campaign import Chosen, Outcome, Wish
 from isobench.errors import UnavailableError, UsageError
 from isobench.model import Lack, Technology, Unavailable
@@ -485,7 +495,7 @@ def test_a_zip_of_a_run_cannot_be_resumed(
 
 
 def test_what_is_no_run_cannot_be_resumed(isobench: Run, two_targets: None) -> None:
-    refused(isobench("run", "-q", "--resume"), "latest", "run.json")
+    refused(isobench("run", "-q", "--resume"), "nothing has been measured", "run.json")
     refused(isobench("run", "-q", "--resume", "nowhere"), "nowhere", "run.json")
 
 
@@ -868,3 +878,55 @@ def test_cleaning_says_what_it_removed(isobench: Run, monkeypatch: pytest.Monkey
     assert isobench("clean").out == "removed folder x\n"
     assert isobench("clean", "--stale").out == "nothing to remove\n"
     assert asked == [True, False]
+
+
+@pytest.mark.parametrize("flag", ["--targets", "--workloads", "--require", "--fail-on"])
+@pytest.mark.parametrize("value", ["", ",", " , "])
+def test_an_empty_list_is_refused_and_never_means_everything(
+    isobench: Run, flag: str, value: str
+) -> None:
+    refused(isobench("run", flag, value), flag, "names nothing")
+
+
+@pytest.mark.parametrize("value", ["0%", "100%", "500%", "-1%"])
+def test_a_share_out_of_range_is_told_its_range(isobench: Run, value: str) -> None:
+    refused(isobench("run", f"--margin={value}"), "between 0% and 100%")
+
+
+def test_fewest_blocks_above_most_blocks_is_a_contradiction(isobench: Run) -> None:
+    done = isobench("run", "--min-blocks", "20", "--max-blocks", "5")
+    refused(done, "at least 20 and at most 5")
+
+
+@pytest.mark.parametrize("argv", [("report",), ("run", "--resume")])
+def test_where_nothing_was_measured_the_way_out_is_to_measure(
+    isobench: Run, argv: tuple[str, ...]
+) -> None:
+    refused(isobench(*argv), "nothing has been measured", "isobench run --quick")
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file" / "cache")}
+    done = in_a_process("run", "-t", "native", "-w", "cpu.sieve", "-r", "1", env=environment)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "XDG_CACHE_HOME" in done.stderr
+
+
+def test_a_probe_that_exits_is_reported_and_ends_nothing() -> None:
+    class Rude(FakeTarget):
+        def probe(self) -> Unavailable:
+            raise SystemExit(9)
+
+    answers = campaign.look({TargetName("rude"): Rude(name=TargetName("rude"))}, lambda *_: None)
+    answer = answers[TargetName("rude")]
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.PLUGIN
+
+
+def test_escape_sequences_of_a_plug_in_do_not_reach_the_terminal() -> None:
+    bad = Unavailable(lack=Lack.PLUGIN, what="\x1b[31mred", hint="\x1b]0;title\x07")
+    row = screen.target_row("bad", "sandbox", bad)
+    assert "\x1b" not in row["what"] + row["hint"]
+    assert "\\x1b" in row["what"]
