@@ -495,7 +495,7 @@ def test_a_zip_of_a_run_cannot_be_resumed(
 
 
 def test_what_is_no_run_cannot_be_resumed(isobench: Run, two_targets: None) -> None:
-    refused(isobench("run", "-q", "--resume"), "nothing has been measured", "run.json")
+    refused(isobench("run", "-q", "--resume"), "nothing has been measured")
     refused(isobench("run", "-q", "--resume", "nowhere"), "nowhere", "run.json")
 
 
