@@ -4,7 +4,7 @@ can be repeated years later.
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -384,6 +384,22 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
     }
 
 
+def _absent(
+    targets: Iterable[Mapping[str, Any]], workloads: Sequence[WorkloadName]
+) -> Iterator[Gap]:
+    """Yield a gap for every cell of a target that could not run here."""
+    for item in targets:
+        for workload in workloads if item["status"] == "unavailable" else ():
+            yield Gap(
+                block=0,
+                target=TargetName(item["name"]),
+                workload=workload,
+                cause=Cause.UNAVAILABLE,
+                detail=str(item["reason"]),
+                hint=str(item["hint"] or ""),
+            )
+
+
 def _gaps(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
     """Return each kind of gap once, with how often it came."""
     counted: dict[tuple[str, ...], int] = {}
@@ -484,7 +500,7 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
         "cells": [
             _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
         ],
-        "gaps": _gaps(run.gaps),
+        "gaps": _gaps([*run.gaps, *_absent(targets, analysis.workloads)]),
         "claims": _judge_claims(shipped, analysis, targets),
     }
 

@@ -52,6 +52,8 @@ SHORTEST, LONGEST = 0.004, 0.1
 for any.
 """
 WANTED_BLOCKS: Final = 15
+UNBOUNDED: Final = 86400.0
+"""A budget of a day, in seconds, stands for none."""
 RESERVE: Final = 0.9
 """Share of the remaining budget that is planned with."""
 FEWEST_BLOCKS: Final = 3
@@ -146,7 +148,7 @@ def choose(
     for name in dict.fromkeys([TargetName("native"), *needed]):
         answer = answers.get(name) or _probe(registry.get(name))
         if isinstance(answer, Unavailable):
-            raise UnavailableError(f"{name} cannot run here: {answer.what}", hint=answer.hint)
+            raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
     if not workloads:
         raise NothingToRunError(
             "no workload is left to run", hint="isobench workloads lists them all"
@@ -521,7 +523,7 @@ class Campaign:
             "quick": self.wish.quick,
             "margin": self.wish.margin,
             "precision": self.wish.precision,
-            "budget_seconds": self.wish.budget,
+            "budget_seconds": self.wish.budget if self.wish.budget < UNBOUNDED else None,
             "blocks_wanted": self.wish.maximum_blocks,
             "rules": list(host.RULES),
             "machine": host.summary(facts),
@@ -564,7 +566,7 @@ class Campaign:
                 "class": target.technology,
                 "status": "available" if isinstance(answer_, Available) else "unavailable",
                 "version": answer_.version if isinstance(answer_, Available) else None,
-                "reason": None if isinstance(answer_, Available) else answer_.what,
+                "reason": None if isinstance(answer_, Available) else answer_.reason,
                 "lack": None if isinstance(answer_, Available) else answer_.lack,
                 "hint": None if isinstance(answer_, Available) else answer_.hint,
                 "abi": bench.abi(target),

@@ -390,7 +390,7 @@ def _show_plan(wish: "Wish", chosen: Any) -> None:
     click.echo(f"targets:   {', '.join(chosen.able)}")
     for name, answer in chosen.answers.items():
         if not isinstance(answer, Available):
-            click.echo(f"  skipped: {name}: {answer.what}")
+            click.echo(f"  skipped: {name}: {answer.reason}")
     click.echo(f"workloads: {', '.join(chosen.workloads)}")
     click.echo(f"blocks:    {wish.minimum_blocks} to {wish.maximum_blocks}, native twice in each")
     click.echo(f"budget:    {wish.budget:g} s")

@@ -57,7 +57,7 @@ class Screen:
             self._console.print(answer.version, style="dim", markup=False)
         else:
             self._console.print(f"  [yellow]–[/] [bold]{name}[/]  ", end="")
-            what = wire.printable(f"{answer.what} → {answer.hint}")
+            what = wire.printable(f"{answer.reason} → {answer.hint}")
             self._console.print(what, style="dim", markup=False)
 
     def step(self, what: str, done: float, total: float) -> None:

@@ -73,6 +73,11 @@ class Unavailable:
     what: str
     hint: str
 
+    @property
+    def reason(self) -> str:
+        """What is wrong, as the end of a sentence."""
+        return f"{self.what} is not installed" if self.lack is Lack.TOOL else self.what
+
 
 Availability = Available | Unavailable
 

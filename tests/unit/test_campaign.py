@@ -45,7 +45,7 @@ SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "sta
 HOST = {"kernel.boot_id": "b", "ns.pid": "pid:[1]"}
 INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
 PROMISE = Promise(key="ns.pid", relation=Relation.UNLIKE_HOST)
-MISSING = Unavailable(lack=Lack.TOOL, what="jar is not installed", hint="apt install jar")
+MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 
 
 def workload(name: WorkloadName, scope: Scope, start: Start | None = None) -> Workload:

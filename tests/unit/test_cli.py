@@ -33,7 +33,7 @@ from isobench.units import TargetName
 
 COMMANDS = ("run", "report", "targets", "workloads", "doctor", "clean")
 HEAVY = ("pandas", "numpy", "scipy", "docker", "requests", "rich", "jinja2", "psutil", "ziglang")
-MISSING = Unavailable(lack=Lack.TOOL, what="jar is not installed", hint="apt install jar")
+MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 Write = Callable[..., Path]
 
 
@@ -771,7 +771,7 @@ def test_targets_are_listed_for_scripts(isobench: Run, two_targets: None) -> Non
             "available": False,
             "version": None,
             "lack": "tool",
-            "what": "jar is not installed",
+            "what": "jar",
             "hint": "apt install jar",
         },
     ]
@@ -780,7 +780,7 @@ def test_targets_are_listed_for_scripts(isobench: Run, two_targets: None) -> Non
 def test_targets_are_listed_for_people_with_what_to_type(isobench: Run, two_targets: None) -> None:
     done = isobench("targets")
     assert done.code == 0
-    for words in ("native", "fake 1", "jar is not installed", "→ apt install jar"):
+    for words in ("native", "fake 1", "jar (tool)", "→ apt install jar"):
         assert words in done.words
 
 
