@@ -181,8 +181,8 @@ class PodmanTarget(_oci.Engine):
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove containers whose run has died, and the images where `cached` says so."""
-        # Asking Podman leaves a process of its own behind for an ordinary user: so at every start it
-        # is asked only where isobench has ever started a container with it.
+        # Asking Podman leaves a process of its own behind for an ordinary user: so at every start
+        # it is asked only where isobench has ever started a container with it.
         if shutil.which("podman") is None or not (cached or _memory().exists()):
             return []
         removed: list[str] = []
