@@ -5,6 +5,7 @@ is touched here.
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -160,6 +161,7 @@ def ladder(runtimes: Iterable[str], managers: Iterable[str] = ("",)) -> Iterator
 
 def start_daemon_hint(service: str, daemon: str) -> str:
     """Return what to type to start an engine's daemon on this host."""
+    sudo = "" if os.geteuid() == 0 else "sudo "  # root's machine need not have it
     if Path("/run/systemd/system").is_dir():
-        return f"sudo systemctl start {service}"
-    return f"sudo sh -c 'setsid {daemon} >/var/log/{daemon}.log 2>&1 &'"
+        return f"{sudo}systemctl start {service}"
+    return f"{sudo}sh -c 'setsid {daemon} >/var/log/{daemon}.log 2>&1 &'"

@@ -113,7 +113,10 @@ def test_a_container_promises_namespaces_of_its_own_and_the_hosts_kernel() -> No
         assert promised[f"ns.{space}"] is Relation.UNLIKE_HOST
 
 
-def test_the_hint_for_a_daemon_is_a_command_with_its_name() -> None:
+@pytest.mark.parametrize(("user", "prefix"), [(0, ""), (1000, "sudo ")])
+def test_the_hint_for_a_daemon_is_a_command_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, user: int, prefix: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
     hint = _oci.start_daemon_hint("docker", "dockerd")
-    assert hint.startswith("sudo ")
-    assert "docker" in hint
+    assert hint.startswith((f"{prefix}systemctl start docker", f"{prefix}sh -c 'setsid dockerd"))
