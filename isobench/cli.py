@@ -287,7 +287,7 @@ def _heed_termination() -> None:
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     """Return flags over environment over configuration over defaults."""
-    from isobench.campaign import Wish
+    from isobench.campaign import UNBOUNDED, Wish
 
     table = settings.run
     preset: dict[str, Any] = {}
@@ -325,7 +325,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     for layer in (configured, given):
         values |= {key: value for key, value in layer.items() if value is not None}
     if options["blocks"] and not options["budget"]:
-        values["budget"] = 86400.0  # so many blocks were asked for: however long they take
+        values["budget"] = UNBOUNDED  # so many blocks were asked for: however long they take
     if options["blocks"] and not options["target_precision"]:
         values["precision"] = 0.0  # and however precise they are
     fewest, most = values.get("minimum_blocks", 10), values.get("maximum_blocks", 60)
@@ -370,10 +370,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def _announce(wish: "Wish", chosen: Any, shown: screen.Screen) -> None:
+    from isobench.campaign import UNBOUNDED
+
     cells = len(chosen.able) * len(chosen.workloads)
     if wish.quick:
         length = "a quick look, no verdicts"
-    elif wish.budget >= 86400.0:  # noqa: PLR2004 - a day: no budget was given
+    elif wish.budget >= UNBOUNDED:
         length = f"{wish.maximum_blocks} blocks"
     else:
         length = f"budget {wish.budget / 60:.3g} min"

@@ -5,7 +5,7 @@ import gc
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -532,20 +532,7 @@ def _for(visit: Visit, gap: Gap) -> Gap:
 
 
 def _renumbered(record: Record, iteration: int) -> Record:
-    if isinstance(record, Gap):
-        return record
-    return Sample(
-        block=record.block,
-        target=record.target,
-        workload=record.workload,
-        metric=record.metric,
-        iteration=iteration,
-        value=record.value,
-        unit=record.unit,
-        operations=record.operations,
-        clock=record.clock,
-        at=record.at,
-    )
+    return record if isinstance(record, Gap) else replace(record, iteration=iteration)
 
 
 @dataclass(frozen=True, kw_only=True)
