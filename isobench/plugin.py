@@ -25,6 +25,11 @@ from isobench.units import Nanoseconds, TargetName
 
 GROUP: Final = "isobench.targets"
 """The entry-point group of targets."""
+BEGIN: Final = "begin"
+"""The phase at which a start-up's clock begins, for targets that must first prepare something that
+is isobench's own business (an archive with the payload): `stage.mark(BEGIN)`. Without it the clock
+begins with the call.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +133,26 @@ class Witness(Protocol):
 
     def witness(self) -> Iterable[Evidence]:
         """Yield facts (keys start with "host."): the runtime in use, limits that were set."""
+        ...
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """Ability of a session that is reached through a channel with a cost of its own (SSH)."""
+
+    def null(self, *, timeout: Nanoseconds) -> Completed:
+        """Go all the way and execute nothing: what that takes is shown beside the figures."""
+        ...
+
+
+@runtime_checkable
+class Preparer(Protocol):
+    """Ability of a target: make what is kept between runs (a guest, a root file system)."""
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Make it unless it is there; `say` hears of steps that take long. SessionError: it cannot
+        be made.
+        """
         ...
 
 

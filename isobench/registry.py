@@ -19,7 +19,10 @@ from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, 
 from isobench.plugin import GROUP, Session, Target
 from isobench.units import TargetName
 
-ORDER: Final = ("native", "namespaces", "docker", "podman", "bubblewrap")
+ORDER: Final = (
+    *("native", "namespaces", "docker", "podman", "bubblewrap"),
+    *("kvm", "qemu", "qemu-aarch64"),
+)
 """How the in-tree targets are listed; others follow by name."""
 
 

@@ -35,7 +35,7 @@ from isobench.payload import wire
 from isobench.payload.build import EVIDENCE
 from isobench.payload.stage import Workshop
 from isobench.plan import actual
-from isobench.plugin import Completed, Launcher, Restarter, Session, Target, Witness
+from isobench.plugin import BEGIN, Completed, Launcher, Restarter, Session, Target, Witness
 from isobench.units import Nanoseconds, TargetName, Unit, WorkloadName, seconds
 
 EVIDENCE_TIMEOUT: Final = seconds(60)
@@ -79,11 +79,12 @@ class Ear:
         self.arrived: int | None = None
         self.last = 0
         self.marks: dict[str, int] = {}
+        self.begun = False
 
     def ask(self, nonce: str) -> None:
         """Begin to wait for the payload with this nonce: the clock starts now."""
         self._wanted, self._said, self.arrived = wire.hello(nonce), b"", None
-        self.marks = {}
+        self.marks, self.begun = {}, False
         self.asked = time.monotonic_ns()
 
     def heard(self, chunk: bytes) -> None:
@@ -95,8 +96,12 @@ class Ear:
                 self.arrived = now
 
     def mark(self, name: str) -> None:
-        """Take the name of a phase that passes."""
-        self.marks.setdefault(name, time.monotonic_ns() - self.asked)
+        """Take the name of a phase that passes; BEGIN sets the clock to zero, once."""
+        now = time.monotonic_ns()
+        if name != BEGIN:
+            self.marks.setdefault(name, now - self.asked)
+        elif not self.begun and self.arrived is None:
+            self.begun, self.asked, self.marks = True, now, {}
 
 
 @dataclass(frozen=True, kw_only=True)

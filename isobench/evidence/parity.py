@@ -20,6 +20,7 @@ _SECCOMP: Final = {"0": "off", "1": "strict", "2": "filter"}
 _FACTS: Final = {
     "machine": "ISA",
     "cpu.usable": "usable CPUs",
+    "memory.total_mib": "memory",
     "kernel.release": "kernel",
     "filesystem.scratch": "file system of the I/O workloads",
     "filesystem.root": "file system of the root",
@@ -46,6 +47,8 @@ def _shown(key: str, value: Fact) -> str:
         return _SECCOMP.get(str(value), str(value))
     if key == "clock.cost_ns":
         return f"{value} ns"
+    if key == "memory.total_mib":
+        return f"{value} MiB"
     if key == "security.cap_effective":
         return "none" if set(str(value)) <= {"0"} else f"0x{str(value).lstrip('0')}"
     if key in ("user.uid_map", "clock.time_offsets"):

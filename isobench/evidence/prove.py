@@ -27,10 +27,13 @@ def hold(
     checks = []
     for promise in promises:
         seen, outside = inside.value(promise.key), host.value(promise.key)
-        if promise.relation is Relation.EQUALS:
-            kept = seen is not None and seen == promise.value
-        else:
-            kept = relation(outside, seen) == promise.relation.value
+        match promise.relation:
+            case Relation.EQUALS:
+                kept = seen is not None and seen == promise.value
+            case Relation.ONE_OF:
+                kept = seen is not None and str(seen) in str(promise.value).split()
+            case _:
+                kept = relation(outside, seen) == promise.relation.value
         checks.append(PromiseCheck(promise=promise, host=outside, inside=seen, kept=kept))
     return tuple(checks)
 
@@ -53,6 +56,8 @@ def _demand(promise: Promise) -> str:
             return "unlike the host's"
         case Relation.EQUALS:
             return repr(promise.value)
+        case Relation.ONE_OF:
+            return f"one of {', '.join(str(promise.value).split())}"
 
 
 def relations(host: Environment, inside: Environment) -> Mapping[str, str]:

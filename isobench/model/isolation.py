@@ -109,6 +109,7 @@ class Relation(StrEnum):
     SAME_AS_HOST = "same"
     UNLIKE_HOST = "unlike"
     EQUALS = "equals"
+    ONE_OF = "one-of"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ class Promise:
     key: str
     relation: Relation
     value: Fact = None
-    """For EQUALS: the value."""
+    """For EQUALS: the value; for ONE_OF: the values, with spaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

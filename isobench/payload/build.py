@@ -41,8 +41,9 @@ WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
 _HEADERS: Final = {Abi.ELF_X86_64: "x86", Abi.ELF_AARCH64: "aarch64", Abi.ELF_RISCV64: "riscv"}
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
+INIT: Final = "_init"
 LAUNCH: Final = "_launch"
-INSIDE: Final = (EVIDENCE, AGENT)
+INSIDE: Final = (EVIDENCE, AGENT, INIT)
 """Programs of isobench's own that every stage holds."""
 
 
@@ -89,10 +90,11 @@ def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
 
 
 def _key(source: Path, abi: Abi, name: str, *, libc: bool) -> str:
-    header = places.shared("workloads") / "_include" / "isobench.h"
+    headers = sorted((places.shared("workloads") / "_include").glob("*.h"))
     hashed = hashlib.sha256()
     for part in (
-        *(source.read_bytes(), header.read_bytes(), name.encode(), abi.encode()),
+        *(source.read_bytes(), name.encode(), abi.encode()),
+        *(header.read_bytes() for header in headers),
         *(flag.encode() for flag in (*FLAGS, *(WITH_LIBC if libc else FREESTANDING))),
     ):
         hashed.update(len(part).to_bytes(8, "big") + part)

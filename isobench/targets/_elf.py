@@ -1,5 +1,5 @@
-"""The smallest program that answers, as bytes: lets a probe start something before any compiler is
-there.
+"""ELF files: the smallest program that answers, for probes before any compiler is there; and which
+libraries a program of any ISA needs, without running it.
 """
 
 import struct
@@ -10,6 +10,8 @@ ANSWER: Final = b"isobench-probe\n"
 _MACHINES: Final = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
 _BASE: Final = 0x400000
 _HEADERS: Final = 64 + 56
+_LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
+_NEEDED, _STRINGS = 1, 5
 
 
 def _code(machine: str) -> bytes:
@@ -81,3 +83,40 @@ def answering(machine: str) -> bytes:
     )
     program = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
     return header + program + body
+
+
+def needed(data: bytes) -> tuple[str, ...]:
+    """Return the interpreter's path and the libraries that a 64-bit ELF file names; the first is
+    absent from libraries and static programs. Nothing where it is no such file.
+
+    Source: System V ABI, chapter 5, "Dynamic Linking".
+    """
+    if data[:6] != b"\x7fELF\x02\x01":
+        return ()
+    try:
+        return _needed(data)
+    except (struct.error, IndexError, ValueError, StopIteration):
+        return ()
+
+
+def _needed(data: bytes) -> tuple[str, ...]:
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    segments = [struct.unpack_from("<IIQQQQQQ", data, table + i * size) for i in range(count)]
+    loads = [(at, where, length) for kind, _, at, where, _, length, *_ in segments if kind == _LOAD]
+
+    def text(at: int) -> str:
+        return data[at : data.index(b"\0", at)].decode()
+
+    def offset(address: int) -> int:
+        return next(
+            int(a) + address - int(w) for a, w, length in loads if w <= address < w + length
+        )
+
+    found = [text(at) for kind, _, at, *_ in segments if kind == _INTERPRETER]
+    for kind, _, at, _, _, length, *_ in segments:
+        if kind == _DYNAMIC:
+            pairs = list(struct.iter_unpack("<QQ", data[at : at + length]))
+            strings = offset(next(value for tag, value in pairs if tag == _STRINGS))
+            found += [text(strings + value) for tag, value in pairs if tag == _NEEDED]
+    return tuple(found)

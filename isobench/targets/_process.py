@@ -112,9 +112,10 @@ def start(
     env: Mapping[str, str],
     stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.PIPE,
+    descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only
-    isobench.
+    isobench. It inherits the `descriptors` under their own numbers.
     """
     return subprocess.Popen(
         argv,
@@ -124,6 +125,7 @@ def start(
         stderr=subprocess.PIPE,
         start_new_session=True,
         close_fds=True,
+        pass_fds=descriptors,
     )
 
 
@@ -153,6 +155,18 @@ def run(
         process.stderr.close()
     stdout, stderr = listener.output
     return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
+
+
+def proportional_kib(pid: int) -> int | None:
+    """Return the memory of a process tree in KiB, shared pages by their share; None: unknown."""
+    total = 0
+    try:
+        whole = psutil.Process(pid)
+        for process in (whole, *whole.children(recursive=True)):
+            total += process.memory_full_info().pss
+    except (psutil.Error, AttributeError):
+        return None
+    return total // 1024
 
 
 def ask(argv: Sequence[str], *, timeout: float = 10) -> str | None:

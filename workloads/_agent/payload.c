@@ -1,13 +1,18 @@
 /* The agent: the first process of an instance that stays open, where the technology has no "exec" of its own.
  *
- * `_agent` alone waits and reaps (an engine executes the payloads). `_agent serve` answers requests on its
- * standard input, a SOCK_SEQPACKET socket. A request is one message: a 32-bit argument count, a 32-bit
- * variable count, then that many NUL-ended strings, with two descriptors attached (SCM_RIGHTS): standard output and
- * standard error of the program to be executed. The answer is one 32-bit number: the wait status, or minus errno.
- * The program writes straight to the host's pipes: nothing is relayed, no time is added.
+ * `_agent` alone waits and reaps (an engine executes the payloads).
+ *
+ * `_agent serve` answers requests (request.h) on its standard input, a SOCK_SEQPACKET socket, with two descriptors attached to each
+ * (SCM_RIGHTS): standard output and standard error of the program to be executed. The answer is one 32-bit number: the
+ * wait status, or minus errno. The program writes straight to the host's pipes: nothing is relayed, no time is added.
+ *
+ * `_agent once`, or `_agent -c ANYTHING` as a login shell is called, reads one request from its standard input, executes it with its own
+ * two streams, and leaves with its exit code. When standard input ends before that, the other side has hung up: then the
+ * program and all its descendants are killed. The null command leaves with 0: what is left is the cost of the channel.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
+#include "request.h"
 
 struct iovec_ {
     void *base;
@@ -23,9 +28,6 @@ struct message {
     int flags;
 };
 
-static char request[32768];
-static char *strings[512];
-
 static long serve(void) {
     union {
         uint64_t aligned[8];
@@ -35,36 +37,17 @@ static long serve(void) {
             int fds[8];
         } header;
     } control = {{0}};
-    struct iovec_ iov = {request, sizeof request - 1};
+    struct iovec_ iov = {ib_request, sizeof ib_request - 1};
     struct message m = {.iov = &iov, .iov_count = 1, .control = &control, .control_length = sizeof control};
     long n = ib_sys(__NR_recvmsg, 0, &m, 0x40000000 /* MSG_CMSG_CLOEXEC */);
     if (n == -4 /* EINTR */) return 0;
     if (n <= 0) ib_exit(0); /* the host closed its end: the instance is over */
     int answer = -22;
-    if (n < 8 || control.header.type != 1 || control.header.length < 24) goto reply;
-    uint32_t argc = *(uint32_t *)request, envc = *(uint32_t *)(request + 4);
-    if (argc == 0 || argc + envc + 2 > sizeof strings / sizeof *strings) goto reply;
-    request[n] = 0;
-    char *p = request + 8;
-    uint32_t slot = 0;
-    for (uint32_t i = 0; i < argc + envc; i++) {
-        if (p >= request + n) goto reply;
-        if (i == argc) strings[slot++] = NULL;
-        strings[slot++] = p;
-        p += ib_length(p) + 1;
-    }
-    if (envc == 0) strings[slot++] = NULL;
-    strings[slot] = NULL;
-    long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
-    if (pid == 0) {
-        ib_sys(__NR_dup3, control.header.fds[0], 1, 0);
-        ib_sys(__NR_dup3, control.header.fds[1], 2, 0);
-        long nothing = ib_open("/dev/null", IB_O_RDONLY, 0);
-        if (nothing >= 0) ib_sys(__NR_dup3, nothing, 0, 0);
-        else ib_close(0);
-        ib_sys(__NR_execve, strings[0], strings, strings + argc + 1);
-        ib_exit(127);
-    }
+    struct ib_command command;
+    if (control.header.type != 1 || control.header.length < 24) goto reply;
+    if ((answer = ib_request_parse(n, &command)) < 0 || !command.arguments) goto reply;
+    long pid = ib_fork();
+    if (pid == 0) ib_execute(&command, control.header.fds[0], control.header.fds[1]);
     ib_close(control.header.fds[0]);
     ib_close(control.header.fds[1]);
     control.header.length = 0;
@@ -88,12 +71,91 @@ reply:
     return 0;
 }
 
+/* The parent of a process, read from /proc/PID/stat: what follows the last ")" is the state, then the parent. */
+static uint64_t parent_of(const char *digits) {
+    static char path[64], stat[1024];
+    size_t n = 0;
+    for (const char *s = "/proc/"; *s; s++) path[n++] = *s;
+    for (; *digits && n < 40; digits++) path[n++] = *digits;
+    for (const char *s = "/stat"; *s; s++) path[n++] = *s;
+    path[n] = 0;
+    long fd = ib_open(path, IB_O_RDONLY, 0);
+    if (fd < 0) return 0;
+    long got = ib_read((int)fd, stat, sizeof stat - 1);
+    ib_close((int)fd);
+    if (got <= 0) return 0;
+    stat[got] = 0;
+    char *after = NULL;
+    for (char *s = stat; *s; s++)
+        if (*s == ')') after = s;
+    return after && after[1] && after[2] && after[3] ? ib_number(after + 4) : 0;
+}
+
+/* Kill every descendant. Their parents' deaths bring them to us, a subreaper, generation by generation. */
+static void kill_descendants(void) {
+    static char entries[32768];
+    uint64_t self = (uint64_t)ib_sys(__NR_getpid);
+    for (int round = 0; round < 1000; round++) {
+        long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n;
+        int found = 0;
+        if (fd < 0) return;
+        while ((n = ib_sys(__NR_getdents64, fd, entries, sizeof entries)) > 0)
+            for (long at = 0; at < n; at += *(uint16_t *)(entries + at + 16)) {
+                char *name = entries + at + 19;
+                if (*name < '1' || *name > '9' || parent_of(name) != self) continue;
+                long child = (long)ib_number(name);
+                ib_sys(__NR_kill, child, 9);
+                while (ib_sys(__NR_wait4, child, 0, 0, 0) == -4) {
+                } /* for this one alone: its own children are ours from now on, and sleep perhaps */
+                found = 1;
+            }
+        ib_close((int)fd);
+        if (!found) return;
+    }
+}
+
+static int once(void) {
+    struct ib_command command;
+    int r = ib_request_read(0, &command);
+    if (r < 0) return 125;
+    if (!command.arguments) return 0;
+    ib_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1);
+    long children = ib_children_fd();
+    long pid = ib_fork();
+    if (pid == 0) {
+        ib_unblock_signals();
+        ib_sys(__NR_setsid);
+        ib_execute(&command, 1, 2);
+    }
+    if (pid < 0) return 126;
+    struct ib_poll fds[2] = {{0, IB_READABLE, 0}, {(int)children, IB_READABLE, 0}};
+    for (;;) {
+        char ignored[128];
+        ib_wait_any(fds, 2);
+        if (fds[1].revents) {
+            int status = 0;
+            long ended;
+            ib_read((int)children, ignored, sizeof ignored);
+            while ((ended = ib_sys(__NR_wait4, -1, &status, 1 /* WNOHANG */, 0)) > 0)
+                if (ended == pid) {
+                    kill_descendants();
+                    return ib_exit_code(status);
+                }
+        }
+        if (fds[0].revents && ib_read(0, ignored, sizeof ignored) <= 0) {
+            kill_descendants();
+            return 137;
+        }
+    }
+}
+
 static int ib_main(int argc, char **argv, char **environment) {
     (void)environment;
     if (argc > 1 && ib_same(argv[1], "serve", 6)) {
         ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
         for (;;) serve();
     }
+    if (argc > 1 && (ib_same(argv[1], "once", 5) || ib_same(argv[1], "-c", 3))) return once();
     for (;;) {
         while (ib_sys(__NR_wait4, -1, 0, 0, 0) > 0) {
         }

@@ -136,8 +136,10 @@ static void processor_facts(void) {
     if (hypervisor) {
         char vendor[12];
         cpuid(0x40000000, r);
+        size_t length = 12;
         for (int i = 0; i < 12; i++) vendor[i] = (char)(r[1 + i / 4] >> (8 * (i % 4)));
-        ib_fact_n("cpu.hypervisor", vendor, 12, "CPUID 0x40000000");
+        while (length && vendor[length - 1] == 0) length--; /* KVM fills up with zeros */
+        ib_fact_n("cpu.hypervisor", vendor, length, "CPUID 0x40000000");
     } else {
         ib_fact("cpu.hypervisor", "", "CPUID 0x40000000");
     }
@@ -166,6 +168,10 @@ static int ib_main(int argc, char **argv, char **environment) {
         for (size_t j = 0; j <= ib_length(spaces[i]); j++) key[3 + j] = path[14 + j] = spaces[i][j];
         link_fact(key, path);
     }
+    file_fact("kernel.banner", "/proc/version");
+    file_fact("machine.vendor", "/sys/class/dmi/id/sys_vendor");
+    file_fact("machine.product", "/sys/class/dmi/id/product_name");
+    file_fact("machine.model", "/sys/firmware/devicetree/base/model");
     file_fact("user.uid_map", "/proc/self/uid_map");
     file_fact("clock.time_offsets", "/proc/self/timens_offsets");
     file_fact("clock.source", "/sys/devices/system/clocksource/clocksource0/current_clocksource");
@@ -187,6 +193,11 @@ static int ib_main(int argc, char **argv, char **environment) {
     interfaces();
     processor_facts();
     clock_facts();
+    uint64_t memory[14] = {0}; /* struct sysinfo: totalram is the fifth word, its unit a 32-bit number near the end */
+    if (ib_sys(__NR_sysinfo, memory) == 0) {
+        uint32_t unit = ((uint32_t *)memory)[26];
+        ib_fact_number("memory.total_mib", memory[4] * (unit ? unit : 1) >> 20, "sysinfo");
+    }
     ib_fact_filesystem("filesystem.root", "/");
     const char *scratch = ib_env(&ib, "ISOBENCH_SCRATCH");
     if (scratch) ib_fact_filesystem("filesystem.scratch", scratch);

@@ -45,7 +45,12 @@ def proofs(run: Run) -> Iterable[Proof]:
 def _kept(promise: Mapping[str, Any]) -> Kept:
     spelled = clean(promise.get("relation"))
     wanted = clean(promise.get("expected"))
-    words = {"same": "as on the host", "unlike": "unlike the host", "equals": f"is {wanted}"}
+    words = {
+        "same": "as on the host",
+        "unlike": "unlike the host",
+        "equals": f"is {wanted}",
+        "one-of": f"is one of {', '.join(wanted.split())}",
+    }
     return Kept(
         key=clean(promise.get("key")),
         relation=words.get(spelled, spelled),

@@ -1,0 +1,436 @@
+"""One QEMU process: its serial ports, its monitor, its end. Which accelerator it uses is decided
+elsewhere.
+"""
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from isobench.errors import SessionError
+from isobench.targets import _process
+
+PORTS: Final = ("log", "out", "err", "qmp")
+"""Console of the guest, the two streams of its programs, the monitor."""
+MARK: Final = b"isobench: "
+_KEPT: Final = 1 << 16
+_TOLD_LINES: Final = 4
+_PANIC: Final = re.compile(rb"Kernel panic[^\r\n]*")
+_FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)")
+_SHUTDOWN: Final = 10.0
+_QUIT: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What QEMU is asked to be."""
+
+    emulator: str
+    """Path of qemu-system-…"""
+    machine: str
+    accelerator: str
+    cpu: str
+    vcpus: int
+    memory: int
+    """MiB."""
+    ports: tuple[str, ...]
+    """Arguments for the three serial ports; {log}, {out} and {err} stand for character devices."""
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A disk of the guest."""
+
+    path: Path
+    format: str = "raw"
+    cache: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What is put into the machine."""
+
+    kernel: Path | None = None
+    initrd: Path | None = None
+    command_line: str = ""
+    disks: tuple[Disk, ...] = ()
+    network: bool = True
+    halted: bool = False
+    """Its CPUs never run: to see whether QEMU starts at all."""
+    incoming: int | None = None
+    """A descriptor with a saved state, restored instead of booting."""
+
+    def restored_from(self, descriptor: int) -> "Boot":
+        """Return the same, restored from a state."""
+        return replace(self, incoming=descriptor)
+
+
+def _escaped(path: Path | str) -> str:
+    """Return a path as QEMU's option parser wants it: a comma is doubled."""
+    return str(path).replace(",", ",,")
+
+
+def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[str]:
+    """Return QEMU's command line; `ends` are its descriptors for PORTS."""
+    argv = [hardware.emulator, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+    argv += ["-machine", hardware.machine, "-accel", hardware.accelerator]
+    argv += ["-cpu", hardware.cpu, "-smp", str(hardware.vcpus), "-m", str(hardware.memory)]
+    if boot.kernel is not None:
+        argv += ["-kernel", str(boot.kernel), "-append", boot.command_line]
+    if boot.initrd is not None:
+        argv += ["-initrd", str(boot.initrd)]
+    if boot.halted or boot.incoming is not None:
+        argv += ["-S"]
+    for name in PORTS:
+        argv += ["-chardev", f"socket,id={name},fd={ends[name]}"]
+    argv += ["-mon", "chardev=qmp,mode=control"]
+    argv += hardware.ports
+    for number, disk in enumerate(boot.disks):
+        drive = f"if=none,id=disk{number},file={_escaped(disk.path)},format={disk.format}"
+        argv += ["-drive", f"{drive},cache={disk.cache},discard=unmap"]
+        argv += ["-device", f"virtio-blk-pci,drive=disk{number}"]
+    if boot.network:
+        argv += [
+            *("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
+            *("-device", "virtio-net-pci,netdev=net0,romfile="),
+        ]
+    if boot.incoming is not None:
+        argv += ["-incoming", f"fd:{boot.incoming}"]
+    return [*argv, *hardware.more]
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What the machine has said so far; guarded by the machine's condition."""
+
+    log: bytearray = field(default_factory=bytearray)
+    whole: int = 0
+    """How many bytes the log has had."""
+    out: bytearray = field(default_factory=bytearray)
+    err: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    marks: list[str] = field(default_factory=list)
+    replies: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    stopped: str = ""
+    """The monitor's name for why the guest does not run any more, when nobody asked for that."""
+    ended: bool = False
+
+
+class Machine:
+    """A running QEMU. One thread listens to all it says; waiting is for what that thread hears."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        sockets: Mapping[str, socket.socket],
+        heard: Callable[[bytes], None],
+        mark: Callable[[str], None],
+    ) -> None:
+        """Take a started process and our ends of its sockets; `heard` gets what programs say."""
+        self.process = process
+        self._sockets, self._on_output, self._on_mark = sockets, heard, mark
+        self._heard = _Heard()
+        self._changed = threading.Condition()
+        self._number = 0
+        # A machine that is restored says that it is stopped, until it is let run.
+        self._expected_stop = True
+        self._rest = {"log": b"", "qmp": b""}
+        self._thread = threading.Thread(target=self._listen, name="qemu", daemon=True)
+        self._thread.start()
+
+    # ---- listening -------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        with selectors.DefaultSelector() as selector:
+            for name, link in self._sockets.items():
+                selector.register(link, selectors.EVENT_READ, name)
+            selector.register(self.process.stderr, selectors.EVENT_READ, "stderr")
+            while selector.get_map():
+                for key, _ in selector.select():
+                    try:
+                        chunk = os.read(key.fd, 65536)
+                    except OSError:
+                        chunk = b""
+                    if chunk:
+                        self._take(key.data, chunk)
+                    else:
+                        selector.unregister(key.fileobj)
+        with self._changed:
+            self._heard.ended = True
+            self._changed.notify_all()
+
+    def _take(self, name: str, chunk: bytes) -> None:
+        if name == "out":
+            self._on_output(chunk)
+        marks = self._marks_in(chunk) if name == "log" else []
+        for mark in marks:
+            self._on_mark(mark)
+        with self._changed:
+            match name:
+                case "log":
+                    self._heard.log += chunk
+                    del self._heard.log[:-_KEPT]
+                    self._heard.marks += marks
+                case "qmp":
+                    self._take_monitor(chunk)
+                case _:
+                    kept: bytearray = getattr(self._heard, name)
+                    kept += chunk[: max(0, _process.MOST - len(kept))]
+            self._changed.notify_all()
+
+    def _marks_in(self, chunk: bytes) -> list[str]:
+        """Return the marks that a piece of the console completes, its first byte among them."""
+        found = [] if self._heard.log or not chunk.strip() else ["guest.output"]
+        *lines, self._rest["log"] = (self._rest["log"] + chunk).split(b"\n")
+        self._rest["log"] = self._rest["log"][-_KEPT:]
+        return found + [
+            line[len(MARK) :].strip().decode(errors="replace")[:200]
+            for line in lines
+            if line.startswith(MARK)
+        ]
+
+    def _take_monitor(self, chunk: bytes) -> None:
+        *lines, self._rest["qmp"] = (self._rest["qmp"] + chunk).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                if "id" in said:
+                    self._heard.replies[said["id"]] = said
+                elif said.get("event") == "STOP" and not self._expected_stop:
+                    self._heard.stopped = "stopped"
+                elif said.get("event") == "RESUME":
+                    self._heard.stopped = ""
+                elif said.get("event") in ("GUEST_PANICKED", "WATCHDOG"):
+                    self._heard.stopped = said["event"].lower().replace("_", " ")
+
+    # ---- waiting ---------------------------------------------------------------------------------
+
+    @property
+    def log(self) -> str:
+        """The end of what the guest said on its console, printable."""
+        with self._changed:
+            text = self._heard.log.decode(errors="replace")
+        return "".join(c if c.isprintable() or c == "\n" else "" for c in text)
+
+    def output(self) -> tuple[bytes, bytes]:
+        """Return what programs have said on their two streams since the last call."""
+        with self._changed:
+            out, err = bytes(self._heard.out), bytes(self._heard.err)
+            self._heard.out.clear()
+            self._heard.err.clear()
+            return out, err
+
+    def why(self) -> str:
+        """Say why the machine does not run any more, or nothing while it runs."""
+        panic = _PANIC.search(bytes(self._heard.log))
+        if panic:
+            return f"the guest panicked: {panic.group().decode(errors='replace')}"
+        if self._heard.stopped:
+            return f"QEMU has stopped the guest: {self._status()}"
+        if self.process.poll() is not None:
+            said = _process.last_line(bytes(self._heard.stderr))
+            return f"QEMU has ended, exit code {self.process.returncode}; {said}"
+        return ""
+
+    def _status(self) -> str:
+        if self.process.poll() is not None:
+            return self._heard.stopped
+        with contextlib.suppress(SessionError):
+            return str(self.command("query-status", patience=2.0).get("status"))
+        return self._heard.stopped
+
+    def fault(self, what: str) -> SessionError:
+        """Return an error that says what failed, why, and what the console said last."""
+        lines = [line.strip() for line in self.log.splitlines() if line.strip()]
+        tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
+        why = self.why()
+        return SessionError(
+            f"{what}{': ' + why if why else ''}; the serial console said last: {tail}"
+        )
+
+    def wait_for(self, mark: str, *, deadline: float) -> str | None:
+        """Wait for a mark of the guest and take it: what follows its name, or None at the deadline
+        (time.monotonic). SessionError when the machine ends or the guest says it has failed.
+        """
+        with self._changed:
+            while True:
+                for number, said in enumerate(self._heard.marks):
+                    name, _, detail = said.partition(" ")
+                    if name == mark:
+                        del self._heard.marks[: number + 1]
+                        return detail
+                    if name == "failed":
+                        raise self.fault(f"the guest could not set itself up: {detail}")
+                if self._heard.ended or self._heard.stopped:
+                    break
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(left)
+        raise self.fault("the guest has ended")
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait for the process to end by itself."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    # ---- asking ----------------------------------------------------------------------------------
+
+    def send(self, request: bytes) -> None:
+        """Send a request to the guest's first process (workloads/_init/payload.c)."""
+        try:
+            self._sockets["out"].sendall(request)
+        except OSError:
+            raise self.fault("the guest takes no request") from None
+
+    def command(
+        self,
+        name: str,
+        options: Mapping[str, object] | None = None,
+        *,
+        patience: float = 30.0,
+        descriptor: int | None = None,
+    ) -> Mapping[str, Any]:
+        """Ask the monitor, return its answer; SessionError when it refuses or is gone.
+
+        With `descriptor` a file goes along ("getfd").
+        """
+        deadline = time.monotonic() + patience
+        with self._changed:
+            self._number += 1
+            number = self._number
+            asked = {"execute": name, "id": number, "arguments": options or {}}
+            line = json.dumps(asked).encode()
+            link = self._sockets["qmp"]
+            try:
+                if descriptor is None:
+                    link.sendall(line + b"\n")
+                else:
+                    socket.send_fds(link, [line + b"\n"], [descriptor])
+            except OSError:
+                raise SessionError(f"QEMU's monitor is gone: {name}") from None
+            while number not in self._heard.replies:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._heard.ended:
+                    raise SessionError(f"QEMU's monitor did not answer: {name}")
+                self._changed.wait(left)
+            reply = self._heard.replies.pop(number)
+        if "error" in reply:
+            raise SessionError(f"QEMU refuses {name}: {reply['error'].get('desc')}")
+        answer = reply.get("return")
+        return answer if isinstance(answer, dict) else {"text": answer}
+
+    def negotiate(self, *, running: bool = True) -> None:
+        """Open the monitor; from now on a guest that should be `running` and stops is a fault."""
+        self._expected_stop = not running
+        self.command("qmp_capabilities")
+
+    def port(self) -> int:
+        """Return the loopback port that leads to the guest's SSH server."""
+        said = self.command("human-monitor-command", {"command-line": "info usernet"})
+        found = _FORWARD.search(str(said.get("text")))
+        if found is None:
+            raise SessionError("QEMU forwards no port to the guest")
+        return int(found.group(1))
+
+    def save(self, path: Path, *, patience: float) -> None:
+        """Stop the guest and write its whole state into a file; the machine ends."""
+        deadline = time.monotonic() + patience
+        self._expected_stop = True
+        self.command("stop")
+        with path.open("wb") as file:
+            self.command("getfd", {"fdname": "state"}, descriptor=file.fileno())
+            # Its default limit is for networks; this goes to a file.
+            self.command("migrate-set-parameters", {"max-bandwidth": 1 << 40})
+            self.command("migrate", {"uri": "fd:state"})
+        while True:
+            status = self.command("query-migrate").get("status")
+            if status == "completed":
+                break
+            if status in ("failed", "cancelled") or time.monotonic() > deadline:
+                raise self.fault(f"the guest's state could not be saved: {status}")
+            time.sleep(0.02)
+        self.command("quit")
+        self.wait_for_end(_QUIT)
+
+    def wait_for_state(self, *, deadline: float) -> None:
+        """Wait until a saved state has been read."""
+        while (status := self.command("query-status").get("status")) == "inmigrate":
+            if time.monotonic() > deadline:
+                raise self.fault("the saved state was not read in time")
+            time.sleep(0.002)
+        if status not in ("paused", "prelaunch"):
+            raise self.fault(f"the saved state could not be restored: {status}")
+
+    def resume(self) -> None:
+        """Let a restored guest run."""
+        self._expected_stop = False
+        self.command("cont")
+
+    def close(self) -> None:
+        """End the process, whatever it does, and close what leads to it."""
+        _process.end(self.process)
+        self._thread.join(5)
+        for link in self._sockets.values():
+            link.close()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+@contextlib.contextmanager
+def started(
+    hardware: Hardware,
+    boot: Boot,
+    *,
+    launcher: Path | None = None,
+    heard: Callable[[bytes], None] = lambda _: None,
+    mark: Callable[[str], None] = lambda _: None,
+) -> Iterator[Machine]:
+    """Start QEMU and end it at the end.
+
+    With `launcher` (workloads/_launch) it dies with this thread, whatever that dies of.
+    """
+    with contextlib.ExitStack() as stack:
+        ours: dict[str, socket.socket] = {}
+        theirs: dict[str, int] = {}
+        with contextlib.ExitStack() as passing:
+            for name in PORTS:
+                mine, other = socket.socketpair()
+                ours[name] = stack.enter_context(mine)
+                theirs[name] = passing.enter_context(other).fileno()
+            descriptors: Sequence[int] = [*theirs.values()]
+            if boot.incoming is not None:
+                descriptors = [*descriptors, boot.incoming]
+            tie = [str(launcher), "tie"] if launcher else []
+            try:
+                process = _process.start(
+                    [*tie, *arguments(hardware, boot, theirs)],
+                    env={"PATH": os.environ.get("PATH", ""), **_process.tied()},
+                    stdout=subprocess.DEVNULL,
+                    descriptors=descriptors,
+                )
+            except OSError as error:
+                raise SessionError(f"QEMU cannot be executed: {error}") from None
+        machine = Machine(process, ours, heard, mark)
+        stack.callback(machine.close)
+        yield machine
+
+
+def shut_down(machine: Machine, request: bytes) -> bool:
+    """Ask the guest to power off; say whether it did so by itself."""
+    machine.send(request)
+    return machine.wait_for_end(_SHUTDOWN)

@@ -1,0 +1,403 @@
+"""Virtual machines of QEMU: `kvm` where the hardware executes the guest, `qemu` where QEMU emulates
+the whole machine, `qemu-aarch64` for one of a foreign ISA.
+
+All share every line but the accelerator and the promises: what holds for one holds for the others.
+None ever stands in for another.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from isobench.errors import SessionError
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Lack,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.plugin import Completed, Startable
+from isobench.targets import _guest, _instance, _process, _qemu, _ssh
+from isobench.units import SECOND, Nanoseconds, TargetName
+
+_ADDRESS: Final = "10.0.2.15 24 eth0"
+"""What QEMU's user network expects its first guest to be."""
+_MOST_VCPUS: Final = 8
+_SIZE: Final = re.compile(r"(\d+)\s*(MiB|GiB)")
+_PATIENCE: Final = {"kvm": 60.0, "tcg": 240.0}
+"""Seconds within which a guest must have started, unless the configuration says otherwise."""
+_INSTALL: Final = "isobench doctor --install qemu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What an ISA's virtual machine is unless the configuration says otherwise."""
+
+    machine: str
+    cpu: Mapping[str, str]
+    """By accelerator."""
+    ports: tuple[str, ...]
+    console: str
+    first_port: str
+    command_line: str
+    """Nothing in it changes how the guest computes, only how long its kernel prepares."""
+
+
+# loglevel 6 shows the kernel's banner, the first sign of life, and what goes wrong. The self-tests
+# of its ciphers and a second opinion on its time-stamp counter cost an emulated guest half a
+# second; isobench itself holds the guest's clock against the host's, at every visit.
+_QUICK: Final = "loglevel=6 panic=-1 cryptomgr.notests"
+_KINDS: Final = {
+    "x86_64": _Kind(
+        machine="q35",
+        cpu={"kvm": "host", "tcg": "max"},
+        ports=("-serial", "chardev:log", "-serial", "chardev:out", "-serial", "chardev:err"),
+        console="ttyS0",
+        first_port="ttyS1",
+        command_line=f"{_QUICK} reboot=t tsc=reliable",
+    ),
+    "aarch64": _Kind(
+        machine="virt",
+        # By default pointers are signed with a real cipher: in software, at every call.
+        cpu={"kvm": "host", "tcg": "max,pauth-impdef=on"},
+        ports=("-serial", "chardev:log", "-device", "pci-serial-2x,chardev1=out,chardev2=err"),
+        console="ttyAMA0",
+        first_port="ttyS0",
+        command_line=_QUICK,
+    ),
+}
+_saving: Final = threading.Lock()
+
+
+def _mebibytes(size: str, option: str) -> int:
+    found = _SIZE.fullmatch(size.strip())
+    if found is None or int(found.group(1)) == 0:
+        raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB"')
+    return int(found.group(1)) * (1024 if found.group(2) == "GiB" else 1)
+
+
+def _tool(name: str) -> str | None:
+    """Return a program's path; an ordinary user's PATH does not lead to mke2fs."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    return shutil.which(name, path=path)
+
+
+_OWN_CLOCKS: Final = "tsc tsc-early hpet acpi_pm refined-jiffies"
+"""Clock sources of a machine without a hypervisor's clock: what hardware would have."""
+
+
+def _promises(*more: Promise) -> tuple[Promise, ...]:
+    return (
+        Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
+        *more,
+        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+    )
+
+
+def _equals(key: str, value: str) -> Promise:
+    return Promise(key=key, relation=Relation.EQUALS, value=value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Qemu:
+    """What the three share; the subclasses name the accelerator, the ISA and the promises."""
+
+    name: ClassVar[TargetName]
+    technology: ClassVar[Technology]
+    promises: ClassVar[tuple[Promise, ...]]
+    accelerator: ClassVar[Literal["kvm", "tcg"]]
+    abi: ClassVar[Abi | None] = None
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "power-on: from QEMU's execution to the nonce on the serial line; the guest is a"
+        " kernel and an initial RAM disk with isobench's first process and the payload",
+        "warm": "from QEMU's execution with the saved state of a guest that had started, to the"
+        " nonce on the serial line",
+        "exec": "a command over the open SSH connection, in a channel of its own",
+    }
+
+    kernel: str = ""
+    """Path of a kernel image; empty: the distribution's, downloaded once."""
+    modules: str = ""
+    """Folder of that kernel's modules, where its virtio drivers are not built in."""
+    initrd: str = ""
+    """Path of an archive that is unpacked before isobench's own."""
+    append: str = ""
+    """More words for the kernel's command line."""
+    emulator: str = ""
+    """Path of qemu-system-…; empty: looked for on PATH."""
+    machine: str = ""
+    cpu: str = ""
+    vcpus: int = 0
+    """0: as many as this process may use, up to eight."""
+    memory: str = "512MiB"
+    disk: str = "1GiB"
+    """Size of the disk that the I/O workloads use."""
+    cache: Literal["none", "writeback", "writethrough", "directsync", "unsafe"] = "none"
+    boot_timeout: float = 0.0
+    """Seconds; 0: 60 under KVM, 240 emulated."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        _mebibytes(self.memory, "memory")
+        _mebibytes(self.disk, "disk")
+        if self.vcpus < 0 or self.boot_timeout < 0:
+            raise ValueError("vcpus and boot_timeout cannot be negative")
+
+    # ---- what it is ------------------------------------------------------------------------------
+
+    def _isa(self) -> str:
+        abi = self.abi or host_abi()
+        return "" if abi is None else abi.machine
+
+    def _emulator(self) -> str | None:
+        return shutil.which(self.emulator or f"qemu-system-{self._isa()}")
+
+    def _patience(self) -> float:
+        return self.boot_timeout or _PATIENCE[self.accelerator]
+
+    def _hardware(self) -> _qemu.Hardware:
+        kind, emulator = _KINDS[self._isa()], self._emulator()
+        if emulator is None:
+            raise SessionError("QEMU has vanished since it was looked for")
+        return _qemu.Hardware(
+            emulator=emulator,
+            machine=self.machine or kind.machine,
+            accelerator=self.accelerator,
+            cpu=self.cpu or kind.cpu[self.accelerator],
+            vcpus=self.vcpus or min(len(os.sched_getaffinity(0)), _MOST_VCPUS),
+            memory=_mebibytes(self.memory, "memory"),
+            ports=kind.ports,
+        )
+
+    def _command_line(self) -> str:
+        kind = _KINDS[self._isa()]
+        words = f"console={kind.console} {kind.command_line} ISOBENCH_PORTS={kind.first_port}"
+        return f"{words} {self.append}".strip()
+
+    def _guest(self, say: _guest.Say = lambda _: None) -> _guest.Guest:
+        return _guest.guest(
+            self._isa(), kernel=self.kernel, initrd=self.initrd, modules=self.modules, say=say
+        )
+
+    # ---- probing ---------------------------------------------------------------------------------
+
+    def probe(self) -> Availability:
+        """Look for what a guest needs; start QEMU with this accelerator and CPU, empty."""
+        if self._isa() not in _KINDS:
+            return Unavailable(
+                lack=Lack.PLATFORM,
+                what=f"isobench has no guest for {self._isa() or 'this machine'}",
+                hint="use a host of x86_64 or aarch64",
+            )
+        lacking = self._lacking() or self._refusal()
+        if lacking is not None:
+            return lacking
+        try:
+            version = self._halted()
+        except SessionError as error:
+            return Unavailable(
+                lack=Lack.RUNTIME,
+                what=str(error),
+                hint=error.hint or f"{self._emulator()} -machine help; the same with -cpu help",
+            )
+        return Available(version=f"QEMU {version}, {self._flavour()}")
+
+    def _refusal(self) -> Unavailable | None:
+        """Return what stands against the accelerator here, or None."""
+        return None
+
+    def _flavour(self) -> str:
+        return "emulated (TCG)"
+
+    def _lacking(self) -> Unavailable | None:
+        """Return the first tool or file that is missing, or None."""
+        if self._emulator() is None:
+            what = self.emulator or f"qemu-system-{self._isa()}"
+            return Unavailable(lack=Lack.TOOL, what=what, hint=_INSTALL)
+        if _tool("mke2fs") is None:
+            return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
+        for option in ("kernel", "modules", "initrd"):
+            named = getattr(self, option)
+            if named and not os.access(Path(named).expanduser(), os.R_OK):
+                return Unavailable(
+                    lack=Lack.PERMISSION,
+                    what=f"{named} cannot be read",
+                    hint=f"mend [targets.{self.name}] {option} in isobench.toml",
+                )
+        tool = _guest.lacking()
+        if tool and not _guest.ready(self._isa(), own_kernel=bool(self.kernel)):
+            return Unavailable(
+                lack=Lack.PLATFORM,
+                what=f"{tool} is not here, and a guest is made from Debian's or Ubuntu's packages",
+                hint="copy ~/.cache/isobench/guests from a machine that has made one",
+            )
+        return None
+
+    def _halted(self) -> str:
+        """Start QEMU with its CPUs halted; return its version. SessionError: it refuses."""
+        with _qemu.started(self._hardware(), _qemu.Boot(network=False, halted=True)) as machine:
+            machine.negotiate(running=False)
+            version = machine.command("query-version")["qemu"]
+        return f"{version['major']}.{version['minor']}.{version['micro']}"
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Make the guest, unless it is there."""
+        self._guest(say)
+
+    # ---- instances -------------------------------------------------------------------------------
+
+    def _parts(
+        self, stage: Stage, folder: Path, *, request: bytes | None = None, disk: bool = False
+    ) -> _instance.Parts:
+        """Put together in `folder` what a machine is started from."""
+        key, host_key = _ssh.new_key(), _ssh.new_key()
+        guest = self._guest()
+        archive = _guest.stage_archive(
+            stage.root / "isobench",
+            request=request,
+            address=_ADDRESS,
+            host_key=host_key.dropbear,
+            authorized=key.line,
+        )
+        _guest.write_initrd(folder / "initrd", guest, archive)
+        return _instance.Parts(
+            hardware=self._hardware(),
+            boot=_qemu.Boot(
+                kernel=guest.kernel,
+                initrd=folder / "initrd",
+                command_line=self._command_line(),
+                disks=(self._new_disk(folder),) if disk else (),
+            ),
+            key=key,
+            host_key=host_key,
+            patience=self._patience(),
+            packages=guest.packages,
+        )
+
+    def _new_disk(self, folder: Path) -> _qemu.Disk:
+        """Make an empty ext4 file system in a sparse file."""
+        path, tool = folder / "disk", _tool("mke2fs")
+        if tool is None:
+            raise SessionError("mke2fs has vanished since it was looked for")
+        size = f"{_mebibytes(self.disk, 'disk')}m"
+        done = _process.run(
+            [tool, "-q", "-F", "-t", "ext4", str(path), size],
+            timeout=Nanoseconds(60 * SECOND),
+            env=os.environ,
+        )
+        if done.exit_code != 0:
+            raise SessionError(f"mke2fs: {_process.last_line(done.stderr)}", hint="df -h ~/.cache")
+        return _qemu.Disk(path=path, cache=self.cache)
+
+    @contextlib.contextmanager
+    def _folder(self, stage: Stage) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=stage.scratch, prefix=f"{self.name}-") as folder:
+            yield Path(folder)
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[_instance.Session]:
+        """Boot a guest, log in, keep the connection."""
+        with self._folder(stage) as folder:
+            parts = self._parts(stage, folder, disk=True)
+            with _instance.powered_on(stage, parts) as booted:
+                booted.until_ready()
+                with booted.connected() as connection:
+                    stage.mark("ssh")
+                    yield _instance.Session(booted=booted, connection=connection, stage=stage)
+                if not booted.machine.why():
+                    booted.switch_off(stage)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Power on a machine whose first process executes argv; go on to SSH; switch it off."""
+        deadline = time.monotonic() + timeout / SECOND
+        with self._folder(stage) as folder:
+            parts = self._parts(stage, folder, request=_instance.request(stage, argv))
+            with _instance.powered_on(stage, parts) as booted:
+                done = booted.ended(deadline)
+                if done.exit_code is not None:
+                    booted.until_ready()
+                    booted.banner().close()
+                    stage.mark("ssh")
+                    booted.switch_off(stage)
+        return done
+
+    @contextlib.contextmanager
+    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+        """Keep the saved state of a guest that has started and waits for a request.
+
+        One state serves the whole run: it lies in the stage's scratch directory and goes with it.
+        """
+        folder = stage.scratch / f"{self.name}-state-{stage.digest[:16]}"
+        with _saving:
+            folder.mkdir(exist_ok=True)
+            parts = self._parts(stage, folder)
+            if not (folder / "state").is_file():
+                with _instance.powered_on(stage, parts) as booted:
+                    booted.until_ready()
+                    booted.machine.save(folder / "state.new", patience=parts.patience)
+                (folder / "state.new").rename(folder / "state")
+        yield _instance.Saved(
+            stage=stage,
+            parts=parts,
+            state=folder / "state",
+            request=_instance.request(stage, argv),
+        )
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """End machines that a killed run has left, and remove what it was making."""
+        del cached  # guests go with the rest of isobench's cache
+        return [*_process.sweep(alive), *_guest.sweep()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuTarget(_Qemu):
+    """A whole machine of the host's ISA, emulated in software."""
+
+    name: ClassVar[TargetName] = TargetName("qemu")
+    technology: ClassVar[Technology] = Technology.EMULATION
+    accelerator: ClassVar[Literal["kvm", "tcg"]] = "tcg"
+    promises: ClassVar[tuple[Promise, ...]] = _promises(
+        Promise(key="machine", relation=Relation.SAME_AS_HOST),
+        _equals("cpu.hypervisor", "TCGTCGTCGTCG"),
+        # A guest that the hardware executes is offered the hypervisor's own clock.
+        Promise(key="clock.source", relation=Relation.ONE_OF, value=_OWN_CLOCKS),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuAarch64Target(_Qemu):
+    """A whole ARM machine, emulated in software on a host of another ISA."""
+
+    name: ClassVar[TargetName] = TargetName("qemu-aarch64")
+    technology: ClassVar[Technology] = Technology.EMULATION
+    accelerator: ClassVar[Literal["kvm", "tcg"]] = "tcg"
+    abi: ClassVar[Abi | None] = Abi.ELF_AARCH64
+    promises: ClassVar[tuple[Promise, ...]] = _promises(
+        # Code of an ISA that this processor lacks, and yet it ran: something translated it.
+        _equals("payload.machine", "aarch64"),
+        _equals("machine", "aarch64"),
+        Promise(key="machine", relation=Relation.UNLIKE_HOST),
+    )
+
+    def _refusal(self) -> Unavailable | None:
+        if host_abi() is not self.abi:
+            return None
+        return Unavailable(
+            lack=Lack.PLATFORM,
+            what="this host is aarch64 itself: no foreign ISA to emulate",
+            hint="use the target qemu",
+        )

@@ -1,0 +1,96 @@
+/* A request to execute a program, as isobench sends it to its agent and to its guests' first process.
+ *
+ * One message: a 32-bit argument count, a 32-bit variable count, then that many NUL-ended strings, the path of the program first.
+ * On a stream (not a SOCK_SEQPACKET socket) its length in bytes goes before it, 32 bits. All numbers are little-endian, as on every ISA
+ * that payloads are built for. No shell ever sees an argument.
+ */
+#ifndef ISOBENCH_REQUEST_H
+#define ISOBENCH_REQUEST_H
+#include "isobench.h"
+
+static char ib_request[32769];
+static char *ib_strings[514];
+
+struct ib_command {
+    char **arguments; /* NULL at the end; NULL itself for the null command, which asks for nothing */
+    char **variables;
+};
+
+/* Take a message of `n` bytes in ib_request apart: 0, or minus errno. */
+static inline int ib_request_parse(long n, struct ib_command *command) {
+    if (n < 8 || n >= (long)sizeof ib_request) return -22;
+    uint32_t argc = *(uint32_t *)ib_request, envc = *(uint32_t *)(ib_request + 4);
+    command->arguments = command->variables = NULL;
+    if (argc == 0) return 0;
+    if (argc > 500 || envc > 500 || argc + envc + 2 > sizeof ib_strings / sizeof *ib_strings) return -7 /* E2BIG */;
+    ib_request[n] = 0;
+    char *p = ib_request + 8;
+    uint32_t slot = 0;
+    for (uint32_t i = 0; i < argc + envc; i++) {
+        if (p >= ib_request + n) return -22;
+        if (i == argc) ib_strings[slot++] = NULL;
+        ib_strings[slot++] = p;
+        p += ib_length(p) + 1;
+    }
+    if (envc == 0) ib_strings[slot++] = NULL;
+    ib_strings[slot] = NULL;
+    command->arguments = ib_strings;
+    command->variables = ib_strings + argc + 1;
+    return 0;
+}
+
+static inline int ib_read_exactly(int fd, char *to, long n) {
+    for (long done = 0; done < n;) {
+        long r = ib_read(fd, to + done, (size_t)(n - done));
+        if (r == -4 /* EINTR */) continue;
+        if (r <= 0) return r < 0 ? (int)r : -32 /* EPIPE */;
+        done += r;
+    }
+    return 0;
+}
+
+/* Read a message with its length from a stream and take it apart: 0, or minus errno. */
+static inline int ib_request_read(int fd, struct ib_command *command) {
+    uint32_t n = 0;
+    int r = ib_read_exactly(fd, (char *)&n, 4);
+    if (r < 0) return r;
+    if (n >= sizeof ib_request) return -7;
+    if ((r = ib_read_exactly(fd, ib_request, (long)n)) < 0) return r;
+    return ib_request_parse((long)n, command);
+}
+
+/* Execute a program with both streams where they are wanted and nothing on standard input; does not return. */
+__attribute__((noreturn)) static inline void ib_execute(const struct ib_command *command, int out, int err) {
+    if (out != 1) ib_sys(__NR_dup3, out, 1, 0);
+    if (err != 2) ib_sys(__NR_dup3, err, 2, 0);
+    long nothing = ib_open("/dev/null", IB_O_RDONLY, 0);
+    if (nothing > 0) ib_sys(__NR_dup3, nothing, 0, 0);
+    else if (nothing < 0) ib_close(0);
+    ib_sys(__NR_execve, command->arguments[0], command->arguments, command->variables);
+    ib_exit(127);
+}
+
+/* The exit code by which shells and SSH tell how a program ended: 128 + N for signal N. */
+static inline int ib_exit_code(int status) { return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff; }
+
+static inline long ib_fork(void) { return ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0); }
+
+/* SIGCHLD as something to wait for beside other descriptors: a signalfd, or minus errno. */
+static inline long ib_children_fd(void) {
+    uint64_t set = 1u << 16; /* SIGCHLD is 17 */
+    ib_sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &set, 0, 8);
+    return ib_sys(__NR_signalfd4, -1, &set, 8, 02000000 | 04000 /* CLOEXEC, NONBLOCK */);
+}
+static inline void ib_unblock_signals(void) {
+    uint64_t none = 0;
+    ib_sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+}
+
+struct ib_poll {
+    int fd;
+    short events, revents;
+};
+#define IB_READABLE 1
+static inline long ib_wait_any(struct ib_poll *fds, uint64_t n) { return ib_sys(__NR_ppoll, fds, n, 0, 0, 8); }
+
+#endif
