@@ -238,6 +238,8 @@ class Machine:
             return f"the guest panicked: {panic.group().decode(errors='replace')}"
         if self._heard.stopped:
             return f"QEMU has stopped the guest: {self._status()}"
+        if self._heard.ended:  # it has let go of everything, and is about to be gone
+            self.wait_for_end(_QUIT)
         if self.process.poll() is not None:
             said = _process.last_line(bytes(self._heard.stderr))
             return f"QEMU has ended, exit code {self.process.returncode}; {said}"
@@ -322,11 +324,12 @@ class Machine:
                 else:
                     socket.send_fds(link, [line + b"\n"], [descriptor])
             except OSError:
-                raise SessionError(f"QEMU's monitor is gone: {name}") from None
+                self._changed.wait_for(lambda: self._heard.ended, 2.0)
+                raise self.fault(f"QEMU's monitor is gone ({name})") from None
             while number not in self._heard.replies:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._heard.ended:
-                    raise SessionError(f"QEMU's monitor did not answer: {name}")
+                    raise self.fault(f"QEMU's monitor did not answer ({name})")
                 self._changed.wait(left)
             reply = self._heard.replies.pop(number)
         if "error" in reply:
