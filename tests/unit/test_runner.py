@@ -652,9 +652,16 @@ def quiet_but(monkeypatch: pytest.MonkeyPatch, *noisy: int) -> None:
     monkeypatch.setattr(host, "Meter", Meter)
 
 
-def made_plan(blocks: int) -> Plan:
+def made_plan(blocks: int, served: int = 1) -> Plan:
     work = [WORK[LOOP]]
-    return plan.make([NATIVE, BOX], work, reference=NATIVE, blocks=blocks, seed=1)
+    return plan.make(
+        [NATIVE, BOX],
+        work,
+        reference=NATIVE,
+        blocks=blocks,
+        seed=1,
+        blocks_per_session={BOX: served},
+    )
 
 
 def limits(**options: Any) -> runner.Limits:
@@ -743,6 +750,160 @@ def test_a_run_that_goes_on_begins_after_the_blocks_it_has(
     sink: Any = made.sink
     assert got == (6, "blocks")
     assert sorted({record.block for record in sink.records}) == blocks
+
+
+# ---- sessions that serve several blocks
+
+
+def sessions_of(made: runner.Bench, target: TargetName = BOX) -> dict[int, int]:
+    """Return which session each block had in which it has a time."""
+    sink: Any = made.sink
+    return {
+        record.block: record.session
+        for record in sink.records
+        if isinstance(record, Sample) and record.target == target
+    }
+
+
+def gaps_of(made: runner.Bench) -> dict[int, Gap]:
+    sink: Any = made.sink
+    return {record.block: record for record in sink.records if isinstance(record, Gap)}
+
+
+def reuse(made: runner.Bench, blocks: int, served: int, **options: Any) -> None:
+    """Measure so many blocks; every planned cell must leave a record."""
+    planned = made_plan(blocks, served)
+    runner.measure(made, planned, limits(), tick=lambda _visit, _valid: None, **options)
+    sink: Any = made.sink
+    wanted = {
+        (visit.block, visit.target, visit.workload)
+        for block in planned.blocks[options.get("begun", 0) :]
+        for visit in block.visits
+    }
+    assert {(r.block, r.target, r.workload) for r in sink.records} == wanted
+
+
+def test_a_session_serves_as_many_blocks_as_the_plan_says_and_is_proved_in_each(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+    made = bench(box)
+    reuse(made, 7, served=3)
+    assert sessions_of(made) == {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 2, 7: 3}
+    assert sessions_of(made, NATIVE) == {block: block for block in range(1, 8)}
+    assert box.runs("_evidence") == 7
+    one_block = ["run _evidence", f"run {LOOP}"]
+    assert box.history == [
+        *("open box", *one_block * 3, "close box"),
+        *("open box", *one_block * 3, "close box"),
+        *("open box", *one_block, "close box"),
+    ]
+
+
+def test_a_promise_that_a_session_breaks_later_is_a_gap_and_the_next_block_has_a_new_one(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    honest, liar = Script(facts=INSIDE), Script(facts=INSIDE | {"ns.pid": "pid:[1]"})
+    box = fake(promises=(PROMISE,), scripts=said("_evidence", honest, honest, liar, honest))
+    made = bench(box)
+    reuse(made, 5, served=5)
+    (found,) = gaps_of(made).values()
+    assert (found.block, found.cause) == (3, Cause.UNPROVEN)
+    assert "ns.pid" in found.detail
+    assert sessions_of(made) == {1: 1, 2: 1, 4: 2, 5: 2}
+    assert box.opened == box.closed == 2
+
+
+def test_a_session_that_is_suddenly_on_another_machine_is_not_believed(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    first, other = (Script(facts=INSIDE | {"kernel.boot_id": name}) for name in ("one", "two"))
+    box = fake(scripts=said("_evidence", first, other, other, other))
+    made = bench(box)
+    reuse(made, 4, served=4)
+    (found,) = gaps_of(made).values()
+    assert (found.block, found.cause) == (2, Cause.UNPROVEN)
+    assert "kernel.boot_id was 'one' at first, and is 'two'" in found.detail
+    assert sessions_of(made) == {1: 1, 3: 2, 4: 2}
+
+
+@pytest.mark.parametrize("fault", [Fault.GONE, Fault.TIME_OUT, Fault.WRONG_NONCE])
+def test_a_session_in_which_a_visit_failed_serves_no_further_block(
+    fault: Fault, bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake(scripts=said(LOOP, Script(), Script(fault=fault), Script()))
+    made = bench(box)
+    reuse(made, 4, served=4)
+    assert list(gaps_of(made)) == [2]
+    assert sessions_of(made) == {1: 1, 3: 2, 4: 2}
+    assert box.opened == box.closed == 2
+
+
+def test_a_session_that_is_gone_when_its_next_block_begins_is_replaced_in_the_one_after(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    proof = Script(facts=INSIDE)
+    scripts = said("_evidence", proof, Script(fault=Fault.GONE), proof)
+    made = bench(fake(scripts=scripts))
+    reuse(made, 3, served=3)
+    assert [found.cause for found in gaps_of(made).values()] == [Cause.FAILED]
+    assert sessions_of(made) == {1: 1, 3: 2}
+
+
+def test_a_start_that_fails_in_an_instance_of_its_own_leaves_the_session_open(bench: Make) -> None:
+    box = FakeEngine(name=BOX, inside=INSIDE, scripts=said(COLD, Script(fault=Fault.GONE)))
+    made = bench(box)
+    with runner.Sessions({BOX: 9}) as held:
+        for number in (1, 2):
+            block = plan.block(number, [NATIVE, BOX], [COLD, EXEC], seed=1, shuffled=False)
+            made.block(block, WORK, runner.Faults(), lambda _: None, held)
+        assert (box.opened, box.closed) == (1, 0)
+    assert box.closed == 1
+    sink: Any = made.sink
+    labelled = {(r.workload, r.session) for r in sink.records if isinstance(r, Sample)}
+    assert labelled == {(COLD, 0), (EXEC, 1), (EXEC, 2)}
+    mine = {r.session for r in sink.records if isinstance(r, Sample) and r.target == BOX}
+    assert mine == {1}
+
+
+def test_an_error_closes_a_session_that_was_to_serve_more_blocks(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+
+    def stop(_visit: Visit, valid: int) -> None:
+        if valid == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.measure(bench(box), made_plan(8, served=8), limits(), tick=stop)
+    assert box.opened == box.closed == 1
+
+
+def test_a_run_that_stops_before_its_plan_closes_what_is_open(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+    wanted = limits(maximum_blocks=2)
+    runner.measure(bench(box), made_plan(8, served=8), wanted, tick=lambda _visit, _valid: None)
+    assert box.opened == box.closed == 1
+
+
+def test_a_run_that_goes_on_opens_anew_and_goes_on_numbering(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    made = bench(fake())
+    reuse(made, 8, served=3, begun=4, sessions={BOX: 2, NATIVE: 4})
+    assert sessions_of(made) == {5: 3, 6: 3, 7: 3, 8: 4}
+    assert sessions_of(made, NATIVE) == {5: 5, 6: 6, 7: 7, 8: 8}
 
 
 def test_a_time_limit_inside_a_tick_ends_the_run_at_once(
