@@ -194,7 +194,9 @@ class Pilot:
     unit: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
     """Seconds of one loop, for loop workloads."""
     extra: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
-    """Seconds of a visit beside the timed part; for starts, seconds of one start."""
+    """Seconds of a visit beside the timed part; for starts, seconds of one start; for an instance
+    of a dear target, of the whole visit.
+    """
     opening: dict[TargetName, float] = field(default_factory=dict)
     """Seconds to open and prove a session."""
     proving: dict[TargetName, float] = field(default_factory=dict)
@@ -241,7 +243,8 @@ class Pilot:
                     continue
                 if workload.scope is not Scope.LOOP:
                     starts = work.starts if workload.scope is Scope.SESSION else work.iterations
-                    total += self.extra[key] * (starts + 1)
+                    once = workload.scope is Scope.SESSION and key[0] in self.dear
+                    total += self.extra[key] * (1 if once else starts + 1)
                     continue
                 unit, home = self.unit[key], self.unit.get((native, name), self.unit[key])
                 loops = loops_for(workload, home, length)
@@ -272,6 +275,7 @@ def try_all(
         with _opened(bench, block, pilot) as (good, bad):
             if label in bad:
                 pilot.dead.add(label)
+            bench.dear.update(pilot.dear)
             for number, visit in enumerate(block.visits):
                 observer.step(f"trying {label}", position + number / len(block.visits), len(labels))
                 if label in bad:
@@ -335,7 +339,8 @@ def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilo
             pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:
-        pilot.extra[key] = spent / 2 if workload.scope is Scope.SESSION else spent
+        twice = workload.scope is Scope.SESSION and visit.target not in bench.dear
+        pilot.extra[key] = spent / 2 if twice else spent  # the evidence is a start, too
 
 
 def _grows(
@@ -402,7 +407,10 @@ def choose_length(
 
 
 def learn(bench: runner.Bench, made: Plan) -> None:
-    """See natively what the others are held against, for a plan that is resumed without a pilot."""
+    """See natively what the others are held against, for a plan that is resumed without a pilot,
+    and take from it what the pilot had shown.
+    """
+    bench.dear.update(made.dear)
     names = [item.workload for item in made.work]
     block = plan.block(0, [made.reference], names, seed=0, shuffled=False)
     with bench.sessions(block, runner.Faults()) as (good, bad):

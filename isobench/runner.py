@@ -32,7 +32,7 @@ from isobench.model import (
     Workload,
 )
 from isobench.payload import wire
-from isobench.payload.build import EVIDENCE
+from isobench.payload.build import EVIDENCE, STARTUP
 from isobench.payload.stage import Workshop
 from isobench.plan import actual
 from isobench.plugin import Completed, Launcher, Restarter, Session, Target, Witness
@@ -228,6 +228,8 @@ class Bench:
     began: float = field(default_factory=time.monotonic)
     seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
     """What payloads saw of their surroundings: the file system they really wrote to."""
+    dear: set[TargetName] = field(default_factory=set)
+    """Targets of which a visit starts one instance and no more, since that takes long."""
     proofs: dict[TargetName, Proof] = field(default_factory=dict)
     """What the latest session of each target showed of itself."""
 
@@ -260,10 +262,14 @@ class Bench:
 
     def prove(self, label: TargetName, run: Callable[[list[str]], Completed]) -> Proof:
         """Run the evidence payload and hold the target's promises against what it saw."""
-        target = self.targets[actual(label)]
         nonce = secrets.token_hex(8)
         self.ear.ask(nonce)
         done = run([EVIDENCE, nonce, str(self.workshop.canary)])
+        return self._proof(label, done, nonce)
+
+    def _proof(self, label: TargetName, done: Completed, nonce: str) -> Proof:
+        """Read what an evidence payload has said."""
+        target = self.targets[actual(label)]
         reply = self._reply(done, label, nonce=nonce, iterations=0)
         environment = prove.gather(reply.facts)
         if self.reference is None:
@@ -431,23 +437,29 @@ class Bench:
                 said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
                 raise _FailedError(f"no nonce came back; exit code {done.exit_code}; {said}")
             spans = {"time": self.ear.arrived - self.ear.asked, "gone": gone - self.ear.asked}
-            spans |= {f"phase.{name}": at for name, at in self.ear.marks.items()}
-            records += [
-                self._sample(
-                    visit,
-                    metric=metric,
-                    iteration=iteration,
-                    value=value,
-                    operations=1,
-                    clock=Clock.HOST,
-                )
-                for metric, value in spans.items()
-            ]
+            records += self._started(visit, iteration, spans)
         return tuple(records)
+
+    def _started(self, visit: Visit, iteration: int, spans: Mapping[str, int]) -> Iterator[Sample]:
+        """Yield the samples of one start, its phases among them."""
+        phases = {f"phase.{name}": at for name, at in self.ear.marks.items()}
+        for metric, value in {**spans, **phases}.items():
+            yield self._sample(
+                visit,
+                metric=metric,
+                iteration=iteration,
+                value=value,
+                operations=1,
+                clock=Clock.HOST,
+            )
 
     def _instances(self, visit: Visit, work: Work, workload: Workload) -> tuple[Record, ...]:
         target = self.targets[actual(visit.target)]
         stage, timeout = self.stage(target), workload.timeout
+        if actual(visit.target) in self.dear:
+            if workload.program == STARTUP:
+                return self._proven_start(visit, workload, target, stage)
+            work = replace(work, iterations=1)
         if workload.start is Start.WARM and isinstance(target, Restarter):
             restarter = target
 
@@ -473,6 +485,41 @@ class Bench:
                 found = self._starts(visit, one, lambda argv: launch(fresh, argv, timeout))
             records += [_renumbered(record, iteration) for record in found]
         return tuple(records)
+
+    def _proven_start(
+        self, visit: Visit, workload: Workload, target: Target, stage: Stage
+    ) -> tuple[Record, ...]:
+        """Time one start of an instance that then proves itself; no proof, no number.
+
+        There is no "gone" among the samples: its end would hold the evidence.
+        """
+        first, second = secrets.token_hex(8), secrets.token_hex(8)
+        argv = [STARTUP, first, EVIDENCE, second, str(self.workshop.canary)]
+        timeout = workload.timeout
+        with contextlib.ExitStack() as stack:
+            if workload.start is Start.WARM and isinstance(target, Restarter):
+                instance = stack.enter_context(target.stopped(stage, argv))
+                instance.start(timeout=timeout)  # as in `_instances`: a cold one
+                self.ear.ask(first)
+                done = instance.start(timeout=timeout)
+            else:
+                launch = self._launcher(target)
+                if workload.start is not Start.WARM:
+                    stage = stack.enter_context(self.workshop.fresh(stage, self.abi(target)))
+                self.ear.ask(first)
+                done = launch(stage, argv, timeout)
+            asked, arrived = self.ear.asked, self.ear.arrived
+        if done.exit_code is None:
+            raise _TimedOutError
+        if arrived is None:
+            said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
+            raise _FailedError(f"no nonce came back; exit code {done.exit_code}; {said}")
+        _, _, after = done.stdout.partition(wire.hello(first))
+        evidence = replace(done, stdout=after.partition(b"\n")[2])
+        proof = self._proof(visit.target, evidence, second)
+        if proof.broken:
+            raise _UnprovenError(proof.broken)
+        return tuple(self._started(visit, 0, {"time": arrived - asked}))
 
     def _demand_proof(self, label: TargetName, run: Callable[[list[str]], Completed]) -> None:
         """Run the evidence payload in an instance started the same way; no proof, no number."""

@@ -159,7 +159,9 @@ class Plan:
     work: tuple[Work, ...]
     blocks: tuple[Block, ...]
     dear: tuple[TargetName, ...] = ()
-    """Targets whose sessions were dear to open when every cell was tried."""
+    """Targets whose sessions were dear to open when every cell was tried. A visit of theirs that
+    times starts makes one, however many iterations its work says.
+    """
     blocks_per_session: Mapping[TargetName, int] = field(default_factory=dict)
     """How many blocks one session of a target serves; one where nothing is said."""
 

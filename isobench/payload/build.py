@@ -41,6 +41,7 @@ WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
 _HEADERS: Final = {Abi.ELF_X86_64: "x86", Abi.ELF_AARCH64: "aarch64", Abi.ELF_RISCV64: "riscv"}
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
+STARTUP: Final = "_startup"
 LAUNCH: Final = "_launch"
 INSIDE: Final = (EVIDENCE, AGENT)
 """Programs of isobench's own that every stage holds."""

@@ -491,12 +491,17 @@ def test_an_old_run_is_answered_again_into_another_folder(tmp_path: Path) -> Non
 # ---- going on
 
 
-def go_on(folder: Path, *targets: FakeTarget, **wish: Any) -> campaign.Outcome:
+def go_on(
+    folder: Path,
+    *targets: FakeTarget,
+    workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
+    **wish: Any,
+) -> campaign.Outcome:
     """Resume the run in a folder, with the same wish."""
     earlier, watcher = store.load(folder), Observer()
     wanted = Wish(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | wish))
     shelf = Shelf((native(), *targets))
-    chosen = campaign.choose(wanted, shelf, WORKLOADS, watcher)
+    chosen = campaign.choose(wanted, shelf, workloads, watcher)
     return Campaign(wanted, shelf, watcher).run(chosen, earlier)
 
 
@@ -652,6 +657,36 @@ def test_every_isolated_target_and_never_native_is_reused_where_that_is_wished()
     assert list(sessions_of(outcome, "native#2").values()) == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_dear_target_is_started_once_a_visit_and_a_cheap_one_more_often(
+    slow: Callable[..., Slow],
+) -> None:
+    shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
+    dear, other = slow(2.0), box(JAR)
+    outcome = run(dear, other, workloads=shipped, maximum_blocks=4, budget=1e6)
+    frame = store.load(outcome.folder).samples
+    mine = frame[(frame["metric"] == "time") & (frame["block"] > 0)]
+    counts = mine.groupby(["block", "target"]).size().unstack()
+    assert set(counts["box"]) == {1}
+    assert set(counts["jar"]) == {3}
+    # Two openings in the trial and one in each block, and a start in the trial and in each block.
+    assert (dear.runs("_startup"), dear.opened) == (5, 2 + 1 + 4 + 4)
+    assert cell(outcome, "box", COLD)["value"] > 0
+
+
+def test_a_resumed_run_still_starts_a_dear_target_once_a_visit(slow: Callable[..., Slow]) -> None:
+    shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
+    first = run(
+        slow(2.0),
+        workloads=shipped,
+        maximum_blocks=4,
+        budget=1e6,
+        observer=Observer(interrupt_at="block 3:"),
+    )
+    other = box()
+    go_on(first.folder, other, workloads=shipped)
+    assert other.runs("_startup") == 2
+
+
 def test_a_dead_target_is_neither_dear_nor_reused(slow: Callable[..., Slow]) -> None:
     made = planned(run(slow(2.0, inside=HOST), launch=Launch.REUSE, budget=1e6))
     assert made["dear"] == []
@@ -721,6 +756,16 @@ def test_starts_cost_what_they_took_in_the_trial_and_one_more() -> None:
     pilot = Pilot(extra={(NATIVE, COLD): 0.5, (BOX, COLD): 1.0, (BOX, EXEC): 0.1})
     workloads = {COLD: WORKLOADS[COLD], EXEC: WORKLOADS[EXEC]}
     assert cost(0.1, pilot, workloads) == pytest.approx(4 * 0.5 + 4 * 1.0 + 6 * 0.1)
+
+
+def test_an_instance_of_a_dear_target_is_started_once_and_costs_its_whole_visit() -> None:
+    pilot = Pilot(
+        extra={(NATIVE, COLD): 0.5, (BOX, COLD): 4.0, (BOX, EXEC): 0.1},
+        opening={NATIVE: 0.0, BOX: 3.0},
+    )
+    workloads = {COLD: WORKLOADS[COLD], EXEC: WORKLOADS[EXEC]}
+    expected = 3.0 + 4 * 0.5 + 4.0 + 6 * 0.1
+    assert cost(0.1, pilot, workloads) == pytest.approx(expected)
 
 
 def test_what_is_left_out_or_dead_costs_nothing() -> None:

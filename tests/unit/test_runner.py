@@ -458,6 +458,136 @@ def test_a_start_that_keeps_no_promise_gives_no_time(kind: type[FakeTarget], ben
     assert box.runs(COLD) == 0
 
 
+# ---- a start that proves itself
+
+
+STARTS = {
+    name: replace(WORKLOADS[name], source=Path("workloads/_startup/payload.c"))
+    for name in (COLD, WARM)
+}
+
+
+def dear(made: runner.Bench) -> runner.Bench:
+    """Let the box be dear to start, and its start-up workloads be the shipped ones."""
+    made.workloads = {**WORKLOADS, **STARTS}
+    made.dear.add(BOX)
+    return made
+
+
+def start(made: runner.Bench, name: WorkloadName) -> list[Record]:
+    reference: Any = made.targets[NATIVE]
+    made.prove(NATIVE, lambda argv: reference.answer(made.stage(reference), argv, seconds(1)))
+    return list(made.visit(Visit(block=1, target=BOX, workload=name), WORK[name], None))
+
+
+@pytest.mark.parametrize("name", [COLD, WARM])
+def test_a_dear_start_is_one_instance_that_also_proves_itself(
+    name: WorkloadName, bench: Make
+) -> None:
+    box = fake(promises=(PROMISE,))
+    records = start(dear(bench(box)), name)
+    assert [r.metric for r in records if isinstance(r, Sample)] == ["time"]
+    assert box.history == ["open box", "run _startup", "run _evidence", "close box"]
+    program, first, evidence, second, canary = box.asked[0].argv
+    assert (program, evidence) == ("_startup", "_evidence")
+    assert first != second
+    assert canary.endswith("canary")
+    assert box.asked[0].timeout == seconds(60)
+
+
+def test_a_dear_cold_start_has_a_root_never_used_before(bench: Make) -> None:
+    roots: list[Path] = []
+
+    class Noting(FakeTarget):
+        def open(self, stage: Stage) -> contextlib.AbstractContextManager[Any]:
+            roots.append(stage.root)
+            return super().open(stage)
+
+    made = dear(bench(Noting(name=BOX, inside=INSIDE)))
+    start(made, COLD)
+    assert roots[0] != made.stage(made.targets[BOX]).root
+    assert not roots[0].exists()
+
+
+def test_a_dear_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence(
+    bench: Make,
+) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE)
+    records = start(dear(bench(engine)), COLD)
+    assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "phase.engine.created"]
+    assert engine.history == ["launch box", "run _startup", "run _evidence"]
+
+
+def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE, promises=(PROMISE,))
+    records = start(dear(bench(engine)), WARM)
+    assert len(values(records, "time")) == 1
+    one_start = ["start box", "run _startup", "run _evidence"]
+    assert engine.history == ["stop box", *one_start * 2, "remove box"]
+
+
+@pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
+@pytest.mark.parametrize("name", [COLD, WARM])
+def test_a_dear_start_that_keeps_no_promise_gives_no_time(
+    name: WorkloadName, kind: type[FakeTarget], bench: Make
+) -> None:
+    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, promises=(PROMISE,))
+    found = gap(start(dear(bench(box)), name))
+    assert (found.cause, found.hint) == (Cause.UNPROVEN, "isobench doctor")
+    assert "ns.pid should be unlike the host's" in found.detail
+
+
+def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_promises(bench: Make) -> None:
+    liar, honest = Script(facts={"ns.pid": "pid:[1]"}), Script(facts=INSIDE)
+    scripts = said("_evidence", honest, liar)
+    engine = FakeEngine(name=BOX, promises=(PROMISE,), scripts=scripts)
+    assert gap(start(dear(bench(engine)), WARM)).cause is Cause.UNPROVEN
+
+
+@pytest.mark.parametrize(
+    ("program", "script", "cause", "detail"),
+    [
+        ("_startup", Script(fault=Fault.SILENT), Cause.FAILED, "no nonce came back"),
+        ("_startup", Script(fault=Fault.WRONG_NONCE), Cause.FAILED, "no nonce came back"),
+        ("_startup", Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "60 s"),
+        ("_startup", Script(fault=Fault.GONE), Cause.FAILED, "broke"),
+        ("_startup", Script(exit_code=127), Cause.FAILED, "exit code 127"),
+        ("_evidence", Script(fault=Fault.SILENT), Cause.FAILED, "never said its first line"),
+        ("_evidence", Script(fault=Fault.CUT_SHORT), Cause.FAILED, "before its last line"),
+        ("_evidence", Script(fault=Fault.WRONG_NONCE), Cause.WRONG_ANSWER, "nonce"),
+        ("_evidence", Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "60 s"),
+    ],
+)
+@pytest.mark.parametrize("name", [COLD, WARM])
+def test_a_dear_start_that_goes_wrong_leaves_one_gap_and_no_time(
+    program: str, script: Script, cause: Cause, detail: str, name: WorkloadName, *, bench: Make
+) -> None:
+    found = gap(start(dear(bench(fake(scripts=said(program, script)))), name))
+    assert found.cause is cause
+    assert detail in found.detail
+
+
+def test_a_dear_start_of_another_program_keeps_its_separate_proof(bench: Make) -> None:
+    box = fake()
+    made = bench(box)
+    made.dear.add(BOX)
+    records = start(made, COLD)
+    assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "gone"]
+    assert [line for line in box.history if line.startswith("run")] == [
+        "run _evidence",
+        f"run {COLD}",
+    ]
+
+
+def test_a_cheap_start_of_the_shipped_program_is_proved_apart(bench: Make) -> None:
+    box = fake()
+    made = bench(box)
+    made.workloads = {**WORKLOADS, **STARTS}
+    records = start(made, COLD)
+    assert len(values(records, "time")) == len(values(records, "gone")) == 3
+    assert box.history.count("open box") == 4
+
+
 # ---- sessions
 
 
