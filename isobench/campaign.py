@@ -2,14 +2,16 @@
 does it.
 """
 
+import contextlib
 import datetime as dt
 import math
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,6 +24,7 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Block,
     Cause,
     Gap,
     Lack,
@@ -58,6 +61,16 @@ RESERVE: Final = 0.9
 """Share of the remaining budget that is planned with."""
 FEWEST_BLOCKS: Final = 3
 """So many are measured even when they overrun the budget: fewer have no interval."""
+DEAR: Final = 1.0
+"""A session that takes more seconds to open and prove is dear."""
+
+
+class Launch(StrEnum):
+    """Whose sessions serve several blocks."""
+
+    AUTO = "auto"  # those that are dear to open
+    FRESH = "fresh"  # none: every block opens anew
+    REUSE = "reuse"  # all but native's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +91,7 @@ class Wish:
     precision: float = 0.025
     seed: int | None = None
     quick: bool = False
+    launch: Launch = Launch.AUTO
     shuffled: bool = True
     time_limit: float | None = None
     output: Path | None = None
@@ -180,11 +194,31 @@ class Pilot:
     unit: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
     """Seconds of one loop, for loop workloads."""
     extra: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
-    """Seconds of a visit beside the timed part; for starts, seconds of one start."""
-    opening: float = 0.0
-    """Seconds to open and prove all sessions."""
+    """Seconds of a visit beside the timed part; for starts, seconds of one start; for an instance
+    of a dear target, of the whole visit.
+    """
+    opening: dict[TargetName, float] = field(default_factory=dict)
+    """Seconds to open and prove a session."""
+    proving: dict[TargetName, float] = field(default_factory=dict)
+    """Seconds to prove a session that is open."""
     left_out: set[tuple[TargetName, WorkloadName]] = field(default_factory=set)
     dead: set[TargetName] = field(default_factory=set)
+
+    @property
+    def dear(self) -> tuple[TargetName, ...]:
+        """The targets whose sessions are dear to open."""
+        return tuple(
+            name for name, taken in self.opening.items() if taken > DEAR and name not in self.dead
+        )
+
+    def kept(self, launch: Launch, native: TargetName) -> tuple[TargetName, ...]:
+        """Return the targets whose sessions shall serve several blocks.
+
+        Never native: its session costs nothing, and what all ratios stand on shall have as many
+        sessions as there are blocks.
+        """
+        names = {Launch.AUTO: self.dear, Launch.FRESH: (), Launch.REUSE: tuple(self.opening)}
+        return tuple(name for name in names[launch] if name not in (native, *self.dead))
 
     def cost(
         self,
@@ -193,19 +227,24 @@ class Pilot:
         labels: Sequence[TargetName],
         workloads: Mapping[WorkloadName, Workload],
         native: TargetName,
+        *,
+        kept: Collection[TargetName] = (),
     ) -> float:
         """Return about how many seconds a block takes whose native iterations last `length`
-        seconds.
+        seconds; the openings of sessions that are `kept` for several blocks are no part of it.
         """
-        total = self.opening
+        total = 0.0
         for label in labels:
+            taken = self.proving if label in kept else self.opening
+            total += taken.get(plan.actual(label), 0.0)
             for name, workload in workloads.items():
                 key = (plan.actual(label), name)
                 if key in self.left_out or plan.actual(label) in self.dead or key not in self.extra:
                     continue
                 if workload.scope is not Scope.LOOP:
                     starts = work.starts if workload.scope is Scope.SESSION else work.iterations
-                    total += self.extra[key] * (starts + 1)
+                    once = workload.scope is Scope.SESSION and key[0] in self.dear
+                    total += self.extra[key] * (1 if once else starts + 1)
                     continue
                 unit, home = self.unit[key], self.unit.get((native, name), self.unit[key])
                 loops = loops_for(workload, home, length)
@@ -233,22 +272,44 @@ def try_all(
     # Native comes first: its evidence and its checksums are what the others are held against.
     for position, label in enumerate([native, *(name for name in labels if name != native)]):
         block = plan.block(0, [label], names, seed=0, shuffled=False)
-        began = time.monotonic()
-        with bench.sessions(block, runner.Faults()) as (good, bad):
-            pilot.opening += (time.monotonic() - began) * (2 if label == native else 1)
+        with _opened(bench, block, pilot) as (good, bad):
             if label in bad:
                 pilot.dead.add(label)
+            bench.dear.update(pilot.dear)
             for number, visit in enumerate(block.visits):
                 observer.step(f"trying {label}", position + number / len(block.visits), len(labels))
                 if label in bad:
                     bench.sink.write(replace(bad[label], workload=visit.workload))
                     continue
-                _try(bench, visit, good.get(label), pilot)
+                _try(bench, visit, good[label].session, pilot)
     if native in pilot.dead:
         raise UnavailableError(
             "native cannot be measured: its payloads do not run", hint="isobench doctor"
         )
     return pilot
+
+
+@contextlib.contextmanager
+def _opened(
+    bench: runner.Bench, block: Block, pilot: Pilot
+) -> Iterator[tuple[dict[TargetName, runner.Opened], dict[TargetName, Gap]]]:
+    """Open the one session of a trial, and note what that takes.
+
+    One that seems dear is opened a second time: the first may have had an image to make, or a
+    cache to fill, which no later one has.
+    """
+    (label,) = block.sessions
+    while True:
+        began = time.monotonic()
+        with bench.sessions(block, runner.Faults()) as (good, bad):
+            taken = time.monotonic() - began
+            again = taken > DEAR and label in good and label not in pilot.opening
+            pilot.opening[label] = min(taken, pilot.opening.get(label, taken))
+            if not again:
+                if label in good:
+                    pilot.proving[label] = good[label].proving
+                yield good, bad
+                return
 
 
 def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilot) -> None:
@@ -278,7 +339,8 @@ def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilo
             pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:
-        pilot.extra[key] = spent / 2 if workload.scope is Scope.SESSION else spent
+        twice = workload.scope is Scope.SESSION and visit.target not in bench.dear
+        pilot.extra[key] = spent / 2 if twice else spent  # the evidence is a start, too
 
 
 def _grows(
@@ -326,11 +388,15 @@ def choose_length(
     """
     wanted = 5 if wish.quick else max(WANTED_BLOCKS, wish.minimum_blocks)
     wanted = min(wanted, wish.maximum_blocks)
+    kept = pilot.kept(wish.launch, native)
+    openings = sum(pilot.opening[name] for name in kept)
 
     def fits(length: float) -> int:
-        return int(
-            seconds_left * RESERVE / pilot.cost(length, wish, labels, bench.workloads, native)
-        )
+        block = pilot.cost(length, wish, labels, bench.workloads, native, kept=kept)
+        left = seconds_left * RESERVE
+        # So few blocks that each needs a session of its own, or more with as many openings in all.
+        few, many = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
+        return int(max(min(few, plan.FEWEST_SESSIONS), many))
 
     if wish.minimum_time is not None:
         return wish.minimum_time, fits(wish.minimum_time)
@@ -341,7 +407,10 @@ def choose_length(
 
 
 def learn(bench: runner.Bench, made: Plan) -> None:
-    """See natively what the others are held against, for a plan that is resumed without a pilot."""
+    """See natively what the others are held against, for a plan that is resumed without a pilot,
+    and take from it what the pilot had shown.
+    """
+    bench.dear.update(made.dear)
     names = [item.workload for item in made.work]
     block = plan.block(0, [made.reference], names, seed=0, shuffled=False)
     with bench.sessions(block, runner.Faults()) as (good, bad):
@@ -350,7 +419,7 @@ def learn(bench: runner.Bench, made: Plan) -> None:
                 raise UnavailableError(bad[made.reference].detail, hint="isobench doctor")
             if bench.workloads[item.workload].scope is Scope.LOOP:
                 visit = Visit(block=0, target=made.reference, workload=item.workload)
-                bench.visit(visit, replace(item, iterations=1), good[made.reference])
+                bench.visit(visit, replace(item, iterations=1), good[made.reference].session)
 
 
 # ---- the run -------------------------------------------------------------------------------------
@@ -489,8 +558,8 @@ class Campaign:
                     hint="measure anew with isobench run",
                 )
         self.earlier = float(old.get("elapsed_seconds") or 0.0)
-        kept = ("id", "started", "seed", "quick", "margin", "workloads", "targets")
-        new |= {key: old[key] for key in kept}
+        kept = ("id", "started", "seed", "quick", "launch", "margin", "workloads", "targets")
+        new |= {key: old[key] for key in kept if key in old}
 
     def _clear_up(self, chosen: Chosen) -> None:
         """Remove what an interruption may have left.
@@ -521,6 +590,7 @@ class Campaign:
             "seed": self.seed,
             "reference": self.native,
             "quick": self.wish.quick,
+            "launch": self.wish.launch,
             "margin": self.wish.margin,
             "precision": self.wish.precision,
             "budget_seconds": self.wish.budget if self.wish.budget < UNBOUNDED else None,
@@ -624,10 +694,18 @@ class Campaign:
         length, fits = choose_length(
             pilot, self.wish, bench, both, native=self.native, seconds_left=left
         )
-        block_cost = pilot.cost(length, self.wish, both, bench.workloads, self.native)
+        kept = pilot.kept(self.wish.launch, self.native)
+        served = plan.blocks_per_session(max(1, min(fits, self.wish.maximum_blocks)))
+        block_cost = pilot.cost(length, self.wish, both, bench.workloads, self.native, kept=kept)
+        block_cost += sum(pilot.opening[name] for name in kept) / served
         self.observer.say(
             f"about {block_cost:.2g} s a block, iterations of {1000 * length:.0f} ms natively"
         )
+        for name in kept if served > 1 else ():
+            self.observer.say(
+                f"a session of {name} takes {pilot.opening[name]:.2g} s to open"
+                f" and serves {served} blocks"
+            )
         if fits < self.wish.minimum_blocks and not self.wish.quick:
             needed = self.wish.minimum_blocks * block_cost / RESERVE + (self.wish.budget - left)
             self.observer.say(
@@ -648,6 +726,8 @@ class Campaign:
             seed=self.seed,
             shuffled=self.wish.shuffled,
             without=frozenset(pilot.left_out),
+            dear=pilot.dear,
+            blocks_per_session=dict.fromkeys(kept, served),
         )
 
     def _work(self, workload: Workload, unit: float, length: float) -> Work:
@@ -686,7 +766,13 @@ class Campaign:
         )
         begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.invalid_blocks))
         _, self.about["stopped"] = runner.measure(
-            bench, made, limits, tick=tick, begun=begun, repeated=invalid
+            bench,
+            made,
+            limits,
+            tick=tick,
+            begun=begun,
+            repeated=invalid,
+            sessions=None if resumed is None else resumed.sessions,
         )
 
     def _precise(self, folder: "RunFolder") -> bool:

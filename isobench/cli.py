@@ -170,6 +170,12 @@ def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Order of visits.",
 )
 @click.option(
+    "--launch",
+    type=click.Choice(["auto", "fresh", "reuse"]),
+    default="auto",
+    help="Sessions: opened anew in every block, or reused (auto: where opening takes over 1 s).",
+)
+@click.option(
     "--timeout",
     type=flags.Duration(),
     help="End the whole run then, with exit code 124.",
@@ -287,7 +293,7 @@ def _heed_termination() -> None:
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     """Return flags over environment over configuration over defaults."""
-    from isobench.campaign import UNBOUNDED, Wish
+    from isobench.campaign import UNBOUNDED, Launch, Wish
 
     table = settings.run
     preset: dict[str, Any] = {}
@@ -345,6 +351,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         workloads=options["workloads"] or tuple(table.workloads),
         folders=tuple(options["folders"]),
         require=options["require"],
+        launch=Launch(options["launch"]),
         shuffled=options["schedule"] == "blocks",
         argv=tuple(sys.argv[1:]),
         **values,

@@ -1,12 +1,15 @@
 """Names and a seed -> Plan: random order inside each block, the reference visited twice. Pure."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from isobench.model import Block, Plan, Visit, Work
 from isobench.units import TargetName, WorkloadName
 
 SECOND_SUFFIX = "#2"
+FEWEST_SESSIONS: Final = 3
+"""From so many on, the spread among the sessions of a target can be told from none."""
 
 
 def second(reference: TargetName) -> TargetName:
@@ -61,11 +64,13 @@ def make(
     seed: int,
     shuffled: bool = True,
     without: frozenset[tuple[TargetName, WorkloadName]] = frozenset(),
+    dear: Sequence[TargetName] = (),
+    blocks_per_session: Mapping[TargetName, int] | None = None,
 ) -> Plan:
     """Return the plan of a run of at most `blocks` blocks; `targets` holds the reference.
 
     `without` names cells that are not planned, since a trial has shown that they cannot be
-    measured.
+    measured; `dear` and `blocks_per_session` are what it has shown of sessions.
     """
     labels = [*targets, second(reference)]
     names = [item.workload for item in work]
@@ -77,4 +82,14 @@ def make(
             block(number, labels, names, seed=seed, shuffled=shuffled, without=without)
             for number in range(1, blocks + 1)
         ),
+        dear=tuple(dear),
+        blocks_per_session=dict(blocks_per_session or {}),
     )
+
+
+def blocks_per_session(blocks: int) -> int:
+    """Return how many of `blocks` blocks one session may serve that at least three are opened.
+
+    The third may serve one block less: one more of each session costs less than a fourth session.
+    """
+    return max(1, (blocks + 1) // FEWEST_SESSIONS)

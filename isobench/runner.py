@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from isobench.errors import IsobenchError, SessionError
 from isobench.evidence import host, prove
@@ -32,7 +32,7 @@ from isobench.model import (
     Workload,
 )
 from isobench.payload import wire
-from isobench.payload.build import EVIDENCE
+from isobench.payload.build import EVIDENCE, STARTUP
 from isobench.payload.stage import Workshop
 from isobench.plan import actual
 from isobench.plugin import BEGIN, Completed, Launcher, Restarter, Session, Target, Witness
@@ -118,6 +118,102 @@ class Proof:
 
 
 @dataclass(kw_only=True)
+class Opened:
+    """A session that is open."""
+
+    session: Session
+    number: int
+    """Which one of its target it is, from 1."""
+    blocks_left: int
+    """How many blocks it may still serve, the one at hand among them."""
+    close: Callable[[], None]
+    proof: Proof | None = None
+    """What it showed of itself at its opening."""
+    proving: float = 0.0
+    """Seconds that its latest proof took."""
+    spoilt: bool = False
+    """Something went wrong in it: it serves no further block."""
+
+    def distrust(self, proof: Proof) -> str:
+        """Return why this session is not to be trusted, in words; empty where it is.
+
+        A session that serves several blocks must stay on the machine that it was opened on.
+        """
+        first, self.proof = self.proof, self.proof or proof
+        if proof.broken or first is None:
+            return proof.broken
+        before, now = (p.environment.value("kernel.boot_id") for p in (first, proof))
+        if before == now:
+            return ""
+        return f"another machine answers: kernel.boot_id was {before!r} at first, and is {now!r}"
+
+
+class Sessions:
+    """The open sessions of a run; each serves as many blocks as the plan says.
+
+    A context: leaving it closes whatever is open, the latest first.
+    """
+
+    def __init__(
+        self,
+        blocks_per_session: Mapping[TargetName, int] | None = None,
+        highest: Mapping[TargetName, int] | None = None,
+    ) -> None:
+        """Take how many blocks one session of a target serves (one where nothing is said), and the
+        numbers that earlier sessions of this run have had.
+        """
+        self._blocks_per_session = blocks_per_session or {}
+        self._highest = dict(highest or {})
+        self._open: dict[TargetName, Opened] = {}
+        self._stack = contextlib.ExitStack()
+
+    def get(self, label: TargetName) -> Opened | None:
+        """Return the session that is open, or None."""
+        return self._open.get(label)
+
+    def open(self, label: TargetName, enter: Callable[[contextlib.ExitStack], Session]) -> Opened:
+        """Open a session; `enter` gives the stack what closes it."""
+        # Held by the whole from before it is opened: nothing that comes between leaves it open.
+        own = self._stack.enter_context(contextlib.ExitStack())
+        session = enter(own)
+        self._highest[label] = self._highest.get(label, 0) + 1
+        opened = self._open[label] = Opened(
+            session=session,
+            number=self._highest[label],
+            blocks_left=self._blocks_per_session.get(label, 1),
+            close=own.close,
+        )
+        return opened
+
+    def spoil(self, label: TargetName) -> None:
+        """Let a session serve no further block, where one is open."""
+        if label in self._open:
+            self._open[label].spoilt = True
+
+    def end_block(self) -> None:
+        """Close the sessions that have served their last block, the latest first."""
+        for label, opened in reversed([*self._open.items()]):
+            opened.blocks_left -= 1
+            if opened.spoilt or opened.blocks_left <= 0:
+                del self._open[label]
+                opened.close()
+
+    def __enter__(self) -> Self:
+        """Hold sessions from here on."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close whatever is open."""
+        self._open.clear()
+        self._stack.__exit__(kind, error, trace)
+
+
+@dataclass(kw_only=True)
 class Bench:
     """All that measuring needs; one for a run."""
 
@@ -137,6 +233,8 @@ class Bench:
     began: float = field(default_factory=time.monotonic)
     seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
     """What payloads saw of their surroundings: the file system they really wrote to."""
+    dear: set[TargetName] = field(default_factory=set)
+    """Targets of which a visit starts one instance and no more, since that takes long."""
     proofs: dict[TargetName, Proof] = field(default_factory=dict)
     """What the latest session of each target showed of itself."""
 
@@ -169,10 +267,14 @@ class Bench:
 
     def prove(self, label: TargetName, run: Callable[[list[str]], Completed]) -> Proof:
         """Run the evidence payload and hold the target's promises against what it saw."""
-        target = self.targets[actual(label)]
         nonce = secrets.token_hex(8)
         self.ear.ask(nonce)
         done = run([EVIDENCE, nonce, str(self.workshop.canary)])
+        return self._proof(label, done, nonce)
+
+    def _proof(self, label: TargetName, done: Completed, nonce: str) -> Proof:
+        """Read what an evidence payload has said."""
+        target = self.targets[actual(label)]
         reply = self._reply(done, label, nonce=nonce, iterations=0)
         environment = prove.gather(reply.facts)
         if self.reference is None:
@@ -340,23 +442,29 @@ class Bench:
                 said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
                 raise _FailedError(f"no nonce came back; exit code {done.exit_code}; {said}")
             spans = {"time": self.ear.arrived - self.ear.asked, "gone": gone - self.ear.asked}
-            spans |= {f"phase.{name}": at for name, at in self.ear.marks.items()}
-            records += [
-                self._sample(
-                    visit,
-                    metric=metric,
-                    iteration=iteration,
-                    value=value,
-                    operations=1,
-                    clock=Clock.HOST,
-                )
-                for metric, value in spans.items()
-            ]
+            records += self._started(visit, iteration, spans)
         return tuple(records)
+
+    def _started(self, visit: Visit, iteration: int, spans: Mapping[str, int]) -> Iterator[Sample]:
+        """Yield the samples of one start, its phases among them."""
+        phases = {f"phase.{name}": at for name, at in self.ear.marks.items()}
+        for metric, value in {**spans, **phases}.items():
+            yield self._sample(
+                visit,
+                metric=metric,
+                iteration=iteration,
+                value=value,
+                operations=1,
+                clock=Clock.HOST,
+            )
 
     def _instances(self, visit: Visit, work: Work, workload: Workload) -> tuple[Record, ...]:
         target = self.targets[actual(visit.target)]
         stage, timeout = self.stage(target), workload.timeout
+        if actual(visit.target) in self.dear:
+            if workload.program == STARTUP:
+                return self._proven_start(visit, workload, target, stage)
+            work = replace(work, iterations=1)
         if workload.start is Start.WARM and isinstance(target, Restarter):
             restarter = target
 
@@ -383,6 +491,41 @@ class Bench:
             records += [_renumbered(record, iteration) for record in found]
         return tuple(records)
 
+    def _proven_start(
+        self, visit: Visit, workload: Workload, target: Target, stage: Stage
+    ) -> tuple[Record, ...]:
+        """Time one start of an instance that then proves itself; no proof, no number.
+
+        There is no "gone" among the samples: its end would hold the evidence.
+        """
+        first, second = secrets.token_hex(8), secrets.token_hex(8)
+        argv = [STARTUP, first, EVIDENCE, second, str(self.workshop.canary)]
+        timeout = workload.timeout
+        with contextlib.ExitStack() as stack:
+            if workload.start is Start.WARM and isinstance(target, Restarter):
+                instance = stack.enter_context(target.stopped(stage, argv))
+                instance.start(timeout=timeout)  # as in `_instances`: a cold one
+                self.ear.ask(first)
+                done = instance.start(timeout=timeout)
+            else:
+                launch = self._launcher(target)
+                if workload.start is not Start.WARM:
+                    stage = stack.enter_context(self.workshop.fresh(stage, self.abi(target)))
+                self.ear.ask(first)
+                done = launch(stage, argv, timeout)
+            asked, arrived = self.ear.asked, self.ear.arrived
+        if done.exit_code is None:
+            raise _TimedOutError
+        if arrived is None:
+            said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
+            raise _FailedError(f"no nonce came back; exit code {done.exit_code}; {said}")
+        _, _, after = done.stdout.partition(wire.hello(first))
+        evidence = replace(done, stdout=after.partition(b"\n")[2])
+        proof = self._proof(visit.target, evidence, second)
+        if proof.broken:
+            raise _UnprovenError(proof.broken)
+        return tuple(self._started(visit, 0, {"time": arrived - asked}))
+
     def _demand_proof(self, label: TargetName, run: Callable[[list[str]], Completed]) -> None:
         """Run the evidence payload in an instance started the same way; no proof, no number."""
         proof = self.prove(label, run)
@@ -403,31 +546,25 @@ class Bench:
 
     @contextlib.contextmanager
     def sessions(
-        self, block: Block, faults: "Faults"
-    ) -> Iterator[tuple[dict[TargetName, Session], dict[TargetName, Gap]]]:
-        """Open one fresh session per target, and prove it.
+        self, block: Block, faults: "Faults", held: Sessions | None = None
+    ) -> Iterator[tuple[dict[TargetName, Opened], dict[TargetName, Gap]]]:
+        """Open a session per target, or take the one `held` from the block before; prove each.
 
-        Yields the good ones, and a gap for each bad one.
+        Yields the good ones, and a gap for each bad one. At the end those are closed that serve no
+        further block; without `held` all are.
         """
-        good: dict[TargetName, Session] = {}
+        good: dict[TargetName, Opened] = {}
         bad: dict[TargetName, Gap] = {}
         with contextlib.ExitStack() as stack:
+            held = stack.enter_context(Sessions()) if held is None else held
             for label in block.sessions:
                 opening = Visit(block=block.number, target=label, workload=WorkloadName(""))
                 self.dress(opening)
                 try:
-                    if faults.given_up(label):
-                        raise SessionError(faults.why[label])
-                    target = self.targets[actual(label)]
-                    session = self._enter(stack, label, target)
-                    proof = self.proofs[actual(label)] = self.prove_session(label, session)
-                    if proof.broken:
-                        bad[label] = _gap(
-                            opening, Cause.UNPROVEN, proof.broken, hint="isobench doctor"
-                        )
-                        continue
-                    good[label] = session
+                    good[label] = self._ready(label, faults, held)
                     faults.clear(label)
+                except _UnprovenError as error:
+                    bad[label] = _gap(opening, Cause.UNPROVEN, str(error), hint="isobench doctor")
                 except _TimedOutError:
                     bad[label] = _gap(opening, Cause.TIMED_OUT, "the evidence payload did not end")
                 except (SessionError, _FailedError, wire.WrongAnswerError) as error:
@@ -438,7 +575,26 @@ class Bench:
                 except Exception as error:  # noqa: BLE001 - as in `visit`
                     faults.count(label, _fault(error))
                     bad[label] = _gap(opening, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT)
+                if label in bad:
+                    held.spoil(label)
             yield good, bad
+            held.end_block()
+
+    def _ready(self, label: TargetName, faults: "Faults", held: Sessions) -> Opened:
+        """Return a session that has just proved itself; _UnprovenError where it could not."""
+        opened = held.get(label)
+        if opened is None:
+            if faults.given_up(label):
+                raise SessionError(faults.why[label])
+            target = self.targets[actual(label)]
+            opened = held.open(label, lambda stack: self._enter(stack, label, target))
+        began = time.monotonic()
+        proof = self.proofs[actual(label)] = self.prove_session(label, opened.session)
+        opened.proving = time.monotonic() - began
+        why = opened.distrust(proof)
+        if why:
+            raise _UnprovenError(why)
+        return opened
 
     def _enter(self, stack: contextlib.ExitStack, label: TargetName, target: Target) -> Session:
         """Open a session that the stack will close; a close that fails is logged, and no more."""
@@ -465,23 +621,41 @@ class Bench:
         work: Mapping[WorkloadName, Work],
         faults: "Faults",
         tick: Callable[[Visit], None],
+        held: Sessions | None = None,
     ) -> None:
-        """Measure one block; every planned cell yields at least one record."""
+        """Measure one block; every planned cell yields at least one record.
+
+        Sessions `held` from the block before are used again where they may be.
+        """
         gc.collect()
         gc.disable()
         try:
-            with self.sessions(block, faults) as (good, bad):
+            with self.sessions(block, faults, held) as (good, bad):
                 for visit in block.visits:
                     tick(visit)
                     if visit.target in bad:
                         records: Sequence[Record] = (_for(visit, bad[visit.target]),)
                     else:
-                        records = self.visit(visit, work[visit.workload], good.get(visit.target))
+                        records = self._visit_in(
+                            good.get(visit.target), visit, work[visit.workload]
+                        )
                     for record in records:
                         self.sink.write(record)
                     self.sink.sync()
         finally:
             gc.enable()
+
+    def _visit_in(self, opened: Opened | None, visit: Visit, work: Work) -> Sequence[Record]:
+        """Measure one cell once in an open session, and say in which."""
+        records = self.visit(visit, work, None if opened is None else opened.session)
+        if opened is None or self.workloads[visit.workload].scope is Scope.SESSION:
+            return records  # measured in instances of their own
+        # A session in which anything went wrong may be half dead: the next block has a new one.
+        opened.spoilt |= any(isinstance(record, Gap) for record in records)
+        return [
+            record if isinstance(record, Gap) else replace(record, session=opened.number)
+            for record in records
+        ]
 
 
 class Faults:
@@ -561,13 +735,29 @@ def measure(
     tick: Callable[[Visit, int], None],
     begun: int = 0,
     repeated: int = 0,
+    sessions: Mapping[TargetName, int] | None = None,
 ) -> tuple[int, str]:
     """Measure blocks until all are done, the budget is spent, or all is precise enough.
 
     A resumed run goes on after the `begun` blocks it had, `repeated` of them invalid; the last of
-    them may be incomplete, and what it has still counts. Returns how many valid blocks there are,
-    and why it stopped: "blocks", "budget" or "precision".
+    them may be incomplete, and what it has still counts; `sessions` has the highest session number
+    of each target so far. Returns how many valid blocks there are, and why it stopped: "blocks",
+    "budget" or "precision".
     """
+    with Sessions(plan.blocks_per_session, sessions) as held:
+        return _measure(bench, plan, limits, held, tick=tick, begun=begun, repeated=repeated)
+
+
+def _measure(
+    bench: Bench,
+    plan: Plan,
+    limits: Limits,
+    held: Sessions,
+    *,
+    tick: Callable[[Visit, int], None],
+    begun: int,
+    repeated: int,
+) -> tuple[int, str]:
     work = {item.workload: item for item in plan.work}
     faults, meter = Faults(), host.Meter()
     valid, longest = begun - repeated, 0.0
@@ -577,7 +767,7 @@ def measure(
         began = time.monotonic()
         if valid >= limits.minimum_blocks and began + longest > limits.budget_end:
             return valid, "budget"
-        bench.block(block, work, faults, lambda visit: tick(visit, valid))  # noqa: B023
+        bench.block(block, work, faults, lambda visit: tick(visit, valid), held)  # noqa: B023
         longest = max(longest * 0.9, time.monotonic() - began)
         health = meter.lap(block.number)
         is_valid = not health.broken_rules or repeated >= REPEATED_SHARE * (valid + 1)

@@ -32,7 +32,7 @@ FORMAT: Final = 1
 MOST_LOG: Final = 1 << 20
 COLUMNS: Final = (
     "block", "target", "workload", "metric", "iteration", "value", "unit", "operations", "clock",
-    "at",
+    "at", "session",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ class _Row(msgspec.Struct, gc=False):
     operations: int = 1
     clock: str = ""
     at: float = 0.0
+    session: int = 0
     cause: str = ""
     detail: str = ""
     hint: str = ""
@@ -141,6 +142,12 @@ class Run:
     health: tuple[BlockHealth, ...]
     invalid_blocks: frozenset[int]
     states: Mapping[TargetName, Mapping[str, Any]]
+
+    @property
+    def sessions(self) -> dict[TargetName, int]:
+        """The highest session number of each target that has one."""
+        highest = self.samples.groupby("target")["session"].max()
+        return {TargetName(str(name)): int(number) for name, number in highest.items()}
 
     @property
     def begun(self) -> int:

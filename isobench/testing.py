@@ -35,9 +35,13 @@ from isobench.units import Nanoseconds, TargetName
 
 EVIDENCE: Final = "_evidence"
 """The program that a fake answers with its facts."""
+STARTUP: Final = "_startup"
+"""The program that only says its first line, and then becomes the one named by its arguments."""
 SOURCE: Final = "script"
 """Where a fake's facts say that they were read."""
 _AVAILABLE: Final = Available(version="fake 1")
+_ONLY_NONCE: Final = 2
+"""PROGRAM NONCE: more words name a program to become."""
 _TIMED: Final = 4
 """PROGRAM NONCE ITERATIONS LOOPS: so many words make a timed run."""
 
@@ -103,7 +107,8 @@ def reply(argv: Sequence[str], script: Script) -> Completed:
             nonce = "0" * len(nonce)
         case _:
             pass
-    iterations, loops = (int(argv[2]), int(argv[3])) if len(argv) >= _TIMED else (0, 1)
+    timed = len(argv) >= _TIMED and program != STARTUP
+    iterations, loops = (int(argv[2]), int(argv[3])) if timed else (0, 1)
     lines = list(_lines(program, nonce, iterations, loops, script))
     exit_code = script.exit_code
     if script.fault is Fault.CUT_SHORT:
@@ -120,6 +125,8 @@ def _lines(
 ) -> Iterator[Mapping[str, Fact]]:
     """Yield the lines of workloads/_include/isobench.h in their order."""
     yield {"isobench": 1, "nonce": nonce, "clock_ns": 0}
+    if program == STARTUP:
+        return
     for key, value in script.facts.items():
         yield {"fact": key, "value": value, "source": SOURCE}
     if iterations:
@@ -201,7 +208,14 @@ class FakeTarget:
         done = reply(argv, script)
         if done.stdout:
             stage.heard(done.stdout)
-        return done
+        if program != STARTUP or len(argv) <= _ONLY_NONCE or done.exit_code != 0:
+            return done
+        then = self.answer(stage, argv[2:], timeout)
+        return Completed(
+            exit_code=then.exit_code,
+            stdout=done.stdout + then.stdout,
+            stderr=done.stderr + then.stderr,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,7 +141,9 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Every cell once, in random order; one fresh session per target, opened in random order."""
+    """Every cell once, in random order; a session per target, opened in random order where it is
+    not open from the block before.
+    """
 
     number: int
     sessions: tuple[TargetName, ...]
@@ -156,6 +158,12 @@ class Plan:
     reference: TargetName
     work: tuple[Work, ...]
     blocks: tuple[Block, ...]
+    dear: tuple[TargetName, ...] = ()
+    """Targets whose sessions were dear to open when every cell was tried. A visit of theirs that
+    times starts makes one, however many iterations its work says.
+    """
+    blocks_per_session: Mapping[TargetName, int] = field(default_factory=dict)
+    """How many blocks one session of a target serves; one where nothing is said."""
 
 
 class Cause(StrEnum):
@@ -186,6 +194,10 @@ class Sample:
     clock: Clock
     at: float
     """Host time of the record, seconds since the run began."""
+    session: int = 0
+    """Which session of the target in this run, from 1. 0: one that served this block alone - an
+    instance of its own for a start-up, and every record of a version that kept no sessions.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

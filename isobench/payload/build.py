@@ -42,6 +42,7 @@ _HEADERS: Final = {Abi.ELF_X86_64: "x86", Abi.ELF_AARCH64: "aarch64", Abi.ELF_RI
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
 INIT: Final = "_init"
+STARTUP: Final = "_startup"
 LAUNCH: Final = "_launch"
 INSIDE: Final = (EVIDENCE, AGENT, INIT)
 """Programs of isobench's own that every stage holds."""

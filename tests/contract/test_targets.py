@@ -324,6 +324,21 @@ def test_a_stopped_instance_starts_again_and_again(target: Target, one: Staged) 
             assert wire.hello(nonce) in b"".join(one.chunks)
 
 
+def test_a_process_whose_start_was_heard_becomes_the_evidence(target: Target, one: Staged) -> None:
+    first, second = secrets.token_hex(8), secrets.token_hex(8)
+    with opened(target, one) as session:
+        argv = ["_startup", first, "_evidence", second, str(one.shop.canary)]
+        done = session.run(argv, timeout=PATIENCE)
+        assert done.exit_code == 0, done.stderr
+        hello, _, rest = done.stdout.partition(b"\n")
+        assert hello.startswith(wire.hello(first))
+        facts = {fact.key for fact in wire.read(rest, nonce=second, iterations=0).facts}
+        assert {"kernel.boot_id", "host.canary_readable"} <= facts
+        # 127, or what an emulator says that was to execute it.
+        refused = session.run(["_startup", first, "nowhere"], timeout=PATIENCE)
+        assert refused.exit_code not in (0, None)
+
+
 def leftovers() -> set[str]:
     """Everything of this process's that an engine or the kernel could still hold."""
     found = {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{owner.mine()}*")}

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,50 @@ def test_a_payload_is_built_and_speaks_the_protocol(source: Path) -> None:
     assert (reply.check, reply.steady) == (f"{15:016x}", True)
     assert [fact.key for fact in reply.facts] == ["echo"]
     assert done.stderr == b""
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """A folder in which the start-up payload and the evidence lie side by side."""
+    assert HERE is not None
+    folder = places.shared("workloads")
+    for name in (build.STARTUP, build.EVIDENCE):
+        built = build.build(name, folder / name / "payload.c", HERE).path
+        shutil.copy(built, tmp_path / name)
+    return tmp_path
+
+
+def started(folder: Path, *argv: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [folder / build.STARTUP, *argv],
+        capture_output=True, check=False, env={"ISOBENCH": "1"} | variables, timeout=60,
+    )  # fmt: skip
+
+
+def test_a_start_says_its_nonce_and_no_more(beside: Path) -> None:
+    done = started(beside, "feed")
+    assert done.returncode == 0
+    assert done.stdout.startswith(wire.hello("feed"))
+    assert done.stdout.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_a_start_becomes_the_program_beside_it(interpreted: bool, beside: Path) -> None:
+    # `env` executes what it is given, as an interpreter of a foreign ISA would.
+    variables = {"ISOBENCH_INTERPRETER": "/usr/bin/env"} if interpreted else {}
+    done = started(beside, "feed", build.EVIDENCE, "beef", "/nowhere/canary", **variables)
+    assert done.returncode == 0
+    first, rest = done.stdout.split(b"\n", 1)
+    assert first.startswith(wire.hello("feed"))
+    facts = {fact.key: fact.value for fact in wire.read(rest, nonce="beef", iterations=0).facts}
+    assert facts["host.canary_readable"] is False
+    assert str(facts["process.executable"]).endswith(f"/{build.EVIDENCE}")
+
+
+def test_a_start_that_cannot_become_another_program_fails(beside: Path) -> None:
+    done = started(beside, "feed", "nowhere")
+    assert done.returncode == 127
+    assert done.stdout.startswith(wire.hello("feed"))
 
 
 @pytest.mark.parametrize("abi", Abi)

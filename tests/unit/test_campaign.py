@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from isobench import campaign, plan, store
-from isobench.campaign import Campaign, Chosen, Pilot, Wish
+from isobench.campaign import Campaign, Chosen, Launch, Pilot, Wish
 from isobench.errors import NothingToRunError, UnavailableError, UsageError
 from isobench.evidence import host
 from isobench.model import (
@@ -28,6 +28,7 @@ from isobench.model import (
     Promise,
     Relation,
     Scope,
+    Stage,
     Start,
     Technology,
     Unavailable,
@@ -490,12 +491,17 @@ def test_an_old_run_is_answered_again_into_another_folder(tmp_path: Path) -> Non
 # ---- going on
 
 
-def go_on(folder: Path, *targets: FakeTarget, **wish: Any) -> campaign.Outcome:
+def go_on(
+    folder: Path,
+    *targets: FakeTarget,
+    workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
+    **wish: Any,
+) -> campaign.Outcome:
     """Resume the run in a folder, with the same wish."""
     earlier, watcher = store.load(folder), Observer()
     wanted = Wish(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | wish))
     shelf = Shelf((native(), *targets))
-    chosen = campaign.choose(wanted, shelf, WORKLOADS, watcher)
+    chosen = campaign.choose(wanted, shelf, workloads, watcher)
     return Campaign(wanted, shelf, watcher).run(chosen, earlier)
 
 
@@ -568,6 +574,167 @@ def test_a_complete_run_that_is_resumed_measures_nothing_more() -> None:
     assert other.runs(SIEVE) == 0
 
 
+# ---- sessions that serve several blocks
+
+
+class Slow(FakeTarget):
+    """A fake whose openings take as many seconds as a list says in turn; the last one lasts."""
+
+    delays: Sequence[float] = (2.0,)
+    passed: list[float] = []  # noqa: RUF012 - shared with the clock on purpose
+
+    def open(self, stage: Stage) -> Any:
+        self.passed.append(self.delays[min(self.opened, len(self.delays) - 1)])
+        return super().open(stage)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Slow]:
+    """Return a function that makes a target that is slow by a clock that only it moves on."""
+    passed: list[float] = []
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + sum(passed))
+    monkeypatch.setattr(Slow, "passed", passed)
+
+    def make(*delays: float, **options: Any) -> Slow:
+        monkeypatch.setattr(Slow, "delays", delays)
+        scripts = {SIEVE: jittered(2e6, seed=2)}
+        usual = {"name": BOX, "inside": INSIDE, "promises": (PROMISE,), "scripts": scripts}
+        return Slow(**(usual | options))
+
+    return make
+
+
+def planned(outcome: campaign.Outcome) -> Any:
+    return json.loads((outcome.folder / "plan.json").read_text())
+
+
+def sessions_of(outcome: campaign.Outcome, name: str = "box") -> dict[int, int]:
+    """Return the session of each block in which a target was measured."""
+    frame = store.load(outcome.folder).samples
+    mine = frame[(frame["workload"] == SIEVE) & (frame["block"] > 0) & (frame["target"] == name)]
+    found = mine.groupby("block")["session"].unique()
+    assert all(len(numbers) == 1 for numbers in found)
+    return {int(block): int(numbers[0]) for block, numbers in found.items()}
+
+
+def test_a_target_that_is_slow_to_open_is_dear_and_its_sessions_serve_several_blocks(
+    slow: Callable[..., Slow],
+) -> None:
+    dear, other = slow(2.0), box(JAR)
+    outcome = run(dear, other, maximum_blocks=8, budget=1e6)
+    made = planned(outcome)
+    assert made["dear"] == ["box"]
+    assert made["blocks_per_session"] == {"box": 3}
+    assert list(sessions_of(outcome).values()) == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert list(sessions_of(outcome, "jar").values()) == list(range(1, 9))
+    assert dear.opened == dear.closed
+    assert other.opened == other.closed
+
+
+def test_a_first_opening_that_had_something_to_prepare_does_not_make_a_target_dear(
+    slow: Callable[..., Slow],
+) -> None:
+    made = planned(run(slow(30.0, 0.1), maximum_blocks=6, budget=1e6))
+    assert made["dear"] == []
+    assert made["blocks_per_session"] == {}
+
+
+def test_a_dear_target_opens_anew_in_every_block_where_that_is_wished(
+    slow: Callable[..., Slow],
+) -> None:
+    outcome = run(slow(2.0), launch=Launch.FRESH, maximum_blocks=6, budget=1e6)
+    assert planned(outcome)["dear"] == ["box"]
+    assert planned(outcome)["blocks_per_session"] == {}
+    assert list(sessions_of(outcome).values()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_every_isolated_target_and_never_native_is_reused_where_that_is_wished() -> None:
+    outcome = run(box(), box(JAR), launch=Launch.REUSE, maximum_blocks=6)
+    assert planned(outcome)["blocks_per_session"] == {"box": 2, "jar": 2}
+    assert list(sessions_of(outcome, "jar").values()) == [1, 1, 2, 2, 3, 3]
+    assert list(sessions_of(outcome, "native").values()) == [1, 2, 3, 4, 5, 6]
+    assert list(sessions_of(outcome, "native#2").values()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_dear_target_is_started_once_a_visit_and_a_cheap_one_more_often(
+    slow: Callable[..., Slow],
+) -> None:
+    shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
+    dear, other = slow(2.0), box(JAR)
+    outcome = run(dear, other, workloads=shipped, maximum_blocks=4, budget=1e6)
+    frame = store.load(outcome.folder).samples
+    mine = frame[(frame["metric"] == "time") & (frame["block"] > 0)]
+    counts = mine.groupby(["block", "target"]).size().unstack()
+    assert set(counts["box"]) == {1}
+    assert set(counts["jar"]) == {3}
+    # Two openings in the trial and one in each block, and a start in the trial and in each block.
+    assert (dear.runs("_startup"), dear.opened) == (5, 2 + 1 + 4 + 4)
+    assert cell(outcome, "box", COLD)["value"] > 0
+
+
+def test_a_resumed_run_still_starts_a_dear_target_once_a_visit(slow: Callable[..., Slow]) -> None:
+    shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
+    first = run(
+        slow(2.0),
+        workloads=shipped,
+        maximum_blocks=4,
+        budget=1e6,
+        observer=Observer(interrupt_at="block 3:"),
+    )
+    other = box()
+    go_on(first.folder, other, workloads=shipped)
+    assert other.runs("_startup") == 2
+
+
+def test_a_dead_target_is_neither_dear_nor_reused(slow: Callable[..., Slow]) -> None:
+    made = planned(run(slow(2.0, inside=HOST), launch=Launch.REUSE, budget=1e6))
+    assert made["dear"] == []
+    assert made["blocks_per_session"] == {}
+
+
+def test_starts_are_instances_of_their_own_and_of_no_session() -> None:
+    outcome = run(box(), launch=Launch.REUSE, maximum_blocks=6)
+    frame = store.load(outcome.folder).samples
+    assert set(frame[frame["workload"] == COLD]["session"]) == {0}
+    assert 0 not in set(frame[(frame["workload"] == EXEC) & (frame["block"] > 0)]["session"])
+
+
+def test_an_interruption_closes_a_session_that_was_to_serve_more_blocks() -> None:
+    other = box()
+    outcome = run(
+        other, launch=Launch.REUSE, maximum_blocks=12, observer=Observer(interrupt_at="block 2:")
+    )
+    assert outcome.interrupted
+    assert other.opened == other.closed
+
+
+def test_a_resumed_run_opens_anew_and_goes_on_numbering() -> None:
+    first = run(
+        box(), launch=Launch.REUSE, maximum_blocks=8, observer=Observer(interrupt_at="block 5:")
+    )
+    assert list(sessions_of(first).values()) == [1, 1, 1, 2]
+    other = box()
+    resumed = go_on(first.folder, other, maximum_blocks=8)
+    # The block that was interrupted had begun: its session, if any was used, has its number.
+    numbers = sessions_of(resumed)
+    assert [numbers[block] for block in sorted(numbers) if block > 4] == [3, 3, 3, 4]
+    assert other.opened == other.closed
+
+
+def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
+    dear = replace(PILOT, opening={NATIVE: 0.05, BOX: 10.0}, proving={BOX: 0.1})
+    labels = [NATIVE, BOX, plan.second(NATIVE)]
+    bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
+    _, few = campaign.choose_length(
+        dear, Wish(launch=Launch.FRESH), bench, labels, native=NATIVE, seconds_left=100
+    )
+    _, many = campaign.choose_length(
+        dear, Wish(launch=Launch.AUTO), bench, labels, native=NATIVE, seconds_left=100
+    )
+    assert few < 9 < many
+
+
 # ---- how much work
 
 
@@ -579,7 +746,7 @@ def test_a_block_costs_what_its_cells_cost() -> None:
     pilot = Pilot(
         unit={(NATIVE, SIEVE): 0.001, (BOX, SIEVE): 0.003},
         extra={(NATIVE, SIEVE): 0.5, (BOX, SIEVE): 0.25},
-        opening=2.0,
+        opening={NATIVE: 1.5, BOX: 0.5},
     )
     expected = 2.0 + 0.5 + 6 * 0.1 + 0.25 + 6 * 0.3
     assert cost(0.1, pilot, {SIEVE: WORKLOADS[SIEVE]}) == pytest.approx(expected)
@@ -589,6 +756,16 @@ def test_starts_cost_what_they_took_in_the_trial_and_one_more() -> None:
     pilot = Pilot(extra={(NATIVE, COLD): 0.5, (BOX, COLD): 1.0, (BOX, EXEC): 0.1})
     workloads = {COLD: WORKLOADS[COLD], EXEC: WORKLOADS[EXEC]}
     assert cost(0.1, pilot, workloads) == pytest.approx(4 * 0.5 + 4 * 1.0 + 6 * 0.1)
+
+
+def test_an_instance_of_a_dear_target_is_started_once_and_costs_its_whole_visit() -> None:
+    pilot = Pilot(
+        extra={(NATIVE, COLD): 0.5, (BOX, COLD): 4.0, (BOX, EXEC): 0.1},
+        opening={NATIVE: 0.0, BOX: 3.0},
+    )
+    workloads = {COLD: WORKLOADS[COLD], EXEC: WORKLOADS[EXEC]}
+    expected = 3.0 + 4 * 0.5 + 4.0 + 6 * 0.1
+    assert cost(0.1, pilot, workloads) == pytest.approx(expected)
 
 
 def test_what_is_left_out_or_dead_costs_nothing() -> None:
@@ -639,7 +816,7 @@ def length(pilot: Pilot, budget: float, **wish: Any) -> tuple[float, int]:
     )
 
 
-PILOT = Pilot(unit={(NATIVE, SIEVE): 1e-4}, extra={(NATIVE, SIEVE): 0.05}, opening=0.1)
+PILOT = Pilot(unit={(NATIVE, SIEVE): 1e-4}, extra={(NATIVE, SIEVE): 0.05}, opening={NATIVE: 0.05})
 
 
 def test_a_large_budget_gives_the_longest_iterations() -> None:

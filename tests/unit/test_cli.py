@@ -264,6 +264,7 @@ def test_what_is_no_share_is_told_with_how_to_write_one(
         ("--seed", "-1"),
         ("--seed", "x"),
         ("--schedule", "duet"),
+        ("--launch", "warm"),
         ("--color", "green"),
     ],
 )
@@ -366,6 +367,11 @@ def test_without_flags_the_defaults_hold(wished: Wished) -> None:
     assert (wish.budget, wish.minimum_blocks, wish.maximum_blocks) == (300.0, 10, 60)
     assert (wish.margin, wish.precision, wish.quick, wish.shuffled) == (0.05, 0.025, False, True)
     assert (wish.targets, wish.workloads, wish.seed) == ((), (), None)
+
+
+@pytest.mark.parametrize("launch", ["auto", "fresh", "reuse"])
+def test_who_keeps_sessions_reaches_the_wish(launch: str, wished: Wished) -> None:
+    assert wished("--launch", launch).launch == launch
 
 
 def test_flags_reach_the_wish(wished: Wished) -> None:
@@ -689,7 +695,7 @@ def test_csv_on_standard_output_is_csv_and_nothing_else(synthetic: Write, isoben
     done = isobench("report", synthetic(), "--export-csv", "-")
     lines = done.out.splitlines()
     assert lines[0].startswith("block,target,workload,metric")
-    assert {line.count(",") for line in lines if line} == {9}
+    assert {line.count(",") for line in lines if line} == {10}
 
 
 def no_run(folder: Path) -> Path:

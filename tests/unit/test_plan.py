@@ -1,8 +1,10 @@
 """Names and a seed -> the order of measuring."""
 
+import math
 from collections import Counter
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +105,31 @@ def test_leaving_out_a_cell_changes_no_other_cells_order() -> None:
     for whole, less in zip(make(seed=1, blocks=3).blocks, part.blocks, strict=True):
         kept = [v for v in whole.visits if (v.target, v.workload) not in without]
         assert kept == list(less.visits)
+
+
+@given(st.integers(min_value=3, max_value=1000))
+def test_one_session_serves_as_many_blocks_as_leave_three_sessions(blocks: int) -> None:
+    served = plan.blocks_per_session(blocks)
+    assert math.ceil(blocks / served) >= plan.FEWEST_SESSIONS
+    assert math.ceil(blocks / (served + 2)) <= plan.FEWEST_SESSIONS
+
+
+@pytest.mark.parametrize(
+    ("blocks", "served"), [(1, 1), (2, 1), (3, 1), (5, 2), (10, 3), (15, 5), (60, 20)]
+)
+def test_few_blocks_have_a_session_each(blocks: int, served: int) -> None:
+    assert plan.blocks_per_session(blocks) == served
+
+
+def test_the_plan_says_whose_sessions_serve_several_blocks() -> None:
+    docker = TargetName("docker")
+    made = plan.make(
+        TARGETS, WORK, reference=NATIVE, blocks=2, seed=1, dear=[docker],
+        blocks_per_session={docker: 5},
+    )  # fmt: skip
+    assert (made.dear, made.blocks_per_session) == ((docker,), {docker: 5})
+    assert msgspec.json.decode(msgspec.json.encode(made), type=Plan) == made
+    assert (make().dear, make().blocks_per_session) == ((), {})
 
 
 def test_the_plan_says_how_much_work_a_cell_is_for_all_targets_alike() -> None:

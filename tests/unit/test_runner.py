@@ -458,6 +458,136 @@ def test_a_start_that_keeps_no_promise_gives_no_time(kind: type[FakeTarget], ben
     assert box.runs(COLD) == 0
 
 
+# ---- a start that proves itself
+
+
+STARTS = {
+    name: replace(WORKLOADS[name], source=Path("workloads/_startup/payload.c"))
+    for name in (COLD, WARM)
+}
+
+
+def dear(made: runner.Bench) -> runner.Bench:
+    """Let the box be dear to start, and its start-up workloads be the shipped ones."""
+    made.workloads = {**WORKLOADS, **STARTS}
+    made.dear.add(BOX)
+    return made
+
+
+def start(made: runner.Bench, name: WorkloadName) -> list[Record]:
+    reference: Any = made.targets[NATIVE]
+    made.prove(NATIVE, lambda argv: reference.answer(made.stage(reference), argv, seconds(1)))
+    return list(made.visit(Visit(block=1, target=BOX, workload=name), WORK[name], None))
+
+
+@pytest.mark.parametrize("name", [COLD, WARM])
+def test_a_dear_start_is_one_instance_that_also_proves_itself(
+    name: WorkloadName, bench: Make
+) -> None:
+    box = fake(promises=(PROMISE,))
+    records = start(dear(bench(box)), name)
+    assert [r.metric for r in records if isinstance(r, Sample)] == ["time"]
+    assert box.history == ["open box", "run _startup", "run _evidence", "close box"]
+    program, first, evidence, second, canary = box.asked[0].argv
+    assert (program, evidence) == ("_startup", "_evidence")
+    assert first != second
+    assert canary.endswith("canary")
+    assert box.asked[0].timeout == seconds(60)
+
+
+def test_a_dear_cold_start_has_a_root_never_used_before(bench: Make) -> None:
+    roots: list[Path] = []
+
+    class Noting(FakeTarget):
+        def open(self, stage: Stage) -> contextlib.AbstractContextManager[Any]:
+            roots.append(stage.root)
+            return super().open(stage)
+
+    made = dear(bench(Noting(name=BOX, inside=INSIDE)))
+    start(made, COLD)
+    assert roots[0] != made.stage(made.targets[BOX]).root
+    assert not roots[0].exists()
+
+
+def test_a_dear_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence(
+    bench: Make,
+) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE)
+    records = start(dear(bench(engine)), COLD)
+    assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "phase.engine.created"]
+    assert engine.history == ["launch box", "run _startup", "run _evidence"]
+
+
+def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE, promises=(PROMISE,))
+    records = start(dear(bench(engine)), WARM)
+    assert len(values(records, "time")) == 1
+    one_start = ["start box", "run _startup", "run _evidence"]
+    assert engine.history == ["stop box", *one_start * 2, "remove box"]
+
+
+@pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
+@pytest.mark.parametrize("name", [COLD, WARM])
+def test_a_dear_start_that_keeps_no_promise_gives_no_time(
+    name: WorkloadName, kind: type[FakeTarget], bench: Make
+) -> None:
+    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, promises=(PROMISE,))
+    found = gap(start(dear(bench(box)), name))
+    assert (found.cause, found.hint) == (Cause.UNPROVEN, "isobench doctor")
+    assert "ns.pid should be unlike the host's" in found.detail
+
+
+def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_promises(bench: Make) -> None:
+    liar, honest = Script(facts={"ns.pid": "pid:[1]"}), Script(facts=INSIDE)
+    scripts = said("_evidence", honest, liar)
+    engine = FakeEngine(name=BOX, promises=(PROMISE,), scripts=scripts)
+    assert gap(start(dear(bench(engine)), WARM)).cause is Cause.UNPROVEN
+
+
+@pytest.mark.parametrize(
+    ("program", "script", "cause", "detail"),
+    [
+        ("_startup", Script(fault=Fault.SILENT), Cause.FAILED, "no nonce came back"),
+        ("_startup", Script(fault=Fault.WRONG_NONCE), Cause.FAILED, "no nonce came back"),
+        ("_startup", Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "60 s"),
+        ("_startup", Script(fault=Fault.GONE), Cause.FAILED, "broke"),
+        ("_startup", Script(exit_code=127), Cause.FAILED, "exit code 127"),
+        ("_evidence", Script(fault=Fault.SILENT), Cause.FAILED, "never said its first line"),
+        ("_evidence", Script(fault=Fault.CUT_SHORT), Cause.FAILED, "before its last line"),
+        ("_evidence", Script(fault=Fault.WRONG_NONCE), Cause.WRONG_ANSWER, "nonce"),
+        ("_evidence", Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "60 s"),
+    ],
+)
+@pytest.mark.parametrize("name", [COLD, WARM])
+def test_a_dear_start_that_goes_wrong_leaves_one_gap_and_no_time(
+    program: str, script: Script, cause: Cause, detail: str, name: WorkloadName, *, bench: Make
+) -> None:
+    found = gap(start(dear(bench(fake(scripts=said(program, script)))), name))
+    assert found.cause is cause
+    assert detail in found.detail
+
+
+def test_a_dear_start_of_another_program_keeps_its_separate_proof(bench: Make) -> None:
+    box = fake()
+    made = bench(box)
+    made.dear.add(BOX)
+    records = start(made, COLD)
+    assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "gone"]
+    assert [line for line in box.history if line.startswith("run")] == [
+        "run _evidence",
+        f"run {COLD}",
+    ]
+
+
+def test_a_cheap_start_of_the_shipped_program_is_proved_apart(bench: Make) -> None:
+    box = fake()
+    made = bench(box)
+    made.workloads = {**WORKLOADS, **STARTS}
+    records = start(made, COLD)
+    assert len(values(records, "time")) == len(values(records, "gone")) == 3
+    assert box.history.count("open box") == 4
+
+
 # ---- sessions
 
 
@@ -652,9 +782,16 @@ def quiet_but(monkeypatch: pytest.MonkeyPatch, *noisy: int) -> None:
     monkeypatch.setattr(host, "Meter", Meter)
 
 
-def made_plan(blocks: int) -> Plan:
+def made_plan(blocks: int, served: int = 1) -> Plan:
     work = [WORK[LOOP]]
-    return plan.make([NATIVE, BOX], work, reference=NATIVE, blocks=blocks, seed=1)
+    return plan.make(
+        [NATIVE, BOX],
+        work,
+        reference=NATIVE,
+        blocks=blocks,
+        seed=1,
+        blocks_per_session={BOX: served},
+    )
 
 
 def limits(**options: Any) -> runner.Limits:
@@ -743,6 +880,160 @@ def test_a_run_that_goes_on_begins_after_the_blocks_it_has(
     sink: Any = made.sink
     assert got == (6, "blocks")
     assert sorted({record.block for record in sink.records}) == blocks
+
+
+# ---- sessions that serve several blocks
+
+
+def sessions_of(made: runner.Bench, target: TargetName = BOX) -> dict[int, int]:
+    """Return which session each block had in which it has a time."""
+    sink: Any = made.sink
+    return {
+        record.block: record.session
+        for record in sink.records
+        if isinstance(record, Sample) and record.target == target
+    }
+
+
+def gaps_of(made: runner.Bench) -> dict[int, Gap]:
+    sink: Any = made.sink
+    return {record.block: record for record in sink.records if isinstance(record, Gap)}
+
+
+def reuse(made: runner.Bench, blocks: int, served: int, **options: Any) -> None:
+    """Measure so many blocks; every planned cell must leave a record."""
+    planned = made_plan(blocks, served)
+    runner.measure(made, planned, limits(), tick=lambda _visit, _valid: None, **options)
+    sink: Any = made.sink
+    wanted = {
+        (visit.block, visit.target, visit.workload)
+        for block in planned.blocks[options.get("begun", 0) :]
+        for visit in block.visits
+    }
+    assert {(r.block, r.target, r.workload) for r in sink.records} == wanted
+
+
+def test_a_session_serves_as_many_blocks_as_the_plan_says_and_is_proved_in_each(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+    made = bench(box)
+    reuse(made, 7, served=3)
+    assert sessions_of(made) == {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 2, 7: 3}
+    assert sessions_of(made, NATIVE) == {block: block for block in range(1, 8)}
+    assert box.runs("_evidence") == 7
+    one_block = ["run _evidence", f"run {LOOP}"]
+    assert box.history == [
+        *("open box", *one_block * 3, "close box"),
+        *("open box", *one_block * 3, "close box"),
+        *("open box", *one_block, "close box"),
+    ]
+
+
+def test_a_promise_that_a_session_breaks_later_is_a_gap_and_the_next_block_has_a_new_one(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    honest, liar = Script(facts=INSIDE), Script(facts=INSIDE | {"ns.pid": "pid:[1]"})
+    box = fake(promises=(PROMISE,), scripts=said("_evidence", honest, honest, liar, honest))
+    made = bench(box)
+    reuse(made, 5, served=5)
+    (found,) = gaps_of(made).values()
+    assert (found.block, found.cause) == (3, Cause.UNPROVEN)
+    assert "ns.pid" in found.detail
+    assert sessions_of(made) == {1: 1, 2: 1, 4: 2, 5: 2}
+    assert box.opened == box.closed == 2
+
+
+def test_a_session_that_is_suddenly_on_another_machine_is_not_believed(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    first, other = (Script(facts=INSIDE | {"kernel.boot_id": name}) for name in ("one", "two"))
+    box = fake(scripts=said("_evidence", first, other, other, other))
+    made = bench(box)
+    reuse(made, 4, served=4)
+    (found,) = gaps_of(made).values()
+    assert (found.block, found.cause) == (2, Cause.UNPROVEN)
+    assert "kernel.boot_id was 'one' at first, and is 'two'" in found.detail
+    assert sessions_of(made) == {1: 1, 3: 2, 4: 2}
+
+
+@pytest.mark.parametrize("fault", [Fault.GONE, Fault.TIME_OUT, Fault.WRONG_NONCE])
+def test_a_session_in_which_a_visit_failed_serves_no_further_block(
+    fault: Fault, bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake(scripts=said(LOOP, Script(), Script(fault=fault), Script()))
+    made = bench(box)
+    reuse(made, 4, served=4)
+    assert list(gaps_of(made)) == [2]
+    assert sessions_of(made) == {1: 1, 3: 2, 4: 2}
+    assert box.opened == box.closed == 2
+
+
+def test_a_session_that_is_gone_when_its_next_block_begins_is_replaced_in_the_one_after(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    proof = Script(facts=INSIDE)
+    scripts = said("_evidence", proof, Script(fault=Fault.GONE), proof)
+    made = bench(fake(scripts=scripts))
+    reuse(made, 3, served=3)
+    assert [found.cause for found in gaps_of(made).values()] == [Cause.FAILED]
+    assert sessions_of(made) == {1: 1, 3: 2}
+
+
+def test_a_start_that_fails_in_an_instance_of_its_own_leaves_the_session_open(bench: Make) -> None:
+    box = FakeEngine(name=BOX, inside=INSIDE, scripts=said(COLD, Script(fault=Fault.GONE)))
+    made = bench(box)
+    with runner.Sessions({BOX: 9}) as held:
+        for number in (1, 2):
+            block = plan.block(number, [NATIVE, BOX], [COLD, EXEC], seed=1, shuffled=False)
+            made.block(block, WORK, runner.Faults(), lambda _: None, held)
+        assert (box.opened, box.closed) == (1, 0)
+    assert box.closed == 1
+    sink: Any = made.sink
+    labelled = {(r.workload, r.session) for r in sink.records if isinstance(r, Sample)}
+    assert labelled == {(COLD, 0), (EXEC, 1), (EXEC, 2)}
+    mine = {r.session for r in sink.records if isinstance(r, Sample) and r.target == BOX}
+    assert mine == {1}
+
+
+def test_an_error_closes_a_session_that_was_to_serve_more_blocks(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+
+    def stop(_visit: Visit, valid: int) -> None:
+        if valid == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.measure(bench(box), made_plan(8, served=8), limits(), tick=stop)
+    assert box.opened == box.closed == 1
+
+
+def test_a_run_that_stops_before_its_plan_closes_what_is_open(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+    wanted = limits(maximum_blocks=2)
+    runner.measure(bench(box), made_plan(8, served=8), wanted, tick=lambda _visit, _valid: None)
+    assert box.opened == box.closed == 1
+
+
+def test_a_run_that_goes_on_opens_anew_and_goes_on_numbering(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    made = bench(fake())
+    reuse(made, 8, served=3, begun=4, sessions={BOX: 2, NATIVE: 4})
+    assert sessions_of(made) == {5: 3, 6: 3, 7: 3, 8: 4}
+    assert sessions_of(made, NATIVE) == {5: 5, 6: 6, 7: 7, 8: 8}
 
 
 def test_a_time_limit_inside_a_tick_ends_the_run_at_once(

@@ -1,5 +1,6 @@
 """The folder of a run: what is written is read back, and what is damaged is told."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -48,6 +49,33 @@ def test_records_come_back_as_they_were_written(
     assert list(frame.columns) == list(store.COLUMNS)
     for row, sample in zip(frame.to_dict("records"), samples, strict=True):
         assert row == {name: getattr(sample, name) for name in store.COLUMNS}
+
+
+def test_the_session_of_a_record_comes_back_and_an_older_record_has_none(
+    tmp_path: Path, a_sample: Callable[..., Sample]
+) -> None:
+    folder = store.RunFolder(tmp_path)
+    folder.write(dataclasses.replace(a_sample(1, "box", "cpu.sieve", 5), session=3))
+    folder.close()
+    path = tmp_path / "records.jsonl"
+    line = json.loads(path.read_text())
+    del line["session"]
+    path.write_text(path.read_text() + json.dumps(line | {"block": 2}) + "\n")
+    frame, _ = store.rows(path.read_bytes())
+    assert frame["session"].tolist() == [3, 0]
+
+
+def test_a_run_knows_the_highest_session_of_each_target(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    made = [
+        dataclasses.replace(a_sample(block, "box", "cpu.sieve", 5), session=session)
+        for block, session in ((1, 1), (2, 4), (3, 2))
+    ]
+    assert store.load(synthetic(samples=made)).sessions == {"box": 4, "native": 0, "native#2": 0}
+    path = synthetic(name="empty")
+    (path / "records.jsonl").write_bytes(b"")
+    assert store.load(path).sessions == {}
 
 
 def test_every_record_is_a_line_of_its_own_that_says_its_kind(tmp_path: Path) -> None:
