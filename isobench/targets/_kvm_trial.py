@@ -9,7 +9,7 @@ then `lock cmpxchg16b` (Linux: per-CPU lists, page tables) and `int3` through an
 `iretq` out of it (Linux patches its own text through it), must do what the processor's manual says.
 Each of these is known to work where the processor executes the guest, and to fail or to crawl where
 KVM emulates ring 0. Only the loop in long mode is timed: KVM rightly emulates parts of real mode on
-old processors. On other machines than x86_64 nothing is executed, and that was never tried.
+old processors. On other machines than x86_64 no guest is run.
 
 Output: lines of words, each written as soon as it is true.
     doing STEP          begins: open, version, machine, processor, guest; last of all: end

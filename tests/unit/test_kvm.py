@@ -237,6 +237,41 @@ def test_an_error_belongs_to_the_step_before_it() -> None:
     assert (seen.doing, seen.error) == ("open", 13)
 
 
+def lines_with(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, answers: dict[int, int]
+) -> tuple[list[str], list[tuple[int, Any]]]:
+    """Let a device answer by itself; return the trial's lines and what was asked of it."""
+    asked: list[tuple[int, Any]] = []
+    opened: list[int] = []
+
+    def ioctl(descriptor: int, request: int, argument: Any = 0) -> int:
+        opened.append(descriptor)
+        asked.append((request, argument))
+        return answers[request]
+
+    monkeypatch.setattr(_kvm_trial.fcntl, "ioctl", ioctl)
+    lines = list(_kvm_trial.trial(os.devnull, architecture))
+    os.close(opened[0])  # the trial leaves it to the end of its process
+    return lines, asked
+
+
+def test_on_arm_a_machine_is_made_as_wide_as_it_may_be_and_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = {0xAE00: 12, 0xAE03: 36, 0xAE01: 1000, 0xAE41: 1001}
+    lines, asked = lines_with(monkeypatch, "aarch64", answers)
+    assert asked == [(0xAE00, 0), (0xAE03, 165), (0xAE01, 36), (0xAE41, 0)]
+    assert lines[-1] == "doing end"
+    seen = _kvm.heard(Observation(architecture="aarch64"), "\n".join([*lines, ""]).encode())
+    assert _kvm.judge(seen) == _kvm.Acceleration(flavour="ARM")
+
+
+def test_a_device_of_another_version_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, asked = lines_with(monkeypatch, "x86_64", {0xAE00: 10})
+    assert asked == [(0xAE00, 0)]
+    assert lines == ["doing open", "doing version", "version 10"]
+
+
 # ---- the guest -----------------------------------------------------------------------------------
 
 
