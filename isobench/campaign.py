@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from isobench import __version__, owner, places, plan, runner, workloads
-from isobench.errors import IsobenchError, NothingToRunError, UnavailableError, UsageError
+from isobench.errors import (
+    IsobenchError,
+    NothingToRunError,
+    SessionError,
+    UnavailableError,
+    UsageError,
+)
 from isobench.evidence import host
 from isobench.model import (
     Abi,
@@ -40,7 +46,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.payload import build, stage
-from isobench.plugin import Explains, Session, Sweeper, Target
+from isobench.plugin import Explains, Preparer, Session, Sweeper, Target
 from isobench.registry import Registry
 from isobench.units import SECOND, TargetName, WorkloadName
 
@@ -168,6 +174,27 @@ def choose(
             "no workload is left to run", hint="isobench workloads lists them all"
         )
     return Chosen(targets=targets, answers=answers, workloads=workloads)
+
+
+def prepare(chosen: Chosen, wish: Wish, registry: Registry, say: Callable[[str], None]) -> Chosen:
+    """Make what targets keep between runs; one that cannot be prepared cannot run, and
+    UnavailableError where it was asked for by name.
+    """
+    answers = dict(chosen.answers)
+    _, explicit = registry.select(wish.targets)
+    for name, target in chosen.able.items():
+        if not isinstance(target, Preparer):
+            continue
+        try:
+            target.prepare(say)
+        except SessionError as error:
+            if name in explicit or name in wish.require:
+                raise UnavailableError(
+                    f"{name} cannot be prepared: {error}", hint=error.hint
+                ) from None
+            say(f"{name} is left out: {error}")
+            answers[name] = Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
+    return replace(chosen, answers=answers)
 
 
 def sweep(registry: Registry, *, everything: bool, observer: Callable[[str], None]) -> None:

@@ -230,6 +230,7 @@ def run(**options: Any) -> None:
             _show_plan(wish, chosen)
             return
         _announce(wish, chosen, shown)
+        chosen = campaign.prepare(chosen, wish, registry, shown.say)
         outcome = campaign.Campaign(wish, registry, shown).run(chosen, earlier)
     finally:
         shown.close()
@@ -596,6 +597,38 @@ def doctor(
     _check_machine(console)
     if check and not all(isinstance(answer, Available) for answer in answers.values()):
         sys.exit(UnavailableError.exit_code)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[TARGETS]...")
+@_config_option
+@_color_option
+def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
+    """Make what targets keep between runs: the guests of virtual machines.
+
+    A run does so by itself; this does it beforehand, where there is a network.
+    """
+    from isobench import campaign
+    from isobench.model import Available
+    from isobench.plugin import Preparer
+    from isobench.units import TargetName
+
+    console = screen.console_for(color=color)
+    registry, _ = _registry(config)
+    wanted = [TargetName(name) for name in names] or registry.names()
+    found = {name: registry.get(name) for name in wanted}
+    found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
+    answers = campaign.look(found, lambda _name, _answer: None)
+    wish = campaign.Wish(targets=tuple(names))
+    chosen = campaign.Chosen(targets=found, answers=answers, workloads={})
+    for name, answer in answers.items():
+        if names and not isinstance(answer, Available):
+            raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
+    made = campaign.prepare(chosen, wish, registry, lambda line: console.print(line, markup=False))
+    for name in made.able:
+        console.print(f"{name} is ready", markup=False, highlight=False)
+    if not made.able:
+        console.print("nothing to prepare", markup=False, highlight=False)
 
 
 def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool) -> None:

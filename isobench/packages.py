@@ -23,6 +23,13 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "zypper": ("podman", "runc"),
     },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
+    # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
+    "qemu": {
+        "apt-get": ("qemu-system-x86", "qemu-system-arm", "qemu-utils", "e2fsprogs"),
+        "dnf": ("qemu-system-x86-core", "qemu-system-aarch64-core", "qemu-img", "e2fsprogs"),
+        "pacman": ("qemu-system-x86", "qemu-system-aarch64", "qemu-img", "e2fsprogs"),
+        "zypper": ("qemu-x86", "qemu-arm", "qemu-tools", "e2fsprogs"),
+    },
     "qemu-user": {
         "apt-get": ("qemu-user",),
         "dnf": ("qemu-user-static",),
@@ -31,7 +38,12 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
 }
 NAMES: Final = tuple(PACKAGES)
-_ALIASES: Final = {"qemu-user-aarch64": "qemu-user", "qemu-user-riscv64": "qemu-user"}
+_ALIASES: Final = {
+    "kvm": "qemu",
+    "qemu-aarch64": "qemu",
+    "qemu-user-aarch64": "qemu-user",
+    "qemu-user-riscv64": "qemu-user",
+}
 _INSTALL: Final = {
     "apt-get": (("apt-get", "update"), ("apt-get", "install", "--yes")),
     "dnf": (("dnf", "install", "--assumeyes"),),

@@ -35,7 +35,7 @@ from isobench.payload import wire
 from isobench.payload.build import EVIDENCE, STARTUP
 from isobench.payload.stage import Workshop
 from isobench.plan import actual
-from isobench.plugin import BEGIN, Completed, Launcher, Restarter, Session, Target, Witness
+from isobench.plugin import BEGIN, Channel, Completed, Launcher, Restarter, Session, Target, Witness
 from isobench.units import Nanoseconds, TargetName, Unit, WorkloadName, seconds
 
 EVIDENCE_TIMEOUT: Final = seconds(60)
@@ -322,9 +322,10 @@ class Bench:
                 case Scope.EXEC:
                     assert session is not None
                     run = session.run
-                    return self._starts(
+                    starts = self._starts(
                         visit, work, lambda argv: run(argv, timeout=workload.timeout)
                     )
+                    return (*starts, *self._channel_cost(visit, session))
                 case Scope.SESSION:
                     return self._instances(visit, work, workload)
         except _TimedOutError:
@@ -456,6 +457,18 @@ class Bench:
                 value=value,
                 operations=1,
                 clock=Clock.HOST,
+            )
+
+    def _channel_cost(self, visit: Visit, session: Session) -> Iterator[Sample]:
+        """Time the null command, where a session has one: the way to it and back."""
+        if not isinstance(session, Channel):
+            return
+        asked = time.monotonic_ns()
+        done = session.null(timeout=EVIDENCE_TIMEOUT)
+        taken = time.monotonic_ns() - asked
+        if done.exit_code == 0:
+            yield self._sample(
+                visit, metric="channel", iteration=0, value=taken, operations=1, clock=Clock.HOST
             )
 
     def _instances(self, visit: Visit, work: Work, workload: Workload) -> tuple[Record, ...]:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -31,7 +31,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed, Startable
-from isobench.targets import _guest, _instance, _process, _qemu, _ssh
+from isobench.targets import _guest, _instance, _kvm, _process, _qemu, _ssh
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _ADDRESS: Final = "10.0.2.15 24 eth0"
@@ -40,6 +40,8 @@ _MOST_VCPUS: Final = 8
 _SIZE: Final = re.compile(r"(\d+)\s*(MiB|GiB)")
 _PATIENCE: Final = {"kvm": 60.0, "tcg": 240.0}
 """Seconds within which a guest must have started, unless the configuration says otherwise."""
+_FIRST_OUTPUT: Final = 3.0
+"""Seconds within which a kernel of the user's own must say something where others do not run."""
 _INSTALL: Final = "isobench doctor --install qemu"
 
 
@@ -123,7 +125,7 @@ class _Qemu:
 
     name: ClassVar[TargetName]
     technology: ClassVar[Technology]
-    promises: ClassVar[tuple[Promise, ...]]
+    promises: ClassVar[tuple[Promise, ...]] = ()
     accelerator: ClassVar[Literal["kvm", "tcg"]]
     abi: ClassVar[Abi | None] = None
     starts: ClassVar[Mapping[str, str]] = {
@@ -366,6 +368,74 @@ class _Qemu:
         """End machines that a killed run has left, and remove what it was making."""
         del cached  # guests go with the rest of isobench's cache
         return [*_process.sweep(alive), *_guest.sweep()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KvmTarget(_Qemu):
+    """A virtual machine that the hardware executes."""
+
+    name: ClassVar[TargetName] = TargetName("kvm")
+    technology: ClassVar[Technology] = Technology.VIRTUALIZATION
+    accelerator: ClassVar[Literal["kvm", "tcg"]] = "kvm"
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:  # type: ignore[override]  # depends on the host
+        """What must be seen from inside: on x86_64 the hypervisor's signature, too."""
+        clocks = "kvm-clock tsc tsc-early" if self._isa() == "x86_64" else "arch_sys_counter"
+        signature = _equals("cpu.hypervisor", "KVMKVMKVM")
+        return _promises(
+            Promise(key="machine", relation=Relation.SAME_AS_HOST),
+            *((signature,) if self._isa() == "x86_64" else ()),
+            Promise(key="clock.source", relation=Relation.ONE_OF, value=clocks),
+        )
+
+    def _refusal(self) -> Unavailable | None:
+        """Start a guest on /dev/kvm, that opening alone proves nothing about.
+
+        A kernel of the user's own may be made for just the hypervisor that runs no other: it is
+        given the chance to say something.
+        """
+        seen = _kvm.examine()
+        if seen.lack is None:
+            return None
+        what = f"{seen.flavour}: {seen.what}"
+        refusal = Unavailable(lack=seen.lack, what=what, hint=seen.hint)
+        if not self.kernel or seen.lack is not Lack.RUNTIME:
+            return refusal
+        said = self._first_output()
+        if not said:
+            return None
+        return replace(refusal, what=f"{what}; {self.kernel}, tried all the same, {said}")
+
+    def _first_output(self) -> str:
+        """Boot the user's kernel alone; return what is wrong with it, nothing when it speaks."""
+        spoke = threading.Event()
+
+        def hear(said: str) -> None:
+            if said == "guest.output":
+                spoke.set()
+
+        boot = _qemu.Boot(
+            kernel=Path(self.kernel).expanduser(),
+            command_line=self._command_line(),
+            network=False,
+        )
+        deadline = time.monotonic() + _FIRST_OUTPUT
+        try:
+            with _qemu.started(self._hardware(), boot, mark=hear) as machine:
+                machine.negotiate()
+                while not spoke.wait(0.05):
+                    if why := machine.why():
+                        return f"did not start: {why}"
+                    if time.monotonic() > deadline:
+                        return f"said nothing within {_FIRST_OUTPUT:g} s"
+        except SessionError as error:
+            return f"did not start: {error}"
+        return ""
+
+    def _flavour(self) -> str:
+        seen = _kvm.examine()
+        return seen.flavour if seen.lack is not None else seen.summary
 
 
 @dataclass(frozen=True, kw_only=True)
