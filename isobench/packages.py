@@ -25,7 +25,10 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
     "qemu": {
-        "apt-get": ("qemu-system-x86", "qemu-system-arm", "qemu-utils", "e2fsprogs"),
+        "apt-get": (
+            *("qemu-system-x86", "qemu-system-arm", "qemu-utils"),
+            *("e2fsprogs", "mmdebstrap", "uidmap"),
+        ),
         "dnf": ("qemu-system-x86-core", "qemu-system-aarch64-core", "qemu-img", "e2fsprogs"),
         "pacman": ("qemu-system-x86", "qemu-system-aarch64", "qemu-img", "e2fsprogs"),
         "zypper": ("qemu-x86", "qemu-arm", "qemu-tools", "e2fsprogs"),

@@ -156,7 +156,7 @@ def lacking() -> str:
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-def _kept(name: str) -> tuple[Path, _Manifest] | None:
+def kept(name: str) -> tuple[Path, _Manifest] | None:
     """Return a part of the cache that is whole, by the name under which it was made last."""
     link = folder() / name
     manifest = link / "manifest.json"
@@ -165,9 +165,26 @@ def _kept(name: str) -> tuple[Path, _Manifest] | None:
     except (OSError, msgspec.DecodeError):
         return None
     for file, digest in made.files.items():
-        if not (link / file).is_file() or _digest(link / file) != digest:
+        if not _is_whole(link / file, digest):
             return None
     return link.resolve(), made
+
+
+_seen_whole: Final[set[tuple[str, int, int, str]]] = set()
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    """Say whether a file has this content; read once by each process, as long as it looks the
+    same.
+    """
+    try:
+        status = path.stat()
+        looks = (str(path.resolve()), status.st_size, status.st_mtime_ns, digest)
+        if looks not in _seen_whole and _digest(path) == digest:
+            _seen_whole.add(looks)
+    except OSError:
+        return False
+    return looks in _seen_whole
 
 
 def _digest(path: Path) -> str:
@@ -201,15 +218,15 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _part(
+def part(
     name: str, make: Callable[[Path, Path], list[str]], what: str, say: Say
 ) -> tuple[Path, _Manifest]:
     """Return a part, made if it is not there: `make` gets a folder to work in and one to fill."""
-    found = _kept(name)
+    found = kept(name)
     if found is not None:
         return found
     with _alone():
-        found = _kept(name)
+        found = kept(name)
         if found is not None:
             return found
         say(what)
@@ -411,7 +428,7 @@ def guest(
     /lib/modules/6.1.0-1-amd64, wanted where its virtio drivers are not built in. `initrd` is an
     archive that is unpacked before all others.
     """
-    server, made = _part(
+    server, made = part(
         f"server-{FORMAT}-{machine}",
         _distribution_server(machine),
         "downloading an SSH server for guests: about 5 MB and apt's lists, once",
@@ -424,14 +441,14 @@ def guest(
         if modules:
             archives.insert(0, _own_modules(Path(modules).expanduser()))
     else:
-        part, made = _part(
+        kernel_part, made = part(
             f"kernel-{FORMAT}-{machine}",
             _distribution_kernel(machine),
             "downloading the distribution's kernel for guests: about 30 MB and apt's lists, once",
             say,
         )
-        image = part / "kernel"
-        archives.insert(0, part / "modules")
+        image = kernel_part / "kernel"
+        archives.insert(0, kernel_part / "modules")
         packages = [*made.packages, *packages]
     if initrd:
         archives.insert(0, Path(initrd).expanduser())
@@ -454,10 +471,15 @@ def stage_archive(
     request: bytes | None = None,
     address: str = "",
     host_key: bytes = b"",
+    host_key_pem: str = "",
     authorized: str = "",
+    root: str = "",
 ) -> bytes:
     """Return the archive of one instance: isobench's first process, the stage's programs, a request
     to be executed at once, and who may log in.
+
+    `root` is the device of a complete guest, whose own init takes over. `host_key` is for dropbear,
+    `host_key_pem` for OpenSSH.
     """
     archive = _cpio.Archive()
     for name in ("dev", "proc", "sys", "tmp", "scratch", "guest", "isobench"):
@@ -469,9 +491,13 @@ def stage_archive(
         archive.program(f"isobench/{program.name}", program)
     if request is not None:
         archive.file("guest/request", request)
+    if root:
+        archive.file("guest/root", f"{root}\n".encode())
     if address:
         archive.file("guest/address", f"{address}\n".encode())
         archive.file("guest/host_key", host_key, 0o600)
+        archive.file("guest/host_key.pem", host_key_pem.encode(), 0o600)
+        archive.file("guest/authorized_keys", f"{authorized}\n".encode())
         archive.directory("root", 0o700)
         archive.directory("root/.ssh", 0o700)
         archive.file("root/.ssh/authorized_keys", f"{authorized}\n".encode(), 0o600)
@@ -484,7 +510,7 @@ def ready(machine: str, *, own_kernel: bool) -> bool:
     """
     names = [f"server-{FORMAT}-{machine}"]
     names += [] if own_kernel else [f"kernel-{FORMAT}-{machine}"]
-    return all(_kept(name) is not None for name in names)
+    return all(kept(name) is not None for name in names)
 
 
 def sweep() -> list[str]:

@@ -83,7 +83,7 @@ class Booted:
             user=_guest.USER,
             key=self.parts.key,
             host_key=self.parts.host_key,
-            command="isobench",  # the login shell is the agent: it does not look at this
+            command=f"exec {Stage.INSIDE}/_agent once",
             timeout=_LOGIN,
             why_lost=self._why_lost,
         )
@@ -173,7 +173,7 @@ class Session:
             "host.cpu_model": (hardware.cpu, "-cpu"),
             "host.vcpus": (hardware.vcpus, "-smp"),
             "host.memory_mib": (hardware.memory, "-m"),
-            "host.disk_cache": (parts.boot.disks[0].cache, "-drive cache"),
+            "host.disk_cache": (parts.boot.disks[-1].cache, "-drive cache"),
             "host.command_line": (parts.boot.command_line, "-append"),
             "host.guest": ("; ".join(parts.packages), "packages"),
             "host.resident_kib": (_process.proportional_kib(machine.process.pid), "smaps_rollup"),

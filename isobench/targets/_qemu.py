@@ -54,6 +54,8 @@ class Disk:
     path: Path
     format: str = "raw"
     cache: str = "none"
+    kept: bool = True
+    """False: what is written is forgotten at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,9 @@ class Boot:
     """A descriptor with a saved state, restored instead of booting."""
 
     def restored_from(self, descriptor: int) -> "Boot":
-        """Return the same, restored from a state."""
-        return replace(self, incoming=descriptor)
+        """Return the same, restored from a state; its disks stay as they were then."""
+        disks = tuple(replace(disk, kept=False) for disk in self.disks)
+        return replace(self, incoming=descriptor, disks=disks)
 
 
 def _escaped(path: Path | str) -> str:
@@ -97,7 +100,8 @@ def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[s
     argv += hardware.ports
     for number, disk in enumerate(boot.disks):
         drive = f"if=none,id=disk{number},file={_escaped(disk.path)},format={disk.format}"
-        argv += ["-drive", f"{drive},cache={disk.cache},discard=unmap"]
+        keep = "" if disk.kept else ",snapshot=on"
+        argv += ["-drive", f"{drive},cache={disk.cache},discard=unmap{keep}"]
         argv += ["-device", f"virtio-blk-pci,drive=disk{number}"]
     if boot.network:
         argv += [

@@ -43,6 +43,8 @@ class Key:
 
     private: paramiko.Ed25519Key
     seed: bytes
+    pem: str
+    """Both halves, as OpenSSH reads a key."""
 
     @property
     def line(self) -> str:
@@ -69,7 +71,8 @@ def new_key() -> Key:
         serialization.PrivateFormat.OpenSSH,
         serialization.NoEncryption(),
     ).decode()
-    return Key(private=paramiko.Ed25519Key.from_private_key(io.StringIO(text)), seed=seed)
+    private = paramiko.Ed25519Key.from_private_key(io.StringIO(text))
+    return Key(private=private, seed=seed, pem=text)
 
 
 def request(argv: Sequence[str], environment: Mapping[str, str]) -> bytes:

@@ -31,7 +31,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed, Startable
-from isobench.targets import _guest, _instance, _kvm, _process, _qemu, _ssh
+from isobench.targets import _complete, _guest, _instance, _kvm, _process, _qemu, _ssh
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _ADDRESS: Final = "10.0.2.15 24 eth0"
@@ -88,6 +88,8 @@ _KINDS: Final = {
     ),
 }
 _saving: Final = threading.Lock()
+_saved: dict[Path, _instance.Parts] = {}
+"""What the saved states of this run, by their folders, were saved from."""
 
 
 def _mebibytes(size: str, option: str) -> int:
@@ -128,13 +130,6 @@ class _Qemu:
     promises: ClassVar[tuple[Promise, ...]] = ()
     accelerator: ClassVar[Literal["kvm", "tcg"]]
     abi: ClassVar[Abi | None] = None
-    starts: ClassVar[Mapping[str, str]] = {
-        "cold": "power-on: from QEMU's execution to the nonce on the serial line; the guest is a"
-        " kernel and an initial RAM disk with isobench's first process and the payload",
-        "warm": "from QEMU's execution with the saved state of a guest that had started, to the"
-        " nonce on the serial line",
-        "exec": "a command over the open SSH connection, in a channel of its own",
-    }
 
     kernel: str = ""
     """Path of a kernel image; empty: the distribution's, downloaded once."""
@@ -150,6 +145,8 @@ class _Qemu:
     cpu: str = ""
     vcpus: int = 0
     """0: as many as this process may use, up to eight."""
+    guest: Literal["minimal", "complete"] = "minimal"
+    """complete: the distribution with systemd, udev and OpenSSH on a disk."""
     memory: str = "512MiB"
     disk: str = "1GiB"
     """Size of the disk that the I/O workloads use."""
@@ -190,10 +187,28 @@ class _Qemu:
             ports=kind.ports,
         )
 
+    @property
+    def starts(self) -> Mapping[str, str]:
+        """What the start-up figures span."""
+        what = {
+            "minimal": "the guest is a kernel and an initial RAM disk with isobench's first process"
+            " and the payload",
+            "complete": "the guest is a complete distribution, and the payload a service of it,"
+            " started when its SSH server runs",
+        }
+        return {
+            "cold": "power-on: from QEMU's execution to the nonce on the serial line;"
+            f" {what[self.guest]}",
+            "warm": "from QEMU's execution with the saved state of a guest that had started, to"
+            " the nonce on the serial line",
+            "exec": "a command over the open SSH connection, in a channel of its own",
+        }
+
     def _command_line(self) -> str:
         kind = _KINDS[self._isa()]
         words = f"console={kind.console} {kind.command_line} ISOBENCH_PORTS={kind.first_port}"
-        return f"{words} {self.append}".strip()
+        more = _complete.COMMAND_LINE if self.guest == "complete" else ""
+        return " ".join(f"{words} {more} {self.append}".split())
 
     def _guest(self, say: _guest.Say = lambda _: None) -> _guest.Guest:
         return _guest.guest(
@@ -245,6 +260,14 @@ class _Qemu:
                     what=f"{named} cannot be read",
                     hint=f"mend [targets.{self.name}] {option} in isobench.toml",
                 )
+        if self.guest == "complete" and self.abi is not None:
+            return Unavailable(
+                lack=Lack.PLATFORM,
+                what="a complete guest is made for the host's own ISA only",
+                hint=f'leave out guest = "complete" in [targets.{self.name}]',
+            )
+        if self.guest == "complete" and (missing := _complete.lacking()):
+            return Unavailable(lack=Lack.TOOL, what=missing, hint=_INSTALL)
         tool = _guest.lacking()
         if tool and not _guest.ready(self._isa(), own_kernel=bool(self.kernel)):
             return Unavailable(
@@ -264,6 +287,8 @@ class _Qemu:
     def prepare(self, say: Callable[[str], None]) -> None:
         """Make the guest, unless it is there."""
         self._guest(say)
+        if self.guest == "complete":
+            _complete.image(say)
 
     # ---- instances -------------------------------------------------------------------------------
 
@@ -273,12 +298,15 @@ class _Qemu:
         """Put together in `folder` what a machine is started from."""
         key, host_key = _ssh.new_key(), _ssh.new_key()
         guest = self._guest()
+        disks, packages = self._root(folder)
         archive = _guest.stage_archive(
             stage.root / "isobench",
             request=request,
             address=_ADDRESS,
             host_key=host_key.dropbear,
+            host_key_pem=host_key.pem,
             authorized=key.line,
+            root="/dev/vda" if disks else "",
         )
         _guest.write_initrd(folder / "initrd", guest, archive)
         return _instance.Parts(
@@ -287,13 +315,21 @@ class _Qemu:
                 kernel=guest.kernel,
                 initrd=folder / "initrd",
                 command_line=self._command_line(),
-                disks=(self._new_disk(folder),) if disk else (),
+                disks=(*disks, self._new_disk(folder)) if disk else disks,
             ),
             key=key,
             host_key=host_key,
             patience=self._patience(),
-            packages=guest.packages,
+            packages=(*guest.packages, *packages),
         )
+
+    def _root(self, folder: Path) -> tuple[tuple[_qemu.Disk, ...], tuple[str, ...]]:
+        """Return the disk of a complete guest, and what is on it."""
+        if self.guest == "minimal":
+            return (), ()
+        base, packages = _complete.image(lambda _: None)
+        _complete.overlay(base, folder / "root")
+        return (_qemu.Disk(path=folder / "root", format="qcow2", cache="writeback"),), packages
 
     def _new_disk(self, folder: Path) -> _qemu.Disk:
         """Make an empty ext4 file system in a sparse file."""
@@ -350,16 +386,17 @@ class _Qemu:
         """
         folder = stage.scratch / f"{self.name}-state-{stage.digest[:16]}"
         with _saving:
-            folder.mkdir(exist_ok=True)
-            parts = self._parts(stage, folder)
-            if not (folder / "state").is_file():
+            if folder not in _saved:
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                folder.mkdir()
+                parts = self._parts(stage, folder)
                 with _instance.powered_on(stage, parts) as booted:
                     booted.until_ready()
-                    booted.machine.save(folder / "state.new", patience=parts.patience)
-                (folder / "state.new").rename(folder / "state")
+                    booted.machine.save(folder / "state", patience=parts.patience)
+                _saved[folder] = parts
         yield _instance.Saved(
             stage=stage,
-            parts=parts,
+            parts=_saved[folder],
             state=folder / "state",
             request=_instance.request(stage, argv),
         )

@@ -12,7 +12,8 @@
  *     ready               connections and requests are waited for
  *     failed WHAT ERRNO   what could not be done
  * A second serial port carries the standard output of requests, and takes further ones; a third carries their standard error. A
- * request of no arguments asks for power-off. As `_init serve` it is a service of a complete guest: requests only.
+ * request of no arguments asks for power-off. As `_init serve PORT` it is a service of a complete guest, whose own init is
+ * asked to power off: requests only, /guest/request first.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -77,9 +78,8 @@ static int open_port(const char *name) {
 }
 static void drain(int fd) { ib_sys(__NR_ioctl, fd, 0x5409 /* TCSBRK */, 1); }
 
-static void open_ports(char **environment) {
-    struct ib ib = {.environment = environment};
-    const char *names = ib_env(&ib, "ISOBENCH_PORTS"); /* from the kernel's command line: the first of two ports */
+/* Open two ports that follow each other; `names` is the first one's. */
+static void open_ports(const char *names) {
     char path[64] = "/dev/";
     size_t n = 5;
     if (!names) names = "ttyS1";
@@ -90,8 +90,14 @@ static void open_ports(char **environment) {
     if ((port_err = open_port(path)) < 0) failed(path, port_err);
 }
 
-__attribute__((noreturn)) static void power_off(void) {
+static int first_process; /* and not a service under another init */
+
+static void power_off(void) {
     ib_sys(__NR_sync);
+    if (!first_process) {
+        ib_sys(__NR_kill, 1, 38 /* SIGRTMIN+4: systemd's orderly power-off */);
+        return;
+    }
     ib_sys(__NR_umount2, "/scratch", 0);
     for (;;) {
         ib_sys(__NR_reboot, 0xfee1dead, 672274793, 0x4321fedc /* POWER_OFF */, NULL);
@@ -253,7 +259,7 @@ __attribute__((noreturn)) static void serve(int listening) {
 }
 
 /* Put the file system of a block device under everything, and let its own init take over. */
-static void hand_over(const char *device) {
+static void hand_over(const char *device, const char *disk) {
     for (int tries = 0; tries < 500 && ib_sys(__NR_faccessat, IB_AT_FDCWD, device, 0, 0) < 0; tries++) {
         int64_t pause[2] = {0, 10000000};
         ib_sys(__NR_nanosleep, pause, 0);
@@ -268,10 +274,10 @@ static void hand_over(const char *device) {
         char from[32] = "/", to[48] = "/newroot/";
         for (size_t n = 0; n <= ib_length(carried[i]); n++) from[1 + n] = to[9 + n] = carried[i][n];
         ib_sys(__NR_mkdirat, IB_AT_FDCWD, to, 0755);
-        if (i >= 3) ib_sys(__NR_mount, from, from, "", 4096 /* BIND */, "");
-        r = ib_sys(__NR_mount, from, to, "", i < 3 ? 8192 /* MOVE */ : 4096 | 16384 /* BIND REC */, "");
+        r = ib_sys(__NR_mount, from, to, "", i < 3 ? 8192 /* MOVE */ : 4096 /* BIND */, "");
         if (r < 0) failed(to, r);
     }
+    if (disk && (r = mount_at(disk, "/newroot/scratch", "ext4", 0, "")) < 0) failed("mount of /scratch", r);
     ib_sys(__NR_chdir, "/newroot");
     if ((r = ib_sys(__NR_mount, ".", "/", "", 8192, "")) < 0) failed("move of the root", r);
     ib_sys(__NR_chroot, ".");
@@ -281,12 +287,25 @@ static void hand_over(const char *device) {
     failed("/sbin/init", ib_sys(__NR_execve, arguments[0], arguments, variables));
 }
 
+static void perform_first(void) {
+    long fd = ib_open("/guest/request", IB_O_RDONLY, 0);
+    if (fd < 0) return;
+    struct ib_command command;
+    int r = ib_request_read((int)fd, &command);
+    ib_close((int)fd);
+    if (r < 0) failed("request", r);
+    else if (command.arguments) perform(&command);
+}
+
 static int ib_main(int argc, char **argv, char **environment) {
     if (argc > 1 && ib_same(argv[1], "serve", 6)) {
-        console = (int)ib_open("/dev/console", IB_O_RDWR, 0);
-        open_ports(environment);
+        console = (int)ib_open("/dev/console", IB_O_RDWR | 0400 /* NOCTTY */, 0);
+        open_ports(argc > 2 ? argv[2] : NULL);
+        perform_first();
         serve(-1);
     }
+    struct ib ib = {.environment = environment};
+    first_process = 1;
     mount_at("dev", "/dev", "devtmpfs", 0, "");
     mount_at("proc", "/proc", "proc", 0, "");
     mount_at("sys", "/sys", "sysfs", 0, "");
@@ -298,21 +317,15 @@ static int ib_main(int argc, char **argv, char **environment) {
             if (fd != i) ib_sys(__NR_dup3, fd, i, 0);
     }
     say("init", "", 0, 0);
-    open_ports(environment);
     if (read_file("/guest/root") > 0) {
-        char *at = text, *device = next_line(&at);
+        char device[64] = {0};
+        for (int n = 0; n < 63 && text[n] > ' '; n++) device[n] = text[n];
         load_modules();
-        if (device) hand_over(device);
+        hand_over(device, ib_sys(__NR_faccessat, IB_AT_FDCWD, "/dev/vdb", 0, 0) == 0 ? "/newroot/dev/vdb" : NULL);
         power_off();
     }
-    fd = ib_open("/guest/request", IB_O_RDONLY, 0);
-    if (fd >= 0) {
-        struct ib_command command;
-        int r = ib_request_read((int)fd, &command);
-        ib_close((int)fd);
-        if (r < 0) failed("request", r);
-        else if (command.arguments) perform(&command);
-    }
+    open_ports(ib_env(&ib, "ISOBENCH_PORTS")); /* from the kernel's command line: the first of two ports */
+    perform_first();
     load_modules();
     static char *const disks[] = {"/dev/vda", "/dev/nvme0n1"};
     for (int i = 0; i < 2; i++)
