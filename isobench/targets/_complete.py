@@ -93,7 +93,7 @@ def image(say: _guest.Say) -> tuple[Path, tuple[str, ...]]:
     """Return the qcow2 image and what it was made of, made at first use."""
     what = "putting a complete guest together from packages: about 80 MB and a minute, once"
     part, made = _guest.part(_NAME, _make, what, say)
-    return part / "root.qcow2", tuple(made.packages)
+    return part / "root.qcow2", (f"{_codename()} of {len(made.packages)} packages",)
 
 
 def overlay(base: Path, path: Path) -> None:

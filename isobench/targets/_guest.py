@@ -420,22 +420,26 @@ def guest(
     kernel: str = "",
     initrd: str = "",
     modules: str = "",
+    server: bool = True,
     say: Say = lambda _: None,
 ) -> Guest:
     """Return a guest for an ISA, made at first use; SessionError where that cannot be done.
 
     With `kernel` (a path) that one boots; `modules` is then a folder like
     /lib/modules/6.1.0-1-amd64, wanted where its virtio drivers are not built in. `initrd` is an
-    archive that is unpacked before all others.
+    archive that is unpacked before all others. Without `server` nobody can log in: a complete guest
+    has an SSH server of its own.
     """
-    server, made = part(
-        f"server-{FORMAT}-{machine}",
-        _distribution_server(machine),
-        "downloading an SSH server for guests: about 5 MB and apt's lists, once",
-        say,
-    )
-    packages = list(made.packages)
-    archives = [server / "server"]
+    archives: list[Path] = []
+    packages: list[str] = []
+    if server:
+        server_part, made = part(
+            f"server-{FORMAT}-{machine}",
+            _distribution_server(machine),
+            "downloading an SSH server for guests: about 5 MB and apt's lists, once",
+            say,
+        )
+        archives, packages = [server_part / "server"], list(made.packages)
     if kernel:
         image = Path(kernel).expanduser()
         if modules:

@@ -212,7 +212,12 @@ class _Qemu:
 
     def _guest(self, say: _guest.Say = lambda _: None) -> _guest.Guest:
         return _guest.guest(
-            self._isa(), kernel=self.kernel, initrd=self.initrd, modules=self.modules, say=say
+            self._isa(),
+            kernel=self.kernel,
+            initrd=self.initrd,
+            modules=self.modules,
+            server=self.guest == "minimal",
+            say=say,
         )
 
     # ---- probing ---------------------------------------------------------------------------------
