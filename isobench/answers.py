@@ -31,7 +31,7 @@ from isobench.model import (
     Technology,
     Verdict,
 )
-from isobench.plan import actual, second
+from isobench.plan import FEWEST_SESSIONS, actual, second
 from isobench.store import FORMAT, Run
 from isobench.units import Sha256, TargetName, WorkloadName
 
@@ -62,6 +62,8 @@ class Cell:
     """95 % bounds of the median of `value`, each one-sided, seconds."""
     tails: stats.Tails
     log_ratios: NDArray[np.float64]
+    sessions: int
+    """How many sessions served the blocks of `log_ratios`."""
     visits: int
     clock: str
     needed: int | None
@@ -110,20 +112,44 @@ class Analysis:
             return None
         return self.visits[(workload, target)]
 
-    def log_ratios(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
-        """Return the block log-ratios of a cell: only blocks in which both sides have a value."""
+    def _pairs(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
+        """Return visits of a cell and of native, by block: only where both have a value."""
         subject, native = self.column(workload, target), self.column(workload, self.reference)
         if subject is None or native is None:
-            return np.empty(0)
+            return pd.DataFrame({"subject": [], "native": []}, dtype=float)
         pairs = pd.DataFrame({"subject": subject, "native": native}).dropna()
-        pairs = pairs[(pairs > 0).all(axis=1)]
+        return pairs[(pairs > 0).all(axis=1)]
+
+    def log_ratios(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
+        """Return the block log-ratios of a cell: only blocks in which both sides have a value."""
+        pairs = self._pairs(workload, target)
         return stats.block_log_ratios(
             pairs[["subject"]].to_numpy(float), pairs[["native"]].to_numpy(float)
         )
 
+    @functools.cached_property
+    def _sessions(self) -> pd.Series:
+        """The session of each visit, by (workload, target, block)."""
+        return self.times.groupby(["workload", "target", "block"])["session"].max()
+
+    def sessions(self, workload: WorkloadName, target: TargetName) -> NDArray[np.int64]:
+        """Return which session served each block of `log_ratios`; minus the block's number where it
+        had one of its own. Native is fresh in every block, so that only the subject's matters.
+        """
+        blocks = self._pairs(workload, target).index.to_numpy(np.int64)
+        if not blocks.size:
+            return blocks
+        numbers = self._sessions[(workload, target)].reindex(blocks).to_numpy(np.int64)
+        return np.where(numbers > 0, numbers, -blocks)
+
     def estimate(self, workload: WorkloadName, target: TargetName) -> Estimate | None:
         """Return the estimate of a cell."""
-        return stats.estimate(self.log_ratios(workload, target), level=LEVEL, margin=self.margin)
+        return stats.estimate(
+            self.log_ratios(workload, target),
+            sessions=self.sessions(workload, target),
+            level=LEVEL,
+            margin=self.margin,
+        )
 
     @functools.cached_property
     def noise(self) -> dict[WorkloadName, float | None]:
@@ -132,14 +158,14 @@ class Analysis:
         return {name: verdict.noise_floor(self.estimate(name, control)) for name in self.workloads}
 
     def precise(self, half_width: float) -> bool:
-        """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %)."""
-        estimates = [
-            estimate
-            for workload in self.workloads
-            for target in self.targets
-            if target != self.reference
-            and (estimate := self.estimate(workload, target)) is not None
-        ]
+        """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %).
+
+        Not before there are sessions enough to tell what they differ by.
+        """
+        cells = [(w, t) for w in self.workloads for t in self.targets if t != self.reference]
+        estimates = [estimate for cell in cells if (estimate := self.estimate(*cell)) is not None]
+        if any(self._session_doubts(*cell) for cell in cells):
+            return False
         widths = [stats.half_width(estimate.interval) for estimate in estimates]
         return bool(widths) and max(widths) <= half_width
 
@@ -182,6 +208,12 @@ class Analysis:
             [int(v) for v in both["span.guest"]], [int(v) for v in both["span.host"]], dispatch
         )
 
+    def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
+        sessions = self.sessions(workload, target)
+        if not sessions.size:
+            return ()
+        return doubts.of_sessions(np.unique(sessions).size, sessions.size, fewest=FEWEST_SESSIONS)
+
     def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         """Return the doubts about a cell that come from facts, not from its estimate."""
         found: list[Doubt] = []
@@ -190,6 +222,7 @@ class Analysis:
             found += doubts.of_io(workload, facts, native)
         found += doubts.of_threads(facts, native)
         found += self._clock_doubts(workload, target)
+        found += self._session_doubts(workload, target)
         column = self.column(workload, target)
         have = 0 if column is None else int(column.notna().sum())
         if have < COMPLETE_SHARE * self.blocks:
@@ -221,7 +254,7 @@ class Analysis:
         if column is None or native is None or column.dropna().empty or native.dropna().empty:
             return None
         ratios = self.log_ratios(workload, target)
-        estimate = stats.estimate(ratios, level=LEVEL, margin=self.margin)
+        estimate = self.estimate(workload, target)
         needed = None if estimate is None else stats.blocks_needed(estimate, margin=self.margin)
         judged = verdict.judge(
             target=target,
@@ -246,6 +279,7 @@ class Analysis:
             bounds=_median_bounds(values),
             tails=stats.tails(mine["seconds"].to_numpy(float), ratios),
             log_ratios=ratios,
+            sessions=int(np.unique(self.sessions(workload, target)).size),
             visits=int(values.size),
             clock=str(mine["clock"].iloc[0]),
             needed=needed if open_question else None,
@@ -367,6 +401,7 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
         "p_equivalence": estimate.p_equivalence if estimate else None,
         "method": estimate.method if estimate else None,
         "blocks": estimate.blocks if estimate else int(cell.log_ratios.size),
+        "sessions": cell.sessions,
         "visits": cell.visits,
         "standing": cell.verdict.standing,
         "doubts": [f"{doubt.detail}: {doubt.advice}" for doubt in cell.verdict.doubts],

@@ -88,6 +88,23 @@ def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[D
     )
 
 
+def of_sessions(sessions: int, blocks: int, *, fewest: int) -> tuple[Doubt, ...]:
+    """Return a blocking doubt where too few sessions served a cell's blocks to tell whether
+    sessions differ.
+    """
+    if sessions >= min(fewest, blocks):
+        return ()
+    served = "one session served" if sessions == 1 else f"{sessions} sessions served"
+    return (
+        Doubt(
+            code="few-sessions",
+            detail=f"{served} all {blocks} blocks, and how much sessions differ takes {fewest}",
+            advice="--launch fresh, or a larger --budget",
+            blocks=True,
+        ),
+    )
+
+
 def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
     """Return doubts about the whole run from how the host fared."""
     kept = [block for block in health if block.broken_rules]

@@ -35,6 +35,9 @@ class Estimate:
     """Standard deviation of the winsorised block log-ratios."""
     blocks: int
     method: str
+    sessions: int = 0
+    """How many sessions the interval rests on, where blocks of one session are alike; 0: on blocks.
+    """
 
 
 class Standing(StrEnum):

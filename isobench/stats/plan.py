@@ -23,9 +23,12 @@ def blocks_needed(
 
     Takes the estimated ratio for the true one and the blocks' spread for lasting. Inside the margin
     it is the number that shows near-native with probability `power`, outside the number that shows
-    the difference. None: the ratio lies on the margin, or there is no spread to plan with, and no
-    number of blocks is known to decide.
+    the difference. None: the ratio lies on the margin, there is no spread to plan with, or the
+    interval rests on sessions, of which more blocks in the same ones are no more; no number of
+    blocks is known to decide.
     """
+    if estimate.sessions:
+        return None
     bound, effect = math.log(margin), abs(math.log(estimate.ratio))
     distance = abs(bound - effect)
     # The spread of one block as the estimator sees it, the price of trimming included.

@@ -185,6 +185,57 @@ def test_a_quick_run_gives_ratios_and_no_verdicts(synthetic: Write) -> None:
     assert "without verdicts" in made["run"]["headline"]
 
 
+# ---- sessions
+
+
+def test_a_record_without_a_session_had_one_of_its_own(synthetic: Write) -> None:
+    found = cell(summary(synthetic()))
+    assert found["sessions"] == found["blocks"] == 15
+    assert found["method"] == "trimmed-t 20 %"
+
+
+def test_sessions_that_differ_make_the_interval_wide_and_are_counted(synthetic: Write) -> None:
+    shared = {"sessions": {"box": 5}, "session_spread": 0.1}
+    found = cell(summary(synthetic(**shared)))
+    ignored = cell(summary(synthetic(name="fresh", sessions={"box": 1}, session_spread=0.0)))
+    assert (found["sessions"], found["blocks"]) == (3, 15)
+    assert found["method"] == "t of 3 session medians"
+    assert found["standing"] == "inconclusive"
+    assert found["blocks_needed"] is None
+    assert "more of them and not more blocks" in found["doubts"][0]
+    assert ignored["standing"] == "near-native"
+
+
+def test_sessions_that_are_alike_still_give_a_verdict(synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.3}, sessions={"box": 5})))
+    assert found["sessions"] == 3
+    assert found["standing"] == "slower"
+    assert found["ratio"] == pytest.approx(1.3, rel=0.005)
+
+
+@pytest.mark.parametrize("served", [8, 15])
+def test_fewer_than_three_sessions_give_no_verdict(served: int, synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.3}, sessions={"box": served})))
+    assert found["standing"] == "unproven"
+    assert "few-sessions" in found["doubt_codes"]
+
+
+def test_only_the_sessions_of_blocks_that_count_are_counted(synthetic: Write) -> None:
+    path = synthetic(sessions={"box": 5}, invalid=frozenset(range(6, 11)), blocks=15)
+    found = cell(summary(path))
+    assert (found["sessions"], found["blocks"]) == (2, 10)
+    assert "few-sessions" in found["doubt_codes"]
+
+
+def test_nothing_is_precise_before_three_sessions(synthetic: Write) -> None:
+    few, enough = (
+        answers.Analysis(store.load(synthetic(name=str(served), sessions={"box": served})))
+        for served in (8, 5)
+    )
+    assert not few.precise(0.9)
+    assert enough.precise(0.9)
+
+
 # ---- doubts from facts
 
 

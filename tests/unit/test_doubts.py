@@ -88,6 +88,19 @@ def test_as_many_cpus_or_none_counted_raise_no_doubt(inside: dict[str, int | Non
     assert doubts.of_threads(inside, {"cpu.threads": 8}) == ()
 
 
+@pytest.mark.parametrize(("sessions", "blocks"), [(3, 15), (15, 15), (1, 1), (2, 2), (4, 5)])
+def test_sessions_enough_raise_no_doubt(sessions: int, blocks: int) -> None:
+    assert doubts.of_sessions(sessions, blocks, fewest=3) == ()
+
+
+@pytest.mark.parametrize(("sessions", "said"), [(1, "one session served"), (2, "2 sessions")])
+def test_too_few_sessions_take_the_verdict_away(sessions: int, said: str) -> None:
+    (doubt,) = doubts.of_sessions(sessions, 12, fewest=3)
+    assert (doubt.code, doubt.blocks) == ("few-sessions", True)
+    assert said in doubt.detail
+    assert "--launch fresh" in doubt.advice
+
+
 def test_a_quiet_host_raises_no_doubt() -> None:
     assert doubts.of_blocks([health(1), health(2)], 0) == ()
     assert doubts.of_blocks([], 0) == ()
@@ -118,9 +131,10 @@ def test_every_doubt_advises_something() -> None:
         *doubts.of_io("io.x", {"io.filesystem": OVERLAY}, {"io.filesystem": EXT4}),
         *doubts.of_clock([10**9], [2 * 10**9], 1),
         *doubts.of_threads({"cpu.threads": 1}, {"cpu.threads": 2}),
+        *doubts.of_sessions(1, 2, fewest=3),
         *doubts.of_blocks([health(1, "x")], 0),
         doubts.of_drift(0.1, 0.0, 0.2),
     ]
-    assert len(found) == 7
+    assert len(found) == 8
     assert all(doubt.advice and doubt.detail for doubt in found)
-    assert len({doubt.code for doubt in found}) == 7
+    assert len({doubt.code for doubt in found}) == 8
