@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from isobench import claims as claiming
 from isobench import headline, places, stats, verdict
-from isobench.evidence import doubts, parity, prove
+from isobench.evidence import clock, doubts, parity, prove
 from isobench.model import (
     Abi,
     Cause,
     Claim,
+    Clock,
     Doubt,
     Environment,
     Estimate,
@@ -66,11 +67,17 @@ class Cell:
     """How many sessions served the blocks of `log_ratios`."""
     visits: int
     clock: str
+    """Whose clock `value` is by."""
+    inside: bool
+    """It was measured inside, by a payload that gives a checksum."""
     needed: int | None
 
 
 class Analysis:
-    """One run's numbers, in frames: visits by block."""
+    """One run's numbers, in frames: visits by block.
+
+    Records stay as they were measured: what is brought to the host's clock is so here alone.
+    """
 
     def __init__(self, run: Run) -> None:
         """Take a run; compute nothing yet."""
@@ -90,10 +97,63 @@ class Analysis:
     @functools.cached_property
     def times(self) -> pd.DataFrame:
         """Seconds per operation of every iteration; columns block, target, workload, seconds, at,
-        clock.
+        clock, inside (timed by the clock inside, whichever it is given by).
+
+        Where that clock is not to be trusted, the visits are brought to the host's by the span
+        that both saw, and those too short for that are left out.
         """
         frame = self._valid[self._valid["metric"] == "time"]
-        return frame.assign(seconds=frame["value"] / frame["operations"] / SECONDS)
+        frame = frame.assign(
+            seconds=frame["value"] / frame["operations"] / SECONDS,
+            inside=frame["clock"] == Clock.GUEST,
+        )
+        for (workload, target), spans in self._untrusted.items():
+            mine = (frame["workload"] == workload) & (frame["target"] == target) & frame["inside"]
+            factor = frame.loc[mine, "block"].map(spans["host"] / spans["guest"])
+            frame.loc[mine, "seconds"] *= factor
+            frame.loc[mine, "clock"] = str(Clock.HOST)
+        return frame.dropna(subset="seconds")
+
+    @functools.cached_property
+    def _spans(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What both clocks say of the same spans of a cell, ns: rows are blocks, columns guest,
+        host, dispatch.
+        """
+        names = {"span.guest": "guest", "span.host": "host", "dispatch": "dispatch"}
+        frame = self._valid[self._valid["metric"].isin(list(names))]
+        columns = frame.assign(metric=frame["metric"].map(names))
+        return {
+            (str(cell[0]), str(cell[1])): mine.pivot_table(
+                index="block", columns="metric", values="value", aggfunc="first"
+            )
+            .reindex(columns=[*names.values()])
+            .dropna()
+            for cell, mine in columns.groupby(["workload", "target"])
+        }
+
+    @functools.cached_property
+    def _clocks(self) -> dict[tuple[str, str], clock.ClockCheck]:
+        """What the visits of each cell show of the clock inside, where they are long enough."""
+        found = {
+            cell: clock.check(
+                [int(v) for v in spans["guest"]],
+                [int(v) for v in spans["host"]],
+                _dispatch(spans),
+            )
+            for cell, spans in self._spans.items()
+        }
+        return {cell: one for cell, one in found.items() if one is not None}
+
+    @functools.cached_property
+    def _untrusted(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The spans that bring a cell's times to the host's clock, where the one inside is off."""
+        found = {}
+        for cell, one in self._clocks.items():
+            if not one.trusted and one.runs:
+                spans = self._spans[cell]
+                told = [clock.long_enough(int(h), _dispatch(spans)) for h in spans["host"]]
+                found[cell] = spans[told]
+        return found
 
     @functools.cached_property
     def visits(self) -> pd.DataFrame:
@@ -142,11 +202,19 @@ class Analysis:
         numbers = self._sessions[(workload, target)].reindex(blocks).to_numpy(np.int64)
         return np.where(numbers > 0, numbers, -blocks)
 
-    def estimate(self, workload: WorkloadName, target: TargetName) -> Estimate | None:
+    def uncertainty(self, workload: WorkloadName, target: TargetName) -> float:
+        """Return by which share all times of a cell may be off: those brought to another clock."""
+        cell = (workload, target)
+        return self._clocks[cell].error if cell in self._untrusted else 0.0
+
+    def estimate(
+        self, workload: WorkloadName, target: TargetName, *, uncertainty: float = 0.0
+    ) -> Estimate | None:
         """Return the estimate of a cell."""
         return stats.estimate(
             self.log_ratios(workload, target),
             sessions=self.sessions(workload, target),
+            uncertainty=uncertainty,
             level=LEVEL,
             margin=self.margin,
         )
@@ -194,19 +262,12 @@ class Analysis:
         return facts
 
     def _clock_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
-        frame = self._valid
+        frame = self._valid[self._valid["metric"] == "time"]
         mine = frame[(frame["target"] == target) & (frame["workload"] == workload)]
-        spans = {
-            metric: mine[mine["metric"] == metric].set_index("block")["value"]
-            for metric in ("span.guest", "span.host", "dispatch")
-        }
-        both = pd.concat(spans, axis=1).dropna()
-        if both.empty:
+        if not (mine["clock"] == Clock.GUEST).any():
             return ()
-        dispatch = int(both["dispatch"].median())
-        return doubts.of_clock(
-            [int(v) for v in both["span.guest"]], [int(v) for v in both["span.host"]], dispatch
-        )
+        elsewhere = {name: one for (name, whose), one in self._clocks.items() if whose == target}
+        return doubts.of_clock(self._clocks.get((workload, target)), elsewhere)
 
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)
@@ -254,7 +315,8 @@ class Analysis:
         if column is None or native is None or column.dropna().empty or native.dropna().empty:
             return None
         ratios = self.log_ratios(workload, target)
-        estimate = self.estimate(workload, target)
+        uncertainty = self.uncertainty(workload, target)
+        estimate = self.estimate(workload, target, uncertainty=uncertainty)
         needed = None if estimate is None else stats.blocks_needed(estimate, margin=self.margin)
         judged = verdict.judge(
             target=target,
@@ -276,12 +338,13 @@ class Analysis:
             verdict=judged,
             value=float(np.median(values)),
             reference=float(np.median(native.dropna().to_numpy(float))),
-            bounds=_median_bounds(values),
+            bounds=_median_bounds(values, uncertainty),
             tails=stats.tails(mine["seconds"].to_numpy(float), ratios),
             log_ratios=ratios,
             sessions=int(np.unique(self.sessions(workload, target)).size),
             visits=int(values.size),
             clock=str(mine["clock"].iloc[0]),
+            inside=bool(mine["inside"].iloc[0]),
             needed=needed if open_question else None,
         )
 
@@ -308,13 +371,20 @@ class Analysis:
         return found
 
 
-def _median_bounds(values: NDArray[np.float64]) -> tuple[float, float] | None:
+def _dispatch(spans: pd.DataFrame) -> int:
+    """Return what carrying a line to the host may take in a cell, ns."""
+    return int(spans["dispatch"].median())
+
+
+def _median_bounds(values: NDArray[np.float64], uncertainty: float) -> tuple[float, float] | None:
     """Return the one-sided 95 % bounds of the median, by order statistics; None from too few
     values.
     """
     high = stats.quantile_upper(values, quantile=0.5)
     low = stats.quantile_lower(values, quantile=0.5)
-    return None if high is None or low is None else (low, high)
+    if high is None or low is None:
+        return None
+    return (low / (1 + uncertainty), high * (1 + uncertainty))
 
 
 # ---- the document --------------------------------------------------------------------------------
@@ -470,9 +540,7 @@ def _judge_claims(
             value_seconds=cell.value,
             upper_seconds=cell.bounds[1] if cell.bounds else None,
             lower_seconds=cell.bounds[0] if cell.bounds else None,
-            checks_equal=(cell.target, cell.workload) not in wrong
-            if cell.clock == "guest"
-            else None,
+            checks_equal=(cell.target, cell.workload) not in wrong if cell.inside else None,
         )
         for cell in analysis.cells
         if cell.target in technologies

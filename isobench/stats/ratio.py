@@ -47,17 +47,19 @@ class _Location:
     freedom: int
     method: str
     sessions: int = 0
+    shared: float = 0.0
+    """How far off all blocks together may be, as a logarithm."""
 
     def interval(self, level: float) -> Interval:
-        """Return Student's interval, as ratios. Degenerate where the error is zero."""
-        reach = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * self.error
+        """Return Student's interval, as ratios. Degenerate where there is no error."""
+        reach = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * self.error + self.shared
         return Interval(low=_ratio(self.mean - reach), high=_ratio(self.mean + reach), level=level)
 
     def p_equivalence(self, margin: float) -> float:
         """Return the larger p value of the two one-sided tests; 1.0 where the error is zero."""
         if self.error == 0:
             return 1.0
-        bound = math.log(margin)
+        bound = math.log(margin) - self.shared
         above = stats.t.sf((self.mean + bound) / self.error, self.freedom)
         below = stats.t.cdf((self.mean - bound) / self.error, self.freedom)
         return float(max(above, below))
@@ -93,6 +95,7 @@ def estimate(
     log_ratios: NDArray[np.float64],
     *,
     sessions: NDArray[np.int64] | None = None,
+    uncertainty: float = 0.0,
     level: float = REPORTED_LEVEL,
     margin: float = 1.05,
 ) -> Estimate | None:
@@ -113,15 +116,22 @@ def estimate(
     Source: Bancroft 1944, On biases in estimation due to the use of preliminary tests of
     significance ("sometimes pool"); the levels are those of Kalibera & Jones, arXiv 2007.10899.
 
-    ValueError: wrong shape, a value that is not finite, or a level or margin that makes no sense.
+    `uncertainty` is a relative error that all blocks may share (0.02: 2 %): no number of blocks
+    averages it away, so it widens every interval.
+
+    ValueError: wrong shape, a value that is not finite, or a level, a margin or an uncertainty that
+    makes no sense.
     """
     _refuse_nonsense(log_ratios, level, margin)
+    if not 0 <= uncertainty < math.inf:
+        message = f"an uncertainty is a share from 0 (0.02 means 2 %), not {uncertainty}"
+        raise ValueError(message)
     if sessions is not None and sessions.shape != log_ratios.shape:
         message = f"a session for each block: {sessions.shape} and {log_ratios.shape}"
         raise ValueError(message)
     if log_ratios.size < FEWEST_BLOCKS:
         return None
-    location = _locate_in_sessions(log_ratios, sessions)
+    location = replace(_locate_in_sessions(log_ratios, sessions), shared=math.log1p(uncertainty))
     ranked = log_ratios
     if location.sessions and sessions is not None:
         ranked = _medians(log_ratios, sessions)
@@ -129,14 +139,22 @@ def estimate(
         ratio=_ratio(location.mean),
         interval=location.interval(level),
         equivalence=location.interval(EQUIVALENCE_LEVEL),
-        check=signed_rank_interval(ranked, level=EQUIVALENCE_LEVEL),
+        check=_widened(signed_rank_interval(ranked, level=EQUIVALENCE_LEVEL), uncertainty),
         p_equivalence=location.p_equivalence(margin),
         standard_error=location.error,
         deviation=location.deviation,
         blocks=int(log_ratios.size),
         method=location.method,
         sessions=location.sessions,
+        uncertainty=uncertainty,
     )
+
+
+def _widened(interval: Interval | None, uncertainty: float) -> Interval | None:
+    if interval is None:
+        return None
+    factor = 1 + uncertainty
+    return replace(interval, low=interval.low / factor, high=interval.high * factor)
 
 
 def sessions_alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> float:

@@ -342,6 +342,53 @@ def test_intervals_cover_where_sessions_are_alike() -> None:
     assert covered(0.0, aware=True) >= 0.93
 
 
+# An error that all blocks share
+
+
+@given(log_lists, st.floats(0, 0.2))
+def test_an_error_that_all_blocks_share_widens_every_interval_by_itself(
+    values: list[float], share: float
+) -> None:
+    plain = sure(estimate(array(*values)))
+    wide = sure(estimate(array(*values), uncertainty=share))
+    assert wide.ratio == plain.ratio
+    assert wide.uncertainty == share
+    for one, other in ((wide.interval, plain.interval), (wide.equivalence, plain.equivalence)):
+        assert one.low == pytest.approx(other.low / (1 + share))
+        assert one.high == pytest.approx(other.high * (1 + share))
+    if plain.check is not None:
+        assert wide.check is not None
+        assert wide.check.high == pytest.approx(plain.check.high * (1 + share))
+        assert wide.check.low == pytest.approx(plain.check.low / (1 + share))
+
+
+@pytest.mark.parametrize("ratio", [0.98, 1.0, 1.03])
+def test_the_equivalence_test_still_passes_exactly_when_its_interval_fits_the_margin(
+    ratio: float,
+) -> None:
+    outcomes = set()
+    for seed in range(40):
+        blocks = noisy(12, ratio=ratio, spread=0.02, seed=seed)
+        found = sure(estimate(blocks, margin=1.05, uncertainty=0.02))
+        inside = found.equivalence.low > 1 / 1.05 and found.equivalence.high < 1.05
+        outcomes.add(inside)
+        assert inside == (found.p_equivalence < 0.05)
+    assert True in outcomes or ratio != 1.0
+
+
+@pytest.mark.parametrize("bad", [-0.01, math.nan, math.inf])
+def test_an_uncertainty_that_is_no_share_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="uncertainty"):
+        estimate(noisy(9), uncertainty=bad)
+
+
+def test_no_number_of_blocks_averages_a_shared_error_away() -> None:
+    assert blocks_needed(dataclasses.replace(planned(), uncertainty=0.06)) is None
+    more = blocks_needed(dataclasses.replace(planned(), uncertainty=0.02))
+    assert more is not None
+    assert more > (blocks_needed(planned()) or 0)
+
+
 # Hodges-Lehmann
 
 
