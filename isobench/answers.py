@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from isobench import claims as claiming
 from isobench import headline, places, stats, verdict
-from isobench.evidence import doubts, parity, prove
+from isobench.evidence import clock, doubts, parity, prove
 from isobench.model import (
     Abi,
     Cause,
     Claim,
+    Clock,
     Doubt,
     Environment,
     Estimate,
@@ -31,7 +32,7 @@ from isobench.model import (
     Technology,
     Verdict,
 )
-from isobench.plan import actual, second
+from isobench.plan import FEWEST_SESSIONS, actual, second
 from isobench.store import FORMAT, Run
 from isobench.units import Sha256, TargetName, WorkloadName
 
@@ -62,13 +63,21 @@ class Cell:
     """95 % bounds of the median of `value`, each one-sided, seconds."""
     tails: stats.Tails
     log_ratios: NDArray[np.float64]
+    sessions: int
+    """How many sessions served the blocks of `log_ratios`."""
     visits: int
     clock: str
+    """Whose clock `value` is by."""
+    inside: bool
+    """It was measured inside, by a payload that gives a checksum."""
     needed: int | None
 
 
 class Analysis:
-    """One run's numbers, in frames: visits by block."""
+    """One run's numbers, in frames: visits by block.
+
+    Records stay as they were measured: what is brought to the host's clock is so here alone.
+    """
 
     def __init__(self, run: Run) -> None:
         """Take a run; compute nothing yet."""
@@ -88,10 +97,63 @@ class Analysis:
     @functools.cached_property
     def times(self) -> pd.DataFrame:
         """Seconds per operation of every iteration; columns block, target, workload, seconds, at,
-        clock.
+        clock, inside (timed by the clock inside, whichever it is given by).
+
+        Where that clock is not to be trusted, the visits are brought to the host's by the span
+        that both saw, and those too short for that are left out.
         """
         frame = self._valid[self._valid["metric"] == "time"]
-        return frame.assign(seconds=frame["value"] / frame["operations"] / SECONDS)
+        frame = frame.assign(
+            seconds=frame["value"] / frame["operations"] / SECONDS,
+            inside=frame["clock"] == Clock.GUEST,
+        )
+        for (workload, target), spans in self._untrusted.items():
+            mine = (frame["workload"] == workload) & (frame["target"] == target) & frame["inside"]
+            factor = frame.loc[mine, "block"].map(spans["host"] / spans["guest"])
+            frame.loc[mine, "seconds"] *= factor
+            frame.loc[mine, "clock"] = str(Clock.HOST)
+        return frame.dropna(subset="seconds")
+
+    @functools.cached_property
+    def _spans(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What both clocks say of the same spans of a cell, ns: rows are blocks, columns guest,
+        host, dispatch.
+        """
+        names = {"span.guest": "guest", "span.host": "host", "dispatch": "dispatch"}
+        frame = self._valid[self._valid["metric"].isin(list(names))]
+        columns = frame.assign(metric=frame["metric"].map(names))
+        return {
+            (str(cell[0]), str(cell[1])): mine.pivot_table(
+                index="block", columns="metric", values="value", aggfunc="first"
+            )
+            .reindex(columns=[*names.values()])
+            .dropna()
+            for cell, mine in columns.groupby(["workload", "target"])
+        }
+
+    @functools.cached_property
+    def _clocks(self) -> dict[tuple[str, str], clock.ClockCheck]:
+        """What the visits of each cell show of the clock inside, where they are long enough."""
+        found = {
+            cell: clock.check(
+                [int(v) for v in spans["guest"]],
+                [int(v) for v in spans["host"]],
+                _dispatch(spans),
+            )
+            for cell, spans in self._spans.items()
+        }
+        return {cell: one for cell, one in found.items() if one is not None}
+
+    @functools.cached_property
+    def _untrusted(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The spans that bring a cell's times to the host's clock, where the one inside is off."""
+        found = {}
+        for cell, one in self._clocks.items():
+            if not one.trusted and one.runs:
+                spans = self._spans[cell]
+                told = [clock.long_enough(int(h), _dispatch(spans)) for h in spans["host"]]
+                found[cell] = spans[told]
+        return found
 
     @functools.cached_property
     def visits(self) -> pd.DataFrame:
@@ -110,20 +172,52 @@ class Analysis:
             return None
         return self.visits[(workload, target)]
 
-    def log_ratios(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
-        """Return the block log-ratios of a cell: only blocks in which both sides have a value."""
+    def _pairs(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
+        """Return visits of a cell and of native, by block: only where both have a value."""
         subject, native = self.column(workload, target), self.column(workload, self.reference)
         if subject is None or native is None:
-            return np.empty(0)
+            return pd.DataFrame({"subject": [], "native": []}, dtype=float)
         pairs = pd.DataFrame({"subject": subject, "native": native}).dropna()
-        pairs = pairs[(pairs > 0).all(axis=1)]
+        return pairs[(pairs > 0).all(axis=1)]
+
+    def log_ratios(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
+        """Return the block log-ratios of a cell: only blocks in which both sides have a value."""
+        pairs = self._pairs(workload, target)
         return stats.block_log_ratios(
             pairs[["subject"]].to_numpy(float), pairs[["native"]].to_numpy(float)
         )
 
-    def estimate(self, workload: WorkloadName, target: TargetName) -> Estimate | None:
+    @functools.cached_property
+    def _sessions(self) -> pd.Series:
+        """The session of each visit, by (workload, target, block)."""
+        return self.times.groupby(["workload", "target", "block"])["session"].max()
+
+    def sessions(self, workload: WorkloadName, target: TargetName) -> NDArray[np.int64]:
+        """Return which session served each block of `log_ratios`; minus the block's number where it
+        had one of its own. Native is fresh in every block, so that only the subject's matters.
+        """
+        blocks = self._pairs(workload, target).index.to_numpy(np.int64)
+        if not blocks.size:
+            return blocks
+        numbers = self._sessions[(workload, target)].reindex(blocks).to_numpy(np.int64)
+        return np.where(numbers > 0, numbers, -blocks)
+
+    def uncertainty(self, workload: WorkloadName, target: TargetName) -> float:
+        """Return by which share all times of a cell may be off: those brought to another clock."""
+        cell = (workload, target)
+        return self._clocks[cell].error if cell in self._untrusted else 0.0
+
+    def estimate(
+        self, workload: WorkloadName, target: TargetName, *, uncertainty: float = 0.0
+    ) -> Estimate | None:
         """Return the estimate of a cell."""
-        return stats.estimate(self.log_ratios(workload, target), level=LEVEL, margin=self.margin)
+        return stats.estimate(
+            self.log_ratios(workload, target),
+            sessions=self.sessions(workload, target),
+            uncertainty=uncertainty,
+            level=LEVEL,
+            margin=self.margin,
+        )
 
     @functools.cached_property
     def noise(self) -> dict[WorkloadName, float | None]:
@@ -132,14 +226,14 @@ class Analysis:
         return {name: verdict.noise_floor(self.estimate(name, control)) for name in self.workloads}
 
     def precise(self, half_width: float) -> bool:
-        """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %)."""
-        estimates = [
-            estimate
-            for workload in self.workloads
-            for target in self.targets
-            if target != self.reference
-            and (estimate := self.estimate(workload, target)) is not None
-        ]
+        """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %).
+
+        Not before there are sessions enough to tell what they differ by.
+        """
+        cells = [(w, t) for w in self.workloads for t in self.targets if t != self.reference]
+        estimates = [estimate for cell in cells if (estimate := self.estimate(*cell)) is not None]
+        if any(self._session_doubts(*cell) for cell in cells):
+            return False
         widths = [stats.half_width(estimate.interval) for estimate in estimates]
         return bool(widths) and max(widths) <= half_width
 
@@ -168,19 +262,18 @@ class Analysis:
         return facts
 
     def _clock_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
-        frame = self._valid
+        frame = self._valid[self._valid["metric"] == "time"]
         mine = frame[(frame["target"] == target) & (frame["workload"] == workload)]
-        spans = {
-            metric: mine[mine["metric"] == metric].set_index("block")["value"]
-            for metric in ("span.guest", "span.host", "dispatch")
-        }
-        both = pd.concat(spans, axis=1).dropna()
-        if both.empty:
+        if not (mine["clock"] == Clock.GUEST).any():
             return ()
-        dispatch = int(both["dispatch"].median())
-        return doubts.of_clock(
-            [int(v) for v in both["span.guest"]], [int(v) for v in both["span.host"]], dispatch
-        )
+        elsewhere = {name: one for (name, whose), one in self._clocks.items() if whose == target}
+        return doubts.of_clock(self._clocks.get((workload, target)), elsewhere)
+
+    def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
+        sessions = self.sessions(workload, target)
+        if not sessions.size:
+            return ()
+        return doubts.of_sessions(np.unique(sessions).size, sessions.size, fewest=FEWEST_SESSIONS)
 
     def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         """Return the doubts about a cell that come from facts, not from its estimate."""
@@ -190,6 +283,7 @@ class Analysis:
             found += doubts.of_io(workload, facts, native)
         found += doubts.of_threads(facts, native)
         found += self._clock_doubts(workload, target)
+        found += self._session_doubts(workload, target)
         column = self.column(workload, target)
         have = 0 if column is None else int(column.notna().sum())
         if have < COMPLETE_SHARE * self.blocks:
@@ -221,7 +315,8 @@ class Analysis:
         if column is None or native is None or column.dropna().empty or native.dropna().empty:
             return None
         ratios = self.log_ratios(workload, target)
-        estimate = stats.estimate(ratios, level=LEVEL, margin=self.margin)
+        uncertainty = self.uncertainty(workload, target)
+        estimate = self.estimate(workload, target, uncertainty=uncertainty)
         needed = None if estimate is None else stats.blocks_needed(estimate, margin=self.margin)
         judged = verdict.judge(
             target=target,
@@ -243,11 +338,13 @@ class Analysis:
             verdict=judged,
             value=float(np.median(values)),
             reference=float(np.median(native.dropna().to_numpy(float))),
-            bounds=_median_bounds(values),
+            bounds=_median_bounds(values, uncertainty),
             tails=stats.tails(mine["seconds"].to_numpy(float), ratios),
             log_ratios=ratios,
+            sessions=int(np.unique(self.sessions(workload, target)).size),
             visits=int(values.size),
             clock=str(mine["clock"].iloc[0]),
+            inside=bool(mine["inside"].iloc[0]),
             needed=needed if open_question else None,
         )
 
@@ -274,13 +371,20 @@ class Analysis:
         return found
 
 
-def _median_bounds(values: NDArray[np.float64]) -> tuple[float, float] | None:
+def _dispatch(spans: pd.DataFrame) -> int:
+    """Return what carrying a line to the host may take in a cell, ns."""
+    return int(spans["dispatch"].median())
+
+
+def _median_bounds(values: NDArray[np.float64], uncertainty: float) -> tuple[float, float] | None:
     """Return the one-sided 95 % bounds of the median, by order statistics; None from too few
     values.
     """
     high = stats.quantile_upper(values, quantile=0.5)
     low = stats.quantile_lower(values, quantile=0.5)
-    return None if high is None or low is None else (low, high)
+    if high is None or low is None:
+        return None
+    return (low / (1 + uncertainty), high * (1 + uncertainty))
 
 
 # ---- the document --------------------------------------------------------------------------------
@@ -367,6 +471,7 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
         "p_equivalence": estimate.p_equivalence if estimate else None,
         "method": estimate.method if estimate else None,
         "blocks": estimate.blocks if estimate else int(cell.log_ratios.size),
+        "sessions": cell.sessions,
         "visits": cell.visits,
         "standing": cell.verdict.standing,
         "doubts": [f"{doubt.detail}: {doubt.advice}" for doubt in cell.verdict.doubts],
@@ -435,9 +540,7 @@ def _judge_claims(
             value_seconds=cell.value,
             upper_seconds=cell.bounds[1] if cell.bounds else None,
             lower_seconds=cell.bounds[0] if cell.bounds else None,
-            checks_equal=(cell.target, cell.workload) not in wrong
-            if cell.clock == "guest"
-            else None,
+            checks_equal=(cell.target, cell.workload) not in wrong if cell.inside else None,
         )
         for cell in analysis.cells
         if cell.target in technologies

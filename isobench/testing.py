@@ -54,6 +54,7 @@ class Fault(StrEnum):
     CUT_SHORT = "cut-short"  # stops before its last line, exit code as scripted
     WRONG_NONCE = "wrong-nonce"
     ONE_TOO_FEW = "one-too-few"  # an iteration is missing
+    BACKWARDS = "backwards"  # its clock ends where it began, or before
     ERROR_LINE = "error-line"  # says what failed, exits with 70
     TIME_OUT = "time-out"  # stopped at the time limit: no exit code
     GONE = "gone"  # the session breaks: SessionError
@@ -132,10 +133,14 @@ def _lines(
     if iterations:
         yield {"warmup_ns": script.warmup}
     said = iterations - (script.fault is Fault.ONE_TOO_FEW)
+    took = 0
     for i, duration in enumerate(itertools.islice(itertools.cycle(script.durations), said)):
+        took += duration
         yield {"i": i, "ns": duration, "ops": script.operations or loops}
     check = honest_check(program, loops) if script.check is None else script.check
-    span = script.warmup + iterations * script.durations[0]
+    span = script.warmup * bool(iterations) + took
+    if script.fault is Fault.BACKWARDS:
+        span = 0
     end: dict[str, Fact] = {"end": said, "check": check, "steady": script.steady}
     yield {**end, "nonce": nonce, "clock_ns": span}
 

@@ -209,7 +209,8 @@ def _disagreement(
 ) -> Doubt:
     return Doubt(
         code="estimators-disagree",
-        detail=f"trimmed-t {interval_text(estimate.equivalence)} says "
+        detail=f"{'session medians' if estimate.sessions else 'trimmed-t'} "
+        f"{interval_text(estimate.equivalence)} says "
         f"{_outcome(estimate.equivalence, margin)}, Hodges-Lehmann {interval_text(check)} says "
         f"{_outcome(check, margin)}",
         advice=_more_blocks(estimate, margin, blocks_needed),
@@ -228,6 +229,11 @@ def _wide_interval(estimate: Estimate, margin: float, blocks_needed: int | None)
 
 def _more_blocks(estimate: Estimate, margin: float, blocks_needed: int | None) -> str:
     """Return advice with a number of blocks in it."""
+    if estimate.sessions:
+        return (
+            f"the {estimate.sessions} sessions differ, so more of them and not more blocks in each "
+            "would decide: --launch fresh and a larger --budget"
+        )
     if blocks_needed is None or blocks_needed > _MOST_BLOCKS:
         distance = abs(abs(log(estimate.ratio)) - log(margin))
         return (

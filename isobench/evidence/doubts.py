@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.model import BlockHealth, Doubt, Fact
 
 CACHED_PERCENT: Final = 5
-CLOCK_TOLERANCE: Final = 0.01
 NOISY_SHARE: Final = 0.2
 
 
@@ -48,28 +48,43 @@ def of_io(
     return tuple(found)
 
 
-def of_clock(
-    guest_ns: Sequence[int], host_ns: Sequence[int], dispatch_ns: int
-) -> tuple[Doubt, ...]:
-    """Return a blocking doubt where the payload's clock and the host's disagree over the same span.
+def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> tuple[Doubt, ...]:
+    """Return the doubt about a cell's clock: what its own visits show, else those of the target's
+    other workloads, `elsewhere`.
 
-    Spans are from the payload's first line to its last; `dispatch_ns` is what carrying a line to
-    the host may take. Only spans of at least 20 dispatch costs tell anything.
+    It blocks only where the host's clock cannot stand in for the one inside.
     """
-    told = [(g, h) for g, h in zip(guest_ns, host_ns, strict=True) if h > 20 * dispatch_ns]
-    if not told:
+    if found is None:
+        known = next(((name, c) for name, c in elsewhere.items() if not c.trusted), None)
+        if known is None:
+            return ()
+        return (
+            Doubt(
+                code="guest-clock",
+                detail=f"the clock inside ran at {known[1].slope:.3f} of the host's in {known[0]},"
+                " and these visits are too short to be timed from outside",
+                advice="a larger --min-time makes them longer",
+                blocks=True,
+            ),
+        )
+    if found.trusted:
         return ()
-    guest, host = sum(g for g, _ in told), sum(h for _, h in told)
-    allowed = CLOCK_TOLERANCE + len(told) * 2 * dispatch_ns / host
-    slope = guest / host
-    if abs(slope - 1) <= allowed:
-        return ()
+    speed = f"the clock inside ran at {found.slope:.3f} of the host's"
+    speed += f" (allowed {found.allowed:.1%} off)"
+    if not found.runs:
+        return (
+            Doubt(
+                code="guest-clock",
+                detail=speed,
+                advice="its times mean nothing; the technology's clock must be mended first",
+                blocks=True,
+            ),
+        )
     return (
         Doubt(
             code="guest-clock",
-            detail=f"the clock inside ran at {slope:.3f} of the host's (allowed {allowed:.1%} off)",
-            advice="its times mean nothing; the technology's clock must be mended first",
-            blocks=True,
+            detail=f"{speed}: times are by the host's clock, to within {found.error:.1%}",
+            advice="mend the technology's clock; until then intervals are wider by as much",
         ),
     )
 
@@ -84,6 +99,23 @@ def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[D
             code="other-cpu-count",
             detail=f"{inside} CPUs inside, {outside} outside",
             advice="give the target as many CPUs as the host, or read the ratio as what they cost",
+        ),
+    )
+
+
+def of_sessions(sessions: int, blocks: int, *, fewest: int) -> tuple[Doubt, ...]:
+    """Return a blocking doubt where too few sessions served a cell's blocks to tell whether
+    sessions differ.
+    """
+    if sessions >= min(fewest, blocks):
+        return ()
+    served = "one session served" if sessions == 1 else f"{sessions} sessions served"
+    return (
+        Doubt(
+            code="few-sessions",
+            detail=f"{served} all {blocks} blocks, and how much sessions differ takes {fewest}",
+            advice="--launch fresh, or a larger --budget",
+            blocks=True,
         ),
     )
 

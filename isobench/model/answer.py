@@ -35,6 +35,11 @@ class Estimate:
     """Standard deviation of the winsorised block log-ratios."""
     blocks: int
     method: str
+    sessions: int = 0
+    """How many sessions the interval rests on, where blocks of one session are alike; 0: on blocks.
+    """
+    uncertainty: float = 0.0
+    """A relative error that all blocks may share (0.02: 2 %); the intervals hold it already."""
 
 
 class Standing(StrEnum):

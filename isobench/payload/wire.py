@@ -105,13 +105,18 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
     )
     if len(measured) != iterations or last.end != iterations:
         raise WrongAnswerError(f"{len(measured)} iterations came back, {iterations} were asked for")
+    warmup = next((line.warmup_ns for line in lines if line.warmup_ns is not None), None)
+    span = (last.clock_ns or 0) - (first.clock_ns or 0)
+    within = sum(each.nanoseconds for each in measured) + (warmup or 0)
+    if within > span:  # all of it lies between the first line and the last
+        raise WireError(f"the clock inside ran backwards: {within} ns lie within {span} ns")
     return Reply(
         iterations=measured,
-        warmup=next((line.warmup_ns for line in lines if line.warmup_ns is not None), None),
+        warmup=warmup,
         facts=_facts(lines),
         check=printable(last.check, 64),
         steady=last.steady,
-        span=(last.clock_ns or 0) - (first.clock_ns or 0),
+        span=span,
     )
 
 

@@ -2,7 +2,13 @@
 
 from isobench.stats.drift import Drift, drift
 from isobench.stats.plan import blocks_needed, holm
-from isobench.stats.ratio import block_log_ratios, estimate, half_width, signed_rank_interval
+from isobench.stats.ratio import (
+    block_log_ratios,
+    estimate,
+    half_width,
+    sessions_alike,
+    signed_rank_interval,
+)
 from isobench.stats.tails import (
     Tails,
     outlying_blocks,
@@ -24,6 +30,7 @@ __all__ = [
     "outlying_blocks",
     "quantile_lower",
     "quantile_upper",
+    "sessions_alike",
     "signed_rank_interval",
     "tails",
     "values_needed",

@@ -23,11 +23,15 @@ def blocks_needed(
 
     Takes the estimated ratio for the true one and the blocks' spread for lasting. Inside the margin
     it is the number that shows near-native with probability `power`, outside the number that shows
-    the difference. None: the ratio lies on the margin, or there is no spread to plan with, and no
-    number of blocks is known to decide.
+    the difference. None: the ratio lies on the margin, there is no spread to plan with, or the
+    interval rests on sessions, of which more blocks in the same ones are no more; no number of
+    blocks is known to decide.
     """
+    if estimate.sessions:
+        return None
+    shared = math.log1p(estimate.uncertainty)
     bound, effect = math.log(margin), abs(math.log(estimate.ratio))
-    distance = abs(bound - effect)
+    distance = abs(bound - effect) - shared
     # The spread of one block as the estimator sees it, the price of trimming included.
     spread = estimate.standard_error * math.sqrt(estimate.blocks)
     if distance < _NO_DISTANCE or spread == 0:
@@ -36,7 +40,9 @@ def blocks_needed(
     certain = normal.inv_cdf(1 - alpha)
     needed = (certain + normal.inv_cdf(power)) * spread / distance
     if effect < bound:  # near 1 either bound may fail, and each takes half of the risk
-        needed = max(needed, (certain + normal.inv_cdf((1 + power) / 2)) * spread / bound)
+        needed = max(
+            needed, (certain + normal.inv_cdf((1 + power) / 2)) * spread / (bound - shared)
+        )
     return max(FEWEST_BLOCKS, math.ceil(needed**2) + _SPARE)
 
 

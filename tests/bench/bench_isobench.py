@@ -58,7 +58,9 @@ def bench_trial(
 def bench_reply(benchmark: Benchmark) -> None:
     lines = [b'{"isobench":1,"nonce":"n","clock_ns":1}']
     lines += [b'{"i":%d,"ns":123456,"ops":100}' % i for i in range(1000)]
-    lines.append(b'{"end":1000,"check":"%016x","steady":true,"nonce":"n","clock_ns":9}' % 7)
+    lines.append(
+        b'{"end":1000,"check":"%016x","steady":true,"nonce":"n","clock_ns":%d}' % (7, 1 << 30)
+    )
     benchmark(wire.read, b"\n".join(lines), nonce="n", iterations=1000)
 
 

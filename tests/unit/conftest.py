@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,10 @@ class Synthetic:
     """More samples."""
     gaps: list[Gap] = field(default_factory=list)
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    """How many blocks a session of a target serves; one, and no number, where nothing is said."""
+    session_spread: float = 0.0
+    """How much sessions that serve several blocks differ, on the log scale."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Keys of run.json that are other than usual."""
     clock: Clock = Clock.GUEST
@@ -104,7 +108,13 @@ class Synthetic:
                 seconds = BASE_SECONDS * ratio * host * math.exp(rng.gauss(0, self.noise))
                 if target not in ("native", "native#2"):
                     seconds *= spoilt
-                yield from self._visit(block, target, workload, seconds)
+                served = self.sessions.get(target, 0)
+                session = 1 + (block - 1) // served if served else 0
+                own = random.Random(f"{self.seed}/{target}/{session}")  # noqa: S311 - as above
+                if session:
+                    seconds *= math.exp(own.gauss(0, self.session_spread))
+                for each in self._visit(block, target, workload, seconds):
+                    yield replace(each, session=session)
 
     def _visit(self, block: int, target: str, workload: str, seconds: float) -> Iterable[Sample]:
         for iteration in range(ITERATIONS):

@@ -1,7 +1,8 @@
 """A run with known ratios -> summary.json."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,57 @@ def test_a_quick_run_gives_ratios_and_no_verdicts(synthetic: Write) -> None:
     assert "without verdicts" in made["run"]["headline"]
 
 
+# ---- sessions
+
+
+def test_a_record_without_a_session_had_one_of_its_own(synthetic: Write) -> None:
+    found = cell(summary(synthetic()))
+    assert found["sessions"] == found["blocks"] == 15
+    assert found["method"] == "trimmed-t 20 %"
+
+
+def test_sessions_that_differ_make_the_interval_wide_and_are_counted(synthetic: Write) -> None:
+    shared = {"sessions": {"box": 5}, "session_spread": 0.1}
+    found = cell(summary(synthetic(**shared)))
+    ignored = cell(summary(synthetic(name="fresh", sessions={"box": 1}, session_spread=0.0)))
+    assert (found["sessions"], found["blocks"]) == (3, 15)
+    assert found["method"] == "t of 3 session medians"
+    assert found["standing"] == "inconclusive"
+    assert found["blocks_needed"] is None
+    assert "more of them and not more blocks" in found["doubts"][0]
+    assert ignored["standing"] == "near-native"
+
+
+def test_sessions_that_are_alike_still_give_a_verdict(synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.3}, sessions={"box": 5})))
+    assert found["sessions"] == 3
+    assert found["standing"] == "slower"
+    assert found["ratio"] == pytest.approx(1.3, rel=0.005)
+
+
+@pytest.mark.parametrize("served", [8, 15])
+def test_fewer_than_three_sessions_give_no_verdict(served: int, synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.3}, sessions={"box": served})))
+    assert found["standing"] == "unproven"
+    assert "few-sessions" in found["doubt_codes"]
+
+
+def test_only_the_sessions_of_blocks_that_count_are_counted(synthetic: Write) -> None:
+    path = synthetic(sessions={"box": 5}, invalid=frozenset(range(6, 11)), blocks=15)
+    found = cell(summary(path))
+    assert (found["sessions"], found["blocks"]) == (2, 10)
+    assert "few-sessions" in found["doubt_codes"]
+
+
+def test_nothing_is_precise_before_three_sessions(synthetic: Write) -> None:
+    few, enough = (
+        answers.Analysis(store.load(synthetic(name=str(served), sessions={"box": served})))
+        for served in (8, 5)
+    )
+    assert not few.precise(0.9)
+    assert enough.precise(0.9)
+
+
 # ---- doubts from facts
 
 
@@ -238,24 +290,137 @@ def test_pages_cached_in_a_block_that_does_not_count_raise_no_doubt(
     assert cell(summary(path), "box", "io.fsync")["doubt_codes"] == []
 
 
-def spans(a_sample: Callable[..., Sample], slope: float) -> list[Sample]:
+def spans(
+    a_sample: Callable[..., Sample],
+    slope: float,
+    *,
+    workload: str = "cpu.sieve",
+    host: int = 10**8,
+    dispatch: int = 20_000,
+    blocks: Iterable[int] = range(1, 16),
+) -> list[Sample]:
     found = []
-    for block in range(1, 16):
+    for block in blocks:
         for metric, value, clock in (
-            ("span.guest", round(1e8 * slope), Clock.GUEST),
-            ("span.host", 10**8, Clock.HOST),
-            ("dispatch", 20_000, Clock.HOST),
+            ("span.guest", round(host * slope), Clock.GUEST),
+            ("span.host", host, Clock.HOST),
+            ("dispatch", dispatch, Clock.HOST),
         ):
-            found.append(a_sample(block, "box", "cpu.sieve", value, metric=metric, clock=clock))
+            found.append(a_sample(block, "box", workload, value, metric=metric, clock=clock))
     return found
 
 
-def test_a_clock_inside_that_runs_at_another_speed_is_not_proven(
+def test_a_clock_inside_at_another_speed_gives_way_to_the_hosts_and_that_is_said(
     synthetic: Write, a_sample: Callable[..., Sample]
 ) -> None:
-    found = cell(summary(synthetic(samples=spans(a_sample, 0.5))))
+    # What took 1.3 times as long as natively looks like 0.65 by a clock of half the speed.
+    path = synthetic({SIEVE: 0.65}, samples=spans(a_sample, 0.5))
+    found = cell(summary(path))
+    assert found["ratio"] == pytest.approx(1.3, rel=0.005)
+    assert found["value"] / found["reference"] == pytest.approx(1.3, rel=0.05)
+    assert found["maximum"] == pytest.approx(1.3 * BASE_SECONDS, rel=0.5)
+    assert found["standing"] == "slower"
+    assert found["clock"] == "host"
+    assert found["doubt_codes"] == ["guest-clock"]
+    assert "0.500" in found["doubts"][0]
+    assert set(store.load(path).samples.query("metric == 'time'")["clock"]) == {"guest"}
+
+
+def test_a_clock_that_is_trusted_stays_in_charge(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    plain, checked = (
+        cell(summary(synthetic({SIEVE: 1.3}, name=name, samples=samples)))
+        for name, samples in (("plain", []), ("checked", spans(a_sample, 1.005)))
+    )
+    assert checked == plain
+    assert checked["clock"] == "guest"
+
+
+def test_each_visit_is_brought_to_the_hosts_clock_by_its_own_span(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    # A clock that stumbles: twice too slow in some blocks, four times in the others.
+    slow, slower = (
+        spans(a_sample, 0.5, blocks=range(1, 9)),
+        spans(a_sample, 0.25, blocks=range(9, 16)),
+    )
+    run = store.load(synthetic({SIEVE: 0.65}, samples=[*slow, *slower]))
+    workload, name = WorkloadName("cpu.sieve"), TargetName("box")
+    ratios = answers.Analysis(run).log_ratios(workload, name)
+    assert ratios[:8] == pytest.approx([math.log(1.3)] * 8, abs=0.02)
+    assert ratios[8:] == pytest.approx([math.log(2.6)] * 7, abs=0.02)
+
+
+def test_what_the_way_to_the_host_may_hide_widens_the_interval(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    near, far = (
+        cell(
+            summary(synthetic({SIEVE: 0.5}, name=str(d), samples=spans(a_sample, 0.5, dispatch=d)))
+        )
+        for d in (20_000, 4_000_000)
+    )
+    assert near["standing"] == "near-native"
+    assert far["ratio"] == near["ratio"]
+    assert far["interval"][1] / near["interval"][1] == pytest.approx(1.08 / 1.0004)
+    assert far["median_bounds"][0] * 1.08 == pytest.approx(near["median_bounds"][0] * 1.0004)
+    assert far["standing"] == "inconclusive"
+    assert far["blocks_needed"] is None
+    assert "to within 8.0%" in far["doubts"][0]
+
+
+def test_visits_too_short_for_the_hosts_clock_are_left_out_of_a_cell_whose_own_is_off(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    told = spans(a_sample, 0.5, blocks=range(1, 14))
+    short = spans(a_sample, 0.5, host=100_000, blocks=range(14, 16))
+    found = cell(summary(synthetic({SIEVE: 0.65}, samples=[*told, *short])))
+    assert (found["blocks"], found["visits"]) == (13, 13)
+    assert found["ratio"] == pytest.approx(1.3, rel=0.005)
+
+
+def test_a_cell_too_short_to_tell_is_not_proven_where_the_clock_is_off_elsewhere(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    ratios = {SIEVE: 0.65, ("box", "cpu.sha256"): 0.65, ("jar", "cpu.sha256"): 1.3}
+    short = spans(a_sample, 0.5, workload="cpu.sha256", host=100_000)
+    made = summary(synthetic(ratios, samples=[*spans(a_sample, 0.5), *short]))
+    found = cell(made, "box", "cpu.sha256")
     assert found["standing"] == "unproven"
-    assert "guest-clock" in found["doubt_codes"]
+    assert found["doubt_codes"] == ["guest-clock"]
+    assert "in cpu.sieve" in found["doubts"][0]
+    assert found["clock"] == "guest"
+    assert cell(made, "jar", "cpu.sha256")["doubt_codes"] == []
+
+
+def test_a_start_timed_by_the_host_is_not_doubted_for_the_clock_inside(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    starts = [
+        a_sample(block, name, "startup.cold", round(10**6 * factor), clock=Clock.HOST)
+        for block in range(1, 16)
+        for name, factor in (
+            ("native", 1),
+            ("native#2", 1 + block / 10**4),
+            ("box", 3 + block / 10**3),
+        )
+    ]
+    kinds = {"workloads": [
+        {"name": name, "class": name.partition(".")[0], "summary": "", "operation": "", "scope": ""}
+        for name in ("cpu.sieve", "startup.cold")
+    ]}  # fmt: skip
+    made = summary(synthetic({SIEVE: 0.65}, samples=[*starts, *spans(a_sample, 0.5)], about=kinds))
+    assert cell(made, "box", "startup.cold")["doubt_codes"] == []
+    assert cell(made)["doubt_codes"] == ["guest-clock"]
+
+
+def test_a_clock_inside_that_stands_still_is_not_proven(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    found = cell(summary(synthetic(samples=spans(a_sample, 0.0))))
+    assert found["standing"] == "unproven"
+    assert found["doubt_codes"] == ["guest-clock"]
 
 
 def test_a_clock_inside_that_agrees_raises_no_doubt(

@@ -299,6 +299,18 @@ def test_every_plotted_row_states_ratio_interval_and_standing(summary: Summary) 
         assert row[5]
 
 
+def test_sessions_are_told_beside_blocks_where_they_are_fewer(summary: Summary) -> None:
+    before = rendered(summary)
+    cell_of(summary, "docker", "cpu.sieve").update(sessions=3, blocks=15)
+    cell_of(summary, "docker", "io.fsync").update(sessions=15, blocks=15)
+    page, terminal, plain = rendered(summary)
+    assert "15 blocks in 3 sessions" in page
+    assert "in this run: 3 of docker" in page
+    for text_ in (page, terminal, plain):
+        assert "3 of docker" in text_
+    assert not any("3 of docker" in text_ for text_ in before)
+
+
 def test_all_standings_occur_in_the_example(summary: Summary) -> None:
     wanted = {"near-native", "slower", "faster", "inconclusive", "unproven"}
     assert {cell["standing"] for cell in summary["cells"]} == wanted

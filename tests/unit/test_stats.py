@@ -24,6 +24,7 @@ from isobench.stats import (
     outlying_blocks,
     quantile_lower,
     quantile_upper,
+    sessions_alike,
     signed_rank_interval,
     tails,
     values_needed,
@@ -218,6 +219,174 @@ def test_a_spread_beyond_floats_still_gives_finite_bounds() -> None:
     found = sure(estimate(array(-900.0, 0.0, 900.0)))
     assert math.isfinite(found.interval.high)
     assert found.interval.low > 0
+
+
+# Sessions
+
+
+def labels(*sizes: int) -> NDArray[np.int64]:
+    """Return session labels: so many blocks of the first, so many of the second, ..."""
+    return np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+
+
+def apart(blocks: int, served: int, *, between: float, seed: int) -> tuple[Floats, Any]:
+    """Return blocks with a spread of 2 % within sessions and `between` times that among them."""
+    generator = np.random.default_rng(seed)
+    sessions = np.arange(blocks, dtype=np.int64) // served
+    shared = between * 0.02 * generator.standard_normal(blocks)
+    return 0.02 * generator.standard_normal(blocks) + shared[sessions], sessions
+
+
+@given(log_lists)
+def test_blocks_with_a_session_each_are_answered_as_if_nothing_were_known_of_sessions(
+    values: list[float],
+) -> None:
+    distinct = -np.arange(len(values), dtype=np.int64)
+    assert estimate(array(*values), sessions=distinct) == estimate(array(*values))
+
+
+def test_sessions_that_differ_are_what_the_interval_counts() -> None:
+    values = array(0.10, 0.11, 0.12, 0.30, 0.31, 0.90, 0.20, 0.21, 0.22)
+    found = sure(estimate(values, sessions=labels(3, 3, 3)))
+    medians = array(0.11, 0.31, 0.21)
+    expected = scipy_stats.ttest_1samp(medians, 0).confidence_interval(0.97)
+    assert found.ratio == pytest.approx(math.exp(0.21))
+    assert found.interval.low == pytest.approx(math.exp(expected.low))
+    assert found.interval.high == pytest.approx(math.exp(expected.high))
+    assert (found.sessions, found.blocks) == (3, 9)
+    assert found.method == "t of 3 session medians"
+    assert found.standard_error == pytest.approx(0.1 / math.sqrt(3))
+    assert found.check is None
+
+
+def test_from_six_sessions_on_the_second_opinion_ranks_their_medians() -> None:
+    medians = array(0.1, 0.4, 0.2, 0.6, 0.3, 0.5)
+    found = sure(estimate(np.repeat(medians, 3), sessions=labels(3, 3, 3, 3, 3, 3)))
+    assert found.sessions == 6
+    assert found.check == signed_rank_interval(medians, level=0.90)
+
+
+def test_sessions_that_are_alike_are_pooled_and_the_method_says_so() -> None:
+    values = array(1, 5, 9, 2, 6, 7, 3, 4, 8) / 100
+    sessions = labels(3, 3, 3)
+    found, plain = sure(estimate(values, sessions=sessions)), sure(estimate(values))
+    assert sessions_alike(values, sessions) > 0.5
+    assert found.interval == plain.interval
+    assert found.check == plain.check
+    assert (found.sessions, found.method) == (0, f"{plain.method}, 3 sessions pooled")
+
+
+def test_a_single_session_is_named_since_nothing_shows_what_another_would_give() -> None:
+    values = noisy(12)
+    found, plain = sure(estimate(values, sessions=labels(12))), sure(estimate(values))
+    assert found.interval == plain.interval
+    assert found.method == f"{plain.method}, one session"
+
+
+def test_equal_sessions_of_a_coarse_timer_have_no_error_and_prove_nothing() -> None:
+    found = sure(estimate(np.full(12, 0.1), sessions=labels(4, 4, 4)))
+    assert (found.standard_error, found.p_equivalence) == (0, 1)
+
+
+def test_sessions_that_a_coarse_timer_tells_apart_exactly_are_not_pooled() -> None:
+    sessions = labels(4, 4, 4)
+    assert sessions_alike(sessions / 10, sessions) == 0
+    assert sure(estimate(sessions / 10, sessions=sessions)).sessions == 3
+
+
+def test_the_test_of_sessions_is_the_one_way_f_test_on_ranks() -> None:
+    values, sessions = noisy(14, spread=0.1), labels(5, 5, 4)
+    ranks = scipy_stats.rankdata(values)
+    groups = [ranks[sessions == label] for label in range(3)]
+    assert sessions_alike(values, sessions) == pytest.approx(scipy_stats.f_oneway(*groups).pvalue)
+
+
+@pytest.mark.parametrize("sessions", [labels(5), labels(1, 1, 1, 1, 1)])
+def test_one_session_or_one_a_block_cannot_be_tested(sessions: Any) -> None:
+    assert sessions_alike(array(1, 2, 3, 4, 5), sessions) == 1
+
+
+def test_sessions_that_do_not_pair_with_blocks_are_refused() -> None:
+    for function in (estimate, sessions_alike):
+        with pytest.raises(ValueError, match="a session for each block"):
+            function(noisy(9), sessions=labels(3, 3))
+
+
+@given(log_lists, st.integers(1, 6))
+def test_swapping_subject_and_reference_inverts_the_estimate_with_sessions_too(
+    values: list[float], served: int
+) -> None:
+    sessions = np.arange(len(values), dtype=np.int64) // served
+    there = sure(estimate(array(*values), sessions=sessions))
+    back = sure(estimate(-array(*values), sessions=sessions))
+    assert back.ratio == pytest.approx(1 / there.ratio)
+    assert back.interval.high == pytest.approx(1 / there.interval.low)
+
+
+def covered(between: float, *, aware: bool, blocks: int = 15, served: int = 5) -> float:
+    """Return how often a nominal 95 % interval holds the true ratio of 1."""
+    held = 0
+    for seed in range(400):
+        values, sessions = apart(blocks, served, between=between, seed=seed)
+        found = sure(estimate(values, sessions=sessions if aware else None, level=0.95))
+        held += found.interval.low <= 1 <= found.interval.high
+    return held / 400
+
+
+def test_intervals_cover_where_three_sessions_differ_and_would_not_if_that_were_ignored() -> None:
+    assert covered(1.0, aware=True) >= 0.91
+    assert covered(1.0, aware=False) <= 0.85
+
+
+def test_intervals_cover_where_sessions_are_alike() -> None:
+    assert covered(0.0, aware=True) >= 0.93
+
+
+# An error that all blocks share
+
+
+@given(log_lists, st.floats(0, 0.2))
+def test_an_error_that_all_blocks_share_widens_every_interval_by_itself(
+    values: list[float], share: float
+) -> None:
+    plain = sure(estimate(array(*values)))
+    wide = sure(estimate(array(*values), uncertainty=share))
+    assert wide.ratio == plain.ratio
+    assert wide.uncertainty == share
+    for one, other in ((wide.interval, plain.interval), (wide.equivalence, plain.equivalence)):
+        assert one.low == pytest.approx(other.low / (1 + share))
+        assert one.high == pytest.approx(other.high * (1 + share))
+    if plain.check is not None:
+        assert wide.check is not None
+        assert wide.check.high == pytest.approx(plain.check.high * (1 + share))
+        assert wide.check.low == pytest.approx(plain.check.low / (1 + share))
+
+
+@pytest.mark.parametrize("ratio", [0.98, 1.0, 1.03])
+def test_the_equivalence_test_still_passes_exactly_when_its_interval_fits_the_margin(
+    ratio: float,
+) -> None:
+    outcomes = set()
+    for seed in range(40):
+        blocks = noisy(12, ratio=ratio, spread=0.02, seed=seed)
+        found = sure(estimate(blocks, margin=1.05, uncertainty=0.02))
+        inside = found.equivalence.low > 1 / 1.05 and found.equivalence.high < 1.05
+        outcomes.add(inside)
+        assert inside == (found.p_equivalence < 0.05)
+    assert True in outcomes or ratio != 1.0
+
+
+@pytest.mark.parametrize("bad", [-0.01, math.nan, math.inf])
+def test_an_uncertainty_that_is_no_share_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="uncertainty"):
+        estimate(noisy(9), uncertainty=bad)
+
+
+def test_no_number_of_blocks_averages_a_shared_error_away() -> None:
+    assert blocks_needed(dataclasses.replace(planned(), uncertainty=0.06)) is None
+    more = blocks_needed(dataclasses.replace(planned(), uncertainty=0.02))
+    assert more is not None
+    assert more > (blocks_needed(planned()) or 0)
 
 
 # Hodges-Lehmann
@@ -455,6 +624,10 @@ def test_blocks_needed_are_at_least_ten() -> None:
 
 def test_no_number_of_blocks_decides_a_ratio_on_the_margin() -> None:
     assert blocks_needed(planned(ratio=1.05)) is None
+
+
+def test_more_blocks_in_the_same_sessions_are_not_promised_to_help() -> None:
+    assert blocks_needed(dataclasses.replace(planned(), sessions=3)) is None
 
 
 def test_no_number_of_blocks_is_known_without_spread() -> None:

@@ -39,6 +39,14 @@ def test_a_whole_reply_is_read() -> None:
     assert found.facts == (Evidence(key="io.filesystem", value="0x0000ef53", source="statfs"),)
 
 
+@pytest.mark.parametrize("end", [0, 99, 279])
+def test_a_clock_that_ran_backwards_gives_no_reply(end: int) -> None:
+    # Warm-up and iterations take 180 ns by its own account, from 100 on.
+    with pytest.raises(wire.WireError, match="ran backwards: 180 ns lie within"):
+        read(reply(clock_ns=end))
+    assert read(reply(clock_ns=280)).span == 180
+
+
 @pytest.mark.parametrize("value", [None, True, False, 0, 7, -3, "", "text"])
 def test_a_fact_keeps_its_value_and_its_type(value: Any) -> None:
     (fact,) = read(reply({"fact": "key", "value": value})).facts

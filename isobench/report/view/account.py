@@ -7,6 +7,7 @@ from typing import Final
 
 from isobench.report.view.figures import SPACE, percent_text, ratio_text
 from isobench.report.view.marks import MARKS
+from isobench.report.view.phrases import sessions_of
 from isobench.report.view.run import Run, heading_of
 from isobench.report.view.shapes import Banner, Fact, Method, Noise, PayloadView, Value
 from isobench.report.view.values import (
@@ -72,6 +73,15 @@ def _blocks(run: Run) -> str:
     return f"{text}, {invalid:.0f} more discarded as disturbed" if invalid else text
 
 
+def _sessions(run: Run) -> str:
+    """Return how many sessions served the blocks, where fewer than one a block did."""
+    fewest: dict[str, int] = {}
+    for cell in run.cells.values():
+        if (sessions := sessions_of(cell)) is not None:
+            fewest[cell.target] = min(sessions, fewest.get(cell.target, sessions))
+    return listed(f"{number} of {target}" for target, number in fewest.items())
+
+
 def _budget(run: Run) -> str:
     budget = number_of(run.raw.get("budget_seconds"))
     elapsed = _span(number_of(run.raw.get("elapsed_seconds")))
@@ -84,6 +94,7 @@ def run_line(run: Run) -> tuple[Fact, ...]:
         ("Machine", run.raw.get("machine") or "not recorded"),
         ("Measured", _when(run)),
         ("Blocks", _blocks(run)),
+        *((("Sessions", sessions),) if (sessions := _sessions(run)) else ()),
         ("Time", _budget(run)),
         ("Seed", clean(run.raw.get("seed")) or "not recorded"),
         ("Run", clean(run.raw.get("id")) or "not recorded"),
@@ -163,6 +174,7 @@ def method(run: Run) -> Method:
     return Method(
         blocks=_integer(run.raw.get("blocks")),
         discarded=_integer(run.raw.get("blocks_invalid")),
+        sessions=_sessions(run),
         seed=clean(run.raw.get("seed")) or "not recorded",
         stopped=_STOPPED.get(clean(run.raw.get("stopped")), "not recorded"),
         level=percent_text(run.level),

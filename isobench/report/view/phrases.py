@@ -3,7 +3,7 @@
 from isobench.report.view.figures import seconds_text
 from isobench.report.view.run import Cell, Run, Target
 from isobench.report.view.shapes import Mark, Missing, Value
-from isobench.report.view.values import amount_of, clean, counted, value_of
+from isobench.report.view.values import amount_of, clean, counted, number_of, value_of
 
 
 def version_of(target: Target) -> Value:
@@ -34,6 +34,14 @@ def gap_mark(run: Run, target: str, workload: str) -> Mark:
 def start_kind(workload: str) -> str:
     """Return the kind of start that a workload measures: "cold" of "startup.cold"."""
     return workload.partition(".")[2] or workload
+
+
+def sessions_of(cell: Cell) -> int | None:
+    """Return how many sessions served the blocks of a cell, or None where each had its own."""
+    sessions, blocks = (number_of(cell.raw.get(name)) for name in ("sessions", "blocks"))
+    if sessions is None or blocks is None or not 0 < sessions < blocks:
+        return None
+    return int(sessions)
 
 
 def tails_of(cell: Cell) -> str:

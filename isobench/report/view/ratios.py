@@ -6,7 +6,7 @@ from typing import Final
 from isobench.model import Standing
 from isobench.report.view.figures import NOTHING, TIMES, percent_text, seconds_text
 from isobench.report.view.marks import MARKS
-from isobench.report.view.phrases import gap_mark, tails_of
+from isobench.report.view.phrases import gap_mark, sessions_of, tails_of
 from isobench.report.view.run import START_CLASS, Cell, Run, Workload, class_title, groups_of
 from isobench.report.view.scale import Scale, scale_of, ticks_of
 from isobench.report.view.shapes import (
@@ -129,9 +129,16 @@ def _plot_row(run: Run, heading: Heading, workload: Workload, scale: Scale) -> P
         mark=cell.mark,
         strip=_strip(cell, scale),
         tails=tails_of(cell),
-        note=_needed(cell),
+        note="; ".join(part for part in (_served(cell), _needed(cell)) if part),
         doubts=counted(count, "doubt") if count else "",
     )
+
+
+def _served(cell: Cell) -> str:
+    sessions, blocks = sessions_of(cell), number_of(cell.raw.get("blocks"))
+    if sessions is None or blocks is None:
+        return ""
+    return f"{counted(int(blocks), 'block')} in {counted(sessions, 'session')}"
 
 
 def _needed(cell: Cell) -> str:

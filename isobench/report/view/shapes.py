@@ -333,6 +333,8 @@ class Method:
 
     blocks: str
     discarded: str
+    sessions: str
+    """How many sessions served several blocks, by target; empty where none did."""
     seed: str
     stopped: str
     level: str
