@@ -4,6 +4,7 @@ can be repeated years later.
 
 import functools
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,31 @@ class Analysis:
             frame.loc[mine, "seconds"] *= factor
             frame.loc[mine, "clock"] = str(Clock.HOST)
         return frame.dropna(subset="seconds")
+
+    def phases(self, workload: WorkloadName, target: TargetName) -> dict[str, float]:
+        """Return when each phase of a start passed: medians in seconds from its beginning, in
+        order; the nonce is one of them. Nothing where no phase was seen.
+        """
+        frame = self._valid
+        mine = frame[(frame["target"] == target) & (frame["workload"] == workload)]
+        passed = mine["metric"].str.startswith("phase.") | mine["metric"].isin(["time", "gone"])
+        medians = mine[passed].groupby("metric")["value"].median() / SECONDS
+        named = {
+            "nonce" if metric == "time" else str(metric).removeprefix("phase."): float(value)
+            for metric, value in medians.items()
+        }
+        ordered = dict(sorted(named.items(), key=operator.itemgetter(1)))
+        return ordered if len(ordered) > 1 else {}
+
+    def channel(self, workload: WorkloadName, target: TargetName) -> float | None:
+        """Return what going to a session and back costs without executing anything, in seconds."""
+        frame = self._valid
+        mine = frame[
+            (frame["target"] == target)
+            & (frame["workload"] == workload)
+            & (frame["metric"] == "channel")
+        ]
+        return None if mine.empty else float(mine["value"].median()) / SECONDS
 
     @functools.cached_property
     def _spans(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -489,6 +515,23 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
     }
 
 
+def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    """Yield the phases of each kind of start in each target, native's included."""
+    for workload in analysis.workloads:
+        if analysis.classes[workload] != "startup":
+            continue
+        for target in analysis.targets:
+            phases = analysis.phases(workload, target)
+            channel = analysis.channel(workload, target)
+            if phases and target == actual(target):
+                yield {
+                    "target": target,
+                    "workload": workload,
+                    "phases": [{"name": n, "seconds": s} for n, s in phases.items()],
+                    "channel": channel,
+                }
+
+
 def _absent(
     targets: Iterable[Mapping[str, Any]], workloads: Sequence[WorkloadName]
 ) -> Iterator[Gap]:
@@ -603,6 +646,7 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
         "cells": [
             _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
         ],
+        "ladders": list(_ladders(analysis)),
         "gaps": _gaps([*run.gaps, *_absent(targets, analysis.workloads)]),
         "claims": _judge_claims(shipped, analysis, targets),
     }

@@ -115,6 +115,11 @@ def _startup(view: Report) -> Iterator[str]:
     head = ["Target", *(_escaped(kind.name) for kind in view.startup.kinds)]
     rows = ([_escaped(row.target.name), *map(_start, row.cells)] for row in view.startup.rows)
     yield _table(head, rows)
+    if view.startup.ladders:
+        yield "\n".join(
+            f"- {_escaped(f'{ladder.target}, {ladder.kind}')}: {_escaped(ladder.words)}"
+            for ladder in view.startup.ladders
+        )
 
 
 def _start(cell: StartCell) -> str:

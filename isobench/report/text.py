@@ -133,6 +133,8 @@ def _startup(writer: _Writer, startup: StartUp) -> None:
             if cell.place is not None
         ]
         writer.line(f"{kind.name}: {', '.join(found) or 'not measured'}", indent=_PAD)
+    for ladder in startup.ladders:
+        writer.line(f"{ladder.target}, {ladder.kind}: {ladder.words}", indent=_PAD)
 
 
 def _gaps(writer: _Writer, view: Report) -> None:

@@ -186,7 +186,7 @@ def test_a_compiler_that_does_not_run_is_told_with_what_to_type(
 def test_every_stage_holds_evidence_and_agent_beside_its_workloads() -> None:
     found = workloads.find()
     wanted = build.programs(found.values())
-    assert set(wanted) == {"_evidence", "_agent", *(w.program for w in found.values())}
+    assert set(wanted) == {"_evidence", "_agent", "_init", *(w.program for w in found.values())}
     assert all(source.is_file() for source, _ in wanted.values())
 
 

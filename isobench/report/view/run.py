@@ -111,6 +111,7 @@ class Run:
     workloads: tuple[Workload, ...]
     cells: Mapping[tuple[str, str], Cell]
     gaps: Sequence[Mapping[str, Any]]
+    ladders: Sequence[Mapping[str, Any]]
     claims: Mapping[str, Mapping[str, Any]]
     noise: Mapping[str, float]
     margin: float
@@ -174,6 +175,7 @@ def read(summary: Mapping[str, Any]) -> Run:
         workloads=_workloads(items_of(summary.get("workloads")), cells),
         cells={(cell.target, cell.workload): cell for cell in cells},
         gaps=gaps,
+        ladders=items_of(summary.get("ladders")),
         claims={clean(item.get("id")): item for item in items_of(summary.get("claims"))},
         noise={key: value for key, value in noise.items() if value is not None},
         margin=0.05 if margin is None or margin <= 0 else margin,

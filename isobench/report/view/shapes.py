@@ -235,12 +235,38 @@ class StartMeaning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A phase of a start: what passed, and when."""
+
+    name: str
+    at: str
+    first: bool
+    """It is the one that is timed: the nonce."""
+    place: float
+    """Where on the axis of its ladder, in per cent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """The phases of one kind of start in one target, in their order."""
+
+    target: str
+    kind: str
+    steps: tuple[Step, ...]
+    channel: str
+    """What the way to a session and back costs, in words; empty: it has no way of its own."""
+    words: str
+    """All of it in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartUp:
     """How long starting takes."""
 
     kinds: tuple[StartKind, ...]
     ticks: tuple[Tick, ...]
     rows: tuple[StartRow, ...]
+    ladders: tuple[Ladder, ...]
     meanings: tuple[StartMeaning, ...]
 
 

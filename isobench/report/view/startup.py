@@ -1,6 +1,7 @@
 """Start-up: how long each kind of start takes, and what a target's figures span."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from isobench.model import Technology
 from isobench.report.view.figures import seconds_text
@@ -11,13 +12,36 @@ from isobench.report.view.scale import Scale, scale_of, ticks_of
 from isobench.report.view.shapes import (
     Fact,
     Heading,
+    Ladder,
     StartCell,
     StartKind,
     StartMeaning,
     StartRow,
     StartUp,
+    Step,
 )
-from isobench.report.view.values import clean, listed, mapping_of, value_of
+from isobench.report.view.values import (
+    clean,
+    items_of,
+    listed,
+    mapping_of,
+    number_of,
+    value_of,
+)
+
+_PHASES: Final = {
+    "engine.created": "container created",
+    "engine.started": "container started",
+    "guest.output": "the guest's first output",
+    "init": "its first process",
+    "state.restored": "state restored",
+    "nonce": "the payload's nonce",
+    "ssh": "SSH answers",
+    "shutdown.asked": "asked to power off",
+    "process.gone": "process gone",
+    "gone": "gone",
+}
+_MOST_STEPS: Final = 20
 
 
 def start_up(run: Run) -> StartUp | None:
@@ -36,6 +60,7 @@ def start_up(run: Run) -> StartUp | None:
         kinds=tuple(StartKind(name=start_kind(one.name), summary=one.summary) for one in workloads),
         ticks=ticks_of(scale, lambda value: seconds_text(value, 1)),
         rows=tuple(rows),
+        ladders=tuple(_ladders(run)),
         meanings=tuple(_meanings(run)),
     )
 
@@ -48,6 +73,39 @@ def _meanings(run: Run) -> Iterable[StartMeaning]:
         )
         if sentences and not target.heading.control:
             yield StartMeaning(target=target.name, sentences=sentences)
+
+
+def _ladders(run: Run) -> Iterable[Ladder]:
+    """Yield the ladders that have a phase to show beside the nonce and the end."""
+    for raw in run.ladders:
+        phases = [
+            (clean(phase.get("name")), number_of(phase.get("seconds")))
+            for phase in items_of(raw.get("phases"))[:_MOST_STEPS]
+        ]
+        told = [(name, at) for name, at in phases if at is not None and at >= 0]
+        cost = number_of(raw.get("channel"))
+        if not ({name for name, _ in told} - {"nonce", "gone"}) and cost is None:
+            continue
+        last = max((at for _, at in told), default=0) or 1.0
+        steps = tuple(
+            Step(
+                name=_PHASES.get(name, name),
+                at=seconds_text(at, 2),
+                first=name == "nonce",
+                place=round(100 * at / last, 2),
+            )
+            for name, at in told
+        )
+        channel = "" if cost is None else f"of it, the channel itself: {seconds_text(cost, 2)}"
+        yield Ladder(
+            target=clean(raw.get("target")),
+            kind=start_kind(clean(raw.get("workload"))),
+            steps=steps,
+            channel=channel,
+            words=", ".join(
+                [*(f"{step.at} {step.name}" for step in steps), *([channel] if channel else [])]
+            ),
+        )
 
 
 def _start_row(run: Run, heading: Heading, workloads: Sequence[Workload], scale: Scale) -> StartRow:
