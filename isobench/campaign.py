@@ -235,7 +235,9 @@ class Pilot:
     def dear(self) -> tuple[TargetName, ...]:
         """The targets whose sessions are dear to open."""
         return tuple(
-            name for name, taken in self.opening.items() if taken > DEAR and name not in self.dead
+            name
+            for name, taken in self.opening.items()
+            if taken > DEAR and name not in ("native", *self.dead)
         )
 
     def kept(self, launch: Launch, native: TargetName) -> tuple[TargetName, ...]:

@@ -768,6 +768,14 @@ def test_an_instance_of_a_dear_target_is_started_once_and_costs_its_whole_visit(
     assert cost(0.1, pilot, workloads) == pytest.approx(expected)
 
 
+def test_native_is_never_dear_and_never_kept_however_slow_it_was() -> None:
+    pilot = Pilot(opening={NATIVE: 5.0, BOX: 5.0, JAR: 0.1})
+    assert pilot.dear == (BOX,)
+    assert pilot.kept(Launch.AUTO, NATIVE) == (BOX,)
+    assert pilot.kept(Launch.REUSE, NATIVE) == (BOX, JAR)
+    assert pilot.kept(Launch.FRESH, NATIVE) == ()
+
+
 def test_what_is_left_out_or_dead_costs_nothing() -> None:
     pilot = Pilot(
         unit={(NATIVE, SIEVE): 0.001, (BOX, SIEVE): 0.003},
