@@ -301,12 +301,18 @@ class Analysis:
             return ()
         return doubts.of_sessions(np.unique(sessions).size, sessions.size, fewest=FEWEST_SESSIONS)
 
+    def _witnessed(self, target: TargetName) -> dict[str, Any]:
+        """Return what the host has seen of a target's session."""
+        facts = self.run.states.get(actual(target), {}).get("facts", ())
+        return {f["key"]: f["value"] for f in facts if f["key"].startswith("host.")}
+
     def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         """Return the doubts about a cell that come from facts, not from its estimate."""
         found: list[Doubt] = []
         facts, native = self._facts(workload, target), self._facts(workload, self.reference)
         if "io.filesystem" in facts:
             found += doubts.of_io(workload, facts, native)
+            found += doubts.of_disk(facts, self._witnessed(target).get("host.disk_cache"))
         found += doubts.of_threads(facts, native)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
@@ -517,10 +523,9 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
 
 def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """Yield the phases of each kind of start in each target, native's included."""
-    for workload in analysis.workloads:
-        if analysis.classes[workload] != "startup":
-            continue
-        for target in analysis.targets:
+    starts = [name for name in analysis.workloads if analysis.classes[name] == "startup"]
+    for target in analysis.targets:
+        for workload in starts:
             phases = analysis.phases(workload, target)
             channel = analysis.channel(workload, target)
             if phases and target == actual(target):

@@ -149,7 +149,8 @@ class Registry:
     def get(self, name: str) -> Target:
         """Return one target; UsageError if there is none of this name."""
         if name not in self.names():
-            close = [known for known in self.names() if name and (name in known or known in name)]
+            close = [known for known in self.names() if name and name in known]
+            close = close or [known for known in self.names() if known in name]
             hint = f"did you mean {close[0]}? " if close else ""
             raise UsageError(
                 f"no target is called {name!r}", hint=f"{hint}isobench targets lists them all"

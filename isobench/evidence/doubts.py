@@ -89,6 +89,21 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
     )
 
 
+def of_disk(facts: Mapping[str, Fact], cache: Fact) -> tuple[Doubt, ...]:
+    """Return doubts about an I/O cell of a virtual machine from how the host caches its disk.
+
+    `facts` are the payload's; `cache` is QEMU's word for it, None where there is no such disk.
+    """
+    advice = 'set cache = "none" for this target, and its files on a file system with O_DIRECT'
+    if cache == "unsafe":
+        detail = "the guest's flushes are thrown away: nothing written has reached a disk"
+        return (Doubt(code="no-flush", detail=detail, advice=advice, blocks=True),)
+    if cache in ("writeback", "writethrough") and "io.cached_percent" in facts:
+        detail = f"the guest's disk is cached by the host ({cache}): what it reads may be memory"
+        return (Doubt(code="host-page-cache", detail=detail, advice=advice, blocks=True),)
+    return ()
+
+
 def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
     """Return a doubt where a target has another number of CPUs than the host."""
     inside, outside = facts.get("cpu.threads"), native.get("cpu.threads")

@@ -28,6 +28,10 @@ def request(stage: Stage, argv: Sequence[str]) -> bytes:
     return _ssh.request([path, *argv[1:]], stage.environ(SCRATCH))
 
 
+def _nothing(_: str) -> None:
+    """Forward nothing."""
+
+
 def _forward(stage: Stage, said: str) -> None:
     if said in _PHASES:
         stage.mark(said)
@@ -115,7 +119,8 @@ def _started(stage: Stage, parts: Parts) -> contextlib.AbstractContextManager[_q
         parts.boot,
         launcher=stage.tools["_launch"],
         heard=stage.heard,
-        mark=functools.partial(_forward, stage),
+        # A restored guest has said its first word before it was saved.
+        mark=functools.partial(_forward, stage) if parts.boot.incoming is None else _nothing,
     )
 
 

@@ -50,6 +50,27 @@ def test_a_file_still_in_the_page_cache_takes_the_verdict_away(
     assert all(doubt.blocks for doubt in found)
 
 
+@pytest.mark.parametrize(
+    ("cache", "reads", "codes"),
+    [
+        ("none", True, []),
+        ("directsync", True, []),
+        (None, True, []),
+        ("writeback", True, ["host-page-cache"]),
+        ("writethrough", True, ["host-page-cache"]),
+        ("writeback", False, []),
+        ("unsafe", False, ["no-flush"]),
+    ],
+)
+def test_a_disk_that_the_host_caches_is_no_disk(
+    cache: str | None, reads: bool, codes: list[str]
+) -> None:
+    facts = {"io.filesystem": EXT4} | ({"io.cached_percent": 0} if reads else {})
+    found = doubts.of_disk(facts, cache)
+    assert [doubt.code for doubt in found] == codes
+    assert all(doubt.blocks for doubt in found)
+
+
 def test_an_unknown_file_system_is_told_by_its_number() -> None:
     (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": "0x12345678"}, {"io.filesystem": EXT4})
     assert "0x12345678" in doubt.detail
