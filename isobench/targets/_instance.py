@@ -56,18 +56,18 @@ class Booted:
     def __init__(self, machine: _qemu.Machine, parts: Parts) -> None:
         """Take a machine that has just been started."""
         self.machine, self.parts = machine, parts
-        self._deadline = time.monotonic() + parts.patience
+        self.deadline = time.monotonic() + parts.patience
 
     def until_ready(self) -> None:
         """Wait until the guest takes requests; SessionError where it never does."""
-        if self.machine.wait_for("ready", deadline=self._deadline) is None:
+        if self.machine.wait_for("ready", deadline=self.deadline) is None:
             raise self.machine.fault(f"the guest did not start within {self.parts.patience:g} s")
         self.machine.output()  # what was said on the way is nobody's answer
 
     def ended(self, deadline: float) -> Completed:
         """Wait for the end of a request."""
-        code = self.machine.wait_for("exit", deadline=min(deadline, self._deadline))
-        if code is None and deadline > self._deadline:
+        code = self.machine.wait_for("exit", deadline=min(deadline, self.deadline))
+        if code is None and deadline > self.deadline:
             patience = f"{self.parts.patience:g} s"
             raise self.machine.fault(f"nothing came to an end within {patience} of power-on")
         out, err = self.machine.output()
@@ -77,7 +77,7 @@ class Booted:
 
     def banner(self) -> socket.socket:
         """Return a link on which the guest's SSH server has answered."""
-        left = max(1.0, self._deadline - time.monotonic())
+        left = max(1.0, self.deadline - time.monotonic())
         return _ssh.banner(("127.0.0.1", self.machine.port()), timeout=left)
 
     def connected(self) -> _ssh.Connection:
