@@ -434,9 +434,10 @@ def _status(
     if name in analysis.targets:
         return "measured", None
     causes = [gap for gap in analysis.run.gaps if gap.target == name]
-    unproven = next((gap for gap in causes if gap.cause is Cause.UNPROVEN), None)
-    if unproven is not None:
-        return "unproven", unproven.detail
+    for cause, status in ((Cause.UNPROVEN, "unproven"), (Cause.UNAVAILABLE, "unavailable")):
+        first = next((gap for gap in causes if gap.cause is cause), None)
+        if first is not None:
+            return status, first.detail
     return "failed", causes[0].detail if causes else "the run ended before it was measured"
 
 
@@ -537,12 +538,12 @@ def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _absent(
-    targets: Iterable[Mapping[str, Any]], workloads: Sequence[WorkloadName]
-) -> Iterator[Gap]:
-    """Yield a gap for every cell of a target that could not run here."""
+def _absent(targets: Iterable[Mapping[str, Any]], analysis: Analysis) -> Iterator[Gap]:
+    """Yield a gap for every cell of a target that could not run here and was never tried."""
+    told = {gap.target for gap in analysis.run.gaps}
     for item in targets:
-        for workload in workloads if item["status"] == "unavailable" else ():
+        absent = item["status"] == "unavailable" and item["name"] not in told
+        for workload in analysis.workloads if absent else ():
             yield Gap(
                 block=0,
                 target=TargetName(item["name"]),
@@ -652,7 +653,7 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
             _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
         ],
         "ladders": list(_ladders(analysis)),
-        "gaps": _gaps([*run.gaps, *_absent(targets, analysis.workloads)]),
+        "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
         "claims": _judge_claims(shipped, analysis, targets),
     }
 
