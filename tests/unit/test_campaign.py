@@ -657,6 +657,35 @@ def test_every_isolated_target_and_never_native_is_reused_where_that_is_wished()
     assert list(sessions_of(outcome, "native#2").values()) == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_dear_target_that_was_merely_found_does_not_cost_the_others_their_verdicts(
+    slow: Callable[..., Slow],
+) -> None:
+    outcome = run(slow(20.0), box(JAR), budget=120.0, maximum_blocks=12)
+    cells = {(cell["target"], cell["workload"]) for cell in outcome.summary["cells"]}
+    assert ("jar", "cpu.sieve") in cells
+    assert not any(target == "box" for target, _ in cells)
+    (left_out,) = [t for t in outcome.summary["targets"] if t["name"] == "box"]
+    assert left_out["status"] == "unavailable"
+    assert "10 blocks do not fit into 120 s" in left_out["reason"]
+    gaps = [gap for gap in outcome.summary["gaps"] if gap["target"] == "box"]
+    assert {gap["workload"] for gap in gaps} == {"cpu.sieve", "startup.cold", "startup.exec"}
+    assert {(gap["cause"], gap["hint"], gap["times"]) for gap in gaps} == {
+        ("unavailable", "isobench run --targets box", 1)
+    }
+    assert outcome.summary["run"]["complete"]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"targets": ("box", "jar")}, {"require": ("box",)}, {"budget": 1e6}]
+)
+def test_a_dear_target_stays_where_it_was_asked_for_or_there_is_time(
+    slow: Callable[..., Slow], wish: dict[str, Any]
+) -> None:
+    options = {"budget": 120.0, "maximum_blocks": 3} | wish
+    outcome = run(slow(20.0), box(JAR), **options)
+    assert any(cell["target"] == "box" for cell in outcome.summary["cells"])
+
+
 def test_a_dear_target_is_started_once_a_visit_and_a_cheap_one_more_often(
     slow: Callable[..., Slow],
 ) -> None:
