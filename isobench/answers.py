@@ -175,7 +175,7 @@ class Analysis:
         """The spans that bring a cell's times to the host's clock, where the one inside is off."""
         found = {}
         for cell, one in self._clocks.items():
-            if not one.trusted and one.runs:
+            if not one.trusted and one.runs and one.long:
                 spans = self._spans[cell]
                 told = [clock.long_enough(int(h), _dispatch(spans)) for h in spans["host"]]
                 found[cell] = spans[told]
@@ -293,7 +293,23 @@ class Analysis:
         if not (mine["clock"] == Clock.GUEST).any():
             return ()
         elsewhere = {name: one for (name, whose), one in self._clocks.items() if whose == target}
-        return doubts.of_clock(self._clocks.get((workload, target)), elsewhere)
+        found = doubts.of_clock(self._clocks.get((workload, target)), elsewhere)
+        short = (workload, target) in self._spans and not elsewhere
+        if not found and short and self._own_kernel(target):
+            return (doubts.of_unchecked_clock(),)
+        return found
+
+    def _own_kernel(self, target: TargetName) -> bool:
+        """Say whether a target was seen to run a kernel of its own."""
+        ids = [
+            fact["value"]
+            for state in (
+                self.run.states.get(name, {}) for name in (actual(target), self.reference)
+            )
+            for fact in state.get("facts", ())
+            if fact["key"] == "kernel.boot_id"
+        ]
+        return len(set(ids)) > 1
 
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)

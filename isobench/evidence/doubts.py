@@ -54,14 +54,16 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
 
     It blocks only where the host's clock cannot stand in for the one inside.
     """
-    if found is None:
-        known = next(((name, c) for name, c in elsewhere.items() if not c.trusted), None)
-        if known is None:
+    if found is None or not found.long:
+        off = {name: one for name, one in elsewhere.items() if not one.trusted}
+        if found is None and not off:
             return ()
+        where, known = ("these visits", found) if found is not None else next(iter(off.items()))
+        more = "" if known.long else " or more" if known.slope > 1 else " or less"
         return (
             Doubt(
                 code="guest-clock",
-                detail=f"the clock inside ran at {known[1].slope:.3f} of the host's in {known[0]},"
+                detail=f"the clock inside ran at {known.slope:.3f} of the host's{more} in {where},"
                 " and these visits are too short to be timed from outside",
                 advice="a larger --min-time makes them longer",
                 blocks=True,
@@ -86,6 +88,15 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
             detail=f"{speed}: times are by the host's clock, to within {found.error:.1%}",
             advice="mend the technology's clock; until then intervals are wider by as much",
         ),
+    )
+
+
+def of_unchecked_clock() -> Doubt:
+    """Return the doubt about a cell of a target with a kernel, and so a clock, of its own."""
+    return Doubt(
+        code="clock-unchecked",
+        detail="no visit was long enough to hold the clock inside against the host's",
+        advice="a larger --min-time makes them longer",
     )
 
 
