@@ -16,7 +16,7 @@ import pytest
 from isobench import campaign, plan, store
 from isobench.campaign import Campaign, Chosen, Launch, Pilot, Wish
 from isobench.errors import NothingToRunError, UnavailableError, UsageError
-from isobench.evidence import host
+from isobench.evidence import clock, host
 from isobench.model import (
     Abi,
     Answer,
@@ -139,6 +139,12 @@ class Observer:
 def _durations_of_a_script_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A script says the same durations whatever the loops: its growth is a test of its own."""
     monkeypatch.setattr(campaign, "GROWN", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _a_script_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says milliseconds in no time at all, which is plainly another clock than the host's."""
+    monkeypatch.setattr(clock, "check", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
