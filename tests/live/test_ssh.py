@@ -26,13 +26,15 @@ import pytest
 from isobench import owner
 from isobench.errors import NotApplicableError, SessionError
 from isobench.evidence import prove
-from isobench.model import Available, Environment, Lack, Unavailable
+from isobench.model import Abi, Available, Environment, Lack, Unavailable, host_abi
 from isobench.payload import wire
-from isobench.plugin import Channel, Sweeper, Target, Witness
+from isobench.plugin import Channel, Preparer, Sweeper, Target, Witness
 from isobench.registry import Registry
+from isobench.targets import _elf, _ssh, _ssh_host
 from isobench.units import seconds
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.contract import test_targets as contract
+from tests.live import guest
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
@@ -538,6 +540,7 @@ from isobench import workloads
 from isobench.model import host_abi
 from isobench.payload import build, stage
 from isobench.registry import Registry
+from isobench.targets import _elf, _ssh, _ssh_host
 from isobench.units import seconds
 target = Registry({"box": json.loads(sys.argv[1])}).get("box")
 host = host_abi()
@@ -637,3 +640,126 @@ def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench:
     (gap,) = ran.summary()["gaps"]
     assert (gap["cause"], gap["workload"]) == ("not-applicable", "startup.cold")
     assert box.left() == []
+
+
+# ---- a guest of QEMU as a mere host --------------------------------------------------------------
+
+
+@dataclass
+class Guest:
+    """A virtual machine that somebody else's commands start and stop."""
+
+    folder: Path
+    home: Path
+
+    def prepare(self, programs: Path) -> None:
+        (self.home / ".ssh").mkdir(parents=True, mode=0o700)
+        self.folder.mkdir()
+        host_key = _ssh.new_key()
+        (self.folder / "host_key").write_bytes(host_key.dropbear)
+        (self.folder / "authorized").write_text(new_key(self.home / ".ssh" / "id_ed25519") + "\n")
+        (self.folder / "account").write_bytes(guest.account())
+        shutil.copytree(programs, self.folder / "programs")
+        (self.home / ".ssh" / "known_hosts").write_text(f"my-guest {host_key.line}\n")
+        (self.folder / "relay").write_text(RELAY)
+        # Its port is another one at each start.
+        relay = f"{sys.executable} {self.folder}/relay 127.0.0.1 $(cat {self.folder}/port)"
+        (self.home / ".ssh" / "config").write_text(
+            f"Host my-guest\n  User user\n  HostKeyAlias my-guest\n  ProxyCommand {relay}\n"
+        )
+        pid = f"{self.folder}/pid"
+        run_it = f"{sys.executable} {guest.__file__} {self.folder}"
+        for name, script in {
+            "start": f"rm -f {self.folder}/port\n"
+            f"setsid {run_it} >{self.folder}/log 2>&1 </dev/null &\necho $! >{pid}",
+            "stop": f"kill -TERM $(cat {pid})",
+            "status": f"[ -s {pid} ] && kill -0 $(cat {pid}) 2>/dev/null",
+        }.items():
+            path = self.folder / name
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(0o755)
+
+    @property
+    def life(self) -> dict[str, str]:
+        return {name: str(self.folder / name) for name in ("start", "stop", "status")}
+
+    def runs(self) -> bool:
+        return subprocess.run([self.folder / "status"], check=False).returncode == 0
+
+    def toml(self, **options: str) -> str:
+        given = {"kind": "ssh", "host": "my-guest", "class": "emulation", **options}
+        return "\n".join(["[targets.my-guest]", *(f'{k} = "{v}"' for k, v in given.items())])
+
+
+@pytest.fixture
+def my_guest(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    able: Callable[[str], Target],
+    staged: Make,
+) -> Iterator[Guest]:
+    """A guest that does not run yet."""
+    lacking = [path for path in (guest.SFTP, guest.BUSYBOX) if not path.exists()]
+    if lacking or host_abi() is not Abi.ELF_X86_64 or _elf.needed(guest.BUSYBOX.read_bytes()):
+        pytest.skip(f"its account is made of {guest.SFTP} and busybox-static, on x86_64: {lacking}")
+    emulated = able("qemu")
+    assert isinstance(emulated, Preparer)
+    emulated.prepare(lambda _: None)
+    found = Guest(folder=tmp_path / "guest", home=tmp_path / "home")
+    found.prepare(staged(emulated).stage.root / "isobench")
+    monkeypatch.setenv("HOME", str(found.home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    try:
+        yield found
+    finally:
+        subprocess.run([found.folder / "stop"], check=False, capture_output=True)
+        end = time.monotonic() + 30
+        while found.runs() and time.monotonic() < end:
+            time.sleep(0.1)
+
+
+def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
+    my_guest: Guest, isobench: Command
+) -> None:
+    subprocess.run([my_guest.folder / "start"], check=True)
+    to = _ssh_host.address("my-guest")
+    with _ssh_host.link(to, patience=240) as link:
+        assert link.ask("uname -m") == (0, "x86_64")
+    (isobench.folder / "isobench.toml").write_text(my_guest.toml())
+    ran = isobench(
+        *("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve,syscall.getppid,startup"),
+        *("--budget", "2m"),
+    )
+    assert ran.code == 0, ran.out + ran.err
+    summary = ran.summary()
+    assert {gap["workload"]: gap["cause"] for gap in summary["gaps"]} == {
+        "startup.cold": "not-applicable",
+        "startup.warm": "not-applicable",
+    }
+    measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "my-guest"}
+    assert {"cpu.sieve", "syscall.getppid", "startup.exec"} <= measured
+    with _ssh_host.link(to) as link:
+        assert link.ask("cd /tmp && echo isobench-*") == (0, "isobench-*"), "nothing is left there"
+    # What QEMU translates is no virtual machine, whatever the configuration calls it.
+    (isobench.folder / "isobench.toml").write_text(my_guest.toml(**{"class": "virtualization"}))
+    ran = isobench("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve")
+    (gap,) = [gap for gap in ran.summary()["gaps"] if gap["workload"] == "cpu.sieve"]
+    assert gap["cause"] == "unproven"
+    assert "cpu.hypervisor should be other than 'TCGTCGTCGTCG'" in gap["detail"]
+    assert my_guest.runs(), "it ran before"
+
+
+def test_a_guest_that_is_started_is_timed_until_its_nonce(
+    my_guest: Guest, isobench: Command
+) -> None:
+    (isobench.folder / "isobench.toml").write_text(my_guest.toml(**my_guest.life))
+    ran = isobench(
+        *("run", "-r", "1", "-t", "my-guest", "-w", "cpu.sieve,startup.cold"), timeout=550
+    )
+    assert ran.code == 0, ran.out + ran.err
+    summary = ran.summary()
+    assert summary["gaps"] == []
+    measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "my-guest"}
+    assert measured == {"cpu.sieve", "startup.cold"}
+    assert not my_guest.runs()
+    assert notes() == []
