@@ -347,7 +347,7 @@ def try_all(
                 if label in bad:
                     bench.sink.write(replace(bad[label], workload=visit.workload))
                     continue
-                _try(bench, visit, good[label].session, pilot)
+                _try(bench, visit, good[label], pilot)
     if native in pilot.dead:
         raise UnavailableError(
             "native cannot be measured: its payloads do not run", hint="isobench doctor"
@@ -378,14 +378,13 @@ def _opened(
                 return
 
 
-def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilot) -> None:
+def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot) -> None:
     workload = bench.workloads[visit.workload]
     loops = workload.answer.loops if workload.answer else 1
     iterations = PILOT_ITERATIONS if workload.scope is Scope.LOOP else 1
     began = time.monotonic()
-    records = bench.visit(
-        visit, Work(workload=visit.workload, loops=loops, iterations=iterations), session
-    )
+    work = Work(workload=visit.workload, loops=loops, iterations=iterations)
+    records = bench.visit_in(opened, visit, work)
     spent = time.monotonic() - began
     for record in records:
         bench.sink.write(record)
@@ -401,7 +400,7 @@ def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilo
         return
     if workload.scope is Scope.LOOP:
         pilot.unit[key] = min(times)
-        if visit.target == "native" and not _grows(bench, visit, session, loops, min(times)):
+        if visit.target == "native" and not _grows(bench, visit, opened.session, loops, min(times)):
             pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:

@@ -21,7 +21,7 @@ from isobench.units import TargetName
 
 ORDER: Final = (
     *("native", "namespaces", "docker", "podman", "bubblewrap"),
-    *("kvm", "qemu", "qemu-aarch64"),
+    *("kvm", "qemu", "qemu-aarch64", "ssh"),
 )
 """How the in-tree targets are listed; others follow by name."""
 
@@ -73,15 +73,20 @@ def announced() -> Mapping[str, EntryPoint]:
 
 def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the options as the fields of a target's class want them."""
-    fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    fields = (
+        {f.name.rstrip("_"): f for f in dataclasses.fields(kind) if f.init}
+        if dataclasses.is_dataclass(kind)
+        else {}
+    )
     for key in options:
         if key not in fields:
             known = ", ".join(fields) or "none"
             raise UsageError(f"{where}: no such option: {key}", hint=f"its options are: {known}")
-    types = typing.get_type_hints(kind) if fields else {}
+    hints = typing.get_type_hints(kind) if fields else {}
+    types = {name: hints[field.name] for name, field in fields.items()}
     try:
         return {
-            key: msgspec.convert(value, type=types[key], strict=True)
+            fields[key].name: msgspec.convert(value, type=types[key], strict=True)
             for key, value in options.items()
         }
     except msgspec.ValidationError as error:
@@ -101,6 +106,8 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
     try:
         target = kind(**settings)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+        if settings and isinstance(error, ValueError):
+            raise UsageError(f"{where}: {error}", hint="mend isobench.toml") from None
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
         )
