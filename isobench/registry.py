@@ -79,14 +79,30 @@ def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, An
             known = ", ".join(fields) or "none"
             raise UsageError(f"{where}: no such option: {key}", hint=f"its options are: {known}")
     types = typing.get_type_hints(kind) if fields else {}
-    try:
-        return {
-            key: msgspec.convert(value, type=types[key], strict=True)
-            for key, value in options.items()
-        }
-    except msgspec.ValidationError as error:
-        known = ", ".join(f"{name}: {types[name]}" for name in fields)
-        raise UsageError(f"{where}: {error}", hint=f"its options are: {known}") from None
+    converted = {}
+    for key, value in options.items():
+        try:
+            converted[key] = msgspec.convert(value, type=types[key], strict=True)
+        except msgspec.ValidationError as error:
+            raise UsageError(
+                f"{where} {key} = {_spelt(value)}: {error}",
+                hint=f"{key} takes {_wanted(types[key])}; mend it in isobench.toml",
+            ) from None
+    return converted
+
+
+def _spelt(value: object) -> str:
+    """Return a value about as TOML has it."""
+    return msgspec.json.encode(value, enc_hook=str).decode()[:100]
+
+
+def _wanted(kind: object) -> str:
+    """Say in words what an option of this type takes."""
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(kind))
+    words = {str: 'text, as in "this"', bool: "true or false", int: "a whole number"}
+    words[float] = "a number, as in 1.5"
+    return words.get(kind, str(kind)) if isinstance(kind, type) else str(kind)
 
 
 def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) -> Target:
@@ -100,6 +116,13 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
     settings = _options(kind, options, where)
     try:
         target = kind(**settings)
+    except ValueError as error:
+        if not settings:
+            return BrokenTarget(
+                name=TargetName(name), why=f"ValueError: {error}", distribution=distribution
+            )
+        # Its types are right: the target itself refuses what the configuration says.
+        raise UsageError(f"{where}: {error}", hint="mend it in isobench.toml") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
@@ -149,7 +172,9 @@ class Registry:
     def get(self, name: str) -> Target:
         """Return one target; UsageError if there is none of this name."""
         if name not in self.names():
-            close = [known for known in self.names() if name and (name in known or known in name)]
+            known = self.names() if name else ()
+            # A name cut short is likelier than one with too much.
+            close = [*(n for n in known if name in n), *(n for n in known if n in name)]
             hint = f"did you mean {close[0]}? " if close else ""
             raise UsageError(
                 f"no target is called {name!r}", hint=f"{hint}isobench targets lists them all"

@@ -6,6 +6,7 @@ None ever stands in for another.
 """
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -158,8 +159,10 @@ class _Qemu:
         """Refuse what makes no sense."""
         _mebibytes(self.memory, "memory")
         _mebibytes(self.disk, "disk")
-        if self.vcpus < 0 or self.boot_timeout < 0:
-            raise ValueError("vcpus and boot_timeout cannot be negative")
+        if self.vcpus < 0:
+            raise ValueError(f"vcpus = {self.vcpus}: write a number of CPUs, 0 for all there are")
+        if not 0 <= self.boot_timeout < math.inf:
+            raise ValueError(f"boot_timeout = {self.boot_timeout:g}: write seconds, as in 300.0")
 
     # ---- what it is ------------------------------------------------------------------------------
 
