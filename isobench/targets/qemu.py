@@ -307,18 +307,19 @@ class _Qemu:
     ) -> _instance.Parts:
         """Put together in `folder` what a machine is started from."""
         key, host_key = _ssh.new_key(), _ssh.new_key()
-        guest = self._guest()
-        disks, packages = self._root(folder)
-        archive = _guest.stage_archive(
-            stage.root / "isobench",
-            request=request,
-            address=_ADDRESS,
-            host_key=host_key.dropbear,
-            host_key_pem=host_key.pem,
-            authorized=key.line,
-            root="/dev/vda" if disks else "",
-        )
-        _guest.write_initrd(folder / "initrd", guest, archive)
+        with _guest.writing():
+            guest = self._guest()
+            disks, packages = self._root(folder)
+            archive = _guest.stage_archive(
+                stage.root / "isobench",
+                request=request,
+                address=_ADDRESS,
+                host_key=host_key.dropbear,
+                host_key_pem=host_key.pem,
+                authorized=key.line,
+                root="/dev/vda" if disks else "",
+            )
+            _guest.write_initrd(folder / "initrd", guest, archive)
         return _instance.Parts(
             hardware=self._hardware(),
             boot=_qemu.Boot(
