@@ -84,14 +84,30 @@ def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, An
             raise UsageError(f"{where}: no such option: {key}", hint=f"its options are: {known}")
     hints = typing.get_type_hints(kind) if fields else {}
     types = {name: hints[field.name] for name, field in fields.items()}
-    try:
-        return {
-            fields[key].name: msgspec.convert(value, type=types[key], strict=True)
-            for key, value in options.items()
-        }
-    except msgspec.ValidationError as error:
-        known = ", ".join(f"{name}: {types[name]}" for name in fields)
-        raise UsageError(f"{where}: {error}", hint=f"its options are: {known}") from None
+    converted = {}
+    for key, value in options.items():
+        try:
+            converted[fields[key].name] = msgspec.convert(value, type=types[key], strict=True)
+        except msgspec.ValidationError as error:
+            raise UsageError(
+                f"{where} {key} = {_spelt(value)}: {error}",
+                hint=f"{key} takes {_wanted(types[key])}; mend it in isobench.toml",
+            ) from None
+    return converted
+
+
+def _spelt(value: object) -> str:
+    """Return a value about as TOML has it."""
+    return msgspec.json.encode(value, enc_hook=str).decode()[:100]
+
+
+def _wanted(kind: object) -> str:
+    """Say in words what an option of this type takes."""
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(kind))
+    words = {str: 'text, as in "this"', bool: "true or false", int: "a whole number"}
+    words[float] = "a number, as in 1.5"
+    return words.get(kind, str(kind)) if isinstance(kind, type) else str(kind)
 
 
 def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) -> Target:
@@ -105,9 +121,14 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
     settings = _options(kind, options, where)
     try:
         target = kind(**settings)
+    except ValueError as error:
+        if not settings:
+            return BrokenTarget(
+                name=TargetName(name), why=f"ValueError: {error}", distribution=distribution
+            )
+        # Its types are right: the target itself refuses what the configuration says.
+        raise UsageError(f"{where}: {error}", hint="mend it in isobench.toml") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-        if settings and isinstance(error, ValueError):
-            raise UsageError(f"{where}: {error}", hint="mend isobench.toml") from None
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
         )

@@ -4,6 +4,7 @@ bounded and checked.
 Version 1. The lines are described in workloads/_include/isobench.h.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -15,6 +16,7 @@ VERSION: Final = 1
 MOST_BYTES: Final = 1 << 20
 MOST_FACTS: Final = 500
 MOST_TEXT: Final = 4096
+_MOST_ERRNO: Final = 4096
 
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
@@ -87,7 +89,7 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
     failed = next((line for line in lines if line.error is not None), None)
     if failed is not None:
         detail = printable(failed.error or "", 300)
-        raise WireError(detail + (f" (errno {failed.errno})" if failed.errno else ""))
+        raise WireError(detail + _reason(failed.errno))
     first = next((line for line in lines if line.isobench is not None), None)
     if first is None:
         raise WireError("the payload never said its first line")
@@ -118,6 +120,12 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
         steady=last.steady,
         span=span,
     )
+
+
+def _reason(errno: int) -> str:
+    """Spell out an error number; Linux counts the common ones alike on every ISA."""
+    said = f": {os.strerror(errno)}" if 0 < errno < _MOST_ERRNO else ""
+    return f"{said} (errno {errno})" if errno else ""
 
 
 def _decode(line: bytes) -> _Line:

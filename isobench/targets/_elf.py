@@ -95,7 +95,7 @@ def needed(data: bytes) -> tuple[str, ...]:
         return ()
     try:
         return _needed(data)
-    except (struct.error, IndexError, ValueError, StopIteration):
+    except (struct.error, IndexError, ValueError, OverflowError, StopIteration):
         return ()
 
 

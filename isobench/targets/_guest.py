@@ -15,6 +15,7 @@ instance (`stage_archive`). isobench's `_init` (workloads/_init/payload.c) is it
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import lzma
 import os
@@ -22,6 +23,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,7 @@ _KERNELS: Final = ("linux-image-cloud-{}", "linux-image-virtual", "linux-image-{
 _KERNEL_PACKAGE: Final = re.compile(r"linux-(image|modules)-\d\S*")
 _SERVER: Final = "dropbear-bin"
 _TIMEOUT: Final = 900.0
+_SPACE: Final = "df -h ~/.cache; another place: XDG_CACHE_HOME=/folder/on/a/disk"
 _SIGNATURE: Final = b"~Module signature appended~\n"
 _SIGNATURE_HEAD: Final = 12
 
@@ -158,16 +161,30 @@ def lacking() -> str:
 
 def kept(name: str) -> tuple[Path, _Manifest] | None:
     """Return a part of the cache that is whole, by the name under which it was made last."""
-    link = folder() / name
-    manifest = link / "manifest.json"
+    found = (folder() / name).resolve()
+    made = _whole(found)
+    return None if made is None else (found, made)
+
+
+def _whole(part_: Path) -> _Manifest | None:
+    """Return what a folder of the cache holds; None unless it has just the content that its name
+    is the hash of.
+    """
     try:
-        made = msgspec.json.decode(manifest.read_bytes(), type=_Manifest)
+        encoded = (part_ / "manifest.json").read_bytes()
+        made = msgspec.json.decode(encoded, type=_Manifest)
     except (OSError, msgspec.DecodeError):
         return None
+    if _named(encoded) != part_.name:
+        return None
     for file, digest in made.files.items():
-        if not _is_whole(link / file, digest):
+        if not _is_whole(part_ / file, digest):
             return None
-    return link.resolve(), made
+    return made
+
+
+def _named(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:32]
 
 
 _seen_whole: Final[set[tuple[str, int, int, str]]] = set()
@@ -198,8 +215,10 @@ def _keep(name: str, work: Path, packages: list[str]) -> tuple[Path, _Manifest]:
     manifest = _Manifest(files=files, packages=packages)
     encoded = msgspec.json.encode(manifest)
     (work / "manifest.json").write_bytes(encoded)
-    target = folder() / hashlib.sha256(encoded).hexdigest()[:32]
-    if not target.exists():
+    target = folder() / _named(encoded)
+    if _whole(target) is None:
+        if target.exists():  # damaged: it goes where `work` came from, and with that
+            target.rename(work.with_name("damaged"))
         work.chmod(0o755)
         work.rename(target)
     fresh = folder() / f".{name}-{os.getpid()}"
@@ -218,6 +237,15 @@ def _alone() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Make a SessionError of what keeps a guest's files from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise SessionError(f"a guest's files cannot be written: {error}", hint=_SPACE) from None
+
+
 def part(
     name: str, make: Callable[[Path, Path], list[str]], what: str, say: Say
 ) -> tuple[Path, _Manifest]:
@@ -225,7 +253,7 @@ def part(
     found = kept(name)
     if found is not None:
         return found
-    with _alone():
+    with writing(), _alone():
         found = kept(name)
         if found is not None:
             return found
@@ -277,8 +305,17 @@ def _all_modules(tree: Path) -> list[Path]:
 
 def _module(path: Path) -> bytes:
     """Return a module's content, unpacked where Python can: a kernel may be unable to."""
-    data = path.read_bytes()
-    return lzma.decompress(data) if path.suffix == ".xz" else data
+    try:
+        data = path.read_bytes()
+        match path.suffix:
+            case ".xz":
+                return lzma.decompress(data)
+            case ".gz":
+                return gzip.decompress(data)
+            case _:
+                return data
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise SessionError(f"the kernel module {path} cannot be read: {error}") from None
 
 
 def _dependencies(data: bytes) -> list[str]:
@@ -299,7 +336,7 @@ def unsigned(data: bytes) -> bytes:
         return data
     head = len(data) - len(_SIGNATURE) - _SIGNATURE_HEAD
     length = int.from_bytes(data[head + 8 : head + 12], "big")
-    return data[: head - length]
+    return data[: head - length] if 0 < length < head else data
 
 
 def module_archive(modules: Mapping[str, Path], wanted: Sequence[str] = DRIVERS) -> bytes:
@@ -400,7 +437,11 @@ def _own_modules(tree: Path) -> Path:
     """Return the archive of the drivers in a folder of the user's own; made each time: it is quick,
     and the folder may have changed.
     """
-    with _alone(), tempfile.TemporaryDirectory(dir=folder(), prefix=".making-") as work:
+    with (
+        writing(),
+        _alone(),
+        tempfile.TemporaryDirectory(dir=folder(), prefix=".making-") as work,
+    ):
         found = {
             path.name.partition(".ko")[0].replace("-", "_"): path for path in _all_modules(tree)
         }
@@ -522,7 +563,8 @@ def sweep() -> list[str]:
     removed: list[str] = []
     if not folder().is_dir():
         return removed
-    with (folder() / "lock").open("w") as file, contextlib.suppress(BlockingIOError):
+    # Whoever holds the lock is making something, and lives.
+    with contextlib.suppress(OSError), (folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for left in folder().glob(".making-*"):
             shutil.rmtree(left, ignore_errors=True)

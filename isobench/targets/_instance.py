@@ -4,6 +4,7 @@ that is restored from a saved state.
 
 import contextlib
 import functools
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from isobench.errors import SessionError
 from isobench.model import Evidence, Fact, Stage
 from isobench.plugin import BEGIN, Completed
 from isobench.targets import _guest, _process, _qemu, _ssh
@@ -20,6 +22,9 @@ SCRATCH: Final = "/scratch"
 _PHASES: Final = ("guest.output", "init")
 """What a guest says of itself that is a phase of its start."""
 _LOGIN: Final = 60.0
+_AFTERMATH: Final = 1.0
+"""Seconds that a machine whose connection has broken gets to be seen ending."""
+_CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
 def request(stage: Stage, argv: Sequence[str]) -> bytes:
@@ -65,35 +70,48 @@ class Booted:
         self.machine.output()  # what was said on the way is nobody's answer
 
     def ended(self, deadline: float) -> Completed:
-        """Wait for the end of a request."""
+        """Wait for the end of a request; SessionError where the guest ends before."""
         code = self.machine.wait_for("exit", deadline=min(deadline, self.deadline))
         if code is None and deadline > self.deadline:
             patience = f"{self.parts.patience:g} s"
             raise self.machine.fault(f"nothing came to an end within {patience} of power-on")
+        if code is not None and _CODE.fullmatch(code) is None:
+            raise self.machine.fault(f"the guest says {code!r} where an exit code belongs")
         out, err = self.machine.output()
         return Completed(
             exit_code=None if code is None else _ssh.exit_code(int(code)), stdout=out, stderr=err
         )
 
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Add to an error of the connection why the machine ended, and what its console said."""
+        try:
+            yield
+        except SessionError as error:
+            why = self.machine.why(patience=_AFTERMATH)
+            said = str(error) if why in str(error) else f"{error}: {why}"
+            raise SessionError(f"{said}; {self.machine.last_words()}", hint=error.hint) from None
+
     def banner(self) -> socket.socket:
         """Return a link on which the guest's SSH server has answered."""
         left = max(1.0, self.deadline - time.monotonic())
-        return _ssh.banner(("127.0.0.1", self.machine.port()), timeout=left)
+        port = self.machine.port()
+        with self.explained():
+            return _ssh.banner(("127.0.0.1", port), timeout=left, why_lost=self.machine.why)
 
     def connected(self) -> _ssh.Connection:
         """Log in; the guest's host key is known, since isobench made it."""
-        return _ssh.connect_pinned(
-            self.banner(),
-            user=_guest.USER,
-            key=self.parts.key,
-            host_key=self.parts.host_key,
-            command=f"exec {Stage.INSIDE}/_agent once",
-            timeout=_LOGIN,
-            why_lost=self._why_lost,
-        )
-
-    def _why_lost(self) -> str:
-        return str(self.machine.fault("the guest is gone")) if self.machine.why() else ""
+        link = self.banner()
+        with self.explained():
+            return _ssh.connect_pinned(
+                link,
+                user=_guest.USER,
+                key=self.parts.key,
+                host_key=self.parts.host_key,
+                command=f"exec {Stage.INSIDE}/_agent once",
+                timeout=_LOGIN,
+                why_lost=self.machine.why,
+            )
 
     def switch_off(self, stage: Stage) -> None:
         """Ask the guest to power off and see it gone, both as phases."""
@@ -161,11 +179,13 @@ class Session:
     def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Have the guest's agent execute a program."""
         message = request(self.stage, argv)
-        return self.connection.run(message, timeout=timeout, heard=self.stage.heard)
+        with self.booted.explained():
+            return self.connection.run(message, timeout=timeout, heard=self.stage.heard)
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Open a channel, execute the agent, ask for nothing."""
-        return self.connection.run(_ssh.NULL_REQUEST, timeout=timeout, heard=lambda _: None)
+        with self.booted.explained():
+            return self.connection.run(_ssh.NULL_REQUEST, timeout=timeout, heard=lambda _: None)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the monitor and the host say of this machine."""

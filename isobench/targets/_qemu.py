@@ -23,11 +23,25 @@ PORTS: Final = ("log", "out", "err", "qmp")
 """Console of the guest, the two streams of its programs, the monitor."""
 MARK: Final = b"isobench: "
 _KEPT: Final = 1 << 16
+_MOST_MARKS: Final = 256
+_LONGEST: Final = 200
+_CHUNK: Final = 1 << 16
+_MOST_CHUNKS: Final = 64
+"""Four mebibytes: more than a socket holds."""
 _TOLD_LINES: Final = 4
-_PANIC: Final = re.compile(rb"Kernel panic[^\r\n]*")
+_PANIC: Final = b"Kernel panic - "
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)")
 _SHUTDOWN: Final = 10.0
 _QUIT: Final = 5.0
+_HINTS: Final = {
+    "O_DIRECT": 'set cache = "writeback" for this target in isobench.toml, or XDG_CACHE_HOME to a'
+    " folder on a disk",
+    "Cannot allocate memory": 'set memory = "256MiB" for this target in isobench.toml',
+    # This register says of which faults the processor is free; KVM-PVM does not let it be set.
+    "failed to set MSR 0x10a": 'set cpu = "host,-arch-capabilities" for this target in'
+    " isobench.toml",
+}
+"""What to do about something that QEMU says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +90,12 @@ class Boot:
         """Return the same, restored from a state; its disks stay as they were then."""
         disks = tuple(replace(disk, kept=False) for disk in self.disks)
         return replace(self, incoming=descriptor, disks=disks)
+
+
+def _printable(text: bytes) -> str:
+    """Return what a guest says, without what would move a terminal's cursor."""
+    said = text.decode(errors="replace")
+    return "".join(c for c in said if c.isprintable() or c == "\n")
 
 
 def _escaped(path: Path | str) -> str:
@@ -127,7 +147,15 @@ class _Heard:
     replies: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     stopped: str = ""
     """The monitor's name for why the guest does not run any more, when nobody asked for that."""
+    panic: str = ""
+    """The kernel's last words."""
     ended: bool = False
+    """The process has let go of its ends."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be expected."""
+        return bool(self.ended or self.stopped or self.panic)
 
 
 class Machine:
@@ -149,6 +177,7 @@ class Machine:
         # A machine that is restored says that it is stopped, until it is let run.
         self._expected_stop = True
         self._rest = {"log": b"", "qmp": b""}
+        self._has_spoken = False
         self._thread = threading.Thread(target=self._listen, name="qemu", daemon=True)
         self._thread.start()
 
@@ -156,23 +185,45 @@ class Machine:
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
-        with selectors.DefaultSelector() as selector:
-            for name, link in self._sockets.items():
-                selector.register(link, selectors.EVENT_READ, name)
-            selector.register(self.process.stderr, selectors.EVENT_READ, "stderr")
-            while selector.get_map():
-                for key, _ in selector.select():
-                    try:
-                        chunk = os.read(key.fd, 65536)
-                    except OSError:
-                        chunk = b""
-                    if chunk:
-                        self._take(key.data, chunk)
-                    else:
-                        selector.unregister(key.fileobj)
-        with self._changed:
-            self._heard.ended = True
-            self._changed.notify_all()
+        try:
+            with selectors.DefaultSelector() as selector:
+                for name, link in self._sockets.items():
+                    selector.register(link, selectors.EVENT_READ, name)
+                selector.register(self.process.stderr, selectors.EVENT_READ, "stderr")
+                while selector.get_map():
+                    for key, _ in selector.select():
+                        chunk = self._read(key.data)
+                        if key.data == "log":
+                            self._catch_up()
+                        if chunk:
+                            self._take(key.data, chunk)
+                        elif chunk is not None:
+                            selector.unregister(key.fileobj)
+        finally:
+            with self._changed:
+                self._heard.ended = True
+                self._changed.notify_all()
+
+    def _read(self, name: str) -> bytes | None:
+        """Return what there is, nothing at the end, None where nothing has come (any more)."""
+        assert self.process.stderr is not None
+        try:
+            if name == "stderr":
+                return os.read(self.process.stderr.fileno(), _CHUNK)
+            return self._sockets[name].recv(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _catch_up(self) -> None:
+        """Read what programs said before the console said the latest: their end, it may be."""
+        for name in ("out", "err"):
+            for _ in range(_MOST_CHUNKS):
+                chunk = self._read(name)
+                if not chunk:
+                    break
+                self._take(name, chunk)
 
     def _take(self, name: str, chunk: bytes) -> None:
         if name == "out":
@@ -186,6 +237,7 @@ class Machine:
                     self._heard.log += chunk
                     del self._heard.log[:-_KEPT]
                     self._heard.marks += marks
+                    del self._heard.marks[:-_MOST_MARKS]
                 case "qmp":
                     self._take_monitor(chunk)
                 case _:
@@ -194,12 +246,17 @@ class Machine:
             self._changed.notify_all()
 
     def _marks_in(self, chunk: bytes) -> list[str]:
-        """Return the marks that a piece of the console completes, its first byte among them."""
-        found = [] if self._heard.log or not chunk.strip() else ["guest.output"]
+        """Return the marks that a piece of the console completes, its first word among them."""
+        found = [] if self._has_spoken or not chunk.strip() else ["guest.output"]
+        self._has_spoken |= bool(found)
         *lines, self._rest["log"] = (self._rest["log"] + chunk).split(b"\n")
         self._rest["log"] = self._rest["log"][-_KEPT:]
+        for line in lines:
+            _, panic, why = line.partition(_PANIC)
+            if panic and not self._heard.panic:
+                self._heard.panic = _printable((panic + why).strip()[:_LONGEST])
         return found + [
-            line[len(MARK) :].strip().decode(errors="replace")[:200]
+            _printable(line[len(MARK) :].strip()[:_LONGEST])
             for line in lines
             if line.startswith(MARK)
         ]
@@ -209,6 +266,8 @@ class Machine:
         for line in lines:
             with contextlib.suppress(ValueError):
                 said = json.loads(line)
+                if not isinstance(said, dict):
+                    continue
                 if "id" in said:
                     self._heard.replies[said["id"]] = said
                 elif said.get("event") == "STOP" and not self._expected_stop:
@@ -224,8 +283,7 @@ class Machine:
     def log(self) -> str:
         """The end of what the guest said on its console, printable."""
         with self._changed:
-            text = self._heard.log.decode(errors="replace")
-        return "".join(c if c.isprintable() or c == "\n" else "" for c in text)
+            return _printable(bytes(self._heard.log))
 
     def output(self) -> tuple[bytes, bytes]:
         """Return what programs have said on their two streams since the last call."""
@@ -235,35 +293,47 @@ class Machine:
             self._heard.err.clear()
             return out, err
 
-    def why(self) -> str:
-        """Say why the machine does not run any more, or nothing while it runs."""
-        panic = _PANIC.search(bytes(self._heard.log))
-        if panic:
-            return f"the guest panicked: {panic.group().decode(errors='replace')}"
+    def why(self, *, patience: float = 0.0) -> str:
+        """Say why the machine does not run any more, or nothing while it runs.
+
+        What leads to it may break a moment before its end is known: `patience` in seconds.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._heard.over, patience)
+        if self._heard.panic:
+            return f"the guest panicked: {self._heard.panic}"
         if self._heard.stopped:
             return f"QEMU has stopped the guest: {self._status()}"
         if self._heard.ended:  # it has let go of everything, and is about to be gone
             self.wait_for_end(_QUIT)
-        if self.process.poll() is not None:
-            said = _process.last_line(bytes(self._heard.stderr))
-            return f"QEMU has ended, exit code {self.process.returncode}; {said}"
-        return ""
+        code = self.process.poll()
+        if code is None:
+            return ""
+        how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+        lines = [line.strip() for line in _printable(bytes(self._heard.stderr)).splitlines()]
+        # What is wrong is often followed by a piece of advice, or by an assertion.
+        said = " | ".join([line for line in lines if line][-2:])[-500:] or "it said nothing"
+        return f"QEMU has ended, {how}; {said}"
 
     def _status(self) -> str:
-        if self.process.poll() is not None:
-            return self._heard.stopped
-        with contextlib.suppress(SessionError):
-            return str(self.command("query-status", patience=2.0).get("status"))
-        return self._heard.stopped
+        answer = None
+        if self.process.poll() is None:
+            answer = self._asked("query-status", {}, patience=2.0, descriptor=None)
+        return str((answer or {}).get("return", {}).get("status", self._heard.stopped))
+
+    def last_words(self) -> str:
+        """Say what the console said last."""
+        lines = [line.strip() for line in self.log.splitlines() if line.strip()]
+        tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
+        return f"the serial console said last: {tail}"
 
     def fault(self, what: str) -> SessionError:
         """Return an error that says what failed, why, and what the console said last."""
-        lines = [line.strip() for line in self.log.splitlines() if line.strip()]
-        tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
         why = self.why()
-        return SessionError(
-            f"{what}{': ' + why if why else ''}; the serial console said last: {tail}"
-        )
+        said = f"{what}{': ' + why if why else ''}; {self.last_words()}"
+        stderr = bytes(self._heard.stderr).decode(errors="replace")
+        hint = next((hint for sign, hint in _HINTS.items() if sign in stderr), "")
+        return SessionError(said, hint=hint)
 
     def wait_for(self, mark: str, *, deadline: float) -> str | None:
         """Wait for a mark of the guest and take it: what follows its name, or None at the deadline
@@ -278,7 +348,7 @@ class Machine:
                         return detail
                     if name == "failed":
                         raise self.fault(f"the guest could not set itself up: {detail}")
-                if self._heard.ended or self._heard.stopped:
+                if self._heard.over:
                     break
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -315,31 +385,40 @@ class Machine:
 
         With `descriptor` a file goes along ("getfd").
         """
-        deadline = time.monotonic() + patience
-        with self._changed:
-            self._number += 1
-            number = self._number
-            asked = {"execute": name, "id": number, "arguments": options or {}}
-            line = json.dumps(asked).encode()
-            link = self._sockets["qmp"]
-            try:
-                if descriptor is None:
-                    link.sendall(line + b"\n")
-                else:
-                    socket.send_fds(link, [line + b"\n"], [descriptor])
-            except OSError:
-                self._changed.wait_for(lambda: self._heard.ended, 2.0)
-                raise self.fault(f"QEMU's monitor is gone ({name})") from None
-            while number not in self._heard.replies:
-                left = deadline - time.monotonic()
-                if left <= 0 or self._heard.ended:
-                    raise self.fault(f"QEMU's monitor did not answer ({name})")
-                self._changed.wait(left)
-            reply = self._heard.replies.pop(number)
+        reply = self._asked(name, options or {}, patience=patience, descriptor=descriptor)
+        if reply is None:
+            raise self.fault(f"QEMU's monitor does not answer ({name})")
         if "error" in reply:
             raise SessionError(f"QEMU refuses {name}: {reply['error'].get('desc')}")
         answer = reply.get("return")
         return answer if isinstance(answer, dict) else {"text": answer}
+
+    def _asked(
+        self,
+        name: str,
+        options: Mapping[str, object],
+        *,
+        patience: float,
+        descriptor: int | None,
+    ) -> Mapping[str, Any] | None:
+        """Ask the monitor; None where no answer comes."""
+        with self._changed:
+            self._number += 1
+            number = self._number
+            asked = {"execute": name, "id": number, "arguments": options}
+            line = json.dumps(asked).encode() + b"\n"
+            try:
+                if descriptor is None:
+                    self._sockets["qmp"].sendall(line)
+                else:
+                    socket.send_fds(self._sockets["qmp"], [line], [descriptor])
+            except OSError:
+                self._changed.wait_for(lambda: self._heard.ended, 2.0)
+                return None
+            self._changed.wait_for(
+                lambda: number in self._heard.replies or self._heard.ended, patience
+            )
+            return self._heard.replies.pop(number, None)
 
     def negotiate(self, *, running: bool = True) -> None:
         """Open the monitor; from now on a guest that should be `running` and stops is a fault."""

@@ -34,6 +34,8 @@ FAULTS: Final = (paramiko.SSHException, OSError, EOFError)
 _SIGNALLED: Final = 128
 _KILLING: Final = 10.0
 """Seconds that the agent gets to kill what exceeded its time limit."""
+_GLANCE: Final = 0.5
+"""Seconds between two looks at whether the other end still runs: a stopped one says nothing."""
 _MOST_SIGNAL: Final = 64
 
 
@@ -143,11 +145,11 @@ class Connection:
                 channel.settimeout(timeout / SECOND)
                 channel.exec_command(self._command)
                 channel.sendall(message)
-                streams = _Streams(channel, heard)
+                streams = _Streams(channel, heard, self._why_lost)
                 ended = streams.listen(deadline)
             except TimeoutError:
                 return Completed(exit_code=None, stdout=b"", stderr=b"")
-            except FAULTS as error:
+            except (*FAULTS, _LostError) as error:
                 raise self._lost(error) from None
             if not ended:
                 # The end of its input tells the agent to kill the program with all descendants;
@@ -162,11 +164,20 @@ class Connection:
         return Completed(exit_code=exit_code(code), stdout=streams.out, stderr=streams.err)
 
 
+class _LostError(Exception):
+    """The other end has stopped, and will never say so itself."""
+
+
 class _Streams:
     """Reads both streams of a channel, keeps their beginnings."""
 
-    def __init__(self, channel: paramiko.Channel, heard: Callable[[bytes], None]) -> None:
-        self._channel, self._heard = channel, heard
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        heard: Callable[[bytes], None],
+        why_lost: Callable[[], str],
+    ) -> None:
+        self._channel, self._heard, self._why_lost = channel, heard, why_lost
         self._kept = (bytearray(), bytearray())
 
     @property
@@ -186,12 +197,14 @@ class _Streams:
             if channel.closed or (channel.eof_received and channel.exit_status_ready()):
                 self._drain()
                 return True
-            left = deadline - time.monotonic()
+            if why := self._why_lost():
+                raise _LostError(why)
+            left = min(deadline - time.monotonic(), _GLANCE)
             if left <= 0:
                 return False
             # The descriptor tells of data, end of file and close; an exit code that comes after
             # the end of file it does not tell of.
-            select.select([waiting], [], [], min(left, 0.002 if channel.eof_received else left))
+            select.select([waiting], [], [], min(left, 0.002) if channel.eof_received else left)
             if channel.eof_received and not channel.exit_status_ready():
                 channel.status_event.wait(min(left, 0.05))
 
@@ -210,27 +223,35 @@ class _Streams:
         kept += chunk[: max(0, _process.MOST - len(kept))]
 
 
-def banner(address: tuple[str, int], *, timeout: float) -> socket.socket:
+def banner(
+    address: tuple[str, int], *, timeout: float, why_lost: Callable[[], str] = lambda: ""
+) -> socket.socket:
     """Return a connection on which an SSH server has said who it is; its banner is left to be read.
 
     A forwarded port accepts before anyone listens behind it: only the banner proves something.
     """
     end = time.monotonic() + timeout
     why = "no answer"
-    while (left := end - time.monotonic()) > 0:
-        with contextlib.suppress(OSError):
-            link = socket.create_connection(address, timeout=left)
-            link.settimeout(left)
+    while (left := end - time.monotonic()) > 0 and not why_lost():
+        with contextlib.ExitStack() as stack:
             try:
-                if link.recv(4, socket.MSG_PEEK).startswith(b"SSH-"):
+                link = stack.enter_context(socket.create_connection(address, timeout=left))
+                if _greets(link, end, why_lost):
                     # Small packets at once: waiting for an acknowledgement costs 40 ms a command.
                     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    stack.pop_all()
                     return link
             except OSError as error:
                 why = str(error)
-            link.close()
         time.sleep(0.02)
     raise SessionError(f"no SSH server answers at {address[0]}:{address[1]}: {why}")
+
+
+def _greets(link: socket.socket, end: float, why_lost: Callable[[], str]) -> bool:
+    while (left := end - time.monotonic()) > 0 and not why_lost():
+        if select.select([link], [], [], min(left, _GLANCE))[0]:
+            return link.recv(4, socket.MSG_PEEK).startswith(b"SSH-")
+    return False
 
 
 def connect_pinned(

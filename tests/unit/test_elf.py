@@ -1,6 +1,7 @@
 """The smallest program that answers: an ELF file made of nothing."""
 
 import platform
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -50,3 +51,47 @@ def test_it_answers_and_exits_cleanly_here(tmp_path: Path) -> None:
     path.chmod(0o755)
     done = subprocess.run([path], capture_output=True, check=False, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (0, _elf.ANSWER, b"")
+
+
+# ---- what a program needs ------------------------------------------------------------------------
+
+
+def linked_by_the_system(path: str) -> set[str]:
+    """What the dynamic linker itself finds needed: "libc.so.6 => /lib/… (0x…)"."""
+    done = subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=20)
+    return {line.split()[0] for line in done.stdout.splitlines() if "=>" in line}
+
+
+@pytest.mark.skipif(shutil.which("ldd") is None, reason="no ldd")
+@pytest.mark.parametrize("name", ["ls", "tar", "mount", "python3"])
+def test_the_libraries_of_a_program_of_this_machine_are_found(name: str) -> None:
+    path = shutil.which(name, path="/usr/bin:/bin")
+    if path is None or not Path(path).read_bytes().startswith(b"\x7fELF"):
+        pytest.skip(f"no program {name}")
+    interpreter, *libraries = _elf.needed(Path(path).read_bytes())
+    assert Path(interpreter).exists()
+    assert "libc.so.6" in libraries
+    # The linker also lists what libraries need in their turn.
+    assert set(libraries) <= linked_by_the_system(path) | {Path(interpreter).name}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_static_program_needs_nothing(machine: str) -> None:
+    assert _elf.needed(_elf.answering(machine)) == ()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x7fELF", b"#!/bin/sh\n", b"\x7fELF\x02\x01" + b"\xff" * 200, bytes(5000)]
+)
+def test_what_is_no_program_needs_nothing(data: bytes) -> None:
+    assert _elf.needed(data) == ()
+
+
+def test_a_program_cut_short_anywhere_or_damaged_is_no_error() -> None:
+    whole = Path("/bin/ls").read_bytes()
+    for length in (*range(0, 1200, 7), *range(1200, len(whole), 4999)):
+        assert isinstance(_elf.needed(whole[:length]), tuple)
+    for at in range(32, 64 + 56 * 12):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0xFF
+        assert isinstance(_elf.needed(bytes(damaged)), tuple)

@@ -205,6 +205,47 @@ def test_a_value_that_a_target_refuses_is_told_with_its_table(install: Install) 
         Registry({"mine": {"level": 9}}).get("mine")
 
 
+@pytest.mark.parametrize("name", ["qemu", "kvm", "qemu-aarch64", "mine"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"memory": "12"}, 'memory = "12": write it as "512MiB" or "2GiB"'),
+        ({"memory": "0MiB"}, 'memory = "0MiB"'),
+        ({"memory": 512}, "memory = 512: Expected `str`"),
+        ({"disk": "1 TB"}, 'disk = "1 TB": write it as'),
+        ({"vcpus": -1}, "vcpus = -1: write a number of CPUs"),
+        ({"vcpus": 1.5}, "vcpus = 1.5: Expected `int`"),
+        ({"boot_timeout": -2.0}, "boot_timeout = -2: write seconds"),
+        ({"boot_timeout": float("nan")}, "boot_timeout = nan: write seconds"),
+        ({"cache": "nothing"}, 'cache = "nothing": Invalid enum value'),
+        ({"guest": "big"}, 'guest = "big": Invalid enum value'),
+    ],
+)
+def test_a_mistaken_option_of_a_virtual_machine_is_told_with_what_to_type(
+    name: str, options: dict[str, Any], told: str
+) -> None:
+    kind = {"kind": "qemu"} if name == "mine" else {}
+    with pytest.raises(UsageError) as caught:
+        Registry({name: {**kind, **options}}).get(name)
+    assert f"[targets.{name}]" in str(caught.value)
+    assert told in str(caught.value)
+    assert "isobench.toml" in caught.value.hint
+
+
+def test_a_choice_is_answered_with_all_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        Registry({"qemu": {"cache": "nothing"}}).get("qemu")
+    assert '"none", "writeback", "writethrough"' in caught.value.hint
+
+
+def test_a_plug_in_that_refuses_its_own_defaults_is_broken(install: Install) -> None:
+    module = TARGET + "\n        def __post_init__(self):\n            raise ValueError('no 1')\n"
+    install(module, {"mine": "MODULE:Mine"})
+    assert "no 1" in what_is_wrong(Registry().get("mine")).what
+    with pytest.raises(UsageError, match="no 1"):
+        Registry({"mine": {"level": 1}}).get("mine")
+
+
 def test_an_unknown_option_is_answered_with_those_there_are(install: Install) -> None:
     install(TARGET, {"mine": "MODULE:Mine"})
     with pytest.raises(UsageError) as caught:

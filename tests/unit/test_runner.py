@@ -270,7 +270,11 @@ def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(bench:
         (Script(fault=Fault.SILENT), Cause.FAILED, "never said its first line; exit code 0"),
         (Script(fault=Fault.SILENT, stderr=b"oom\n"), Cause.FAILED, "exit code 0; oom"),
         (Script(fault=Fault.CUT_SHORT, exit_code=-9), Cause.FAILED, "last line; exit code -9"),
-        (Script(fault=Fault.ERROR_LINE), Cause.FAILED, "payload failed (errno 5); exit code 70"),
+        (
+            Script(fault=Fault.ERROR_LINE),
+            Cause.FAILED,
+            "output error (errno 5); exit code 70",
+        ),
         (Script(fault=Fault.BACKWARDS), Cause.FAILED, "the clock inside ran backwards"),
         (Script(exit_code=3), Cause.FAILED, "exit code 3"),
         (Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "not done after 60 s"),

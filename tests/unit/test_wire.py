@@ -80,8 +80,14 @@ def test_empty_lines_and_unknown_keys_are_ignored() -> None:
 
 def test_an_error_line_is_quoted_with_its_number() -> None:
     line = json.dumps({"error": "open of the file", "errno": 13}).encode()
-    with pytest.raises(wire.WireError, match=r"open of the file \(errno 13\)"):
+    with pytest.raises(wire.WireError, match=r"open of the file: Permission denied \(errno 13\)"):
         read(json.dumps({"isobench": 1, "nonce": NONCE}).encode() + b"\n" + line + b"\n")
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 70])
+def test_a_number_that_is_no_error_of_the_kernels_is_quoted_as_it_is(number: int) -> None:
+    with pytest.raises(wire.WireError, match=rf"^it failed \(errno {number}\)$"):
+        read(json.dumps({"error": "it failed", "errno": number}).encode() + b"\n")
 
 
 def test_an_error_line_without_a_number_is_quoted_alone() -> None:

@@ -240,6 +240,13 @@ static inline const char *ib_env(struct ib *ib, const char *name) {
     return NULL;
 }
 
+/* The reason of a write to a file that wrote `n` of `size` bytes, minus errno: asking for the rest tells it. */
+static inline long ib_cut_short(int fd, const void *p, size_t size, long n) {
+    if (n < 0) return n;
+    long r = ib_write(fd, (const char *)p + n, size - (size_t)n);
+    return r < 0 ? r : 0;
+}
+
 /* Give up: say what failed with which errno (a result of ib_sys), and leave. */
 __attribute__((noreturn)) static void ib_fail(const char *what, long result) {
     ib_text("{\"error\":");

@@ -27,6 +27,7 @@ static void make(uint64_t loops) {
         }
         long n = ib_write((int)fd, piece, PIECE);
         if (n != PIECE) {
+            n = ib_cut_short((int)fd, piece, PIECE, n);
             ib_sys(__NR_unlinkat, IB_AT_FDCWD, path, 0);
             ib_fail("write to the scratch directory", n);
         }

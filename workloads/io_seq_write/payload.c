@@ -30,6 +30,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     for (uint64_t i = 0; i < loops; i++) {
         long n = ib_write((int)fd, piece, PIECE);
         if (n != PIECE) {
+            n = ib_cut_short((int)fd, piece, PIECE, n);
             ib_sys(__NR_unlinkat, IB_AT_FDCWD, path, 0);
             ib_fail("write to the scratch directory", n);
         }

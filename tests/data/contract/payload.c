@@ -7,6 +7,12 @@
  *     PAYLOAD find TOKEN          how many other processes that can be seen here have TOKEN among their arguments
  *     PAYLOAD linger-and-find TOKEN   the same, with a child that sleeps meanwhile
  *     PAYLOAD see NAME            the value of an environment variable, or null
+ *     PAYLOAD flood COUNT         so many times 64 KiB on standard output
+ *
+ * In a guest of isobench's, and nowhere else:
+ *     PAYLOAD crash               makes the kernel panic
+ *     PAYLOAD hang-up             kills the parent of its parent: what serves the connection
+ *     PAYLOAD console TEXT        writes TEXT to the console, a line of its own
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -47,6 +53,43 @@ static uint64_t others_with(const char *token) {
     return count;
 }
 
+/* The parent of a process, by /proc/PID/stat, which has it behind the name in brackets and the state. */
+static uint64_t parent_of(uint64_t pid) {
+    static char path[64], stat[1024];
+    size_t n = 0, d = 0;
+    char digits[20];
+    for (const char *s = "/proc/"; *s; s++) path[n++] = *s;
+    do digits[d++] = (char)('0' + pid % 10);
+    while (pid /= 10);
+    while (d) path[n++] = digits[--d];
+    for (const char *s = "/stat"; *s; s++) path[n++] = *s;
+    path[n] = 0;
+    long fd = ib_open(path, IB_O_RDONLY, 0), got = fd < 0 ? 0 : ib_read((int)fd, stat, sizeof stat - 1);
+    for (long at = got; at-- > 0;)
+        if (stat[at] == ')') return ib_number(stat + at + 4);
+    return 0;
+}
+
+/* What harms whatever machine it runs on: refused unless this is a guest that isobench has made. */
+static int harm(int argc, char **argv) {
+    if (ib_sys(__NR_faccessat, IB_AT_FDCWD, "/guest/host_key", 0, 0) < 0) return 77;
+    if (ib_same(argv[1], "crash", 6)) {
+        long fd = ib_open("/proc/sysrq-trigger", IB_O_WRONLY, 0);
+        if (fd >= 0) ib_write((int)fd, "c", 1);
+    } else if (ib_same(argv[1], "hang-up", 8)) {
+        uint64_t server = parent_of(parent_of((uint64_t)ib_sys(__NR_getpid)));
+        if (server > 1) ib_sys(__NR_kill, server, 9);
+        nap(600);
+    } else if (argc > 2) {
+        long fd = ib_open("/dev/console", IB_O_WRONLY | 0400 /* NOCTTY */, 0);
+        ib_write((int)fd, "\n", 1);
+        ib_write((int)fd, argv[2], ib_length(argv[2]));
+        ib_write((int)fd, "\n", 1);
+        return fd < 0;
+    }
+    return 1;
+}
+
 static int ib_main(int argc, char **argv, char **environment) {
     struct ib ib = {.environment = environment};
     if (ib_env(&ib, "ISOBENCH_TIED")) ib_sys(__NR_prctl, 1, 9);
@@ -84,6 +127,10 @@ static int ib_main(int argc, char **argv, char **environment) {
         if (value) ib_quoted(value);
         else ib_text("null");
         ib_byte('\n');
+    } else if (ib_same(argv[1], "flood", 6)) {
+        for (uint64_t left = ib_number(argv[2]) * 65536; left; left--) ib_byte(left % 64 ? 'x' : '\n');
+    } else if (ib_same(argv[1], "crash", 6) || ib_same(argv[1], "hang-up", 8) || ib_same(argv[1], "console", 8)) {
+        return harm(argc, argv);
     }
     ib_flush();
     return 0;

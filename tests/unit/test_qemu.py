@@ -1,0 +1,303 @@
+"""QEMU's command line, and the machine behind it: a small program that speaks as QEMU does."""
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.errors import SessionError
+from isobench.targets import _process, _qemu
+
+FAKE = Path(__file__).parents[1] / "data" / "machine" / "fake_qemu.py"
+SOON = 20.0
+ENDS = {"log": 5, "out": 6, "err": 7, "qmp": 8}
+
+
+def hardware(scenario: str = "", emulator: str = "/usr/bin/qemu-system-x86_64") -> _qemu.Hardware:
+    return _qemu.Hardware(
+        emulator=emulator,
+        machine="q35",
+        accelerator="tcg",
+        cpu="max",
+        vcpus=2,
+        memory=512,
+        ports=("-serial", "chardev:log", "-serial", "chardev:out", "-serial", "chardev:err"),
+        more=(scenario,) if scenario else (),
+    )
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+def values(argv: list[str], option: str) -> list[str]:
+    return [after for name, after in itertools.pairwise(argv) if name == option]
+
+
+def test_what_a_machine_is_asked_to_be() -> None:
+    boot = _qemu.Boot(kernel=Path("/k"), initrd=Path("/i"), command_line="console=ttyS0 a=b")
+    argv = _qemu.arguments(hardware(), boot, ENDS)
+    assert argv[0] == "/usr/bin/qemu-system-x86_64"
+    assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(argv)
+    for option, value in {
+        "-machine": "q35", "-accel": "tcg", "-cpu": "max", "-smp": "2", "-m": "512",
+        "-kernel": "/k", "-initrd": "/i", "-append": "console=ttyS0 a=b", "-display": "none",
+        "-mon": "chardev=qmp,mode=control",
+    }.items():  # fmt: skip
+        assert values(argv, option) == [value]
+    assert values(argv, "-chardev") == [f"socket,id={n},fd={fd}" for n, fd in ENDS.items()]
+    assert "-S" not in argv
+    assert "-incoming" not in argv
+
+
+def test_the_guests_network_leads_nowhere_but_to_its_ssh_server_from_loopback() -> None:
+    (network,) = values(_qemu.arguments(hardware(), _qemu.Boot(), ENDS), "-netdev")
+    assert network == "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"
+    assert values(_qemu.arguments(hardware(), _qemu.Boot(network=False), ENDS), "-netdev") == []
+
+
+def test_commas_in_the_path_of_a_disk_are_doubled_and_in_that_of_a_kernel_are_not() -> None:
+    boot = _qemu.Boot(
+        kernel=Path("/a,b/kernel"),
+        initrd=Path("/a,b/initrd"),
+        disks=(_qemu.Disk(path=Path("/a,b/ü =\"' c/disk")),),
+    )
+    argv = _qemu.arguments(hardware(), boot, ENDS)
+    assert values(argv, "-kernel") == ["/a,b/kernel"]
+    assert values(argv, "-initrd") == ["/a,b/initrd"]
+    (drive,) = values(argv, "-drive")
+    assert "file=/a,,b/ü =\"' c/disk," in drive
+    assert "cache=none" in drive
+
+
+def test_each_disk_is_a_device_in_its_order() -> None:
+    disks = (
+        _qemu.Disk(path=Path("/a"), format="qcow2", cache="unsafe"),
+        _qemu.Disk(path=Path("/b")),
+    )
+    argv = _qemu.arguments(hardware(), _qemu.Boot(disks=disks), ENDS)
+    first, second = values(argv, "-drive")
+    assert "file=/a,format=qcow2,cache=unsafe" in first
+    assert "file=/b,format=raw,cache=none" in second
+    assert [v for v in values(argv, "-device") if v.startswith("virtio-blk")] == [
+        "virtio-blk-pci,drive=disk0", "virtio-blk-pci,drive=disk1",
+    ]  # fmt: skip
+
+
+def test_a_halted_machine_and_a_restored_one_do_not_run_at_once() -> None:
+    assert "-S" in _qemu.arguments(hardware(), _qemu.Boot(halted=True), ENDS)
+    boot = _qemu.Boot(kernel=Path("/k"), disks=(_qemu.Disk(path=Path("/d")),)).restored_from(31)
+    argv = _qemu.arguments(hardware(), boot, ENDS)
+    assert "-S" in argv
+    assert values(argv, "-incoming") == ["fd:31"]
+    assert "snapshot=on" in values(argv, "-drive")[0]
+
+
+# ---- the machine ---------------------------------------------------------------------------------
+
+
+class Started:
+    """A machine whose QEMU is the fake one, and all that it handed on."""
+
+    def __init__(self, scenario: str, stack: ExitStack, folder: Path) -> None:
+        emulator = folder / f"qemu-{scenario}"
+        emulator.write_text(f"#!{sys.executable} -S\n{FAKE.read_text()}")
+        emulator.chmod(0o755)
+        self.chunks: list[bytes] = []
+        self.marks: list[str] = []
+        self.machine = stack.enter_context(
+            _qemu.started(
+                hardware(scenario, str(emulator)),
+                _qemu.Boot(),
+                heard=self.chunks.append,
+                mark=lambda name: self.hear(name),  # noqa: PLW0108 - a test puts another in its place
+            )
+        )
+
+    def hear(self, mark: str) -> None:
+        self.marks.append(mark)
+
+    def wait(self, mark: str) -> str | None:
+        return self.machine.wait_for(mark, deadline=time.monotonic() + SOON)
+
+
+Start = Callable[..., Started]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def begin(scenario: str, *, negotiate: bool = True) -> Started:
+            started = Started(scenario, stack, tmp_path)
+            if negotiate:
+                started.machine.negotiate()
+            return started
+
+        yield begin
+
+
+def test_marks_are_found_across_the_borders_of_what_is_read(start: Start) -> None:
+    fake = start("in-pieces")
+    assert fake.wait("init") == ""
+    assert fake.wait("ready") == ""
+    assert fake.wait("exit") == "7"
+    assert fake.marks == ["guest.output", "init", "ready", "exit 7"]
+    assert fake.machine.log.startswith("\nLinux version 6\n")
+
+
+def test_a_mark_that_does_not_come_is_none_at_the_deadline(start: Start) -> None:
+    fake = start("in-pieces")
+    assert fake.wait("exit") == "7"
+    assert fake.machine.wait_for("ready", deadline=time.monotonic() + 0.05) is None
+    assert fake.machine.why() == ""
+
+
+def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_words(start: Start) -> None:
+    with pytest.raises(SessionError, match="could not set itself up: network 19"):
+        start("failed").wait("ready")
+
+
+def test_a_stopped_guest_is_an_error_with_the_monitors_reason(start: Start) -> None:
+    fake = start("stop")
+    with pytest.raises(SessionError, match="QEMU has stopped the guest: io-error"):
+        fake.wait("ready")
+    assert "io-error" in fake.machine.why()
+
+
+def test_a_stopped_guest_whose_monitor_is_mute_is_told_too(start: Start) -> None:
+    fake = start("stopped-and-mute")
+    with pytest.raises(SessionError, match="QEMU has stopped the guest: stopped"):
+        fake.wait("ready")
+
+
+def test_a_stop_that_was_asked_for_is_no_fault(start: Start) -> None:
+    fake = start("stop", negotiate=False)
+    fake.machine.negotiate(running=False)
+    assert fake.machine.command("query-version")["qemu"]["major"] == 7
+    assert fake.machine.why() == ""
+
+
+def test_a_panic_ends_the_waiting_and_is_told_whole_and_printable(start: Start) -> None:
+    fake = start("panic")
+    told = "the guest panicked: Kernel panic - not syncing: VFS: Unable to mount [31mroot fs"
+    with pytest.raises(SessionError) as caught:
+        fake.wait("ready")
+    assert told in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert "the serial console said last" in str(caught.value)
+    assert fake.machine.process.poll() is None  # QEMU itself goes on: waiting for its end is vain
+
+
+def test_a_refusal_of_the_monitor_is_told_in_its_words(start: Start) -> None:
+    fake = start("idle")
+    with pytest.raises(SessionError, match="QEMU refuses device_add: no such device"):
+        fake.machine.command("device_add", {"driver": "nothing"})
+    assert fake.machine.command("query-status")["status"] == "running"
+
+
+def test_a_mute_monitor_is_an_error_in_time(start: Start) -> None:
+    fake = start("mute", negotiate=False)
+    with pytest.raises(SessionError, match=r"monitor does not answer \(query-version\)"):
+        fake.machine.command("query-version", patience=0.1)
+
+
+def test_the_forwarded_port_is_read_from_the_monitor(start: Start) -> None:
+    assert start("idle").machine.port() == 40123
+    with pytest.raises(SessionError, match="forwards no port"):
+        start("no-port").machine.port()
+
+
+def test_an_emulator_that_refuses_its_arguments_is_told_in_its_words(start: Start) -> None:
+    with pytest.raises(SessionError, match=r"exit code 1; .*unsupported machine type"):
+        start("refuse")
+
+
+def test_a_disk_that_cannot_bypass_the_page_cache_is_answered_with_what_to_type(
+    start: Start,
+) -> None:
+    with pytest.raises(SessionError) as caught:
+        start("no-direct")
+    assert 'cache = "writeback"' in caught.value.hint
+
+
+def test_an_emulator_that_cannot_be_executed_is_an_error() -> None:
+    with (
+        pytest.raises(SessionError, match="cannot be executed"),
+        _qemu.started(hardware(emulator="/nowhere/qemu"), _qemu.Boot()),
+    ):
+        pytest.fail("it was executed")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "told"),
+    [
+        ("vanish", r"exit code 9; qemu-system-fake: something broke; .*isobench: init"),
+        ("killed", "killed by signal 9"),
+    ],
+)
+def test_the_end_of_the_emulator_is_told_with_its_last_line_and_the_consoles(
+    scenario: str, told: str, start: Start
+) -> None:
+    fake = start(scenario, negotiate=False)
+    with pytest.raises(SessionError, match=told):
+        fake.machine.negotiate()
+        fake.wait("ready")
+    assert "QEMU has ended" in fake.machine.why()
+    with pytest.raises(SessionError, match="QEMU has ended"):
+        fake.machine.command("query-version")
+    with pytest.raises(SessionError, match="takes no request"):
+        fake.machine.send(b"anything")
+
+
+def test_a_flood_is_read_to_its_end_and_bounded(start: Start) -> None:
+    fake = start("flood")
+    assert fake.wait("exit") == "0"
+    out, err = fake.machine.output()
+    assert len(out) == len(err) == _process.MOST
+    assert len(fake.machine.log) <= 1 << 16
+    assert len(fake.machine._heard.marks) <= 256
+    assert sum(map(len, fake.chunks)) > 7 << 20  # all of it was handed on
+
+
+def test_all_that_a_program_said_is_there_when_its_end_is_known(start: Start) -> None:
+    for _ in range(5):
+        fake = start("answer-and-end")
+        assert fake.wait("exit") == "3"
+        out, err = fake.machine.output()
+        assert (len(out), len(err)) == (150_000, 100_000)
+        assert fake.machine.output() == (b"", b"")
+
+
+def test_a_console_of_garbage_harms_nothing(start: Start) -> None:
+    fake = start("garbage")
+    assert fake.wait("ready") == ""
+    assert fake.machine.command("query-version")["qemu"]["minor"] == 2
+    assert all(mark.isprintable() for mark in fake.marks)
+
+
+def test_a_listener_that_raises_ends_the_waiting(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr("threading.excepthook", raised.append)
+    monkeypatch.setattr(_qemu, "_QUIT", 0.1)
+    fake = start("in-pieces", negotiate=False)
+    monkeypatch.setattr(fake, "hear", lambda _: 1 / 0)
+    fake.machine.negotiate()
+    with pytest.raises(SessionError, match="the guest has ended"):
+        fake.wait("ready")
+    assert raised[0].exc_type is ZeroDivisionError
+
+
+def test_closing_leaves_no_process_and_no_thread(start: Start) -> None:
+    fake = start("idle")
+    machine = fake.machine
+    machine.close()
+    assert machine.process.returncode is not None
+    assert not machine._thread.is_alive()
+    assert "killed by signal 9" in machine.why()
