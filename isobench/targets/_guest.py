@@ -33,7 +33,7 @@ import msgspec
 
 from isobench import places
 from isobench.errors import SessionError
-from isobench.targets import _cpio, _elf
+from isobench.targets import _cpio, _elf, _process
 
 FORMAT: Final = 3
 """Of what is kept in the cache; another number makes every guest anew."""
@@ -47,6 +47,9 @@ _KERNEL_PACKAGE: Final = re.compile(r"linux-(image|modules)-\d\S*")
 _SERVER: Final = "dropbear-bin"
 _TIMEOUT: Final = 900.0
 _SPACE: Final = "df -h ~/.cache; another place: XDG_CACHE_HOME=/folder/on/a/disk"
+_NETWORK: Final = "is there a network, and do the sources of apt answer? apt-get update"
+_HOOKS: Final = ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success")
+"""What systems have apt do around an update, to their own caches: not ours to set off."""
 _SIGNATURE: Final = b"~Module signature appended~\n"
 _SIGNATURE_HEAD: Final = 12
 
@@ -99,14 +102,18 @@ class _Apt:
             "Dir::State::status": str(work / "status"),
             "Dir::Cache": str(work / "cache"),
         }
-        self._options = [f"-o{key}={value}" for key, value in settings.items()]
+        hooks = work / "no-hooks.conf"
+        hooks.write_text("".join(f"#clear APT::Update::{hook};\n" for hook in _HOOKS))
+        self._options = [f"-c={hooks}", *(f"-o{key}={value}" for key, value in settings.items())]
+        self._missed = ""
 
-    def _run(self, tool: str, *words: str) -> str:
+    def _run(self, tool: str, *words: str) -> subprocess.CompletedProcess[str]:
         try:
             done = subprocess.run(
                 [tool, *self._options, *words],
                 cwd=self._work, capture_output=True, text=True, check=False,
-                timeout=_TIMEOUT, stdin=subprocess.DEVNULL, env=os.environ | {"LC_ALL": "C"},
+                timeout=_TIMEOUT, stdin=subprocess.DEVNULL,
+                env=os.environ | _process.tied() | {"LC_ALL": "C"},
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             raise SessionError(f"{tool}: {error}", hint="isobench doctor --install qemu") from None
@@ -114,21 +121,28 @@ class _Apt:
             said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
             raise SessionError(
                 f"{tool} {words[0]} failed: {' '.join(said)[:500] or done.stderr[-300:]}",
-                hint="is there a network, and do the sources of apt answer? apt-get update",
+                hint=_NETWORK,
             )
-        return done.stdout
+        return done
 
     def update(self) -> None:
-        self._run("apt-get", "-q", "update")
+        """Fetch the lists of all sources; one of a stranger's that does not answer is no harm."""
+        said = self._run("apt-get", "-q", "update").stderr.splitlines()
+        missed = [line.removeprefix("W: ") for line in said if "Failed to fetch" in line]
+        self._missed = missed[0][:300] if missed else ""
 
     def closure(self, package: str) -> list[str]:
-        """Return a package and all that it depends on; nothing where there is no such package."""
+        """Return a package and all that it depends on; nothing where there is no such package.
+        SessionError: there may be one, and its list could not be had.
+        """
         kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
         try:
             said = self._run(
                 "apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package
-            )
+            ).stdout
         except SessionError:
+            if self._missed:
+                raise SessionError(f"apt-get update: {self._missed}", hint=_NETWORK) from None
             return []
         return [line for line in said.splitlines() if line and line[0] not in " <|"]
 

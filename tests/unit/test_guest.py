@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from isobench import owner
 from isobench.errors import SessionError
 from isobench.targets import _guest
 from tests.unit.test_cpio import entries
@@ -169,6 +170,71 @@ def test_the_sweep_of_a_cache_that_cannot_be_opened_does_not_raise(guests: Path)
     guests.mkdir(parents=True)
     (guests / "lock").mkdir()
     assert _guest.sweep() == []
+
+
+# ---- apt -----------------------------------------------------------------------------------------
+
+
+def stand_in(folder: Path, **scripts: str) -> None:
+    """Put programs into a folder: "apt_get" is apt-get, a script for sh."""
+    folder.mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        path = folder / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that PATH leads to before all others."""
+    folder = tmp_path / "tools"
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+UNKNOWN = "echo 'E: No packages found' >&2; exit 100"
+UNREACHED = "W: Failed to fetch http://deb.example/InRelease  Could not connect to deb.example"
+
+
+def test_sources_that_do_not_answer_are_told_as_such(tools: Path) -> None:
+    """apt-get itself ends with 0, and then knows no package."""
+    stand_in(tools, apt_get=f"echo '{UNREACHED}' >&2; exit 0", apt_cache=UNKNOWN)
+    with pytest.raises(SessionError, match="Could not connect to deb") as caught:
+        _guest.guest("x86_64")
+    assert "network" in caught.value.hint
+
+
+def test_a_package_that_the_sources_do_not_have_is_told_as_such(tools: Path) -> None:
+    stand_in(tools, apt_get="exit 0", apt_cache=UNKNOWN)
+    with pytest.raises(SessionError, match="apt knows no package dropbear-bin") as caught:
+        _guest.guest("x86_64")
+    assert "universe" in caught.value.hint
+    with pytest.raises(SessionError, match="no kernel for amd64"):
+        _guest.guest("x86_64", server=False)
+
+
+def test_an_apt_that_fails_is_quoted(tools: Path) -> None:
+    stand_in(tools, apt_get="echo 'E: The list of sources could not be read.' >&2; exit 100")
+    with pytest.raises(SessionError, match="The list of sources could not be read"):
+        _guest.guest("x86_64")
+
+
+def test_apt_is_kept_from_the_hosts_own_state_and_hooks(tools: Path, tmp_path: Path) -> None:
+    stand_in(
+        tools,
+        apt_get=f'printf "%s\\n" "$@" > "{tmp_path}/argv"; cat no-hooks.conf > "{tmp_path}/conf";'
+        f' echo "$ISOBENCH_TIED" > "{tmp_path}/tied"; exit 100',
+    )
+    with pytest.raises(SessionError):
+        _guest.guest("x86_64")
+    argv = (tmp_path / "argv").read_text().splitlines()
+    for key in ("Dir::State", "Dir::State::lists", "Dir::State::status", "Dir::Cache"):
+        (value,) = [word.partition("=")[2] for word in argv if word.startswith(f"-o{key}=")]
+        assert value.startswith(str(tmp_path / "cache"))
+    cleared = (tmp_path / "conf").read_text()
+    assert "#clear APT::Update::Post-Invoke;" in cleared
+    assert "#clear APT::Update::Post-Invoke-Success;" in cleared
+    assert (tmp_path / "tied").read_text().strip() == owner.mine()
 
 
 # ---- modules -------------------------------------------------------------------------------------
