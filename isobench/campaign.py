@@ -2,18 +2,16 @@
 does it.
 """
 
-import contextlib
 import datetime as dt
 import math
 import secrets
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,14 +28,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
-    Block,
-    Cause,
-    Gap,
     Lack,
     Payload,
     Plan,
     PromiseCheck,
-    Sample,
     Scope,
     Unavailable,
     Visit,
@@ -46,79 +40,26 @@ from isobench.model import (
     host_abi,
 )
 from isobench.payload import build, stage
-from isobench.plugin import Explains, Preparer, Session, Sweeper, Target
+from isobench.pilot import (
+    FEWEST_BLOCKS,
+    OPENINGS_A_BLOCK,
+    OPENINGS_TO_TRY,
+    RESERVE,
+    SHORTEST,
+    Pilot,
+    choose_length,
+    learn,
+    leave_out,
+    loops_for,
+    try_all,
+)
+from isobench.plugin import Explains, Preparer, Sweeper, Target
 from isobench.registry import Registry
-from isobench.units import SECOND, TargetName, WorkloadName
+from isobench.units import TargetName, WorkloadName
+from isobench.wish import UNBOUNDED, Observer, Wish
 
 if TYPE_CHECKING:
     from isobench.store import Run, RunFolder
-
-PILOT_ITERATIONS: Final = 2
-GROWTH, GROWN = 8, 0.25
-"""So many times the loops must take at least this share of so many times as long."""
-SHORTEST, LONGEST = 0.004, 0.1
-"""Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough
-for any.
-"""
-WANTED_BLOCKS: Final = 15
-UNBOUNDED: Final = 86400.0
-"""A budget of a day, in seconds, stands for none."""
-RESERVE: Final = 0.9
-"""Share of the remaining budget that is planned with."""
-FEWEST_BLOCKS: Final = 3
-"""So many are measured even when they overrun the budget: fewer have no interval."""
-DEAR: Final = 1.0
-"""A session that takes more seconds to open and prove is dear."""
-OPENINGS_TO_TRY: Final = 5
-"""A trial of a dear target takes about as long as so many openings."""
-OPENINGS_A_BLOCK: Final = 3
-"""And a block: a start, and work at the pace of something emulated."""
-
-
-class Launch(StrEnum):
-    """Whose sessions serve several blocks."""
-
-    AUTO = "auto"  # those that are dear to open
-    FRESH = "fresh"  # none: every block opens anew
-    REUSE = "reuse"  # all but native's
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What a user asks of `isobench run`. Times in seconds, shares as fractions (0.05 is 5 %)."""
-
-    targets: tuple[str, ...] = ()
-    workloads: tuple[str, ...] = ()
-    folders: tuple[Path, ...] = ()
-    require: tuple[str, ...] = ()
-    budget: float = 300.0
-    minimum_blocks: int = 10
-    maximum_blocks: int = 60
-    iterations: int = 5
-    starts: int = 3
-    minimum_time: float | None = None
-    margin: float = 0.05
-    precision: float = 0.025
-    seed: int | None = None
-    quick: bool = False
-    launch: Launch = Launch.AUTO
-    shuffled: bool = True
-    time_limit: float | None = None
-    output: Path | None = None
-    argv: tuple[str, ...] = ()
-
-
-class Observer(Protocol):
-    """Who is told how far the run is."""
-
-    def say(self, text: str) -> None:
-        """Hear of a step."""
-
-    def looked(self, name: TargetName, answer: Availability) -> None:
-        """Hear what a target answered."""
-
-    def step(self, what: str, done: float, total: float) -> None:
-        """Hear how far a step is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,278 +154,6 @@ def sweep(registry: Registry, *, everything: bool, observer: Callable[[str], Non
     if everything:
         for line in stage.forget():
             observer(line)
-
-
-# ---- the pilot -----------------------------------------------------------------------------------
-
-
-@dataclass(kw_only=True)
-class Pilot:
-    """What one small trial of every cell has taught."""
-
-    unit: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
-    """Seconds of one loop, for loop workloads."""
-    extra: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
-    """Seconds of a visit beside the timed part; for starts, seconds of one start; for an instance
-    of a dear target, of the whole visit.
-    """
-    opening: dict[TargetName, float] = field(default_factory=dict)
-    """Seconds to open and prove a session."""
-    proving: dict[TargetName, float] = field(default_factory=dict)
-    """Seconds to prove a session that is open."""
-    left_out: set[tuple[TargetName, WorkloadName]] = field(default_factory=set)
-    dead: set[TargetName] = field(default_factory=set)
-
-    @property
-    def dear(self) -> tuple[TargetName, ...]:
-        """The targets whose sessions are dear to open."""
-        return tuple(
-            name
-            for name, taken in self.opening.items()
-            if taken > DEAR and name not in ("native", *self.dead)
-        )
-
-    def kept(self, launch: Launch, native: TargetName) -> tuple[TargetName, ...]:
-        """Return the targets whose sessions shall serve several blocks.
-
-        Never native: its session costs nothing, and what all ratios stand on shall have as many
-        sessions as there are blocks.
-        """
-        names = {Launch.AUTO: self.dear, Launch.FRESH: (), Launch.REUSE: tuple(self.opening)}
-        return tuple(name for name in names[launch] if name not in (native, *self.dead))
-
-    def cost(
-        self,
-        length: float,
-        work: Wish,
-        labels: Sequence[TargetName],
-        workloads: Mapping[WorkloadName, Workload],
-        native: TargetName,
-        *,
-        kept: Collection[TargetName] = (),
-    ) -> float:
-        """Return about how many seconds a block takes whose native iterations last `length`
-        seconds; the openings of sessions that are `kept` for several blocks are no part of it.
-        """
-        total = 0.0
-        for label in labels:
-            taken = self.proving if label in kept else self.opening
-            total += taken.get(plan.actual(label), 0.0)
-            for name, workload in workloads.items():
-                key = (plan.actual(label), name)
-                if key in self.left_out or plan.actual(label) in self.dead or key not in self.extra:
-                    continue
-                if workload.scope is not Scope.LOOP:
-                    starts = work.starts if workload.scope is Scope.SESSION else work.iterations
-                    once = workload.scope is Scope.SESSION and key[0] in self.dear
-                    total += self.extra[key] * (1 if once else starts + 1)
-                    continue
-                unit, home = self.unit[key], self.unit.get((native, name), self.unit[key])
-                loops = loops_for(workload, home, length)
-                # Files are made and read back around the timed part: as long again.
-                rounds = (work.iterations + 1) * (2 if workload.group == "io" else 1)
-                total += self.extra[key] + rounds * unit * loops
-        return total
-
-
-def loops_for(workload: Workload, unit: float, length: float) -> int:
-    """Return how many loops make an iteration of `length` seconds natively."""
-    loops = max(1, math.ceil(length / max(unit, 1e-10)))
-    return min(loops, workload.most_loops or loops)
-
-
-def _nobody(_pilot: Pilot, _label: TargetName) -> str:
-    """Leave no target out."""
-    return ""
-
-
-def leave_out(bench: runner.Bench, pilot: Pilot, label: TargetName, why: str) -> None:
-    """Plan nothing for a target that can run, and say so in each of its cells."""
-    pilot.dead.add(label)
-    hint = f"isobench run --targets {label}"
-    for name in bench.workloads:
-        bench.sink.write(
-            Gap(
-                block=0,
-                target=label,
-                workload=name,
-                cause=Cause.UNAVAILABLE,
-                detail=f"left out: {why}",
-                hint=hint,
-            )
-        )
-
-
-def try_all(
-    bench: runner.Bench,
-    labels: Sequence[TargetName],
-    native: TargetName,
-    observer: Observer,
-    too_dear: Callable[[Pilot, TargetName], str] = _nobody,
-) -> Pilot:
-    """Run every cell once with a little work: known answers, evidence, cost.
-
-    What it measures is block 0, which is never used for estimates. `too_dear` may leave a target
-    out once it is known what opening it takes, by a reason.
-    """
-    pilot = Pilot()
-    names = list(bench.workloads)
-    # Native comes first: its evidence and its checksums are what the others are held against. What
-    # must be prepared is likely dear: it is tried when the cost of all others is known.
-    others = [name for name in labels if name != native]
-    others.sort(key=lambda name: isinstance(bench.targets[name], Preparer))
-    for position, label in enumerate([native, *others]):
-        block = plan.block(0, [label], names, seed=0, shuffled=False)
-        with _opened(bench, block, pilot) as (good, bad):
-            if label in bad:
-                pilot.dead.add(label)
-            elif label in pilot.dear and (why := too_dear(pilot, label)):
-                leave_out(bench, pilot, label, why)
-                continue
-            bench.dear.update(pilot.dear)
-            for number, visit in enumerate(block.visits):
-                observer.step(f"trying {label}", position + number / len(block.visits), len(labels))
-                if label in bad:
-                    bench.sink.write(replace(bad[label], workload=visit.workload))
-                    continue
-                _try(bench, visit, good[label], pilot)
-    if native in pilot.dead:
-        raise UnavailableError(
-            "native cannot be measured: its payloads do not run", hint="isobench doctor"
-        )
-    return pilot
-
-
-@contextlib.contextmanager
-def _opened(
-    bench: runner.Bench, block: Block, pilot: Pilot
-) -> Iterator[tuple[dict[TargetName, runner.Opened], dict[TargetName, Gap]]]:
-    """Open the one session of a trial, and note what that takes.
-
-    One that seems dear is opened a second time: the first may have had an image to make, or a
-    cache to fill, which no later one has.
-    """
-    (label,) = block.sessions
-    while True:
-        began = time.monotonic()
-        with bench.sessions(block, runner.Faults()) as (good, bad):
-            taken = time.monotonic() - began
-            again = taken > DEAR and label in good and label not in pilot.opening
-            pilot.opening[label] = min(taken, pilot.opening.get(label, taken))
-            if not again:
-                if label in good:
-                    pilot.proving[label] = good[label].proving
-                yield good, bad
-                return
-
-
-def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot) -> None:
-    workload = bench.workloads[visit.workload]
-    loops = workload.answer.loops if workload.answer else 1
-    iterations = PILOT_ITERATIONS if workload.scope is Scope.LOOP else 1
-    began = time.monotonic()
-    work = Work(workload=visit.workload, loops=loops, iterations=iterations)
-    records = bench.visit_in(opened, visit, work)
-    spent = time.monotonic() - began
-    for record in records:
-        bench.sink.write(record)
-    bench.sink.sync()
-    key = (visit.target, visit.workload)
-    times = [
-        r.value / r.operations / SECOND
-        for r in records
-        if isinstance(r, Sample) and r.metric == "time"
-    ]
-    if any(isinstance(record, Gap) for record in records) or not times:
-        pilot.left_out.add(key)
-        return
-    if workload.scope is Scope.LOOP:
-        pilot.unit[key] = min(times)
-        if visit.target == "native" and not _grows(bench, visit, opened.session, loops, min(times)):
-            pilot.left_out.add(key)
-        pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
-    else:
-        twice = workload.scope is Scope.SESSION and visit.target not in bench.dear
-        pilot.extra[key] = spent / 2 if twice else spent  # the evidence is a start, too
-
-
-def _grows(
-    bench: runner.Bench, visit: Visit, session: Session | None, loops: int, unit: float
-) -> bool:
-    """Say whether more loops take longer, and write a gap where they do not.
-
-    Else a payload that ignores its loops, or whose work the compiler has removed, would be
-    "measured".
-    """
-    more = min(loops * GROWTH, bench.workloads[visit.workload].most_loops or loops * GROWTH)
-    work = Work(workload=visit.workload, loops=more, iterations=PILOT_ITERATIONS)
-    records = bench.visit(visit, work, session)
-    times = [r.value for r in records if isinstance(r, Sample) and r.metric == "time"]
-    if not times or min(times) / SECOND >= GROWN * unit * more:
-        return True
-    detail = (
-        f"{more} loops took {min(times)} ns, {loops} loops {unit * loops * SECOND:.0f} ns:"
-        " the time does not grow with the work"
-    )
-    bench.sink.write(
-        Gap(
-            block=0,
-            target=visit.target,
-            workload=visit.workload,
-            cause=Cause.FAILED,
-            detail=detail,
-            hint="the payload must do its work `loops` times, and its checksum must need all of it",
-        )
-    )
-    return False
-
-
-def choose_length(
-    pilot: Pilot,
-    wish: Wish,
-    bench: runner.Bench,
-    labels: Sequence[TargetName],
-    *,
-    native: TargetName,
-    seconds_left: float,
-) -> tuple[float, int]:
-    """Return how long native iterations shall be, and how many blocks will about fit into the
-    budget.
-    """
-    wanted = 5 if wish.quick else max(WANTED_BLOCKS, wish.minimum_blocks)
-    wanted = min(wanted, wish.maximum_blocks)
-    kept = pilot.kept(wish.launch, native)
-    openings = sum(pilot.opening[name] for name in kept)
-
-    def fits(length: float) -> int:
-        block = pilot.cost(length, wish, labels, bench.workloads, native, kept=kept)
-        left = seconds_left * RESERVE
-        # So few blocks that each needs a session of its own, or more with as many openings in all.
-        few, many = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
-        return int(max(min(few, plan.FEWEST_SESSIONS), many))
-
-    if wish.minimum_time is not None:
-        return wish.minimum_time, fits(wish.minimum_time)
-    length = LONGEST
-    while length > SHORTEST and fits(length) < wanted:
-        length *= 0.9
-    return max(length, SHORTEST), fits(max(length, SHORTEST))
-
-
-def learn(bench: runner.Bench, made: Plan) -> None:
-    """See natively what the others are held against, for a plan that is resumed without a pilot,
-    and take from it what the pilot had shown.
-    """
-    bench.dear.update(made.dear)
-    names = [item.workload for item in made.work]
-    block = plan.block(0, [made.reference], names, seed=0, shuffled=False)
-    with bench.sessions(block, runner.Faults()) as (good, bad):
-        for item in made.work:
-            if made.reference in bad:
-                raise UnavailableError(bad[made.reference].detail, hint="isobench doctor")
-            if bench.workloads[item.workload].scope is Scope.LOOP:
-                visit = Visit(block=0, target=made.reference, workload=item.workload)
-                bench.visit(visit, replace(item, iterations=1), good[made.reference].session)
 
 
 # ---- the run -------------------------------------------------------------------------------------

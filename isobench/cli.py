@@ -19,9 +19,10 @@ from isobench.errors import CellFailedError, IsobenchError, UnavailableError, Us
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isobench.campaign import Outcome, Wish
+    from isobench.campaign import Outcome
     from isobench.registry import Registry
     from isobench.store import Run
+    from isobench.wish import Wish
 
 INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124
@@ -294,7 +295,7 @@ def _heed_termination() -> None:
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     """Return flags over environment over configuration over defaults."""
-    from isobench.campaign import UNBOUNDED, Launch, Wish
+    from isobench.wish import UNBOUNDED, Launch, Wish
 
     table = settings.run
     preset: dict[str, Any] = {}
@@ -378,7 +379,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _announce(wish: "Wish", chosen: Any, shown: screen.Screen) -> None:
-    from isobench.campaign import UNBOUNDED
+    from isobench.wish import UNBOUNDED
 
     cells = len(chosen.able) * len(chosen.workloads)
     if wish.quick:
@@ -612,6 +613,7 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     from isobench.model import Available
     from isobench.plugin import Preparer
     from isobench.units import TargetName
+    from isobench.wish import Wish
 
     console = screen.console_for(color=color)
     registry, _ = _registry(config)
@@ -619,7 +621,7 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     found = {name: registry.get(name) for name in wanted}
     found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
     answers = campaign.look(found, lambda _name, _answer: None)
-    wish = campaign.Wish(targets=tuple(names))
+    wish = Wish(targets=tuple(names))
     chosen = campaign.Chosen(targets=found, answers=answers, workloads={})
     for name, answer in answers.items():
         if names and not isinstance(answer, Available):

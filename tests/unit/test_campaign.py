@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from isobench import campaign, plan, store
-from isobench.campaign import Campaign, Chosen, Launch, Pilot, Wish
+from isobench import pilot as trying
+from isobench.campaign import Campaign, Chosen
 from isobench.errors import NothingToRunError, UnavailableError, UsageError
 from isobench.evidence import clock, host
 from isobench.model import (
@@ -36,10 +37,12 @@ from isobench.model import (
     host_abi,
 )
 from isobench.payload import build
+from isobench.pilot import Pilot
 from isobench.plugin import Target
 from isobench.registry import Registry
 from isobench.testing import FakeTarget, Fault, Script, honest_check
 from isobench.units import Sha256, TargetName, Unit, WorkloadName, seconds
+from isobench.wish import Launch, Wish
 
 NATIVE, BOX, JAR = TargetName("native"), TargetName("box"), TargetName("jar")
 SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "startup.exec"))
@@ -138,7 +141,7 @@ class Observer:
 @pytest.fixture(autouse=True)
 def _durations_of_a_script_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A script says the same durations whatever the loops: its growth is a test of its own."""
-    monkeypatch.setattr(campaign, "GROWN", 0.0)
+    monkeypatch.setattr(trying, "GROWN", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -350,7 +353,7 @@ def test_work_is_the_same_for_all_targets_and_longer_than_in_the_trial() -> None
     run(one, other)
     asked = [{a.argv[2:4] for a in fake.asked if a.argv[0] == SIEVE} for fake in (one, other)]
     trial, measured = sorted(int(loops) for _, loops in asked[1])
-    assert {int(loops) for _, loops in asked[0]} == {trial, trial * campaign.GROWTH, measured}
+    assert {int(loops) for _, loops in asked[0]} == {trial, trial * trying.GROWTH, measured}
     assert trial == 20
     assert 1900 < measured < 2100  # a tenth of a second at 50 microseconds a loop
 
@@ -457,7 +460,7 @@ def test_a_spent_budget_still_gives_the_fewest_blocks_for_an_interval() -> None:
     observer = Observer()
     outcome = run(box(), budget=1e-6, observer=observer)
     assert outcome.summary["run"]["stopped"] == "budget"
-    assert outcome.summary["run"]["blocks"] == campaign.FEWEST_BLOCKS
+    assert outcome.summary["run"]["blocks"] == trying.FEWEST_BLOCKS
     assert cell(outcome)["ratio"] is not None
     assert any("--budget" in line for line in observer.said)
 
@@ -761,10 +764,10 @@ def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
     dear = replace(PILOT, opening={NATIVE: 0.05, BOX: 10.0}, proving={BOX: 0.1})
     labels = [NATIVE, BOX, plan.second(NATIVE)]
     bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
-    _, few = campaign.choose_length(
+    _, few = trying.choose_length(
         dear, Wish(launch=Launch.FRESH), bench, labels, native=NATIVE, seconds_left=100
     )
-    _, many = campaign.choose_length(
+    _, many = trying.choose_length(
         dear, Wish(launch=Launch.AUTO), bench, labels, native=NATIVE, seconds_left=100
     )
     assert few < 9 < many
@@ -837,7 +840,7 @@ def test_loops_fill_the_length_of_an_iteration(
     unit: float, length: float, most: int | None, loops: int
 ) -> None:
     chosen = replace(WORKLOADS[SIEVE], most_loops=most)
-    assert campaign.loops_for(chosen, unit, length) == loops
+    assert trying.loops_for(chosen, unit, length) == loops
 
 
 @dataclass
@@ -849,7 +852,7 @@ class JustWorkloads:
 
 def length(pilot: Pilot, budget: float, **wish: Any) -> tuple[float, int]:
     bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
-    return campaign.choose_length(
+    return trying.choose_length(
         pilot,
         Wish(**wish),
         bench,
@@ -864,20 +867,20 @@ PILOT = Pilot(unit={(NATIVE, SIEVE): 1e-4}, extra={(NATIVE, SIEVE): 0.05}, openi
 
 def test_a_large_budget_gives_the_longest_iterations() -> None:
     chosen, fits = length(PILOT, 1000)
-    assert chosen == campaign.LONGEST
+    assert chosen == trying.LONGEST
     assert fits > 15
 
 
 def test_a_small_budget_gives_shorter_iterations_and_as_many_blocks() -> None:
     chosen, fits = length(PILOT, 10)
-    assert campaign.SHORTEST < chosen < campaign.LONGEST
-    assert fits >= campaign.WANTED_BLOCKS
+    assert trying.SHORTEST < chosen < trying.LONGEST
+    assert fits >= trying.WANTED_BLOCKS
 
 
 def test_a_budget_that_is_too_small_gives_the_shortest_iterations() -> None:
     chosen, fits = length(PILOT, 0.5)
-    assert chosen == campaign.SHORTEST
-    assert fits < campaign.WANTED_BLOCKS
+    assert chosen == trying.SHORTEST
+    assert fits < trying.WANTED_BLOCKS
 
 
 def test_a_spent_budget_fits_no_block() -> None:
@@ -932,7 +935,7 @@ def test_available_targets_say_which_version_they_are() -> None:
 def test_a_payload_whose_time_does_not_grow_with_its_work_is_a_gap_and_no_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(campaign, "GROWN", 0.25)
+    monkeypatch.setattr(trying, "GROWN", 0.25)
     summary = run(box(), workloads={SIEVE: WORKLOADS[SIEVE]}).summary
     assert summary["cells"] == []
     details = [gap["detail"] for gap in summary["gaps"] if gap["target"] == "native"]

@@ -25,11 +25,12 @@ from isobench import (
     screen,
     workloads,
 )
-from isobench.campaign import Chosen, Outcome, Wish
+from isobench.campaign import Chosen, Outcome
 from isobench.errors import UnavailableError, UsageError
 from isobench.model import Lack, Technology, Unavailable
 from isobench.testing import FakeTarget
 from isobench.units import TargetName
+from isobench.wish import Wish
 
 COMMANDS = ("run", "report", "targets", "workloads", "doctor", "clean")
 HEAVY = ("pandas", "numpy", "scipy", "docker", "requests", "rich", "jinja2", "psutil", "ziglang")
