@@ -175,7 +175,7 @@ class Analysis:
         """The spans that bring a cell's times to the host's clock, where the one inside is off."""
         found = {}
         for cell, one in self._clocks.items():
-            if not one.trusted and one.runs:
+            if not one.trusted and one.runs and one.long:
                 spans = self._spans[cell]
                 told = [clock.long_enough(int(h), _dispatch(spans)) for h in spans["host"]]
                 found[cell] = spans[told]
@@ -293,7 +293,23 @@ class Analysis:
         if not (mine["clock"] == Clock.GUEST).any():
             return ()
         elsewhere = {name: one for (name, whose), one in self._clocks.items() if whose == target}
-        return doubts.of_clock(self._clocks.get((workload, target)), elsewhere)
+        found = doubts.of_clock(self._clocks.get((workload, target)), elsewhere)
+        short = (workload, target) in self._spans and not elsewhere
+        if not found and short and self._own_kernel(target):
+            return (doubts.of_unchecked_clock(),)
+        return found
+
+    def _own_kernel(self, target: TargetName) -> bool:
+        """Say whether a target was seen to run a kernel of its own."""
+        ids = [
+            fact["value"]
+            for state in (
+                self.run.states.get(name, {}) for name in (actual(target), self.reference)
+            )
+            for fact in state.get("facts", ())
+            if fact["key"] == "kernel.boot_id"
+        ]
+        return len(set(ids)) > 1
 
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)
@@ -301,12 +317,18 @@ class Analysis:
             return ()
         return doubts.of_sessions(np.unique(sessions).size, sessions.size, fewest=FEWEST_SESSIONS)
 
+    def _witnessed(self, target: TargetName) -> dict[str, Any]:
+        """Return what the host has seen of a target's session."""
+        facts = self.run.states.get(actual(target), {}).get("facts", ())
+        return {f["key"]: f["value"] for f in facts if f["key"].startswith("host.")}
+
     def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         """Return the doubts about a cell that come from facts, not from its estimate."""
         found: list[Doubt] = []
         facts, native = self._facts(workload, target), self._facts(workload, self.reference)
         if "io.filesystem" in facts:
             found += doubts.of_io(workload, facts, native)
+            found += doubts.of_disk(facts, self._witnessed(target).get("host.disk_cache"))
         found += doubts.of_threads(facts, native)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
@@ -428,9 +450,10 @@ def _status(
     if name in analysis.targets:
         return "measured", None
     causes = [gap for gap in analysis.run.gaps if gap.target == name]
-    unproven = next((gap for gap in causes if gap.cause is Cause.UNPROVEN), None)
-    if unproven is not None:
-        return "unproven", unproven.detail
+    for cause, status in ((Cause.UNPROVEN, "unproven"), (Cause.UNAVAILABLE, "unavailable")):
+        first = next((gap for gap in causes if gap.cause is cause), None)
+        if first is not None:
+            return status, first.detail
     return "failed", causes[0].detail if causes else "the run ended before it was measured"
 
 
@@ -517,10 +540,9 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
 
 def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """Yield the phases of each kind of start in each target, native's included."""
-    for workload in analysis.workloads:
-        if analysis.classes[workload] != "startup":
-            continue
-        for target in analysis.targets:
+    starts = [name for name in analysis.workloads if analysis.classes[name] == "startup"]
+    for target in analysis.targets:
+        for workload in starts:
             phases = analysis.phases(workload, target)
             channel = analysis.channel(workload, target)
             if phases and target == actual(target):
@@ -532,12 +554,12 @@ def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _absent(
-    targets: Iterable[Mapping[str, Any]], workloads: Sequence[WorkloadName]
-) -> Iterator[Gap]:
-    """Yield a gap for every cell of a target that could not run here."""
+def _absent(targets: Iterable[Mapping[str, Any]], analysis: Analysis) -> Iterator[Gap]:
+    """Yield a gap for every cell of a target that could not run here and was never tried."""
+    told = {gap.target for gap in analysis.run.gaps}
     for item in targets:
-        for workload in workloads if item["status"] == "unavailable" else ():
+        absent = item["status"] == "unavailable" and item["name"] not in told
+        for workload in analysis.workloads if absent else ():
             yield Gap(
                 block=0,
                 target=TargetName(item["name"]),
@@ -647,7 +669,7 @@ def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
             _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
         ],
         "ladders": list(_ladders(analysis)),
-        "gaps": _gaps([*run.gaps, *_absent(targets, analysis.workloads)]),
+        "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
         "claims": _judge_claims(shipped, analysis, targets),
     }
 

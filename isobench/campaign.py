@@ -69,6 +69,10 @@ FEWEST_BLOCKS: Final = 3
 """So many are measured even when they overrun the budget: fewer have no interval."""
 DEAR: Final = 1.0
 """A session that takes more seconds to open and prove is dear."""
+OPENINGS_TO_TRY: Final = 5
+"""A trial of a dear target takes about as long as so many openings."""
+OPENINGS_A_BLOCK: Final = 3
+"""And a block: a start, and work at the pace of something emulated."""
 
 
 class Launch(StrEnum):
@@ -289,28 +293,61 @@ def loops_for(workload: Workload, unit: float, length: float) -> int:
     return min(loops, workload.most_loops or loops)
 
 
+def _nobody(_pilot: Pilot, _label: TargetName) -> str:
+    """Leave no target out."""
+    return ""
+
+
+def leave_out(bench: runner.Bench, pilot: Pilot, label: TargetName, why: str) -> None:
+    """Plan nothing for a target that can run, and say so in each of its cells."""
+    pilot.dead.add(label)
+    hint = f"isobench run --targets {label}"
+    for name in bench.workloads:
+        bench.sink.write(
+            Gap(
+                block=0,
+                target=label,
+                workload=name,
+                cause=Cause.UNAVAILABLE,
+                detail=f"left out: {why}",
+                hint=hint,
+            )
+        )
+
+
 def try_all(
-    bench: runner.Bench, labels: Sequence[TargetName], native: TargetName, observer: Observer
+    bench: runner.Bench,
+    labels: Sequence[TargetName],
+    native: TargetName,
+    observer: Observer,
+    too_dear: Callable[[Pilot, TargetName], str] = _nobody,
 ) -> Pilot:
     """Run every cell once with a little work: known answers, evidence, cost.
 
-    What it measures is block 0, which is never used for estimates.
+    What it measures is block 0, which is never used for estimates. `too_dear` may leave a target
+    out once it is known what opening it takes, by a reason.
     """
     pilot = Pilot()
     names = list(bench.workloads)
-    # Native comes first: its evidence and its checksums are what the others are held against.
-    for position, label in enumerate([native, *(name for name in labels if name != native)]):
+    # Native comes first: its evidence and its checksums are what the others are held against. What
+    # must be prepared is likely dear: it is tried when the cost of all others is known.
+    others = [name for name in labels if name != native]
+    others.sort(key=lambda name: isinstance(bench.targets[name], Preparer))
+    for position, label in enumerate([native, *others]):
         block = plan.block(0, [label], names, seed=0, shuffled=False)
         with _opened(bench, block, pilot) as (good, bad):
             if label in bad:
                 pilot.dead.add(label)
+            elif label in pilot.dear and (why := too_dear(pilot, label)):
+                leave_out(bench, pilot, label, why)
+                continue
             bench.dear.update(pilot.dear)
             for number, visit in enumerate(block.visits):
                 observer.step(f"trying {label}", position + number / len(block.visits), len(labels))
                 if label in bad:
                     bench.sink.write(replace(bad[label], workload=visit.workload))
                     continue
-                _try(bench, visit, good[label].session, pilot)
+                _try(bench, visit, good[label], pilot)
     if native in pilot.dead:
         raise UnavailableError(
             "native cannot be measured: its payloads do not run", hint="isobench doctor"
@@ -341,14 +378,13 @@ def _opened(
                 return
 
 
-def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilot) -> None:
+def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot) -> None:
     workload = bench.workloads[visit.workload]
     loops = workload.answer.loops if workload.answer else 1
     iterations = PILOT_ITERATIONS if workload.scope is Scope.LOOP else 1
     began = time.monotonic()
-    records = bench.visit(
-        visit, Work(workload=visit.workload, loops=loops, iterations=iterations), session
-    )
+    work = Work(workload=visit.workload, loops=loops, iterations=iterations)
+    records = bench.visit_in(opened, visit, work)
     spent = time.monotonic() - began
     for record in records:
         bench.sink.write(record)
@@ -364,7 +400,7 @@ def _try(bench: runner.Bench, visit: Visit, session: Session | None, pilot: Pilo
         return
     if workload.scope is Scope.LOOP:
         pilot.unit[key] = min(times)
-        if visit.target == "native" and not _grows(bench, visit, session, loops, min(times)):
+        if visit.target == "native" and not _grows(bench, visit, opened.session, loops, min(times)):
             pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:
@@ -704,7 +740,13 @@ class Campaign:
             self._states(chosen, bench, folder)
             return
         self._states(chosen, bench, folder)
-        pilot = try_all(bench, labels, self.native, self.observer)
+        pilot = try_all(
+            bench,
+            labels,
+            self.native,
+            self.observer,
+            lambda pilot, label: self._too_dear(bench, pilot, label),
+        )
         self._states(chosen, bench, folder)
         made = self._plan(bench, pilot, labels)
         folder.document("plan.json", made)
@@ -716,8 +758,66 @@ class Campaign:
         self._measure_blocks(bench, made, folder)
         self._states(chosen, bench, folder)
 
-    def _plan(self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]) -> Plan:
+    @property
+    def _fewest(self) -> int:
+        """How many blocks the budget should have room for."""
+        return FEWEST_BLOCKS if self.wish.quick else self.wish.minimum_blocks
+
+    def _asked_for(self, label: TargetName) -> bool:
+        """Say whether a target was named, and not just found."""
+        _, explicit = self.registry.select(self.wish.targets)
+        return label in explicit or label in self.wish.require or label == self.native
+
+    def _fits(self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]) -> int:
+        """Return how many blocks of these targets the rest of the budget has room for at most."""
+        left = self.wish.budget - (time.monotonic() - self.began)
+        both = [*labels, plan.second(self.native)]
+        return choose_length(pilot, self.wish, bench, both, native=self.native, seconds_left=left)[
+            1
+        ]
+
+    def _too_dear(self, bench: runner.Bench, pilot: Pilot, label: TargetName) -> str:
+        """Say why a target that was merely found would cost the verdicts of all, or nothing.
+
+        Of what it will cost only its opening is known: a start is as long, and there are several.
+        """
+        if self._asked_for(label):
+            return ""
+        opening = pilot.opening[label]
+        tried = [name for name in pilot.proving if name not in (label, *pilot.dead)]
+        left = self.wish.budget - (time.monotonic() - self.began) - OPENINGS_TO_TRY * opening
+        both = [*tried, plan.second(self.native)]
+        cost = pilot.cost(SHORTEST, self.wish, both, bench.workloads, self.native)
+        if left * RESERVE >= self._fewest * (cost + OPENINGS_A_BLOCK * opening):
+            return ""
+        return self._no_room(label)
+
+    def _no_room(self, label: TargetName) -> str:
+        reason = (
+            f"with it {self._fewest} blocks do not fit into {self.wish.budget:g} s;"
+            " it is measured where it is asked for by name"
+        )
+        self.observer.say(f"{label} is left out: {reason}")
+        return reason
+
+    def _make_room(
+        self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]
+    ) -> list[TargetName]:
+        """Return the targets that are measured: the dearest go first where all do not fit, unless
+        they were asked for by name.
+        """
         living = [label for label in labels if label not in pilot.dead]
+        while self._fits(bench, pilot, living) < self._fewest:
+            spare = [name for name in pilot.dear if name in living and not self._asked_for(name)]
+            if not spare:
+                break
+            dearest = max(spare, key=lambda name: pilot.opening[name])
+            leave_out(bench, pilot, dearest, self._no_room(dearest))
+            living.remove(dearest)
+        return living
+
+    def _plan(self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]) -> Plan:
+        living = self._make_room(bench, pilot, labels)
         both = [*living, plan.second(self.native)]
         left = self.wish.budget - (time.monotonic() - self.began)
         length, fits = choose_length(

@@ -6,7 +6,8 @@ IsobenchError                 exit 2
 ├── UnavailableError          3   a target asked for by name cannot run here
 ├── NothingToRunError         5   the selection is empty
 ├── CellFailedError           6   measured, but at least one cell failed
-└── SessionError              6   a target's session is gone: the runner makes a gap of it
+├── SessionError              6   a target's session is gone: the runner makes a gap of it
+└── NotApplicableError        2   a target has no such thing: a gap that is nobody's failure
 
 Each carries a `hint`: what to type or change. The command line prints both and exits with
 `exit_code`.
@@ -58,3 +59,7 @@ class SessionError(IsobenchError):
     """The session itself is gone: not the command in it failed, but what should have run it."""
 
     exit_code = 6
+
+
+class NotApplicableError(IsobenchError):
+    """What was to be measured does not exist for this target, as it is configured."""

@@ -39,6 +39,13 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("qemu-user-static",),
         "zypper": ("qemu-linux-user",),
     },
+    # isobench brings its own; this is what keys are made with, and accepted.
+    "ssh": {
+        "apt-get": ("openssh-client",),
+        "dnf": ("openssh-clients",),
+        "pacman": ("openssh",),
+        "zypper": ("openssh-clients",),
+    },
 }
 NAMES: Final = tuple(PACKAGES)
 _ALIASES: Final = {

@@ -7,7 +7,8 @@ A target is one module with one class, announced by an entry point:
 
 `Target` and `Session` are all that is required. A class that is a dataclass may have fields: they
 are the options a user sets under `[targets.NAME]` in isobench.toml, checked against the fields'
-types. What some technologies have and others cannot is an ability: a small Protocol of its own
+types; an option whose name is a word of Python has a field with an underscore after it (`class_`).
+What some technologies have and others cannot is an ability: a small Protocol of its own
 below, recognised by `isinstance`, never a method that raises.
 
 A target reads no clock. It calls `stage.heard(chunk)` with every piece of standard output as it
@@ -115,6 +116,16 @@ class Startable(Protocol):
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
         """Start it, wait for the end of its first process. May be called again."""
+        ...
+
+
+@runtime_checkable
+class Exclusive(Protocol):
+    """Ability of a target of which there may be one instance at a time (a certain machine)."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Say whether that is so: then no session is open while an instance is launched."""
         ...
 
 

@@ -21,7 +21,7 @@ from isobench.units import TargetName
 
 ORDER: Final = (
     *("native", "namespaces", "docker", "podman", "bubblewrap"),
-    *("kvm", "qemu", "qemu-aarch64"),
+    *("kvm", "qemu", "qemu-aarch64", "ssh"),
 )
 """How the in-tree targets are listed; others follow by name."""
 
@@ -73,16 +73,21 @@ def announced() -> Mapping[str, EntryPoint]:
 
 def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the options as the fields of a target's class want them."""
-    fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    fields = (
+        {f.name.rstrip("_"): f for f in dataclasses.fields(kind) if f.init}
+        if dataclasses.is_dataclass(kind)
+        else {}
+    )
     for key in options:
         if key not in fields:
             known = ", ".join(fields) or "none"
             raise UsageError(f"{where}: no such option: {key}", hint=f"its options are: {known}")
-    types = typing.get_type_hints(kind) if fields else {}
+    hints = typing.get_type_hints(kind) if fields else {}
+    types = {name: hints[field.name] for name, field in fields.items()}
     converted = {}
     for key, value in options.items():
         try:
-            converted[key] = msgspec.convert(value, type=types[key], strict=True)
+            converted[fields[key].name] = msgspec.convert(value, type=types[key], strict=True)
         except msgspec.ValidationError as error:
             raise UsageError(
                 f"{where} {key} = {_spelt(value)}: {error}",
@@ -172,9 +177,8 @@ class Registry:
     def get(self, name: str) -> Target:
         """Return one target; UsageError if there is none of this name."""
         if name not in self.names():
-            known = self.names() if name else ()
-            # A name cut short is likelier than one with too much.
-            close = [*(n for n in known if name in n), *(n for n in known if n in name)]
+            close = [known for known in self.names() if name and name in known]
+            close = close or [known for known in self.names() if known in name]
             hint = f"did you mean {close[0]}? " if close else ""
             raise UsageError(
                 f"no target is called {name!r}", hint=f"{hint}isobench targets lists them all"

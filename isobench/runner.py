@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from isobench.errors import IsobenchError, SessionError
+from isobench.errors import IsobenchError, NotApplicableError, SessionError
 from isobench.evidence import host, prove
 from isobench.model import (
     Abi,
@@ -35,7 +35,17 @@ from isobench.payload import wire
 from isobench.payload.build import EVIDENCE, STARTUP
 from isobench.payload.stage import Workshop
 from isobench.plan import actual
-from isobench.plugin import BEGIN, Channel, Completed, Launcher, Restarter, Session, Target, Witness
+from isobench.plugin import (
+    BEGIN,
+    Channel,
+    Completed,
+    Exclusive,
+    Launcher,
+    Restarter,
+    Session,
+    Target,
+    Witness,
+)
 from isobench.units import Nanoseconds, TargetName, Unit, WorkloadName, seconds
 
 EVIDENCE_TIMEOUT: Final = seconds(60)
@@ -133,6 +143,20 @@ class Opened:
     """Seconds that its latest proof took."""
     spoilt: bool = False
     """Something went wrong in it: it serves no further block."""
+    away: bool = False
+    """It is closed, since an instance of an exclusive target was to be started; to be opened again
+    before its next use.
+    """
+    again: "Callable[[], Opened]" = field(init=False)
+    """Opens it again."""
+    fault: Gap | None = None
+    """Why that could not be done."""
+
+    def part(self) -> None:
+        """Close it for now."""
+        if not self.away:
+            self.away = True
+            self.close()
 
     def distrust(self, proof: Proof) -> str:
         """Return why this session is not to be trusted, in words; empty where it is.
@@ -172,16 +196,19 @@ class Sessions:
         return self._open.get(label)
 
     def open(self, label: TargetName, enter: Callable[[contextlib.ExitStack], Session]) -> Opened:
-        """Open a session; `enter` gives the stack what closes it."""
+        """Open a session, or the one anew that is away; `enter` gives the stack what closes it."""
         # Held by the whole from before it is opened: nothing that comes between leaves it open.
         own = self._stack.enter_context(contextlib.ExitStack())
         session = enter(own)
         self._highest[label] = self._highest.get(label, 0) + 1
+        number, served = self._highest[label], self._blocks_per_session.get(label, 1)
+        again = self._open.get(label)
+        if again is not None:  # those who hold it go on with the new one
+            again.session, again.number, again.close = session, number, own.close
+            again.proof, again.away, again.blocks_left = None, False, max(1, again.blocks_left)
+            return again
         opened = self._open[label] = Opened(
-            session=session,
-            number=self._highest[label],
-            blocks_left=self._blocks_per_session.get(label, 1),
-            close=own.close,
+            session=session, number=number, blocks_left=served, close=own.close
         )
         return opened
 
@@ -336,8 +363,10 @@ class Bench:
             return (_gap(visit, Cause.WRONG_ANSWER, str(error), hint),)
         except _UnprovenError as error:
             return (_gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor"),)
-        except (_FailedError, SessionError) as error:
-            return (_gap(visit, Cause.FAILED, str(error), hint=error.hint),)
+        except (_FailedError, SessionError, NotApplicableError) as error:
+            nothing = isinstance(error, NotApplicableError)
+            cause = Cause.NOT_APPLICABLE if nothing else Cause.FAILED
+            return (_gap(visit, cause, str(error), hint=error.hint),)
         except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
             return (_gap(visit, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT),)
 
@@ -576,19 +605,10 @@ class Bench:
                 try:
                     good[label] = self._ready(label, faults, held)
                     faults.clear(label)
-                except _UnprovenError as error:
-                    bad[label] = _gap(opening, Cause.UNPROVEN, str(error), hint="isobench doctor")
-                except _TimedOutError:
-                    bad[label] = _gap(opening, Cause.TIMED_OUT, "the evidence payload did not end")
-                except (SessionError, _FailedError, wire.WrongAnswerError) as error:
-                    faults.count(label, str(error))
-                    bad[label] = _gap(
-                        opening, Cause.FAILED, str(error), hint=getattr(error, "hint", "")
-                    )
                 except Exception as error:  # noqa: BLE001 - as in `visit`
-                    faults.count(label, _fault(error))
-                    bad[label] = _gap(opening, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT)
-                if label in bad:
+                    bad[label] = _unopened(opening, error)
+                    if bad[label].cause is Cause.FAILED:
+                        faults.count(label, bad[label].detail)
                     held.spoil(label)
             yield good, bad
             held.end_block()
@@ -596,11 +616,19 @@ class Bench:
     def _ready(self, label: TargetName, faults: "Faults", held: Sessions) -> Opened:
         """Return a session that has just proved itself; _UnprovenError where it could not."""
         opened = held.get(label)
-        if opened is None:
-            if faults.given_up(label):
-                raise SessionError(faults.why[label])
-            target = self.targets[actual(label)]
-            opened = held.open(label, lambda stack: self._enter(stack, label, target))
+        if opened is None and faults.given_up(label):
+            raise SessionError(faults.why[label])
+        if opened is None or opened.away:
+            opened = self._open(label, held)
+        return self._proven(label, opened)
+
+    def _open(self, label: TargetName, held: Sessions) -> Opened:
+        target = self.targets[actual(label)]
+        opened = held.open(label, lambda stack: self._enter(stack, label, target))
+        opened.again = lambda: self._open(label, held)
+        return opened
+
+    def _proven(self, label: TargetName, opened: Opened) -> Opened:
         began = time.monotonic()
         proof = self.proofs[actual(label)] = self.prove_session(label, opened.session)
         opened.proving = time.monotonic() - began
@@ -649,8 +677,9 @@ class Bench:
                     if visit.target in bad:
                         records: Sequence[Record] = (_for(visit, bad[visit.target]),)
                     else:
-                        records = self._visit_in(
-                            good.get(visit.target), visit, work[visit.workload]
+                        opened = good.get(visit.target)
+                        records = self._told(
+                            visit, opened, self.visit_in(opened, visit, work[visit.workload])
                         )
                     for record in records:
                         self.sink.write(record)
@@ -658,9 +687,33 @@ class Bench:
         finally:
             gc.enable()
 
-    def _visit_in(self, opened: Opened | None, visit: Visit, work: Work) -> Sequence[Record]:
-        """Measure one cell once in an open session, and say in which."""
-        records = self.visit(visit, work, None if opened is None else opened.session)
+    def visit_in(self, opened: Opened | None, visit: Visit, work: Work) -> Sequence[Record]:
+        """Measure one cell once, in an open session where it needs one.
+
+        The session of an exclusive target is closed while instances of it are started, and opened
+        and proved anew for what comes then.
+        """
+        target = self.targets[actual(visit.target)]
+        if opened is not None and isinstance(target, Exclusive) and target.exclusive:
+            if self.workloads[visit.workload].scope is Scope.SESSION:
+                opened.part()
+            elif (fault := self._rejoin(opened, visit)) is not None:
+                return (_for(visit, fault),)
+        return self.visit(visit, work, None if opened is None else opened.session)
+
+    def _rejoin(self, opened: Opened, visit: Visit) -> Gap | None:
+        """Open and prove a session again that is away; return why that cannot be done."""
+        if opened.away and opened.fault is None:
+            try:
+                self._proven(visit.target, opened.again())
+            except Exception as error:  # noqa: BLE001 - as in `visit`
+                opened.spoilt, opened.fault = True, _unopened(visit, error)
+        return opened.fault
+
+    def _told(
+        self, visit: Visit, opened: Opened | None, records: Sequence[Record]
+    ) -> Sequence[Record]:
+        """Say in the records of a cell in which session they were measured."""
         if opened is None or self.workloads[visit.workload].scope is Scope.SESSION:
             return records  # measured in instances of their own
         # A session in which anything went wrong may be half dead: the next block has a new one.
@@ -717,6 +770,21 @@ def _gap(visit: Visit, cause: Cause, detail: str, hint: str = "") -> Gap:
         detail=wire.printable(detail, 600),
         hint=hint,
     )
+
+
+def _unopened(visit: Visit, error: Exception) -> Gap:
+    """Return the gap of a session that could not be opened, or could not be proved."""
+    match error:
+        case _UnprovenError():
+            return _gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor")
+        case _TimedOutError():
+            return _gap(visit, Cause.TIMED_OUT, "the evidence payload did not end")
+        case IsobenchError():
+            return _gap(visit, Cause.FAILED, str(error), hint=error.hint)
+        case wire.WrongAnswerError():
+            return _gap(visit, Cause.FAILED, str(error))
+        case _:
+            return _gap(visit, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT)
 
 
 def _for(visit: Visit, gap: Gap) -> Gap:

@@ -29,7 +29,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 FENCES = {
     "docker": {"targets.docker"},
     "requests": {"targets.docker"},  # what Docker's SDK raises
-    "paramiko": {"targets._ssh"},
+    "paramiko": {"targets._ssh", "targets._ssh_host"},
     "cryptography": {"targets._ssh"},  # paramiko makes no Ed25519 keys
     "psutil": {"targets._process", "evidence.host", "owner"},
     "pandas": {"store", "answers"},

@@ -54,14 +54,16 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
 
     It blocks only where the host's clock cannot stand in for the one inside.
     """
-    if found is None:
-        known = next(((name, c) for name, c in elsewhere.items() if not c.trusted), None)
-        if known is None:
+    if found is None or not found.long:
+        off = {name: one for name, one in elsewhere.items() if not one.trusted}
+        if found is None and not off:
             return ()
+        where, known = ("these visits", found) if found is not None else next(iter(off.items()))
+        more = "" if known.long else " or more" if known.slope > 1 else " or less"
         return (
             Doubt(
                 code="guest-clock",
-                detail=f"the clock inside ran at {known[1].slope:.3f} of the host's in {known[0]},"
+                detail=f"the clock inside ran at {known.slope:.3f} of the host's{more} in {where},"
                 " and these visits are too short to be timed from outside",
                 advice="a larger --min-time makes them longer",
                 blocks=True,
@@ -87,6 +89,30 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
             advice="mend the technology's clock; until then intervals are wider by as much",
         ),
     )
+
+
+def of_unchecked_clock() -> Doubt:
+    """Return the doubt about a cell of a target with a kernel, and so a clock, of its own."""
+    return Doubt(
+        code="clock-unchecked",
+        detail="no visit was long enough to hold the clock inside against the host's",
+        advice="a larger --min-time makes them longer",
+    )
+
+
+def of_disk(facts: Mapping[str, Fact], cache: Fact) -> tuple[Doubt, ...]:
+    """Return doubts about an I/O cell of a virtual machine from how the host caches its disk.
+
+    `facts` are the payload's; `cache` is QEMU's word for it, None where there is no such disk.
+    """
+    advice = 'set cache = "none" for this target, and its files on a file system with O_DIRECT'
+    if cache == "unsafe":
+        detail = "the guest's flushes are thrown away: nothing written has reached a disk"
+        return (Doubt(code="no-flush", detail=detail, advice=advice, blocks=True),)
+    if cache in ("writeback", "writethrough") and "io.cached_percent" in facts:
+        detail = f"the guest's disk is cached by the host ({cache}): what it reads may be memory"
+        return (Doubt(code="host-page-cache", detail=detail, advice=advice, blocks=True),)
+    return ()
 
 
 def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:

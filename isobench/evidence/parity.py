@@ -35,10 +35,14 @@ _FACTS: Final = {
     "memory.huge_pages": "transparent huge pages",
     "user.uid_map": "user map",
     "security.label": "security label",
+    "host.disk_cache": "the host's cache of the guest's disk",
+    "host.cpu_model": "CPU model",
 }
 
 
 def _shown(key: str, value: Fact) -> str:
+    if key.startswith("host.") and value is None:
+        return "does not apply"
     if value is None or value == "":
         return "not visible" if value is None else "none"
     if key.startswith("filesystem."):

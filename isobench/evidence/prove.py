@@ -32,6 +32,10 @@ def hold(
                 kept = seen is not None and seen == promise.value
             case Relation.ONE_OF:
                 kept = seen is not None and str(seen) in str(promise.value).split()
+            case Relation.CONTAINS:
+                kept = seen is not None and str(promise.value) in str(seen)
+            case Relation.OTHER_THAN:
+                kept = seen is not None and seen != promise.value
             case _:
                 kept = relation(outside, seen) == promise.relation.value
         checks.append(PromiseCheck(promise=promise, host=outside, inside=seen, kept=kept))
@@ -58,6 +62,10 @@ def _demand(promise: Promise) -> str:
             return repr(promise.value)
         case Relation.ONE_OF:
             return f"one of {', '.join(str(promise.value).split())}"
+        case Relation.CONTAINS:
+            return f"something with {promise.value!r}"
+        case Relation.OTHER_THAN:
+            return f"other than {promise.value!r}"
 
 
 def relations(host: Environment, inside: Environment) -> Mapping[str, str]:

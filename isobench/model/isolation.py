@@ -110,6 +110,8 @@ class Relation(StrEnum):
     UNLIKE_HOST = "unlike"
     EQUALS = "equals"
     ONE_OF = "one-of"
+    CONTAINS = "contains"
+    OTHER_THAN = "other-than"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,9 @@ class Promise:
     key: str
     relation: Relation
     value: Fact = None
-    """For EQUALS: the value; for ONE_OF: the values, with spaces."""
+    """For EQUALS and OTHER_THAN: the value; for ONE_OF: the values, with spaces; for CONTAINS: a
+    part of it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,10 @@ def request(stage: Stage, argv: Sequence[str]) -> bytes:
     return _ssh.request([path, *argv[1:]], stage.environ(SCRATCH))
 
 
+def _nothing(_: str) -> None:
+    """Forward nothing."""
+
+
 def _forward(stage: Stage, said: str) -> None:
     if said in _PHASES:
         stage.mark(said)
@@ -57,18 +61,18 @@ class Booted:
     def __init__(self, machine: _qemu.Machine, parts: Parts) -> None:
         """Take a machine that has just been started."""
         self.machine, self.parts = machine, parts
-        self._deadline = time.monotonic() + parts.patience
+        self.deadline = time.monotonic() + parts.patience
 
     def until_ready(self) -> None:
         """Wait until the guest takes requests; SessionError where it never does."""
-        if self.machine.wait_for("ready", deadline=self._deadline) is None:
+        if self.machine.wait_for("ready", deadline=self.deadline) is None:
             raise self.machine.fault(f"the guest did not start within {self.parts.patience:g} s")
         self.machine.output()  # what was said on the way is nobody's answer
 
     def ended(self, deadline: float) -> Completed:
         """Wait for the end of a request; SessionError where the guest ends before."""
-        code = self.machine.wait_for("exit", deadline=min(deadline, self._deadline))
-        if code is None and deadline > self._deadline:
+        code = self.machine.wait_for("exit", deadline=min(deadline, self.deadline))
+        if code is None and deadline > self.deadline:
             patience = f"{self.parts.patience:g} s"
             raise self.machine.fault(f"nothing came to an end within {patience} of power-on")
         if code is not None and _CODE.fullmatch(code) is None:
@@ -90,7 +94,7 @@ class Booted:
 
     def banner(self) -> socket.socket:
         """Return a link on which the guest's SSH server has answered."""
-        left = max(1.0, self._deadline - time.monotonic())
+        left = max(1.0, self.deadline - time.monotonic())
         port = self.machine.port()
         with self.explained():
             return _ssh.banner(("127.0.0.1", port), timeout=left, why_lost=self.machine.why)
@@ -133,7 +137,8 @@ def _started(stage: Stage, parts: Parts) -> contextlib.AbstractContextManager[_q
         parts.boot,
         launcher=stage.tools["_launch"],
         heard=stage.heard,
-        mark=functools.partial(_forward, stage),
+        # A restored guest has said its first word before it was saved.
+        mark=functools.partial(_forward, stage) if parts.boot.incoming is None else _nothing,
     )
 
 

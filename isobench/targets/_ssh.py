@@ -148,6 +148,7 @@ class Connection:
                 streams = _Streams(channel, heard, self._why_lost)
                 ended = streams.listen(deadline)
             except TimeoutError:
+                self.close()  # not even the command got through: the other end hangs
                 return Completed(exit_code=None, stdout=b"", stderr=b"")
             except (*FAULTS, _LostError) as error:
                 raise self._lost(error) from None
@@ -156,7 +157,9 @@ class Connection:
                 # it leaves when they are gone.
                 with contextlib.suppress(*FAULTS):
                     channel.shutdown_write()
-                    channel.status_event.wait(_KILLING)
+                    if not channel.status_event.wait(_KILLING):
+                        # It hangs whole: what follows is told so at once, not after its own limit.
+                        self.close()
                 return Completed(exit_code=None, stdout=streams.out, stderr=streams.err)
             code = channel.recv_exit_status()
         if code < 0:

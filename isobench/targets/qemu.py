@@ -144,6 +144,8 @@ class _Qemu:
     """More words for the kernel's command line."""
     emulator: str = ""
     """Path of qemu-system-…; empty: looked for on PATH."""
+    arguments: tuple[str, ...] = ()
+    """More arguments of QEMU, one a word."""
     machine: str = ""
     cpu: str = ""
     vcpus: int = 0
@@ -190,6 +192,7 @@ class _Qemu:
             vcpus=self.vcpus or min(len(os.sched_getaffinity(0)), _MOST_VCPUS),
             memory=_mebibytes(self.memory, "memory"),
             ports=kind.ports,
+            more=self.arguments,
         )
 
     @property

@@ -134,9 +134,9 @@ def test_a_signal_is_told_as_shells_tell_it(start: Start, programs: Mapping[str,
         process = start()
         token = secrets.token_hex(8)
         send(process, contract(programs, "linger", token))
-        for found in wait_for(token, 2):
-            if found.ppid() == process.pid:
-                found.send_signal(number)
+        # Looked for before one of them is killed: the other one goes with it.
+        (child,) = [found for found in wait_for(token, 2) if found.ppid() == process.pid]
+        child.send_signal(number)
         assert process.wait(20) == 128 + number
         assert _ssh.exit_code(process.returncode) == -number
         assert wait_for(token, 0) == []

@@ -384,7 +384,7 @@ def test_a_cell_too_short_to_tell_is_not_proven_where_the_clock_is_off_elsewhere
     synthetic: Write, a_sample: Callable[..., Sample]
 ) -> None:
     ratios = {SIEVE: 0.65, ("box", "cpu.sha256"): 0.65, ("jar", "cpu.sha256"): 1.3}
-    short = spans(a_sample, 0.5, workload="cpu.sha256", host=100_000)
+    short = spans(a_sample, 0.9, workload="cpu.sha256", host=100_000)
     made = summary(synthetic(ratios, samples=[*spans(a_sample, 0.5), *short]))
     found = cell(made, "box", "cpu.sha256")
     assert found["standing"] == "unproven"

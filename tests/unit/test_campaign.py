@@ -16,7 +16,7 @@ import pytest
 from isobench import campaign, plan, store
 from isobench.campaign import Campaign, Chosen, Launch, Pilot, Wish
 from isobench.errors import NothingToRunError, UnavailableError, UsageError
-from isobench.evidence import host
+from isobench.evidence import clock, host
 from isobench.model import (
     Abi,
     Answer,
@@ -139,6 +139,12 @@ class Observer:
 def _durations_of_a_script_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A script says the same durations whatever the loops: its growth is a test of its own."""
     monkeypatch.setattr(campaign, "GROWN", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _a_script_has_a_clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says milliseconds in no time at all, which is plainly another clock than the host's."""
+    monkeypatch.setattr(clock, "check", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
@@ -655,6 +661,35 @@ def test_every_isolated_target_and_never_native_is_reused_where_that_is_wished()
     assert list(sessions_of(outcome, "jar").values()) == [1, 1, 2, 2, 3, 3]
     assert list(sessions_of(outcome, "native").values()) == [1, 2, 3, 4, 5, 6]
     assert list(sessions_of(outcome, "native#2").values()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_dear_target_that_was_merely_found_does_not_cost_the_others_their_verdicts(
+    slow: Callable[..., Slow],
+) -> None:
+    outcome = run(slow(20.0), box(JAR), budget=120.0, maximum_blocks=12)
+    cells = {(cell["target"], cell["workload"]) for cell in outcome.summary["cells"]}
+    assert ("jar", "cpu.sieve") in cells
+    assert not any(target == "box" for target, _ in cells)
+    (left_out,) = [t for t in outcome.summary["targets"] if t["name"] == "box"]
+    assert left_out["status"] == "unavailable"
+    assert "10 blocks do not fit into 120 s" in left_out["reason"]
+    gaps = [gap for gap in outcome.summary["gaps"] if gap["target"] == "box"]
+    assert {gap["workload"] for gap in gaps} == {"cpu.sieve", "startup.cold", "startup.exec"}
+    assert {(gap["cause"], gap["hint"], gap["times"]) for gap in gaps} == {
+        ("unavailable", "isobench run --targets box", 1)
+    }
+    assert outcome.summary["run"]["complete"]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"targets": ("box", "jar")}, {"require": ("box",)}, {"budget": 1e6}]
+)
+def test_a_dear_target_stays_where_it_was_asked_for_or_there_is_time(
+    slow: Callable[..., Slow], wish: dict[str, Any]
+) -> None:
+    options = {"budget": 120.0, "maximum_blocks": 3} | wish
+    outcome = run(slow(20.0), box(JAR), **options)
+    assert any(cell["target"] == "box" for cell in outcome.summary["cells"])
 
 
 def test_a_dear_target_is_started_once_a_visit_and_a_cheap_one_more_often(

@@ -36,8 +36,23 @@ def test_a_clock_that_stands_still_or_goes_back_does_not_run(guest: int) -> None
 
 
 def test_spans_too_short_against_the_way_to_the_host_tell_nothing() -> None:
-    assert clock.check([50, 50], [100, 100], 10) is None
+    assert clock.check([90, 90], [100, 100], 10) is None
     assert clock.check([], [], 10) is None
+
+
+def test_short_spans_show_a_clock_that_no_way_to_the_host_could_excuse() -> None:
+    # Two hundredths of a second on the way, seven tenths outside, fourteen seconds inside.
+    fast = sure(clock.check([14_000] * 3, [700] * 3, 20 * 3))
+    assert (fast.trusted, fast.long, fast.runs) == (False, False, True)
+    assert fast.slope == pytest.approx(14_000 / (700 + 120))
+    slow = sure(clock.check([10] * 3, [700] * 3, 60))
+    assert not slow.trusted
+    assert slow.slope == pytest.approx(10 / (700 - 120))
+    # Both lines arrived together: the host saw nothing pass.
+    assert not sure(clock.check([2_500], [0], 200)).trusted
+    # What may have been hidden on the way is no fault of the clock.
+    assert clock.check([900], [700], 120) is None
+    assert clock.check([0], [200], 120) is None
 
 
 def test_only_spans_that_are_long_enough_count() -> None:

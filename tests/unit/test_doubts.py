@@ -50,6 +50,27 @@ def test_a_file_still_in_the_page_cache_takes_the_verdict_away(
     assert all(doubt.blocks for doubt in found)
 
 
+@pytest.mark.parametrize(
+    ("cache", "reads", "codes"),
+    [
+        ("none", True, []),
+        ("directsync", True, []),
+        (None, True, []),
+        ("writeback", True, ["host-page-cache"]),
+        ("writethrough", True, ["host-page-cache"]),
+        ("writeback", False, []),
+        ("unsafe", False, ["no-flush"]),
+    ],
+)
+def test_a_disk_that_the_host_caches_is_no_disk(
+    cache: str | None, reads: bool, codes: list[str]
+) -> None:
+    facts = {"io.filesystem": EXT4} | ({"io.cached_percent": 0} if reads else {})
+    found = doubts.of_disk(facts, cache)
+    assert [doubt.code for doubt in found] == codes
+    assert all(doubt.blocks for doubt in found)
+
+
 def test_an_unknown_file_system_is_told_by_its_number() -> None:
     (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": "0x12345678"}, {"io.filesystem": EXT4})
     assert "0x12345678" in doubt.detail
@@ -85,6 +106,16 @@ def test_visits_too_short_to_tell_are_doubted_where_the_clock_is_known_to_be_off
     assert (doubt.code, doubt.blocks) == ("guest-clock", True)
     assert "0.500 of the host's in cpu.matmul" in doubt.detail
     assert "--min-time" in doubt.advice
+
+
+@pytest.mark.parametrize(("slope", "bound"), [(17.5, "or more"), (0.02, "or less")])
+def test_short_visits_by_a_clock_that_is_plainly_off_lose_their_verdict(
+    slope: float, bound: str
+) -> None:
+    short = ClockCheck(slope=slope, error=0.0, runs=True, long=False)
+    (doubt,) = doubts.of_clock(short, {"cpu.sieve": checked(1.0)})
+    assert (doubt.code, doubt.blocks) == ("guest-clock", True)
+    assert f"ran at {slope:.3f} of the host's {bound} in these visits" in doubt.detail
 
 
 def test_visits_too_short_to_tell_are_believed_where_nothing_is_known_against_the_clock() -> None:
@@ -145,11 +176,13 @@ def test_every_doubt_advises_something() -> None:
         *doubts.of_io("io.x", {"io.filesystem": TMPFS, "io.cached_percent": 90}, {}),
         *doubts.of_io("io.x", {"io.filesystem": OVERLAY}, {"io.filesystem": EXT4}),
         *doubts.of_clock(checked(0.5), {}),
+        doubts.of_unchecked_clock(),
+        *doubts.of_disk({}, "unsafe"),
         *doubts.of_threads({"cpu.threads": 1}, {"cpu.threads": 2}),
         *doubts.of_sessions(1, 2, fewest=3),
         *doubts.of_blocks([health(1, "x")], 0),
         doubts.of_drift(0.1, 0.0, 0.2),
     ]
-    assert len(found) == 8
+    assert len(found) == 10
     assert all(doubt.advice and doubt.detail for doubt in found)
-    assert len({doubt.code for doubt in found}) == 8
+    assert len({doubt.code for doubt in found}) == 10

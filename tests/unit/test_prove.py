@@ -102,3 +102,28 @@ def test_relations_cover_what_was_seen_inside_and_say_unknown_where_a_side_is_mi
         "hidden": "unknown",
         "only_inside": "unknown",
     }
+
+
+@pytest.mark.parametrize(
+    ("relation", "value", "inside", "expected"),
+    [
+        (Relation.CONTAINS, "microsoft", "5.15-microsoft-standard-WSL2", True),
+        (Relation.CONTAINS, "microsoft", "4.4.0-19041-Microsoft", False),
+        (Relation.CONTAINS, "microsoft", None, False),
+        (Relation.OTHER_THAN, "TCGTCGTCGTCG", "KVMKVMKVM", True),
+        (Relation.OTHER_THAN, "TCGTCGTCGTCG", "TCGTCGTCGTCG", False),
+        (Relation.OTHER_THAN, "TCGTCGTCGTCG", None, False),
+    ],
+)
+def test_a_part_that_must_be_there_and_a_value_that_must_not_be(
+    relation: Relation, value: str, inside: Fact, expected: bool
+) -> None:
+    promise = Promise(key="key", relation=relation, value=value)
+    assert kept(promise, "whatever the host has", inside) is expected
+
+
+@pytest.mark.parametrize("relation", list(Relation))
+def test_every_relation_can_be_told_when_it_is_broken(relation: Relation) -> None:
+    promise = Promise(key="key", relation=relation, value="wanted")
+    told = prove.broken(prove.hold([promise], host=environment(), inside=environment()))
+    assert told.startswith("key should be ")

@@ -184,6 +184,27 @@ def test_a_mistaken_option_is_told_with_its_table(
     assert caught.value.hint
 
 
+def test_an_option_that_python_has_a_word_for_is_set_by_its_own_name(install: Install) -> None:
+    module = TARGET.replace('profile: str = ""', 'class_: str = ""')
+    install(module, {"mine": "MODULE:Mine"})
+    target: Any = Registry({"mine": {"class": "fine"}}).get("mine")
+    assert target.class_ == "fine"
+    with pytest.raises(UsageError) as caught:
+        Registry({"mine": {"class_": "fine"}}).get("mine")
+    assert "level, class" in caught.value.hint
+
+
+def test_a_value_that_a_target_refuses_is_told_with_its_table(install: Install) -> None:
+    refusal = """
+        def __post_init__(self):
+            if self.level > 5:
+                raise ValueError("level = 9: five is the most")
+    """
+    install(TARGET + refusal, {"mine": "MODULE:Mine"})
+    with pytest.raises(UsageError, match=r"\[targets\.mine\]: level = 9"):
+        Registry({"mine": {"level": 9}}).get("mine")
+
+
 @pytest.mark.parametrize("name", ["qemu", "kvm", "qemu-aarch64", "mine"])
 @pytest.mark.parametrize(
     ("options", "told"),

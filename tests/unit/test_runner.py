@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from isobench import plan, runner
-from isobench.errors import SessionError
+from isobench.errors import NotApplicableError, SessionError
 from isobench.evidence import host
 from isobench.model import (
     Abi,
@@ -1061,3 +1061,101 @@ def test_nanoseconds_of_a_time_limit_are_told_in_seconds(bench: Make) -> None:
     slow = replace(WORKLOADS[LOOP], timeout=Nanoseconds(1_500_000_000))
     made.workloads = {**WORKLOADS, LOOP: slow}
     assert gap(visit(made, LOOP)).detail == "not done after 1.5 s"
+
+
+# ---- a machine of which there is one
+
+
+class OneMachine(FakeEngine):
+    """An exclusive engine; every opening is another boot."""
+
+    exclusive = True
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[Any]:
+        with super().open(stage) as session:
+            self.inside["kernel.boot_id"] = f"boot {self.opened}"  # type: ignore[index]
+            yield session
+
+    def launch(self, *arguments: Any, **options: Any) -> Any:
+        assert self.opened == self.closed, "a session is open while the machine is to be started"
+        return super().launch(*arguments, **options)
+
+
+def visits(*names: WorkloadName, number: int = 1) -> Block:
+    return plan.block(number, [NATIVE, BOX], list(names), seed=1, shuffled=False)
+
+
+def all_gaps(made: runner.Bench) -> list[Gap]:
+    assert isinstance(made.sink, Sink)
+    return [record for record in made.sink.records if isinstance(record, Gap)]
+
+
+def one_machine(**options: Any) -> OneMachine:
+    return OneMachine(**({"name": BOX, "inside": dict(INSIDE)} | options))
+
+
+def test_the_session_of_an_exclusive_target_ends_before_a_start_and_is_proved_anew_after_it(
+    bench: Make,
+) -> None:
+    box = one_machine(promises=(PROMISE,))
+    made = bench(box)
+    made.block(visits(LOOP, COLD, WARM, OTHER, EXEC), WORK, runner.Faults(), lambda _: None)
+    sink = made.sink
+    assert isinstance(sink, Sink)
+    assert all_gaps(made) == []
+    assert box.opened == box.closed == 2
+    proofs = [i for i, line in enumerate(box.history) if line == "run _evidence"]
+    openings = [i for i, line in enumerate(box.history) if line == "open box"]
+    assert all(opening + 1 in proofs for opening in openings)
+    sessions = {
+        r.workload: r.session
+        for r in sink.records
+        if isinstance(r, Sample) and r.metric == "time" and r.target == BOX
+    }
+    assert sessions == {LOOP: 1, COLD: 0, WARM: 0, OTHER: 2, EXEC: 2}
+
+
+def test_an_exclusive_session_that_does_not_come_back_leaves_gaps_and_is_tried_once(
+    bench: Make,
+) -> None:
+    box = one_machine(openings=("", "it is gone", ""))
+    made = bench(box)
+    made.block(visits(COLD, LOOP, OTHER), WORK, runner.Faults(), lambda _: None)
+    gaps = {gap.workload: gap.detail for gap in all_gaps(made)}
+    assert gaps == {LOOP: "it is gone", OTHER: "it is gone"}
+    assert box.opened == 2
+
+
+def test_an_exclusive_session_that_shows_something_else_afterwards_is_not_believed(
+    bench: Make,
+) -> None:
+    seen = (Script(facts={"ns.pid": f"pid:[{n}]"}) for n in (2, 2, 1))
+    box = one_machine(promises=(PROMISE,), scripts={"_evidence": tuple(seen)})
+    made = bench(box)
+    made.block(visits(COLD, LOOP), WORK, runner.Faults(), lambda _: None)
+    (gap,) = all_gaps(made)
+    assert (gap.workload, gap.cause) == (LOOP, Cause.UNPROVEN)
+
+
+def test_an_exclusive_session_that_serves_several_blocks_may_be_on_another_boot(
+    bench: Make,
+) -> None:
+    box = one_machine()
+    made = bench(box)
+    with runner.Sessions({BOX: 2}) as held:
+        for number in (1, 2):
+            block = visits(LOOP, COLD, number=number)
+            made.block(block, WORK, runner.Faults(), lambda _: None, held)
+    assert all_gaps(made) == []
+    assert box.opened == box.closed == 2
+
+
+def test_a_start_that_a_target_does_not_have_is_a_gap_that_is_nobodys_failure(bench: Make) -> None:
+    class Given(FakeEngine):
+        def launch(self, *_: Any, **__: Any) -> Any:
+            raise NotApplicableError("no start command", hint="give it one")
+
+    (gap,) = visit(bench(Given(name=BOX, inside=INSIDE)), COLD)
+    assert isinstance(gap, Gap)
+    assert (gap.cause, gap.hint) == (Cause.NOT_APPLICABLE, "give it one")

@@ -50,6 +50,8 @@ def _kept(promise: Mapping[str, Any]) -> Kept:
         "unlike": "unlike the host",
         "equals": f"is {wanted}",
         "one-of": f"is one of {', '.join(wanted.split())}",
+        "contains": f"contains {wanted}",
+        "other-than": f"is not {wanted}",
     }
     return Kept(
         key=clean(promise.get("key")),

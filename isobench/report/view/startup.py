@@ -90,7 +90,7 @@ def _ladders(run: Run) -> Iterable[Ladder]:
         steps = tuple(
             Step(
                 name=_PHASES.get(name, name),
-                at=seconds_text(at, 2),
+                at=seconds_text(at, 3),
                 first=name == "nonce",
                 place=round(100 * at / last, 2),
             )

@@ -1,0 +1,81 @@
+"""Somebody else's virtual machine, as far as isobench knows: QEMU in a process of its own, with an
+SSH server, a shell and SFTP. `python guest.py FOLDER` runs it until SIGTERM, which shuts it down.
+
+FOLDER holds `account` (an archive, see `account`), `host_key`, `authorized` and `programs`; the
+port on which it is reached is written to `port`.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from isobench.registry import Registry
+from isobench.targets import _cpio, _guest, _qemu, _ssh
+
+SFTP = Path("/usr/lib/openssh/sftp-server")
+BUSYBOX = Path("/usr/bin/busybox")
+PATIENCE = 240.0
+
+
+def account() -> bytes:
+    """Return the archive of an account that has a shell and SFTP; it goes over the guest's own."""
+    archive = _cpio.Archive()
+    for name in ("etc", "bin", "tmp", "sftp", "usr", "usr/lib", "home", "home/user"):
+        archive.directory(name, 0o1777 if name == "tmp" else 0o755)
+    for name in ("sh", "uname"):
+        archive.program(f"bin/{name}", BUSYBOX)
+    said = subprocess.run(["ldd", SFTP], capture_output=True, text=True, check=True).stdout
+    libraries = [Path(path) for path in re.findall(r"(/\S+) \(0x", said)]
+    for library in libraries:
+        archive.program(f"sftp/{library.name}", library)
+    (interpreter,) = [path.name for path in libraries if path.name.startswith("ld-")]
+    archive.program("sftp/sftp-server", SFTP)
+    # With libraries of this machine, whatever the guest's own are.
+    script = f"#!/bin/sh\nexec /sftp/{interpreter} --library-path /sftp /sftp/sftp-server\n"
+    archive.file("usr/lib/sftp-server", script.encode(), 0o755)
+    archive.file("etc/passwd", b"user:x:0:0:user:/home/user:/bin/sh\n")
+    archive.file("etc/shadow", b"user:*:19000:0:99999:7:::\n", 0o600)
+    archive.file("etc/shells", b"/bin/sh\n")
+    return archive.finished()
+
+
+def main(folder: Path) -> None:
+    emulated: Any = Registry().get("qemu")
+    archive = _cpio.Archive()
+    for name in ("home", "home/user"):
+        archive.directory(name)
+    archive.directory("home/user/.ssh", 0o700)
+    archive.file("home/user/.ssh/authorized_keys", (folder / "authorized").read_bytes(), 0o600)
+    (folder / "who").write_bytes(archive.finished())
+    guest = emulated._guest()
+    guest = replace(guest, archives=(*guest.archives, folder / "account", folder / "who"))
+    programs = folder / "programs"
+    made = _guest.stage_archive(
+        programs, address="10.0.2.15 24 eth0", host_key=(folder / "host_key").read_bytes()
+    )
+    _guest.write_initrd(folder / "initrd", guest, made)
+    boot = _qemu.Boot(
+        kernel=guest.kernel,
+        initrd=folder / "initrd",
+        command_line=emulated._command_line(),
+    )
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    with _qemu.started(emulated._hardware(), boot) as machine:
+        machine.negotiate()
+        (folder / "port.new").write_text(str(machine.port()))
+        (folder / "port.new").rename(folder / "port")
+        machine.wait_for("ready", deadline=time.monotonic() + PATIENCE)
+        while not asked.wait(0.1) and not machine.why():
+            pass
+        _qemu.shut_down(machine, _ssh.NULL_REQUEST)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,396 @@
+"""The `ssh` kind without a machine: options, presets' command lines, ~/.ssh/config."""
+
+import base64
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.errors import UsageError
+from isobench.evidence import prove
+from isobench.model import Abi, Available, Evidence, Fact, Lack, Technology, Unavailable
+from isobench.plugin import Exclusive, Launcher, Restarter
+from isobench.registry import Registry
+from isobench.targets import _machine, _ssh_host
+
+AWAY = {"start": "/bin/true", "stop": "/bin/true", "status": "/bin/false"}
+
+
+def made(**options: Any) -> Any:
+    return Registry({"box": {"kind": "ssh", "host": "box", **options}}).get("box")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(_ssh_host, "_CONFIGURATION", ("~/.ssh/config", "/nowhere"))
+    (tmp_path / ".ssh").mkdir()
+    return tmp_path
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+def test_without_configuration_it_says_what_to_write() -> None:
+    answer = Registry().get("ssh").probe()
+    assert isinstance(answer, Unavailable)
+    assert all(word in answer.hint for word in ("[targets.", 'kind = "ssh"', "host ="))
+
+
+def test_commands_are_words_and_a_text_is_split_as_a_shell_does() -> None:
+    for start in ("up 'the box' $HOME;ls", ["up", "the box", "$HOME;ls"]):
+        assert made(start=start, stop="down")._cycle.start == ("up", "the box", "$HOME;ls")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"directory": "tmp"}, "directory"),
+        ({"directory": "/a b"}, "directory"),
+        ({"directory": "/a;b"}, "directory"),
+        ({"directory": "/a/../b"}, "directory"),
+        ({"host": "-oProxyCommand=x"}, "host"),
+        ({"host": "a b"}, "host"),
+        ({"preset": "libvirt"}, "machine"),
+        ({"machine": "debian"}, "preset"),
+        ({"preset": "parallels", "machine": "x"}, "parallels"),
+        ({"start": "up"}, "start and stop"),
+        ({"status": "is-up"}, "start and stop"),
+        ({"start": "up 'x", "stop": "down"}, "quotation"),
+        ({"start_timeout": 0.0}, "start_timeout"),
+        ({"class": "native"}, "native"),
+        ({"isa": "sparc"}, "sparc"),
+        ({"preset": "libvirt", "machine": "-x"}, "machine"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_table(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why) as caught:
+        made(**options)
+    assert "[targets.box]" in str(caught.value)
+
+
+def test_the_class_is_the_presets_unless_it_is_given() -> None:
+    assert made().technology is Technology.VIRTUALIZATION
+    assert made(preset="wsl-1", machine="d").technology is Technology.TRANSLATION
+    given = made(preset="libvirt", machine="d", **{"class": "emulation"})
+    assert given.technology is Technology.EMULATION
+
+
+def test_only_a_machine_with_a_life_cycle_is_one_that_is_started() -> None:
+    for target, expected in ((made(), False), (made(**AWAY), True)):
+        assert isinstance(target, Exclusive)
+        assert target.exclusive is expected
+        assert isinstance(target, Launcher)
+        assert not isinstance(target, Restarter)
+        assert ("not measured" in target.starts["cold"]) is not expected
+
+
+def test_a_machine_that_does_not_run_is_not_started_by_the_probe(tmp_path: Path) -> None:
+    target = made(**AWAY | {"start": f"touch {tmp_path}/started"})
+    assert isinstance(target.probe(), Available)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_tool_that_is_missing_is_named() -> None:
+    answer = made(preset="esxi", machine="debian", tool="/no/govc").probe()
+    assert answer == Unavailable(lack=Lack.TOOL, what="/no/govc", hint=answer.hint)
+
+
+def test_the_isa_is_this_hosts_until_it_is_known() -> None:
+    assert made().abi is None
+    assert made(isa="riscv64").abi is Abi.ELF_RISCV64
+
+
+# ---- promises ------------------------------------------------------------------------------------
+
+X86: dict[str, Fact] = {
+    "kernel.boot_id": "inside",
+    "machine": "x86_64",
+    "cpu.hypervisor_bit": True,
+    "cpu.hypervisor": "KVMKVMKVM",
+    "host.canary_readable": False,
+}
+HARDWARE = {"cpu.hypervisor_bit": False, "cpu.hypervisor": ""}
+VMWARE = {"cpu.hypervisor": "VMwareVMware"}
+VBOX = {"machine.product": "VirtualBox"}
+HYPER_V: dict[str, Fact] = {
+    "cpu.hypervisor": "Microsoft Hv",
+    "machine.vendor": "Microsoft Corporation",
+    "machine.product": "Virtual Machine",
+}
+WSL_2 = {"cpu.hypervisor": "Microsoft Hv", "kernel.release": "5.15.90.1-microsoft-standard-WSL2"}
+WSL_1 = {"kernel.release": "4.4.0-19041-Microsoft"} | HARDWARE
+TCG = {"cpu.hypervisor": "TCGTCGTCGTCG"}
+
+
+@pytest.mark.parametrize(
+    ("options", "facts", "kept"),
+    [
+        ({}, {}, True),
+        ({}, HARDWARE, False),
+        ({}, TCG, False),
+        ({}, {"kernel.boot_id": "outside"}, False),
+        ({}, {"host.canary_readable": True}, False),
+        ({"class": "emulation"}, TCG, True),
+        ({"class": "emulation"}, {}, False),
+        ({"class": "emulation"}, HARDWARE, False),
+        ({"preset": "libvirt"}, {}, True),
+        ({"preset": "libvirt"}, TCG, False),
+        ({"preset": "libvirt", "class": "emulation"}, TCG, True),
+        ({"preset": "esxi"}, VMWARE, True),
+        ({"preset": "vsphere"}, {}, False),
+        ({"preset": "vmware-workstation"}, VMWARE, True),
+        ({"preset": "vmware-workstation"}, HYPER_V, False),
+        ({"preset": "virtualbox"}, VBOX, True),
+        ({"preset": "virtualbox"}, {}, False),
+        ({"preset": "hyper-v"}, HYPER_V, True),
+        ({"preset": "hyper-v"}, WSL_2, False),
+        ({"preset": "wsl"}, WSL_2, True),
+        ({"preset": "wsl"}, WSL_1, False),
+        ({"preset": "wsl"}, HYPER_V, False),
+        ({"preset": "wsl-1"}, WSL_1, True),
+        ({"preset": "wsl-1"}, WSL_2, False),
+        ({"class": "sandbox"}, {"ns.pid": "pid:[2]", "kernel.boot_id": "outside"}, True),
+        ({"class": "sandbox"}, {"ns.pid": "pid:[1]"}, False),
+        ({"expect": {"machine.product": "KVM Server"}}, {}, False),
+        ({"expect": {"machine.product": "KVM Server"}}, {"machine.product": "KVM Server"}, True),
+    ],
+)
+def test_evidence_that_contradicts_class_or_preset_breaks_a_promise(
+    options: dict[str, Any], facts: dict[str, Fact], kept: bool
+) -> None:
+    preset = options.get("preset")
+    machine = "/vm/d.vmx" if preset == "vmware-workstation" else "d"
+    more = {"machine": machine} if preset else {}
+    target = made(isa="x86_64", **options, **more)
+    outside = prove.gather(evidence({"kernel.boot_id": "outside", "ns.pid": "pid:[1]"}))
+    inside = prove.gather(evidence(X86 | facts))
+    assert (prove.broken(prove.hold(target.promises, host=outside, inside=inside)) == "") is kept
+
+
+def evidence(facts: dict[str, Fact]) -> list[Any]:
+    return [Evidence(key=key, value=value, source="") for key, value in facts.items()]
+
+
+def test_where_no_instruction_tells_the_firmware_must() -> None:
+    silent = made(isa="aarch64", **AWAY).probe()
+    assert isinstance(silent, Unavailable)
+    assert "expect" in silent.hint
+    told = made(isa="aarch64", expect={"machine.model": "linux,dummy-virt"}, **AWAY).probe()
+    assert isinstance(told, Available)
+
+
+# ---- presets -------------------------------------------------------------------------------------
+
+VMX = "/home/me/vm ware/d.vmx"
+POWERSHELL = ("powershell.exe", "-NoProfile", "-NonInteractive", "-EncodedCommand")
+WORDS = {
+    "libvirt": (
+        ("virsh", "start", "--domain", "d e"),
+        ("virsh", "shutdown", "--domain", "d e"),
+        ("virsh", "domstate", "--domain", "d e"),
+    ),
+    "esxi": (
+        ("govc", "vm.power", "-on", "d e"),
+        ("govc", "vm.power", "-s", "d e"),
+        ("govc", "vm.info", "d e"),
+    ),
+    "vsphere": (
+        ("govc", "vm.power", "-on", "d e"),
+        ("govc", "vm.power", "-s", "d e"),
+        ("govc", "vm.info", "d e"),
+    ),
+    "vmware-workstation": (
+        ("vmrun", "-T", "ws", "start", VMX, "nogui"),
+        ("vmrun", "-T", "ws", "stop", VMX, "soft"),
+        ("vmrun", "-T", "ws", "list"),
+    ),
+    "virtualbox": (
+        ("VBoxManage", "startvm", "d e", "--type", "headless"),
+        ("VBoxManage", "controlvm", "d e", "acpipowerbutton"),
+        ("VBoxManage", "showvminfo", "d e", "--machinereadable"),
+    ),
+    "hyper-v": (
+        (*POWERSHELL, "Start-VM -Name 'd e'"),
+        (*POWERSHELL, "Stop-VM -Name 'd e' -Confirm:$false"),
+        (*POWERSHELL, "[string](Get-VM -Name 'd e').State"),
+    ),
+    "wsl": (
+        (
+            *("wsl.exe", "--distribution", "d", "--user", "root", "--exec"),
+            *("/usr/bin/setsid", "--fork", "/usr/bin/sleep", "infinity"),
+        ),
+        ("wsl.exe", "--terminate", "d"),
+        ("wsl.exe", "--list", "--running", "--quiet"),
+    ),
+}
+WORDS["wsl-1"] = WORDS["wsl"]
+NAMED = {"vmware-workstation": VMX, "wsl": "d", "wsl-1": "d"}
+
+
+def readable(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words, PowerShell's script decoded and without its preamble."""
+    if "-EncodedCommand" not in words:
+        return words
+    script = base64.b64decode(words[-1]).decode("utf-16-le")
+    preamble, _, rest = script.partition("; ")
+    assert preamble == "$ErrorActionPreference = 'Stop'"
+    return (*words[:-1], rest)
+
+
+@pytest.mark.parametrize("name", list(_machine.PRESETS))
+def test_each_preset_says_exactly_this(name: str) -> None:
+    cycle = _machine.of_preset(name, NAMED.get(name, "d e"))
+    said = tuple(readable(words) for words in (cycle.start, cycle.stop, cycle.status))
+    assert said == WORDS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "machine"),
+    [
+        ("libvirt", "--all"),
+        ("libvirt", ""),
+        ("esxi", "-x"),
+        ("vmware-workstation", "d"),
+        ("vmware-workstation", "/a\nb.vmx"),
+        ("virtualbox", "-x"),
+        ("hyper-v", "*"),
+        ("hyper-v", "a'; Remove-Item x; '"),
+        ("hyper-v", "a\u2019b"),
+        ("wsl", "a b"),
+        ("wsl", "a;b"),
+    ],
+)
+def test_a_name_that_a_tool_could_take_for_something_else_is_refused(
+    name: str, machine: str
+) -> None:
+    with pytest.raises(ValueError, match="machine"):
+        _machine.of_preset(name, machine)
+
+
+def test_another_tool_takes_the_place_of_the_presets() -> None:
+    tool = ("virsh", "-c", "qemu:///system")
+    assert _machine.of_preset("libvirt", "d", tool).stop == (*tool, "shutdown", "--domain", "d")
+
+
+def test_what_ssh_carries_must_be_one_word_at_its_other_end() -> None:
+    tool = ("ssh", "hypervisor", "virsh")
+    with pytest.raises(ValueError, match="machine"):
+        _machine.of_preset("libvirt", "d $(reboot)", tool)
+    assert _machine.of_preset("libvirt", "d", tool).start[-1] == "d"
+
+
+SAID = {
+    "libvirt": ("running\n\n", "shut off\n\n"),
+    "esxi": ("  Power state:  poweredOn\n", "  Power state:  poweredOff\n"),
+    "vsphere": ("  Power state:  poweredOn\n", "  Power state:  poweredOff\n"),
+    "vmware-workstation": (f"Total running VMs: 1\n{VMX}\n", "Total running VMs: 1\n/other.vmx\n"),
+    "virtualbox": ('name="d"\nVMState="running"\n', 'name="running"\nVMState="poweroff"\n'),
+    "hyper-v": ("Running\r\n", "Off\r\n"),
+    "wsl": ("other\r\nd\r\n", "debian\r\n"),
+    "wsl-1": ("d\r\n", ""),
+}
+
+
+@pytest.mark.parametrize("name", list(_machine.PRESETS))
+@pytest.mark.parametrize("wide", [False, True])
+def test_what_a_tool_says_of_a_machine_is_understood(name: str, wide: bool, tmp_path: Path) -> None:
+    cycle = _machine.of_preset(name, NAMED.get(name, "d e"))
+    for text, runs in zip(SAID[name], (True, False), strict=True):
+        (tmp_path / "said").write_bytes(text.encode("utf-16-le" if wide else "utf-8"))
+        status = _machine.LifeCycle(
+            start=(), stop=(), status=("cat", str(tmp_path / "said")), runs=cycle.runs
+        )
+        assert _machine._runs(status) is runs
+
+
+# ---- commands and notes --------------------------------------------------------------------------
+
+
+def test_a_command_is_given_up_at_its_time_limit_and_what_it_leaves_behind_is_not_waited_for() -> (
+    None
+):
+    assert _machine.execute(["sleep", "60"], timeout=0.1)[0] is None
+    assert _machine.execute(["sh", "-c", "sleep 5 & echo on"], timeout=4) == (0, "on")
+    assert _machine.execute(["/no/such"], timeout=1)[0] == 127
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "line", "kept"),
+    [
+        ("/bin/true", (), "machine (", False),
+        ("/bin/true", ("/bin/false",), "note of a machine that does not run", False),
+        ("/bin/false", ("/bin/true",), "a machine is left that isobench started", True),
+    ],
+)
+def test_a_note_of_the_dead_is_heeded_and_one_of_the_living_is_not(
+    stop: str, status: tuple[str, ...], line: str, kept: bool
+) -> None:
+    path = _machine._write(_machine.LifeCycle(start=("x",), stop=(stop,), status=status))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert _machine.sweep(lambda _: True) == []
+    (said,) = _machine.sweep(lambda _: False)
+    assert line in said
+    assert path.exists() is kept
+
+
+# ---- ~/.ssh/config -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(home: Path) -> Callable[[str], None]:
+    return lambda text: (home / ".ssh" / "config").write_text(text) and None
+
+
+def test_a_host_without_configuration_is_what_it_is_called(home: Path) -> None:
+    to = _ssh_host.address("10.0.0.7")
+    assert (to.name, to.port, to.keys, to.jumps, to.command) == ("10.0.0.7", 22, (), (), "")
+    assert home / ".ssh" / "known_hosts" in to.known_hosts
+
+
+def test_the_configuration_is_heeded_and_options_come_first(
+    home: Path, config: Callable[[str], None]
+) -> None:
+    config(
+        "Host box\n HostName Box.Example\n Port 2200\n User me\n IdentityFile ~/k\n"
+        " IdentitiesOnly yes\n UserKnownHostsFile ~/mine\n ProxyCommand relay %h %p\n"
+    )
+    to = _ssh_host.address("box")
+    assert (to.name, to.port, to.user) == ("Box.Example", 2200, "me")
+    assert (to.keys, to.only_these_keys) == ((home / "k",), True)
+    assert to.known_hosts[0] == home / "mine"
+    assert to.command == "relay Box.Example 2200"
+    assert to.listed_as == "[box.example]:2200"
+    other = _ssh_host.address("box", user="root", port=22, key="/k2")
+    assert (other.user, other.port, other.keys) == ("root", 22, (Path("/k2"),))
+    assert other.listed_as == "box.example"
+
+
+def test_included_files_count_where_they_are_named(
+    home: Path, config: Callable[[str], None]
+) -> None:
+    config("Include conf.d/*\nHost box\n User late\n")
+    (home / ".ssh" / "conf.d").mkdir()
+    (home / ".ssh" / "conf.d" / "a").write_text("Host box\n User early\nInclude conf.d/a\n")
+    assert _ssh_host.address("box").user == "early"
+
+
+def test_a_jump_host_is_not_reached_through_itself(config: Callable[[str], None]) -> None:
+    config("Host *\n ProxyJump me@gate:2222\n")
+    assert _ssh_host.address("box").jumps == ("me@gate:2222",)
+    assert _ssh_host.address("gate").jumps == ()
+
+
+@pytest.mark.parametrize("none", ["ProxyJump none", "ProxyCommand none"])
+def test_none_is_no_way(none: str, config: Callable[[str], None]) -> None:
+    config(f"Host box\n {none}\nHost *\n ProxyCommand relay\n")
+    to = _ssh_host.address("box")
+    assert (to.jumps, to.command) == ((), "")
+
+
+def test_an_alias_of_a_host_key_has_no_port(config: Callable[[str], None]) -> None:
+    config("Host box\n Port 2200\n HostKeyAlias the-box\n")
+    assert _ssh_host.address("box").listed_as == "the-box"
