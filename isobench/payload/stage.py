@@ -3,6 +3,7 @@ end.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import secrets
 import shutil
@@ -116,6 +117,16 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
     return removed
 
 
+def _held(lock: Path) -> bool:
+    """Say whether somebody else holds a lock."""
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
 def forget() -> list[str]:
     """Remove the whole cache: payloads, compiler cache, settings that a probe has learnt."""
     folder = places.cache()
@@ -124,6 +135,8 @@ def forget() -> list[str]:
     living = [path.name for path in _runs().glob("isobench-*")]
     if living:
         return [f"nothing of {folder}: a run is using it ({', '.join(living)})"]
+    if any(map(_held, folder.glob("*/lock"))):
+        return [f"nothing of {folder}: another isobench is making something in it"]
     size = sum(
         path.stat().st_size
         for path in folder.rglob("*")

@@ -119,10 +119,10 @@ class _Apt:
             raise SessionError(f"{tool}: {error}", hint="isobench doctor --install qemu") from None
         if done.returncode != 0:
             said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-            raise SessionError(
-                f"{tool} {words[0]} failed: {' '.join(said)[:500] or done.stderr[-300:]}",
-                hint=_NETWORK,
-            )
+            what = f"{tool} {next(word for word in words if word[0] != '-')}"
+            why = " ".join(said)[:500] or done.stderr[-300:]
+            hint = _SPACE if "No space left" in done.stderr else _NETWORK
+            raise SessionError(f"{what} failed: {why}", hint=hint)
         return done
 
     def update(self) -> None:

@@ -33,6 +33,7 @@ _PANIC: Final = b"Kernel panic - "
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)")
 _SHUTDOWN: Final = 10.0
 _QUIT: Final = 5.0
+_STOPS: Final = {"io-error": "io-error, which is a full disk of the host's as a rule"}
 _HINTS: Final = {
     "O_DIRECT": 'set cache = "writeback" for this target in isobench.toml, or XDG_CACHE_HOME to a'
     " folder on a disk",
@@ -303,7 +304,8 @@ class Machine:
         if self._heard.panic:
             return f"the guest panicked: {self._heard.panic}"
         if self._heard.stopped:
-            return f"QEMU has stopped the guest: {self._status()}"
+            status = self._status()
+            return f"QEMU has stopped the guest: {_STOPS.get(status, status)}"
         if self._heard.ended:  # it has let go of everything, and is about to be gone
             self.wait_for_end(_QUIT)
         code = self.process.poll()

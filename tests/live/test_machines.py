@@ -1,6 +1,7 @@
 """Virtual machines that fail: each failure is told, and leaves nothing."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -298,6 +299,38 @@ def test_an_isobench_killed_in_mid_boot_leaves_no_machine_and_the_next_clears_th
     assert isobench("clean", "--stale").code == 0
     assert left_by(process) == []
     assert not list(_guest.folder().glob(".making-*"))
+
+
+def test_a_run_answers_for_every_cell_from_a_kernel_of_its_own_and_leaves_nothing(
+    isobench: Command,
+) -> None:
+    workloads = "cpu.sieve,syscall.getppid,io.metadata,startup"
+    few = ("-w", workloads, "--blocks", "3", "--min-time", "0.004s")
+    process = isobench.start("run", "-t", "qemu", *few)
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err
+    assert left_by(process) == []
+    latest = isobench.results / "latest"
+    summary = json.loads((latest / "summary.json").read_text())
+    assert summary["run"]["complete"]
+    assert summary["gaps"] == []  # a wrong checksum would be one
+    target = next(item for item in summary["targets"] if item["name"] == "qemu")
+    assert target["status"] == "measured"
+    assert all(promise["kept"] for promise in target["promises"])
+    assert target["evidence"]["kernel.boot_id"] == "unlike"
+    facts = {fact["key"]: fact["value"] for fact in target["facts"]}
+    assert facts["kernel.release"]
+    assert facts["kernel.release"] in facts["host.guest"]  # the package that it was made of
+    assert facts["cpu.hypervisor"] == "TCGTCGTCGTCG"
+    assert facts["host.accelerator"] == "tcg"
+    cells = {cell["workload"]: cell for cell in summary["cells"] if cell["target"] == "qemu"}
+    starts = {f"startup.{kind}" for kind in ("cold", "warm", "exec")}
+    assert set(cells) == {"cpu.sieve", "syscall.getppid", "io.metadata"} | starts
+    assert all(cell["blocks"] == 3 for cell in cells.values())
+    records = [json.loads(line) for line in (latest / "records.jsonl").read_text().splitlines()]
+    phases = {r["metric"] for r in records if r["workload"] == "startup.cold" and "metric" in r}
+    assert {"time", "phase.guest.output", "phase.init", "phase.ssh"} <= phases
+    assert any(r.get("metric") == "channel" for r in records)
 
 
 def test_a_kernel_of_the_users_own_by_configuration_only(isobench: Command, tmp_path: Path) -> None:

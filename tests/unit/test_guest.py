@@ -14,6 +14,7 @@ import pytest
 
 from isobench import owner
 from isobench.errors import SessionError
+from isobench.payload import stage
 from isobench.targets import _guest
 from tests.unit.test_cpio import entries
 
@@ -166,6 +167,17 @@ def test_the_sweep_leaves_a_living_maker_alone(guests: Path) -> None:
     assert left.exists()
 
 
+def test_the_cache_is_not_removed_under_a_living_maker(guests: Path) -> None:
+    Maker().part()
+    with (guests / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (line,) = stage.forget()
+        assert line.startswith("nothing of")
+    assert guests.exists()
+    assert stage.forget() != []
+    assert not guests.exists()
+
+
 def test_the_sweep_of_a_cache_that_cannot_be_opened_does_not_raise(guests: Path) -> None:
     guests.mkdir(parents=True)
     (guests / "lock").mkdir()
@@ -215,8 +227,12 @@ def test_a_package_that_the_sources_do_not_have_is_told_as_such(tools: Path) -> 
 
 def test_an_apt_that_fails_is_quoted(tools: Path) -> None:
     stand_in(tools, apt_get="echo 'E: The list of sources could not be read.' >&2; exit 100")
-    with pytest.raises(SessionError, match="The list of sources could not be read"):
+    with pytest.raises(SessionError, match=r"apt-get update failed: E: The list of sources could"):
         _guest.guest("x86_64")
+    stand_in(tools, apt_get="echo 'E: Write error (28: No space left on device)' >&2; exit 100")
+    with pytest.raises(SessionError, match="No space left on device") as caught:
+        _guest.guest("x86_64")
+    assert "df -h" in caught.value.hint
 
 
 def test_apt_is_kept_from_the_hosts_own_state_and_hooks(tools: Path, tmp_path: Path) -> None:
