@@ -180,6 +180,11 @@ class Machine:
         self._rest = {"log": b"", "qmp": b""}
         self._has_spoken = False
         self._thread = threading.Thread(target=self._listen, name="qemu", daemon=True)
+
+    def listen(self) -> None:
+        """Begin to listen; on its own, since it waits for the thread, and a Ctrl-C may come then:
+        whoever is to close this machine must know of it by now.
+        """
         self._thread.start()
 
     # ---- listening -------------------------------------------------------------------------------
@@ -199,7 +204,7 @@ class Machine:
                         if chunk:
                             self._take(key.data, chunk)
                         elif chunk is not None:
-                            selector.unregister(key.fileobj)
+                            selector.unregister(key.fd)
         finally:
             with self._changed:
                 self._heard.ended = True
@@ -472,7 +477,8 @@ class Machine:
     def close(self) -> None:
         """End the process, whatever it does, and close what leads to it."""
         _process.end(self.process)
-        self._thread.join(5)
+        if self._thread.ident is not None:
+            self._thread.join(5)
         for link in self._sockets.values():
             link.close()
         if self.process.stderr is not None:
@@ -515,6 +521,7 @@ def started(
                 raise SessionError(f"QEMU cannot be executed: {error}") from None
         machine = Machine(process, ours, heard, mark)
         stack.callback(machine.close)
+        machine.listen()
         yield machine
 
 

@@ -294,6 +294,27 @@ def test_a_listener_that_raises_ends_the_waiting(
     assert raised[0].exc_type is ZeroDivisionError
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupt_while_it_starts_leaves_no_process(
+    begun: bool, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[_qemu.Machine] = []
+    listen = _qemu.Machine.listen
+
+    def interrupted(machine: _qemu.Machine) -> None:
+        made.append(machine)
+        if begun:
+            listen(machine)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_qemu.Machine, "listen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start("idle")
+    (machine,) = made
+    assert machine.process.returncode is not None
+    assert not machine._thread.is_alive()
+
+
 def test_closing_leaves_no_process_and_no_thread(start: Start) -> None:
     fake = start("idle")
     machine = fake.machine
