@@ -246,14 +246,21 @@ class _Note(msgspec.Struct, frozen=True):
     stop: list[str]
     status: list[str] = []
     runs: str = ""
+    patience: float = 120.0
 
 
 def _notes() -> Path:
     return places.cache() / "machines"
 
 
-def _write(cycle: LifeCycle) -> Path:
-    note = _Note(owner=owner.mine(), stop=[*cycle.stop], status=[*cycle.status], runs=cycle.runs)
+def _write(cycle: LifeCycle, patience: float) -> Path:
+    note = _Note(
+        owner=owner.mine(),
+        stop=[*cycle.stop],
+        status=[*cycle.status],
+        runs=cycle.runs,
+        patience=patience,
+    )
     _notes().mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256("\0".join((*cycle.start, owner.mine())).encode()).hexdigest()[:16]
     fresh = _notes() / f".{name}"
@@ -279,8 +286,10 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
         if cycle.status and not _runs(cycle):
             lines.append(f"note of a machine that does not run any more ({what})")
         else:
-            code, said = execute(note.stop, timeout=_STATUS)
-            if code != 0:
+            code, said = execute(note.stop, timeout=note.patience)
+            # One that is shutting down yet would be taken for one that somebody else has started.
+            stopped = code == 0 and (not cycle.status or _ends(cycle, note.patience))
+            if not stopped:
                 told = _told(note.stop, code, said)
                 lines.append(f"nothing: a machine is left that isobench started: {told}; {path}")
                 continue
@@ -294,6 +303,16 @@ def _runs(cycle: LifeCycle) -> bool:
     if not cycle.runs:
         return code == 0
     return code == 0 and re.search(cycle.runs, said) is not None
+
+
+def _ends(cycle: LifeCycle, patience: float) -> bool:
+    """Wait for a machine that was asked to stop; say whether it has."""
+    end = time.monotonic() + patience
+    while _runs(cycle):
+        if time.monotonic() > end:
+            return False
+        time.sleep(_POLL)
+    return True
 
 
 # ---- the machine ---------------------------------------------------------------------------------
@@ -342,7 +361,7 @@ class Machine:
                     self._stop(mark)
 
     def _start(self, mark: Callable[[str], None], begin: str) -> None:
-        self._note = _write(self.cycle)
+        self._note = _write(self.cycle, self.stop_timeout)
         if begin:
             mark(begin)
         code, said = execute(self.cycle.start, timeout=self.start_timeout)

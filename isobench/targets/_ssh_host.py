@@ -34,6 +34,8 @@ _MOST_INCLUDED: Final = 16
 _PORT: Final = 22
 _LOGIN: Final = 20.0
 """Seconds that each step of a login may take."""
+_ENDING: Final = 2.0
+"""Seconds that a server gets to end SFTP."""
 _AGAIN: Final = 0.1
 """Seconds between two attempts to reach a machine that is starting."""
 _MOST_ANSWER: Final = 1 << 16
@@ -346,6 +348,11 @@ class Link:
         with contextlib.closing(client):
             try:
                 yield Files(client)
+                if channel is not None:
+                    # Let the other side end by itself: what is cut off may still be ending when the
+                    # next channel opens.
+                    channel.shutdown_write()
+                    channel.status_event.wait(_ENDING)
             except _ssh.FAULTS as error:
                 raise SessionError(f"{self.to.alias}: SFTP: {error}") from None
 

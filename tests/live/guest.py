@@ -1,13 +1,11 @@
 """Somebody else's virtual machine, as far as isobench knows: QEMU in a process of its own, with an
 SSH server, a shell and SFTP. `python guest.py FOLDER` runs it until SIGTERM, which shuts it down.
 
-FOLDER holds `account` (an archive, see `account`), `host_key`, `authorized` and `programs`; the
-port on which it is reached is written to `port`.
+FOLDER holds `account` (an archive, see `account`), `host_key`, `authorized`, `programs` and the
+name of a `target`; the port on which it is reached is written to `port`.
 """
 
-import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,27 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from isobench.registry import Registry
-from isobench.targets import _cpio, _guest, _qemu, _ssh
+from isobench.targets import _cpio, _elf, _guest, _qemu, _ssh
 
-SFTP = Path("/usr/lib/openssh/sftp-server")
-BUSYBOX = Path("/usr/bin/busybox")
+TARGETS = {"x86_64": "qemu", "aarch64": "qemu-aarch64"}
 PATIENCE = 240.0
 
 
-def account() -> bytes:
+def account(machine: str, work: Path) -> bytes:
     """Return the archive of an account that has a shell and SFTP; it goes over the guest's own."""
+    work.mkdir()
+    apt = _guest._Apt(machine, work)
+    apt.update()
+    root, _ = apt.fetched([*apt.closure("openssh-sftp-server"), "busybox-static"])
     archive = _cpio.Archive()
     for name in ("etc", "bin", "tmp", "sftp", "usr", "usr/lib", "home", "home/user"):
         archive.directory(name, 0o1777 if name == "tmp" else 0o755)
     for name in ("sh", "uname"):
-        archive.program(f"bin/{name}", BUSYBOX)
-    said = subprocess.run(["ldd", SFTP], capture_output=True, text=True, check=True).stdout
-    libraries = [Path(path) for path in re.findall(r"(/\S+) \(0x", said)]
-    for library in libraries:
-        archive.program(f"sftp/{library.name}", library)
-    (interpreter,) = [path.name for path in libraries if path.name.startswith("ld-")]
-    archive.program("sftp/sftp-server", SFTP)
-    # With libraries of this machine, whatever the guest's own are.
+        archive.program(f"bin/{name}", root / "bin" / "busybox")
+    files = {path.name: path for path in root.rglob("*") if path.is_file()}
+    wanted, done = ["sftp-server"], set[str]()
+    while wanted:
+        name = wanted.pop()
+        if name not in done:
+            done.add(name)
+            archive.program(f"sftp/{name}", files[name])
+            wanted += [each.rpartition("/")[2] for each in _elf.needed(files[name].read_bytes())]
+    (interpreter,) = [name for name in done if name.startswith("ld-")]
+    # With its own libraries, whatever those of the guest's server are.
     script = f"#!/bin/sh\nexec /sftp/{interpreter} --library-path /sftp /sftp/sftp-server\n"
     archive.file("usr/lib/sftp-server", script.encode(), 0o755)
     archive.file("etc/passwd", b"user:x:0:0:user:/home/user:/bin/sh\n")
@@ -46,7 +50,7 @@ def account() -> bytes:
 
 
 def main(folder: Path) -> None:
-    emulated: Any = Registry().get("qemu")
+    emulated: Any = Registry().get((folder / "target").read_text())
     archive = _cpio.Archive()
     for name in ("home", "home/user"):
         archive.directory(name)

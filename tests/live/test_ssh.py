@@ -30,7 +30,7 @@ from isobench.model import Abi, Available, Environment, Lack, Unavailable, host_
 from isobench.payload import wire
 from isobench.plugin import Channel, Preparer, Sweeper, Target, Witness
 from isobench.registry import Registry
-from isobench.targets import _elf, _ssh, _ssh_host
+from isobench.targets import _ssh, _ssh_host
 from isobench.units import seconds
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.contract import test_targets as contract
@@ -540,7 +540,7 @@ from isobench import workloads
 from isobench.model import host_abi
 from isobench.payload import build, stage
 from isobench.registry import Registry
-from isobench.targets import _elf, _ssh, _ssh_host
+from isobench.targets import _ssh, _ssh_host
 from isobench.units import seconds
 target = Registry({"box": json.loads(sys.argv[1])}).get("box")
 host = host_abi()
@@ -651,14 +651,16 @@ class Guest:
 
     folder: Path
     home: Path
+    machine: str
 
     def prepare(self, programs: Path) -> None:
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         self.folder.mkdir()
+        (self.folder / "target").write_text(guest.TARGETS[self.machine])
         host_key = _ssh.new_key()
         (self.folder / "host_key").write_bytes(host_key.dropbear)
         (self.folder / "authorized").write_text(new_key(self.home / ".ssh" / "id_ed25519") + "\n")
-        (self.folder / "account").write_bytes(guest.account())
+        (self.folder / "account").write_bytes(guest.account(self.machine, self.folder / "apt"))
         shutil.copytree(programs, self.folder / "programs")
         (self.home / ".ssh" / "known_hosts").write_text(f"my-guest {host_key.line}\n")
         (self.folder / "relay").write_text(RELAY)
@@ -693,19 +695,22 @@ class Guest:
 
 @pytest.fixture
 def my_guest(
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     able: Callable[[str], Target],
     staged: Make,
 ) -> Iterator[Guest]:
-    """A guest that does not run yet."""
-    lacking = [path for path in (guest.SFTP, guest.BUSYBOX) if not path.exists()]
-    if lacking or host_abi() is not Abi.ELF_X86_64 or _elf.needed(guest.BUSYBOX.read_bytes()):
-        pytest.skip(f"its account is made of {guest.SFTP} and busybox-static, on x86_64: {lacking}")
-    emulated = able("qemu")
+    """A guest of this host's ISA, unless the test asks for another one; it does not run yet."""
+    home = host_abi()
+    assert home is not None
+    machine = getattr(request, "param", home.machine)
+    if machine not in guest.TARGETS:
+        pytest.skip(f"isobench has no guest for {machine}")
+    emulated = able(guest.TARGETS[machine])
     assert isinstance(emulated, Preparer)
     emulated.prepare(lambda _: None)
-    found = Guest(folder=tmp_path / "guest", home=tmp_path / "home")
+    found = Guest(folder=tmp_path / "guest", home=tmp_path / "home", machine=machine)
     found.prepare(staged(emulated).stage.root / "isobench")
     monkeypatch.setenv("HOME", str(found.home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -718,6 +723,12 @@ def my_guest(
             time.sleep(0.1)
 
 
+X86_ONLY = pytest.mark.skipif(
+    host_abi() is not Abi.ELF_X86_64, reason="only CPUID tells a translator from a hypervisor"
+)
+
+
+@X86_ONLY
 def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
     my_guest: Guest, isobench: Command
 ) -> None:
@@ -749,6 +760,7 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
     assert my_guest.runs(), "it ran before"
 
 
+@X86_ONLY
 def test_a_guest_that_is_started_is_timed_until_its_nonce(
     my_guest: Guest, isobench: Command
 ) -> None:
@@ -763,3 +775,27 @@ def test_a_guest_that_is_started_is_timed_until_its_nonce(
     assert measured == {"cpu.sieve", "startup.cold"}
     assert not my_guest.runs()
     assert notes() == []
+
+
+@pytest.mark.parametrize("my_guest", ["aarch64"], indirect=True)
+def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
+    my_guest: Guest, isobench: Command
+) -> None:
+    subprocess.run([my_guest.folder / "start"], check=True)
+    with _ssh_host.link(_ssh_host.address("my-guest"), patience=240):
+        pass
+    config = isobench.folder / "isobench.toml"
+    config.write_text(my_guest.toml())
+    # Nothing in that processor tells what it is.
+    ran = isobench("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve")
+    assert ran.code == 3
+    assert "expect" in ran.err
+    config.write_text(my_guest.toml() + '\nexpect = { "machine.model" = "linux,dummy-virt" }\n')
+    ran = isobench("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve,cpu.sha256")
+    assert ran.code == 0, ran.out + ran.err
+    assert ran.summary()["gaps"] == []
+    state = json.loads((ran.latest / "state" / "my-guest-pre.json").read_text())
+    assert state["abi"] == "aarch64-linux"
+    seen = {fact["key"]: fact["value"] for fact in state["facts"]}
+    assert seen["payload.machine"] == "aarch64"
+    assert "aarch64" in state["version"]

@@ -324,12 +324,13 @@ def test_a_command_is_given_up_at_its_time_limit_and_what_it_leaves_behind_is_no
         ("/bin/true", (), "machine (", False),
         ("/bin/true", ("/bin/false",), "note of a machine that does not run", False),
         ("/bin/false", ("/bin/true",), "a machine is left that isobench started", True),
+        ("/bin/true", ("/bin/true",), "a machine is left that isobench started", True),
     ],
 )
 def test_a_note_of_the_dead_is_heeded_and_one_of_the_living_is_not(
     stop: str, status: tuple[str, ...], line: str, kept: bool
 ) -> None:
-    path = _machine._write(_machine.LifeCycle(start=("x",), stop=(stop,), status=status))
+    path = _machine._write(_machine.LifeCycle(start=("x",), stop=(stop,), status=status), 0.5)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert _machine.sweep(lambda _: True) == []
     (said,) = _machine.sweep(lambda _: False)
