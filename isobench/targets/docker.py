@@ -385,6 +385,9 @@ class _Session:
                 stream = self.client.api.exec_start(made["Id"], socket=True)
                 out, err = _listen(stream, self.stage)
             if watch.rang:
+                # The stream ends a moment before the engine knows that the container has: what is
+                # asked of it then would fail in words of its own.
+                self.client.api.wait(self.container, timeout=60)
                 return Completed(exit_code=None, stdout=out, stderr=err)
             code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
         except _FAULTS as error:

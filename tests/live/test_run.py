@@ -219,9 +219,11 @@ def test_a_machine_without_engines_is_still_measured(isobench: Command, able: Ab
     assert "isobench doctor --install podman" in page
 
 
-def test_clean_removes_every_trace(isobench: Command, able: Able) -> None:
+def test_clean_removes_every_trace(isobench: Command, able: Able, tmp_path: Path) -> None:
     able("docker")
     able("podman")
+    # The suite's own cache serves other tests.
+    isobench.environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     images = ["images", "--quiet", "--filter", "label=isobench"]
     assert isobench("run", "-t", "docker,podman", "-w", "startup.cold", "--blocks", "1").code == 0
     cleaned = isobench("clean")
