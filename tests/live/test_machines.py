@@ -238,6 +238,29 @@ def test_a_forged_word_on_the_console_is_no_answer(one: Staged, forged: str) -> 
     assert done is None or done.stdout == b""
 
 
+def test_a_complete_guest_is_a_distribution_with_its_own_init(one: Staged) -> None:
+    target = configured(guest="complete")
+    answer = target.probe()
+    if isinstance(answer, Unavailable):
+        pytest.skip(answer.reason)
+    with target.open(one.stage) as session:
+        done = session.run(["_evidence", "cafe"], timeout=PATIENCE)
+        facts = {f.key: f.value for f in wire.read(done.stdout, nonce="cafe", iterations=0).facts}
+        assert facts["cpu.hypervisor"] == "TCGTCGTCGTCG"
+        assert "ext4" in str(facts["mount.root"])
+        # Its own services run beside ours.
+        assert int(str(facts["processes.visible"])) > 20
+        done = session.run([PROGRAM, "end", "42"], timeout=PATIENCE)
+        assert (done.exit_code, done.stdout) == (42, b"out\n")
+    one.marks.clear()
+    done = target.launch(one.stage, ["_startup", "cafe"], timeout=seconds(240))
+    assert wire.hello("cafe") in done.stdout
+    assert one.marks == [
+        *("begin", "guest.output", "init", "ssh", "shutdown.asked", "process.gone"),
+    ]
+    assert [path for path in one.shop.scratch.rglob("*") if path.is_file()] == []
+
+
 # ---- the whole command ---------------------------------------------------------------------------
 
 
