@@ -1,15 +1,12 @@
 """Bubblewrap: the unprivileged sandbox under Flatpak."""
 
-import contextlib
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar
 
-from isobench.errors import SessionError
 from isobench.model import (
     Abi,
     Availability,
@@ -23,10 +20,8 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed
-from isobench.targets import _agent, _elf, _process
-from isobench.units import Nanoseconds, TargetName, seconds
-
-_INSIDE: Final = "/scratch"
+from isobench.targets import _agent, _prefix, _process
+from isobench.units import Nanoseconds, TargetName
 
 
 def _arguments(root: Path, scratch: Path) -> list[str]:
@@ -38,7 +33,7 @@ def _arguments(root: Path, scratch: Path) -> list[str]:
         "--ro-bind", str(root), "/",
         "--proc", "/proc",
         "--dev", "/dev",
-        "--bind", str(scratch), _INSIDE,
+        "--bind", str(scratch), _agent.INSIDE.scratch,
         "--",
     ]
     # fmt: on
@@ -73,51 +68,27 @@ class BubblewrapTarget:
             return Unavailable(
                 lack=Lack.TOOL, what="bwrap", hint="isobench doctor --install bubblewrap"
             )
-        abi = host_abi()
-        if abi is None:
+        if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="bubblewrap needs Linux")
-        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-            root = Path(folder)
-            for name in ("proc", "dev", "scratch"):
-                (root / name).mkdir()
-            (root / "answer").write_bytes(_elf.answering(abi.machine))
-            (root / "answer").chmod(0o755)
-            argv = [*_arguments(root, root / "scratch"), "/answer"]
-            try:
-                done = _process.run(argv, timeout=seconds(20), env=os.environ)
-            except OSError as error:
-                return Unavailable(
-                    lack=Lack.PERMISSION, what=str(error), hint="ls -l $(which bwrap)"
-                )
-        if done.stdout != _elf.ANSWER:
-            return _refusal(_process.last_line(done.stderr))
+        said = _prefix.complaint(_arguments, environment=_prefix.host_path())
+        if said:
+            return _refusal(said)
         version = _process.ask(["bwrap", "--version"]) or "bubblewrap"
         return Available(version=version)
 
-    @contextlib.contextmanager
-    def open(self, stage: Stage) -> Iterator[_agent.AgentSession]:
+    def open(self, stage: Stage) -> AbstractContextManager[_agent.AgentSession]:
         """Start a sandbox whose command is the agent."""
-        scratch = _process.private_scratch(stage.scratch, "bubblewrap")
-        argv = [*_arguments(stage.root, scratch), f"{Stage.INSIDE}/_agent", "serve"]
-        with _agent.opened(
-            argv, stage, environment={"PATH": os.environ.get("PATH", "")}
-        ) as session:
-            yield session
+        prefix = _arguments(stage.root, _scratch(stage))
+        return _prefix.opened(prefix, stage, environment=_prefix.host_path())
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Start a sandbox whose command is the payload."""
-        scratch = _process.private_scratch(stage.scratch, "bubblewrap")
-        prefix = _arguments(stage.root, scratch)
-        environment = {**stage.environ(_INSIDE), "PATH": os.environ.get("PATH", "")}
-        try:
-            return _process.run(
-                [*prefix, f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
-                timeout=timeout,
-                env=environment,
-                heard=stage.heard,
-            )
-        except OSError as error:
-            raise SessionError(f"bwrap cannot be executed: {error}") from None
+        prefix = _arguments(stage.root, _scratch(stage))
+        return _prefix.launch(prefix, stage, argv, timeout=timeout, environment=_prefix.host_path())
+
+
+def _scratch(stage: Stage) -> Path:
+    return _process.private_scratch(stage.scratch, "bubblewrap")
 
 
 def _refusal(said: str) -> Unavailable:

@@ -31,13 +31,10 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed
-from isobench.targets import _agent, _process
+from isobench.targets import _agent, _prefix, _process
 from isobench.units import Nanoseconds, TargetName
 
-_INSIDE: Final = "/scratch"
 _NOBODY: Final = 65534
-_OWN_FAILURE: Final = 125
-"""The launcher's exit code when it, and not the program, has failed."""
 _PATIENCE: Final = 50
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _V1: Final = ("memory", "pids", "cpu")
@@ -120,26 +117,19 @@ class NamespacesTarget:
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Start a container whose first process is the agent."""
-        with _cgroups(self, stage) as (groups, limits):
-            argv = [*_launcher(stage, groups), f"{Stage.INSIDE}/_agent", "serve"]
-            with _agent.opened(argv, stage, environment={}) as session:
-                yield _Session(session, limits)
+        with (
+            _cgroups(self, stage) as (groups, limits),
+            _prefix.opened(_launcher(stage, groups), stage, environment={}) as session,
+        ):
+            yield _Session(session, limits)
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Start a container whose first process is the payload."""
         with _cgroups(self, stage) as (groups, _):
-            try:
-                done = _process.run(
-                    [*_launcher(stage, groups), f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
-                    timeout=timeout,
-                    env=stage.environ(_INSIDE),
-                    heard=stage.heard,
-                )
-            except OSError as error:
-                raise SessionError(f"the launcher cannot be executed: {error}") from None
-            if done.exit_code == _OWN_FAILURE:
-                raise SessionError(_process.last_line(done.stderr))
-            return done
+            return _prefix.launch(
+                _launcher(stage, groups), stage, argv,
+                timeout=timeout, environment={}, own_failure=_prefix.OWN_FAILURE,
+            )  # fmt: skip
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove the cgroups of runs that have died; the containers died with their launchers."""

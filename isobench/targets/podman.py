@@ -27,7 +27,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed, Startable
-from isobench.targets import _elf, _oci, _process
+from isobench.targets import _elf, _oci, _prefix, _process
 from isobench.units import Nanoseconds, TargetName, seconds
 
 _CALL = seconds(120)
@@ -98,15 +98,13 @@ class PodmanTarget(_oci.Engine):
         """
         if self in _working:
             return _working[self]
-        abi = host_abi()
-        if abi is None:
+        if host_abi() is None:
             raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
         runtimes = [self.runtime] if self.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
         memory = _memory()
         rungs = itertools.chain(_remembered(memory), _oci.ladder(runtimes, ("", "cgroupfs")))
         complaints: list[str] = []
-        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-            root = _probe_root(Path(folder), abi.machine)
+        with _prefix.probe_root("run", "etc") as root:
             for settings in rungs:
                 if self.runtime and settings.runtime != self.runtime:
                     continue
@@ -227,17 +225,6 @@ def _options(target: PodmanTarget, settings: _oci.Settings) -> list[str]:
     if target.memory:
         options += ["--memory", target.memory]
     return options
-
-
-def _probe_root(folder: Path, machine: str) -> Path:
-    """Make a root directory that a rootless engine can read as well."""
-    folder.chmod(0o755)
-    root = folder / "root"
-    for name in ("proc", "dev", "sys", "tmp", "run", "etc"):
-        (root / name).mkdir(parents=True)
-    (root / "answer").write_bytes(_elf.answering(machine))
-    (root / "answer").chmod(0o755)
-    return root
 
 
 def _trial(target: PodmanTarget, settings: _oci.Settings, root: Path) -> str:
