@@ -7,7 +7,9 @@ machine. One that was running before is never stopped.
 
 import base64
 import contextlib
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -253,6 +255,29 @@ def _notes() -> Path:
     return places.cache() / "machines"
 
 
+def _name(cycle: LifeCycle, *more: str) -> str:
+    return hashlib.sha256("\0".join((*cycle.start, *more)).encode()).hexdigest()[:16]
+
+
+def _claimed(cycle: LifeCycle) -> int:
+    """Take a machine for this process alone: of two that use it, one would stop it under the other.
+
+    Return what closes at the end of its use. SessionError: another isobench has it.
+    """
+    _notes().mkdir(parents=True, exist_ok=True)
+    path = _notes() / f"{_name(cycle)}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise SessionError(
+            "another isobench, or another target of this one, uses this machine",
+            hint="one at a time: two would measure each other, and stop it under each other",
+        ) from None
+    return descriptor
+
+
 def _write(cycle: LifeCycle, patience: float) -> Path:
     note = _Note(
         owner=owner.mine(),
@@ -262,7 +287,7 @@ def _write(cycle: LifeCycle, patience: float) -> Path:
         patience=patience,
     )
     _notes().mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256("\0".join((*cycle.start, owner.mine())).encode()).hexdigest()[:16]
+    name = _name(cycle, owner.mine())
     fresh = _notes() / f".{name}"
     fresh.write_bytes(msgspec.json.encode(note))
     fresh.chmod(0o600)
@@ -331,6 +356,8 @@ class Machine:
     _users: int = 0
     _note: Path | None = None
     """There is one while the machine runs by our doing."""
+    _claim: int = -1
+    """An open file with a lock while the machine is used."""
 
     def runs(self) -> bool:
         """Say whether it runs."""
@@ -344,21 +371,38 @@ class Machine:
         SessionError: it cannot be started, cannot be stopped, or runs already.
         """
         with self._lock:
-            if begin and (self._users or self.runs()):
-                raise SessionError(
-                    "the machine is running, so that its start cannot be timed",
-                    hint="shut it down before; isobench stops no machine that it has not started",
-                )
-            if not self._users and (begin or not self.runs()):
-                self._start(mark, begin)
+            if not self._users:
+                self._claim = _claimed(self.cycle)
+            try:
+                self._have_running(mark, begin)
+            except BaseException:
+                self._let_go()
+                raise
             self._users += 1
         try:
             yield
         finally:
             with self._lock:
                 self._users -= 1
-                if not self._users and self._note is not None:
-                    self._stop(mark)
+                try:
+                    if not self._users and self._note is not None:
+                        self._stop(mark)
+                finally:
+                    self._let_go()
+
+    def _have_running(self, mark: Callable[[str], None], begin: str) -> None:
+        if begin and (self._users or self.runs()):
+            raise SessionError(
+                "the machine is running, so that its start cannot be timed",
+                hint="shut it down before; isobench stops no machine that it has not started",
+            )
+        if not self._users and (begin or not self.runs()):
+            self._start(mark, begin)
+
+    def _let_go(self) -> None:
+        if not self._users:
+            os.close(self._claim)
+            self._claim = -1
 
     def _start(self, mark: Callable[[str], None], begin: str) -> None:
         self._note = _write(self.cycle, self.stop_timeout)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from isobench.errors import UsageError
+from isobench.errors import SessionError, UsageError
 from isobench.evidence import prove
 from isobench.model import Abi, Available, Evidence, Fact, Lack, Technology, Unavailable
 from isobench.plugin import Exclusive, Launcher, Restarter
@@ -316,6 +316,40 @@ def test_a_command_is_given_up_at_its_time_limit_and_what_it_leaves_behind_is_no
     assert _machine.execute(["sleep", "60"], timeout=0.1)[0] is None
     assert _machine.execute(["sh", "-c", "sleep 5 & echo on"], timeout=4) == (0, "on")
     assert _machine.execute(["/no/such"], timeout=1)[0] == 127
+
+
+def machine(state: Path) -> _machine.Machine:
+    """A machine that is a file: it runs while the file is there."""
+    return _machine.Machine(
+        cycle=_machine.LifeCycle(
+            start=("touch", str(state)), stop=("rm", str(state)), status=("test", "-e", str(state))
+        ),
+        answers=state.exists,
+        start_timeout=5,
+        stop_timeout=5,
+    )
+
+
+def test_a_machine_has_one_user_at_a_time_and_is_free_again_after_it(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    first, second = machine(state), machine(state)
+    with first.used(lambda _: None):
+        with first.used(lambda _: None):  # sessions of one target share it
+            assert state.exists()
+        with pytest.raises(SessionError, match="another isobench"), second.used(lambda _: None):
+            pass
+        assert state.exists()
+    assert not state.exists()
+    with second.used(lambda _: None):
+        assert state.exists()
+    assert not state.exists()
+
+
+def test_a_machine_that_cannot_be_started_is_let_go(tmp_path: Path) -> None:
+    broken = machine(tmp_path / "nowhere" / "state")
+    for _ in range(2):
+        with pytest.raises(SessionError, match="cannot be started"), broken.used(lambda _: None):
+            pass
 
 
 @pytest.mark.parametrize(
