@@ -26,6 +26,8 @@ ORDER: Final = (
 """How the in-tree targets are listed; others follow by name."""
 
 
+_OTHER_NAMES: Final[Mapping[str, str]] = {"qemu-kvm": "kvm", "qemu-tcg": "qemu"}
+"""What else a kind may be called in a configuration."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -96,6 +98,12 @@ def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, An
     return converted
 
 
+def _kind(options: Mapping[str, Any], name: str) -> Any:
+    """Return the kind of a configured target as it is announced, where it is a name at all."""
+    kind = options.get("kind", name)
+    return _OTHER_NAMES.get(kind, kind) if isinstance(kind, str) else kind
+
+
 def _spelt(value: object) -> str:
     """Return a value about as TOML has it."""
     return msgspec.json.encode(value, enc_hook=str).decode()[:100]
@@ -152,7 +160,7 @@ class Registry:
         self._configured = dict(configured or {})
         self._loaded: dict[str, Target] = {}
         for name, options in self._configured.items():
-            kind = options.get("kind", name)
+            kind = _kind(options, name)
             if not _NAME.fullmatch(name) or name in ("all", "auto"):
                 raise UsageError(
                     f"[targets.{name}]: {name!r} cannot be the name of a target",
@@ -185,7 +193,8 @@ class Registry:
             )
         if name not in self._loaded:
             options = dict(self._configured.get(name, {}))
-            kind = options.pop("kind", name)
+            kind = _kind(options, name)
+            options.pop("kind", None)
             point = announced()[kind]
             self._loaded[name] = _load(name, point, options, f"[targets.{name}]")
         return self._loaded[name]

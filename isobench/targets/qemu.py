@@ -206,7 +206,7 @@ class _Qemu:
         }
         return {
             "cold": "power-on: from QEMU's execution to the nonce on the serial line;"
-            f" {what[self.guest]}",
+            f" {what[self.guest]}; without the disk of the I/O workloads",
             "warm": "from QEMU's execution with the saved state of a guest that had started, to"
             " the nonce on the serial line",
             "exec": "a command over the open SSH connection, in a channel of its own",

@@ -268,6 +268,12 @@ def test_a_configured_target_is_one_more_with_its_own_options(install: Install) 
     assert (strict.level, plain.level) == (9, 1)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("kvm", "qemu-kvm"), ("mine", "qemu-tcg")])
+def test_a_virtual_machine_may_be_called_by_its_accelerator(name: str, kind: str) -> None:
+    target = Registry({name: {"kind": kind, "vcpus": 2}}).get(name)
+    assert target.name == kind.removeprefix("qemu-").replace("tcg", "qemu")
+
+
 def test_a_configured_target_of_an_unknown_kind_is_answered_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="'hyperkit'") as caught:
         Registry({"fast": {"kind": "hyperkit"}})
