@@ -98,7 +98,7 @@ def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, An
     return converted
 
 
-def _kind(options: Mapping[str, Any], name: str) -> Any:
+def _kind(options: Mapping[str, Any], name: str) -> object:
     """Return the kind of a configured target as it is announced, where it is a name at all."""
     kind = options.get("kind", name)
     return _OTHER_NAMES.get(kind, kind) if isinstance(kind, str) else kind
@@ -193,7 +193,7 @@ class Registry:
             )
         if name not in self._loaded:
             options = dict(self._configured.get(name, {}))
-            kind = _kind(options, name)
+            kind = str(_kind(options, name))
             options.pop("kind", None)
             point = announced()[kind]
             self._loaded[name] = _load(name, point, options, f"[targets.{name}]")
