@@ -7,6 +7,7 @@ that `isobench --help` answers at once.
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
@@ -291,6 +292,19 @@ def _heed_termination() -> None:
 
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGHUP, interrupt)
+
+    usual = sys.unraisablehook
+
+    def again(fault: Any) -> None:
+        """Repeat an interruption that came while Python was tidying up an object, where no
+        exception gets through: it would be lost.
+        """
+        if issubclass(fault.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            usual(fault)
+
+    sys.unraisablehook = again
 
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":

@@ -937,3 +937,28 @@ def test_escape_sequences_of_a_plug_in_do_not_reach_the_terminal() -> None:
     row = screen.target_row("bad", "sandbox", bad)
     assert "\x1b" not in row["what"] + row["hint"]
     assert "\\x1b" in row["what"]
+
+
+INTERRUPTED_WHILE_TIDYING_UP = """
+import signal, time
+from isobench import cli
+
+class Tidied:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+cli._heed_termination()
+try:
+    Tidied()
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+def test_an_interruption_that_python_swallows_is_heard_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_TIDYING_UP],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("heard\n", "")
