@@ -221,6 +221,7 @@ def run(**options: Any) -> None:
     if earlier is not None:
         wish = _same_again(wish, earlier)
     workloads = _workloads(wish)
+    registry.select([*wish.targets, *wish.require])  # a misspelt name is told before all else
     shown = screen.Screen(quiet=options["quiet"], color=options["color"])
     try:
         campaign.sweep(
@@ -592,7 +593,7 @@ def doctor(
 
     NAMES are targets; for --install they may also be packages: docker podman bubblewrap qemu-user.
     """
-    from isobench import campaign, packages
+    from isobench import campaign, elsewhere, packages
     from isobench.model import Available
     from isobench.units import TargetName
 
@@ -609,6 +610,8 @@ def doctor(
     answers = campaign.look(found, lambda _name, _answer: None)
     rows = [screen.target_row(name, found[name].technology, answers[name]) for name in found]
     screen.target_table(rows, console)
+    if not names:
+        screen.ways_table(elsewhere.groups(), console)
     _check_machine(console)
     if check and not all(isinstance(answer, Available) for answer in answers.values()):
         sys.exit(UnavailableError.exit_code)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from isobench import elsewhere
 from isobench.errors import SessionError, UsageError
 from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
 from isobench.plugin import GROUP, Session, Target
@@ -185,6 +186,14 @@ class Registry:
     def get(self, name: str) -> Target:
         """Return one target; UsageError if there is none of this name."""
         if name not in self.names():
+            known_way = elsewhere.way(name)
+            if known_way is not None:
+                raise UsageError(
+                    f"{name!r} is no target by itself",
+                    hint=f"{known_way}; in isobench.toml, under [targets.my-{name.lower()}]"
+                    if "kind =" in known_way
+                    else known_way,
+                )
             close = [known for known in self.names() if name and name in known]
             close = close or [known for known in self.names() if known in name]
             hint = f"did you mean {close[0]}? " if close else ""

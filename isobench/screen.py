@@ -137,3 +137,17 @@ def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
             what = Text(f"{row['what']} ({row['lack']})\n→ {row['hint']}")
         table.add_row(mark, Text(row["name"], style="bold"), row["class"], what)
     console.print(table)
+
+
+def ways_table(ways: Sequence[tuple[str, str]], console: "Console") -> None:
+    """Print how technologies are reached that are no targets."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print("\nNo target by itself, but:", style="bold")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(ratio=2)
+    table.add_column(ratio=3)
+    for names, way in ways:
+        table.add_row(Text(names), Text(way, style="dim"))
+    console.print(table)

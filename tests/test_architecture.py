@@ -15,7 +15,7 @@ LEVELS = (
     ("plugin",),
     (
         *("targets", "testing", "payload", "evidence", "workloads", "store", "stats", "verdict"),
-        *("headline", "claims", "plan", "config", "packages", "wish"),
+        *("headline", "claims", "plan", "config", "packages", "wish", "elsewhere"),
     ),
     ("registry", "runner", "answers", "report"),
     ("pilot",),  # the trial that a run begins with

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from isobench import registry
+from isobench import elsewhere, registry
 from isobench.errors import SessionError, UsageError
 from isobench.model import Lack, Stage, Unavailable
 from isobench.plugin import GROUP, Target
@@ -278,6 +278,29 @@ def test_a_configured_target_of_an_unknown_kind_is_answered_with_those_there_are
     with pytest.raises(UsageError, match="'hyperkit'") as caught:
         Registry({"fast": {"kind": "hyperkit"}})
     assert "docker" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("virtualbox", 'kind = "ssh", preset = "virtualbox"'),
+        ("VMware", 'preset = "esxi"'),
+        ("firecracker", 'kind = "ssh", host'),
+        ("nerdctl", "not supported yet"),
+        ("kata", 'runtime = "kata"'),
+    ],
+)
+def test_a_technology_without_a_target_is_answered_with_how_it_is_reached(
+    name: str, way: str
+) -> None:
+    with pytest.raises(UsageError, match="no target by itself") as caught:
+        Registry().get(name)
+    assert way in caught.value.hint
+
+
+def test_no_technology_without_a_target_has_one() -> None:
+    assert not elsewhere.names() & set(registry.announced())
+    assert all(elsewhere.way(name) for name in elsewhere.names())
 
 
 def test_a_name_that_says_what_it_is_cannot_be_given_another_kind() -> None:
