@@ -140,7 +140,11 @@ class Restarter(Protocol):
 
 @runtime_checkable
 class Witness(Protocol):
-    """Ability of a session: facts about itself that only the host can see."""
+    """Ability of a session: facts about itself that only the host can see.
+
+    A promise may be about one of them; of an instance without a session (`Launcher`) nobody says
+    them, and it is held to the others alone.
+    """
 
     def witness(self) -> Iterable[Evidence]:
         """Yield facts (keys start with "host."): the runtime in use, limits that were set."""

@@ -306,16 +306,20 @@ class Bench:
         environment = prove.gather(reply.facts)
         if self.reference is None:
             self.reference = environment
-        checks = prove.hold(target.promises, host=self.reference, inside=environment)
+        promises = prove.from_inside(target.promises, environment)
+        checks = prove.hold(promises, host=self.reference, inside=environment)
         return Proof(environment=environment, checks=checks)
 
     def prove_session(self, label: TargetName, session: Session) -> Proof:
         """Prove an open session, its host side included."""
         proof = self.prove(label, lambda argv: session.run(argv, timeout=EVIDENCE_TIMEOUT))
-        if not isinstance(session, Witness):
-            return proof
-        seen = prove.gather((*proof.environment.facts.values(), *session.witness()))
-        return Proof(environment=seen, checks=proof.checks)
+        said = session.witness() if isinstance(session, Witness) else ()
+        seen = prove.gather((*proof.environment.facts.values(), *said))
+        assert self.reference is not None  # `prove` has taken it
+        promises = self.targets[actual(label)].promises
+        return Proof(
+            environment=seen, checks=prove.hold(promises, host=self.reference, inside=seen)
+        )
 
     def _reply(
         self, done: Completed, label: TargetName, *, nonce: str, iterations: int

@@ -13,6 +13,18 @@ def gather(facts: Iterable[Evidence]) -> Environment:
     return Environment(facts=by_key)
 
 
+def from_inside(promises: Iterable[Promise], inside: Environment) -> tuple[Promise, ...]:
+    """Return the promises that an instance without a witness can be held to.
+
+    What only the host sees of a session ("host.…") is held where a session says it.
+    """
+    return tuple(
+        promise
+        for promise in promises
+        if not promise.key.startswith("host.") or promise.key in inside.facts
+    )
+
+
 def relation(host: Fact, inside: Fact) -> str:
     """Return how a fact stands to the host's: "same", "unlike" or "unknown"."""
     if host is None or inside is None:

@@ -127,3 +127,11 @@ def test_every_relation_can_be_told_when_it_is_broken(relation: Relation) -> Non
     promise = Promise(key="key", relation=relation, value="wanted")
     told = prove.broken(prove.hold([promise], host=environment(), inside=environment()))
     assert told.startswith("key should be ")
+
+
+def test_an_instance_without_a_witness_is_held_to_what_it_can_say_itself() -> None:
+    inside = environment(**{"kernel.boot_id": "x", "host.canary_readable": False})
+    keys = ("kernel.boot_id", "ns.pid", "host.canary_readable", "host.runtime")
+    promises = [Promise(key=key, relation=SAME) for key in keys]
+    held = prove.from_inside(promises, inside)
+    assert [promise.key for promise in held] == [*keys[:3]]

@@ -633,6 +633,16 @@ def test_what_the_host_sees_of_a_session_is_evidence_too_and_overrides_nothing(b
     assert environment.value("ns.pid") == "pid:[2]"
 
 
+@pytest.mark.parametrize(("runtime", "good"), [("runsc", True), ("runc", False), (None, False)])
+def test_a_promise_may_be_about_what_only_the_host_sees(
+    runtime: str | None, good: bool, bench: Make
+) -> None:
+    promise = Promise(key="host.runtime", relation=Relation.EQUALS, value="runsc")
+    witnessed = {} if runtime is None else {"host.runtime": runtime}
+    found, bad = opened(bench(fake(promises=(promise,), witnessed=witnessed)), labels(BOX))
+    assert (BOX in found, BOX in bad) == (good, not good)
+
+
 def test_a_target_that_refuses_to_open_leaves_a_gap_with_its_reason_and_hint(bench: Make) -> None:
     good, bad = opened(bench(fake(openings=("no space left",))), labels(BOX))
     assert BOX not in good
