@@ -14,7 +14,7 @@ from typing import Final
 from isobench.errors import SessionError
 from isobench.model import Stage
 from isobench.plugin import Completed
-from isobench.targets import _process
+from isobench.targets import _process, _request
 from isobench.units import SECOND, Nanoseconds
 
 _NUMBER: Final = struct.Struct("<i")
@@ -82,10 +82,7 @@ class AgentSession:
     def _send(self, argv: Sequence[str], streams: tuple[int, int]) -> None:
         path = f"{self._view.programs}/{argv[0]}"
         environment = self._stage.environ(self._view.scratch) | dict(self._view.more)
-        variables = [f"{key}={value}" for key, value in environment.items()]
-        strings = [path, *argv[1:], *variables]
-        message = struct.pack("<II", len(argv), len(variables))
-        message += b"".join(os.fsencode(text) + b"\0" for text in strings)
+        message = _request.message([path, *argv[1:]], environment)
         try:
             socket.send_fds(self._control, [message], streams)
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import Final
 from isobench.errors import SessionError
 from isobench.model import Evidence, Fact, Stage
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import _guest, _process, _qemu, _ssh
+from isobench.targets import _guest, _process, _qemu, _request, _ssh
 from isobench.units import SECOND, Nanoseconds
 
 SCRATCH: Final = "/scratch"
@@ -30,7 +30,7 @@ _CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
 def request(stage: Stage, argv: Sequence[str]) -> bytes:
     """Return the request to execute a program of the stage in a guest."""
     path = f"{Stage.INSIDE}/{argv[0]}"
-    return _ssh.request([path, *argv[1:]], stage.environ(SCRATCH))
+    return _request.framed([path, *argv[1:]], stage.environ(SCRATCH))
 
 
 def _nothing(_: str) -> None:
@@ -79,7 +79,9 @@ class Booted:
             raise self.machine.fault(f"the guest says {code!r} where an exit code belongs")
         out, err = self.machine.output()
         return Completed(
-            exit_code=None if code is None else _ssh.exit_code(int(code)), stdout=out, stderr=err
+            exit_code=None if code is None else _request.exit_code(int(code)),
+            stdout=out,
+            stderr=err,
         )
 
     @contextlib.contextmanager
@@ -116,7 +118,7 @@ class Booted:
     def switch_off(self, stage: Stage) -> None:
         """Ask the guest to power off and see it gone, both as phases."""
         stage.mark("shutdown.asked")
-        if not _qemu.shut_down(self.machine, _ssh.NULL_REQUEST):
+        if not _qemu.shut_down(self.machine, _request.NULL):
             raise self.machine.fault("the guest was asked to power off and did not")
         stage.mark("process.gone")
 
@@ -185,7 +187,7 @@ class Session:
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Open a channel, execute the agent, ask for nothing."""
         with self.booted.explained():
-            return self.connection.run(_ssh.NULL_REQUEST, timeout=timeout, heard=lambda _: None)
+            return self.connection.run(_request.NULL, timeout=timeout, heard=lambda _: None)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the monitor and the host say of this machine."""

@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from isobench.errors import SessionError
 from isobench.plugin import Completed
-from isobench.targets import _process
+from isobench.targets import _process, _request
 from isobench.units import SECOND, Nanoseconds
 
 # It tells each broken connection on its own, on standard error, beside the error that it raises.
@@ -31,12 +31,10 @@ logging.getLogger("paramiko").propagate = False
 
 KEEP_ALIVE: Final = 15
 FAULTS: Final = (paramiko.SSHException, OSError, EOFError)
-_SIGNALLED: Final = 128
 _KILLING: Final = 10.0
 """Seconds that the agent gets to kill what exceeded its time limit."""
 _GLANCE: Final = 0.5
 """Seconds between two looks at whether the other end still runs: a stopped one says nothing."""
-_MOST_SIGNAL: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,24 +73,6 @@ def new_key() -> Key:
     ).decode()
     private = paramiko.Ed25519Key.from_private_key(io.StringIO(text))
     return Key(private=private, seed=seed, pem=text)
-
-
-def request(argv: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """Return a request as workloads/_include/request.h reads it; `argv[0]` is a path."""
-    variables = [f"{key}={value}" for key, value in environment.items()]
-    message = struct.pack("<II", len(argv), len(variables))
-    message += b"".join(text.encode() + b"\0" for text in (*argv, *variables))
-    return struct.pack("<I", len(message)) + message
-
-
-NULL_REQUEST: Final = request((), {})
-"""Asks for nothing: what its answer takes is the cost of the channel."""
-
-
-def exit_code(code: int) -> int:
-    """Return minus the signal where the agent's exit code tells of one: 128 + N."""
-    signal = code - _SIGNALLED
-    return -signal if 0 < signal <= _MOST_SIGNAL else code
 
 
 class Connection:
@@ -164,7 +144,7 @@ class Connection:
             code = channel.recv_exit_status()
         if code < 0:
             raise self._lost("the channel closed without an exit code")
-        return Completed(exit_code=exit_code(code), stdout=streams.out, stderr=streams.err)
+        return Completed(exit_code=_request.exit_code(code), stdout=streams.out, stderr=streams.err)
 
 
 class _LostError(Exception):

@@ -39,7 +39,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import _machine, _ssh, _ssh_host
+from isobench.targets import _machine, _request, _ssh, _ssh_host
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _AGENT: Final = "_agent"
@@ -412,7 +412,7 @@ def _is_program(stage: Stage, word: str) -> bool:
 
 def _demand_agent(connection: _ssh.Connection, directory: str) -> None:
     """Execute the agent, and nothing by it."""
-    done = connection.run(_ssh.NULL_REQUEST, timeout=_NULL_PATIENCE, heard=lambda _: None)
+    done = connection.run(_request.NULL, timeout=_NULL_PATIENCE, heard=lambda _: None)
     if done.exit_code != 0:
         said = done.stderr.decode(errors="replace").strip()[-200:]
         raise SessionError(
@@ -464,12 +464,12 @@ class Session:
     def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Have the agent execute a program."""
         path = f"{self.folder}/isobench/{argv[0]}"
-        message = _ssh.request([path, *argv[1:]], self.stage.environ(f"{self.folder}/scratch"))
+        message = _request.framed([path, *argv[1:]], self.stage.environ(f"{self.folder}/scratch"))
         return self.connection.run(message, timeout=timeout, heard=self.stage.heard)
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Open a channel, execute the agent, ask for nothing."""
-        return self.connection.run(_ssh.NULL_REQUEST, timeout=timeout, heard=lambda _: None)
+        return self.connection.run(_request.NULL, timeout=timeout, heard=lambda _: None)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the connection and the configuration say."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from isobench.registry import Registry
-from isobench.targets import _cpio, _elf, _guest, _qemu, _ssh
+from isobench.targets import _cpio, _elf, _guest, _qemu, _request
 
 TARGETS = {"x86_64": "qemu", "aarch64": "qemu-aarch64"}
 PATIENCE = 240.0
@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
         machine.wait_for("ready", deadline=time.monotonic() + PATIENCE)
         while not asked.wait(0.1) and not machine.why():
             pass
-        _qemu.shut_down(machine, _ssh.NULL_REQUEST)
+        _qemu.shut_down(machine, _request.NULL)
 
 
 if __name__ == "__main__":
