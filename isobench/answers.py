@@ -89,6 +89,7 @@ class Analysis:
         about = run.about.get("workloads", [])
         self.workloads = [WorkloadName(item["name"]) for item in about]
         self.classes = {WorkloadName(item["name"]): str(item["class"]) for item in about}
+        self._paired: dict[tuple[str, str], pd.DataFrame] = {}
 
     @functools.cached_property
     def _valid(self) -> pd.DataFrame:
@@ -115,12 +116,20 @@ class Analysis:
             frame.loc[mine, "clock"] = str(Clock.HOST)
         return frame.dropna(subset="seconds")
 
+    @functools.cached_property
+    def _cells(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What was recorded of each cell: looked for once, however many cells there are."""
+        return _by_cell(self._valid)
+
+    def _recorded(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
+        """Return what was recorded of one cell."""
+        return self._cells.get((workload, target), self._valid.iloc[:0])
+
     def phases(self, workload: WorkloadName, target: TargetName) -> dict[str, float]:
         """Return when each phase of a start passed: medians in seconds from its beginning, in
         order; the nonce is one of them. Nothing where no phase was seen.
         """
-        frame = self._valid
-        mine = frame[(frame["target"] == target) & (frame["workload"] == workload)]
+        mine = self._recorded(workload, target)
         passed = mine["metric"].str.startswith("phase.") | mine["metric"].isin(["time", "gone"])
         medians = mine[passed].groupby("metric")["value"].median() / SECONDS
         named = {
@@ -132,13 +141,14 @@ class Analysis:
 
     def channel(self, workload: WorkloadName, target: TargetName) -> float | None:
         """Return what going to a session and back costs without executing anything, in seconds."""
-        frame = self._valid
-        mine = frame[
-            (frame["target"] == target)
-            & (frame["workload"] == workload)
-            & (frame["metric"] == "channel")
-        ]
+        mine = self._recorded(workload, target)
+        mine = mine[mine["metric"] == "channel"]
         return None if mine.empty else float(mine["value"].median()) / SECONDS
+
+    @functools.cached_property
+    def _timed(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The rows of `times`, by cell."""
+        return _by_cell(self.times)
 
     @functools.cached_property
     def _spans(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -147,14 +157,20 @@ class Analysis:
         """
         names = {"span.guest": "guest", "span.host": "host", "dispatch": "dispatch"}
         frame = self._valid[self._valid["metric"].isin(list(names))]
-        columns = frame.assign(metric=frame["metric"].map(names))
-        return {
-            (str(cell[0]), str(cell[1])): mine.pivot_table(
-                index="block", columns="metric", values="value", aggfunc="first"
+        spans = (
+            frame.assign(metric=frame["metric"].map(names))
+            .pivot_table(
+                index=["workload", "target", "block"],
+                columns="metric",
+                values="value",
+                aggfunc="first",
             )
             .reindex(columns=[*names.values()])
             .dropna()
-            for cell, mine in columns.groupby(["workload", "target"])
+        )
+        return {
+            (str(cell[0]), str(cell[1])): mine.droplevel(["workload", "target"])
+            for cell, mine in spans.groupby(level=["workload", "target"])
         }
 
     @functools.cached_property
@@ -200,6 +216,11 @@ class Analysis:
 
     def _pairs(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
         """Return visits of a cell and of native, by block: only where both have a value."""
+        if (workload, target) not in self._paired:
+            self._paired[workload, target] = self._pair(workload, target)
+        return self._paired[workload, target]
+
+    def _pair(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
         subject, native = self.column(workload, target), self.column(workload, self.reference)
         if subject is None or native is None:
             return pd.DataFrame({"subject": [], "native": []}, dtype=float)
@@ -277,19 +298,15 @@ class Analysis:
         """Return what payloads saw in this cell: the worst number, the first text."""
         state = self.run.states.get(actual(target), {})
         facts: dict[str, Any] = dict(state.get("workloads", {}).get(workload, {}))
-        frame = self._valid
-        mine = frame[
-            (frame["target"] == target)
-            & (frame["workload"] == workload)
-            & frame["metric"].str.startswith("fact.")
-        ]
+        mine = self._recorded(workload, target)
+        mine = mine[mine["metric"].str.startswith("fact.")]
         for metric, value in mine.groupby("metric")["value"].max().items():
             facts[str(metric).removeprefix("fact.")] = int(value)
         return facts
 
     def _clock_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
-        frame = self._valid[self._valid["metric"] == "time"]
-        mine = frame[(frame["target"] == target) & (frame["workload"] == workload)]
+        mine = self._recorded(workload, target)
+        mine = mine[mine["metric"] == "time"]
         if not (mine["clock"] == Clock.GUEST).any():
             return ()
         elsewhere = {name: one for (name, whose), one in self._clocks.items() if whose == target}
@@ -377,7 +394,7 @@ class Analysis:
             minimum_blocks=MINIMUM_BLOCKS,
             blocks_needed=needed,
         )
-        mine = self.times[(self.times["target"] == target) & (self.times["workload"] == workload)]
+        mine = self._timed[workload, target]
         values = column.dropna().to_numpy(float)
         open_question = judged.standing in (Standing.INCONCLUSIVE, Standing.UNPROVEN)
         return Cell(
@@ -417,6 +434,12 @@ class Analysis:
                 found.append(doubts.of_drift(change.change, change.low, change.high))
                 break
         return found
+
+
+def _by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return the rows of each cell, found in one pass however many cells there are."""
+    groups = frame.groupby(["workload", "target"], sort=False)
+    return {(str(cell[0]), str(cell[1])): mine for cell, mine in groups}
 
 
 def _dispatch(spans: pd.DataFrame) -> int:
