@@ -2,7 +2,9 @@
 killed run has left.
 
 An owner is "isobench-MACHINE-PID-STARTED": a process of this machine that lives, or lived. Nothing
-that belongs to a living process or to another machine is ever touched.
+that belongs to a living process or to another machine is ever touched. A PID namespace (a container
+in which isobench runs) is a machine of its own: its numbers mean nothing outside, where its
+processes, containers and cgroups are seen all the same.
 """
 
 import functools
@@ -20,7 +22,12 @@ def _machine() -> str:
         identity = Path("/etc/machine-id").read_text().strip()
     except OSError:
         identity = ""
-    return hashlib.sha256((identity or platform.node()).encode()).hexdigest()[:6]
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        numbers = ""
+    whole = f"{identity or platform.node()} {numbers}"
+    return hashlib.sha256(whole.encode()).hexdigest()[:6]
 
 
 def _started(pid: int) -> int | None:
@@ -37,14 +44,14 @@ def mine() -> str:
 
 
 def alive(owner: str) -> bool:
-    """Say whether what belongs to this owner must be left alone.
+    """Say whether what belongs to this owner must be left alone; so must what names no owner.
 
     Start times are compared to a second: they are derived from the clock, which may be corrected
     meanwhile.
     """
     parts = owner.split("-")
     if len(parts) != 4 or parts[0] != "isobench" or not (parts[2] + parts[3]).isdigit():  # noqa: PLR2004
-        return False
+        return True
     if parts[1] != _machine():
         return True
     started = _started(int(parts[2]))

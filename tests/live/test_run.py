@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from isobench import owner
 from isobench.plugin import Target
 from tests.live.conftest import Command
 
@@ -329,6 +330,24 @@ def test_an_ordinary_user_runs_rootless(tmp_path: Path) -> None:
         )
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def test_an_isobench_in_another_pid_namespace_is_seen_to_live(able: Able) -> None:
+    """A container in which isobench runs: its number means nothing out here."""
+    able("namespaces")
+    program = "import sys; from isobench import owner; print(owner.mine()); sys.stdin.read()"
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    process = subprocess.Popen(
+        [*apart, sys.executable, "-c", program],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        whose = process.stdout.readline().strip()
+        assert whose.split("-")[2] == "1"
+        assert owner.alive(whose)
+    finally:
+        process.communicate()
 
 
 def test_an_interrupted_run_goes_on_where_it_ended(isobench: Command) -> None:
