@@ -3,6 +3,7 @@ does it.
 """
 
 import datetime as dt
+import hashlib
 import math
 import secrets
 import signal
@@ -292,8 +293,11 @@ class Campaign:
                     hint="measure anew with isobench run",
                 )
         self.earlier = float(old.get("elapsed_seconds") or 0.0)
-        kept = ("id", "started", "seed", "quick", "launch", "margin", "workloads", "targets")
-        new |= {key: old[key] for key in kept if key in old}
+        kept = ("id", "started", "argv", "seed", "quick", "launch", "margin", "workloads")
+        new |= {key: old[key] for key in (*kept, "targets", "config", "plan_sha256") if key in old}
+        new["resumed_by"] = [*old.get("resumed_by", ()), list(self.wish.argv)]
+        if new["budget_seconds"] is not None:
+            new["budget_seconds"] += self.earlier
 
     def _clear_up(self, chosen: Chosen) -> None:
         """Remove what an interruption may have left.
@@ -321,6 +325,7 @@ class Campaign:
             "started": _now(),
             "finished": None,
             "argv": list(self.wish.argv),
+            "config": {"targets": self.registry.tables(chosen.targets)},
             "seed": self.seed,
             "reference": self.native,
             "quick": self.wish.quick,
@@ -419,6 +424,8 @@ class Campaign:
         self._states(chosen, bench, folder)
         made = self._plan(bench, pilot, labels)
         folder.document("plan.json", made)
+        written = (folder.path / "plan.json").read_bytes()
+        self.about["plan_sha256"] = hashlib.sha256(written).hexdigest()
         for item in self.about["workloads"]:
             work = next((w for w in made.work if w.workload == item["name"]), None)
             if work is not None:
@@ -509,6 +516,11 @@ class Campaign:
             self.observer.say(
                 f"only about {max(fits, 1)} blocks fit into the budget, verdicts need"
                 f" {self.wish.minimum_blocks}: --budget {math.ceil(needed / 60)}m, or fewer targets"
+            )
+        if self.wish.quick and fits < FEWEST_BLOCKS:
+            self.observer.say(
+                f"even {FEWEST_BLOCKS} blocks take about {FEWEST_BLOCKS * block_cost:.0f} s, longer"
+                " than a quick look should: fewer targets or workloads make it short"
             )
         work = [
             self._work(workload, pilot.unit.get((self.native, name), 1.0), length)

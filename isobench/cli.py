@@ -15,7 +15,13 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from isobench import __version__, flags, screen
-from isobench.errors import CellFailedError, IsobenchError, UnavailableError, UsageError
+from isobench.errors import (
+    CellFailedError,
+    IsobenchError,
+    NothingToRunError,
+    UnavailableError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -219,7 +225,9 @@ def run(**options: Any) -> None:
     _refuse_unknown(options["fail_on"])
     earlier = _earlier(options["resume"])
     if earlier is not None:
-        wish = _same_again(wish, earlier)
+        wish = _same_again(wish, earlier, options)
+        if options["config"] is None:
+            registry = registry.with_tables(earlier.about.get("config", {}).get("targets", {}))
     workloads = _workloads(wish)
     registry.select([*wish.targets, *wish.require])  # a misspelt name is told before all else
     shown = screen.Screen(quiet=options["quiet"], color=options["color"])
@@ -271,17 +279,38 @@ def _earlier(name: str | None) -> "Run | None":
     return earlier
 
 
-def _same_again(wish: "Wish", earlier: "Run") -> "Wish":
-    """Return a wish for the targets and workloads of an earlier run."""
+def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wish":
+    """Return a wish for what an earlier run was, and for what it had not come to."""
     import dataclasses
 
+    from isobench.wish import UNBOUNDED
+
+    for flag in ("targets", "workloads"):
+        if options[flag]:
+            raise UsageError(
+                f"--resume goes on with the {flag} of the earlier run", hint=f"leave out --{flag}"
+            )
+    about = earlier.about
+    longer = bool(options["budget"] or options["blocks"] or options["max_blocks"])
+    if not longer and about.get("finished") and not about.get("interrupted", False):
+        raise NothingToRunError(
+            f"{earlier.path} is complete",
+            hint="--budget 10m measures more blocks of its plan; without --resume a new run begins",
+        )
+    if not longer:
+        left = (about.get("budget_seconds") or UNBOUNDED) - (about.get("elapsed_seconds") or 0.0)
+        wish = dataclasses.replace(
+            wish,
+            budget=max(left, 0.0),
+            maximum_blocks=about.get("blocks_wanted") or wish.maximum_blocks,
+        )
     labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
     return dataclasses.replace(
         wish,
         targets=tuple(label for label in labels if "#" not in label),
         workloads=tuple(item.workload for item in earlier.plan.work),
         seed=earlier.plan.seed,
-        quick=bool(earlier.about.get("quick")),
+        quick=bool(about.get("quick")),
     )
 
 

@@ -15,6 +15,8 @@ CLASSES: Final = {
     "app": "Applications",
     "startup": "Start-up",
 }
+_MOST_NAMED: Final = 4
+"""So many targets of a clause are named one by one; of more, the first and how many there are."""
 _DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
 
 
@@ -69,13 +71,22 @@ def _by_target(cells: Sequence[Verdict]) -> dict[TargetName, list[Verdict]]:
 
 
 def _ratios(cells: Sequence[Verdict]) -> Iterator[str]:
-    """Yield what each target took, as a range over its cells."""
-    for target, own in _by_target(cells).items():
-        found = sorted(each.estimate.ratio for each in own if each.estimate is not None)
+    """Yield what each target took, as a range over its cells; of very many, the ends alone."""
+    targets = _by_target(cells)
+    if len(targets) > 2 * _MOST_NAMED:
+        yield _spanned({target: _found(own) for target, own in targets.items()})
+        return
+    for target, own in targets.items():
+        found = _found(own)
         if found:
             yield f"{target} {_span(found[0], found[-1])}"
         else:
             yield f"{target} without a figure"
+
+
+def _found(cells: Sequence[Verdict]) -> list[float]:
+    """Return the ratios of cells, from the lowest on."""
+    return sorted(each.estimate.ratio for each in cells if each.estimate is not None)
 
 
 def _span(low: float, high: float) -> str:
@@ -93,20 +104,42 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
     faster = [t for t, own in calm.items() if t not in part and _any(own, Standing.FASTER)]
     unknown = [t for t in calm if t not in near and t not in part and t not in faster]
     if near:
-        yield f"near-native in {listed(near)}"
+        yield f"near-native in {_named(near)}"
     if part:
-        shares = listed([_share(target, calm[target]) for target in part])
-        yield f"near-native in part, the rest open, in {shares}"
+        yield f"near-native in part, the rest open, in {_named(part, _shares(calm, part))}"
     if slower:
-        largest = {
-            target: sorted(c.estimate.ratio for c in own if _is_slower(c) and c.estimate)
-            for target, own in slower.items()
-        }
-        yield "slower in " + listed([f"{t} ({_span(r[0], r[-1])})" for t, r in largest.items()])
+        figures = {t: _found([c for c in own if _is_slower(c)]) for t, own in slower.items()}
+        yield f"slower in {_spanned(figures)}"
     if faster:
-        yield f"faster, unexplained, in {listed(faster)}"
+        yield f"faster, unexplained, in {_named(faster)}"
     if unknown:
-        yield f"undecided in {listed(unknown)}"
+        yield f"undecided in {_spanned({t: _found(calm[t]) for t in unknown})}"
+
+
+def _named(targets: Sequence[TargetName], words: Sequence[str] = ()) -> str:
+    """Join targets, or what is said of each; of many, only some are named."""
+    if len(targets) <= _MOST_NAMED:
+        return listed(words or targets)
+    shown = ", ".join(targets[: _MOST_NAMED - 1])
+    return f"{len(targets)} targets ({shown} and {len(targets) - _MOST_NAMED + 1} more)"
+
+
+def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
+    """Join targets with the range of their ratios; of many, only those at the ends are named."""
+    if len(figures) <= _MOST_NAMED:
+        return listed(
+            [
+                f"{target} ({_span(found[0], found[-1])})" if found else str(target)
+                for target, found in figures.items()
+            ]
+        )
+    known = {target: found for target, found in figures.items() if found}
+    if not known:
+        return _named(list(figures))
+    least = min(known, key=lambda target: known[target][0])
+    most = max(known, key=lambda target: known[target][-1])
+    low, high = known[least][0], known[most][-1]
+    return f"{len(figures)} targets ({_span(low, high)}, from {least} to {most})"
 
 
 def _is_slower(each: Verdict) -> bool:
@@ -117,10 +150,13 @@ def _any(cells: Sequence[Verdict], standing: Standing) -> bool:
     return any(each.standing is standing for each in cells)
 
 
-def _share(target: TargetName, cells: Sequence[Verdict]) -> str:
-    """Return a target with how many of its cells are near-native."""
-    count = sum(each.standing is Standing.NEAR_NATIVE for each in cells)
-    return f"{target} ({count} of {len(cells)} cells)"
+def _shares(cells: Mapping[TargetName, Sequence[Verdict]], part: Sequence[TargetName]) -> list[str]:
+    """Return targets, each with how many of its cells are near-native."""
+    return [
+        f"{target} ({sum(each.standing is Standing.NEAR_NATIVE for each in cells[target])}"
+        f" of {len(cells[target])} cells)"
+        for target in part
+    ]
 
 
 def listed(names: Sequence[str]) -> str:

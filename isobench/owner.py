@@ -23,7 +23,7 @@ def _machine() -> str:
     except OSError:
         identity = ""
     try:
-        numbers = os.readlink("/proc/self/ns/pid")
+        numbers = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         numbers = ""
     whole = f"{identity or platform.node()} {numbers}"

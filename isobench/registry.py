@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -177,6 +177,14 @@ class Registry:
                     f"[targets.{name}]: no target is called {kind!r}",
                     hint=f'set kind = "…" to one of: {", ".join(announced())}',
                 )
+
+    def tables(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Return what is configured of these targets."""
+        return {name: self._configured[name] for name in names if name in self._configured}
+
+    def with_tables(self, tables: Mapping[str, Mapping[str, Any]]) -> "Registry":
+        """Return a registry in which these tables stand in place of those of the same name."""
+        return Registry({**self._configured, **tables}) if tables else self
 
     def names(self) -> tuple[TargetName, ...]:
         """Return every name, announced ones first."""

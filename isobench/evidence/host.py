@@ -136,8 +136,8 @@ RULES: Final = (
     "pages were swapped in",
     "the kernel changed its clock source",
 )
-"""A block that breaks one is measured again (at most a fifth of the blocks). Fixed here, before any
-measuring.
+"""A block that breaks one is measured again (at most a fifth of the blocks, and while there is
+budget). Fixed here, before any measuring.
 """
 
 

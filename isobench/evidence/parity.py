@@ -37,6 +37,8 @@ _FACTS: Final = {
     "security.label": "security label",
     "host.disk_cache": "the host's cache of the guest's disk",
     "host.cpu_model": "CPU model",
+    "host.command_line": "the guest kernel's command line",
+    "host.arguments": "more arguments of the emulator",
 }
 
 

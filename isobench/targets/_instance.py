@@ -4,6 +4,7 @@ that is restored from a saved state.
 
 import contextlib
 import functools
+import hashlib
 import re
 import socket
 import time
@@ -25,6 +26,15 @@ _LOGIN: Final = 60.0
 _AFTERMATH: Final = 1.0
 """Seconds that a machine whose connection has broken gets to be seen ending."""
 _CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
+
+
+@functools.cache
+def _sha256(path: Path | None) -> str | None:
+    """Return the hash of a file that does not change while a run lasts."""
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def request(stage: Stage, argv: Sequence[str]) -> bytes:
@@ -202,6 +212,9 @@ class Session:
             "host.memory_mib": (hardware.memory, "-m"),
             "host.disk_cache": (parts.boot.disks[-1].cache, "-drive cache"),
             "host.command_line": (parts.boot.command_line, "-append"),
+            "host.arguments": (" ".join(hardware.more) or None, "arguments"),
+            "host.kernel": (str(parts.boot.kernel), "-kernel"),
+            "host.kernel_sha256": (_sha256(parts.boot.kernel), "-kernel"),
             "host.guest": ("; ".join(parts.packages), "packages"),
             "host.resident_kib": (_process.proportional_kib(machine.process.pid), "smaps_rollup"),
         }

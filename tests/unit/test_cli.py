@@ -466,21 +466,60 @@ def test_a_dry_run_says_what_would_run_and_measures_nothing(
 # ---- run: going on
 
 
-def test_resuming_wishes_for_what_the_earlier_run_was(wished: Wished, synthetic: Write) -> None:
-    path = synthetic({("jar", "cpu.sieve"): 1.0, ("jar", "io.fsync"): 1.0}, seed=77)
-    wish = wished("--resume", str(path), "-w", "startup")
+@pytest.fixture
+def cut_short(synthetic: Write) -> Callable[..., Path]:
+    """A run that was interrupted after a minute of five."""
+
+    def write(**more: Any) -> Path:
+        path = synthetic({("jar", "cpu.sieve"): 1.0, ("jar", "io.fsync"): 1.0}, seed=77)
+        about = json.loads((path / "run.json").read_text())
+        about |= {"interrupted": True, "budget_seconds": 300.0, "elapsed_seconds": 60.0}
+        (path / "run.json").write_text(json.dumps(about | {"blocks_wanted": 12} | more))
+        return path
+
+    return write
+
+
+def test_resuming_wishes_for_what_the_earlier_run_was_and_had_not_come_to(
+    wished: Wished, cut_short: Callable[..., Path]
+) -> None:
+    wish = wished("--resume", str(cut_short()))
     assert sorted(wish.targets) == ["jar", "native"]
     assert sorted(wish.workloads) == ["cpu.sieve", "io.fsync"]
     assert wish.seed == 77
+    assert (wish.budget, wish.maximum_blocks) == (240.0, 12)
+
+
+def test_resuming_may_be_given_more_time(wished: Wished, cut_short: Callable[..., Path]) -> None:
+    path = str(cut_short())
+    assert wished("--resume", path, "--budget", "2h").budget == 7200.0
+    assert wished("--resume", path, "--blocks", "9").maximum_blocks == 9
+
+
+@pytest.mark.parametrize("flag", [("-w", "startup"), ("-t", "native")])
+def test_resuming_takes_no_other_targets_and_workloads(
+    flag: tuple[str, ...], isobench: Run, cut_short: Callable[..., Path], two_targets: None
+) -> None:
+    refused(isobench("run", "-q", "--resume", cut_short(), *flag), "earlier run", "leave out")
+
+
+def test_a_complete_run_is_not_gone_on_with_unless_it_gets_more_time(
+    isobench: Run, wished: Wished, cut_short: Callable[..., Path], two_targets: None
+) -> None:
+    path = cut_short(interrupted=False, finished="2026-11-22T05:01:15Z")
+    done = isobench("run", "-q", "--resume", path)
+    assert done.code == 5
+    assert "is complete" in done.err
+    assert "--budget" in done.err
+    assert wished("--resume", str(path), "--budget", "1h").budget == 3600.0
 
 
 def test_resuming_without_a_name_takes_the_latest_run(
-    wished: Wished, synthetic: Write, somewhere: Path
+    wished: Wished, cut_short: Callable[..., Path], somewhere: Path
 ) -> None:
-    path = synthetic({("jar", "cpu.sieve"): 1.0}, seed=78)
     (somewhere / "isobench-results").mkdir()
-    (somewhere / "isobench-results" / "latest").symlink_to(path)
-    assert wished("--resume").seed == 78
+    (somewhere / "isobench-results" / "latest").symlink_to(cut_short())
+    assert wished("--resume").seed == 77
 
 
 def test_a_run_that_ended_before_its_plan_cannot_be_resumed(
@@ -947,6 +986,8 @@ class Tidied:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
+# A shell's background job has it ignored, and a program inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 cli._heed_termination()
 try:
     Tidied()

@@ -138,3 +138,35 @@ def test_names_are_listed_as_in_english() -> None:
     assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == [
         "a", "a and b", "a, b and c",
     ]  # fmt: skip
+
+
+def test_what_is_undecided_is_told_with_what_was_seen() -> None:
+    text = said(
+        cell("docker", "cpu.sieve", 1.02, OPEN),
+        cell("docker", "cpu.matmul", 1.3, OPEN),
+        cell("bubblewrap", "cpu.sieve", None, OPEN),
+    )
+    assert text.startswith("CPU work: undecided in docker (1.02-1.30x) and bubblewrap.")
+
+
+def test_of_many_targets_the_first_and_the_ends_are_named() -> None:
+    calm = [cell(f"calm-{n}", "cpu.sieve", 1.0, NEAR) for n in range(6)]
+    partly = [
+        each
+        for n in range(5)
+        for each in (
+            cell(f"part-{n}", "cpu.sieve", 1.0, NEAR),
+            cell(f"part-{n}", "cpu.matmul", 1.1, OPEN),
+        )
+    ]
+    slow = [cell(f"slow-{n}", "cpu.sieve", 2.0 + n, SLOWER) for n in (2, 0, 4, 3, 1)]
+    assert said(*calm, *partly, *slow).startswith(
+        "CPU work: near-native in 6 targets (calm-0, calm-1, calm-2 and 3 more);"
+        " near-native in part, the rest open, in 5 targets (part-0, part-1, part-2 and 2 more);"
+        " slower in 5 targets (2.0-6.0x, from slow-0 to slow-4)."
+    )
+
+
+def test_a_quick_look_at_many_targets_is_still_a_sentence() -> None:
+    cells = [cell(f"t-{n}", "cpu.sieve", 1.0 + n, OPEN) for n in range(9)]
+    assert "CPU work: 9 targets (1.00-9.0x, from t-0 to t-8)." in said(*cells, quick=True)

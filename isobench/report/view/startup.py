@@ -96,7 +96,9 @@ def _ladders(run: Run) -> Iterable[Ladder]:
             )
             for name, at in told
         )
-        channel = "" if cost is None else f"of it, the channel itself: {seconds_text(cost, 2)}"
+        channel = (
+            "" if cost is None else f"the channel alone, asked of it apart: {seconds_text(cost, 2)}"
+        )
         yield Ladder(
             target=clean(raw.get("target")),
             kind=start_kind(clean(raw.get("workload"))),
