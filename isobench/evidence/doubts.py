@@ -27,6 +27,14 @@ def of_io(
                 blocks=True,
             )
         )
+    elif kind is None and home is not None:
+        found.append(
+            Doubt(
+                code="unseen-file-system",
+                detail=f"on which file system it ran cannot be seen inside, native ran on {home}",
+                advice="the ratio may compare file systems too",
+            )
+        )
     elif kind != home:
         found.append(
             Doubt(
@@ -35,7 +43,16 @@ def of_io(
                 advice="the ratio compares the file systems too",
             )
         )
-    cached = facts.get("io.cached_percent")
+    cached = facts.get("io.cached_percent", 0)
+    if cached is None:
+        found.append(
+            Doubt(
+                code="page-cache-unseen",
+                detail="how much of the file was still in the page cache cannot be seen inside",
+                advice="this may be memory, no disk",
+                blocks=True,
+            )
+        )
     if isinstance(cached, int) and cached > CACHED_PERCENT:
         found.append(
             Doubt(

@@ -39,7 +39,12 @@ _FACTS: Final = {
     "host.cpu_model": "CPU model",
     "host.command_line": "the guest kernel's command line",
     "host.arguments": "more arguments of the emulator",
+    "host.compiled": "machine code",
 }
+
+
+_MANY: Final = 5
+"""So many facts that cannot be seen inside are told together."""
 
 
 def _shown(key: str, value: Fact) -> str:
@@ -76,15 +81,26 @@ def differences(
     target_payloads: tuple[Payload, ...] = (),
 ) -> tuple[Difference, ...]:
     """Return what differs beside the isolation itself, in a fixed order."""
+    unlike = [
+        key
+        for key in _FACTS
+        if key in target.facts and not _alike(key, native.value(key), target.value(key))
+    ]
+    hidden = [key for key in unlike if target.value(key) is None and not key.startswith("host.")]
+    if len(hidden) < _MANY:
+        hidden = []
     found = [
         Difference(
-            label=label,
+            label=_FACTS[key],
             native=_shown(key, native.value(key)),
             target=_shown(key, target.value(key)),
         )
-        for key, label in _FACTS.items()
-        if key in target.facts and not _alike(key, native.value(key), target.value(key))
+        for key in unlike
+        if key not in hidden
     ]
+    if hidden:
+        names = ", ".join(_FACTS[key] for key in hidden)
+        found.append(Difference(label="not visible inside", native="nothing", target=names))
     hashes = {payload.program: payload.sha256 for payload in native_payloads}
     others = [p for p in target_payloads if hashes.get(p.program) not in (None, p.sha256)]
     if others:

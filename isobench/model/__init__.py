@@ -14,6 +14,7 @@ from isobench.model.answer import (
     Verdict,
 )
 from isobench.model.isolation import (
+    MACHINES,
     Abi,
     Availability,
     Available,
@@ -21,12 +22,14 @@ from isobench.model.isolation import (
     Evidence,
     Fact,
     Lack,
+    Need,
     Promise,
     PromiseCheck,
     Relation,
     Technology,
     Unavailable,
     host_abi,
+    linux_abi,
 )
 from isobench.model.measure import (
     Answer,
@@ -47,6 +50,7 @@ from isobench.model.measure import (
 )
 
 __all__ = [
+    "MACHINES",
     "Abi",
     "Answer",
     "Availability",
@@ -68,6 +72,7 @@ __all__ = [
     "Gap",
     "Interval",
     "Lack",
+    "Need",
     "Payload",
     "Plan",
     "Promise",
@@ -86,4 +91,5 @@ __all__ = [
     "Work",
     "Workload",
     "host_abi",
+    "linux_abi",
 ]

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 Fact = str | int | bool | None
 """A value read from a machine. None: looked, and could not read it."""
@@ -26,11 +27,48 @@ class Abi(StrEnum):
     ELF_X86_64 = "x86_64-linux"
     ELF_AARCH64 = "aarch64-linux"
     ELF_RISCV64 = "riscv64-linux"
+    WASM32 = "wasm32-wasi"
 
     @property
     def machine(self) -> str:
         """The ISA as `uname -m` names it."""
         return self.value.partition("-")[0]
+
+    @property
+    def system(self) -> str:
+        """Whose calls a payload makes: "linux", "wasi"."""
+        return self.value.partition("-")[2]
+
+    @property
+    def lacks(self) -> Mapping["Need", str]:
+        """What its system has not at all, and so no target of it can give, with the reason."""
+        return _LACKS.get(self.system, {})
+
+
+class Need(StrEnum):
+    """What a workload cannot do without, and not every system has."""
+
+    PARENT = "parent"  # a process knows whose child it is
+    PROCESSES = "processes"  # a program starts another
+    THREADS = "threads"
+
+
+_LACKS: Final[Mapping[str, Mapping[Need, str]]] = {
+    "wasi": {
+        Need.PARENT: "WASI has no processes, and so no parent whose number could be asked for",
+        Need.PROCESSES: "WASI has no processes: nothing can be forked or executed",
+        Need.THREADS: "WASI preview 1 has no threads",
+    },
+}
+
+
+def linux_abi(machine: str) -> Abi | None:
+    """Return the ABI of Linux programs for an ISA as `uname -m` names it, or None."""
+    return next((abi for abi in Abi if (abi.machine, abi.system) == (machine, "linux")), None)
+
+
+MACHINES: Final = tuple(abi.machine for abi in Abi if abi.system == "linux")
+"""The ISAs of Linux machines that isobench has payloads for."""
 
 
 def host_abi() -> Abi | None:
@@ -41,7 +79,7 @@ def host_abi() -> Abi | None:
         return None
     spelled = {"amd64": "x86_64", "arm64": "aarch64"}
     machine = platform.machine().lower()
-    return next((abi for abi in Abi if abi.machine == spelled.get(machine, machine)), None)
+    return linux_abi(spelled.get(machine, machine))
 
 
 class Lack(StrEnum):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from isobench.model.isolation import Abi
+from isobench.model.isolation import Abi, Need
 from isobench.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName
 
 
@@ -56,6 +56,11 @@ class Workload:
     most_loops: int | None = None
     start: Start | None = None
     libc: bool = False
+    needs: tuple[Need, ...] = ()
+
+    def lack(self, abi: Abi) -> str:
+        """Return why it cannot run in programs of this ABI, whatever the target; empty: it can."""
+        return next((abi.lacks[need] for need in self.needs if need in abi.lacks), "")
 
     @property
     def group(self) -> str:

@@ -13,13 +13,14 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from isobench import places
 from isobench.errors import PayloadError
-from isobench.model import Abi, Payload, Workload
+from isobench.model import Abi, Need, Payload, Workload
 from isobench.units import Sha256
 
 FLAGS: Final = (
@@ -38,14 +39,45 @@ FLAGS: Final = (
 )
 FREESTANDING: Final = ("-nostdlib", "-ffreestanding", "-fno-builtin")
 WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
-_HEADERS: Final = {Abi.ELF_X86_64: "x86", Abi.ELF_AARCH64: "aarch64", Abi.ELF_RISCV64: "riscv"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Toolchain:
+    """How the compiler makes programs of one ABI."""
+
+    triple: str
+    headers: tuple[str, ...]
+    """Of the system's calls, below the compiler's own folder of headers."""
+    flags: tuple[str, ...] = ()
+
+
+def _linux(headers: str, machine: str) -> _Toolchain:
+    return _Toolchain(
+        triple=f"{machine}-linux-musl", headers=(f"{headers}-linux-any", "any-linux-any")
+    )
+
+
+_TOOLCHAINS: Final = {
+    Abi.ELF_X86_64: _linux("x86", "x86_64"),
+    Abi.ELF_AARCH64: _linux("aarch64", "aarch64"),
+    Abi.ELF_RISCV64: _linux("riscv", "riscv64"),
+    # Linux's headers are here for the names of its calls, which on_wasi.h answers. Scalar, as
+    # above: the extension of vectors is not part of WebAssembly itself.
+    Abi.WASM32: _Toolchain(
+        triple="wasm32-wasi",
+        headers=("x86-linux-any", "any-linux-any"),
+        flags=("-mno-simd128",),
+    ),
+}
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
 INIT: Final = "_init"
 STARTUP: Final = "_startup"
 LAUNCH: Final = "_launch"
 INSIDE: Final = (EVIDENCE, AGENT, INIT)
-"""Programs of isobench's own that every stage holds."""
+"""Programs of isobench's own that every stage holds, where the ABI has them."""
+_STARTING_OTHERS: Final = frozenset({AGENT, INIT})
+"""Those of them whose work is to start programs: not for a system without processes."""
 
 
 @cache
@@ -75,16 +107,21 @@ def compiler() -> str:
     return _zig()[1]
 
 
+def flags(abi: Abi, *, libc: bool) -> tuple[str, ...]:
+    """Return the compiler's flags for an ABI: everything but its triple and its headers."""
+    return (*FLAGS, *_TOOLCHAINS[abi].flags, *(WITH_LIBC if libc else FREESTANDING))
+
+
 def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
     include = places.shared("workloads") / "_include"
     headers = zig.parent / "lib" / "libc" / "include"
     system: list[str] = []
-    if not libc:
-        for folder in (f"{_HEADERS[abi]}-linux-any", "any-linux-any"):
-            system += ["-isystem", str(headers / folder)]
+    chain = _TOOLCHAINS[abi]
+    if not libc or abi.system != "linux":
+        for folder in chain.headers:
+            system += ["-isystem" if not libc else "-idirafter", str(headers / folder)]
     return [
-        *(str(zig), "cc", "-target", f"{abi}-musl", *FLAGS),
-        *(WITH_LIBC if libc else FREESTANDING),
+        *(str(zig), "cc", "-target", chain.triple, *flags(abi, libc=libc)),
         *system,
         *("-I", str(include), str(source)),
     ]
@@ -96,7 +133,7 @@ def _key(source: Path, abi: Abi, name: str, *, libc: bool) -> str:
     for part in (
         *(source.read_bytes(), name.encode(), abi.encode()),
         *(header.read_bytes() for header in headers),
-        *(flag.encode() for flag in (*FLAGS, *(WITH_LIBC if libc else FREESTANDING))),
+        *(flag.encode() for flag in flags(abi, libc=libc)),
     ):
         hashed.update(len(part).to_bytes(8, "big") + part)
     return hashed.hexdigest()[:32]
@@ -139,7 +176,7 @@ def build(program: str, source: Path, abi: Abi, *, libc: bool = False) -> Payloa
         path=path,
         sha256=Sha256(hashlib.sha256(path.read_bytes()).hexdigest()),
         compiler=name,
-        flags=(*FLAGS, *(WITH_LIBC if libc else FREESTANDING)),
+        flags=flags(abi, libc=libc),
     )
 
 
@@ -164,7 +201,12 @@ def build_all(
     `progress` hears how many of how many are done.
     """
     root = places.shared("workloads")
-    jobs = [(n, source, abi, libc) for abi in abis for n, (source, libc) in wanted.items()]
+    jobs = [
+        (n, source, abi, libc)
+        for abi in abis
+        for n, (source, libc) in wanted.items()
+        if not (n in _STARTING_OTHERS and Need.PROCESSES in abi.lacks)
+    ]
     jobs.append((LAUNCH, root / LAUNCH / "payload.c", host, False))
     built: list[Payload] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

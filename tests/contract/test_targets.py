@@ -1,6 +1,7 @@
 """What every announced target must keep to. Announcing a target is testing it."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -9,19 +10,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from isobench import owner, workloads
+from isobench import owner, runner, workloads
 from isobench.errors import SessionError
 from isobench.evidence import prove
-from isobench.model import Available, Environment, Relation, Unavailable
+from isobench.model import (
+    Available,
+    BlockHealth,
+    Cause,
+    Environment,
+    Gap,
+    Need,
+    Record,
+    Relation,
+    Unavailable,
+    Visit,
+    Work,
+)
 from isobench.payload import stage, wire
 from isobench.plugin import Explains, Launcher, Restarter, Session, Sweeper, Target, Witness
 from isobench.registry import Registry, announced
-from isobench.units import seconds
+from isobench.units import WorkloadName, seconds
 from tests.conftest import PROGRAM, SOURCE, Staged
 
 pytestmark = pytest.mark.live
@@ -30,6 +44,15 @@ AWKWARD = ("two words", "'quotes\"", "$HOME", "*", "-x", "é", "", "a\\b", "semi
 
 Able = Callable[[str], Target]
 Make = Callable[[Target], Staged]
+
+
+class Silent:
+    """A sink for what nobody reads."""
+
+    def write(self, record: Record) -> None: ...
+    def sync(self) -> None: ...
+    def log(self, name: str, text: bytes) -> None: ...
+    def health(self, health: BlockHealth, *, valid: bool) -> None: ...
 
 
 @pytest.fixture(params=list(announced()))
@@ -80,6 +103,32 @@ def hidden(target: Target) -> bool:
     """Whether the host sees nothing of what runs inside: an instance has a kernel of its own."""
     own_kernel = ("kernel.boot_id", Relation.UNLIKE_HOST)
     return own_kernel in {(promise.key, promise.relation) for promise in target.promises}
+
+
+def lacking(target: Target, need: Need) -> bool:
+    """Whether programs of the target's ABI have no such thing, wherever they run."""
+    return target.abi is not None and need in target.abi.lacks
+
+
+def answered(target: Target, one: Staged, workload: str, iterations: int) -> wire.Reply | None:
+    """Run a workload with the loops of its known answer, and return what it replied.
+
+    Where the ABI is declared to lack what the workload needs, its payload must say so itself, by
+    the error of a call that is not there; and nothing is returned.
+    """
+    known = workloads.find()[WorkloadName(workload)]
+    assert known.answer is not None
+    argv = [workload, "cafe", str(iterations), str(known.answer.loops)]
+    with opened(target, one) as session:
+        done = session.run(argv, timeout=PATIENCE)
+    if not known.lack(one.abi):
+        reply = wire.read(done.stdout, nonce="cafe", iterations=iterations)
+        assert (reply.check, reply.steady) == (known.answer.check, True)
+        return reply
+    with pytest.raises(wire.WireError, match=rf"errno {errno.ENOSYS}\b"):
+        wire.read(done.stdout, nonce="cafe", iterations=iterations)
+    assert done.exit_code not in (0, None)
+    return None
 
 
 def tied_to(pid: int) -> list[str]:
@@ -178,6 +227,13 @@ def test_the_time_limit_leaves_no_process_behind(target: Target, one: Staged) ->
 def test_processes_are_seen_from_inside(target: Target, one: Staged) -> None:
     """The negative control of the test above: what does run is found."""
     token = secrets.token_hex(8)
+    if lacking(target, Need.PROCESSES):  # nothing is seen from inside: it is seen from the host
+        with opened(target, one) as session, ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(session.run, [PROGRAM, "linger", token], timeout=seconds(5))
+            while not processes_with(token):
+                assert not ended.done(), ended.result()
+                time.sleep(0.02)
+        return
     found: list[bytes] = []
     with opened(target, one) as session:
         found.append(session.run([PROGRAM, "find", token], timeout=PATIENCE).stdout)
@@ -227,6 +283,8 @@ def test_promises_are_shown_by_evidence(target: Target, one: Staged, host: Envir
         inside = evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
         if isinstance(session, Witness):
             inside = prove.gather((*inside.facts.values(), *session.witness()))
+    # What cannot be read inside is there as well, and unknown.
+    assert {"kernel.boot_id", "machine", "host.canary_readable"} <= set(inside.facts)
     assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
 
 
@@ -252,12 +310,7 @@ def test_natives_promises_are_broken_in_every_isolation(
 
 @pytest.mark.parametrize("workload", ["cpu.sieve", "cpu.sha256", "cpu.matmul", "cpu.threads"])
 def test_checksums_equal_the_known_answer(target: Target, one: Staged, workload: str) -> None:
-    answer = workloads.find()[workload].answer  # type: ignore[index]
-    assert answer is not None
-    with opened(target, one) as session:
-        done = session.run([workload, "cafe", "1", str(answer.loops)], timeout=PATIENCE)
-    reply = wire.read(done.stdout, nonce="cafe", iterations=1)
-    assert (reply.check, reply.steady) == (answer.check, True)
+    answered(target, one, workload, iterations=1)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +321,25 @@ def test_checksums_equal_the_known_answer(target: Target, one: Staged, workload:
     ],
 )  # fmt: skip
 def test_every_other_workload_runs_and_answers(target: Target, one: Staged, workload: str) -> None:
-    answer = workloads.find()[workload].answer  # type: ignore[index]
-    assert answer is not None
-    with opened(target, one) as session:
-        done = session.run([workload, "cafe", "2", str(answer.loops)], timeout=PATIENCE)
-    reply = wire.read(done.stdout, nonce="cafe", iterations=2)
-    assert (reply.check, reply.steady) == (answer.check, True)
-    assert all(iteration.nanoseconds > 0 for iteration in reply.iterations)
+    reply = answered(target, one, workload, iterations=2)
+    assert reply is None or all(iteration.nanoseconds > 0 for iteration in reply.iterations)
+
+
+def test_what_its_programs_cannot_do_is_a_gap_that_is_nobodys_failure(
+    target: Target, one: Staged
+) -> None:
+    known = workloads.find()
+    bench = runner.Bench(
+        targets={target.name: target}, workloads=known, workshop=one.shop, host_abi=one.abi,
+        sink=Silent(), run_id="contract",
+    )  # fmt: skip
+    for name, workload in known.items():
+        if not (reason := workload.lack(one.abi)):
+            continue
+        visit = Visit(block=1, target=target.name, workload=name)
+        (gap,) = bench.visit(visit, Work(workload=name, loops=1, iterations=1), None)
+        assert isinstance(gap, Gap)
+        assert (gap.cause, gap.detail) == (Cause.NOT_APPLICABLE, reason)
 
 
 def test_nothing_is_left_in_the_scratch_directory(target: Target, one: Staged) -> None:
@@ -332,6 +397,10 @@ def test_a_process_whose_start_was_heard_becomes_the_evidence(target: Target, on
     with opened(target, one) as session:
         argv = ["_startup", first, "_evidence", second, str(one.shop.canary)]
         done = session.run(argv, timeout=PATIENCE)
+        if lacking(target, Need.PROCESSES):  # it cannot, and says so after its first line
+            assert done.stdout.startswith(wire.hello(first))
+            assert done.exit_code not in (0, None)
+            return
         assert done.exit_code == 0, done.stderr
         hello, _, rest = done.stdout.partition(b"\n")
         assert hello.startswith(wire.hello(first))
@@ -398,8 +467,10 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
         assert doomed.stdout is not None
         assert doomed.stdout.readline() == b"heard\n"
         end = time.monotonic() + 30
-        # The doomed process itself has the token among its arguments.
-        while not hidden(target) and len(processes_with(token)) < 3:
+        # The doomed process itself has the token among its arguments; a child is forked where it
+        # can be.
+        wanted = 2 if lacking(target, Need.PROCESSES) else 3
+        while not hidden(target) and len(processes_with(token)) < wanted:
             assert time.monotonic() < end
             time.sleep(0.02)
         assert not hidden(target) or tied_to(doomed.pid)

@@ -11,7 +11,7 @@ import pytest
 
 from isobench import places, workloads
 from isobench.errors import PayloadError
-from isobench.model import Abi, host_abi
+from isobench.model import Abi, Workload, host_abi
 from isobench.payload import build, wire
 
 ECHO = """
@@ -106,9 +106,12 @@ def test_a_start_that_cannot_become_another_program_fails(beside: Path) -> None:
 def test_a_payload_is_built_for_every_isa_without_a_c_library(abi: Abi, source: Path) -> None:
     payload = build.build("unit.echo", source, abi)
     header = payload.path.read_bytes()[:20]
-    assert header[:4] == b"\x7fELF"
-    machine = {Abi.ELF_X86_64: 62, Abi.ELF_AARCH64: 183, Abi.ELF_RISCV64: 243}[abi]
-    assert int.from_bytes(header[18:20], "little") == machine
+    if abi is Abi.WASM32:
+        assert header[:8] == b"\0asm\1\0\0\0"
+    else:
+        assert header[:4] == b"\x7fELF"
+        machine = {Abi.ELF_X86_64: 62, Abi.ELF_AARCH64: 183, Abi.ELF_RISCV64: 243}[abi]
+        assert int.from_bytes(header[18:20], "little") == machine
     assert payload.abi is abi
     assert "-nostdlib" in payload.flags
     assert os.access(payload.path, os.X_OK)
@@ -188,6 +191,26 @@ def test_every_stage_holds_evidence_and_agent_beside_its_workloads() -> None:
     wanted = build.programs(found.values())
     assert set(wanted) == {"_evidence", "_agent", "_init", *(w.program for w in found.values())}
     assert all(source.is_file() for source, _ in wanted.values())
+
+
+def test_what_starts_programs_is_not_built_for_a_system_without_processes(source: Path) -> None:
+    wanted = dict.fromkeys(("unit.echo", build.AGENT, build.INIT), (source, False))
+    built = build.build_all(wanted, [Abi.WASM32], host=Abi.ELF_X86_64)
+    assert [(p.program, p.abi) for p in built] == [
+        ("unit.echo", Abi.WASM32),
+        (build.LAUNCH, Abi.ELF_X86_64),
+    ]
+
+
+@pytest.mark.parametrize("workload", workloads.find().values(), ids=lambda one: one.name)
+def test_a_webassembly_payload_asks_wasi_for_everything_and_has_no_vectors(
+    workload: Workload,
+) -> None:
+    built = build.build(workload.program, workload.source, Abi.WASM32)
+    content = built.path.read_bytes()
+    assert b"wasi_snapshot_preview1" in content
+    assert b"\x03env" not in content  # where what the linker has not found would come from
+    assert "-mno-simd128" in built.flags
 
 
 def test_all_programs_are_built_for_all_abis_and_the_launcher_for_this_host_alone(

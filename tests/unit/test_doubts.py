@@ -40,7 +40,15 @@ def test_another_file_system_than_natives_is_said_and_leaves_the_verdict() -> No
     assert doubt.detail == "ran on overlayfs, native on ext4"
 
 
-@pytest.mark.parametrize(("percent", "codes"), [(5, []), (6, ["page-cache"]), (None, [])])
+def test_a_file_system_that_cannot_be_seen_is_said() -> None:
+    (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": None}, {"io.filesystem": EXT4})
+    assert (doubt.code, doubt.blocks) == ("unseen-file-system", False)
+    assert "native ran on ext4" in doubt.detail
+
+
+@pytest.mark.parametrize(
+    ("percent", "codes"), [(5, []), (6, ["page-cache"]), (None, ["page-cache-unseen"])]
+)
 def test_a_file_still_in_the_page_cache_takes_the_verdict_away(
     percent: int | None, codes: list[str]
 ) -> None:

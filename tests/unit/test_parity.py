@@ -69,6 +69,16 @@ def test_values_are_shown_as_people_read_them(
     assert (natively, inside) == expected
 
 
+def test_many_facts_that_cannot_be_seen_are_told_together() -> None:
+    keys = ("machine", "cpu.usable", "kernel.release", "security.seccomp", "clock.source")
+    native: dict[str, Fact] = dict.fromkeys(keys, "1")
+    few: dict[str, Fact] = dict.fromkeys(keys[1:], None)
+    assert [inside for _, _, inside in shown(native, few)] == ["not visible"] * 4
+    ((label, _, inside),) = shown(native, dict.fromkeys(keys, None))
+    assert label == "not visible inside"
+    assert inside == "ISA, usable CPUs, kernel, seccomp, clock source"
+
+
 @pytest.mark.parametrize(
     ("native", "target", "differs"), [(20, 39, False), (20, 40, True), (90, 30, True)]
 )

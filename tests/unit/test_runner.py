@@ -22,6 +22,7 @@ from isobench.model import (
     Clock,
     Fact,
     Gap,
+    Need,
     Payload,
     Plan,
     Promise,
@@ -1169,3 +1170,21 @@ def test_a_start_that_a_target_does_not_have_is_a_gap_that_is_nobodys_failure(be
     (gap,) = visit(bench(Given(name=BOX, inside=INSIDE)), COLD)
     assert isinstance(gap, Gap)
     assert (gap.cause, gap.hint) == (Cause.NOT_APPLICABLE, "give it one")
+
+
+def test_what_an_abi_lacks_is_a_gap_that_is_nobodys_failure_and_never_run(bench: Make) -> None:
+    box = fake(abi=Abi.WASM32)
+    made = bench(box)
+    needy = replace(WORKLOADS[LOOP], needs=(Need.THREADS,))
+    made.workloads = {**WORKLOADS, LOOP: needy}
+    (gap,) = made.visit(Visit(block=4, target=BOX, workload=LOOP), WORK[LOOP], None)
+    assert isinstance(gap, Gap)
+    assert (gap.cause, gap.detail) == (Cause.NOT_APPLICABLE, Abi.WASM32.lacks[Need.THREADS])
+    assert values(visit(made, LOOP, NATIVE), "time")
+
+
+def test_a_dear_start_that_cannot_become_the_evidence_keeps_a_separate_proof(bench: Make) -> None:
+    made = dear(bench(fake(abi=Abi.WASM32)))
+    records = start(made, COLD)
+    assert len(values(records, "time")) == 1
+    assert len(values(records, "gone")) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from isobench import places, workloads
 from isobench.errors import UsageError
-from isobench.model import Scope, Start
+from isobench.model import Abi, Need, Scope, Start
 from isobench.units import seconds
 
 GOOD = """
@@ -36,6 +36,14 @@ def folder(root: Path, text: str = GOOD, name: str = "mine") -> Path:
     return root
 
 
+def test_what_a_workload_needs_and_an_abi_lacks_is_told_with_the_reason(tmp_path: Path) -> None:
+    text = GOOD.replace("timeout_s", 'needs = ["threads", "parent"]\ntimeout_s')
+    found = workloads.read(folder(tmp_path, text) / "mine" / "workload.toml")
+    assert found.needs == (Need.THREADS, Need.PARENT)
+    assert found.lack(Abi.WASM32) == Abi.WASM32.lacks[Need.THREADS]
+    assert found.lack(Abi.ELF_AARCH64) == ""
+
+
 def test_a_workload_is_read_with_all_its_keys(tmp_path: Path) -> None:
     found = workloads.read(folder(tmp_path) / "mine" / "workload.toml")
     assert (found.name, found.group, found.scope) == ("cpu.mine", "cpu", Scope.LOOP)
@@ -55,6 +63,7 @@ def test_a_workload_is_read_with_all_its_keys(tmp_path: Path) -> None:
         ('"cpu.mine"', '"cpu.Mine"', "name"),
         ('"cpu.mine"', '"cpu.../../x"', "name"),
         ('"loop"', '"loops"', "scope"),
+        ("timeout_s", 'needs = ["luck"]\ntimeout_s', "needs"),
         ('"cpu.mine"', '"cpu.mine\\n"', "name"),
         ('"ns"', '"s"', "metrics"),
         ("loops = 20", "loops = 0", "loops"),

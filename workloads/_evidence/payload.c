@@ -8,10 +8,10 @@
 
 static char content[16384];
 
-static long slurp(const char *path) {
-    long fd = ib_open(path, IB_O_RDONLY, 0), n = 0, r;
+static ib_long slurp(const char *path) {
+    ib_long fd = ib_open(path, IB_O_RDONLY, 0), n = 0, r;
     if (fd < 0) return fd;
-    while (n < (long)sizeof content - 1 && (r = ib_read((int)fd, content + n, sizeof content - 1 - (size_t)n)) > 0)
+    while (n < (ib_long)sizeof content - 1 && (r = ib_read((int)fd, content + n, sizeof content - 1 - (size_t)n)) > 0)
         n += r;
     ib_close((int)fd);
     content[n] = 0;
@@ -19,7 +19,7 @@ static long slurp(const char *path) {
 }
 
 static void file_fact(const char *key, const char *path) {
-    long n = slurp(path);
+    ib_long n = slurp(path);
     while (n > 0 && (content[n - 1] == '\n' || content[n - 1] == ' ' || content[n - 1] == 0)) n--;
     if (n < 0) ib_fact_literal(key, "null", path);
     else ib_fact_n(key, content, n > 2048 ? 2048 : (size_t)n, path);
@@ -27,7 +27,7 @@ static void file_fact(const char *key, const char *path) {
 
 static void link_fact(const char *key, const char *path) {
     char target[512];
-    long n = ib_sys(__NR_readlinkat, IB_AT_FDCWD, path, target, sizeof target);
+    ib_long n = ib_sys(__NR_readlinkat, IB_AT_FDCWD, path, target, sizeof target);
     if (n < 0) ib_fact_literal(key, "null", path);
     else ib_fact_n(key, target, (size_t)n, path);
 }
@@ -49,7 +49,7 @@ static void status_fact(const char *key, const char *field) {
 }
 
 static void root_mount_facts(void) {
-    long n = slurp("/proc/self/mountinfo");
+    ib_long n = slurp("/proc/self/mountinfo");
     if (n < 0) {
         ib_fact_literal("mount.root", "null", "/proc/self/mountinfo");
         return;
@@ -74,14 +74,14 @@ static void root_mount_facts(void) {
 
 static void visible_processes(void) {
     static char entries[32768];
-    long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n;
+    ib_long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n;
     uint64_t count = 0;
     if (fd < 0) {
         ib_fact_literal("processes.visible", "null", "/proc");
         return;
     }
     while ((n = ib_sys(__NR_getdents64, fd, entries, sizeof entries)) > 0)
-        for (long at = 0; at < n; at += *(uint16_t *)(entries + at + 16))
+        for (ib_long at = 0; at < n; at += *(uint16_t *)(entries + at + 16))
             if (entries[at + 19] >= '1' && entries[at + 19] <= '9') count++;
     ib_close((int)fd);
     ib_fact_number("processes.visible", count, "/proc");
@@ -146,21 +146,39 @@ static void processor_facts(void) {
 #else
     ib_fact_literal("cpu.hypervisor", "null", "no CPUID on this ISA");
 #endif
-    ib_fact_number("cpu.usable", ib_cpus(), "sched_getaffinity");
+    uint64_t mask[128];
+    if (ib_sys(__NR_sched_getaffinity, 0, sizeof mask, mask) > 0) ib_fact_number("cpu.usable", ib_cpus(), "sched_getaffinity");
+    else ib_fact_literal("cpu.usable", "null", "sched_getaffinity");
+}
+
+static void kernel_names(void) {
+    static const char *const keys[] = {"kernel.name", "kernel.hostname", "kernel.release", "kernel.version", "machine"};
+    static char names[6][65];
+    ib_long r = ib_sys(__NR_uname, names);
+    for (int i = 0; i < 5; i++)
+        if (r == 0) ib_fact(keys[i], names[i], "uname");
+        else ib_fact_literal(keys[i], "null", "uname");
+}
+
+/* In WebAssembly: the directories that the engine has granted, all that there is of the host. */
+static void granted_directories(void) {
+#if defined(__wasm__)
+    static char names[2304];
+    size_t n = 0;
+    for (int i = 0; i < ib_grants; i++) {
+        if (n) names[n++] = ' ';
+        for (size_t j = 0; j < ib_granted[i].length; j++) names[n++] = ib_granted[i].name[j];
+    }
+    ib_fact_n("wasi.directories", names, n, "fd_prestat_dir_name");
+#endif
 }
 
 static int ib_main(int argc, char **argv, char **environment) {
     struct ib ib = {.nonce = argc > 1 ? argv[1] : "", .environment = environment};
     ib_hello(&ib);
-    static char names[6][65];
-    if (ib_sys(__NR_uname, names) == 0) {
-        ib_fact("kernel.name", names[0], "uname");
-        ib_fact("kernel.hostname", names[1], "uname");
-        ib_fact("kernel.release", names[2], "uname");
-        ib_fact("kernel.version", names[3], "uname");
-        ib_fact("machine", names[4], "uname");
-    }
+    kernel_names();
     ib_fact("payload.machine", IB_MACHINE, "compiler");
+    granted_directories();
     file_fact("kernel.boot_id", "/proc/sys/kernel/random/boot_id");
     static const char *const spaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
     for (int i = 0; i < 8; i++) {
@@ -197,6 +215,8 @@ static int ib_main(int argc, char **argv, char **environment) {
     if (ib_sys(__NR_sysinfo, memory) == 0) {
         uint32_t unit = ((uint32_t *)memory)[26];
         ib_fact_number("memory.total_mib", memory[4] * (unit ? unit : 1) >> 20, "sysinfo");
+    } else {
+        ib_fact_literal("memory.total_mib", "null", "sysinfo");
     }
     ib_fact_filesystem("filesystem.root", "/");
     const char *scratch = ib_env(&ib, "ISOBENCH_SCRATCH");
@@ -205,8 +225,9 @@ static int ib_main(int argc, char **argv, char **environment) {
     uint64_t limit[2] = {0, 0};
     if (ib_sys(__NR_prlimit64, 0, 7 /* NOFILE */, 0, limit) == 0)
         ib_fact_number("limit.open_files", limit[0], "prlimit64");
+    else ib_fact_literal("limit.open_files", "null", "prlimit64");
     if (argc > 2) {
-        long fd = ib_open(argv[2], IB_O_RDONLY, 0);
+        ib_long fd = ib_open(argv[2], IB_O_RDONLY, 0);
         ib_fact_literal("host.canary_readable", fd >= 0 ? "true" : "false", argv[2]);
         if (fd >= 0) ib_close((int)fd);
     }

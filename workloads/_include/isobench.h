@@ -25,8 +25,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What ib_sys gives: as wide as a pointer, a file's size and a time, also where long is not. */
+typedef long long ib_long;
+
 /* The system the payload runs on: what it gives is listed in on_linux.h. */
+#if defined(__wasm__)
+#include "on_wasi.h"
+#else
 #include "on_linux.h"
+#endif
 
 /* ---- what the compiler may call by itself ---------------------------------------------------- */
 
@@ -70,7 +77,7 @@ static size_t ib_filled;
 static void ib_flush(void) {
     size_t done = 0;
     while (done < ib_filled) {
-        long n = ib_write(1, ib_buffer + done, ib_filled - done);
+        ib_long n = ib_write(1, ib_buffer + done, ib_filled - done);
         if (n == -4 /* EINTR */) continue;
         if (n <= 0) ib_exit(74); /* nobody listens any more */
         done += (size_t)n;
@@ -147,14 +154,14 @@ static inline const char *ib_env(struct ib *ib, const char *name) {
 }
 
 /* The reason of a write to a file that wrote `n` of `size` bytes, minus errno: asking for the rest tells it. */
-static inline long ib_cut_short(int fd, const void *p, size_t size, long n) {
+static inline ib_long ib_cut_short(int fd, const void *p, size_t size, ib_long n) {
     if (n < 0) return n;
-    long r = ib_write(fd, (const char *)p + n, size - (size_t)n);
+    ib_long r = ib_write(fd, (const char *)p + n, size - (size_t)n);
     return r < 0 ? r : 0;
 }
 
 /* Give up: say what failed with which errno (a result of ib_sys), and leave. */
-__attribute__((noreturn)) static void ib_fail(const char *what, long result) {
+__attribute__((noreturn)) static void ib_fail(const char *what, ib_long result) {
     ib_text("{\"error\":");
     ib_quoted(what);
     ib_text(",\"errno\":");
@@ -216,7 +223,7 @@ static inline void ib_fact_filesystem(const char *key, const char *path) {
  * container, and a look-up of a long path would be measured as if it were the isolation. */
 static inline void ib_scratch_path(struct ib *ib, char *path, size_t size, const char *suffix) {
     if (!ib->scratch) ib_fail("no scratch directory: ISOBENCH_SCRATCH is not set", 0);
-    long r = ib_sys(__NR_chdir, ib->scratch);
+    ib_long r = ib_sys(__NR_chdir, ib->scratch);
     if (r < 0) ib_fail("chdir to the scratch directory", r);
     const char *parts[] = {ib->nonce, suffix};
     size_t n = 0;
@@ -238,7 +245,7 @@ static inline const char *ib_own_name(struct ib *ib) {
     if (slash == 0 || slash >= sizeof folder) return ib->self;
     for (size_t i = 0; i < slash; i++) folder[i] = ib->self[i];
     folder[slash] = 0;
-    long r = ib_sys(__NR_chdir, folder);
+    ib_long r = ib_sys(__NR_chdir, folder);
     if (r < 0) ib_fail("chdir to the payload's own directory", r);
     return ib->self + slash + 1;
 }
@@ -339,6 +346,10 @@ static int ib_main(int argc, char **argv, char **environment) {
 #endif
 
 #define IB_ENTRY
+#if defined(__wasm__)
+#include "on_wasi.h"
+#else
 #include "on_linux.h"
+#endif
 
 #endif

@@ -101,7 +101,7 @@ static inline uint64_t ib_clock_ns(int clock) {
 /* The target's monotonic clock in nanoseconds: for durations, never compared across a boundary. */
 static inline uint64_t ib_now(void) { return ib_clock_ns(1); }
 
-__attribute__((noreturn)) static void ib_fail(const char *what, long result);
+__attribute__((noreturn)) static void ib_fail(const char *what, ib_long result);
 
 /* ---- threads --------------------------------------------------------------------------------- */
 

@@ -25,7 +25,12 @@ static void run(void *argument) {
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     uint64_t n = ib_cpus();
     if (n > MOST) n = MOST;
-    if (ib->iteration < 0) ib_fact_number("cpu.threads", n, "sched_getaffinity");
+    if (ib->iteration < 0) {
+        ib_fact_number("cpu.threads", n, "sched_getaffinity");
+        /* One CPU needs none, and yet there must be threads to say that. */
+        ib_thread_start(&parts[0].thread, run, &parts[0]);
+        ib_thread_join(&parts[0].thread);
+    }
     for (uint64_t i = 0; i < n; i++) {
         parts[i].first = i;
         parts[i].step = n;

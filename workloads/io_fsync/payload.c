@@ -8,7 +8,7 @@ static void cleanup(struct ib *ib);
 #define BLOCKS 64
 static unsigned char block[BLOCK];
 static char path[512];
-static long fd = -1;
+static ib_long fd = -1;
 
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     if (ib->iteration < 0) {
@@ -17,7 +17,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
         fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
         if (fd < 0) ib_fail("create a file in the scratch directory", fd);
         for (int i = 0; i < BLOCKS; i++) { /* overwriting later on: no allocation in the timed part */
-            long n = ib_write((int)fd, block, BLOCK);
+            ib_long n = ib_write((int)fd, block, BLOCK);
             if (n != BLOCK) ib_fail("write to the scratch directory", n);
         }
         ib_sys(__NR_fsync, fd);
@@ -26,9 +26,9 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
         block[i % BLOCK] = (unsigned char)(i + 1);
-        long n = ib_sys(__NR_pwrite64, fd, block, BLOCK, i % BLOCKS * BLOCK);
+        ib_long n = ib_sys(__NR_pwrite64, fd, block, BLOCK, i % BLOCKS * BLOCK);
         if (n != BLOCK) ib_fail("write to the scratch directory", n);
-        long r = ib_sys(__NR_fdatasync, fd);
+        ib_long r = ib_sys(__NR_fdatasync, fd);
         if (r < 0) ib_fail("fdatasync", r);
         check += (uint64_t)n;
     }

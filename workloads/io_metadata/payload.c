@@ -10,10 +10,10 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
         uint64_t status[32]; /* struct statx is 256 bytes */
-        long fd = ib_open(before, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
+        ib_long fd = ib_open(before, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
         if (fd < 0) ib_fail("create a file in the scratch directory", fd);
         ib_close((int)fd);
-        long r = ib_sys(__NR_statx, IB_AT_FDCWD, before, 0, 0x7ff, status);
+        ib_long r = ib_sys(__NR_statx, IB_AT_FDCWD, before, 0, 0x7ff, status);
         if (r < 0) ib_fail("statx", r);
         r = ib_sys(__NR_renameat2, IB_AT_FDCWD, before, IB_AT_FDCWD, after, 0);
         if (r < 0) ib_fail("renameat2", r);

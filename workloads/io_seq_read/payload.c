@@ -1,8 +1,8 @@
 /* io.seq-read - read a file from its beginning in pieces of 1 MiB after asking the kernel to forget it.
  *
  * Before every pass the file's pages are dropped (posix_fadvise DONTNEED) and mincore(2) counts those that
- * stayed: the fact io.cached_percent tells how much of the "disk" was memory. What a hypervisor or the device
- * itself keeps cannot be seen from here.
+ * stayed: the fact io.cached_percent tells how much of the "disk" was memory, and is null where that cannot be
+ * told. What a hypervisor or the device itself keeps cannot be seen from here.
  */
 struct ib;
 static void cleanup(struct ib *ib);
@@ -12,10 +12,11 @@ static void cleanup(struct ib *ib);
 #define PIECE (1 << 20)
 static unsigned char *piece;
 static uint64_t worst_cached;
+static int cannot_tell;
 static char path[512];
 
 static void make(uint64_t loops) {
-    long fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
+    ib_long fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
     if (fd < 0) ib_fail("create a file in the scratch directory", fd);
     uint64_t x = 88172645463325252u;
     for (uint64_t i = 0; i < loops; i++) {
@@ -25,14 +26,14 @@ static void make(uint64_t loops) {
             x ^= x << 17;
             ((uint64_t *)piece)[at] = x;
         }
-        long n = ib_write((int)fd, piece, PIECE);
+        ib_long n = ib_write((int)fd, piece, PIECE);
         if (n != PIECE) {
             n = ib_cut_short((int)fd, piece, PIECE, n);
             ib_sys(__NR_unlinkat, IB_AT_FDCWD, path, 0);
             ib_fail("write to the scratch directory", n);
         }
     }
-    long r = ib_sys(__NR_fsync, fd);
+    ib_long r = ib_sys(__NR_fsync, fd);
     if (r < 0) ib_fail("fsync", r);
     ib_close((int)fd);
 }
@@ -41,11 +42,12 @@ static uint64_t cached_percent(int fd, uint64_t bytes) {
     static unsigned char resident[1 << 16]; /* 256 MiB of 4 KiB pages: workload.toml keeps below it */
     uint64_t pages = bytes / 4096, in = 0;
     if (pages > sizeof resident) return 100;
-    long map = ib_sys(__NR_mmap, 0, bytes, 1, 1 /* shared */, fd, 0);
-    if (map < 0 && map > -4096) return 100; /* cannot tell: count it as memory */
-    long r = ib_sys(__NR_mincore, map, bytes, resident);
+    ib_long map = ib_sys(__NR_mmap, 0, bytes, 1, 1 /* shared */, fd, 0);
+    cannot_tell |= map < 0 && map > -4096;
+    if (cannot_tell) return 0;
+    ib_long r = ib_sys(__NR_mincore, map, bytes, resident);
     ib_sys(__NR_munmap, map, bytes);
-    if (r < 0) return 100;
+    cannot_tell |= r < 0;
     for (uint64_t i = 0; i < pages; i++) in += resident[i] & 1;
     return (in * 100 + pages - 1) / pages;
 }
@@ -57,7 +59,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
         ib_fact_filesystem("io.filesystem", ib->scratch);
         make(loops);
     }
-    long fd = ib_open(path, IB_O_RDONLY, 0);
+    ib_long fd = ib_open(path, IB_O_RDONLY, 0);
     if (fd < 0) ib_fail("open the file to read", fd);
     ib_sys(__NR_fadvise64, fd, 0, 0, 4 /* POSIX_FADV_DONTNEED */);
     uint64_t cached = cached_percent((int)fd, loops * PIECE);
@@ -65,7 +67,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     uint64_t check = loops;
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
-        long n = ib_read((int)fd, piece, PIECE);
+        ib_long n = ib_read((int)fd, piece, PIECE);
         if (n != PIECE) ib_fail("read from the scratch directory", n);
         for (int at = 0; at < PIECE / 8; at += 512) check = ib_mix(check, ((uint64_t *)piece)[at]);
     }
@@ -77,5 +79,6 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
 static void cleanup(struct ib *ib) {
     (void)ib;
     ib_sys(__NR_unlinkat, IB_AT_FDCWD, path, 0);
-    ib_fact_number("io.cached_percent", worst_cached, "mincore");
+    if (cannot_tell) ib_fact_literal("io.cached_percent", "null", "mincore");
+    else ib_fact_number("io.cached_percent", worst_cached, "mincore");
 }

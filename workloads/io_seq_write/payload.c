@@ -24,23 +24,23 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     if (!piece && !(piece = ib_pages(PIECE))) ib_fail("no memory", -12);
     if (ib->iteration < 0) ib_fact_filesystem("io.filesystem", ib->scratch);
     fill(1);
-    long fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
+    ib_long fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
     if (fd < 0) ib_fail("create a file in the scratch directory", fd);
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
-        long n = ib_write((int)fd, piece, PIECE);
+        ib_long n = ib_write((int)fd, piece, PIECE);
         if (n != PIECE) {
             n = ib_cut_short((int)fd, piece, PIECE, n);
             ib_sys(__NR_unlinkat, IB_AT_FDCWD, path, 0);
             ib_fail("write to the scratch directory", n);
         }
     }
-    long r = ib_sys(__NR_fdatasync, fd);
+    ib_long r = ib_sys(__NR_fdatasync, fd);
     ib_stop(ib);
     uint64_t check = loops;
     ib_sys(__NR_lseek, fd, 0, 0);
     for (uint64_t i = 0; i < loops; i++) {
-        long n = ib_read((int)fd, piece, PIECE);
+        ib_long n = ib_read((int)fd, piece, PIECE);
         if (n != PIECE) ib_fail("read back from the scratch directory", n);
         for (int at = 0; at < PIECE / 8; at += 512) check = ib_mix(check, ((uint64_t *)piece)[at]);
     }

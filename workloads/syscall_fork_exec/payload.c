@@ -16,14 +16,14 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     uint64_t left = 0;
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
-        long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
+        ib_long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
         if (pid < 0) ib_fail("fork", pid);
         if (pid == 0) {
             ib_sys(__NR_execve, program, argv, ib->environment);
             ib_exit(99);
         }
         int status = -1;
-        long r = ib_sys(__NR_wait4, pid, &status, 0, 0);
+        ib_long r = ib_sys(__NR_wait4, pid, &status, 0, 0);
         if (r != pid) ib_fail("wait4", r);
         if (status != 7 << 8) ib_fail("the executed child did not run: execve was refused", 0);
         left++;

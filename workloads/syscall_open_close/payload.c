@@ -7,7 +7,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     uint64_t opened = 0;
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
-        long fd = ib_open(name, IB_O_RDONLY, 0);
+        ib_long fd = ib_open(name, IB_O_RDONLY, 0);
         if (fd < 0) ib_fail("open of the payload's own file", fd);
         opened += ib_close((int)fd) == 0;
     }

@@ -52,7 +52,8 @@ def matrix(run: Run) -> Matrix:
 def _matrix_cell(run: Run, target: str, workload: str) -> MatrixCell:
     cell = run.cells.get((target, workload))
     if cell is None:
-        return MatrixCell(ratio=NOTHING, mark=gap_mark(run, target, workload), detail="")
+        why = value_of((run.gap(target, workload) or {}).get("detail"), "").shown
+        return MatrixCell(ratio=NOTHING, mark=gap_mark(run, target, workload), detail=why)
     detail = f"{target}, {workload}: {cell.ratio_text} {cell.interval_text}".strip()
     return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail)
 

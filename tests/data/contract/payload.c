@@ -30,22 +30,22 @@ static int has_word(const char *digits, const char *token) {
     for (; *digits && n < 40; digits++) path[n++] = *digits;
     for (const char *s = "/cmdline"; *s; s++) path[n++] = *s;
     path[n] = 0;
-    long fd = ib_open(path, IB_O_RDONLY, 0);
+    ib_long fd = ib_open(path, IB_O_RDONLY, 0);
     if (fd < 0) return 0;
-    long got = ib_read((int)fd, words, sizeof words);
+    ib_long got = ib_read((int)fd, words, sizeof words);
     ib_close((int)fd);
-    for (long at = 0; at + (long)length <= got; at++)
+    for (ib_long at = 0; at + (ib_long)length <= got; at++)
         if ((at == 0 || words[at - 1] == 0) && ib_same(words + at, token, length)) return 1;
     return 0;
 }
 
 static uint64_t others_with(const char *token) {
     static char entries[32768];
-    long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n;
+    ib_long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n;
     uint64_t count = 0, self = (uint64_t)ib_sys(__NR_getpid);
     if (fd < 0) return 0;
     while ((n = ib_sys(__NR_getdents64, fd, entries, sizeof entries)) > 0)
-        for (long at = 0; at < n; at += *(uint16_t *)(entries + at + 16)) {
+        for (ib_long at = 0; at < n; at += *(uint16_t *)(entries + at + 16)) {
             char *name = entries + at + 19;
             if (*name >= '1' && *name <= '9' && ib_number(name) != self) count += (uint64_t)has_word(name, token);
         }
@@ -64,8 +64,8 @@ static uint64_t parent_of(uint64_t pid) {
     while (d) path[n++] = digits[--d];
     for (const char *s = "/stat"; *s; s++) path[n++] = *s;
     path[n] = 0;
-    long fd = ib_open(path, IB_O_RDONLY, 0), got = fd < 0 ? 0 : ib_read((int)fd, stat, sizeof stat - 1);
-    for (long at = got; at-- > 0;)
+    ib_long fd = ib_open(path, IB_O_RDONLY, 0), got = fd < 0 ? 0 : ib_read((int)fd, stat, sizeof stat - 1);
+    for (ib_long at = got; at-- > 0;)
         if (stat[at] == ')') return ib_number(stat + at + 4);
     return 0;
 }
@@ -74,14 +74,14 @@ static uint64_t parent_of(uint64_t pid) {
 static int harm(int argc, char **argv) {
     if (ib_sys(__NR_faccessat, IB_AT_FDCWD, "/guest/host_key", 0, 0) < 0) return 77;
     if (ib_same(argv[1], "crash", 6)) {
-        long fd = ib_open("/proc/sysrq-trigger", IB_O_WRONLY, 0);
+        ib_long fd = ib_open("/proc/sysrq-trigger", IB_O_WRONLY, 0);
         if (fd >= 0) ib_write((int)fd, "c", 1);
     } else if (ib_same(argv[1], "hang-up", 8)) {
         uint64_t server = parent_of(parent_of((uint64_t)ib_sys(__NR_getpid)));
         if (server > 1) ib_sys(__NR_kill, server, 9);
         nap(600);
     } else if (argc > 2) {
-        long fd = ib_open("/dev/console", IB_O_WRONLY | 0400 /* NOCTTY */, 0);
+        ib_long fd = ib_open("/dev/console", IB_O_WRONLY | 0400 /* NOCTTY */, 0);
         ib_write((int)fd, "\n", 1);
         ib_write((int)fd, argv[2], ib_length(argv[2]));
         ib_write((int)fd, "\n", 1);
@@ -112,7 +112,7 @@ static int ib_main(int argc, char **argv, char **environment) {
         ib_flush();
         nap(1);
     } else if (ib_same(argv[1], "linger-and-find", 16)) {
-        long child = ib_sys(__NR_clone, 17, 0, 0, 0, 0);
+        ib_long child = ib_sys(__NR_clone, 17, 0, 0, 0, 0);
         if (child == 0) nap(600);
         ib_decimal(others_with(argv[2]));
         ib_byte('\n');

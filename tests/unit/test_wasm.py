@@ -1,0 +1,384 @@
+"""The target wasm: where its engine is found, what is refused, what is compiled when."""
+
+import importlib.machinery
+import importlib.util
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from isobench.errors import SessionError, UsageError
+from isobench.evidence import prove
+from isobench.model import (
+    Abi,
+    Available,
+    Environment,
+    Evidence,
+    Fact,
+    Lack,
+    Stage,
+    Unavailable,
+    host_abi,
+)
+from isobench.plugin import BEGIN, Completed
+from isobench.registry import Registry
+from isobench.targets import _process, wasm
+from isobench.units import Sha256, seconds
+
+HERE = host_abi()
+SETTINGS = "Cranelift settings for target '{}-unknown-linux-gnu':\n"
+SAYS: dict[str, str] = {
+    "--version": "wasmtime 49.0.3 (f96eabaa1 2026-10-14)",
+    "settings": SETTINGS.format(HERE.machine if HERE else ""),
+}
+Run = Callable[..., Completed]
+
+
+def done(code: int | None = 0, out: bytes = b"", err: bytes = b"") -> Completed:
+    return Completed(exit_code=code, stdout=out, stderr=err)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a program called wasmtime on an otherwise empty PATH, and have no package."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "wasmtime"
+    program.write_bytes(b"\x7fELF")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(_process, "ask", lambda argv: SAYS[argv[1]])
+    return program
+
+
+@pytest.fixture
+def package(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have PyPI's package alone; return its program."""
+    engine.unlink()
+    folder = tmp_path / "site" / "wasmtime_cli"
+    folder.mkdir(parents=True)
+    (folder / "wasmtime").write_bytes(b"\x7fELF")
+    spec = importlib.machinery.ModuleSpec("wasmtime_cli", None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    return folder / "wasmtime"
+
+
+class Wasmtime:
+    """Stands in for running the engine: compiles by copying, runs by a script."""
+
+    def __init__(self, runs: Completed | None = None) -> None:
+        self.runs, self.commands = runs or done(out=wasm.ANSWER), list[list[str]]()
+
+    def __call__(self, argv: list[str], **_: object) -> Completed:
+        self.commands.append(argv)
+        if argv[1] == "compile":
+            Path(argv[argv.index("-o") + 1]).write_bytes(b"code of " + Path(argv[-1]).read_bytes())
+            return done()
+        return self.runs
+
+    def count(self, word: str) -> int:
+        return sum(command[1] == word for command in self.commands)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Run]:
+    def put(run: Run) -> Run:
+        monkeypatch.setattr(_process, "run", run)
+        return run
+
+    return put
+
+
+def staged(root: Path, marks: list[str] | None = None) -> Stage:
+    (root / "isobench").mkdir(parents=True)
+    (root / "isobench" / "cpu.sieve").write_bytes(b"\0asm")
+    scratch = root / "scratch"
+    scratch.mkdir()
+    return Stage(
+        root=root,
+        digest=Sha256(""),
+        scratch=scratch,
+        owner="o",
+        environment={"ISOBENCH": "1", "EMPTY": ""},
+        mark=(marks if marks is not None else []).append,
+    )
+
+
+# ---- the engine
+
+
+def test_an_engine_on_path_comes_before_the_package(engine: Path) -> None:
+    assert wasm.find("") == engine
+
+
+def test_a_script_that_would_start_something_else_first_is_no_engine(engine: Path) -> None:
+    engine.write_text("#!/usr/bin/python3\n")
+    assert wasm.find("") is None
+
+
+def test_the_program_in_the_package_is_found_without_its_launcher(package: Path) -> None:
+    assert wasm.find("") == package
+
+
+def test_an_engine_of_the_users_choice_is_taken(engine: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"\x7fELF")
+    assert wasm.find(str(other)) == other
+    assert wasm.find("wasmtime") == engine
+    assert wasm.find(str(tmp_path)) is None
+
+
+# ---- refusals
+
+
+def refused(target: wasm.WasmTarget) -> Unavailable:
+    answer = target.probe()
+    assert isinstance(answer, Unavailable)
+    return answer
+
+
+def test_a_missing_engine_is_told_with_what_to_type(engine: Path) -> None:
+    engine.unlink()
+    answer = refused(wasm.WasmTarget())
+    assert (answer.lack, answer.what, answer.hint) == (Lack.TOOL, "wasmtime", wasm.INSTALL)
+
+
+def test_a_chosen_engine_that_is_none_is_told(engine: Path) -> None:
+    answer = refused(wasm.WasmTarget(engine="/nowhere/wasmtime"))
+    assert "/nowhere/wasmtime" in answer.reason
+    assert "isobench.toml" in answer.hint
+
+
+def test_a_package_whose_program_may_not_be_executed_is_told_with_what_to_type(
+    package: Path,
+) -> None:
+    answer = refused(wasm.WasmTarget())
+    assert answer.lack is Lack.PERMISSION
+    assert answer.hint == f"chmod +x {package}"
+
+
+def test_an_ordinary_user_is_told_to_ask_root(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: package.stat().st_uid + 1)
+    assert refused(wasm.WasmTarget()).hint == f"sudo chmod +x {package}"
+
+
+def test_something_else_under_that_name_is_refused(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_process, "ask", lambda _: "wasmer 4.0")
+    assert "does not say that it is wasmtime" in refused(wasm.WasmTarget()).what
+
+
+@pytest.mark.parametrize("settings", [SETTINGS.format("pulley64"), ""])
+def test_an_engine_that_would_interpret_is_refused(
+    settings: str, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_process, "ask", lambda argv: {**SAYS, "settings": settings}[argv[1]])
+    assert "not this processor" in refused(wasm.WasmTarget()).what
+
+
+def test_a_module_that_does_not_answer_is_a_refusal_with_the_last_line(
+    engine: Path, runs: Callable[[Run], Run]
+) -> None:
+    runs(Wasmtime(done(1, err=b"Error: failed\n\nCaused by:\n    unknown import\n")))
+    answer = refused(wasm.WasmTarget())
+    assert "unknown import" in answer.what
+    assert answer.hint
+
+
+def test_a_compilation_that_fails_is_a_refusal(engine: Path, runs: Callable[[Run], Run]) -> None:
+    runs(lambda *_, **__: done(2, err=b"error: unrecognized subcommand 'compile'\n"))
+    assert "unrecognized subcommand" in refused(wasm.WasmTarget()).what
+
+
+@pytest.mark.parametrize(
+    ("option", "compilations", "said"),
+    [("ahead", 1, "compiled ahead of time"), ("at-start", 0, "compiled at every start")],
+)
+def test_an_engine_that_answers_is_available(
+    option: str, compilations: int, said: str, engine: Path, runs: Callable[[Run], Run]
+) -> None:
+    wasmtime = Wasmtime()
+    runs(wasmtime)
+    target = Registry({"wasm": {"compile": option}}).get("wasm")
+    answer = target.probe()
+    assert isinstance(answer, Available)
+    assert answer.version == f"wasmtime 49.0.3, {said}"
+    assert wasmtime.count("compile") == compilations
+
+
+def test_another_time_of_compilation_is_a_mistake_in_the_configuration() -> None:
+    with pytest.raises(UsageError, match="compile"):
+        Registry({"wasm": {"compile": "never"}}).get("wasm")
+
+
+def test_the_smallest_module_is_well_formed() -> None:
+    content = wasm.answering()
+    assert content.startswith(b"\0asm\1\0\0\0")
+    at, sections = 8, []
+    while at < len(content):
+        sections.append(content[at])
+        at += 2 + content[at + 1]
+    assert at == len(content)
+    assert sections == [1, 2, 3, 5, 7, 10, 11]
+
+
+# ---- sessions
+
+
+def test_a_module_is_compiled_once_and_copied_for_a_fresh_stage(
+    engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
+) -> None:
+    wasmtime = Wasmtime(done())
+    runs(wasmtime)
+    target = wasm.WasmTarget()
+    used = []
+    for name in ("first", "second"):
+        stage = staged(tmp_path / name)
+        for _ in range(2):
+            target.launch(stage, ["cpu.sieve"], timeout=seconds(1))
+            used.append(Path(wasmtime.commands[-1][-1]))
+    assert wasmtime.count("compile") == 1
+    assert len(set(used)) == 2
+    assert [path.read_bytes() for path in used] == [b"code of \0asm"] * 4
+    assert used[0].is_relative_to(tmp_path / "first")
+
+
+def test_another_engine_or_content_is_compiled_anew(
+    engine: Path, tmp_path: Path, runs: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wasmtime = Wasmtime(done())
+    runs(wasmtime)
+    stage = staged(tmp_path / "stage")
+    wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    monkeypatch.setattr(_process, "ask", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]])
+    wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    (stage.root / "isobench" / "cpu.sieve").write_bytes(b"\0asm2")
+    wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    assert wasmtime.count("compile") == 3
+
+
+def test_at_start_the_module_itself_is_run_and_no_code_is_trusted(
+    engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
+) -> None:
+    wasmtime = Wasmtime(done())
+    runs(wasmtime)
+    stage = staged(tmp_path / "stage")
+    wasm.WasmTarget(compile_="at-start").launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    assert wasmtime.count("compile") == 0
+    assert wasmtime.commands[-1][-1] == str(stage.root / "isobench" / "cpu.sieve")
+    assert "--allow-precompiled" not in wasmtime.commands[-1]
+
+
+def test_the_command_line_grants_two_directories_and_the_stages_variables_alone(
+    engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
+) -> None:
+    wasmtime = Wasmtime(done())
+    runs(wasmtime)
+    marks: list[str] = []
+    stage = staged(tmp_path / "stage", marks)
+    with wasm.WasmTarget().open(stage) as session:
+        session.run(["cpu.sieve", "-x", ""], timeout=seconds(1))
+    command = wasmtime.commands[-1]
+    pairs = list(itertools.pairwise(command))
+    granted = [value for word, value in pairs if word == "--dir"]
+    assert [value.partition("::")[2] for value in granted] == ["/isobench", "/scratch"]
+    given = {value for word, value in pairs if word == "--env"}
+    assert given == {"ISOBENCH=1", "EMPTY=", "ISOBENCH_SCRATCH=/scratch"}
+    assert command[-2:] == ["-x", ""]
+    assert marks == [BEGIN]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_error"),
+    [
+        (done(1, err=b"Error: failed to convert\n"), True),
+        (done(2, err=b"error: unexpected argument\n"), True),
+        (done(1, out=b"something", err=b"Error: of a payload's own\n"), False),
+        (done(134, err=b"Error: failed to run\n  wasm trap: unreachable\n"), False),
+        (done(1, err=b"a payload's own\n"), False),
+        (done(None, err=b"Error: late\n"), False),
+    ],
+)
+def test_an_engine_that_refuses_is_no_answer_and_a_trap_is_one(
+    said: Completed, is_error: bool, engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
+) -> None:
+    runs(Wasmtime(said))
+    target, stage = wasm.WasmTarget(), staged(tmp_path / "stage")
+    if is_error:
+        with pytest.raises(SessionError, match="wasmtime: "):
+            target.launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    else:
+        assert target.launch(stage, ["cpu.sieve"], timeout=seconds(1)) == said
+
+
+def test_a_program_that_was_not_built_is_told(engine: Path, tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match=r"app\.mine"):
+        wasm.WasmTarget().launch(staged(tmp_path / "stage"), ["app.mine"], timeout=seconds(1))
+
+
+def test_an_engine_that_has_vanished_is_told(engine: Path, tmp_path: Path) -> None:
+    engine.unlink()
+    target = wasm.WasmTarget()
+    with pytest.raises(SessionError, match="vanished"), target.open(staged(tmp_path / "stage")):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("ahead", "ahead of time"), ("at-start", "at every start")]
+)
+def test_its_witness_says_who_made_the_code_and_when(
+    option: str, words: str, engine: Path, tmp_path: Path
+) -> None:
+    target = Registry({"wasm": {"compile": option}}).get("wasm")
+    with target.open(staged(tmp_path / "stage")) as session:
+        seen = {one.key: one.value for one in session.witness()}  # type: ignore[attr-defined]
+    assert seen["host.engine"] == SAYS["--version"]
+    assert seen["host.compiled"] == f"by Cranelift from WebAssembly, {words}"
+    assert str(seen["host.code"]).startswith(HERE.machine if HERE else "")
+
+
+# ---- promises
+
+
+KEPT: dict[str, Fact] = {
+    "payload.machine": "wasm32",
+    "wasi.directories": "/isobench /scratch",
+    "host.canary_readable": False,
+}
+
+
+def inside(facts: dict[str, Fact]) -> Environment:
+    return prove.gather(Evidence(key=key, value=value, source="") for key, value in facts.items())
+
+
+def broken(facts: dict[str, Fact]) -> str:
+    return prove.broken(prove.hold(wasm.WasmTarget.promises, host=inside({}), inside=inside(facts)))
+
+
+def test_evidence_from_webassembly_keeps_its_promises() -> None:
+    assert broken(KEPT) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("payload.machine", "x86_64"),
+        ("wasi.directories", "/isobench /scratch /"),
+        ("wasi.directories", None),
+        ("host.canary_readable", True),
+    ],
+)
+def test_a_broken_promise_is_caught(key: str, value: Fact) -> None:
+    assert key in broken({**KEPT, key: value})
+
+
+def test_webassembly_is_no_hosts_own() -> None:
+    assert host_abi() is not Abi.WASM32
