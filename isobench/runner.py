@@ -306,16 +306,18 @@ class Bench:
         environment = prove.gather(reply.facts)
         if self.reference is None:
             self.reference = environment
-        checks = prove.hold(target.promises, host=self.reference, inside=environment)
+        promises = [promise for promise in target.promises if not promise.witnessed]
+        checks = prove.hold(promises, host=self.reference, inside=environment)
         return Proof(environment=environment, checks=checks)
 
     def prove_session(self, label: TargetName, session: Session) -> Proof:
         """Prove an open session, its host side included."""
         proof = self.prove(label, lambda argv: session.run(argv, timeout=EVIDENCE_TIMEOUT))
-        if not isinstance(session, Witness):
-            return proof
-        seen = prove.gather((*proof.environment.facts.values(), *session.witness()))
-        return Proof(environment=seen, checks=proof.checks)
+        witnessed = session.witness() if isinstance(session, Witness) else ()
+        seen = prove.gather((*proof.environment.facts.values(), *witnessed))
+        promises = [p for p in self.targets[actual(label)].promises if p.witnessed]
+        more = prove.hold(promises, host=self.reference or seen, inside=seen)
+        return Proof(environment=seen, checks=(*proof.checks, *more))
 
     def _reply(
         self, done: Completed, label: TargetName, *, nonce: str, iterations: int

@@ -124,6 +124,10 @@ class Promise:
     """For EQUALS and OTHER_THAN: the value; for ONE_OF: the values, with spaces; for CONTAINS: a
     part of it.
     """
+    witnessed: bool = False
+    """Only the host can see it: held against the facts of a session's `Witness`, and not asked of
+    an instance that was launched and has ended.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
