@@ -23,8 +23,8 @@ MOUNT_POINTS: Final = (
     *("dev", "etc", "isobench", "proc", "root", "run", "scratch", "sys", "tmp", "usr", "var"),
 )
 """What a root directory must hold to be taken for that of an operating system."""
-TOOL_FAILURE: Final = 1
-"""The exit code by which both tools say that they have failed, and that a payload may have, too."""
+TOOL_FAILURES: Final = (1, 255)
+"""The exit codes by which both tools say that they have failed; a payload may have them, too."""
 _OWNER: Final = "isobench-*-*-*-*"
 _PATIENCE: Final = 100
 
@@ -66,7 +66,7 @@ os.execv(words[end + 1], words[end + 1:])
 """
 
 
-# ---- an instance's files ---------------------------------------------------------------------------
+# ---- an instance's files -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +88,15 @@ class Instance:
         """Its root directory: mount points and nothing else."""
         return self.folder / "root"
 
+    @property
     def log(self) -> Path:
-        """Return where the tool writes what it has to say."""
+        """Where the tool writes what it has to say."""
         return self.folder / "log"
+
+    def give(self, user: int, group: int) -> None:
+        """Make the container's root the owner of what it may write."""
+        for path in (self.root, *self.root.iterdir(), self.scratch):
+            os.chown(path, user, group)
 
 
 @contextlib.contextmanager
@@ -163,7 +169,7 @@ def program(stage_name: str) -> str:
     return f"{Stage.INSIDE}/{stage_name}"
 
 
-# ---- running something in it -----------------------------------------------------------------------
+# ---- running something in it ---------------------------------------------------------------------
 
 
 def launch(
@@ -183,7 +189,7 @@ def launch(
         done = _process.run(argv, timeout=timeout, env=environment, heard=stage.heard)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
-    if done.exit_code == TOOL_FAILURE and not done.stdout:
+    if done.exit_code in TOOL_FAILURES and not done.stdout:
         raise SessionError(why(done.stderr))
     return done
 
@@ -261,7 +267,7 @@ def _limit(pid: int | None, file: str) -> tuple[str, Fact]:
     return file, None
 
 
-# ---- cgroups ---------------------------------------------------------------------------------------
+# ---- cgroups -------------------------------------------------------------------------------------
 
 
 def unified() -> bool:

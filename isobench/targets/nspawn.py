@@ -204,8 +204,7 @@ class NspawnTarget:
         """
         users = self._users()
         if users is not None:
-            for path in (instance.root, *instance.root.iterdir(), instance.scratch):
-                os.chown(path, users[0], users[0])
+            instance.give(users[0], users[0])
         folders = [parent / f"{_CGROUP}{instance.name}" for parent in _cgroup_parents()]
         try:
             for folder in folders:
