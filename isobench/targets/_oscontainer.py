@@ -164,6 +164,12 @@ def covered(*candidates: str) -> str:
     return next(path for path in candidates if Path(path).is_dir())
 
 
+def closed(path: Path) -> Path | None:
+    """Return the outermost directory on the way to a path that is closed to other users."""
+    above = [*reversed(path.parents), path]
+    return next((folder for folder in above if not folder.stat().st_mode & 0o001), None)
+
+
 def program(stage_name: str) -> str:
     """Return the path inside of a program of the stage."""
     return f"{Stage.INSIDE}/{stage_name}"
@@ -203,11 +209,11 @@ class ContainerSession:
         *,
         settings: str,
         limits: Mapping[str, str],
-        why: Callable[[bytes], str],
+        why: Callable[[], str],
     ) -> None:
-        """Take the agent in the container; how the container was asked for, in words; the files
-        of its cgroup that hold each limit that was asked for, by the limit's name; and what
-        explains the end of the tool.
+        """Take the agent in the container; how the container was asked for, in words; the file
+        of its cgroup that holds each limit that was asked for, by the limit's name; and what says
+        what the tool has logged.
         """
         self._agent, self._settings, self._limits, self._why = agent, settings, limits, why
 
@@ -216,7 +222,7 @@ class ContainerSession:
         try:
             return self._agent.run(argv, timeout=timeout)
         except SessionError as error:
-            why = self._why(b"")
+            why = self._why()
             raise SessionError(f"{error}: {why}" if why else str(error), hint=error.hint) from None
 
     def witness(self) -> Iterable[Evidence]:
@@ -279,7 +285,7 @@ def cgroups_of(pid: int | str | None) -> list[Path]:
     """Return the folders of a process's cgroups, as this host mounts them."""
     found = []
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        lines = _membership(pid).read_text().splitlines()
     except OSError:
         return []
     for line in lines:
@@ -292,6 +298,10 @@ def cgroups_of(pid: int | str | None) -> list[Path]:
                 found.append(folder)
                 break
     return found
+
+
+def _membership(pid: int | str | None) -> Path:
+    return Path(f"/proc/{pid}/cgroup")
 
 
 def remove_cgroup(folder: Path) -> str:

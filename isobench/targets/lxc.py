@@ -121,6 +121,9 @@ class LxcTarget:
             *((_oscontainer.PRIVATE_NETWORK,) if self.network != "host" else ()),
             *((_oscontainer.PRIVATE_USERS,) if mapped else ()),
             *(_oscontainer.limited(name, value) for name, (_, value) in self._limits().items()),
+            # On a root directory without any program but isobench's, only LXC can have put its own
+            # there.
+            _oscontainer.first_process("lxc"),
             _oscontainer.maker("lxc-execute"),
         )
 
@@ -228,7 +231,7 @@ class LxcTarget:
                 agent,
                 settings=settings.words,
                 limits={name: file for name, (file, _) in self._limits().items()},
-                why=lambda stderr: _why(instance, stderr),
+                why=lambda: _logged(instance),
             )
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
@@ -255,6 +258,12 @@ class LxcTarget:
         ids = self._ids()
         if os.geteuid() == 0 and ids is not None:
             instance.give(ids.users[0][1], ids.groups[0][1])
+            closed = _oscontainer.closed(instance.folder)
+            if closed is not None:
+                raise SessionError(
+                    f"the users of idmap = {self.idmap!r} cannot pass {closed}",
+                    hint='XDG_CACHE_HOME=/var/cache isobench run --targets lxc; or idmap = ""',
+                )
         lines = self._configuration(instance, settings, ids, variables or {})
         configuration = instance.folder / "config"
         configuration.write_text("".join(f"{key} = {value}\n" for key, value in lines))
@@ -377,23 +386,32 @@ def _escaped(path: Path) -> str:
     return "".join(f"\\{ord(c):03o}" if c in " \t\\" else c for c in str(path))
 
 
-def _why(instance: _oscontainer.Instance, stderr: bytes) -> str:
-    """Return the first error that LXC has logged: the later ones follow from it."""
+def _logged(instance: _oscontainer.Instance) -> str:
+    """Return the first error that LXC has logged, or nothing: the later ones follow from it."""
     with contextlib.suppress(OSError):
         for line in instance.log.read_text(errors="replace").splitlines():
             found = _ERROR.search(line)
             if found is not None:
                 return found.group(1)[:500]
-    return _process.last_line(stderr) if stderr else ""
+    return ""
+
+
+def _why(instance: _oscontainer.Instance, stderr: bytes) -> str:
+    return _logged(instance) or _process.last_line(stderr)
 
 
 def _hint(said: str) -> str:
-    if "newuidmap" in said or "idmap" in said or "id mapping" in said:
-        return 'isobench doctor --install lxc; grep "^$USER:" /etc/subuid /etc/subgid'
+    if "newuidmap" in said or "newgidmap" in said or "mapping" in said:
+        return (
+            f'grep "^{_user()}:" /etc/subuid /etc/subgid; sudo usermod'
+            f" --add-subuids 100000-165535 --add-subgids 100000-165535 {_user()}"
+        )
     if "bridge" in said or "veth" in said or "network" in said:
         return 'ip link show type bridge; or [targets.lxc] network = "none"'
-    if "cgroup" in said or "limit" in said:
+    if "cgroup" in said and _oscontainer.unified():
         return "systemd-run --user --scope --property=Delegate=yes isobench run --targets lxc"
+    if "cgroup" in said:
+        return 'on cgroup v1 root alone sets limits: [targets.lxc] memory = "", pids = 0, or sudo'
     return "lxc-checkconfig"
 
 

@@ -17,6 +17,7 @@ from isobench.model import (
     Available,
     Lack,
     Promise,
+    Relation,
     Stage,
     Technology,
     Unavailable,
@@ -30,15 +31,13 @@ _CGROUP: Final = "nspawn."
 """How the cgroup of an instance begins, before its name: nspawn makes two of its own in it, called
 "payload" and "supervisor", and leaves both behind.
 """
+LINK: Final = "ve-isob"
+"""How the host's end of a virtual link begins; its name has 15 characters at most."""
 _RANGE: Final = re.compile(r"(\d{1,10}):(\d{1,10})", re.ASCII)
 _USERS: Final = 65536
 _FIRST_BASE, _LAST_BASE = 0x00080000, 0x6FFF0000
 """Where nspawn's own `--private-users=pick` looks for a range (systemd's UIDS-GIDS.md)."""
-_NETWORKS: Final = {
-    "none": ("--private-network",),
-    "host": (),
-    "veth": ("--network-veth",),
-}
+_NETWORKS: Final = ("none", "host", "veth")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +77,7 @@ class NspawnTarget:
 
     network: str = "none"
     """"none": a network namespace with a loopback interface alone; "host": the host's network, as
-    nspawn does by itself; "veth": a virtual link to the host (`--network-veth`).
+    nspawn does by itself; "veth": a virtual link to the host besides.
     """
     private_users: str = "no"
     """User namespace, as `--private-users`: "no", as nspawn does by itself; "pick": 65536 users
@@ -100,13 +99,15 @@ class NspawnTarget:
     @property
     def promises(self) -> tuple[Promise, ...]:
         """Return what must be seen, as the options are."""
+        private_users = self.private_users != "no"
         return (
             *_oscontainer.PROMISES,
             *((_oscontainer.PRIVATE_NETWORK,) if self.network != "host" else ()),
-            *((_oscontainer.PRIVATE_USERS,) if self.private_users != "no" else ()),
-            # On a root directory without any program but isobench's, only nspawn can have put
-            # itself there: its stub is the first process.
-            _oscontainer.first_process("systemd-nspawn"),
+            *((_oscontainer.PRIVATE_USERS,) if private_users else ()),
+            # Its root directory is made with nothing in it: who else would have written this?
+            Promise(key="container.manager", relation=Relation.EQUALS, value="systemd-nspawn"),
+            # Its stub is the first process; the kernel shows that to none whose users are others.
+            *((_oscontainer.first_process("systemd-nspawn"),) if not private_users else ()),
             _oscontainer.maker("systemd-nspawn"),
         )
 
@@ -241,7 +242,7 @@ class NspawnTarget:
             "--link-journal=no", "--resolv-conf=off", "--timezone=off",
             "--as-pid2", "--pipe",
             *settings.arguments,
-            *_NETWORKS[self.network],
+            *_network(self.network, instance),
             f"--private-users={'no' if users is None else '{}:{}'.format(*users)}",
             *(f"--setenv={key}={value}" for key, value in variables.items()),
             "--",
@@ -271,6 +272,15 @@ def _program() -> str | None:
     return shutil.which("systemd-nspawn")
 
 
+def _network(network: str, instance: _oscontainer.Instance) -> tuple[str, ...]:
+    if network == "host":
+        return ()
+    if network == "none":
+        return ("--private-network",)
+    # By itself it names the link after the container, and warns that this name is too long.
+    return (f"--network-veth-extra={LINK}{instance.name[-8:]}:host0",)
+
+
 def _quoted(path: Path) -> str:
     """Return a path as nspawn takes it in a bind: a colon ends it, unless it is escaped."""
     return str(path).replace("\\", "\\\\").replace(":", "\\:")
@@ -280,8 +290,8 @@ def _why(stderr: bytes) -> str:
     return f"systemd-nspawn: {_process.last_line(stderr)}"
 
 
-def _nothing_more(_: bytes) -> str:
-    """Add nothing: nspawn's last line is the agent's, too."""
+def _nothing_more() -> str:
+    """Add nothing: nspawn's last line is in the error already."""
     return ""
 
 

@@ -343,22 +343,16 @@ def test_a_process_whose_start_was_heard_becomes_the_evidence(target: Target, on
 
 
 def named_after(owner_: str) -> set[str]:
-    """Every cgroup and every file of a container manager's with a run's name in its own, and every
-    network interface that a run's containers have been given.
-    """
+    """Every cgroup, and every file of a container manager's, with a run's name in its own."""
     kept = [
         *(Path("/run/lxc"), Path("/var/lib/lxc"), Path("/var/cache/lxc")),
         *(Path("/run/systemd/nspawn"), Path("/run/systemd/machines"), Path("/var/lib/machines")),
     ]
-    found = {
+    return {
         str(path)
         for folder in (Path("/sys/fs/cgroup"), *kept)
         for path in folder.glob(f"**/*{owner_}*")
     }
-    for interface in Path("/sys/class/net").iterdir():
-        if interface.name.startswith(("ve-isobench", "vb-isobench")):
-            found.add(str(interface))
-    return found
 
 
 def leftovers() -> set[str]:

@@ -633,6 +633,28 @@ def test_what_the_host_sees_of_a_session_is_evidence_too_and_overrides_nothing(b
     assert environment.value("ns.pid") == "pid:[2]"
 
 
+WITNESSED = Promise(key="host.runtime", relation=Relation.EQUALS, value="runc", witnessed=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "kept"),
+    [({"host.runtime": "runc"}, True), ({"host.runtime": "sh"}, False), ({}, False)],
+)
+def test_a_promise_of_the_hosts_is_held_against_what_the_host_sees(
+    seen: dict[str, str], kept: bool, bench: Make
+) -> None:
+    good, bad = opened(bench(fake(promises=(PROMISE, WITNESSED), witnessed=seen)), labels(BOX))
+    assert (BOX in good, BOX in bad) == (kept, not kept)
+    if not kept:
+        assert bad[BOX].cause is Cause.UNPROVEN
+        assert "host.runtime should be 'runc'" in bad[BOX].detail
+
+
+def test_what_only_the_host_sees_is_not_asked_of_a_launched_instance(bench: Make) -> None:
+    engine = FakeEngine(name=BOX, inside=INSIDE, promises=(PROMISE, WITNESSED))
+    assert len(values(start(bench(engine), COLD), "time")) > 0
+
+
 def test_a_target_that_refuses_to_open_leaves_a_gap_with_its_reason_and_hint(bench: Make) -> None:
     good, bad = opened(bench(fake(openings=("no space left",))), labels(BOX))
     assert BOX not in good

@@ -229,6 +229,7 @@ static int ib_main(int argc, char **argv, char **environment) {
     file_fact("clock.time_offsets", "/proc/self/timens_offsets");
     file_fact("clock.source", "/sys/devices/system/clocksource/clocksource0/current_clocksource");
     file_fact("cgroup.path", "/proc/self/cgroup");
+    file_fact("container.manager", "/run/host/container-manager");
     file_fact("security.label", "/proc/self/attr/current");
     file_fact("memory.huge_pages", "/sys/kernel/mm/transparent_hugepage/enabled");
     link_fact("process.executable", "/proc/thread-self/exe");
