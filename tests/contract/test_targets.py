@@ -359,7 +359,9 @@ def leftovers() -> set[str]:
     """Everything of this process's that an engine or the kernel could still hold."""
     found = named_after(owner.mine())
     found |= {
-        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "isobench" in line
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if owner.mine() in line
     }
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
