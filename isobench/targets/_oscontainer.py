@@ -324,12 +324,16 @@ def remove_cgroup(folder: Path) -> str:
 
 
 def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list[str]:
-    """Remove the cgroups PREFIX + owner + "-…" of runs that have died; return a line for each."""
-    removed = []
+    """Remove the cgroups PREFIX + owner + "-…" of runs that have died; return a line for each
+    container, however many hierarchies it was in.
+    """
+    errors: dict[str, list[str]] = {}
     for prefix in prefixes:
         for folder in sorted(CGROUPS.glob(f"**/{prefix}{_OWNER}")):
-            if alive(folder.name.removeprefix(prefix).rpartition("-")[0]):
-                continue
-            error = remove_cgroup(folder)
-            removed.append(f"cgroup {folder}" + (f": not removed: {error}" if error else ""))
-    return removed
+            name = folder.name.removeprefix(prefix)
+            if not alive(name.rpartition("-")[0]):
+                errors.setdefault(name, []).append(remove_cgroup(folder))
+    return [
+        f"cgroups of {name}" + "".join(f": not removed: {error}" for error in filter(None, said))
+        for name, said in errors.items()
+    ]

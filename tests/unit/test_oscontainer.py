@@ -415,7 +415,7 @@ def test_a_cgroup_goes_with_those_below_it_and_one_that_lives_stays(
     for folder in (dead / "payload", dead / "supervisor", alive / "payload", foreign):
         folder.mkdir(parents=True)
     said = _oscontainer.sweep_cgroups(["nspawn."], lambda owner: owner == "isobench-m-3-4")
-    assert said == [f"cgroup {dead}"]
+    assert said == ["cgroups of isobench-m-1-2-abcd"]
     assert (dead.exists(), alive.exists(), foreign.exists()) == (False, True, True)
 
 
