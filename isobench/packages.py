@@ -26,6 +26,19 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("podman", "runc"),
         "zypper": ("podman", "runc"),
     },
+    "nspawn": {
+        "apt-get": ("systemd-container",),
+        "dnf": ("systemd-container",),
+        "pacman": ("systemd",),
+        "zypper": ("systemd-container",),
+    },
+    # The second brings what maps an ordinary user's subordinate ids.
+    "lxc": {
+        "apt-get": ("lxc", "uidmap"),
+        "dnf": ("lxc", "shadow-utils"),
+        "pacman": ("lxc", "shadow"),
+        "zypper": ("lxc", "shadow"),
+    },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
     "qemu": {

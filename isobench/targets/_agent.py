@@ -95,7 +95,7 @@ class AgentSession:
         except TimeoutError:
             return None
         except OSError as error:
-            raise SessionError(f"the instance is gone: {error}") from None
+            raise SessionError(f"the instance is gone: {self.last_words() or error}") from None
         if len(answer) != _NUMBER.size:
             raise SessionError(f"the instance is gone: {self.last_words()}")
         return int(_NUMBER.unpack(answer)[0])
@@ -103,6 +103,8 @@ class AgentSession:
     def last_words(self) -> str:
         """Return what the launcher said when it gave up."""
         stream = self._process.stderr
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)  # what it launched goes first, and it has yet to say why
         if stream is None or self._process.poll() is None:
             return ""
         return _process.last_line(stream.read() or b"")

@@ -169,6 +169,25 @@ def proportional_kib(pid: int) -> int | None:
     return total // 1024
 
 
+def first_inside(pid: int) -> int | None:
+    """Return the descendant of a process that is the first of a PID namespace of its own, as this
+    host numbers it; None where there is none.
+    """
+    with contextlib.suppress(psutil.Error, OSError):
+        for member in psutil.Process(pid).children(recursive=True):
+            for line in Path(f"/proc/{member.pid}/status").read_text().splitlines():
+                if line.startswith("NSpid:") and line.split()[2:] == ["1"]:
+                    return member.pid
+    return None
+
+
+def parent(pid: int) -> int | None:
+    """Return the parent of a process, or None where it is gone."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).ppid()
+    return None
+
+
 def ask(argv: Sequence[str], *, timeout: float = 10) -> str | None:
     """Return what a short command prints, or None where it cannot be run or fails."""
     try:

@@ -411,11 +411,26 @@ def test_a_process_whose_start_was_heard_becomes_the_evidence(target: Target, on
         assert refused.exit_code not in (0, None)
 
 
+def named_after(owner_: str) -> set[str]:
+    """Every cgroup, and every file of a container manager's, with a run's name in its own."""
+    kept = [
+        *(Path("/run/lxc"), Path("/var/lib/lxc"), Path("/var/cache/lxc")),
+        *(Path("/run/systemd/nspawn"), Path("/run/systemd/machines"), Path("/var/lib/machines")),
+    ]
+    return {
+        str(path)
+        for folder in (Path("/sys/fs/cgroup"), *kept)
+        for path in folder.glob(f"**/*{owner_}*")
+    }
+
+
 def leftovers() -> set[str]:
     """Everything of this process's that an engine or the kernel could still hold."""
-    found = {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{owner.mine()}*")}
+    found = named_after(owner.mine())
     found |= {
-        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "isobench" in line
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if owner.mine() in line
     }
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -485,7 +500,7 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
     assert tied_to(doomed.pid) == []
     runs = Path(os.environ["XDG_CACHE_HOME"]) / "isobench" / "runs"
     assert [path for path in runs.glob("*") if f"-{doomed.pid}-" in path.name] == []
-    assert list(Path("/sys/fs/cgroup").glob(f"**/isobench-*-{doomed.pid}-*")) == []
+    assert named_after(f"isobench-*-{doomed.pid}-") == set()
 
 
 @pytest.mark.parametrize("name", having(Sweeper), indirect=True)

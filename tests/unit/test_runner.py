@@ -644,6 +644,12 @@ def test_a_promise_may_be_about_what_only_the_host_sees(
     assert (BOX in found, BOX in bad) == (good, not good)
 
 
+def test_what_only_the_host_sees_is_not_asked_of_a_launched_instance(bench: Make) -> None:
+    witnessed = Promise(key="host.runtime", relation=Relation.EQUALS, value="runc")
+    engine = FakeEngine(name=BOX, inside=INSIDE, promises=(PROMISE, witnessed))
+    assert len(values(start(bench(engine), COLD), "time")) > 0
+
+
 def test_a_target_that_refuses_to_open_leaves_a_gap_with_its_reason_and_hint(bench: Make) -> None:
     good, bad = opened(bench(fake(openings=("no space left",))), labels(BOX))
     assert BOX not in good

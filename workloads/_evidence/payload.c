@@ -32,6 +32,59 @@ static void link_fact(const char *key, const char *path) {
     else ib_fact_n(key, target, (size_t)n, path);
 }
 
+/* Whether something is mounted on this path: the fifth field of a line of mountinfo. */
+static int is_mount_point(const char *path) {
+    size_t length = ib_length(path);
+    if (slurp("/proc/self/mountinfo") < 0) return 0;
+    for (char *line = content; *line;) {
+        char *end = line, *field = line;
+        while (*end && *end != '\n') end++;
+        for (int i = 0; i < 4; i++) {
+            while (field < end && *field != ' ') field++;
+            if (field < end) field++;
+        }
+        if ((size_t)(end - field) > length && ib_same(field, path, length) && field[length] == ' ') return 1;
+        line = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+/* systemd-nspawn and LXC mount an invented boot id over the kernel's. A child looks beneath, in a mount namespace of its own; where
+ * it may not, the kernel's is unknown: what was invented says nothing of it. */
+static void boot_id_fact(void) {
+    static const char path[] = "/proc/sys/kernel/random/boot_id";
+    char seen[64];
+    int ends[2];
+    long n = 0;
+    if (!is_mount_point(path)) {
+        file_fact("kernel.boot_id", path);
+        return;
+    }
+    file_fact("kernel.boot_id_shown", path);
+    ib_flush();
+    if (ib_sys(__NR_pipe2, ends, 0) == 0) {
+        long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
+        if (pid == 0) {
+            if (ib_sys(__NR_unshare, 0x20000 /* CLONE_NEWNS */) < 0) ib_exit(1);
+            if (ib_sys(__NR_mount, 0, "/", 0, 0x44000 /* MS_REC | MS_PRIVATE */, 0) < 0) ib_exit(1);
+            /* One may hide another; mountinfo also lists those that are out of reach, so ask the file itself. */
+            while (ib_sys(__NR_umount2, path, 2 /* MNT_DETACH */) == 0) {
+            }
+            uint64_t system[16] = {0};
+            if (ib_sys(__NR_statfs, path, system) < 0 || system[0] != 0x9fa0 /* PROC_SUPER_MAGIC */) ib_exit(1);
+            if ((n = slurp(path)) > 0) ib_write(ends[1], content, (size_t)n);
+            ib_exit(0);
+        }
+        ib_close(ends[1]);
+        n = pid > 0 ? ib_read(ends[0], seen, sizeof seen) : 0;
+        ib_close(ends[0]);
+        if (pid > 0) ib_sys(__NR_wait4, pid, 0, 0, 0);
+    }
+    while (n > 0 && seen[n - 1] == '\n') n--;
+    if (n > 0) ib_fact_n("kernel.boot_id", seen, (size_t)n, "/proc/sys/kernel/random/boot_id, beneath what is mounted on it");
+    else ib_fact_literal("kernel.boot_id", "null", "/proc/sys/kernel/random/boot_id, beneath what is mounted on it");
+}
+
 static void status_fact(const char *key, const char *field) {
     size_t length = ib_length(field);
     for (char *line = content; *line;) {
@@ -179,7 +232,7 @@ static int ib_main(int argc, char **argv, char **environment) {
     kernel_names();
     ib_fact("payload.machine", IB_MACHINE, "compiler");
     granted_directories();
-    file_fact("kernel.boot_id", "/proc/sys/kernel/random/boot_id");
+    boot_id_fact();
     static const char *const spaces[] = {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
     for (int i = 0; i < 8; i++) {
         char key[16] = "ns.", path[32] = "/proc/self/ns/";
@@ -194,9 +247,11 @@ static int ib_main(int argc, char **argv, char **environment) {
     file_fact("clock.time_offsets", "/proc/self/timens_offsets");
     file_fact("clock.source", "/sys/devices/system/clocksource/clocksource0/current_clocksource");
     file_fact("cgroup.path", "/proc/self/cgroup");
+    file_fact("container.manager", "/run/host/container-manager");
     file_fact("security.label", "/proc/self/attr/current");
     file_fact("memory.huge_pages", "/sys/kernel/mm/transparent_hugepage/enabled");
     link_fact("process.executable", "/proc/thread-self/exe");
+    link_fact("process.first", "/proc/1/exe");
     if (slurp("/proc/self/status") < 0) content[0] = 0;
     status_fact("user.uid", "Uid");
     status_fact("process.ns_pid", "NSpid");

@@ -8,6 +8,16 @@
  * pivot_root, no capability, no-new-privileges, a seccomp filter, and PROGRAM as the first process.
  * It exits as PROGRAM does (128 + n for a signal), and with 125 and a line on standard error if it could not start it.
  * It needs no privilege where the kernel lets users make user namespaces.
+ *
+ *     _launch tie PROGRAM [ARGUMENT...]
+ *
+ * executes a helper that must not outlive isobench.
+ *
+ *     _launch tool [cgroup CGROUP_PROCS | cover DIRECTORY]... -- PROGRAM [ARGUMENT...]
+ *
+ * executes a tool that makes containers, which must not outlive isobench either: first it moves into each cgroup whose
+ * cgroup.procs file is named, and an empty tmpfs covers each directory in a mount namespace of the tool's own, so that what it
+ * writes there (locks, sockets, lists of its containers) ends with it.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -245,7 +255,31 @@ static void map_users(const struct order *o, long pid) {
     }
 }
 
+static void cover(const char *directory) {
+    static int own_mounts;
+    if (!own_mounts++) {
+        must("mount namespace", ib_sys(__NR_unshare, 0x20000 /* CLONE_NEWNS */));
+        must("private mounts", ib_sys(__NR_mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0));
+    }
+    must(directory, ib_sys(__NR_mount, "tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755"));
+}
+
+__attribute__((noreturn)) static void execute_tool(int argc, char **argv, char **environment) {
+    int at = 2;
+    for (; at + 1 < argc && !ib_same(argv[at], "--", 3); at += 2) {
+        if (ib_same(argv[at], "cgroup", 7)) put_file(argv[at + 1], "0", 1);
+        else if (ib_same(argv[at], "cover", 6)) cover(argv[at + 1]);
+        else give_up(argv[at], -22);
+    }
+    if (at + 1 >= argc || !ib_same(argv[at], "--", 3)) give_up("no program after --", 0);
+    give_up(argv[at + 1], ib_sys(__NR_execve, argv[at + 1], argv + at + 1, environment));
+}
+
 static int ib_main(int argc, char **argv, char **environment) {
+    if (argc > 2 && ib_same(argv[1], "tool", 5)) {
+        ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
+        execute_tool(argc, argv, environment);
+    }
     if (argc > 2 && ib_same(argv[1], "tie", 4)) { /* a helper process that must not outlive isobench */
         ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
         give_up(argv[2], ib_sys(__NR_execve, argv[2], argv + 2, environment));
