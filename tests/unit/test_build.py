@@ -190,7 +190,7 @@ def test_every_stage_holds_evidence_and_agent_beside_its_workloads() -> None:
     assert all(source.is_file() for source, _ in wanted.values())
 
 
-def test_all_programs_are_built_for_all_abis_and_the_launcher_for_this_host_alone(
+def test_all_programs_are_built_for_all_abis_and_the_tools_for_this_host_alone(
     source: Path,
 ) -> None:
     heard: list[tuple[int, int]] = []
@@ -205,5 +205,6 @@ def test_all_programs_are_built_for_all_abis_and_the_launcher_for_this_host_alon
         ("unit.echo", Abi.ELF_X86_64),
         ("unit.echo", Abi.ELF_RISCV64),
         (build.LAUNCH, Abi.ELF_X86_64),
+        (build.CONFINE, Abi.ELF_X86_64),
     ]
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert heard == [(done, 4) for done in (1, 2, 3, 4)]
