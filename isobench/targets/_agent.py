@@ -98,13 +98,16 @@ class AgentSession:
         except TimeoutError:
             return None
         except OSError as error:
-            raise SessionError(f"the instance is gone: {error}") from None
+            raise SessionError(f"the instance is gone: {self.last_words() or error}") from None
         if len(answer) != _NUMBER.size:
             raise SessionError(f"the instance is gone: {self.last_words()}")
         return int(_NUMBER.unpack(answer)[0])
 
     def last_words(self) -> str:
         """Return what the launcher said when it gave up."""
+        # Its end of the socket closes a moment before the process itself has ended.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
         stream = self._process.stderr
         if stream is None or self._process.poll() is None:
             return ""

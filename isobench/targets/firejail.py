@@ -34,8 +34,8 @@ from isobench.plugin import Completed
 from isobench.targets import _agent, _elf, _prefix, _process
 from isobench.units import Nanoseconds, TargetName, seconds
 
-_RECORDS: Final = Path("/run/firejail/profile")
-"""Where Firejail keeps a file for each sandbox, by the number of its first process."""
+_RECORDS: Final = Path("/run/firejail/name")
+"""Where Firejail keeps the name of each sandbox, in a file called after its first process."""
 
 
 @dataclass(frozen=True, kw_only=True)
