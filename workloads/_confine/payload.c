@@ -53,8 +53,10 @@ static uint64_t files_of(long abi) {
     return (1u << 16) - 1;
 }
 
-static void allow(long rules, const struct ruleset *r, const char *path, uint64_t rights) {
-    long fd = must(path, ib_open(path, 010000000 /* O_PATH */, 0));
+static long place(const char *path) { return ib_open(path, 010000000 /* O_PATH */, 0); }
+
+static void allow(long rules, const struct ruleset *r, long fd, uint64_t rights) {
+    if (fd < 0) return; /* it is not there: less is allowed */
     struct beneath rule = {.allowed = rights & r->files, .directory = (int32_t)fd};
     must("landlock_add_rule", ib_sys(ADD_RULE, rules, 1 /* beneath a path */, &rule, 0));
     ib_close((int)fd);
@@ -67,13 +69,14 @@ static void confine(const char *root, const char *scratch, int network) {
     if (abi >= 4 && !network) r.network = NETWORK;
     if (abi >= 6) r.scoped = SCOPES;
     long rules = must("landlock_create_ruleset", ib_sys(CREATE_RULESET, &r, sizeof r, 0));
-    allow(rules, &r, root, READ_FILE | READ_DIRECTORY | EXECUTE);
-    allow(rules, &r, scratch,
+    allow(rules, &r, must(root, place(root)), READ_FILE | READ_DIRECTORY | EXECUTE);
+    allow(rules, &r, must(scratch, place(scratch)),
           READ_FILE | READ_DIRECTORY | WRITE_FILE | TRUNCATE | MAKE_FILE | MAKE_DIRECTORY | REMOVE_FILE |
               REMOVE_DIRECTORY | REFER);
-    allow(rules, &r, "/proc", READ_FILE | READ_DIRECTORY);
-    allow(rules, &r, "/sys", READ_FILE | READ_DIRECTORY);
-    for (unsigned i = 0; i < COUNT(devices); i++) allow(rules, &r, devices[i], READ_FILE | WRITE_FILE | TRUNCATE);
+    allow(rules, &r, place("/proc"), READ_FILE | READ_DIRECTORY);
+    allow(rules, &r, place("/sys"), READ_FILE | READ_DIRECTORY);
+    for (unsigned i = 0; i < COUNT(devices); i++)
+        allow(rules, &r, place(devices[i]), READ_FILE | WRITE_FILE | TRUNCATE);
     must("landlock_restrict_self", ib_sys(RESTRICT_SELF, rules, 0));
     ib_close((int)rules);
 }
