@@ -40,6 +40,7 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "zypper": ("lxc", "shadow"),
     },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
+    "firejail": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("firejail",)),
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
     "qemu": {
         "apt-get": (

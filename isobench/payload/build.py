@@ -74,6 +74,9 @@ EVIDENCE: Final = "_evidence"
 INIT: Final = "_init"
 STARTUP: Final = "_startup"
 LAUNCH: Final = "_launch"
+CONFINE: Final = "_confine"
+TOOLS: Final = (LAUNCH, CONFINE)
+"""Programs of isobench's own for the host side; no stage's root holds them."""
 INSIDE: Final = (EVIDENCE, AGENT, INIT)
 """Programs of isobench's own that every stage holds, where the ABI has them."""
 _STARTING_OTHERS: Final = frozenset({AGENT, INIT})
@@ -207,7 +210,7 @@ def build_all(
         for n, (source, libc) in wanted.items()
         if not (n in _STARTING_OTHERS and Need.PROCESSES in abi.lacks)
     ]
-    jobs.append((LAUNCH, root / LAUNCH / "payload.c", host, False))
+    jobs += [(tool, root / tool / "payload.c", host, False) for tool in TOOLS]
     built: list[Payload] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         futures = [pool.submit(build, n, source, abi, libc=libc) for n, source, abi, libc in jobs]

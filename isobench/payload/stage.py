@@ -13,7 +13,7 @@ from pathlib import Path
 
 from isobench import owner, places
 from isobench.model import Abi, Payload, Stage
-from isobench.payload.build import LAUNCH
+from isobench.payload.build import TOOLS
 from isobench.units import Sha256
 
 MOUNT_POINTS = ("dev", "proc", "scratch", "sys", "tmp")
@@ -44,7 +44,7 @@ class Workshop:
 
     def payloads(self, abi: Abi) -> tuple[Payload, ...]:
         """Return what a stage for this ABI holds."""
-        return tuple(p for p in self._payloads if p.abi is abi and p.program != LAUNCH)
+        return tuple(p for p in self._payloads if p.abi is abi and p.program not in TOOLS)
 
     def stage(
         self,
@@ -58,7 +58,7 @@ class Workshop:
         return Stage(
             root=root,
             digest=digest(self.payloads(abi)),
-            tools={p.program: p.path for p in self._payloads if p.program == LAUNCH},
+            tools={p.program: p.path for p in self._payloads if p.program in TOOLS},
             scratch=self.scratch,
             owner=owner.mine(),
             environment=environment,

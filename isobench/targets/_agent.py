@@ -102,6 +102,9 @@ class AgentSession:
 
     def last_words(self) -> str:
         """Return what the launcher said when it gave up."""
+        # Its end of the socket closes a moment before the process itself has ended.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
         stream = self._process.stderr
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)  # what it launched goes first, and it has yet to say why

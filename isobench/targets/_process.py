@@ -106,6 +106,27 @@ def end(process: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(family, timeout=5)
 
 
+def terminate(pid: int, *, patience: float = 5) -> str:
+    """End a process that is not our child: ask it, wait for so many seconds, kill it; return what
+    is wrong, or nothing.
+    """
+    try:
+        process = psutil.Process(pid)
+        process.terminate()
+        deadline = time.monotonic() + patience
+        # One that nobody waits for stays, as a zombie: ended all the same.
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                process.kill()
+                break
+            time.sleep(0.02)
+    except psutil.NoSuchProcess:
+        return ""
+    except psutil.Error as error:
+        return str(error)
+    return ""
+
+
 def start(
     argv: Sequence[str | os.PathLike[str]],
     *,

@@ -198,7 +198,7 @@ def test_what_starts_programs_is_not_built_for_a_system_without_processes(source
     built = build.build_all(wanted, [Abi.WASM32], host=Abi.ELF_X86_64)
     assert [(p.program, p.abi) for p in built] == [
         ("unit.echo", Abi.WASM32),
-        (build.LAUNCH, Abi.ELF_X86_64),
+        *((tool, Abi.ELF_X86_64) for tool in build.TOOLS),
     ]
 
 
@@ -213,7 +213,7 @@ def test_a_webassembly_payload_asks_wasi_for_everything_and_has_no_vectors(
     assert "-mno-simd128" in built.flags
 
 
-def test_all_programs_are_built_for_all_abis_and_the_launcher_for_this_host_alone(
+def test_all_programs_are_built_for_all_abis_and_the_tools_for_this_host_alone(
     source: Path,
 ) -> None:
     heard: list[tuple[int, int]] = []
@@ -228,5 +228,6 @@ def test_all_programs_are_built_for_all_abis_and_the_launcher_for_this_host_alon
         ("unit.echo", Abi.ELF_X86_64),
         ("unit.echo", Abi.ELF_RISCV64),
         (build.LAUNCH, Abi.ELF_X86_64),
+        (build.CONFINE, Abi.ELF_X86_64),
     ]
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert heard == [(done, 4) for done in (1, 2, 3, 4)]

@@ -28,7 +28,7 @@ def payloads(tmp_path: Path) -> Sequence[Payload]:
         payload(tmp_path, "cpu.sieve"),
         payload(tmp_path, "_evidence", content=b"evidence"),
         payload(tmp_path, "cpu.sieve", ARM, b"arm"),
-        payload(tmp_path, build.LAUNCH, content=b"launch"),
+        *(payload(tmp_path, tool, content=tool.encode()) for tool in build.TOOLS),
     )
 
 
@@ -55,11 +55,12 @@ def test_a_root_holds_the_payloads_of_its_isa_and_empty_mount_points(
         assert (made(shop, ARM).root / "isobench" / "cpu.sieve").read_bytes() == b"arm"
 
 
-def test_the_launcher_is_a_tool_of_the_host_and_in_no_root(payloads: Sequence[Payload]) -> None:
+def test_a_launcher_is_a_tool_of_the_host_and_in_no_root(payloads: Sequence[Payload]) -> None:
     with stage.workshop(payloads) as shop:
         one = made(shop)
-        assert one.tools[build.LAUNCH].read_bytes() == b"launch"
-        assert not (one.root / "isobench" / build.LAUNCH).exists()
+        for tool in build.TOOLS:
+            assert one.tools[tool].read_bytes() == tool.encode()
+            assert not (one.root / "isobench" / tool).exists()
 
 
 def test_a_stage_belongs_to_this_process(payloads: Sequence[Payload]) -> None:

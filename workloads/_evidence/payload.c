@@ -226,6 +226,23 @@ static void granted_directories(void) {
 #endif
 }
 
+/* How a TCP connection to a port of this machine's own ends at which nobody listens: refused (111) unless a policy
+ * forbids to try (13). */
+static void loopback_fact(void) {
+    struct {
+        uint16_t family;
+        uint8_t port[2], address[4], rest[8];
+    } nobody = {.family = 2 /* AF_INET */, .port = {0, 1}, .address = {127, 0, 0, 1}};
+    long fd = ib_sys(__NR_socket, 2, 1 /* SOCK_STREAM */ | 02000000 | 04000 /* CLOEXEC, NONBLOCK */, 0);
+    if (fd < 0) {
+        ib_fact_literal("net.loopback_errno", "null", "socket");
+        return;
+    }
+    long r = ib_sys(__NR_connect, fd, &nobody, sizeof nobody);
+    ib_fact_number("net.loopback_errno", r < 0 ? (uint64_t)-r : 0, "connect");
+    ib_close((int)fd);
+}
+
 static int ib_main(int argc, char **argv, char **environment) {
     struct ib ib = {.nonce = argc > 1 ? argv[1] : "", .environment = environment};
     ib_hello(&ib);
@@ -264,6 +281,7 @@ static int ib_main(int argc, char **argv, char **environment) {
     root_mount_facts();
     visible_processes();
     interfaces();
+    loopback_fact();
     processor_facts();
     clock_facts();
     uint64_t memory[14] = {0}; /* struct sysinfo: totalram is the fifth word, its unit a 32-bit number near the end */
@@ -284,6 +302,8 @@ static int ib_main(int argc, char **argv, char **environment) {
     if (argc > 2) {
         ib_long fd = ib_open(argv[2], IB_O_RDONLY, 0);
         ib_fact_literal("host.canary_readable", fd >= 0 ? "true" : "false", argv[2]);
+        /* Out of sight (2) or in sight and forbidden (13)? */
+        ib_fact_number("host.canary_errno", fd >= 0 ? 0 : (uint64_t)-fd, argv[2]);
         if (fd >= 0) ib_close((int)fd);
     }
     ib_text("{\"end\":0,\"check\":\"\",\"steady\":true,\"nonce\":");

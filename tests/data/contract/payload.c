@@ -8,6 +8,9 @@
  *     PAYLOAD linger-and-find TOKEN   the same, with a child that sleeps meanwhile
  *     PAYLOAD see NAME            the value of an environment variable, or null
  *     PAYLOAD flood COUNT         so many times 64 KiB on standard output
+ *     PAYLOAD may WHAT OBJECT     the errno with which the kernel refuses it, 0 where it does not:
+ *                                 read PATH, create PATH (removed again), execute PATH, connect PORT (TCP on 127.0.0.1),
+ *                                 listen PORT, reach NAME (an abstract Unix socket), signal PID, personality 0
  *
  * In a guest of isobench's, and nowhere else:
  *     PAYLOAD crash               makes the kernel panic
@@ -70,6 +73,37 @@ static uint64_t parent_of(uint64_t pid) {
     return 0;
 }
 
+static long stream_to(const char *name, size_t length, int family, int listening) {
+    unsigned char address[110] = {(unsigned char)family, 0};
+    for (size_t i = 0; i < length; i++) address[2 + i] = (unsigned char)name[i];
+    long fd = ib_sys(__NR_socket, family, 1 /* SOCK_STREAM */ | 02000000, 0);
+    return fd < 0 ? fd : ib_sys(listening ? __NR_bind : __NR_connect, fd, address, 2 + length);
+}
+
+/* What the kernel says to a thing that a sandbox may refuse: 0 or more, or minus errno. */
+static long attempt(const char *what, const char *object) {
+    if (ib_same(what, "read", 5)) return ib_open(object, IB_O_RDONLY, 0);
+    if (ib_same(what, "create", 7)) {
+        long fd = ib_open(object, IB_O_WRONLY | IB_O_CREAT | IB_O_EXCL, 0600);
+        return fd < 0 ? fd : ib_sys(__NR_unlinkat, IB_AT_FDCWD, object, 0);
+    }
+    if (ib_same(what, "execute", 8)) {
+        char *words[] = {(char *)object, NULL};
+        return ib_sys(__NR_execve, object, words, words + 1);
+    }
+    if (ib_same(what, "signal", 7)) return ib_sys(__NR_kill, ib_number(object), 0);
+    if (ib_same(what, "personality", 12)) return ib_sys(__NR_personality, 0);
+    if (ib_same(what, "reach", 6)) {
+        char name[100] = {0};
+        size_t n = ib_length(object) < 99 ? ib_length(object) : 99;
+        for (size_t i = 0; i < n; i++) name[1 + i] = object[i];
+        return stream_to(name, n + 1, 1 /* AF_UNIX */, 0);
+    }
+    uint64_t port = ib_number(object);
+    char internet[14] = {(char)(port >> 8), (char)port, 127, 0, 0, 1};
+    return stream_to(internet, sizeof internet, 2 /* AF_INET */, ib_same(what, "listen", 7));
+}
+
 /* What harms whatever machine it runs on: refused unless this is a guest that isobench has made. */
 static int harm(int argc, char **argv) {
     if (ib_sys(__NR_faccessat, IB_AT_FDCWD, "/guest/host_key", 0, 0) < 0) return 77;
@@ -129,6 +163,10 @@ static int ib_main(int argc, char **argv, char **environment) {
         ib_byte('\n');
     } else if (ib_same(argv[1], "flood", 6)) {
         for (uint64_t left = ib_number(argv[2]) * 65536; left; left--) ib_byte(left % 64 ? 'x' : '\n');
+    } else if (ib_same(argv[1], "may", 4) && argc > 3) {
+        long r = attempt(argv[2], argv[3]);
+        ib_decimal(r < 0 ? (uint64_t)-r : 0);
+        ib_byte('\n');
     } else if (ib_same(argv[1], "crash", 6) || ib_same(argv[1], "hang-up", 8) || ib_same(argv[1], "console", 8)) {
         return harm(argc, argv);
     }

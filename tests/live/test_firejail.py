@@ -1,0 +1,164 @@
+"""Firejail where it would only pretend, and what is left of a sandbox that had to be killed."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.errors import SessionError
+from isobench.evidence import prove
+from isobench.payload import wire
+from isobench.plugin import Launcher, Target
+from isobench.registry import Registry
+from isobench.targets import firejail
+from isobench.units import seconds
+from tests.conftest import PROGRAM, Staged
+
+pytestmark = pytest.mark.live
+PATIENCE = seconds(60)
+
+Able = Callable[[str], Target]
+Make = Callable[[Any], Staged]
+
+
+def records() -> set[str]:
+    """What Firejail keeps of sandboxes that run, or ran and were killed."""
+    folders = ("name", "profile", "network", "bandwidth", "x11")
+    home = firejail._RECORDS.parent
+    return {str(path) for folder in folders for path in (home / folder).glob("[0-9]*")}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(able: Able) -> Iterator[None]:
+    able("firejail")
+    before = records()
+    yield
+    assert records() <= before
+
+
+def configured(**options: Any) -> Target:
+    return Registry({"mine": {"kind": "firejail", **options}}).get("mine")
+
+
+def test_a_time_limit_in_an_open_sandbox_leaves_no_record(able: Able, staged: Make) -> None:
+    target = able("firejail")
+    one = staged(target)
+    with target.open(one.stage) as session:
+        done = session.run([PROGRAM, "linger", secrets.token_hex(8)], timeout=seconds(1))
+    assert done.exit_code is None
+
+
+def test_a_time_limit_of_a_launched_sandbox_leaves_no_record(able: Able, staged: Make) -> None:
+    target = able("firejail")
+    assert isinstance(target, Launcher)
+    token = secrets.token_hex(8)
+    done = target.launch(staged(target).stage, [PROGRAM, "linger", token], timeout=seconds(1))
+    assert done.exit_code is None
+
+
+def test_an_argument_that_it_does_not_know_is_its_own_error(staged: Make) -> None:
+    target = configured(arguments=["--nonsense"])
+    assert isinstance(target, Launcher)
+    one = staged(target)
+    with pytest.raises(SessionError, match="--nonsense"):
+        target.launch(one.stage, ["_startup", "cafe"], timeout=PATIENCE)
+    with pytest.raises(SessionError, match="--nonsense"), target.open(one.stage) as session:
+        session.run(["_startup", "cafe"], timeout=PATIENCE)
+    assert one.chunks == []
+
+
+PROBE = """
+from isobench.registry import Registry
+answer = Registry().get("firejail").probe()
+print(type(answer).__name__, getattr(answer, "what", ""))
+"""
+
+
+def test_inside_another_sandbox_where_it_merely_executes_it_is_refused(able: Able) -> None:
+    space = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*space, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no PID namespace can be made here")
+    done = subprocess.run(
+        [*space, sys.executable, "-c", PROBE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Unavailable ")
+
+
+def evidence(target: Target, one: Staged) -> bytes:
+    nonce = secrets.token_hex(8)
+    with target.open(one.stage) as session:
+        done = session.run(["_evidence", nonce, str(one.shop.canary)], timeout=PATIENCE)
+    return b"\n".join((nonce.encode(), done.stdout))
+
+
+def broken(promises: Any, host: bytes, inside: bytes) -> str:
+    seen = []
+    for said in (host, inside):
+        nonce, _, lines = said.partition(b"\n")
+        seen.append(prove.gather(wire.read(lines, nonce=nonce.decode(), iterations=0).facts))
+    return prove.broken(prove.hold(promises, host=seen[0], inside=seen[1]))
+
+
+@pytest.mark.parametrize(
+    "options", [{"seccomp": False}, {"noroot": False}, {"arguments": ["--protocol=unix"]}]
+)
+def test_every_configuration_keeps_its_promises(
+    options: dict[str, Any], able: Able, staged: Make
+) -> None:
+    native, target = able("native"), configured(**options)
+    host, inside = (evidence(each, staged(each)) for each in (native, target))
+    assert broken(target.promises, host, inside) == ""
+
+
+FORGETFUL = """#!{python} -IS
+import os, sys
+os.execv({real!r}, [word for word in sys.argv if not word.startswith({words!r})])
+"""
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        (("--net",), "ns.net"),
+        (("--seccomp",), "security.seccomp"),
+        (("--whitelist", "--private"), "host.canary_readable"),
+    ],
+)
+def test_a_part_that_is_not_in_force_breaks_its_promise(
+    without: tuple[tuple[str, ...], str],
+    able: Able,
+    staged: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words, fact = without
+    native, target = able("native"), able("firejail")
+    host = evidence(native, staged(native))
+    forgetful = tmp_path / "firejail"
+    real = shutil.which("firejail")
+    forgetful.write_text(FORGETFUL.format(python=sys.executable, real=real, words=words))
+    forgetful.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert f"{fact} should be" in broken(target.promises, host, evidence(target, staged(target)))
+
+
+SKELETON = (".bashrc", ".cshrc", ".zshrc", ".profile", ".Xauthority")
+"""What Firejail puts into a home directory that it has emptied, where the user has it."""
+
+
+def test_the_home_directory_is_empty_inside(able: Able, staged: Make) -> None:
+    home = firejail._home()
+    assert home is not None
+    found = next((path for path in sorted(home.iterdir()) if path.name not in SKELETON), None)
+    if found is None:
+        pytest.skip(f"{home} holds nothing to look for")
+    target = able("firejail")
+    with target.open(staged(target).stage) as session:
+        done = session.run([PROGRAM, "may", "read", str(found)], timeout=PATIENCE)
+    assert done.stdout == b"2\n"

@@ -1,0 +1,209 @@
+"""The target `firejail` without firejail: its arguments, its promises, and who stands in for it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench import owner
+from isobench.errors import SessionError
+from isobench.model import Lack, Stage, Unavailable
+from isobench.targets import _process, firejail
+from isobench.targets.firejail import FirejailTarget
+from isobench.units import Sha256, seconds
+
+PATIENCE = seconds(20)
+
+
+def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Have a firejail that does as it is told here."""
+    fake = tmp_path / "bin" / "firejail"
+    fake.parent.mkdir()
+    fake.write_text(f"#!{sys.executable} -IS\nimport os, sys\n{body}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(fake.parent))
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Stage:
+    (tmp_path / "scratch").mkdir()
+    return Stage(
+        root=tmp_path / "root",
+        digest=Sha256(""),
+        scratch=tmp_path / "scratch",
+        owner="isobench-abcdef-7-9",
+    )
+
+
+@pytest.fixture
+def user(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    return monkeypatch
+
+
+# ---- who stands in for it ------------------------------------------------------------------------
+
+EXECUTES = """
+at = sys.argv.index("--") + 1 if "--" in sys.argv else 0
+if at:
+    os.execv(sys.argv[at], sys.argv[at:])
+print("firejail version 9.9")
+"""
+REFUSES = "sys.exit('Error: {}')"
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> Unavailable:
+    put(tmp_path, monkeypatch, body)
+    answer = FirejailTarget().probe()
+    assert isinstance(answer, Unavailable)
+    return answer
+
+
+def test_one_that_merely_executes_is_found_out_by_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = refusal(monkeypatch, tmp_path, EXECUTES)
+    assert "without a sandbox" in answer.what
+    assert answer.hint
+
+
+def test_one_that_refuses_is_answered_with_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = refusal(monkeypatch, tmp_path, REFUSES.format("no such option"))
+    assert (answer.lack, answer.what) == (Lack.RUNTIME, "Error: no such option")
+
+
+def test_a_user_without_a_login_shell_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "sys.stderr.write('This account is currently not available.'); sys.exit(1)"
+    answer = refusal(monkeypatch, tmp_path, said)
+    assert answer.lack is Lack.PERMISSION
+    assert "chsh" in answer.hint
+
+
+def test_none_at_all_is_answered_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    answer = FirejailTarget().probe()
+    assert isinstance(answer, Unavailable)
+    assert answer.hint == "isobench doctor --install firejail"
+
+
+def test_its_own_error_ends_the_session_and_is_no_answer_of_the_payload(
+    one: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, monkeypatch, REFUSES.format("--nonsense is invalid"))
+    target = FirejailTarget(arguments=("--nonsense",))
+    with pytest.raises(SessionError, match="--nonsense is invalid"):
+        target.launch(one, ["payload"], timeout=PATIENCE)
+    with pytest.raises(SessionError, match="--nonsense is invalid"), target.open(one) as session:
+        session.run(["payload"], timeout=PATIENCE)
+
+
+def test_a_payload_that_fails_is_an_answer(
+    one: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, monkeypatch, "print('out', flush=True); sys.exit('Error: mine')")
+    done = FirejailTarget().launch(one, ["payload"], timeout=PATIENCE)
+    assert (done.exit_code, done.stdout) == (1, b"out\n")
+
+
+# ---- what is asked for and promised --------------------------------------------------------------
+
+
+def arguments(one: Stage, **options: Any) -> list[str]:
+    return FirejailTarget(**options)._prefix(one)
+
+
+def promised(**options: Any) -> set[str]:
+    return {promise.key for promise in FirejailTarget(**options).promises}
+
+
+def test_the_stage_is_seen_and_nothing_beside_it(one: Stage) -> None:
+    words = arguments(one)
+    root = one.root.resolve()
+    assert {f"--whitelist={root}", f"--read-only={root}"} <= set(words)
+    assert f"--whitelist={one.scratch.resolve()}/firejail" in words
+    assert "--noprofile" in words
+    assert words[-1] == "--"
+
+
+@pytest.mark.parametrize("home", ["", "elsewhere"])
+def test_the_home_directory_is_hidden_wherever_the_stage_lies(
+    home: str, one: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firejail, "_home", (tmp_path / home).resolve)
+    assert ("--private" in arguments(one)) is bool(home)
+
+
+def test_a_user_whom_the_database_does_not_know_has_no_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4000000000)
+    assert firejail._home() is None
+
+
+def test_every_sandbox_has_a_name_of_its_own_that_says_whose_it_is(one: Stage) -> None:
+    first, second = (
+        next(word for word in arguments(one) if word.startswith("--name=")) for _ in range(2)
+    )
+    assert first != second
+    assert first.rpartition("-")[0] == f"--name={one.owner}"
+
+
+def test_root_of_an_ordinary_user_is_nobody_and_root_itself_has_no_such_space(
+    user: pytest.MonkeyPatch, one: Stage
+) -> None:
+    assert "--noroot" in arguments(one)
+    assert "ns.user" in promised()
+    assert "--noroot" not in arguments(one, noroot=False)
+    assert "ns.user" not in promised(noroot=False)
+    user.setattr(os, "geteuid", lambda: 0)
+    assert "--noroot" not in arguments(one)
+    assert "ns.user" not in promised()
+
+
+def test_what_is_left_out_is_not_promised(one: Stage) -> None:
+    assert "--seccomp" in arguments(one)
+    assert {"security.seccomp", "security.seccomp_filters"} <= promised()
+    assert "--seccomp" not in arguments(one, seccomp=False)
+    assert not {"security.seccomp", "security.seccomp_filters"} & promised(seccomp=False)
+
+
+def test_more_arguments_stand_before_the_program(one: Stage) -> None:
+    assert arguments(one, arguments=("--apparmor",))[-2:] == ["--apparmor", "--"]
+
+
+# ---- what a killed run has left ------------------------------------------------------------------
+
+LISTED = """7:me:isobench-abcdef-7-9-0a:firejail --name=isobench-abcdef-7-9-0a -- x
+8:me::firejail --name=isobench-none -- y
+9:me:browser:firejail a:isobench-b-1-1-1:c
+10:me:isobench-abcdef-8-9-0b:firejail z"""
+
+
+def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[str]]:
+    ended: list[int] = []
+    monkeypatch.setattr(_process, "ask", lambda _: LISTED)
+    monkeypatch.setattr(_process, "terminate", lambda pid: ended.append(pid) or error)
+    removed = FirejailTarget().sweep(lambda whose: whose == "isobench-abcdef-8-9", cached=False)
+    return ended, list(removed)
+
+
+def test_only_sandboxes_of_the_dead_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert swept(monkeypatch, "") == ([7], ["sandbox isobench-abcdef-7-9-0a"])
+
+
+def test_what_could_not_be_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert swept(monkeypatch, "not yours")[1] == [
+        "sandbox isobench-abcdef-7-9-0a: not ended: not yours"
+    ]
+
+
+def test_a_sandbox_of_this_process_belongs_to_the_living() -> None:
+    assert owner.alive(firejail._name(owner.mine()).rpartition("-")[0])
