@@ -39,6 +39,16 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("lxc", "shadow"),
         "zypper": ("lxc", "shadow"),
     },
+    # busybox: the image of a box is made of it.
+    "distrobox": {
+        "apt-get": (
+            *("distrobox", "podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
+            "busybox-static",
+        ),
+        "dnf": ("distrobox", "podman", "runc", "busybox"),
+        "pacman": ("distrobox", "podman", "runc", "busybox"),
+        "zypper": ("distrobox", "podman", "runc", "busybox-static"),
+    },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
     "firejail": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("firejail",)),
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.

@@ -89,6 +89,11 @@ def probe_root(*more: str) -> Iterator[Path]:
         yield root
 
 
+def answered(done: Completed) -> bool:
+    """Say whether the smallest program has run and said its word."""
+    return done.exit_code == 0 and done.stdout == _elf.ANSWER
+
+
 def complaint(prefix: Prefix, *, environment: Mapping[str, str]) -> str:
     """Start the smallest program under the prefix; return nothing when it answered, and else the
     last that was said.
@@ -99,4 +104,4 @@ def complaint(prefix: Prefix, *, environment: Mapping[str, str]) -> str:
             done = _process.run(argv, timeout=seconds(20), env=environment)
         except OSError as error:
             return str(error)
-    return "" if done.stdout == _elf.ANSWER else _process.last_line(done.stderr)
+    return "" if answered(done) else _process.last_line(done.stderr)

@@ -209,6 +209,14 @@ def parent(pid: int) -> int | None:
     return None
 
 
+def children(pid: int) -> list[int]:
+    """Return the descendants of a process; none where it has gone."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
 def ask(argv: Sequence[str], *, timeout: float = 10) -> str | None:
     """Return what a short command prints, or None where it cannot be run or fails."""
     try:
