@@ -14,6 +14,7 @@ from isobench.model.answer import (
     Verdict,
 )
 from isobench.model.isolation import (
+    MACHINES,
     Abi,
     Availability,
     Available,
@@ -27,6 +28,7 @@ from isobench.model.isolation import (
     Technology,
     Unavailable,
     host_abi,
+    linux_abi,
 )
 from isobench.model.measure import (
     Answer,
@@ -47,6 +49,7 @@ from isobench.model.measure import (
 )
 
 __all__ = [
+    "MACHINES",
     "Abi",
     "Answer",
     "Availability",
@@ -86,4 +89,5 @@ __all__ = [
     "Work",
     "Workload",
     "host_abi",
+    "linux_abi",
 ]

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 Fact = str | int | bool | None
 """A value read from a machine. None: looked, and could not read it."""
@@ -26,11 +27,26 @@ class Abi(StrEnum):
     ELF_X86_64 = "x86_64-linux"
     ELF_AARCH64 = "aarch64-linux"
     ELF_RISCV64 = "riscv64-linux"
+    PE_X86_64 = "x86_64-windows"
 
     @property
     def machine(self) -> str:
         """The ISA as `uname -m` names it."""
         return self.value.partition("-")[0]
+
+    @property
+    def system(self) -> str:
+        """Whose calls a payload makes: "linux", "windows"."""
+        return self.value.partition("-")[2]
+
+
+def linux_abi(machine: str) -> Abi | None:
+    """Return the ABI of Linux programs for an ISA as `uname -m` names it, or None."""
+    return next((abi for abi in Abi if (abi.machine, abi.system) == (machine, "linux")), None)
+
+
+MACHINES: Final = tuple(abi.machine for abi in Abi if abi.system == "linux")
+"""The ISAs of Linux machines that isobench has payloads for."""
 
 
 def host_abi() -> Abi | None:
@@ -41,7 +57,7 @@ def host_abi() -> Abi | None:
         return None
     spelled = {"amd64": "x86_64", "arm64": "aarch64"}
     machine = platform.machine().lower()
-    return next((abi for abi in Abi if abi.machine == spelled.get(machine, machine)), None)
+    return linux_abi(spelled.get(machine, machine))
 
 
 class Lack(StrEnum):

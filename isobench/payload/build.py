@@ -11,8 +11,9 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -38,14 +39,54 @@ FLAGS: Final = (
 )
 FREESTANDING: Final = ("-nostdlib", "-ffreestanding", "-fno-builtin")
 WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
-_HEADERS: Final = {Abi.ELF_X86_64: "x86", Abi.ELF_AARCH64: "aarch64", Abi.ELF_RISCV64: "riscv"}
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
 INIT: Final = "_init"
 STARTUP: Final = "_startup"
 LAUNCH: Final = "_launch"
 INSIDE: Final = (EVIDENCE, AGENT, INIT)
-"""Programs of isobench's own that every stage holds."""
+"""Programs of isobench's own that a stage holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Toolchain:
+    """How the compiler makes programs of one ABI."""
+
+    triple: str
+    headers: tuple[str, ...] = ()
+    """Of the system's calls, below the compiler's own folder of headers."""
+    flags: tuple[str, ...] = ()
+    entry: tuple[str, ...] = ()
+    """What the linker must be told where no C library says where a program begins."""
+    inside: tuple[str, ...] = INSIDE
+    """Which of isobench's own programs there are for it."""
+
+
+def _linux(headers: str, machine: str) -> _Toolchain:
+    return _Toolchain(
+        triple=f"{machine}-linux-musl", headers=(f"{headers}-linux-any", "any-linux-any")
+    )
+
+
+_TOOLCHAINS: Final[Mapping[Abi, _Toolchain]] = {
+    Abi.ELF_X86_64: _linux("x86", "x86_64"),
+    Abi.ELF_AARCH64: _linux("aarch64", "aarch64"),
+    Abi.ELF_RISCV64: _linux("riscv", "riscv64"),
+    Abi.PE_X86_64: _Toolchain(
+        triple="x86_64-windows-gnu",
+        # What on Linux is an instruction, is a library here.
+        flags=("-lkernel32", "-lntdll"),
+        entry=("-Wl,--subsystem,console", "-Wl,-e,ib_entry"),
+        # The agent forks and is passed descriptors: Windows has neither.
+        inside=(EVIDENCE,),
+    ),
+}
+
+
+def flags(abi: Abi, *, libc: bool) -> tuple[str, ...]:
+    """Return the compiler's flags for an ABI: everything but its triple and its headers."""
+    chain = _TOOLCHAINS[abi]
+    return (*FLAGS, *chain.flags, *(WITH_LIBC if libc else (*FREESTANDING, *chain.entry)))
 
 
 @cache
@@ -80,11 +121,10 @@ def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
     headers = zig.parent / "lib" / "libc" / "include"
     system: list[str] = []
     if not libc:
-        for folder in (f"{_HEADERS[abi]}-linux-any", "any-linux-any"):
+        for folder in _TOOLCHAINS[abi].headers:
             system += ["-isystem", str(headers / folder)]
     return [
-        *(str(zig), "cc", "-target", f"{abi}-musl", *FLAGS),
-        *(WITH_LIBC if libc else FREESTANDING),
+        *(str(zig), "cc", "-target", _TOOLCHAINS[abi].triple, *flags(abi, libc=libc)),
         *system,
         *("-I", str(include), str(source)),
     ]
@@ -96,7 +136,7 @@ def _key(source: Path, abi: Abi, name: str, *, libc: bool) -> str:
     for part in (
         *(source.read_bytes(), name.encode(), abi.encode()),
         *(header.read_bytes() for header in headers),
-        *(flag.encode() for flag in (*FLAGS, *(WITH_LIBC if libc else FREESTANDING))),
+        *(flag.encode() for flag in flags(abi, libc=libc)),
     ):
         hashed.update(len(part).to_bytes(8, "big") + part)
     return hashed.hexdigest()[:32]
@@ -139,7 +179,7 @@ def build(program: str, source: Path, abi: Abi, *, libc: bool = False) -> Payloa
         path=path,
         sha256=Sha256(hashlib.sha256(path.read_bytes()).hexdigest()),
         compiler=name,
-        flags=(*FLAGS, *(WITH_LIBC if libc else FREESTANDING)),
+        flags=flags(abi, libc=libc),
     )
 
 
@@ -159,12 +199,17 @@ def build_all(
     host: Abi,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[Payload, ...]:
-    """Build every program for every ABI, and the host's own tools, side by side.
+    """Build every program for every ABI that has it, and the host's own tools, side by side.
 
     `progress` hears how many of how many are done.
     """
     root = places.shared("workloads")
-    jobs = [(n, source, abi, libc) for abi in abis for n, (source, libc) in wanted.items()]
+    jobs = [
+        (n, source, abi, libc)
+        for abi in abis
+        for n, (source, libc) in wanted.items()
+        if n not in INSIDE or n in _TOOLCHAINS[abi].inside
+    ]
     jobs.append((LAUNCH, root / LAUNCH / "payload.c", host, False))
     built: list[Payload] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -25,6 +25,7 @@ from typing import ClassVar, Final, Literal, NamedTuple
 from isobench import owner
 from isobench.errors import NotApplicableError, SessionError
 from isobench.model import (
+    MACHINES,
     Abi,
     Availability,
     Available,
@@ -37,6 +38,7 @@ from isobench.model import (
     Technology,
     Unavailable,
     host_abi,
+    linux_abi,
 )
 from isobench.plugin import BEGIN, Completed
 from isobench.targets import _machine, _ssh, _ssh_host
@@ -67,7 +69,7 @@ class _Seen(NamedTuple):
     def abi(self) -> Abi | None:
         """What payloads must be built for; None: isobench has none for it."""
         name = _SPELLED.get(self.machine, self.machine)
-        return next((abi for abi in Abi if abi.machine == name), None)
+        return linux_abi(name)
 
 
 def _look(link: _ssh_host.Link) -> _Seen:
@@ -83,7 +85,7 @@ def _look(link: _ssh_host.Link) -> _Seen:
     if seen.system != "Linux" or seen.abi is None:
         raise SessionError(
             f"{link.to.alias} is {seen.system} on {seen.machine}: isobench has no payloads for it",
-            hint=f"use Linux on one of {', '.join(abi.machine for abi in Abi)}",
+            hint=f"use Linux on one of {', '.join(MACHINES)}",
         )
     return seen
 
@@ -206,7 +208,7 @@ class SshTarget:
         """What the probe found, or what the configuration says; None: this host's own."""
         if self._known.abi is not None:
             return self._known.abi
-        return next((abi for abi in Abi if abi.machine == self.isa), None)
+        return linux_abi(self.isa)
 
     @property
     def promises(self) -> tuple[Promise, ...]:

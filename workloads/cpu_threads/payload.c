@@ -25,7 +25,7 @@ static void run(void *argument) {
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     uint64_t n = ib_cpus();
     if (n > MOST) n = MOST;
-    if (ib->iteration < 0) ib_fact_number("cpu.threads", n, "sched_getaffinity");
+    if (ib->iteration < 0) ib_fact_number("cpu.threads", n, IB_CALL(sched_getaffinity));
     for (uint64_t i = 0; i < n; i++) {
         parts[i].first = i;
         parts[i].step = n;

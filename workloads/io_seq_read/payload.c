@@ -1,8 +1,8 @@
 /* io.seq-read - read a file from its beginning in pieces of 1 MiB after asking the kernel to forget it.
  *
  * Before every pass the file's pages are dropped (posix_fadvise DONTNEED) and mincore(2) counts those that
- * stayed: the fact io.cached_percent tells how much of the "disk" was memory. What a hypervisor or the device
- * itself keeps cannot be seen from here.
+ * stayed: the fact io.cached_percent tells how much of the "disk" was memory; null: the system cannot tell. What a
+ * hypervisor or the device itself keeps cannot be seen from here.
  */
 struct ib;
 static void cleanup(struct ib *ib);
@@ -12,6 +12,7 @@ static void cleanup(struct ib *ib);
 #define PIECE (1 << 20)
 static unsigned char *piece;
 static uint64_t worst_cached;
+#define UNKNOWN 1000
 static char path[512];
 
 static void make(uint64_t loops) {
@@ -41,7 +42,8 @@ static uint64_t cached_percent(int fd, uint64_t bytes) {
     static unsigned char resident[1 << 16]; /* 256 MiB of 4 KiB pages: workload.toml keeps below it */
     uint64_t pages = bytes / 4096, in = 0;
     if (pages > sizeof resident) return 100;
-    long map = ib_sys(__NR_mmap, 0, bytes, 1, 1 /* shared */, fd, 0);
+    int64_t map = ib_sys(__NR_mmap, 0, bytes, 1, 1 /* shared */, fd, 0);
+    if (map == -38 /* ENOSYS */) return UNKNOWN;
     if (map < 0 && map > -4096) return 100; /* cannot tell: count it as memory */
     long r = ib_sys(__NR_mincore, map, bytes, resident);
     ib_sys(__NR_munmap, map, bytes);
@@ -55,6 +57,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
         ib_scratch_path(ib, path, sizeof path, ".read");
         if (!(piece = ib_pages(PIECE))) ib_fail("no memory", -12);
         ib_fact_filesystem("io.filesystem", ib->scratch);
+        ib_fact_calls(ib, IB_CALL(read));
         make(loops);
     }
     long fd = ib_open(path, IB_O_RDONLY, 0);
@@ -77,5 +80,6 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
 static void cleanup(struct ib *ib) {
     (void)ib;
     ib_sys(__NR_unlinkat, IB_AT_FDCWD, path, 0);
-    ib_fact_number("io.cached_percent", worst_cached, "mincore");
+    if (worst_cached == UNKNOWN) ib_fact_literal("io.cached_percent", "null", "mincore");
+    else ib_fact_number("io.cached_percent", worst_cached, "mincore");
 }

@@ -2,7 +2,7 @@
 #include "isobench.h"
 
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {
-    (void)ib;
+    ib_fact_calls(ib, IB_CALL(getppid));
     uint64_t answered = 0;
     for (uint64_t i = 0; i < loops; i++) answered += ib_sys(__NR_getppid) >= 0;
     return answered;
