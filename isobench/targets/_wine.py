@@ -40,6 +40,7 @@ _LIBRARIES: Final = ("lib/wine", "lib64/wine", "lib/*/wine", "*/wine", "wine")
 _PATIENCE: Final = 300.0
 """Seconds in which a prefix is made: 5 where all is in memory, a minute from a slow disk."""
 _ENDING: Final = 10.0
+_MOMENT: Final = 0.01
 _SPACE: Final = "df -h ~/.cache; another place: XDG_CACHE_HOME=/folder/on/a/disk"
 
 Say = Callable[[str], None]
@@ -180,7 +181,7 @@ def end(prefix: Path) -> None:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(left, timeout=1)
+        time.sleep(_MOMENT)  # who started them takes their exit codes, not we
     for place in _sockets(prefix):
         shutil.rmtree(place, ignore_errors=True)
 
@@ -267,12 +268,19 @@ def _initialise(wine: Wine, prefix: Path) -> None:
 
 def _shrink(wine: Wine, prefix: Path) -> None:
     """Turn copies of Wine's own files into links to them; leave no link to the user's home."""
+    texts = [parent / "share/wine/nls" for parent in wine.loader.resolve().parents]
+    originals = {
+        path.name: path
+        for place in (*texts, wine.libraries)
+        if place.is_dir()
+        for path in place.iterdir()
+    }
     for path in sorted((prefix / "drive_c").rglob("*")):
-        original = wine.libraries / path.name
+        original = originals.get(path.name)
         if path.is_symlink():
             path.unlink()
             path.mkdir()
-        elif path.is_file() and original.is_file() and filecmp.cmp(path, original, shallow=False):
+        elif path.is_file() and original and filecmp.cmp(path, original, shallow=False):
             path.unlink()
             path.symlink_to(original)
     for link in (prefix / "dosdevices").iterdir():
@@ -363,7 +371,7 @@ def sweep(alive: Callable[[str], bool], *, cached: bool) -> list[str]:
     removed: list[str] = []
     if not folder().is_dir():
         return removed
-    instances = sorted(folder().glob("isobench-*-*-*-*-*"))
+    instances = sorted(folder().glob("isobench-*-*-*-*"))
     removed += [_removed(i, i) for i in instances if not alive(i.name.rpartition("-")[0])]
     # Whoever holds the lock is making something, and lives.
     with contextlib.suppress(OSError), (folder() / "lock").open("w") as file:

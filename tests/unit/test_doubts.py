@@ -40,7 +40,29 @@ def test_another_file_system_than_natives_is_said_and_leaves_the_verdict() -> No
     assert doubt.detail == "ran on overlayfs, native on ext4"
 
 
-@pytest.mark.parametrize(("percent", "codes"), [(5, []), (6, ["page-cache"]), (None, [])])
+def test_a_file_system_that_nothing_inside_can_name_is_said_to_be_unknown() -> None:
+    (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": None}, {"io.filesystem": EXT4})
+    assert doubt.detail == "ran on an unknown file system, native on ext4"
+
+
+def test_other_calls_than_natively_are_said_and_leave_the_verdict() -> None:
+    native: dict[str, Fact] = {"syscall.call": "openat close"}
+    (doubt,) = doubts.of_calls({"syscall.call": "CreateFile CloseHandle"}, native)
+    assert (doubt.code, doubt.blocks) == ("other-calls", False)
+    assert doubt.detail == "by CreateFile CloseHandle, natively by openat close"
+
+
+@pytest.mark.parametrize("inside", [{"syscall.call": "openat close"}, {}])
+def test_the_same_calls_raise_no_doubt_nor_does_a_run_that_did_not_tell(
+    inside: dict[str, Fact],
+) -> None:
+    assert doubts.of_calls(inside, {"syscall.call": "openat close"}) == ()
+    assert doubts.of_calls({"syscall.call": "openat close"}, {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("percent", "codes"), [(5, []), (6, ["page-cache"]), (None, ["page-cache"])]
+)
 def test_a_file_still_in_the_page_cache_takes_the_verdict_away(
     percent: int | None, codes: list[str]
 ) -> None:
