@@ -347,6 +347,7 @@ class Analysis:
             found += doubts.of_io(workload, facts, native)
             found += doubts.of_disk(facts, self._witnessed(target).get("host.disk_cache"))
         found += doubts.of_threads(facts, native)
+        found += doubts.of_calls(facts, native)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
         column = self.column(workload, target)

@@ -67,6 +67,13 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("qemu-user-static",),
         "zypper": ("qemu-linux-user",),
     },
+    # The 64-bit half alone: payloads are for x86-64, and no window is ever opened.
+    "wine": {
+        "apt-get": ("wine64",),
+        "dnf": ("wine-core",),
+        "pacman": ("wine",),
+        "zypper": ("wine",),
+    },
     # isobench brings its own; this is what keys are made with, and accepted.
     "ssh": {
         "apt-get": ("openssh-client",),

@@ -39,7 +39,7 @@ def of_io(
         found.append(
             Doubt(
                 code="other-file-system",
-                detail=f"ran on {kind}, native on {home}",
+                detail=f"ran on {kind or 'an unknown file system'}, native on {home}",
                 advice="the ratio compares the file systems too",
             )
         )
@@ -142,6 +142,20 @@ def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[D
             code="other-cpu-count",
             detail=f"{inside} CPUs inside, {outside} outside",
             advice="give the target as many CPUs as the host, or read the ratio as what they cost",
+        ),
+    )
+
+
+def of_calls(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
+    """Return a doubt where a payload asks its system by other calls than natively."""
+    inside, outside = facts.get("syscall.call"), native.get("syscall.call")
+    if inside is None or outside is None or inside == outside:
+        return ()
+    return (
+        Doubt(
+            code="other-calls",
+            detail=f"by {inside}, natively by {outside}",
+            advice="the ratio compares what the two systems offer to the same end",
         ),
     )
 

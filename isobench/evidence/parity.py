@@ -104,12 +104,13 @@ def differences(
     hashes = {payload.program: payload.sha256 for payload in native_payloads}
     others = [p for p in target_payloads if hashes.get(p.program) not in (None, p.sha256)]
     if others:
-        abi = others[0].abi
+        abi, home = others[0].abi, native_payloads[0].abi
+        other = "instructions" if abi.machine != home.machine else "ABI and file format"
         found.append(
             Difference(
                 label="programs",
-                native=f"{native_payloads[0].abi}, {native_payloads[0].compiler}",
-                target=f"{abi}, {others[0].compiler}: same sources and flags, other instructions",
+                native=f"{home}, {native_payloads[0].compiler}",
+                target=f"{abi}, {others[0].compiler}: same sources and flags, other {other}",
             )
         )
     return tuple(found)

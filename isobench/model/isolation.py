@@ -28,6 +28,7 @@ class Abi(StrEnum):
     ELF_AARCH64 = "aarch64-linux"
     ELF_RISCV64 = "riscv64-linux"
     WASM32 = "wasm32-wasi"
+    PE_X86_64 = "x86_64-windows"
 
     @property
     def machine(self) -> str:
@@ -36,7 +37,7 @@ class Abi(StrEnum):
 
     @property
     def system(self) -> str:
-        """Whose calls a payload makes: "linux", "wasi"."""
+        """Whose calls a payload makes: "linux", "wasi", "windows"."""
         return self.value.partition("-")[2]
 
     @property

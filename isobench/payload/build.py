@@ -11,7 +11,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,7 @@ from typing import Final
 
 from isobench import places
 from isobench.errors import PayloadError
-from isobench.model import Abi, Need, Payload, Workload
+from isobench.model import Abi, Payload, Workload
 from isobench.units import Sha256
 
 FLAGS: Final = (
@@ -39,36 +39,6 @@ FLAGS: Final = (
 )
 FREESTANDING: Final = ("-nostdlib", "-ffreestanding", "-fno-builtin")
 WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Toolchain:
-    """How the compiler makes programs of one ABI."""
-
-    triple: str
-    headers: tuple[str, ...]
-    """Of the system's calls, below the compiler's own folder of headers."""
-    flags: tuple[str, ...] = ()
-
-
-def _linux(headers: str, machine: str) -> _Toolchain:
-    return _Toolchain(
-        triple=f"{machine}-linux-musl", headers=(f"{headers}-linux-any", "any-linux-any")
-    )
-
-
-_TOOLCHAINS: Final = {
-    Abi.ELF_X86_64: _linux("x86", "x86_64"),
-    Abi.ELF_AARCH64: _linux("aarch64", "aarch64"),
-    Abi.ELF_RISCV64: _linux("riscv", "riscv64"),
-    # Linux's headers are here for the names of its calls, which on_wasi.h answers. Scalar, as
-    # above: the extension of vectors is not part of WebAssembly itself.
-    Abi.WASM32: _Toolchain(
-        triple="wasm32-wasi",
-        headers=("x86-linux-any", "any-linux-any"),
-        flags=("-mno-simd128",),
-    ),
-}
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
 INIT: Final = "_init"
@@ -78,9 +48,56 @@ CONFINE: Final = "_confine"
 TOOLS: Final = (LAUNCH, CONFINE)
 """Programs of isobench's own for the host side; no stage's root holds them."""
 INSIDE: Final = (EVIDENCE, AGENT, INIT)
-"""Programs of isobench's own that every stage holds, where the ABI has them."""
-_STARTING_OTHERS: Final = frozenset({AGENT, INIT})
-"""Those of them whose work is to start programs: not for a system without processes."""
+"""Programs of isobench's own that a stage holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Toolchain:
+    """How the compiler makes programs of one ABI."""
+
+    triple: str
+    headers: tuple[str, ...] = ()
+    """Of the system's calls, below the compiler's own folder of headers."""
+    flags: tuple[str, ...] = ()
+    entry: tuple[str, ...] = ()
+    """What the linker must be told where no C library says where a program begins."""
+    inside: tuple[str, ...] = INSIDE
+    """Which of isobench's own programs there are for it."""
+
+
+def _linux(headers: str, machine: str) -> _Toolchain:
+    return _Toolchain(
+        triple=f"{machine}-linux-musl", headers=(f"{headers}-linux-any", "any-linux-any")
+    )
+
+
+_TOOLCHAINS: Final[Mapping[Abi, _Toolchain]] = {
+    Abi.ELF_X86_64: _linux("x86", "x86_64"),
+    Abi.ELF_AARCH64: _linux("aarch64", "aarch64"),
+    Abi.ELF_RISCV64: _linux("riscv", "riscv64"),
+    # Linux's headers are here for the names of its calls, which on_wasi.h answers. Scalar, as
+    # above: the extension of vectors is not part of WebAssembly itself.
+    Abi.WASM32: _Toolchain(
+        triple="wasm32-wasi",
+        headers=("x86-linux-any", "any-linux-any"),
+        flags=("-mno-simd128",),
+        inside=(EVIDENCE,),  # nothing starts a program there
+    ),
+    Abi.PE_X86_64: _Toolchain(
+        triple="x86_64-windows-gnu",
+        # What on Linux is an instruction, is a library here.
+        flags=("-lkernel32", "-lntdll"),
+        entry=("-Wl,--subsystem,console", "-Wl,-e,ib_entry"),
+        # The agent forks and is passed descriptors: Windows has neither.
+        inside=(EVIDENCE,),
+    ),
+}
+
+
+def flags(abi: Abi, *, libc: bool) -> tuple[str, ...]:
+    """Return the compiler's flags for an ABI: everything but its triple and its headers."""
+    chain = _TOOLCHAINS[abi]
+    return (*FLAGS, *chain.flags, *(WITH_LIBC if libc else (*FREESTANDING, *chain.entry)))
 
 
 @cache
@@ -108,11 +125,6 @@ def _zig() -> tuple[Path, str]:
 def compiler() -> str:
     """Return what the compiler is called; PayloadError when it cannot run."""
     return _zig()[1]
-
-
-def flags(abi: Abi, *, libc: bool) -> tuple[str, ...]:
-    """Return the compiler's flags for an ABI: everything but its triple and its headers."""
-    return (*FLAGS, *_TOOLCHAINS[abi].flags, *(WITH_LIBC if libc else FREESTANDING))
 
 
 def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
@@ -199,7 +211,7 @@ def build_all(
     host: Abi,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[Payload, ...]:
-    """Build every program for every ABI, and the host's own tools, side by side.
+    """Build every program for every ABI that has it, and the host's own tools, side by side.
 
     `progress` hears how many of how many are done.
     """
@@ -208,7 +220,7 @@ def build_all(
         (n, source, abi, libc)
         for abi in abis
         for n, (source, libc) in wanted.items()
-        if not (n in _STARTING_OTHERS and Need.PROCESSES in abi.lacks)
+        if n not in INSIDE or n in _TOOLCHAINS[abi].inside
     ]
     jobs += [(tool, root / tool / "payload.c", host, False) for tool in TOOLS]
     built: list[Payload] = []

@@ -62,25 +62,39 @@ class Listener:
         """What both streams have said so far."""
         return bytes(self._kept[self._out]), bytes(self._kept[self._err])
 
-    def listen(self, deadline: float) -> bool:
-        """Return True when both streams have ended, False at the deadline (time.monotonic)."""
-        while self._selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            for key, _ in self._selector.select(left):
-                self._read(key.fd)
+    def listen(self, deadline: float, until: int | None = None) -> bool:
+        """Return True when both streams have ended, False at the deadline (time.monotonic).
+
+        With `until`, a descriptor, the end is when that can be read, and neither before nor after.
+        """
+        streams = len(self._selector.get_map())
+        if until is not None:
+            self._selector.register(until, selectors.EVENT_READ)
+        try:
+            while streams or until is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                ready = [key.fd for key, _ in self._selector.select(left)]
+                if until in ready:
+                    return True
+                streams -= sum(not self._read(stream) for stream in ready)
+        finally:
+            if until is not None:
+                self._selector.unregister(until)
         return True
 
-    def _read(self, stream: int) -> None:
+    def _read(self, stream: int) -> bool:
+        """Hand on what a stream says; say whether it goes on."""
         chunk = os.read(stream, 65536)
         if not chunk:
             self._selector.unregister(stream)
-            return
+            return False
         if stream == self._out:
             self._heard(chunk)
         kept = self._kept[stream]
         kept += chunk[: max(0, MOST - len(kept))]
+        return True
 
     def close(self) -> None:
         """Forget the descriptors."""
@@ -156,8 +170,13 @@ def run(
     timeout: Nanoseconds,
     env: Mapping[str, str],
     heard: Callable[[bytes], None] = _nothing,
+    outlived: Callable[[], None] | None = None,
 ) -> Completed:
-    """Run a program to its end. OSError if it cannot be executed at all."""
+    """Run a program to its end. OSError if it cannot be executed at all.
+
+    A program that leaves others behind, which hold its streams open, has no other end than its own:
+    then `outlived` is called, and must end those.
+    """
     deadline = time.monotonic() + timeout / SECOND
     process = start(argv, env=env)
     assert process.stdout is not None  # both are pipes, by `start`
@@ -165,6 +184,14 @@ def run(
     listener = Listener(process.stdout.fileno(), process.stderr.fileno(), heard)
     exit_code: int | None = None
     try:
+        if outlived is not None:
+            own_end = os.pidfd_open(process.pid)
+            try:
+                in_time = listener.listen(deadline, until=own_end)
+            finally:
+                os.close(own_end)
+            if in_time:
+                outlived()
         if listener.listen(deadline):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 exit_code = process.wait(max(0.0, deadline - time.monotonic()))

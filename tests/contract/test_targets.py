@@ -317,7 +317,7 @@ def test_checksums_equal_the_known_answer(target: Target, one: Staged, workload:
     "workload",
     [
         "io.seq-write", "io.seq-read", "io.fsync", "io.metadata",
-        "syscall.getppid", "syscall.open-close", "syscall.fork-exec",
+        "syscall.getppid", "syscall.yield", "syscall.open-close", "syscall.fork-exec",
     ],
 )  # fmt: skip
 def test_every_other_workload_runs_and_answers(target: Target, one: Staged, workload: str) -> None:

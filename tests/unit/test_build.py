@@ -102,16 +102,24 @@ def test_a_start_that_cannot_become_another_program_fails(beside: Path) -> None:
     assert done.stdout.startswith(wire.hello("feed"))
 
 
+def test_there_is_a_toolchain_for_every_abi() -> None:
+    assert set(build._TOOLCHAINS) == set(Abi)
+
+
 @pytest.mark.parametrize("abi", Abi)
-def test_a_payload_is_built_for_every_isa_without_a_c_library(abi: Abi, source: Path) -> None:
+def test_a_payload_is_built_for_every_abi_without_a_c_library(abi: Abi, source: Path) -> None:
     payload = build.build("unit.echo", source, abi)
-    header = payload.path.read_bytes()[:20]
-    if abi is Abi.WASM32:
-        assert header[:8] == b"\0asm\1\0\0\0"
-    else:
-        assert header[:4] == b"\x7fELF"
-        machine = {Abi.ELF_X86_64: 62, Abi.ELF_AARCH64: 183, Abi.ELF_RISCV64: 243}[abi]
-        assert int.from_bytes(header[18:20], "little") == machine
+    program = payload.path.read_bytes()
+    magic, at, machine = {
+        Abi.ELF_X86_64: (b"\x7fELF", 18, 62),
+        Abi.ELF_AARCH64: (b"\x7fELF", 18, 183),
+        Abi.ELF_RISCV64: (b"\x7fELF", 18, 243),
+        Abi.WASM32: (b"\0asm", 4, 1),  # of WebAssembly the version
+        # After "PE" and two zeros, which lie where the 32-bit number at 60 says.
+        Abi.PE_X86_64: (b"MZ", int.from_bytes(program[60:64], "little") + 4, 0x8664),
+    }[abi]
+    assert program.startswith(magic)
+    assert int.from_bytes(program[at : at + 2], "little") == machine
     assert payload.abi is abi
     assert "-nostdlib" in payload.flags
     assert os.access(payload.path, os.X_OK)
@@ -231,3 +239,34 @@ def test_all_programs_are_built_for_all_abis_and_the_tools_for_this_host_alone(
         (build.CONFINE, Abi.ELF_X86_64),
     ]
     assert heard == [(done, 4) for done in (1, 2, 3, 4)]
+
+
+def test_programs_that_an_abi_cannot_have_are_not_built_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, Abi]] = []
+    monkeypatch.setattr(
+        build, "build", lambda name, _source, abi, *, libc: asked.append((name, abi))
+    )
+    wanted = build.programs(workloads.find().values())
+    build.build_all(wanted, [Abi.PE_X86_64], host=Abi.ELF_X86_64)
+    names = {name for name, abi in asked if abi is Abi.PE_X86_64}
+    assert set(wanted) - names == {"_agent", "_init"}
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "abi"),
+    [
+        ("Linux", "x86_64", Abi.ELF_X86_64),
+        ("Linux", "arm64", Abi.ELF_AARCH64),
+        ("Linux", "s390x", None),
+        # No payload of isobench's runs on Windows itself: what starts them is for Linux.
+        ("Windows", "AMD64", None),
+    ],
+)
+def test_a_host_is_linux_or_none_that_isobench_knows(
+    system: str, machine: str, abi: Abi | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert host_abi() is abi

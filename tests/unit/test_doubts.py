@@ -46,6 +46,21 @@ def test_a_file_system_that_cannot_be_seen_is_said() -> None:
     assert "native ran on ext4" in doubt.detail
 
 
+def test_other_calls_than_natively_are_said_and_leave_the_verdict() -> None:
+    native: dict[str, Fact] = {"syscall.call": "openat close"}
+    (doubt,) = doubts.of_calls({"syscall.call": "CreateFile CloseHandle"}, native)
+    assert (doubt.code, doubt.blocks) == ("other-calls", False)
+    assert doubt.detail == "by CreateFile CloseHandle, natively by openat close"
+
+
+@pytest.mark.parametrize("inside", [{"syscall.call": "openat close"}, {}])
+def test_the_same_calls_raise_no_doubt_nor_does_a_run_that_did_not_tell(
+    inside: dict[str, Fact],
+) -> None:
+    assert doubts.of_calls(inside, {"syscall.call": "openat close"}) == ()
+    assert doubts.of_calls({"syscall.call": "openat close"}, {}) == ()
+
+
 @pytest.mark.parametrize(
     ("percent", "codes"), [(5, []), (6, ["page-cache"]), (None, ["page-cache-unseen"])]
 )

@@ -109,6 +109,18 @@ def test_programs_for_another_isa_are_a_difference() -> None:
     assert found.label == "programs"
     assert found.native.startswith("x86_64-linux")
     assert found.target.startswith("aarch64-linux")
+    assert found.target.endswith("same sources and flags, other instructions")
+
+
+def test_programs_for_another_system_are_a_difference_of_another_kind() -> None:
+    (found,) = parity.differences(
+        environment({}),
+        environment({}),
+        native_payloads=(payload(Abi.ELF_X86_64, "a"),),
+        target_payloads=(payload(Abi.PE_X86_64, "b"),),
+    )
+    assert found.target.startswith("x86_64-windows")
+    assert found.target.endswith("same sources and flags, other ABI and file format")
 
 
 def test_a_program_that_native_does_not_have_is_no_difference() -> None:

@@ -1,14 +1,17 @@
-"""Ending processes that are not our children."""
+"""Programs of the host: run, streamed, ended with all they have started; and others' ends."""
 
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from isobench.targets import _process
+from isobench.units import seconds
 
 STUBBORN = """
 import signal, time
@@ -49,3 +52,59 @@ def test_one_that_is_gone_is_no_fault(sleeper: subprocess.Popen[bytes]) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may end every process")
 def test_one_that_is_somebody_elses_is_told() -> None:
     assert _process.terminate(1) != ""
+
+
+# It leaves a child behind that holds its streams, and whose number it writes into a file.
+LEAVES_ONE = 'sleep 600 & echo $! > "$0"; echo said; exit 7'
+
+
+@pytest.fixture
+def note(tmp_path: Path) -> Path:
+    return tmp_path / "number"
+
+
+def child(note: Path) -> int:
+    return int(note.read_text())
+
+
+def test_a_program_that_is_outlived_ends_when_it_does_itself(note: Path) -> None:
+    called: list[int] = []
+
+    def outlived() -> None:
+        called.append(child(note))
+        os.kill(child(note), signal.SIGKILL)
+
+    done = _process.run(
+        ["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(60), env={}, outlived=outlived
+    )
+    assert (done.exit_code, done.stdout) == (7, b"said\n")
+    assert called == [child(note)]
+
+
+def test_one_that_closes_its_streams_early_is_waited_for() -> None:
+    at: list[float] = []
+    began = time.monotonic()
+    done = _process.run(
+        ["sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 3"],
+        timeout=seconds(60), env={"PATH": os.environ["PATH"]},
+        outlived=lambda: at.append(time.monotonic()),
+    )  # fmt: skip
+    assert done.exit_code == 3
+    assert at[0] - began >= 0.3
+
+
+def test_at_the_time_limit_nobody_is_outlived() -> None:
+    called: list[int] = []
+    done = _process.run(
+        ["sh", "-c", "echo said; exec sleep 600"],
+        timeout=seconds(0.5), env={"PATH": os.environ["PATH"]},
+        outlived=lambda: called.append(1),
+    )  # fmt: skip
+    assert (done.exit_code, done.stdout) == (None, b"said\n")
+    assert called == []
+
+
+def test_without_it_the_end_is_that_of_both_streams(note: Path) -> None:
+    done = _process.run(["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(0.5), env={})
+    os.kill(child(note), signal.SIGKILL)
+    assert (done.exit_code, done.stdout) == (None, b"said\n")

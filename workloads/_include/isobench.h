@@ -29,11 +29,14 @@
 typedef long long ib_long;
 
 /* The system the payload runs on: what it gives is listed in on_linux.h. */
-#if defined(__wasm__)
-#include "on_wasi.h"
+#if defined(_WIN32)
+#define IB_SYSTEM "on_windows.h"
+#elif defined(__wasm__)
+#define IB_SYSTEM "on_wasi.h"
 #else
-#include "on_linux.h"
+#define IB_SYSTEM "on_linux.h"
 #endif
+#include IB_SYSTEM
 
 /* ---- what the compiler may call by itself ---------------------------------------------------- */
 
@@ -203,18 +206,23 @@ static inline void ib_fact_number(const char *key, uint64_t value, const char *s
     ib_text("}\n");
 }
 
+/* With which system calls a payload does its work: once, in the warm-up. Elsewhere than on Linux they are others. */
+static inline void ib_fact_calls(struct ib *ib, const char *calls) {
+    if (ib->iteration < 0) ib_fact("syscall.call", calls, "the payload's source");
+}
+
 /* The file system under `path` by statfs(2), as its magic number. */
 static inline void ib_fact_filesystem(const char *key, const char *path) {
     uint64_t buffer[16] = {0};
     if (ib_sys(__NR_statfs, path, buffer) < 0) {
-        ib_fact_literal(key, "null", "statfs");
+        ib_fact_literal(key, "null", IB_CALL(statfs));
         return;
     }
     ib_text("{\"fact\":");
     ib_quoted(key);
     ib_text(",\"value\":\"0x");
     ib_hex(buffer[0] & 0xffffffffu, 8);
-    ib_text("\",\"source\":\"statfs\"}\n");
+    ib_text("\",\"source\":\"" IB_CALL(statfs) "\"}\n");
 }
 
 /* The name of a file in the scratch directory that no other visit uses.
@@ -346,10 +354,6 @@ static int ib_main(int argc, char **argv, char **environment) {
 #endif
 
 #define IB_ENTRY
-#if defined(__wasm__)
-#include "on_wasi.h"
-#else
-#include "on_linux.h"
-#endif
+#include IB_SYSTEM
 
 #endif

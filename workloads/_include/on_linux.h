@@ -1,7 +1,7 @@
 /* on_linux.h - what isobench.h needs of the system, by Linux system calls: the only one that has them all.
  *
- * A system's header gives IB_MACHINE, ib_sys with __NR_* numbers, IB_O_*, ib_exit, ib_pages, ib_clock_ns, ib_cpus, threads
- * and, with IB_ENTRY defined, the entry point. It is included twice, for the entry point comes last.
+ * A system's header gives IB_MACHINE, ib_sys with __NR_* numbers, IB_CALL, IB_O_*, ib_exit, ib_pages, ib_clock_ns, ib_spawn,
+ * ib_cpus, threads and, with IB_ENTRY defined, the entry point. It is included twice, for the entry point comes last.
  */
 #ifndef IB_ENTRY
 #include <asm/unistd.h>
@@ -60,8 +60,11 @@ static inline long ib_syscall(long n, long a, long b, long c, long d, long e, lo
 
 #define IB_ARGUMENT_7(n, a, b, c, d, e, f, ...) \
     ib_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-/* ib_sys(number, up to six arguments): the result, or minus errno. */
+/* ib_sys(number, up to six arguments): the result, or minus errno. It may be an address: keep it in 64 bits. */
 #define ib_sys(...) IB_ARGUMENT_7(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+
+/* What a payload says that it has called: another system has other calls to the same end. */
+#define IB_CALL(name) #name
 
 #define IB_AT_FDCWD (-100)
 #define IB_O_RDONLY 0
@@ -91,6 +94,14 @@ __attribute__((noreturn)) static inline void ib_exit(int code) {
 static inline void *ib_pages(size_t bytes) { /* anonymous memory, or NULL */
     long p = ib_sys(__NR_mmap, 0, bytes, 3 /* read, write */, 0x22 /* private, anonymous */, -1, 0);
     return p < 0 && p > -4096 ? NULL : (void *)p;
+}
+
+/* Start a program as a child: its number, or minus errno. One that cannot be executed exits with 99. */
+static inline long ib_spawn(const char *program, char **words, char **environment) {
+    long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
+    if (pid) return pid;
+    ib_sys(__NR_execve, program, words, environment);
+    ib_exit(99);
 }
 
 static inline uint64_t ib_clock_ns(int clock) {

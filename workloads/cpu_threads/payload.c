@@ -26,7 +26,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     uint64_t n = ib_cpus();
     if (n > MOST) n = MOST;
     if (ib->iteration < 0) {
-        ib_fact_number("cpu.threads", n, "sched_getaffinity");
+        ib_fact_number("cpu.threads", n, IB_CALL(sched_getaffinity));
         /* One CPU needs none, and yet there must be threads to say that. */
         ib_thread_start(&parts[0].thread, run, &parts[0]);
         ib_thread_join(&parts[0].thread);

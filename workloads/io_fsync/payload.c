@@ -14,6 +14,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     if (ib->iteration < 0) {
         ib_scratch_path(ib, path, sizeof path, ".fsync");
         ib_fact_filesystem("io.filesystem", ib->scratch);
+        ib_fact_calls(ib, IB_CALL(pwrite64) " " IB_CALL(fdatasync));
         fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
         if (fd < 0) ib_fail("create a file in the scratch directory", fd);
         for (int i = 0; i < BLOCKS; i++) { /* overwriting later on: no allocation in the timed part */

@@ -6,6 +6,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     ib_scratch_path(ib, before, sizeof before, ".before");
     ib_scratch_path(ib, after, sizeof after, ".after");
     if (ib->iteration < 0) ib_fact_filesystem("io.filesystem", ib->scratch);
+    ib_fact_calls(ib, IB_CALL(openat) " " IB_CALL(close) " " IB_CALL(statx) " " IB_CALL(renameat2) " " IB_CALL(unlinkat));
     uint64_t check = 0;
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {

@@ -57,6 +57,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
         ib_scratch_path(ib, path, sizeof path, ".read");
         if (!(piece = ib_pages(PIECE))) ib_fail("no memory", -12);
         ib_fact_filesystem("io.filesystem", ib->scratch);
+        ib_fact_calls(ib, IB_CALL(read));
         make(loops);
     }
     ib_long fd = ib_open(path, IB_O_RDONLY, 0);

@@ -23,6 +23,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     ib_scratch_path(ib, path, sizeof path, ".write");
     if (!piece && !(piece = ib_pages(PIECE))) ib_fail("no memory", -12);
     if (ib->iteration < 0) ib_fact_filesystem("io.filesystem", ib->scratch);
+    ib_fact_calls(ib, IB_CALL(write) " " IB_CALL(fdatasync));
     fill(1);
     ib_long fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
     if (fd < 0) ib_fail("create a file in the scratch directory", fd);

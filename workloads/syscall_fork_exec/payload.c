@@ -13,15 +13,12 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     char *through[] = {(char *)interpreter, (char *)name, "leave", NULL};
     const char *program = interpreter ? interpreter : name;
     char **argv = interpreter ? through : direct;
+    ib_fact_calls(ib, IB_CALL(execve) " " IB_CALL(wait4));
     uint64_t left = 0;
     ib_start(ib);
     for (uint64_t i = 0; i < loops; i++) {
-        ib_long pid = ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0);
-        if (pid < 0) ib_fail("fork", pid);
-        if (pid == 0) {
-            ib_sys(__NR_execve, program, argv, ib->environment);
-            ib_exit(99);
-        }
+        ib_long pid = ib_spawn(program, argv, ib->environment);
+        if (pid < 0) ib_fail(IB_CALL(execve), pid);
         int status = -1;
         ib_long r = ib_sys(__NR_wait4, pid, &status, 0, 0);
         if (r != pid) ib_fail("wait4", r);

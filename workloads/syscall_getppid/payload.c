@@ -2,6 +2,7 @@
 #include "isobench.h"
 
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {
+    ib_fact_calls(ib, IB_CALL(getppid));
     uint64_t answered = 0;
     if (ib->iteration < 0) {
         ib_long parent = ib_sys(__NR_getppid);

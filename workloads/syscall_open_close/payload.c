@@ -3,6 +3,7 @@
 
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     static const char *name;
+    ib_fact_calls(ib, IB_CALL(openat) " " IB_CALL(close));
     if (!name) name = ib_own_name(ib);
     uint64_t opened = 0;
     ib_start(ib);

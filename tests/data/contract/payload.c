@@ -2,7 +2,8 @@
  *
  *     PAYLOAD say ARGUMENT...     one JSON string a line for each argument, in order
  *     PAYLOAD end CODE            "out" and "err" on the two streams, then exit CODE
- *     PAYLOAD linger TOKEN        forks a child; both sleep for ten minutes; TOKEN is to be found in their arguments
+ *     PAYLOAD linger TOKEN        starts a child; both sleep for ten minutes; TOKEN is to be found in their arguments
+ *     PAYLOAD sleep TOKEN         sleeps for ten minutes: that child
  *     PAYLOAD wait NONCE TOKEN    says NONCE at once, and leaves a second later
  *     PAYLOAD find TOKEN          how many other processes that can be seen here have TOKEN among their arguments
  *     PAYLOAD linger-and-find TOKEN   the same, with a child that sleeps meanwhile
@@ -20,12 +21,21 @@
 #define ISOBENCH_MAIN
 #include "isobench.h"
 
-static void nap(int64_t seconds) {
-    int64_t pause[2] = {seconds, 0};
+static void nap_ms(int64_t milliseconds) {
+    int64_t pause[2] = {milliseconds / 1000, milliseconds % 1000 * 1000000};
     ib_sys(__NR_nanosleep, pause, 0);
 }
+static void nap(int64_t seconds) { nap_ms(seconds * 1000); }
 
-/* Whether /proc/PID/cmdline holds the token as a word of its own. */
+/* Start a child that sleeps, with the token among its arguments. */
+static long sleeper(struct ib *ib, char *self, char *token) {
+    char *interpreter = (char *)ib_env(ib, "ISOBENCH_INTERPRETER");
+    char *words[] = {interpreter, self, "sleep", token, NULL};
+    return ib_spawn(interpreter ? interpreter : self, interpreter ? words : words + 1, ib->environment);
+}
+
+/* Whether /proc/PID/cmdline holds the token as a word of its own, and not the one to be found: whoever looks for it has
+ * it, too, and need not know under which number it is seen here. */
 static int has_word(const char *digits, const char *token) {
     static char path[64], words[4096];
     size_t n = 0, length = ib_length(token) + 1;
@@ -38,19 +48,20 @@ static int has_word(const char *digits, const char *token) {
     ib_long got = ib_read((int)fd, words, sizeof words);
     ib_close((int)fd);
     for (ib_long at = 0; at + (ib_long)length <= got; at++)
-        if ((at == 0 || words[at - 1] == 0) && ib_same(words + at, token, length)) return 1;
+        if ((at == 0 || words[at - 1] == 0) && ib_same(words + at, token, length))
+            return at < 6 || !ib_same(words + at - 5, "find", 5);
     return 0;
 }
 
 static uint64_t others_with(const char *token) {
     static char entries[32768];
     ib_long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n;
-    uint64_t count = 0, self = (uint64_t)ib_sys(__NR_getpid);
+    uint64_t count = 0;
     if (fd < 0) return 0;
     while ((n = ib_sys(__NR_getdents64, fd, entries, sizeof entries)) > 0)
         for (ib_long at = 0; at < n; at += *(uint16_t *)(entries + at + 16)) {
             char *name = entries + at + 19;
-            if (*name >= '1' && *name <= '9' && ib_number(name) != self) count += (uint64_t)has_word(name, token);
+            if (*name >= '1' && *name <= '9') count += (uint64_t)has_word(name, token);
         }
     ib_close((int)fd);
     return count;
@@ -139,16 +150,22 @@ static int ib_main(int argc, char **argv, char **environment) {
         ib_flush();
         return (int)ib_number(argv[2]);
     } else if (ib_same(argv[1], "linger", 7)) {
-        ib_sys(__NR_clone, 17, 0, 0, 0, 0);
+        sleeper(&ib, argv[0], argv[2]);
+        nap(600);
+    } else if (ib_same(argv[1], "sleep", 6)) {
         nap(600);
     } else if (ib_same(argv[1], "wait", 5)) {
         ib_text(argv[2]);
         ib_flush();
         nap(1);
     } else if (ib_same(argv[1], "linger-and-find", 16)) {
-        ib_long child = ib_sys(__NR_clone, 17, 0, 0, 0, 0);
-        if (child == 0) nap(600);
-        ib_decimal(others_with(argv[2]));
+        ib_long child = sleeper(&ib, argv[0], argv[2]);
+        uint64_t mine = others_with(argv[2]);
+        for (int tries = 0; !mine && tries < 100; tries++) { /* it may not have been executed yet */
+            nap_ms(20);
+            mine = others_with(argv[2]);
+        }
+        ib_decimal(mine);
         ib_byte('\n');
         ib_flush();
         ib_sys(__NR_kill, child, 9);

@@ -1,0 +1,190 @@
+"""Programs for Windows under a real Wine: what the contract suite does not ask of every target."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from isobench import owner
+from isobench.model import Available
+from isobench.payload import wire
+from isobench.plugin import BEGIN, Target
+from isobench.registry import Registry
+from isobench.targets import _wine
+from isobench.targets.wine import WineTarget
+from isobench.units import seconds
+from tests.conftest import PROGRAM, Staged
+from tests.contract.test_targets import KILLED, SOURCE, unquoted
+from tests.live.conftest import Command
+
+pytestmark = pytest.mark.live
+PATIENCE = seconds(120)
+
+Able = Callable[[str], Target]
+Make = Callable[[Target], Staged]
+
+
+@pytest.fixture
+def target(able: Able) -> WineTarget:
+    found = able("wine")
+    assert isinstance(found, WineTarget)
+    return found
+
+
+@pytest.fixture
+def one(target: WineTarget, staged: Make) -> Staged:
+    return staged(target)
+
+
+def sockets() -> set[Path]:
+    """The folders that servers of this user's have in /tmp."""
+    temporary = Path("/tmp")
+    found = [*temporary.glob("wine-??????"), *temporary.glob(f".wine-{os.getuid()}/server-*")]
+    return {path for path in found if path.is_dir()}
+
+
+def tied(whose: str) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("ISOBENCH_TIED") == whose:
+                found.append(process.name())
+    return sorted(found)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(cache: Path) -> Iterator[None]:
+    before = sockets()
+    yield
+    assert tied(owner.mine()) == []
+    assert list((cache / "isobench/wine").glob("isobench-*")) == []
+    # Others may use Wine meanwhile: their servers stand in these folders.
+    standing = set[Path]()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            where = Path(process.cwd())
+            standing |= {where, where.parent}
+    assert sockets() - before - standing == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ['"', '""', '"a', 'a"', 'a"b', '\\"', '\\\\"', 'a\\\\"b c'],
+        ["\\", "\\\\", "a\\", "a b\\", "a b\\\\", "\\ "],
+        [" ", "\t", "a\tb", "", "", "tail"],
+        ["日本語", "𝄞", "ß" * 300, "é" * 2],
+        ["%PATH%", "^", "&", "|", "<", ">", "/?", "@x"],
+    ],
+)
+def test_words_survive_the_one_command_line_that_windows_has(
+    words: list[str], target: WineTarget, one: Staged
+) -> None:
+    with target.open(one.stage) as session:
+        done = session.run([PROGRAM, "say", *words], timeout=PATIENCE)
+    assert unquoted(done.stdout) == words
+
+
+def test_bytes_arrive_as_they_were_written(target: WineTarget, one: Staged) -> None:
+    with target.open(one.stage) as session:
+        done = session.run([PROGRAM, "flood", "4"], timeout=PATIENCE)
+    assert len(done.stdout) == 4 * 65536
+    assert b"\r" not in done.stdout
+
+
+def test_a_session_has_services_that_hold_no_stream_of_its_own(
+    target: WineTarget, one: Staged
+) -> None:
+    with target.open(one.stage) as session:
+        names = tied(owner.mine())
+        assert any(name.startswith("wineserver") for name in names)
+        assert "services.exe" in names
+        # It ends by itself: with a service that holds its output it would run into the limit.
+        assert session.run([PROGRAM, "end", "5"], timeout=seconds(60)).exit_code == 5
+    assert tied(owner.mine()) == []
+
+
+def test_a_launch_begins_where_no_server_runs_and_marks_it(target: WineTarget, one: Staged) -> None:
+    seen: list[list[str]] = []
+    nonce = secrets.token_hex(8)
+    one.on_chunk = lambda _: seen.append(tied(owner.mine()))
+    done = target.launch(one.stage, ["_startup", nonce], timeout=PATIENCE)
+    assert done.exit_code == 0
+    assert one.marks == [BEGIN]
+    assert done.stdout.startswith(wire.hello(nonce))
+    assert any(name.startswith("wineserver") for name in seen[0])
+
+
+@pytest.mark.parametrize("server", ["kept", "fresh"])
+def test_the_server_goes_on_or_does_not_as_the_option_says(
+    server: str, one: Staged, target: WineTarget
+) -> None:
+    target = WineTarget(server=server, loader=target.loader)  # type: ignore[arg-type]
+    with target.open(one.stage) as session:
+        for code in (3, 4):
+            assert session.run([PROGRAM, "end", str(code)], timeout=PATIENCE).exit_code == code
+            assert bool(tied(owner.mine())) == (server == "kept")
+        facts = {fact.key: fact.value for fact in session.witness()}  # type: ignore[attr-defined]
+    assert facts["host.wine.server"] == server
+    assert str(facts["host.wine"]).startswith("wine-")
+
+
+def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
+    target: WineTarget, isobench: Command
+) -> None:
+    done = isobench(
+        *("run", "--quick", "--targets", "wine", "--budget", "1m"),
+        *("--workloads", "syscall.yield,syscall.getppid,io.seq-read"), timeout=900,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    summary = done.summary()
+    assert summary["gaps"] == []
+    (found,) = (t for t in summary["targets"] if t["name"] == "wine")
+    assert (found["status"], found["class"]) == ("measured", "translation")
+    assert found["evidence"]["wine.version"] == "unlike"
+    assert found["evidence"]["kernel.boot_id"] == "same"
+    (programs,) = (d for d in found["parity"] if d["label"] == "programs")
+    assert programs["target"].endswith("other ABI and file format")
+    doubts = {
+        c["workload"]: " ".join(map(str, c["doubts"]))
+        for c in summary["cells"]
+        if c["target"] == "wine"
+    }
+    assert "NtQueryInformationProcess" in doubts["syscall.getppid"]
+    assert "SwitchToThread" in doubts["syscall.yield"]
+    assert "page cache" in doubts["io.seq-read"]
+
+
+def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path: Path) -> None:
+    token = secrets.token_hex(8)
+    before = sockets()
+    program = [sys.executable, "-c", KILLED, "wine", token, str(SOURCE)]
+    doomed = subprocess.Popen(program, stdout=subprocess.PIPE)
+    assert doomed.stdout is not None
+    try:
+        assert doomed.stdout.readline() == b"heard\n"
+    finally:
+        os.kill(doomed.pid, signal.SIGKILL)
+        doomed.wait()
+        doomed.stdout.close()
+    prefixes = list(_wine.folder().glob(f"isobench-*-{doomed.pid}-*"))
+    assert len(prefixes) == 1
+    (place,) = _wine._sockets(prefixes[0]) or (None,)
+    assert place is not None
+    assert place not in before
+    assert f"folder {prefixes[0]}" in target.sweep(owner.alive, cached=False)
+    assert (prefixes[0].exists(), place.exists()) == (False, False)
+
+
+def test_a_probe_leaves_nothing_and_needs_no_prefix(target: WineTarget) -> None:
+    del target
+    before = set(Path("/tmp").glob("isobench-probe-*"))
+    assert isinstance(Registry().get("wine").probe(), Available)
+    assert set(Path("/tmp").glob("isobench-probe-*")) - before == set()
