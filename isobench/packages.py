@@ -39,6 +39,11 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("qemu-user-static",),
         "zypper": ("qemu-linux-user",),
     },
+    # Only Debian and Ubuntu package a user-mode kernel; elsewhere it is built from sources.
+    "uml": {
+        "apt-get": ("user-mode-linux", "e2fsprogs"),
+        **dict.fromkeys(("dnf", "pacman", "zypper"), ("e2fsprogs",)),
+    },
     # isobench brings its own; this is what keys are made with, and accepted.
     "ssh": {
         "apt-get": ("openssh-client",),

@@ -113,9 +113,11 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.PIPE,
     descriptors: Sequence[int] = (),
+    user: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only
-    isobench. It inherits the `descriptors` under their own numbers.
+    isobench. It inherits the `descriptors` under their own numbers. Root may start it as another
+    `user`, in the group of the same number alone.
     """
     return subprocess.Popen(
         argv,
@@ -126,6 +128,9 @@ def start(
         start_new_session=True,
         close_fds=True,
         pass_fds=descriptors,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
     )
 
 
