@@ -174,6 +174,19 @@ def proportional_kib(pid: int) -> int | None:
     return total // 1024
 
 
+def open_flags(pid: int, path: Path) -> list[int]:
+    """Return the flags with which a process tree has opened a file, once each time it has; nothing
+    where that cannot be seen.
+    """
+    wanted, found = os.path.realpath(path), []
+    with contextlib.suppress(psutil.Error, OSError):
+        whole = psutil.Process(pid)
+        for process in (whole, *whole.children(recursive=True)):
+            with contextlib.suppress(psutil.Error, OSError):
+                found += [file.flags for file in process.open_files() if file.path == wanted]
+    return found
+
+
 def ask(argv: Sequence[str], *, timeout: float = 10) -> str | None:
     """Return what a short command prints, or None where it cannot be run or fails."""
     try:

@@ -85,7 +85,7 @@ class Machine:
     called: ClassVar[str] = "the machine"
     """Name of the process, as the beginning of a sentence."""
     hints: ClassVar[Mapping[str, str]] = {}
-    """What to do about something that the process says on its standard error."""
+    """What to do about something that is said, on the process's standard error as a rule."""
 
     def __init__(
         self,
@@ -236,6 +236,10 @@ class Machine:
         said = " | ".join([line for line in lines if line][-2:])[-500:] or "it said nothing"
         return f"{self.called} has ended, {how}; {said}"
 
+    def _complaints(self) -> str:
+        """Return in what `hints` are looked for."""
+        return bytes(self._heard.stderr).decode(errors="replace")
+
     def last_words(self) -> str:
         """Say what the console said last."""
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
@@ -246,8 +250,8 @@ class Machine:
         """Return an error that says what failed, why, and what the console said last."""
         why = self.why()
         said = f"{what}{': ' + why if why else ''}; {self.last_words()}"
-        stderr = bytes(self._heard.stderr).decode(errors="replace")
-        hint = next((hint for sign, hint in self.hints.items() if sign in stderr), "")
+        complaints = self._complaints()
+        hint = next((hint for sign, hint in self.hints.items() if sign in complaints), "")
         return SessionError(said, hint=hint)
 
     def wait_for(self, mark: str, *, deadline: float) -> str | None:
