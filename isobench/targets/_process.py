@@ -36,7 +36,11 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
         with contextlib.suppress(psutil.Error, OSError):
             whose = process.environ().get(_TIED)
             if whose is not None and not alive(whose):
-                process.kill()
+                if os.getpgid(process.pid) == process.pid:
+                    # At once: a user-mode kernel's guest must not outlive it by an instant.
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    process.kill()
                 removed.append(f"process {process.pid}")
     return removed
 

@@ -61,9 +61,9 @@ _KILLING: Final = 10.0
 """Seconds within which a guest must have killed what exceeded its time limit."""
 _TRIAL: Final = 20.0
 # Nothing in it changes how the guest computes. "quiet" is for the kernel as a process, which else
-# tells of each look at the host; the guest says what others do. Taken from the kernel: the file system that shows
-# files of the host, and a second of preparations that nobody here asks for, the choice among ways
-# to compute RAID 6 by trying each of them, and 256 pseudo-terminals of the old kind.
+# tells of each look at the host; the guest says what others do. Taken from the kernel: the file
+# system that shows files of the host, and a second of preparations that nobody here asks for, the
+# choice among ways to compute RAID 6 by trying each of them, and 256 old pseudo-terminals.
 _COMMAND_LINE: Final = (
     "quiet loglevel=6 panic=-1 noreboot cryptomgr.notests pty.legacy_count=0"
     " initcall_blacklist=init_hostfs,raid6_select_algo ISOBENCH_PORTS=ttyS0"
@@ -262,7 +262,8 @@ class UmlTarget:
             return Unavailable(
                 lack=Lack.RUNTIME,
                 what=str(error),
-                hint=getattr(error, "hint", "") or f"{kernel} mem=64M con0=null,fd:1 con=null tells"
+                hint=getattr(error, "hint", "")
+                or f"{kernel} mem=64M con0=null,fd:1 con=null tells"
                 " more; its memory is a file in /dev/shm, or in TMPDIR",
             )
         version = _process.ask([kernel, "--version"]) or "of unknown version"

@@ -15,12 +15,13 @@
  *
  *     _launch guard UID GID PROGRAM [ARGUMENT...]
  *
- * PROGRAM as this user, which dies with the process that started it, and with it all that it has started: in one instant, the
- * whole process group, of which the launcher must be the first. For a user-mode kernel: killed by itself it would let its
- * guest's processes loose on the host.
+ * PROGRAM as this user, with a watcher beside it: when PROGRAM has ended, or the process that started it, the watcher kills the
+ * whole process group, of which the launcher must be the first, in one instant. For a user-mode kernel: killed by itself it
+ * would let its guest's processes loose on the host.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
+#include "request.h"
 
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -255,31 +256,27 @@ static void map_users(const struct order *o, long pid) {
     }
 }
 
+__attribute__((noreturn)) static void watch(long starter, long program) {
+    struct ib_poll ends[2] = {{(int)starter, IB_READABLE, 0}, {(int)program, IB_READABLE, 0}};
+    while (ib_wait_any(ends, 2) == -4 /* EINTR */) {
+    }
+    ib_sys(__NR_kill, 0, 9); /* itself, too */
+    ib_exit(0);
+}
+
 __attribute__((noreturn)) static void guard(const char *uid, const char *gid, char **program, char **environment) {
-    uint64_t awaited = 1u << 14 | 1u << 16, none = 0; /* SIGTERM, SIGCHLD */
-    must("sigprocmask", ib_sys(__NR_rt_sigprocmask, 0, &awaited, 0, 8));
-    long signals = must("signalfd", ib_sys(__NR_signalfd4, -1, &awaited, 8, 02000000 /* CLOEXEC */));
-    ib_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1);
+    long starter = must("pidfd_open", ib_sys(__NR_pidfd_open, ib_sys(__NR_getppid), 0));
+    long self = must("pidfd_open", ib_sys(__NR_pidfd_open, ib_sys(__NR_getpid), 0));
+    if (must("fork", ib_fork()) == 0) watch(starter, self);
+    ib_close((int)starter);
+    ib_close((int)self);
+    if (ib_sys(__NR_geteuid) == 0) must("setgroups", ib_sys(__NR_setgroups, 0, 0));
+    must("setgid", ib_sys(__NR_setresgid, ib_number(gid), ib_number(gid), ib_number(gid)));
+    must("setuid", ib_sys(__NR_setresuid, ib_number(uid), ib_number(uid), ib_number(uid)));
+    /* Should the watcher be killed by itself: a user-mode kernel ends its guest's processes at this signal. After the
+     * change of user, which clears it. */
     ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 15);
-    long pid = must("fork", ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0));
-    if (pid == 0) {
-        if (ib_sys(__NR_geteuid) == 0) must("setgroups", ib_sys(__NR_setgroups, 0, 0));
-        must("setgid", ib_sys(__NR_setresgid, ib_number(gid), ib_number(gid), ib_number(gid)));
-        must("setuid", ib_sys(__NR_setresuid, ib_number(uid), ib_number(uid), ib_number(uid)));
-        ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 15); /* after the change of user, which clears it */
-        ib_sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
-        give_up(program[0], ib_sys(__NR_execve, program[0], program, environment));
-    }
-    for (;;) {
-        uint32_t heard[32] = {0};
-        if (ib_read((int)signals, (char *)heard, sizeof heard) > 0 && heard[0] == 15) ib_sys(__NR_kill, 0, 9);
-        int status = 0, one = 0, ended = 0;
-        long r;
-        while ((r = ib_sys(__NR_wait4, -1, &one, 1 /* WNOHANG */, 0)) > 0)
-            if (r == pid) status = one, ended = 1;
-        if (ended && r == 0) ib_sys(__NR_kill, 0, 9); /* it has left something behind */
-        if (ended) ib_exit(status & 127 ? 128 + (status & 127) : status >> 8 & 255);
-    }
+    give_up(program[0], ib_sys(__NR_execve, program[0], program, environment));
 }
 
 static int ib_main(int argc, char **argv, char **environment) {

@@ -8,6 +8,8 @@
  *     PAYLOAD linger-and-find TOKEN   the same, with a child that sleeps meanwhile
  *     PAYLOAD see NAME            the value of an environment variable, or null
  *     PAYLOAD flood COUNT         so many times 64 KiB on standard output
+ *     PAYLOAD bytes               each byte once, in order, on standard output and on standard error
+ *     PAYLOAD signal NUMBER       ends itself by a signal
  *
  * In a guest of isobench's, and nowhere else:
  *     PAYLOAD crash               makes the kernel panic
@@ -72,7 +74,7 @@ static uint64_t parent_of(uint64_t pid) {
 
 /* What harms whatever machine it runs on: refused unless this is a guest that isobench has made. */
 static int harm(int argc, char **argv) {
-    if (ib_sys(__NR_faccessat, IB_AT_FDCWD, "/guest/host_key", 0, 0) < 0) return 77;
+    if (ib_sys(__NR_faccessat, IB_AT_FDCWD, "/guest/.", 0, 0) < 0) return 77;
     if (ib_same(argv[1], "crash", 6)) {
         long fd = ib_open("/proc/sysrq-trigger", IB_O_WRONLY, 0);
         if (fd >= 0) ib_write((int)fd, "c", 1);
@@ -129,6 +131,11 @@ static int ib_main(int argc, char **argv, char **environment) {
         ib_byte('\n');
     } else if (ib_same(argv[1], "flood", 6)) {
         for (uint64_t left = ib_number(argv[2]) * 65536; left; left--) ib_byte(left % 64 ? 'x' : '\n');
+    } else if (ib_same(argv[1], "bytes", 6)) {
+        for (int i = 0; i < 256; i++) ib_byte((char)i);
+        ib_write(2, ib_buffer, ib_filled);
+    } else if (ib_same(argv[1], "signal", 7)) {
+        ib_sys(__NR_kill, ib_sys(__NR_getpid), ib_number(argv[2]));
     } else if (ib_same(argv[1], "crash", 6) || ib_same(argv[1], "hang-up", 8) || ib_same(argv[1], "console", 8)) {
         return harm(argc, argv);
     }
