@@ -1,0 +1,70 @@
+"""gVisor's kernel, the sentry, as it shows itself from inside and to the host: what a sandbox of
+runsc's and a container that an engine has run by runsc have in common.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from isobench.model import Promise, Relation
+
+PROMISES: Final = (
+    # The sentry's log begins with its name, in a form that no kernel of Linux gives a line; no
+    # other kernel answers so. Its boot_id says less: older ones have none.
+    Promise(key="kernel.sentry", relation=Relation.EQUALS, value="gVisor"),
+    Promise(key="kernel.version", relation=Relation.UNLIKE_HOST),
+)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all its descendants: runsc, gofer, sentry, and the stubs in which the
+    sentry lets programs execute.
+    """
+    with contextlib.suppress(psutil.Error):
+        whole = psutil.Process(pid)
+        return [whole, *whole.children(recursive=True)]
+    return []
+
+
+def platform(processes: Iterable[psutil.Process]) -> str | None:
+    """Return how a sentry among these catches system calls: "kvm" (it has a virtual machine open),
+    "systrap" (it shares memory with its stubs), "ptrace" (it traces them); None: nothing shows.
+    """
+    members = tuple(processes)
+    for process in members:
+        if _has_machine(process.pid):
+            return "kvm"
+        if _shares_memory(process.pid):
+            return "systrap"
+    return "ptrace" if any(_is_traced(process.pid) for process in members) else None
+
+
+def _names(folder: Path) -> Sequence[str]:
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(entry))
+    return found
+
+
+def _has_machine(pid: int) -> bool:
+    return any("kvm-vm" in name for name in _names(Path(f"/proc/{pid}/fd")))
+
+
+def _shares_memory(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "memfd:systrap-memory" in Path(f"/proc/{pid}/maps").read_text()
+    return False
+
+
+def _is_traced(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("TracerPid:"):
+                return line.split()[1] != "0"
+    return False
