@@ -23,7 +23,7 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "zypper": ("podman", "runc"),
     },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
-    # Debian and Ubuntu alone have it; elsewhere runsc is a single file to be fetched from gvisor.dev.
+    # Elsewhere runsc is a single file, to be fetched from gvisor.dev.
     "gvisor": {"apt-get": ("runsc",), "dnf": (), "pacman": (), "zypper": ()},
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
     "qemu": {

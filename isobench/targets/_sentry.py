@@ -3,7 +3,6 @@ runsc's and a container that an engine has run by runsc have in common.
 """
 
 import contextlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,8 @@ import psutil
 
 from isobench.model import Promise, Relation
 
+BUILD: Final = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
+"""What every sentry says of the build of the Linux that it stands for."""
 PROMISES: Final = (
     # The sentry's log begins with its name, in a form that no kernel of Linux gives a line; no
     # other kernel answers so. Its boot_id says less: older ones have none.
@@ -48,7 +49,7 @@ def _names(folder: Path) -> Sequence[str]:
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             with contextlib.suppress(OSError):
-                found.append(os.readlink(entry))
+                found.append(str(entry.readlink()))
     return found
 
 

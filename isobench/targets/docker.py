@@ -108,7 +108,12 @@ class DockerTarget(_oci.Engine):
         abi = host_abi()
         if abi is None:
             raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
-        others = [name for name in info.get("Runtimes") or {} if name != info.get("DefaultRuntime")]
+        # In place of a default that starts nothing, any runtime on the host's kernel will do.
+        others = [
+            name
+            for name in info.get("Runtimes") or {}
+            if name != info.get("DefaultRuntime") and _oci.kernel(name) is _oci.Kernel.HOST
+        ]
         runtimes = [self.runtime] if self.runtime else ["", *others]
         first_error = ""
         _load(client, _oci.probe_archive(abi.machine))
@@ -402,8 +407,9 @@ class _Session:
         except _FAULTS as error:
             raise SessionError(f"docker: {_said(error)}") from None
         host, source = seen["HostConfig"], "docker inspect"
+        runtime, first_pid = str(host.get("Runtime")), seen["State"].get("Pid")
         facts = {
-            "host.engine.runtime": host.get("Runtime"),
+            "host.engine.runtime": runtime,
             "host.engine.settings": self.settings.words(),
             "host.engine.network": host.get("NetworkMode"),
             "host.engine.security_options": " ".join(
@@ -411,7 +417,15 @@ class _Session:
             ),
             "host.engine.storage": info.get("Driver"),
             "host.engine.cgroups": f"v{info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}",
-            "host.engine.first_pid": seen["State"].get("Pid"),
+            "host.engine.memory": host.get("Memory") or "no limit",
+            "host.engine.first_pid": first_pid,
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        if os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
+            path = ((info.get("Runtimes") or {}).get(runtime) or {}).get("path")
+            said = _oci.runtime_version(path) if path else None
+            yield Evidence(
+                key="host.engine.runtime_version", value=said, source=f"{path} --version"
+            )
+            yield from _oci.witnessed(runtime, first_pid)

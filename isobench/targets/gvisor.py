@@ -214,7 +214,7 @@ def _configuration(
         "source": str(scratch),
         "options": ["rbind", "rw"],
     }
-    kernels = (("/proc", "proc"), ("/dev", "tmpfs"), ("/sys", "sysfs"), ("/tmp", "tmpfs"))
+    kernels = (("proc", "proc"), ("dev", "tmpfs"), ("sys", "sysfs"), ("tmp", "tmpfs"))
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -227,7 +227,10 @@ def _configuration(
         "root": {"path": str(root), "readonly": True},
         "hostname": "isobench",
         "mounts": [
-            *({"destination": where, "type": kind, "source": kind} for where, kind in kernels),
+            *(
+                {"destination": f"/{where}", "type": kind, "source": kind}
+                for where, kind in kernels
+            ),
             bound,
         ],
         "linux": {"namespaces": [{"type": space} for space in spaces]},

@@ -78,7 +78,10 @@ def gone(token: str, patience: float = 10) -> bool:
 
 def hidden(target: Target) -> bool:
     """Whether the host sees nothing of what runs inside: an instance has a kernel of its own."""
-    own_kernel = {("kernel.boot_id", Relation.UNLIKE_HOST), ("kernel.version", Relation.UNLIKE_HOST)}
+    own_kernel = {
+        ("kernel.boot_id", Relation.UNLIKE_HOST),
+        ("kernel.version", Relation.UNLIKE_HOST),
+    }
     return bool(own_kernel & {(promise.key, promise.relation) for promise in target.promises})
 
 
