@@ -23,7 +23,6 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "zypper": ("podman", "runc"),
     },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
-    # Elsewhere runsc is a single file, to be fetched from gvisor.dev.
     "gvisor": {"apt-get": ("runsc",), "dnf": (), "pacman": (), "zypper": ()},
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
     "qemu": {
@@ -56,6 +55,10 @@ _ALIASES: Final = {
     "qemu-user-aarch64": "qemu-user",
     "qemu-user-riscv64": "qemu-user",
 }
+_ELSEWHERE: Final = {
+    "gvisor": "runsc is a single file: https://gvisor.dev/docs/user_guide/install/ says whence",
+}
+"""How to come by what a package manager does not have: its PACKAGES are none."""
 _INSTALL: Final = {
     "apt-get": (("apt-get", "update"), ("apt-get", "install", "--yes")),
     "dnf": (("dnf", "install", "--assumeyes"),),
@@ -81,6 +84,9 @@ def commands(names: Sequence[str]) -> list[list[str]]:
         if name not in PACKAGES:
             raise UsageError(f"nothing is known of {name!r}", hint=f"of: {', '.join(NAMES)}")
     tool = manager()
+    for name in known:
+        if not PACKAGES[name][tool]:
+            raise UsageError(f"{tool} has no package for {name}", hint=_ELSEWHERE[name])
     wanted = dict.fromkeys(package for name in known for package in PACKAGES[name][tool])
     *before, install = _INSTALL[tool]
     prefix = [] if os.geteuid() == 0 else ["sudo"]

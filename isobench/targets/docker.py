@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from isobench.targets import _elf, _oci, _process
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+_GRACE: Final = 3
+"""Seconds in which a stream ends after its container was killed."""
 _SOCKET: Final = Path("/var/run/docker.sock")
 
 _working: dict["DockerTarget", _oci.Settings] = {}
@@ -302,11 +305,18 @@ def _unreachable(error: Exception) -> Unavailable:
 
 
 class _Watch:
-    """Kills a container at the time limit, which ends every stream that is read from it."""
+    """Kills a container at the time limit, which ends every stream that is read from it.
+
+    An engine may lose the end of what it executed in a container when that is killed (Docker 20.10
+    with runsc): a stream that goes on all the same is then hung up on.
+    """
 
     def __init__(self, client: docker.DockerClient, container: str, timeout: Nanoseconds) -> None:
         self.rang = False
+        self.stream: object = None
+        """What is listened to."""
         self._client, self._container = client, container
+        self._over = threading.Event()
         self._timer = threading.Timer(timeout / SECOND, self._ring)
         self._timer.daemon = True
 
@@ -314,12 +324,16 @@ class _Watch:
         self.rang = True
         with contextlib.suppress(*_FAULTS):
             self._client.api.kill(self._container)
+        if not self._over.wait(_GRACE):
+            with contextlib.suppress(OSError, AttributeError):
+                self.stream._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # noqa: SLF001 - the SDK has no other way
 
     def __enter__(self) -> Self:
         self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self._timer.cancel()
 
 
@@ -351,6 +365,7 @@ def _attach_and_start(
     wanted = {"stdout": 1, "stderr": 1, "stream": 1}
     stream = client.api.attach_socket(container, params=wanted)
     with _Watch(client, container, timeout) as watch:
+        watch.stream = stream
         client.api.start(container)
         stage.mark("engine.started")
         out, err = _listen(stream, stage)
@@ -387,7 +402,7 @@ class _Session:
                 environment=self.stage.environ(_oci.INSIDE),
             )
             with _Watch(self.client, self.container, timeout) as watch:
-                stream = self.client.api.exec_start(made["Id"], socket=True)
+                watch.stream = stream = self.client.api.exec_start(made["Id"], socket=True)
                 out, err = _listen(stream, self.stage)
             if watch.rang:
                 # The stream ends a moment before the engine knows that the container has: what is
