@@ -157,7 +157,7 @@ def runtime_version(program: str) -> str | None:
 def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
     """Yield what the host sees of the kernel under a container, where that is a program."""
     if kernel(runtime) is Kernel.SENTRY and isinstance(first_pid, int) and first_pid > 0:
-        seen = _sentry.platform(_sentry.family(first_pid))
+        seen = _sentry.platform(_process.family(first_pid))
         yield Evidence(key="host.sentry.platform", value=seen, source="/proc/PID of the sentry")
 
 

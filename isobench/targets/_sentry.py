@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from isobench.model import Promise, Relation
 
 BUILD: Final = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
@@ -21,27 +19,18 @@ PROMISES: Final = (
 )
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process and all its descendants: runsc, gofer, sentry, and the stubs in which the
-    sentry lets programs execute.
-    """
-    with contextlib.suppress(psutil.Error):
-        whole = psutil.Process(pid)
-        return [whole, *whole.children(recursive=True)]
-    return []
-
-
-def platform(processes: Iterable[psutil.Process]) -> str | None:
-    """Return how a sentry among these catches system calls: "kvm" (it has a virtual machine open),
-    "systrap" (it shares memory with its stubs), "ptrace" (it traces them); None: nothing shows.
+def platform(processes: Iterable[int]) -> str | None:
+    """Return how a sentry among these processes catches system calls: "kvm" (it has a virtual
+    machine open), "systrap" (it shares memory with its stubs), "ptrace" (it traces them); None:
+    nothing shows.
     """
     members = tuple(processes)
-    for process in members:
-        if _has_machine(process.pid):
+    for pid in members:
+        if _has_machine(pid):
             return "kvm"
-        if _shares_memory(process.pid):
+        if _shares_memory(pid):
             return "systrap"
-    return "ptrace" if any(_is_traced(process.pid) for process in members) else None
+    return "ptrace" if any(map(_is_traced, members)) else None
 
 
 def _names(folder: Path) -> Sequence[str]:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-import psutil
-
 from isobench import owner, places
 from isobench.errors import SessionError
 from isobench.model import (
@@ -179,7 +177,8 @@ class GvisorTarget:
         removed = _process.sweep(alive)
         for instance in sorted(_folder().glob("isobench-*")):
             if not alive(instance.name.rpartition("-")[0]):
-                removed += [f"gvisor process {pid}" for pid in _end(instance)]
+                mark = f"--root={instance / _STATE}"
+                removed += [f"gvisor process {pid}" for pid in _process.sweep_marked(mark)]
                 shutil.rmtree(instance, ignore_errors=True)
                 removed.append(f"gvisor sandbox {instance.name}")
         return removed
@@ -295,21 +294,6 @@ def _refusal(said: str, hint: str | None) -> Unavailable:
     return Unavailable(lack=Lack.RUNTIME, what=said, hint=hint or "runsc --version")
 
 
-def _end(instance: Path) -> list[int]:
-    """End every process of an instance, known by its state directory; return their numbers."""
-    mark = f"--root={instance / _STATE}"
-    family = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if mark in process.cmdline():
-                family += [process, *process.children(recursive=True)]
-    for process in family:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(family, timeout=10)
-    return [process.pid for process in family]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Session:
     session: _agent.AgentSession
@@ -321,7 +305,7 @@ class _Session:
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the host sees of the sandbox; SessionError if it is not what was asked for."""
-        family = _sentry.family(self.session.pid)
+        family = _process.family(self.session.pid)
         platform = _sentry.platform(family)
         if platform not in (self.platform, None):
             raise SessionError(f"the sandbox is on {platform}, and {self.platform} was asked for")

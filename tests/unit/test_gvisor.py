@@ -2,10 +2,11 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from isobench import owner
@@ -22,7 +23,7 @@ from isobench.model import (
     Unavailable,
 )
 from isobench.registry import Registry
-from isobench.targets import _kvm, _oci, _sentry, gvisor, podman
+from isobench.targets import _kvm, _oci, _process, _sentry, gvisor, podman
 from isobench.targets.docker import DockerTarget
 from isobench.targets.gvisor import GvisorTarget
 from isobench.targets.podman import PodmanTarget
@@ -191,8 +192,17 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
 
 
 def test_no_platform_is_seen_where_no_sentry_is() -> None:
-    assert _sentry.platform([psutil.Process()]) is None
-    assert _sentry.family(2**22 + 1) == []
+    assert _sentry.platform(_process.family(os.getpid())) is None
+    assert _process.family(2**22 + 1) == []
+
+
+def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:
+    mark = f"--root=/nowhere/{os.urandom(8).hex()}"
+    with subprocess.Popen([sys.executable, "-c", "input()", mark], stdin=subprocess.PIPE) as one:
+        assert _process.sweep_marked(f"{mark}-not") == []
+        assert one.poll() is None
+        assert _process.sweep_marked(mark) == [one.pid]
+        one.wait(10)
 
 
 # ---- OCI runtimes --------------------------------------------------------------------------------
