@@ -51,7 +51,6 @@ from isobench.pilot import (
     choose_length,
     learn,
     leave_out,
-    loops_for,
     try_all,
 )
 from isobench.plugin import Explains, Preparer, Sweeper, Target
@@ -523,7 +522,7 @@ class Campaign:
                 " than a quick look should: fewer targets or workloads make it short"
             )
         work = [
-            self._work(workload, pilot.unit.get((self.native, name), 1.0), length)
+            self._work(workload, pilot.loops(workload, self.wish, length, self.native))
             for name, workload in bench.workloads.items()
             if (self.native, name) not in pilot.left_out
         ]
@@ -540,10 +539,9 @@ class Campaign:
             blocks_per_session=dict.fromkeys(kept, served),
         )
 
-    def _work(self, workload: Workload, unit: float, length: float) -> Work:
+    def _work(self, workload: Workload, loops: int) -> Work:
         match workload.scope:
             case Scope.LOOP:
-                loops = loops_for(workload, unit, length)
                 return Work(workload=workload.name, loops=loops, iterations=self.wish.iterations)
             case Scope.EXEC:
                 return Work(workload=workload.name, loops=1, iterations=self.wish.iterations)

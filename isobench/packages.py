@@ -51,6 +51,7 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
     "firejail": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("firejail",)),
+    "gvisor": {"apt-get": ("runsc",), "dnf": (), "pacman": (), "zypper": ()},
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
     "qemu": {
         "apt-get": (
@@ -100,6 +101,10 @@ _ALIASES: Final = {
     "qemu-user-aarch64": "qemu-user",
     "qemu-user-riscv64": "qemu-user",
 }
+_ELSEWHERE: Final = {
+    "gvisor": "runsc is a single file: https://gvisor.dev/docs/user_guide/install/ says whence",
+}
+"""How to come by what a package manager does not have: its PACKAGES are none."""
 _INSTALL: Final = {
     "apt-get": (("apt-get", "update"), ("apt-get", "install", "--yes")),
     "dnf": (("dnf", "install", "--assumeyes"),),
@@ -128,9 +133,11 @@ def commands(names: Sequence[str]) -> list[list[str]]:
     if not set(known) & set(PACKAGES):
         return found
     tool = manager()
-    wanted = dict.fromkeys(
-        package for name in known if name in PACKAGES for package in PACKAGES[name][tool]
-    )
+    named = [name for name in known if name in PACKAGES]
+    for name in named:
+        if not PACKAGES[name][tool]:
+            raise UsageError(f"{tool} has no package for {name}", hint=_ELSEWHERE[name])
+    wanted = dict.fromkeys(package for name in named for package in PACKAGES[name][tool])
     *before, install = _INSTALL[tool]
     prefix = [] if os.geteuid() == 0 else ["sudo"]
     return [*([*prefix, *command] for command in before), [*prefix, *install, *wanted], *found]

@@ -21,6 +21,10 @@ SHORTEST, LONGEST = 0.004, 0.1
 """Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough
 for any.
 """
+HEADROOM: Final = 0.2
+"""Share of a workload's time limit that a visit may be expected to take: what a trial saw was its
+quickest.
+"""
 WANTED_BLOCKS: Final = 15
 RESERVE: Final = 0.9
 """Share of the remaining budget that is planned with."""
@@ -95,12 +99,31 @@ class Pilot:
                     once = workload.scope is Scope.SESSION and key[0] in self.dear
                     total += self.extra[key] * (1 if once else starts + 1)
                     continue
-                unit, home = self.unit[key], self.unit.get((native, name), self.unit[key])
-                loops = loops_for(workload, home, length)
-                # Files are made and read back around the timed part: as long again.
-                rounds = (work.iterations + 1) * (2 if workload.group == "io" else 1)
-                total += self.extra[key] + rounds * unit * loops
+                loops = self.loops(workload, work, length, native)
+                total += self.extra[key] + _rounds(workload, work) * self.unit[key] * loops
         return total
+
+    def loops(self, workload: Workload, work: Wish, length: float, native: TargetName) -> int:
+        """Return how many loops an iteration has that shall last `length` seconds natively: fewer
+        where some target, a thousand times slower perhaps, would come near the time limit.
+
+        As many as make the shortest iteration that can be timed are left in any case, or as many as
+        were asked for.
+        """
+        units = {label: unit for (label, name), unit in self.unit.items() if name == workload.name}
+        home = units.get(native, max(units.values(), default=1.0))
+        slowest = max(units.values(), default=home)
+        wanted = loops_for(workload, home, length)
+        limit = HEADROOM * workload.timeout / SECOND
+        most = int(limit / max(_rounds(workload, work) * slowest, 1e-10))
+        shortest = length if work.minimum_time is not None else SHORTEST
+        return min(wanted, max(most, loops_for(workload, home, shortest)))
+
+
+def _rounds(workload: Workload, work: Wish) -> int:
+    """Return how many times as long as an iteration a visit takes."""
+    # Files are made and read back around the timed part: as long again.
+    return (work.iterations + 1) * (2 if workload.group == "io" else 1)
 
 
 def loops_for(workload: Workload, unit: float, length: float) -> int:

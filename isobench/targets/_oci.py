@@ -4,16 +4,19 @@ is touched here.
 
 import hashlib
 import io
+import itertools
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import ClassVar, Final
 
-from isobench.model import Abi, Promise, Relation, Stage, Technology
-from isobench.targets import _elf
+from isobench.model import Abi, Evidence, Promise, Relation, Stage, Technology
+from isobench.targets import _elf, _process, _sentry
 
 LABEL: Final = "isobench"
 OWNER_LABEL: Final = "isobench.owner"
@@ -22,13 +25,14 @@ PROBE_IMAGE: Final = "localhost/isobench/probe:1"
 INSIDE: Final = "/scratch"
 AGENT: Final = f"{Stage.INSIDE}/_agent"
 
+_CANARY: Final = Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False)
 PROMISES: Final = (
     Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
     *(
         Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
         for space in ("ipc", "mnt", "net", "pid", "uts")
     ),
-    Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+    _CANARY,
 )
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
 
@@ -102,13 +106,69 @@ def probe_archive(machine: str) -> bytes:
     return _archive(PROBE_IMAGE, machine, _layer([("isobench/answer", _elf.answering(machine))]))
 
 
+class Kernel(Enum):
+    """Whose kernel an OCI runtime runs programs on."""
+
+    HOST = "the host's"
+    SENTRY = "gVisor's"
+    GUEST = "a virtual machine's"
+
+
+_SENTRY_NAMES: Final = ("gvisor", "runsc")
+_GUEST_NAMES: Final = ("kata", "krun")
+
+
+def kernel(runtime: str) -> Kernel:
+    """Return whose kernel a runtime promises by its name: "runsc-kvm", "/usr/bin/runsc" and
+    "io.containerd.runsc.v1" are gVisor, "kata-qemu" is a virtual machine.
+
+    One whose name says nothing is held to the host's kernel: what it runs on is then seen, and a
+    figure under the wrong heading is not shown.
+    """
+    words = re.split(r"[^a-z]+", runtime.rpartition("/")[2].lower())
+    if not set(words).isdisjoint(_SENTRY_NAMES):
+        return Kernel.SENTRY
+    return Kernel.HOST if set(words).isdisjoint(_GUEST_NAMES) else Kernel.GUEST
+
+
+_TECHNOLOGIES: Final = {
+    Kernel.HOST: Technology.CONTAINERIZATION,
+    Kernel.SENTRY: Technology.SANDBOX,
+    Kernel.GUEST: Technology.VIRTUALIZATION,
+}
+# Namespaces inside are the other kernel's own: they say nothing of this host's.
+_PROMISES: Final = {
+    Kernel.HOST: PROMISES,
+    Kernel.SENTRY: (*_sentry.PROMISES, _CANARY),
+    Kernel.GUEST: (
+        Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
+        Promise(key="kernel.version", relation=Relation.OTHER_THAN, value=_sentry.BUILD),
+        Promise(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value=""),
+        _CANARY,
+    ),
+}
+
+
+def runtime_version(program: str) -> str | None:
+    """Return what a runtime on this host says of its version, or None where it says nothing."""
+    return (_process.ask([program, "--version"]) or "").partition("\n")[0] or None
+
+
+def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
+    """Yield what the host sees of the kernel under a container, where that is a program."""
+    if kernel(runtime) is Kernel.SENTRY and isinstance(first_pid, int) and first_pid > 0:
+        seen = _sentry.platform(_process.family(first_pid))
+        yield Evidence(key="host.sentry.platform", value=seen, source="/proc/PID of the sentry")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What a container engine is to isobench, and the options that all of them have."""
+    """What a container engine is to isobench, and the options that all of them have.
 
-    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
+    The runtime decides the column and the promises: Docker with runsc is a sandbox.
+    """
+
     abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = PROMISES
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "the engine makes a container from its cached image and starts it, as `run` does",
         "warm": "the engine starts a container that exists and is stopped, as `start` does",
@@ -124,6 +184,16 @@ class Engine:
     memory: str = ""
     """Limit, as `--memory`; empty: none."""
 
+    @property
+    def technology(self) -> Technology:
+        """Containerization, unless the runtime brings a kernel of its own."""
+        return _TECHNOLOGIES[kernel(self.runtime)]
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What the kernel under the runtime must show of itself."""
+        return _PROMISES[kernel(self.runtime)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -135,6 +205,8 @@ class Settings:
     """Ask for low limits of files and processes: an engine's defaults may exceed what this host
     allows.
     """
+    flags: tuple[str, ...] = ()
+    """What the runtime is told besides."""
 
     def words(self) -> str:
         """Return the settings in words, for the report."""
@@ -142,6 +214,7 @@ class Settings:
             self.runtime or "its default runtime",
             f"cgroup manager {self.cgroup_manager}" if self.cgroup_manager else "",
             "lowered limits of files and processes" if self.limits else "",
+            f"runtime flags {' '.join(self.flags)}" if self.flags else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -149,14 +222,17 @@ class Settings:
 LIMITS: Final = (("nofile", 1024), ("nproc", 4096))
 
 
-def ladder(runtimes: Iterable[str], managers: Iterable[str] = ("",)) -> Iterator[Settings]:
+def ladder(
+    runtimes: Iterable[str],
+    managers: Iterable[str] = ("",),
+    flags: Iterable[tuple[str, ...]] = ((),),
+) -> Iterator[Settings]:
     """Yield settings to try, the engine's own defaults first: the first that starts a container is
     used.
     """
-    for runtime in runtimes:
-        for manager in managers:
-            for limits in (False, True):
-                yield Settings(runtime=runtime, cgroup_manager=manager, limits=limits)
+    for runtime, manager, more in itertools.product(runtimes, managers, tuple(flags)):
+        for limits in (False, True):
+            yield Settings(runtime=runtime, cgroup_manager=manager, limits=limits, flags=more)
 
 
 def start_daemon_hint(service: str, daemon: str) -> str:

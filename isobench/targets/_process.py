@@ -49,6 +49,30 @@ def _nothing(_: bytes) -> None:
     """Listen to nothing."""
 
 
+def sweep_marked(mark: str) -> list[int]:
+    """Kill the processes that have `mark` among their arguments, with their descendants, and wait
+    for them; return their numbers.
+    """
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if mark in process.cmdline():
+                found += [process, *process.children(recursive=True)]
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=10)
+    return sorted({process.pid for process in found})
+
+
+def family(pid: int) -> list[int]:
+    """Return the number of a process and those of all its descendants; nothing where it is gone."""
+    with contextlib.suppress(psutil.Error):
+        whole = psutil.Process(pid)
+        return [pid, *(process.pid for process in whole.children(recursive=True))]
+    return []
+
+
 class Listener:
     """Reads two streams to their ends, hands on what the first says, keeps their beginnings."""
 

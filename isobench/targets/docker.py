@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from isobench.targets import _elf, _oci, _process
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+_GRACE: Final = 3
+"""Seconds in which a stream ends after its container was killed."""
 _SOCKET: Final = Path("/var/run/docker.sock")
 
 _working: dict["DockerTarget", _oci.Settings] = {}
@@ -108,7 +111,12 @@ class DockerTarget(_oci.Engine):
         abi = host_abi()
         if abi is None:
             raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
-        others = [name for name in info.get("Runtimes") or {} if name != info.get("DefaultRuntime")]
+        # In place of a default that starts nothing, any runtime on the host's kernel will do.
+        others = [
+            name
+            for name in info.get("Runtimes") or {}
+            if name != info.get("DefaultRuntime") and _oci.kernel(name) is _oci.Kernel.HOST
+        ]
         runtimes = [self.runtime] if self.runtime else ["", *others]
         first_error = ""
         _load(client, _oci.probe_archive(abi.machine))
@@ -297,11 +305,18 @@ def _unreachable(error: Exception) -> Unavailable:
 
 
 class _Watch:
-    """Kills a container at the time limit, which ends every stream that is read from it."""
+    """Kills a container at the time limit, which ends every stream that is read from it.
+
+    An engine may lose the end of what it executed in a container when that is killed (Docker 20.10
+    with runsc): a stream that goes on all the same is then hung up on.
+    """
 
     def __init__(self, client: docker.DockerClient, container: str, timeout: Nanoseconds) -> None:
         self.rang = False
+        self.stream: object = None
+        """What is listened to."""
         self._client, self._container = client, container
+        self._over = threading.Event()
         self._timer = threading.Timer(timeout / SECOND, self._ring)
         self._timer.daemon = True
 
@@ -309,12 +324,16 @@ class _Watch:
         self.rang = True
         with contextlib.suppress(*_FAULTS):
             self._client.api.kill(self._container)
+        if not self._over.wait(_GRACE):
+            with contextlib.suppress(OSError, AttributeError):
+                self.stream._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # noqa: SLF001 - the SDK has no other way
 
     def __enter__(self) -> Self:
         self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self._timer.cancel()
 
 
@@ -346,6 +365,7 @@ def _attach_and_start(
     wanted = {"stdout": 1, "stderr": 1, "stream": 1}
     stream = client.api.attach_socket(container, params=wanted)
     with _Watch(client, container, timeout) as watch:
+        watch.stream = stream
         client.api.start(container)
         stage.mark("engine.started")
         out, err = _listen(stream, stage)
@@ -382,7 +402,7 @@ class _Session:
                 environment=self.stage.environ(_oci.INSIDE),
             )
             with _Watch(self.client, self.container, timeout) as watch:
-                stream = self.client.api.exec_start(made["Id"], socket=True)
+                watch.stream = stream = self.client.api.exec_start(made["Id"], socket=True)
                 out, err = _listen(stream, self.stage)
             if watch.rang:
                 # The stream ends a moment before the engine knows that the container has: what is
@@ -402,8 +422,9 @@ class _Session:
         except _FAULTS as error:
             raise SessionError(f"docker: {_said(error)}") from None
         host, source = seen["HostConfig"], "docker inspect"
+        runtime, first_pid = str(host.get("Runtime")), seen["State"].get("Pid")
         facts = {
-            "host.engine.runtime": host.get("Runtime"),
+            "host.engine.runtime": runtime,
             "host.engine.settings": self.settings.words(),
             "host.engine.network": host.get("NetworkMode"),
             "host.engine.security_options": " ".join(
@@ -411,7 +432,15 @@ class _Session:
             ),
             "host.engine.storage": info.get("Driver"),
             "host.engine.cgroups": f"v{info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}",
-            "host.engine.first_pid": seen["State"].get("Pid"),
+            "host.engine.memory": host.get("Memory") or "no limit",
+            "host.engine.first_pid": first_pid,
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        if os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
+            path = ((info.get("Runtimes") or {}).get(runtime) or {}).get("path")
+            said = _oci.runtime_version(path) if path else None
+            yield Evidence(
+                key="host.engine.runtime_version", value=said, source=f"{path} --version"
+            )
+            yield from _oci.witnessed(runtime, first_pid)

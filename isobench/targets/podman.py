@@ -5,6 +5,7 @@ version and in the evidence.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -54,12 +55,14 @@ def _must(*arguments: str, timeout: Nanoseconds = _CALL) -> bytes:
     """Run podman and return what it says; SessionError when it fails."""
     done = _podman(*arguments, timeout=timeout)
     if done.exit_code != 0:
-        raise SessionError(f"podman {arguments[0]}: {_process.last_line(done.stderr)}")
+        verb = next((word for word in arguments if not word.startswith("-")), "")
+        raise SessionError(f"podman {verb}: {_process.last_line(done.stderr)}")
     return done.stdout
 
 
-def _info() -> Mapping[str, Any]:
-    loaded: Mapping[str, Any] = json.loads(_must("info", "--format", "json", timeout=seconds(60)))
+def _info(*options: str) -> Mapping[str, Any]:
+    said = _must(*options, "info", "--format", "json", timeout=seconds(60))
+    loaded: Mapping[str, Any] = json.loads(said)
     return loaded
 
 
@@ -69,6 +72,9 @@ class PodmanTarget(_oci.Engine):
 
     name: ClassVar[TargetName] = TargetName("podman")
 
+    runtime_flags: tuple[str, ...] = ()
+    """As `--runtime-flag`: "platform=ptrace" for runsc."""
+
     def probe(self) -> Availability:
         """Find settings with which a container starts and answers."""
         if shutil.which("podman") is None:
@@ -76,8 +82,8 @@ class PodmanTarget(_oci.Engine):
                 lack=Lack.TOOL, what="podman", hint="isobench doctor --install podman"
             )
         try:
-            info = _info()
             settings = self._settings()
+            info = _info(*_global(settings))
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint or "podman info")
         except ValueError as error:
@@ -101,23 +107,32 @@ class PodmanTarget(_oci.Engine):
         if host_abi() is None:
             raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
         runtimes = [self.runtime] if self.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
-        memory = _memory()
-        rungs = itertools.chain(_remembered(memory), _oci.ladder(runtimes, ("", "cgroupfs")))
+        rungs = itertools.chain(
+            _remembered(self), _oci.ladder(runtimes, ("", "cgroupfs"), self.flags())
+        )
         complaints: list[str] = []
         with _prefix.probe_root("run", "etc") as root:
             for settings in rungs:
-                if self.runtime and settings.runtime != self.runtime:
-                    continue
                 said = _trial(self, settings, root)
                 if not said:
                     _working[self] = settings
-                    _remember(memory, settings)
+                    _remember(self, settings)
                     return settings
                 complaints.append(said)
+        said = " and then ".join(dict.fromkeys((complaints[0], complaints[-1])))
         raise SessionError(
-            f"podman is there, but no container starts: {complaints[0]}",
-            hint=_runtime_hint(complaints[0]),
+            f"podman is there, but no container starts: {said}", hint=_runtime_hint(said)
         )
+
+    def flags(self) -> tuple[tuple[str, ...], ...]:
+        """Return what to tell the runtime: choices, the plainest first."""
+        if _oci.kernel(self.runtime) is not _oci.Kernel.SENTRY:
+            return (self.runtime_flags,)
+        # runsc has a network of its own to be chosen beside the container's, and it makes cgroups
+        # where an ordinary user may make none.
+        network = [f"network={self.network}"] if self.network in ("none", "host") else []
+        flags = (*network, *self.runtime_flags)
+        return (flags, ("ignore-cgroups", *flags))
 
     def _ready(self, stage: Stage) -> _oci.Settings:
         """See to it that the image is there; return settings that work."""
@@ -211,8 +226,11 @@ def _pairs(option: str, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _global(settings: _oci.Settings) -> list[str]:
-    manager = [f"--cgroup-manager={settings.cgroup_manager}"] if settings.cgroup_manager else []
-    return [*manager, *(["--runtime", settings.runtime] if settings.runtime else [])]
+    return [
+        *([f"--cgroup-manager={settings.cgroup_manager}"] if settings.cgroup_manager else []),
+        *([f"--runtime={settings.runtime}"] if settings.runtime else []),
+        *(f"--runtime-flag={flag}" for flag in settings.flags),
+    ]
 
 
 def _options(target: PodmanTarget, settings: _oci.Settings) -> list[str]:
@@ -244,20 +262,30 @@ def _memory() -> Path:
     return places.cache() / "podman-settings.json"
 
 
-def _remembered(path: Path) -> Iterator[_oci.Settings]:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        yield _oci.Settings(**json.loads(path.read_text()))
+def _notes() -> dict[str, Any]:
+    """Return the settings that have worked, by what was asked for."""
+    with contextlib.suppress(OSError, ValueError):
+        notes = json.loads(_memory().read_text())
+        if isinstance(notes, dict):
+            return {asked: note for asked, note in notes.items() if isinstance(note, dict)}
+    return {}
 
 
-def _remember(path: Path, settings: _oci.Settings) -> None:
+def _asked(target: PodmanTarget) -> str:
+    return " ".join((target.runtime, *target.flags()[-1]))
+
+
+def _remembered(target: PodmanTarget) -> Iterator[_oci.Settings]:
+    with contextlib.suppress(TypeError, KeyError):
+        note = _notes()[_asked(target)]
+        yield _oci.Settings(**{**note, "flags": tuple(note["flags"])})
+
+
+def _remember(target: PodmanTarget, settings: _oci.Settings) -> None:
+    path = _memory()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = {
-            "runtime": settings.runtime,
-            "cgroup_manager": settings.cgroup_manager,
-            "limits": settings.limits,
-        }
-        path.write_text(json.dumps(values))
+        path.write_text(json.dumps(_notes() | {_asked(target): dataclasses.asdict(settings)}))
 
 
 def _runtime_hint(said: str) -> str:
@@ -265,6 +293,11 @@ def _runtime_hint(said: str) -> str:
         return (
             "isobench doctor --install podman;"
             " sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+        )
+    if "hybrid" in said:
+        return (
+            'runtime = "runc", which runs on hybrid cgroups as well; or start this machine with'
+            " systemd.unified_cgroup_hierarchy=1"
         )
     if "cgroup" in said:
         return (
@@ -331,19 +364,27 @@ class _Session:
         """Yield what Podman says of this container."""
         try:
             seen = json.loads(_must("inspect", self.name))[0]
-            info = _info()
+            info = _info(*_global(self.settings))
         except (ValueError, IndexError) as error:
             raise SessionError(f"podman inspect: {error}") from None
         source, host = "podman inspect", info.get("host", {})
+        runtime, first_pid = str(seen.get("OCIRuntime")), seen.get("State", {}).get("Pid")
+        limit = seen.get("HostConfig", {}).get("Memory")
+        options = seen.get("HostConfig", {}).get("SecurityOpt")
+        path = host.get("ociRuntime", {}).get("path")
         facts = {
-            "host.engine.runtime": seen.get("OCIRuntime"),
+            "host.engine.runtime": runtime,
+            "host.engine.runtime_version": _oci.runtime_version(path) if path else None,
             "host.engine.settings": self.settings.words(),
             "host.engine.network": seen.get("HostConfig", {}).get("NetworkMode"),
             "host.engine.storage": info.get("store", {}).get("graphDriverName"),
             "host.engine.cgroups": f"{host.get('cgroupVersion')}, {host.get('cgroupManager')}",
-            "host.engine.first_pid": seen.get("State", {}).get("Pid"),
+            "host.engine.security_options": " ".join(options or ["the engine's default"]),
+            "host.engine.memory": limit or "no limit",
+            "host.engine.first_pid": first_pid,
         }
         if os.geteuid() != 0:  # as root Podman was asked to be rootful: that says nothing of it
             facts["host.rootless"] = bool(host.get("security", {}).get("rootless"))
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        yield from _oci.witnessed(runtime, first_pid)

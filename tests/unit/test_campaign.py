@@ -843,6 +843,24 @@ def test_loops_fill_the_length_of_an_iteration(
     assert trying.loops_for(chosen, unit, length) == loops
 
 
+@pytest.mark.parametrize(
+    ("slower", "minimum", "loops"),
+    [
+        (1, None, 1000),  # as long as was wished for
+        (50, None, 400),  # a fifth of 60 s, in six rounds
+        (5000, None, 40),  # never less than can be timed natively
+        (5000, 0.1, 1000),  # what was asked for is done
+    ],
+)
+def test_a_far_slower_target_makes_iterations_shorter_for_all(
+    slower: int, minimum: float | None, loops: int
+) -> None:
+    pilot = Pilot(unit={(NATIVE, SIEVE): 1e-4, (BOX, SIEVE): 1e-4 * slower})
+    chosen = replace(WORKLOADS[SIEVE], timeout=seconds(60))
+    wish = Wish(iterations=5, minimum_time=minimum)
+    assert pilot.loops(chosen, wish, 0.1, NATIVE) == loops
+
+
 @dataclass
 class JustWorkloads:
     """All that choosing a length needs of a bench."""

@@ -35,6 +35,12 @@ def test_every_name_is_known_to_every_package_manager(
 ) -> None:
     have(system, manager)
     assert packages.manager() == manager
+    if not packages.PACKAGES[name][manager]:
+        with pytest.raises(UsageError) as refused:
+            packages.commands([name])
+        assert manager in str(refused.value)
+        assert refused.value.hint
+        return
     *_, install = packages.commands([name])
     assert install[0] == manager
     for package in packages.PACKAGES[name][manager]:

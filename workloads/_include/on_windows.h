@@ -384,7 +384,7 @@ enum {
     __NR_readlinkat, __NR_renameat2, __NR_sched_getaffinity, __NR_sched_yield, __NR_statfs, __NR_statx, __NR_sysinfo,
     __NR_uname, __NR_unlinkat, __NR_wait4, __NR_write,
     /* Nothing answers these; they are asked for all the same. */
-    __NR_bind, __NR_connect, __NR_mount, __NR_personality, __NR_pipe2, __NR_socket, __NR_umount2, __NR_unshare,
+    __NR_bind, __NR_connect, __NR_mount, __NR_personality, __NR_pipe2, __NR_socket, __NR_syslog, __NR_umount2, __NR_unshare,
 };
 
 static inline int64_t ib_ok(int done) { return done ? 0 : ib_last_error(); }

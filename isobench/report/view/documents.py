@@ -138,13 +138,16 @@ def _claim_standing(claim: Mapping[str, Any] | None, axis: str = "") -> ClaimSta
 def _kernel(run: Run, document: _Document, ran: Sequence[Target]) -> Finding:
     seen: dict[str, list[Target]] = {"same": [], "unlike": [], "": []}
     for target in ran:
-        relation = clean(mapping_of(target.raw.get("evidence")).get("kernel.boot_id"))
+        evidence = mapping_of(target.raw.get("evidence"))
+        relation = clean(evidence.get("kernel.boot_id"))
+        if relation not in seen and clean(evidence.get("kernel.version")) == "unlike":
+            relation = "unlike"  # it has no boot_id, and it is another build
         seen[relation if relation in seen else ""].append(target)
     parts = []
     if seen["same"]:
         parts.append(f"The host's kernel, shared (same boot_id in {_names(seen['same'])})")
     if seen["unlike"]:
-        parts.append(f"A kernel of its own (other boot_id in {_names(seen['unlike'])})")
+        parts.append(f"A kernel of its own (other boot_id or build in {_names(seen['unlike'])})")
     if seen[""]:
         parts.append(f"Could not be read in {_names(seen[''])}")
     machines = sorted({machine for target in ran if (machine := _machine(target))})

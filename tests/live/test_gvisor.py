@@ -1,0 +1,152 @@
+"""gVisor as it really is: its variants, and engines that run containers by it."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from isobench.evidence import prove
+from isobench.model import Available
+from isobench.payload import wire
+from isobench.plugin import Target, Witness
+from isobench.registry import Registry
+from isobench.units import seconds
+from tests.conftest import PROGRAM, Staged
+from tests.live.conftest import Command
+
+pytestmark = pytest.mark.live
+PATIENCE = seconds(60)
+QUICK = ("-w", "cpu.sieve", "--blocks", "3", "--min-time", "0.004s")
+
+Able = Callable[[str], Target]
+Make = Callable[[Target], Staged]
+
+
+def variant(**options: object) -> Target:
+    """Return gVisor with options, or skip where it cannot run so."""
+    target = Registry({"gvisor": options}).get("gvisor")
+    answer = target.probe()
+    if not isinstance(answer, Available):
+        pytest.skip(f"gvisor with {options} cannot run here: {answer}")
+    return target
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rootless": True}, {"platform": "ptrace"}, {"platform": "systrap"}, {"network": "host"}],
+    ids=lambda options: "-".join(map(str, options.values())) or "plain",
+)
+def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
+    able: Able, staged: Make, options: dict[str, object]
+) -> None:
+    native = able("native")
+    able("gvisor")
+    target = variant(**options)
+    outside, one = staged(native), staged(target)
+
+    def evidence(chosen: Target, made: Staged) -> tuple[Any, dict[str, Any]]:
+        with chosen.open(made.stage) as session:
+            done = session.run(["_evidence", "cafe", str(made.shop.canary)], timeout=PATIENCE)
+            assert session.run([PROGRAM, "say", "x"], timeout=PATIENCE).stderr == b""
+            seen = session.witness() if isinstance(session, Witness) else ()
+            witnessed = {fact.key: fact.value for fact in seen}
+        facts = wire.read(done.stdout, nonce="cafe", iterations=0).facts
+        return prove.gather(facts), witnessed
+
+    host, _ = evidence(native, outside)
+    inside, witnessed = evidence(target, one)
+    assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
+    platform = witnessed["host.sentry.platform"]
+    assert platform == options.get("platform", platform) in ("systrap", "kvm", "ptrace")
+    assert isinstance(answer := target.probe(), Available)
+    assert str(platform) in answer.version
+    assert witnessed["host.rootless"] is (os.geteuid() != 0 or bool(options.get("rootless")))
+    assert witnessed["host.sentry.processes"] >= 3  # runsc, gofer, sentry
+    assert witnessed["host.resident_kib"] > 0
+
+
+def measured(ran: Any, name: str) -> dict[str, Any]:
+    assert ran.code == 0, ran.err
+    summary = ran.summary()
+    assert summary["gaps"] == []
+    found: dict[str, Any] = next(item for item in summary["targets"] if item["name"] == name)
+    assert found["status"] == "measured"
+    assert all(promise["kept"] for promise in found["promises"])
+    facts = {fact["key"]: fact["value"] for fact in found["facts"]}
+    return found | {"facts": facts}
+
+
+def test_podman_with_runsc_is_a_sandbox_in_a_column_of_its_own(
+    isobench: Command, able: Able
+) -> None:
+    able("podman")
+    able("gvisor")
+    (isobench.folder / "isobench.toml").write_text(
+        '[targets.podman-runsc]\nkind = "podman"\nruntime = "runsc"\n'
+        'security_opt = ["seccomp=unconfined"]\n'
+    )
+    found = measured(isobench("run", "-t", "podman,podman-runsc", *QUICK), "podman-runsc")
+    assert found["class"] == "sandbox"
+    assert found["facts"]["host.engine.runtime"] == "runsc"
+    assert "runsc" in found["facts"]["host.engine.runtime_version"]
+    assert found["facts"]["host.sentry.platform"] in ("systrap", "kvm", "ptrace")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[str]:
+    """A dockerd of the test's own that knows runsc and, where it is there, crun."""
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("a private dockerd needs root and dockerd")
+    runsc = {"path": shutil.which("runsc"), "runtimeArgs": ["--network=none"]}
+    settings = {"runtimes": {"runsc": runsc, "crun": {"path": shutil.which("crun") or "crun"}}}
+    (tmp_path / "daemon.json").write_text(json.dumps(settings))
+    at = f"unix://{tmp_path}/docker.sock"
+    log = (tmp_path / "log").open("wb")
+    process = subprocess.Popen(
+        [
+            *("dockerd", "--host", at, "--config-file", str(tmp_path / "daemon.json")),
+            *("--data-root", str(tmp_path / "data"), "--exec-root", str(tmp_path / "exec")),
+            *("--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false"),
+        ],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "docker.sock").exists():
+            if process.poll() is not None or time.monotonic() > end:
+                pytest.skip(f"no private dockerd: {(tmp_path / 'log').read_text()[-300:]}")
+            time.sleep(0.1)
+        yield at
+    finally:
+        log.close()
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(60)
+        psutil.wait_procs(family, timeout=20)
+
+
+def test_docker_runs_containers_by_every_runtime_that_its_daemon_knows(
+    isobench: Command, able: Able, daemon: str
+) -> None:
+    able("docker")
+    able("gvisor")
+    (isobench.folder / "isobench.toml").write_text(
+        '[targets.docker-runsc]\nkind = "docker"\nruntime = "runsc"\nmemory = "256m"\n'
+        '[targets.docker-runc]\nkind = "docker"\nruntime = "runc"\n'
+        'security_opt = ["seccomp=unconfined"]\n'
+    )
+    names = "docker-runsc,docker-runc"
+    ran = isobench("run", "-t", names, *QUICK, DOCKER_HOST=daemon)
+    sandbox, container = measured(ran, "docker-runsc"), measured(ran, "docker-runc")
+    assert (sandbox["class"], container["class"]) == ("sandbox", "containerization")
+    assert sandbox["facts"]["kernel.sentry"] == "gVisor"
+    assert sandbox["facts"]["host.engine.memory"] == 256 << 20
+    assert container["facts"]["security.seccomp"] == "0"
+    assert container["facts"]["host.engine.storage"]

@@ -1,0 +1,286 @@
+"""gVisor, without it: options, refusals, what a sentry shows of itself, runtimes' names."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench import owner
+from isobench.errors import UsageError
+from isobench.evidence import prove
+from isobench.model import (
+    Available,
+    Environment,
+    Evidence,
+    Fact,
+    Lack,
+    Relation,
+    Technology,
+    Unavailable,
+)
+from isobench.registry import Registry
+from isobench.targets import _kvm, _oci, _process, _sentry, gvisor, podman
+from isobench.targets.docker import DockerTarget
+from isobench.targets.gvisor import GvisorTarget
+from isobench.targets.podman import PodmanTarget
+
+HOST: dict[str, Fact] = {
+    "kernel.boot_id": "of-the-host",
+    "kernel.version": "#1 SMP PREEMPT_DYNAMIC",
+    "kernel.sentry": "",
+    "host.canary_readable": True,
+}
+INSIDE: dict[str, Fact] = {
+    "kernel.boot_id": None,
+    "kernel.version": _sentry.BUILD,
+    "kernel.sentry": "gVisor",
+    "security.cap_effective": "0000000000000000",
+    "host.canary_readable": False,
+}
+
+DEAD = "isobench-000000-1-1"
+"""An owner of the tests' own: a sweep reaches every process of this machine."""
+
+
+def environment(facts: dict[str, Fact]) -> Environment:
+    return prove.gather(
+        Evidence(key=key, value=value, source="test") for key, value in facts.items()
+    )
+
+
+def broken(target: Any, **changed: Fact) -> str:
+    inside = INSIDE | {key.replace("__", "."): value for key, value in changed.items()}
+    checks = prove.hold(target.promises, host=environment(HOST), inside=environment(inside))
+    return prove.broken(checks)
+
+
+@pytest.fixture
+def runsc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runsc that notes how it was called and ends as runsc does when it fails."""
+    program = tmp_path / "bin" / "runsc"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\necho "$@" >>"$0.calls"\necho running container: no luck >&2\nexit 128\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return program
+
+
+def calls(program: Path) -> list[str]:
+    return Path(f"{program}.calls").read_text().splitlines()
+
+
+# ---- promises ------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_names_itself_gvisor_keeps_the_promises_with_or_without_a_boot_id() -> None:
+    assert broken(GvisorTarget()) == ""
+    assert broken(GvisorTarget(), kernel__boot_id="of-its-own") == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kernel__sentry", ""),  # it runs on another kernel
+        ("kernel__sentry", None),
+        ("kernel__version", "#1 SMP PREEMPT_DYNAMIC"),
+        ("security__cap_effective", "000001ffffffffff"),
+        ("host__canary_readable", True),
+    ],
+)
+def test_each_broken_promise_is_caught(key: str, value: Fact) -> None:
+    assert key.replace("__", ".") in broken(GvisorTarget(), **{key: value})
+
+
+def test_the_host_itself_does_not_pass_for_gvisor() -> None:
+    checks = prove.hold(GvisorTarget().promises, host=environment(HOST), inside=environment(HOST))
+    assert not all(check.kept for check in checks)
+
+
+# ---- options and refusals ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flag", ["--platform=kvm", "-root=/x", "--overlay2=all:memory", "--network=host", "directfs"]
+)
+def test_flags_that_isobench_sets_itself_are_refused_with_the_table(flag: str) -> None:
+    with pytest.raises(UsageError, match=r"\[targets.gvisor\]"):
+        Registry({"gvisor": {"flags": [flag]}}).get("gvisor")
+
+
+def test_other_flags_reach_runsc(runsc: Path) -> None:
+    target = GvisorTarget(program=str(runsc), flags=("--directfs=false",))
+    assert isinstance(target.probe(), Unavailable)
+    assert all("--directfs=false run --bundle=" in call for call in calls(runsc))
+    assert all("--overlay2=none" in call for call in calls(runsc))
+
+
+def test_a_missing_program_is_named_with_what_installs_it() -> None:
+    answer = GvisorTarget(program="/nowhere/runsc").probe()
+    assert isinstance(answer, Unavailable)
+    assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/runsc")
+    assert answer.hint == "isobench doctor --install gvisor"
+
+
+def test_platforms_are_tried_in_order_and_the_last_complaint_is_told(
+    runsc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = _kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
+    monkeypatch.setattr(_kvm, "examine", lambda: bad)
+    answer = GvisorTarget(program=str(runsc)).probe()
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.RUNTIME
+    assert "no luck" in answer.what
+    # KVM that executes no guest is never touched: runsc would hang on it.
+    asked = [word for call in calls(runsc) for word in call.split() if "--platform" in word]
+    assert asked == ["--platform=systrap", "--platform=ptrace"]
+
+
+def test_kvm_is_refused_where_it_executes_no_guest(
+    runsc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = _kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
+    monkeypatch.setattr(_kvm, "examine", lambda: bad)
+    answer = GvisorTarget(program=str(runsc), platform="kvm").probe()
+    assert answer == Unavailable(lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
+    assert not Path(f"{runsc}.calls").exists()
+
+
+def test_a_probe_leaves_no_bundle(runsc: Path, tmp_path: Path) -> None:
+    assert not isinstance(GvisorTarget(program=str(runsc)).probe(), Available)
+    assert list((tmp_path / "cache").rglob("isobench-*")) == []
+
+
+def test_an_ordinary_user_is_always_rootless(
+    runsc: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for user, wished, expected in ((0, False, False), (0, True, True), (1000, False, True)):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        flags = GvisorTarget(rootless=wished).flagged("ptrace", tmp_path)
+        assert ("--rootless" in flags) is expected
+
+
+def test_a_bundle_shows_the_root_read_only_and_binds_the_scratch_directory() -> None:
+    made: Any = json.loads(
+        json.dumps(gvisor._configuration(Path("/r"), Path("/s"), ["/isobench/x"], {"A": "b c"}))
+    )
+    assert made["root"] == {"path": "/r", "readonly": True}
+    assert made["process"]["args"] == ["/isobench/x"]
+    assert made["process"]["env"] == ["A=b c"]
+    assert "capabilities" not in made["process"]
+    bound = [mount for mount in made["mounts"] if mount["type"] == "bind"]
+    assert [(mount["source"], mount["destination"]) for mount in bound] == [("/s", "/scratch")]
+
+
+def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "isobench" / "gvisor"
+    dead, living = folder / f"{DEAD}-cafe", folder / f"{owner.mine()}-cafe"
+    for made in (dead, living):
+        (made / "state").mkdir(parents=True)
+    removed = GvisorTarget().sweep(lambda whose: whose != DEAD, cached=False)
+    assert f"gvisor sandbox {dead.name}" in removed
+    assert not dead.exists()
+    assert living.exists()
+
+
+# ---- what the host sees of a sentry --------------------------------------------------------------
+
+
+def test_no_platform_is_seen_where_no_sentry_is() -> None:
+    assert _sentry.platform(_process.family(os.getpid())) is None
+    assert _process.family(2**22 + 1) == []
+
+
+def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:
+    mark = f"--root=/nowhere/{os.urandom(8).hex()}"
+    with subprocess.Popen([sys.executable, "-c", "input()", mark], stdin=subprocess.PIPE) as one:
+        assert _process.sweep_marked(f"{mark}-not") == []
+        assert one.poll() is None
+        assert _process.sweep_marked(mark) == [one.pid]
+        one.wait(10)
+
+
+# ---- OCI runtimes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("runtime", "technology"),
+    [
+        ("", Technology.CONTAINERIZATION),
+        ("runc", Technology.CONTAINERIZATION),
+        ("crun", Technology.CONTAINERIZATION),
+        ("/usr/local/bin/youki", Technology.CONTAINERIZATION),
+        ("something-of-my-own", Technology.CONTAINERIZATION),
+        ("runsc", Technology.SANDBOX),
+        ("/opt/gvisor/runsc-systrap", Technology.SANDBOX),
+        ("/opt/runsc/bin/runc", Technology.CONTAINERIZATION),
+        ("io.containerd.runsc.v1", Technology.SANDBOX),
+        ("gvisor", Technology.SANDBOX),
+        ("kata", Technology.VIRTUALIZATION),
+        ("kata-qemu", Technology.VIRTUALIZATION),
+        ("io.containerd.kata.v2", Technology.VIRTUALIZATION),
+        ("krun", Technology.VIRTUALIZATION),
+    ],
+)
+@pytest.mark.parametrize("kind", [DockerTarget, PodmanTarget])
+def test_the_runtime_decides_the_column(
+    kind: type[DockerTarget | PodmanTarget], runtime: str, technology: Technology
+) -> None:
+    assert kind(runtime=runtime).technology is technology
+
+
+def test_an_unknown_runtime_is_held_to_the_hosts_kernel() -> None:
+    target = DockerTarget(runtime="something-of-my-own")
+    assert target.promises == _oci.PROMISES
+    assert "kernel.boot_id" in broken(target)  # it was gVisor after all
+
+
+def test_an_engine_with_runsc_promises_gvisors_kernel_and_no_other_keeps_it() -> None:
+    target = PodmanTarget(runtime="runsc")
+    assert broken(target) == ""
+    assert "kernel.sentry" in broken(target, kernel__sentry="")
+
+
+def test_a_virtual_machine_is_neither_the_hosts_kernel_nor_gvisors() -> None:
+    target = DockerTarget(runtime="kata")
+    guest: dict[str, Fact] = {"kernel__boot_id": "its-own", "cpu__hypervisor": "KVMKVMKVM"}
+    assert broken(target, kernel__version="#1 SMP guest", **guest) == ""
+    assert "kernel.version" in broken(target, **guest)
+    assert "cpu.hypervisor" in broken(target, **(guest | {"cpu__hypervisor": ""}))
+    relations = {promise.relation for promise in target.promises}
+    assert Relation.SAME_AS_HOST not in relations
+
+
+def test_podman_tells_runsc_which_network_to_make() -> None:
+    plain, without_cgroups = PodmanTarget(
+        runtime="runsc", runtime_flags=("platform=ptrace",)
+    ).flags()
+    assert plain == ("network=none", "platform=ptrace")
+    assert without_cgroups == ("ignore-cgroups", *plain)
+    assert PodmanTarget(runtime="runsc", network="bridge").flags()[0] == ()
+    assert PodmanTarget(runtime="crun", runtime_flags=("debug",)).flags() == (("debug",),)
+
+
+def test_podman_remembers_for_each_runtime_what_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "isobench").mkdir()
+    old = '{"runtime": "runc", "cgroup_manager": "", "limits": true}'
+    (tmp_path / "isobench" / "podman-settings.json").write_text(old)
+    own, other = PodmanTarget(), PodmanTarget(runtime="runsc")
+    assert list(podman._remembered(own)) == []
+    found = _oci.Settings(runtime="runsc", flags=("network=none",))
+    podman._remember(other, found)
+    assert list(podman._remembered(other)) == [found]
+    assert list(podman._remembered(own)) == []
+    assert list(podman._remembered(PodmanTarget(runtime="runsc", network="host"))) == []
