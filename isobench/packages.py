@@ -1,7 +1,9 @@
 """Which packages bring what a target needs, by distribution."""
 
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -47,7 +49,11 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "zypper": ("openssh-clients",),
     },
 }
-NAMES: Final = tuple(PACKAGES)
+PYTHON: Final[Mapping[str, tuple[str, ...]]] = {
+    "kubernetes": ("kubernetes>=29",),
+}
+"""What a target needs of PyPI, where isobench itself does not bring it."""
+NAMES: Final = (*PACKAGES, *PYTHON)
 _ALIASES: Final = {
     "kvm": "qemu",
     "qemu-aarch64": "qemu",
@@ -76,8 +82,21 @@ def commands(names: Sequence[str]) -> list[list[str]]:
     """Return the commands that install what the names need, with sudo for ordinary users."""
     known = [_ALIASES.get(name, name) for name in names]
     for name in known:
-        if name not in PACKAGES:
+        if name not in NAMES:
             raise UsageError(f"nothing is known of {name!r}", hint=f"of: {', '.join(NAMES)}")
+    system = [name for name in known if name in PACKAGES]
+    python = dict.fromkeys(package for name in known for package in PYTHON.get(name, ()))
+    return [*(_system(system) if system else ()), *([[*_pip(), *python]] if python else ())]
+
+
+def _pip() -> list[str]:
+    """Return the command that installs beside isobench: its environment need not hold pip."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "install"]
+    return ["python3", "-m", "pip", "--python", sys.prefix, "install"]
+
+
+def _system(known: Sequence[str]) -> list[list[str]]:
     tool = manager()
     wanted = dict.fromkeys(package for name in known for package in PACKAGES[name][tool])
     *before, install = _INSTALL[tool]

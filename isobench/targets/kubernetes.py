@@ -18,7 +18,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import tarfile
 import tempfile
 import time
@@ -198,7 +197,9 @@ class KubernetesTarget:
             )
         if not _kubernetes.installed():
             return Unavailable(
-                lack=Lack.TOOL, what="the Python package kubernetes", hint=_install_hint()
+                lack=Lack.TOOL,
+                what="the Python package kubernetes",
+                hint="isobench doctor --install kubernetes",
             )
         try:
             return self._ask(_kubernetes.connect(self._place))
@@ -623,12 +624,6 @@ def _denied(cluster: _kubernetes.Cluster) -> str:
         if not cluster.may(verb, "pods", part):
             return words
     return ""
-
-
-def _install_hint() -> str:
-    """Return what to type: a virtual environment need not hold pip."""
-    where = shlex.quote(sys.prefix)
-    return f"python3 -m pip --python {where} install 'kubernetes>=29'"
 
 
 def _bring(command: Sequence[str], image: str, stage: Stage) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -25,7 +26,7 @@ def have(system: pytest.MonkeyPatch, manager: str) -> None:
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
-@pytest.mark.parametrize("name", packages.NAMES)
+@pytest.mark.parametrize("name", packages.PACKAGES)
 def test_every_name_is_known_to_every_package_manager(
     manager: str, name: str, system: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +59,20 @@ def test_several_names_are_one_installation(system: pytest.MonkeyPatch) -> None:
     *before, install = packages.commands(["docker", "bubblewrap"])
     assert before == [["apt-get", "update"]]
     assert install[-2:] == ["docker.io", "bubblewrap"]
+
+
+def test_what_is_of_pypi_is_installed_beside_isobench(system: pytest.MonkeyPatch) -> None:
+    assert packages.commands(["kubernetes"]) == [[*packages._pip(), "kubernetes>=29"]]
+    *before, last = packages.commands(["kubernetes", "bubblewrap"])
+    assert before[-1][-1] == "bubblewrap"
+    assert "pip" in last
+
+
+def test_an_environment_without_pip_is_reached_from_outside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert packages._pip() == ["python3", "-m", "pip", "--python", sys.prefix, "install"]
 
 
 def test_an_unknown_name_is_answered_with_those_that_are_known(system: pytest.MonkeyPatch) -> None:
