@@ -19,10 +19,13 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     # runc beside the default crun: crun refuses hybrid cgroups. The rest is what rootless
     # containers need.
     "podman": {
-        "apt-get": ("podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
-        "dnf": ("podman", "runc"),
-        "pacman": ("podman", "runc"),
-        "zypper": ("podman", "runc"),
+        "apt-get": (
+            *("podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
+            "catatonit",  # what holds the namespaces of a pod
+        ),
+        "dnf": ("podman", "runc", "catatonit"),
+        "pacman": ("podman", "runc", "catatonit"),
+        "zypper": ("podman", "runc", "catatonit"),
     },
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
     # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
@@ -55,6 +58,7 @@ PYTHON: Final[Mapping[str, tuple[str, ...]]] = {
 """What a target needs of PyPI, where isobench itself does not bring it."""
 NAMES: Final = (*PACKAGES, *PYTHON)
 _ALIASES: Final = {
+    "podman-pod": "podman",
     "kvm": "qemu",
     "qemu-aarch64": "qemu",
     "qemu-user-aarch64": "qemu-user",

@@ -1,6 +1,6 @@
 """A Kubernetes cluster of one node on this very machine, for the tests of `kubernetes`.
 
-    python3 tests/live/cluster.py build     fetch Debian's source and build it: 15 to 60 minutes, once
+    python3 tests/live/cluster.py build     fetch Debian's source and build it: half an hour, once
     python3 tests/live/cluster.py start     bring it up; prints the KUBECONFIG
     python3 tests/live/cluster.py stop      end it, and put back what the kubelet changed
     python3 tests/live/cluster.py status
@@ -185,7 +185,7 @@ def ask(
     method: str, path: str, body: Any = None, *, kind: str = "application/json", token: str = ""
 ) -> Any:
     """Ask the API as its administrator."""
-    request = urllib.request.Request(  # noqa: S310 - its own address
+    request = urllib.request.Request(
         f"https://127.0.0.1:{API}{path}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
