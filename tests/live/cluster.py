@@ -366,12 +366,17 @@ def load_pause() -> None:
     call(*CTR, "images", "import", archive, stdout=subprocess.DEVNULL)
 
 
+def runs() -> bool:
+    """Say whether all its parts run."""
+    return set(noted()) >= {"etcd", "containerd", *PROGRAMS} and (RUN / "kubeconfig").exists()
+
+
 def start() -> Path:
     """Bring the cluster up unless it is; return the administrator's kubeconfig."""
     if why := lacking():
         raise RuntimeError(why)
     config = RUN / "kubeconfig"
-    if set(noted()) >= {"etcd", "containerd", *PROGRAMS} and config.exists():
+    if runs():
         return config
     if RUN.exists():
         stop()
