@@ -314,7 +314,7 @@ class PodTarget(PodmanTarget):
         """Make a pod that is started again and again."""
         settings = self._ready(stage)
         with self._played(stage, argv, settings, start=False) as name:
-            yield _Stopped(name, stage, settings)
+            yield _StoppedPod(name, stage, settings)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove pods whose run has died; images are `podman`'s to remove."""
@@ -491,6 +491,16 @@ class _Stopped:
     def start(self, *, timeout: Nanoseconds) -> Completed:
         command = [*_global(self.settings), "start", "--attach", self.name]
         return _streamed(command, self.name, self.stage, timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoppedPod(_Stopped):
+    def start(self, *, timeout: Nanoseconds) -> Completed:
+        done = _Stopped.start(self, timeout=timeout)
+        # What holds the pod's namespaces ends by itself, a moment after the last container: a pod
+        # that is started again meanwhile fails.
+        _podman("pod", "stop", "--time", "0", "--ignore", self.name.removesuffix(f"-{_CONTAINER}"))
+        return done
 
 
 @dataclass(frozen=True, slots=True)
