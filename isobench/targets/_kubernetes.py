@@ -152,6 +152,12 @@ class Cluster:
         self.namespace = namespace
         self._configuration = configuration
         self._http = client.ApiClient(configuration).rest_client.pool_manager
+        # Whenever the client renews a token, it points to its own temporary files again.
+        self._files = {
+            "ca_certs": configuration.ssl_ca_cert,
+            "certfile": configuration.cert_file,
+            "keyfile": configuration.key_file,
+        }
 
     def _headers(self) -> dict[str, str]:
         """Return what logs in; a token that has run out is fetched anew by the client."""
@@ -331,11 +337,8 @@ class Cluster:
         """Return the client's settings of TLS as the websocket library names them."""
         settings = self._configuration
         found = {
-            "ca_certs": settings.ssl_ca_cert,
-            "certfile": settings.cert_file,
-            "keyfile": settings.key_file,
-            "server_hostname": getattr(settings, "tls_server_name", None),
-        }
+            **self._files, "server_hostname": getattr(settings, "tls_server_name", None)
+        }  # fmt: skip
         checked = ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE
         named = settings.verify_ssl and settings.assert_hostname is not False
         options = {key: value for key, value in found.items() if value}

@@ -155,6 +155,7 @@ class Pod:
         agrees.
         """
         began = time.monotonic()
+        last = ""
         while True:
             pod = self.seen()
             if pod is None:
@@ -164,26 +165,20 @@ class Pod:
             if wrong is not None and (wrong.final or waited > min(_PATIENT, patience)):
                 raise SessionError(wrong.why, hint=wrong.hint)
             if waited > patience:
-                warned = (self.cluster.warnings(self.name) or ["the cluster warns of nothing"])[-1]
+                warned = [*self.cluster.warnings(self.name), last or "nobody says why"]
                 raise SessionError(
-                    f"the pod does not run after {patience:g} s: {warned}",
+                    f"the pod cannot be reached after {patience:g} s: {'; '.join(warned[-2:])}",
                     hint=f"{_DESCRIBE}; [targets.kubernetes] / start_timeout = {patience * 2:g}",
                 )
-            stream = self._try(connect) if pod["spec"].get("nodeName") else None
-            if stream is not None:
-                return stream
+            for _ in range(_TRIES if pod["spec"].get("nodeName") else 0):
+                try:
+                    return connect()
+                except _kubernetes.ApiError as error:
+                    if error.status in _DENIED:
+                        raise
+                    last = str(error)
+                time.sleep(_TRY)
             time.sleep(_LOOK)
-
-    @staticmethod
-    def _try(connect: Callable[[], _kubernetes.Stream]) -> _kubernetes.Stream | None:
-        for _ in range(_TRIES):
-            try:
-                return connect()
-            except _kubernetes.ApiError as error:
-                if error.status in _DENIED:
-                    raise
-            time.sleep(_TRY)
-        return None
 
     def exit_code(self) -> int:
         """Return how the container's first process ended; SessionError: nobody says."""
