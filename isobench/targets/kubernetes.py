@@ -256,6 +256,12 @@ class KubernetesTarget:
                 raise SessionError(
                     "nothing says how an image gets to the node", hint=f"isobench.toml: {_SPELLED}"
                 )
+            if "--address" in command and not os.access(command[2], os.W_OK):
+                raise SessionError(
+                    "this user may not bring an image to the node: its runtime is root's",
+                    hint="isobench.toml: [targets.kubernetes] / load = "
+                    + json.dumps(["sudo", *command]),
+                )
         if command and shutil.which(command[0]) is None:
             raise SessionError(
                 f"{command[0]}, which brings the image to the cluster, is not there",
@@ -484,7 +490,12 @@ class Session:
             ),
             {},
         )
+        parents = ancestors(running["containerID"].rpartition("/")[2])
         facts: dict[str, Fact] = {
+            "host.pod.ancestors": " < ".join(parents) or None,
+            "host.pod.child_of_kubernetes": any("kube" in name for name in parents)
+            if parents
+            else None,
             "host.pod.uid": pod["metadata"]["uid"],
             "host.pod.node": pod["spec"]["nodeName"],
             "host.pod.container": running["containerID"],
@@ -606,6 +617,24 @@ def filled(command: Sequence[str], *, archive: str, image: str) -> list[str]:
     """Return the words of `load` for one archive and one image."""
     words = [word.replace("{archive}", archive).replace("{image}", image) for word in command]
     return words if any("{archive}" in word for word in command) else [*words, archive]
+
+
+def ancestors(identity: str, processes: Path = Path("/proc")) -> list[str]:
+    """Return the names of a container's first process and of its ancestors, as the host sees them:
+    who really runs it. Nothing where the host shows no process of that container.
+    """
+    for path in processes.glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            if identity and identity in path.read_text():
+                return [name for name in _line(path.parent, processes) if name]
+    return []
+
+
+def _line(process: Path, processes: Path) -> Iterator[str]:
+    while process.name != "0":
+        name, _, rest = (process / "stat").read_text().partition("(")[2].rpartition(")")
+        yield name
+        process = processes / rest.split()[1]
 
 
 # ---- around the cluster --------------------------------------------------------------------------

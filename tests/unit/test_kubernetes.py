@@ -228,6 +228,20 @@ def test_the_archive_stands_where_it_is_wanted_or_last() -> None:
     ]
 
 
+def test_who_runs_a_container_is_seen_on_the_host(tmp_path: Path) -> None:
+    tree = {
+        7: ("_agent", 5, "0::/k8s.io/c0ffee"),
+        5: ("containerd (shim)", 1, "0::/"),
+        1: ("init", 0, "0::/"),
+    }
+    for pid, (name, parent, group) in tree.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent} 1 1")
+        (tmp_path / str(pid) / "cgroup").write_text(group)
+    assert module.ancestors("c0ffee", tmp_path) == ["_agent", "containerd (shim)", "init"]
+    assert module.ancestors("absent", tmp_path) == []
+
+
 # ---- what the API says of a pod ------------------------------------------------------------------
 
 
