@@ -560,6 +560,16 @@ def test_who_brings_the_image_must_be_known(server: Server, config: Path) -> Non
     assert isinstance(KubernetesTarget(image="registry.test/a").probe(), Available)
 
 
+def test_a_runtime_that_is_roots_is_told_with_what_to_type(
+    server: Server, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = {"annotations": {module._CRI_SOCKET: f"unix://{tmp_path}/absent.sock"}}
+    server.answers["GET", "/api/v1/nodes"] = (200, {"items": [node(metadata=socket)]})
+    answer = probed(KubernetesTarget())
+    assert "its runtime is root's" in answer.what
+    assert 'load = ["sudo", "ctr", "--address"' in answer.hint
+
+
 def test_the_namespace_is_the_contexts_unless_one_is_named(config: Path) -> None:
     assert _kubernetes.connect(place(config)).namespace == "bench"
     assert _kubernetes.connect(place(config, context="bare")).namespace == "default"
