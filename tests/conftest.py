@@ -7,6 +7,7 @@ which technologies it has installed, and then none of their tests can be left ou
 
 import contextlib
 import functools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from isobench.model import Abi, Available, Stage, host_abi
 from isobench.payload import build, stage
 from isobench.plugin import Target
 from isobench.registry import Registry
+from tests.live import cluster as kubernetes_cluster
 
 PROGRAM = "contract"
 SOURCE = Path(__file__).parent / "data" / "contract" / "payload.c"
@@ -51,11 +53,37 @@ def _probed(name: str) -> tuple[Target, object]:
     return target, target.probe()
 
 
+SERVED_BY = {"kubernetes": "cluster"}
+"""The fixture that starts what a target's tests need and no package brings."""
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Start a Kubernetes cluster on this machine for the session, and let KUBECONFIG lead to it.
+
+    Where the user names a cluster of their own, that one is used.
+    """
+    if named := os.environ.get("KUBECONFIG"):
+        yield Path(named)
+        return
+    if why := kubernetes_cluster.lacking():
+        demanded = "kubernetes" in required(request.config)
+        (pytest.fail if demanded else pytest.skip)(f"kubernetes: {why}")
+    ran = kubernetes_cluster.runs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(config := kubernetes_cluster.start()))
+        yield config
+    if not ran:
+        kubernetes_cluster.stop()
+
+
 @pytest.fixture
 def able(request: pytest.FixtureRequest) -> Callable[[str], Target]:
     """Return a function that hands out a target that can run here, or skips (or fails) the test."""
 
     def get(name: str) -> Target:
+        if name in SERVED_BY:
+            request.getfixturevalue(SERVED_BY[name])
         target, answer = _probed(name)
         if not isinstance(answer, Available):
             reason = f"{name} cannot run here: {answer}"

@@ -32,6 +32,9 @@ FENCES = {
     "requests": {"targets.docker"},  # what Docker's SDK raises
     "paramiko": {"targets._ssh", "targets._ssh_host"},
     "cryptography": {"targets._ssh"},  # paramiko makes no Ed25519 keys
+    "kubernetes": {"targets._kubernetes"},
+    "urllib3": {"targets._kubernetes"},  # what its client sends with, and raises
+    "websocket": {"targets._kubernetes"},  # what its client brings for streams
     "psutil": {"targets._process", "evidence.host", "owner"},
     "pandas": {"store", "answers"},
     "scipy": {"stats"},

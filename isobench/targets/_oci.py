@@ -94,11 +94,13 @@ def _archive(name: str, machine: str, layer: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def stage_archive(stage: Stage, machine: str) -> bytes:
-    """Return the image of a stage: its payloads and nothing else."""
+def stage_archive(stage: Stage, machine: str, *, name: str = "") -> bytes:
+    """Return the image of a stage: its payloads and nothing else; under another `name` where it is
+    to go to a registry.
+    """
     programs = sorted((stage.root / "isobench").iterdir())
     layer = _layer((f"isobench/{path.name}", path.read_bytes()) for path in programs)
-    return _archive(image_name(stage), machine, layer)
+    return _archive(name or image_name(stage), machine, layer)
 
 
 def probe_archive(machine: str) -> bytes:

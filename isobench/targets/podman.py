@@ -23,6 +23,8 @@ from isobench.model import (
     Available,
     Evidence,
     Lack,
+    Promise,
+    Relation,
     Stage,
     Unavailable,
     host_abi,
@@ -39,21 +41,29 @@ OWN_FAILURE: Final = 125
 it.
 """
 
+NOTHING: Final[Mapping[str, str]] = {}
+
 _working: dict["PodmanTarget", _oci.Settings] = {}
 _loaded: set[str] = set()
 
 
-def _podman(*arguments: str, timeout: Nanoseconds = _CALL) -> Completed:
+def _podman(
+    *arguments: str, timeout: Nanoseconds = _CALL, variables: Mapping[str, str] = NOTHING
+) -> Completed:
     """Run podman; SessionError when it cannot be executed at all."""
     try:
-        return _process.run(["podman", *arguments], timeout=timeout, env=os.environ)
+        return _process.run(
+            ["podman", *arguments], timeout=timeout, env={**os.environ, **variables}
+        )
     except OSError as error:
         raise SessionError(f"podman cannot be executed: {error}") from None
 
 
-def _must(*arguments: str, timeout: Nanoseconds = _CALL) -> bytes:
+def _must(
+    *arguments: str, timeout: Nanoseconds = _CALL, variables: Mapping[str, str] = NOTHING
+) -> bytes:
     """Run podman and return what it says; SessionError when it fails."""
-    done = _podman(*arguments, timeout=timeout)
+    done = _podman(*arguments, timeout=timeout, variables=variables)
     if done.exit_code != 0:
         verb = next((word for word in arguments if not word.startswith("-")), "")
         raise SessionError(f"podman {verb}: {_process.last_line(done.stderr)}")
@@ -219,6 +229,180 @@ class PodmanTarget(_oci.Engine):
         return removed
 
 
+# ---- pods ----------------------------------------------------------------------------------------
+
+_BYTES: Final = {"b": "", "k": "Ki", "m": "Mi", "g": "Gi"}
+_CONTAINER: Final = "payload"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodTarget(PodmanTarget):
+    """A pod as Kubernetes describes one, made by Podman alone: `podman kube play`.
+
+    What it takes beside a plain container is what a pod costs, without a cluster around it.
+    """
+
+    name: ClassVar[TargetName] = TargetName("podman-pod")
+    promises: ClassVar[tuple[Promise, ...]] = (
+        *_oci.PROMISES,
+        # The pod's first container gives all of them their name: the pod's. A container alone is
+        # called by its own identity.
+        Promise(key="kernel.hostname", relation=Relation.CONTAINS, value="isobench-"),
+    )
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "Podman makes a pod and its container from a description in the format of"
+        " Kubernetes (`kube play`), then starts both: what holds the pod's namespaces, and the"
+        " payload",
+        "warm": "Podman starts a pod again that has stopped, as `start` does with its container",
+        "exec": "Podman executes the payload in a container of a pod that runs, as `exec` does",
+    }
+
+    def __post_init__(self) -> None:
+        """Refuse what a pod cannot have."""
+        if self.security_opt:
+            raise ValueError("security_opt: the description of a pod has no such thing")
+        _quantity(self.memory)
+
+    def probe(self) -> Availability:
+        """Find settings with which a container starts, then start an empty pod."""
+        answer = super().probe()
+        if isinstance(answer, Unavailable):
+            return answer
+        said = _pod_trial(_working[self])
+        if said:
+            return Unavailable(
+                lack=Lack.RUNTIME,
+                what=f"a container starts, but no pod: {said}",
+                hint="isobench doctor --install podman (it brings catatonit, which holds a pod)",
+            )
+        return answer
+
+    @contextlib.contextmanager
+    def _played(
+        self, stage: Stage, argv: Sequence[str], settings: _oci.Settings, *, start: bool
+    ) -> Iterator[str]:
+        """Make a pod, yield its container's name, remove it with all that is in it."""
+        pod = f"{stage.owner}-{os.urandom(4).hex()}"
+        description = json.dumps(self._description(pod, stage, argv)).encode()
+        words = [*_global(settings), "kube", "play", f"--start={str(start).lower()}"]
+        try:
+            with _file(description) as path, _low_limits(settings) as variables:
+                _must(*words, "--network", self.network, path, variables=variables)
+            yield f"{pod}-{_CONTAINER}"
+        finally:
+            _remove_pod(pod)
+
+    def _description(self, pod: str, stage: Stage, argv: Sequence[str]) -> dict[str, Any]:
+        memory = _quantity(self.memory)
+        variables = stage.environ(_oci.INSIDE)
+        container = {
+            "name": _CONTAINER,
+            "image": _oci.image_name(stage),
+            "imagePullPolicy": "Never",
+            "command": [f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
+            "env": [{"name": key, "value": value} for key, value in variables.items()],
+            "resources": {"limits": {"memory": memory}} if memory else {},
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod, "labels": _oci.labels(stage.owner)},
+            "spec": {"restartPolicy": "Never", "containers": [container]},
+        }
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Start a pod whose container waits; payloads are executed in it."""
+        settings = self._ready(stage)
+        with self._played(stage, ["_agent"], settings, start=True) as name:
+            yield _Session(name, stage, settings)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Make a pod, start it attached to its container, read to the end, remove it."""
+        settings = self._ready(stage)
+        with self._played(stage, argv, settings, start=False) as name:
+            stage.mark("engine.created")
+            return _Stopped(name, stage, settings).start(timeout=timeout)
+
+    @contextlib.contextmanager
+    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+        """Make a pod that is started again and again."""
+        settings = self._ready(stage)
+        with self._played(stage, argv, settings, start=False) as name:
+            yield _StoppedPod(name, stage, settings)
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """Remove pods whose run has died; images are `podman`'s to remove."""
+        if shutil.which("podman") is None or not (cached or _memory().exists()):
+            return []
+        removed: list[str] = []
+        try:
+            said = _must("pod", "ps", "--filter", f"label={_oci.LABEL}", "--format", "json")
+            for found in json.loads(said or b"[]") or ():
+                if not alive((found.get("Labels") or {}).get(_oci.OWNER_LABEL, "")):
+                    _remove_pod(found["Id"])
+                    removed.append(f"podman pod {found['Name']}")
+        except (SessionError, ValueError) as error:
+            removed.append(f"podman: {error}")
+        return removed
+
+
+def _quantity(memory: str) -> str:
+    """Return a limit as Kubernetes spells it: Podman's "512m" would be half a byte there."""
+    if not memory:
+        return ""
+    digits, unit = memory.lower().rstrip("bkmg"), memory.lower().lstrip("0123456789")
+    if not digits.isdigit() or (unit and unit not in _BYTES):
+        raise ValueError(f'memory = "{memory}": a number with b, k, m or g is wanted: "512m"')
+    return digits + _BYTES.get(unit, "")
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile(prefix="isobench-") as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+@contextlib.contextmanager
+def _low_limits(settings: _oci.Settings) -> Iterator[Mapping[str, str]]:
+    """Yield variables by which a pod gets lowered limits, where it needs them.
+
+    No option of `kube play` does that, only a configuration in place of this host's.
+    """
+    if not settings.limits:
+        yield NOTHING
+        return
+    limits = ", ".join(f'"{name}={value}:{value}"' for name, value in _oci.LIMITS)
+    with _file(f"[containers]\ndefault_ulimits = [{limits}]\n".encode()) as path:
+        yield {"CONTAINERS_CONF": path}
+
+
+def _pod_trial(settings: _oci.Settings) -> str:
+    """Return why no pod starts, or nothing where an empty one did."""
+    pod = f"{owner.mine()}-{os.urandom(4).hex()}"
+    labels = _pairs("--label", _oci.labels(owner.mine()))
+    try:
+        with _low_limits(settings) as variables:
+            words = (*_global(settings), "pod", "create", "--network", "none", "--name", pod)
+            _must(*words, *labels, variables=variables)
+        _must(*_global(settings), "pod", "start", pod, timeout=seconds(60))
+    except SessionError as error:
+        return str(error)
+    finally:
+        _remove_pod(pod)
+    return ""
+
+
+def _remove_pod(pod: str) -> None:
+    with contextlib.suppress(SessionError):
+        _podman("pod", "rm", "--force", "--time", "0", "--ignore", pod)
+
+
+# ---- helpers of both -----------------------------------------------------------------------------
+
+
 def _pairs(option: str, values: Mapping[str, str]) -> Iterator[str]:
     for key, value in values.items():
         yield option
@@ -343,6 +527,16 @@ class _Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class _StoppedPod(_Stopped):
+    def start(self, *, timeout: Nanoseconds) -> Completed:
+        done = _Stopped.start(self, timeout=timeout)
+        # What holds the pod's namespaces ends by itself, a moment after the last container: a pod
+        # that is started again meanwhile fails.
+        _podman("pod", "stop", "--time", "0", "--ignore", self.name.removesuffix(f"-{_CONTAINER}"))
+        return done
+
+
+@dataclass(frozen=True, slots=True)
 class _Session:
     name: str
     stage: Stage
@@ -376,6 +570,7 @@ class _Session:
             "host.engine.runtime": runtime,
             "host.engine.runtime_version": _oci.runtime_version(path) if path else None,
             "host.engine.settings": self.settings.words(),
+            "host.engine.pod": seen.get("Pod") or "none",
             "host.engine.network": seen.get("HostConfig", {}).get("NetworkMode"),
             "host.engine.storage": info.get("store", {}).get("graphDriverName"),
             "host.engine.cgroups": f"{host.get('cgroupVersion')}, {host.get('cgroupManager')}",

@@ -35,6 +35,7 @@ from isobench.model import (
 from isobench.payload import stage, wire
 from isobench.plugin import Explains, Launcher, Restarter, Session, Sweeper, Target, Witness
 from isobench.registry import Registry, announced
+from isobench.targets import _kubernetes
 from isobench.units import WorkloadName, seconds
 from tests.conftest import PROGRAM, SOURCE, Staged
 
@@ -455,7 +456,18 @@ def leftovers() -> set[str]:
                 capture_output=True, text=True, check=True, timeout=60,
             )  # fmt: skip
             found |= {f"{engine} {line}" for line in listed.stdout.split()}
-    return found
+    return found | pods()
+
+
+def pods() -> set[str]:
+    """This process's pods in the cluster that KUBECONFIG leads to, where there is one."""
+    if "KUBECONFIG" not in os.environ or not _kubernetes.installed():
+        return set()
+    where = _kubernetes.Place(kubeconfig=_kubernetes.kubeconfig(), context="", namespace="")
+    with contextlib.suppress(SessionError):
+        found = _kubernetes.connect(where).pods(f"isobench.owner={owner.mine()}")
+        return {f"pod {pod['metadata']['name']}" for pod in found}
+    return set()
 
 
 def test_nothing_is_left_after_a_session_that_was_broken_off(target: Target, one: Staged) -> None:

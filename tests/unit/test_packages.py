@@ -70,6 +70,14 @@ def test_several_names_are_one_installation(system: pytest.MonkeyPatch) -> None:
     assert install[-2:] == ["docker.io", "bubblewrap"]
 
 
+def test_what_is_of_pypi_is_installed_beside_isobench(system: pytest.MonkeyPatch) -> None:
+    (command,) = packages.commands(["kubernetes"])
+    assert command[-2:] == ["install", "kubernetes>=29"]
+    *before, last = packages.commands(["kubernetes", "bubblewrap"])
+    assert before[-1][-1] == "bubblewrap"
+    assert "pip" in last
+
+
 def test_an_unknown_name_is_answered_with_those_that_are_known(system: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="'dockr'") as caught:
         packages.commands(["dockr"])

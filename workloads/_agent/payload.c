@@ -1,6 +1,6 @@
 /* The agent: the first process of an instance that stays open, where the technology has no "exec" of its own.
  *
- * `_agent` alone waits and reaps (an engine executes the payloads).
+ * `_agent` alone waits and reaps (an engine executes the payloads), and leaves when it is asked to (SIGTERM).
  *
  * `_agent serve` answers requests (request.h) on its standard input, a SOCK_SEQPACKET socket, with two descriptors attached to each
  * (SCM_RIGHTS): standard output and standard error of the program to be executed. The answer is one 32-bit number: the
@@ -156,11 +156,13 @@ static int ib_main(int argc, char **argv, char **environment) {
         for (;;) serve();
     }
     if (argc > 1 && (ib_same(argv[1], "once", 5) || ib_same(argv[1], "-c", 3))) return once();
+    /* The first process of a PID namespace is sent no signal that it neither handles nor blocks: so an engine that asks
+     * before it kills would wait in vain. Both are blocked, and taken one by one. */
+    uint64_t wanted = 1u << 16 | 1u << 14; /* SIGCHLD is 17, SIGTERM 15 */
+    ib_sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &wanted, 0, 8);
     for (;;) {
-        while (ib_sys(__NR_wait4, -1, 0, 0, 0) > 0) {
+        while (ib_sys(__NR_wait4, -1, 0, 1 /* WNOHANG */, 0) > 0) {
         }
-        /* No child now, and children of an engine's "exec" are not ours: look again every now and then. */
-        int64_t pause[2] = {1, 0};
-        ib_sys(__NR_nanosleep, pause, 0);
+        if (ib_sys(__NR_rt_sigtimedwait, &wanted, 0, 0, 8) == 15) return 0;
     }
 }

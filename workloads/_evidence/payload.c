@@ -246,6 +246,25 @@ static void root_mount_facts(void) {
     ib_fact_number("mount.count", mounts, "/proc/self/mountinfo");
 }
 
+/* What lies behind one mount point, within its own file system: the fourth field of its line. */
+static void mount_source_fact(const char *key, const char *point) {
+    size_t length = ib_length(point);
+    if (slurp("/proc/self/mountinfo") < 0) content[0] = 0;
+    for (char *line = content; *line;) {
+        char *end = line, *field[6] = {0};
+        int fields = 0;
+        while (*end && *end != '\n') end++;
+        for (char *at = line; at < end && fields < 6; at++)
+            if (at == line || at[-1] == ' ') field[fields++] = at;
+        if (fields == 6 && field[5] == field[4] + length + 1 && ib_same(field[4], point, length)) {
+            ib_fact_n(key, field[3], (size_t)(field[4] - field[3] - 1), "/proc/self/mountinfo");
+            return;
+        }
+        line = *end ? end + 1 : end;
+    }
+    ib_fact_literal(key, "null", "/proc/self/mountinfo");
+}
+
 static void visible_processes(void) {
     static char entries[32768];
     ib_long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n;
@@ -403,6 +422,7 @@ static int ib_main(int argc, char **argv, char **environment) {
     status_fact("security.cap_bounding", "CapBnd");
     status_fact("security.store_bypass", "Speculation_Store_Bypass");
     root_mount_facts();
+    mount_source_fact("mount.termination_log", "/dev/termination-log");
     visible_processes();
     interfaces();
     loopback_fact();

@@ -31,6 +31,8 @@ from isobench.report.view.values import (
 
 _PHASES: Final = {
     "engine.created": "container created",
+    "pod.created": "pod accepted by the cluster",
+    "pod.attached": "its container runs, and is attached to",
     "engine.started": "container started",
     "guest.output": "the guest's first output",
     "init": "its first process",

@@ -1,0 +1,743 @@
+"""The target kubernetes: options, what the API's answers mean, what is said of refusals; against an
+API server of the test's own.
+"""
+
+import base64
+import hashlib
+import http.server
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench import owner, places
+from isobench.errors import SessionError, UsageError
+from isobench.evidence import prove
+from isobench.model import Available, Environment, Evidence, Lack, Technology, Unavailable
+from isobench.registry import Registry
+from isobench.targets import _kubernetes, _oci, _pod
+from isobench.targets import kubernetes as module
+from isobench.targets.kubernetes import KubernetesTarget
+
+pytest.importorskip("kubernetes")
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+SECRET = "t0ken-of-nobody-else"  # noqa: S105 - it opens nothing
+DEAD = "isobench-000000-1-1"
+
+
+def node(name: str = "one", boot: str = BOOT, **more: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, **more.get("metadata", {})},
+        "spec": more.get("spec", {}),
+        "status": {
+            "conditions": [{"type": "Ready", "status": more.get("ready", "True")}],
+            "nodeInfo": {"bootID": boot, "containerRuntimeVersion": "containerd://1.6.20"},
+        },
+    }
+
+
+def pod(**state: Any) -> dict[str, Any]:
+    status = [{"name": _pod.CONTAINER, "imageID": "sha256:abc", "state": state}]
+    return {
+        "metadata": {"name": "p", "uid": "u"},
+        "spec": {"nodeName": "one", "containers": [{"name": _pod.CONTAINER, "image": "i:1"}]},
+        "status": {"phase": "Pending", "containerStatuses": status},
+    }
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["500m", "2", "1.5", "512Mi", "1Gi", "3k"])
+def test_quantities_of_kubernetes_are_taken(value: str) -> None:
+    assert KubernetesTarget(memory=value).memory == value
+
+
+@pytest.mark.parametrize("options", [{"cpu": "two"}, {"memory": "512MB"}, {"memory_request": "-1"}])
+def test_other_quantities_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="no quantity"):
+        Registry({"kubernetes": options}).get("kubernetes")
+
+
+@pytest.mark.parametrize("image", ["registry.test/a:1", "a@sha256:00"])
+def test_an_image_is_named_without_a_tag(image: str) -> None:
+    with pytest.raises(ValueError, match="without a tag"):
+        KubernetesTarget(image=image)
+    assert KubernetesTarget(image="registry.test:5000/a").image
+
+
+def test_a_start_needs_time() -> None:
+    with pytest.raises(ValueError, match="above zero"):
+        KubernetesTarget(start_timeout=0)
+
+
+def test_the_name_of_a_runtime_class_decides_what_must_be_seen() -> None:
+    kinds = {
+        "": Technology.CONTAINERIZATION,
+        "nvidia": Technology.CONTAINERIZATION,
+        "gvisor": Technology.SANDBOX,
+        "kata-qemu": Technology.VIRTUALIZATION,
+    }
+    for name, kind in kinds.items():
+        target = KubernetesTarget(runtime_class=name)
+        relation = {p.key: p.relation for p in target.promises}["kernel.boot_id"]
+        assert target.technology is kind
+        assert (relation == "same") == (kind is Technology.CONTAINERIZATION)
+
+
+def facts(**values: Any) -> Environment:
+    found = {key.replace("__", "."): value for key, value in values.items()}
+    return prove.gather(Evidence(key=k, value=v, source="test") for k, v in found.items())
+
+
+def inside(**more: Any) -> Environment:
+    spaces = {f"ns__{space}": "2" for space in ("ipc", "mnt", "net", "pid", "uts")}
+    whole = {
+        "kernel__boot_id": "b",
+        "host__canary_readable": False,
+        "mount__termination_log": "/var/lib/kubelet/pods/u/containers/isobench/1a2b",
+        **spaces,
+    }
+    return facts(**{**whole, **more})
+
+
+HOST = facts(
+    kernel__boot_id="b",
+    **{f"ns__{space}": "1" for space in ("ipc", "mnt", "net", "pid", "uts")},
+)
+
+
+def broken(target: KubernetesTarget, seen: Environment) -> str:
+    return prove.broken(prove.hold(target.promises, host=HOST, inside=seen))
+
+
+def test_what_a_pod_shows_keeps_the_promises() -> None:
+    assert broken(KubernetesTarget(), inside()) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mount__termination_log", None),  # a container that no kubelet made
+        ("mount__termination_log", "/var/lib/kubelet/pods/u/containers/sidecar/1a2b"),
+        ("kernel__boot_id", "c"),  # a node that is another machine
+        ("ns__net", "1"),  # the host's network
+        ("host__canary_readable", True),
+    ],
+)
+def test_a_broken_promise_is_caught(key: str, value: Any) -> None:
+    assert key.replace("__", ".") in broken(KubernetesTarget(), inside(**{key: value}))
+
+
+def test_restricted_must_be_seen_from_inside() -> None:
+    target = KubernetesTarget(restricted=True)
+    assert "security.seccomp" in broken(target, inside(security__seccomp="0"))
+
+
+# ---- the description of a pod --------------------------------------------------------------------
+
+
+def described(target: KubernetesTarget) -> dict[str, Any]:
+    return target._manifest("n", "i:1", ("/isobench/_agent",), "isobench-a-1-2", [node()])
+
+
+def test_a_pod_says_whose_it_is_and_where_it_may_run() -> None:
+    made = described(KubernetesTarget(tolerate=("control-plane",), pull_secret="key"))  # noqa: S106 - a name
+    assert made["metadata"]["labels"] == {
+        "isobench": "1", "isobench.owner": "isobench-a-1-2", "isobench.host": _pod.host()
+    }  # fmt: skip
+    terms = made["spec"]["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]["nodeSelectorTerms"]
+    assert terms[0]["matchFields"][0]["values"] == ["one"]
+    assert made["spec"]["tolerations"] == [{"key": "control-plane", "operator": "Exists"}]
+    assert made["spec"]["imagePullSecrets"] == [{"name": "key"}]
+    assert made["spec"]["automountServiceAccountToken"] is False
+
+
+def test_an_image_without_a_registry_is_never_pulled() -> None:
+    policies = [
+        described(target)["spec"]["containers"][0]["imagePullPolicy"]
+        for target in (KubernetesTarget(), KubernetesTarget(image="registry.test/a"))
+    ]
+    assert policies == ["Never", "IfNotPresent"]
+
+
+def test_a_request_without_a_value_is_the_limit() -> None:
+    target = KubernetesTarget(cpu="2", memory="1Gi", cpu_request="1")
+    assert described(target)["spec"]["containers"][0]["resources"] == {
+        "limits": {"cpu": "2", "memory": "1Gi"},
+        "requests": {"cpu": "1", "memory": "1Gi"},
+    }
+    assert described(KubernetesTarget())["spec"]["containers"][0]["resources"] == {}
+
+
+# ---- nodes and images ----------------------------------------------------------------------------
+
+
+def test_only_nodes_that_are_this_machine_count() -> None:
+    found = module.here([node("far", "x"), node("near"), node("other")], BOOT)
+    assert [one["metadata"]["name"] for one in found] == ["near", "other"]
+    assert (
+        module.here([node("near"), node("other")], BOOT, "other")[0]["metadata"]["name"] == "other"
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wanted", "said"),
+    [
+        ([node("far", "x")], "", "none of the cluster's 1 nodes is this machine"),
+        ([node("far", "x")], "far", "the node far is not this machine"),
+        ([node()], "nowhere", "no node 'nowhere'"),
+        ([node(ready="False")], "", "takes no pods"),
+        ([node(spec={"unschedulable": True})], "", "cordoned"),
+    ],
+)
+def test_other_nodes_are_refused(nodes: list[dict[str, Any]], wanted: str, said: str) -> None:
+    with pytest.raises(SessionError, match=said) as caught:
+        module.here(nodes, BOOT, wanted)
+    assert caught.value.hint
+
+
+def test_a_node_says_how_an_image_gets_to_it() -> None:
+    socket = {"annotations": {module._CRI_SOCKET: "unix:///run/c.sock"}}
+    assert module.loader(node(metadata=socket))[:3] == ("ctr", "--address", "/run/c.sock")
+    kind = node(spec={"providerID": "kind://docker/bench/bench-control-plane"})
+    assert module.loader(kind) == ("kind", "load", "image-archive", "--name", "bench")
+    mini = node(metadata={"labels": {"minikube.k8s.io/name": "m"}})
+    assert module.loader(mini) == ("minikube", "--profile", "m", "image", "load")
+    assert module.loader(node(spec={"providerID": "k3s://one"}))[0] == "k3s"
+    assert module.loader(node()) == ()
+
+
+def test_the_archive_stands_where_it_is_wanted_or_last() -> None:
+    push = ("skopeo", "copy", "docker-archive:{archive}", "docker://{image}")
+    assert module.filled(push, archive="/a.tar", image="r/i:1") == [
+        "skopeo", "copy", "docker-archive:/a.tar", "docker://r/i:1"
+    ]  # fmt: skip
+    assert module.filled(("ctr", "import"), archive="/a.tar", image="i") == [
+        "ctr",
+        "import",
+        "/a.tar",
+    ]
+
+
+def test_who_runs_a_container_is_seen_on_the_host(tmp_path: Path) -> None:
+    tree = {
+        7: ("_agent", 5, "0::/k8s.io/c0ffee"),
+        5: ("containerd (shim)", 1, "0::/"),
+        1: ("init", 0, "0::/"),
+    }
+    for pid, (name, parent, group) in tree.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent} 1 1")
+        (tmp_path / str(pid) / "cgroup").write_text(group)
+    assert module.ancestors("c0ffee", tmp_path) == ["_agent", "containerd (shim)", "init"]
+    assert module.ancestors("absent", tmp_path) == []
+
+
+# ---- what the API says of a pod ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (
+            {"waiting": {"reason": "ErrImageNeverPull", "message": "absent"}},
+            "the node has no image",
+        ),
+        ({"waiting": {"reason": "ImagePullBackOff"}}, "the node has no image"),
+        ({"waiting": {"reason": "CreateContainerError", "message": "m"}}, "does not start"),
+        (
+            {"terminated": {"exitCode": 128, "reason": "StartError", "message": "m"}},
+            "StartError: m",
+        ),
+    ],
+)
+def test_a_pod_that_cannot_run_is_not_waited_for(state: dict[str, Any], said: str) -> None:
+    found = _pod.refusal(pod(**state))
+    assert found is not None
+    assert said in found.why
+    assert found.final
+    assert found.hint
+
+
+def test_a_pod_without_a_node_may_still_get_one() -> None:
+    waiting = pod()
+    waiting["status"]["conditions"] = [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}
+    ]
+    found = _pod.refusal(waiting)
+    assert found is not None
+    assert (found.final, "Unschedulable: 0/1" in found.why) == (False, True)
+
+
+def test_a_pod_that_starts_is_not_refused() -> None:
+    assert _pod.refusal(pod(waiting={"reason": "ContainerCreating"})) is None
+    assert _pod.refusal(pod(running={})) is None
+    assert _pod.ended(pod(running={})) is None
+    assert _pod.ended(pod(terminated={"exitCode": 3})) == 3
+
+
+def test_a_pod_that_was_evicted_says_so() -> None:
+    gone = {"spec": {}, "status": {"phase": "Failed", "reason": "Evicted", "message": "disk"}}
+    found = _pod.refusal(gone)
+    assert found is not None
+    assert "Evicted: disk" in found.why
+
+
+def test_what_a_policy_has_made_of_a_pod_is_refused() -> None:
+    seen = pod(running={})
+    module.demand_ours(seen, "i:1", "abc")
+    with pytest.raises(SessionError, match="another image of that name"):
+        module.demand_ours(seen, "i:1", "def")
+    with pytest.raises(SessionError, match="replaced the image"):
+        module.demand_ours(seen, "j:1", "abc")
+    seen["spec"]["hostNetwork"] = True
+    with pytest.raises(SessionError, match="namespaces of the host"):
+        module.demand_ours(seen, "i:1", "abc")
+
+
+# ---- an API server -------------------------------------------------------------------------------
+
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers what it is told to, and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str, Any]] = []
+        self.answers: dict[tuple[str, str], Answer] = {
+            ("GET", "/version"): (200, {"gitVersion": "v1.2.3"}),
+            ("GET", "/api/v1/nodes"): (200, {"items": [node()]}),
+            ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"): (
+                201,
+                {"status": {"allowed": True}},
+            ),
+            ("POST", PODS): (201, {"metadata": {"name": "p", "uid": "u"}}),
+        }
+        self.stream: Callable[[Handler], None] | None = None
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def answer(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        path = self.path.partition("?")[0]
+        self.server.asked.append((self.command, self.path, body))
+        if self.headers.get("upgrade") == "websocket" and self.server.stream is not None:
+            self.upgrade()
+            return
+        status, document = self.server.answers.get((self.command, path), (404, {}))
+        if self.headers.get("authorization") != f"Bearer {SECRET}":
+            status, document = 401, {"message": "Unauthorized"}
+        said = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the library's names
+
+    def upgrade(self) -> None:
+        magic = self.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accepted = base64.b64encode(hashlib.sha1(magic.encode()).digest()).decode()  # noqa: S324 - RFC 6455
+        self.send_response(101)
+        for key, value in {
+            "upgrade": "websocket",
+            "connection": "Upgrade",
+            "sec-websocket-accept": accepted,
+            "sec-websocket-protocol": "v4.channel.k8s.io",
+        }.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.flush()
+        assert self.server.stream is not None
+        self.server.stream(self)
+        self.close_connection = True
+
+    def frame(self, channel: int, said: bytes) -> None:
+        """Send one message of a channel."""
+        content = bytes([channel]) + said
+        head = b"\x82" + (
+            bytes([len(content)])
+            if len(content) < 126
+            else b"\x7e" + struct.pack(">H", len(content))
+        )
+        self.wfile.write(head + content)
+        self.wfile.flush()
+
+    def message(self) -> bytes:
+        """Read one message, unmasked."""
+        size = self.rfile.read(2)[1] & 0x7F
+        size = struct.unpack(">H", self.rfile.read(2))[0] if size == 126 else size
+        mask = self.rfile.read(4)
+        return bytes(b ^ mask[i % 4] for i, b in enumerate(self.rfile.read(size)))
+
+
+PODS = "/api/v1/namespaces/bench/pods"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(
+        target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def configured(path: Path, address: str) -> Path:
+    document = {
+        "current-context": "here",
+        "clusters": [{"name": "c", "cluster": {"server": address}}],
+        "users": [{"name": "u", "user": {"token": SECRET}}],
+        "contexts": [
+            {"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "bench"}},
+            {"name": "bare", "context": {"cluster": "c", "user": "u"}},
+        ],
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture
+def config(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = configured(tmp_path / "kubeconfig", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return path
+
+
+def place(config: Path, **more: str) -> _kubernetes.Place:
+    return _kubernetes.Place(
+        kubeconfig=str(config), context=more.get("context", ""), namespace=more.get("namespace", "")
+    )
+
+
+@pytest.fixture
+def cluster(config: Path) -> _kubernetes.Cluster:
+    return _kubernetes.connect(place(config))
+
+
+LOADED = KubernetesTarget(load=("cat",))
+
+
+def probed(target: KubernetesTarget = LOADED) -> Unavailable:
+    answer = target.probe()
+    assert isinstance(answer, Unavailable), answer
+    assert answer.hint
+    assert SECRET not in f"{answer.what} {answer.hint}"
+    assert "127.0.0.1" not in f"{answer.what} {answer.hint}"
+    return answer
+
+
+def test_a_probe_asks_and_creates_nothing(server: Server, config: Path) -> None:
+    answer = LOADED.probe()
+    assert answer == Available(version="Kubernetes v1.2.3, containerd 1.6.20")
+    created = [
+        path for method, path, _ in server.asked if (method, path.split("?")[0]) == ("POST", PODS)
+    ]
+    assert created == [f"{PODS}?dryRun=All"]
+
+
+def test_without_a_kubeconfig_no_cluster_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config:/nowhere/else")
+    assert (probed().lack, "no kubeconfig" in probed().what) == (Lack.SERVICE, True)
+
+
+def test_a_missing_client_is_named_with_what_to_type(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_kubernetes, "installed", lambda: False)
+    answer = probed()
+    assert answer.lack is Lack.TOOL
+    assert answer.hint == "isobench doctor --install kubernetes"
+
+
+def test_a_kubeconfig_that_cannot_be_read_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "broken"
+    path.write_text(f"users: [{SECRET}: {{]")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    assert "cannot be used" in probed().what
+
+
+def test_a_context_that_is_not_there_is_refused(config: Path) -> None:
+    assert "no context of this name" in probed(KubernetesTarget(context="elsewhere")).what
+
+
+def test_a_server_that_is_gone_is_told_without_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = configured(tmp_path / "gone", "http://127.0.0.1:9")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    answer = probed()
+    assert answer.lack is Lack.SERVICE
+    assert answer.what == "the cluster's API server does not answer: connection refused"
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(
+    server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "do_GET", lambda _: time.sleep(1.5))
+    cluster = _kubernetes.connect(place(config))
+    with pytest.raises(_kubernetes.ApiError, match="no answer in time"):
+        cluster.version(timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "lack", "told"),
+    [
+        ((401, "Unauthorized"), Lack.PERMISSION, ("credentials", "log in again")),
+        ((403, 'User "jane" cannot create pods'), Lack.PERMISSION, ("this user", "role")),
+        ((403, "exceeded quota: q, pods=1"), Lack.PERMISSION, ("quota", "describe quota")),
+        ((403, "q: must specify limits.cpu"), Lack.PERMISSION, ("must specify", 'cpu = "1"')),
+        ((403, "violates PodSecurity"), Lack.PERMISSION, ("violates", "restricted = true")),
+        ((500, "etcd is away"), Lack.SERVICE, ("etcd is away", "kubectl")),
+    ],
+)
+def test_a_refusal_says_why_and_what_to_do(
+    server: Server, config: Path, refusal: tuple[int, str], lack: Lack, told: tuple[str, str]
+) -> None:
+    (status, message), (said, hint) = refusal, told
+    server.answers["POST", PODS] = (status, {"message": message})
+    answer = probed()
+    assert answer.lack is lack
+    assert said in answer.what
+    assert hint in answer.hint
+    assert "jane" not in answer.what
+
+
+def test_what_may_not_be_done_is_named(server: Server, config: Path) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    server.answers["POST", path] = (201, {"status": {"allowed": False}})
+    assert (probed().lack, "create pods" in probed().what) == (Lack.PERMISSION, True)
+
+
+def test_a_cluster_elsewhere_is_refused_before_anything_runs(server: Server, config: Path) -> None:
+    server.answers["GET", "/api/v1/nodes"] = (200, {"items": [node(boot="another")]})
+    answer = probed()
+    assert "would compare two machines" in answer.what
+    assert not [
+        1 for method, path, _ in server.asked if (method, path.split("?")[0]) == ("POST", PODS)
+    ]
+
+
+def test_who_may_not_see_nodes_leaves_it_to_the_evidence(server: Server, config: Path) -> None:
+    server.answers["GET", "/api/v1/nodes"] = (403, {"message": "forbidden"})
+    assert isinstance(LOADED.probe(), Available)
+    # A kernel of its own shows no boot id of the host's: then nothing would tell.
+    assert "may not see nodes" in probed(KubernetesTarget(load=("cat",), runtime_class="kata")).what
+
+
+def test_who_brings_the_image_must_be_known(server: Server, config: Path) -> None:
+    answer = probed(KubernetesTarget())
+    assert "nothing says how an image gets to the node" in answer.what
+    assert "load = [" in answer.hint
+    assert "not there" in probed(KubernetesTarget(load=("no-such-tool",))).what
+    assert isinstance(KubernetesTarget(image="registry.test/a").probe(), Available)
+
+
+def test_a_runtime_that_is_roots_is_told_with_what_to_type(
+    server: Server, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = {"annotations": {module._CRI_SOCKET: f"unix://{tmp_path}/absent.sock"}}
+    server.answers["GET", "/api/v1/nodes"] = (200, {"items": [node(metadata=socket)]})
+    answer = probed(KubernetesTarget())
+    assert "its runtime is root's" in answer.what
+    assert 'load = ["sudo", "ctr", "--address"' in answer.hint
+
+
+def test_the_namespace_is_the_contexts_unless_one_is_named(config: Path) -> None:
+    assert _kubernetes.connect(place(config)).namespace == "bench"
+    assert _kubernetes.connect(place(config, context="bare")).namespace == "default"
+    assert _kubernetes.connect(place(config, namespace="mine")).namespace == "mine"
+
+
+def test_keys_of_the_kubeconfig_lie_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    path = configured(tmp_path / "kubeconfig", "https://127.0.0.1:9")
+    document = json.loads(path.read_text())
+    key = base64.b64encode(b"private").decode()
+    document["users"][0]["user"] = {"client-key-data": key, "client-certificate-data": key}
+    path.write_text(json.dumps(document))
+    settings, _ = _kubernetes._configuration(place(path))
+    assert list(folder.iterdir()) == []
+    assert Path(settings.key_file).read_bytes() == b"private"
+    assert str(settings.key_file).startswith("/proc/self/fd/")
+
+
+# ---- streams -------------------------------------------------------------------------------------
+
+
+def status(code: int) -> bytes:
+    if code == 0:
+        return b'{"status":"Success"}'
+    causes = [{"reason": "ExitCode", "message": str(code)}]
+    return json.dumps({"status": "Failure", "details": {"causes": causes}}).encode()
+
+
+def test_a_process_is_heard_as_it_speaks_and_its_end_is_told(
+    server: Server, cluster: _kubernetes.Cluster
+) -> None:
+    got: list[bytes] = []
+
+    def serve(handler: Handler) -> None:
+        got.append(handler.message())
+        handler.frame(1, b"")  # the runtime's first word
+        handler.frame(1, b"out" * 100)
+        handler.frame(2, b"err")
+        handler.frame(3, status(42))
+
+    server.stream = serve
+    heard: list[bytes] = []
+    with cluster.execute("p", "isobench", ["/isobench/_agent", "once"]) as stream:
+        stream.send(b"request")
+        assert stream.listen(heard.append, time.monotonic() + 10)
+    assert got == [b"\x00request"]
+    assert (stream.out, stream.err, stream.exit_code()) == (b"out" * 100, b"err", 42)
+    assert heard == [b"out" * 100]
+    path = server.asked[-1][1]
+    assert "command=%2Fisobench%2F_agent&command=once" in path
+    assert "container=isobench" in path
+
+
+def test_a_silent_process_is_left_at_the_time_limit(
+    server: Server, cluster: _kubernetes.Cluster
+) -> None:
+    server.stream = lambda handler: (handler.frame(1, b"x"), time.sleep(1))[1]
+    with cluster.attach("p", "isobench") as stream:
+        assert not stream.listen(lambda _: None, time.monotonic() + 0.3)
+    assert (stream.out, stream.status) == (b"x", None)
+
+
+def test_a_stream_that_breaks_is_no_end(server: Server, cluster: _kubernetes.Cluster) -> None:
+    server.stream = lambda handler: handler.frame(1, b"x")
+    with (
+        cluster.attach("p", "isobench") as stream,
+        pytest.raises(_kubernetes.ApiError, match="stream is lost"),
+    ):
+        stream.listen(lambda _: None, time.monotonic() + 5)
+
+
+def test_what_was_never_executed_has_no_exit_code(
+    server: Server, cluster: _kubernetes.Cluster
+) -> None:
+    server.stream = lambda handler: handler.frame(3, b"no such file in the container")
+    with cluster.execute("p", "isobench", ["/x"]) as stream:
+        assert stream.listen(lambda _: None, time.monotonic() + 5)
+        with pytest.raises(_kubernetes.ApiError, match="no such file"):
+            stream.exit_code()
+
+
+def test_a_refused_stream_says_why(server: Server, cluster: _kubernetes.Cluster) -> None:
+    server.answers["GET", f"{PODS}/p/exec"] = (403, {"message": 'User "jane" cannot get pods/exec'})
+    with pytest.raises(_kubernetes.ApiError, match="this user cannot get") as caught:
+        cluster.execute("p", "isobench", ["/x"])
+    assert caught.value.status == 403
+
+
+# ---- what is to be removed -----------------------------------------------------------------------
+
+
+def left(server: Server, config: Path, labels: dict[str, str]) -> Path:
+    """Leave a pod and a note of it, as a killed run does."""
+    note = _pod._note(f"{DEAD}-00", place(config, namespace="bench"))
+    path = f"{PODS}/{DEAD}-00"
+    document = {"metadata": {"name": f"{DEAD}-00", "uid": "u", "labels": labels}}
+    server.answers["GET", path] = (200, document)
+    return note
+
+
+def deleted(server: Server) -> list[Any]:
+    return [body for method, _, body in server.asked if method == "DELETE"]
+
+
+def test_a_dead_runs_pod_is_ended_and_forgotten(
+    server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = left(server, config, _oci.labels(DEAD))
+    monkeypatch.setattr(
+        _pod.Pod,
+        "_gone",
+        lambda *_, **__: server.answers.pop(("GET", f"{PODS}/{DEAD}-00")) is not None,
+    )
+    assert _pod.sweep(lambda _: False) == [f"pod {DEAD}-00"]
+    assert deleted(server) == [{"gracePeriodSeconds": 1, "preconditions": {"uid": "u"}}]
+    assert not note.exists()
+
+
+def test_a_pod_of_that_name_that_is_not_ours_is_not_touched(server: Server, config: Path) -> None:
+    note = left(server, config, {"app": "somebody's"})
+    assert _pod.sweep(lambda _: False) == []
+    assert (deleted(server), note.exists()) == ([], False)
+
+
+def test_what_belongs_to_the_living_is_not_asked_about(server: Server, config: Path) -> None:
+    note = left(server, config, _oci.labels(DEAD))
+    assert _pod.sweep(lambda _: True) == []
+    assert (server.asked, note.exists()) == ([], True)
+
+
+def test_an_unreachable_cluster_is_said_and_remembered(tmp_path: Path, config: Path) -> None:
+    gone = configured(tmp_path / "gone", "http://127.0.0.1:9")
+    notes = [_pod._note(f"{DEAD}-0{n}", place(gone)) for n in range(2)]
+    lines = _pod.sweep(lambda _: False)
+    assert len(lines) == 2
+    assert all("not removed" in line and "127" not in line for line in lines)
+    assert all(note.exists() for note in notes)
+    assert all(note.stat().st_mode & 0o077 == 0 for note in notes)
+
+
+def test_a_note_that_makes_no_sense_is_dropped(config: Path) -> None:
+    note = places.cache() / "pods" / f"{DEAD}-00.json"
+    note.parent.mkdir(parents=True)
+    note.write_text("{}")
+    assert _pod.sweep(lambda _: False) == []
+    assert not note.exists()
+
+
+def test_labelled_pods_of_other_hosts_are_not_asked_for(
+    server: Server, cluster: _kubernetes.Cluster
+) -> None:
+    server.answers["GET", PODS] = (200, {"items": []})
+    assert _pod.sweep_labelled(cluster, owner.alive) == []
+    assert f"isobench.host%3D{_pod.host()}" in server.asked[-1][1]
+
+
+def test_a_refused_creation_leaves_no_note(server: Server, config: Path) -> None:
+    server.answers["POST", PODS] = (403, {"message": "exceeded quota: pods"})
+    cluster = _kubernetes.connect(place(config))
+    made = LOADED._manifest(f"{owner.mine()}-0", "i:1", ("a",), owner.mine(), [])
+    with (
+        pytest.raises(SessionError, match="exceeded quota"),
+        _pod.created(cluster, place(config), made),
+    ):
+        pytest.fail("created")
+    assert list((places.cache() / "pods").iterdir()) == []
