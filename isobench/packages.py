@@ -74,6 +74,11 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("wine",),
         "zypper": ("wine",),
     },
+    # Only Debian and Ubuntu package a user-mode kernel; elsewhere it is built from sources.
+    "uml": {
+        "apt-get": ("user-mode-linux", "e2fsprogs"),
+        **dict.fromkeys(("dnf", "pacman", "zypper"), ("e2fsprogs",)),
+    },
     # isobench brings its own; this is what keys are made with, and accepted.
     "ssh": {
         "apt-get": ("openssh-client",),

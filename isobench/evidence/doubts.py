@@ -122,12 +122,16 @@ def of_disk(facts: Mapping[str, Fact], cache: Fact) -> tuple[Doubt, ...]:
 
     `facts` are the payload's; `cache` is QEMU's word for it, None where there is no such disk.
     """
-    advice = 'set cache = "none" for this target, and its files on a file system with O_DIRECT'
     if cache == "unsafe":
         detail = "the guest's flushes are thrown away: nothing written has reached a disk"
+        advice = 'set cache = "none" for this target, or "writethrough" where it knows no other'
         return (Doubt(code="no-flush", detail=detail, advice=advice, blocks=True),)
     if cache in ("writeback", "writethrough") and "io.cached_percent" in facts:
         detail = f"the guest's disk is cached by the host ({cache}): what it reads may be memory"
+        advice = (
+            'set cache = "none" for this target, and its files on a file system with O_DIRECT;'
+            " user-mode Linux reads through the host's cache whatever is set"
+        )
         return (Doubt(code="host-page-cache", detail=detail, advice=advice, blocks=True),)
     return ()
 

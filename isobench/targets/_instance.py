@@ -5,7 +5,6 @@ that is restored from a saved state.
 import contextlib
 import functools
 import hashlib
-import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,16 +15,13 @@ from typing import Final
 from isobench.errors import SessionError
 from isobench.model import Evidence, Fact, Stage
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import _guest, _process, _qemu, _request, _ssh
+from isobench.targets import _guest, _process, _qemu, _request, _serial, _ssh
 from isobench.units import SECOND, Nanoseconds
 
 SCRATCH: Final = "/scratch"
-_PHASES: Final = ("guest.output", "init")
-"""What a guest says of itself that is a phase of its start."""
 _LOGIN: Final = 60.0
 _AFTERMATH: Final = 1.0
 """Seconds that a machine whose connection has broken gets to be seen ending."""
-_CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
 @functools.cache
@@ -47,11 +43,6 @@ def _nothing(_: str) -> None:
     """Forward nothing."""
 
 
-def _forward(stage: Stage, said: str) -> None:
-    if said in _PHASES:
-        stage.mark(said)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """All that a machine is started from."""
@@ -65,34 +56,13 @@ class Parts:
     packages: tuple[str, ...]
 
 
-class Booted:
-    """A machine that has been powered on."""
+class Booted(_serial.Booted):
+    """A machine that has been powered on, reached over SSH as well."""
 
     def __init__(self, machine: _qemu.Machine, parts: Parts) -> None:
         """Take a machine that has just been started."""
+        super().__init__(machine, parts.patience)
         self.machine, self.parts = machine, parts
-        self.deadline = time.monotonic() + parts.patience
-
-    def until_ready(self) -> None:
-        """Wait until the guest takes requests; SessionError where it never does."""
-        if self.machine.wait_for("ready", deadline=self.deadline) is None:
-            raise self.machine.fault(f"the guest did not start within {self.parts.patience:g} s")
-        self.machine.output()  # what was said on the way is nobody's answer
-
-    def ended(self, deadline: float) -> Completed:
-        """Wait for the end of a request; SessionError where the guest ends before."""
-        code = self.machine.wait_for("exit", deadline=min(deadline, self.deadline))
-        if code is None and deadline > self.deadline:
-            patience = f"{self.parts.patience:g} s"
-            raise self.machine.fault(f"nothing came to an end within {patience} of power-on")
-        if code is not None and _CODE.fullmatch(code) is None:
-            raise self.machine.fault(f"the guest says {code!r} where an exit code belongs")
-        out, err = self.machine.output()
-        return Completed(
-            exit_code=None if code is None else _request.exit_code(int(code)),
-            stdout=out,
-            stderr=err,
-        )
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -125,13 +95,6 @@ class Booted:
                 why_lost=self.machine.why,
             )
 
-    def switch_off(self, stage: Stage) -> None:
-        """Ask the guest to power off and see it gone, both as phases."""
-        stage.mark("shutdown.asked")
-        if not _qemu.shut_down(self.machine, _request.NULL):
-            raise self.machine.fault("the guest was asked to power off and did not")
-        stage.mark("process.gone")
-
 
 @contextlib.contextmanager
 def powered_on(stage: Stage, parts: Parts) -> Iterator[Booted]:
@@ -150,7 +113,7 @@ def _started(stage: Stage, parts: Parts) -> contextlib.AbstractContextManager[_q
         launcher=stage.tools["_launch"],
         heard=stage.heard,
         # A restored guest has said its first word before it was saved.
-        mark=functools.partial(_forward, stage) if parts.boot.incoming is None else _nothing,
+        mark=_serial.phases(stage) if parts.boot.incoming is None else _nothing,
     )
 
 

@@ -36,7 +36,11 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
         with contextlib.suppress(psutil.Error, OSError):
             whose = process.environ().get(_TIED)
             if whose is not None and not alive(whose):
-                process.kill()
+                if os.getpgid(process.pid) == process.pid:
+                    # At once: a user-mode kernel's guest must not outlive it by an instant.
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    process.kill()
                 removed.append(f"process {process.pid}")
     return removed
 
@@ -148,9 +152,11 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.PIPE,
     descriptors: Sequence[int] = (),
+    user: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only
-    isobench. It inherits the `descriptors` under their own numbers.
+    isobench. It inherits the `descriptors` under their own numbers. Root may start it as another
+    `user`, in the group of the same number alone.
     """
     return subprocess.Popen(
         argv,
@@ -161,6 +167,9 @@ def start(
         start_new_session=True,
         close_fds=True,
         pass_fds=descriptors,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
     )
 
 
@@ -242,6 +251,19 @@ def children(pid: int) -> list[int]:
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def open_flags(pid: int, path: Path) -> list[int]:
+    """Return the flags with which a process tree has opened a file, once each time it has; nothing
+    where that cannot be seen.
+    """
+    wanted, found = os.path.realpath(path), []
+    with contextlib.suppress(psutil.Error, OSError):
+        whole = psutil.Process(pid)
+        for process in (whole, *whole.children(recursive=True)):
+            with contextlib.suppress(psutil.Error, OSError):
+                found += [file.flags for file in process.open_files() if file.path == wanted]
+    return found
 
 
 def ask(argv: Sequence[str], *, timeout: float = 10) -> str | None:

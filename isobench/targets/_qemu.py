@@ -1,4 +1,4 @@
-"""One QEMU process: its serial ports, its monitor, its end. Which accelerator it uses is decided
+"""One QEMU process: its command line, its monitor. Which accelerator it uses is decided
 elsewhere.
 """
 
@@ -6,32 +6,20 @@ import contextlib
 import json
 import os
 import re
-import selectors
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from isobench.errors import SessionError
-from isobench.targets import _process
+from isobench.targets import _process, _serial
 
-PORTS: Final = ("log", "out", "err", "qmp")
-"""Console of the guest, the two streams of its programs, the monitor."""
-MARK: Final = b"isobench: "
-_KEPT: Final = 1 << 16
-_MOST_MARKS: Final = 256
-_LONGEST: Final = 200
-_CHUNK: Final = 1 << 16
-_MOST_CHUNKS: Final = 64
-"""Four mebibytes: more than a socket holds."""
-_TOLD_LINES: Final = 4
-_PANIC: Final = b"Kernel panic - "
+PORTS: Final = (*_serial.LINES, "qmp")
+"""The serial lines and the monitor."""
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)")
-_SHUTDOWN: Final = 10.0
 _QUIT: Final = 5.0
 _STOPS: Final = {"io-error": "io-error, which is a full disk of the host's as a rule"}
 _HINTS: Final = {
@@ -93,12 +81,6 @@ class Boot:
         return replace(self, incoming=descriptor, disks=disks)
 
 
-def _printable(text: bytes) -> str:
-    """Return what a guest says, without what would move a terminal's cursor."""
-    said = text.decode(errors="replace")
-    return "".join(c for c in said if c.isprintable() or c == "\n")
-
-
 def _escaped(path: Path | str) -> str:
     """Return a path as QEMU's option parser wants it: a comma is doubled."""
     return str(path).replace(",", ",,")
@@ -134,33 +116,11 @@ def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[s
     return [*argv, *hardware.more]
 
 
-@dataclass(slots=True)
-class _Heard:
-    """What the machine has said so far; guarded by the machine's condition."""
+class Machine(_serial.Machine):
+    """A running QEMU: a machine that has a monitor beside its serial lines."""
 
-    log: bytearray = field(default_factory=bytearray)
-    whole: int = 0
-    """How many bytes the log has had."""
-    out: bytearray = field(default_factory=bytearray)
-    err: bytearray = field(default_factory=bytearray)
-    stderr: bytearray = field(default_factory=bytearray)
-    marks: list[str] = field(default_factory=list)
-    replies: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    stopped: str = ""
-    """The monitor's name for why the guest does not run any more, when nobody asked for that."""
-    panic: str = ""
-    """The kernel's last words."""
-    ended: bool = False
-    """The process has let go of its ends."""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to be expected."""
-        return bool(self.ended or self.stopped or self.panic)
-
-
-class Machine:
-    """A running QEMU. One thread listens to all it says; waiting is for what that thread hears."""
+    called: ClassVar[str] = "QEMU"
+    hints: ClassVar[Mapping[str, str]] = _HINTS
 
     def __init__(
         self,
@@ -170,112 +130,25 @@ class Machine:
         mark: Callable[[str], None],
     ) -> None:
         """Take a started process and our ends of its sockets; `heard` gets what programs say."""
-        self.process = process
-        self._sockets, self._on_output, self._on_mark = sockets, heard, mark
-        self._heard = _Heard()
-        self._changed = threading.Condition()
+        super().__init__(process, sockets, heard, mark)
         self._number = 0
+        self._replies: dict[int, Mapping[str, Any]] = {}
         # A machine that is restored says that it is stopped, until it is let run.
         self._expected_stop = True
-        self._rest = {"log": b"", "qmp": b""}
-        self._has_spoken = False
-        self._thread = threading.Thread(target=self._listen, name="qemu", daemon=True)
+        self._rest["qmp"] = b""
 
-    def listen(self) -> None:
-        """Begin to listen; on its own, since it waits for the thread, and a Ctrl-C may come then:
-        whoever is to close this machine must know of it by now.
-        """
-        self._thread.start()
+    # ---- the monitor -----------------------------------------------------------------------------
 
-    # ---- listening -------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        try:
-            with selectors.DefaultSelector() as selector:
-                for name, link in self._sockets.items():
-                    selector.register(link, selectors.EVENT_READ, name)
-                selector.register(self.process.stderr, selectors.EVENT_READ, "stderr")
-                while selector.get_map():
-                    for key, _ in selector.select():
-                        chunk = self._read(key.data)
-                        if key.data == "log":
-                            self._catch_up()
-                        if chunk:
-                            self._take(key.data, chunk)
-                        elif chunk is not None:
-                            selector.unregister(key.fd)
-        finally:
-            with self._changed:
-                self._heard.ended = True
-                self._changed.notify_all()
-
-    def _read(self, name: str) -> bytes | None:
-        """Return what there is, nothing at the end, None where nothing has come (any more)."""
-        assert self.process.stderr is not None
-        try:
-            if name == "stderr":
-                return os.read(self.process.stderr.fileno(), _CHUNK)
-            return self._sockets[name].recv(_CHUNK, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-
-    def _catch_up(self) -> None:
-        """Read what programs said before the console said the latest: their end, it may be."""
-        for name in ("out", "err"):
-            for _ in range(_MOST_CHUNKS):
-                chunk = self._read(name)
-                if not chunk:
-                    break
-                self._take(name, chunk)
-
-    def _take(self, name: str, chunk: bytes) -> None:
-        if name == "out":
-            self._on_output(chunk)
-        marks = self._marks_in(chunk) if name == "log" else []
-        for mark in marks:
-            self._on_mark(mark)
-        with self._changed:
-            match name:
-                case "log":
-                    self._heard.log += chunk
-                    del self._heard.log[:-_KEPT]
-                    self._heard.marks += marks
-                    del self._heard.marks[:-_MOST_MARKS]
-                case "qmp":
-                    self._take_monitor(chunk)
-                case _:
-                    kept: bytearray = getattr(self._heard, name)
-                    kept += chunk[: max(0, _process.MOST - len(kept))]
-            self._changed.notify_all()
-
-    def _marks_in(self, chunk: bytes) -> list[str]:
-        """Return the marks that a piece of the console completes, its first word among them."""
-        found = [] if self._has_spoken or not chunk.strip() else ["guest.output"]
-        self._has_spoken |= bool(found)
-        *lines, self._rest["log"] = (self._rest["log"] + chunk).split(b"\n")
-        self._rest["log"] = self._rest["log"][-_KEPT:]
-        for line in lines:
-            _, panic, why = line.partition(_PANIC)
-            if panic and not self._heard.panic:
-                self._heard.panic = _printable((panic + why).strip()[:_LONGEST])
-        return found + [
-            _printable(line[len(MARK) :].strip()[:_LONGEST])
-            for line in lines
-            if line.startswith(MARK)
-        ]
-
-    def _take_monitor(self, chunk: bytes) -> None:
-        *lines, self._rest["qmp"] = (self._rest["qmp"] + chunk).split(b"\n")
+    def _take_more(self, name: str, chunk: bytes) -> None:
+        """Take what the monitor has said."""
+        *lines, self._rest[name] = (self._rest[name] + chunk).split(b"\n")
         for line in lines:
             with contextlib.suppress(ValueError):
                 said = json.loads(line)
                 if not isinstance(said, dict):
                     continue
                 if "id" in said:
-                    self._heard.replies[said["id"]] = said
+                    self._replies[said["id"]] = said
                 elif said.get("event") == "STOP" and not self._expected_stop:
                     self._heard.stopped = "stopped"
                 elif said.get("event") == "RESUME":
@@ -283,102 +156,16 @@ class Machine:
                 elif said.get("event") in ("GUEST_PANICKED", "WATCHDOG"):
                     self._heard.stopped = said["event"].lower().replace("_", " ")
 
-    # ---- waiting ---------------------------------------------------------------------------------
-
-    @property
-    def log(self) -> str:
-        """The end of what the guest said on its console, printable."""
-        with self._changed:
-            return _printable(bytes(self._heard.log))
-
-    def output(self) -> tuple[bytes, bytes]:
-        """Return what programs have said on their two streams since the last call."""
-        with self._changed:
-            out, err = bytes(self._heard.out), bytes(self._heard.err)
-            self._heard.out.clear()
-            self._heard.err.clear()
-            return out, err
-
-    def why(self, *, patience: float = 0.0) -> str:
-        """Say why the machine does not run any more, or nothing while it runs.
-
-        What leads to it may break a moment before its end is known: `patience` in seconds.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._heard.over, patience)
-        if self._heard.panic:
-            return f"the guest panicked: {self._heard.panic}"
-        if self._heard.stopped:
-            status = self._status()
-            return f"QEMU has stopped the guest: {_STOPS.get(status, status)}"
-        if self._heard.ended:  # it has let go of everything, and is about to be gone
-            self.wait_for_end(_QUIT)
-        code = self.process.poll()
-        if code is None:
-            return ""
-        how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-        lines = [line.strip() for line in _printable(bytes(self._heard.stderr)).splitlines()]
-        # What is wrong is often followed by a piece of advice, or by an assertion.
-        said = " | ".join([line for line in lines if line][-2:])[-500:] or "it said nothing"
-        return f"QEMU has ended, {how}; {said}"
+    def _why_stopped(self) -> str:
+        """Say what the monitor says of a guest that nobody has stopped."""
+        status = self._status()
+        return f"QEMU has stopped the guest: {_STOPS.get(status, status)}"
 
     def _status(self) -> str:
         answer = None
         if self.process.poll() is None:
             answer = self._asked("query-status", {}, patience=2.0, descriptor=None)
         return str((answer or {}).get("return", {}).get("status", self._heard.stopped))
-
-    def last_words(self) -> str:
-        """Say what the console said last."""
-        lines = [line.strip() for line in self.log.splitlines() if line.strip()]
-        tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
-        return f"the serial console said last: {tail}"
-
-    def fault(self, what: str) -> SessionError:
-        """Return an error that says what failed, why, and what the console said last."""
-        why = self.why()
-        said = f"{what}{': ' + why if why else ''}; {self.last_words()}"
-        stderr = bytes(self._heard.stderr).decode(errors="replace")
-        hint = next((hint for sign, hint in _HINTS.items() if sign in stderr), "")
-        return SessionError(said, hint=hint)
-
-    def wait_for(self, mark: str, *, deadline: float) -> str | None:
-        """Wait for a mark of the guest and take it: what follows its name, or None at the deadline
-        (time.monotonic). SessionError when the machine ends or the guest says it has failed.
-        """
-        with self._changed:
-            while True:
-                for number, said in enumerate(self._heard.marks):
-                    name, _, detail = said.partition(" ")
-                    if name == mark:
-                        del self._heard.marks[: number + 1]
-                        return detail
-                    if name == "failed":
-                        raise self.fault(f"the guest could not set itself up: {detail}")
-                if self._heard.over:
-                    break
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                self._changed.wait(left)
-        raise self.fault("the guest has ended")
-
-    def wait_for_end(self, seconds: float) -> bool:
-        """Wait for the process to end by itself."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    # ---- asking ----------------------------------------------------------------------------------
-
-    def send(self, request: bytes) -> None:
-        """Send a request to the guest's first process (workloads/_init/payload.c)."""
-        try:
-            self._sockets["out"].sendall(request)
-        except OSError:
-            raise self.fault("the guest takes no request") from None
 
     def command(
         self,
@@ -422,10 +209,8 @@ class Machine:
             except OSError:
                 self._changed.wait_for(lambda: self._heard.ended, 2.0)
                 return None
-            self._changed.wait_for(
-                lambda: number in self._heard.replies or self._heard.ended, patience
-            )
-            return self._heard.replies.pop(number, None)
+            self._changed.wait_for(lambda: number in self._replies or self._heard.ended, patience)
+            return self._replies.pop(number, None)
 
     def negotiate(self, *, running: bool = True) -> None:
         """Open the monitor; from now on a guest that should be `running` and stops is a fault."""
@@ -474,16 +259,6 @@ class Machine:
         self._expected_stop = False
         self.command("cont")
 
-    def close(self) -> None:
-        """End the process, whatever it does, and close what leads to it."""
-        _process.end(self.process)
-        if self._thread.ident is not None:
-            self._thread.join(5)
-        for link in self._sockets.values():
-            link.close()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-
 
 @contextlib.contextmanager
 def started(
@@ -523,9 +298,3 @@ def started(
         stack.callback(machine.close)
         machine.listen()
         yield machine
-
-
-def shut_down(machine: Machine, request: bytes) -> bool:
-    """Ask the guest to power off; say whether it did so by itself."""
-    machine.send(request)
-    return machine.wait_for_end(_SHUTDOWN)

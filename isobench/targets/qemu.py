@@ -8,7 +8,6 @@ None ever stands in for another.
 import contextlib
 import math
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -32,13 +31,12 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed, Startable
-from isobench.targets import _complete, _guest, _instance, _kvm, _process, _qemu, _ssh
+from isobench.targets import _complete, _disk, _guest, _instance, _kvm, _process, _qemu, _ssh
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _ADDRESS: Final = "10.0.2.15 24 eth0"
 """What QEMU's user network expects its first guest to be."""
 _MOST_VCPUS: Final = 8
-_SIZE: Final = re.compile(r"(\d+)\s*(MiB|GiB)")
 _PATIENCE: Final = {"kvm": 60.0, "tcg": 240.0}
 """Seconds within which a guest must have started, unless the configuration says otherwise."""
 _FIRST_OUTPUT: Final = 4.5
@@ -95,19 +93,6 @@ _saved: dict[Path, _instance.Parts] = {}
 """What the saved states of this run, by their folders, were saved from."""
 
 
-def _mebibytes(size: str, option: str) -> int:
-    found = _SIZE.fullmatch(size.strip())
-    if found is None or int(found.group(1)) == 0:
-        raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB"')
-    return int(found.group(1)) * (1024 if found.group(2) == "GiB" else 1)
-
-
-def _tool(name: str) -> str | None:
-    """Return a program's path; an ordinary user's PATH does not lead to mke2fs."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    return shutil.which(name, path=path)
-
-
 _OWN_CLOCKS: Final = "tsc tsc-early hpet acpi_pm refined-jiffies"
 """Clock sources of a machine without a hypervisor's clock: what hardware would have."""
 
@@ -161,8 +146,8 @@ class _Qemu:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        _mebibytes(self.memory, "memory")
-        _mebibytes(self.disk, "disk")
+        _disk.mebibytes(self.memory, "memory")
+        _disk.mebibytes(self.disk, "disk")
         if self.vcpus < 0:
             raise ValueError(f"vcpus = {self.vcpus}: write a number of CPUs, 0 for all there are")
         if not 0 <= self.boot_timeout < math.inf:
@@ -190,7 +175,7 @@ class _Qemu:
             accelerator=self.accelerator,
             cpu=self.cpu or kind.cpu[self.accelerator],
             vcpus=self.vcpus or min(len(os.sched_getaffinity(0)), _MOST_VCPUS),
-            memory=_mebibytes(self.memory, "memory"),
+            memory=_disk.mebibytes(self.memory, "memory"),
             ports=kind.ports,
             more=self.arguments,
         )
@@ -263,7 +248,7 @@ class _Qemu:
         if self._emulator() is None:
             what = self.emulator or f"qemu-system-{self._isa()}"
             return Unavailable(lack=Lack.TOOL, what=what, hint=_INSTALL)
-        if _tool("mke2fs") is None:
+        if _disk.tool() is None:
             return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
         for option in ("kernel", "modules", "initrd"):
             named = getattr(self, option)
@@ -347,17 +332,8 @@ class _Qemu:
 
     def _new_disk(self, folder: Path) -> _qemu.Disk:
         """Make an empty ext4 file system in a sparse file."""
-        path, tool = folder / "disk", _tool("mke2fs")
-        if tool is None:
-            raise SessionError("mke2fs has vanished since it was looked for")
-        size = f"{_mebibytes(self.disk, 'disk')}m"
-        done = _process.run(
-            [tool, "-q", "-F", "-t", "ext4", str(path), size],
-            timeout=Nanoseconds(60 * SECOND),
-            env=os.environ,
-        )
-        if done.exit_code != 0:
-            raise SessionError(f"mke2fs: {_process.last_line(done.stderr)}", hint="df -h ~/.cache")
+        path = folder / "disk"
+        _disk.make(path, _disk.mebibytes(self.disk, "disk"))
         return _qemu.Disk(path=path, cache=self.cache)
 
     @contextlib.contextmanager

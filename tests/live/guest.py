@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
         machine.wait_for("ready", deadline=time.monotonic() + PATIENCE)
         while not asked.wait(0.1) and not machine.why():
             pass
-        _qemu.shut_down(machine, _request.NULL)
+        machine.shut_down(_request.NULL)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from isobench.errors import SessionError
-from isobench.targets import _process, _qemu
+from isobench.targets import _process, _qemu, _serial
 
 FAKE = Path(__file__).parents[1] / "data" / "machine" / "fake_qemu.py"
 SOON = 20.0
@@ -285,7 +285,7 @@ def test_a_listener_that_raises_ends_the_waiting(
 ) -> None:
     raised: list[Any] = []
     monkeypatch.setattr("threading.excepthook", raised.append)
-    monkeypatch.setattr(_qemu, "_QUIT", 0.1)
+    monkeypatch.setattr(_serial, "_QUIT", 0.1)
     fake = start("in-pieces", negotiate=False)
     monkeypatch.setattr(fake, "hear", lambda _: 1 / 0)
     fake.machine.negotiate()

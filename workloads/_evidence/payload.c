@@ -181,6 +181,31 @@ static void boot_id_fact(void) {
     else ib_fact_literal("kernel.boot_id", "null", "/proc/sys/kernel/random/boot_id, beneath what is mounted on it");
 }
 
+/* What the kernel, and not the processor, says that the processor is: a user-mode kernel names itself. */
+static void vendor_fact(void) {
+    long n = slurp("/proc/cpuinfo");
+    for (char *line = content; n > 0 && *line;) {
+        char *end = line, *value = line;
+        while (*end && *end != '\n') end++;
+        while (value < end && *value != ':') value++;
+        if (ib_same(line, "vendor_id", 9) && value + 2 <= end) {
+            ib_fact_n("cpu.vendor", value + 2, (size_t)(end - value - 2), "/proc/cpuinfo");
+            return;
+        }
+        line = *end ? end + 1 : end;
+    }
+    ib_fact_literal("cpu.vendor", "null", "/proc/cpuinfo");
+}
+
+/* Whether this kernel can mount files of the host that executes it: a user-mode kernel, unless that was taken from it. */
+static void hostfs_fact(void) {
+    static const char name[] = "\thostfs\n";
+    long n = slurp("/proc/filesystems");
+    int found = 0;
+    for (long i = 0; i + 8 <= n; i++) found |= ib_same(content + i, name, 8);
+    ib_fact_literal("filesystem.hostfs", n < 0 ? "null" : found ? "true" : "false", "/proc/filesystems");
+}
+
 static void status_fact(const char *key, const char *field) {
     size_t length = ib_length(field);
     for (char *line = content; *line;) {
@@ -372,6 +397,8 @@ static int ib_main(int argc, char **argv, char **environment) {
     interfaces();
     loopback_fact();
     processor_facts();
+    vendor_fact();
+    hostfs_fact();
     clock_facts();
     uint64_t memory[14] = {0}; /* struct sysinfo: totalram is the fifth word, its unit a 32-bit number near the end */
     if (ib_sys(__NR_sysinfo, memory) == 0) {

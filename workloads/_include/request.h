@@ -3,6 +3,9 @@
  * One message: a 32-bit argument count, a 32-bit variable count, then that many NUL-ended strings, the path of the program first.
  * On a stream (not a SOCK_SEQPACKET socket) its length in bytes goes before it, 32 bits. All numbers are little-endian, as on every ISA
  * that payloads are built for. No shell ever sees an argument.
+ *
+ * A message of no arguments is the null command, which asks for no program; of one variable beside it, whatever that is: it asks
+ * that what runs be stopped.
  */
 #ifndef ISOBENCH_REQUEST_H
 #define ISOBENCH_REQUEST_H
@@ -14,6 +17,7 @@ static char *ib_strings[514];
 struct ib_command {
     char **arguments; /* NULL at the end; NULL itself for the null command, which asks for nothing */
     char **variables;
+    int stop; /* of a null command: what runs is to be killed */
 };
 
 /* Take a message of `n` bytes in ib_request apart: 0, or minus errno. */
@@ -21,6 +25,7 @@ static inline int ib_request_parse(long n, struct ib_command *command) {
     if (n < 8 || n >= (long)sizeof ib_request) return -22;
     uint32_t argc = *(uint32_t *)ib_request, envc = *(uint32_t *)(ib_request + 4);
     command->arguments = command->variables = NULL;
+    command->stop = argc == 0 && envc == 1;
     if (argc == 0) return 0;
     if (argc > 500 || envc > 500 || argc + envc + 2 > sizeof ib_strings / sizeof *ib_strings) return -7 /* E2BIG */;
     ib_request[n] = 0;

@@ -10,10 +10,14 @@
  *     init                this program runs
  *     exit N              a request has ended, exit code N
  *     ready               connections and requests are waited for
+ *     stopped             nothing runs any more, as was asked for
  *     failed WHAT ERRNO   what could not be done
  * A second serial port carries the standard output of requests, and takes further ones; a third carries their standard error. A
  * request of no arguments asks for power-off. As `_init serve PORT` it is a service of a complete guest, whose own init is
  * asked to power off: requests only, /guest/request first.
+ *
+ * Where there is no server, requests are all that ever runs here: each ends with all that it has started, and is stopped when
+ * the host asks for it.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -21,6 +25,9 @@
 
 static char text[65536];
 static int console = 1, port_out = -1, port_err = -1;
+static int first_process; /* and not a service under another init */
+static int alone;         /* nothing runs here but what requests ask for */
+static int children = -1; /* tells that one has ended */
 
 static void say(const char *what, const char *detail, long number, int numbered) {
     char line[256], digits[20];
@@ -90,9 +97,14 @@ static void open_ports(const char *names) {
     if ((port_err = open_port(path)) < 0) failed(path, port_err);
 }
 
-static int first_process; /* and not a service under another init */
+/* Processes of a user-mode kernel are processes of its host, whose system calls it intercepts. Should it be killed by itself,
+ * they find themselves out there: the first process is then no longer number 1, and leaves at once. */
+static void stay_inside(void) {
+    if (first_process && ib_sys(__NR_getpid) != 1) ib_exit(1);
+}
 
 static void power_off(void) {
+    stay_inside();
     ib_sys(__NR_sync);
     if (!first_process) {
         ib_sys(__NR_kill, 1, 38 /* SIGRTMIN+4: systemd's orderly power-off */);
@@ -105,6 +117,56 @@ static void power_off(void) {
     }
 }
 
+/* Kill a process by a descriptor of it: one that was opened in here means nothing out there (stay_inside). */
+static void end_one(long pid) {
+    long fd = ib_sys(__NR_pidfd_open, pid, 0);
+    stay_inside();
+    if (fd < 0) return;
+    ib_sys(__NR_pidfd_send_signal, fd, 9, 0, 0);
+    ib_close((int)fd);
+}
+
+/* Kill every other process and wait until all are gone. The kernel's own take no signal. */
+static void end_all_others(void) {
+    static char entries[32768];
+    for (int round = 0; round < 1000; round++) {
+        long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n, r;
+        while ((r = ib_sys(__NR_wait4, -1, 0, 1 /* WNOHANG */, 0)) > 0 || r == -4) {
+        }
+        if (r == -10 /* ECHILD */ || fd < 0) round = 1000; /* orphans come to the first process: there are none */
+        else
+            while ((n = ib_sys(__NR_getdents64, fd, entries, sizeof entries)) > 0)
+                for (long at = 0; at < n; at += *(uint16_t *)(entries + at + 16)) {
+                    long pid = (long)ib_number(entries + at + 19);
+                    if (pid > 1) end_one(pid);
+                }
+        if (fd >= 0) ib_close((int)fd);
+    }
+}
+
+/* Wait for a child to end, or for the host to want that what runs be stopped: 1. */
+static int told_to_stop(void) {
+    struct ib_poll fds[2] = {{children, IB_READABLE, 0}, {port_out, IB_READABLE, 0}};
+    for (;;) {
+        char ignored[128];
+        ib_wait_any(fds, 2);
+        stay_inside();
+        if (fds[0].revents) {
+            ib_read(children, ignored, sizeof ignored);
+            return 0;
+        }
+        if (fds[1].revents & IB_READABLE) {
+            struct ib_command command;
+            int r = ib_request_read(port_out, &command);
+            if (r == 0 && command.stop) return 1;
+            if (r == 0 && !command.arguments) power_off();
+            failed("request while another runs", r);
+        } else if (fds[1].revents) {
+            fds[1].fd = -1;
+        }
+    }
+}
+
 /* Execute a request and wait for it; other children are reaped on the way. */
 static void perform(const struct ib_command *command) {
     long pid = ib_fork();
@@ -113,14 +175,20 @@ static void perform(const struct ib_command *command) {
         ib_sys(__NR_setsid);
         ib_execute(command, port_out, port_err);
     }
-    int status = 126 << 8;
-    for (long r = pid; pid > 0;) {
-        r = ib_sys(__NR_wait4, -1, &status, 0, 0);
+    int status = 126 << 8, stopped = 0;
+    while (pid > 0) {
+        long r = ib_sys(__NR_wait4, -1, &status, alone ? 1 /* WNOHANG */ : 0, 0);
         if (r == pid || (r < 0 && r != -4)) break;
+        if (r == 0 && told_to_stop()) {
+            stopped = 1;
+            end_one(pid);
+        }
     }
+    if (alone) end_all_others();
     drain(port_out); /* the host must have every byte before it hears of the end */
     drain(port_err);
     say("exit", "", ib_exit_code(status), 1);
+    if (stopped) say("stopped", "", 0, 0);
 }
 
 static void load_modules(void) {
@@ -234,14 +302,16 @@ static void accept_ssh(int listening) {
 }
 
 __attribute__((noreturn)) static void serve(int listening) {
-    long children = ib_children_fd();
-    struct ib_poll fds[3] = {{(int)children, IB_READABLE, 0}, {port_out, IB_READABLE, 0}, {listening, IB_READABLE, 0}};
+    children = (int)ib_children_fd();
+    alone = first_process && !server_words[0];
+    struct ib_poll fds[3] = {{children, IB_READABLE, 0}, {port_out, IB_READABLE, 0}, {listening, IB_READABLE, 0}};
     say("ready", "", 0, 0);
     for (;;) {
         char ignored[128];
         ib_wait_any(fds, listening < 0 ? 2 : 3);
+        stay_inside();
         if (fds[0].revents) {
-            ib_read((int)children, ignored, sizeof ignored);
+            ib_read(children, ignored, sizeof ignored);
             while (ib_sys(__NR_wait4, -1, 0, 1 /* WNOHANG */, 0) > 0) {
             }
         }
@@ -249,6 +319,7 @@ __attribute__((noreturn)) static void serve(int listening) {
             struct ib_command command;
             int r = ib_request_read(port_out, &command);
             if (r < 0) failed("request", r);
+            else if (command.stop) say("stopped", "", 0, 0); /* it has ended by itself meanwhile */
             else if (!command.arguments) power_off();
             else perform(&command);
         } else if (fds[1].revents) {
@@ -327,8 +398,8 @@ static int ib_main(int argc, char **argv, char **environment) {
     open_ports(ib_env(&ib, "ISOBENCH_PORTS")); /* from the kernel's command line: the first of two ports */
     perform_first();
     load_modules();
-    static char *const disks[] = {"/dev/vda", "/dev/nvme0n1"};
-    for (int i = 0; i < 2; i++)
+    static char *const disks[] = {"/dev/vda", "/dev/nvme0n1", "/dev/ubda"};
+    for (int i = 0; i < 3; i++)
         if (ib_sys(__NR_faccessat, IB_AT_FDCWD, disks[i], 0, 0) == 0) {
             long r = mount_at(disks[i], "/scratch", "ext4", 0, "");
             if (r < 0) failed("mount of /scratch", r);

@@ -18,10 +18,17 @@
  * executes a tool that makes containers, which must not outlive isobench either: first it moves into each cgroup whose
  * cgroup.procs file is named, and an empty tmpfs covers each directory in a mount namespace of the tool's own, so that what it
  * writes there (locks, sockets, lists of its containers) ends with it.
+ *
+ *     _launch guard UID GID PROGRAM [ARGUMENT...]
+ *
+ * PROGRAM as this user, with a watcher beside it: when PROGRAM has ended, or the process that started it, the watcher kills the
+ * whole process group, of which the launcher must be the first, in one instant. For a user-mode kernel: killed by itself it
+ * would let its guest's processes loose on the host.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
 #include "launcher.h"
+#include "request.h"
 
 #define MS_RDONLY 1
 #define MS_NOSUID 2
@@ -186,11 +193,35 @@ __attribute__((noreturn)) static void execute_tool(int argc, char **argv, char *
     give_up(argv[at + 1], ib_sys(__NR_execve, argv[at + 1], argv + at + 1, environment));
 }
 
+__attribute__((noreturn)) static void watch(long starter, long program) {
+    struct ib_poll ends[2] = {{(int)starter, IB_READABLE, 0}, {(int)program, IB_READABLE, 0}};
+    while (ib_wait_any(ends, 2) == -4 /* EINTR */) {
+    }
+    ib_sys(__NR_kill, 0, 9); /* itself, too */
+    ib_exit(0);
+}
+
+__attribute__((noreturn)) static void guard(const char *uid, const char *gid, char **program, char **environment) {
+    long starter = must("pidfd_open", ib_sys(__NR_pidfd_open, ib_sys(__NR_getppid), 0));
+    long self = must("pidfd_open", ib_sys(__NR_pidfd_open, ib_sys(__NR_getpid), 0));
+    if (must("fork", ib_fork()) == 0) watch(starter, self);
+    ib_close((int)starter);
+    ib_close((int)self);
+    if (ib_sys(__NR_geteuid) == 0) must("setgroups", ib_sys(__NR_setgroups, 0, 0));
+    must("setgid", ib_sys(__NR_setresgid, ib_number(gid), ib_number(gid), ib_number(gid)));
+    must("setuid", ib_sys(__NR_setresuid, ib_number(uid), ib_number(uid), ib_number(uid)));
+    /* Should the watcher be killed by itself: a user-mode kernel ends its guest's processes at this signal. After the
+     * change of user, which clears it. */
+    ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 15);
+    give_up(program[0], ib_sys(__NR_execve, program[0], program, environment));
+}
+
 static int ib_main(int argc, char **argv, char **environment) {
     if (argc > 2 && ib_same(argv[1], "tool", 5)) {
         ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
         execute_tool(argc, argv, environment);
     }
+    if (argc > 4 && ib_same(argv[1], "guard", 6)) guard(argv[2], argv[3], argv + 4, environment);
     if (argc > 2 && ib_same(argv[1], "tie", 4)) { /* a helper process that must not outlive isobench */
         ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
         give_up(argv[2], ib_sys(__NR_execve, argv[2], argv + 2, environment));

@@ -12,6 +12,8 @@
  *     PAYLOAD may WHAT OBJECT     the errno with which the kernel refuses it, 0 where it does not:
  *                                 read PATH, create PATH (removed again), execute PATH, connect PORT (TCP on 127.0.0.1),
  *                                 listen PORT, reach NAME (an abstract Unix socket), signal PID, personality 0
+ *     PAYLOAD bytes               each byte once, in order, on standard output and on standard error
+ *     PAYLOAD signal NUMBER       ends itself by a signal
  *
  * In a guest of isobench's, and nowhere else:
  *     PAYLOAD crash               makes the kernel panic
@@ -117,7 +119,7 @@ static long attempt(const char *what, const char *object) {
 
 /* What harms whatever machine it runs on: refused unless this is a guest that isobench has made. */
 static int harm(int argc, char **argv) {
-    if (ib_sys(__NR_faccessat, IB_AT_FDCWD, "/guest/host_key", 0, 0) < 0) return 77;
+    if (ib_sys(__NR_faccessat, IB_AT_FDCWD, "/guest/.", 0, 0) < 0) return 77;
     if (ib_same(argv[1], "crash", 6)) {
         ib_long fd = ib_open("/proc/sysrq-trigger", IB_O_WRONLY, 0);
         if (fd >= 0) ib_write((int)fd, "c", 1);
@@ -184,6 +186,11 @@ static int ib_main(int argc, char **argv, char **environment) {
         long r = attempt(argv[2], argv[3]);
         ib_decimal(r < 0 ? (uint64_t)-r : 0);
         ib_byte('\n');
+    } else if (ib_same(argv[1], "bytes", 6)) {
+        for (int i = 0; i < 256; i++) ib_byte((char)i);
+        ib_write(2, ib_buffer, ib_filled);
+    } else if (ib_same(argv[1], "signal", 7)) {
+        ib_sys(__NR_kill, ib_sys(__NR_getpid), ib_number(argv[2]));
     } else if (ib_same(argv[1], "crash", 6) || ib_same(argv[1], "hang-up", 8) || ib_same(argv[1], "console", 8)) {
         return harm(argc, argv);
     }

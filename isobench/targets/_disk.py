@@ -1,0 +1,42 @@
+"""Disks of guests: how large, and an empty file system in a sparse file."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+from isobench.errors import SessionError
+from isobench.targets import _process
+from isobench.units import SECOND, Nanoseconds
+
+TOOL: Final = "mke2fs"
+_SIZE: Final = re.compile(r"(\d+)\s*(MiB|GiB)")
+
+
+def mebibytes(size: str, option: str) -> int:
+    """Return a size as users write it, in MiB; ValueError that names the option: it is none."""
+    found = _SIZE.fullmatch(size.strip())
+    if found is None or int(found.group(1)) == 0:
+        raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB"')
+    return int(found.group(1)) * (1024 if found.group(2) == "GiB" else 1)
+
+
+def tool() -> str | None:
+    """Return the path of mke2fs; an ordinary user's PATH does not lead to it."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    return shutil.which(TOOL, path=path)
+
+
+def make(path: Path, size: int) -> None:
+    """Make an empty ext4 file system of `size` MiB in a sparse file."""
+    found = tool()
+    if found is None:
+        raise SessionError(f"{TOOL} has vanished since it was looked for")
+    done = _process.run(
+        [found, "-q", "-F", "-t", "ext4", str(path), f"{size}m"],
+        timeout=Nanoseconds(60 * SECOND),
+        env=os.environ,
+    )
+    if done.exit_code != 0:
+        raise SessionError(f"{TOOL}: {_process.last_line(done.stderr)}", hint="df -h ~/.cache")

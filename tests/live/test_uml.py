@@ -1,0 +1,248 @@
+"""What happens to a user-mode kernel, and to what it was asked to do."""
+
+import contextlib
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import pytest
+
+from isobench import owner
+from isobench.errors import SessionError
+from isobench.model import Available
+from isobench.plugin import Target
+from isobench.targets import uml
+from isobench.targets.uml import UmlTarget
+from isobench.units import seconds
+from tests.conftest import PROGRAM, Staged
+
+pytestmark = pytest.mark.live
+PATIENCE = seconds(60)
+
+
+@pytest.fixture
+def one(able: Callable[[str], Target], staged: Callable[[Target], Staged]) -> Staged:
+    return staged(able("uml"))
+
+
+@contextlib.contextmanager
+def opened(staged: Staged, **options: Any) -> Iterator[uml._Session]:
+    with UmlTarget(**options).open(staged.stage) as session:
+        yield session
+
+
+def mine() -> list[psutil.Process]:
+    """The processes of user-mode kernels that this one has started, and their guests'."""
+    leaders = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("ISOBENCH_TIED") == owner.mine():
+                leaders.add(os.getpgid(process.pid))
+    found = []
+    for process in psutil.process_iter(["status"]):
+        with contextlib.suppress(psutil.Error, OSError):
+            alive = process.info["status"] != psutil.STATUS_ZOMBIE
+            if alive and os.getpgid(process.pid) in leaders:
+                found.append(process)
+    return found
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that run after a moment's time to end."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        left = []
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    left.append(process)
+        if not left:
+            return []
+        time.sleep(0.05)
+    return left
+
+
+def watcher_of(session: uml._Session) -> psutil.Process:
+    """What the launcher has left beside the kernel, which is the first process itself."""
+    found = psutil.Process(session.machine.process.pid).children()
+    (watcher,) = [child for child in found if "guard" in child.cmdline()]
+    return watcher
+
+
+# ---- its end -------------------------------------------------------------------------------------
+
+
+def broken_by(one: Staged, break_it: Callable[[uml._Session], None]) -> str:
+    """Break a session in which a program runs: the error, once nothing is left."""
+    seen: list[psutil.Process] = []
+
+    def act(session: uml._Session) -> None:
+        seen.extend(mine())
+        break_it(session)
+
+    with pytest.raises(SessionError) as caught, opened(one) as session:
+        threading.Timer(1, act, [session]).start()
+        session.run([PROGRAM, "linger", secrets.token_hex(8)], timeout=seconds(30))
+    # Kernel, watcher, a helper of the kernel's; first process, program, its child.
+    assert len(seen) >= 6
+    assert alive(seen) == []
+    return str(caught.value)
+
+
+def test_a_kernel_killed_by_itself_lets_no_process_loose(one: Staged) -> None:
+    said = broken_by(one, lambda session: session.machine.process.kill())
+    assert "the user-mode kernel has ended, killed by signal 9" in said
+
+
+def test_a_kernel_whose_watcher_was_killed_ends_as_any_other(one: Staged) -> None:
+    with opened(one) as session:
+        seen = mine()
+        watcher_of(session).kill()
+        assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).exit_code == 5
+    assert alive(seen) == []
+
+
+def test_a_kernel_killed_in_mid_boot(one: Staged) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill(name: str) -> None:
+        if name == "guest.output":
+            killed.extend(mine())
+            os.kill(killed[0].pid, signal.SIGKILL)
+
+    one.stage = replace(one.stage, mark=kill)
+    with pytest.raises(SessionError, match="the user-mode kernel has ended"), opened(one):
+        pytest.fail("it opened")
+    assert alive(killed) == []
+
+
+def test_a_panic_in_mid_session(one: Staged) -> None:
+    with pytest.raises(SessionError) as caught, opened(one) as session:
+        session.run([PROGRAM, "crash"], timeout=PATIENCE)
+    assert "the guest panicked: Kernel panic - not syncing: sysrq triggered crash" in str(
+        caught.value
+    )
+    assert mine() == []
+
+
+def test_a_first_process_that_is_none(one: Staged) -> None:
+    with (
+        pytest.raises(SessionError, match="the guest panicked"),
+        opened(one, append="rdinit=/nonexistent root=/dev/nothing"),
+    ):
+        pytest.fail("it opened")
+
+
+def test_a_guest_that_is_too_slow(one: Staged) -> None:
+    with (
+        pytest.raises(SessionError, match=r"the guest did not start within 0\.01 s"),
+        opened(one, boot_timeout=0.01),
+    ):
+        pytest.fail("it opened")
+
+
+def test_it_switches_itself_off_and_leaves_nothing(one: Staged) -> None:
+    with opened(one) as session:
+        process = session.machine.process
+        assert mine()
+    assert process.returncode == 0
+    assert one.marks[-2:] == ["shutdown.asked", "process.gone"]
+    assert mine() == []
+    assert list(one.shop.scratch.iterdir()) == []
+
+
+# ---- requests ------------------------------------------------------------------------------------
+
+
+def test_a_program_that_never_ends_does_not_end_the_session(one: Staged) -> None:
+    with opened(one) as session:
+        for _ in range(3):
+            token = secrets.token_hex(8)
+            done = session.run([PROGRAM, "linger", token], timeout=seconds(0.5))
+            assert done.exit_code is None
+            assert session.run([PROGRAM, "find", token], timeout=PATIENCE).stdout == b"0\n"
+            assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).exit_code == 5
+
+
+def test_what_was_said_before_the_time_limit_is_kept(one: Staged) -> None:
+    with opened(one) as session:
+        done = session.run([PROGRAM, "wait", "hello"], timeout=seconds(0.5))
+        assert (done.exit_code, done.stdout) == (None, b"hello")
+
+
+def test_a_program_that_says_more_than_anyone_reads_is_stopped(one: Staged) -> None:
+    with opened(one) as session:
+        done = session.run([PROGRAM, "flood", "1000000"], timeout=seconds(1))
+        assert done.exit_code is None
+        assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).stdout == b"out\n"
+
+
+def test_a_guest_that_hangs_whole_is_ended(one: Staged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uml, "_KILLING", 0.5)
+    with pytest.raises(SessionError, match="takes no request"), opened(one) as session:
+        seen = mine()
+        session.machine.process.send_signal(signal.SIGSTOP)
+        assert session.run([PROGRAM, "end", "5"], timeout=seconds(0.5)).exit_code is None
+        assert alive(seen) == []
+        session.run([PROGRAM, "end", "5"], timeout=PATIENCE)
+
+
+def test_every_byte_arrives_as_it_was_said(one: Staged) -> None:
+    with opened(one) as session:
+        done = session.run([PROGRAM, "bytes"], timeout=PATIENCE)
+        assert (done.stdout, done.stderr) == (bytes(range(256)), bytes(range(256)))
+        flood = session.run([PROGRAM, "flood", "16"], timeout=PATIENCE)
+    assert len(flood.stdout) == 1 << 20
+    assert set(flood.stdout.split(b"\n")) == {b"x" * 63, b""}
+
+
+def test_all_that_a_program_said_is_there_when_its_end_is_known(one: Staged) -> None:
+    with opened(one) as session:
+        for _ in range(50):
+            done = session.run([PROGRAM, "flood", "1"], timeout=PATIENCE)
+            assert (done.exit_code, len(done.stdout)) == (0, 1 << 16)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_a_signal_is_told_as_one(one: Staged, number: int) -> None:
+    with opened(one) as session:
+        assert session.run([PROGRAM, "signal", str(number)], timeout=PATIENCE).exit_code == -number
+
+
+def test_a_request_that_asks_for_nothing_is_answered(one: Staged) -> None:
+    with opened(one) as session:
+        assert session.null(timeout=PATIENCE).exit_code == 0
+        assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).exit_code == 5
+
+
+# ---- what it is ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["writethrough", "unsafe"])
+def test_how_writes_reach_the_disk_is_seen_and_not_believed(one: Staged, way: str) -> None:
+    with opened(one, cache=way) as session:
+        seen = {fact.key: fact.value for fact in session.witness()}
+    assert seen["host.disk_cache"] == way
+    assert seen["host.vcpus"] == 1
+
+
+def test_root_runs_no_kernel_of_its_own(one: Staged) -> None:
+    with opened(one) as session:
+        watcher = watcher_of(session).pid
+        users = {process.uids().effective for process in mine() if process.pid != watcher}
+        told = {fact.key: fact.value for fact in session.witness()}["host.kernel_user"]
+    assert users == {told}
+    assert told != 0
+
+
+def test_a_kernel_that_is_something_else_is_refused() -> None:
+    answer = UmlTarget(kernel="/bin/true").probe()
+    assert not isinstance(answer, Available)
+    assert "a guest of the user-mode kernel does not start" in answer.what
+    assert answer.hint

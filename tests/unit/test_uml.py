@@ -1,0 +1,259 @@
+"""User-mode Linux: options, command line, refusals; the kernel is a script that does as told."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from isobench import owner
+from isobench.errors import SessionError
+from isobench.evidence import prove
+from isobench.model import Abi, Available, Environment, Evidence, Fact, Lack, Unavailable
+from isobench.targets import _disk, _process, uml
+from isobench.targets.uml import UmlTarget
+
+HOST = {"kernel.boot_id": "a", "machine": "x86_64", "cpu.vendor": "GenuineIntel"}
+INSIDE = {
+    "kernel.boot_id": "b",
+    "machine": "x86_64",
+    "cpu.vendor": "User Mode Linux",
+    "filesystem.hostfs": False,
+    "host.canary_readable": False,
+}
+LINES = {"log": 5, "out": 6, "err": 7}
+FILES = {"initrd": 8, "folder": 9, "disk": 10}
+
+
+def environment(facts: dict[str, Any]) -> Environment:
+    return Environment(
+        facts={key: Evidence(key=key, value=value, source="test") for key, value in facts.items()}
+    )
+
+
+def broken(**changed: Fact) -> str:
+    inside = INSIDE | {key.replace("__", "."): value for key, value in changed.items()}
+    checks = prove.hold(UmlTarget.promises, host=environment(HOST), inside=environment(inside))
+    return prove.broken(checks)
+
+
+# ---- promises ------------------------------------------------------------------------------------
+
+
+def test_a_guest_of_a_user_mode_kernel_keeps_its_promises() -> None:
+    assert broken() == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kernel.boot_id", "a"),  # the host's own kernel answers
+        ("cpu.vendor", "GenuineIntel"),  # a kernel of its own, but for hardware
+        ("cpu.vendor", None),
+        ("machine", "aarch64"),
+        ("filesystem.hostfs", True),  # its root could mount the host's files
+        ("host.canary_readable", True),
+    ],
+)
+def test_a_broken_promise_is_caught(key: str, value: Fact) -> None:
+    assert key in broken(**{key.replace(".", "__"): value})
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"memory": "much"}, 'memory = "much"'),
+        ({"memory": "0MiB"}, 'memory = "0MiB"'),
+        ({"disk": "1 TB"}, 'disk = "1 TB"'),
+        ({"boot_timeout": -1.0}, "boot_timeout = -1"),
+        ({"boot_timeout": float("inf")}, "boot_timeout = inf"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        UmlTarget(**options)
+
+
+def test_sizes_are_in_mebibytes() -> None:
+    assert _disk.mebibytes("512MiB", "memory") == 512
+    assert _disk.mebibytes(" 2 GiB ", "memory") == 2048
+
+
+def parts(tmp_path: Path, **changed: Any) -> uml._Parts:
+    plain: dict[str, Any] = {
+        "kernel": "/usr/bin/linux.uml",
+        "memory": 512,
+        "initrd": tmp_path / "initrd",
+        "folder": tmp_path,
+        "name": "isobench-1",
+        "disk": tmp_path / "disk",
+    }
+    return uml._Parts(**(plain | changed))
+
+
+def test_files_are_named_by_descriptors_so_that_any_user_may_open_them(tmp_path: Path) -> None:
+    argv = parts(tmp_path, more=("a=b", "c")).arguments(LINES, FILES)
+    assert argv[:2] == ["/usr/bin/linux.uml", "mem=512M"]
+    assert "initrd=/proc/self/fd/8" in argv
+    assert "uml_dir=/proc/self/fd/9/" in argv
+    assert "umid=isobench-1" in argv
+    assert {"ssl0=fd:6", "ssl1=fd:7", "con0=null,fd:1"} < set(argv)
+    assert argv[-2:] == ["a=b", "c"]
+    assert str(tmp_path) not in " ".join(argv)
+
+
+def test_writes_wait_for_the_disk_unless_that_is_not_wanted(tmp_path: Path) -> None:
+    assert "ubd0s=/proc/self/fd/10" in parts(tmp_path).arguments(LINES, FILES)
+    fast = parts(tmp_path, synchronous=False).arguments(LINES, FILES)
+    assert "ubd0=/proc/self/fd/10" in fast
+    none = parts(tmp_path, disk=None).arguments(LINES, FILES)
+    assert not any(word.startswith("ubd") for word in none)
+
+
+def test_what_could_show_files_of_the_host_is_taken_from_the_kernel(tmp_path: Path) -> None:
+    (word,) = [w for w in parts(tmp_path).arguments(LINES, FILES) if "blacklist" in w]
+    assert "init_hostfs" in word.partition("=")[2].split(",")
+
+
+# ---- probing -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be on a machine that user-mode Linux runs on, with all it needs."""
+    monkeypatch.setattr(uml, "host_abi", lambda: Abi.ELF_X86_64)
+    monkeypatch.setattr(_disk, "tool", lambda: "/sbin/mke2fs")
+    # Root would hand the kernel to a user who cannot reach a test's folder.
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+def refusal(**options: Any) -> Unavailable:
+    answer = UmlTarget(**options).probe()
+    assert isinstance(answer, Unavailable)
+    return answer
+
+
+def kernel(tmp_path: Path, does: str) -> str:
+    """Return the path of a program that behaves as a kernel might."""
+    path = tmp_path / "linux.uml"
+    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo 6.9.9 && exit\n{does}\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_another_processor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uml, "host_abi", lambda: Abi.ELF_AARCH64)
+    assert refusal().lack is Lack.PLATFORM
+
+
+def test_a_missing_kernel_is_told_with_how_to_get_one(here: None) -> None:
+    answer = refusal(kernel="/nowhere/linux")
+    assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/linux")
+    assert "isobench doctor --install uml" in answer.hint
+    assert "ARCH=um" in answer.hint
+
+
+def test_a_missing_mke2fs_is_told(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_disk, "tool", lambda: None)
+    assert "mke2fs" in refusal(kernel="/bin/true").what
+
+
+def test_a_guest_that_answers_is_told_with_its_kernels_version(here: None, tmp_path: Path) -> None:
+    answers = "echo isobench-probe; echo 'Kernel panic - not syncing: Attempted to kill init!'; cat"
+    answer = UmlTarget(kernel=kernel(tmp_path, answers)).probe()
+    assert isinstance(answer, Available)
+    assert "User-mode Linux 6.9.9" in answer.version
+    assert "no hardware virtualisation" in answer.version
+
+
+@pytest.mark.parametrize(
+    ("does", "told", "hint"),
+    [
+        (
+            "echo Not permitted >&2; echo /dev/shm must be not mounted noexec >&2; exit 1",
+            "exit code 1; Not permitted | /dev/shm must be not mounted noexec",
+            "remount,exec /dev/shm",
+        ),
+        (
+            "echo 'ptrace: Operation not permitted' >&2; exit 1",
+            "ptrace: Operation not permitted",
+            "kernel.yama.ptrace_scope",
+        ),
+        (
+            "echo 'Bus error - /dev/shm likely just ran out of space'; exit 1",
+            "ran out of space",
+            'memory = "128MiB"',
+        ),
+        ("exit 1", "exit code 1; it said nothing", "con0=null,fd:1"),
+        ("echo 'Kernel panic - not syncing: no init'; sleep 9", "no init", "con0=null,fd:1"),
+        ("kill -9 $$", "killed by signal 9", "con0=null,fd:1"),
+    ],
+)
+def test_what_keeps_a_guest_from_starting_is_told_with_what_to_type(
+    here: None, tmp_path: Path, does: str, told: str, hint: str
+) -> None:
+    answer = refusal(kernel=kernel(tmp_path, does))
+    assert answer.lack is Lack.RUNTIME
+    assert told in answer.what
+    assert hint in answer.hint
+
+
+def test_a_kernel_that_says_nothing_is_not_waited_for(
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uml, "_TRIAL", 0.2)
+    assert "does not start" in refusal(kernel=kernel(tmp_path, "exec sleep 60")).what
+
+
+def test_a_kernel_that_cannot_be_executed_is_an_error(here: None, tmp_path: Path) -> None:
+    file = tmp_path / "linux"
+    file.write_bytes(b"\x7fELF, and no more")
+    file.chmod(0o755)
+    assert "cannot be executed" in refusal(kernel=str(file)).what
+
+
+# ---- what it shares with others ------------------------------------------------------------------
+
+
+def test_how_a_file_was_opened_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.touch()
+    assert _process.open_flags(os.getpid(), path) == []
+    descriptor = os.open(path, os.O_RDWR | os.O_SYNC)
+    try:
+        (flags,) = _process.open_flags(os.getpid(), path)
+    finally:
+        os.close(descriptor)
+    assert flags & os.O_SYNC == os.O_SYNC
+
+
+def test_what_a_dead_run_has_left_is_killed_with_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = owner.mine().replace(f"-{os.getpid()}-", "-999999999-")
+    monkeypatch.setattr(owner, "mine", lambda: gone)
+    # A member of the group whose variables tell nothing, as a guest's process shows none.
+    process = _process.start(
+        ["/bin/sh", "-c", "env -i sleep 300 & echo $!; wait"],
+        env={"PATH": os.environ["PATH"], **_process.tied()},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    member = psutil.Process(int(process.stdout.readline()))
+    assert _process.sweep(lambda whose: whose != gone) != []
+    assert process.wait(10) == -9
+    end = time.monotonic() + 10
+    while member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < end
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_a_disk_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    if _disk.tool() is None:
+        pytest.skip("mke2fs is not installed")
+    with pytest.raises(SessionError, match="mke2fs: "):
+        _disk.make(tmp_path / "no" / "folder", 8)
