@@ -368,11 +368,17 @@ class Bench:
         except _UnprovenError as error:
             return (_gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor"),)
         except (_FailedError, SessionError, NotApplicableError) as error:
+            self._keep_log(visit.target, error)
             nothing = isinstance(error, NotApplicableError)
             cause = Cause.NOT_APPLICABLE if nothing else Cause.FAILED
             return (_gap(visit, cause, str(error), hint=error.hint),)
         except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
             return (_gap(visit, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT),)
+
+    def _keep_log(self, label: TargetName, error: Exception) -> None:
+        """Keep what an instance said of its end."""
+        if isinstance(error, SessionError):
+            self.sink.log(label.replace("#", "-"), error.log.encode())
 
     def _loop(
         self, visit: Visit, work: Work, workload: Workload, session: Session
@@ -610,6 +616,7 @@ class Bench:
                     good[label] = self._ready(label, faults, held)
                     faults.clear(label)
                 except Exception as error:  # noqa: BLE001 - as in `visit`
+                    self._keep_log(label, error)
                     bad[label] = _unopened(opening, error)
                     if bad[label].cause is Cause.FAILED:
                         faults.count(label, bad[label].detail)
@@ -711,6 +718,7 @@ class Bench:
             try:
                 self._proven(visit.target, opened.again())
             except Exception as error:  # noqa: BLE001 - as in `visit`
+                self._keep_log(visit.target, error)
                 opened.spoilt, opened.fault = True, _unopened(visit, error)
         return opened.fault
 

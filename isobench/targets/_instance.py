@@ -24,6 +24,10 @@ _PHASES: Final = ("guest.output", "init")
 _LOGIN: Final = 60.0
 _AFTERMATH: Final = 1.0
 """Seconds that a machine whose connection has broken gets to be seen ending."""
+_SETTINGS: Final = (
+    "kernel, modules, memory, machine, cpu, append and arguments of this target in isobench.toml"
+    " say what is started; its console is in logs/ in the folder of the run"
+)
 _CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
@@ -66,15 +70,27 @@ class Booted:
     def until_ready(self) -> None:
         """Wait until the guest takes requests; SessionError where it never does."""
         if self.machine.wait_for("ready", deadline=self.deadline) is None:
-            raise self.machine.fault(f"the guest did not start within {self.parts.patience:g} s")
+            raise self._too_late(f"the guest did not start within {self.parts.patience:g} s")
         self.machine.output()  # what was said on the way is nobody's answer
+
+    def _too_late(self, what: str) -> SessionError:
+        """Return the error of a machine that runs and has not come as far as it should."""
+        if self.machine.log.strip():
+            hint = f"set boot_timeout = {2 * max(1.0, self.parts.patience):.1f}, or more, for this"
+            hint += " target in isobench.toml; where more time does not help: its kernel and memory"
+        else:
+            hint = (
+                "is kernel one for this ISA and machine, with its serial console built in, and is"
+                " memory enough for it? both are set in isobench.toml, and so is boot_timeout"
+            )
+        return self.machine.fault(what, hint=hint)
 
     def ended(self, deadline: float) -> Completed:
         """Wait for the end of a request; SessionError where the guest ends before."""
         code = self.machine.wait_for("exit", deadline=min(deadline, self.deadline))
         if code is None and deadline > self.deadline:
             patience = f"{self.parts.patience:g} s"
-            raise self.machine.fault(f"nothing came to an end within {patience} of power-on")
+            raise self._too_late(f"nothing came to an end within {patience} of power-on")
         if code is not None and _CODE.fullmatch(code) is None:
             raise self.machine.fault(f"the guest says {code!r} where an exit code belongs")
         out, err = self.machine.output()
@@ -92,7 +108,11 @@ class Booted:
         except SessionError as error:
             why = self.machine.why(patience=_AFTERMATH)
             said = str(error) if why in str(error) else f"{error}: {why}"
-            raise SessionError(f"{said}; {self.machine.last_words()}", hint=error.hint) from None
+            raise SessionError(
+                f"{said}; {self.machine.last_words()}",
+                hint=error.hint,
+                log=self.machine.transcript,
+            ) from None
 
     def banner(self) -> socket.socket:
         """Return a link on which the guest's SSH server has answered."""
@@ -128,9 +148,13 @@ def powered_on(stage: Stage, parts: Parts) -> Iterator[Booted]:
     """Start a machine; the clock of a start-up begins with QEMU's execution."""
     stage.mark(BEGIN)
     with _started(stage, parts) as machine:
-        if parts.boot.incoming is None:
-            machine.negotiate()
-        yield Booted(machine, parts)
+        try:
+            if parts.boot.incoming is None:
+                machine.negotiate()
+            yield Booted(machine, parts)
+        except SessionError as error:
+            error.hint = error.hint or _SETTINGS
+            raise
 
 
 def _started(stage: Stage, parts: Parts) -> contextlib.AbstractContextManager[_qemu.Machine]:

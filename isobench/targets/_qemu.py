@@ -3,6 +3,7 @@ elsewhere.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -34,6 +35,11 @@ _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)"
 _SHUTDOWN: Final = 10.0
 _QUIT: Final = 5.0
 _STOPS: Final = {"io-error": "io-error, which is a full disk of the host's as a rule"}
+_DRIVERS: Final = (
+    "the kernel has no driver for a device of QEMU's: set modules to the folder of its modules"
+    ' ("/lib/modules/…") for this target in isobench.toml'
+)
+_MORE_MEMORY: Final = 'set memory = "512MiB", or more, for this target in isobench.toml'
 _HINTS: Final = {
     "O_DIRECT": 'set cache = "writeback" for this target in isobench.toml, or XDG_CACHE_HOME to a'
     " folder on a disk",
@@ -41,8 +47,15 @@ _HINTS: Final = {
     # This register says of which faults the processor is free; KVM-PVM does not let it be set.
     "failed to set MSR 0x10a": 'set cpu = "host,-arch-capabilities" for this target in'
     " isobench.toml",
+    "network: No such device": _DRIVERS,
+    "/dev/vda: No such file": _DRIVERS,
+    "deadlocked on memory": _MORE_MEMORY,
+    "Out of memory": _MORE_MEMORY,
+    "could not load kernel": "set kernel to an image that boots on this ISA, in isobench.toml",
+    "Unable to mount root fs": "the kernel found nothing to start: it needs more memory, or another"
+    " initrd or kernel in isobench.toml",
 }
-"""What to do about something that QEMU says."""
+"""What to do about something that QEMU or the guest says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +110,15 @@ def _printable(text: bytes) -> str:
     """Return what a guest says, without what would move a terminal's cursor."""
     said = text.decode(errors="replace")
     return "".join(c for c in said if c.isprintable() or c == "\n")
+
+
+def _named(failure: str) -> str:
+    """Return what a guest says has failed, with its number of an error in words."""
+    what, _, number = failure.rpartition(" ")
+    code = int(number) if number.isdecimal() and len(number) < len("1000") else 0
+    if not what or code not in errno.errorcode:
+        return failure
+    return f"{what}: {os.strerror(code)} ({errno.errorcode[code]})"
 
 
 def _escaped(path: Path | str) -> str:
@@ -334,13 +356,22 @@ class Machine:
         tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
         return f"the serial console said last: {tail}"
 
-    def fault(self, what: str) -> SessionError:
-        """Return an error that says what failed, why, and what the console said last."""
+    @property
+    def transcript(self) -> str:
+        """What QEMU complained of and the end of what the guest said on its console, printable."""
+        with self._changed:
+            return _printable(bytes(self._heard.stderr)) + _printable(bytes(self._heard.log))
+
+    def fault(self, what: str, *, hint: str = "") -> SessionError:
+        """Return an error that says what failed, why, and what the console said last.
+
+        `hint` is the way out unless what was said suggests a better one.
+        """
         why = self.why()
-        said = f"{what}{': ' + why if why else ''}; {self.last_words()}"
-        stderr = bytes(self._heard.stderr).decode(errors="replace")
-        hint = next((hint for sign, hint in _HINTS.items() if sign in stderr), "")
-        return SessionError(said, hint=hint)
+        reason = f"{what}{': ' + why if why else ''}"
+        said = reason + bytes(self._heard.stderr).decode(errors="replace")
+        hint = next((way for sign, way in _HINTS.items() if sign in said), hint)
+        return SessionError(f"{reason}; {self.last_words()}", hint=hint, log=self.transcript)
 
     def wait_for(self, mark: str, *, deadline: float) -> str | None:
         """Wait for a mark of the guest and take it: what follows its name, or None at the deadline
@@ -354,7 +385,7 @@ class Machine:
                         del self._heard.marks[: number + 1]
                         return detail
                     if name == "failed":
-                        raise self.fault(f"the guest could not set itself up: {detail}")
+                        raise self.fault(f"the guest could not set itself up: {_named(detail)}")
                 if self._heard.over:
                     break
                 left = deadline - time.monotonic()

@@ -324,6 +324,25 @@ def test_what_a_payload_says_on_standard_error_is_kept_by_target(bench: Make) ->
     assert sink.logs["box"] == b"careful\n"
 
 
+class Talkative(FakeTarget):
+    """A target whose instances do not start, and say much about it."""
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[Any]:
+        raise SessionError("it did not start", log="Linux version 6\nout of everything\n")
+        yield
+
+
+def test_what_an_instance_that_failed_has_said_is_kept_whole_by_target(bench: Make) -> None:
+    made = bench(Talkative(name=BOX))
+    sink: Any = made.sink
+    opened(made, labels(BOX))
+    assert sink.logs["box"] == b"Linux version 6\nout of everything\n"
+    sink.logs.clear()
+    made.visit(Visit(block=4, target=BOX, workload=COLD), WORK[COLD], None)
+    assert sink.logs["box"] == b"Linux version 6\nout of everything\n"
+
+
 def test_a_payload_is_asked_with_nonce_iterations_and_loops(bench: Make) -> None:
     box = fake()
     visit(bench(box), LOOP)
