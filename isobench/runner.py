@@ -126,6 +126,11 @@ class Proof:
         """The promises that were not kept, in words."""
         return prove.broken(self.checks)
 
+    @property
+    def way_out(self) -> str:
+        """What to change for them to be kept, where they say so."""
+        return prove.way_out(self.checks)
+
 
 @dataclass(kw_only=True)
 class Opened:
@@ -366,7 +371,7 @@ class Bench:
             hint = "a new payload? then this is the check of its workload.toml" if new else ""
             return (_gap(visit, Cause.WRONG_ANSWER, str(error), hint),)
         except _UnprovenError as error:
-            return (_gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor"),)
+            return (_unopened(visit, error),)
         except (_FailedError, SessionError, NotApplicableError) as error:
             self._keep_log(visit.target, error)
             nothing = isinstance(error, NotApplicableError)
@@ -575,14 +580,14 @@ class Bench:
         evidence = replace(done, stdout=after.partition(b"\n")[2])
         proof = self._proof(visit.target, evidence, second)
         if proof.broken:
-            raise _UnprovenError(proof.broken)
+            raise _UnprovenError(proof.broken, hint=proof.way_out)
         return tuple(self._started(visit, 0, {"time": arrived - asked}))
 
     def _demand_proof(self, label: TargetName, run: Callable[[list[str]], Completed]) -> None:
         """Run the evidence payload in an instance started the same way; no proof, no number."""
         proof = self.prove(label, run)
         if proof.broken:
-            raise _UnprovenError(proof.broken)
+            raise _UnprovenError(proof.broken, hint=proof.way_out)
 
     def _launcher(self, target: Target) -> Callable[[Stage, list[str], Nanoseconds], Completed]:
         if isinstance(target, Launcher):
@@ -645,7 +650,7 @@ class Bench:
         opened.proving = time.monotonic() - began
         why = opened.distrust(proof)
         if why:
-            raise _UnprovenError(why)
+            raise _UnprovenError(why, hint=proof.way_out)
         return opened
 
     def _enter(self, stack: contextlib.ExitStack, label: TargetName, target: Target) -> Session:
@@ -769,7 +774,7 @@ class _FailedError(IsobenchError):
     """A command ran and gave no reply."""
 
 
-class _UnprovenError(Exception):
+class _UnprovenError(IsobenchError):
     """A promise was not kept."""
 
 
@@ -788,7 +793,8 @@ def _unopened(visit: Visit, error: Exception) -> Gap:
     """Return the gap of a session that could not be opened, or could not be proved."""
     match error:
         case _UnprovenError():
-            return _gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor")
+            seen = f"state/{actual(visit.target)}-pre.json in the folder of the run: what was seen"
+            return _gap(visit, Cause.UNPROVEN, str(error), hint=error.hint or seen)
         case _TimedOutError():
             return _gap(visit, Cause.TIMED_OUT, "the evidence payload did not end")
         case IsobenchError():

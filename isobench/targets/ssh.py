@@ -19,7 +19,7 @@ import secrets
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal, NamedTuple
 
 from isobench import owner
@@ -212,17 +212,22 @@ class SshTarget:
     def promises(self) -> tuple[Promise, ...]:
         """What must be seen from inside for its class and its preset to be true."""
         abi = self.abi or host_abi()
-        found = {
-            (promise.key, promise.relation): promise
-            for promise in (
-                *(_machine.PRESETS[self.preset].promises if self.preset else ()),
-                *(_equals(key, value) for key, value in self.expect.items()),
-                *_of_class(self.technology, abi),
-                *(() if abi is None else (_equals("machine", abi.machine),)),
-                _equals("host.canary_readable", value=False),
-            )
-        }
-        return tuple(found.values())
+        preset = _machine.PRESETS[self.preset].promises if self.preset else ()
+        expected = [_equals(key, value) for key, value in self.expect.items()]
+        found: dict[tuple[str, Relation], Promise] = {}
+        for promises, option, value in (
+            (preset, "preset", self.preset),
+            (expected, "expect", ""),
+            (_of_class(self.technology, abi), "class", str(self.technology)),
+            ([] if abi is None else [_equals("machine", abi.machine)], "isa", self.isa),
+        ):
+            stated = f'{option} = "{value}"' if value else option
+            hint = f"{self.host} contradicts {stated} in isobench.toml: mend that"
+            for promise in promises:
+                found[promise.key, promise.relation] = replace(promise, hint=hint)
+        apart = _equals("host.canary_readable", value=False)
+        hint = f"{self.host} sees the files of this machine: name another one, host = …"
+        return (*found.values(), replace(apart, hint=hint))
 
     @property
     def exclusive(self) -> bool:

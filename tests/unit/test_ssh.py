@@ -171,6 +171,24 @@ def test_evidence_that_contradicts_class_or_preset_breaks_a_promise(
     assert (prove.broken(prove.hold(target.promises, host=outside, inside=inside)) == "") is kept
 
 
+@pytest.mark.parametrize(
+    ("options", "facts", "hint"),
+    [
+        ({}, HARDWARE, 'class = "virtualization"'),
+        ({"preset": "virtualbox", "machine": "d"}, {}, 'preset = "virtualbox"'),
+        ({"expect": {"machine.product": "KVM Server"}}, {}, "expect"),
+        ({}, {"machine": "aarch64"}, 'isa = "x86_64"'),
+    ],
+)
+def test_a_broken_promise_names_the_option_that_is_contradicted(
+    options: dict[str, Any], facts: dict[str, Fact], hint: str
+) -> None:
+    outside = prove.gather(evidence({"kernel.boot_id": "outside"}))
+    inside = prove.gather(evidence(X86 | facts))
+    checks = prove.hold(made(isa="x86_64", **options).promises, host=outside, inside=inside)
+    assert prove.way_out(checks) == f"box contradicts {hint} in isobench.toml: mend that"
+
+
 def evidence(facts: dict[str, Fact]) -> list[Any]:
     return [Evidence(key=key, value=value, source="") for key, value in facts.items()]
 
