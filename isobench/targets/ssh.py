@@ -13,6 +13,7 @@ unproven. No clock of one machine is compared with another's.
 """
 
 import contextlib
+import difflib
 import functools
 import re
 import secrets
@@ -39,7 +40,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import _machine, _request, _ssh, _ssh_host
+from isobench.targets import _facts, _machine, _request, _ssh, _ssh_host
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _AGENT: Final = "_agent"
@@ -49,6 +50,9 @@ _PROBE: Final = 8.0
 _SAFE: Final = re.compile(r"/[A-Za-z0-9._/-]*")
 """Paths that no shell of the other side reads as anything but a path."""
 _EXAMPLE: Final = '[targets.my-machine] / kind = "ssh" / host = "name-in-ssh-config"'
+_LAST_PORT: Final = 65535
+_WITNESSED: Final = ("host.ssh_server", "host.ssh_cipher", "host.preset", "host.folder")
+"""What a session says of itself besides."""
 _SPELLED: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _PresetName = Literal[
     "", "libvirt", "esxi", "vsphere", "vmware-workstation", "virtualbox", "hyper-v", "wsl", "wsl-1"
@@ -90,6 +94,14 @@ def _look(link: _ssh_host.Link) -> _Seen:
 
 def _equals(key: str, value: Fact) -> Promise:
     return Promise(key=key, relation=Relation.EQUALS, value=value)
+
+
+def _demand_fact(key: str) -> None:
+    """ValueError: there is no such fact."""
+    known = {*_facts.known(), *_WITNESSED}
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1) or sorted(known)
+        raise ValueError(f'expect: there is no fact "{key}"; there is {", ".join(near)}')
 
 
 def _of_class(technology: Technology, abi: Abi | None) -> tuple[Promise, ...]:
@@ -159,6 +171,10 @@ class SshTarget:
         cycle = self._cycle  # its own errors are told at once
         if cycle is not None and not (cycle.start and cycle.stop):
             raise ValueError("start and stop belong together")
+        if not 0 <= self.port <= _LAST_PORT:
+            raise ValueError(f"port = {self.port}: a port is a number from 1 to {_LAST_PORT}")
+        for key in self.expect:
+            _demand_fact(key)
 
     # ---- what it is ------------------------------------------------------------------------------
 

@@ -62,6 +62,13 @@ def test_commands_are_words_and_a_text_is_split_as_a_shell_does() -> None:
         ({"start": "up 'x", "stop": "down"}, "quotation"),
         ({"start_timeout": 0.0}, "start_timeout"),
         ({"class": "native"}, "native"),
+        ({"port": 99999}, "port = 99999"),
+        ({"port": -1}, "port = -1"),
+        (
+            {"expect": {"machine.vendr": "QEMU"}},
+            r'no fact "machine.vendr"; there is machine.vendor',
+        ),
+        ({"expect": {"colour": 1}}, r"no fact .*machine.vendor"),
         ({"isa": "sparc"}, "sparc"),
         ({"preset": "libvirt", "machine": "-x"}, "machine"),
     ],
@@ -187,6 +194,11 @@ def test_a_broken_promise_names_the_option_that_is_contradicted(
     inside = prove.gather(evidence(X86 | facts))
     checks = prove.hold(made(isa="x86_64", **options).promises, host=outside, inside=inside)
     assert prove.way_out(checks) == f"box contradicts {hint} in isobench.toml: mend that"
+
+
+def test_every_fact_that_can_be_witnessed_can_be_expected() -> None:
+    keys = ("ns.pid", "machine", "cpu.hypervisor_bit", "host.ssh_server", "kernel.release")
+    assert set(made(expect=dict.fromkeys(keys, "x")).expect) == set(keys)
 
 
 def evidence(facts: dict[str, Fact]) -> list[Any]:
