@@ -286,9 +286,8 @@ class SshTarget:
         try:
             version = self._asleep() or self._awake()
         except SessionError as error:
-            return Unavailable(
-                lack=Lack.SERVICE, what=str(error), hint=error.hint or f"ssh {self.host}"
-            )
+            hint = error.hint or _ssh_host.login(self._address())
+            return Unavailable(lack=Lack.SERVICE, what=str(error), hint=hint)
         return self._unprovable() or Available(version=version)
 
     def _asleep(self) -> str:
