@@ -60,6 +60,13 @@ class SessionError(IsobenchError):
 
     exit_code = 6
 
+    def __init__(self, message: str, *, hint: str = "", log: str = "") -> None:
+        """Take as well what the instance said of its end at length (`log`, a serial console):
+        bounded and printable, it goes into the logs of the run.
+        """
+        super().__init__(message, hint=hint)
+        self.log = log
+
 
 class NotApplicableError(IsobenchError):
     """What was to be measured does not exist for this target, as it is configured."""

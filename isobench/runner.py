@@ -127,6 +127,11 @@ class Proof:
         """The promises that were not kept, in words."""
         return prove.broken(self.checks)
 
+    @property
+    def way_out(self) -> str:
+        """What to change for them to be kept, where they say so."""
+        return prove.way_out(self.checks)
+
 
 @dataclass(kw_only=True)
 class Opened:
@@ -368,8 +373,9 @@ class Bench:
             hint = "a new payload? then this is the check of its workload.toml" if new else ""
             return (_gap(visit, Cause.WRONG_ANSWER, str(error), hint),)
         except _UnprovenError as error:
-            return (_gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor"),)
+            return (_unopened(visit, error),)
         except (_FailedError, SessionError, NotApplicableError) as error:
+            self._keep_log(visit.target, error)
             nothing = isinstance(error, NotApplicableError)
             cause = Cause.NOT_APPLICABLE if nothing else Cause.FAILED
             return (_gap(visit, cause, str(error), hint=error.hint),)
@@ -381,6 +387,11 @@ class Bench:
         lack = workload.lack(self.abi(self.targets[actual(visit.target)]))
         if lack:
             raise NotApplicableError(lack)
+
+    def _keep_log(self, label: TargetName, error: Exception) -> None:
+        """Keep what an instance said of its end."""
+        if isinstance(error, SessionError):
+            self.sink.log(label.replace("#", "-"), error.log.encode())
 
     def _loop(
         self, visit: Visit, work: Work, workload: Workload, session: Session
@@ -577,14 +588,14 @@ class Bench:
         evidence = replace(done, stdout=after.partition(b"\n")[2])
         proof = self._proof(visit.target, evidence, second)
         if proof.broken:
-            raise _UnprovenError(proof.broken)
+            raise _UnprovenError(proof.broken, hint=proof.way_out)
         return tuple(self._started(visit, 0, {"time": arrived - asked}))
 
     def _demand_proof(self, label: TargetName, run: Callable[[list[str]], Completed]) -> None:
         """Run the evidence payload in an instance started the same way; no proof, no number."""
         proof = self.prove(label, run)
         if proof.broken:
-            raise _UnprovenError(proof.broken)
+            raise _UnprovenError(proof.broken, hint=proof.way_out)
 
     def _launcher(self, target: Target) -> Callable[[Stage, list[str], Nanoseconds], Completed]:
         if isinstance(target, Launcher):
@@ -618,6 +629,7 @@ class Bench:
                     good[label] = self._ready(label, faults, held)
                     faults.clear(label)
                 except Exception as error:  # noqa: BLE001 - as in `visit`
+                    self._keep_log(label, error)
                     bad[label] = _unopened(opening, error)
                     if bad[label].cause is Cause.FAILED:
                         faults.count(label, bad[label].detail)
@@ -646,7 +658,7 @@ class Bench:
         opened.proving = time.monotonic() - began
         why = opened.distrust(proof)
         if why:
-            raise _UnprovenError(why)
+            raise _UnprovenError(why, hint=proof.way_out)
         return opened
 
     def _enter(self, stack: contextlib.ExitStack, label: TargetName, target: Target) -> Session:
@@ -719,6 +731,7 @@ class Bench:
             try:
                 self._proven(visit.target, opened.again())
             except Exception as error:  # noqa: BLE001 - as in `visit`
+                self._keep_log(visit.target, error)
                 opened.spoilt, opened.fault = True, _unopened(visit, error)
         return opened.fault
 
@@ -769,7 +782,7 @@ class _FailedError(IsobenchError):
     """A command ran and gave no reply."""
 
 
-class _UnprovenError(Exception):
+class _UnprovenError(IsobenchError):
     """A promise was not kept."""
 
 
@@ -788,7 +801,8 @@ def _unopened(visit: Visit, error: Exception) -> Gap:
     """Return the gap of a session that could not be opened, or could not be proved."""
     match error:
         case _UnprovenError():
-            return _gap(visit, Cause.UNPROVEN, str(error), hint="isobench doctor")
+            seen = f"state/{actual(visit.target)}-pre.json in the folder of the run: what was seen"
+            return _gap(visit, Cause.UNPROVEN, str(error), hint=error.hint or seen)
         case _TimedOutError():
             return _gap(visit, Cause.TIMED_OUT, "the evidence payload did not end")
         case IsobenchError():

@@ -64,6 +64,12 @@ def broken(checks: Iterable[PromiseCheck]) -> str:
     )
 
 
+def way_out(checks: Iterable[PromiseCheck]) -> str:
+    """Return what to change for the promises that were not kept; empty where they do not say."""
+    hints = [check.promise.hint for check in checks if not check.kept]
+    return "; ".join(dict.fromkeys(hint for hint in hints if hint))
+
+
 def _demand(promise: Promise) -> str:
     match promise.relation:
         case Relation.SAME_AS_HOST:

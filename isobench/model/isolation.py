@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -163,6 +163,8 @@ class Promise:
     """For EQUALS and OTHER_THAN: the value; for ONE_OF: the values, with spaces; for CONTAINS: a
     part of it.
     """
+    hint: str = field(default="", compare=False)
+    """What to change where it is not kept, if the configuration can have made it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,10 @@ SCRATCH: Final = "/scratch"
 _LOGIN: Final = 60.0
 _AFTERMATH: Final = 1.0
 """Seconds that a machine whose connection has broken gets to be seen ending."""
+_SETTINGS: Final = (
+    "kernel, modules, memory, machine, cpu, append and arguments of this target in isobench.toml"
+    " say what is started; its console is in logs/ in the folder of the run"
+)
 
 
 @functools.cache
@@ -72,7 +76,11 @@ class Booted(_serial.Booted):
         except SessionError as error:
             why = self.machine.why(patience=_AFTERMATH)
             said = str(error) if why in str(error) else f"{error}: {why}"
-            raise SessionError(f"{said}; {self.machine.last_words()}", hint=error.hint) from None
+            raise SessionError(
+                f"{said}; {self.machine.last_words()}",
+                hint=error.hint,
+                log=self.machine.transcript,
+            ) from None
 
     def banner(self) -> socket.socket:
         """Return a link on which the guest's SSH server has answered."""
@@ -101,9 +109,13 @@ def powered_on(stage: Stage, parts: Parts) -> Iterator[Booted]:
     """Start a machine; the clock of a start-up begins with QEMU's execution."""
     stage.mark(BEGIN)
     with _started(stage, parts) as machine:
-        if parts.boot.incoming is None:
-            machine.negotiate()
-        yield Booted(machine, parts)
+        try:
+            if parts.boot.incoming is None:
+                machine.negotiate()
+            yield Booted(machine, parts)
+        except SessionError as error:
+            error.hint = error.hint or _SETTINGS
+            raise
 
 
 def _started(stage: Stage, parts: Parts) -> contextlib.AbstractContextManager[_qemu.Machine]:

@@ -65,6 +65,16 @@ def sweep_marked(mark: str) -> list[int]:
     return sorted({process.pid for process in found})
 
 
+def with_variable(name: str, value: str) -> dict[int, str]:
+    """Return the processes that have this variable in their environment, with their names."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(name) == value:
+                found[process.pid] = process.name()
+    return found
+
+
 def family(pid: int) -> list[int]:
     """Return the number of a process and those of all its descendants; nothing where it is gone."""
     with contextlib.suppress(psutil.Error):

@@ -22,6 +22,11 @@ PORTS: Final = (*_serial.LINES, "qmp")
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)")
 _QUIT: Final = 5.0
 _STOPS: Final = {"io-error": "io-error, which is a full disk of the host's as a rule"}
+_DRIVERS: Final = (
+    "the kernel has no driver for a device of QEMU's: set modules to the folder of its modules"
+    ' ("/lib/modules/…") for this target in isobench.toml'
+)
+_MORE_MEMORY: Final = 'set memory = "512MiB", or more, for this target in isobench.toml'
 _HINTS: Final = {
     "O_DIRECT": 'set cache = "writeback" for this target in isobench.toml, or XDG_CACHE_HOME to a'
     " folder on a disk",
@@ -29,8 +34,15 @@ _HINTS: Final = {
     # This register says of which faults the processor is free; KVM-PVM does not let it be set.
     "failed to set MSR 0x10a": 'set cpu = "host,-arch-capabilities" for this target in'
     " isobench.toml",
+    "network: No such device": _DRIVERS,
+    "/dev/vda: No such file": _DRIVERS,
+    "deadlocked on memory": _MORE_MEMORY,
+    "Out of memory": _MORE_MEMORY,
+    "could not load kernel": "set kernel to an image that boots on this ISA, in isobench.toml",
+    "Unable to mount root fs": "the kernel found nothing to start: it needs more memory, or another"
+    " initrd or kernel in isobench.toml",
 }
-"""What to do about something that QEMU says."""
+"""What to do about something that QEMU or the guest says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 Its first process is isobench's own (workloads/_init/payload.c).
 """
 
+import errno
 import os
 import re
 import selectors
@@ -52,6 +53,15 @@ def _printable(text: bytes) -> str:
     """Return what a guest says, without what would move a terminal's cursor."""
     said = text.decode(errors="replace")
     return "".join(c for c in said if c.isprintable() or c == "\n")
+
+
+def _named(failure: str) -> str:
+    """Return what a guest says has failed, with its number of an error in words."""
+    what, _, number = failure.rpartition(" ")
+    code = int(number) if number.isdecimal() and len(number) < len("1000") else 0
+    if not what or code not in errno.errorcode:
+        return failure
+    return f"{what}: {os.strerror(code)} ({errno.errorcode[code]})"
 
 
 @dataclass(slots=True)
@@ -246,13 +256,24 @@ class Machine:
         tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
         return f"the serial console said last: {tail}"
 
-    def fault(self, what: str) -> SessionError:
-        """Return an error that says what failed, why, and what the console said last."""
+    @property
+    def transcript(self) -> str:
+        """What the process complained of and the end of what the guest said on its console,
+        printable.
+        """
+        with self._changed:
+            return _printable(bytes(self._heard.stderr)) + _printable(bytes(self._heard.log))
+
+    def fault(self, what: str, *, hint: str = "") -> SessionError:
+        """Return an error that says what failed, why, and what the console said last.
+
+        `hint` is the way out unless what was said suggests a better one.
+        """
         why = self.why()
-        said = f"{what}{': ' + why if why else ''}; {self.last_words()}"
-        complaints = self._complaints()
-        hint = next((hint for sign, hint in self.hints.items() if sign in complaints), "")
-        return SessionError(said, hint=hint)
+        reason = f"{what}{': ' + why if why else ''}"
+        said = reason + self._complaints()
+        hint = next((way for sign, way in self.hints.items() if sign in said), hint)
+        return SessionError(f"{reason}; {self.last_words()}", hint=hint, log=self.transcript)
 
     def wait_for(self, mark: str, *, deadline: float) -> str | None:
         """Wait for a mark of the guest and take it: what follows its name, or None at the deadline
@@ -266,7 +287,7 @@ class Machine:
                         del self._heard.marks[: number + 1]
                         return detail
                     if name == "failed":
-                        raise self.fault(f"the guest could not set itself up: {detail}")
+                        raise self.fault(f"the guest could not set itself up: {_named(detail)}")
                 if self._heard.over:
                     break
                 left = deadline - time.monotonic()
@@ -321,15 +342,27 @@ class Booted:
     def until_ready(self) -> None:
         """Wait until the guest takes requests; SessionError where it never does."""
         if self._machine.wait_for("ready", deadline=self.deadline) is None:
-            raise self._machine.fault(f"the guest did not start within {self.patience:g} s")
+            raise self._too_late(f"the guest did not start within {self.patience:g} s")
         self._machine.output()  # what was said on the way is nobody's answer
+
+    def _too_late(self, what: str) -> SessionError:
+        """Return the error of a machine that runs and has not come as far as it should."""
+        if self._machine.log.strip():
+            hint = f"set boot_timeout = {2 * max(1.0, self.patience):.1f}, or more, for this"
+            hint += " target in isobench.toml; where more time does not help: its kernel and memory"
+        else:
+            hint = (
+                "is kernel one for this ISA and machine, with its serial console built in, and is"
+                " memory enough for it? both are set in isobench.toml, and so is boot_timeout"
+            )
+        return self._machine.fault(what, hint=hint)
 
     def ended(self, deadline: float) -> Completed:
         """Wait for the end of the first request; SessionError where the guest ends before."""
         done = answer(self._machine, min(deadline, self.deadline))
         if done.exit_code is None and deadline > self.deadline:
             patience = f"{self.patience:g} s"
-            raise self._machine.fault(f"nothing came to an end within {patience} of power-on")
+            raise self._too_late(f"nothing came to an end within {patience} of power-on")
         return done
 
     def switch_off(self, stage: Stage) -> None:

@@ -61,6 +61,8 @@ class Address:
     name: str
     port: int
     user: str
+    key: Path | None = None
+    """The one that the options name: no other is used."""
     keys: tuple[Path, ...] = ()
     only_these_keys: bool = False
     jumps: tuple[str, ...] = ()
@@ -106,8 +108,11 @@ def _configuration() -> paramiko.SSHConfig:
 def address(alias: str, *, user: str = "", port: int = 0, key: str = "") -> Address:
     """Return what the user's configuration says of a host; what is given here comes first.
 
-    SessionError: the configuration makes no sense.
+    SessionError: the configuration makes no sense, or there is no such key.
     """
+    named_key = Path(key).expanduser() if key else None
+    if named_key is not None and not named_key.is_file():
+        raise SessionError(f"there is no key {key}", hint="mend key in isobench.toml")
     try:
         said: Mapping[str, Any] = _configuration().lookup(alias)
     except (paramiko.SSHException, ValueError, OSError) as error:
@@ -124,12 +129,13 @@ def address(alias: str, *, user: str = "", port: int = 0, key: str = "") -> Addr
     named = [] if jump.lower() == "none" else [stop.strip() for stop in jump.split(",")]
     # "Host *" with a ProxyJump holds for the jump host as well: it is not reached through itself.
     named = [stop for stop in named if _split(stop)[1] != alias]
-    keys = [key] if key else list(said.get("identityfile", ()))
+    keys = [named_key] if named_key else list(said.get("identityfile", ()))
     return Address(
         alias=alias,
         name=text.get("hostname", alias),
         port=port or int(text.get("port", _PORT)),
         user=user or text.get("user", "") or getpass.getuser(),
+        key=named_key,
         keys=tuple(Path(path).expanduser() for path in keys),
         only_these_keys=bool(key) or text.get("identitiesonly", "").lower() == "yes",
         jumps=tuple(named),
@@ -172,14 +178,15 @@ def _dial(
                 "direct-tcpip", (to.name, to.port), ("127.0.0.1", 0), timeout=timeout
             )
         except _ssh.FAULTS as error:
-            raise UnreachableError(f"{to.alias}: not through {last}: {error}") from None
+            why = f"{to.alias}: not through {last}: {error}"
+            raise UnreachableError(why, hint=login(to)) from None
     if to.command:
         return _through_command(to.command, stack)
     try:
         link = socket.create_connection((to.name, to.port), timeout=timeout)
     except OSError as error:
         raise UnreachableError(
-            f"{to.alias} ({to.name}:{to.port}): {error.strerror or error}", hint=f"ssh {to.alias}"
+            f"{to.alias} ({to.name}:{to.port}): {error.strerror or error}", hint=login(to)
         ) from None
     # Small packets at once: waiting for an acknowledgement costs 40 ms a command.
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -262,12 +269,7 @@ def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
     except paramiko.BadHostKeyException:
         raise SessionError(
             f"{to.alias} shows another host key than the one that is known of it (known_hosts)",
-            hint=f"ssh {to.alias} says which line; a stranger may be answering",
-        ) from None
-    except paramiko.AuthenticationException as error:
-        raise RefusedError(
-            f"{to.alias} lets {to.user} in with none of the keys: {error}",
-            hint=f"make `ssh -o BatchMode=yes {_target(to)} true` work: keys only, no password",
+            hint=f"{login(to)} says which line; a stranger may be answering",
         ) from None
     except _ssh.FAULTS as error:
         raise _unconnected(to, error) from None
@@ -278,8 +280,29 @@ def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
     return client
 
 
-def _target(to: Address) -> str:
-    return f"-p {to.port} {to.user}@{to.alias}" if to.port != _PORT else f"{to.user}@{to.alias}"
+def login(to: Address, *words: str) -> str:
+    """Return the command that does by OpenSSH what isobench did: `words` come before the host."""
+    port = ["-p", str(to.port)] if to.port != _PORT else []
+    key = ["-i", str(to.key)] if to.key is not None else []
+    return shlex.join(["ssh", *words, *port, *key, f"{to.user}@{to.alias}"])
+
+
+_KEY_KINDS: Final = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+
+
+def _flaw(key: Path) -> str:
+    """Return why a file is no key that can be used, as the end of a sentence, or nothing."""
+    flaw = "is no private key that can be read"
+    for kind in _KEY_KINDS:
+        try:
+            kind.from_private_key_file(str(key))
+        except paramiko.PasswordRequiredException:
+            flaw = "is encrypted, and passwords are never asked for"
+        except (*_ssh.FAULTS, ValueError):
+            continue
+        else:
+            return ""
+    return flaw
 
 
 def _unconnected(to: Address, error: Exception) -> SessionError:
@@ -287,14 +310,25 @@ def _unconnected(to: Address, error: Exception) -> SessionError:
     if "not found in known_hosts" in said:
         return SessionError(
             f"the host key of {to.alias} is not known ({to.listed_as} is not in known_hosts)",
-            hint=f"ssh {_target(to)} once, to check and accept its key",
+            hint=f"{login(to)} once, to check and accept its key",
         )
-    if "No authentication methods" in said or "private key file is encrypted" in said.lower():
+    files = [path for path in to.keys if path.is_file()]
+    flaws = [f"{path} {flaw}" for path in files if (flaw := _flaw(path))]
+    batch = f"make `{login(to, '-o', 'BatchMode=yes')} true` work: keys only, no password"
+    if any("is encrypted" in flaw for flaw in flaws):
+        which = next(path for path in files if "is encrypted" in _flaw(path))
+        batch = f"ssh-add {shlex.quote(str(which))}, and keep its .pub beside it; or another key"
+    if flaws and to.only_these_keys and len(flaws) == len(files):  # no waiting makes it better
+        return SessionError(f"{to.alias}: no key can be used: {'; '.join(flaws)}", hint=batch)
+    if isinstance(error, paramiko.AuthenticationException):
+        why = "; ".join(flaws) or said
         return RefusedError(
-            f"{to.alias}: there is no key to log in with: {said}",
-            hint=f"make `ssh -o BatchMode=yes {_target(to)} true` work: keys only, no password",
+            f"{to.alias} lets {to.user} in with none of the keys: {why}", hint=batch
         )
-    return UnreachableError(f"{to.alias}: {said}", hint=f"ssh {_target(to)}")
+    if "No authentication methods" in said or flaws:
+        why = "; ".join(flaws) or said
+        return RefusedError(f"{to.alias}: there is no key to log in with: {why}", hint=batch)
+    return UnreachableError(f"{to.alias}: {said}", hint=login(to))
 
 
 class Link:

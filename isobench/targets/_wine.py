@@ -12,6 +12,7 @@ import filecmp
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,8 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import psutil
 
 from isobench import places
 from isobench.errors import SessionError
@@ -142,14 +141,10 @@ def find(loader: str) -> Wine:
 # ---- ending all that runs in a prefix ------------------------------------------------------------
 
 
-def _running(prefix: Path) -> list[psutil.Process]:
+def _running(prefix: Path) -> list[int]:
     """Return the processes of a prefix: its server first, since without it the others leave."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("WINEPREFIX") == str(prefix):
-                found.append(process)
-    return sorted(found, key=lambda process: not process.name().startswith("wineserver"))
+    found = _process.with_variable("WINEPREFIX", str(prefix))
+    return sorted(found, key=lambda pid: not found[pid].startswith("wineserver"))
 
 
 def _sockets(prefix: Path) -> list[Path]:
@@ -176,11 +171,11 @@ def end(prefix: Path) -> None:
     limit = time.monotonic() + _ENDING
     while left := _running(prefix):
         if time.monotonic() > limit:
-            names = ", ".join(f"{process.pid}" for process in left)
+            names = " ".join(map(str, left))
             raise SessionError(f"processes of Wine do not end: {names}", hint=f"kill -9 {names}")
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(_MOMENT)  # who started them takes their exit codes, not we
     for place in _sockets(prefix):
         shutil.rmtree(place, ignore_errors=True)

@@ -31,12 +31,24 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed, Startable
-from isobench.targets import _complete, _disk, _guest, _instance, _kvm, _process, _qemu, _ssh
+from isobench.targets import (
+    _complete,
+    _disk,
+    _guest,
+    _image,
+    _instance,
+    _kvm,
+    _process,
+    _qemu,
+    _ssh,
+)
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _ADDRESS: Final = "10.0.2.15 24 eth0"
 """What QEMU's user network expects its first guest to be."""
 _MOST_VCPUS: Final = 8
+_LEAST_MEMORY: Final = 80
+"""MiB in which a distribution's kernel still starts; with 64 it does not."""
 _PATIENCE: Final = {"kvm": 60.0, "tcg": 240.0}
 """Seconds within which a guest must have started, unless the configuration says otherwise."""
 _FIRST_OUTPUT: Final = 4.5
@@ -146,7 +158,8 @@ class _Qemu:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        _disk.mebibytes(self.memory, "memory")
+        if _disk.mebibytes(self.memory, "memory") < _LEAST_MEMORY and not self.kernel:
+            raise ValueError(f'memory = "{self.memory}": a guest needs {_LEAST_MEMORY}MiB at least')
         _disk.mebibytes(self.disk, "disk")
         if self.vcpus < 0:
             raise ValueError(f"vcpus = {self.vcpus}: write a number of CPUs, 0 for all there are")
@@ -258,6 +271,12 @@ class _Qemu:
                     what=f"{named} cannot be read",
                     hint=f"mend [targets.{self.name}] {option} in isobench.toml",
                 )
+        if self.kernel and not _image.is_kernel(Path(self.kernel).expanduser(), self._isa()):
+            return Unavailable(
+                lack=Lack.RUNTIME,
+                what=f"{self.kernel} is no kernel that QEMU boots on {self._isa()}",
+                hint=f"mend [targets.{self.name}] kernel in isobench.toml: {_image.WANTED}",
+            )
         if self.guest == "complete" and self.abi is not None:
             return Unavailable(
                 lack=Lack.PLATFORM,

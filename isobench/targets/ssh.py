@@ -13,13 +13,14 @@ unproven. No clock of one machine is compared with another's.
 """
 
 import contextlib
+import difflib
 import functools
 import re
 import secrets
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal, NamedTuple
 
 from isobench import owner
@@ -41,7 +42,7 @@ from isobench.model import (
     linux_abi,
 )
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import _machine, _request, _ssh, _ssh_host
+from isobench.targets import _facts, _machine, _request, _ssh, _ssh_host
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _AGENT: Final = "_agent"
@@ -51,6 +52,9 @@ _PROBE: Final = 8.0
 _SAFE: Final = re.compile(r"/[A-Za-z0-9._/-]*")
 """Paths that no shell of the other side reads as anything but a path."""
 _EXAMPLE: Final = '[targets.my-machine] / kind = "ssh" / host = "name-in-ssh-config"'
+_LAST_PORT: Final = 65535
+_WITNESSED: Final = ("host.ssh_server", "host.ssh_cipher", "host.preset", "host.folder")
+"""What a session says of itself besides."""
 _SPELLED: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _PresetName = Literal[
     "", "libvirt", "esxi", "vsphere", "vmware-workstation", "virtualbox", "hyper-v", "wsl", "wsl-1"
@@ -92,6 +96,14 @@ def _look(link: _ssh_host.Link) -> _Seen:
 
 def _equals(key: str, value: Fact) -> Promise:
     return Promise(key=key, relation=Relation.EQUALS, value=value)
+
+
+def _demand_fact(key: str) -> None:
+    """ValueError: there is no such fact."""
+    known = {*_facts.known(), *_WITNESSED}
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1) or sorted(known)
+        raise ValueError(f'expect: there is no fact "{key}"; there is {", ".join(near)}')
 
 
 def _of_class(technology: Technology, abi: Abi | None) -> tuple[Promise, ...]:
@@ -161,6 +173,10 @@ class SshTarget:
         cycle = self._cycle  # its own errors are told at once
         if cycle is not None and not (cycle.start and cycle.stop):
             raise ValueError("start and stop belong together")
+        if not 0 <= self.port <= _LAST_PORT:
+            raise ValueError(f"port = {self.port}: a port is a number from 1 to {_LAST_PORT}")
+        for key in self.expect:
+            _demand_fact(key)
 
     # ---- what it is ------------------------------------------------------------------------------
 
@@ -214,17 +230,22 @@ class SshTarget:
     def promises(self) -> tuple[Promise, ...]:
         """What must be seen from inside for its class and its preset to be true."""
         abi = self.abi or host_abi()
-        found = {
-            (promise.key, promise.relation): promise
-            for promise in (
-                *(_machine.PRESETS[self.preset].promises if self.preset else ()),
-                *(_equals(key, value) for key, value in self.expect.items()),
-                *_of_class(self.technology, abi),
-                *(() if abi is None else (_equals("machine", abi.machine),)),
-                _equals("host.canary_readable", value=False),
-            )
-        }
-        return tuple(found.values())
+        preset = _machine.PRESETS[self.preset].promises if self.preset else ()
+        expected = [_equals(key, value) for key, value in self.expect.items()]
+        found: dict[tuple[str, Relation], Promise] = {}
+        for promises, option, value in (
+            (preset, "preset", self.preset),
+            (expected, "expect", ""),
+            (_of_class(self.technology, abi), "class", str(self.technology)),
+            ([] if abi is None else [_equals("machine", abi.machine)], "isa", self.isa),
+        ):
+            stated = f'{option} = "{value}"' if value else option
+            hint = f"{self.host} contradicts {stated} in isobench.toml: mend that"
+            for promise in promises:
+                found[promise.key, promise.relation] = replace(promise, hint=hint)
+        apart = _equals("host.canary_readable", value=False)
+        hint = f"{self.host} sees the files of this machine: name another one, host = …"
+        return (*found.values(), replace(apart, hint=hint))
 
     @property
     def exclusive(self) -> bool:
@@ -267,9 +288,8 @@ class SshTarget:
         try:
             version = self._asleep() or self._awake()
         except SessionError as error:
-            return Unavailable(
-                lack=Lack.SERVICE, what=str(error), hint=error.hint or f"ssh {self.host}"
-            )
+            hint = error.hint or _ssh_host.login(self._address())
+            return Unavailable(lack=Lack.SERVICE, what=str(error), hint=hint)
         return self._unprovable() or Available(version=version)
 
     def _asleep(self) -> str:

@@ -98,6 +98,7 @@ def test_a_kernel_that_is_none(one: Staged, tmp_path: Path) -> None:
     error = fails(one, kernel=str(file), boot_timeout=20.0)
     assert "QEMU has ended, exit code 1" in str(error)
     assert "kernel" in str(error)
+    assert "kernel" in error.hint
 
 
 def test_an_archive_that_is_none(one: Staged, tmp_path: Path) -> None:
@@ -120,6 +121,7 @@ def test_a_panic_after_which_the_guest_stays_is_not_waited_out(one: Staged) -> N
 def test_a_guest_that_is_too_slow(one: Staged) -> None:
     error = fails(one, boot_timeout=0.3)
     assert "the guest did not start within 0.3 s" in str(error)
+    assert "boot_timeout" in error.hint
 
 
 def test_a_machine_that_there_is_none_of(one: Staged) -> None:
@@ -130,7 +132,9 @@ def test_drivers_that_are_missing_are_told(one: Staged, tmp_path: Path) -> None:
     kernel = _guest.guest("x86_64").kernel
     (tmp_path / "empty").mkdir()
     error = fails(one, kernel=str(kernel), modules=str(tmp_path / "empty"))
-    assert "the guest could not set itself up: network 19" in str(error)
+    assert "the guest could not set itself up: network: No such device (ENODEV)" in str(error)
+    assert "modules" in error.hint
+    assert "Linux version" in error.log
 
 
 def test_an_emulator_killed_in_mid_boot(one: Staged) -> None:

@@ -382,7 +382,7 @@ while chunk := sys.stdin.buffer.raw.read(65536):
 
 def test_nobody_at_home_is_said_with_what_to_type(host_off: Host) -> None:
     answer = unavailable(host_off.target())
-    assert (answer.lack, answer.hint) == (Lack.SERVICE, "ssh box")
+    assert (answer.lack, answer.hint) == (Lack.SERVICE, f"ssh -p {host_off.port} root@box")
 
 
 def test_a_server_without_sftp_is_told_so(host_off: Host) -> None:

@@ -13,6 +13,7 @@ from isobench import places, workloads
 from isobench.errors import PayloadError
 from isobench.model import Abi, Workload, host_abi
 from isobench.payload import build, wire
+from isobench.targets import _facts
 
 ECHO = """
 #include "isobench.h"
@@ -94,6 +95,14 @@ def test_a_start_becomes_the_program_beside_it(interpreted: bool, beside: Path) 
     facts = {fact.key: fact.value for fact in wire.read(rest, nonce="beef", iterations=0).facts}
     assert facts["host.canary_readable"] is False
     assert str(facts["process.executable"]).endswith(f"/{build.EVIDENCE}")
+
+
+def test_every_fact_that_the_evidence_shows_is_a_known_one(beside: Path) -> None:
+    done = started(beside, "feed", build.EVIDENCE, "beef", "/nowhere/canary")
+    rest = done.stdout.split(b"\n", 1)[1]
+    shown = {fact.key for fact in wire.read(rest, nonce="beef", iterations=0).facts}
+    assert shown <= _facts.known()
+    assert all(not key.endswith(".h") for key in _facts.known())
 
 
 def test_a_start_that_cannot_become_another_program_fails(beside: Path) -> None:

@@ -1,17 +1,19 @@
 """QEMU's command line, and the machine behind it: a small program that speaks as QEMU does."""
 
 import itertools
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from isobench.errors import SessionError
-from isobench.targets import _process, _qemu, _serial
+from isobench.targets import _instance, _process, _qemu, _serial
 
 FAKE = Path(__file__).parents[1] / "data" / "machine" / "fake_qemu.py"
 SOON = 20.0
@@ -158,8 +160,31 @@ def test_a_mark_that_does_not_come_is_none_at_the_deadline(start: Start) -> None
 
 
 def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_words(start: Start) -> None:
-    with pytest.raises(SessionError, match="could not set itself up: network 19"):
+    with pytest.raises(SessionError) as caught:
         start("failed").wait("ready")
+    assert "could not set itself up: network: No such device (ENODEV)" in str(caught.value)
+    assert "modules" in caught.value.hint
+    assert caught.value.log.startswith("isobench: init\n")
+
+
+@pytest.mark.parametrize("failure", ["network", "network nineteen", "network 99999", "19", ""])
+def test_a_failure_without_a_known_number_is_told_as_it_came(failure: str) -> None:
+    assert _qemu._named(failure) == failure
+
+
+@pytest.mark.parametrize(
+    ("scenario", "hint"), [("in-pieces", r"boot_timeout = 2\.0"), ("idle", "is kernel one for")]
+)
+def test_a_guest_that_is_late_is_answered_with_what_to_set(
+    scenario: str, hint: str, start: Start
+) -> None:
+    fake = start(scenario)
+    if scenario != "idle":
+        fake.wait("exit")
+    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(patience=0.05)))
+    with pytest.raises(SessionError, match="did not start within") as caught:
+        booted.until_ready()
+    assert re.search(hint, caught.value.hint)
 
 
 def test_a_stopped_guest_is_an_error_with_the_monitors_reason(start: Start) -> None:

@@ -211,6 +211,7 @@ def test_a_value_that_a_target_refuses_is_told_with_its_table(install: Install) 
     [
         ({"memory": "12"}, 'memory = "12": write it as "512MiB" or "2GiB"'),
         ({"memory": "0MiB"}, 'memory = "0MiB"'),
+        ({"memory": "79MiB"}, 'memory = "79MiB": a guest needs 80MiB at least'),
         ({"memory": 512}, "memory = 512: Expected `str`"),
         ({"disk": "1 TB"}, 'disk = "1 TB": write it as'),
         ({"vcpus": -1}, "vcpus = -1: write a number of CPUs"),

@@ -325,6 +325,32 @@ def test_what_a_payload_says_on_standard_error_is_kept_by_target(bench: Make) ->
     assert sink.logs["box"] == b"careful\n"
 
 
+def test_a_broken_promise_is_answered_with_what_it_says_to_change(bench: Make) -> None:
+    told = replace(PROMISE, hint="mend preset")
+    _, bad = opened(bench(fake(inside={"ns.pid": "pid:[1]"}, promises=(told,))), labels(BOX))
+    assert bad[BOX].cause is Cause.UNPROVEN
+    assert bad[BOX].hint == "mend preset"
+
+
+class Talkative(FakeTarget):
+    """A target whose instances do not start, and say much about it."""
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[Any]:
+        raise SessionError("it did not start", log="Linux version 6\nout of everything\n")
+        yield
+
+
+def test_what_an_instance_that_failed_has_said_is_kept_whole_by_target(bench: Make) -> None:
+    made = bench(Talkative(name=BOX))
+    sink: Any = made.sink
+    opened(made, labels(BOX))
+    assert sink.logs["box"] == b"Linux version 6\nout of everything\n"
+    sink.logs.clear()
+    made.visit(Visit(block=4, target=BOX, workload=COLD), WORK[COLD], None)
+    assert sink.logs["box"] == b"Linux version 6\nout of everything\n"
+
+
 def test_a_payload_is_asked_with_nonce_iterations_and_loops(bench: Make) -> None:
     box = fake()
     visit(bench(box), LOOP)
@@ -539,7 +565,8 @@ def test_a_dear_start_that_keeps_no_promise_gives_no_time(
 ) -> None:
     box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, promises=(PROMISE,))
     found = gap(start(dear(bench(box)), name))
-    assert (found.cause, found.hint) == (Cause.UNPROVEN, "isobench doctor")
+    assert found.cause is Cause.UNPROVEN
+    assert found.hint.startswith("state/box-pre.json")
     assert "ns.pid should be unlike the host's" in found.detail
 
 
@@ -622,7 +649,7 @@ def test_a_session_that_keeps_no_promise_is_bad_and_closed(bench: Make) -> None:
     good, bad = opened(bench(box), labels(BOX))
     assert set(good) == {NATIVE}
     assert bad[BOX].cause is Cause.UNPROVEN
-    assert bad[BOX].hint == "isobench doctor"
+    assert bad[BOX].hint.startswith("state/box-pre.json")
     assert (box.opened, box.closed) == (1, 1)
 
 

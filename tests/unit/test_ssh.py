@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from isobench.errors import SessionError, UsageError
 from isobench.evidence import prove
@@ -62,6 +65,13 @@ def test_commands_are_words_and_a_text_is_split_as_a_shell_does() -> None:
         ({"start": "up 'x", "stop": "down"}, "quotation"),
         ({"start_timeout": 0.0}, "start_timeout"),
         ({"class": "native"}, "native"),
+        ({"port": 99999}, "port = 99999"),
+        ({"port": -1}, "port = -1"),
+        (
+            {"expect": {"machine.vendr": "QEMU"}},
+            r'no fact "machine.vendr"; there is machine.vendor',
+        ),
+        ({"expect": {"colour": 1}}, r"no fact .*machine.vendor"),
         ({"isa": "sparc"}, "sparc"),
         ({"preset": "libvirt", "machine": "-x"}, "machine"),
     ],
@@ -169,6 +179,29 @@ def test_evidence_that_contradicts_class_or_preset_breaks_a_promise(
     outside = prove.gather(evidence({"kernel.boot_id": "outside", "ns.pid": "pid:[1]"}))
     inside = prove.gather(evidence(X86 | facts))
     assert (prove.broken(prove.hold(target.promises, host=outside, inside=inside)) == "") is kept
+
+
+@pytest.mark.parametrize(
+    ("options", "facts", "hint"),
+    [
+        ({}, HARDWARE, 'class = "virtualization"'),
+        ({"preset": "virtualbox", "machine": "d"}, {}, 'preset = "virtualbox"'),
+        ({"expect": {"machine.product": "KVM Server"}}, {}, "expect"),
+        ({}, {"machine": "aarch64"}, 'isa = "x86_64"'),
+    ],
+)
+def test_a_broken_promise_names_the_option_that_is_contradicted(
+    options: dict[str, Any], facts: dict[str, Fact], hint: str
+) -> None:
+    outside = prove.gather(evidence({"kernel.boot_id": "outside"}))
+    inside = prove.gather(evidence(X86 | facts))
+    checks = prove.hold(made(isa="x86_64", **options).promises, host=outside, inside=inside)
+    assert prove.way_out(checks) == f"box contradicts {hint} in isobench.toml: mend that"
+
+
+def test_every_fact_that_can_be_witnessed_can_be_expected() -> None:
+    keys = ("ns.pid", "machine", "cpu.hypervisor_bit", "host.ssh_server", "kernel.release")
+    assert set(made(expect=dict.fromkeys(keys, "x")).expect) == set(keys)
 
 
 def evidence(facts: dict[str, Fact]) -> list[Any]:
@@ -386,6 +419,60 @@ def test_a_host_without_configuration_is_what_it_is_called(home: Path) -> None:
     assert home / ".ssh" / "known_hosts" in to.known_hosts
 
 
+def key_file(path: Path, password: bytes = b"") -> Path:
+    kind = serialization.BestAvailableEncryption(password) if password else None
+    text = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        kind or serialization.NoEncryption(),
+    )
+    path.write_bytes(text)
+    return path
+
+
+def test_the_command_of_a_hint_does_what_isobench_did(home: Path) -> None:
+    key = key_file(home / "my key")
+    to = _ssh_host.address("127.0.0.1", user="me", port=1, key=str(key))
+    assert _ssh_host.login(to) == f"ssh -p 1 -i '{key}' me@127.0.0.1"
+    target = made(host="127.0.0.1", user="me", port=1, key=str(key))
+    assert target.probe().hint == _ssh_host.login(to)
+
+
+def test_a_key_that_is_not_there_is_named(home: Path) -> None:
+    answer = made(key="/no/key").probe()
+    assert isinstance(answer, Unavailable)
+    assert "/no/key" in answer.what
+    assert "key" in answer.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "password", "told"),
+    [
+        (paramiko.SSHException("not a valid OPENSSH private key file"), None, "no private key"),
+        (paramiko.PasswordRequiredException("Private key file is encrypted"), b"x", "encrypted"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_named_with_its_flaw(
+    error: Exception, password: bytes | None, told: str, home: Path
+) -> None:
+    path = home / "key"
+    path.write_text("root:x:0:0\n") if password is None else key_file(path, password)
+    said = _ssh_host._unconnected(_ssh_host.address("box", key=str(path)), error)
+    assert str(path) in str(said)
+    assert told in str(said)
+    assert not isinstance(said, _ssh_host.UnreachableError | _ssh_host.RefusedError)
+    assert "none of the keys" not in str(said)
+    assert ("ssh-add" in said.hint) is bool(password)
+
+
+def test_a_good_key_that_opens_nothing_is_told_as_the_server_says_it(home: Path) -> None:
+    to = _ssh_host.address("box", user="me", key=str(key_file(home / "key")))
+    said = _ssh_host._unconnected(to, paramiko.AuthenticationException("go away"))
+    assert isinstance(said, _ssh_host.RefusedError)
+    assert "lets me in with none of the keys: go away" in str(said)
+    assert f"-i {home}/key me@box" in said.hint
+
+
 def test_the_configuration_is_heeded_and_options_come_first(
     home: Path, config: Callable[[str], None]
 ) -> None:
@@ -399,8 +486,9 @@ def test_the_configuration_is_heeded_and_options_come_first(
     assert to.known_hosts[0] == home / "mine"
     assert to.command == "relay Box.Example 2200"
     assert to.listed_as == "[box.example]:2200"
-    other = _ssh_host.address("box", user="root", port=22, key="/k2")
-    assert (other.user, other.port, other.keys) == ("root", 22, (Path("/k2"),))
+    (home / "k2").touch()
+    other = _ssh_host.address("box", user="root", port=22, key="~/k2")
+    assert (other.user, other.port, other.keys) == ("root", 22, (home / "k2",))
     assert other.listed_as == "box.example"
 
 
