@@ -21,8 +21,10 @@ from isobench.plugin import GROUP, Session, Target
 from isobench.units import TargetName
 
 ORDER: Final = (
-    *("native", "namespaces", "docker", "podman", "bubblewrap"),
-    *("kvm", "qemu", "qemu-aarch64", "ssh"),
+    *("native", "namespaces", "docker", "podman", "podman-pod", "nspawn", "lxc", "distrobox"),
+    *("kubernetes", "landlock", "bubblewrap", "firejail", "gvisor", "wasm"),
+    *("kvm", "uml", "ssh", "qemu", "qemu-aarch64", "qemu-user-aarch64", "qemu-user-riscv64"),
+    "wine",
 )
 """How the in-tree targets are listed; others follow by name."""
 
