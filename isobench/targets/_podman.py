@@ -3,11 +3,13 @@ removal of what isobench has made.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,29 +22,87 @@ from isobench.units import Nanoseconds, seconds
 
 CALL: Final = seconds(120)
 """Time limit of a command of Podman's that should take a second."""
-_working: dict[_oci.Engine, _oci.Settings] = {}
+NOTHING: Final[Mapping[str, str]] = {}
 
 
-def run(*arguments: str, timeout: Nanoseconds = CALL) -> Completed:
+@dataclass(frozen=True, kw_only=True)
+class Options(_oci.Engine):
+    """What may be said of Podman's containers."""
+
+    runtime_flags: tuple[str, ...] = ()
+    """As `--runtime-flag`: "platform=ptrace" for runsc."""
+
+    def flags(self) -> tuple[tuple[str, ...], ...]:
+        """Return what to tell the runtime: choices, the plainest first."""
+        if _oci.kernel(self.runtime) is not _oci.Kernel.SENTRY:
+            return (self.runtime_flags,)
+        # runsc has a network of its own to be chosen beside the container's, and it makes cgroups
+        # where an ordinary user may make none.
+        network = [f"network={self.network}"] if self.network in ("none", "host") else []
+        flags = (*network, *self.runtime_flags)
+        return (flags, ("ignore-cgroups", *flags))
+
+
+_working: dict[Options, _oci.Settings] = {}
+
+
+def run(
+    *arguments: str, timeout: Nanoseconds = CALL, variables: Mapping[str, str] = NOTHING
+) -> Completed:
     """Run podman; SessionError when it cannot be executed at all."""
     try:
-        return _process.run(["podman", *arguments], timeout=timeout, env=os.environ)
+        return _process.run(
+            ["podman", *arguments], timeout=timeout, env={**os.environ, **variables}
+        )
     except OSError as error:
         raise SessionError(f"podman cannot be executed: {error}") from None
 
 
-def must(*arguments: str, timeout: Nanoseconds = CALL) -> bytes:
+def must(
+    *arguments: str, timeout: Nanoseconds = CALL, variables: Mapping[str, str] = NOTHING
+) -> bytes:
     """Run podman and return what it says; SessionError when it fails."""
-    done = run(*arguments, timeout=timeout)
+    done = run(*arguments, timeout=timeout, variables=variables)
     if done.exit_code != 0:
-        raise SessionError(f"podman {arguments[0]}: {_process.last_line(done.stderr)}")
+        verb = next((word for word in arguments if not word.startswith("-")), "")
+        raise SessionError(f"podman {verb}: {_process.last_line(done.stderr)}")
     return done.stdout
 
 
-def info() -> Mapping[str, Any]:
+def info(*options: str) -> Mapping[str, Any]:
     """Return what `podman info` says."""
-    loaded: Mapping[str, Any] = json.loads(must("info", "--format", "json", timeout=seconds(60)))
+    said = must(*options, "info", "--format", "json", timeout=seconds(60))
+    loaded: Mapping[str, Any] = json.loads(said)
     return loaded
+
+
+def working(engine: Options) -> _oci.Settings:
+    """Return settings with which a container starts; SessionError when none do.
+
+    What worked last time is tried first: on a host where Podman's defaults fail, the search
+    costs seconds.
+    """
+    if engine in _working:
+        return _working[engine]
+    if host_abi() is None:
+        raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
+    runtimes = [engine.runtime] if engine.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
+    rungs = itertools.chain(
+        _remembered(engine), _oci.ladder(runtimes, ("", "cgroupfs"), engine.flags())
+    )
+    complaints: list[str] = []
+    with _prefix.probe_root("run", "etc") as root:
+        for settings in rungs:
+            said = _trial(engine, settings, root)
+            if not said:
+                _working[engine] = settings
+                _remember(engine, settings)
+                return settings
+            complaints.append(said)
+    said = " and then ".join(dict.fromkeys((complaints[0], complaints[-1])))
+    raise SessionError(
+        f"podman is there, but no container starts: {said}", hint=_runtime_hint(said)
+    )
 
 
 def pairs(option: str, values: Mapping[str, str]) -> Iterator[str]:
@@ -54,11 +114,14 @@ def pairs(option: str, values: Mapping[str, str]) -> Iterator[str]:
 
 def before_the_verb(settings: _oci.Settings) -> list[str]:
     """Return the settings that are options of podman itself."""
-    manager = [f"--cgroup-manager={settings.cgroup_manager}"] if settings.cgroup_manager else []
-    return [*manager, *(["--runtime", settings.runtime] if settings.runtime else [])]
+    return [
+        *([f"--cgroup-manager={settings.cgroup_manager}"] if settings.cgroup_manager else []),
+        *([f"--runtime={settings.runtime}"] if settings.runtime else []),
+        *(f"--runtime-flag={flag}" for flag in settings.flags),
+    ]
 
 
-def options(engine: _oci.Engine, settings: _oci.Settings) -> list[str]:
+def options(engine: Options, settings: _oci.Settings) -> list[str]:
     """Return the options of a container."""
     words = ["--network", engine.network]
     if settings.limits:
@@ -71,48 +134,7 @@ def options(engine: _oci.Engine, settings: _oci.Settings) -> list[str]:
     return words
 
 
-def remove(name: str) -> None:
-    """Remove a container with its anonymous volumes."""
-    with contextlib.suppress(SessionError):
-        run("rm", "--force", "--time", "0", "--volumes", "--ignore", name)
-
-
-def memory() -> Path:
-    """Return the file that remembers which settings worked: it is there once a container has been
-    started.
-    """
-    return places.cache() / "podman-settings.json"
-
-
-def working(engine: _oci.Engine) -> _oci.Settings:
-    """Return settings with which a container starts; SessionError when none do.
-
-    What worked last time is tried first: on a host where Podman's defaults fail, the search costs
-    seconds.
-    """
-    if engine in _working:
-        return _working[engine]
-    if host_abi() is None:
-        raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
-    runtimes = [engine.runtime] if engine.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
-    rungs = itertools.chain(_remembered(), _oci.ladder(runtimes, ("", "cgroupfs")))
-    complaints: list[str] = []
-    with _prefix.probe_root("run", "etc") as root:
-        for settings in rungs:
-            if engine.runtime and settings.runtime != engine.runtime:
-                continue
-            said = _trial(engine, settings, root)
-            if not said:
-                _working[engine] = settings
-                _remember(settings)
-                return settings
-            complaints.append(said)
-    raise SessionError(
-        f"podman is there, but no container starts: {complaints[0]}", hint=_hint(complaints[0])
-    )
-
-
-def _trial(engine: _oci.Engine, settings: _oci.Settings, root: Path) -> str:
+def _trial(engine: Options, settings: _oci.Settings, root: Path) -> str:
     """Return why no container starts with these settings, or nothing when one did and answered."""
     done = run(
         *(*before_the_verb(settings), "run", "--rm", *options(engine, settings)),
@@ -125,33 +147,59 @@ def _trial(engine: _oci.Engine, settings: _oci.Settings, root: Path) -> str:
     return _process.last_line(done.stderr)
 
 
-def _remembered() -> Iterator[_oci.Settings]:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        yield _oci.Settings(**json.loads(memory().read_text()))
+def memory() -> Path:
+    """Return the file of settings that have worked: it is there once a container has started."""
+    return places.cache() / "podman-settings.json"
 
 
-def _remember(settings: _oci.Settings) -> None:
+def _notes() -> dict[str, Any]:
+    """Return the settings that have worked, by what was asked for."""
+    with contextlib.suppress(OSError, ValueError):
+        notes = json.loads(memory().read_text())
+        if isinstance(notes, dict):
+            return {asked: note for asked, note in notes.items() if isinstance(note, dict)}
+    return {}
+
+
+def _asked(engine: Options) -> str:
+    return " ".join((engine.runtime, *engine.flags()[-1]))
+
+
+def _remembered(engine: Options) -> Iterator[_oci.Settings]:
+    with contextlib.suppress(TypeError, KeyError):
+        note = _notes()[_asked(engine)]
+        yield _oci.Settings(**{**note, "flags": tuple(note["flags"])})
+
+
+def _remember(engine: Options, settings: _oci.Settings) -> None:
+    path = memory()
     with contextlib.suppress(OSError):
-        memory().parent.mkdir(parents=True, exist_ok=True)
-        values = {
-            "runtime": settings.runtime,
-            "cgroup_manager": settings.cgroup_manager,
-            "limits": settings.limits,
-        }
-        memory().write_text(json.dumps(values))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(_notes() | {_asked(engine): dataclasses.asdict(settings)}))
 
 
-def _hint(said: str) -> str:
+def _runtime_hint(said: str) -> str:
     if "newuidmap" in said or "subuid" in said:
         return (
             "isobench doctor --install podman;"
             " sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+        )
+    if "hybrid" in said:
+        return (
+            'runtime = "runc", which runs on hybrid cgroups as well; or start this machine with'
+            " systemd.unified_cgroup_hierarchy=1"
         )
     if "cgroup" in said:
         return (
             "isobench doctor --install podman (it brings runc, which also runs on hybrid cgroups)"
         )
     return "podman run --rm --network none --rootfs / true, to see what it says"
+
+
+def remove(name: str) -> None:
+    """Remove a container with its anonymous volumes."""
+    with contextlib.suppress(SessionError):
+        run("rm", "--force", "--time", "0", "--volumes", "--ignore", name)
 
 
 def sweep_containers(alive: Callable[[str], bool], *, label: str = _oci.LABEL) -> list[str]:

@@ -348,7 +348,7 @@ class DistroboxTarget:
     @contextlib.contextmanager
     def _created(self, whose: str) -> Iterator[_Box]:
         """Make a box that has not been started yet; remove it at the end."""
-        settings = _podman.working(_oci.Engine())
+        settings = _podman.working(_podman.Options())
         box = _Box(name=f"{whose}-{secrets.token_hex(4)}", environment=_environment(settings))
         image = self._image()
         try:
@@ -375,7 +375,7 @@ class DistroboxTarget:
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Make a box and enter it for the first time."""
-        _podman.working(_oci.Engine())
+        _podman.working(_podman.Options())
         self._image()
         stage.mark(BEGIN)
         with self._created(stage.owner) as box:

@@ -5,18 +5,15 @@ version and in the evidence.
 """
 
 import contextlib
-import dataclasses
-import itertools
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from isobench import owner, places
+from isobench import owner
 from isobench.errors import SessionError
 from isobench.model import (
     Availability,
@@ -30,60 +27,22 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed, Startable
-from isobench.targets import _elf, _oci, _prefix, _process
+from isobench.targets import _oci, _podman, _process
 from isobench.units import Nanoseconds, TargetName, seconds
-
-_CALL = seconds(120)
-"""Time limit of a command of Podman's that should take a second."""
 
 OWN_FAILURE: Final = 125
 """Podman's exit code when it, and not the program, has failed; no payload of isobench exits with
 it.
 """
 
-NOTHING: Final[Mapping[str, str]] = {}
-
-_working: dict["PodmanTarget", _oci.Settings] = {}
 _loaded: set[str] = set()
 
 
-def _podman(
-    *arguments: str, timeout: Nanoseconds = _CALL, variables: Mapping[str, str] = NOTHING
-) -> Completed:
-    """Run podman; SessionError when it cannot be executed at all."""
-    try:
-        return _process.run(
-            ["podman", *arguments], timeout=timeout, env={**os.environ, **variables}
-        )
-    except OSError as error:
-        raise SessionError(f"podman cannot be executed: {error}") from None
-
-
-def _must(
-    *arguments: str, timeout: Nanoseconds = _CALL, variables: Mapping[str, str] = NOTHING
-) -> bytes:
-    """Run podman and return what it says; SessionError when it fails."""
-    done = _podman(*arguments, timeout=timeout, variables=variables)
-    if done.exit_code != 0:
-        verb = next((word for word in arguments if not word.startswith("-")), "")
-        raise SessionError(f"podman {verb}: {_process.last_line(done.stderr)}")
-    return done.stdout
-
-
-def _info(*options: str) -> Mapping[str, Any]:
-    said = _must(*options, "info", "--format", "json", timeout=seconds(60))
-    loaded: Mapping[str, Any] = json.loads(said)
-    return loaded
-
-
 @dataclass(frozen=True, kw_only=True)
-class PodmanTarget(_oci.Engine):
+class PodmanTarget(_podman.Options):
     """A container of Podman's."""
 
     name: ClassVar[TargetName] = TargetName("podman")
-
-    runtime_flags: tuple[str, ...] = ()
-    """As `--runtime-flag`: "platform=ptrace" for runsc."""
 
     def probe(self) -> Availability:
         """Find settings with which a container starts and answers."""
@@ -92,8 +51,8 @@ class PodmanTarget(_oci.Engine):
                 lack=Lack.TOOL, what="podman", hint="isobench doctor --install podman"
             )
         try:
-            settings = self._settings()
-            info = _info(*_global(settings))
+            settings = _podman.working(self)
+            info = _podman.info(*_podman.before_the_verb(settings))
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint or "podman info")
         except ValueError as error:
@@ -106,54 +65,16 @@ class PodmanTarget(_oci.Engine):
         more = ", lowered limits" if settings.limits else ""
         return Available(version=f"Podman {version}, {kind}, {runtime}, {storage}{more}")
 
-    def _settings(self) -> _oci.Settings:
-        """Return settings with which a container starts; SessionError when none do.
-
-        What worked last time is tried first: on a host where Podman's defaults fail, the search
-        costs seconds.
-        """
-        if self in _working:
-            return _working[self]
-        if host_abi() is None:
-            raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
-        runtimes = [self.runtime] if self.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
-        rungs = itertools.chain(
-            _remembered(self), _oci.ladder(runtimes, ("", "cgroupfs"), self.flags())
-        )
-        complaints: list[str] = []
-        with _prefix.probe_root("run", "etc") as root:
-            for settings in rungs:
-                said = _trial(self, settings, root)
-                if not said:
-                    _working[self] = settings
-                    _remember(self, settings)
-                    return settings
-                complaints.append(said)
-        said = " and then ".join(dict.fromkeys((complaints[0], complaints[-1])))
-        raise SessionError(
-            f"podman is there, but no container starts: {said}", hint=_runtime_hint(said)
-        )
-
-    def flags(self) -> tuple[tuple[str, ...], ...]:
-        """Return what to tell the runtime: choices, the plainest first."""
-        if _oci.kernel(self.runtime) is not _oci.Kernel.SENTRY:
-            return (self.runtime_flags,)
-        # runsc has a network of its own to be chosen beside the container's, and it makes cgroups
-        # where an ordinary user may make none.
-        network = [f"network={self.network}"] if self.network in ("none", "host") else []
-        flags = (*network, *self.runtime_flags)
-        return (flags, ("ignore-cgroups", *flags))
-
     def _ready(self, stage: Stage) -> _oci.Settings:
         """See to it that the image is there; return settings that work."""
-        settings = self._settings()
+        settings = _podman.working(self)
         image = _oci.image_name(stage)
         if image not in _loaded:
-            if _podman("image", "exists", image).exit_code != 0:
+            if _podman.run("image", "exists", image).exit_code != 0:
                 with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
                     file.write(_oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
                     file.flush()
-                    _must("load", "--quiet", "--input", file.name)
+                    _podman.must("load", "--quiet", "--input", file.name)
             _loaded.add(image)
         return settings
 
@@ -162,12 +83,12 @@ class PodmanTarget(_oci.Engine):
     ) -> list[str]:
         variables = stage.environ(_oci.INSIDE)
         return [
-            *_global(settings),
+            *_podman.before_the_verb(settings),
             verb,
             *more,
-            *_options(self, settings),
-            *_pairs("--label", _oci.labels(stage.owner)),
-            *_pairs("--env", variables),
+            *_podman.options(self, settings),
+            *_podman.pairs("--label", _oci.labels(stage.owner)),
+            *_podman.pairs("--env", variables),
             _oci.image_name(stage),
             f"{Stage.INSIDE}/{argv[0]}",
             *argv[1:],
@@ -179,10 +100,12 @@ class PodmanTarget(_oci.Engine):
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
-            _must(*self._arguments("run", stage, ["_agent"], settings, "--detach", "--name", name))
+            _podman.must(
+                *self._arguments("run", stage, ["_agent"], settings, "--detach", "--name", name)
+            )
             yield _Session(name, stage, settings)
         finally:
-            _remove(name)
+            _podman.remove(name)
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Run a container to its end: `podman run --rm`."""
@@ -197,33 +120,23 @@ class PodmanTarget(_oci.Engine):
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
-            _must(*self._arguments("create", stage, argv, settings, "--name", name))
+            _podman.must(*self._arguments("create", stage, argv, settings, "--name", name))
             yield _Stopped(name, stage, settings)
         finally:
-            _remove(name)
+            _podman.remove(name)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove containers whose run has died, and the images where `cached` says so."""
         # Asking Podman leaves a process of its own behind for an ordinary user: so at every start
         # it is asked only where isobench has ever started a container with it.
-        if shutil.which("podman") is None or not (cached or _memory().exists()):
+        if shutil.which("podman") is None or not (cached or _podman.memory().exists()):
             return []
         removed: list[str] = []
         try:
-            label = f"label={_oci.LABEL}"
-            said = _must("ps", "--all", "--filter", label, "--format", "json")
-            for found in json.loads(said or b"[]") or ():
-                whose = (found.get("Labels") or {}).get(_oci.OWNER_LABEL, "")
-                if not alive(whose):
-                    _remove(found["Id"])
-                    removed.append(f"podman container {found['Id'][:12]}")
+            removed += _podman.sweep_containers(alive)
             if cached:
-                said = _must("images", "--filter", label, "--format", "json")
-                for image in json.loads(said or b"[]") or ():
-                    _must("rmi", image["Id"])
-                    _loaded.clear()
-                    names = ", ".join(image.get("Names") or [image["Id"][:12]])
-                    removed.append(f"podman image {names}")
+                removed += _podman.sweep_images()
+                _loaded.clear()
         except (SessionError, ValueError) as error:
             removed.append(f"podman: {error}")
         return removed
@@ -268,7 +181,7 @@ class PodTarget(PodmanTarget):
         answer = super().probe()
         if isinstance(answer, Unavailable):
             return answer
-        said = _pod_trial(_working[self])
+        said = _pod_trial(_podman.working(self))
         if said:
             return Unavailable(
                 lack=Lack.RUNTIME,
@@ -284,10 +197,15 @@ class PodTarget(PodmanTarget):
         """Make a pod, yield its container's name, remove it with all that is in it."""
         pod = f"{stage.owner}-{os.urandom(4).hex()}"
         description = json.dumps(self._description(pod, stage, argv)).encode()
-        words = [*_global(settings), "kube", "play", f"--start={str(start).lower()}"]
+        words = [
+            *_podman.before_the_verb(settings),
+            "kube",
+            "play",
+            f"--start={str(start).lower()}",
+        ]
         try:
             with _file(description) as path, _low_limits(settings) as variables:
-                _must(*words, "--network", self.network, path, variables=variables)
+                _podman.must(*words, "--network", self.network, path, variables=variables)
             yield f"{pod}-{_CONTAINER}"
         finally:
             _remove_pod(pod)
@@ -333,11 +251,11 @@ class PodTarget(PodmanTarget):
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove pods whose run has died; images are `podman`'s to remove."""
-        if shutil.which("podman") is None or not (cached or _memory().exists()):
+        if shutil.which("podman") is None or not (cached or _podman.memory().exists()):
             return []
         removed: list[str] = []
         try:
-            said = _must("pod", "ps", "--filter", f"label={_oci.LABEL}", "--format", "json")
+            said = _podman.must("pod", "ps", "--filter", f"label={_oci.LABEL}", "--format", "json")
             for found in json.loads(said or b"[]") or ():
                 if not alive((found.get("Labels") or {}).get(_oci.OWNER_LABEL, "")):
                     _remove_pod(found["Id"])
@@ -372,7 +290,7 @@ def _low_limits(settings: _oci.Settings) -> Iterator[Mapping[str, str]]:
     No option of `kube play` does that, only a configuration in place of this host's.
     """
     if not settings.limits:
-        yield NOTHING
+        yield _podman.NOTHING
         return
     limits = ", ".join(f'"{name}={value}:{value}"' for name, value in _oci.LIMITS)
     with _file(f"[containers]\ndefault_ulimits = [{limits}]\n".encode()) as path:
@@ -382,12 +300,20 @@ def _low_limits(settings: _oci.Settings) -> Iterator[Mapping[str, str]]:
 def _pod_trial(settings: _oci.Settings) -> str:
     """Return why no pod starts, or nothing where an empty one did."""
     pod = f"{owner.mine()}-{os.urandom(4).hex()}"
-    labels = _pairs("--label", _oci.labels(owner.mine()))
+    labels = _podman.pairs("--label", _oci.labels(owner.mine()))
     try:
         with _low_limits(settings) as variables:
-            words = (*_global(settings), "pod", "create", "--network", "none", "--name", pod)
-            _must(*words, *labels, variables=variables)
-        _must(*_global(settings), "pod", "start", pod, timeout=seconds(60))
+            words = (
+                *_podman.before_the_verb(settings),
+                "pod",
+                "create",
+                "--network",
+                "none",
+                "--name",
+                pod,
+            )
+            _podman.must(*words, *labels, variables=variables)
+        _podman.must(*_podman.before_the_verb(settings), "pod", "start", pod, timeout=seconds(60))
     except SessionError as error:
         return str(error)
     finally:
@@ -397,102 +323,10 @@ def _pod_trial(settings: _oci.Settings) -> str:
 
 def _remove_pod(pod: str) -> None:
     with contextlib.suppress(SessionError):
-        _podman("pod", "rm", "--force", "--time", "0", "--ignore", pod)
+        _podman.run("pod", "rm", "--force", "--time", "0", "--ignore", pod)
 
 
-# ---- helpers of both -----------------------------------------------------------------------------
-
-
-def _pairs(option: str, values: Mapping[str, str]) -> Iterator[str]:
-    for key, value in values.items():
-        yield option
-        yield f"{key}={value}"
-
-
-def _global(settings: _oci.Settings) -> list[str]:
-    return [
-        *([f"--cgroup-manager={settings.cgroup_manager}"] if settings.cgroup_manager else []),
-        *([f"--runtime={settings.runtime}"] if settings.runtime else []),
-        *(f"--runtime-flag={flag}" for flag in settings.flags),
-    ]
-
-
-def _options(target: PodmanTarget, settings: _oci.Settings) -> list[str]:
-    options = ["--network", target.network]
-    if settings.limits:
-        for name, value in _oci.LIMITS:
-            options += ["--ulimit", f"{name}={value}:{value}"]
-    for option in target.security_opt:
-        options += ["--security-opt", option]
-    if target.memory:
-        options += ["--memory", target.memory]
-    return options
-
-
-def _trial(target: PodmanTarget, settings: _oci.Settings, root: Path) -> str:
-    """Return why no container starts with these settings, or nothing when one did and answered."""
-    done = _podman(
-        *(*_global(settings), "run", "--rm", *_options(target, settings)),
-        *_pairs("--label", _oci.labels(owner.mine())),
-        *("--rootfs", str(root), "/answer"),
-        timeout=seconds(60),
-    )
-    if done.exit_code == 0 and done.stdout == _elf.ANSWER:
-        return ""
-    return _process.last_line(done.stderr)
-
-
-def _memory() -> Path:
-    return places.cache() / "podman-settings.json"
-
-
-def _notes() -> dict[str, Any]:
-    """Return the settings that have worked, by what was asked for."""
-    with contextlib.suppress(OSError, ValueError):
-        notes = json.loads(_memory().read_text())
-        if isinstance(notes, dict):
-            return {asked: note for asked, note in notes.items() if isinstance(note, dict)}
-    return {}
-
-
-def _asked(target: PodmanTarget) -> str:
-    return " ".join((target.runtime, *target.flags()[-1]))
-
-
-def _remembered(target: PodmanTarget) -> Iterator[_oci.Settings]:
-    with contextlib.suppress(TypeError, KeyError):
-        note = _notes()[_asked(target)]
-        yield _oci.Settings(**{**note, "flags": tuple(note["flags"])})
-
-
-def _remember(target: PodmanTarget, settings: _oci.Settings) -> None:
-    path = _memory()
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_notes() | {_asked(target): dataclasses.asdict(settings)}))
-
-
-def _runtime_hint(said: str) -> str:
-    if "newuidmap" in said or "subuid" in said:
-        return (
-            "isobench doctor --install podman;"
-            " sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
-        )
-    if "hybrid" in said:
-        return (
-            'runtime = "runc", which runs on hybrid cgroups as well; or start this machine with'
-            " systemd.unified_cgroup_hierarchy=1"
-        )
-    if "cgroup" in said:
-        return (
-            "isobench doctor --install podman (it brings runc, which also runs on hybrid cgroups)"
-        )
-    return "podman run --rm --network none --rootfs / true, to see what it says"
-
-
-def _remove(name: str) -> None:
-    with contextlib.suppress(SessionError):
-        _podman("rm", "--force", "--time", "0", "--ignore", name)
+# ---- sessions of both ----------------------------------------------------------------------------
 
 
 def _streamed(command: Sequence[str], name: str, stage: Stage, timeout: Nanoseconds) -> Completed:
@@ -509,7 +343,7 @@ def _streamed(command: Sequence[str], name: str, stage: Stage, timeout: Nanoseco
         raise SessionError(f"podman cannot be executed: {error}") from None
     finally:
         if not finished:
-            _remove(name)
+            _podman.remove(name)
     if done.exit_code == OWN_FAILURE and b"rror" in done.stderr:
         raise SessionError(f"podman: {_process.last_line(done.stderr)}")
     return done
@@ -522,7 +356,7 @@ class _Stopped:
     settings: _oci.Settings
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        command = [*_global(self.settings), "start", "--attach", self.name]
+        command = [*_podman.before_the_verb(self.settings), "start", "--attach", self.name]
         return _streamed(command, self.name, self.stage, timeout)
 
 
@@ -532,7 +366,9 @@ class _StoppedPod(_Stopped):
         done = _Stopped.start(self, timeout=timeout)
         # What holds the pod's namespaces ends by itself, a moment after the last container: a pod
         # that is started again meanwhile fails.
-        _podman("pod", "stop", "--time", "0", "--ignore", self.name.removesuffix(f"-{_CONTAINER}"))
+        _podman.run(
+            "pod", "stop", "--time", "0", "--ignore", self.name.removesuffix(f"-{_CONTAINER}")
+        )
         return done
 
 
@@ -545,9 +381,9 @@ class _Session:
     def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         variables = self.stage.environ(_oci.INSIDE)
         command = [
-            *_global(self.settings),
+            *_podman.before_the_verb(self.settings),
             "exec",
-            *_pairs("--env", variables),
+            *_podman.pairs("--env", variables),
             self.name,
             f"{Stage.INSIDE}/{argv[0]}",
             *argv[1:],
@@ -557,8 +393,8 @@ class _Session:
     def witness(self) -> Iterable[Evidence]:
         """Yield what Podman says of this container."""
         try:
-            seen = json.loads(_must("inspect", self.name))[0]
-            info = _info(*_global(self.settings))
+            seen = json.loads(_podman.must("inspect", self.name))[0]
+            info = _podman.info(*_podman.before_the_verb(self.settings))
         except (ValueError, IndexError) as error:
             raise SessionError(f"podman inspect: {error}") from None
         source, host = "podman inspect", info.get("host", {})

@@ -23,7 +23,7 @@ from isobench.model import (
     Unavailable,
 )
 from isobench.registry import Registry
-from isobench.targets import _kvm, _oci, _process, _sentry, gvisor, podman
+from isobench.targets import _kvm, _oci, _podman, _process, _sentry, gvisor
 from isobench.targets.docker import DockerTarget
 from isobench.targets.gvisor import GvisorTarget
 from isobench.targets.podman import PodmanTarget
@@ -278,9 +278,9 @@ def test_podman_remembers_for_each_runtime_what_worked(
     old = '{"runtime": "runc", "cgroup_manager": "", "limits": true}'
     (tmp_path / "isobench" / "podman-settings.json").write_text(old)
     own, other = PodmanTarget(), PodmanTarget(runtime="runsc")
-    assert list(podman._remembered(own)) == []
+    assert list(_podman._remembered(own)) == []
     found = _oci.Settings(runtime="runsc", flags=("network=none",))
-    podman._remember(other, found)
-    assert list(podman._remembered(other)) == [found]
-    assert list(podman._remembered(own)) == []
-    assert list(podman._remembered(PodmanTarget(runtime="runsc", network="host"))) == []
+    _podman._remember(other, found)
+    assert list(_podman._remembered(other)) == [found]
+    assert list(_podman._remembered(own)) == []
+    assert list(_podman._remembered(PodmanTarget(runtime="runsc", network="host"))) == []
