@@ -29,6 +29,10 @@ _CLASS_LEADS: Final = {
 }
 
 
+_MOST_COLUMNS: Final = 8
+"""More targets than this are rows of the overview: there are never so many workloads."""
+
+
 def matrix(run: Run) -> Matrix:
     """Return the overview: workloads by class, by targets as `Run.columns` has them."""
     targets = run.columns()
@@ -37,6 +41,7 @@ def matrix(run: Run) -> Matrix:
         rows = tuple(
             MatrixRow(
                 workload=workload.name,
+                short=workload.name.partition(".")[2] or workload.name,
                 anchor="start-up" if group == START_CLASS else workload.anchor,
                 summary=workload.summary,
                 cells=tuple(_matrix_cell(run, target.name, workload.name) for target in targets),
@@ -46,7 +51,8 @@ def matrix(run: Run) -> Matrix:
         groups.append(MatrixGroup(title=class_title(group), rows=rows))
     used = {cell.mark.kind for group in groups for row in group.rows for cell in row.cells}
     legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
-    return Matrix(targets=targets, groups=tuple(groups), legend=legend)
+    many = len(targets) > _MOST_COLUMNS
+    return Matrix(targets=targets, groups=tuple(groups), legend=legend, many=many)
 
 
 def _matrix_cell(run: Run, target: str, workload: str) -> MatrixCell:

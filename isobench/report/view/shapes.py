@@ -100,6 +100,8 @@ class MatrixRow:
     """One workload of the overview, a cell per target."""
 
     workload: str
+    short: str
+    """Its name without its class."""
     anchor: str
     summary: str
     cells: tuple[MatrixCell, ...]
@@ -129,6 +131,8 @@ class Matrix:
     targets: tuple[Heading, ...]
     groups: tuple[MatrixGroup, ...]
     legend: tuple[Mark, ...]
+    many: bool
+    """So many targets that they are better rows than columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
