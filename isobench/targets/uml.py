@@ -42,15 +42,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import (
-    _cpio,
-    _disk,
-    _elf,
-    _guest,
-    _instance,
-    _process,
-    _serial,
-)
+from isobench.targets import _cpio, _disk, _elf, _guest, _instance, _process, _serial
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _NAMES: Final = ("linux.uml", "linux")
@@ -223,9 +215,10 @@ class UmlTarget:
     """Size of the disk that the I/O workloads use."""
     cache: Literal["writethrough", "unsafe"] = "writethrough"
     """Of the disk's file on the host. writethrough: each write reaches the host's disk before it is
-    done. unsafe: the guest's writes end in the host's page cache, and its flushes too: the driver
-    of Linux 6.1 was seen to lose them, so that an fsync took a tenth of native's time. Reads go
-    through the host's page cache in either case.
+    done, page by page, so that many of them in a row are very slow. unsafe: the guest's writes end
+    in the host's page cache, and its flushes too: the driver of Linux 6.1 was seen to lose them, so
+    that an fsync took a tenth of native's time. There is nothing between, and reads go through the
+    host's page cache in either case.
     """
     boot_timeout: float = 0.0
     """Seconds; 0: 60."""
