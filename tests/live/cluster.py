@@ -48,6 +48,11 @@ API, ETCD, PEER = 17443, 17379, 17380
 NODE: Final = "isobench-node"
 SYSCTLS: Final = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 LOGS: Final = (Path("/var/log/pods"), Path("/var/log/containers"))
+SHARED: Final = (
+    *("/run/containerd/runc/k8s.io", "/run/containerd/runc", "/run/containerd/s"),
+    *("/run/containerd", "/var/lib/cni/results", "/var/lib/cni"),
+)
+"""Folders that every containerd uses, to be removed where they are empty."""
 PAUSE: Final = "localhost/isobench-test/pause:1"
 CTR: Final = ("ctr", "--address", str(RUN / "containerd.sock"), "--namespace", "k8s.io")
 
@@ -148,14 +153,19 @@ def started(pid: int) -> str:
     return "" if stat[0] == "Z" else stat[19]
 
 
+children: list[subprocess.Popen[bytes]] = []
+"""The parts that this process has started; others may end them, or find them running."""
+
+
 def spawn(name: str, *words: str | Path, **environment: str) -> None:
     """Start one part in a session of its own; note its number before anything else."""
-    log = (RUN / f"{name}.log").open("wb")
-    process = subprocess.Popen(
-        [str(word) for word in words],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        env={**os.environ, **environment},
-    )  # fmt: skip
+    with (RUN / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(word) for word in words],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+    children.append(process)
     write(f"pids/{name}", f"{process.pid} {started(process.pid)}")
 
 
@@ -482,6 +492,9 @@ def put_back() -> None:
         for folder in sorted((root / "k8s.io").glob("**/"), reverse=True):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+    for name in SHARED:
+        with contextlib.suppress(OSError):  # other engines may keep something there
+            Path(name).rmdir()
     with contextlib.suppress(OSError, ValueError):
         for name, value in json.loads((RUN / "sysctls").read_text()).items():
             Path("/proc/sys", name).write_text(value)
@@ -501,6 +514,9 @@ def stop(*, keep_logs: bool = False) -> None:
     if "containerd" in noted():
         clear_containers()
     end(["containerd", "etcd"])
+    for child in children:
+        child.wait(10)
+    children.clear()
     for pid in own_processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
