@@ -108,9 +108,16 @@ def choose(
     targets, explicit = registry.select(wish.targets)
     for name in wish.require:
         registry.get(name)
-    answers = look(targets, observer.looked)
-    needed = [*explicit, *(TargetName(name) for name in wish.require)]
-    for name in dict.fromkeys([TargetName("native"), *needed]):
+    needed = dict.fromkeys(
+        [TargetName("native"), *explicit, *(TargetName(name) for name in wish.require)]
+    )
+
+    def heard(name: TargetName, answer: Availability) -> None:
+        if isinstance(answer, Available) or name not in needed:  # of these the error tells all
+            observer.looked(name, answer)
+
+    answers = look(targets, heard)
+    for name in needed:
         answer = answers.get(name) or _probe(registry.get(name))
         if isinstance(answer, Unavailable):
             raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
@@ -561,7 +568,9 @@ class Campaign:
             place["visit"] += 1
             blocks_done = valid + place["visit"] / total
             spent = (time.monotonic() - self.began) / self.wish.budget
-            share = max(spent, blocks_done / self.wish.maximum_blocks)
+            # A spent budget ends a run only when it has its fewest blocks.
+            enough = blocks_done / min(FEWEST_BLOCKS, self.wish.maximum_blocks)
+            share = max(min(spent, enough), blocks_done / self.wish.maximum_blocks)
             self.observer.step(
                 f"block {valid + 1}: {visit.workload} in {visit.target}", min(share, 1.0), 1.0
             )

@@ -447,7 +447,9 @@ def _show_plan(wish: "Wish", chosen: Any) -> None:
         if not isinstance(answer, Available):
             click.echo(f"  skipped: {name}: {answer.reason}")
     click.echo(f"workloads: {', '.join(chosen.workloads)}")
-    click.echo(f"blocks:    {wish.minimum_blocks} to {wish.maximum_blocks}, native twice in each")
+    fewest, most = wish.minimum_blocks, wish.maximum_blocks
+    blocks = f"{most}" if fewest == most else f"{fewest} to {most}"
+    click.echo(f"blocks:    {blocks}, native twice in each")
     click.echo(f"budget:    {wish.budget:g} s")
 
 
@@ -595,7 +597,7 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("workload", "what it does", "one operation"):
-        table.add_column(heading, no_wrap=heading == "workload")
+        table.add_column(heading, no_wrap=heading == "workload", overflow="fold")
     for workload in found.values():
         table.add_row(workload.name, workload.summary, workload.operation)
     screen.console_for(color=color).print(table)

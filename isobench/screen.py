@@ -1,8 +1,11 @@
 """The terminal: how far a run is, and the table of targets."""
 
+import os
+import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from isobench.payload import wire
 
@@ -13,12 +16,49 @@ if TYPE_CHECKING:
     from isobench.units import TargetName
 
 
+_ENDLESS: Final = 4096
+"""Columns where nobody looks at a terminal: commands, paths and names of runs stay in one piece."""
+_BLANK_END: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
+
+
+class _Trimmed:
+    """A stream whose lines end without the blanks that a table is filled up with."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._held = ""
+
+    def write(self, text: str) -> int:
+        """Write text; blanks at its end wait for what follows them."""
+        *lines, last = (self._held + text).split("\n")
+        kept = last.rstrip(" ")
+        self._held = last[len(kept) :]
+        self._stream.write("".join(f"{_trimmed(line)}\n" for line in lines) + kept)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _trimmed(line: str) -> str:
+    """Return a line without the blanks at its end, its colours as they are."""
+    return _BLANK_END.sub(lambda end: end.group().replace(" ", ""), line)
+
+
 def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
-    """Return a console; "auto" leaves colour to the terminal and to NO_COLOR."""
+    """Return a console; "auto" leaves colour to the terminal and to NO_COLOR.
+
+    Off a terminal nothing is wrapped, unless COLUMNS says where, and no line ends in blanks.
+    """
     from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    piped = not stream.isatty()
 
     forced = {"always": True, "never": False}.get(color)
     return Console(
+        file=cast("IO[str]", _Trimmed(stream)) if piped else None,
+        width=_ENDLESS if piped and not os.environ.get("COLUMNS") else None,
         stderr=stderr,
         force_terminal=True if forced else None,
         no_color=True if forced is False else None,
@@ -128,7 +168,7 @@ def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
 
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
     for heading in ("", "target", "class", "what"):
-        table.add_column(heading, no_wrap=heading in ("", "target"))
+        table.add_column(heading, no_wrap=heading in ("", "target"), overflow="fold")
     for row in rows:
         if row["available"]:
             mark, what = Text("✓", style="green"), Text(row["version"], style="dim")
@@ -146,8 +186,8 @@ def ways_table(ways: Sequence[tuple[str, str]], console: "Console") -> None:
 
     console.print("\nNo target by itself, but:", style="bold")
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(ratio=2)
-    table.add_column(ratio=3)
+    table.add_column(ratio=2, overflow="fold")
+    table.add_column(ratio=3, overflow="fold")
     for names, way in ways:
         table.add_row(Text(names), Text(way, style="dim"))
     console.print(table)

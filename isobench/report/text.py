@@ -1,4 +1,4 @@
-"""The view of a run in a terminal or a pipe: without colour, at 80 columns, in ASCII if need be."""
+"""The view of a run in a terminal or a pipe: without colour, at any width, in ASCII if need be."""
 
 import textwrap
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ class _Writer:
 
     def line(self, content: str = "", style: str = "", indent: int = 0) -> None:
         """Write one paragraph, wrapped."""
-        self.console.print(Padding(self.text(content, style), (0, 0, 0, indent)))
+        self.console.print(Padding(self.text(content, style), (0, 0, 0, indent), expand=False))
 
 
 def render(view: Report, console: Console) -> None:

@@ -256,6 +256,13 @@ def test_a_target_asked_for_by_name_that_cannot_run_ends_the_run_with_its_hint()
     assert caught.value.exit_code == 3
 
 
+def test_what_ends_the_run_is_told_once() -> None:
+    observer = Observer()
+    with pytest.raises(UnavailableError, match="jar cannot run here"):
+        choose([native(), box(JAR, availability=MISSING)], observer, targets=("jar",))
+    assert list(observer.answers) == [NATIVE]
+
+
 def test_a_required_target_must_run_even_when_all_are_asked_for() -> None:
     targets = [native(), box(JAR, availability=MISSING)]
     with pytest.raises(UnavailableError, match="jar"):
@@ -470,6 +477,14 @@ def test_a_folder_named_by_the_user_is_where_the_run_is_written(tmp_path: Path) 
     assert outcome.folder == tmp_path / "mine"
     with pytest.raises(UsageError, match="holds a run already"):
         run(box(), output=tmp_path / "mine")
+
+
+def test_a_run_whose_budget_is_spent_is_as_far_as_its_fewest_blocks_are() -> None:
+    observer = Observer()
+    run(box(), budget=1e-9, observer=observer)
+    first = [done for what, done, _ in observer.steps if what.startswith("block 1:")]
+    assert first
+    assert max(first) < 0.5
 
 
 def test_steps_never_go_beyond_their_end() -> None:

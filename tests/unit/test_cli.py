@@ -461,6 +461,8 @@ def test_a_dry_run_says_what_would_run_and_measures_nothing(
     assert "skipped: jar: jar is not installed" in done.out
     assert "cpu.sieve" in done.out
     assert "io.fsync" not in done.out
+    assert "blocks:    10 to 60, native twice" in done.out
+    assert "blocks:    5, native twice" in isobench("run", "--dry-run", "-w", "cpu", "-r", 5).out
 
 
 # ---- run: going on
@@ -828,6 +830,41 @@ def test_targets_are_listed_for_people_with_what_to_type(isobench: Run, two_targ
     assert done.code == 0
     for words in ("native", "fake 1", "jar (tool)", "→ apt install jar"):
         assert words in done.words
+
+
+LONG = "KVM_EXIT_INTERNAL_ERROR_" * 6 + "end"
+
+
+def test_off_a_terminal_a_line_is_whole_and_ends_without_blanks(
+    isobench: Run, monkeypatch: pytest.MonkeyPatch, two_targets: None
+) -> None:
+    command = "isobench doctor --install " + "something " * 20 + "jar"
+    missing = Unavailable(lack=Lack.TOOL, what=LONG, hint=command)
+    monkeypatch.setattr(sys.modules[__name__], "MISSING", missing)
+    monkeypatch.delenv("COLUMNS")
+    for color in ("auto", "always"):
+        done = isobench("targets", "--color", color)
+        assert command in done.out
+        assert [line for line in done.out.splitlines() if line.endswith(" ")] == []
+
+
+def test_what_does_not_fit_is_folded_and_not_cut(
+    isobench: Run, monkeypatch: pytest.MonkeyPatch, two_targets: None
+) -> None:
+    missing = Unavailable(lack=Lack.TOOL, what=LONG, hint="apt")
+    monkeypatch.setattr(sys.modules[__name__], "MISSING", missing)
+    monkeypatch.setenv("COLUMNS", "60")
+    done = isobench("targets")
+    assert "\N{HORIZONTAL ELLIPSIS}" not in done.out
+    assert LONG in done.out.replace("\n", "").replace(" ", "")
+    assert max(map(len, done.out.splitlines())) <= 60
+
+
+def test_blanks_wait_for_what_follows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    console = screen.console_for(color="never")
+    console.print("a  ", end="")
+    console.print("b  ")
+    assert capsys.readouterr().out == "a  b\n"
 
 
 def test_workloads_are_listed_for_scripts(isobench: Run) -> None:
