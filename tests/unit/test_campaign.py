@@ -24,15 +24,19 @@ from isobench.model import (
     Availability,
     Available,
     BlockHealth,
+    Clock,
     Lack,
     Payload,
     Promise,
     Relation,
+    Sample,
     Scope,
     Stage,
     Start,
     Technology,
     Unavailable,
+    Visit,
+    Work,
     Workload,
     host_abi,
 )
@@ -973,3 +977,54 @@ def test_a_payload_whose_time_does_not_grow_with_its_work_is_a_gap_and_no_number
     assert summary["cells"] == []
     details = [gap["detail"] for gap in summary["gaps"] if gap["target"] == "native"]
     assert any("does not grow with the work" in detail for detail in details)
+
+
+@dataclass
+class Timed:
+    """What `_grows` needs of a bench: visits that take scripted times, in seconds."""
+
+    seconds: list[float]
+    workloads: Mapping[WorkloadName, Workload]
+    written: list[object] = field(default_factory=list)
+
+    @property
+    def sink(self) -> "Timed":
+        return self
+
+    def write(self, record: object) -> None:
+        self.written.append(record)
+
+    def visit(self, visit: Visit, work: Work, _session: object) -> list[Sample]:
+        value = int(self.seconds.pop(0) * 1e9)
+        return [
+            Sample(
+                block=0,
+                target=visit.target,
+                workload=visit.workload,
+                metric="time",
+                iteration=0,
+                value=value,
+                unit=Unit.NANOSECOND,
+                operations=work.loops,
+                clock=Clock.GUEST,
+                at=0.0,
+            )
+        ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "grows"),
+    [
+        ([8.0], True),
+        ([1.5, 0.2], True),  # the shorter one had been held up
+        ([1.5, 1.0, 1.5, 1.0, 1.5, 1.0], False),
+    ],
+)
+def test_one_look_at_a_noisy_machine_does_not_tell_that_work_does_not_grow(
+    seconds: list[float], grows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "GROWN", 0.25)
+    bench: Any = Timed([*seconds, *([1.5] if len(seconds) == 2 else [])], WORKLOADS)
+    visit = Visit(block=0, target=TargetName("native"), workload=SIEVE)
+    assert trying._grows(bench, visit, None, 10, 0.1) is grows
+    assert bool(bench.written) is not grows
