@@ -100,7 +100,7 @@ _saved: dict[Path, _instance.Parts] = {}
 def _mebibytes(size: str, option: str) -> int:
     found = _SIZE.fullmatch(size.strip())
     if found is None or int(found.group(1)) == 0:
-        raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB"')
+        raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB", in these units')
     return int(found.group(1)) * (1024 if found.group(2) == "GiB" else 1)
 
 
@@ -265,7 +265,8 @@ class _Qemu:
         """Return the first tool or file that is missing, or None."""
         if self._emulator() is None:
             what = self.emulator or f"qemu-system-{self._isa()}"
-            return Unavailable(lack=Lack.TOOL, what=what, hint=_INSTALL)
+            mend = f"mend [targets.{self.name}] emulator: no such program can be executed"
+            return Unavailable(lack=Lack.TOOL, what=what, hint=mend if self.emulator else _INSTALL)
         if _tool("mke2fs") is None:
             return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
         for option in ("kernel", "modules", "initrd"):
