@@ -212,8 +212,8 @@ class Registry:
                     else known_way,
                 )
             close: list[str] = [known for known in self.names() if name and name in known]
-            close = close or [known for known in self.names() if known in name]
             close = close or difflib.get_close_matches(name, self.names(), n=1)
+            close = close or [known for known in self.names() if known in name]
             hint = f"did you mean {close[0]}? " if close else ""
             raise UsageError(
                 f"no target is called {name!r}", hint=f"{hint}isobench targets lists them all"
