@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from isobench import __version__, flags, screen
+from isobench import __version__, flags, packages, screen
 from isobench.errors import (
     CellFailedError,
     IsobenchError,
@@ -100,8 +100,8 @@ def _registry(config: Path | None) -> tuple["Registry", Any]:
     from isobench import config as configuration
     from isobench.registry import Registry
 
-    settings = configuration.load(config)
-    return Registry(settings.targets), settings
+    file, settings = configuration.found(config)
+    return Registry(settings.targets, file=file), settings
 
 
 _config_option = click.option(
@@ -220,6 +220,11 @@ def run(**options: Any) -> None:
     from isobench import campaign
 
     _heed_termination()
+    if options["dry_run"] and any(options[f"export_{kind}"] for kind in _EXPORTS):
+        raise UsageError(
+            "--dry-run measures nothing: there is nothing to export",
+            hint="leave out --dry-run, or the --export flags",
+        )
     registry, settings = _registry(options["config"])
     wish = _wish(options, settings)
     _refuse_unknown(options["fail_on"])
@@ -353,11 +358,10 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         preset = {"maximum_blocks": 10}
     elif options["rigorous"]:
         preset = {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
-    duration, share = flags.Duration().convert, flags.Share().convert
     configured = {
-        "budget": table.budget and duration(table.budget, None, None),
-        "precision": table.target_precision and share(table.target_precision, None, None),
-        "margin": table.margin and share(table.margin, None, None),
+        "budget": _read(flags.Duration(), "budget", table, options["config"]),
+        "precision": _read(flags.Share(), "target_precision", table, options["config"]),
+        "margin": _read(flags.Share(), "margin", table, options["config"]),
         "minimum_blocks": table.blocks.min,
         "maximum_blocks": table.blocks.max,
         "seed": table.seed,
@@ -402,6 +406,20 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         argv=tuple(sys.argv[1:]),
         **values,
     )
+
+
+def _read(kind: click.ParamType[float], key: str, table: Any, config: Path | None) -> float | None:
+    """Return an option of [run] that is written as its flag is."""
+    from isobench import config as configuration
+
+    text = getattr(table, key)
+    try:
+        return kind.convert(text, None, None) if text else None
+    except click.BadParameter as error:
+        file, _ = configuration.found(config)
+        raise UsageError(
+            f"{file}: [run] {key}: {error.message}", hint=f"mend it in {file}"
+        ) from None
 
 
 def _refuse_unknown(kinds: Sequence[str]) -> None:
@@ -463,7 +481,10 @@ def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         if failed:
             first = f"{failed[0]['target']} {failed[0]['workload']}: {failed[0]['detail']}"
             said = f"{_count(len(failed), 'gap')}, the first: {first}"
-            console.print(f"{said}\nreport: {outcome.folder / 'report.html'}", markup=False)
+            console.print(said, markup=False)
+        if failed or outcome.folder != outcome.source:
+            where = f"report: {outcome.folder / 'report.html'}"
+            console.print(where, markup=False, soft_wrap=True)
     else:
         from isobench.report import text, view
 
@@ -606,7 +627,7 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
 # ---- doctor, clean -------------------------------------------------------------------------------
 
 
-@cli.command()
+@cli.command(epilog=f"Packages for --install: {', '.join(packages.NAMES)}.")
 @click.option(
     "--install",
     is_flag=True,
@@ -622,9 +643,9 @@ def doctor(
 ) -> None:
     """Say why a target cannot run and what to type; with --install, install what it needs.
 
-    NAMES are targets; for --install they may also be packages: docker podman bubblewrap qemu-user.
+    NAMES are targets; for --install they may also be packages.
     """
-    from isobench import campaign, elsewhere, packages
+    from isobench import campaign, elsewhere
     from isobench.model import Available
     from isobench.units import TargetName
 

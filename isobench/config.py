@@ -66,12 +66,12 @@ def _decode(path: Path) -> Settings | None:
         ) from None
 
 
-def _nearest(start: Path) -> Settings | None:
+def _nearest(start: Path) -> tuple[Path, Settings] | None:
     for folder in (start, *start.parents):
         for name in (FILE, "pyproject.toml"):
             path = folder / name
             if path.is_file() and (settings := _decode(path)) is not None:
-                return settings
+                return path, settings
     return None
 
 
@@ -79,14 +79,26 @@ def load(explicit: Path | None = None, *, environment: Mapping[str, str] = os.en
     """Return the settings in force; the nearest file decides whole, else the user's own, else the
     defaults.
     """
+    return found(explicit, environment=environment)[1]
+
+
+def found(
+    explicit: Path | None = None, *, environment: Mapping[str, str] = os.environ
+) -> tuple[str, Settings]:
+    """Return the file that decides, as it is called here, and the settings in force.
+
+    Where there is none it is the file that there should be.
+    """
     named = explicit or (
         Path(environment["ISOBENCH_CONFIG"]) if environment.get("ISOBENCH_CONFIG") else None
     )
     if named is not None:
-        found = _decode(named)
-    else:
-        found = _nearest(Path.cwd())
-        user = places.user_configuration()
-        if found is None and user.is_file():
-            found = _decode(user)
-    return found or Settings()
+        return str(named), _decode(named) or Settings()
+    nearest = _nearest(Path.cwd())
+    if nearest is not None:
+        path, settings = nearest
+        return path.name if path.parent == Path.cwd() else str(path), settings
+    user = places.user_configuration()
+    if user.is_file():
+        return str(user), _decode(user) or Settings()
+    return FILE, Settings()

@@ -4,8 +4,10 @@ distribution when broken.
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import re
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,8 +78,8 @@ def announced() -> Mapping[str, EntryPoint]:
     return {name: found[name] for name in [*known, *sorted(set(found) - set(known))]}
 
 
-def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the options as the fields of a target's class want them."""
+def _options(kind: type, options: Mapping[str, Any], where: str, file: str) -> dict[str, Any]:
+    """Return the options as the fields of a target's class want them; `file` is where they are."""
     fields = (
         {f.name.rstrip("_"): f for f in dataclasses.fields(kind) if f.init}
         if dataclasses.is_dataclass(kind)
@@ -96,7 +98,7 @@ def _options(kind: type, options: Mapping[str, Any], where: str) -> dict[str, An
         except msgspec.ValidationError as error:
             raise UsageError(
                 f"{where} {key} = {_spelt(value)}: {error}",
-                hint=f"{key} takes {_wanted(types[key])}; mend it in isobench.toml",
+                hint=f"{key} takes {_wanted(types[key])}; mend it in {file}",
             ) from None
     return converted
 
@@ -116,12 +118,21 @@ def _wanted(kind: object) -> str:
     """Say in words what an option of this type takes."""
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(kind))
+    parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(_wanted(part) for part in parts)
+    if typing.get_origin(kind) in (tuple, list):
+        return "a list of texts" if set(parts) == {str} else "a list"
+    if typing.get_origin(kind) is dict:
+        return 'a table, as in { "a.key" = "a value" }'
     words = {str: 'text, as in "this"', bool: "true or false", int: "a whole number"}
     words[float] = "a number, as in 1.5"
     return words.get(kind, str(kind)) if isinstance(kind, type) else str(kind)
 
 
-def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) -> Target:
+def _load(
+    name: str, point: EntryPoint, options: Mapping[str, Any], where: str, file: str
+) -> Target:
     distribution = _distribution(point)
     try:
         kind = point.load()
@@ -129,7 +140,7 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
         )
-    settings = _options(kind, options, where)
+    settings = _options(kind, options, where, file)
     try:
         target = kind(**settings)
     except ValueError as error:
@@ -138,7 +149,7 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
                 name=TargetName(name), why=f"ValueError: {error}", distribution=distribution
             )
         # Its types are right: the target itself refuses what the configuration says.
-        raise UsageError(f"{where}: {error}", hint="mend it in isobench.toml") from None
+        raise UsageError(f"{where}: {error}", hint=f"mend it in {file}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
         return BrokenTarget(
             name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
@@ -158,8 +169,14 @@ def _load(name: str, point: EntryPoint, options: Mapping[str, Any], where: str) 
 class Registry:
     """All targets by the names users type: announced ones, and those the configuration adds."""
 
-    def __init__(self, configured: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """Take the tables [targets.NAME] of the configuration."""
+    def __init__(
+        self,
+        configured: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        file: str = "isobench.toml",
+    ) -> None:
+        """Take the tables [targets.NAME] of the configuration, and the file that they are from."""
+        self._file = file
         self._configured = dict(configured or {})
         self._loaded: dict[str, Target] = {}
         for name, options in self._configured.items():
@@ -204,7 +221,8 @@ class Registry:
                     if "kind =" in known_way
                     else known_way,
                 )
-            close = [known for known in self.names() if name and name in known]
+            close: list[str] = [known for known in self.names() if name and name in known]
+            close = close or difflib.get_close_matches(name, self.names(), n=1)
             close = close or [known for known in self.names() if known in name]
             hint = f"did you mean {close[0]}? " if close else ""
             raise UsageError(
@@ -215,7 +233,7 @@ class Registry:
             kind = str(_kind(options, name))
             options.pop("kind", None)
             point = announced()[kind]
-            self._loaded[name] = _load(name, point, options, f"[targets.{name}]")
+            self._loaded[name] = _load(name, point, options, f"[targets.{name}]", self._file)
         return self._loaded[name]
 
     def select(

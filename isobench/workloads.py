@@ -1,5 +1,6 @@
 """workload.toml -> Workload. A workload is a folder; adding one needs no Python."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -111,8 +112,12 @@ def select(
     for name in names:
         hits = {w.name for w in workloads.values() if name in (w.name, w.group, "all")}
         if not hits:
+            known = dict.fromkeys(word for w in workloads.values() for word in (w.name, w.group))
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
             raise UsageError(
-                f"no workload or class is called {name!r}", hint="isobench workloads lists them all"
+                f"no workload or class is called {name!r}",
+                hint=f"{meant}isobench workloads lists them all",
             )
         chosen |= hits
     return {name: workload for name, workload in workloads.items() if name in chosen}

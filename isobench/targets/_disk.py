@@ -18,7 +18,7 @@ def mebibytes(size: str, option: str) -> int:
     """Return a size as users write it, in MiB; ValueError that names the option: it is none."""
     found = _SIZE.fullmatch(size.strip())
     if found is None or int(found.group(1)) == 0:
-        raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB"')
+        raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB", in these units')
     return int(found.group(1)) * (1024 if found.group(2) == "GiB" else 1)
 
 

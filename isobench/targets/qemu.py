@@ -260,7 +260,8 @@ class _Qemu:
         """Return the first tool or file that is missing, or None."""
         if self._emulator() is None:
             what = self.emulator or f"qemu-system-{self._isa()}"
-            return Unavailable(lack=Lack.TOOL, what=what, hint=_INSTALL)
+            mend = "mend emulator of this target in isobench.toml: no such program can be executed"
+            return Unavailable(lack=Lack.TOOL, what=what, hint=mend if self.emulator else _INSTALL)
         if _disk.tool() is None:
             return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
         for option in ("kernel", "modules", "initrd"):
@@ -269,13 +270,13 @@ class _Qemu:
                 return Unavailable(
                     lack=Lack.PERMISSION,
                     what=f"{named} cannot be read",
-                    hint=f"mend [targets.{self.name}] {option} in isobench.toml",
+                    hint=f"mend {option} of this target in isobench.toml",
                 )
         if self.kernel and not _image.is_kernel(Path(self.kernel).expanduser(), self._isa()):
             return Unavailable(
                 lack=Lack.RUNTIME,
                 what=f"{self.kernel} is no kernel that QEMU boots on {self._isa()}",
-                hint=f"mend [targets.{self.name}] kernel in isobench.toml: {_image.WANTED}",
+                hint=f"set kernel of this target in isobench.toml to {_image.WANTED}",
             )
         if self.guest == "complete" and self.abi is not None:
             return Unavailable(

@@ -305,7 +305,7 @@ def test_a_mistaken_wish_is_refused_with_a_way_out(
     [
         ("[run]\nblock = 3\n", ("isobench.toml", "block")),
         ("[run\n", ("isobench.toml",)),
-        ('[run]\nbudget = "10x"\n', ("10x", "90s, 10m or 1h30m")),
+        ('[run]\nbudget = "10x"\n', ("isobench.toml: [run] budget", "90s, 10m or 1h30m")),
         ('[run]\nmargin = "5"\n', ("'5'", "5%")),
         ('[run]\ntarget_precision = "x"\n', ("'x'", "5%")),
         ("[run]\nseed = -4\n", ("seed",)),
@@ -318,6 +318,24 @@ def test_a_mistake_in_the_configuration_is_told_with_a_way_out(
 ) -> None:
     Path("isobench.toml").write_text(text)
     refused(isobench("run", "-t", "native", "-q", "--dry-run"), *words)
+
+
+def test_a_mistake_is_told_of_the_file_that_was_named(isobench: Run) -> None:
+    Path("other.toml").write_text('[run]\nbudget = "soon"\n')
+    done = isobench("run", "--config", "other.toml", "-q", "-n")
+    refused(done, "other.toml: [run] budget: 'soon'", "mend it in other.toml")
+    assert "Usage:" not in done.err
+    Path("other.toml").write_text("[targets.qemu]\nmemory = 1\n")
+    refused(isobench("run", "--config", "other.toml", "-q", "-n"), "mend it in other.toml")
+
+
+def test_a_dry_run_has_nothing_to_export(isobench: Run) -> None:
+    refused(isobench("run", "-n", "--export-json", "-"), "nothing to export", "leave out")
+
+
+def test_the_help_of_the_doctor_names_every_package(isobench: Run) -> None:
+    done = isobench("doctor", "--help")
+    assert all(name in done.words for name in packages.NAMES)
 
 
 def test_a_target_that_cannot_run_is_refused_with_exit_code_3(
@@ -679,8 +697,9 @@ def test_a_zip_of_a_run_is_reported_beside_it_and_left_as_it_is(
         for file in path.rglob("*"):
             archive.write(file, f"20240102/{file.relative_to(path)}")
     before = (somewhere / "bundle.zip").read_bytes()
-    done = isobench("report", somewhere / "bundle.zip")
+    done = isobench("report", somewhere / "bundle.zip", "-q")
     assert done.code == 0
+    assert f"report: {somewhere / 'bundle' / 'report.html'}" in done.out
     names = {p.name for p in (somewhere / "bundle").iterdir()}
     assert names == {"summary.json", "summary.md", "report.html"}
     assert (somewhere / "bundle.zip").read_bytes() == before

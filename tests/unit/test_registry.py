@@ -334,6 +334,50 @@ def test_a_name_nearly_right_is_answered_with_the_right_one() -> None:
     assert "did you mean qemu-user-aarch64?" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "right"), [("qmeu", "qemu"), ("quemu", "qemu"), ("podmann", "podman")]
+)
+def test_letters_in_the_wrong_places_are_answered_with_the_right_name(
+    name: str, right: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        Registry({"q": {"kind": "qemu"}}).get(name)
+    assert f"did you mean {right}?" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "wanted"),
+    [
+        ("qemu", {"arguments": "-x"}, "arguments takes a list of texts;"),
+        ("ssh", {"start": 1}, 'start takes text, as in "this" or a list of texts;'),
+        ("ssh", {"expect": 1}, "expect takes a table, as in"),
+        ("qemu", {"vcpus": "two"}, "vcpus takes a whole number;"),
+    ],
+)
+def test_what_an_option_takes_is_told_in_words_and_where_to_mend_it(
+    name: str, options: dict[str, Any], wanted: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        Registry({name: options}, file="my own.toml").get(name)
+    assert caught.value.hint.startswith(wanted)
+    assert caught.value.hint.endswith("; mend it in my own.toml")
+
+
+def test_a_refused_value_is_mended_in_the_file_that_was_read() -> None:
+    with pytest.raises(UsageError) as caught:
+        Registry({"qemu": {"disk": "90TiB"}}, file="my own.toml").get("qemu")
+    assert 'write it as "512MiB" or "2GiB", in these units' in str(caught.value)
+    assert caught.value.hint == "mend it in my own.toml"
+
+
+def test_an_emulator_that_is_not_there_is_not_to_be_installed() -> None:
+    answer = Registry({"qemu": {"emulator": "/no/such/qemu"}}).get("qemu").probe()
+    assert isinstance(answer, Unavailable)
+    assert answer.what == "/no/such/qemu"
+    assert "mend emulator" in answer.hint
+    assert "--install" not in answer.hint
+
+
 def test_native_is_always_selected_and_only_names_count_as_asked_for() -> None:
     every = Registry()
     chosen, explicit = every.select(["docker"])

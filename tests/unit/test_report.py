@@ -333,6 +333,13 @@ def test_an_empty_column_says_why(summary: Summary) -> None:
     assert "/dev/kvm does not exist" in table[3][1]
 
 
+def test_a_target_whose_turn_never_came_could_have_run(summary: Summary) -> None:
+    kvm = next(one for one in summary["targets"] if one["name"] == "kvm")
+    kvm.update(status="failed", reason="the run ended before it was measured")
+    assert "kvm gave no numbers" in page_of(summary).tables["documents"][1][1]
+    assert "could not run here" not in page_of(summary).tables["documents"][1][1]
+
+
 def test_a_gap_is_shown_as_its_cause_and_told_in_full_once(summary: Summary) -> None:
     tables = page_of(summary).tables
     row = next(row for row in tables["matrix"] if row[0] == "io.seq-read")

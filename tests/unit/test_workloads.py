@@ -152,3 +152,10 @@ def test_the_start_up_workloads_share_one_program() -> None:
     found = [w for w in workloads.find().values() if w.group == "startup"]
     assert {w.program for w in found} == {"_startup"}
     assert {w.start for w in found} == {Start.COLD, Start.WARM, None}
+
+
+@pytest.mark.parametrize(("name", "right"), [("cpu.seive", "cpu.sieve"), ("sycall", "syscall")])
+def test_a_name_nearly_right_is_answered_with_the_right_one(name: str, right: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        workloads.select(workloads.find(), [name])
+    assert caught.value.hint.startswith(f"did you mean {right}? ")

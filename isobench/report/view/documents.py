@@ -1,7 +1,7 @@
 """The documents' table: what they say of each technology beside what the run found."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from isobench.report.view.run import (
     class_title,
     groups_of,
 )
-from isobench.report.view.shapes import Axis, Column, Fact, Finding, Mark
+from isobench.report.view.shapes import Axis, Column, Fact, Finding, Mark, Missing
 from isobench.report.view.values import clean, items_of, listed, mapping_of
 
 
@@ -101,6 +101,16 @@ def columns(run: Run) -> tuple[Column, ...]:
     return tuple(_column(run, document) for document in _DOCUMENTS)
 
 
+def _without_numbers(missing: Sequence[Missing]) -> Iterator[str]:
+    """Yield who could not run, and who could and has no numbers: its turn may not have come."""
+    unable = [one.name for one in missing if one.status == "unavailable"]
+    able = [one.name for one in missing if one.status != "unavailable"]
+    if unable:
+        yield f"{listed(unable)} could not run here"
+    if able:
+        yield f"{listed(able)} gave no numbers"
+
+
 def _column(run: Run, document: _Document) -> Column:
     targets = [target for target in run.targets if target.technology == document.technology]
     ran = [target for target in targets if target.measured]
@@ -108,7 +118,7 @@ def _column(run: Run, document: _Document) -> Column:
     if ran:
         empty = ""
     elif missing:
-        empty = f"Nothing measured: {listed(one.name for one in missing)} could not run here."
+        empty = f"Nothing measured: {'; '.join(_without_numbers(missing))}."
     else:
         empty = "Nothing measured: this run had no target of this kind."
     return Column(
