@@ -19,6 +19,8 @@ from isobench.units import SECOND, Nanoseconds
 MOST: Final = 1 << 20
 """How many bytes of each stream are kept."""
 _TIED: Final = "ISOBENCH_TIED"
+_ENDING: Final = 10.0
+_MOMENT: Final = 0.01
 
 
 def tied() -> dict[str, str]:
@@ -45,6 +47,26 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
     return removed
 
 
+def end_all(variable: str, value: str) -> list[int]:
+    """Kill every process of this host that has this variable in its environment, wait until all
+    are gone, and return those that stay.
+
+    They need not be children of ours. Those that are keep their exit codes for whoever started
+    them.
+    """
+    limit = time.monotonic() + _ENDING
+    while True:
+        left = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get(variable) == value:
+                    left.append(process.pid)
+                    process.kill()
+        if not left or time.monotonic() > limit:
+            return left
+        time.sleep(_MOMENT)
+
+
 def _nothing(_: bytes) -> None:
     """Listen to nothing."""
 
@@ -63,16 +85,6 @@ def sweep_marked(mark: str) -> list[int]:
             process.kill()
     psutil.wait_procs(found, timeout=10)
     return sorted({process.pid for process in found})
-
-
-def with_variable(name: str, value: str) -> dict[int, str]:
-    """Return the processes that have this variable in their environment, with their names."""
-    found = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(name) == value:
-                found[process.pid] = process.name()
-    return found
 
 
 def family(pid: int) -> list[int]:

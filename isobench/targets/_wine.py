@@ -12,10 +12,8 @@ import filecmp
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +36,6 @@ _FOLDERS: Final = (
 _LIBRARIES: Final = ("lib/wine", "lib64/wine", "lib/*/wine", "*/wine", "wine")
 _PATIENCE: Final = 300.0
 """Seconds in which a prefix is made: 5 where all is in memory, a minute from a slow disk."""
-_ENDING: Final = 10.0
-_MOMENT: Final = 0.01
 _SPACE: Final = "df -h ~/.cache; another place: XDG_CACHE_HOME=/folder/on/a/disk"
 
 Say = Callable[[str], None]
@@ -141,12 +137,6 @@ def find(loader: str) -> Wine:
 # ---- ending all that runs in a prefix ------------------------------------------------------------
 
 
-def _running(prefix: Path) -> list[int]:
-    """Return the processes of a prefix: its server first, since without it the others leave."""
-    found = _process.with_variable("WINEPREFIX", str(prefix))
-    return sorted(found, key=lambda pid: not found[pid].startswith("wineserver"))
-
-
 def _sockets(prefix: Path) -> list[Path]:
     """Return the folders in /tmp in which the server of a prefix keeps its socket.
 
@@ -168,15 +158,10 @@ def _sockets(prefix: Path) -> list[Path]:
 
 def end(prefix: Path) -> None:
     """End everything that runs in a prefix, and wait for it; SessionError where it stays."""
-    limit = time.monotonic() + _ENDING
-    while left := _running(prefix):
-        if time.monotonic() > limit:
-            names = " ".join(map(str, left))
-            raise SessionError(f"processes of Wine do not end: {names}", hint=f"kill -9 {names}")
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(_MOMENT)  # who started them takes their exit codes, not we
+    left = _process.end_all("WINEPREFIX", str(prefix))
+    if left:
+        names = " ".join(map(str, left))
+        raise SessionError(f"processes of Wine do not end: {names}", hint=f"kill -9 {names}")
     for place in _sockets(prefix):
         shutil.rmtree(place, ignore_errors=True)
 
@@ -234,16 +219,15 @@ def _quietly(argv: Sequence[str | Path], environment: Mapping[str, str]) -> None
     The services that come up with it keep its streams, and would keep a pipe open.
     """
     none = subprocess.DEVNULL
+    words = [str(word) for word in argv]
     try:
         subprocess.run(
-            argv, env=environment, stdin=none, stdout=none, stderr=none,
+            words, env=environment, stdin=none, stdout=none, stderr=none,
             check=True, timeout=_PATIENCE, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
-        prefix, loader = "WINEPREFIX=/tmp/try", argv[0]
         raise SessionError(
-            f"Wine: {error}",
-            hint=f"see what it says: {prefix} {loader} {' '.join(map(str, argv[1:]))}",
+            f"Wine: {error}", hint=f"see what it says: WINEPREFIX=/tmp/try {' '.join(words)}"
         ) from None
 
 

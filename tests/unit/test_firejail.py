@@ -191,7 +191,7 @@ def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[
     ended: list[int] = []
     monkeypatch.setattr(_process, "ask", lambda _: LISTED)
     monkeypatch.setattr(_process, "terminate", lambda pid: ended.append(pid) or error)
-    removed = FirejailTarget().sweep(lambda whose: whose == "isobench-abcdef-8-9", cached=False)
+    removed = FirejailTarget().sweep(lambda whose: whose != "isobench-abcdef-7-9", cached=False)
     return ended, list(removed)
 
 
