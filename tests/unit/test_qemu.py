@@ -169,7 +169,7 @@ def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_words(start: Sta
 
 @pytest.mark.parametrize("failure", ["network", "network nineteen", "network 99999", "19", ""])
 def test_a_failure_without_a_known_number_is_told_as_it_came(failure: str) -> None:
-    assert _qemu._named(failure) == failure
+    assert _serial._named(failure) == failure
 
 
 @pytest.mark.parametrize(

@@ -519,7 +519,12 @@ def test_sixteen_targets_stay_within_the_terminal_and_the_page(summary: Summary)
         summary["targets"].append({**docker, "name": f"another-engine-{number}"})
         summary["cells"] += [{**cell, "target": f"another-engine-{number}"} for cell in cells]
     assert max(map(len, terminal_of(summary).splitlines())) <= 80
-    assert "another-engine-9" in page_of(summary).tables["matrix"][0]
+    # So many are rows of the overview, and a workload has a column.
+    classes, workloads, *rows = page_of(summary).tables["matrix"]
+    assert "another-engine-9" in [row[0] for row in rows]
+    assert {"CPU", "Start-up"} <= set(classes)
+    assert {"sieve", "cold"} <= set(workloads)
+    assert {len(row) for row in rows} == {len(workloads)}
 
 
 # Nothing in a summary is trusted.
