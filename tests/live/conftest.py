@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,3 +77,55 @@ def isobench(tmp_path: Path) -> Iterator[Command]:
     for process in command.started:
         process.kill()
         process.communicate()
+
+
+CHECKOUT = Path(__file__).parents[2]
+PYTHON = "/usr/bin/python3"
+"""Of the system, since root's own may lie where nobody else can go."""
+
+
+class Ordinary:
+    """Python in this checkout, run by an ordinary user with a home of the test's own."""
+
+    def __init__(self, user: str, home: Path) -> None:
+        self.home = home
+        libraries = [entry for entry in sys.path if "site-packages" in entry]
+        variables = {
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": f"{home}/run",
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *libraries]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "USER": user,
+            "NO_COLOR": "1",
+        }
+        self.base = [
+            *("setpriv", "--reuid", user, "--regid", user, "--init-groups", "env", "-i"),
+            *(f"{name}={value}" for name, value in variables.items()),
+        ]
+
+    def __call__(
+        self, *arguments: str, folder: Path | None = None, timeout: float = 300
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*self.base, PYTHON, *arguments],
+            cwd=folder or self.home, capture_output=True, text=True, check=False, timeout=timeout,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def ordinary() -> Iterator[Ordinary]:
+    """Root's tests of what an ordinary user does: ISOBENCH_TEST_USER, with subordinate ids."""
+    user = os.environ.get("ISOBENCH_TEST_USER")
+    if os.geteuid() != 0 or not user:
+        pytest.skip("run as root with ISOBENCH_TEST_USER=<an ordinary user with subordinate ids>")
+    one = Ordinary(user, Path(f"~{user}").expanduser() / f"isobench-{os.getpid()}")
+    can = one("-c", "import isobench.answers, ziglang", folder=Path("/"))
+    if can.returncode != 0:
+        pytest.skip(f"{user} cannot run this checkout with {PYTHON}: {can.stderr[-200:]!r}")
+    subprocess.run([*one.base, "mkdir", "-p", str(one.home / "run")], check=True, cwd="/")
+    (one.home / "run").chmod(0o700)
+    try:
+        yield one
+    finally:
+        shutil.rmtree(one.home, ignore_errors=True)

@@ -15,10 +15,9 @@ import pytest
 
 from isobench import owner
 from isobench.plugin import Target
-from tests.live.conftest import Command
+from tests.live.conftest import CHECKOUT, Command, Ordinary
 
 pytestmark = pytest.mark.live
-CHECKOUT = Path(__file__).parents[2]
 FEW = (
     "-w",
     "cpu.sieve,syscall.getppid,io.metadata,startup",
@@ -286,50 +285,22 @@ def test_a_target_that_does_not_keep_its_promise_gets_no_number(with_example: Co
 # ---- an ordinary user --------------------------------------------------------------------------
 
 
-def test_an_ordinary_user_runs_rootless(tmp_path: Path) -> None:
-    """Rootless Podman, and namespaces without privilege; run by root as ISOBENCH_TEST_USER."""
-    user = os.environ.get("ISOBENCH_TEST_USER")
-    if os.geteuid() != 0 or not user:
-        pytest.skip("run as root with ISOBENCH_TEST_USER=<an ordinary user with subordinate ids>")
-    python = "/usr/bin/python3"
-    home = Path(f"~{user}").expanduser() / f"isobench-{os.getpid()}"
-    path = os.pathsep.join(
-        [str(CHECKOUT), *(entry for entry in sys.path if "site-packages" in entry)]
-    )
+def test_an_ordinary_user_runs_rootless(ordinary: Ordinary) -> None:
+    """Rootless Podman, and namespaces without privilege."""
     names = ("namespaces", *(["podman"] if shutil.which("podman") else []))
-    base = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "env", "-i"]
-    base += [f"HOME={home}", f"XDG_RUNTIME_DIR={home}/run", f"PATH={os.environ['PATH']}"]
-    base += [f"PYTHONPATH={path}", "PYTHONDONTWRITEBYTECODE=1", f"USER={user}", "NO_COLOR=1"]
-    can = subprocess.run(
-        [*base, python, "-c", "import isobench.answers, ziglang"],
-        cwd="/",
-        capture_output=True,
-        check=False,
-    )
-    if can.returncode != 0:
-        pytest.skip(f"{user} cannot run this checkout with {python}: {can.stderr[-200:]!r}")
-    subprocess.run([*base, "mkdir", "-p", str(home / "run")], check=True, cwd="/")
-    (home / "run").chmod(0o700)
-    try:
-        arguments = ["-t", ",".join(names), "-w", "cpu.sieve,io.metadata,startup", "--blocks", "3"]
-        done = subprocess.run(
-            [*base, python, "-m", "isobench", "run", *arguments, "-o", str(home / "run-1")],
-            cwd=home, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        summary = json.loads((home / "run-1" / "summary.json").read_text())
-        targets = {item["name"]: item for item in summary["targets"]}
-        for name in names:
-            assert targets[name]["status"] == "measured"
-            assert "rootless" in targets[name]["version"]
-            assert targets[name]["evidence"]["ns.user"] == "unlike"
-            assert all(promise["kept"] for promise in targets[name]["promises"])
-        assert summary["gaps"] == []
-        subprocess.run(
-            [*base, python, "-m", "isobench", "clean"], cwd=home, check=True, timeout=120
-        )
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    arguments = ["-t", ",".join(names), "-w", "cpu.sieve,io.metadata,startup", "--blocks", "3"]
+    folder = ordinary.home / "run-1"
+    done = ordinary("-m", "isobench", "run", *arguments, "-o", str(folder))
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    targets = {item["name"]: item for item in summary["targets"]}
+    for name in names:
+        assert targets[name]["status"] == "measured"
+        assert "rootless" in targets[name]["version"]
+        assert targets[name]["evidence"]["ns.user"] == "unlike"
+        assert all(promise["kept"] for promise in targets[name]["promises"])
+    assert summary["gaps"] == []
+    assert ordinary("-m", "isobench", "clean").returncode == 0
 
 
 def test_an_isobench_in_another_pid_namespace_is_seen_to_live(able: Able) -> None:
