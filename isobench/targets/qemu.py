@@ -51,9 +51,10 @@ _LEAST_MEMORY: Final = 80
 """MiB in which a distribution's kernel still starts; with 64 it does not."""
 _PATIENCE: Final = {"kvm": 60.0, "tcg": 240.0}
 """Seconds within which a guest must have started, unless the configuration says otherwise."""
-_FIRST_OUTPUT: Final = 4.5
+_FIRST_OUTPUT: Final = 20.0
 """Seconds within which a kernel of the user's own must say something where others do not run.
-The firmware before it was seen to take 2.7 under KVM-PVM, which emulates it; microvm's takes less.
+The firmware before it was seen to take 2.7 to 7 under KVM-PVM, which emulates it; microvm's takes
+less. Nobody waits for this who has not named a kernel.
 """
 _INSTALL: Final = "isobench doctor --install qemu"
 
