@@ -7,7 +7,6 @@ name of a `target`; the port on which it is reached is written to `port`.
 
 import signal
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -69,15 +68,16 @@ def main(folder: Path) -> None:
         initrd=folder / "initrd",
         command_line=emulated._command_line(),
     )
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    # A list, and no event of `threading`: its lock may be held by the very code that is interrupted.
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     with _qemu.started(emulated._hardware(), boot) as machine:
         machine.negotiate()
         (folder / "port.new").write_text(str(machine.port()))
         (folder / "port.new").rename(folder / "port")
         machine.wait_for("ready", deadline=time.monotonic() + PATIENCE)
-        while not asked.wait(0.1) and not machine.why():
-            pass
+        while not asked and not machine.why():
+            time.sleep(0.1)
         machine.shut_down(_request.NULL)
 
 
