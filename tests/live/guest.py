@@ -68,7 +68,7 @@ def main(folder: Path) -> None:
         initrd=folder / "initrd",
         command_line=emulated._command_line(),
     )
-    # A list, and no event of `threading`: its lock may be held by the very code that is interrupted.
+    # A list, and no event of `threading`: its lock may be held by what is interrupted.
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     with _qemu.started(emulated._hardware(), boot) as machine:
