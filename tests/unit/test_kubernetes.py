@@ -3,6 +3,7 @@ API server of the test's own.
 """
 
 import base64
+import gc
 import hashlib
 import http.server
 import json
@@ -313,7 +314,7 @@ Answer = tuple[int, dict[str, Any]]
 class Server(http.server.ThreadingHTTPServer):
     """Answers what it is told to, and remembers what it was asked."""
 
-    daemon_threads = True
+    daemon_threads = False  # closing waits for them: no other test sees their sockets close
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -405,6 +406,8 @@ def server() -> Iterator[Server]:
     made.shutdown()
     made.server_close()
     thread.join()
+    _kubernetes.connect.cache_clear()
+    gc.collect()  # a connection closes with its pool
 
 
 def configured(path: Path, address: str) -> Path:
