@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import json
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -476,6 +477,12 @@ def test_a_missing_client_is_named_with_what_to_type(
     answer = probed()
     assert answer.lack is Lack.TOOL
     assert answer.hint == "isobench doctor --install kubernetes"
+
+
+def test_a_client_that_does_not_load_is_told(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kubernetes, "installed", lambda: True)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    assert "does not load" in probed().what
 
 
 def test_a_kubeconfig_that_cannot_be_read_is_not_repeated(
