@@ -102,8 +102,13 @@ def _sealed(path: str | None, folder: str) -> str | None:
 
 def _configuration(place: Place) -> tuple[Any, str]:
     """Return the client's configuration for a place, and the namespace; ApiError: unusable."""
-    from kubernetes import client, config  # noqa: PLC0415 - optional, and slow to import
-
+    try:
+        from kubernetes import client, config  # noqa: PLC0415 - optional, and slow to import
+    except ImportError as error:
+        raise ApiError(
+            f"the Python package kubernetes does not load: {error}",
+            hint="isobench doctor --install kubernetes",
+        ) from None
     hint = "kubectl config get-contexts; kubectl get --raw /version"
     configuration = client.Configuration()
     wanted = place.context or None

@@ -3,10 +3,12 @@ API server of the test's own.
 """
 
 import base64
+import gc
 import hashlib
 import http.server
 import json
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -313,7 +315,7 @@ Answer = tuple[int, dict[str, Any]]
 class Server(http.server.ThreadingHTTPServer):
     """Answers what it is told to, and remembers what it was asked."""
 
-    daemon_threads = True
+    daemon_threads = False  # closing waits for them: no other test sees their sockets close
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -405,6 +407,8 @@ def server() -> Iterator[Server]:
     made.shutdown()
     made.server_close()
     thread.join()
+    _kubernetes.connect.cache_clear()
+    gc.collect()  # a connection closes with its pool
 
 
 def configured(path: Path, address: str) -> Path:
@@ -473,6 +477,12 @@ def test_a_missing_client_is_named_with_what_to_type(
     answer = probed()
     assert answer.lack is Lack.TOOL
     assert answer.hint == "isobench doctor --install kubernetes"
+
+
+def test_a_client_that_does_not_load_is_told(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kubernetes, "installed", lambda: True)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    assert "does not load" in probed().what
 
 
 def test_a_kubeconfig_that_cannot_be_read_is_not_repeated(
