@@ -291,14 +291,6 @@ def parent(pid: int) -> int | None:
     return None
 
 
-def children(pid: int) -> list[int]:
-    """Return the descendants of a process; none where it has gone."""
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
 def open_flags(pid: int, path: Path) -> list[int]:
     """Return the flags with which a process tree has opened a file, once each time it has; nothing
     where that cannot be seen.

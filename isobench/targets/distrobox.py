@@ -200,7 +200,7 @@ class _Box:
         """
         with contextlib.suppress(SessionError, ValueError):
             said = _podman.run("inspect", "--format", "{{.State.Pid}}", self.name).stdout
-            return _process.children(int(said))
+            return _process.family(int(said))[1:]
         return []
 
     def _end(self, pids: Sequence[int]) -> None:
@@ -327,7 +327,7 @@ class DistroboxTarget:
         with contextlib.suppress(OSError):
             if memory.read_text() == what:
                 return
-        with _prefix.probe_root() as root, self._created(owner.mine()) as box:
+        with _prefix.probe_root() as root, self._created(owner.mine(), self._image()) as box:
             program = _seen(root / "answer")
             argv = ["distrobox", "enter", "--no-workdir", "--name", box.name, "--", program]
             done = box.call(argv, timeout=_SETTING_UP)
@@ -346,11 +346,10 @@ class DistroboxTarget:
         return self.image
 
     @contextlib.contextmanager
-    def _created(self, whose: str) -> Iterator[_Box]:
+    def _created(self, whose: str, image: str) -> Iterator[_Box]:
         """Make a box that has not been started yet; remove it at the end."""
         settings = _podman.working(_podman.Options())
         box = _Box(name=f"{whose}-{secrets.token_hex(4)}", environment=_environment(settings))
-        image = self._image()
         try:
             box.create(image, whose)
             yield box
@@ -360,7 +359,7 @@ class DistroboxTarget:
     @contextlib.contextmanager
     def _set_up(self, stage: Stage) -> Iterator[_Box]:
         """Make a box and see it through its first start."""
-        with self._created(stage.owner) as box:
+        with self._created(stage.owner, self._image()) as box:
             done = box.enter(stage, _request.NULL, timeout=_SETTING_UP, heard=lambda _: None)
             if done.exit_code != 0:
                 said = _process.last_line(done.stderr)
@@ -376,9 +375,9 @@ class DistroboxTarget:
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Make a box and enter it for the first time."""
         _podman.working(_podman.Options())
-        self._image()
+        image = self._image()
         stage.mark(BEGIN)
-        with self._created(stage.owner) as box:
+        with self._created(stage.owner, image) as box:
             stage.mark("engine.created")
             return _Session(box=box, stage=stage).run(argv, timeout=timeout)
 
