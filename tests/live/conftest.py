@@ -24,6 +24,11 @@ class Ran:
     results: Path
 
     @property
+    def said(self) -> str:
+        """What a failed test shows: the results with their gaps, and the log."""
+        return f"{self.out}\n{self.err}"
+
+    @property
     def latest(self) -> Path:
         return self.results / "latest"
 

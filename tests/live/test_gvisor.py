@@ -73,7 +73,7 @@ def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
 
 
 def measured(ran: Any, name: str) -> dict[str, Any]:
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
     summary = ran.summary()
     assert summary["gaps"] == []
     found: dict[str, Any] = next(item for item in summary["targets"] if item["name"] == name)

@@ -252,7 +252,7 @@ def test_a_whole_run_tells_nothing_of_the_kubeconfig(own: Path, isobench: Comman
         "run", "--targets", "kubernetes", "--workloads", "syscall.getppid,startup.exec",
         "--blocks", "3", "--min-blocks", "3", timeout=600,
     )  # fmt: skip
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
     cells = {
         cell["workload"]: cell for cell in ran.summary()["cells"] if cell["target"] == "kubernetes"
     }

@@ -377,7 +377,7 @@ def test_a_kernel_of_the_users_own_by_configuration_only(isobench: Command, tmp_
     )
     few = ("-w", "cpu.sieve", "--blocks", "1", "--min-time", "0.004s")
     ran = isobench("run", "-t", "qemu-own", *few, "--config", str(configuration), timeout=300)
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
     summary = ran.summary()
     assert summary["gaps"] == []
     target = next(item for item in summary["targets"] if item["name"] == "qemu-own")

@@ -54,7 +54,7 @@ def test_a_run_answers_for_every_cell_and_leaves_nothing(
     able(name)
     before = (engine_lists("docker"), engine_lists("podman"), mounts())
     ran = isobench("run", "-t", name, *FEW)
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
     assert (engine_lists("docker"), engine_lists("podman"), mounts()) == before
     summary = ran.summary()
     assert summary["schema_version"] == 1
@@ -120,7 +120,7 @@ def test_a_report_can_be_made_again_from_a_zip_of_the_folder(isobench: Command) 
         for path in ran.latest.resolve().rglob("*"):
             file.write(path, Path("run") / path.relative_to(ran.latest.resolve()))
     again = isobench("report", str(bundle), "-o", str(isobench.folder / "again"))
-    assert again.code == 0, again.err
+    assert again.code == 0, again.said
     for name in ("summary.json", "report.html"):
         fresh, first = isobench.folder / "again" / name, ran.latest / name
         assert fresh.read_text() == first.read_text()
@@ -176,7 +176,7 @@ def test_after_kill_9_the_next_command_clears_up(isobench: Command, able: Able, 
     # What was measured until then can still be reported.
     run = next(isobench.results.glob("*Z-*"))
     again = isobench("report", str(run))
-    assert again.code == 0, again.err
+    assert again.code == 0, again.said
     assert json.loads((run / "summary.json").read_text())["run"]["complete"] is False
 
 
@@ -206,7 +206,7 @@ def test_a_machine_without_engines_is_still_measured(isobench: Command, able: Ab
         PATH=str(Path(sys.executable).parent),
         DOCKER_HOST="unix:///nowhere/docker.sock",
     )
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
     summary = ran.summary()
     status = {item["name"]: item["status"] for item in summary["targets"]}
     assert status["native"] == status["namespaces"] == "measured"
@@ -260,7 +260,7 @@ def test_a_target_of_another_distribution_is_measured_like_any_other(with_exampl
     if not listed["unshare"]["available"]:
         pytest.skip(f"unshare cannot run here: {listed['unshare']}")
     ran = with_example("run", "-t", "unshare", *FEW)
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
     cells = [cell for cell in ran.summary()["cells"] if cell["target"] == "unshare"]
     assert len(cells) == 6
 
@@ -330,7 +330,7 @@ def test_an_interrupted_run_goes_on_where_it_ended(isobench: Command) -> None:
     run = next(isobench.results.glob("*Z-*"))
     before = json.loads((run / "summary.json").read_text())["run"]["blocks"]
     resumed = isobench("run", "--resume", "--blocks", str(before + 4))
-    assert resumed.code == 0, resumed.err
+    assert resumed.code == 0, resumed.said
     assert [path.name for path in isobench.results.glob("*Z-*")] == [run.name]
     summary = resumed.summary()
     assert summary["run"]["complete"]

@@ -621,7 +621,7 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
     lines = [f'{key} = "{value}"' for key, value in (options | host_off.life).items()]
     config.write_text("\n".join(["[targets.box]", *lines]))
     ran = isobench("run", "--quick", "-t", "box", "-w", "cpu.sieve,syscall.getppid,startup")
-    assert ran.code == 0, ran.out + ran.err
+    assert ran.code == 0, ran.said
     summary = ran.summary()
     assert summary["gaps"] == []
     measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "box"}
@@ -636,7 +636,7 @@ def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench:
     lines = [f'{key} = "{value}"' for key, value in options.items()]
     config.write_text("\n".join(["[targets.box]", *lines]))
     ran = isobench("run", "--quick", "-t", "box", "-w", "cpu.sieve,startup.cold,startup.exec")
-    assert ran.code == 0, ran.out + ran.err
+    assert ran.code == 0, ran.said
     (gap,) = ran.summary()["gaps"]
     assert (gap["cause"], gap["workload"]) == ("not-applicable", "startup.cold")
     assert box.left() == []
@@ -741,7 +741,7 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
         *("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve,syscall.getppid,startup"),
         *("--budget", "2m"),
     )
-    assert ran.code == 0, ran.out + ran.err
+    assert ran.code == 0, ran.said
     summary = ran.summary()
     assert {gap["workload"]: gap["cause"] for gap in summary["gaps"]} == {
         "startup.cold": "not-applicable",
@@ -768,7 +768,7 @@ def test_a_guest_that_is_started_is_timed_until_its_nonce(
     ran = isobench(
         *("run", "-r", "1", "-t", "my-guest", "-w", "cpu.sieve,startup.cold"), timeout=550
     )
-    assert ran.code == 0, ran.out + ran.err
+    assert ran.code == 0, ran.said
     summary = ran.summary()
     assert summary["gaps"] == []
     measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "my-guest"}
@@ -792,7 +792,7 @@ def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
     assert "expect" in ran.err
     config.write_text(my_guest.toml() + '\nexpect = { "machine.model" = "linux,dummy-virt" }\n')
     ran = isobench("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve,cpu.sha256")
-    assert ran.code == 0, ran.out + ran.err
+    assert ran.code == 0, ran.said
     assert ran.summary()["gaps"] == []
     state = json.loads((ran.latest / "state" / "my-guest-pre.json").read_text())
     assert state["abi"] == "aarch64-linux"

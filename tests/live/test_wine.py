@@ -143,7 +143,7 @@ def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
         *("run", "--quick", "--targets", "wine", "--budget", "1m"),
         *("--workloads", "syscall.yield,syscall.getppid,io.seq-read"), timeout=900,
     )  # fmt: skip
-    assert done.code == 0, done.err
+    assert done.code == 0, done.said
     summary = done.summary()
     assert summary["gaps"] == []
     (found,) = (t for t in summary["targets"] if t["name"] == "wine")

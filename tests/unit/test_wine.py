@@ -227,7 +227,11 @@ def test_a_note_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
         assert _wine._sockets(tmp_path) == []
 
 
-def test_a_prefix_that_wine_cannot_make_leaves_nothing(tmp_path: Path) -> None:
+def test_a_prefix_that_wine_cannot_make_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The suite's own cache may hold a real prefix of its live tests.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     wine = _wine.find(str(installed(tmp_path, "[ $1 = --version ] && echo wine-8.0")))
     with pytest.raises(SessionError, match="wineboot") as caught:
         _wine.base(wine)
@@ -235,8 +239,12 @@ def test_a_prefix_that_wine_cannot_make_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in _wine.folder().iterdir()] == ["lock"]
 
 
-def test_what_the_dead_have_left_is_swept_and_the_living_keep_theirs(cache: Path) -> None:
-    assert places.cache() == cache / "isobench"
+def test_what_the_dead_have_left_is_swept_and_the_living_keep_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The suite's own cache may hold a real prefix of its live tests.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert places.cache() == tmp_path / "cache" / "isobench"
     mine = _wine.folder() / f"{owner.mine()}-00000001"
     dead = _wine.folder() / "isobench-000000-1-1-00000002"
     making = _wine.folder() / ".making-x"
