@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from isobench import __version__, owner, places, plan, runner, workloads
+from isobench import __version__, claims, owner, places, plan, runner, workloads
 from isobench.errors import (
     IsobenchError,
     NothingToRunError,
@@ -29,6 +29,7 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Claim,
     Lack,
     Payload,
     Plan,
@@ -332,6 +333,7 @@ class Campaign:
             "finished": None,
             "argv": list(self.wish.argv),
             "config": {"targets": self.registry.tables(chosen.targets)},
+            "claims": claims.to_table(self.wish.claims),
             "seed": self.seed,
             "reference": self.native,
             "quick": self.wish.quick,
@@ -610,14 +612,18 @@ def _check(check: PromiseCheck) -> dict[str, Any]:
     }
 
 
-def answer_again(source: Path, target: Path) -> Outcome:
-    """Answer from the records of an earlier run, a folder or a zip; write into `target`."""
+def answer_again(source: Path, target: Path, added: Sequence[Claim] = ()) -> Outcome:
+    """Answer from the records of an earlier run, a folder or a zip; write into `target`.
+
+    The claims in `added` are judged besides the documents' and the run's own.
+    """
     from isobench import store  # noqa: PLC0415 - as above
 
     summary = answer(
         source,
         lambda name, value: store.write_document(target / name, value),
         lambda name, content: store.write_text(target / name, content),
+        added,
     )
     return Outcome(
         folder=target, source=source, summary=summary, interrupted=False, timed_out=False
@@ -625,13 +631,17 @@ def answer_again(source: Path, target: Path) -> Outcome:
 
 
 def answer(
-    folder: Path, document: Callable[[str, object], None], text: Callable[[str, str], None]
+    folder: Path,
+    document: Callable[[str, object], None],
+    text: Callable[[str, str], None],
+    added: Sequence[Claim] = (),
 ) -> Mapping[str, Any]:
     """Write summary.json, summary.md and report.html of a run; return the summary."""
     from isobench import answers, store  # noqa: PLC0415 - as above
     from isobench.report import html, markdown, view  # noqa: PLC0415
 
-    summary = answers.summarise(store.load(folder), answers.documents_claims())
+    run = store.load(folder)
+    summary = answers.summarise(run, answers.claims_of(run, added))
     document("summary.json", summary)
     decoded: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))
     seen = view.build(decoded)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from isobench.campaign import Outcome
+    from isobench.model import Claim
     from isobench.registry import Registry
     from isobench.store import Run
     from isobench.wish import Wish
@@ -35,7 +36,7 @@ INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124
 NOISY: Final = 4
 CLAIM_FAILED: Final = 1
-_EXPORTS: Final = ("json", "csv", "markdown", "html")
+_EXPORTS: Final = ("json", "csv", "markdown", "html", "junit", "openmetrics")
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
 FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
 
@@ -129,6 +130,16 @@ _color_option = click.option(
 )
 
 
+_fail_on_option = click.option(
+    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    help=f"Of: {', '.join(FAILURES)}.",
+)  # fmt: skip
+_claims_option = click.option(
+    "--claims", type=click.Path(path_type=Path), metavar="FILE",
+    help="Claims of your own: see reports/claims.toml.",
+)  # fmt: skip
+
+
 def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags of what may be written besides the run's folder."""
     texts = {
@@ -136,6 +147,8 @@ def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "csv": "All samples as CSV.",
         "markdown": "Copy of summary.md.",
         "html": "Copy of report.html.",
+        "junit": "Cells and claims as JUnit's XML.",
+        "openmetrics": "Ratios and standings as OpenMetrics text.",
     }
     for kind in reversed(_EXPORTS):
         option = click.option(
@@ -205,18 +218,24 @@ def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
 @_export_options
-@click.option(
-    "--fail-on",
-    multiple=True,
-    callback=flags.names_of,
-    metavar="KINDS",
-    help=f"Of: {', '.join(FAILURES)}.",
-)
+@_fail_on_option
+@_claims_option
 @_config_option
 @_color_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
 def run(**options: Any) -> None:
     """Measure: the same workloads natively and under each target."""
+    outcome = _measure(options)
+    if outcome is None:
+        return
+    _show(outcome, options)
+    sys.exit(_exit_code(outcome, options["fail_on"]))
+
+
+def _measure(options: Mapping[str, Any]) -> "Outcome | None":
+    """Measure what the options of `isobench run` ask for; None where they ask for nothing more than
+    to say it.
+    """
     from isobench import campaign
 
     _heed_termination()
@@ -244,14 +263,12 @@ def run(**options: Any) -> None:
         chosen = campaign.choose(wish, registry, workloads, shown)
         if options["dry_run"]:
             _show_plan(wish, chosen)
-            return
+            return None
         _announce(wish, chosen, shown)
         chosen = campaign.prepare(chosen, wish, registry, shown.say)
-        outcome = campaign.Campaign(wish, registry, shown).run(chosen, earlier)
+        return campaign.Campaign(wish, registry, shown).run(chosen, earlier)
     finally:
         shown.close()
-    _show(outcome, options)
-    sys.exit(_exit_code(outcome, options["fail_on"]))
 
 
 def _latest() -> Path:
@@ -403,9 +420,29 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         require=options["require"],
         launch=Launch(options["launch"]),
         shuffled=options["schedule"] == "blocks",
+        claims=_claims(options["claims"], settings, options["config"]),
         argv=tuple(sys.argv[1:]),
         **values,
     )
+
+
+def _claims(file: Path | None, settings: Any, config: Path | None) -> "tuple[Claim, ...]":
+    """Return the user's claims: those of a file named, else those of the configuration."""
+    from isobench import claims
+    from isobench import config as configuration
+
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text"
+            raise UsageError(f"{file}: {reason}", hint="name a claims file with --claims") from None
+        return claims.load(text, origin=str(file))
+    if not settings.claims:
+        return ()
+    origin, _ = configuration.found(config)
+    text = Path(origin).read_text(encoding="utf-8")
+    return claims.of_table(settings.claims, origin=origin, text=text)
 
 
 def _read(kind: click.ParamType[float], key: str, table: Any, config: Path | None) -> float | None:
@@ -510,6 +547,14 @@ def _export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
             from isobench import store
 
             content = store.csv(store.load(outcome.source).samples)
+        elif kind == "junit":
+            from isobench.report import junit
+
+            content = junit.junit(outcome.summary)
+        elif kind == "openmetrics":
+            from isobench.report import openmetrics
+
+            content = openmetrics.openmetrics(outcome.summary)
         else:
             content = (outcome.folder / files[kind]).read_text()
         _write(target, content)
@@ -527,13 +572,16 @@ def _write(target: str, content: str) -> None:
         ) from None
 
 
-def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
+def _exit_code(
+    outcome: "Outcome", fail_on: Sequence[str], judged: Sequence[Mapping[str, Any]] | None = None
+) -> int:
     summary = outcome.summary
+    claims = summary["claims"] if judged is None else judged
     if outcome.interrupted:
         return INTERRUPTED
     if outcome.timed_out:
         return TIMED_OUT
-    if "claim" in fail_on and any(claim["standing"] == "refuted" for claim in summary["claims"]):
+    if "claim" in fail_on and any(claim["standing"] == "refuted" for claim in claims):
         return CLAIM_FAILED
     if any(gap["cause"] in FAILED_CAUSES for gap in summary["gaps"]):
         return CellFailedError.exit_code
@@ -550,27 +598,133 @@ def _exit_code(outcome: "Outcome", fail_on: Sequence[str]) -> int:
 # ---- report --------------------------------------------------------------------------------------
 
 
+_output_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the new files."
+)
+
+
 @cli.command()
 @click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the new files.")
+@_output_option
 @_export_options
+@_claims_option
 @_color_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
 def report(path: Path | None, output: Path | None, **options: Any) -> None:
     """Answer again from the records of a run: a folder, or a zip of one. Measures nothing."""
+    own = _claims(options["claims"], None, None) if options["claims"] else ()
+    _show(_again(path or _latest(), output, own), options)
+
+
+def _again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
+    """Answer again from the records of a run, with these claims besides its own."""
     from isobench import campaign, store
 
-    source = path or _latest()
     store.load(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
     try:
         target.mkdir(parents=True, exist_ok=True)
-        outcome = campaign.answer_again(source, target)
+        return campaign.answer_again(source, target, added)
     except OSError as error:
         raise UsageError(
             f"{target}: {error.strerror}", hint="name a folder with --output"
         ) from None
-    _show(outcome, options)
+
+
+# ---- verify --------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@_claims_option
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Measure first what the claims need, as far as it can run here (also without any run).",
+)
+@click.option("--budget", help="How long that may take (default 5m).")
+@_output_option
+@_export_options
+@_fail_on_option
+@_config_option
+@_color_option
+@click.option("-v", "--verbose", is_flag=True, help="With what others have published.")
+@click.option("-q", "--quiet", is_flag=True, help="Only how many stand how.")
+def verify(path: Path | None, **options: Any) -> None:
+    """Judge claims on a run: the documents' sentences, or those of a file of your own.
+
+    Each comes out supported, refuted, inconclusive or untested, with the figures it rests on and
+    what would change it. Without RUN the latest is taken, and where there is none, what is needed
+    is measured. Exits with 1 for a refuted claim only where --fail-on claim asks for it.
+    """
+    from isobench import answers
+    from isobench.report import text, view
+
+    _refuse_unknown(options["fail_on"])
+    if path is not None and (options["measure"] or options["budget"]):
+        raise UsageError(
+            "a RUN is judged as it is: nothing is measured for it",
+            hint="leave out RUN, or --measure and --budget",
+        )
+    registry, settings = _registry(options["config"])
+    own = _claims(options["claims"], settings, options["config"])
+    if options["measure"] or options["budget"] or (path is None and not _measured()):
+        outcome = _measure_for(own, registry, options)
+    else:
+        outcome = _again(path or _latest(), options["output"], own)
+    ids = {claim.id for claim in own}
+    if not options["claims"]:
+        ids |= {claim.id for claim in answers.documents_claims()}
+    to_stdout = any(options.get(f"export_{name}") == "-" for name in _EXPORTS)
+    console = screen.console_for(stderr=to_stdout, color=options["color"])
+    seen = view.build(outcome.summary)
+    text.verification(seen, ids, console, told=options["verbose"], short=options["quiet"])
+    console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
+    _export(outcome, options)
+    judged = [claim for claim in outcome.summary["claims"] if claim["id"] in ids]
+    sys.exit(_exit_code(outcome, options["fail_on"], judged))
+
+
+def _measured() -> bool:
+    from isobench import places
+
+    return (places.results() / "latest").exists()
+
+
+def _measure_for(
+    claims: "Sequence[Claim]", registry: "Registry", options: Mapping[str, Any]
+) -> "Outcome":
+    """Measure what claims speak of, of that what can run here; without claims, everything."""
+    from isobench import campaign
+    from isobench.model import Available
+
+    arguments: list[str] = []
+    if claims:
+        names = [
+            name
+            for name in registry.names()
+            if any(
+                name in claim.targets
+                or name == claim.reference
+                or registry.get(name).technology in {claim.technology, claim.reference}
+                for claim in claims
+            )
+        ]
+        whole = any(not claim.targets and not claim.technology for claim in claims)
+        found = campaign.look({name: registry.get(name) for name in names}, lambda *_: None)
+        able = [name for name in names if isinstance(found[name], Available)]
+        if able and not whole:
+            arguments += ["--targets", ",".join(able)]
+        if all(claim.workloads for claim in claims):
+            wanted = dict.fromkeys(name for claim in claims for name in claim.workloads)
+            arguments += ["--workloads", ",".join(wanted)]
+    for flag in ("budget", "output", "claims", "config", "color"):
+        if options[flag]:
+            arguments += [f"--{flag}", str(options[flag])]
+    context = run.make_context("run", arguments)
+    outcome = _measure(context.params)
+    assert outcome is not None  # no dry run was asked for
+    return outcome
 
 
 # ---- targets, workloads --------------------------------------------------------------------------

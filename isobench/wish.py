@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
-from isobench.model import Availability
+from isobench.model import Availability, Claim
 from isobench.units import TargetName
 
 UNBOUNDED: Final = 86400.0
@@ -43,6 +43,8 @@ class Wish:
     time_limit: float | None = None
     output: Path | None = None
     argv: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    """The user's own, besides those of the documents."""
 
 
 class Observer(Protocol):

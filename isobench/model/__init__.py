@@ -10,6 +10,7 @@ from isobench.model.answer import (
     Doubt,
     Estimate,
     Interval,
+    Published,
     Standing,
     Verdict,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "Plan",
     "Promise",
     "PromiseCheck",
+    "Published",
     "Record",
     "Relation",
     "Sample",

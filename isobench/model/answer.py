@@ -115,17 +115,34 @@ class Claim:
     quote: str
     kind: ClaimKind
     technology: str = ""
-    """Whose targets it speaks of; empty: those in `targets`."""
+    """Whose targets it speaks of; empty: those in `targets`, or those that `when` picks."""
     targets: tuple[TargetName, ...] = ()
     workloads: tuple[str, ...] = ()
     """Classes or workload names; each class is an axis with a verdict of its own."""
+    when: str = ""
+    """A condition on the cells it speaks of: see `isobench.conditions`."""
+    reference: str = "native"
+    """What ratios are taken to: a target, or a technology (each of its targets)."""
     evidence: Mapping[str, str] | None = None
     """For EVIDENCE: fact key -> relation to the host ("same", "unlike")."""
     direction: Direction = Direction.SLOWER
+    margin: float | None = None
+    """For EQUIVALENT and ORDER: a share (0.05: 5 %). None: the run's own margin for what is
+    equivalent; any difference above the noise floor for an order.
+    """
+    level: float = 0.95
+    """One-sided confidence of every bound that decides; two of them are one test of equivalence."""
+    quantile: float = 0.5
+    """For BOUND in seconds: which quantile over visits is bounded."""
     below_seconds: float | None = None
-    """For BOUND: the upper bound of `value`."""
+    above_seconds: float | None = None
+    below_ratio: float | None = None
+    above_ratio: float | None = None
+    """For BOUND: exactly one of the four."""
     needs: str = ""
     """What would have to be measured to test it, said when nothing was."""
+    origin: str = ""
+    """The file it was read from."""
 
 
 class ClaimStanding(StrEnum):
@@ -146,3 +163,20 @@ class ClaimVerdict:
     sentence: str
     axes: Mapping[str, ClaimStanding]
     """One standing per axis (workload class)."""
+    change: str = ""
+    """What would change the standing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A figure that somebody published, to stand beside ours. Data: see reports/published.toml."""
+
+    claims: tuple[str, ...]
+    """Ids of the claims it speaks to."""
+    subject: str
+    measured: str
+    figure: str
+    source: str
+    conditions: str = ""
+    opened: bool
+    """The source itself was opened, or its data recomputed; else it is told by others."""

@@ -1,7 +1,7 @@
 """The view of a run in a terminal or a pipe: without colour, at any width, in ASCII if need be."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from rich import box
@@ -20,6 +20,7 @@ from isobench.report.view import (
     MatrixCell,
     Report,
     StartUp,
+    claim_counts,
 )
 
 _STYLES: Final = {
@@ -155,10 +156,36 @@ def _claims(writer: _Writer, view: Report) -> None:
     writer.line()
     writer.line(f"The documents' sentences: {view.claim_counts}", "bold")
     for claim in view.claims:
-        style = _STYLES.get(claim.mark.kind, "")
-        writer.line(f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}", style, indent=_PAD)
+        told = f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}"
+        writer.line(told, _style(claim), indent=_PAD)
         if claim.mark.kind == "refuted":
             writer.line(claim.sentence, "dim", indent=2 * _PAD)
+
+
+def verification(
+    view: Report, ids: Collection[str], console: Console, *, told: bool = False, short: bool = False
+) -> None:
+    """Write how the claims with these ids stand, a sentence each and what would change it; `told`
+    adds what others have published, `short` leaves but the last line.
+    """
+    writer = _Writer(console)
+    chosen = [claim for claim in (*view.claims, *view.untested) if claim.id in ids]
+    for claim in () if short else chosen:
+        writer.line(f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}", _style(claim))
+        writer.line(claim.sentence, indent=_PAD)
+        if claim.change and claim.mark.kind != "untested":
+            writer.line(f"Would change it: {claim.change}.", "dim", indent=_PAD)
+        for one in claim.published if told else ():
+            writer.line(f"Published: {one.figure} - {one.source}", "dim", indent=_PAD)
+    if not short:
+        writer.line()
+    counts = claim_counts(chosen)
+    writer.line(f"Of {len(chosen)} claims: {counts}." if chosen else "No claim was judged.", "bold")
+    writer.line(f"Judged on run {view.id}.", "dim")
+
+
+def _style(claim: ClaimView) -> str:
+    return _STYLES.get(claim.mark.kind, "")
 
 
 def _quoted(claim: ClaimView) -> str:

@@ -98,6 +98,7 @@ def estimate(
     uncertainty: float = 0.0,
     level: float = REPORTED_LEVEL,
     margin: float = 1.05,
+    sided: float = EQUIVALENCE_LEVEL,
 ) -> Estimate | None:
     """Return the ratio that the blocks show, or None from fewer than three blocks.
 
@@ -116,6 +117,8 @@ def estimate(
     Source: Bancroft 1944, On biases in estimation due to the use of preliminary tests of
     significance ("sometimes pool"); the levels are those of Kalibera & Jones, arXiv 2007.10899.
 
+    `sided` is the level of the interval that verdicts rest on (0.90: two one-sided tests at 5 %).
+
     `uncertainty` is a relative error that all blocks may share (0.02: 2 %): no number of blocks
     averages it away, so it widens every interval.
 
@@ -123,6 +126,9 @@ def estimate(
     makes no sense.
     """
     _refuse_nonsense(log_ratios, level, margin)
+    if not 0 < sided < 1:
+        message = f"a level lies between 0 and 1, not at {sided}"
+        raise ValueError(message)
     if not 0 <= uncertainty < math.inf:
         message = f"an uncertainty is a share from 0 (0.02 means 2 %), not {uncertainty}"
         raise ValueError(message)
@@ -138,8 +144,8 @@ def estimate(
     return Estimate(
         ratio=_ratio(location.mean),
         interval=location.interval(level),
-        equivalence=location.interval(EQUIVALENCE_LEVEL),
-        check=_widened(signed_rank_interval(ranked, level=EQUIVALENCE_LEVEL), uncertainty),
+        equivalence=location.interval(sided),
+        check=_widened(signed_rank_interval(ranked, level=sided), uncertainty),
         p_equivalence=location.p_equivalence(margin),
         standard_error=location.error,
         deviation=location.deviation,

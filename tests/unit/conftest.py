@@ -1,8 +1,12 @@
-"""Runs that were never measured: written through the store, with known answers."""
+"""Runs that were never measured, written through the store with known answers; the command line in
+this process.
+"""
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from isobench import plan, store
+from isobench import campaign, cli, plan, store
 from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Technology, Work
 from isobench.units import TargetName, Unit, WorkloadName
+from tests.unit.command import Done
 
 # A slow machine is no reason for a test to fail, and a test leaves nothing in the checkout.
 settings.register_profile("isobench", deadline=None, database=None)
@@ -222,3 +227,37 @@ def synthetic(tmp_path: Path) -> Callable[..., Path]:
 def a_sample() -> Callable[..., Sample]:
     """Return the function that makes one sample."""
     return sample
+
+
+# ---- the command line
+
+
+@pytest.fixture
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in an empty folder with no configuration; leave signals as they were."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "100")
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield tmp_path
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def isobench(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, somewhere: Path
+) -> Callable[..., Done]:
+    """Return a function that runs a command line in this process."""
+    monkeypatch.setattr(campaign, "sweep", lambda *_, **__: None)
+
+    def call(*argv: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["isobench", *(str(word) for word in argv)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        said = capsys.readouterr()
+        code = caught.value.code
+        return Done(code=code if isinstance(code, int) else 0, out=said.out, err=said.err)
+
+    return call

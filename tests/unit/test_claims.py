@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isobench.claims import CellFacts, TargetFacts, judge, load
+from isobench.claims import (
+    CellFacts,
+    TargetFacts,
+    judge,
+    load,
+    load_published,
+    of_table,
+    to_table,
+)
 from isobench.errors import UsageError
 from isobench.model import (
     Claim,
@@ -117,7 +125,10 @@ def test_no_claim_of_the_documents_speaks_of_more_than_one_start_or_mixes_it_wit
     for each in load(DOCUMENTS.read_text(encoding="utf-8"), origin="claims.toml"):
         starts = [name for name in each.workloads if name.startswith("startup")]
         assert not starts or list(each.workloads) == starts
-        assert (each.kind is ClaimKind.BOUND) == bool(starts)
+        # A start has no ratio to native worth a claim; one to another target's start has.
+        about_starts = each.kind is ClaimKind.BOUND or each.reference != "native"
+        assert about_starts or not starts
+        assert starts or each.kind is not ClaimKind.BOUND
 
 
 def test_a_claim_has_defaults_for_what_it_leaves_out() -> None:
@@ -620,3 +631,143 @@ def test_a_claim_follows_from_its_axes_and_nothing_unmeasured_moves_it(
     assert judge(found, kept, targets) == verdict
     assert "None" not in verdict.sentence
     assert re.fullmatch(r"[a-zN][^\n]*[^.]\.", verdict.sentence)
+
+
+# Claims of a user's own
+
+
+OWN = """
+[[claims]]
+id = "docker-cpu"
+when = "workload =~ '^cpu\\\\.' and target == 'docker'"
+assert = { kind = "equivalent", margin = "2%" }
+"""
+
+
+def test_a_claim_may_be_a_condition_and_what_is_asserted_of_it() -> None:
+    (found,) = load(OWN, origin="mine.toml")
+    assert (found.kind, found.margin, found.level) == (ClaimKind.EQUIVALENT, 0.02, 0.95)
+    assert found.quote == (
+        "where workload =~ '^cpu\\.' and target == 'docker': is equivalent to native within 2 %"
+    )
+    verdict = judge(
+        found,
+        [
+            cell("docker", "cpu.sieve"),
+            cell("podman", "cpu.sieve", Standing.SLOWER, 3.0),
+            cell("docker", "io.fsync", Standing.SLOWER, 3.0),
+        ],
+        [target("docker"), target("podman")],
+    )
+    assert verdict.axes == {"cpu": SUPPORTED}
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "said"),
+    [
+        ('assert = { kind = "equivalent", marging = "5%" }', 5, "marging is not a key"),
+        ('assert = { kind = "equivalent", margin = "5" }', 5, "margin must be a share"),
+        ('assert = { kind = "equivalent", margin = "105%" }', 5, "margin must be a share"),
+        ('assert = { kind = "equivalent", margin = true }', 5, "margin must be a share"),
+        ('assert = { kind = "bound", below_ratio = 2, above_ratio = 1 }', 5, "two bounds"),
+        ('assert = { kind = "bound", below_ratio = 2, margin = 0.1 }', 5, "margin goes with"),
+        ('assert = { kind = "bound", below_ratio = 2, quantile = 0.9 }', 5, "quantile goes"),
+        ("assert = 3", 5, "assert must be a table"),
+        ('kind = "order"\nassert = { kind = "order" }', 5, "kind stands beside"),
+    ],
+)
+def test_a_mistake_in_what_is_asserted_is_pointed_at(change: str, line: int, said: str) -> None:
+    text = OWN.replace('assert = { kind = "equivalent", margin = "2%" }', change)
+    with pytest.raises(UsageError) as caught:
+        load(text, origin="mine.toml")
+    assert str(caught.value).startswith(f"mine.toml:{line}: claim docker-cpu: ")
+    assert said in str(caught.value)
+
+
+def test_a_broken_condition_is_pointed_at() -> None:
+    with pytest.raises(UsageError, match=r"^mine\.toml:4: claim docker-cpu: when is no condition"):
+        load(OWN.replace("=~", "~="), origin="mine.toml")
+
+
+def test_claims_kept_in_a_run_are_read_back_as_they_were() -> None:
+    documents = load(DOCUMENTS.read_text(encoding="utf-8"), origin="claims.toml")
+    own = load(OWN, origin="claims.toml")
+    rows = to_table((*documents, *own))
+    assert of_table(rows, origin="claims.toml") == (*documents, *own)
+
+
+def test_a_ratio_is_bounded_from_either_side_by_the_bounds_at_the_claims_level() -> None:
+    near = dataclasses.replace(
+        cell("docker", "cpu.sieve", ratio=1.5), sided=Interval(low=1.4, high=1.6, level=0.9)
+    )
+    base = claim(ClaimKind.BOUND, "cpu")
+    for bound, expected in (
+        ({"below_ratio": 1.7}, SUPPORTED),
+        ({"below_ratio": 1.3}, REFUTED),
+        ({"below_ratio": 1.5}, INCONCLUSIVE),
+        ({"above_ratio": 1.3}, SUPPORTED),
+        ({"above_ratio": 1.7}, REFUTED),
+        ({"above_ratio": 1.5}, INCONCLUSIVE),
+    ):
+        stated = dataclasses.replace(base, **bound)
+        verdict = judge(stated, [near], [target("docker")])
+        assert verdict.standing is expected, bound
+        assert "claimed" in verdict.sentence
+        blind = dataclasses.replace(near, sided=None)
+        assert judge(stated, [blind], [target("docker")]).standing is INCONCLUSIVE
+
+
+def test_a_time_may_be_bounded_from_below() -> None:
+    slow = dataclasses.replace(
+        cell("docker", "startup.cold"), value_seconds=3.0, lower_seconds=2.9, upper_seconds=3.1
+    )
+    stated = dataclasses.replace(claim(ClaimKind.BOUND, "startup.cold"), above_seconds=1.0)
+    verdict = judge(stated, [slow], [target("docker")])
+    assert verdict.standing is SUPPORTED
+    assert "median 3 s, at least 2.9 s, at most 3.1 s, claimed above 1 s" in verdict.sentence
+    stated = dataclasses.replace(stated, above_seconds=5.0, quantile=0.95)
+    verdict = judge(stated, [slow], [target("docker")])
+    assert verdict.standing is REFUTED
+    assert "p95 3 s" in verdict.sentence
+
+
+def test_what_would_change_a_standing_is_said() -> None:
+    docker = [target("docker")]
+    near = dataclasses.replace(
+        cell("docker", "cpu.sieve"), sided=Interval(low=0.99, high=1.01, level=0.9)
+    )
+    assert judge(EQUIVALENT, [near], docker).change == (
+        "the 90 % interval of docker cpu.sieve leaving [0.95, 1.05]"
+    )
+    slower = [cell("docker", f"cpu.w{n}", Standing.SLOWER, 1.0 + n) for n in (1, 2)]
+    assert judge(EQUIVALENT, slower, docker).change == (
+        "the interval of docker cpu.w2 coming inside [0.95, 1.05], and 1 more likewise"
+    )
+    unsure = dataclasses.replace(
+        cell("docker", "cpu.sieve", Standing.INCONCLUSIVE), advice="about 34 blocks would decide"
+    )
+    assert judge(EQUIVALENT, [unsure], docker).change == (
+        "docker cpu.sieve: about 34 blocks would decide"
+    )
+    assert judge(EQUIVALENT, [], docker).change == "a container"
+
+
+def test_a_target_compared_with_another_is_told_with_it() -> None:
+    against = dataclasses.replace(claim(ClaimKind.ORDER, "startup.cold"), reference="kvm")
+    faster = dataclasses.replace(
+        cell("docker", "startup.cold", Standing.SLOWER, 1.5), reference="kvm"
+    )
+    verdict = judge(against, [faster], [target("docker")])
+    assert verdict.standing is SUPPORTED
+    assert "docker startup.cold 1.50 x kvm [1.48, 1.52] (slower)" in verdict.sentence
+    assert judge(against, [], [target("docker")]).standing is UNTESTED
+
+
+def test_published_figures_name_claims_that_exist() -> None:
+    text = (DOCUMENTS.parent / "published.toml").read_text(encoding="utf-8")
+    figures = load_published(text, origin="published.toml")
+    ids = {each.id for each in load(DOCUMENTS.read_text(encoding="utf-8"), origin="claims.toml")}
+    assert figures
+    assert {name for figure in figures for name in figure.claims} <= ids
+    with pytest.raises(UsageError, match=r"^published\.toml, figure 1: .*`source`"):
+        load_published(text.replace("source =", "sauce =", 1), origin="published.toml")

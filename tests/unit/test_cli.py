@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,59 +31,17 @@ from isobench.model import Lack, Technology, Unavailable
 from isobench.testing import FakeTarget
 from isobench.units import TargetName
 from isobench.wish import Wish
+from tests.unit.command import Done
 
-COMMANDS = ("run", "report", "targets", "workloads", "doctor", "clean")
+COMMANDS = ("run", "report", "verify", "targets", "workloads", "doctor", "clean")
 HEAVY = ("pandas", "numpy", "scipy", "docker", "requests", "rich", "jinja2", "psutil", "ziglang")
 MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 Write = Callable[..., Path]
 
 
-@dataclass
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def words(self) -> str:
-        """Everything that was said, in one line."""
-        return " ".join((self.out + " " + self.err).split())
-
-
-@pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stand in an empty folder with no configuration; leave signals as they were."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "100")
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield tmp_path
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
-def isobench(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Done]:
-    """Return a function that runs a command line in this process."""
-    monkeypatch.setattr(campaign, "sweep", lambda *_, **__: None)
-
-    def call(*argv: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["isobench", *(str(word) for word in argv)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        said = capsys.readouterr()
-        code = caught.value.code
-        return Done(code=code if isinstance(code, int) else 0, out=said.out, err=said.err)
-
-    return call
-
-
 Run = Callable[..., Done]
+
+pytestmark = pytest.mark.usefixtures("somewhere")
 
 
 def refused(done: Done, *words: str, code: int = 2) -> None:

@@ -6,6 +6,7 @@ dash, and an absent field never becomes a word of Python's.
 """
 
 from isobench.report.view.assembly import build
+from isobench.report.view.claims import claim_counts
 from isobench.report.view.figures import (
     DASH,
     NOTHING,
@@ -42,6 +43,7 @@ from isobench.report.view.shapes import (
     PlotGroup,
     PlotRow,
     Proof,
+    PublishedView,
     Report,
     StartCell,
     StartKind,
@@ -84,6 +86,7 @@ __all__ = [
     "PlotGroup",
     "PlotRow",
     "Proof",
+    "PublishedView",
     "Report",
     "StartCell",
     "StartKind",
@@ -94,6 +97,7 @@ __all__ = [
     "Tick",
     "Value",
     "build",
+    "claim_counts",
     "clean",
     "interval_text",
     "percent_text",

@@ -7,8 +7,8 @@ from typing import Any, Final
 from isobench.model import ClaimStanding
 from isobench.report.view.marks import CLAIM_MARKS
 from isobench.report.view.run import Run, class_title
-from isobench.report.view.shapes import Axis, ClaimView, Mark
-from isobench.report.view.values import clean, listed, mapping_of
+from isobench.report.view.shapes import Axis, ClaimView, Mark, PublishedView
+from isobench.report.view.values import clean, items_of, listed, mapping_of
 
 _CLAIM_ORDER: Final = (
     ClaimStanding.REFUTED,
@@ -46,6 +46,19 @@ def _claim(item: Mapping[str, Any]) -> ClaimView:
         sentence=clean(item.get("sentence")),
         mark=_claim_mark(item.get("standing")),
         axes=axes if len(axes) > 1 else (),
+        change=clean(item.get("change")),
+        published=tuple(map(_published, items_of(item.get("published")))),
+        own=clean(item.get("origin")) not in {"", "claims.toml"},
+    )
+
+
+def _published(item: Mapping[str, Any]) -> PublishedView:
+    subject, measured, figure = (clean(item.get(key)) for key in ("subject", "measured", "figure"))
+    conditions = clean(item.get("conditions"))
+    told = "" if item.get("opened") else ", as told by others"
+    about = f" ({conditions})" if conditions else ""
+    return PublishedView(
+        figure=f"{subject}, {measured}: {figure}{about}", source=clean(item.get("source")) + told
     )
 
 

@@ -316,14 +316,27 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedView:
+    """A figure that others have published, in words."""
+
+    figure: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimView:
-    """A sentence of the documents and how it stands."""
+    """A sentence, of the documents or a user's own, and how it stands."""
 
     id: str
     quote: str
     sentence: str
     mark: Mark
     axes: tuple[Axis, ...]
+    change: str
+    """What would change how it stands; empty where that is not known."""
+    published: tuple[PublishedView, ...]
+    own: bool
+    """It is the user's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,11 @@
-"""Claims: sentences as data, and what one run says about them. Pure."""
+"""What one run says about a claim: cells and facts weighed, and put in words. Pure."""
 
 import dataclasses
-import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn
+from typing import Final, Literal
 
-import msgspec
-
-from isobench.errors import UsageError
+from isobench.claims import condition
 from isobench.model import (
     Claim,
     ClaimKind,
@@ -22,10 +18,9 @@ from isobench.model import (
 )
 from isobench.units import TargetName, WorkloadName
 
-_FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim))
-_IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _MOST_NAMED: Final = 3
 """So many cells are named in a sentence; the rest is counted."""
+_MEDIAN: Final = 0.5
 _SUPPORTED: Final = ClaimStanding.SUPPORTED
 _REFUTED: Final = ClaimStanding.REFUTED
 _INCONCLUSIVE: Final = ClaimStanding.INCONCLUSIVE
@@ -34,21 +29,31 @@ _UNTESTED: Final = ClaimStanding.UNTESTED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFacts:
-    """What a run knows about one cell, as far as claims ask."""
+    """What a run knows about one cell, as far as a claim asks: at its margin and level, to its
+    reference.
+    """
 
     target: TargetName
     technology: Technology
     workload: WorkloadName
     standing: Standing
+    reference: str = "native"
+    """What `ratio` is taken to."""
     ratio: float | None = None
     interval: Interval | None = None
     """The reported interval of `ratio`."""
+    sided: Interval | None = None
+    """Its one-sided bounds at the claim's level, both: what the standing rests on."""
+    margin: float = 1.05
+    """The ratio above 1 that `standing` was judged at."""
     value_seconds: float | None = None
-    """The median, per operation or start."""
+    """The median, or the claim's quantile, per operation or start."""
     upper_seconds: float | None = None
-    """One-sided 95 % upper bound of the median."""
+    """One-sided upper bound of `value_seconds` at the claim's level."""
     lower_seconds: float | None = None
-    """One-sided 95 % lower bound of the median: without it a bound is never refuted."""
+    """One-sided lower bound: without it a bound is never refuted."""
+    advice: str = ""
+    """What would decide an open cell."""
     checks_equal: bool | None = None
     """Whether the payload computed what it computes natively; None: it has no checksum."""
 
@@ -74,106 +79,12 @@ class _Finding:
     text: str
     room: float = 0.0
     """How far from refuting, to name the closest; comparable within a claim only."""
+    change: str = ""
+    """What would turn it."""
 
 
-_Judged = tuple[ClaimStanding, str, float]
-"""Standing, text and room of a finding."""
-
-
-# Reading
-
-
-def load(text: str, *, origin: str) -> tuple[Claim, ...]:
-    """Return the claims of a TOML text: an array of tables `[[claims]]` with the fields of `Claim`.
-
-    `origin` is the file's name, for messages. UsageError names it with claim, key and line.
-    """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = f"{origin}: not TOML: {error}"
-        raise UsageError(message, hint="https://toml.io tells how TOML is written") from error
-    rows = document.get("claims")
-    strangers = sorted(document.keys() - {"claims"})
-    if not isinstance(rows, list) or strangers:
-        found = f", found {', '.join(strangers)}" if strangers else ""
-        message = f"{origin}: only [[claims]] tables are expected{found}"
-        raise UsageError(message, hint="reports/claims.toml is an example")
-    source = _Source(origin=origin, text=text, rows=len(rows))
-    claims = tuple(_claim(row, index, source) for index, row in enumerate(rows))
-    for index, claim in enumerate(claims):
-        if claim.id in {other.id for other in claims[:index]}:
-            source.refuse(index, claim.id, "id", "is taken by an earlier claim")
-    return claims
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """A claims file, to point into."""
-
-    origin: str
-    text: str
-    rows: int
-
-    def refuse(self, index: int, name: str, key: str, reason: str) -> NoReturn:
-        """Raise the error that points at a key of the claim at `index`."""
-        line = self._line(index, key)
-        place = self.origin if line is None else f"{self.origin}:{line}"
-        message = f"{place}: claim {name}: {key} {reason}"
-        raise UsageError(message, hint=f"a claim has the keys {', '.join(_FIELDS)}")
-
-    def _line(self, index: int, key: str) -> int | None:
-        """Return the line of a key, or of the claim that lacks it; None where it cannot be told."""
-        lines = self.text.splitlines()
-        heads = [at for at, line in enumerate(lines, 1) if line.replace(" ", "") == "[[claims]]"]
-        if len(heads) != self.rows:
-            return None
-        end = heads[index + 1] if index + 1 < len(heads) else len(lines) + 1
-        own = re.compile(rf"\s*(\[claims\.)?\"?{re.escape(key)}\"?\s*(\.|=|\])")
-        block = range(heads[index], end)
-        return next((at for at in block if own.match(lines[at - 1])), heads[index])
-
-
-def _claim(row: Any, index: int, source: _Source) -> Claim:  # noqa: ANN401 - whatever TOML held
-    """Return one claim, or refuse it."""
-    named = row.get("id") if isinstance(row, dict) else None
-    name = named if isinstance(named, str) else f"number {index + 1}"
-    if not isinstance(row, dict):
-        source.refuse(index, name, "claims", "must be tables")
-    for key in sorted(row.keys() - set(_FIELDS)):
-        source.refuse(index, name, key, "is not a key of a claim")
-    try:
-        claim = msgspec.convert(row, Claim)
-    except msgspec.ValidationError as error:
-        said = str(error)
-        where = re.search(r"`\$\.(\w+)|field `(\w+)`", said)
-        key = (where[1] or where[2]) if where else "claims"
-        source.refuse(index, name, key, f"does not fit: {said}")
-    for key, reason in _contradictions(claim):
-        source.refuse(index, name, key, reason)
-    return claim
-
-
-def _contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
-    """Yield keys whose values fit their types and still cannot be meant."""
-    if not _IDENTIFIER.fullmatch(claim.id):
-        yield "id", "must be lower-case words joined by hyphens"
-    if not claim.quote.strip():
-        yield "quote", "must hold the sentence that is tested"
-    if claim.technology not in {"", *Technology}:
-        yield "technology", f"must be one of {', '.join(Technology)}"
-    if not claim.technology and not claim.targets:
-        yield "technology", "or targets must say whom the claim speaks of"
-    if claim.kind is not ClaimKind.EVIDENCE and claim.evidence:
-        yield "evidence", 'goes with kind = "evidence" only'
-    if claim.kind is ClaimKind.EVIDENCE and not claim.evidence and not claim.needs:
-        yield "evidence", "must name facts, or needs must say what is missing to test it"
-    if (claim.kind is ClaimKind.BOUND) != (claim.below_seconds is not None):
-        yield "below_seconds", 'and kind = "bound" go together'
-    if claim.below_seconds is not None and not claim.below_seconds > 0:
-        yield "below_seconds", "must be above zero"
-    if claim.kind is ClaimKind.BOUND and not claim.workloads:
-        yield "workloads", "must say whose time is bounded"
+_Judged = tuple[ClaimStanding, str, float, str]
+"""Standing, text, room and change of a finding."""
 
 
 # Judging
@@ -204,6 +115,7 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
         standing=standing,
         sentence=_untested(claim, subjects) if untested else _sentence(claim, findings, axes),
         axes={} if evident else axes,
+        change=_change(claim, findings, standing),
     )
 
 
@@ -212,7 +124,9 @@ def _speaks_of(claim: Claim, target: TargetFacts) -> bool:
     return (
         claim.technology in {"", target.technology}
         and (not claim.targets or target.name in claim.targets)
+        and condition.holds(claim.when, {"target": target.name, "technology": target.technology})
         and "#" not in target.name
+        and (target.technology is not Technology.NATIVE or target.name in claim.targets)
     )
 
 
@@ -240,7 +154,11 @@ def _weigh_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Find
             else:
                 standing = _REFUTED
             text = f"{_relation_words(seen)} in {target.name}"
-            yield _Finding(axis=key, target=target.name, standing=standing, text=text)
+            otherwise = "not " if standing is _SUPPORTED else ""
+            change = f"{key} seen to be {otherwise}{_relation_words(expected)} in {target.name}"
+            yield _Finding(
+                axis=key, target=target.name, standing=standing, text=text, change=change
+            )
 
 
 def _weigh_cells(
@@ -253,6 +171,15 @@ def _weigh_cells(
         for cell in cells
         if cell.target in names
         and _selects(claim.workloads, cell.workload)
+        and condition.holds(
+            claim.when,
+            {
+                "workload": cell.workload,
+                "class": _class(cell.workload),
+                "target": cell.target,
+                "technology": cell.technology,
+            },
+        )
         and (claim.kind is not ClaimKind.CHECKSUM or cell.checks_equal is not None)
     ]
     selected = claim.workloads or tuple(cell.workload for cell in telling)
@@ -263,7 +190,7 @@ def _weigh_cells(
             ]
             yield from (_finding(claim, cell, axis) for cell in own)
             if not own:
-                text = f"{name} was not measured"
+                text = f"{name} was not measured" + _beside(claim)
                 yield _Finding(axis=axis, target=name, standing=_UNTESTED, text=text)
 
 
@@ -278,31 +205,41 @@ def _selects(selectors: Sequence[str], workload: str) -> bool:
 
 def _finding(claim: Claim, cell: CellFacts, axis: str) -> _Finding:
     """Return what one cell says."""
-    standing, text, room = _RULES[claim.kind](claim, cell)
-    return _Finding(axis=axis, target=cell.target, standing=standing, text=text, room=room)
+    standing, text, room, change = _RULES[claim.kind](claim, cell)
+    if standing is _INCONCLUSIVE and cell.advice:
+        change = f"{cell.target} {cell.workload}: {cell.advice}"
+    return _Finding(
+        axis=axis, target=cell.target, standing=standing, text=text, room=room, change=change
+    )
 
 
 def _equivalent(_: Claim, cell: CellFacts) -> _Judged:
     words, room = _ratio_words(cell), -_distance(cell)
+    limits = f"[{_figure(1 / cell.margin)}, {_figure(cell.margin)}]"
     if cell.standing is Standing.NEAR_NATIVE:
-        return _SUPPORTED, words, room
+        return _SUPPORTED, words, room, f"{_bounds_words(cell)} leaving {limits}"
     # Isolation does not make work faster: a faster cell wants an explanation before it counts
     # for or against anything.
-    return (_REFUTED if cell.standing is Standing.SLOWER else _INCONCLUSIVE), words, room
+    refuted = cell.standing is Standing.SLOWER
+    change = f"{_bounds_words(cell)} coming inside {limits}"
+    return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
 
 def _order(claim: Claim, cell: CellFacts) -> _Judged:
     words, room = _ratio_words(cell), _distance(cell)
-    claimed, opposite = Standing.SLOWER, Standing.FASTER
+    claimed, opposite, limit = Standing.SLOWER, Standing.FASTER, cell.margin
     if claim.direction is Direction.FASTER:
-        claimed, opposite = opposite, claimed
+        claimed, opposite, limit = opposite, claimed, 1 / limit
+    side = "above" if claimed is Standing.SLOWER else "below"
     if cell.standing is claimed:
-        return _SUPPORTED, words, room
+        return _SUPPORTED, words, room, f"{_bounds_words(cell)} not lying {side} {_figure(limit)}"
     # A difference too small to matter may still be one in the direction claimed.
     refuted = cell.standing is opposite or (
-        cell.standing is Standing.NEAR_NATIVE and not _leans(cell.interval, claimed)
+        cell.standing is Standing.NEAR_NATIVE
+        and (claim.margin is not None or not _leans(cell.interval, claimed))
     )
-    return (_REFUTED if refuted else _INCONCLUSIVE), words, room
+    change = f"{_bounds_words(cell)} lying {side} {_figure(limit)}"
+    return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
 
 def _leans(interval: Interval | None, standing: Standing) -> bool:
@@ -313,20 +250,39 @@ def _leans(interval: Interval | None, standing: Standing) -> bool:
 
 
 def _bound(claim: Claim, cell: CellFacts) -> _Judged:
-    limit = claim.below_seconds or 0.0
-    words, room = _bound_words(limit, cell), limit - (cell.upper_seconds or limit)
+    ratio = claim.below_ratio if claim.below_ratio is not None else claim.above_ratio
+    seconds = claim.below_seconds if claim.below_seconds is not None else claim.above_seconds
+    below = claim.below_ratio is not None or claim.below_seconds is not None
+    side = "below" if below else "above"
+    if ratio is not None:
+        low, high = (cell.sided.low, cell.sided.high) if cell.sided else (None, None)
+        limit, shown = ratio, f"{side} {_figure(ratio)}"
+        words = f"{_ratio_words(cell)}, claimed {shown}"
+    else:
+        low, high, limit = cell.lower_seconds, cell.upper_seconds, seconds or 0.0
+        shown = f"{side} {_duration(limit)}"
+        words = f"{_bound_words(claim, cell)}, claimed {shown}"
+    if not below:  # mirrored, what is above becomes what is below
+        low, high, limit = (
+            None if high is None else -high,
+            None if low is None else -low,
+            -limit,
+        )
+    room = limit - (limit if high is None else high)
+    change = f"{cell.target} {cell.workload} measured surely {shown}"
     if cell.standing is Standing.UNPROVEN:
-        return _INCONCLUSIVE, words, room
-    if cell.upper_seconds is not None and cell.upper_seconds < limit:
-        return _SUPPORTED, words, room
-    refuted = cell.lower_seconds is not None and cell.lower_seconds >= limit
-    return (_REFUTED if refuted else _INCONCLUSIVE), words, room
+        return _INCONCLUSIVE, words, room, change
+    if high is not None and high < limit:
+        return _SUPPORTED, words, room, f"{cell.target} {cell.workload} not staying {shown}"
+    refuted = low is not None and low >= limit
+    return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
 
 def _checksum(_: Claim, cell: CellFacts) -> _Judged:
+    name = f"{cell.target} {cell.workload}"
     if cell.checks_equal:
-        return _SUPPORTED, f"{cell.target} {cell.workload} computes what native does", 0.0
-    return _REFUTED, f"{cell.target} {cell.workload} computes another answer than native", 0.0
+        return _SUPPORTED, f"{name} computes what native does", 0.0, f"{name} computing another"
+    return _REFUTED, f"{name} computes another answer than native", 0.0, f"{name} computing it too"
 
 
 _RULES: Final[Mapping[ClaimKind, Callable[[Claim, CellFacts], _Judged]]] = {
@@ -364,6 +320,21 @@ def _fact_words(findings: Sequence[_Finding], standing: ClaimStanding, claimed: 
     if standing is _SUPPORTED:
         return f"{_relation_words(claimed)} in {_targets(findings)}"
     return f"{_telling(findings, standing)}, claimed {_relation_words(claimed)}"
+
+
+def _change(claim: Claim, findings: Sequence[_Finding], standing: ClaimStanding) -> str:
+    """Return what would change the standing, from the finding that comes closest to doing so."""
+    told = [each for each in findings if each.standing is standing and each.change]
+    if standing is _UNTESTED or not told:
+        return "" if standing is not _UNTESTED else claim.needs or f"measuring {_wanted(claim)}"
+    if standing is _SUPPORTED:
+        closest = min(told, key=lambda each: each.room)
+        return closest.change
+    if standing is _REFUTED:
+        others = f", and {len(told) - 1} more likewise" if len(told) > 1 else ""
+        return min(told, key=lambda each: each.room).change + others
+    others = f"; {len(told) - 1} more are open" if len(told) > 1 else ""
+    return f"{told[0].change}{others}"
 
 
 def _axis_words(findings: Sequence[_Finding], standing: ClaimStanding) -> str:
@@ -405,11 +376,15 @@ def _untested(claim: Claim, subjects: Sequence[TargetFacts]) -> str:
     return f"Not tested: {why}; needs {needs}."
 
 
+def _beside(claim: Claim) -> str:
+    return "" if claim.reference == "native" else f" beside {claim.reference}"
+
+
 def _wanted(claim: Claim) -> str:
     """Return what a claim is about, from its fields alone."""
     whom = _listed(list(claim.targets)) or f"{claim.technology} targets"
     what = _listed(list(claim.workloads or claim.evidence or ()))
-    return f"{what} on {whom}" if what else whom
+    return (f"{what} on {whom}" if what else whom) + _beside(claim)
 
 
 def _relation_words(relation: str) -> str:
@@ -423,15 +398,24 @@ def _ratio_words(cell: CellFacts) -> str:
     interval = ""
     if cell.interval is not None:
         interval = f" [{_figure(cell.interval.low)}, {_figure(cell.interval.high)}]"
-    figure = f"{_figure(cell.ratio)} x native{interval}"
+    figure = f"{_figure(cell.ratio)} x {cell.reference}{interval}"
     return f"{cell.target} {cell.workload} {figure} ({cell.standing})"
 
 
-def _bound_words(limit: float, cell: CellFacts) -> str:
+def _bounds_words(cell: CellFacts) -> str:
+    """Return the bounds that a standing rests on."""
+    name = f"{cell.target} {cell.workload}"
+    if cell.sided is None:
+        return f"the interval of {name}"
+    return f"the {cell.sided.level * 100:g} % interval of {name}"
+
+
+def _bound_words(claim: Claim, cell: CellFacts) -> str:
+    middle = "median" if claim.quantile == _MEDIAN else f"p{claim.quantile * 100:g}"
     known = [
         f"{word} {_duration(value)}"
         for word, value in (
-            ("median", cell.value_seconds),
+            (middle, cell.value_seconds),
             ("at least", cell.lower_seconds),
             ("at most", cell.upper_seconds),
         )
@@ -439,7 +423,7 @@ def _bound_words(limit: float, cell: CellFacts) -> str:
     ]
     unproven = " (unproven)" if cell.standing is Standing.UNPROVEN else ""
     figures = ", ".join(known) or "without a figure"
-    return f"{cell.target} {cell.workload} {figures}{unproven}, claimed below {_duration(limit)}"
+    return f"{cell.target} {cell.workload} {figures}{unproven}"
 
 
 def _distance(cell: CellFacts) -> float:

@@ -1,53 +1,34 @@
-"""A run read back -> summary.json: estimates, verdicts, doubts, claims. Nothing here measures; it
-can be repeated years later.
-"""
+"""One run's numbers: visits in frames, and what follows from them cell by cell."""
 
 import functools
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from isobench import claims as claiming
-from isobench import headline, places, stats, verdict
-from isobench.evidence import clock, doubts, parity, prove
+from isobench import stats, verdict
+from isobench.evidence import clock, doubts
 from isobench.model import (
-    Abi,
     Cause,
-    Claim,
     Clock,
     Doubt,
-    Environment,
     Estimate,
-    Evidence,
-    Gap,
-    Payload,
     Standing,
-    Technology,
     Verdict,
 )
 from isobench.plan import FEWEST_SESSIONS, actual, second
-from isobench.store import FORMAT, Run
-from isobench.units import Sha256, TargetName, WorkloadName
+from isobench.store import Run
+from isobench.units import TargetName, WorkloadName
 
 SECONDS: Final = 1e9
 MINIMUM_BLOCKS: Final = 10
 COMPLETE_SHARE: Final = 0.8
 """A cell needs this share of the run's blocks: what is missing may be missing for a reason."""
 LEVEL: Final = 0.97
-
-
-def documents_claims() -> tuple[Claim, ...]:
-    """Return the claims of the documents, as shipped."""
-    path = places.shared("reports") / "claims.toml"
-    return claiming.load(path.read_text(), origin=str(path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +41,8 @@ class Cell:
     value: float
     reference: float
     """Medians over visits, seconds per operation."""
-    bounds: tuple[float, float] | None
-    """95 % bounds of the median of `value`, each one-sided, seconds."""
+    bounds: tuple[float | None, float | None]
+    """95 % bounds of the median `value`, each one-sided, seconds; None from too few visits."""
     tails: stats.Tails
     log_ratios: NDArray[np.float64]
     sessions: int
@@ -89,7 +70,7 @@ class Analysis:
         about = run.about.get("workloads", [])
         self.workloads = [WorkloadName(item["name"]) for item in about]
         self.classes = {WorkloadName(item["name"]): str(item["class"]) for item in about}
-        self._paired: dict[tuple[str, str], pd.DataFrame] = {}
+        self._paired: dict[tuple[str, str, str], pd.DataFrame] = {}
 
     @functools.cached_property
     def _valid(self) -> pd.DataFrame:
@@ -214,24 +195,33 @@ class Analysis:
             return None
         return self.visits[(workload, target)]
 
-    def _pairs(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
-        """Return visits of a cell and of native, by block: only where both have a value."""
-        if (workload, target) not in self._paired:
-            self._paired[workload, target] = self._pair(workload, target)
-        return self._paired[workload, target]
+    def _pairs(
+        self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None
+    ) -> pd.DataFrame:
+        """Return visits of a cell and of its reference, by block: only where both have a value."""
+        key = (workload, target, reference or self.reference)
+        if key not in self._paired:
+            self._paired[key] = self._pair(*key)
+        return self._paired[key]
 
-    def _pair(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
-        subject, native = self.column(workload, target), self.column(workload, self.reference)
-        if subject is None or native is None:
-            return pd.DataFrame({"subject": [], "native": []}, dtype=float)
-        pairs = pd.DataFrame({"subject": subject, "native": native}).dropna()
+    def _pair(
+        self, workload: WorkloadName, target: TargetName, reference: TargetName
+    ) -> pd.DataFrame:
+        subject, other = self.column(workload, target), self.column(workload, reference)
+        if subject is None or other is None:
+            return pd.DataFrame({"subject": [], "reference": []}, dtype=float)
+        pairs = pd.DataFrame({"subject": subject, "reference": other}).dropna()
         return pairs[(pairs > 0).all(axis=1)]
 
-    def log_ratios(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
-        """Return the block log-ratios of a cell: only blocks in which both sides have a value."""
-        pairs = self._pairs(workload, target)
+    def log_ratios(
+        self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None
+    ) -> NDArray[np.float64]:
+        """Return the block log-ratios of a cell to native, or to another target: only blocks in
+        which both sides have a value.
+        """
+        pairs = self._pairs(workload, target, reference)
         return stats.block_log_ratios(
-            pairs[["subject"]].to_numpy(float), pairs[["native"]].to_numpy(float)
+            pairs[["subject"]].to_numpy(float), pairs[["reference"]].to_numpy(float)
         )
 
     @functools.cached_property
@@ -239,13 +229,32 @@ class Analysis:
         """The session of each visit, by (workload, target, block)."""
         return self.times.groupby(["workload", "target", "block"])["session"].max()
 
-    def sessions(self, workload: WorkloadName, target: TargetName) -> NDArray[np.int64]:
+    def sessions(
+        self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None
+    ) -> NDArray[np.int64]:
         """Return which session served each block of `log_ratios`; minus the block's number where it
-        had one of its own. Native is fresh in every block, so that only the subject's matters.
+        had one of its own.
+
+        Native is fresh in every block, so that only the subject's matters. Of two targets with
+        lasting sessions, blocks are of one session where both sides' are.
         """
-        blocks = self._pairs(workload, target).index.to_numpy(np.int64)
+        blocks = self._pairs(workload, target, reference).index.to_numpy(np.int64)
         if not blocks.size:
             return blocks
+        own = self._numbers(workload, target, blocks)
+        if reference in (None, self.reference):
+            return own
+        both = np.stack([own, self._numbers(workload, reference or target, blocks)])
+        # A side that is fresh in each block leaves it to the other to tell blocks apart.
+        for side, other in ((0, 1), (1, 0)):
+            if bool(np.all(both[side] < 0)):
+                return np.asarray(both[other], dtype=np.int64)
+        _, labels = np.unique(both, axis=1, return_inverse=True)
+        return np.asarray(labels, dtype=np.int64).reshape(-1) + 1
+
+    def _numbers(
+        self, workload: WorkloadName, target: TargetName, blocks: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         numbers = self._sessions[(workload, target)].reindex(blocks).to_numpy(np.int64)
         return np.where(numbers > 0, numbers, -blocks)
 
@@ -255,16 +264,69 @@ class Analysis:
         return self._clocks[cell].error if cell in self._untrusted else 0.0
 
     def estimate(
-        self, workload: WorkloadName, target: TargetName, *, uncertainty: float = 0.0
+        self,
+        workload: WorkloadName,
+        target: TargetName,
+        *,
+        reference: TargetName | None = None,
+        uncertainty: float = 0.0,
+        margin: float | None = None,
+        confidence: float = 0.95,
     ) -> Estimate | None:
-        """Return the estimate of a cell."""
+        """Return the estimate of a cell; `confidence` is of either side of its bounds."""
         return stats.estimate(
-            self.log_ratios(workload, target),
-            sessions=self.sessions(workload, target),
+            self.log_ratios(workload, target, reference),
+            sessions=self.sessions(workload, target, reference),
             uncertainty=uncertainty,
             level=LEVEL,
-            margin=self.margin,
+            margin=margin or self.margin,
+            sided=2 * confidence - 1,
         )
+
+    def contrast(
+        self,
+        workload: WorkloadName,
+        target: TargetName,
+        *,
+        reference: TargetName | None = None,
+        margin: float | None = None,
+        confidence: float = 0.95,
+    ) -> tuple[Verdict, int | None] | None:
+        """Return the verdict on a cell and about how many blocks would decide it, or None where
+        either side has nothing.
+
+        `reference` is native where nothing is said, else another target of this run: its doubts
+        count as well as the cell's own. `margin` is a ratio above 1.
+        """
+        other, margin = reference or self.reference, margin or self.margin
+        sides = [self.column(workload, name) for name in (target, other)]
+        if any(column is None or column.dropna().empty for column in sides):
+            return None
+        both = (target,) if other == self.reference else (target, other)
+        shared = math.prod(1 + self.uncertainty(workload, name) for name in both) - 1
+        estimate = self.estimate(
+            workload, target, reference=other, uncertainty=shared,
+            margin=margin, confidence=confidence,
+        )  # fmt: skip
+        needed = None if estimate is None else stats.blocks_needed(estimate, margin=margin)
+        found = [doubt for name in both for doubt in self.doubts(workload, name)]
+        judged = verdict.judge(
+            target=target,
+            workload=workload,
+            estimate=estimate,
+            noise=self.noise.get(workload),
+            margin=margin,
+            doubts=tuple(dict.fromkeys(found)),
+            quick=self.quick,
+            minimum_blocks=MINIMUM_BLOCKS,
+            blocks_needed=needed,
+        )
+        return judged, needed
+
+    def values(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
+        """Return the median of each visit of a cell, seconds per operation, shape (visits,)."""
+        column = self.column(workload, target)
+        return np.zeros(0) if column is None else column.dropna().to_numpy(float)
 
     @functools.cached_property
     def noise(self) -> dict[WorkloadName, float | None]:
@@ -377,34 +439,21 @@ class Analysis:
 
     def cell(self, workload: WorkloadName, target: TargetName) -> Cell | None:
         """Return one cell, or None where nothing was measured."""
-        column, native = self.column(workload, target), self.column(workload, self.reference)
-        if column is None or native is None or column.dropna().empty or native.dropna().empty:
+        contrast = self.contrast(workload, target)
+        if contrast is None:
             return None
-        ratios = self.log_ratios(workload, target)
-        uncertainty = self.uncertainty(workload, target)
-        estimate = self.estimate(workload, target, uncertainty=uncertainty)
-        needed = None if estimate is None else stats.blocks_needed(estimate, margin=self.margin)
-        judged = verdict.judge(
-            target=target,
-            workload=workload,
-            estimate=estimate,
-            noise=self.noise.get(workload),
-            margin=self.margin,
-            doubts=self.doubts(workload, target),
-            quick=self.quick,
-            minimum_blocks=MINIMUM_BLOCKS,
-            blocks_needed=needed,
-        )
+        judged, needed = contrast
+        ratios, uncertainty = self.log_ratios(workload, target), self.uncertainty(workload, target)
         mine = self._timed[workload, target]
-        values = column.dropna().to_numpy(float)
+        values = self.values(workload, target)
         open_question = judged.standing in (Standing.INCONCLUSIVE, Standing.UNPROVEN)
         return Cell(
             target=target,
             workload=workload,
             verdict=judged,
             value=float(np.median(values)),
-            reference=float(np.median(native.dropna().to_numpy(float))),
-            bounds=_median_bounds(values, uncertainty),
+            reference=float(np.median(self.values(workload, self.reference))),
+            bounds=quantile_bounds(values, uncertainty),
             tails=stats.tails(mine["seconds"].to_numpy(float), ratios),
             log_ratios=ratios,
             sessions=int(np.unique(self.sessions(workload, target)).size),
@@ -448,261 +497,17 @@ def _dispatch(spans: pd.DataFrame) -> int:
     return int(spans["dispatch"].median())
 
 
-def _median_bounds(values: NDArray[np.float64], uncertainty: float) -> tuple[float, float] | None:
-    """Return the one-sided 95 % bounds of the median, by order statistics; None from too few
-    values.
-    """
-    high = stats.quantile_upper(values, quantile=0.5)
-    low = stats.quantile_lower(values, quantile=0.5)
-    if high is None or low is None:
-        return None
-    return (low / (1 + uncertainty), high * (1 + uncertainty))
-
-
-# ---- the document --------------------------------------------------------------------------------
-
-
-def _environment(state: Mapping[str, Any]) -> Environment:
-    return prove.gather(msgspec.convert(fact, type=Evidence) for fact in state.get("facts", ()))
-
-
-def _status(
-    name: TargetName, state: Mapping[str, Any], analysis: Analysis
-) -> tuple[str, str | None]:
-    if state.get("status") == "unavailable":
-        return "unavailable", state.get("reason")
-    if name in analysis.targets:
-        return "measured", None
-    causes = [gap for gap in analysis.run.gaps if gap.target == name]
-    for cause, status in ((Cause.UNPROVEN, "unproven"), (Cause.UNAVAILABLE, "unavailable")):
-        first = next((gap for gap in causes if gap.cause is cause), None)
-        if first is not None:
-            return status, first.detail
-    return "failed", causes[0].detail if causes else "the run ended before it was measured"
-
-
-def _payloads(run: Run, abi: str) -> tuple[Payload, ...]:
-    found = [item for item in run.about.get("payloads", ()) if item["abi"] == abi]
-    return tuple(
-        Payload(
-            program=item["program"],
-            abi=Abi(abi),
-            path=Path(),
-            sha256=Sha256(item["sha256"]),
-            compiler=item["compiler"],
-            flags=tuple(item["flags"]),
-        )
-        for item in found
+def quantile_bounds(
+    values: NDArray[np.float64],
+    uncertainty: float,
+    *,
+    quantile: float = 0.5,
+    confidence: float = 0.95,
+) -> tuple[float | None, float | None]:
+    """Return the one-sided bounds of a quantile, by order statistics; None from too few values."""
+    high = stats.quantile_upper(values, quantile=quantile, confidence=confidence)
+    low = stats.quantile_lower(values, quantile=quantile, confidence=confidence)
+    return (
+        None if low is None else low / (1 + uncertainty),
+        None if high is None else high * (1 + uncertainty),
     )
-
-
-def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
-    name = TargetName(item["name"])
-    state = analysis.run.states.get(name, {})
-    native = analysis.run.states.get(analysis.reference, {})
-    inside, host = _environment(state), _environment(native)
-    status, reason = _status(name, state, analysis)
-    different = (
-        parity.differences(
-            host,
-            inside,
-            native_payloads=_payloads(analysis.run, native.get("abi", "")),
-            target_payloads=_payloads(analysis.run, state.get("abi", "")),
-        )
-        if name != analysis.reference and inside.facts
-        else ()
-    )
-    return {
-        "name": name,
-        "class": item["class"],
-        "status": status,
-        "version": state.get("version"),
-        "reason": reason,
-        "hint": state.get("hint"),
-        "evidence": prove.relations(host, inside),
-        "promises": state.get("promises", []),
-        "facts": [msgspec.to_builtins(fact) for fact in inside.facts.values()],
-        "parity": [msgspec.to_builtins(difference) for difference in different],
-        "starts": state.get("starts", {}),
-    }
-
-
-def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
-    estimate = cell.verdict.estimate
-    return {
-        "target": cell.target,
-        "workload": cell.workload,
-        "class": group,
-        "metric": "time",
-        "unit": "seconds",
-        "value": cell.value,
-        "reference": cell.reference,
-        "ratio": estimate.ratio if estimate else None,
-        "interval": [estimate.interval.low, estimate.interval.high] if estimate else None,
-        "level": LEVEL,
-        "equivalence": [estimate.equivalence.low, estimate.equivalence.high] if estimate else None,
-        "p_equivalence": estimate.p_equivalence if estimate else None,
-        "method": estimate.method if estimate else None,
-        "blocks": estimate.blocks if estimate else int(cell.log_ratios.size),
-        "sessions": cell.sessions,
-        "visits": cell.visits,
-        "standing": cell.verdict.standing,
-        "doubts": [f"{doubt.detail}: {doubt.advice}" for doubt in cell.verdict.doubts],
-        "doubt_codes": [doubt.code for doubt in cell.verdict.doubts],
-        "operation": operation,
-        "clock": cell.clock,
-        "median_bounds": cell.bounds,
-        "p95": cell.tails.p95,
-        "p99": cell.tails.p99,
-        "maximum": cell.tails.maximum,
-        "outlying_blocks": cell.tails.outlying_blocks,
-        "blocks_needed": cell.needed,
-        "log_ratios": [round(float(value), 6) for value in cell.log_ratios],
-        "throughput": None,
-    }
-
-
-def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
-    """Yield the phases of each kind of start in each target, native's included."""
-    starts = [name for name in analysis.workloads if analysis.classes[name] == "startup"]
-    for target in analysis.targets:
-        for workload in starts:
-            phases = analysis.phases(workload, target)
-            channel = analysis.channel(workload, target)
-            if phases and target == actual(target):
-                yield {
-                    "target": target,
-                    "workload": workload,
-                    "phases": [{"name": n, "seconds": s} for n, s in phases.items()],
-                    "channel": channel,
-                }
-
-
-def _absent(targets: Iterable[Mapping[str, Any]], analysis: Analysis) -> Iterator[Gap]:
-    """Yield a gap for every cell of a target that could not run here and was never tried."""
-    told = {gap.target for gap in analysis.run.gaps}
-    for item in targets:
-        absent = item["status"] == "unavailable" and item["name"] not in told
-        for workload in analysis.workloads if absent else ():
-            yield Gap(
-                block=0,
-                target=TargetName(item["name"]),
-                workload=workload,
-                cause=Cause.UNAVAILABLE,
-                detail=str(item["reason"]),
-                hint=str(item["hint"] or ""),
-            )
-
-
-def _gaps(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
-    """Return each kind of gap once, with how often it came."""
-    counted: dict[tuple[str, ...], int] = {}
-    for gap in gaps:
-        key = (gap.target, gap.workload, gap.cause, gap.detail, gap.hint)
-        counted[key] = counted.get(key, 0) + 1
-    keys = ("target", "workload", "cause", "detail", "hint")
-    return [{**dict(zip(keys, key, strict=True)), "times": times} for key, times in counted.items()]
-
-
-def _relations(item: Mapping[str, Any]) -> dict[str, str]:
-    """Return how facts stand to the host's; those that only the host side has, by their value."""
-    own = {fact["key"]: fact["value"] for fact in item["facts"] if fact["key"].startswith("host.")}
-    values = {key: str(value).lower() for key, value in own.items()}
-    return values | {
-        k: str(v) for k, v in item["evidence"].items() if v != "unknown" or k not in own
-    }
-
-
-def _judge_claims(
-    shipped: Sequence[Claim], analysis: Analysis, targets: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
-    wrong = {(g.target, g.workload) for g in analysis.run.gaps if g.cause is Cause.WRONG_ANSWER}
-    cells = [
-        claiming.CellFacts(
-            target=cell.target,
-            technology=technologies[cell.target],
-            workload=cell.workload,
-            standing=cell.verdict.standing,
-            ratio=cell.verdict.estimate.ratio if cell.verdict.estimate else None,
-            interval=cell.verdict.estimate.interval if cell.verdict.estimate else None,
-            value_seconds=cell.value,
-            upper_seconds=cell.bounds[1] if cell.bounds else None,
-            lower_seconds=cell.bounds[0] if cell.bounds else None,
-            checks_equal=(cell.target, cell.workload) not in wrong if cell.inside else None,
-        )
-        for cell in analysis.cells
-        if cell.target in technologies
-    ]
-    facts = [
-        claiming.TargetFacts(
-            name=TargetName(item["name"]),
-            technology=Technology(item["class"]),
-            status=item["status"],
-            relations=_relations(item),
-        )
-        for item in targets
-    ]
-    judged = [claiming.judge(claim, cells, facts) for claim in shipped]
-    return [
-        {
-            "id": each.claim.id,
-            "standing": each.standing,
-            "sentence": each.sentence,
-            "quote": each.claim.quote,
-            "axes": each.axes,
-        }
-        for each in judged
-    ]
-
-
-def summarise(run: Run, shipped: Sequence[Claim]) -> dict[str, Any]:
-    """Return the whole of summary.json for a run."""
-    analysis = Analysis(run)
-    about = run.about
-    operations = {item["name"]: str(item["operation"]) for item in about.get("workloads", [])}
-    targets = [_target(item, analysis) for item in about.get("targets", [])]
-    technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
-    control = second(analysis.reference)
-    complete = bool(about.get("finished")) and not about.get("interrupted", False)
-    closing = headline.headline(
-        [cell.verdict for cell in analysis.cells if cell.target != control],
-        technologies,
-        quick=analysis.quick,
-        complete=complete,
-        margin=analysis.margin,
-    )
-    return {
-        "schema_version": FORMAT,
-        "run": {
-            **{key: about.get(key) for key in _KEPT},
-            "complete": complete,
-            "interrupted": bool(about.get("interrupted", False)),
-            "noise": {name: _rounded(value) for name, value in analysis.noise.items()},
-            "level": LEVEL,
-            "blocks": analysis.blocks,
-            "blocks_planned": about.get("blocks_wanted", len(run.plan.blocks)),
-            "blocks_invalid": len(run.invalid_blocks),
-            "doubts": [msgspec.to_builtins(doubt) for doubt in analysis.run_doubts()],
-            "headline": closing,
-            "records": "records.jsonl",
-        },
-        "workloads": about.get("workloads", []),
-        "targets": targets,
-        "cells": [
-            _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
-        ],
-        "ladders": list(_ladders(analysis)),
-        "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
-        "claims": _judge_claims(shipped, analysis, targets),
-    }
-
-
-_KEPT: Final = (
-    "id", "started", "finished", "seed", "quick", "machine", "tool_version", "argv", "margin",
-    "budget_seconds", "elapsed_seconds", "stopped", "host", "compiler", "flags", "payloads",
-)  # fmt: skip
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 6)

@@ -1,0 +1,224 @@
+"""A run read back -> summary.json: estimates, verdicts, doubts, claims. Nothing here measures; it
+can be repeated years later.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from isobench import headline
+from isobench.answers.analysis import LEVEL, Analysis, Cell
+from isobench.answers.claims import claims_of, documents_claims, judge_claims, published_figures
+from isobench.evidence import parity, prove
+from isobench.model import (
+    Abi,
+    Cause,
+    Claim,
+    Environment,
+    Evidence,
+    Gap,
+    Payload,
+    Technology,
+)
+from isobench.plan import actual, second
+from isobench.store import FORMAT, Run
+from isobench.units import Sha256, TargetName
+
+__all__ = ["Analysis", "Cell", "claims_of", "documents_claims", "published_figures", "summarise"]
+
+
+def _environment(state: Mapping[str, Any]) -> Environment:
+    return prove.gather(msgspec.convert(fact, type=Evidence) for fact in state.get("facts", ()))
+
+
+def _status(
+    name: TargetName, state: Mapping[str, Any], analysis: Analysis
+) -> tuple[str, str | None]:
+    if state.get("status") == "unavailable":
+        return "unavailable", state.get("reason")
+    if name in analysis.targets:
+        return "measured", None
+    causes = [gap for gap in analysis.run.gaps if gap.target == name]
+    for cause, status in ((Cause.UNPROVEN, "unproven"), (Cause.UNAVAILABLE, "unavailable")):
+        first = next((gap for gap in causes if gap.cause is cause), None)
+        if first is not None:
+            return status, first.detail
+    return "failed", causes[0].detail if causes else "the run ended before it was measured"
+
+
+def _payloads(run: Run, abi: str) -> tuple[Payload, ...]:
+    found = [item for item in run.about.get("payloads", ()) if item["abi"] == abi]
+    return tuple(
+        Payload(
+            program=item["program"],
+            abi=Abi(abi),
+            path=Path(),
+            sha256=Sha256(item["sha256"]),
+            compiler=item["compiler"],
+            flags=tuple(item["flags"]),
+        )
+        for item in found
+    )
+
+
+def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
+    name = TargetName(item["name"])
+    state = analysis.run.states.get(name, {})
+    native = analysis.run.states.get(analysis.reference, {})
+    inside, host = _environment(state), _environment(native)
+    status, reason = _status(name, state, analysis)
+    different = (
+        parity.differences(
+            host,
+            inside,
+            native_payloads=_payloads(analysis.run, native.get("abi", "")),
+            target_payloads=_payloads(analysis.run, state.get("abi", "")),
+        )
+        if name != analysis.reference and inside.facts
+        else ()
+    )
+    return {
+        "name": name,
+        "class": item["class"],
+        "status": status,
+        "version": state.get("version"),
+        "reason": reason,
+        "hint": state.get("hint"),
+        "evidence": prove.relations(host, inside),
+        "promises": state.get("promises", []),
+        "facts": [msgspec.to_builtins(fact) for fact in inside.facts.values()],
+        "parity": [msgspec.to_builtins(difference) for difference in different],
+        "starts": state.get("starts", {}),
+    }
+
+
+def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
+    estimate = cell.verdict.estimate
+    return {
+        "target": cell.target,
+        "workload": cell.workload,
+        "class": group,
+        "metric": "time",
+        "unit": "seconds",
+        "value": cell.value,
+        "reference": cell.reference,
+        "ratio": estimate.ratio if estimate else None,
+        "interval": [estimate.interval.low, estimate.interval.high] if estimate else None,
+        "level": LEVEL,
+        "equivalence": [estimate.equivalence.low, estimate.equivalence.high] if estimate else None,
+        "p_equivalence": estimate.p_equivalence if estimate else None,
+        "method": estimate.method if estimate else None,
+        "blocks": estimate.blocks if estimate else int(cell.log_ratios.size),
+        "sessions": cell.sessions,
+        "visits": cell.visits,
+        "standing": cell.verdict.standing,
+        "doubts": [f"{doubt.detail}: {doubt.advice}" for doubt in cell.verdict.doubts],
+        "doubt_codes": [doubt.code for doubt in cell.verdict.doubts],
+        "operation": operation,
+        "clock": cell.clock,
+        "median_bounds": None if None in cell.bounds else cell.bounds,
+        "p95": cell.tails.p95,
+        "p99": cell.tails.p99,
+        "maximum": cell.tails.maximum,
+        "outlying_blocks": cell.tails.outlying_blocks,
+        "blocks_needed": cell.needed,
+        "log_ratios": [round(float(value), 6) for value in cell.log_ratios],
+        "throughput": None,
+    }
+
+
+def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    """Yield the phases of each kind of start in each target, native's included."""
+    starts = [name for name in analysis.workloads if analysis.classes[name] == "startup"]
+    for target in analysis.targets:
+        for workload in starts:
+            phases = analysis.phases(workload, target)
+            channel = analysis.channel(workload, target)
+            if phases and target == actual(target):
+                yield {
+                    "target": target,
+                    "workload": workload,
+                    "phases": [{"name": n, "seconds": s} for n, s in phases.items()],
+                    "channel": channel,
+                }
+
+
+def _absent(targets: Iterable[Mapping[str, Any]], analysis: Analysis) -> Iterator[Gap]:
+    """Yield a gap for every cell of a target that could not run here and was never tried."""
+    told = {gap.target for gap in analysis.run.gaps}
+    for item in targets:
+        absent = item["status"] == "unavailable" and item["name"] not in told
+        for workload in analysis.workloads if absent else ():
+            yield Gap(
+                block=0,
+                target=TargetName(item["name"]),
+                workload=workload,
+                cause=Cause.UNAVAILABLE,
+                detail=str(item["reason"]),
+                hint=str(item["hint"] or ""),
+            )
+
+
+def _gaps(gaps: Iterable[Gap]) -> list[dict[str, Any]]:
+    """Return each kind of gap once, with how often it came."""
+    counted: dict[tuple[str, ...], int] = {}
+    for gap in gaps:
+        key = (gap.target, gap.workload, gap.cause, gap.detail, gap.hint)
+        counted[key] = counted.get(key, 0) + 1
+    keys = ("target", "workload", "cause", "detail", "hint")
+    return [{**dict(zip(keys, key, strict=True)), "times": times} for key, times in counted.items()]
+
+
+def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
+    """Return the whole of summary.json for a run, these claims judged on it."""
+    analysis = Analysis(run)
+    about = run.about
+    operations = {item["name"]: str(item["operation"]) for item in about.get("workloads", [])}
+    targets = [_target(item, analysis) for item in about.get("targets", [])]
+    technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
+    control = second(analysis.reference)
+    complete = bool(about.get("finished")) and not about.get("interrupted", False)
+    closing = headline.headline(
+        [cell.verdict for cell in analysis.cells if cell.target != control],
+        technologies,
+        quick=analysis.quick,
+        complete=complete,
+        margin=analysis.margin,
+    )
+    return {
+        "schema_version": FORMAT,
+        "run": {
+            **{key: about.get(key) for key in _KEPT},
+            "complete": complete,
+            "interrupted": bool(about.get("interrupted", False)),
+            "noise": {name: _rounded(value) for name, value in analysis.noise.items()},
+            "level": LEVEL,
+            "blocks": analysis.blocks,
+            "blocks_planned": about.get("blocks_wanted", len(run.plan.blocks)),
+            "blocks_invalid": len(run.invalid_blocks),
+            "doubts": [msgspec.to_builtins(doubt) for doubt in analysis.run_doubts()],
+            "headline": closing,
+            "records": "records.jsonl",
+        },
+        "workloads": about.get("workloads", []),
+        "targets": targets,
+        "cells": [
+            _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
+        ],
+        "ladders": list(_ladders(analysis)),
+        "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
+        "claims": judge_claims(claims, analysis, targets),
+    }
+
+
+_KEPT: Final = (
+    "id", "started", "finished", "seed", "quick", "machine", "tool_version", "argv", "margin",
+    "budget_seconds", "elapsed_seconds", "stopped", "host", "compiler", "flags", "payloads",
+)  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)

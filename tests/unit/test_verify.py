@@ -1,0 +1,259 @@
+"""`isobench verify`: claims judged on runs with known ratios, and their exports."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from isobench import answers, claims, store
+from isobench.model import Cause, Gap, Technology
+from isobench.report.junit import junit
+from isobench.report.openmetrics import openmetrics
+from isobench.units import TargetName, WorkloadName
+
+Write = Callable[..., Path]
+KINDS = {"box": Technology.CONTAINERIZATION, "vm": Technology.VIRTUALIZATION}
+
+
+def judged(path: Path, text: str) -> dict[str, dict[str, Any]]:
+    """Return how the claims of a TOML text stand after a run, by id."""
+    own = claims.load(text, origin="mine.toml")
+    made = answers.summarise(store.load(path), own)
+    rows = json.loads(msgspec.json.encode(made["claims"]))
+    return {row["id"]: row for row in rows}
+
+
+def summary(path: Path) -> dict[str, Any]:
+    run = store.load(path)
+    decoded: dict[str, Any] = json.loads(
+        msgspec.json.encode(answers.summarise(run, answers.claims_of(run)))
+    )
+    return decoded
+
+
+def test_a_margin_and_a_level_of_the_claims_own_decide(synthetic: Write) -> None:
+    path = synthetic({("box", "cpu.sieve"): 1.03}, blocks=40, noise=0.005)
+    text = """
+[[claims]]
+id = "wide"
+assert = { kind = "equivalent", targets = ["box"] }
+[[claims]]
+id = "narrow"
+assert = { kind = "equivalent", targets = ["box"], margin = "2%" }
+[[claims]]
+id = "slower"
+assert = { kind = "order", targets = ["box"] }
+[[claims]]
+id = "slower-by-much"
+assert = { kind = "order", targets = ["box"], margin = "10%" }
+[[claims]]
+id = "bounded"
+assert = { kind = "bound", targets = ["box"], workloads = ["cpu"], below_ratio = 1.04 }
+[[claims]]
+id = "surely-bounded"
+level = "99%"
+assert = { kind = "bound", targets = ["box"], workloads = ["cpu"], above_ratio = 1.02 }
+"""
+    rows = judged(path, text)
+    assert {name: row["standing"] for name, row in rows.items()} == {
+        "wide": "supported",
+        "narrow": "refuted",
+        "slower": "supported",  # above the noise floor, however little
+        "slower-by-much": "refuted",
+        "bounded": "supported",
+        "surely-bounded": "supported",
+    }
+    assert rows["wide"]["origin"] == "mine.toml"
+    assert "[0.98, 1.02]" in rows["narrow"]["change"]
+
+
+def test_targets_are_compared_with_each_other_in_the_same_blocks(synthetic: Write) -> None:
+    ratios = {("box", "cpu.sieve"): 1.5, ("vm", "cpu.sieve"): 1.2}
+    path = synthetic(ratios, blocks=20, noise=0.005, classes=KINDS)
+    text = """
+[[claims]]
+id = "slower-than-vm"
+assert = { kind = "order", targets = ["box"], reference = "virtualization" }
+[[claims]]
+id = "quarter"
+reference = "vm"
+assert = { kind = "bound", targets = ["box"], workloads = ["cpu"], below_ratio = 1.3 }
+[[claims]]
+id = "to-nobody"
+assert = { kind = "order", targets = ["box"], reference = "emulation" }
+"""
+    rows = judged(path, text)
+    assert rows["slower-than-vm"]["standing"] == "supported"
+    assert "box cpu.sieve 1.25 x vm" in rows["slower-than-vm"]["sentence"]
+    assert rows["quarter"]["standing"] == "supported"
+    assert rows["to-nobody"]["standing"] == "untested"
+    assert "beside emulation" in rows["to-nobody"]["change"]
+
+
+def test_sessions_of_both_sides_count_where_targets_are_compared(synthetic: Write) -> None:
+    ratios = {("box", "cpu.sieve"): 1.0, ("vm", "cpu.sieve"): 1.0}
+    options = {"blocks": 12, "noise": 0.002, "classes": KINDS, "session_spread": 0.05}
+    path = synthetic(ratios, sessions={"vm": 4}, **options)
+    analysis = answers.Analysis(store.load(path))
+    estimate = analysis.estimate(
+        WorkloadName("cpu.sieve"), TargetName("box"), reference=TargetName("vm")
+    )
+    assert estimate is not None
+    assert estimate.sessions == 3
+
+
+def test_the_users_claims_stand_beside_the_documents_and_may_replace_them(
+    synthetic: Write,
+) -> None:
+    rows = [
+        {"id": "mine", "quote": "Fast.", "kind": "equivalent", "targets": ["box"]},
+        {"id": "perf-container", "quote": "Fine.", "kind": "equivalent", "targets": ["box"]},
+    ]
+    path = synthetic(about={"claims": rows})
+    found = {row["id"]: row for row in summary(path)["claims"]}
+    assert len(found) == len(answers.documents_claims()) + 1
+    assert found["mine"]["quote"] == "Fast."
+    assert found["perf-container"]["quote"] == "Fine."
+    assert found["kernel-container"]["origin"] == "claims.toml"
+
+
+# ---- the command
+
+
+OWN = """
+[[claims]]
+id = "fast"
+quote = "Boxes are fast."
+kind = "equivalent"
+targets = ["box"]
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    return path
+
+
+def test_a_refuted_claim_fails_only_where_that_is_asked_for(
+    synthetic: Write, isobench: Callable[..., Any], own: Path
+) -> None:
+    path = synthetic({("box", "cpu.sieve"): 2.0})
+    done = isobench("verify", path, "--claims", own)
+    assert done.code == 0, done
+    assert 'refuted: "Boxes are fast." (fast)' in done.words
+    assert "Would change it:" in done.words
+    assert "Of 1 claims: 1 refuted." in done.words
+    failed = isobench("verify", path, "--claims", own, "--fail-on", "claim", "-q")
+    assert failed.code == 1
+    assert "Boxes" not in failed.out
+    written = json.loads((path / "summary.json").read_text())
+    assert {row["id"]: row["standing"] for row in written["claims"]}["fast"] == "refuted"
+    assert "Boxes are fast." in (path / "report.html").read_text()
+
+
+def test_a_supported_claim_passes(
+    synthetic: Write, isobench: Callable[..., Any], own: Path
+) -> None:
+    path = synthetic({("box", "cpu.sieve"): 1.0})
+    assert isobench("verify", path, "--claims", own, "--fail-on", "claim").code == 0
+
+
+def test_without_a_file_the_documents_are_judged(
+    synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    done = isobench("verify", synthetic(), "-v")
+    assert done.code == 0, done
+    assert "(perf-container)" in done.words
+    assert "Published: Docker, Linpack" in done.words
+    assert f"Of {len(answers.documents_claims())} claims:" in done.words
+
+
+def test_claims_of_the_configuration_are_judged_too(
+    synthetic: Write, isobench: Callable[..., Any], somewhere: Path
+) -> None:
+    (somewhere / "isobench.toml").write_text(OWN)
+    assert "(fast)" in isobench("verify", synthetic()).words
+    (somewhere / "isobench.toml").write_text(OWN.replace("equivalent", "equal"))
+    broken = isobench("verify", synthetic(name="again"))
+    assert broken.code == 2
+    assert "isobench.toml:5: claim fast: kind does not fit" in broken.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--claims", "nowhere.toml"), "nowhere.toml: No such file"),
+        (("--measure",), "a RUN is judged as it is"),
+        (("--budget", "5m"), "a RUN is judged as it is"),
+        (("--fail-on", "claims"), "--fail-on: 'claims' is none of"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(
+    arguments: tuple[str, ...], said: str, synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    done = isobench("verify", synthetic(), *arguments)
+    assert done.code == 2
+    assert said in done.err
+
+
+# ---- exports
+
+
+def test_junit_has_a_suite_for_each_workload_and_one_for_claims(
+    synthetic: Write, isobench: Callable[..., Any], own: Path
+) -> None:
+    gaps = [
+        Gap(
+            block=1,
+            target=TargetName(name),
+            workload=WorkloadName("cpu.sieve"),
+            cause=cause,
+            detail="why & <so>\x1b[0m",
+            hint="try",
+        )
+        for name, cause in (("lost", Cause.FAILED), ("absent", Cause.UNAVAILABLE))
+    ]
+    path = synthetic({("box", "cpu.sieve"): 2.0}, gaps=gaps)
+    done = isobench("verify", path, "--claims", own, "--export-junit", "-")
+    assert done.code == 6  # a cell failed
+    root = ET.fromstring(done.out)  # noqa: S314 - our own
+    suites = {suite.get("name"): suite for suite in root}
+    assert list(suites) == ["cpu.sieve", "claims"]
+    cases = {case.get("name"): case for case in suites["cpu.sieve"]}
+    ratio = cases["box"].find("properties/property[@name='ratio']")
+    assert ratio is not None
+    assert float(ratio.get("value", "")) == pytest.approx(2.0, rel=0.05)
+    error, skipped = cases["lost"].find("error"), cases["absent"].find("skipped")
+    assert error is not None
+    assert error.get("message", "").startswith("failed: why & <so>")
+    assert skipped is not None
+    failure = suites["claims"].find("testcase[@name='fast']/failure")
+    assert failure is not None
+    counts = [int(root.get(name, "")) for name in ("tests", "failures", "errors", "skipped")]
+    found = [root.findall(f".//{tag}") for tag in ("testcase", "failure", "error", "skipped")]
+    assert counts == [len(each) for each in found]
+
+
+def test_open_metrics_has_a_line_for_each_bound_and_ends_as_it_must(synthetic: Write) -> None:
+    made = summary(synthetic({("box", "cpu.sieve"): 2.0}))
+    text = openmetrics(made)
+    assert text.endswith("# EOF\n")
+    labels = 'workload="cpu.sieve",target="box",reference="native"'
+    for bound in ("point", "lower", "upper"):
+        assert f'isobench_ratio{{{labels},bound="{bound}"}} ' in text
+    assert f'isobench_verdict{{{labels},verdict="slower"}} 1' in text
+    assert 'isobench_claim{claim="perf-container",standing="refuted"} 1' in text
+    assert "isobench_last_run_timestamp_seconds 1704164645" in text
+    hostile = {"cells": [{"workload": 'a"b\\', "target": "t\n", "ratio": 1.0, "interval": None}]}
+    assert 'workload="a\\"b\\\\",target="t\\\\n"' in openmetrics(hostile)
+
+
+def test_what_a_summary_lacks_makes_no_export_fail() -> None:
+    assert openmetrics({}) == "# EOF\n"
+    assert ET.fromstring(junit({})).get("tests") == "0"  # noqa: S314 - our own
