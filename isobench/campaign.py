@@ -300,8 +300,11 @@ class Campaign:
                     hint="measure anew with isobench run",
                 )
         self.earlier = float(old.get("elapsed_seconds") or 0.0)
-        kept = ("id", "started", "argv", "seed", "quick", "launch", "margin", "workloads")
-        new |= {key: old[key] for key in (*kept, "targets", "config", "plan_sha256") if key in old}
+        kept = (
+            *("id", "started", "argv", "seed", "quick", "launch", "margin", "workloads"),
+            *("targets", "config", "claims", "variations", "plan_sha256"),
+        )
+        new |= {key: old[key] for key in kept if key in old}
         new["resumed_by"] = [*old.get("resumed_by", ()), list(self.wish.argv)]
         if new["budget_seconds"] is not None:
             new["budget_seconds"] += self.earlier
@@ -334,6 +337,7 @@ class Campaign:
             "argv": list(self.wish.argv),
             "config": {"targets": self.registry.tables(chosen.targets)},
             "claims": claims.to_table(self.wish.claims),
+            "variations": [dict(one) for one in self.wish.variations],
             "seed": self.seed,
             "reference": self.native,
             "quick": self.wish.quick,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from isobench.campaign import Outcome
     from isobench.model import Claim
-    from isobench.registry import Registry
+    from isobench.registry import Registry, Variation
     from isobench.store import Run
     from isobench.wish import Wish
 
@@ -215,6 +215,12 @@ def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="[RUN]",
     help="Go on with an interrupted run (the latest).",
 )
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="TARGET.OPTION=VALUE",
+    help="Measure a target with one option changed beside it: docker.seccomp=unconfined.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
 @_export_options
@@ -252,6 +258,9 @@ def _measure(options: Mapping[str, Any]) -> "Outcome | None":
         wish = _same_again(wish, earlier, options)
         if options["config"] is None:
             registry = registry.with_tables(earlier.about.get("config", {}).get("targets", {}))
+    varied = [registry.vary(written) for written in options["vary"]]
+    if varied:
+        registry, wish = _with_variations(registry, wish, varied)
     workloads = _workloads(wish)
     registry.select([*wish.targets, *wish.require])  # a misspelt name is told before all else
     shown = screen.Screen(quiet=options["quiet"], color=options["color"])
@@ -269,6 +278,22 @@ def _measure(options: Mapping[str, Any]) -> "Outcome | None":
         return campaign.Campaign(wish, registry, shown).run(chosen, earlier)
     finally:
         shown.close()
+
+
+def _with_variations(
+    registry: "Registry", wish: "Wish", varied: "Sequence[Variation]"
+) -> "tuple[Registry, Wish]":
+    """Return a registry that knows the variations, and a wish for them and what they vary."""
+    import dataclasses
+
+    names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
+    registry = registry.with_tables({one.name: one.table for one in varied})
+    required = tuple(dict.fromkeys([*wish.require, *names]))
+    targets = tuple(dict.fromkeys([*wish.targets, *names])) if wish.targets else ()
+    rows = [{"name": v.name, "base": v.base, "option": v.option, "value": v.value} for v in varied]
+    return registry, dataclasses.replace(
+        wish, targets=targets, require=required, variations=tuple(rows)
+    )
 
 
 def _latest() -> Path:
@@ -307,7 +332,7 @@ def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wi
 
     from isobench.wish import UNBOUNDED
 
-    for flag in ("targets", "workloads"):
+    for flag in ("targets", "workloads", "vary"):
         if options[flag]:
             raise UsageError(
                 f"--resume goes on with the {flag} of the earlier run", hint=f"leave out --{flag}"

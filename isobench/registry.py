@@ -37,6 +37,19 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variation:
+    """A target with one of its options changed, measured beside it."""
+
+    name: TargetName
+    base: TargetName
+    option: str
+    value: str
+    """As the user wrote it."""
+    table: Mapping[str, Any]
+    """Its configuration, as of a target of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BrokenTarget:
     """Stands for a target whose plug-in does not load: reported, never fatal."""
 
@@ -166,6 +179,20 @@ def _load(
     return target
 
 
+def _from_text(kind: object, text: str) -> object:
+    """Return a text as a value that an option of this type takes; the text where it is none."""
+    if typing.get_origin(kind) in (tuple, list):
+        return [part for part in text.split(",") if part]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return next((_from_text(part, text) for part in typing.get_args(kind)), text)
+    if kind is bool:
+        return {"true": True, "on": True, "false": False, "off": False}.get(text, text)
+    try:
+        return {int: int, float: float}.get(kind, str)(text)  # type: ignore[call-overload]
+    except ValueError:
+        return text
+
+
 class Registry:
     """All targets by the names users type: announced ones, and those the configuration adds."""
 
@@ -203,7 +230,57 @@ class Registry:
 
     def with_tables(self, tables: Mapping[str, Mapping[str, Any]]) -> "Registry":
         """Return a registry in which these tables stand in place of those of the same name."""
-        return Registry({**self._configured, **tables}) if tables else self
+        return Registry({**self._configured, **tables}, file=self._file) if tables else self
+
+    def vary(self, written: str) -> Variation:
+        """Return what "docker.seccomp=unconfined" asks for: a target's name, an option, a value.
+
+        UsageError where there is no such target or option, or the target has that value anyway.
+        """
+        path, equals, value = written.partition("=")
+        known = [name for name in self.names() if path.startswith(f"{name}.")]
+        if not equals or not known:
+            raise UsageError(
+                f"--vary {written}: it names no target's option and value",
+                hint="write TARGET.OPTION=VALUE, as in --vary docker.network=bridge",
+            )
+        base = max(known, key=len)
+        option = path.removeprefix(f"{base}.")
+        target = self.get(base)
+        spoken: Mapping[str, str] = getattr(target, "spoken", {})
+        key, text = option, value
+        if option in spoken:  # as users call it: a part of an option's value
+            key, _, text = spoken[option].format(value).partition("=")
+        hints = typing.get_type_hints(type(target))
+        fields = {f.name.rstrip("_"): f.name for f in dataclasses.fields(target) if f.init}  # type: ignore[arg-type]
+        if key not in fields:
+            names = ", ".join([*fields, *spoken]) or "none"
+            raise UsageError(
+                f"--vary {written}: {base} has no option {option}",
+                hint=f"its options are: {names}",
+            )
+        new = _from_text(hints[fields[key]], text)
+        try:
+            msgspec.convert(new, type=hints[fields[key]], strict=True)
+        except msgspec.ValidationError:
+            raise UsageError(
+                f"--vary {written}: {value!r} is nothing that {option} takes",
+                hint=f"{option} takes {_wanted(hints[fields[key]])}",
+            ) from None
+        now = getattr(target, fields[key])
+        if new == (list(now) if isinstance(now, tuple) else now):
+            raise UsageError(
+                f"--vary {written}: {base} has that value anyway", hint="name another value"
+            )
+        own = dict(self._configured.get(base, {}))
+        name = re.sub(r"[^a-z0-9.]+", "-", f"{base}-{option}-{value}".lower()).strip("-.")
+        return Variation(
+            name=TargetName(name),
+            base=base,
+            option=option,
+            value=value,
+            table={"kind": str(_kind(own, base)), **own, key: new},
+        )
 
     def names(self) -> tuple[TargetName, ...]:
         """Return every name, announced ones first."""

@@ -1,5 +1,6 @@
 """What a user asks of a run, and who hears how far it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +29,8 @@ class Wish:
     workloads: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
     require: tuple[str, ...] = ()
+    variations: tuple[Mapping[str, str], ...] = ()
+    """Targets that are others with one option changed: name, base, option, value."""
     budget: float = 300.0
     minimum_blocks: int = 10
     maximum_blocks: int = 60

@@ -12,6 +12,7 @@ import msgspec
 from isobench import headline
 from isobench.answers.analysis import LEVEL, Analysis, Cell
 from isobench.answers.claims import claims_of, documents_claims, judge_claims, published_figures
+from isobench.answers.variations import variations
 from isobench.evidence import parity, prove
 from isobench.model import (
     Abi,
@@ -80,9 +81,11 @@ def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
         if name != analysis.reference and inside.facts
         else ()
     )
+    varied = {one["name"]: one["base"] for one in analysis.run.about.get("variations", [])}
     return {
         "name": name,
         "class": item["class"],
+        "variation_of": varied.get(name),
         "status": status,
         "version": state.get("version"),
         "reason": reason,
@@ -180,9 +183,10 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     targets = [_target(item, analysis) for item in about.get("targets", [])]
     technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
     control = second(analysis.reference)
+    varied = [item["name"] for item in targets if item["variation_of"]]
     complete = bool(about.get("finished")) and not about.get("interrupted", False)
     closing = headline.headline(
-        [cell.verdict for cell in analysis.cells if cell.target != control],
+        [cell.verdict for cell in analysis.cells if cell.target not in {control, *varied}],
         technologies,
         quick=analysis.quick,
         complete=complete,
@@ -208,6 +212,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
         "cells": [
             _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
         ],
+        "variations": list(variations(analysis)),
         "ladders": list(_ladders(analysis)),
         "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
         "claims": judge_claims(claims, analysis, targets),

@@ -239,6 +239,15 @@ class Analysis:
         lasting sessions, blocks are of one session where both sides' are.
         """
         blocks = self._pairs(workload, target, reference).index.to_numpy(np.int64)
+        return self._labels(workload, target, reference, blocks)
+
+    def _labels(
+        self,
+        workload: WorkloadName,
+        target: TargetName,
+        reference: TargetName | None,
+        blocks: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
         if not blocks.size:
             return blocks
         own = self._numbers(workload, target, blocks)
@@ -322,6 +331,25 @@ class Analysis:
             blocks_needed=needed,
         )
         return judged, needed
+
+    def share(
+        self, workload: WorkloadName, base: TargetName, variation: TargetName
+    ) -> stats.Share | None:
+        """Return which share of the overhead of `base` is gone in `variation`, or None where there
+        is none that could be told from nothing.
+        """
+        columns = [self.column(workload, name) for name in (base, variation, self.reference)]
+        if any(column is None for column in columns):
+            return None
+        frame = pd.concat(columns, axis=1, keys=["base", "variation", "native"]).dropna()
+        frame = frame[(frame > 0).all(axis=1)]
+        blocks = frame.index.to_numpy(np.int64)
+        subject, changed, native = np.log(frame.to_numpy(float)).T
+        return stats.share(
+            subject - native,
+            subject - changed,
+            sessions=self._labels(workload, base, variation, blocks),
+        )
 
     def values(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
         """Return the median of each visit of a cell, seconds per operation, shape (visits,)."""

@@ -56,6 +56,7 @@ def judge_claims(
             name=TargetName(item["name"]),
             technology=Technology(item["class"]),
             status=item["status"],
+            variation=item.get("variation_of") is not None,
             relations=_relations(item),
         )
         for item in targets

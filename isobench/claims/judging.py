@@ -65,6 +65,8 @@ class TargetFacts:
     name: TargetName
     technology: Technology
     status: Literal["measured", "unavailable", "failed", "unproven"]
+    variation: bool = False
+    """It is another target with an option changed: only a claim that names it speaks of it."""
     relations: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Fact key -> "same", "unlike" or "unknown" against the host, or the value itself."""
 
@@ -126,8 +128,13 @@ def _speaks_of(claim: Claim, target: TargetFacts) -> bool:
         and (not claim.targets or target.name in claim.targets)
         and condition.holds(claim.when, {"target": target.name, "technology": target.technology})
         and "#" not in target.name
-        and (target.technology is not Technology.NATIVE or target.name in claim.targets)
+        and (target.name in claim.targets or _usual(target))
     )
+
+
+def _usual(target: TargetFacts) -> bool:
+    """Say whether a target stands for its technology: not native, no variation of another."""
+    return target.technology is not Technology.NATIVE and not target.variation
 
 
 def _together(standings: Sequence[ClaimStanding]) -> ClaimStanding:

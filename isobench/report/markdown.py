@@ -18,6 +18,7 @@ def markdown(view: Report) -> str:
     parts += _documents(view)
     parts += _ratios(view)
     parts += _startup(view)
+    parts += _variations(view)
     parts += _claims(view)
     parts += _gaps(view)
     return "\n\n".join(parts) + "\n"
@@ -126,6 +127,17 @@ def _start(cell: StartCell) -> str:
     if cell.place is None:
         return _escaped(cell.mark.word)
     return _escaped(f"{cell.value} ({cell.ratio} {cell.interval})" if cell.ratio else cell.value)
+
+
+def _variations(view: Report) -> Iterator[str]:
+    if view.variations:
+        yield "## What single options explain"
+    for one in view.variations:
+        yield f"{_escaped(one.base)} with {_escaped(one.change)}:"
+        yield "\n".join(
+            f"- **{effect.mark.word}** {_escaped(effect.workload)}: {_escaped(effect.sentence)}"
+            for effect in one.effects
+        )
 
 
 def _claims(view: Report) -> Iterator[str]:

@@ -75,6 +75,7 @@ def render(view: Report, console: Console) -> None:
     if view.startup is not None:
         _startup(writer, view.startup)
     _gaps(writer, view)
+    _variations(writer, view)
     _claims(writer, view)
     writer.line()
     writer.line(view.headline, "bold")
@@ -147,6 +148,16 @@ def _gaps(writer: _Writer, view: Report) -> None:
         writer.line(f"{gap.target}, {gap.workloads}: {gap.cause}: {gap.detail.shown}", indent=_PAD)
         if gap.hint.shown:
             writer.line(f"-> {gap.hint.full or gap.hint.shown}", "cyan", indent=2 * _PAD)
+
+
+def _variations(writer: _Writer, view: Report) -> None:
+    """What single options explain, a line a workload."""
+    for one in view.variations:
+        writer.line()
+        writer.line(f"{one.base} with {one.change}", "bold")
+        for effect in one.effects:
+            words = f"{effect.mark.sign} {effect.workload}: {effect.sentence}"
+            writer.line(words, _STYLES.get(effect.mark.kind, ""), indent=_PAD)
 
 
 def _claims(writer: _Writer, view: Report) -> None:

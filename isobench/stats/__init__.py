@@ -9,6 +9,7 @@ from isobench.stats.ratio import (
     sessions_alike,
     signed_rank_interval,
 )
+from isobench.stats.share import Share, share
 from isobench.stats.tails import (
     Tails,
     outlying_blocks,
@@ -20,6 +21,7 @@ from isobench.stats.tails import (
 
 __all__ = [
     "Drift",
+    "Share",
     "Tails",
     "block_log_ratios",
     "blocks_needed",
@@ -31,6 +33,7 @@ __all__ = [
     "quantile_lower",
     "quantile_upper",
     "sessions_alike",
+    "share",
     "signed_rank_interval",
     "tails",
     "values_needed",

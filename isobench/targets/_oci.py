@@ -177,6 +177,12 @@ class Engine:
         "exec": "the engine executes the payload in a container that runs, as `exec` does",
     }
 
+    spoken: ClassVar[Mapping[str, str]] = {
+        "seccomp": "security_opt=seccomp={}",
+        "apparmor": "security_opt=apparmor={}",
+    }
+    """What `--vary` may call a part of an option."""
+
     runtime: str = ""
     """OCI runtime ("runc", "crun", "runsc"); empty: the engine's own, or the first that works."""
     network: str = "none"

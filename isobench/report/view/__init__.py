@@ -37,6 +37,7 @@ from isobench.report.view.shapes import (
     Method,
     Missing,
     Noise,
+    OptionEffect,
     Panel,
     Parity,
     PayloadView,
@@ -53,6 +54,7 @@ from isobench.report.view.shapes import (
     Strip,
     Tick,
     Value,
+    VariationView,
 )
 from isobench.report.view.values import clean
 
@@ -80,6 +82,7 @@ __all__ = [
     "Method",
     "Missing",
     "Noise",
+    "OptionEffect",
     "Panel",
     "Parity",
     "PayloadView",
@@ -96,6 +99,7 @@ __all__ = [
     "Strip",
     "Tick",
     "Value",
+    "VariationView",
     "build",
     "claim_counts",
     "clean",

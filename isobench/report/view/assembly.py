@@ -12,6 +12,7 @@ from isobench.report.view.run import read
 from isobench.report.view.shapes import Report
 from isobench.report.view.startup import start_up
 from isobench.report.view.values import clean
+from isobench.report.view.variations import variation_views
 
 
 def build(summary: Mapping[str, Any]) -> Report:
@@ -30,6 +31,7 @@ def build(summary: Mapping[str, Any]) -> Report:
         startup=start_up(run),
         proofs=tuple(evidence.proofs(run)),
         parity=tuple(evidence.parity(run)),
+        variations=variation_views(run),
         claims=tuple(claim for claim in claims if claim.mark != untested),
         untested=tuple(claim for claim in claims if claim.mark == untested),
         claim_counts=claim_counts(claims),

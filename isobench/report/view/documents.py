@@ -112,7 +112,11 @@ def _without_numbers(missing: Sequence[Missing]) -> Iterator[str]:
 
 
 def _column(run: Run, document: _Document) -> Column:
-    targets = [target for target in run.targets if target.technology == document.technology]
+    targets = [
+        target
+        for target in run.targets
+        if target.technology == document.technology and not target.raw.get("variation_of")
+    ]
     ran = [target for target in targets if target.measured]
     missing = tuple(missing_of(run, target) for target in targets if not target.measured)
     if ran:

@@ -112,6 +112,7 @@ class Run:
     cells: Mapping[tuple[str, str], Cell]
     gaps: Sequence[Mapping[str, Any]]
     ladders: Sequence[Mapping[str, Any]]
+    variations: Sequence[Mapping[str, Any]]
     claims: Mapping[str, Mapping[str, Any]]
     noise: Mapping[str, float]
     margin: float
@@ -176,6 +177,7 @@ def read(summary: Mapping[str, Any]) -> Run:
         cells={(cell.target, cell.workload): cell for cell in cells},
         gaps=gaps,
         ladders=items_of(summary.get("ladders")),
+        variations=items_of(summary.get("variations")),
         claims={clean(item.get("id")): item for item in items_of(summary.get("claims"))},
         noise={key: value for key, value in noise.items() if value is not None},
         margin=0.05 if margin is None or margin <= 0 else margin,
@@ -198,11 +200,15 @@ def _targets(summary: Mapping[str, Any]) -> tuple[Target, ...]:
     return tuple(found)
 
 
-def _cell(item: Mapping[str, Any]) -> Cell:
-    workload = clean(item.get("workload"))
-    ends = item.get("interval")
+def bounds_of(ends: object) -> tuple[float, float] | None:
+    """Return the ends of an interval of ratios, or None where they are none."""
     pair = [number_of(end) for end in ends] if isinstance(ends, list | tuple) else []
     low, high = pair if len(pair) == len(("low", "high")) else (None, None)
+    return (low, high) if low is not None and high is not None and 0 < low <= high else None
+
+
+def _cell(item: Mapping[str, Any]) -> Cell:
+    workload = clean(item.get("workload"))
     ratio = number_of(item.get("ratio"))
     return Cell(
         target=clean(item.get("target")),
@@ -211,7 +217,7 @@ def _cell(item: Mapping[str, Any]) -> Cell:
         value=amount_of(item.get("value")),
         reference=amount_of(item.get("reference")),
         ratio=ratio if ratio is not None and ratio > 0 else None,
-        bounds=(low, high) if low is not None and high is not None and 0 < low <= high else None,
+        bounds=bounds_of(item.get("interval")),
         standing=clean(item.get("standing")),
         raw=item,
     )

@@ -316,6 +316,28 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptionEffect:
+    """What one option of a target costs in one workload."""
+
+    workload: str
+    effect: str
+    """Time as it is over time with the option changed."""
+    interval: str
+    mark: Mark
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariationView:
+    """A target with one option changed, against itself as it is."""
+
+    target: str
+    base: str
+    change: str
+    effects: tuple[OptionEffect, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedView:
     """A figure that others have published, in words."""
 
@@ -411,6 +433,7 @@ class Report:
     startup: StartUp | None
     proofs: tuple[Proof, ...]
     parity: tuple[Parity, ...]
+    variations: tuple[VariationView, ...]
     claims: tuple[ClaimView, ...]
     untested: tuple[ClaimView, ...]
     claim_counts: str
