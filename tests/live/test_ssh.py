@@ -620,7 +620,7 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
     lines = [f'{key} = "{value}"' for key, value in (options | host_off.life).items()]
     config.write_text("\n".join(["[targets.box]", *lines]))
-    ran = isobench("run", "--quick", "-t", "box", "-w", "cpu.sieve,syscall.getppid,startup")
+    ran = isobench("run", *SHORT, "-t", "box", "-w", "cpu.sieve,syscall.getppid,startup")
     assert ran.code == 0, ran.said
     summary = ran.summary()
     assert summary["gaps"] == []
@@ -635,7 +635,7 @@ def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench:
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(box.remote)}
     lines = [f'{key} = "{value}"' for key, value in options.items()]
     config.write_text("\n".join(["[targets.box]", *lines]))
-    ran = isobench("run", "--quick", "-t", "box", "-w", "cpu.sieve,startup.cold,startup.exec")
+    ran = isobench("run", *SHORT, "-t", "box", "-w", "cpu.sieve,startup.cold,startup.exec")
     assert ran.code == 0, ran.said
     (gap,) = ran.summary()["gaps"]
     assert (gap["cause"], gap["workload"]) == ("not-applicable", "startup.cold")
@@ -723,6 +723,8 @@ def my_guest(
             time.sleep(0.1)
 
 
+SHORT = ("--quick", "-r", "2", "--min-time", "0.004s")
+"""Facts are tested, not figures: two blocks tell whether they come."""
 X86_ONLY = pytest.mark.skipif(
     host_abi() is not Abi.ELF_X86_64, reason="only CPUID tells a translator from a hypervisor"
 )
@@ -738,8 +740,7 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
         assert link.ask("uname -m") == (0, "x86_64")
     (isobench.folder / "isobench.toml").write_text(my_guest.toml())
     ran = isobench(
-        *("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve,syscall.getppid,startup"),
-        *("--budget", "2m"),
+        *("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,syscall.getppid,startup"),
     )
     assert ran.code == 0, ran.said
     summary = ran.summary()
@@ -753,7 +754,7 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
         assert link.ask("cd /tmp && echo isobench-*") == (0, "isobench-*"), "nothing is left there"
     # What QEMU translates is no virtual machine, whatever the configuration calls it.
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**{"class": "virtualization"}))
-    ran = isobench("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve")
+    ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve")
     (gap,) = [gap for gap in ran.summary()["gaps"] if gap["workload"] == "cpu.sieve"]
     assert gap["cause"] == "unproven"
     assert "cpu.hypervisor should be other than 'TCGTCGTCGTCG'" in gap["detail"]
@@ -765,9 +766,7 @@ def test_a_guest_that_is_started_is_timed_until_its_nonce(
     my_guest: Guest, isobench: Command
 ) -> None:
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**my_guest.life))
-    ran = isobench(
-        *("run", "-r", "1", "-t", "my-guest", "-w", "cpu.sieve,startup.cold"), timeout=550
-    )
+    ran = isobench(*("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,startup.cold"), timeout=550)
     assert ran.code == 0, ran.said
     summary = ran.summary()
     assert summary["gaps"] == []
@@ -787,11 +786,11 @@ def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
     config = isobench.folder / "isobench.toml"
     config.write_text(my_guest.toml())
     # Nothing in that processor tells what it is.
-    ran = isobench("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve")
+    ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve")
     assert ran.code == 3
     assert "expect" in ran.err
     config.write_text(my_guest.toml() + '\nexpect = { "machine.model" = "linux,dummy-virt" }\n')
-    ran = isobench("run", "--quick", "-t", "my-guest", "-w", "cpu.sieve,cpu.sha256")
+    ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,cpu.sha256")
     assert ran.code == 0, ran.said
     assert ran.summary()["gaps"] == []
     state = json.loads((ran.latest / "state" / "my-guest-pre.json").read_text())

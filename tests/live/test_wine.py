@@ -140,7 +140,7 @@ def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
     target: WineTarget, isobench: Command
 ) -> None:
     done = isobench(
-        *("run", "--quick", "--targets", "wine", "--budget", "1m"),
+        *("run", "--quick", "-r", "2", "--min-time", "0.004s", "--targets", "wine"),
         *("--workloads", "syscall.yield,syscall.getppid,io.seq-read"), timeout=900,
     )  # fmt: skip
     assert done.code == 0, done.said
