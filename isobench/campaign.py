@@ -2,13 +2,15 @@
 does it.
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 import math
+import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,6 +207,18 @@ class _Alarm:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def _confined(cpus: frozenset[int]) -> Iterator[None]:
+    """Confine this process and whatever it starts to these CPUs, where some are named."""
+    before = os.sched_getaffinity(0)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Campaign:
     """One run, from the wish to the report."""
 
@@ -253,7 +267,10 @@ class Campaign:
         interrupted = timed_out = False
         failure: IsobenchError | None = None
         try:
-            with stage.workshop(payloads) as shop:
+            with (
+                _confined(self.wish.affinity),
+                stage.workshop(payloads, ",".join(map(str, sorted(self.wish.affinity)))) as shop,
+            ):
                 self._describe(chosen, payloads, shop.scratch)
                 if resumed is not None:
                     self._go_on(resumed)
@@ -337,6 +354,7 @@ class Campaign:
             "argv": list(self.wish.argv),
             "config": {"targets": self.registry.tables(chosen.targets)},
             "claims": claims.to_table(self.wish.claims),
+            "affinity": sorted(self.wish.affinity),
             "variations": [dict(one) for one in self.wish.variations],
             "seed": self.seed,
             "reference": self.native,

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from isobench.registry import Registry, Variation
     from isobench.store import Run
     from isobench.wish import Wish
+
+_T = TypeVar("_T")
 
 INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124
@@ -183,6 +185,10 @@ def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--min-time", type=flags.Duration(), help="Length of one native iteration, for example 0.05s."
 )
+@click.option(
+    "--affinity", "--cpu-affinity", type=flags.Cpus(), metavar="CPUS",
+    help="Confine the run to these CPUs, as in 0,2-3: native and all targets alike.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
 @click.option(
     "--schedule",
@@ -407,6 +413,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         "minimum_blocks": table.blocks.min,
         "maximum_blocks": table.blocks.max,
         "seed": table.seed,
+        "affinity": _read(flags.Cpus(), "affinity", table, options["config"]),
     }
     given = {
         "budget": options["budget"],
@@ -415,6 +422,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         "minimum_blocks": options["min_blocks"] or options["blocks"],
         "maximum_blocks": options["max_blocks"] or options["blocks"],
         "seed": options["seed"],
+        "affinity": options["affinity"],
         "minimum_time": options["min_time"],
         "time_limit": options["timeout"],
         "output": options["output"],
@@ -435,6 +443,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         values["maximum_blocks" if given["minimum_blocks"] else "minimum_blocks"] = (
             fewest if given["minimum_blocks"] else most
         )
+    _refuse_unusable(values.get("affinity", frozenset()))
     from_environment = tuple(
         n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip()
     )
@@ -470,7 +479,7 @@ def _claims(file: Path | None, settings: Any, config: Path | None) -> "tuple[Cla
     return claims.of_table(settings.claims, origin=origin, text=text)
 
 
-def _read(kind: click.ParamType[float], key: str, table: Any, config: Path | None) -> float | None:
+def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None) -> "_T | None":
     """Return an option of [run] that is written as its flag is."""
     from isobench import config as configuration
 
@@ -482,6 +491,15 @@ def _read(kind: click.ParamType[float], key: str, table: Any, config: Path | Non
         raise UsageError(
             f"{file}: [run] {key}: {error.message}", hint=f"mend it in {file}"
         ) from None
+
+
+def _refuse_unusable(cpus: "frozenset[int]") -> None:
+    usable = os.sched_getaffinity(0)
+    if cpus - usable:
+        raise UsageError(
+            f"--affinity: CPU {', '.join(map(str, sorted(cpus - usable)))} cannot be used here",
+            hint=f"usable are {', '.join(map(str, sorted(usable)))}",
+        )
 
 
 def _refuse_unknown(kinds: Sequence[str]) -> None:

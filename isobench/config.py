@@ -31,6 +31,7 @@ class RunTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     budget: str | None = None
     target_precision: str | None = None
     margin: str | None = None
+    affinity: str | None = None
     seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+_MOST_CPUS = 1 << 16
+
 
 class Duration(click.ParamType[float]):
     """Seconds from "90s", "10m", "1h30m" or plain seconds."""
@@ -31,6 +33,27 @@ class Duration(click.ParamType[float]):
         if not 0 < total < float("inf"):
             self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
         return total
+
+
+class Cpus(click.ParamType[frozenset[int]]):
+    """CPUs from "2", "0,2" or "2-5"."""
+
+    name = "cpus"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[int]:
+        """Return the numbers."""
+        if isinstance(value, frozenset):
+            return value
+        found: set[int] = set()
+        for part in str(value).split(","):
+            first, dash, last = part.strip().partition("-")
+            ends = (first, last if dash else first)
+            if not all(end.isdecimal() for end in ends) or int(ends[0]) > int(ends[1]):
+                self.fail(f"{value!r} is no list of CPUs: write 2, 0,2 or 2-5", param, ctx)
+            found |= set(range(int(ends[0]), min(int(ends[1]), _MOST_CPUS) + 1))
+        return frozenset(found)
 
 
 class Share(click.ParamType[float]):

@@ -43,6 +43,8 @@ class Wish:
     quick: bool = False
     launch: Launch = Launch.AUTO
     shuffled: bool = True
+    affinity: frozenset[int] = frozenset()
+    """The CPUs to confine the run to; none named: those that isobench may use."""
     time_limit: float | None = None
     output: Path | None = None
     argv: tuple[str, ...] = ()

@@ -424,6 +424,11 @@ class Analysis:
             return ()
         return doubts.of_sessions(np.unique(sessions).size, sessions.size, fewest=FEWEST_SESSIONS)
 
+    def _seen(self, target: TargetName, key: str) -> Any:  # noqa: ANN401 - whatever a fact holds
+        """Return what the evidence payload saw of one fact in a target."""
+        facts = self.run.states.get(actual(target), {}).get("facts", ())
+        return next((fact["value"] for fact in facts if fact["key"] == key), None)
+
     def _witnessed(self, target: TargetName) -> dict[str, Any]:
         """Return what the host has seen of a target's session."""
         facts = self.run.states.get(actual(target), {}).get("facts", ())
@@ -438,6 +443,9 @@ class Analysis:
             found += doubts.of_disk(facts, self._witnessed(target).get("host.disk_cache"))
         found += doubts.of_threads(facts, native)
         found += doubts.of_calls(facts, native)
+        if self.run.about.get("affinity"):
+            both = [self._seen(name, "cpu.usable") for name in (target, self.reference)]
+            found += doubts.of_affinity(*both)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
         column = self.column(workload, target)

@@ -150,6 +150,21 @@ def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[D
     )
 
 
+def of_affinity(inside: Fact, outside: Fact) -> tuple[Doubt, ...]:
+    """Return a doubt where a target was not held to the CPUs that the run is confined to, told by
+    how many it may use.
+    """
+    if inside == outside:
+        return ()
+    return (
+        Doubt(
+            code="other-cpus",
+            detail=f"the run is confined to {outside} CPUs, and {inside} can be used inside",
+            advice="confine the target by an option of its own, or measure without --affinity",
+        ),
+    )
+
+
 def of_calls(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
     """Return a doubt where a payload asks its system by other calls than natively."""
     inside, outside = facts.get("syscall.call"), native.get("syscall.call")

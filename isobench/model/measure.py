@@ -107,6 +107,10 @@ class Stage:
     """A writable directory on the host for the input and output of I/O workloads."""
     owner: str
     """Whom containers and the like belong to: "isobench-PID-STARTTIME", for labels and names."""
+    cpus: str = ""
+    """The CPUs that the run is confined to, as in "0,2-3"; empty: none are named. Processes that a
+    target starts itself have them already; an engine that starts them must be told.
+    """
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for every command. A live view: read it anew at each `run`."""
     heard: Callable[[bytes], None] = _ignore

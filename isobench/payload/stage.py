@@ -33,9 +33,11 @@ class Workshop:
     Folders are named after their owner, so that the next start can tell the dead from the living.
     """
 
-    def __init__(self, payloads: Sequence[Payload], folder: Path) -> None:
-        """Take all payloads of all ABIs, and an empty folder."""
-        self._payloads, self._folder = payloads, folder
+    def __init__(self, payloads: Sequence[Payload], folder: Path, cpus: str = "") -> None:
+        """Take all payloads of all ABIs, an empty folder, and the CPUs that the run is confined
+        to.
+        """
+        self._payloads, self._folder, self._cpus = payloads, folder, cpus
         self.canary = folder / "canary"
         self.canary.write_text("whoever reads this is not isolated\n")
         self.scratch = folder / "scratch"
@@ -61,6 +63,7 @@ class Workshop:
             tools={p.program: p.path for p in self._payloads if p.program in TOOLS},
             scratch=self.scratch,
             owner=owner.mine(),
+            cpus=self._cpus,
             environment=environment,
             heard=heard,
             mark=mark,
@@ -94,14 +97,14 @@ def _runs() -> Path:
 
 
 @contextlib.contextmanager
-def workshop(payloads: Sequence[Payload]) -> Iterator[Workshop]:
+def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
     """Open the folder of this run; remove it at the end."""
     folder = _runs() / f"{owner.mine()}-{secrets.token_hex(4)}"
     folder.mkdir(parents=True, mode=0o711)
     # Others may pass through, not look: an engine's user must reach what it is given by name.
     folder.chmod(0o711)
     try:
-        yield Workshop(payloads, folder)
+        yield Workshop(payloads, folder, cpus)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

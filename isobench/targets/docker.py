@@ -149,6 +149,7 @@ class DockerTarget(_oci.Engine):
             command=[f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
             environment=stage.environ(_oci.INSIDE),
             labels=_oci.labels(stage.owner),
+            cpus=self.cpus or stage.cpus,
         )  # fmt: skip
 
     def _ready(self, client: docker.DockerClient, stage: Stage) -> _oci.Settings:
@@ -235,13 +236,14 @@ def _create(
     command: Sequence[str],
     environment: Mapping[str, str],
     labels: Mapping[str, str],
+    cpus: str = "",
 ) -> str:
     limits = [docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in _oci.LIMITS]
     more: dict[str, Any] = {"runtime": settings.runtime} if settings.runtime else {}
     host = client.api.create_host_config(
         network_mode=target.network,
         security_opt=list(target.security_opt) or None,
-        cpuset_cpus=target.cpus or None,
+        cpuset_cpus=cpus or None,
         mem_limit=target.memory or None,
         ulimits=limits if settings.limits else None,
         **more,

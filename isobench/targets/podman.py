@@ -87,6 +87,7 @@ class PodmanTarget(_podman.Options):
             verb,
             *more,
             *_podman.options(self, settings),
+            *(["--cpuset-cpus", stage.cpus] if stage.cpus else ()),
             *_podman.pairs("--label", _oci.labels(stage.owner)),
             *_podman.pairs("--env", variables),
             _oci.image_name(stage),

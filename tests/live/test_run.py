@@ -337,3 +337,19 @@ def test_an_interrupted_run_goes_on_where_it_ended(isobench: Command) -> None:
     assert summary["run"]["blocks"] == before + 4
     assert summary["gaps"] == []
     assert isobench("run", "--resume", "nowhere").code == 2
+
+
+def test_a_run_is_confined_to_the_cpus_named_and_every_target_with_it(
+    isobench: Command, able: Able
+) -> None:
+    able("docker")
+    cpu = str(min(os.sched_getaffinity(0)))
+    few = ("-w", "cpu.sieve", "-r", "1", "--min-time", "0.004s")
+    ran = isobench("run", "-t", "docker,namespaces", "--affinity", cpu, *few)
+    assert ran.code == 0, ran.said
+    for name in ("native", "docker", "namespaces"):
+        state = json.loads((ran.latest / "state" / f"{name}-pre.json").read_text())
+        (usable,) = [fact["value"] for fact in state["facts"] if fact["key"] == "cpu.usable"]
+        assert usable == 1, name
+    codes = {code for cell in ran.summary()["cells"] for code in cell["doubt_codes"]}
+    assert "other-cpus" not in codes

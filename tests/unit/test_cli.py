@@ -1017,3 +1017,19 @@ def test_an_interruption_that_python_swallows_is_heard_all_the_same() -> None:
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("heard\n", "")
+
+
+# ---- affinity
+
+
+@pytest.mark.parametrize("value", ["", "a", "1-", "3-1", "0,,1", "-1", "1.5"])
+def test_what_is_no_list_of_cpus_is_told(isobench: Run, value: str) -> None:
+    refused(isobench("run", "--affinity", value), "is no list of CPUs: write 2, 0,2 or 2-5")
+
+
+def test_a_cpu_that_cannot_be_used_is_told_with_those_that_can(isobench: Run) -> None:
+    refused(isobench("run", "--affinity", "0,60000"), "CPU 60000 cannot be used here", "usable are")
+
+
+def test_cpus_are_read_as_linux_lists_them() -> None:
+    assert flags.Cpus().convert("0,2-4", None, None) == frozenset({0, 2, 3, 4})
