@@ -4,6 +4,8 @@ import contextlib
 import os
 import selectors
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -289,6 +291,30 @@ def parent(pid: int) -> int | None:
     with contextlib.suppress(psutil.Error):
         return psutil.Process(pid).ppid()
     return None
+
+
+def ancestors(pid: int) -> list[str]:
+    """Return the names of what a process descends from, the nearest first; nothing where it is
+    gone.
+    """
+    with contextlib.suppress(psutil.Error):
+        return [each.name() for each in psutil.Process(pid).parents()]
+    return []
+
+
+def behind(socket_path: Path) -> str | None:
+    """Return the name of the process that listens on a socket of this host, or None where that
+    cannot be seen. A service manager that listens for another shows itself.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(5)
+            link.connect(str(socket_path))
+            peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            (pid, _, _) = struct.unpack("3i", peer)
+            return psutil.Process(pid).name()
+    except (OSError, psutil.Error, ValueError):
+        return None
 
 
 def open_flags(pid: int, path: Path) -> list[int]:

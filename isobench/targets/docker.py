@@ -306,6 +306,14 @@ def _unreachable(error: Exception) -> Unavailable:
     )
 
 
+def _daemon() -> str | None:
+    """Return the name of the process that serves the engine's socket; None where it is not one of
+    this host's.
+    """
+    where = os.environ.get("DOCKER_HOST", f"unix://{_SOCKET}")
+    return _process.behind(Path(where[7:])) if where.startswith("unix://") else None
+
+
 class _Watch:
     """Kills a container at the time limit, which ends every stream that is read from it.
 
@@ -439,6 +447,9 @@ class _Session:
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        yield Evidence(
+            key="host.engine.daemon", value=_daemon(), source="peer of the engine's socket"
+        )
         if os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
             path = ((info.get("Runtimes") or {}).get(runtime) or {}).get("path")
             said = _oci.runtime_version(path) if path else None

@@ -419,4 +419,8 @@ class _Session:
             facts["host.rootless"] = bool(host.get("security", {}).get("rootless"))
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        # What holds a container once the command has returned: a monitor of its own, or an engine.
+        if isinstance(first_pid, int) and (above := _process.ancestors(first_pid)):
+            engine = "podman" if "podman" in above else "none"
+            yield Evidence(key="host.engine.daemon", value=engine, source=" < ".join(above))
         yield from _oci.witnessed(runtime, first_pid)

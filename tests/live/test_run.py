@@ -201,8 +201,7 @@ def test_a_machine_without_engines_is_still_measured(isobench: Command, able: Ab
     """The newcomer's first run: native against namespaces, and a hint for everything missing."""
     able("namespaces")
     ran = isobench(
-        "run",
-        *FEW,
+        *("run", "-w", "cpu.sieve,startup.exec", "-r", "2", "--min-time", "0.004s"),
         PATH=str(Path(sys.executable).parent),
         DOCKER_HOST="unix:///nowhere/docker.sock",
     )

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from isobench.targets import _process
@@ -108,3 +110,19 @@ def test_without_it_the_end_is_that_of_both_streams(note: Path) -> None:
     done = _process.run(["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(0.5), env={})
     os.kill(child(note), signal.SIGKILL)
     assert (done.exit_code, done.stdout) == (None, b"said\n")
+
+
+def test_who_listens_on_a_socket_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    assert _process.behind(path) is None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        assert _process.behind(path) is None  # nobody listens yet
+        listener.listen(1)
+        assert _process.behind(path) == psutil.Process().name()
+
+
+def test_what_a_process_descends_from_is_told_nearest_first() -> None:
+    above = _process.ancestors(os.getpid())
+    assert above[0] == psutil.Process(os.getppid()).name()
+    assert _process.ancestors(2**22 + 1) == []
