@@ -3,11 +3,15 @@
 from isobench.stats.drift import Drift, drift
 from isobench.stats.plan import blocks_needed, holm
 from isobench.stats.ratio import (
+    REPORTED_LEVEL,
     block_log_ratios,
     estimate,
+    estimates,
     half_width,
+    narrow,
     sessions_alike,
     signed_rank_interval,
+    student_quantile,
 )
 from isobench.stats.tails import (
     Tails,
@@ -19,19 +23,23 @@ from isobench.stats.tails import (
 )
 
 __all__ = [
+    "REPORTED_LEVEL",
     "Drift",
     "Tails",
     "block_log_ratios",
     "blocks_needed",
     "drift",
     "estimate",
+    "estimates",
     "half_width",
     "holm",
+    "narrow",
     "outlying_blocks",
     "quantile_lower",
     "quantile_upper",
     "sessions_alike",
     "signed_rank_interval",
+    "student_quantile",
     "tails",
     "values_needed",
 ]
