@@ -363,9 +363,10 @@ def _signed_rank_intervals(
 
 def _intervals(low: NDArray[np.float64], high: NDArray[np.float64], level: float) -> list[Interval]:
     """Return bounds of log-ratios, (cells,) each, as intervals of ratios."""
+    ends = (np.clip(end, -_LARGEST_LOG, _LARGEST_LOG).tolist() for end in (low, high))
     return [
-        Interval(low=_ratio(one), high=_ratio(other), level=level)
-        for one, other in zip(low.tolist(), high.tolist(), strict=True)
+        Interval(low=math.exp(one), high=math.exp(other), level=level)
+        for one, other in zip(*ends, strict=True)
     ]
 
 
