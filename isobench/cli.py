@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from isobench.campaign import Outcome
     from isobench.model import Claim
     from isobench.registry import Registry, Variation
+    from isobench.selftest import Result
     from isobench.store import Run
     from isobench.wish import Wish
 
@@ -38,6 +39,7 @@ INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124
 NOISY: Final = 4
 CLAIM_FAILED: Final = 1
+GUARANTEE_BROKEN: Final = 1
 _EXPORTS: Final = ("json", "csv", "markdown", "html", "junit", "openmetrics")
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
 FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
@@ -819,6 +821,84 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
     for workload in found.values():
         table.add_row(workload.name, workload.summary, workload.operation)
     screen.console_for(color=color).print(table)
+
+
+# ---- selftest ------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("part", type=click.Choice(["stats"]), default="stats", metavar="[stats]")
+@click.option(
+    "--replications",
+    type=click.IntRange(500),
+    help="Simulated runs for every row of the tables (default 1000).",
+)
+@click.option("--rigorous", is_flag=True, help="5000 of them: a minute or two.")
+@click.option("--seed", type=click.IntRange(0), default=1, help="Other runs (default 1).")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="For documents.")
+@_color_option
+def selftest(
+    part: str,
+    replications: int | None,
+    rigorous: bool,
+    seed: int,
+    as_json: bool,
+    as_markdown: bool,
+    color: str,
+) -> None:
+    """Try intervals and verdicts on simulated runs whose true ratio is known. Measures nothing.
+
+    Ends with exit code 1 where a guarantee does not hold, and says which.
+    """
+    del part  # there is one so far
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown exclude each other", hint="give one of them")
+    if rigorous and replications is not None:
+        raise UsageError(
+            "--rigorous and --replications exclude each other", hint="give one of them"
+        )
+    from isobench import selftest as module
+
+    shown = screen.Screen(quiet=False, color=color)
+    try:
+        result = module.run(
+            replications=replications or (module.RIGOROUS if rigorous else module.REPLICATIONS),
+            seed=seed,
+            progress=lambda what, done, total: shown.step(f"simulating {what}", done, total),
+        )
+    finally:
+        shown.close()
+    if as_json:
+        import json
+
+        click.echo(json.dumps(module.document(result), indent=1))
+    elif as_markdown:
+        click.echo(module.markdown(result))
+    else:
+        _show_simulated(result, screen.console_for(color=color))
+    sys.exit(GUARANTEE_BROKEN if result.broken else 0)
+
+
+def _show_simulated(result: "Result", console: "Console") -> None:
+    """Print the tables of a self-test, how to read them, and what they show."""
+    from rich.table import Table
+
+    from isobench import selftest as module
+
+    for figures in module.tables(result):
+        console.print(figures.title, style="bold", markup=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for place, heading in enumerate(figures.head):
+            named = place < 2  # noqa: PLR2004 - the two that say what a row is
+            table.add_column(heading, justify="right" if place else "left", no_wrap=named)
+        for row in figures.rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print()
+    for line in module.notes(result):
+        console.print(f"- {line}", style="dim", markup=False)
+    console.print(f"\n{module.sentence(result)}", style="bold", markup=False)
 
 
 # ---- doctor, clean -------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from isobench.units import TargetName, WorkloadName
 SECOND_SUFFIX = "#2"
 FEWEST_SESSIONS: Final = 3
 """From so many on, the spread among the sessions of a target can be told from none."""
+FIRST_LOOK: Final = 10
+LOOK_EVERY: Final = 5
 
 
 def second(reference: TargetName) -> TargetName:
@@ -93,3 +95,10 @@ def blocks_per_session(blocks: int) -> int:
     The third may serve one block less: one more of each session costs less than a fourth session.
     """
     return max(1, (blocks + 1) // FEWEST_SESSIONS)
+
+
+def is_look(blocks: int) -> bool:
+    """Say whether a run looks at its intervals after so many valid blocks: every fifth from the
+    tenth. Seldom, since each look is one more chance to stop at an interval narrow by luck.
+    """
+    return blocks >= FIRST_LOOK and blocks % LOOK_EVERY == 0

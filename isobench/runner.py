@@ -35,7 +35,7 @@ from isobench.model import (
 from isobench.payload import wire
 from isobench.payload.build import EVIDENCE, STARTUP
 from isobench.payload.stage import Workshop
-from isobench.plan import actual
+from isobench.plan import actual, is_look
 from isobench.plugin import (
     BEGIN,
     Channel,
@@ -831,7 +831,7 @@ class Limits:
     """So many are measured even when they overrun the budget."""
     maximum_blocks: int
     look: Callable[[int], bool]
-    """Called after every fifth block from the tenth: precise enough?"""
+    """Called whenever `plan.is_look`: precise enough?"""
 
 
 def measure(
@@ -882,6 +882,6 @@ def _measure(
         repeated += not is_valid
         valid += is_valid
         bench.sink.health(health, valid=is_valid)
-        if is_valid and valid >= 10 and valid % 5 == 0 and limits.look(valid):  # noqa: PLR2004
+        if is_valid and is_look(valid) and limits.look(valid):
             return valid, "precision"
     return valid, "blocks"

@@ -17,7 +17,7 @@ LEVELS = (
         *("targets", "testing", "payload", "evidence", "workloads", "store", "stats", "verdict"),
         *("headline", "claims", "plan", "config", "packages", "wish", "elsewhere"),
     ),
-    ("registry", "runner", "answers", "report"),
+    ("registry", "runner", "answers", "report", "selftest"),
     ("pilot",),  # the trial that a run begins with
     ("campaign",),  # the sequence of a run: it alone knows the parts of the level below
     ("flags", "screen"),
@@ -38,7 +38,7 @@ FENCES = {
     "psutil": {"targets._process", "evidence.host", "owner"},
     "pandas": {"store", "answers"},
     "scipy": {"stats"},
-    "numpy": {"stats", "answers"},
+    "numpy": {"stats", "answers", "selftest"},
     "jinja2": {"report.html"},
     "rich": {"report.text", "screen", "cli"},
     "click": {"cli", "flags"},

@@ -28,7 +28,7 @@ SECONDS: Final = 1e9
 MINIMUM_BLOCKS: Final = 10
 COMPLETE_SHARE: Final = 0.8
 """A cell needs this share of the run's blocks: what is missing may be missing for a reason."""
-LEVEL: Final = 0.97
+LEVEL: Final = stats.REPORTED_LEVEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,11 +368,10 @@ class Analysis:
         Not before there are sessions enough to tell what they differ by.
         """
         cells = [(w, t) for w in self.workloads for t in self.targets if t != self.reference]
-        estimates = [estimate for cell in cells if (estimate := self.estimate(*cell)) is not None]
         if any(self._session_doubts(*cell) for cell in cells):
             return False
-        widths = [stats.half_width(estimate.interval) for estimate in estimates]
-        return bool(widths) and max(widths) <= half_width
+        estimates = (self.estimate(*cell) for cell in cells)
+        return stats.narrow((one for one in estimates if one is not None), half_width)
 
     @functools.cached_property
     def targets(self) -> list[TargetName]:

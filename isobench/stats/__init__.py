@@ -3,11 +3,15 @@
 from isobench.stats.drift import Drift, drift
 from isobench.stats.plan import blocks_needed, holm
 from isobench.stats.ratio import (
+    REPORTED_LEVEL,
     block_log_ratios,
     estimate,
+    estimates,
     half_width,
+    narrow,
     sessions_alike,
     signed_rank_interval,
+    student_quantile,
 )
 from isobench.stats.share import Share, share
 from isobench.stats.tails import (
@@ -20,6 +24,7 @@ from isobench.stats.tails import (
 )
 
 __all__ = [
+    "REPORTED_LEVEL",
     "Drift",
     "Share",
     "Tails",
@@ -27,14 +32,17 @@ __all__ = [
     "blocks_needed",
     "drift",
     "estimate",
+    "estimates",
     "half_width",
     "holm",
+    "narrow",
     "outlying_blocks",
     "quantile_lower",
     "quantile_upper",
     "sessions_alike",
     "share",
     "signed_rank_interval",
+    "student_quantile",
     "tails",
     "values_needed",
 ]

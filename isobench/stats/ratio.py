@@ -5,14 +5,16 @@ Levels are session > block > iteration. Blocks of one session share what the ses
 few sessions are few values, not many.
 """
 
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from isobench.model import Estimate, Interval
 
@@ -38,31 +40,31 @@ _LARGEST_LOG: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Location:
-    """The (trimmed) mean of log-ratios and how far to trust it."""
+class _Locations:
+    """The (trimmed) mean log-ratio of each cell and how far to trust it; arrays are (cells,)."""
 
-    mean: float
-    error: float
-    deviation: float
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+    deviation: NDArray[np.float64]
     freedom: int
     method: str
     sessions: int = 0
-    shared: float = 0.0
-    """How far off all blocks together may be, as a logarithm."""
 
-    def interval(self, level: float) -> Interval:
-        """Return Student's interval, as ratios. Degenerate where there is no error."""
-        reach = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * self.error + self.shared
-        return Interval(low=_ratio(self.mean - reach), high=_ratio(self.mean + reach), level=level)
+    def interval(self, level: float, shared: float) -> list[Interval]:
+        """Return Student's interval of each cell, as ratios. Degenerate where there is no error.
 
-    def p_equivalence(self, margin: float) -> float:
+        `shared` is how far off all blocks together may be, as a logarithm.
+        """
+        reach = student_quantile(level, self.freedom) * self.error + shared
+        return _intervals(self.mean - reach, self.mean + reach, level)
+
+    def p_equivalence(self, margin: float, shared: float) -> NDArray[np.float64]:
         """Return the larger p value of the two one-sided tests; 1.0 where the error is zero."""
-        if self.error == 0:
-            return 1.0
-        bound = math.log(margin) - self.shared
-        above = stats.t.sf((self.mean + bound) / self.error, self.freedom)
-        below = stats.t.cdf((self.mean - bound) / self.error, self.freedom)
-        return float(max(above, below))
+        bound = math.log(margin) - shared
+        error = np.where(self.error > 0, self.error, 1.0)
+        above = special.stdtr(self.freedom, -(self.mean + bound) / error)
+        below = special.stdtr(self.freedom, (self.mean - bound) / error)
+        return np.where(self.error > 0, np.maximum(above, below), 1.0)
 
 
 def block_log_ratios(
@@ -125,6 +127,34 @@ def estimate(
     ValueError: wrong shape, a value that is not finite, or a level, a margin or an uncertainty that
     makes no sense.
     """
+    if log_ratios.ndim != 1:
+        message = f"log-ratios must be one number per block, not {log_ratios.shape}"
+        raise ValueError(message)
+    found = estimates(
+        log_ratios[np.newaxis],
+        sessions=sessions,
+        uncertainty=uncertainty,
+        level=level,
+        margin=margin,
+        sided=sided,
+    )
+    return found[0] if found else None
+
+
+def estimates(
+    log_ratios: NDArray[np.float64],
+    *,
+    sessions: NDArray[np.int64] | None = None,
+    uncertainty: float = 0.0,
+    level: float = REPORTED_LEVEL,
+    margin: float = 1.05,
+    sided: float = EQUIVALENCE_LEVEL,
+) -> list[Estimate]:
+    """Return the `estimate` of each of many cells that share their blocks, all at one go.
+
+    `log_ratios` has shape (cells, blocks); `sessions`, shape (blocks,), holds for every cell. From
+    fewer than three blocks there is none, and the list is empty. ValueError: as in `estimate`.
+    """
     _refuse_nonsense(log_ratios, level, margin)
     if not 0 < sided < 1:
         message = f"a level lies between 0 and 1, not at {sided}"
@@ -132,35 +162,42 @@ def estimate(
     if not 0 <= uncertainty < math.inf:
         message = f"an uncertainty is a share from 0 (0.02 means 2 %), not {uncertainty}"
         raise ValueError(message)
-    if sessions is not None and sessions.shape != log_ratios.shape:
-        message = f"a session for each block: {sessions.shape} and {log_ratios.shape}"
+    cells, blocks = log_ratios.shape
+    if sessions is not None and sessions.shape != (blocks,):
+        message = f"a session for each block: {log_ratios.shape[1:]} and {sessions.shape}"
         raise ValueError(message)
-    if log_ratios.size < FEWEST_BLOCKS:
-        return None
-    location = replace(_locate_in_sessions(log_ratios, sessions), shared=math.log1p(uncertainty))
-    ranked = log_ratios
-    if location.sessions and sessions is not None:
-        ranked = _medians(log_ratios, sessions)
-    return Estimate(
-        ratio=_ratio(location.mean),
-        interval=location.interval(level),
-        equivalence=location.interval(sided),
-        check=_widened(signed_rank_interval(ranked, level=sided), uncertainty),
-        p_equivalence=location.p_equivalence(margin),
-        standard_error=location.error,
-        deviation=location.deviation,
-        blocks=int(log_ratios.size),
-        method=location.method,
-        sessions=location.sessions,
-        uncertainty=uncertainty,
-    )
-
-
-def _widened(interval: Interval | None, uncertainty: float) -> Interval | None:
-    if interval is None:
-        return None
-    factor = 1 + uncertainty
-    return replace(interval, low=interval.low / factor, high=interval.high * factor)
+    if blocks < FEWEST_BLOCKS:
+        return []
+    found: dict[int, Estimate] = {}
+    for mine, location, ranked in _by_unit(log_ratios, sessions):
+        shared = math.log1p(uncertainty)
+        checks = _signed_rank_intervals(ranked, sided, shared)
+        columns = zip(
+            np.flatnonzero(mine).tolist(),
+            location.mean.tolist(),
+            location.interval(level, shared),
+            location.interval(sided, shared),
+            checks or itertools.repeat(None, ranked.shape[0]),
+            location.p_equivalence(margin, shared).tolist(),
+            location.error.tolist(),
+            location.deviation.tolist(),
+            strict=True,
+        )
+        for cell, mean, interval, equivalence, check, p, error, deviation in columns:
+            found[cell] = Estimate(
+                ratio=_ratio(mean),
+                interval=interval,
+                equivalence=equivalence,
+                check=check,
+                p_equivalence=p,
+                standard_error=error,
+                deviation=deviation,
+                blocks=blocks,
+                method=location.method,
+                sessions=location.sessions,
+                uncertainty=uncertainty,
+            )
+    return [found[cell] for cell in range(cells)]
 
 
 def sessions_alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> float:
@@ -171,19 +208,9 @@ def sessions_alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64])
     ValueError: the two do not pair.
     """
     if sessions.shape != log_ratios.shape or log_ratios.ndim != 1:
-        message = f"a session for each block: {sessions.shape} and {log_ratios.shape}"
+        message = f"a session for each block: {log_ratios.shape} and {sessions.shape}"
         raise ValueError(message)
-    ranks = stats.rankdata(log_ratios)
-    _, place, sizes = np.unique(sessions, return_inverse=True, return_counts=True)
-    between, within = sizes.size - 1, ranks.size - sizes.size
-    if between < 1 or within < 1:
-        return 1.0
-    means = np.bincount(place, weights=ranks) / sizes
-    spread = float(np.sum(sizes * (means - ranks.mean()) ** 2)) / between
-    noise = float(np.sum((ranks - means[place]) ** 2)) / within
-    if spread == 0:
-        return 1.0
-    return float(stats.f.sf(spread / noise, between, within)) if noise > 0 else 0.0
+    return float(_alike(log_ratios[np.newaxis], sessions)[0])
 
 
 def signed_rank_interval(log_ratios: NDArray[np.float64], *, level: float) -> Interval | None:
@@ -194,17 +221,8 @@ def signed_rank_interval(log_ratios: NDArray[np.float64], *, level: float) -> In
     even the range of so few blocks does not reach `level`.
     Source: Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, section 3.3.
     """
-    if log_ratios.size < FEWEST_RANKED:
-        return None
-    first, second = np.triu_indices(log_ratios.size)
-    walsh = np.sort((log_ratios[first] + log_ratios[second]) / 2)
-    tail = (1 - level) / 2
-    # As many averages may be cut off as keep the chance of a smaller rank sum within the tail.
-    cut = int(np.searchsorted(_rank_sums_at_most(log_ratios.size), tail, side="right"))
-    if cut == 0:
-        return None
-    low, high = float(walsh[cut - 1]), float(walsh[walsh.size - cut])
-    return Interval(low=_ratio(low), high=_ratio(high), level=level)
+    found = _signed_rank_intervals(log_ratios[np.newaxis], level, 0.0)
+    return found[0] if found else None
 
 
 def half_width(interval: Interval) -> float:
@@ -212,8 +230,26 @@ def half_width(interval: Interval) -> float:
     return math.expm1((math.log(interval.high) - math.log(interval.low)) / 2)
 
 
+def narrow(found: Iterable[Estimate], precision: float) -> bool:
+    """Say whether the reported interval of each estimate is this narrow on either side (0.025:
+    2.5 %): when a run may stop. False where there is no estimate at all.
+
+    Widths alone decide, never a p value or a verdict: stopping when a difference is significant
+    finds one in a quarter of runs that have none.
+    Source: fixed-width intervals, Nordin & Schultzberg, arXiv 2405.03487.
+    """
+    widths = [half_width(one.interval) for one in found]
+    return bool(widths) and max(widths) <= precision
+
+
+@cache
+def student_quantile(level: float, freedom: int) -> float:
+    """Return how many standard errors Student's two-sided interval reaches to either side."""
+    return float(special.stdtrit(freedom, 0.5 + level / 2))
+
+
 def _refuse_nonsense(log_ratios: NDArray[np.float64], level: float, margin: float) -> None:
-    if log_ratios.ndim != 1 or not bool(np.all(np.isfinite(log_ratios))):
+    if log_ratios.ndim != _MATRIX or not bool(np.all(np.isfinite(log_ratios))):
         message = "log-ratios must be one finite number per block"
         raise ValueError(message)
     if not 0 < level < 1:
@@ -224,28 +260,60 @@ def _refuse_nonsense(log_ratios: NDArray[np.float64], level: float, margin: floa
         raise ValueError(message)
 
 
-def _medians(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the median of each session, in the order of their labels."""
-    labels = np.unique(sessions)
-    return np.array([np.median(log_ratios[sessions == label]) for label in labels])
-
-
-def _locate_in_sessions(
+def _by_unit(
     log_ratios: NDArray[np.float64], sessions: NDArray[np.int64] | None
-) -> _Location:
-    """Return the location by blocks, or by sessions where those are not seen to be alike."""
-    pooled = _locate(np.sort(log_ratios))
-    count = log_ratios.size if sessions is None else np.unique(sessions).size
-    if sessions is None or count == log_ratios.size:
-        return pooled
-    if count == 1:
-        return replace(pooled, method=f"{pooled.method}, one session")
-    if sessions_alike(log_ratios, sessions) > POOLED_P:
-        return replace(pooled, method=f"{pooled.method}, {count} sessions pooled")
-    medians = _medians(log_ratios, sessions)
-    deviation = 0.0 if float(np.ptp(medians)) == 0 else float(np.std(medians, ddof=1))
-    return _Location(
-        mean=float(np.mean(medians)),
+) -> Iterator[tuple[NDArray[np.bool_], _Locations, NDArray[np.float64]]]:
+    """Yield cells by what their interval rests on: blocks, or sessions not seen to be alike.
+
+    Each time which cells these are (cells,), their locations, and the values to rank of each of
+    them, (those, blocks or sessions).
+    """
+    cells, blocks = log_ratios.shape
+    count = blocks if sessions is None else np.unique(sessions).size
+    pooled, note = np.ones(cells, dtype=np.bool_), ""
+    if sessions is not None and count == 1:
+        note = ", one session"
+    elif sessions is not None and count < blocks:
+        pooled = _alike(log_ratios, sessions) > POOLED_P
+        note = f", {count} sessions pooled"
+    if pooled.any():
+        mine = log_ratios[pooled]
+        location = _locate(np.sort(mine, axis=1))
+        yield pooled, replace(location, method=f"{location.method}{note}"), mine
+    if sessions is not None and not pooled.all():
+        medians = _medians(log_ratios[~pooled], sessions)
+        yield ~pooled, _locate_sessions(medians), medians
+
+
+def _alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the p value of `sessions_alike` for each row of (cells, blocks)."""
+    cells, blocks = log_ratios.shape
+    labels, sizes = np.unique(sessions, return_counts=True)
+    between, within = labels.size - 1, blocks - labels.size
+    if between < 1 or within < 1:
+        return np.ones(cells)
+    belongs = (sessions[:, np.newaxis] == labels).astype(np.float64)
+    ranks = stats.rankdata(log_ratios, axis=1)
+    means = ranks @ belongs / sizes
+    middle = ranks.mean(axis=1, keepdims=True)
+    spread = np.sum(sizes * (means - middle) ** 2, axis=1) / between
+    noise = np.sum((ranks - means @ belongs.T) ** 2, axis=1) / within
+    p = special.fdtrc(between, within, spread / np.where(noise > 0, noise, 1.0))
+    return np.where(spread == 0, 1.0, np.where(noise > 0, p, 0.0))
+
+
+def _medians(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the median of each session, (cells, sessions), in the order of their labels."""
+    medians = [np.median(log_ratios[:, sessions == one], axis=1) for one in np.unique(sessions)]
+    return np.stack(medians, axis=1)
+
+
+def _locate_sessions(medians: NDArray[np.float64]) -> _Locations:
+    """Return the plain mean of session medians (cells, sessions), with Student's error."""
+    count = medians.shape[1]
+    deviation = _deviation(medians, np.ptp(medians, axis=1) == 0)
+    return _Locations(
+        mean=np.mean(medians, axis=1),
         error=deviation / math.sqrt(count),
         deviation=deviation,
         freedom=count - 1,
@@ -254,24 +322,67 @@ def _locate_in_sessions(
     )
 
 
-def _locate(ordered: NDArray[np.float64]) -> _Location:
-    """Return the trimmed mean of sorted values, with the error of Tukey and McLaughlin (1963)."""
-    blocks = int(ordered.size)
+def _locate(ordered: NDArray[np.float64]) -> _Locations:
+    """Return the trimmed mean of sorted rows, with the error of Tukey and McLaughlin (1963)."""
+    blocks = ordered.shape[1]
     cut = int(TRIM * blocks)
     if blocks - 2 * cut < FEWEST_KEPT:
         cut = 0
     kept = blocks - 2 * cut
-    middle = ordered[cut : blocks - cut]
-    winsorised = np.clip(ordered, middle[0], middle[-1])
-    # Equal values have no spread: what the formula leaves of rounding would pass for one.
-    deviation = 0.0 if middle[0] == middle[-1] else float(np.std(winsorised, ddof=1))
-    return _Location(
-        mean=float(np.mean(middle)),
+    middle = ordered[:, cut : blocks - cut]
+    first, last = middle[:, :1], middle[:, -1:]
+    deviation = _deviation(np.clip(ordered, first, last), (first == last)[:, 0])
+    return _Locations(
+        mean=np.mean(middle, axis=1),
         error=deviation * math.sqrt((blocks - 1) / (kept * (kept - 1))),
         deviation=deviation,
         freedom=kept - 1,
         method=f"trimmed-t {TRIM:.0%}".replace("%", " %") if cut else "t",
     )
+
+
+def _deviation(values: NDArray[np.float64], equal: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the standard deviation of each row: equal values have no spread, and what the formula
+    leaves of rounding would pass for one.
+    """
+    return np.where(equal, 0.0, np.std(values, axis=1, ddof=1))
+
+
+def _signed_rank_intervals(
+    log_ratios: NDArray[np.float64], level: float, shared: float
+) -> list[Interval]:
+    """Return the `signed_rank_interval` of each row, wider by `shared` on the log scale, or none
+    where it does not exist.
+    """
+    blocks = log_ratios.shape[1]
+    if blocks < FEWEST_RANKED:
+        return []
+    tail = (1 - level) / 2
+    # As many averages may be cut off as keep the chance of a smaller rank sum within the tail.
+    cut = int(np.searchsorted(_rank_sums_at_most(blocks), tail, side="right"))
+    if cut == 0:
+        return []
+    first, second = _pairs(blocks)
+    walsh = (log_ratios[:, first] + log_ratios[:, second]) / 2
+    ends = (cut - 1, first.size - cut)
+    walsh.partition(ends, axis=1)
+    return _intervals(walsh[:, ends[0]] - shared, walsh[:, ends[1]] + shared, level)
+
+
+def _intervals(low: NDArray[np.float64], high: NDArray[np.float64], level: float) -> list[Interval]:
+    """Return bounds of log-ratios, (cells,) each, as intervals of ratios."""
+    ends = (np.clip(end, -_LARGEST_LOG, _LARGEST_LOG).tolist() for end in (low, high))
+    return [
+        Interval(low=math.exp(one), high=math.exp(other), level=level)
+        for one, other in zip(*ends, strict=True)
+    ]
+
+
+@cache
+def _pairs(blocks: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices of all pairs of blocks, each with itself included."""
+    first, second = np.triu_indices(blocks)
+    return first, second
 
 
 @cache

@@ -59,7 +59,7 @@ def quantile_upper(
     less, which `values_needed` values would mend. Unit and sign as in `values`, shape (n,).
     """
     rank = _rank(values.size, quantile, confidence)
-    return None if rank is None else float(np.sort(values)[rank - 1])
+    return None if rank is None else float(np.partition(values, rank - 1)[rank - 1])
 
 
 def quantile_lower(

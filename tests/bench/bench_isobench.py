@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isobench import stats, store
-from isobench.model import Clock, Sample
+from isobench import stats, store, verdict
+from isobench.model import Clock, Sample, Standing
 from isobench.payload import wire
 from isobench.plugin import Target
 from isobench.units import TargetName, Unit, WorkloadName, seconds
@@ -93,6 +93,43 @@ def bench_estimates(benchmark: Benchmark) -> None:
     rng = np.random.default_rng(1)
     ratios = rng.normal(0.01, 0.02, (100, 60))
     benchmark(lambda: [stats.estimate(row) for row in ratios])
+
+
+@pytest.mark.benchmark(group="100 cells of 60 blocks")
+def bench_estimates_at_one_go(benchmark: Benchmark) -> None:
+    rng = np.random.default_rng(1)
+    ratios = rng.normal(0.01, 0.02, (100, 60))
+    benchmark(stats.estimates, ratios)
+
+
+@pytest.mark.benchmark(group="100 cells of 60 blocks of 1,000 samples")
+def bench_analysis(benchmark: Benchmark) -> None:
+    """From times to verdicts: ratios, estimate, tails, noise floor, blocks needed, verdict."""
+    rng = np.random.default_rng(1)
+    native, control = rng.lognormal(0, 0.03, (2, 60, 1000))
+    cells = rng.lognormal(0, 0.03, (100, 60, 1000))
+
+    def answer() -> list[Standing]:
+        floor = stats.estimate(stats.block_log_ratios(control, native))
+        standings = []
+        for seconds_per_operation in cells:
+            ratios = stats.block_log_ratios(seconds_per_operation, native)
+            estimate = stats.estimate(ratios)
+            assert estimate is not None
+            stats.tails(seconds_per_operation.ravel(), ratios)
+            judged = verdict.judge(
+                target=TargetName("simulated"),
+                workload=WorkloadName("simulated"),
+                estimate=estimate,
+                noise=verdict.noise_floor(floor),
+                margin=1.05,
+                blocks_needed=stats.blocks_needed(estimate),
+            )
+            standings.append(judged.standing)
+        return standings
+
+    standings = benchmark.pedantic(answer, rounds=3)  # type: ignore[attr-defined]
+    assert standings == [Standing.NEAR_NATIVE] * 100
 
 
 @pytest.mark.benchmark(group="a million samples")

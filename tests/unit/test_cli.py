@@ -23,6 +23,8 @@ from isobench import (
     packages,
     registry,
     screen,
+    selftest,
+    stats,
     workloads,
 )
 from isobench.campaign import Chosen, Outcome
@@ -33,7 +35,7 @@ from isobench.units import TargetName
 from isobench.wish import Wish
 from tests.unit.command import Done
 
-COMMANDS = ("run", "report", "verify", "targets", "workloads", "doctor", "clean")
+COMMANDS = (*("run", "report", "verify", "targets", "workloads", "selftest", "doctor", "clean"),)
 HEAVY = ("pandas", "numpy", "scipy", "docker", "requests", "rich", "jinja2", "psutil", "ziglang")
 MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 Write = Callable[..., Path]
@@ -990,6 +992,99 @@ def test_escape_sequences_of_a_plug_in_do_not_reach_the_terminal() -> None:
     row = screen.target_row("bad", "sandbox", bad)
     assert "\x1b" not in row["what"] + row["hint"]
     assert "\\x1b" in row["what"]
+
+
+# ---- selftest
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Simulate one scenario and few runs; return what was asked for."""
+    asked: list[dict[str, Any]] = []
+    right = selftest.run
+
+    def few(*, replications: int, seed: int, **options: Any) -> selftest.Result:
+        asked.append({"replications": replications, "seed": seed})
+        scenarios = selftest.SCENARIOS[:1]
+        return right(replications=200, seed=seed, scenarios=scenarios, **options)
+
+    monkeypatch.setattr(selftest, "run", few)
+    return asked
+
+
+def test_a_self_test_ends_with_tables_and_a_sentence(
+    simulated: list[dict[str, Any]], isobench: Run
+) -> None:
+    done = isobench("selftest")
+    assert (done.code, done.err) == (0, "")
+    assert simulated == [{"replications": 1000, "seed": 1}]
+    for words in ("Native against itself", "near-native", "stopped, ", "quiet: log-normal"):
+        assert words in done.words
+    assert done.words.endswith("than are allowed to be.")
+
+
+@pytest.mark.parametrize(
+    ("argv", "replications", "seed"),
+    [
+        (("stats",), 1000, 1),
+        (("--replications", "700", "--seed", "9"), 700, 9),
+        (("--rigorous",), 5000, 1),
+    ],
+)
+def test_flags_reach_the_self_test(
+    argv: tuple[str, ...],
+    replications: int,
+    seed: int,
+    simulated: list[dict[str, Any]],
+    isobench: Run,
+) -> None:
+    isobench("selftest", *argv, "--json")
+    assert simulated == [{"replications": replications, "seed": seed}]
+
+
+def test_a_self_test_for_scripts_is_json_and_nothing_else(
+    simulated: list[dict[str, Any]], isobench: Run
+) -> None:
+    found = json.loads(isobench("selftest", "--json").out)
+    assert found["held"] is True
+    assert found["rows"][0]["scenario"] == "quiet"
+
+
+def test_a_self_test_for_documents_is_markdown(
+    simulated: list[dict[str, Any]], isobench: Run
+) -> None:
+    done = isobench("selftest", "--markdown")
+    assert done.code == 0
+    assert "| quiet | 1.05 |" in done.out
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--markdown",)])
+def test_a_broken_guarantee_is_exit_code_1_and_is_named(
+    form: tuple[str, ...],
+    simulated: list[dict[str, Any]],
+    isobench: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = stats.block_log_ratios
+    monkeypatch.setattr(stats, "block_log_ratios", lambda *sides: right(*sides) + 0.03)
+    done = isobench("selftest", *form)
+    assert done.code == 1
+    assert "guarantees are broken: quiet, true ratio 1.00, 10 blocks" in done.words
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--json", "--markdown"), ("exclude each other", "give one")),
+        (("--rigorous", "--replications", "700"), ("exclude each other", "give one")),
+        (("--replications", "10"), ("--replications", "10")),
+        (("speed",), ("'speed'", "stats")),
+    ],
+)
+def test_a_self_test_that_makes_no_sense_is_refused(
+    argv: tuple[str, ...], words: tuple[str, ...], isobench: Run
+) -> None:
+    refused(isobench("selftest", *argv), *words)
 
 
 INTERRUPTED_WHILE_TIDYING_UP = """

@@ -134,3 +134,7 @@ def test_the_plan_says_whose_sessions_serve_several_blocks() -> None:
 
 def test_the_plan_says_how_much_work_a_cell_is_for_all_targets_alike() -> None:
     assert make().work == tuple(WORK)
+
+
+def test_a_run_looks_at_its_intervals_after_every_fifth_block_from_the_tenth() -> None:
+    assert [blocks for blocks in range(31) if plan.is_look(blocks)] == [10, 15, 20, 25, 30]

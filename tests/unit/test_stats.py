@@ -19,13 +19,16 @@ from isobench.stats import (
     blocks_needed,
     drift,
     estimate,
+    estimates,
     half_width,
     holm,
+    narrow,
     outlying_blocks,
     quantile_lower,
     quantile_upper,
     sessions_alike,
     signed_rank_interval,
+    student_quantile,
     tails,
     values_needed,
 )
@@ -340,6 +343,40 @@ def test_intervals_cover_where_three_sessions_differ_and_would_not_if_that_were_
 
 def test_intervals_cover_where_sessions_are_alike() -> None:
     assert covered(0.0, aware=True) >= 0.93
+
+
+# Many cells at one go
+
+
+@pytest.mark.parametrize("served", [None, 1, 2, 5, 99])
+@pytest.mark.parametrize("blocks", [3, 5, 6, 15, 30])
+def test_many_cells_at_one_go_are_answered_as_each_alone(blocks: int, served: int | None) -> None:
+    generator = np.random.default_rng(blocks)
+    rows = 0.02 * generator.standard_normal((40, blocks))
+    rows[0] = 0.1  # a timer that cannot tell blocks apart
+    sessions = None if served is None else np.arange(blocks, dtype=np.int64) // served
+    if sessions is not None:  # some rows are pooled, some are not
+        rows += (0.03 * generator.standard_normal((40, blocks)) * (np.arange(40) % 2)[:, None])[
+            :, sessions
+        ]
+    together = estimates(rows, sessions=sessions, uncertainty=0.01, level=0.95, margin=1.02)
+    alone = [
+        estimate(row, sessions=sessions, uncertainty=0.01, level=0.95, margin=1.02) for row in rows
+    ]
+    assert together == alone
+
+
+def test_many_cells_of_fewer_than_three_blocks_have_no_estimates() -> None:
+    assert estimates(np.zeros((4, 2))) == []
+
+
+def test_no_cells_have_no_estimates() -> None:
+    assert estimates(np.zeros((0, 12))) == []
+
+
+def test_many_cells_are_rows() -> None:
+    with pytest.raises(ValueError, match="log-ratios"):
+        estimates(np.zeros(12))
 
 
 # An error that all blocks share
@@ -681,3 +718,22 @@ def test_half_the_width_of_an_interval_is_a_relative_change() -> None:
     assert half_width(interval) == pytest.approx(0.025)
     shifted = dataclasses.replace(interval, low=2 / 1.025, high=2 * 1.025)
     assert half_width(shifted) == pytest.approx(0.025)
+
+
+def test_estimates_are_narrow_when_the_widest_is() -> None:
+    wide, tight = sure(estimate(noisy(20, spread=0.1))), sure(estimate(noisy(20)))
+    width = half_width(wide.interval)
+    assert half_width(tight.interval) < width
+    assert narrow([wide, tight], width)
+    assert not narrow([wide, tight], width * 0.99)
+    assert narrow([tight], width * 0.99)
+
+
+def test_nothing_is_narrow_where_nothing_was_estimated() -> None:
+    assert not narrow([], 1.0)
+
+
+@pytest.mark.parametrize("freedom", [2, 5, 40])
+def test_the_quantile_of_student_is_scipys(freedom: int) -> None:
+    expected = scipy_stats.t.ppf(0.985, freedom)
+    assert student_quantile(0.97, freedom) == pytest.approx(expected)
