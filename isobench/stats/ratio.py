@@ -27,7 +27,7 @@ FEWEST_BLOCKS: Final = 3
 FEWEST_KEPT: Final = 4
 """Trimming must leave this many blocks, or nothing is trimmed."""
 FEWEST_RANKED: Final = 6
-POOLED_P: Final = 0.5
+POOLED_P: Final = 0.75
 """Blocks are pooled over sessions only where the test of sessions being alike gives a larger p.
 
 Far above the usual 5 %: a difference that is missed makes intervals too narrow, one that is seen

@@ -69,8 +69,8 @@ def test_what_is_guaranteed_is_what_the_method_says(whole: Result) -> None:
 
 def test_only_few_sessions_have_weaker_guarantees_and_the_sentence_says_so(whole: Result) -> None:
     assert [one.name for one in SCENARIOS if one.weaker] == ["long sessions"]
-    assert "For long sessions they are the weaker ones" in selftest.sentence(whole)
-    assert any("long sessions: the guarantees are weaker" in one for one in selftest.notes(whole))
+    assert "For long sessions the guarantee is weaker: errors up to 7 %" in selftest.sentence(whole)
+    assert any("long sessions: a weaker guarantee" in one for one in selftest.notes(whole))
 
 
 def test_naive_practice_finds_differences_where_there_are_none(whole: Result) -> None:
