@@ -249,6 +249,41 @@ class Analysis:
         numbers = self._sessions[(workload, target)].reindex(blocks).to_numpy(np.int64)
         return np.where(numbers > 0, numbers, -blocks)
 
+    def location(self, workload: WorkloadName, target: TargetName) -> stats.Location | None:
+        """Return what the estimate of a cell rests on, or None from too few blocks."""
+        found = self.log_ratios(workload, target)
+        if found.size < stats.FEWEST_BLOCKS:
+            return None
+        return stats.locate(
+            found,
+            sessions=self.sessions(workload, target),
+            uncertainty=self.uncertainty(workload, target),
+        )
+
+    def between(
+        self, workload: WorkloadName, base: TargetName, head: TargetName
+    ) -> stats.Location | None:
+        """Return ln(head / base) of two targets that this run has interleaved, by pairs of visits
+        in one block that has native, too; None from too few blocks. Native itself drops out.
+        """
+        first, second_ = self._pairs(workload, base), self._pairs(workload, head)
+        both = first.join(second_, lsuffix="_base", rsuffix="_head", how="inner")
+        if len(both) < stats.FEWEST_BLOCKS:
+            return None
+        kept = [
+            np.asarray(self.sessions(workload, name)[pairs.index.isin(both.index)])
+            for name, pairs in ((base, first), (head, second_))
+        ]
+        shared = [self.uncertainty(workload, name) for name in (base, head)]
+        return stats.locate(
+            stats.block_log_ratios(
+                both[["subject_head"]].to_numpy(float), both[["subject_base"]].to_numpy(float)
+            ),
+            # The fewer sessions of the two are the units: what they share, no block averages away.
+            sessions=min(kept, key=lambda labels: np.unique(labels).size),
+            uncertainty=(1 + shared[0]) * (1 + shared[1]) - 1,
+        )
+
     def uncertainty(self, workload: WorkloadName, target: TargetName) -> float:
         """Return by which share all times of a cell may be off: those brought to another clock."""
         cell = (workload, target)

@@ -1,11 +1,15 @@
 """Statistics of one cell: blocks are the unit, a ratio to native and its interval the answer."""
 
+from isobench.stats.contrast import between_histories, between_runs
 from isobench.stats.drift import Drift, drift
 from isobench.stats.plan import blocks_needed, holm
 from isobench.stats.ratio import (
+    FEWEST_BLOCKS,
+    Location,
     block_log_ratios,
     estimate,
     half_width,
+    locate,
     sessions_alike,
     signed_rank_interval,
 )
@@ -19,14 +23,19 @@ from isobench.stats.tails import (
 )
 
 __all__ = [
+    "FEWEST_BLOCKS",
     "Drift",
+    "Location",
     "Tails",
+    "between_histories",
+    "between_runs",
     "block_log_ratios",
     "blocks_needed",
     "drift",
     "estimate",
     "half_width",
     "holm",
+    "locate",
     "outlying_blocks",
     "quantile_lower",
     "quantile_upper",

@@ -38,13 +38,16 @@ _LARGEST_LOG: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Location:
+class Location:
     """The (trimmed) mean of log-ratios and how far to trust it."""
 
     mean: float
     error: float
+    """Standard error of `mean`; 0: the timer could not tell blocks apart."""
     deviation: float
-    freedom: int
+    """Standard deviation of one block (of one session, of one run: whatever the unit was)."""
+    freedom: float
+    """Degrees of freedom of `error`, above zero."""
     method: str
     sessions: int = 0
     shared: float = 0.0
@@ -63,6 +66,16 @@ class _Location:
         above = stats.t.sf((self.mean + bound) / self.error, self.freedom)
         below = stats.t.cdf((self.mean - bound) / self.error, self.freedom)
         return float(max(above, below))
+
+    @property
+    def p_difference(self) -> float:
+        """The two-sided p value of "no difference": of what `shared` does not explain. 1.0 where
+        the error is zero.
+        """
+        if self.error == 0:
+            return 1.0
+        beyond = max(0.0, abs(self.mean) - self.shared)
+        return float(2 * stats.t.sf(beyond / self.error, self.freedom))
 
 
 def block_log_ratios(
@@ -131,7 +144,7 @@ def estimate(
         raise ValueError(message)
     if log_ratios.size < FEWEST_BLOCKS:
         return None
-    location = replace(_locate_in_sessions(log_ratios, sessions), shared=math.log1p(uncertainty))
+    location = locate(log_ratios, sessions=sessions, uncertainty=uncertainty)
     ranked = log_ratios
     if location.sessions and sessions is not None:
         ranked = _medians(log_ratios, sessions)
@@ -148,6 +161,20 @@ def estimate(
         sessions=location.sessions,
         uncertainty=uncertainty,
     )
+
+
+def locate(
+    log_ratios: NDArray[np.float64],
+    *,
+    sessions: NDArray[np.int64] | None = None,
+    uncertainty: float = 0.0,
+) -> Location:
+    """Return what `estimate` rests on: mean log-ratio, error and degrees of freedom.
+
+    For those who combine several. Arguments are those of `estimate`; at least three blocks.
+    """
+    found = _locate_in_sessions(log_ratios, sessions)
+    return replace(found, shared=math.log1p(uncertainty))
 
 
 def _widened(interval: Interval | None, uncertainty: float) -> Interval | None:
@@ -226,7 +253,7 @@ def _medians(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> ND
 
 def _locate_in_sessions(
     log_ratios: NDArray[np.float64], sessions: NDArray[np.int64] | None
-) -> _Location:
+) -> Location:
     """Return the location by blocks, or by sessions where those are not seen to be alike."""
     pooled = _locate(np.sort(log_ratios))
     count = log_ratios.size if sessions is None else np.unique(sessions).size
@@ -238,7 +265,7 @@ def _locate_in_sessions(
         return replace(pooled, method=f"{pooled.method}, {count} sessions pooled")
     medians = _medians(log_ratios, sessions)
     deviation = 0.0 if float(np.ptp(medians)) == 0 else float(np.std(medians, ddof=1))
-    return _Location(
+    return Location(
         mean=float(np.mean(medians)),
         error=deviation / math.sqrt(count),
         deviation=deviation,
@@ -248,7 +275,7 @@ def _locate_in_sessions(
     )
 
 
-def _locate(ordered: NDArray[np.float64]) -> _Location:
+def _locate(ordered: NDArray[np.float64]) -> Location:
     """Return the trimmed mean of sorted values, with the error of Tukey and McLaughlin (1963)."""
     blocks = int(ordered.size)
     cut = int(TRIM * blocks)
@@ -259,7 +286,7 @@ def _locate(ordered: NDArray[np.float64]) -> _Location:
     winsorised = np.clip(ordered, middle[0], middle[-1])
     # Equal values have no spread: what the formula leaves of rounding would pass for one.
     deviation = 0.0 if middle[0] == middle[-1] else float(np.std(winsorised, ddof=1))
-    return _Location(
+    return Location(
         mean=float(np.mean(middle)),
         error=deviation * math.sqrt((blocks - 1) / (kept * (kept - 1))),
         deviation=deviation,
