@@ -42,6 +42,7 @@ REGRESSED: Final = 1
 _EXPORTS: Final = ("json", "csv", "markdown", "html")
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
 COMPARISON_FAILURES: Final = ("regression", "error", "noisy")
+NOISE_FAILURES: Final = ("noisy",)
 FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
 
 
@@ -634,12 +635,14 @@ def _publish(
 def _document_options(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the flags of where a document is written besides, of colour and of quiet."""
 
+    names = {"json": "JSON", "csv": "CSV", "markdown": "Markdown"}
+
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")(
             _color_option(command)
         )
         for kind in reversed(kinds):
-            text = f"{kind} (- for standard output)."
+            text = f"All of it as {names[kind]} (- for standard output)."
             option = click.option(f"--export-{kind}", type=click.Path(allow_dash=True), help=text)
             command = option(command)
         return command
@@ -726,6 +729,87 @@ def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     asked = dataclasses.replace(asked, targets=targets)
     return comparison.compare(_runs_at(bases), _runs_at(heads), asked, confirm=confirm)
+
+
+@cli.command()
+@click.argument("name", metavar="[RUN]", required=False)
+@_workloads_option
+@_folder_option
+@click.option("--budget", type=flags.Duration(), help="How long to measure (default 75s).")
+@click.option(
+    "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Exactly so many blocks."
+)
+@click.option("--target-precision", type=flags.Share(), default="2.5%", help="Planned for (2.5%).")
+@click.option(
+    "--margin", type=flags.Share(), default="5%", help="What a floor must not exceed (5%)."
+)
+@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@_document_options("json", "csv", "markdown")
+@click.option(
+    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    help=f"Of: {', '.join(NOISE_FAILURES)}.",
+)  # fmt: skip
+@_config_option
+def noise(name: str | None, **options: Any) -> None:
+    """Tell what this machine can resolve at all, by measuring native against native.
+
+    With RUN (a folder, a zip or "latest"), from what a run has measured of native already.
+    """
+    import json
+
+    from isobench import resolution, store
+    from isobench.report import resolution as view
+
+    _refuse_unknown(options["fail_on"], NOISE_FAILURES)
+    outcome = None
+    if name is None:
+        outcome = _native_alone(options)
+        run = store.load(outcome.source)
+    else:
+        (run,) = _runs_at([name])
+    shares = {"precision": options["target_precision"], "margin": options["margin"]}
+    document = json.loads(json.dumps(resolution.resolve(run, **shares)))
+    _publish(view.build(document), document, options, csv=view.csv)
+    code = 0 if outcome is None else _exit_code(outcome, ())
+    loud = any(row["exceeds"] for row in document["workloads"])
+    sys.exit(code or (NOISY if "noisy" in options["fail_on"] and loud else 0))
+
+
+def _native_alone(options: Mapping[str, Any]) -> "Outcome":
+    """Measure native against native: a run like any other, but for `latest`, which it leaves."""
+    import datetime as dt
+
+    from isobench import campaign, places
+    from isobench.wish import UNBOUNDED, Wish
+
+    _heed_termination()
+    registry, _ = _registry(options["config"])
+    blocks = options["blocks"]
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    wish = Wish(
+        targets=("native",),
+        workloads=options["workloads"],
+        folders=tuple(options["folders"]),
+        budget=options["budget"] or (UNBOUNDED if blocks else 75.0),
+        minimum_blocks=blocks or 10,
+        maximum_blocks=blocks or 60,
+        precision=0.0,  # it tells how noisy it is: more blocks tell more
+        margin=options["margin"],
+        seed=options["seed"],
+        output=options["output"] or places.results() / f"noise-{stamp}-{os.getpid()}",
+        argv=tuple(sys.argv[1:]),
+    )
+    shown = screen.Screen(quiet=options["quiet"], color=options["color"])
+    try:
+        campaign.sweep(
+            registry, everything=False, observer=lambda line: shown.say(f"cleared: {line}")
+        )
+        chosen = campaign.choose(wish, registry, _workloads(wish), shown)
+        _announce(wish, chosen, shown)
+        return campaign.Campaign(wish, registry, shown).run(chosen)
+    finally:
+        shown.close()
 
 
 # ---- targets, workloads --------------------------------------------------------------------------

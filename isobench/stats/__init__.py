@@ -2,7 +2,13 @@
 
 from isobench.stats.contrast import between_histories, between_runs
 from isobench.stats.drift import Drift, drift
-from isobench.stats.plan import blocks_needed, holm
+from isobench.stats.plan import (
+    blocks_for_width,
+    blocks_needed,
+    holm,
+    smallest_effect,
+    spread_of_block,
+)
 from isobench.stats.ratio import (
     FEWEST_BLOCKS,
     Location,
@@ -30,6 +36,7 @@ __all__ = [
     "between_histories",
     "between_runs",
     "block_log_ratios",
+    "blocks_for_width",
     "blocks_needed",
     "drift",
     "estimate",
@@ -41,6 +48,8 @@ __all__ = [
     "quantile_upper",
     "sessions_alike",
     "signed_rank_interval",
+    "smallest_effect",
+    "spread_of_block",
     "tails",
     "values_needed",
 ]

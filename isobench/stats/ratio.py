@@ -275,13 +275,19 @@ def _locate_in_sessions(
     )
 
 
+def kept_blocks(blocks: int) -> int:
+    """Return how many blocks trimming keeps. ValueError: fewer than three give no estimate."""
+    if blocks < FEWEST_BLOCKS:
+        raise ValueError(f"an estimate takes {FEWEST_BLOCKS} blocks, not {blocks}")
+    kept = blocks - 2 * int(TRIM * blocks)
+    return kept if kept >= FEWEST_KEPT else blocks
+
+
 def _locate(ordered: NDArray[np.float64]) -> Location:
     """Return the trimmed mean of sorted values, with the error of Tukey and McLaughlin (1963)."""
     blocks = int(ordered.size)
-    cut = int(TRIM * blocks)
-    if blocks - 2 * cut < FEWEST_KEPT:
-        cut = 0
-    kept = blocks - 2 * cut
+    kept = kept_blocks(blocks)
+    cut = (blocks - kept) // 2
     middle = ordered[cut : blocks - cut]
     winsorised = np.clip(ordered, middle[0], middle[-1])
     # Equal values have no spread: what the formula leaves of rounding would pass for one.
