@@ -266,22 +266,23 @@ class Analysis:
         """Return ln(head / base) of two targets that this run has interleaved, by pairs of visits
         in one block that has native, too; None from too few blocks. Native itself drops out.
         """
-        first, second_ = self._pairs(workload, base), self._pairs(workload, head)
-        both = first.join(second_, lsuffix="_base", rsuffix="_head", how="inner")
+        pairs = [self._pairs(workload, name) for name in (base, head)]
+        both = pairs[0].index.intersection(pairs[1].index)
         if len(both) < stats.FEWEST_BLOCKS:
             return None
-        kept = [
-            np.asarray(self.sessions(workload, name)[pairs.index.isin(both.index)])
-            for name, pairs in ((base, first), (head, second_))
+        base_seconds, head_seconds = (
+            found.loc[both, ["subject"]].to_numpy(float) for found in pairs
+        )
+        labels = [
+            self.sessions(workload, name)[found.index.isin(both)]
+            for name, found in zip((base, head), pairs, strict=True)
         ]
-        shared = [self.uncertainty(workload, name) for name in (base, head)]
+        off = [self.uncertainty(workload, name) for name in (base, head)]
         return stats.locate(
-            stats.block_log_ratios(
-                both[["subject_head"]].to_numpy(float), both[["subject_base"]].to_numpy(float)
-            ),
+            stats.block_log_ratios(head_seconds, base_seconds),
             # The fewer sessions of the two are the units: what they share, no block averages away.
-            sessions=min(kept, key=lambda labels: np.unique(labels).size),
-            uncertainty=(1 + shared[0]) * (1 + shared[1]) - 1,
+            sessions=min(labels, key=lambda numbers: np.unique(numbers).size),
+            uncertainty=(1 + off[0]) * (1 + off[1]) - 1,
         )
 
     def uncertainty(self, workload: WorkloadName, target: TargetName) -> float:

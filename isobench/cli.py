@@ -632,22 +632,15 @@ def _publish(
             _write(target, text())
 
 
-def _document_options(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _document_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags of where a document is written besides, of colour and of quiet."""
-
-    names = {"json": "JSON", "csv": "CSV", "markdown": "Markdown"}
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        command = click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")(
-            _color_option(command)
-        )
-        for kind in reversed(kinds):
-            text = f"All of it as {names[kind]} (- for standard output)."
-            option = click.option(f"--export-{kind}", type=click.Path(allow_dash=True), help=text)
-            command = option(command)
-        return command
-
-    return add
+    quiet = click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+    command = quiet(_color_option(command))
+    for kind, name in (("markdown", "Markdown"), ("csv", "CSV"), ("json", "JSON")):
+        text = f"As {name} (- for standard output)."
+        option = click.option(f"--export-{kind}", type=click.Path(allow_dash=True), help=text)
+        command = option(command)
+    return command
 
 
 @cli.command()
@@ -666,13 +659,14 @@ def _document_options(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..
 @click.option("--anyway", "--force", is_flag=True, help="Also of different machines and programs.")
 @click.option("--only-changed", is_flag=True, help="Leave out what is the same or open.")
 @click.option(
-    "--group-by", type=click.Choice(["target", "workload", "class", "none"]), default="target"
-)
+    "--group-by", type=click.Choice(["target", "workload", "class", "none"]), default="target",
+    help="What rows stand together by.",
+)  # fmt: skip
 @click.option(
     "--columns", multiple=True, callback=flags.names_of, metavar="NAMES",
     help="Of: target, workload, base, head, change, interval, p, noise, blocks, runs, standing.",
 )  # fmt: skip
-@_document_options("json", "csv", "markdown")
+@_document_options
 @click.option(
     "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
     help=f"Of: {', '.join(COMPARISON_FAILURES)}.",
@@ -745,7 +739,7 @@ def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
 )
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
-@_document_options("json", "csv", "markdown")
+@_document_options
 @click.option(
     "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
     help=f"Of: {', '.join(NOISE_FAILURES)}.",
@@ -769,7 +763,12 @@ def noise(name: str | None, **options: Any) -> None:
     else:
         (run,) = _runs_at([name])
     shares = {"precision": options["target_precision"], "margin": options["margin"]}
-    document = json.loads(json.dumps(resolution.resolve(run, **shares)))
+    try:
+        document = json.loads(json.dumps(resolution.resolve(run, **shares)))
+    except UsageError:
+        if outcome is None or not outcome.interrupted:
+            raise
+        sys.exit(INTERRUPTED)  # too early for an answer
     _publish(view.build(document), document, options, csv=view.csv)
     code = 0 if outcome is None else _exit_code(outcome, ())
     loud = any(row["exceeds"] for row in document["workloads"])

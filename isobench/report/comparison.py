@@ -58,7 +58,7 @@ def build(
         legend=(
             _legend(names["base"], names["head"], effect),
             document["method"],
-            *([f"{left_out} cells that did not change are left out."] if left_out else ()),
+            *([f"Left out: {left_out} of {len(cells)}, that did not change."] if left_out else ()),
         ),
         remarks=dict(_remarks(document, shown)),
         closing=document["headline"],

@@ -97,7 +97,7 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]
         for one in document["host"]
     ]
     yield "This machine", tuple(lines)
-    broken = [f"{count} blocks: {rule}" for rule, count in health["broken"].items()]
+    broken = [f"{rule}: {count} of {health['blocks']}" for rule, count in health["broken"].items()]
     if broken:
         said = f"{health['invalid']} of {health['blocks']} blocks do not count"
-        yield "Rules for a quiet host that were broken", (*broken, said)
+        yield "Blocks that broke a rule for a quiet host", (*broken, said)
