@@ -740,6 +740,12 @@ def _sureness(
         yield f"Intervals ({level}) are of {sizes} runs, and hold what differs between them."
     else:
         yield f"Intervals ({level}) are of visits paired in the same blocks."
+    if any(one.standing is Standing.INCONCLUSIVE for one in changes):
+        more = "more blocks" if mode == "targets" else "more blocks in each run, or more runs,"
+        yield (
+            f"Inconclusive: {more} would narrow the interval; isobench noise RUN tells how many"
+            " blocks this machine needs."
+        )
     if suspected:
         again = "a further run that shows it again (--confirm RUN) makes it sure"
         if confirm is not None:

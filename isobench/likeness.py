@@ -29,6 +29,8 @@ _CONDITIONS: Final = (
 )  # fmt: skip
 _MITIGATION: Final = "mitigation."
 _MITIGATED: Final = "mitigation of "
+_MOMENTARY: Final = frozenset({"cost of reading the clock"})
+"""What sessions see that is itself measured, and moves with what else the machine is doing."""
 _NO_TARGET: Final = ("machine", "run")
 
 
@@ -239,6 +241,8 @@ def _seen_inside(
     told: dict[tuple[str, str, str], None] = {}
     for other in others:
         for one in parity.differences(first, other):
+            if one.label in _MOMENTARY:
+                continue
             told.setdefault((one.label, one.native, one.target))
     for label, before, after in told:
         yield Difference(what=label, where=name, base=before, head=after, gravity=Gravity.WARNED)

@@ -89,7 +89,9 @@ def test_absolute_times_are_not_compared_but_their_change_is_told(run: Make) -> 
 
 def test_a_change_at_the_smallest_effect_stays_open(run: Make) -> None:
     base, head = run({SIEVE: 1.0}, noise=0.02), run({SIEVE: 1.05}, noise=0.02)
-    assert cell(compared(base, head))["standing"] == "inconclusive"
+    made = compared(base, head)
+    assert cell(made)["standing"] == "inconclusive"
+    assert "would narrow the interval" in made["headline"]
 
 
 def test_the_smallest_effect_is_the_users(run: Make) -> None:

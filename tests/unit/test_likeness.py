@@ -104,6 +104,11 @@ def test_what_sessions_see_otherwise_is_warned_of(run: Make) -> None:
     assert told == {("seccomp", "filter", "off"), ("usable CPUs", "2", "4")}
 
 
+def test_what_reading_the_clock_costs_under_load_is_no_difference(run: Make) -> None:
+    base, head = (run(**state(facts={"clock__cost_ns": cost})) for cost in (200, 8000))
+    assert found(base, head) == {}
+
+
 def test_runs_of_one_side_that_differ_are_told_too(run: Make) -> None:
     base = [run(), run(**about(kernel="6.2"))]
     (one,) = likeness.differences(base, [run()])
