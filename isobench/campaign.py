@@ -380,6 +380,7 @@ class Campaign:
                     "summary": workload.summary,
                     "operation": workload.operation,
                     "scope": workload.scope,
+                    "program": workload.program,
                 }
                 for workload in chosen.workloads.values()
             ],

@@ -4,6 +4,7 @@ Heavy libraries (pandas, SciPy, Docker's SDK, rich, jinja2) are imported where t
 that `isobench --help` answers at once.
 """
 
+import dataclasses
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from isobench.errors import (
     UnavailableError,
     UsageError,
 )
+from isobench.units import TargetName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from isobench.campaign import Outcome
     from isobench.model import Claim
     from isobench.registry import Registry, Variation
+    from isobench.report.sheet import Sheet
     from isobench.selftest import Result
     from isobench.store import Run
     from isobench.wish import Wish
@@ -41,7 +44,10 @@ NOISY: Final = 4
 CLAIM_FAILED: Final = 1
 GUARANTEE_BROKEN: Final = 1
 _EXPORTS: Final = ("json", "csv", "markdown", "html", "junit", "openmetrics")
+REGRESSED: Final = 1
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
+COMPARISON_FAILURES: Final = ("regression", "error", "noisy")
+NOISE_FAILURES: Final = ("noisy",)
 FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
 
 
@@ -336,8 +342,6 @@ def _earlier(name: str | None) -> "Run | None":
 
 def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wish":
     """Return a wish for what an earlier run was, and for what it had not come to."""
-    import dataclasses
-
     from isobench.wish import UNBOUNDED
 
     for flag in ("targets", "workloads", "vary"):
@@ -504,11 +508,13 @@ def _refuse_unusable(cpus: "frozenset[int]") -> None:
         )
 
 
-def _refuse_unknown(kinds: Sequence[str]) -> None:
+def _refuse_unknown(
+    kinds: Sequence[str], known: Sequence[str] = FAILURES, flag: str = "--fail-on"
+) -> None:
     for kind in kinds:
-        if kind not in FAILURES:
+        if kind not in known:
             raise UsageError(
-                f"--fail-on: {kind!r} is none of {', '.join(FAILURES)}", hint="name some of them"
+                f"{flag}: {kind!r} is none of {', '.join(known)}", hint="name some of them"
             )
 
 
@@ -772,6 +778,238 @@ def _measure_for(
     return outcome
 
 
+# ---- compare, noise ------------------------------------------------------------------------------
+
+
+def _runs_at(names: Sequence[str]) -> list["Run"]:
+    """Return runs by folder, zip, pattern, or "latest"."""
+    import glob
+
+    from isobench import store
+
+    found: list[Path] = []
+    for name in names:
+        if name == "latest":
+            found.append(_latest().resolve())
+        elif Path(name).exists() or not glob.has_magic(name):
+            found.append(Path(name))
+        else:
+            # The link "latest" is another name for a run that the pattern has matched.
+            matched = [Path(path) for path in sorted(glob.glob(name))]  # noqa: PTH207 - absolute or not
+            matched = [path for path in matched if not path.is_symlink()]
+            if not matched:
+                raise UsageError(f"no run matches {name!r}", hint="name the folders of runs")
+            found += matched
+    return [store.load(path) for path in found]
+
+
+def _publish(
+    sheet: "Sheet",
+    document: Mapping[str, Any],
+    options: Mapping[str, Any],
+    *,
+    csv: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """Print a sheet, or its closing sentence alone, and write what was asked for besides."""
+    import json
+
+    from isobench.report import sheet as module
+
+    to_stdout = any(options.get(f"export_{kind}") == "-" for kind in _EXPORTS)
+    console = screen.console_for(stderr=to_stdout, color=options["color"])
+    if options["quiet"]:
+        console.print(sheet.closing, markup=False)
+    else:
+        module.render(sheet, console)
+    texts: dict[str, Callable[[], str]] = {
+        "json": lambda: json.dumps(document, indent=1),
+        "csv": lambda: csv(document),
+        "markdown": lambda: module.markdown(sheet),
+    }
+    for kind, text in texts.items():
+        if (target := options.get(f"export_{kind}")) is not None:
+            _write(target, text())
+
+
+def _document_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags of where a document is written besides, of colour and of quiet."""
+    quiet = click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+    command = quiet(_color_option(command))
+    for kind, name in (("markdown", "Markdown"), ("csv", "CSV"), ("json", "JSON")):
+        text = f"As {name} (- for standard output)."
+        option = click.option(f"--export-{kind}", type=click.Path(allow_dash=True), help=text)
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[BASE HEAD | RUN]")
+@click.option("--base", "bases", multiple=True, metavar="RUN", help="Runs of BASE; repeat it.")
+@click.option("--head", "heads", multiple=True, metavar="RUN", help="Runs of HEAD; repeat it.")
+@click.option("--confirm", metavar="RUN", help="A further run of HEAD that must show it again.")
+@click.option(
+    "-t", "--targets", multiple=True, callback=flags.names_of, metavar="NAMES",
+    help="Only these; of one RUN, the two to compare: BASE,HEAD.",
+)  # fmt: skip
+@_workloads_option
+@click.option(
+    "--min-effect", type=flags.Share(), default="5%", help="The smallest that matters (5%)."
+)
+@click.option("--anyway", "--force", is_flag=True, help="Also of different machines and programs.")
+@click.option("--only-changed", is_flag=True, help="Leave out what is the same or open.")
+@click.option(
+    "--group-by", type=click.Choice(["target", "workload", "class", "none"]), default="target",
+    help="What rows stand together by.",
+)  # fmt: skip
+@click.option(
+    "--columns", multiple=True, callback=flags.names_of, metavar="NAMES",
+    help="Of: target, workload, base, head, change, interval, p, noise, blocks, runs, standing.",
+)  # fmt: skip
+@_document_options
+@click.option(
+    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    help=f"Of: {', '.join(COMPARISON_FAILURES)}.",
+)  # fmt: skip
+def compare(**options: Any) -> None:
+    """Hold two runs against each other: what isolation costs in HEAD and in BASE.
+
+    Runs are folders, zips or "latest"; several a side by --base and --head. With one RUN and two
+    --targets, one target of it is held against the other.
+    """
+    from isobench.report import comparison as view
+
+    _refuse_unknown(options["fail_on"], COMPARISON_FAILURES)
+    _refuse_unknown(options["columns"], view.COLUMNS, "--columns")
+    document = _compared(options)
+    chosen = {"columns": options["columns"]} if options["columns"] else {}
+    sheet = view.build(
+        document, group_by=options["group_by"], only_changed=options["only_changed"], **chosen
+    )
+    _publish(sheet, document, options, csv=view.csv)
+    cells, fail_on = document["cells"], options["fail_on"]
+    if "regression" in fail_on and any(
+        cell["standing"] == "regression" and cell["confirmed"] for cell in cells
+    ):
+        sys.exit(REGRESSED)
+    lost = [one for one in document["absent"] if one["lacking"] == "head"]
+    if "error" in fail_on and any(one["cause"] in FAILED_CAUSES for one in lost):
+        sys.exit(CellFailedError.exit_code)
+    if "noisy" in fail_on and any(cell["standing"] == "unproven" for cell in cells):
+        sys.exit(NOISY)
+
+
+def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the comparison that the arguments ask for."""
+    from isobench import comparison
+
+    names, targets = options["names"], options["targets"]
+    asked = comparison.Asked(
+        minimum_effect=options["min_effect"],
+        workloads=options["workloads"],
+        anyway=options["anyway"],
+    )
+    confirm = next(iter(_runs_at([options["confirm"]])), None) if options["confirm"] else None
+    if len(names) == 1 and len(targets) == 2 and not options["bases"] + options["heads"]:  # noqa: PLR2004 - a pair
+        (run,), (base, head) = _runs_at(names), map(TargetName, targets)
+        return comparison.compare_targets(run, base, head, asked, confirm=confirm)
+    bases, heads = options["bases"], options["heads"]
+    if len(names) == 2 and not bases + heads:  # noqa: PLR2004 - a pair
+        bases, heads = names[:1], names[1:]
+    elif names or not bases or not heads:
+        raise UsageError(
+            "compare takes two runs, or --base and --head, or one run and two --targets",
+            hint="isobench compare isobench-results/OLD latest",
+        )
+    asked = dataclasses.replace(asked, targets=targets)
+    return comparison.compare(_runs_at(bases), _runs_at(heads), asked, confirm=confirm)
+
+
+@cli.command()
+@click.argument("name", metavar="[RUN]", required=False)
+@_workloads_option
+@_folder_option
+@click.option("--budget", type=flags.Duration(), help="How long to measure (default 75s).")
+@click.option(
+    "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Exactly so many blocks."
+)
+@click.option("--target-precision", type=flags.Share(), default="2.5%", help="Planned for (2.5%).")
+@click.option(
+    "--margin", type=flags.Share(), default="5%", help="What a floor must not exceed (5%)."
+)
+@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@_document_options
+@click.option(
+    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    help=f"Of: {', '.join(NOISE_FAILURES)}.",
+)  # fmt: skip
+@_config_option
+def noise(name: str | None, **options: Any) -> None:
+    """Tell what this machine can resolve at all, by measuring native against native.
+
+    With RUN (a folder, a zip or "latest"), from what a run has measured of native already.
+    """
+    import json
+
+    from isobench import resolution, store
+    from isobench.report import resolution as view
+
+    _refuse_unknown(options["fail_on"], NOISE_FAILURES)
+    outcome = None
+    if name is None:
+        outcome = _native_alone(options)
+        run = store.load(outcome.source)
+    else:
+        (run,) = _runs_at([name])
+    shares = {"precision": options["target_precision"], "margin": options["margin"]}
+    try:
+        document = json.loads(json.dumps(resolution.resolve(run, **shares)))
+    except UsageError:
+        if outcome is None or not outcome.interrupted:
+            raise
+        sys.exit(INTERRUPTED)  # too early for an answer
+    _publish(view.build(document), document, options, csv=view.csv)
+    code = 0 if outcome is None else _exit_code(outcome, ())
+    loud = any(row["exceeds"] for row in document["workloads"])
+    sys.exit(code or (NOISY if "noisy" in options["fail_on"] and loud else 0))
+
+
+def _native_alone(options: Mapping[str, Any]) -> "Outcome":
+    """Measure native against native: a run like any other, but for `latest`, which it leaves."""
+    import datetime as dt
+
+    from isobench import campaign, places
+    from isobench.wish import UNBOUNDED, Wish
+
+    _heed_termination()
+    registry, _ = _registry(options["config"])
+    blocks = options["blocks"]
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    wish = Wish(
+        targets=("native",),
+        workloads=options["workloads"],
+        folders=tuple(options["folders"]),
+        budget=options["budget"] or (UNBOUNDED if blocks else 75.0),
+        minimum_blocks=blocks or 10,
+        maximum_blocks=blocks or 60,
+        precision=0.0,  # it tells how noisy it is: more blocks tell more
+        margin=options["margin"],
+        seed=options["seed"],
+        output=options["output"] or places.results() / f"noise-{stamp}-{os.getpid()}",
+        argv=tuple(sys.argv[1:]),
+    )
+    shown = screen.Screen(quiet=options["quiet"], color=options["color"])
+    try:
+        campaign.sweep(
+            registry, everything=False, observer=lambda line: shown.say(f"cleared: {line}")
+        )
+        chosen = campaign.choose(wish, registry, _workloads(wish), shown)
+        _announce(wish, chosen, shown)
+        return campaign.Campaign(wish, registry, shown).run(chosen)
+    finally:
+        shown.close()
+
+
 # ---- targets, workloads --------------------------------------------------------------------------
 
 
@@ -924,7 +1162,6 @@ def doctor(
     """
     from isobench import campaign, elsewhere
     from isobench.model import Available
-    from isobench.units import TargetName
 
     console = screen.console_for(color=color)
     registry, _ = _registry(config)
@@ -958,7 +1195,6 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     from isobench import campaign
     from isobench.model import Available
     from isobench.plugin import Preparer
-    from isobench.units import TargetName
     from isobench.wish import Wish
 
     console = screen.console_for(color=color)

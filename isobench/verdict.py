@@ -10,6 +10,7 @@ from isobench.units import TargetName, WorkloadName
 _MOST_BLOCKS: Final = 1000
 """Beyond this, "more blocks" is no advice."""
 _MOST_NAMES: Final = 4
+_MINUTE, _HOUR = 60.0, 3600.0
 _WHOLE_TECHNOLOGY: Final = 3
 _DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
 _PLACES: Final = {
@@ -102,6 +103,15 @@ def interval_text(interval: Interval) -> str:
 def percent_text(share: float) -> str:
     """Return a share as a percentage to two significant digits: 5 %, 1.2 %, 28 %."""
     return f"{float(f'{share * 100:.2g}'):g} %"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 3 min, 1.5 h."""
+    if seconds < _MINUTE:
+        return f"{max(1, round(seconds))} s"
+    if seconds < _HOUR:
+        return f"{float(f'{seconds / _MINUTE:.2g}'):g} min"
+    return f"{float(f'{seconds / _HOUR:.2g}'):g} h"
 
 
 # Doubts

@@ -17,8 +17,9 @@ LEVELS = (
         *("targets", "testing", "payload", "evidence", "workloads", "store", "stats", "verdict"),
         *("headline", "claims", "plan", "config", "packages", "wish", "elsewhere"),
     ),
-    ("registry", "runner", "answers", "report", "selftest"),
-    ("pilot",),  # the trial that a run begins with
+    ("registry", "runner", "answers", "report", "selftest", "likeness"),
+    # The trial that a run begins with; what runs tell together, and what a machine can tell apart.
+    ("pilot", "comparison", "resolution"),
     ("campaign",),  # the sequence of a run: it alone knows the parts of the level below
     ("flags", "screen"),
     ("cli",),
@@ -38,12 +39,12 @@ FENCES = {
     "psutil": {"targets._process", "evidence.host", "owner"},
     "pandas": {"store", "answers"},
     "scipy": {"stats"},
-    "numpy": {"stats", "answers", "selftest"},
+    "numpy": {"stats", "answers", "selftest", "comparison"},
     "jinja2": {"report.html"},
-    "rich": {"report.text", "screen", "cli"},
+    "rich": {"report.text", "report.sheet", "screen", "cli"},
     "click": {"cli", "flags"},
     "ziglang": {"payload.build"},
-    "msgspec": {*LEVELS[3], *LEVELS[4], "campaign"},  # every edge, and no noun
+    "msgspec": {*LEVELS[3], *LEVELS[4], "campaign", "comparison"},  # every edge, and no noun
 }
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 

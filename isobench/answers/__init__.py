@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from isobench import headline
-from isobench.answers.analysis import LEVEL, Analysis, Cell
+from isobench.answers.analysis import LEVEL, MINIMUM_BLOCKS, Analysis, Cell
 from isobench.answers.claims import claims_of, documents_claims, judge_claims, published_figures
 from isobench.answers.variations import variations
 from isobench.evidence import parity, prove
@@ -28,7 +28,16 @@ from isobench.plan import actual, second
 from isobench.store import FORMAT, Run
 from isobench.units import Sha256, TargetName
 
-__all__ = ["Analysis", "Cell", "claims_of", "documents_claims", "published_figures", "summarise"]
+__all__ = [
+    "LEVEL",
+    "MINIMUM_BLOCKS",
+    "Analysis",
+    "Cell",
+    "claims_of",
+    "documents_claims",
+    "published_figures",
+    "summarise",
+]
 
 
 def _environment(state: Mapping[str, Any]) -> Environment:

@@ -267,6 +267,33 @@ class Analysis:
         numbers = self._sessions[(workload, target)].reindex(blocks).to_numpy(np.int64)
         return np.where(numbers > 0, numbers, -blocks)
 
+    def location(self, workload: WorkloadName, target: TargetName) -> stats.Location | None:
+        """Return what the estimate of a cell rests on, or None from too few blocks."""
+        found = self.log_ratios(workload, target)
+        if found.size < stats.FEWEST_BLOCKS:
+            return None
+        return stats.locate(
+            found,
+            sessions=self.sessions(workload, target),
+            uncertainty=self.uncertainty(workload, target),
+        )
+
+    def between(
+        self, workload: WorkloadName, base: TargetName, head: TargetName
+    ) -> stats.Location | None:
+        """Return ln(head / base) of two targets that this run has interleaved, by pairs of visits
+        in one block; None from too few blocks.
+        """
+        found = self.log_ratios(workload, head, base)
+        if found.size < stats.FEWEST_BLOCKS:
+            return None
+        off = [self.uncertainty(workload, target) for target in (base, head)]
+        return stats.locate(
+            found,
+            sessions=self.sessions(workload, head, base),
+            uncertainty=(1 + off[0]) * (1 + off[1]) - 1,
+        )
+
     def uncertainty(self, workload: WorkloadName, target: TargetName) -> float:
         """Return by which share all times of a cell may be off: those brought to another clock."""
         cell = (workload, target)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,6 +94,49 @@ def filesystem_of(path: Path) -> str:
     return best[1]
 
 
+def _turbo() -> str | None:
+    """Return whether the processor may run above its nominal frequency; None: it does not show."""
+    off = _read("/sys/devices/system/cpu/intel_pstate/no_turbo")
+    boost = _read("/sys/devices/system/cpu/cpufreq/boost")
+    if off is None and boost is None:
+        return None
+    return "on" if off == "0" or boost == "1" else "off"
+
+
+def _cgroup_folders(controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's cgroup and of those above it, of either version."""
+    for line in (_read("/proc/self/cgroup") or "").splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup", controllers)
+        own = root / place.lstrip("/")
+        yield from (path for path in (own, *own.parents) if path.is_relative_to(root))
+
+
+def _cpu_limit() -> float | None:
+    """Return how many CPUs cgroups let this process have; None: as many as there are."""
+    limits = []
+    for folder in _cgroup_folders("cpu"):
+        quota, _, period = (_read(f"{folder}/cpu.max") or "").partition(" ")
+        if not period:
+            quota = _read(f"{folder}/cpu.cfs_quota_us") or ""
+            period = _read(f"{folder}/cpu.cfs_period_us") or ""
+        if quota.isdigit() and period.isdigit():
+            limits.append(int(quota) / int(period))
+    return min(limits, default=None)
+
+
+def _memory_limit() -> int | None:
+    """Return how many bytes cgroups let this process have; None: as many as there are."""
+    names = ("memory.max", "memory.limit_in_bytes")
+    texts = [
+        _read(f"{folder}/{name}") or "" for folder in _cgroup_folders("memory") for name in names
+    ]
+    limits = [int(text) for text in texts if text.isdigit()]
+    return min((n for n in limits if n < psutil.virtual_memory().total), default=None)
+
+
 def describe(scratch: Path) -> dict[str, Fact | float]:
     """Return what matters of this host, for run.json and the report."""
     vulnerabilities = Path("/sys/devices/system/cpu/vulnerabilities")
@@ -113,6 +156,10 @@ def describe(scratch: Path) -> dict[str, Fact | float]:
         "virtualization": _virtualization(),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "frequency_governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "turbo": _turbo(),
+        "smt": _read("/sys/devices/system/cpu/smt/control"),
+        "cpu_limit": _cpu_limit(),
+        "memory_limit": _memory_limit(),
         "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
         "cgroups": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").is_file() else "v1 or hybrid",
         "filesystem": filesystem_of(scratch),

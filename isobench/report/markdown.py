@@ -12,9 +12,9 @@ _SPECIAL: Final = re.compile(r"([\\`*_\[\]|~#$@!])")
 
 def markdown(view: Report) -> str:
     """Return the documents' table, ratios, start-up, claims and gaps as Markdown."""
-    parts = [f"# {_escaped(view.headline)}"]
-    parts += [f"> **{_escaped(one.title)}.** {_escaped(one.text)}" for one in view.banners]
-    parts.append("\n".join(f"- {_escaped(f.label)}: {_escaped(f.value.shown)}" for f in view.run))
+    parts = [f"# {escaped(view.headline)}"]
+    parts += [f"> **{escaped(one.title)}.** {escaped(one.text)}" for one in view.banners]
+    parts.append("\n".join(f"- {escaped(f.label)}: {escaped(f.value.shown)}" for f in view.run))
     parts += _documents(view)
     parts += _ratios(view)
     parts += _startup(view)
@@ -24,12 +24,12 @@ def markdown(view: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text of which Markdown makes neither markup nor HTML nor a table cell."""
     return html.escape(_SPECIAL.sub(r"\\\1", text), quote=False)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of cells that are escaped already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell or ' ' for cell in line)} |" for line in lines)
@@ -37,13 +37,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _documents(view: Report) -> Iterator[str]:
     yield "## What the documents say, and what this run found"
-    head = ["", *(_escaped(column.title) for column in view.columns)]
+    head = ["", *(escaped(column.title) for column in view.columns)]
     rows = (
         ["Kernel", *(_kernel(column) for column in view.columns)],
         ["Performance", *(_performance(column) for column in view.columns)],
         ["Examples", *(_examples(column) for column in view.columns)],
     )
-    yield _table(head, rows)
+    yield table(head, rows)
 
 
 def _joined(parts: Iterable[str]) -> str:
@@ -51,44 +51,44 @@ def _joined(parts: Iterable[str]) -> str:
 
 
 def _quote(text: str) -> str:
-    return f"*\N{LEFT DOUBLE QUOTATION MARK}{_escaped(text)}\N{RIGHT DOUBLE QUOTATION MARK}*"
+    return f"*\N{LEFT DOUBLE QUOTATION MARK}{escaped(text)}\N{RIGHT DOUBLE QUOTATION MARK}*"
 
 
 def _kernel(column: Column) -> str:
     kernel = column.kernel
-    found = _escaped(kernel.found or column.empty)
+    found = escaped(kernel.found or column.empty)
     return _joined((_quote(kernel.says), found, f"**{kernel.agreement.word}**"))
 
 
 def _performance(column: Column) -> str:
-    startup = f"Start-up, apart: {_escaped(column.startup)}" if column.startup else ""
+    startup = f"Start-up, apart: {escaped(column.startup)}" if column.startup else ""
     axes = map(_axis, column.axes)
     return _joined(
         (
             _quote(column.performance_says),
             *axes,
             startup,
-            "" if column.axes else _escaped(column.empty),
+            "" if column.axes else escaped(column.empty),
         )
     )
 
 
 def _axis(axis: Axis) -> str:
     return (
-        f"{_escaped(axis.name)}: {axis.mark.word} {_escaped(axis.text)} (**{axis.agreement.word}**)"
+        f"{escaped(axis.name)}: {axis.mark.word} {escaped(axis.text)} (**{axis.agreement.word}**)"
     )
 
 
 def _examples(column: Column) -> str:
     missing = map(_missing, column.missing)
-    nothing = "" if column.ran or column.missing else _escaped(column.empty)
-    ran = (_escaped(f"{one.label}: {one.value.shown}") for one in column.ran)
+    nothing = "" if column.ran or column.missing else escaped(column.empty)
+    ran = (escaped(f"{one.label}: {one.value.shown}") for one in column.ran)
     return _joined((_quote(column.examples_says), *ran, *missing, nothing))
 
 
 def _missing(one: Missing) -> str:
     text = f"{one.name} ({one.status}): {one.reason.shown}"
-    return _escaped(f"{text}; {one.hint.shown}" if one.hint.shown else text)
+    return escaped(f"{text}; {one.hint.shown}" if one.hint.shown else text)
 
 
 def _ratios(view: Report) -> Iterator[str]:
@@ -98,11 +98,11 @@ def _ratios(view: Report) -> Iterator[str]:
     yield "## Ratios to native"
     margin = f"\N{PLUS-MINUS SIGN}{view.method.margin}"
     yield f"Time over native: above 1 is slower. Near-native: shown to lie within {margin}."
-    head = ["Workload", *(_escaped(target.name) for target in matrix.targets)]
-    yield _table(
+    head = ["Workload", *(escaped(target.name) for target in matrix.targets)]
+    yield table(
         head,
         (
-            [_escaped(row.workload), *(_escaped(f"{c.ratio} {c.mark.word}") for c in row.cells)]
+            [escaped(row.workload), *(escaped(f"{c.ratio} {c.mark.word}") for c in row.cells)]
             for group in matrix.groups
             for row in group.rows
         ),
@@ -113,29 +113,29 @@ def _startup(view: Report) -> Iterator[str]:
     if view.startup is None:
         return
     yield "## Start-up"
-    head = ["Target", *(_escaped(kind.name) for kind in view.startup.kinds)]
-    rows = ([_escaped(row.target.name), *map(_start, row.cells)] for row in view.startup.rows)
-    yield _table(head, rows)
+    head = ["Target", *(escaped(kind.name) for kind in view.startup.kinds)]
+    rows = ([escaped(row.target.name), *map(_start, row.cells)] for row in view.startup.rows)
+    yield table(head, rows)
     if view.startup.ladders:
         yield "\n".join(
-            f"- {_escaped(f'{ladder.target}, {ladder.kind}')}: {_escaped(ladder.words)}"
+            f"- {escaped(f'{ladder.target}, {ladder.kind}')}: {escaped(ladder.words)}"
             for ladder in view.startup.ladders
         )
 
 
 def _start(cell: StartCell) -> str:
     if cell.place is None:
-        return _escaped(cell.mark.word)
-    return _escaped(f"{cell.value} ({cell.ratio} {cell.interval})" if cell.ratio else cell.value)
+        return escaped(cell.mark.word)
+    return escaped(f"{cell.value} ({cell.ratio} {cell.interval})" if cell.ratio else cell.value)
 
 
 def _variations(view: Report) -> Iterator[str]:
     if view.variations:
         yield "## What single options explain"
     for one in view.variations:
-        yield f"{_escaped(one.base)} with {_escaped(one.change)}:"
+        yield f"{escaped(one.base)} with {escaped(one.change)}:"
         yield "\n".join(
-            f"- **{effect.mark.word}** {_escaped(effect.workload)}: {_escaped(effect.sentence)}"
+            f"- **{effect.mark.word}** {escaped(effect.workload)}: {escaped(effect.sentence)}"
             for effect in one.effects
         )
 
@@ -146,7 +146,7 @@ def _claims(view: Report) -> Iterator[str]:
     yield f"## Claims: {view.claim_counts}"
     if view.claims:
         yield "\n".join(
-            f"- **{claim.mark.word}** {_quote(claim.quote)}: {_escaped(claim.sentence)}"
+            f"- **{claim.mark.word}** {_quote(claim.quote)}: {escaped(claim.sentence)}"
             for claim in view.claims
         )
 
@@ -159,6 +159,6 @@ def _gaps(view: Report) -> Iterator[str]:
 
 
 def _gap(gap: GapView) -> str:
-    text = _escaped(f"{gap.target}, {gap.workloads}: {gap.cause}: {gap.detail.shown}")
-    hint = f" \N{RIGHTWARDS ARROW} {_escaped(gap.hint.shown)}" if gap.hint.shown else ""
+    text = escaped(f"{gap.target}, {gap.workloads}: {gap.cause}: {gap.detail.shown}")
+    hint = f" \N{RIGHTWARDS ARROW} {escaped(gap.hint.shown)}" if gap.hint.shown else ""
     return f"- {text}{hint}"

@@ -46,7 +46,7 @@ _NAME_WIDTH: Final = 11
 _PAD: Final = 2
 
 
-class _Writer:
+class Writer:
     """A console together with what its encoding can show."""
 
     def __init__(self, console: Console) -> None:
@@ -60,13 +60,16 @@ class _Writer:
         return Text(content, style=style)
 
     def line(self, content: str = "", style: str = "", indent: int = 0) -> None:
-        """Write one paragraph, wrapped."""
+        """Write one paragraph, wrapped; without content, an empty line."""
+        if not content:
+            self.console.print()
+            return
         self.console.print(Padding(self.text(content, style), (0, 0, 0, indent), expand=False))
 
 
 def render(view: Report, console: Console) -> None:
     """Write ratios, start-up, gaps with what to do, claims; the headline last, where the eye is."""
-    writer = _Writer(console)
+    writer = Writer(console)
     for banner in view.banners:
         writer.line(f"{banner.title}. {banner.text}", "bold red")
     writer.line()
@@ -82,7 +85,7 @@ def render(view: Report, console: Console) -> None:
     writer.line("; ".join(f"{fact.label.lower()} {fact.value.shown}" for fact in view.run), "dim")
 
 
-def _ratios(writer: _Writer, view: Report) -> None:
+def _ratios(writer: Writer, view: Report) -> None:
     matrix = view.matrix
     names = [row.workload for group in matrix.groups for row in group.rows]
     first = min(max(map(len, names), default=0), 24)
@@ -105,7 +108,7 @@ def _short(cell: MatrixCell) -> str:
     return cell.mark.word if cell.mark.kind == "gap" else f"{cell.ratio} {cell.mark.sign}"
 
 
-def _table(writer: _Writer, matrix: Matrix, begin: int, end: int) -> Table:
+def _table(writer: Writer, matrix: Matrix, begin: int, end: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
     table.add_column("")
     for target in matrix.targets[begin:end]:
@@ -119,12 +122,12 @@ def _table(writer: _Writer, matrix: Matrix, begin: int, end: int) -> Table:
     return table
 
 
-def _styled(writer: _Writer, cell: MatrixCell) -> Text:
+def _styled(writer: Writer, cell: MatrixCell) -> Text:
     style = "dim" if cell.mark.kind == "gap" else _STYLES.get(cell.mark.kind, "")
     return writer.text(_short(cell), style)
 
 
-def _startup(writer: _Writer, startup: StartUp) -> None:
+def _startup(writer: Writer, startup: StartUp) -> None:
     writer.line()
     writer.line("Start-up", "bold")
     for place, kind in enumerate(startup.kinds):
@@ -139,7 +142,7 @@ def _startup(writer: _Writer, startup: StartUp) -> None:
         writer.line(f"{ladder.target}, {ladder.kind}: {ladder.words}", indent=_PAD)
 
 
-def _gaps(writer: _Writer, view: Report) -> None:
+def _gaps(writer: Writer, view: Report) -> None:
     if not view.gaps:
         return
     writer.line()
@@ -150,7 +153,7 @@ def _gaps(writer: _Writer, view: Report) -> None:
             writer.line(f"-> {gap.hint.full or gap.hint.shown}", "cyan", indent=2 * _PAD)
 
 
-def _variations(writer: _Writer, view: Report) -> None:
+def _variations(writer: Writer, view: Report) -> None:
     """What single options explain, a line a workload."""
     for one in view.variations:
         writer.line()
@@ -160,7 +163,7 @@ def _variations(writer: _Writer, view: Report) -> None:
             writer.line(words, _STYLES.get(effect.mark.kind, ""), indent=_PAD)
 
 
-def _claims(writer: _Writer, view: Report) -> None:
+def _claims(writer: Writer, view: Report) -> None:
     """One line a sentence of the documents; what refutes one is told, the rest is in the report."""
     if not view.claims and not view.untested:
         return
@@ -179,7 +182,7 @@ def verification(
     """Write how the claims with these ids stand, a sentence each and what would change it; `told`
     adds what others have published, `short` leaves but the last line.
     """
-    writer = _Writer(console)
+    writer = Writer(console)
     chosen = [claim for claim in (*view.claims, *view.untested) if claim.id in ids]
     for claim in () if short else chosen:
         writer.line(f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}", _style(claim))

@@ -1,13 +1,23 @@
 """Statistics of one cell: blocks are the unit, a ratio to native and its interval the answer."""
 
+from isobench.stats.contrast import between_histories, between_runs
 from isobench.stats.drift import Drift, drift
-from isobench.stats.plan import blocks_needed, holm
+from isobench.stats.plan import (
+    blocks_for_width,
+    blocks_needed,
+    holm,
+    smallest_effect,
+    spread_of_block,
+)
 from isobench.stats.ratio import (
+    FEWEST_BLOCKS,
     REPORTED_LEVEL,
+    Location,
     block_log_ratios,
     estimate,
     estimates,
     half_width,
+    locate,
     narrow,
     sessions_alike,
     signed_rank_interval,
@@ -24,17 +34,23 @@ from isobench.stats.tails import (
 )
 
 __all__ = [
+    "FEWEST_BLOCKS",
     "REPORTED_LEVEL",
     "Drift",
+    "Location",
     "Share",
     "Tails",
+    "between_histories",
+    "between_runs",
     "block_log_ratios",
+    "blocks_for_width",
     "blocks_needed",
     "drift",
     "estimate",
     "estimates",
     "half_width",
     "holm",
+    "locate",
     "narrow",
     "outlying_blocks",
     "quantile_lower",
@@ -42,6 +58,8 @@ __all__ = [
     "sessions_alike",
     "share",
     "signed_rank_interval",
+    "smallest_effect",
+    "spread_of_block",
     "student_quantile",
     "tails",
     "values_needed",

@@ -6,8 +6,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from isobench.model import Estimate
+from isobench.stats.ratio import REPORTED_LEVEL, kept_blocks, student_quantile
 
 FEWEST_BLOCKS: Final = 10
 """No verdict rests on fewer blocks."""
@@ -32,8 +34,7 @@ def blocks_needed(
     shared = math.log1p(estimate.uncertainty)
     bound, effect = math.log(margin), abs(math.log(estimate.ratio))
     distance = abs(bound - effect) - shared
-    # The spread of one block as the estimator sees it, the price of trimming included.
-    spread = estimate.standard_error * math.sqrt(estimate.blocks)
+    spread = spread_of_block(estimate)
     if distance < _NO_DISTANCE or spread == 0:
         return None
     normal = NormalDist()
@@ -44,6 +45,40 @@ def blocks_needed(
             needed, (certain + normal.inv_cdf((1 + power) / 2)) * spread / (bound - shared)
         )
     return max(FEWEST_BLOCKS, math.ceil(needed**2) + _SPARE)
+
+
+def spread_of_block(estimate: Estimate) -> float:
+    """Return the spread of one block's log-ratio as the estimator sees it: its standard error times
+    the root of the number of blocks, the price of trimming included.
+    """
+    return estimate.standard_error * math.sqrt(estimate.blocks)
+
+
+def smallest_effect(
+    spread: float, blocks: int, *, level: float = REPORTED_LEVEL, power: float = 0.9
+) -> float:
+    """Return the smallest difference from 1 that so many blocks show (0.02: 2 %).
+
+    Shown: the interval at `level` leaves 1 out, with probability `power`. `spread` is that of one
+    block (`spread_of_block`), taken to last. ValueError: fewer than three blocks.
+    """
+    freedom = kept_blocks(blocks) - 1
+    reach = float(stats.t.ppf(0.5 + level / 2, freedom) + stats.t.ppf(power, freedom))
+    return math.expm1(reach * spread / math.sqrt(blocks))
+
+
+def blocks_for_width(
+    spread: float, half_width: float, *, level: float = REPORTED_LEVEL, most: int = 1000
+) -> int | None:
+    """Return how many blocks bring the interval at `level` to half this width (0.025: 2.5 %), at
+    least ten; None: more than `most`.
+    """
+
+    def wide(blocks: int) -> bool:
+        reach = student_quantile(level, kept_blocks(blocks) - 1)
+        return reach * spread / math.sqrt(blocks) > math.log1p(half_width)
+
+    return next((n for n in range(FEWEST_BLOCKS, most + 1) if not wide(n)), None)
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:

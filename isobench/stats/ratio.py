@@ -67,6 +67,40 @@ class _Locations:
         return np.where(self.error > 0, np.maximum(above, below), 1.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """The (trimmed) mean of log-ratios of one cell and how far to trust it, to be combined with
+    others.
+    """
+
+    mean: float
+    error: float
+    """Standard error of `mean`; 0: the timer could not tell blocks apart."""
+    deviation: float
+    """Standard deviation of one block (of one session, of one run: whatever the unit was)."""
+    freedom: float
+    """Degrees of freedom of `error`, above zero."""
+    method: str
+    sessions: int = 0
+    shared: float = 0.0
+    """How far off all blocks together may be, as a logarithm."""
+
+    def interval(self, level: float) -> Interval:
+        """Return Student's interval, as ratios. Degenerate where there is no error."""
+        reach = student_quantile(level, self.freedom) * self.error + self.shared
+        return Interval(low=_ratio(self.mean - reach), high=_ratio(self.mean + reach), level=level)
+
+    @property
+    def p_difference(self) -> float:
+        """The two-sided p value of "no difference": of what `shared` does not explain. 1.0 where
+        the error is zero.
+        """
+        if self.error == 0:
+            return 1.0
+        beyond = max(0.0, abs(self.mean) - self.shared)
+        return float(2 * special.stdtr(self.freedom, -beyond / self.error))
+
+
 def block_log_ratios(
     subject: NDArray[np.float64], reference: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -200,6 +234,36 @@ def estimates(
     return [found[cell] for cell in range(cells)]
 
 
+def locate(
+    log_ratios: NDArray[np.float64],
+    *,
+    sessions: NDArray[np.int64] | None = None,
+    uncertainty: float = 0.0,
+) -> Location:
+    """Return what `estimate` rests on: mean log-ratio, error and degrees of freedom.
+
+    For those who combine several. Arguments are those of `estimate`; at least three blocks.
+    """
+    ((_, found, _),) = _by_unit(log_ratios[np.newaxis], sessions)
+    return Location(
+        mean=float(found.mean[0]),
+        error=float(found.error[0]),
+        deviation=float(found.deviation[0]),
+        freedom=found.freedom,
+        method=found.method,
+        sessions=found.sessions,
+        shared=math.log1p(uncertainty),
+    )
+
+
+def kept_blocks(blocks: int) -> int:
+    """Return how many blocks trimming keeps. ValueError: fewer than three give no estimate."""
+    if blocks < FEWEST_BLOCKS:
+        raise ValueError(f"an estimate takes {FEWEST_BLOCKS} blocks, not {blocks}")
+    kept = blocks - 2 * int(TRIM * blocks)
+    return kept if kept >= FEWEST_KEPT else blocks
+
+
 def sessions_alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> float:
     """Return the p value of the one-way F test on ranks: small where sessions differ.
 
@@ -243,7 +307,7 @@ def narrow(found: Iterable[Estimate], precision: float) -> bool:
 
 
 @cache
-def student_quantile(level: float, freedom: int) -> float:
+def student_quantile(level: float, freedom: float) -> float:
     """Return how many standard errors Student's two-sided interval reaches to either side."""
     return float(special.stdtrit(freedom, 0.5 + level / 2))
 
@@ -325,10 +389,8 @@ def _locate_sessions(medians: NDArray[np.float64]) -> _Locations:
 def _locate(ordered: NDArray[np.float64]) -> _Locations:
     """Return the trimmed mean of sorted rows, with the error of Tukey and McLaughlin (1963)."""
     blocks = ordered.shape[1]
-    cut = int(TRIM * blocks)
-    if blocks - 2 * cut < FEWEST_KEPT:
-        cut = 0
-    kept = blocks - 2 * cut
+    kept = kept_blocks(blocks)
+    cut = (blocks - kept) // 2
     middle = ordered[:, cut : blocks - cut]
     first, last = middle[:, :1], middle[:, -1:]
     deviation = _deviation(np.clip(ordered, first, last), (first == last)[:, 0])

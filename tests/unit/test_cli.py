@@ -29,13 +29,16 @@ from isobench import (
 )
 from isobench.campaign import Chosen, Outcome
 from isobench.errors import UnavailableError, UsageError
-from isobench.model import Lack, Technology, Unavailable
+from isobench.model import Cause, Gap, Lack, Technology, Unavailable
 from isobench.testing import FakeTarget
-from isobench.units import TargetName
+from isobench.units import TargetName, WorkloadName
 from isobench.wish import Wish
 from tests.unit.command import Done
 
-COMMANDS = (*("run", "report", "verify", "targets", "workloads", "selftest", "doctor", "clean"),)
+COMMANDS = (
+    *("run", "report", "verify", "compare", "noise", "targets", "workloads", "selftest", "doctor"),
+    "clean",
+)
 HEAVY = ("pandas", "numpy", "scipy", "docker", "requests", "rich", "jinja2", "psutil", "ziglang")
 MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 Write = Callable[..., Path]
@@ -1128,3 +1131,161 @@ def test_a_cpu_that_cannot_be_used_is_told_with_those_that_can(isobench: Run) ->
 
 def test_cpus_are_read_as_linux_lists_them() -> None:
     assert flags.Cpus().convert("0,2-4", None, None) == frozenset({0, 2, 3, 4})
+
+
+# ---- compare
+
+
+@pytest.fixture
+def three(synthetic: Write) -> tuple[Path, Path, Path]:
+    """Write a run, a slower one and one that is as slow again."""
+    paths = [
+        synthetic({("box", "cpu.sieve"): ratio}, name=name, seed=seed, about={"id": name})
+        for seed, (name, ratio) in enumerate((("old", 1.0), ("new", 1.3), ("newer", 1.3)))
+    ]
+    return (paths[0], paths[1], paths[2])
+
+
+def test_compare_shows_cells_and_closes_with_what_was_found(
+    isobench: Run, three: tuple[Path, Path, Path]
+) -> None:
+    done = isobench("compare", *three[:2])
+    assert done.code == 0
+    assert "suspected regression" in done.out
+    assert "\x1b[" not in done.out
+    assert done.words.endswith("(--confirm RUN) makes it sure.")
+    quiet = isobench("compare", *three[:2], "-q")
+    assert quiet.words in done.words
+
+
+def test_compare_gates_on_confirmed_regressions_alone_and_writes_first(
+    isobench: Run, three: tuple[Path, Path, Path], somewhere: Path
+) -> None:
+    old, new, newer = three
+    assert isobench("compare", old, new, "--fail-on", "regression").code == 0
+    target = somewhere / "comparison.json"
+    done = isobench(
+        "compare", old, new, "--confirm", newer, "--fail-on", "regression",
+        "--export-json", target,
+    )  # fmt: skip
+    assert done.code == 1
+    assert json.loads(target.read_text())["cells"][0]["confirmed"] is True
+    assert "confirmed regression" in done.out
+    assert isobench("compare", old, new, "--confirm", newer).code == 0
+    assert isobench("compare", new, old, "--confirm", old.parent / "none").code == 2
+
+
+def test_compare_takes_histories_by_patterns(
+    isobench: Run, three: tuple[Path, Path, Path], synthetic: Write
+) -> None:
+    old, new, _ = three
+    again = synthetic({("box", "cpu.sieve"): 1.0}, name="old2", seed=9, about={"id": "old2"})
+    (old.parent / "newest").symlink_to(new)  # as `latest` is: no run of its own
+    done = isobench(
+        "compare", "--base", old, "--base", again, "--head", f"{old.parent}/new*",
+        "--export-json", "-", "--fail-on", "regression",
+    )  # fmt: skip
+    assert done.code == 1
+    found = json.loads(done.out)
+    assert (found["mode"], len(found["base"]["runs"]), len(found["head"]["runs"])) == (
+        "histories",
+        2,
+        2,
+    )
+
+
+def test_compare_of_one_run_takes_two_targets(isobench: Run, synthetic: Write) -> None:
+    path = synthetic({("box", "cpu.sieve"): 1.0, ("jar", "cpu.sieve"): 1.0})
+    done = isobench("compare", path, "--targets", "box,jar", "--export-markdown", "-")
+    assert done.code == 0
+    assert "| cpu.sieve | 1.00 | 1.00 |" in done.out
+    assert "jar against box" in done.out
+    assert "1 the same within 5 %" in done.err
+
+
+def test_compare_reads_latest_and_zips(
+    isobench: Run, three: tuple[Path, Path, Path], somewhere: Path
+) -> None:
+    old, new, _ = three
+    (somewhere / "isobench-results").mkdir()
+    (somewhere / "isobench-results" / "latest").symlink_to(new)
+    bundle = somewhere / "old.zip"
+    with zipfile.ZipFile(bundle, "w") as archive:
+        for path in old.rglob("*"):
+            archive.write(path, path.relative_to(old.parent))
+    assert "1.30x" in isobench("compare", bundle, "latest").words
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("old",), ("two runs", "--base")),
+        (("old", "old"), ("there twice",)),
+        (("old", "nothing"), ("no run",)),
+        (("--base", "old", "--head", "zzz*"), ("no run matches",)),
+        (("old", "--base", "old"), ("two runs",)),
+        (("old", "new", "--columns", "colour"), ("'colour'", "standing")),
+        (("old", "new", "--fail-on", "rain"), ("'rain'", "regression")),
+        (("old", "new", "--workloads", "io"), ("in common", "asked for")),
+        (("old", "--targets", "box,jug"), ("'jug'", "native, box")),
+    ],
+)
+def test_compare_refuses_with_a_way_out(
+    argv: tuple[str, ...],
+    words: tuple[str, ...],
+    isobench: Run,
+    three: tuple[Path, Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(three[0].parent)
+    refused(isobench("compare", *argv), *words, "→")
+
+
+def test_compare_fails_on_what_is_unproven_or_lost_where_it_is_asked_to(
+    isobench: Run, three: tuple[Path, Path, Path], synthetic: Write
+) -> None:
+    few = synthetic(name="few", blocks=5, about={"id": "few"})
+    assert isobench("compare", three[0], few).code == 0
+    assert isobench("compare", three[0], few, "--fail-on", "noisy").code == 4
+    both = {("box", "cpu.sieve"): 1.0, ("box", "io.fsync"): 1.0}
+    base = synthetic(both, name="both", about={"id": "both"})
+    gap = Gap(
+        block=1,
+        target=TargetName("box"),
+        workload=WorkloadName("io.fsync"),
+        cause=Cause.FAILED,
+        detail="the disk is full",
+    )
+    head = synthetic(name="lost", seed=5, about={"id": "lost"}, gaps=[gap])
+    assert isobench("compare", base, head, "--fail-on", "regression,noisy").code == 0
+    done = isobench("compare", base, head, "--fail-on", "error")
+    assert done.code == 6
+    assert "the disk is full" in done.words
+
+
+# ---- noise
+
+
+def test_noise_reads_a_run_and_closes_with_what_can_be_told_apart(
+    isobench: Run, synthetic: Write, somewhere: Path
+) -> None:
+    target = somewhere / "noise.json"
+    done = isobench("noise", synthetic(), "--export-json", target, "--fail-on", "noisy")
+    assert done.code == 0
+    assert "resolves about" in done.words
+    assert json.loads(target.read_text())["workloads"][0]["workload"] == "cpu.sieve"
+
+
+def test_noise_above_the_margin_is_an_exit_code_where_it_is_asked_for(
+    isobench: Run, synthetic: Write
+) -> None:
+    path = synthetic(noise=0.1)
+    assert isobench("noise", path).code == 0
+    assert isobench("noise", path, "--fail-on", "noisy").code == 4
+    assert isobench("noise", path, "--fail-on", "noisy", "--margin", "50%").code == 0
+
+
+def test_noise_refuses_what_is_no_run(isobench: Run) -> None:
+    refused(isobench("noise", "nowhere"), "nowhere is no run")
+    refused(isobench("noise", "latest"), "nothing has been measured")
+    refused(isobench("noise", "--fail-on", "claim"), "'claim'", "noisy")

@@ -154,3 +154,78 @@ def test_a_path_lies_on_the_innermost_mount_that_holds_it(
     monkeypatch.setattr(psutil, "disk_partitions", mounts)
     monkeypatch.setattr(Path, "resolve", lambda self: self)
     assert host.filesystem_of(Path(path)) == kind
+
+
+# ---- limits and clocks
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    """Let the host hold these files alone."""
+    monkeypatch.setattr(host, "_read", files.get)
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        ({"/proc/self/cgroup": "0::/a/b", "/sys/fs/cgroup/a/b/cpu.max": "max 100000"}, None),
+        ({"/proc/self/cgroup": "0::/a/b", "/sys/fs/cgroup/a/b/cpu.max": "150000 100000"}, 1.5),
+        (
+            {
+                "/proc/self/cgroup": "0::/a/b",
+                "/sys/fs/cgroup/a/cpu.max": "50000 100000",
+                "/sys/fs/cgroup/a/b/cpu.max": "150000 100000",
+            },
+            0.5,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "3:memory:/m\n2:cpu,cpuacct:/a",
+                "/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us": "200000",
+                "/sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000",
+            },
+            2.0,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "2:cpu:/a",
+                "/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "-1",
+                "/sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000",
+            },
+            None,
+        ),
+    ],
+)
+def test_the_narrowest_cgroup_limits_the_cpus(
+    files: dict[str, str], limit: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading(monkeypatch, files)
+    assert host._cpu_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("max", None), ("4096", 4096), ("9223372036854771712", None)]
+)
+def test_a_memory_limit_is_one_below_what_there_is(
+    text: str, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"/proc/self/cgroup": "0::/a", "/sys/fs/cgroup/a/memory.max": text}
+    reading(monkeypatch, files)
+    assert host._memory_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("files", "turbo"),
+    [
+        ({}, None),
+        ({"/sys/devices/system/cpu/intel_pstate/no_turbo": "0"}, "on"),
+        ({"/sys/devices/system/cpu/intel_pstate/no_turbo": "1"}, "off"),
+        ({"/sys/devices/system/cpu/cpufreq/boost": "1"}, "on"),
+        ({"/sys/devices/system/cpu/cpufreq/boost": "0"}, "off"),
+    ],
+)
+def test_turbo_is_asked_of_either_driver(
+    files: dict[str, str], turbo: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading(monkeypatch, files)
+    assert host._turbo() == turbo

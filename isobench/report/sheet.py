@@ -1,0 +1,108 @@
+"""A table with words around it: in the terminal, as Markdown, as CSV."""
+
+import csv as writer
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from isobench.report.markdown import escaped, table
+from isobench.report.text import Writer
+
+_PAD: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of the table. `style` colours all of it, or its last cell alone where it is a verdict;
+    a new `group` is set off by a blank line.
+    """
+
+    cells: tuple[str, ...]
+    style: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """All of it as text: what is told before the table, below it, and at the end."""
+
+    title: str
+    warnings: tuple[str, ...]
+    headings: tuple[str, ...]
+    numbers: frozenset[str]
+    """Headings of columns that are set to the right."""
+    rows: tuple[Row, ...]
+    legend: tuple[str, ...]
+    remarks: Mapping[str, tuple[str, ...]]
+    """Headed lists."""
+    closing: str
+
+
+def render(sheet: Sheet, console: Console) -> None:
+    """Write it for the terminal; the closing sentence last, where the eye is."""
+    out = Writer(console)
+    out.line(sheet.title, "bold")
+    for warning in sheet.warnings:
+        out.line(warning, "bold red")
+    if sheet.rows:
+        out.line()
+        console.print(_table(out, sheet))
+    for line in sheet.legend:
+        out.line(line, "dim")
+    for heading, lines in sheet.remarks.items():
+        out.line()
+        out.line(heading, "bold")
+        for line in lines:
+            out.line(line, indent=_PAD)
+    out.line()
+    out.line(sheet.closing, "bold")
+
+
+def _table(out: Writer, sheet: Sheet) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
+    for heading in sheet.headings:
+        right = heading in sheet.numbers
+        made.add_column(
+            out.text(heading), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
+    group = sheet.rows[0].group
+    for row in sheet.rows:
+        if row.group != group:
+            made.add_row()
+            group = row.group
+        *first, last = row.cells
+        made.add_row(*map(out.text, first), out.text(last, row.style))
+    return made
+
+
+def markdown(sheet: Sheet) -> str:
+    """Return it as Markdown: the closing sentence first, since it is read first."""
+    parts = [f"# {escaped(sheet.title)}", escaped(sheet.closing)]
+    parts += [f"> **{escaped(warning)}**" for warning in sheet.warnings]
+    if sheet.rows:
+        parts.append(
+            table([*map(escaped, sheet.headings)], ([*map(escaped, r.cells)] for r in sheet.rows))
+        )
+    parts += map(escaped, sheet.legend)
+    parts += _lists(sheet.remarks)
+    return "\n\n".join(parts) + "\n"
+
+
+def _lists(remarks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    for heading, lines in remarks.items():
+        yield f"## {escaped(heading)}"
+        yield "\n".join(f"- {escaped(line)}" for line in lines)
+
+
+def csv(headings: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as CSV; what a row does not have is empty."""
+    buffer = io.StringIO()
+    lines = writer.DictWriter(buffer, fieldnames=list(headings), lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(rows)
+    return buffer.getvalue()
