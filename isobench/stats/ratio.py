@@ -33,7 +33,8 @@ POOLED_P: Final = 0.75
 Far above the usual 5 %: a difference that is missed makes intervals too narrow, one that is seen
 where there is none makes them wide. By simulation (`nox -s bench`): worst coverage of a nominal
 95 % interval over 3 to 6 sessions, 10 to 30 blocks, a spread among sessions of 0 to 2 times that
-within, with and without stalls, is 93 % at 0.5, 90 % at 0.25, and 50 % where sessions are ignored.
+within, with and without stalls, is 94 % at 0.75, 93 % at 0.5, 90 % at 0.25, and 50 % where sessions
+are ignored.
 """
 _MATRIX: Final = 2
 _LARGEST_LOG: Final = 700.0
