@@ -94,6 +94,9 @@ def _front_page(context: click.Context) -> None:
     click.echo(f"  {bold('isobench run --quick')}      a first look in about a minute")
     click.echo(f"  {bold('isobench run')}              verdicts, in about five minutes")
     click.echo(
+        f"  {bold('isobench verify')}           which sentences it supports, which it refutes"
+    )
+    click.echo(
         f"  {bold('isobench targets')}          what can run here, and what is missing for the rest"
     )
     click.echo(f"  {bold('isobench --help')}           all commands\n")
