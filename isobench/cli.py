@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -680,8 +680,10 @@ def _again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> 
         target.mkdir(parents=True, exist_ok=True)
         return campaign.answer_again(source, target, added)
     except OSError as error:
+        if not Path(str(error.filename)).is_relative_to(target):
+            raise
         raise UsageError(
-            f"{target}: {error.strerror}", hint="name a folder with --output"
+            f"{error.filename}: {error.strerror}", hint="name a folder with --output"
         ) from None
 
 
@@ -711,6 +713,8 @@ def verify(path: Path | None, **options: Any) -> None:
     what would change it. Without RUN the latest is taken, and where there is none, what is needed
     is measured. Exits with 1 for a refuted claim only where --fail-on claim asks for it.
     """
+    from rich.markup import escape
+
     from isobench import answers
     from isobench.report import text, view
 
@@ -731,12 +735,39 @@ def verify(path: Path | None, **options: Any) -> None:
         ids |= {claim.id for claim in answers.documents_claims()}
     to_stdout = any(options.get(f"export_{name}") == "-" for name in _EXPORTS)
     console = screen.console_for(stderr=to_stdout, color=options["color"])
+    for line in _unknown_names(own, registry, outcome):
+        console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
     seen = view.build(outcome.summary)
     text.verification(seen, ids, console, told=options["verbose"], short=options["quiet"])
     console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
     _export(outcome, options)
     judged = [claim for claim in outcome.summary["claims"] if claim["id"] in ids]
     sys.exit(_exit_code(outcome, options["fail_on"], judged))
+
+
+def _unknown_names(
+    claims: "Sequence[Claim]", registry: "Registry", outcome: "Outcome"
+) -> Iterator[str]:
+    """Yield a line for each name in claims that nothing here bears: it may be misspelt."""
+    import difflib
+
+    from isobench import workloads
+    from isobench.model import Technology
+
+    measured = {str(item["name"]) for item in outcome.summary["targets"]}
+    targets = {*map(str, registry.names()), *measured}
+    known = {*workloads.find(), *(str(row["name"]) for row in outcome.summary["workloads"])}
+    known |= {name.partition(".")[0] for name in known}
+    for claim in claims:
+        whom = {*claim.targets, claim.reference} - {*Technology}
+        for kind, names, wanted in (
+            ("target", targets, whom),
+            ("workload", known, set(claim.workloads)),
+        ):
+            for name in sorted(wanted - names):
+                close = difflib.get_close_matches(name, sorted(names), n=1)
+                meant = f"; did you mean {close[0]}?" if close else ""
+                yield f"claim {claim.id}: no {kind} is called {name!r}{meant}"
 
 
 def _measured() -> bool:
@@ -1308,7 +1339,9 @@ def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             place = f"{error.filename}: " if error.filename else ""
-            _fail(UsageError(f"{place}{error.strerror or error}", hint=_PLACES_HINT))
+            own = Path(str(error.filename)).is_relative_to(Path(__file__).parent)
+            hint = "isobench is not whole: install it anew" if own else _PLACES_HINT
+            _fail(UsageError(f"{place}{error.strerror or error}", hint=hint))
         # Whoever read us has left (`isobench targets | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

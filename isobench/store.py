@@ -144,6 +144,12 @@ class Run:
     states: Mapping[TargetName, Mapping[str, Any]]
 
     @property
+    def lost_blocks(self) -> frozenset[int]:
+        """Blocks that have run and of which there is no record any more."""
+        kept = {gap.block for gap in self.gaps} | set(self.samples["block"].unique().tolist())
+        return frozenset(one.block for one in self.health) - kept
+
+    @property
     def sessions(self) -> dict[TargetName, int]:
         """The highest session number of each target that has one."""
         highest = self.samples.groupby("target")["session"].max()

@@ -193,7 +193,8 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     technologies = {TargetName(item["name"]): Technology(item["class"]) for item in targets}
     control = second(analysis.reference)
     varied = [item["name"] for item in targets if item["variation_of"]]
-    complete = bool(about.get("finished")) and not about.get("interrupted", False)
+    ended = bool(about.get("finished")) and not about.get("interrupted", False)
+    complete = ended and not run.lost_blocks
     closing = headline.headline(
         [cell.verdict for cell in analysis.cells if cell.target not in {control, *varied}],
         technologies,

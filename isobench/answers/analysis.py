@@ -533,7 +533,10 @@ class Analysis:
 
     def run_doubts(self) -> list[Doubt]:
         """Return doubts about the run as a whole."""
-        found = list(doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)))
+        found = [
+            *doubts.of_lost_blocks(self.run.lost_blocks, len(self.run.health)),
+            *doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)),
+        ]
         native = self.times[self.times["target"] == self.reference]
         for workload in self.workloads:
             mine = (

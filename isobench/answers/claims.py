@@ -58,6 +58,7 @@ def judge_claims(
             status=item["status"],
             variation=item.get("variation_of") is not None,
             relations=_relations(item),
+            values={fact["key"]: str(fact["value"]).lower() for fact in item["facts"]},
         )
         for item in targets
     ]

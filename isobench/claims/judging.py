@@ -69,6 +69,8 @@ class TargetFacts:
     """It is another target with an option changed: only a claim that names it speaks of it."""
     relations: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Fact key -> "same", "unlike" or "unknown" against the host, or the value itself."""
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Fact key -> the value, in small letters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +154,19 @@ def _weigh_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Find
     for key, expected in (claim.evidence or {}).items():
         for target in targets:
             seen = target.relations.get(key, "unknown")
+            if expected not in relations:  # a value is claimed: it is held against the value
+                seen = target.values.get(key, seen)
             if seen == "unknown":
                 standing = _UNTESTED
-            elif seen == expected:
+            elif expected in {seen, seen.lower()} or seen == expected.lower():
                 standing = _SUPPORTED
             elif (seen in relations) != (expected in relations):
                 standing = _INCONCLUSIVE  # a relation tells no value, a value no relation
             else:
                 standing = _REFUTED
             text = f"{_relation_words(seen)} in {target.name}"
+            if seen == "unknown" and key not in target.values:
+                text = f"no such fact was seen in {target.name}"
             otherwise = "not " if standing is _SUPPORTED else ""
             change = f"{key} seen to be {otherwise}{_relation_words(expected)} in {target.name}"
             yield _Finding(
@@ -197,7 +203,7 @@ def _weigh_cells(
             ]
             yield from (_finding(claim, cell, axis) for cell in own)
             if not own:
-                text = f"{name} was not measured" + _beside(claim)
+                text = f"{name} has no such cell" + _beside(claim)
                 yield _Finding(axis=axis, target=name, standing=_UNTESTED, text=text)
 
 
@@ -402,9 +408,9 @@ def _relation_words(relation: str) -> str:
 def _ratio_words(cell: CellFacts) -> str:
     if cell.ratio is None:
         return f"{cell.target} {cell.workload} without a ratio ({cell.standing})"
-    interval = ""
-    if cell.interval is not None:
-        interval = f" [{_figure(cell.interval.low)}, {_figure(cell.interval.high)}]"
+    interval, decides = "", cell.sided or cell.interval
+    if decides is not None:
+        interval = f" [{_figure(decides.low)}, {_figure(decides.high)}]"
     figure = f"{_figure(cell.ratio)} x {cell.reference}{interval}"
     return f"{cell.target} {cell.workload} {figure} ({cell.standing})"
 

@@ -1,6 +1,6 @@
 """Facts and patterns that make a number less certain -> Doubt. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from isobench.evidence.clock import ClockCheck
@@ -213,6 +213,20 @@ def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
             )
         )
     return tuple(found)
+
+
+def of_lost_blocks(lost: Collection[int], whole: int) -> tuple[Doubt, ...]:
+    """Return the doubt that records of blocks are gone that have run: `lost` of `whole`."""
+    if not lost:
+        return ()
+    return (
+        Doubt(
+            code="lost-records",
+            detail=f"records.jsonl has nothing of {len(lost)} of {whole} blocks that were measured",
+            advice="the file is damaged: restore it, or measure again; these answers are partial",
+            blocks=True,
+        ),
+    )
 
 
 def of_drift(change: float, low: float, high: float) -> Doubt:

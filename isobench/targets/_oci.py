@@ -15,13 +15,14 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench import owner
 from isobench.model import Abi, Evidence, Promise, Relation, Stage, Technology
 from isobench.targets import _elf, _process, _sentry
 
 LABEL: Final = "isobench"
 OWNER_LABEL: Final = "isobench.owner"
 REPOSITORY: Final = "localhost/isobench/stage"
-PROBE_IMAGE: Final = "localhost/isobench/probe:1"
+_PROBE_IMAGE: Final = "localhost/isobench/probe"
 INSIDE: Final = "/scratch"
 AGENT: Final = f"{Stage.INSIDE}/_agent"
 
@@ -103,9 +104,20 @@ def stage_archive(stage: Stage, machine: str, *, name: str = "") -> bytes:
     return _archive(name or image_name(stage), machine, layer)
 
 
+def probe_image() -> str:
+    """Return the name of this process's probe image: another that probes removes its own."""
+    return f"{_PROBE_IMAGE}:{owner.mine()}"
+
+
+def probe_owner(name: str) -> str | None:
+    """Return whom a probe image belongs to; None where it is another image."""
+    image, _, whose = name.rpartition(":")
+    return whose if image == _PROBE_IMAGE else None
+
+
 def probe_archive(machine: str) -> bytes:
     """Return an image of 200 bytes of program: enough to see a container start."""
-    return _archive(PROBE_IMAGE, machine, _layer([("isobench/answer", _elf.answering(machine))]))
+    return _archive(probe_image(), machine, _layer([("isobench/answer", _elf.answering(machine))]))
 
 
 class Kernel(Enum):

@@ -42,6 +42,7 @@ _working: dict["DockerTarget", _oci.Settings] = {}
 """Which settings start a container: found once a process, so that no start-up figure holds the
 search.
 """
+_probing = threading.Lock()
 _loaded: set[str] = set()
 """Images known to be in the engine."""
 
@@ -119,21 +120,34 @@ class DockerTarget(_oci.Engine):
         ]
         runtimes = [self.runtime] if self.runtime else ["", *others]
         first_error = ""
-        _load(client, _oci.probe_archive(abi.machine))
-        try:
-            for settings in _oci.ladder(runtimes):
-                said = _trial(client, self, settings)
-                if not said:
-                    _working[self] = settings
-                    return settings
-                first_error = first_error or said
-        finally:
-            with contextlib.suppress(*_FAULTS):
-                client.api.remove_image(_oci.PROBE_IMAGE, force=True)
+        with _probing:  # of several columns each removes the one image when it is done
+            _load(client, _oci.probe_archive(abi.machine))
+            try:
+                for settings in _oci.ladder(runtimes):
+                    said = _trial(client, self, settings)
+                    if not said:
+                        _working[self] = settings
+                        return settings
+                    first_error = first_error or said
+            finally:
+                with contextlib.suppress(*_FAULTS):
+                    client.api.remove_image(_oci.probe_image(), force=True)
         raise SessionError(
             f"the daemon answers, but no container starts: {first_error}",
-            hint="docker info; journalctl -u docker; a reinstall of runc or containerd",
+            hint=self._way_out(first_error, info),
         )
+
+    def _way_out(self, said: str, info: Mapping[str, Any]) -> str:
+        """Return what to do where no container starts."""
+        if self.runtime and self.runtime not in (info.get("Runtimes") or {}):
+            known = ", ".join(sorted(info.get("Runtimes") or {}))
+            return (
+                f"this daemon knows the runtimes {known}; add {self.runtime} under runtimes in"
+                " /etc/docker/daemon.json, and restart it"
+            )
+        if "cpuset" in said.lower() or "cpus" in said.lower():
+            return 'cpus takes CPUs as Linux lists them, as in "0-1"'
+        return "docker info; journalctl -u docker; a reinstall of runc or containerd"
 
     def create(
         self,
@@ -206,8 +220,12 @@ class DockerTarget(_oci.Engine):
                 if not alive(whose):
                     _remove(client, found["Id"])
                     removed.append(f"docker container {found['Id'][:12]}")
-            for image in client.api.images(filters={"label": _oci.LABEL}) if cached else ():
-                client.api.remove_image(image["Id"])
+            for image in client.api.images(filters={"label": _oci.LABEL}):
+                names = image.get("RepoTags") or []
+                probing = [whose for name in names if (whose := _oci.probe_owner(name))]
+                if not cached and (not probing or any(map(alive, probing))):
+                    continue
+                client.api.remove_image(image["Id"], force=bool(probing))
                 _loaded.clear()
                 removed.append(
                     f"docker image {', '.join(image.get('RepoTags') or [image['Id'][:19]])}"
@@ -264,7 +282,7 @@ def _trial(client: docker.DockerClient, target: DockerTarget, settings: _oci.Set
     try:
         container = _create(
             client, target, settings,
-            image=_oci.PROBE_IMAGE, command=["/isobench/answer"], environment={},
+            image=_oci.probe_image(), command=["/isobench/answer"], environment={},
             labels=_oci.labels(owner.mine()),
         )  # fmt: skip
         client.api.start(container)

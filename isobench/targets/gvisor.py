@@ -82,14 +82,17 @@ class GvisorTarget:
                 options = "program, platform, network and rootless"
                 raise ValueError(f"flags: {flag!r} is no flag to add; {options} are options")
 
+    def _install(self) -> str:
+        if self.program == "runsc":
+            return "isobench doctor --install gvisor"
+        return f"program = {self.program!r} is no program here: mend it, or leave it out"
+
     def probe(self) -> Availability:
         """Start the smallest program in a sandbox."""
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="gVisor needs Linux")
         if shutil.which(self.program) is None:
-            return Unavailable(
-                lack=Lack.TOOL, what=self.program, hint="isobench doctor --install gvisor"
-            )
+            return Unavailable(lack=Lack.TOOL, what=self.program, hint=self._install())
         if self.platform == "kvm" and (refused := _kvm_refusal()):
             return refused
         try:

@@ -192,7 +192,7 @@ class KubernetesTarget:
         if not _kubernetes.has_kubeconfig(_kubernetes.kubeconfig()):
             return Unavailable(
                 lack=Lack.SERVICE,
-                what="no cluster is known: there is no kubeconfig",
+                what=f"no cluster is known: there is no kubeconfig at {_kubernetes.kubeconfig()}",
                 hint="export KUBECONFIG=/path/to/kubeconfig, or put one at ~/.kube/config",
             )
         if not _kubernetes.installed():

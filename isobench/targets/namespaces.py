@@ -38,6 +38,7 @@ _NOBODY: Final = 65534
 _PATIENCE: Final = 50
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _V1: Final = ("memory", "pids", "cpu")
+_FEWEST_PROCESSES: Final = 8
 
 # Everything the launcher will ask of the kernel, in a child that then ends: what fails first is
 # printed.
@@ -91,9 +92,14 @@ class NamespacesTarget:
     }
 
     pids: int = 1024
-    """Most processes (pids.max)."""
+    """Most processes (pids.max), at least 8."""
     memory: str = ""
     """Most memory in bytes or as 512MiB; empty: no limit."""
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that no payload fits into: ValueError."""
+        if self.pids < _FEWEST_PROCESSES:
+            raise ValueError(f"pids = {self.pids}: write {_FEWEST_PROCESSES} or more")
 
     def probe(self) -> Availability:
         """Ask the kernel for all that the launcher will ask for."""

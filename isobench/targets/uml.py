@@ -45,6 +45,8 @@ from isobench.plugin import BEGIN, Completed
 from isobench.targets import _cpio, _disk, _elf, _guest, _instance, _process, _serial
 from isobench.units import SECOND, Nanoseconds, TargetName
 
+_LEAST_MEMORY: Final = 32
+"""MiB."""
 _NAMES: Final = ("linux.uml", "linux")
 """What distributions, and a kernel's own build, call the program."""
 _NOBODY: Final = 65534
@@ -225,7 +227,8 @@ class UmlTarget:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        _disk.mebibytes(self.memory, "memory")
+        if _disk.mebibytes(self.memory, "memory") < _LEAST_MEMORY:
+            raise ValueError(f'memory = "{self.memory}": no kernel boots in less than 32MiB')
         _disk.mebibytes(self.disk, "disk")
         if not 0 <= self.boot_timeout < math.inf:
             raise ValueError(f"boot_timeout = {self.boot_timeout:g}: write seconds, as in 300.0")

@@ -229,8 +229,8 @@ class WasmTarget:
         if path is None and self.engine:
             return Unavailable(
                 lack=Lack.TOOL,
-                what=f"engine = {self.engine!r}, a program,",
-                hint="mend it in isobench.toml, or leave it out",
+                what=f"engine = {self.engine!r}, an executable of wasmtime's (no script),",
+                hint="mend it in the configuration, or leave it out",
             )
         if path is None:
             return Unavailable(lack=Lack.TOOL, what="wasmtime", hint=INSTALL)

@@ -333,7 +333,7 @@ def test_a_class_asked_for_and_not_measured_keeps_the_claim_from_being_supported
     )
     assert verdict.axes == {"cpu": SUPPORTED, "io": UNTESTED}
     assert verdict.standing is INCONCLUSIVE
-    assert "io untested: docker was not measured" in verdict.sentence
+    assert "io untested: docker has no such cell" in verdict.sentence
     assert verdict.sentence.endswith("a full test needs a container.")
     assert "more blocks" not in verdict.sentence
 
@@ -345,7 +345,7 @@ def test_a_measured_target_without_the_cell_keeps_its_axis_from_being_supported(
         [target("docker"), target("podman")],
     )
     assert verdict.axes == {"cpu": INCONCLUSIVE}
-    assert verdict.sentence == "cpu inconclusive: podman was not measured."
+    assert verdict.sentence == "cpu inconclusive: podman has no such cell."
 
 
 def test_only_cells_that_a_claim_selects_count() -> None:
@@ -771,3 +771,27 @@ def test_published_figures_name_claims_that_exist() -> None:
     assert {name for figure in figures for name in figure.claims} <= ids
     with pytest.raises(UsageError, match=r"^published\.toml, figure 1: .*`source`"):
         load_published(text.replace("source =", "sauce =", 1), origin="published.toml")
+
+
+def test_a_claimed_value_is_held_against_the_value_and_a_fact_that_is_none_is_told() -> None:
+    stated = dataclasses.replace(
+        claim(ClaimKind.EVIDENCE), evidence={"security.seccomp": "2", "security.sekkomp": "2"}
+    )
+    seen = dataclasses.replace(
+        target("docker", relations={"security.seccomp": "unlike"}),
+        values={"security.seccomp": "2"},
+    )
+    verdict = judge(stated, [], [seen])
+    assert "security.seccomp supported: 2 in docker" in verdict.sentence
+    assert "no such fact was seen in docker" in verdict.sentence
+    other = dataclasses.replace(seen, values={"security.seccomp": "0"})
+    assert judge(stated, [], [other]).standing is REFUTED
+
+
+def test_the_interval_that_is_told_is_the_one_that_decides() -> None:
+    wide = dataclasses.replace(
+        cell("docker", "cpu.sieve", ratio=1.3, spread=0.3),
+        sided=Interval(low=1.1, high=1.4, level=0.9),
+    )
+    said = judge(EQUIVALENT, [wide], [target("docker")]).sentence
+    assert "1.30 x native [1.10, 1.40]" in said

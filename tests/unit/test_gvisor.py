@@ -120,11 +120,15 @@ def test_other_flags_reach_runsc(runsc: Path) -> None:
     assert all("--overlay2=none" in call for call in calls(runsc))
 
 
-def test_a_missing_program_is_named_with_what_installs_it() -> None:
+def test_a_missing_program_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = GvisorTarget(program="/nowhere/runsc").probe()
     assert isinstance(answer, Unavailable)
     assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/runsc")
-    assert answer.hint == "isobench doctor --install gvisor"
+    assert answer.hint.startswith("program = '/nowhere/runsc' is no program here")
+    monkeypatch.setenv("PATH", "/nowhere")
+    usual = GvisorTarget().probe()
+    assert isinstance(usual, Unavailable)
+    assert usual.hint == "isobench doctor --install gvisor"
 
 
 def test_platforms_are_tried_in_order_and_the_last_complaint_is_told(

@@ -257,3 +257,26 @@ def test_open_metrics_has_a_line_for_each_bound_and_ends_as_it_must(synthetic: W
 def test_what_a_summary_lacks_makes_no_export_fail() -> None:
     assert openmetrics({}) == "# EOF\n"
     assert ET.fromstring(junit({})).get("tests") == "0"  # noqa: S314 - our own
+
+
+def test_names_that_nothing_bears_are_told(
+    synthetic: Write, isobench: Callable[..., Any], own: Path
+) -> None:
+    own.write_text(OWN.replace('["box"]', '["box", "landlok"]\nworkloads = ["cpu.seive", "cpu"]'))
+    said = isobench("verify", synthetic(), "--claims", own).words
+    assert "claim fast: no target is called 'landlok'; did you mean landlock?" in said
+    assert "claim fast: no workload is called 'cpu.seive'; did you mean cpu.sieve?" in said
+    assert "'box'" not in said
+    assert "'cpu'" not in said
+
+
+def test_records_that_are_lost_are_told(synthetic: Write, isobench: Callable[..., Any]) -> None:
+    path = synthetic(blocks=12)
+    lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "records.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
+    done = isobench("report", path)
+    assert "records.jsonl has nothing of" in (path / "report.html").read_text()
+    assert "the file is damaged" in (path / "report.html").read_text()
+    written = json.loads((path / "summary.json").read_text())
+    assert written["run"]["complete"] is False
+    assert "The run was cut short" in done.words

@@ -151,7 +151,7 @@ def test_a_missing_engine_is_told_with_what_to_type(engine: Path) -> None:
 def test_a_chosen_engine_that_is_none_is_told(engine: Path) -> None:
     answer = refused(wasm.WasmTarget(engine="/nowhere/wasmtime"))
     assert "/nowhere/wasmtime" in answer.reason
-    assert "isobench.toml" in answer.hint
+    assert "leave it out" in answer.hint
 
 
 def test_a_package_whose_program_may_not_be_executed_is_told_with_what_to_type(
