@@ -55,7 +55,9 @@ def wheel(session: nox.Session) -> None:
     session.install(str(built))
     session.chdir(folder)
     session.run("isobench", "workloads")
-    session.run("isobench", "run", "--quick", "-t", "native", "-w", "cpu.sieve", "-o", "run", "-q")
+    session.run(
+        *("isobench", "run", "-r", "2", "-t", "native", "-w", "cpu.sieve", "-o", "run", "-q")
+    )
 
 
 @nox.session(venv_backend="none")

@@ -467,7 +467,10 @@ def test_a_probe_asks_and_creates_nothing(server: Server, config: Path) -> None:
 
 def test_without_a_kubeconfig_no_cluster_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config:/nowhere/else")
-    assert (probed().lack, "no kubeconfig at /nowhere/config" in probed().what) == (Lack.SERVICE, True)
+    assert (probed().lack, "no kubeconfig at /nowhere/config" in probed().what) == (
+        Lack.SERVICE,
+        True,
+    )
 
 
 def test_a_missing_client_is_named_with_what_to_type(
