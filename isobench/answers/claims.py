@@ -14,6 +14,7 @@ from isobench.store import Run
 from isobench.units import TargetName, WorkloadName
 
 _USUAL: Final = 0.95
+_NOISE: Final = "noise-floor"
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER, ClaimKind.BOUND)
 
 
@@ -161,6 +162,7 @@ class _Asked:
             lower_seconds=low,
             upper_seconds=high,
             checks_equal=checked,
+            barred=any(doubt.blocks and doubt.code != _NOISE for doubt in verdict.doubts),
             advice=_advice(verdict, needed),
         )
 

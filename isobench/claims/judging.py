@@ -52,6 +52,10 @@ class CellFacts:
     """One-sided upper bound of `value_seconds` at the claim's level."""
     lower_seconds: float | None = None
     """One-sided lower bound: without it a bound is never refuted."""
+    barred: bool = False
+    """A doubt takes its time away as well as its ratio: more than that the machine is noisy, which
+    an absolute bound need not mind.
+    """
     advice: str = ""
     """What would decide an open cell."""
     checks_equal: bool | None = None
@@ -283,7 +287,7 @@ def _bound(claim: Claim, cell: CellFacts) -> _Judged:
         )
     room = limit - (limit if high is None else high)
     change = f"{cell.target} {cell.workload} measured surely {shown}"
-    if cell.standing is Standing.UNPROVEN:
+    if cell.barred or (ratio is not None and cell.standing is Standing.UNPROVEN):
         return _INCONCLUSIVE, words, room, change
     if high is not None and high < limit:
         return _SUPPORTED, words, room, f"{cell.target} {cell.workload} not staying {shown}"
@@ -434,7 +438,7 @@ def _bound_words(claim: Claim, cell: CellFacts) -> str:
         )
         if value is not None
     ]
-    unproven = " (unproven)" if cell.standing is Standing.UNPROVEN else ""
+    unproven = " (unproven)" if cell.barred else ""
     figures = ", ".join(known) or "without a figure"
     return f"{cell.target} {cell.workload} {figures}{unproven}"
 

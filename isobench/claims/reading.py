@@ -166,8 +166,13 @@ def _wording(values: Mapping[str, Any]) -> str:
         "checksum": "computes what native does",
         "evidence": "shows " + ", ".join(f"{k} {v}" for k, v in _pairs(values.get("evidence"))),
     }
-    bounds = [f"stays {key.replace('_', ' ')} {values[key]}" for key in BOUNDS if key in values]
+    bounds = [f"stays {_bounded(key, values[key])}" for key in BOUNDS if key in values]
     return f"{about}: {says.get(str(kind), ', '.join(bounds) or str(kind))}"
+
+
+def _bounded(key: str, limit: object) -> str:
+    side, _, of = key.partition("_")
+    return f"{side} {limit} {'s' if of == 'seconds' else 'times the reference'}"
 
 
 def _pairs(table: object) -> list[tuple[object, object]]:
