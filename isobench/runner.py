@@ -693,6 +693,8 @@ class Bench:
         Sessions `held` from the block before are used again where they may be.
         """
         gc.collect()
+        # Looked at once: else every block pays for all modules, a tenth of a second with pandas.
+        gc.freeze()
         gc.disable()
         try:
             with self.sessions(block, faults, held) as (good, bad):
@@ -851,8 +853,11 @@ def measure(
     of each target so far. Returns how many valid blocks there are, and why it stopped: "blocks",
     "budget" or "precision".
     """
-    with Sessions(plan.blocks_per_session, sessions) as held:
-        return _measure(bench, plan, limits, held, tick=tick, begun=begun, repeated=repeated)
+    try:
+        with Sessions(plan.blocks_per_session, sessions) as held:
+            return _measure(bench, plan, limits, held, tick=tick, begun=begun, repeated=repeated)
+    finally:
+        gc.unfreeze()
 
 
 def _measure(

@@ -866,6 +866,21 @@ def test_so_many_blocks_are_measured_as_were_wanted(
     assert box.opened == 6
 
 
+def test_what_is_loaded_is_looked_through_once_and_not_before_every_block(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    spared: list[int] = []
+    runner.measure(
+        bench(fake()),
+        made_plan(2),
+        limits(),
+        tick=lambda _visit, _valid: spared.append(gc.get_freeze_count()),
+    )
+    assert min(spared) > 10_000  # modules, functions, classes
+    assert gc.get_freeze_count() == 0
+
+
 def test_a_spent_budget_ends_a_run_after_its_fewest_blocks(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
