@@ -301,8 +301,6 @@ def _with_variations(
     registry: "Registry", wish: "Wish", varied: "Sequence[Variation]"
 ) -> "tuple[Registry, Wish]":
     """Return a registry that knows the variations, and a wish for them and what they vary."""
-    import dataclasses
-
     names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
     registry = registry.with_tables({one.name: one.table for one in varied})
     required = tuple(dict.fromkeys([*wish.require, *names]))
@@ -562,10 +560,15 @@ def _show_plan(wish: "Wish", chosen: Any) -> None:
     click.echo(f"budget:    {wish.budget:g} s")
 
 
+def _console(options: Mapping[str, Any]) -> "Console":
+    """Return where people are spoken to: not where an export was sent."""
+    to_stdout = any(options.get(f"export_{kind}") == "-" for kind in _EXPORTS)
+    return screen.console_for(stderr=to_stdout, color=options["color"])
+
+
 def _show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     """Print the report for the terminal, and write what was asked for besides."""
-    to_stdout = [name for name in _EXPORTS if options.get(f"export_{name}") == "-"]
-    console = screen.console_for(stderr=bool(to_stdout), color=options["color"])
+    console = _console(options)
     if options["quiet"]:
         console.print(outcome.summary["run"]["headline"], markup=False)
         failed = [gap for gap in outcome.summary["gaps"] if gap["cause"] in FAILED_CAUSES]
@@ -733,8 +736,7 @@ def verify(path: Path | None, **options: Any) -> None:
     ids = {claim.id for claim in own}
     if not options["claims"]:
         ids |= {claim.id for claim in answers.documents_claims()}
-    to_stdout = any(options.get(f"export_{name}") == "-" for name in _EXPORTS)
-    console = screen.console_for(stderr=to_stdout, color=options["color"])
+    console = _console(options)
     for line in _unknown_names(own, registry, outcome):
         console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
     seen = view.build(outcome.summary)
@@ -849,8 +851,7 @@ def _publish(
 
     from isobench.report import sheet as module
 
-    to_stdout = any(options.get(f"export_{kind}") == "-" for kind in _EXPORTS)
-    console = screen.console_for(stderr=to_stdout, color=options["color"])
+    console = _console(options)
     if options["quiet"]:
         console.print(sheet.closing, markup=False)
     else:

@@ -33,8 +33,6 @@ from isobench.units import TargetName, WorkloadName
 from isobench.verdict import interval_text, percent_text, ratio_text
 
 ALPHA: Final = 0.05
-SAME_LEVEL: Final = 0.90
-"""Two one-sided tests at 5 % are one interval at 90 %."""
 NATIVE_CHANGED: Final = math.log(1.05)
 _UNIT_IS_RUN: Final = frozenset({"few-blocks", "quick"})
 """Doubts that do not matter where runs, and not their blocks, are the unit."""
@@ -466,7 +464,7 @@ def _judge(change: Change, effect: float) -> Change:
     if location.error == 0:
         return _unproven(change, "timer-limited", "the timer cannot tell blocks apart",
                          "a larger --min-time")  # fmt: skip
-    reported, narrow = location.interval(LEVEL), location.interval(SAME_LEVEL)
+    reported, narrow = location.interval(LEVEL), location.interval(stats.EQUIVALENCE_LEVEL)
     beyond = reported.low >= 1 + effect or reported.high <= 1 / (1 + effect)
     if beyond and change.p_adjusted < ALPHA:
         if abs(location.mean) <= math.log1p(change.noise):
@@ -604,7 +602,7 @@ def _named(side: _Side) -> dict[str, Any]:
 
 
 def _cell(one: Change) -> dict[str, Any]:
-    interval, narrow = one.interval(), one.interval(SAME_LEVEL)
+    interval, narrow = one.interval(), one.interval(stats.EQUIVALENCE_LEVEL)
     location = one.location
     return {
         "target": one.target,

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from isobench.report.view.run import bounds_of
 from isobench.report.view.values import clean, items_of, mapping_of
 
 _SKIPPED: Final = frozenset({"unavailable", "not-applicable"})
@@ -50,7 +51,7 @@ def _cells(
         if clean(cell.get("workload")) == workload:
             target = clean(cell.get("target"))
             found[target] = ET.Element("testcase", classname=workload, name=target)
-            low, high = [*(cell.get("interval") or ()), None, None][:2]
+            low, high = bounds_of(cell.get("interval")) or (None, None)
             keys = ("ratio", "standing", "blocks", "value", "unit")
             values = {key: cell.get(key) for key in keys} | {"lower": low, "upper": high}
             _properties(found[target], values)

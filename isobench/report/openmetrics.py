@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from isobench.report.view.run import bounds_of
 from isobench.report.view.values import clean, items_of, mapping_of
 
 _HELP: Final = {
@@ -50,7 +51,7 @@ def _cell(item: Mapping[str, Any]) -> dict[str, str]:
 
 def _ratios(summary: Mapping[str, Any]) -> _Samples:
     for item in items_of(summary.get("cells")):
-        low, high = [*(item.get("interval") or ()), None, None][:2]
+        low, high = bounds_of(item.get("interval")) or (None, None)
         for bound, value in (("point", item.get("ratio")), ("lower", low), ("upper", high)):
             if isinstance(value, int | float):
                 yield _cell(item) | {"bound": bound}, _figure(value)

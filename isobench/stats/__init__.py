@@ -10,6 +10,7 @@ from isobench.stats.plan import (
     spread_of_block,
 )
 from isobench.stats.ratio import (
+    EQUIVALENCE_LEVEL,
     FEWEST_BLOCKS,
     REPORTED_LEVEL,
     Location,
@@ -34,6 +35,7 @@ from isobench.stats.tails import (
 )
 
 __all__ = [
+    "EQUIVALENCE_LEVEL",
     "FEWEST_BLOCKS",
     "REPORTED_LEVEL",
     "Drift",
