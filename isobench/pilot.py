@@ -21,11 +21,19 @@ SHORTEST, LONGEST = 0.004, 0.1
 """Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough
 for any.
 """
+ROUND: Final = 0.02
+"""Six iterations of so many seconds are a visit that outlasts the period of a CPU quota, a tenth of
+a second: a shorter one may fall between two of its pauses, or into one.
+"""
 HEADROOM: Final = 0.2
 """Share of a workload's time limit that a visit may be expected to take: what a trial saw was its
 quickest.
 """
 WANTED_BLOCKS: Final = 15
+MANY_BLOCKS: Final = 40
+"""More blocks make intervals narrower than longer iterations do: tests/bench/bench_dial.py, whose
+intervals beside a neighbour in bursts were ten times narrower with 40 blocks than with ten.
+"""
 RESERVE: Final = 0.9
 """Share of the remaining budget that is planned with."""
 FEWEST_BLOCKS: Final = 3
@@ -307,6 +315,7 @@ def choose_length(
     """
     wanted = 5 if wish.quick else max(WANTED_BLOCKS, wish.minimum_blocks)
     wanted = min(wanted, wish.maximum_blocks)
+    many = wanted if wish.quick else min(max(MANY_BLOCKS, wanted), wish.maximum_blocks)
     kept = pilot.kept(wish.launch, native)
     openings = sum(pilot.opening[name] for name in kept)
 
@@ -314,15 +323,16 @@ def choose_length(
         block = pilot.cost(length, wish, labels, bench.workloads, native, kept=kept)
         left = seconds_left * RESERVE
         # So few blocks that each needs a session of its own, or more with as many openings in all.
-        few, many = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
-        return int(max(min(few, plan.FEWEST_SESSIONS), many))
+        few, more = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
+        return int(max(min(few, plan.FEWEST_SESSIONS), more))
 
     if wish.minimum_time is not None:
         return wish.minimum_time, fits(wish.minimum_time)
     length = LONGEST
-    while length > SHORTEST and fits(length) < wanted:
-        length *= 0.9
-    return max(length, SHORTEST), fits(max(length, SHORTEST))
+    for blocks, shortest in ((many, ROUND), (wanted, SHORTEST)):
+        while length > shortest and fits(length) < blocks:
+            length = max(0.9 * length, shortest)
+    return length, fits(length)
 
 
 def learn(bench: runner.Bench, made: Plan) -> None:

@@ -908,10 +908,30 @@ def test_a_large_budget_gives_the_longest_iterations() -> None:
     assert fits > 15
 
 
-def test_a_small_budget_gives_shorter_iterations_and_as_many_blocks() -> None:
-    chosen, fits = length(PILOT, 10)
-    assert trying.SHORTEST < chosen < trying.LONGEST
+def test_a_fair_budget_gives_shorter_iterations_and_many_blocks() -> None:
+    chosen, fits = length(PILOT, 20)
+    assert trying.ROUND < chosen < trying.LONGEST
+    assert fits >= trying.MANY_BLOCKS
+
+
+def test_for_many_blocks_no_visit_becomes_shorter_than_the_period_of_a_quota() -> None:
+    chosen, fits = length(PILOT, 12)
+    assert chosen == trying.ROUND
+    assert trying.WANTED_BLOCKS <= fits < trying.MANY_BLOCKS
+
+
+def test_a_small_budget_gives_short_iterations_and_enough_blocks() -> None:
+    chosen, fits = length(PILOT, 4.5)
+    assert trying.SHORTEST < chosen < trying.ROUND
     assert fits >= trying.WANTED_BLOCKS
+
+
+def test_no_more_blocks_are_wanted_than_are_measured_at_most() -> None:
+    assert length(PILOT, 20, maximum_blocks=12)[0] == trying.LONGEST
+
+
+def test_a_quick_look_wants_few_blocks() -> None:
+    assert length(PILOT, 10, quick=True)[0] == trying.LONGEST
 
 
 def test_a_budget_that_is_too_small_gives_the_shortest_iterations() -> None:
