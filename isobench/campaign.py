@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from isobench import __version__, claims, owner, places, plan, runner, workloads
+from isobench import __version__, claims, enforcement, owner, places, plan, runner, workloads
 from isobench.errors import (
     IsobenchError,
     NothingToRunError,
@@ -33,6 +33,7 @@ from isobench.model import (
     Available,
     Claim,
     Lack,
+    LimitCheck,
     Payload,
     Plan,
     PromiseCheck,
@@ -63,6 +64,10 @@ from isobench.wish import UNBOUNDED, Observer, Wish
 
 if TYPE_CHECKING:
     from isobench.store import Run, RunFolder
+
+
+PATIENCE_FOR_LIMITS: Final = 60.0
+"""Limits are pushed past in runs whose budget is at least so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,6 +417,7 @@ class Campaign:
                 "abi": bench.abi(target),
                 "starts": dict(target.starts) if isinstance(target, Explains) else {},
                 "promises": [] if proof is None else [_check(check) for check in proof.checks],
+                "limits": list(bench.limits.get(name, ())),
                 "facts": [] if proof is None else list(proof.environment.facts.values()),
                 "workloads": {
                     workload: {key: fact.value for key, fact in facts.items()}
@@ -440,6 +446,9 @@ class Campaign:
         )
         labels = list(chosen.able)
         if resumed is not None:
+            for name, state in resumed.states.items():
+                found = msgspec.convert(state.get("limits", []), tuple[LimitCheck, ...])
+                bench.limits[name] = found
             learn(bench, resumed.plan)
             self._measure_blocks(bench, resumed.plan, folder, resumed)
             self._states(chosen, bench, folder)
@@ -452,6 +461,7 @@ class Campaign:
             self.observer,
             lambda pilot, label: self._too_dear(bench, pilot, label),
         )
+        self._push_limits(bench, pilot)
         self._states(chosen, bench, folder)
         made = self._plan(bench, pilot, labels)
         folder.document("plan.json", made)
@@ -464,6 +474,20 @@ class Campaign:
         folder.document("run.json", self.about)
         self._measure_blocks(bench, made, folder)
         self._states(chosen, bench, folder)
+
+    def _push_limits(self, bench: runner.Bench, pilot: Pilot) -> None:
+        """See whether limits hold, where there is time for it: some two seconds a target."""
+        if self.wish.quick or self.wish.budget < PATIENCE_FOR_LIMITS:
+            return
+        living = {name: t for name, t in bench.targets.items() if name not in pilot.dead}
+        named = [name for name, target in living.items() if enforcement.limits_something(target)]
+        if not named:
+            return
+        self.observer.step("pushing past limits natively", 0, len(named) + 1)
+        without = enforcement.natively(bench, self.native)
+        for number, name in enumerate(named, 1):
+            self.observer.step(f"pushing past limits of {name}", number, len(named) + 1)
+            bench.limits[name] = enforcement.push(bench, name, without)
 
     @property
     def _fewest(self) -> int:

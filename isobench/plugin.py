@@ -16,12 +16,21 @@ arrives and `stage.mark(name)` as a phase passes; the runner stamps both on one 
 author cannot get timing wrong.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
-from isobench.model import Abi, Availability, Evidence, Promise, Stage, Technology
+from isobench.model import (
+    Abi,
+    Availability,
+    Evidence,
+    Limits,
+    Promise,
+    Resource,
+    Stage,
+    Technology,
+)
 from isobench.units import Nanoseconds, TargetName
 
 GROUP: Final = "isobench.targets"
@@ -148,6 +157,20 @@ class Witness(Protocol):
 
     def witness(self) -> Iterable[Evidence]:
         """Yield facts (keys start with "host."): the runtime in use, limits that were set."""
+        ...
+
+
+@runtime_checkable
+class Limiter(Protocol):
+    """Ability of a target: limit what an instance takes of the host's resources."""
+
+    @property
+    def limitable(self) -> Collection[Resource]:
+        """What it can limit here, for this user."""
+        ...
+
+    def limited(self, limits: Limits) -> Target:
+        """Return the same target with all these limits set that it can set."""
         ...
 
 

@@ -4,7 +4,7 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -20,6 +20,7 @@ from isobench.model import (
     Environment,
     Evidence,
     Gap,
+    LimitCheck,
     Need,
     Plan,
     PromiseCheck,
@@ -270,6 +271,8 @@ class Bench:
     """Targets of which a visit starts one instance and no more, since that takes long."""
     proofs: dict[TargetName, Proof] = field(default_factory=dict)
     """What the latest session of each target showed of itself."""
+    limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
+    """The limits that were pushed past, of the targets that set some."""
 
     def abi(self, target: Target) -> Abi:
         """Return what payloads for this target are built for."""
@@ -326,6 +329,29 @@ class Bench:
         return Proof(
             environment=seen, checks=prove.hold(promises, host=self.reference, inside=seen)
         )
+
+    def facts(
+        self,
+        label: TargetName,
+        session: Session,
+        program: str,
+        words: Iterable[str],
+        *,
+        timeout: Nanoseconds,
+    ) -> Environment:
+        """Run one of isobench's own programs in a session and return the facts that it says.
+
+        IsobenchError: it did not answer, or the session is gone.
+        """
+        nonce = secrets.token_hex(8)
+        self.ear.ask(nonce)
+        done = session.run([program, nonce, *words], timeout=timeout)
+        try:
+            return prove.gather(self._reply(done, label, nonce=nonce, iterations=0).facts)
+        except _TimedOutError:
+            raise SessionError(f"{program} was not done after {timeout / 1e9:g} s") from None
+        except wire.WrongAnswerError as error:
+            raise SessionError(str(error)) from None
 
     def _reply(
         self, done: Completed, label: TargetName, *, nonce: str, iterations: int

@@ -18,8 +18,9 @@ LEVELS = (
         *("headline", "claims", "plan", "config", "packages", "wish", "elsewhere"),
     ),
     ("registry", "runner", "answers", "report", "selftest", "likeness"),
-    # The trial that a run begins with; what runs tell together, and what a machine can tell apart.
-    ("pilot", "comparison", "resolution"),
+    # The trial that a run begins with, limits it pushes past; what runs tell together, and what a
+    # machine can tell apart.
+    ("pilot", "enforcement", "comparison", "resolution"),
     ("campaign",),  # the sequence of a run: it alone knows the parts of the level below
     ("flags", "screen"),
     ("cli",),

@@ -101,6 +101,7 @@ def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
         "hint": state.get("hint"),
         "evidence": prove.relations(host, inside),
         "promises": state.get("promises", []),
+        "limits": state.get("limits", []),
         "facts": [msgspec.to_builtins(fact) for fact in inside.facts.values()],
         "parity": [msgspec.to_builtins(difference) for difference in different],
         "starts": state.get("starts", {}),

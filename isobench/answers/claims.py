@@ -4,12 +4,22 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from isobench import claims as claiming
 from isobench import places
 from isobench.answers.analysis import Analysis, Cell, quantile_bounds
-from isobench.model import Cause, Claim, ClaimKind, Published, Standing, Technology, Verdict
+from isobench.model import (
+    Cause,
+    Claim,
+    ClaimKind,
+    LimitCheck,
+    Published,
+    Standing,
+    Technology,
+    Verdict,
+)
 from isobench.store import Run
 from isobench.units import TargetName, WorkloadName
 
@@ -60,6 +70,7 @@ def judge_claims(
             variation=item.get("variation_of") is not None,
             relations=_relations(item),
             values={fact["key"]: str(fact["value"]).lower() for fact in item["facts"]},
+            limits=msgspec.convert(item["limits"], tuple[LimitCheck, ...]),
         )
         for item in targets
     ]

@@ -13,6 +13,7 @@ from isobench.model import (
     ClaimVerdict,
     Direction,
     Interval,
+    LimitCheck,
     Standing,
     Technology,
 )
@@ -75,6 +76,8 @@ class TargetFacts:
     """Fact key -> "same", "unlike" or "unknown" against the host, or the value itself."""
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Fact key -> the value, in small letters."""
+    limits: Sequence[LimitCheck] = ()
+    """The limits that were set in an instance of it, and pushed past."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +113,14 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
     subjects = [target for target in targets if _speaks_of(claim, target)]
     measured = [target for target in subjects if target.status == "measured"]
     evident = claim.kind is ClaimKind.EVIDENCE
-    judged = _weigh_facts(claim, measured) if evident else _weigh_cells(claim, cells, measured)
-    findings = list(judged)
+    match claim.kind:
+        case ClaimKind.EVIDENCE:
+            findings = list(_weigh_facts(claim, measured))
+        case ClaimKind.ENFORCEMENT:
+            # One that sets no limits here is no witness of whether limits hold.
+            findings = list(_weigh_limits(claim, [each for each in measured if each.limits]))
+        case _:
+            findings = list(_weigh_cells(claim, cells, measured))
     axes = {
         axis: _together([each.standing for each in findings if each.axis == axis])
         for axis in dict.fromkeys(each.axis for each in findings)
@@ -122,7 +131,7 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
         claim=claim,
         standing=standing,
         sentence=_untested(claim, subjects) if untested else _sentence(claim, findings, axes),
-        axes={} if evident else axes,
+        axes={} if evident or claim.limits else axes,
         change=_change(claim, findings, standing),
     )
 
@@ -176,6 +185,44 @@ def _weigh_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Find
             yield _Finding(
                 axis=key, target=target.name, standing=standing, text=text, change=change
             )
+
+
+def _weigh_limits(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
+    """Yield one finding for each limit that the claim names and each target."""
+    standings = {True: _SUPPORTED, False: _REFUTED, None: _INCONCLUSIVE}
+    for resource in claim.limits:
+        for target in targets:
+            check = next((each for each in target.limits if each.resource is resource), None)
+            if check is None:
+                standing, text = _UNTESTED, f"no such limit can be set in {target.name} here"
+            else:
+                standing, text = standings[check.held], f"{target.name} {limit_words(check)}"
+            held = "not holding" if standing is _SUPPORTED else "holding"
+            yield _Finding(
+                axis=resource,
+                target=target.name,
+                standing=standing,
+                text=text,
+                room=0.0 if check is None else _slack(check),
+                change=f"the limit of {resource} {held} in {target.name}",
+            )
+
+
+def _slack(check: LimitCheck) -> float:
+    """Return how far below the limit the program was stopped, as a share; to name the closest."""
+    return 0.0 if check.reached is None else 1 - check.reached / check.limit
+
+
+def limit_words(check: LimitCheck) -> str:
+    """Return what was set and how far a program came, in words."""
+    words = f"{_amount(check.reached)} of {_amount(check.limit)} {check.unit}"
+    if check.native is not None:
+        words += f" ({_amount(check.native)} natively)"
+    return f"{words}: {check.why}" if check.why else words
+
+
+def _amount(number: float | None) -> str:
+    return "an unknown number" if number is None else f"{float(f'{number:.3g}'):,g}"
 
 
 def _weigh_cells(
@@ -322,10 +369,10 @@ def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, Cla
         if claim.evidence:
             words = _fact_words(own, standing, claim.evidence[axis])
         else:
-            words = _axis_words(own, standing)
+            words = _axis_words(claim, own, standing)
         parts.append(f"{axis} {standing}: {words}")
     open_standings = {each.standing for each in findings}
-    if _INCONCLUSIVE in open_standings and _REFUTED not in open_standings:
+    if _INCONCLUSIVE in open_standings and _REFUTED not in open_standings and not claim.limits:
         parts.append("more blocks, or what the doubts of these cells advise, would decide")
     if _UNTESTED in open_standings and claim.needs:
         parts.append(f"a full test needs {claim.needs}")
@@ -354,11 +401,12 @@ def _change(claim: Claim, findings: Sequence[_Finding], standing: ClaimStanding)
     return f"{told[0].change}{others}"
 
 
-def _axis_words(findings: Sequence[_Finding], standing: ClaimStanding) -> str:
+def _axis_words(claim: Claim, findings: Sequence[_Finding], standing: ClaimStanding) -> str:
     """Return the cells that made the standing; of many that support, the closest to refuting."""
     if standing is _SUPPORTED and len(findings) > 1:
         closest = min(findings, key=lambda each: each.room)
-        cells = f"all {len(findings)} cells of {_targets(findings)}"
+        what = "held in" if claim.limits else f"all {len(findings)} cells of"
+        cells = f"{what} {_targets(findings)}"
         return f"{cells}, the closest call {closest.text}"
     return _telling(findings, standing)
 
@@ -400,7 +448,8 @@ def _beside(claim: Claim) -> str:
 def _wanted(claim: Claim) -> str:
     """Return what a claim is about, from its fields alone."""
     whom = _listed(list(claim.targets)) or f"{claim.technology} targets"
-    what = _listed(list(claim.workloads or claim.evidence or ()))
+    limits = [f"limits of {resource}" for resource in claim.limits]
+    what = _listed(list(claim.workloads or claim.evidence or limits))
     return (f"{what} on {whom}" if what else whom) + _beside(claim)
 
 

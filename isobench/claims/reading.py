@@ -11,7 +11,7 @@ import msgspec
 
 from isobench.claims.condition import comparisons
 from isobench.errors import UsageError
-from isobench.model import Claim, ClaimKind, Technology
+from isobench.model import Claim, ClaimKind, Resource, Technology
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "origin")
 _SHARES: Final = ("margin", "level", "quantile")
@@ -164,6 +164,7 @@ def _wording(values: Mapping[str, Any]) -> str:
         "equivalent": f"is equivalent to {reference}{margin.replace(' by', ' within')}",
         "order": f"is {values.get('direction', 'slower')} than {reference}{margin}",
         "checksum": "computes what native does",
+        "enforcement": "holds limits of " + ", ".join(map(str, values.get("limits", ()))),
         "evidence": "shows " + ", ".join(f"{k} {v}" for k, v in _pairs(values.get("evidence"))),
     }
     bounds = [f"stays {_bounded(key, values[key])}" for key in BOUNDS if key in values]
@@ -197,6 +198,8 @@ def _contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "evidence", 'goes with kind = "evidence" only'
     if claim.kind is ClaimKind.EVIDENCE and not claim.evidence and not claim.needs:
         yield "evidence", "must name facts, or needs must say what is missing to test it"
+    if (claim.kind is ClaimKind.ENFORCEMENT) != bool(claim.limits):
+        yield "limits", f'and kind = "enforcement" go together (of {", ".join(Resource)})'
     if claim.kind not in _COMPARING and claim.margin is not None:
         yield "margin", 'goes with kind = "equivalent" and kind = "order"'
     yield from _bound_contradictions(claim)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from isobench.model.isolation import Resource
 from isobench.units import TargetName, WorkloadName
 
 
@@ -96,6 +97,7 @@ class ClaimKind(StrEnum):
     ORDER = "order"
     BOUND = "bound"
     CHECKSUM = "checksum"
+    ENFORCEMENT = "enforcement"
 
 
 class Direction(StrEnum):
@@ -125,6 +127,8 @@ class Claim:
     """What ratios are taken to: a target, or a technology (each of its targets)."""
     evidence: Mapping[str, str] | None = None
     """For EVIDENCE: fact key -> relation to the host ("same", "unlike")."""
+    limits: tuple[Resource, ...] = ()
+    """For ENFORCEMENT: the resources whose limits hold when they are pushed past."""
     direction: Direction = Direction.SLOWER
     margin: float | None = None
     """For EQUIVALENT and ORDER: a share (0.05: 5 %). None: the run's own margin for what is

@@ -167,6 +167,48 @@ class Promise:
     """What to change where it is not kept, if the configuration can have made it."""
 
 
+class Resource(StrEnum):
+    """What of a host's resources a limit is about."""
+
+    CPU = "cpu"
+    MEMORY = "memory"
+    PROCESSES = "processes"
+    IO = "io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits to be set for an instance, all of them."""
+
+    cpus: float
+    """Seconds of CPU time a second."""
+    memory: int
+    """Bytes."""
+    processes: int
+    write_rate: int
+    """Bytes a second that go to the disk beneath the scratch directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitCheck:
+    """A limit that was set, and how far a program came that pushed past it."""
+
+    resource: Resource
+    unit: str
+    limit: float
+    reached: float | None
+    """How far it came with the limit; None where that was not to be seen."""
+    native: float | None
+    """How far the same program came natively, without one."""
+    counted: int | None
+    """What the kernel counted meanwhile of its own interventions: throttled periods, refusals,
+    kills; None where no counter is in sight.
+    """
+    held: bool | None
+    """Whether the limit held; None: unknown, for the reason in `why`."""
+    why: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromiseCheck:
     """A promise held against evidence."""

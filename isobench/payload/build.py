@@ -42,12 +42,13 @@ WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
 AGENT: Final = "_agent"
 EVIDENCE: Final = "_evidence"
 INIT: Final = "_init"
+LIMITS: Final = "_limits"
 STARTUP: Final = "_startup"
 LAUNCH: Final = "_launch"
 CONFINE: Final = "_confine"
 TOOLS: Final = (LAUNCH, CONFINE)
 """Programs of isobench's own for the host side; no stage's root holds them."""
-INSIDE: Final = (EVIDENCE, AGENT, INIT)
+INSIDE: Final = (EVIDENCE, AGENT, INIT, LIMITS)
 """Programs of isobench's own that a stage holds."""
 
 

@@ -19,6 +19,7 @@ def markdown(view: Report) -> str:
     parts += _ratios(view)
     parts += _startup(view)
     parts += _variations(view)
+    parts += _limits(view)
     parts += _claims(view)
     parts += _gaps(view)
     return "\n\n".join(parts) + "\n"
@@ -138,6 +139,18 @@ def _variations(view: Report) -> Iterator[str]:
             f"- **{effect.mark.word}** {escaped(effect.workload)}: {escaped(effect.sentence)}"
             for effect in one.effects
         )
+
+
+def _limits(view: Report) -> Iterator[str]:
+    if not view.limits:
+        return
+    yield "## Limits, pushed past"
+    yield "\n".join(
+        f"- **{one.mark.word}** "
+        + escaped(f"{one.target}, {one.resource}: {one.reached} of {one.limit}")
+        + escaped(f" ({one.native} natively)" + (f": {one.why}" if one.why else ""))
+        for one in view.limits
+    )
 
 
 def _claims(view: Report) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""Disks of guests: how large, and an empty file system in a sparse file."""
+"""Disks: of guests, how large, and an empty file system in a sparse file; of the host, which one a
+folder lies on.
+"""
 
 import os
 import re
@@ -20,6 +22,20 @@ def mebibytes(size: str, option: str) -> int:
     if found is None or int(found.group(1)) == 0:
         raise ValueError(f'{option} = "{size}": write it as "512MiB" or "2GiB", in these units')
     return int(found.group(1)) * (1024 if found.group(2) == "GiB" else 1)
+
+
+def beneath(path: Path) -> tuple[str, str] | None:
+    """Return the whole disk that a folder's file system lies on: its device's path, and its numbers
+    as in "254:0". None where there is none, or none of its own (memory, btrfs, a network).
+    """
+    try:
+        number = path.stat().st_dev
+        block = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve(strict=True)
+        if (block / "partition").exists():  # limits are a whole disk's
+            block = block.parent
+        return f"/dev/{block.name.replace('!', '/')}", (block / "dev").read_text().strip()
+    except OSError:
+        return None
 
 
 def tool() -> str | None:

@@ -10,13 +10,21 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from isobench import owner
-from isobench.model import Abi, Evidence, Promise, Relation, Stage, Technology
+from isobench.model import (
+    Abi,
+    Evidence,
+    Limits,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+)
 from isobench.targets import _elf, _process, _sentry
 
 LABEL: Final = "isobench"
@@ -175,6 +183,18 @@ def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
         yield Evidence(key="host.sentry.platform", value=seen, source="/proc/PID of the sentry")
 
 
+_MOST_CPUS: Final = 4096.0
+_RATE: Final = re.compile(r"(\d+)([bkmg]?)", re.IGNORECASE)
+_UNITS: Final = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}
+
+
+def rate(written: str) -> int:
+    """Return bytes a second from what `write_limit` says."""
+    found = _RATE.fullmatch(written)
+    assert found is not None  # looked at when the option was read
+    return int(found[1]) << _UNITS[found[2].lower()]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """What a container engine is to isobench, and the options that all of them have.
@@ -203,6 +223,35 @@ class Engine:
     """As `--security-opt`."""
     memory: str = ""
     """Limit, as `--memory`; empty: none."""
+    pids: int = 0
+    """Most processes, as `--pids-limit`; 0: the engine's own limit."""
+    cpu_quota: float = 0.0
+    """Most CPU time, in CPUs, as `--cpus`; 0: no limit."""
+    write_limit: str = ""
+    """Most bytes a second written to the disk of the engine's storage, as `--device-write-bps`;
+    empty: no limit.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse what is no limit: ValueError."""
+        if self.pids < 0:
+            raise ValueError(f"pids = {self.pids}: write a number of processes; 0: no limit")
+        if not 0 <= self.cpu_quota < _MOST_CPUS:
+            raise ValueError(f"cpu_quota = {self.cpu_quota:g}: write CPUs, as in 0.5; 0: no limit")
+        if self.write_limit and _RATE.fullmatch(self.write_limit) is None:
+            raise ValueError(
+                f'write_limit = "{self.write_limit}": write bytes a second with b, k, m or g: "8m"'
+            )
+
+    def limited(self, limits: Limits) -> Self:
+        """Return the same engine's containers with these limits."""
+        return replace(
+            self,
+            memory=f"{limits.memory}b",
+            pids=limits.processes,
+            cpu_quota=limits.cpus,
+            write_limit=f"{limits.write_rate}b",
+        )
 
     @property
     def technology(self) -> Technology:

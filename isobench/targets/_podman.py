@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from isobench import owner, places
 from isobench.errors import SessionError
-from isobench.model import host_abi
+from isobench.model import Resource, host_abi
 from isobench.plugin import Completed
-from isobench.targets import _elf, _oci, _prefix, _process
+from isobench.targets import _disk, _elf, _oci, _prefix, _process
 from isobench.units import Nanoseconds, seconds
 
 CALL: Final = seconds(120)
@@ -44,25 +44,64 @@ class Options(_oci.Engine):
 
 
 _working: dict[Options, _oci.Settings] = {}
+_CONTROLLERS: Final = {
+    Resource.CPU: {"cpu"},
+    Resource.MEMORY: {"memory"},
+    Resource.PROCESSES: {"pids"},
+    Resource.IO: {"io", "blkio"},
+}
+
+
+def limitable(engine: Options) -> list[Resource]:
+    """Return what cgroups limit for this user; nothing where Podman does not say."""
+    try:
+        said = info(*before_the_verb(working(engine))).get("host", {})
+    except (SessionError, ValueError):
+        return []
+    own = set(said.get("cgroupControllers") or ())
+    return [
+        resource
+        for resource, names in _CONTROLLERS.items()
+        if names & own and (resource is not Resource.IO or storage_disk() is not None)
+    ]
+
+
+def adopt(engine: Options, other: Options) -> None:
+    """Start containers of `engine` with the settings that work for `other`."""
+    if other in _working:
+        _working[engine] = _working[other]
 
 
 def run(
-    *arguments: str, timeout: Nanoseconds = CALL, variables: Mapping[str, str] = NOTHING
+    *arguments: str,
+    timeout: Nanoseconds = CALL,
+    variables: Mapping[str, str] = NOTHING,
+    folder: Path | None = None,
 ) -> Completed:
-    """Run podman; SessionError when it cannot be executed at all."""
+    """Run podman; SessionError when it cannot be executed at all.
+
+    What starts a container begins in a `folder` that will be removed: the monitor that it leaves
+    with the container writes a file named "oom" where it stands, once memory has run out.
+    """
     try:
         return _process.run(
-            ["podman", *arguments], timeout=timeout, env={**os.environ, **variables}
+            ["podman", *arguments],
+            timeout=timeout,
+            env={**os.environ, **variables},
+            folder=folder,
         )
     except OSError as error:
         raise SessionError(f"podman cannot be executed: {error}") from None
 
 
 def must(
-    *arguments: str, timeout: Nanoseconds = CALL, variables: Mapping[str, str] = NOTHING
+    *arguments: str,
+    timeout: Nanoseconds = CALL,
+    variables: Mapping[str, str] = NOTHING,
+    folder: Path | None = None,
 ) -> bytes:
-    """Run podman and return what it says; SessionError when it fails."""
-    done = run(*arguments, timeout=timeout, variables=variables)
+    """Run podman as `run` does and return what it says; SessionError when it fails."""
+    done = run(*arguments, timeout=timeout, variables=variables, folder=folder)
     if done.exit_code != 0:
         verb = next((word for word in arguments if not word.startswith("-")), "")
         raise SessionError(f"podman {verb}: {_process.last_line(done.stderr)}")
@@ -131,7 +170,25 @@ def options(engine: Options, settings: _oci.Settings) -> list[str]:
         words += ["--security-opt", option]
     if engine.memory:
         words += ["--memory", engine.memory]
+    if engine.pids:
+        words += ["--pids-limit", str(engine.pids)]
+    if engine.cpu_quota:
+        words += ["--cpus", f"{engine.cpu_quota:g}"]
+    if engine.write_limit:
+        disk = storage_disk()
+        if disk is None:
+            raise SessionError(
+                "write_limit limits a disk, and Podman's storage is on none",
+                hint="leave out write_limit of this target in isobench.toml",
+            )
+        words += ["--device-write-bps", f"{disk}:{_oci.rate(engine.write_limit)}"]
     return words
+
+
+def storage_disk() -> str | None:
+    """Return the disk that Podman's storage lies on; None where it is on none of its own."""
+    disk = _disk.beneath(Path(info()["store"]["graphRoot"]))
+    return None if disk is None else disk[0]
 
 
 def _trial(engine: Options, settings: _oci.Settings, root: Path) -> str:

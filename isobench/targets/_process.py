@@ -201,13 +201,15 @@ def start(
     stdout: int | IO[bytes] = subprocess.PIPE,
     descriptors: Sequence[int] = (),
     user: int | None = None,
+    folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only
     isobench. It inherits the `descriptors` under their own numbers. Root may start it as another
-    `user`, in the group of the same number alone.
+    `user`, in the group of the same number alone. It begins in `folder`, where one is named.
     """
     return subprocess.Popen(
         argv,
+        cwd=folder,
         env=dict(env),
         stdin=stdin,
         stdout=stdout,
@@ -228,14 +230,15 @@ def run(
     env: Mapping[str, str],
     heard: Callable[[bytes], None] = _nothing,
     outlived: Callable[[], None] | None = None,
+    folder: Path | None = None,
 ) -> Completed:
-    """Run a program to its end. OSError if it cannot be executed at all.
+    """Run a program to its end, beginning in `folder`. OSError if it cannot be executed at all.
 
     A program that leaves others behind, which hold its streams open, has no other end than its own:
     then `outlived` is called, and must end those.
     """
     deadline = time.monotonic() + timeout / SECOND
-    process = start(argv, env=env)
+    process = start(argv, env=env, folder=folder)
     assert process.stdout is not None  # both are pipes, by `start`
     assert process.stderr is not None
     listener = Listener(process.stdout.fileno(), process.stderr.fileno(), heard)

@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -25,12 +25,14 @@ from isobench.model import (
     Available,
     Evidence,
     Lack,
+    Limits,
+    Resource,
     Stage,
     Unavailable,
     host_abi,
 )
 from isobench.plugin import Completed, Startable
-from isobench.targets import _elf, _oci, _process
+from isobench.targets import _disk, _elf, _oci, _process
 from isobench.units import SECOND, Nanoseconds, TargetName
 
 _FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
@@ -149,6 +151,30 @@ class DockerTarget(_oci.Engine):
             return 'cpus takes CPUs as Linux lists them, as in "0-1"'
         return "docker info; journalctl -u docker; a reinstall of runc or containerd"
 
+    @property
+    def limitable(self) -> Sequence[Resource]:
+        """What the daemon says that it can limit; its disk's, where that is this host's."""
+        try:
+            info = _connect().info()
+        except _FAULTS:
+            return ()
+        can = {
+            Resource.CPU: info.get("CpuCfsQuota"),
+            Resource.MEMORY: info.get("MemoryLimit"),
+            Resource.PROCESSES: info.get("PidsLimit"),
+            Resource.IO: _storage_disk(info),
+        }
+        return [resource for resource, able in can.items() if able]
+
+    def limited(self, limits: Limits) -> Self:
+        """Return the same container with these limits, started with the same settings."""
+        limited = super().limited(limits)
+        if Resource.IO not in self.limitable:
+            limited = replace(limited, write_limit=self.write_limit)
+        if self in _working:
+            _working[limited] = _working[self]
+        return limited
+
     def create(
         self,
         client: docker.DockerClient,
@@ -258,11 +284,22 @@ def _create(
 ) -> str:
     limits = [docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in _oci.LIMITS]
     more: dict[str, Any] = {"runtime": settings.runtime} if settings.runtime else {}
+    if target.cpu_quota:
+        more["nano_cpus"] = int(target.cpu_quota * 1e9)
+    if target.write_limit:
+        disk = _storage_disk(client.info())
+        if disk is None:
+            raise SessionError(
+                "write_limit limits a disk, and the daemon's storage is on none of this host's",
+                hint="leave out write_limit of this target in isobench.toml",
+            )
+        more["device_write_bps"] = [{"Path": disk, "Rate": _oci.rate(target.write_limit)}]
     host = client.api.create_host_config(
         network_mode=target.network,
         security_opt=list(target.security_opt) or None,
         cpuset_cpus=cpus or None,
         mem_limit=target.memory or None,
+        pids_limit=target.pids or None,
         ulimits=limits if settings.limits else None,
         **more,
     )
@@ -330,6 +367,14 @@ def _daemon() -> str | None:
     """
     where = os.environ.get("DOCKER_HOST", f"unix://{_SOCKET}")
     return _process.behind(Path(where[7:])) if where.startswith("unix://") else None
+
+
+def _storage_disk(info: Mapping[str, Any]) -> str | None:
+    """Return the disk that the daemon's storage lies on; None where it is none of this host's."""
+    if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
+        return None
+    disk = _disk.beneath(Path(info.get("DockerRootDir") or "/var/lib/docker"))
+    return None if disk is None else disk[0]
 
 
 class _Watch:

@@ -10,7 +10,7 @@ import pwd
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -21,7 +21,9 @@ from isobench.model import (
     Availability,
     Available,
     Lack,
+    Limits,
     Promise,
+    Resource,
     Stage,
     Technology,
     Unavailable,
@@ -126,6 +128,18 @@ class LxcTarget:
             _oscontainer.first_process("lxc"),
             _oscontainer.maker("lxc-execute"),
         )
+
+    @property
+    def limitable(self) -> Sequence[Resource]:
+        """What root limits; an ordinary user's LXC is given no cgroup on every host."""
+        return (Resource.MEMORY, Resource.PROCESSES) if os.geteuid() == 0 else ()
+
+    def limited(self, limits: Limits) -> "LxcTarget":
+        """Return the same container with these limits, started with the same settings."""
+        limited = replace(self, memory=f"{limits.memory >> 20}MiB", pids=limits.processes)
+        if self in _working:
+            _working[limited] = _working[self]
+        return limited
 
     def _limits(self) -> dict[str, tuple[str, int]]:
         """Return the file and the value of each limit that is asked for, by its name."""

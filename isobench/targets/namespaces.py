@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench import owner
 from isobench.errors import SessionError
 from isobench.model import (
     Abi,
@@ -23,22 +24,34 @@ from isobench.model import (
     Available,
     Evidence,
     Lack,
+    Limits,
     Promise,
     Relation,
+    Resource,
     Stage,
     Technology,
     Unavailable,
     host_abi,
 )
 from isobench.plugin import Completed
-from isobench.targets import _agent, _prefix, _process
+from isobench.targets import _agent, _disk, _prefix, _process
 from isobench.units import Nanoseconds, TargetName
 
 _NOBODY: Final = 65534
 _PATIENCE: Final = 50
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-_V1: Final = ("memory", "pids", "cpu")
+_V1: Final = ("memory", "pids", "cpu", "blkio")
+_PERIOD: Final = 100_000
+"""Microseconds in which a quota of CPU time is counted, the kernel's default."""
+_FILES: Final = {
+    Resource.CPU: ("cpu.max", "cpu.cfs_quota_us"),
+    Resource.MEMORY: ("memory.max", "memory.limit_in_bytes"),
+    Resource.PROCESSES: ("pids.max",),
+    Resource.IO: ("io.max", "blkio.throttle.write_bps_device"),
+}
+"""The files of a cgroup that set a limit, by its version."""
 _FEWEST_PROCESSES: Final = 8
+_LEAST_QUOTA, _MOST_QUOTA = 0.01, 4096.0
 
 # Everything the launcher will ask of the kernel, in a child that then ends: what fails first is
 # printed.
@@ -95,11 +108,17 @@ class NamespacesTarget:
     """Most processes (pids.max), at least 8."""
     memory: str = ""
     """Most memory in bytes or as 512MiB; empty: no limit."""
+    cpu_quota: float = 0.0
+    """Most CPU time, in CPUs: 0.5 is half of one; 0: no limit."""
+    write_limit: str = ""
+    """Most bytes a second that go to the scratch directory's disk, as 8MiB; empty: no limit."""
 
     def __post_init__(self) -> None:
         """Refuse a limit that no payload fits into: ValueError."""
         if self.pids < _FEWEST_PROCESSES:
             raise ValueError(f"pids = {self.pids}: write {_FEWEST_PROCESSES} or more")
+        if self.cpu_quota and not _LEAST_QUOTA <= self.cpu_quota < _MOST_QUOTA:
+            raise ValueError(f"cpu_quota = {self.cpu_quota:g}: write CPUs, as in 0.5; 0: no limit")
 
     def probe(self) -> Availability:
         """Ask the kernel for all that the launcher will ask for."""
@@ -124,18 +143,38 @@ class NamespacesTarget:
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Start a container whose first process is the agent."""
         with (
-            _cgroups(self, stage) as (groups, limits),
+            _cgroups(self, stage.owner, stage.scratch) as (groups, limits),
             _prefix.opened(_launcher(stage, groups), stage, environment={}) as session,
         ):
             yield _Session(session, limits)
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Start a container whose first process is the payload."""
-        with _cgroups(self, stage) as (groups, _):
+        with _cgroups(self, stage.owner, stage.scratch) as (groups, _):
             return _prefix.launch(
                 _launcher(stage, groups), stage, argv,
                 timeout=timeout, environment={}, own_failure=_prefix.OWN_FAILURE,
             )  # fmt: skip
+
+    @property
+    def limitable(self) -> Sequence[Resource]:
+        """What a cgroup of this user's limits."""
+        with _cgroups(self, owner.mine(), None) as (folders, _):
+            return [
+                resource
+                for resource, files in _FILES.items()
+                if any((folder / file).exists() for folder in folders for file in files)
+            ]
+
+    def limited(self, limits: Limits) -> "NamespacesTarget":
+        """Return the same container with these limits."""
+        return replace(
+            self,
+            cpu_quota=limits.cpus,
+            memory=str(limits.memory),
+            pids=limits.processes,
+            write_limit=str(limits.write_rate),
+        )
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """Remove the cgroups of runs that have died; the containers died with their launchers."""
@@ -195,15 +234,24 @@ def _cgroup_folders(name: str) -> list[Path]:
     return [parent / name for parent in parents if os.access(parent, os.W_OK)]
 
 
-def _limits(target: NamespacesTarget, folder: Path) -> dict[str, str]:
-    memory = _bytes(target.memory)
+def _limits(target: NamespacesTarget, folder: Path, scratch: Path | None) -> dict[str, str]:
+    """Return what to write into which file of a cgroup's folder, whatever its version."""
     wanted = {"pids.max": str(target.pids)}
+    memory, rate = _bytes("memory", target.memory), _bytes("write_limit", target.write_limit)
     if memory is not None:
         wanted |= {"memory.max": str(memory), "memory.limit_in_bytes": str(memory)}
+    if target.cpu_quota:
+        quota = int(target.cpu_quota * _PERIOD)
+        wanted |= {"cpu.max": f"{quota} {_PERIOD}", "cpu.cfs_quota_us": str(quota)}
+    disk = None if rate is None or scratch is None else _disk.beneath(scratch)
+    if disk is not None:
+        _, numbers = disk
+        wanted["io.max"] = f"{numbers} wbps={rate}"
+        wanted["blkio.throttle.write_bps_device"] = f"{numbers} {rate}"
     return {str(folder / name): value for name, value in wanted.items()}
 
 
-def _bytes(text: str) -> int | None:
+def _bytes(option: str, text: str) -> int | None:
     if not text:
         return None
     for suffix, factor in (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)):
@@ -211,25 +259,25 @@ def _bytes(text: str) -> int | None:
         if text.endswith(suffix) and digits.isdigit():
             return int(digits) * factor
     raise SessionError(
-        f"memory = {text!r} is no size", hint='[targets.namespaces] memory = "512MiB"'
+        f"{option} = {text!r} is no size", hint=f'[targets.namespaces] {option} = "512MiB"'
     )
 
 
 @contextlib.contextmanager
 def _cgroups(
-    target: NamespacesTarget, stage: Stage
+    target: NamespacesTarget, whose: str, scratch: Path | None
 ) -> Iterator[tuple[Sequence[Path], Mapping[str, str]]]:
     """Make a cgroup, yield its folders and the limits that were really set, remove it."""
     made: list[Path] = []
     limits: dict[str, str] = {}
     try:
-        for folder in _cgroup_folders(f"{stage.owner}-{os.urandom(4).hex()}"):
+        for folder in _cgroup_folders(f"{whose}-{os.urandom(4).hex()}"):
             try:
                 folder.mkdir()
             except OSError:
                 continue
             made.append(folder)
-            for path, value in _limits(target, folder).items():
+            for path, value in _limits(target, folder, scratch).items():
                 if Path(path).exists():
                     with contextlib.suppress(OSError):
                         Path(path).write_text(value)

@@ -10,8 +10,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Self
 
 from isobench import owner
 from isobench.errors import SessionError
@@ -20,8 +20,10 @@ from isobench.model import (
     Available,
     Evidence,
     Lack,
+    Limits,
     Promise,
     Relation,
+    Resource,
     Stage,
     Unavailable,
     host_abi,
@@ -65,6 +67,19 @@ class PodmanTarget(_podman.Options):
         more = ", lowered limits" if settings.limits else ""
         return Available(version=f"Podman {version}, {kind}, {runtime}, {storage}{more}")
 
+    @property
+    def limitable(self) -> Sequence[Resource]:
+        """What cgroups limit for this user."""
+        return _podman.limitable(self)
+
+    def limited(self, limits: Limits) -> Self:
+        """Return the same container with these limits, started with the same settings."""
+        limited = super().limited(limits)
+        if Resource.IO not in self.limitable:
+            limited = replace(limited, write_limit=self.write_limit)
+        _podman.adopt(limited, self)
+        return limited
+
     def _ready(self, stage: Stage) -> _oci.Settings:
         """See to it that the image is there; return settings that work."""
         settings = _podman.working(self)
@@ -102,7 +117,8 @@ class PodmanTarget(_podman.Options):
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
             _podman.must(
-                *self._arguments("run", stage, ["_agent"], settings, "--detach", "--name", name)
+                *self._arguments("run", stage, ["_agent"], settings, "--detach", "--name", name),
+                folder=stage.scratch,
             )
             yield _Session(name, stage, settings)
         finally:
@@ -175,7 +191,15 @@ class PodTarget(PodmanTarget):
         """Refuse what a pod cannot have."""
         if self.security_opt:
             raise ValueError("security_opt: the description of a pod has no such thing")
+        for option in ("pids", "cpu_quota", "write_limit"):
+            if getattr(self, option):
+                raise ValueError(f"{option}: isobench sets no such limit for a pod")
         _quantity(self.memory)
+
+    @property
+    def limitable(self) -> Sequence[Resource]:
+        """Nothing: Podman heeds only some limits of a pod's description."""
+        return ()
 
     def probe(self) -> Availability:
         """Find settings with which a container starts, then start an empty pod."""
@@ -206,7 +230,12 @@ class PodTarget(PodmanTarget):
         ]
         try:
             with _file(description) as path, _low_limits(settings) as variables:
-                _podman.must(*words, "--network", self.network, path, variables=variables)
+                _podman.must(
+                    *words,
+                    *("--network", self.network, path),
+                    variables=variables,
+                    folder=stage.scratch,
+                )
             yield f"{pod}-{_CONTAINER}"
         finally:
             _remove_pod(pod)
@@ -337,7 +366,11 @@ def _streamed(command: Sequence[str], name: str, stage: Stage, timeout: Nanoseco
     finished = False
     try:
         done = _process.run(
-            ["podman", *command], timeout=timeout, env=os.environ, heard=stage.heard
+            ["podman", *command],
+            timeout=timeout,
+            env=os.environ,
+            heard=stage.heard,
+            folder=stage.scratch,
         )
         finished = done.exit_code is not None
     except OSError as error:

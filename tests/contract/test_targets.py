@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isobench import owner, runner, workloads
+from isobench import enforcement, owner, runner, workloads
 from isobench.errors import SessionError
 from isobench.evidence import prove
 from isobench.model import (
@@ -28,15 +28,25 @@ from isobench.model import (
     Need,
     Record,
     Relation,
+    Resource,
     Unavailable,
     Visit,
     Work,
 )
 from isobench.payload import stage, wire
-from isobench.plugin import Explains, Launcher, Restarter, Session, Sweeper, Target, Witness
+from isobench.plugin import (
+    Explains,
+    Launcher,
+    Limiter,
+    Restarter,
+    Session,
+    Sweeper,
+    Target,
+    Witness,
+)
 from isobench.registry import Registry, announced
 from isobench.targets import _kubernetes
-from isobench.units import WorkloadName, seconds
+from isobench.units import TargetName, WorkloadName, seconds
 from tests.conftest import PROGRAM, SOURCE, Staged
 
 pytestmark = pytest.mark.live
@@ -353,6 +363,38 @@ def test_what_its_programs_cannot_do_is_a_gap_that_is_nobodys_failure(
         (gap,) = bench.visit(visit, Work(workload=name, loops=1, iterations=1), None)
         assert isinstance(gap, Gap)
         assert (gap.cause, gap.detail) == (Cause.NOT_APPLICABLE, reason)
+
+
+@pytest.mark.parametrize("name", having(Limiter))
+def test_the_limits_that_a_target_can_set_hold(
+    target: Target, one: Staged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert isinstance(target, Limiter)
+    native = Registry().get(TargetName("native"))
+    bench = runner.Bench(
+        targets={native.name: native, target.name: target}, workloads={}, workshop=one.shop,
+        host_abi=one.abi, sink=Silent(), run_id="contract",
+    )  # fmt: skip
+    with native.open(bench.stage(native)) as session:
+        bench.prove_session(native.name, session)
+    without = enforcement.natively(bench, native.name)
+    checks = enforcement.push(bench, target.name, without)
+    assert [check.resource for check in checks] == [r for r in Resource if r in target.limitable]
+    for check in checks:
+        # Beside other work even natively less than the limit may be all there is.
+        unseen = check.held is None and check.why.startswith("natively")
+        assert check.held or unseen, check
+    assert list(here.iterdir()) == []  # an engine's monitor notes the end of memory where it stands
+
+
+@pytest.mark.parametrize("name", ["namespaces", "docker", "podman"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="of root: what else is delegated depends on the host")
+def test_root_can_limit_processors_memory_and_processes(target: Target) -> None:
+    assert isinstance(target, Limiter)
+    assert {Resource.CPU, Resource.MEMORY, Resource.PROCESSES} <= set(target.limitable)
 
 
 def test_nothing_is_left_in_the_scratch_directory(target: Target, one: Staged) -> None:

@@ -206,7 +206,7 @@ def test_a_compiler_that_does_not_run_is_told_with_what_to_type(
 def test_every_stage_holds_evidence_and_agent_beside_its_workloads() -> None:
     found = workloads.find()
     wanted = build.programs(found.values())
-    assert set(wanted) == {"_evidence", "_agent", "_init", *(w.program for w in found.values())}
+    assert set(wanted) == {*build.INSIDE, *(w.program for w in found.values())}
     assert all(source.is_file() for source, _ in wanted.values())
 
 
@@ -260,7 +260,7 @@ def test_programs_that_an_abi_cannot_have_are_not_built_for_it(
     wanted = build.programs(workloads.find().values())
     build.build_all(wanted, [Abi.PE_X86_64], host=Abi.ELF_X86_64)
     names = {name for name, abi in asked if abi is Abi.PE_X86_64}
-    assert set(wanted) - names == {"_agent", "_init"}
+    assert set(wanted) - names == {"_agent", "_init", "_limits"}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from isobench.model import (
     ClaimStanding,
     Direction,
     Interval,
+    LimitCheck,
+    Resource,
     Standing,
     Technology,
 )
@@ -799,3 +801,81 @@ def test_the_interval_that_is_told_is_the_one_that_decides() -> None:
     )
     said = judge(EQUIVALENT, [wide], [target("docker")]).sentence
     assert "1.30 x native [1.10, 1.40]" in said
+
+
+# ---- limits
+
+
+def limit(resource: Resource, *, held: bool | None, reached: float = 0.5) -> LimitCheck:
+    return LimitCheck(
+        resource=resource, unit="CPUs", limit=0.5, reached=reached, native=1.98, counted=12,
+        held=held, why="" if held is not None else "nobody knows",
+    )  # fmt: skip
+
+
+LIMITED = dataclasses.replace(
+    claim(ClaimKind.ENFORCEMENT), limits=(Resource.CPU, Resource.MEMORY), needs="limits"
+)
+
+
+def limited(name: str, *checks: LimitCheck) -> TargetFacts:
+    return dataclasses.replace(target(name), limits=checks)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "expected"),
+    [
+        (True, True, SUPPORTED),
+        (True, False, REFUTED),
+        (None, False, REFUTED),
+        (True, None, INCONCLUSIVE),
+    ],
+)
+def test_a_claim_of_limits_follows_them(
+    cpu: bool | None, memory: bool | None, expected: ClaimStanding
+) -> None:
+    box = limited("box", limit(Resource.CPU, held=cpu), limit(Resource.MEMORY, held=memory))
+    verdict = judge(LIMITED, [], [box])
+    assert verdict.standing is expected
+    assert "0.5 of 0.5 CPUs (1.98 natively)" in verdict.sentence
+    assert "more blocks" not in verdict.sentence
+
+
+def test_a_limit_that_cannot_be_set_leaves_a_claim_open() -> None:
+    verdict = judge(LIMITED, [], [limited("box", limit(Resource.CPU, held=True))])
+    assert verdict.standing is INCONCLUSIVE
+    assert "memory untested: no such limit can be set in box here" in verdict.sentence
+
+
+def test_a_target_that_sets_no_limits_is_not_asked_whether_they_hold() -> None:
+    both = [limit(resource, held=True) for resource in LIMITED.limits]
+    assert judge(LIMITED, [], [limited("box", *both), target("jar")]).standing is SUPPORTED
+    verdict = judge(LIMITED, [], [target("jar")])
+    assert verdict.standing is UNTESTED
+    assert verdict.sentence == "Not tested: this run measured nothing that tells; needs limits."
+
+
+def test_what_would_change_a_claim_of_limits_is_the_closest_of_them() -> None:
+    near = limited("near", *(limit(r, held=True, reached=0.49) for r in LIMITED.limits))
+    far = limited("far", *(limit(r, held=True, reached=0.1) for r in LIMITED.limits))
+    verdict = judge(LIMITED, [], [far, near])
+    assert verdict.change == "the limit of cpu not holding in near"
+    assert "held in far and near, the closest call near 0.49 of 0.5" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    "lines", ['kind = "enforcement"', 'kind = "evidence"\nlimits = ["cpu"]\nneeds = "x"']
+)
+def test_limits_and_enforcement_go_together(lines: str) -> None:
+    text = f'[[claims]]\nid = "a"\nquote = "A."\ntechnology = "containerization"\n{lines}'
+    with pytest.raises(UsageError, match='limits and kind = "enforcement" go together'):
+        load(text, origin="mine.toml")
+
+
+def test_a_resource_that_nobody_limits_is_refused() -> None:
+    text = (
+        '[[claims]]\nid = "a"\nquote = "A."\ntechnology = "containerization"\n'
+        'kind = "enforcement"\nlimits = ["patience"]'
+    )
+    with pytest.raises(UsageError, match=r"mine.toml:6: claim a: limits"):
+        load(text, origin="mine.toml")

@@ -30,6 +30,7 @@ def build(summary: Mapping[str, Any]) -> Report:
         panels=ratios.panels(run),
         startup=start_up(run),
         proofs=tuple(evidence.proofs(run)),
+        limits=tuple(evidence.limits(run)),
         parity=tuple(evidence.parity(run)),
         variations=variation_views(run),
         claims=tuple(claim for claim in claims if claim.mark != untested),

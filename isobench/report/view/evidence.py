@@ -1,13 +1,16 @@
 """Evidence and parity: promises kept, facts seen, and what differed besides the isolation."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
+from isobench.model import Resource
+from isobench.report.view.figures import NOTHING
 from isobench.report.view.marks import BROKEN, KEPT, MARKS
 from isobench.report.view.phrases import missing_of, version_of
 from isobench.report.view.run import REFERENCE, Run
-from isobench.report.view.shapes import Difference, Fact, Kept, Parity, Proof
-from isobench.report.view.values import clean, counted, items_of, value_of
+from isobench.report.view.shapes import Difference, Fact, Kept, LimitView, Mark, Parity, Proof
+from isobench.report.view.values import amount_of, clean, counted, items_of, value_of
 
 
 def proofs(run: Run) -> Iterable[Proof]:
@@ -60,6 +63,43 @@ def _kept(promise: Mapping[str, Any]) -> Kept:
         inside=value_of(promise.get("inside"), "could not be read"),
         mark=KEPT if promise.get("kept") is True else BROKEN,
     )
+
+
+_COUNTED: Final = {
+    Resource.CPU: "paused in {} periods",
+    Resource.MEMORY: "{} killed",
+    Resource.PROCESSES: "{} refused",
+}
+_HELD: Final = {
+    "yes": Mark(kind=KEPT.kind, word="held", sign=KEPT.sign),
+    "no": Mark(kind=BROKEN.kind, word="passed", sign=BROKEN.sign),
+    "": replace(MARKS["gap"], word="unknown"),
+}
+
+
+def limits(run: Run) -> Iterable[LimitView]:
+    """Yield the limits that were pushed past, target by target."""
+    counters = {resource.value: words for resource, words in _COUNTED.items()}
+    for target in run.targets:
+        for item in items_of(target.raw.get("limits")):
+            resource, unit = clean(item.get("resource")), clean(item.get("unit"))
+            counted = amount_of(item.get("counted"))
+            words = counters.get(resource, "")
+            yield LimitView(
+                target=target.name,
+                resource=resource,
+                limit=_amount(item.get("limit"), unit),
+                reached=_amount(item.get("reached"), unit),
+                native=_amount(item.get("native"), unit),
+                counted="" if counted is None or not words else words.format(f"{counted:g}"),
+                mark=_HELD.get(clean(item.get("held")), _HELD[""]),
+                why=clean(item.get("why")),
+            )
+
+
+def _amount(value: object, unit: str) -> str:
+    number = amount_of(value)
+    return NOTHING if number is None else f"{float(f'{number:.3g}'):,g} {unit}"
 
 
 def parity(run: Run) -> Iterable[Parity]:

@@ -299,6 +299,22 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitView:
+    """A limit of one target that a program pushed past, in words."""
+
+    target: str
+    resource: str
+    limit: str
+    reached: str
+    native: str
+    counted: str
+    """The kernel's own count of its interventions; empty where none is in sight."""
+    mark: Mark
+    why: str
+    """Why it is not known whether it held; empty where it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """What differed between native and a target besides the isolation."""
 
@@ -432,6 +448,7 @@ class Report:
     panels: tuple[Panel, ...]
     startup: StartUp | None
     proofs: tuple[Proof, ...]
+    limits: tuple[LimitView, ...]
     parity: tuple[Parity, ...]
     variations: tuple[VariationView, ...]
     claims: tuple[ClaimView, ...]
