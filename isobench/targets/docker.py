@@ -51,7 +51,13 @@ _loaded: set[str] = set()
 
 @functools.cache
 def _connect() -> docker.DockerClient:
-    """Return the one connection of this process."""
+    """Return the one connection of this process; one of `_FAULTS` where nobody listens."""
+    where = _socket_path()
+    if where is not None:
+        # The SDK leaves the socket of a refused connection open.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(60)
+            link.connect(str(where))
     client = docker.from_env(timeout=60)
     atexit.register(client.close)
     return client
@@ -365,8 +371,14 @@ def _daemon() -> str | None:
     """Return the name of the process that serves the engine's socket; None where it is not one of
     this host's.
     """
-    where = os.environ.get("DOCKER_HOST", f"unix://{_SOCKET}")
-    return _process.behind(Path(where[7:])) if where.startswith("unix://") else None
+    where = _socket_path()
+    return None if where is None else _process.behind(where)
+
+
+def _socket_path() -> Path | None:
+    """Return the socket that leads to the engine; None where it is reached otherwise."""
+    where = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
+    return Path(where.removeprefix("unix://") or _SOCKET) if where.startswith("unix://") else None
 
 
 def _storage_disk(info: Mapping[str, Any]) -> str | None:

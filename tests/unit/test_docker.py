@@ -1,0 +1,23 @@
+"""The target `docker`, as far as it goes without a daemon."""
+
+import gc
+import warnings
+from pathlib import Path
+
+import pytest
+
+from isobench.model import Lack, Unavailable
+from isobench.targets.docker import DockerTarget
+
+
+def test_a_daemon_that_is_not_there_leaves_no_socket_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        answer = DockerTarget().probe()
+        gc.collect()
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.SERVICE
+    assert not [warning for warning in told if "unclosed" in str(warning.message)]
