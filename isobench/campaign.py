@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from isobench import __version__, claims, enforcement, owner, places, plan, runner, workloads
+from isobench import __version__, claims, duet, enforcement, owner, places, plan, runner, workloads
 from isobench.errors import (
     IsobenchError,
     NothingToRunError,
@@ -37,6 +37,7 @@ from isobench.model import (
     Payload,
     Plan,
     PromiseCheck,
+    Schedule,
     Scope,
     Unavailable,
     Visit,
@@ -589,7 +590,7 @@ class Campaign:
             blocks=self.wish.maximum_blocks
             + math.ceil(self.wish.maximum_blocks * runner.REPEATED_SHARE),
             seed=self.seed,
-            shuffled=self.wish.shuffled,
+            schedule=self.wish.schedule,
             without=frozenset(pilot.left_out),
             dear=pilot.dear,
             blocks_per_session=dict.fromkeys(kept, served),
@@ -631,15 +632,29 @@ class Campaign:
             look=lambda _: self._precise(folder),
         )
         begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.invalid_blocks))
-        _, self.about["stopped"] = runner.measure(
-            bench,
-            made,
-            limits,
-            tick=tick,
-            begun=begun,
-            repeated=invalid,
-            sessions=None if resumed is None else resumed.sessions,
-        )
+        with contextlib.ExitStack() as stack:
+            pairs = None
+            if made.schedule is Schedule.DUET:
+                pairs = stack.enter_context(duet.Duet(bench, self._halves()))
+            _, self.about["stopped"] = runner.measure(
+                bench,
+                made,
+                limits,
+                tick=tick,
+                begun=begun,
+                repeated=invalid,
+                sessions=None if resumed is None else resumed.sessions,
+                one_block=None if pairs is None else pairs.block,
+            )
+
+    def _halves(self) -> duet.Halves:
+        found = duet.halves(os.sched_getaffinity(0), duet.siblings)
+        if found is None:
+            raise UnavailableError(
+                "a duet takes two CPUs, and one can be used here",
+                hint="leave out --schedule duet, or widen --affinity",
+            )
+        return found
 
     def _precise(self, folder: "RunFolder") -> bool:
         """Look at the width of every interval; never at a verdict."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from isobench.report.sheet import Sheet
     from isobench.selftest import Result
     from isobench.store import Run
-    from isobench.wish import Wish
+    from isobench.wish import Launch, Wish
 
 _T = TypeVar("_T")
 
@@ -203,9 +203,9 @@ def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
 @click.option(
     "--schedule",
-    type=click.Choice(["blocks", "sequential"]),
+    type=click.Choice(["blocks", "duet", "sequential"]),
     default="blocks",
-    help="Order of visits.",
+    help="Order of visits; duet: native at the same time as each target, on half of the CPUs each.",
 )
 @click.option(
     "--launch",
@@ -399,7 +399,8 @@ def _heed_termination() -> None:
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     """Return flags over environment over configuration over defaults."""
-    from isobench.wish import UNBOUNDED, Launch, Wish
+    from isobench.model import Schedule
+    from isobench.wish import UNBOUNDED, Wish
 
     table = settings.run
     preset: dict[str, Any] = {}
@@ -459,12 +460,31 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         workloads=options["workloads"] or tuple(table.workloads),
         folders=tuple(options["folders"]),
         require=options["require"],
-        launch=Launch(options["launch"]),
-        shuffled=options["schedule"] == "blocks",
+        launch=_launch(options, values.get("affinity", frozenset())),
+        schedule=Schedule(options["schedule"]),
         claims=_claims(options["claims"], settings, options["config"]),
         argv=tuple(sys.argv[1:]),
         **values,
     )
+
+
+def _launch(options: Mapping[str, Any], cpus: "frozenset[int]") -> "Launch":
+    """Return whose sessions serve several blocks: in a duet none, whose CPUs are swapped."""
+    from isobench.wish import Launch
+
+    if options["schedule"] != "duet":
+        return Launch(options["launch"])
+    if len(cpus or os.sched_getaffinity(0)) == 1:
+        raise UsageError(
+            "--schedule duet takes two CPUs, and one can be used here",
+            hint="leave out --schedule duet, or widen --affinity",
+        )
+    if options["launch"] == "reuse":
+        raise UsageError(
+            "--schedule duet swaps CPUs from block to block, which no open session can",
+            hint="leave out --launch reuse",
+        )
+    return Launch.FRESH
 
 
 def _claims(file: Path | None, settings: Any, config: Path | None) -> "tuple[Claim, ...]":
@@ -521,8 +541,19 @@ def _refuse_unknown(
 
 def _workloads(wish: "Wish") -> Any:
     from isobench import workloads
+    from isobench.model import Schedule
 
-    return workloads.select(workloads.find(wish.folders), wish.workloads)
+    found = workloads.find(wish.folders)
+    if wish.schedule is not Schedule.DUET:
+        return workloads.select(found, wish.workloads)
+    chosen = workloads.select(found, wish.workloads or ("cpu",))
+    others = [workload.name for workload in chosen.values() if workload.group != "cpu"]
+    if others:
+        raise UsageError(
+            f"--schedule duet measures work of the CPU alone: {', '.join(others)} cannot be",
+            hint="--workloads cpu, or leave out --schedule duet",
+        )
+    return chosen
 
 
 def _count(number: int, noun: str) -> str:

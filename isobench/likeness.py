@@ -175,6 +175,7 @@ def _circumstances(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Differe
         ("compiler", _about("compiler"), Gravity.LISTED),
         ("flags", _about("flags"), Gravity.LISTED),
         ("launch", _about("launch"), Gravity.WARNED),
+        ("schedule", lambda run: run.plan.schedule, Gravity.WARNED),
         ("completeness", _completeness, Gravity.WARNED),
     )
     for what, value, gravity in kinds:

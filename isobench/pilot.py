@@ -9,7 +9,7 @@ from typing import Final
 
 from isobench import plan, runner
 from isobench.errors import UnavailableError
-from isobench.model import Block, Cause, Gap, Plan, Sample, Scope, Visit, Work, Workload
+from isobench.model import Block, Cause, Gap, Plan, Sample, Schedule, Scope, Visit, Work, Workload
 from isobench.plugin import Preparer, Session
 from isobench.units import SECOND, TargetName, WorkloadName
 from isobench.wish import Launch, Observer, Wish
@@ -329,7 +329,12 @@ def choose_length(
     if wish.minimum_time is not None:
         return wish.minimum_time, fits(wish.minimum_time)
     length = LONGEST
-    for blocks, shortest in ((many, ROUND), (wanted, SHORTEST)):
+    steps = [(many, ROUND), (wanted, SHORTEST)]
+    if wish.schedule is Schedule.DUET:
+        # Two programs share but the middle of their visits, which must therefore be long; and two
+        # blocks make one ratio.
+        steps = [(max(2 * plan.FIRST_LOOK, wanted), 2 * ROUND)]
+    for blocks, shortest in steps:
         while length > shortest and fits(length) < blocks:
             length = max(0.9 * length, shortest)
     return length, fits(length)

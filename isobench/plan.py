@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from isobench.model import Block, Plan, Visit, Work
+from isobench.model import Block, Plan, Schedule, Visit, Work
 from isobench.units import TargetName, WorkloadName
 
-SECOND_SUFFIX = "#2"
+_MARK: Final = "#"
+"""What no name of a target holds."""
 FEWEST_SESSIONS: Final = 3
 """From so many on, the spread among the sessions of a target can be told from none."""
 FIRST_LOOK: Final = 10
@@ -16,12 +18,22 @@ LOOK_EVERY: Final = 5
 
 def second(reference: TargetName) -> TargetName:
     """Return the label under which the reference is visited a second time: the A/A control."""
-    return TargetName(reference + SECOND_SUFFIX)
+    return TargetName(f"{reference}{_MARK}2")
 
 
 def actual(label: TargetName) -> TargetName:
     """Return the target behind a label of a plan."""
-    return TargetName(label.removesuffix(SECOND_SUFFIX))
+    return TargetName(label.partition(_MARK)[0])
+
+
+def partner(reference: TargetName, label: TargetName) -> TargetName:
+    """Return the label under which the reference runs at the same time as this one, in a duet."""
+    return reference if actual(label) == reference else TargetName(reference + _MARK + label)
+
+
+def is_partner(reference: TargetName, label: TargetName) -> bool:
+    """Say whether a label is the reference's beside some other target."""
+    return actual(label) == reference and label not in (reference, second(reference))
 
 
 def block(
@@ -32,13 +44,17 @@ def block(
     seed: int,
     shuffled: bool = True,
     without: frozenset[tuple[TargetName, WorkloadName]] = frozenset(),
+    duet: TargetName | None = None,
 ) -> Block:
     """Return one block: workloads in random order, and for each of them all targets in random
     order.
 
     All targets of a workload follow each other at once, so that they share whatever the host is
-    doing then.
+    doing then. In a `duet` with the reference each is followed by its partner; the reference itself
+    is that of the control.
     """
+    if duet is not None:
+        labels = [label for label in labels if label != duet]
     rng = random.Random(f"{seed}/{number}")  # noqa: S311 - an order to replay, not a secret
     sessions, order = list(labels), list(workloads)
     if shuffled:
@@ -54,6 +70,13 @@ def block(
             for target in targets
             if (actual(target), workload) not in without
         ]
+    if duet is not None:
+        sessions += [partner(duet, label) for label in sessions]
+        visits = [
+            each
+            for visit in visits
+            for each in (visit, replace(visit, target=partner(duet, visit.target)))
+        ]
     return Block(number=number, sessions=tuple(sessions), visits=tuple(visits))
 
 
@@ -64,7 +87,7 @@ def make(
     reference: TargetName,
     blocks: int,
     seed: int,
-    shuffled: bool = True,
+    schedule: Schedule = Schedule.BLOCKS,
     without: frozenset[tuple[TargetName, WorkloadName]] = frozenset(),
     dear: Sequence[TargetName] = (),
     blocks_per_session: Mapping[TargetName, int] | None = None,
@@ -81,9 +104,18 @@ def make(
         reference=reference,
         work=tuple(work),
         blocks=tuple(
-            block(number, labels, names, seed=seed, shuffled=shuffled, without=without)
+            block(
+                number,
+                labels,
+                names,
+                seed=seed,
+                shuffled=schedule is not Schedule.SEQUENTIAL,
+                without=without,
+                duet=reference if schedule is Schedule.DUET else None,
+            )
             for number in range(1, blocks + 1)
         ),
+        schedule=schedule,
         dear=tuple(dear),
         blocks_per_session=dict(blocks_per_session or {}),
     )

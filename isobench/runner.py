@@ -718,26 +718,20 @@ class Bench:
 
         Sessions `held` from the block before are used again where they may be.
         """
-        gc.collect()
-        # Looked at once: else every block pays for all modules, a tenth of a second with pandas.
-        gc.freeze()
-        gc.disable()
-        try:
-            with self.sessions(block, faults, held) as (good, bad):
-                for visit in block.visits:
-                    tick(visit)
-                    if visit.target in bad:
-                        records: Sequence[Record] = (_for(visit, bad[visit.target]),)
-                    else:
-                        opened = good.get(visit.target)
-                        records = self._told(
-                            visit, opened, self.visit_in(opened, visit, work[visit.workload])
-                        )
-                    for record in records:
-                        self.sink.write(record)
-                    self.sink.sync()
-        finally:
-            gc.enable()
+        with undisturbed(), self.sessions(block, faults, held) as (good, bad):
+            for visit in block.visits:
+                tick(visit)
+                if visit.target in bad:
+                    records: Sequence[Record] = (gap_of(visit, bad[visit.target]),)
+                else:
+                    records = self.visit_told(good.get(visit.target), visit, work[visit.workload])
+                for record in records:
+                    self.sink.write(record)
+                self.sink.sync()
+
+    def visit_told(self, opened: Opened | None, visit: Visit, work: Work) -> Sequence[Record]:
+        """Measure one cell once as `visit_in` does, and say in its records in which session."""
+        return self._told(visit, opened, self.visit_in(opened, visit, work))
 
     def visit_in(self, opened: Opened | None, visit: Visit, work: Work) -> Sequence[Record]:
         """Measure one cell once, in an open session where it needs one.
@@ -750,7 +744,7 @@ class Bench:
             if self.workloads[visit.workload].scope is Scope.SESSION:
                 opened.part()
             elif (fault := self._rejoin(opened, visit)) is not None:
-                return (_for(visit, fault),)
+                return (gap_of(visit, fault),)
         return self.visit(visit, work, None if opened is None else opened.session)
 
     def _rejoin(self, opened: Opened, visit: Visit) -> Gap | None:
@@ -775,6 +769,19 @@ class Bench:
             record if isinstance(record, Gap) else replace(record, session=opened.number)
             for record in records
         ]
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep Python from looking for garbage while a block is measured."""
+    gc.collect()
+    # Looked at once: else every block pays for all modules, a tenth of a second with pandas.
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Faults:
@@ -841,7 +848,8 @@ def _unopened(visit: Visit, error: Exception) -> Gap:
             return _gap(visit, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT)
 
 
-def _for(visit: Visit, gap: Gap) -> Gap:
+def gap_of(visit: Visit, gap: Gap) -> Gap:
+    """Return the gap of a session as that of a cell which it leaves without a value."""
     return _gap(visit, gap.cause, gap.detail, gap.hint)
 
 
@@ -862,6 +870,12 @@ class Limits:
     """Called whenever `plan.is_look`: precise enough?"""
 
 
+OneBlock = Callable[
+    [Block, Mapping[WorkloadName, Work], Faults, Callable[[Visit], None], Sessions | None], None
+]
+"""As `Bench.block`."""
+
+
 def measure(
     bench: Bench,
     plan: Plan,
@@ -871,17 +885,21 @@ def measure(
     begun: int = 0,
     repeated: int = 0,
     sessions: Mapping[TargetName, int] | None = None,
+    one_block: OneBlock | None = None,
 ) -> tuple[int, str]:
     """Measure blocks until all are done, the budget is spent, or all is precise enough.
 
     A resumed run goes on after the `begun` blocks it had, `repeated` of them invalid; the last of
     them may be incomplete, and what it has still counts; `sessions` has the highest session number
-    of each target so far. Returns how many valid blocks there are, and why it stopped: "blocks",
-    "budget" or "precision".
+    of each target so far. `one_block` measures a block in place of the bench. Returns how many
+    valid blocks there are, and why it stopped: "blocks", "budget" or "precision".
     """
     try:
         with Sessions(plan.blocks_per_session, sessions) as held:
-            return _measure(bench, plan, limits, held, tick=tick, begun=begun, repeated=repeated)
+            return _measure(
+                bench, plan, limits, held, one_block or bench.block,
+                tick=tick, begun=begun, repeated=repeated,
+            )  # fmt: skip
     finally:
         gc.unfreeze()
 
@@ -891,6 +909,7 @@ def _measure(
     plan: Plan,
     limits: Limits,
     held: Sessions,
+    one_block: OneBlock,
     *,
     tick: Callable[[Visit, int], None],
     begun: int,
@@ -905,7 +924,7 @@ def _measure(
         began = time.monotonic()
         if valid >= limits.minimum_blocks and began + longest > limits.budget_end:
             return valid, "budget"
-        bench.block(block, work, faults, lambda visit: tick(visit, valid), held)  # noqa: B023
+        one_block(block, work, faults, lambda visit: tick(visit, valid), held)  # noqa: B023
         longest = max(longest * 0.9, time.monotonic() - began)
         health = meter.lap(block.number)
         spared = repeated >= REPEATED_SHARE * (valid + 1) or time.monotonic() > limits.budget_end

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
-from isobench.model import Availability, Claim
+from isobench.model import Availability, Claim, Schedule
 from isobench.units import TargetName
 
 UNBOUNDED: Final = 86400.0
@@ -42,7 +42,7 @@ class Wish:
     seed: int | None = None
     quick: bool = False
     launch: Launch = Launch.AUTO
-    shuffled: bool = True
+    schedule: Schedule = Schedule.BLOCKS
     affinity: frozenset[int] = frozenset()
     """The CPUs to confine the run to; none named: those that isobench may use."""
     time_limit: float | None = None

@@ -211,6 +211,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
             "interrupted": bool(about.get("interrupted", False)),
             "noise": {name: _rounded(value) for name, value in analysis.noise.items()},
             "level": LEVEL,
+            "schedule": run.plan.schedule,
             "blocks": analysis.blocks,
             "blocks_planned": about.get("blocks_wanted", len(run.plan.blocks)),
             "blocks_invalid": len(run.invalid_blocks),

@@ -17,10 +17,11 @@ from isobench.model import (
     Clock,
     Doubt,
     Estimate,
+    Schedule,
     Standing,
     Verdict,
 )
-from isobench.plan import FEWEST_SESSIONS, actual, second
+from isobench.plan import FEWEST_SESSIONS, actual, is_partner, partner, second
 from isobench.store import Run
 from isobench.units import TargetName, WorkloadName
 
@@ -67,6 +68,7 @@ class Analysis:
         self.margin = 1 + float(run.about.get("margin", 0.05))
         self.quick = bool(run.about.get("quick", False))
         self.reference = run.plan.reference
+        self.duet = run.plan.schedule is Schedule.DUET
         about = run.about.get("workloads", [])
         self.workloads = [WorkloadName(item["name"]) for item in about]
         self.classes = {WorkloadName(item["name"]): str(item["class"]) for item in about}
@@ -195,6 +197,29 @@ class Analysis:
             return None
         return self.visits[(workload, target)]
 
+    def beside(self, target: TargetName) -> TargetName:
+        """Return the label of native that a target is held against: in a duet its own partner."""
+        return partner(self.reference, target) if self.duet else self.reference
+
+    def _level(self, workload: WorkloadName, target: TargetName) -> pd.Series | None:
+        """Return what the block ratios of a target are made of: its visits by block; in a duet,
+        where each target has shared its time with native alone, over its partner's.
+
+        Half of a duet's blocks have the CPUs one way round, half the other: one of each makes one
+        ratio, in which whatever the two halves of the CPUs differ by cancels out.
+        """
+        own = self.column(workload, target)
+        if own is None or not self.duet:
+            return own
+        other = self.column(workload, self.beside(target))
+        if other is None:
+            return None
+        ratios = pd.Series(np.log(own / other)).dropna()
+        one, other_way = (ratios[ratios.index % 2 == way] for way in (1, 0))
+        size = min(one.size, other_way.size)
+        both = (one[:size].to_numpy() + other_way[:size].to_numpy()) / 2
+        return pd.Series(np.exp(both), index=one.index[:size])
+
     def _pairs(
         self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None
     ) -> pd.DataFrame:
@@ -207,7 +232,7 @@ class Analysis:
     def _pair(
         self, workload: WorkloadName, target: TargetName, reference: TargetName
     ) -> pd.DataFrame:
-        subject, other = self.column(workload, target), self.column(workload, reference)
+        subject, other = self._level(workload, target), self._level(workload, reference)
         if subject is None or other is None:
             return pd.DataFrame({"subject": [], "reference": []}, dtype=float)
         pairs = pd.DataFrame({"subject": subject, "reference": other}).dropna()
@@ -345,6 +370,8 @@ class Analysis:
             margin=margin, confidence=confidence,
         )  # fmt: skip
         needed = None if estimate is None else stats.blocks_needed(estimate, margin=margin)
+        if needed is not None and self.duet:
+            needed *= 2  # of which two make one ratio
         found = [doubt for name in both for doubt in self.doubts(workload, name)]
         judged = verdict.judge(
             target=target,
@@ -365,7 +392,7 @@ class Analysis:
         """Return which share of the overhead of `base` is gone in `variation`, or None where there
         is none that could be told from nothing.
         """
-        columns = [self.column(workload, name) for name in (base, variation, self.reference)]
+        columns = [self._level(workload, name) for name in (base, variation, self.reference)]
         if any(column is None for column in columns):
             return None
         frame = pd.concat(columns, axis=1, keys=["base", "variation", "native"]).dropna()
@@ -403,7 +430,11 @@ class Analysis:
     @functools.cached_property
     def targets(self) -> list[TargetName]:
         """Labels that have any value, in the order of the run."""
-        have = set(self.times["target"].unique())
+        have = {
+            label
+            for label in self.times["target"].unique()
+            if not is_partner(self.reference, label)
+        }
         labels = [TargetName(item["name"]) for item in self.run.about.get("targets", [])]
         ordered = [label for label in [*labels, second(self.reference)] if label in have]
         return ordered + sorted(have - set(ordered))
@@ -450,6 +481,21 @@ class Analysis:
             return ()
         return doubts.of_sessions(np.unique(sessions).size, sessions.size, fewest=FEWEST_SESSIONS)
 
+    def _overlap(self, workload: WorkloadName, target: TargetName) -> float:
+        """Return during which share of their time a target and its partner both ran: the median
+        over blocks, of the one that ran longer.
+        """
+        longest = [
+            self._metric(workload, name, "span.host") for name in (target, self.beside(target))
+        ]
+        shares = self._metric(workload, target, "overlap") / pd.concat(longest, axis=1).max(axis=1)
+        return 0.0 if shares.dropna().empty else float(shares.median())
+
+    def _metric(self, workload: WorkloadName, target: TargetName, metric: str) -> pd.Series:
+        """Return one metric of a cell by block."""
+        mine = self._recorded(workload, target)
+        return mine[mine["metric"] == metric].groupby("block")["value"].median()
+
     def _seen(self, target: TargetName, key: str) -> Any:  # noqa: ANN401 - whatever a fact holds
         """Return what the evidence payload saw of one fact in a target."""
         facts = self.run.states.get(actual(target), {}).get("facts", ())
@@ -469,11 +515,13 @@ class Analysis:
             found += doubts.of_disk(facts, self._witnessed(target).get("host.disk_cache"))
         found += doubts.of_threads(facts, native)
         found += doubts.of_calls(facts, native)
-        if self.run.about.get("affinity"):
+        if self.run.about.get("affinity") or self.duet:
             both = [self._seen(name, "cpu.usable") for name in (target, self.reference)]
             found += doubts.of_affinity(*both)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
+        if self.duet:
+            found += doubts.of_overlap(self._overlap(workload, target))
         column = self.column(workload, target)
         have = 0 if column is None else int(column.notna().sum())
         if have < COMPLETE_SHARE * self.blocks:
@@ -514,7 +562,7 @@ class Analysis:
             workload=workload,
             verdict=judged,
             value=float(np.median(values)),
-            reference=float(np.median(self.values(workload, self.reference))),
+            reference=float(np.median(self.values(workload, self.beside(target)))),
             bounds=quantile_bounds(values, uncertainty),
             tails=stats.tails(mine["seconds"].to_numpy(float), ratios),
             log_ratios=ratios,

@@ -9,6 +9,10 @@ from isobench.model import BlockHealth, Doubt, Fact
 
 CACHED_PERCENT: Final = 5
 NOISY_SHARE: Final = 0.2
+OVERLAP: Final = 0.8
+"""Share of their time that the two of a duet must have in common: starts differ by a little, and a
+target by its ratio.
+"""
 
 
 def of_io(
@@ -161,6 +165,22 @@ def of_affinity(inside: Fact, outside: Fact) -> tuple[Doubt, ...]:
             code="other-cpus",
             detail=f"the run is confined to {outside} CPUs, and {inside} can be used inside",
             advice="confine the target by an option of its own, or measure without --affinity",
+        ),
+    )
+
+
+def of_overlap(share: float) -> tuple[Doubt, ...]:
+    """Return a doubt where the two of a duet have not shared their time: whoever runs alone is
+    disturbed by nobody, and the faster by the ratio of that.
+    """
+    if share >= OVERLAP:
+        return ()
+    return (
+        Doubt(
+            code="no-duet",
+            detail=f"native and this target ran at the same time for {share:.0%} of it only",
+            advice="leave out --schedule duet",
+            blocks=True,
         ),
     )
 

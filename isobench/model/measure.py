@@ -159,6 +159,14 @@ class Block:
     visits: tuple[Visit, ...]
 
 
+class Schedule(StrEnum):
+    """How the visits of a block follow each other."""
+
+    BLOCKS = "blocks"  # one at a time, in random order
+    DUET = "duet"  # each target at the same time as native
+    SEQUENTIAL = "sequential"  # one at a time, in one order
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Blocks and their order, fixed before measuring."""
@@ -167,6 +175,7 @@ class Plan:
     reference: TargetName
     work: tuple[Work, ...]
     blocks: tuple[Block, ...]
+    schedule: Schedule = Schedule.BLOCKS
     dear: tuple[TargetName, ...] = ()
     """Targets whose sessions were dear to open when every cell was tried. A visit of theirs that
     times starts makes one, however many iterations its work says.

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from isobench import campaign, cli, plan, store
-from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Technology, Work
+from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Schedule, Technology, Work
 from isobench.units import TargetName, Unit, WorkloadName
 from tests.unit.command import Done
 
@@ -74,6 +74,11 @@ class Synthetic:
     about: Mapping[str, Any] = field(default_factory=dict)
     """Keys of run.json that are other than usual."""
     clock: Clock = Clock.GUEST
+    schedule: Schedule = Schedule.BLOCKS
+    half: float = 0.0
+    """In duets: how much slower everything is on the second half of the CPUs."""
+    overlap: float = 0.95
+    """In duets: during which share of their time both ran."""
 
     @property
     def workloads(self) -> list[WorkloadName]:
@@ -87,7 +92,8 @@ class Synthetic:
     def write(self, path: Path) -> Path:
         """Write the folder of this run, without any answer in it."""
         folder = store.create(path.parent, path.name, exact=path)
-        for each in (*self._samples(), *self.samples):
+        measured = self._duets() if self.schedule is Schedule.DUET else self._samples()
+        for each in (*measured, *self.samples):
             folder.write(each)
         for gap in self.gaps:
             folder.write(gap)
@@ -121,6 +127,26 @@ class Synthetic:
                 for each in self._visit(block, target, workload, seconds):
                     yield replace(each, session=session)
 
+    def _duets(self) -> Iterable[Sample]:
+        """Yield visits in pairs; what a pair meets, its two halves of the CPUs differ by `half`."""
+        rng = random.Random(self.seed)  # noqa: S311 - as above
+        native = TargetName("native")
+        ones = {("native#2", w): 1.0 for w in self.workloads}
+        for block in range(1, self.blocks + 1):
+            for (target, workload), ratio in (ones | dict(self.ratios)).items():
+                met = BASE_SECONDS * math.exp(rng.gauss(0, 0.1))
+                pair = ((target, ratio), (plan.partner(native, TargetName(target)), 1.0))
+                for side, (label, own) in enumerate(pair):
+                    if block in self.missing.get((label, workload), ()):
+                        continue
+                    slower = 1 + self.half * ((block + side) % 2)
+                    seconds = met * own * slower * math.exp(rng.gauss(0, self.noise))
+                    yield from self._visit(block, label, workload, seconds)
+                    for metric, span in (("span.host", 1000), ("overlap", 1000 * self.overlap)):
+                        yield sample(
+                            block, label, workload, round(span), metric=metric, clock=Clock.HOST
+                        )
+
     def _visit(self, block: int, target: str, workload: str, seconds: float) -> Iterable[Sample]:
         for iteration in range(ITERATIONS):
             yield sample(
@@ -140,6 +166,7 @@ class Synthetic:
             reference=TargetName("native"),
             blocks=self.blocks,
             seed=self.seed,
+            schedule=self.schedule,
         )
 
     def _about(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from isobench import answers, store
-from isobench.model import Cause, Clock, Gap, Sample, Technology
+from isobench.model import Cause, Clock, Gap, Sample, Schedule, Technology
 from isobench.units import TargetName, WorkloadName
 
 Write = Callable[..., Path]
@@ -99,6 +99,54 @@ def test_a_host_that_slows_down_moves_no_ratio_and_is_said(synthetic: Write) -> 
 
 def test_a_steady_host_has_no_drift(synthetic: Write) -> None:
     assert summary(synthetic())["run"]["doubts"] == []
+
+
+# ---- duets
+
+
+DUET: dict[str, Any] = {"schedule": Schedule.DUET, "blocks": 30}
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.02, 1.3])
+def test_in_duets_each_target_is_held_against_native_beside_it(
+    ratio: float, synthetic: Write
+) -> None:
+    made = summary(synthetic({SIEVE: ratio}, **DUET))
+    found = cell(made)
+    assert found["ratio"] == pytest.approx(ratio, rel=0.005)
+    low, high = found["interval"]
+    assert low < ratio < high
+    assert found["value"] / found["reference"] == pytest.approx(ratio, rel=0.02)
+    assert found["blocks"] == 15
+    assert [t["name"] for t in made["targets"]] == ["native", "box"]
+    assert {c["target"] for c in made["cells"]} == {"box", "native#2"}
+    assert made["run"]["schedule"] == "duet"
+
+
+def test_what_the_halves_of_the_cpus_differ_by_cancels_out_of_duets(synthetic: Write) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.02}, half=0.5, **DUET)))
+    low, high = found["interval"]
+    assert low < 1.02 < high
+    assert high / low < 1.02
+    assert found["standing"] == "near-native"
+
+
+def test_a_duet_that_misses_blocks_still_has_as_many_of_either_way_round(synthetic: Write) -> None:
+    missing = {SIEVE: frozenset({2, 3, 4}), ("native#box", "cpu.sieve"): frozenset({5, 8})}
+    found = cell(summary(synthetic({SIEVE: 1.02}, half=0.5, missing=missing, **DUET)))
+    assert found["blocks"] == 12
+    low, high = found["interval"]
+    assert low < 1.02 < high
+    assert high / low < 1.02
+
+
+@pytest.mark.parametrize(("overlap", "barred"), [(0.95, False), (0.79, True), (0.0, True)])
+def test_a_duet_whose_two_did_not_run_at_the_same_time_is_not_proven(
+    overlap: float, barred: bool, synthetic: Write
+) -> None:
+    found = cell(summary(synthetic({SIEVE: 1.3}, overlap=overlap, **DUET)))
+    assert ("no-duet" in found["doubt_codes"]) is barred
+    assert found["standing"] == ("unproven" if barred else "slower")
 
 
 # ---- noise

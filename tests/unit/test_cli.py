@@ -227,7 +227,7 @@ def test_what_is_no_share_is_told_with_how_to_write_one(
         ("--max-blocks", "100000"),
         ("--seed", "-1"),
         ("--seed", "x"),
-        ("--schedule", "duet"),
+        ("--schedule", "quartet"),
         ("--launch", "warm"),
         ("--color", "green"),
     ],
@@ -347,7 +347,8 @@ Wished = Callable[..., Wish]
 def test_without_flags_the_defaults_hold(wished: Wished) -> None:
     wish = wished()
     assert (wish.budget, wish.minimum_blocks, wish.maximum_blocks) == (300.0, 10, 60)
-    assert (wish.margin, wish.precision, wish.quick, wish.shuffled) == (0.05, 0.025, False, True)
+    assert (wish.margin, wish.precision, wish.quick) == (0.05, 0.025, False)
+    assert wish.schedule == "blocks"
     assert (wish.targets, wish.workloads, wish.seed) == ((), (), None)
 
 
@@ -365,7 +366,7 @@ def test_flags_reach_the_wish(wished: Wished) -> None:
     assert wish.targets == ("native", "jar")
     assert wish.workloads == ("cpu", "io", "startup")
     assert (wish.budget, wish.margin, wish.precision, wish.seed) == (120.0, 0.1, 0.01, 7)
-    assert (wish.shuffled, wish.minimum_time, wish.time_limit) == (False, 0.05, 3600.0)
+    assert (wish.schedule, wish.minimum_time, wish.time_limit) == ("sequential", 0.05, 3600.0)
     assert (wish.require, wish.output) == (("native",), Path("out"))
     assert wish.argv[:2] == ("run", "-q")
 

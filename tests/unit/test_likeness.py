@@ -8,6 +8,7 @@ import pytest
 
 from isobench import likeness, store
 from isobench.likeness import Gravity
+from isobench.model import Schedule
 from isobench.units import TargetName, WorkloadName
 
 Write = Callable[..., Path]
@@ -84,6 +85,10 @@ def test_the_frequency_and_the_load_of_the_moment_make_no_machine(run: Make) -> 
 def test_conditions_are_warned_of(key: str, run: Make) -> None:
     base, head = run(**about(**{key: "one"})), run(**about(**{key: "two"}))
     assert found(base, head) == {key.replace("_", " "): Gravity.WARNED}
+
+
+def test_visits_at_the_same_time_and_one_at_a_time_are_warned_of(run: Make) -> None:
+    assert found(run(), run(schedule=Schedule.DUET)) == {"schedule": Gravity.WARNED}
 
 
 def test_what_a_run_does_not_know_is_no_difference(run: Make) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isobench import plan
-from isobench.model import Plan, Work
+from isobench.model import Plan, Schedule, Work
 from isobench.units import TargetName, WorkloadName
 
 NATIVE = TargetName("native")
@@ -22,8 +22,8 @@ WORK = [
 CONTROL = plan.second(NATIVE)
 
 
-def make(seed: int = 1, blocks: int = 4, *, shuffled: bool = True) -> Plan:
-    return plan.make(TARGETS, WORK, reference=NATIVE, blocks=blocks, seed=seed, shuffled=shuffled)
+def make(seed: int = 1, blocks: int = 4, *, schedule: Schedule = Schedule.BLOCKS) -> Plan:
+    return plan.make(TARGETS, WORK, reference=NATIVE, blocks=blocks, seed=seed, schedule=schedule)
 
 
 def test_the_second_visit_of_native_has_a_label_that_leads_back_to_native() -> None:
@@ -73,22 +73,52 @@ def test_over_many_blocks_no_target_is_always_first() -> None:
 
 
 def test_a_sequential_schedule_keeps_the_order_given() -> None:
-    made = make(shuffled=False)
+    made = make(schedule=Schedule.SEQUENTIAL)
     first = [(v.workload, v.target) for v in made.blocks[0].visits]
     assert first == [(w.workload, t) for w in WORK for t in [*TARGETS, CONTROL]]
     assert made.blocks[0].sessions == (*TARGETS, CONTROL)
 
 
-@pytest.mark.parametrize("shuffled", [True, False])
-def test_a_cell_that_is_left_out_is_in_no_block(shuffled: bool) -> None:
+def test_in_duets_each_target_is_followed_by_native_under_a_label_of_its_own() -> None:
+    for block in make(schedule=Schedule.DUET).blocks:
+        pairs = list(zip(block.visits[::2], block.visits[1::2], strict=True))
+        assert all(one.workload == other.workload for one, other in pairs)
+        assert {(one.target, other.target) for one, other in pairs} == {
+            (CONTROL, NATIVE),
+            ("docker", "native#docker"),
+            ("podman", "native#podman"),
+        }
+        assert len(pairs) == 3 * len(WORK)
+        assert set(block.sessions) == {v.target for v in block.visits}
+        assert len(block.sessions) == 6
+
+
+def test_duets_are_in_random_order_too() -> None:
+    blocks = make(schedule=Schedule.DUET, blocks=20).blocks
+    assert len({tuple(v.target for v in block.visits) for block in blocks}) > 10
+
+
+@pytest.mark.parametrize(
+    ("label", "is_one"),
+    [("native", False), ("native#2", False), ("docker", False), ("native#docker", True)],
+)
+def test_a_partner_is_native_beside_some_other_target(label: str, is_one: bool) -> None:
+    assert plan.is_partner(NATIVE, TargetName(label)) is is_one
+    if not is_one:
+        assert plan.actual(plan.partner(NATIVE, TargetName(label))) == NATIVE
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_a_cell_that_is_left_out_is_in_no_block(schedule: Schedule) -> None:
     without = frozenset({(TargetName("docker"), WorkloadName("io.fsync"))})
     made = plan.make(
-        TARGETS, WORK, reference=NATIVE, blocks=3, seed=1, shuffled=shuffled, without=without
+        TARGETS, WORK, reference=NATIVE, blocks=3, seed=1, schedule=schedule, without=without
     )
     for block in made.blocks:
         cells = {(visit.target, visit.workload) for visit in block.visits}
         assert not cells & without
-        assert len(cells) == 11
+        # Three targets and the control; in duets three pairs: a pair is left out as one.
+        assert len(cells) == (18 - 2 if schedule is Schedule.DUET else 12 - 1)
 
 
 def test_leaving_out_a_cell_of_native_leaves_out_its_control_too() -> None:

@@ -69,6 +69,9 @@ def _blocks(run: Run) -> str:
     if blocks is None:
         return "not recorded"
     text = f"{blocks:.0f}" if planned is None else f"{blocks:.0f} (at most {planned:.0f})"
+    text += {"duet": ", in duets", "sequential": ", not in random order"}.get(
+        clean(run.raw.get("schedule")), ""
+    )
     invalid = number_of(run.raw.get("blocks_invalid"))
     return f"{text}, {invalid:.0f} more discarded as disturbed" if invalid else text
 
@@ -174,6 +177,7 @@ def method(run: Run) -> Method:
     return Method(
         blocks=_integer(run.raw.get("blocks")),
         discarded=_integer(run.raw.get("blocks_invalid")),
+        duet=clean(run.raw.get("schedule")) == "duet",
         sessions=_sessions(run),
         seed=clean(run.raw.get("seed")) or "not recorded",
         stopped=_STOPPED.get(clean(run.raw.get("stopped")), "not recorded"),

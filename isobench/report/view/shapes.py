@@ -414,6 +414,8 @@ class Method:
 
     blocks: str
     discarded: str
+    duet: bool
+    """Each target ran at the same time as native."""
     sessions: str
     """How many sessions served several blocks, by target; empty where none did."""
     seed: str
