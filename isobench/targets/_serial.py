@@ -329,6 +329,12 @@ class Machine:
             self.process.stderr.close()
 
 
+_SILENCE: Final = 60.0
+"""Seconds in which any kernel that runs has said a first word, emulated ones on busy hosts too."""
+_SILENT_SHARE: Final = 0.25
+"""Whoever is more patient with a guest is so with its first word."""
+
+
 class Booted:
     """A machine that has been powered on."""
 
@@ -340,9 +346,16 @@ class Booted:
         self.deadline = time.monotonic() + patience
 
     def until_ready(self) -> None:
-        """Wait until the guest takes requests; SessionError where it never does."""
-        if self._machine.wait_for("ready", deadline=self.deadline) is None:
-            raise self._too_late(f"the guest did not start within {self.patience:g} s")
+        """Wait until the guest takes requests; SessionError where it never does, or where a while
+        passes in which its kernel says nothing at all: then it does not run.
+        """
+        silence = min(self.patience, max(_SILENCE, _SILENT_SHARE * self.patience))
+        first = self.deadline - self.patience + silence
+        if self._machine.wait_for("ready", deadline=first) is None:
+            if silence < self.patience and not self._machine.log.strip():
+                raise self._too_late(f"the guest said nothing within {silence:g} s of power-on")
+            if self._machine.wait_for("ready", deadline=self.deadline) is None:
+                raise self._too_late(f"the guest did not start within {self.patience:g} s")
         self._machine.output()  # what was said on the way is nobody's answer
 
     def _too_late(self, what: str) -> SessionError:
@@ -352,8 +365,8 @@ class Booted:
             hint += " target in isobench.toml; where more time does not help: its kernel and memory"
         else:
             hint = (
-                "is kernel one for this ISA and machine, with its serial console built in, and is"
-                " memory enough for it? both are set in isobench.toml, and so is boot_timeout"
+                "is kernel one for this ISA, machine and cpu, with its serial console built in, and"
+                " is memory enough for it? all are set in isobench.toml, and so is boot_timeout"
             )
         return self._machine.fault(what, hint=hint)
 

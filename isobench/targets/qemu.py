@@ -246,7 +246,9 @@ class _Qemu:
             return Unavailable(
                 lack=Lack.RUNTIME,
                 what=str(error),
-                hint=error.hint or f"{self._emulator()} -machine help; the same with -cpu help",
+                hint=error.hint
+                or f"mend machine, cpu, vcpus, memory or arguments of {self.name} in isobench.toml;"
+                f" {self._emulator()} -machine help, and the same with -cpu help",
             )
         return Available(version=f"QEMU {version}, {self._flavour()}")
 
@@ -273,6 +275,13 @@ class _Qemu:
                     what=f"{named} cannot be read",
                     hint=f"mend {option} of this target in isobench.toml",
                 )
+        misplaced = self._misplaced()
+        if misplaced:
+            return Unavailable(
+                lack=Lack.RUNTIME,
+                what=misplaced,
+                hint="mend it in isobench.toml: kernel and initrd are files, modules is a folder",
+            )
         if self.kernel and not _image.is_kernel(Path(self.kernel).expanduser(), self._isa()):
             return Unavailable(
                 lack=Lack.RUNTIME,
@@ -295,6 +304,14 @@ class _Qemu:
                 hint="copy ~/.cache/isobench/guests from a machine that has made one",
             )
         return None
+
+    def _misplaced(self) -> str:
+        """Return which option names a folder for a file, or the other way round; or nothing."""
+        for option, named in (("kernel", self.kernel), ("initrd", self.initrd)):
+            if named and not Path(named).expanduser().is_file():
+                return f"{option} = {named} is no file"
+        modules = Path(self.modules).expanduser()
+        return "" if modules.is_dir() else f"modules = {self.modules} is no folder"
 
     def _halted(self) -> str:
         """Start QEMU with its CPUs halted; return its version. SessionError: it refuses."""

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ import pytest
 
 from isobench.errors import SessionError
 from isobench.targets import _instance, _process, _qemu, _serial
+from isobench.targets.qemu import QemuTarget
 
 FAKE = Path(__file__).parents[1] / "data" / "machine" / "fake_qemu.py"
 SOON = 20.0
@@ -185,6 +187,32 @@ def test_a_guest_that_is_late_is_answered_with_what_to_set(
     with pytest.raises(SessionError, match="did not start within") as caught:
         booted.until_ready()
     assert re.search(hint, caught.value.hint)
+
+
+@pytest.mark.parametrize(("scenario", "silent"), [("idle", True), ("in-pieces", False)])
+def test_a_guest_that_says_nothing_at_all_is_given_up_before_its_time(
+    scenario: str, silent: bool, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_serial, "_SILENCE", 0.05)
+    fake = start(scenario)
+    if scenario != "idle":
+        fake.wait("exit")
+    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(patience=0.2)))
+    expected = "the guest said nothing within 0.05 s" if silent else "did not start within 0.2 s"
+    with pytest.raises(SessionError, match=expected):
+        booted.until_ready()
+
+
+@pytest.mark.parametrize("option", ["kernel", "initrd", "modules"])
+def test_a_folder_where_a_file_belongs_and_the_other_way_round_is_refused(
+    option: str, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "file"
+    wrong.write_bytes(b"")
+    named = str(wrong if option == "modules" else tmp_path)
+    target = replace(QemuTarget(), **{option: named})
+    assert target._misplaced().startswith(f"{option} = {named} is no ")
+    assert QemuTarget()._misplaced() == ""
 
 
 def test_a_stopped_guest_is_an_error_with_the_monitors_reason(start: Start) -> None:
