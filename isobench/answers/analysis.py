@@ -158,7 +158,9 @@ class Analysis:
 
     @functools.cached_property
     def _clocks(self) -> dict[tuple[str, str], clock.ClockCheck]:
-        """What the visits of each cell show of the clock inside, where they are long enough."""
+        """What the visits of each cell show of the clock inside, where they are long enough; the
+        reference's clock is the host's.
+        """
         found = {
             cell: clock.check(
                 [int(v) for v in spans["guest"]],
@@ -166,6 +168,7 @@ class Analysis:
                 _dispatch(spans),
             )
             for cell, spans in self._spans.items()
+            if actual(TargetName(cell[1])) != self.reference
         }
         return {cell: one for cell, one in found.items() if one is not None}
 
