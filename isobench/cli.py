@@ -282,9 +282,7 @@ def _measure(options: Mapping[str, Any]) -> "Outcome | None":
     registry.select([*wish.targets, *wish.require])  # a misspelt name is told before all else
     shown = screen.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        campaign.sweep(
-            registry, everything=False, observer=lambda line: shown.say(f"cleared: {line}")
-        )
+        campaign.sweep(registry, everything=False, observer=lambda line: shown.say(_cleared(line)))
         shown.say("Looking for targets:")
         chosen = campaign.choose(wish, registry, workloads, shown)
         if options["dry_run"]:
@@ -395,6 +393,12 @@ def _heed_termination() -> None:
             usual(fault)
 
     sys.unraisablehook = again
+
+
+def _cleared(line: str) -> str:
+    """Return what is said of something that a dead run had left: gone now, or not."""
+    kept = line.removeprefix("nothing: ")
+    return kept if kept != line else f"cleared: {line}"
 
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
@@ -1066,9 +1070,7 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
     )
     shown = screen.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        campaign.sweep(
-            registry, everything=False, observer=lambda line: shown.say(f"cleared: {line}")
-        )
+        campaign.sweep(registry, everything=False, observer=lambda line: shown.say(_cleared(line)))
         chosen = campaign.choose(wish, registry, _workloads(wish), shown)
         _announce(wish, chosen, shown)
         return campaign.Campaign(wish, registry, shown).run(chosen)
@@ -1345,7 +1347,8 @@ def clean(stale: bool, config: Path | None) -> None:
     lines: list[str] = []
     campaign.sweep(registry, everything=not stale, observer=lines.append)
     for line in lines:
-        click.echo(f"removed {line}")
+        kept = line.removeprefix("nothing: ")
+        click.echo(kept if kept != line else f"removed {line}")
     if not lines:
         click.echo("nothing to remove")
 

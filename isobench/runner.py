@@ -55,6 +55,8 @@ MOST_FAILURES: Final = 3
 """After so many failed openings in a row a target is left alone."""
 MOST_PADDING: Final = 1024
 """The environment's size is random up to this: it moves the stack (Mytkowicz et al., 2009)."""
+SESSION: Final = WorkloadName("session")
+"""Stands for a workload in the gap of a session that could not be closed."""
 REPEATED_SHARE: Final = 0.2
 """Most blocks that may be measured again for a broken rule."""
 
@@ -273,6 +275,8 @@ class Bench:
     """What the latest session of each target showed of itself."""
     limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
     """The limits that were pushed past, of the targets that set some."""
+    block_number: int = 0
+    """The block that is being measured."""
 
     def abi(self, target: Target) -> Abi:
         """Return what payloads for this target are built for."""
@@ -644,6 +648,7 @@ class Bench:
         Yields the good ones, and a gap for each bad one. At the end those are closed that serve no
         further block; without `held` all are.
         """
+        self.block_number = block.number
         good: dict[TargetName, Opened] = {}
         bad: dict[TargetName, Gap] = {}
         with contextlib.ExitStack() as stack:
@@ -688,7 +693,9 @@ class Bench:
         return opened
 
     def _enter(self, stack: contextlib.ExitStack, label: TargetName, target: Target) -> Session:
-        """Open a session that the stack will close; a close that fails is logged, and no more."""
+        """Open a session that the stack will close; a close that fails is a gap of its own: what
+        was measured counts, and something may be left behind.
+        """
         context = target.open(self.stage(target))
         session = context.__enter__()
 
@@ -700,8 +707,10 @@ class Bench:
             try:
                 context.__exit__(kind, error, trace)
             except Exception as fault:  # noqa: BLE001 - as in `visit`
-                said = f"closing a session: {_fault(fault)}"
-                self.sink.log(label.replace("#", "-"), said.encode())
+                self._keep_log(label, fault)
+                closing = Visit(block=self.block_number, target=label, workload=SESSION)
+                gap = _unopened(closing, fault)
+                self.sink.write(replace(gap, detail=f"it could not be closed: {gap.detail}"))
 
         stack.push(leave)
         return session

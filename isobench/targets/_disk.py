@@ -55,4 +55,8 @@ def make(path: Path, size: int) -> None:
         env=os.environ,
     )
     if done.exit_code != 0:
-        raise SessionError(f"{TOOL}: {_process.last_line(done.stderr)}", hint="df -h ~/.cache")
+        said = " ".join(_process.last_line(done.stderr).split())
+        raise SessionError(
+            f"a disk of {size} MiB could not be made: {TOOL}: {said}",
+            hint="df -h ~/.cache; or another disk = … of this target in isobench.toml",
+        )

@@ -159,7 +159,12 @@ class _Apt:
                     ["dpkg-deb", "-x", archive, root],
                     capture_output=True, check=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL,
                 )  # fmt: skip
-            except (OSError, subprocess.SubprocessError) as error:
+            except subprocess.CalledProcessError as error:
+                said = _process.last_line(error.stderr)
+                raise SessionError(
+                    f"{archive.name} could not be unpacked: {said}", hint="df -h; isobench clean"
+                ) from None
+            except (OSError, subprocess.TimeoutExpired) as error:
                 raise SessionError(f"dpkg-deb: {error}", hint="df -h; isobench clean") from None
             archive.unlink()
         return root, found

@@ -23,7 +23,8 @@ _LOGIN: Final = 60.0
 _AFTERMATH: Final = 1.0
 """Seconds that a machine whose connection has broken gets to be seen ending."""
 _SETTINGS: Final = (
-    "kernel, modules, memory, machine, cpu, append and arguments of this target in isobench.toml"
+    "kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this target in"
+    " isobench.toml"
     " say what is started; its console is in logs/ in the folder of the run"
 )
 
@@ -187,7 +188,6 @@ class Session:
             "host.memory_mib": (hardware.memory, "-m"),
             "host.disk_cache": (parts.boot.disks[-1].cache, "-drive cache"),
             "host.command_line": (parts.boot.command_line, "-append"),
-            "host.arguments": (" ".join(hardware.more) or None, "arguments"),
             "host.kernel": (str(parts.boot.kernel), "-kernel"),
             "host.kernel_sha256": (_sha256(parts.boot.kernel), "-kernel"),
             "host.guest": ("; ".join(parts.packages), "packages"),
@@ -195,3 +195,5 @@ class Session:
         }
         for key, (value, source) in said.items():
             yield Evidence(key=key, value=value, source=source)
+        if hardware.more:
+            yield Evidence(key="host.arguments", value=" ".join(hardware.more), source="arguments")

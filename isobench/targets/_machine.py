@@ -31,6 +31,8 @@ from isobench.targets import _process
 _POLL: Final = 0.25
 _STATUS: Final = 30.0
 """Seconds that a status command may take."""
+_tried: Final[set[Path]] = set()
+"""Notes of machines that could not be stopped."""
 
 Words = tuple[str, ...]
 
@@ -53,6 +55,8 @@ class Preset:
     """Expression that the output of `status` holds while the machine runs; {} is its name."""
     names: str
     """Expression of the names that go safely through all that lies between."""
+    example: str
+    """Such a name."""
     promises: tuple[Promise, ...] = ()
     technology: Technology = Technology.VIRTUALIZATION
     script: bool = False
@@ -75,6 +79,7 @@ _VSPHERE: Final = Preset(
     status=("vm.info", "{}"),
     runs=r"(?m)^\s*Power state:\s+poweredOn\s*$",
     names=r"[\w./][\w ./()+-]*",
+    example="debian-12 or /ha-datacenter/vm/debian-12",
     promises=_VMWARE,
 )
 _WSL: Final = Preset(
@@ -88,6 +93,7 @@ _WSL: Final = Preset(
     status=("--list", "--running", "--quiet"),
     runs=r"(?m)^{}\s*$",
     names=r"[\w.][\w.-]*",
+    example="Debian",
     promises=(_inside("kernel.release", "microsoft", Relation.CONTAINS),),
 )
 PRESETS: Final[Mapping[str, Preset]] = {
@@ -99,6 +105,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         status=("domstate", "--domain", "{}"),
         runs=r"(?m)^running\s*$",
         names=r"[^\s/-][^\n/]*",
+        example="debian-12",
     ),
     "esxi": _VSPHERE,
     "vsphere": _VSPHERE,
@@ -109,6 +116,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         status=("list",),
         runs=r"(?m)^{}\s*$",
         names=r"/[^\n]+\.vmx",
+        example="/home/me/vmware/debian-12/debian-12.vmx",
         promises=_VMWARE,
     ),
     # Its CPUID says "KVMKVMKVM" to Linux guests by default: the firmware tells.
@@ -119,6 +127,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         status=("showvminfo", "{}", "--machinereadable"),
         runs=r'(?m)^VMState="running"\s*$',
         names=r"[^\s-][^\n]*",
+        example="debian-12",
         promises=(_inside("machine.product", "VirtualBox"),),
     ),
     # A KVM guest may be told the same by CPUID; the firmware is Hyper-V's own.
@@ -129,6 +138,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         status=("[string](Get-VM -Name '{}').State",),
         runs=r"(?m)^Running\s*$",
         names=_PLAIN,
+        example="Debian 12",
         promises=(
             _inside("machine.vendor", "Microsoft Corporation"),
             _inside("machine.product", "Virtual Machine"),
@@ -144,6 +154,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         status=_WSL.status,
         runs=_WSL.runs,
         names=_WSL.names,
+        example=_WSL.example,
         promises=(_inside("kernel.release", "Microsoft", Relation.CONTAINS),),
         technology=Technology.TRANSLATION,
     ),
@@ -179,7 +190,10 @@ def of_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
     carried = Path(first[0]).name == "ssh" and not preset.script
     for names in (preset.names, *([_WORD] if carried else [])):
         if re.fullmatch(names, machine) is None:
-            raise ValueError(f"machine = {machine!r}: {name} takes names like {names} here")
+            way = "; carried by SSH it must be one plain word" if names == _WORD else ""
+            raise ValueError(
+                f'machine = "{machine}": {name} takes names like {preset.example}{way}'
+            )
 
     def words(command: Words) -> Words:
         told = tuple(word.replace("{}", machine) for word in command)
@@ -295,9 +309,12 @@ def _write(cycle: LifeCycle, patience: float) -> Path:
 
 
 def sweep(alive: Callable[[str], bool]) -> list[str]:
-    """Stop the machines that an isobench had started and could not stop; a line for each."""
+    """Stop the machines that an isobench had started and could not stop; a line for each.
+
+    What this process has tried in vain it tries no more: every target of this kind sweeps.
+    """
     lines = []
-    for path in sorted(_notes().glob("*.json")):
+    for path in sorted({*_notes().glob("*.json")} - _tried):
         try:
             note = msgspec.json.decode(path.read_bytes(), type=_Note)
         except (OSError, msgspec.DecodeError):
@@ -317,6 +334,7 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
             if not stopped:
                 told = _told(note.stop, code, said)
                 lines.append(f"nothing: a machine is left that isobench started: {told}; {path}")
+                _tried.add(path)
                 continue
             lines.append(f"machine ({what})")
         path.unlink(missing_ok=True)
@@ -379,18 +397,36 @@ class Machine:
                 self._let_go()
                 raise
             self._users += 1
+        first: BaseException | None = None
         try:
             yield
+        except BaseException as error:
+            first = error
+            raise
         finally:
             with self._lock:
                 self._users -= 1
                 try:
                     if not self._users and self._note is not None:
                         self._stop(mark)
+                except SessionError as second:
+                    if first is None:
+                        raise
+                    if isinstance(first, SessionError):
+                        raise SessionError(
+                            f"{first}; and {second}", hint=first.hint or second.hint, log=first.log
+                        ) from None
+                    # Ctrl-C goes through: a run that is interrupted sweeps up after itself.
                 finally:
                     self._let_go()
 
     def _have_running(self, mark: Callable[[str], None], begin: str) -> None:
+        if begin and not self._users and self._note is not None and self.runs():
+            raise SessionError(
+                "the machine still runs: it was not to be stopped after its last use, so that its"
+                " start cannot be timed",
+                hint="try the stop command by hand",
+            )
         if begin and (self._users or self.runs()):
             raise SessionError(
                 "the machine is running, so that its start cannot be timed",

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, Literal
@@ -101,6 +101,17 @@ _KINDS: Final = {
         command_line=_QUICK,
     ),
 }
+_OPTIONS: Final = {
+    "-cpu": "cpu", "-smp": "vcpus", "-m": "memory", "-machine": "machine", "-M": "machine",
+    "-kernel": "kernel", "-initrd": "initrd", "-append": "append",
+}  # fmt: skip
+_ACCELERATION: Final = frozenset({"-accel", "-enable-kvm", "-no-kvm"})
+_KEPT: Final = frozenset(
+    {
+        *("-daemonize", "-S", "-incoming", "-loadvm", "-no-shutdown", "-readconfig", "-chroot"),
+        *("-runas", "-run-with", "-nographic", "-qmp", "-monitor", "-serial", "-snapshot"),
+    }
+)
 _saving: Final = threading.Lock()
 _saved: dict[Path, _instance.Parts] = {}
 """What the saved states of this run, by their folders, were saved from."""
@@ -120,6 +131,22 @@ def _promises(*more: Promise) -> tuple[Promise, ...]:
 
 def _equals(key: str, value: str) -> Promise:
     return Promise(key=key, relation=Relation.EQUALS, value=value)
+
+
+def _refuse_arguments(arguments: Iterable[str]) -> None:
+    """Refuse arguments of QEMU that would make untrue what isobench says of the machine, or take
+    the machine out of its hands; ValueError says what to write in their place.
+    """
+    for word in arguments:
+        option = "-" + word.lstrip("-") if word.startswith("-") else ""
+        if option in _OPTIONS:
+            raise ValueError(f"arguments: write {_OPTIONS[option]} = … in place of {option}")
+        if option in _ACCELERATION:
+            raise ValueError(f"arguments: {option} is said by the target's name, kvm or qemu")
+        if option in _KEPT:
+            raise ValueError(
+                f"arguments: {option} takes QEMU out of isobench's hands, which starts and ends it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +189,9 @@ class _Qemu:
         if _disk.mebibytes(self.memory, "memory") < _LEAST_MEMORY and not self.kernel:
             raise ValueError(f'memory = "{self.memory}": a guest needs {_LEAST_MEMORY}MiB at least')
         _disk.mebibytes(self.disk, "disk")
+        if self.modules and not self.kernel:
+            raise ValueError(f"modules = {self.modules}: they belong to a kernel that is yours too")
+        _refuse_arguments(self.arguments)
         if self.vcpus < 0:
             raise ValueError(f"vcpus = {self.vcpus}: write a number of CPUs, 0 for all there are")
         if not 0 <= self.boot_timeout < math.inf:

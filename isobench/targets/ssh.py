@@ -192,11 +192,12 @@ class SshTarget:
     @functools.cached_property
     def _cycle(self) -> _machine.LifeCycle | None:
         """The commands of its life cycle; None: it is there, or it is not."""
-        start, stop, status = _words(self.start), _words(self.stop), _words(self.status)
+        start, stop = _words(self.start, "start"), _words(self.stop, "stop")
+        status = _words(self.status, "status")
         if not self.preset:
             own = _machine.LifeCycle(start=start, stop=stop, status=status)
             return own if start or stop or status else None
-        given = _machine.of_preset(self.preset, self.machine, _words(self.tool))
+        given = _machine.of_preset(self.preset, self.machine, _words(self.tool, "tool"))
         return _machine.LifeCycle(
             start=start or given.start,
             stop=stop or given.stop,
@@ -424,8 +425,12 @@ class SshTarget:
         return _machine.sweep(alive)
 
 
-def _words(command: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(shlex.split(command) if isinstance(command, str) else command)
+def _words(command: str | Sequence[str], option: str) -> tuple[str, ...]:
+    """Return the words of a command; ValueError that names the option: it cannot be taken apart."""
+    try:
+        return tuple(shlex.split(command) if isinstance(command, str) else command)
+    except ValueError as error:
+        raise ValueError(f"{option} = {command}: {str(error).lower()}") from None
 
 
 def _is_program(stage: Stage, word: str) -> bool:

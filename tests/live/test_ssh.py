@@ -630,6 +630,33 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
     assert stops(host_off) > 3
 
 
+def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
+    host_off: Host, isobench: Command
+) -> None:
+    config = isobench.folder / "isobench.toml"
+    options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
+    life = host_off.life | {"stop": "/bin/true"}
+    lines = [f'{key} = "{value}"' for key, value in (options | life).items()]
+    config.write_text("\n".join(["[targets.box]", "stop_timeout = 0.5", *lines]))
+    ran = isobench("run", *SHORT, "-t", "box", "-w", "cpu.sieve")
+    assert ran.code == 6, ran.said
+    summary = ran.summary()
+    (gap,) = summary["gaps"]
+    assert (gap["target"], gap["workload"], gap["cause"]) == ("box", "session", "failed")
+    assert "asked to stop and runs 0.5 s later" in gap["detail"]
+    assert "asked to stop and runs" in " ".join(ran.said.split())
+    assert [c["target"] for c in summary["cells"] if c["workload"] == "cpu.sieve"] == [
+        "box",
+        "native#2",
+    ]
+    # The next start tries again, by the note of this one: in vain, and says it.
+    (note,) = notes()
+    again = isobench("run", *SHORT, "-t", "native", "-w", "cpu.sieve")
+    assert "a machine is left that isobench started" in again.said
+    assert "cleared: nothing" not in again.said
+    note.unlink()
+
+
 def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench: Command) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(box.remote)}

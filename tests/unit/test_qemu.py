@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -210,9 +209,32 @@ def test_a_folder_where_a_file_belongs_and_the_other_way_round_is_refused(
     wrong = tmp_path / "file"
     wrong.write_bytes(b"")
     named = str(wrong if option == "modules" else tmp_path)
-    target = replace(QemuTarget(), **{option: named})
+    options = {"kernel": str(FAKE), option: named}
+    target = QemuTarget(**options)
     assert target._misplaced().startswith(f"{option} = {named} is no ")
     assert QemuTarget()._misplaced() == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("-cpu", "write cpu = …"),
+        ("--smp", "write vcpus = …"),
+        ("-M", "write machine = …"),
+        ("-enable-kvm", "target's name"),
+        ("-daemonize", "hands"),
+        ("--daemonize", "hands"),
+    ],
+)
+def test_arguments_that_would_make_evidence_untrue_are_refused(word: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"arguments: .*{told}"):
+        QemuTarget(arguments=("-device", "virtio-rng-pci", word, "x"))
+    assert QemuTarget(arguments=("-device", "virtio-rng-pci")).arguments
+
+
+def test_modules_without_a_kernel_of_their_own_are_refused() -> None:
+    with pytest.raises(ValueError, match="modules = /lib/modules: they belong"):
+        QemuTarget(modules="/lib/modules")
 
 
 def test_a_stopped_guest_is_an_error_with_the_monitors_reason(start: Start) -> None:

@@ -744,7 +744,7 @@ class Clinging(FakeTarget):
     def open(self, stage: Stage) -> Iterator[Any]:
         with FakeTarget.open(self, stage) as session:
             yield session
-        raise SessionError("it could not be removed")
+        raise SessionError("it could not be removed", hint="remove it by hand")
 
 
 def test_a_plug_in_that_raises_what_it_should_not_leaves_a_gap_and_no_crash(bench: Make) -> None:
@@ -753,11 +753,23 @@ def test_a_plug_in_that_raises_what_it_should_not_leaves_a_gap_and_no_crash(benc
     assert "its own fault" in bad[BOX].detail
 
 
-def test_a_session_that_does_not_close_cleanly_does_not_end_the_run(bench: Make) -> None:
+def test_a_session_that_cannot_be_closed_is_a_gap_of_its_own_beside_what_it_measured(
+    bench: Make,
+) -> None:
     made = bench(Clinging(name=BOX, inside=INSIDE))
     made.block(labels(BOX), WORK, runner.Faults(), lambda _: None)
     sink: Any = made.sink
-    assert {(r.target, r.workload) for r in sink.records} == {
+    gaps = [record for record in sink.records if isinstance(record, Gap)]
+    found = gap(gaps)
+    assert (found.block, found.target, found.workload) == (
+        labels(BOX).number,
+        BOX,
+        runner.SESSION,
+    )
+    assert found.cause is Cause.FAILED
+    assert found.detail == "it could not be closed: it could not be removed"
+    assert found.hint == "remove it by hand"
+    assert {(r.target, r.workload) for r in sink.records if isinstance(r, Sample)} == {
         (target, name) for target in (NATIVE, BOX) for name in (LOOP, OTHER)
     }
 

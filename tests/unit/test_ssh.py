@@ -3,6 +3,7 @@
 import base64
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,46 @@ def test_a_machine_has_one_user_at_a_time_and_is_free_again_after_it(tmp_path: P
     assert not state.exists()
 
 
+def stubborn(state: Path) -> _machine.Machine:
+    """A machine that starts and cannot be stopped."""
+    made = machine(state)
+    return replace(made, cycle=replace(made.cycle, stop=("false",)))
+
+
+def test_what_went_wrong_first_is_told_first_where_the_machine_cannot_be_stopped_either(
+    tmp_path: Path,
+) -> None:
+    box = stubborn(tmp_path / "state")
+    both = "lost; and the machine cannot be stopped"
+    with pytest.raises(SessionError, match=both) as caught, box.used(lambda _: None):
+        raise SessionError("the connection is lost", hint="mend the cable")
+    assert caught.value.hint == "mend the cable"
+    with pytest.raises(SessionError, match=r"^the machine cannot be"), box.used(lambda _: None):
+        pass
+
+
+def test_ctrl_c_goes_through_a_machine_that_cannot_be_stopped(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), stubborn(tmp_path / "state").used(lambda _: None):
+        raise KeyboardInterrupt
+
+
+def test_a_machine_that_was_not_to_be_stopped_is_told_apart_from_one_of_somebody_elses(
+    tmp_path: Path,
+) -> None:
+    box = stubborn(tmp_path / "state")
+    with pytest.raises(SessionError, match="cannot be stopped"), box.used(lambda _: None):
+        pass
+    ours = "not to be stopped after its last use"
+    with pytest.raises(SessionError, match=ours), box.used(lambda _: None, begin="begin"):
+        pass
+    foreign = machine(tmp_path / "other")
+    (tmp_path / "other").touch()
+    running = pytest.raises(SessionError, match="is running")
+    with running as caught, foreign.used(lambda _: None, begin="begin"):
+        pass
+    assert "not started" in caught.value.hint
+
+
 def test_a_machine_that_cannot_be_started_is_let_go(tmp_path: Path) -> None:
     broken = machine(tmp_path / "nowhere" / "state")
     for _ in range(2):
@@ -403,6 +444,7 @@ def test_a_note_of_the_dead_is_heeded_and_one_of_the_living_is_not(
     (said,) = _machine.sweep(lambda _: False)
     assert line in said
     assert path.exists() is kept
+    assert _machine.sweep(lambda _: False) == []  # of another target of this kind
 
 
 # ---- ~/.ssh/config -------------------------------------------------------------------------------

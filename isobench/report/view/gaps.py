@@ -19,11 +19,11 @@ def gap_views(run: Run) -> tuple[GapView, ...]:
         if not target.measured and not any(key[0] == target.name for key in together):
             missing = missing_of(run, target)
             together[target.name, target.status, missing.reason.shown, missing.hint.shown] = []
-    every = len(run.workloads)
+    every = {workload.name for workload in run.workloads}
     return tuple(
         GapView(
             target=target,
-            workloads=listed(names) if names and len(names) < every else "every workload",
+            workloads=listed(names) if names and every - {*names} else "every workload",
             cause=cause or "unknown",
             detail=value_of(detail, "no detail was recorded"),
             hint=value_of(hint, ""),

@@ -42,7 +42,11 @@ def value_of(value: object, absent: str = NOTHING) -> Value:
         return Value(shown=absent)
     if len(text) <= CLIP:
         return Value(shown=text)
-    return Value(shown=text[: CLIP - 1] + "\N{HORIZONTAL ELLIPSIS}", full=text[:_FULL])
+    cut = text[: CLIP - 1]
+    whole_words = cut.rpartition(" ")[0]
+    if len(whole_words) > CLIP // 2:
+        cut = whole_words
+    return Value(shown=cut + "\N{HORIZONTAL ELLIPSIS}", full=text[:_FULL])
 
 
 def number_of(value: object) -> float | None:
