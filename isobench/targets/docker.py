@@ -49,9 +49,13 @@ _loaded: set[str] = set()
 """Images known to be in the engine."""
 
 
-@functools.cache
 def _connect() -> docker.DockerClient:
-    """Return the one connection of this process; one of `_FAULTS` where nobody listens."""
+    """Return this process's one connection to the engine; one of `_FAULTS` where nobody listens."""
+    return _connected(os.environ.get("DOCKER_HOST"))
+
+
+@functools.cache
+def _connected(_address: str | None) -> docker.DockerClient:
     where = _socket_path()
     if where is not None:
         # The SDK leaves the socket of a refused connection open.
