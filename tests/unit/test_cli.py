@@ -18,7 +18,6 @@ from isobench import (
     __version__,
     campaign,
     cli,
-    config,
     flags,
     packages,
     registry,
@@ -80,10 +79,7 @@ def two_targets(monkeypatch: pytest.MonkeyPatch) -> None:
                 return FakeTarget(name=TargetName("jar"), availability=MISSING)
             return FakeTarget(name=TargetName("native"), technology=Technology.NATIVE)
 
-    def both(path: Path | None) -> tuple[registry.Registry, config.Settings]:
-        return Two(), config.load(path)
-
-    monkeypatch.setattr(cli, "_registry", both)
+    monkeypatch.setattr(registry, "Registry", Two)
 
 
 # ---- help
@@ -1093,7 +1089,7 @@ def test_a_self_test_that_makes_no_sense_is_refused(
 
 INTERRUPTED_WHILE_TIDYING_UP = """
 import signal, time
-from isobench import cli
+from isobench.cli import _door
 
 class Tidied:
     def __del__(self):
@@ -1101,7 +1097,7 @@ class Tidied:
 
 # A shell's background job has it ignored, and a program inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-cli._heed_termination()
+_door.heed_termination()
 try:
     Tidied()
     time.sleep(10)

@@ -1,0 +1,53 @@
+"""Exit codes, and which findings a caller may ask to fail on."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from isobench.errors import CellFailedError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from isobench.campaign import Outcome
+
+INTERRUPTED: Final = 130
+TIMED_OUT: Final = 124
+NOISY: Final = 4
+CLAIM_FAILED: Final = 1
+GUARANTEE_BROKEN: Final = 1
+REGRESSED: Final = 1
+FAILURES: Final = ("claim", "error", "noisy", "skipped")
+COMPARISON_FAILURES: Final = ("regression", "error", "noisy")
+NOISE_FAILURES: Final = ("noisy",)
+FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
+
+
+def refuse_unknown(
+    kinds: Sequence[str], known: Sequence[str] = FAILURES, flag: str = "--fail-on"
+) -> None:
+    for kind in kinds:
+        if kind not in known:
+            raise UsageError(
+                f"{flag}: {kind!r} is none of {', '.join(known)}", hint="name some of them"
+            )
+
+
+def exit_code(
+    outcome: "Outcome", fail_on: Sequence[str], judged: Sequence[Mapping[str, Any]] | None = None
+) -> int:
+    summary = outcome.summary
+    claims = summary["claims"] if judged is None else judged
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.timed_out:
+        return TIMED_OUT
+    if "claim" in fail_on and any(claim["standing"] == "refuted" for claim in claims):
+        return CLAIM_FAILED
+    if any(gap["cause"] in FAILED_CAUSES for gap in summary["gaps"]):
+        return CellFailedError.exit_code
+    if "skipped" in fail_on and any(
+        target["status"] == "unavailable" for target in summary["targets"]
+    ):
+        return UnavailableError.exit_code
+    unsure = [cell for cell in summary["cells"] if cell["standing"] == "unproven"]
+    if "noisy" in fail_on and (unsure or summary["run"]["doubts"]):
+        return NOISY
+    return 0

@@ -1,0 +1,75 @@
+"""Flags that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from isobench import flags
+from isobench.cli._exits import FAILURES
+
+EXPORTS: Final = ("json", "csv", "markdown", "html", "junit", "openmetrics")
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Configuration file in place of isobench.toml.",
+)
+targets_option = click.option(
+    "-t", "--targets", multiple=True, callback=flags.names_of, metavar="NAMES",
+    help="Targets, with commas; native is always there. Without: all that can run here.",
+)  # fmt: skip
+workloads_option = click.option(
+    "-w", "--workloads", multiple=True, callback=flags.names_of, metavar="NAMES",
+    help="Workloads or classes (cpu, syscall, io, startup), with commas.",
+)  # fmt: skip
+folder_option = click.option(
+    "--workload-folder", "folders", multiple=True, type=click.Path(path_type=Path),
+    help="A folder with workloads of your own.",
+)  # fmt: skip
+color_option = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour; NO_COLOR works too.",
+)
+fail_on_option = click.option(
+    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    help=f"Of: {', '.join(FAILURES)}.",
+)  # fmt: skip
+claims_option = click.option(
+    "--claims", type=click.Path(path_type=Path), metavar="FILE",
+    help="Claims of your own: see reports/claims.toml.",
+)  # fmt: skip
+output_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the new files."
+)
+
+
+def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags of what may be written besides the run's folder."""
+    texts = {
+        "json": "Copy of summary.json (- for standard output).",
+        "csv": "All samples as CSV.",
+        "markdown": "Copy of summary.md.",
+        "html": "Copy of report.html.",
+        "junit": "Cells and claims as JUnit's XML.",
+        "openmetrics": "Ratios and standings as OpenMetrics text.",
+    }
+    for kind in reversed(EXPORTS):
+        option = click.option(
+            f"--export-{kind}", type=click.Path(allow_dash=True), help=texts[kind]
+        )
+        command = option(command)
+    return command
+
+
+def document_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags of where a document is written besides, of colour and of quiet."""
+    quiet = click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+    command = quiet(color_option(command))
+    for kind, name in (("markdown", "Markdown"), ("csv", "CSV"), ("json", "JSON")):
+        text = f"As {name} (- for standard output)."
+        option = click.option(f"--export-{kind}", type=click.Path(allow_dash=True), help=text)
+        command = option(command)
+    return command

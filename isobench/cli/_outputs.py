@@ -1,0 +1,142 @@
+"""What commands print, and the files they write besides."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from isobench import screen
+from isobench.cli._exits import FAILED_CAUSES
+from isobench.cli._options import EXPORTS
+from isobench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isobench.campaign import Outcome
+    from isobench.report.sheet import Sheet
+    from isobench.wish import Wish
+
+
+def console_of(options: Mapping[str, Any]) -> "Console":
+    """Return where people are spoken to: not where an export was sent."""
+    to_stdout = any(options.get(f"export_{kind}") == "-" for kind in EXPORTS)
+    return screen.console_for(stderr=to_stdout, color=options["color"])
+
+
+def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
+    """Print the report for the terminal, and write what was asked for besides."""
+    console = console_of(options)
+    if options["quiet"]:
+        console.print(outcome.summary["run"]["headline"], markup=False)
+        failed = [gap for gap in outcome.summary["gaps"] if gap["cause"] in FAILED_CAUSES]
+        if failed:
+            first = f"{failed[0]['target']} {failed[0]['workload']}: {failed[0]['detail']}"
+            said = f"{count(len(failed), 'gap')}, the first: {first}"
+            console.print(said, markup=False)
+        if failed or outcome.folder != outcome.source:
+            where = f"report: {outcome.folder / 'report.html'}"
+            console.print(where, markup=False, soft_wrap=True)
+    else:
+        from isobench.report import text, view
+
+        text.render(view.build(outcome.summary), console)
+        console.print(
+            f"\nreport: {outcome.folder / 'report.html'}",
+            style="bold",
+            markup=False,
+            soft_wrap=True,
+        )
+    export(outcome, options)
+    if outcome.interrupted:
+        console.print("Interrupted: the report holds what was measured until then.", markup=False)
+
+
+def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
+    files = {"json": "summary.json", "markdown": "summary.md", "html": "report.html"}
+    for kind in EXPORTS:
+        target = options.get(f"export_{kind}")
+        if target is None:
+            continue
+        if kind == "csv":
+            from isobench import store
+
+            content = store.csv(store.load(outcome.source).samples)
+        elif kind == "junit":
+            from isobench.report import junit
+
+            content = junit.junit(outcome.summary)
+        elif kind == "openmetrics":
+            from isobench.report import openmetrics
+
+            content = openmetrics.openmetrics(outcome.summary)
+        else:
+            content = (outcome.folder / files[kind]).read_text()
+        write(target, content)
+
+
+def write(target: str, content: str) -> None:
+    if target == "-":
+        click.echo(content)
+        return
+    try:
+        Path(target).write_text(content)
+    except OSError as error:
+        raise UsageError(
+            f"{target}: {error.strerror}", hint="name a file that can be written"
+        ) from None
+
+
+def publish(
+    sheet: "Sheet",
+    document: Mapping[str, Any],
+    options: Mapping[str, Any],
+    *,
+    csv: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """Print a sheet, or its closing sentence alone, and write what was asked for besides."""
+    import json
+
+    from isobench.report import sheet as module
+
+    console = console_of(options)
+    if options["quiet"]:
+        console.print(sheet.closing, markup=False)
+    else:
+        module.render(sheet, console)
+    texts: dict[str, Callable[[], str]] = {
+        "json": lambda: json.dumps(document, indent=1),
+        "csv": lambda: csv(document),
+        "markdown": lambda: module.markdown(sheet),
+    }
+    for kind, text in texts.items():
+        if (target := options.get(f"export_{kind}")) is not None:
+            write(target, text())
+
+
+def cleared(line: str) -> str:
+    """Return what is said of something that a dead run had left: gone now, or not."""
+    kept = line.removeprefix("nothing: ")
+    return kept if kept != line else f"cleared: {line}"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def announce(wish: "Wish", chosen: Any, shown: screen.Screen) -> None:
+    from isobench.wish import UNBOUNDED
+
+    cells = len(chosen.able) * len(chosen.workloads)
+    if wish.quick:
+        length = "a quick look, no verdicts"
+    elif wish.budget >= UNBOUNDED:
+        length = f"{wish.maximum_blocks} blocks"
+    else:
+        length = f"budget {wish.budget / 60:.3g} min"
+    shown.say(
+        f"Measuring {count(len(chosen.workloads), 'workload')}"
+        f" in {count(len(chosen.able), 'target')}"
+        f" ({cells} cells), {length}."
+    )

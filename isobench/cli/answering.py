@@ -1,0 +1,178 @@
+"""`isobench report` and `isobench verify`: answers from records, and claims judged on them."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from isobench.cli import measuring
+from isobench.cli._exits import exit_code, refuse_unknown
+from isobench.cli._inputs import claims_of, latest, registry_of
+from isobench.cli._options import (
+    claims_option,
+    color_option,
+    config_option,
+    export_options,
+    fail_on_option,
+    output_option,
+)
+from isobench.cli._outputs import console_of, export, show
+from isobench.errors import UsageError
+
+if TYPE_CHECKING:
+    from isobench.campaign import Outcome
+    from isobench.model import Claim
+    from isobench.registry import Registry
+
+
+@click.command()
+@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@output_option
+@export_options
+@claims_option
+@color_option
+@click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+def report(path: Path | None, output: Path | None, **options: Any) -> None:
+    """Answer again from the records of a run: a folder, or a zip of one. Measures nothing."""
+    own = claims_of(options["claims"], None, None) if options["claims"] else ()
+    show(_again(path or latest(), output, own), options)
+
+
+def _again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
+    """Answer again from the records of a run, with these claims besides its own."""
+    from isobench import campaign, store
+
+    store.load(source)
+    target = output or (source if source.is_dir() else source.with_suffix(""))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        return campaign.answer_again(source, target, added)
+    except OSError as error:
+        if not Path(str(error.filename)).is_relative_to(target):
+            raise
+        raise UsageError(
+            f"{error.filename}: {error.strerror}", hint="name a folder with --output"
+        ) from None
+
+
+@click.command()
+@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@claims_option
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Measure first what the claims need, as far as it can run here (also without any run).",
+)
+@click.option("--budget", help="How long that may take (default 5m).")
+@output_option
+@export_options
+@fail_on_option
+@config_option
+@color_option
+@click.option("-v", "--verbose", is_flag=True, help="With what others have published.")
+@click.option("-q", "--quiet", is_flag=True, help="Only how many stand how.")
+def verify(path: Path | None, **options: Any) -> None:
+    """Judge claims on a run: the documents' sentences, or those of a file of your own.
+
+    Each comes out supported, refuted, inconclusive or untested, with the figures it rests on and
+    what would change it. Without RUN the latest is taken, and where there is none, what is needed
+    is measured. Exits with 1 for a refuted claim only where --fail-on claim asks for it.
+    """
+    from rich.markup import escape
+
+    from isobench import answers
+    from isobench.report import text, view
+
+    refuse_unknown(options["fail_on"])
+    if path is not None and (options["measure"] or options["budget"]):
+        raise UsageError(
+            "a RUN is judged as it is: nothing is measured for it",
+            hint="leave out RUN, or --measure and --budget",
+        )
+    registry, settings = registry_of(options["config"])
+    own = claims_of(options["claims"], settings, options["config"])
+    if options["measure"] or options["budget"] or (path is None and not _measured()):
+        outcome = _measure_for(own, registry, options)
+    else:
+        outcome = _again(path or latest(), options["output"], own)
+    ids = {claim.id for claim in own}
+    if not options["claims"]:
+        ids |= {claim.id for claim in answers.documents_claims()}
+    console = console_of(options)
+    for line in _unknown_names(own, registry, outcome):
+        console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
+    seen = view.build(outcome.summary)
+    text.verification(seen, ids, console, told=options["verbose"], short=options["quiet"])
+    console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
+    export(outcome, options)
+    judged = [claim for claim in outcome.summary["claims"] if claim["id"] in ids]
+    sys.exit(exit_code(outcome, options["fail_on"], judged))
+
+
+def _unknown_names(
+    claims: "Sequence[Claim]", registry: "Registry", outcome: "Outcome"
+) -> Iterator[str]:
+    """Yield a line for each name in claims that nothing here bears: it may be misspelt."""
+    import difflib
+
+    from isobench import workloads
+    from isobench.model import Technology
+
+    measured = {str(item["name"]) for item in outcome.summary["targets"]}
+    targets = {*map(str, registry.names()), *measured}
+    known = {*workloads.find(), *(str(row["name"]) for row in outcome.summary["workloads"])}
+    known |= {name.partition(".")[0] for name in known}
+    for claim in claims:
+        whom = {*claim.targets, claim.reference} - {*Technology}
+        for kind, names, wanted in (
+            ("target", targets, whom),
+            ("workload", known, set(claim.workloads)),
+        ):
+            for name in sorted(wanted - names):
+                close = difflib.get_close_matches(name, sorted(names), n=1)
+                meant = f"; did you mean {close[0]}?" if close else ""
+                yield f"claim {claim.id}: no {kind} is called {name!r}{meant}"
+
+
+def _measured() -> bool:
+    from isobench import places
+
+    return (places.results() / "latest").exists()
+
+
+def _measure_for(
+    claims: "Sequence[Claim]", registry: "Registry", options: Mapping[str, Any]
+) -> "Outcome":
+    """Measure what claims speak of, of that what can run here; without claims, everything."""
+    from isobench import campaign
+    from isobench.model import Available
+
+    arguments: list[str] = []
+    if claims:
+        names = [
+            name
+            for name in registry.names()
+            if any(
+                name in claim.targets
+                or name == claim.reference
+                or registry.get(name).technology in {claim.technology, claim.reference}
+                for claim in claims
+            )
+        ]
+        whole = any(not claim.targets and not claim.technology for claim in claims)
+        found = campaign.look({name: registry.get(name) for name in names}, lambda *_: None)
+        able = [name for name in names if isinstance(found[name], Available)]
+        if able and not whole:
+            arguments += ["--targets", ",".join(able)]
+        if all(claim.workloads for claim in claims):
+            wanted = dict.fromkeys(name for claim in claims for name in claim.workloads)
+            arguments += ["--workloads", ",".join(wanted)]
+    for flag in ("budget", "output", "claims", "config", "color"):
+        if options[flag]:
+            arguments += [f"--{flag}", str(options[flag])]
+    context = measuring.run.make_context("run", arguments)
+    outcome = measuring.measure(context.params)
+    assert outcome is not None  # no dry run was asked for
+    return outcome

@@ -1,0 +1,202 @@
+"""`isobench compare` and `isobench noise`: what differs between runs, what can be told apart."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from isobench import flags, screen
+from isobench.cli._door import heed_termination
+from isobench.cli._exits import (
+    COMPARISON_FAILURES,
+    FAILED_CAUSES,
+    INTERRUPTED,
+    NOISE_FAILURES,
+    NOISY,
+    REGRESSED,
+    exit_code,
+    refuse_unknown,
+)
+from isobench.cli._inputs import registry_of, runs_at, workloads_of
+from isobench.cli._options import (
+    config_option,
+    document_options,
+    folder_option,
+    workloads_option,
+)
+from isobench.cli._outputs import announce, cleared, publish
+from isobench.errors import CellFailedError, UsageError
+from isobench.units import TargetName
+
+if TYPE_CHECKING:
+    from isobench.campaign import Outcome
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[BASE HEAD | RUN]")
+@click.option("--base", "bases", multiple=True, metavar="RUN", help="Runs of BASE; repeat it.")
+@click.option("--head", "heads", multiple=True, metavar="RUN", help="Runs of HEAD; repeat it.")
+@click.option("--confirm", metavar="RUN", help="A further run of HEAD that must show it again.")
+@click.option(
+    "-t", "--targets", multiple=True, callback=flags.names_of, metavar="NAMES",
+    help="Only these; of one RUN, the two to compare: BASE,HEAD.",
+)  # fmt: skip
+@workloads_option
+@click.option(
+    "--min-effect", type=flags.Share(), default="5%", help="The smallest that matters (5%)."
+)
+@click.option("--anyway", "--force", is_flag=True, help="Also of different machines and programs.")
+@click.option("--only-changed", is_flag=True, help="Leave out what is the same or open.")
+@click.option(
+    "--group-by", type=click.Choice(["target", "workload", "class", "none"]), default="target",
+    help="What rows stand together by.",
+)  # fmt: skip
+@click.option(
+    "--columns", multiple=True, callback=flags.names_of, metavar="NAMES",
+    help="Of: target, workload, base, head, change, interval, p, noise, blocks, runs, standing.",
+)  # fmt: skip
+@document_options
+@click.option(
+    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    help=f"Of: {', '.join(COMPARISON_FAILURES)}.",
+)  # fmt: skip
+def compare(**options: Any) -> None:
+    """Hold two runs against each other: what isolation costs in HEAD and in BASE.
+
+    Runs are folders, zips or "latest"; several a side by --base and --head. With one RUN and two
+    --targets, one target of it is held against the other.
+    """
+    from isobench.report import comparison as view
+
+    refuse_unknown(options["fail_on"], COMPARISON_FAILURES)
+    refuse_unknown(options["columns"], view.COLUMNS, "--columns")
+    document = _compared(options)
+    chosen = {"columns": options["columns"]} if options["columns"] else {}
+    sheet = view.build(
+        document, group_by=options["group_by"], only_changed=options["only_changed"], **chosen
+    )
+    publish(sheet, document, options, csv=view.csv)
+    cells, fail_on = document["cells"], options["fail_on"]
+    if "regression" in fail_on and any(
+        cell["standing"] == "regression" and cell["confirmed"] for cell in cells
+    ):
+        sys.exit(REGRESSED)
+    lost = [one for one in document["absent"] if one["lacking"] == "head"]
+    if "error" in fail_on and any(one["cause"] in FAILED_CAUSES for one in lost):
+        sys.exit(CellFailedError.exit_code)
+    if "noisy" in fail_on and any(cell["standing"] == "unproven" for cell in cells):
+        sys.exit(NOISY)
+
+
+def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the comparison that the arguments ask for."""
+    from isobench import comparison
+
+    names, targets = options["names"], options["targets"]
+    asked = comparison.Asked(
+        minimum_effect=options["min_effect"],
+        workloads=options["workloads"],
+        anyway=options["anyway"],
+    )
+    confirm = next(iter(runs_at([options["confirm"]])), None) if options["confirm"] else None
+    if len(names) == 1 and len(targets) == 2 and not options["bases"] + options["heads"]:  # noqa: PLR2004 - a pair
+        (run,), (base, head) = runs_at(names), map(TargetName, targets)
+        return comparison.compare_targets(run, base, head, asked, confirm=confirm)
+    bases, heads = options["bases"], options["heads"]
+    if len(names) == 2 and not bases + heads:  # noqa: PLR2004 - a pair
+        bases, heads = names[:1], names[1:]
+    elif names or not bases or not heads:
+        raise UsageError(
+            "compare takes two runs, or --base and --head, or one run and two --targets",
+            hint="isobench compare isobench-results/OLD latest",
+        )
+    asked = dataclasses.replace(asked, targets=targets)
+    return comparison.compare(runs_at(bases), runs_at(heads), asked, confirm=confirm)
+
+
+@click.command()
+@click.argument("name", metavar="[RUN]", required=False)
+@workloads_option
+@folder_option
+@click.option("--budget", type=flags.Duration(), help="How long to measure (default 75s).")
+@click.option(
+    "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Exactly so many blocks."
+)
+@click.option("--target-precision", type=flags.Share(), default="2.5%", help="Planned for (2.5%).")
+@click.option(
+    "--margin", type=flags.Share(), default="5%", help="What a floor must not exceed (5%)."
+)
+@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@document_options
+@click.option(
+    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    help=f"Of: {', '.join(NOISE_FAILURES)}.",
+)  # fmt: skip
+@config_option
+def noise(name: str | None, **options: Any) -> None:
+    """Tell what this machine can resolve at all, by measuring native against native.
+
+    With RUN (a folder, a zip or "latest"), from what a run has measured of native already.
+    """
+    import json
+
+    from isobench import resolution, store
+    from isobench.report import resolution as view
+
+    refuse_unknown(options["fail_on"], NOISE_FAILURES)
+    outcome = None
+    if name is None:
+        outcome = _native_alone(options)
+        run = store.load(outcome.source)
+    else:
+        (run,) = runs_at([name])
+    shares = {"precision": options["target_precision"], "margin": options["margin"]}
+    try:
+        document = json.loads(json.dumps(resolution.resolve(run, **shares)))
+    except UsageError:
+        if outcome is None or not outcome.interrupted:
+            raise
+        sys.exit(INTERRUPTED)  # too early for an answer
+    publish(view.build(document), document, options, csv=view.csv)
+    code = 0 if outcome is None else exit_code(outcome, ())
+    loud = any(row["exceeds"] for row in document["workloads"])
+    sys.exit(code or (NOISY if "noisy" in options["fail_on"] and loud else 0))
+
+
+def _native_alone(options: Mapping[str, Any]) -> "Outcome":
+    """Measure native against native: a run like any other, but for `latest`, which it leaves."""
+    import datetime as dt
+
+    from isobench import campaign, places
+    from isobench.wish import UNBOUNDED, Wish
+
+    heed_termination()
+    registry, _ = registry_of(options["config"])
+    blocks = options["blocks"]
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    wish = Wish(
+        targets=("native",),
+        workloads=options["workloads"],
+        folders=tuple(options["folders"]),
+        budget=options["budget"] or (UNBOUNDED if blocks else 75.0),
+        minimum_blocks=blocks or 10,
+        maximum_blocks=blocks or 60,
+        precision=0.0,  # it tells how noisy it is: more blocks tell more
+        margin=options["margin"],
+        seed=options["seed"],
+        output=options["output"] or places.results() / f"noise-{stamp}-{os.getpid()}",
+        argv=tuple(sys.argv[1:]),
+    )
+    shown = screen.Screen(quiet=options["quiet"], color=options["color"])
+    try:
+        campaign.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
+        chosen = campaign.choose(wish, registry, workloads_of(wish), shown)
+        announce(wish, chosen, shown)
+        return campaign.Campaign(wish, registry, shown).run(chosen)
+    finally:
+        shown.close()

@@ -1,0 +1,209 @@
+"""What is here: `isobench targets`, `workloads`, `doctor`, `prepare`, `clean`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from isobench import packages, screen
+from isobench.cli._inputs import registry_of
+from isobench.cli._options import color_option, config_option, folder_option
+from isobench.errors import IsobenchError, UnavailableError, UsageError
+from isobench.units import TargetName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@config_option
+@color_option
+def targets(as_json: bool, config: Path | None, color: str) -> None:
+    """List the targets: what can run here, and what to type for the rest."""
+    from isobench import campaign
+
+    registry, _ = registry_of(config)
+    found = {name: registry.get(name) for name in registry.names()}
+    answers = campaign.look(found, lambda _name, _answer: None)
+    rows = [screen.target_row(name, found[name].technology, answers[name]) for name in found]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, indent=1))
+        return
+    screen.target_table(rows, screen.console_for(color=color))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@folder_option
+@color_option
+def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
+    """List the workloads: what can be measured."""
+    from isobench import workloads as module
+
+    found = module.find(folders)
+    if as_json:
+        import json
+
+        rows = [
+            {"name": w.name, "class": w.group, "metrics": list(w.metrics), "summary": w.summary}
+            for w in found.values()
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("workload", "what it does", "one operation"):
+        table.add_column(heading, no_wrap=heading == "workload", overflow="fold")
+    for workload in found.values():
+        table.add_row(workload.name, workload.summary, workload.operation)
+    screen.console_for(color=color).print(table)
+
+
+@click.command(epilog=f"Packages for --install: {', '.join(packages.NAMES)}.")
+@click.option(
+    "--install",
+    is_flag=True,
+    help="Install what the named targets need, by this system's package manager.",
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before installing.")
+@click.option("--check", is_flag=True, help="Exit with 3 unless every named target can run.")
+@click.argument("names", nargs=-1, metavar="[NAMES]...")
+@config_option
+@color_option
+def doctor(
+    install: bool, yes: bool, check: bool, names: Sequence[str], config: Path | None, color: str
+) -> None:
+    """Say why a target cannot run and what to type; with --install, install what it needs.
+
+    NAMES are targets; for --install they may also be packages.
+    """
+    from isobench import campaign, elsewhere
+    from isobench.model import Available
+
+    console = screen.console_for(color=color)
+    registry, _ = registry_of(config)
+    if install:
+        if not names:
+            known = " ".join(packages.NAMES)
+            raise UsageError("--install needs names", hint=f"isobench doctor --install {known}")
+        _install(packages.commands(names), console, yes=yes)
+        names = [name for name in names if name in registry.names()]
+    wanted = [TargetName(name) for name in names] or registry.names()
+    found = {name: registry.get(name) for name in wanted}
+    answers = campaign.look(found, lambda _name, _answer: None)
+    rows = [screen.target_row(name, found[name].technology, answers[name]) for name in found]
+    screen.target_table(rows, console)
+    if not names:
+        screen.ways_table(elsewhere.groups(), console)
+    _check_machine(console)
+    if check and not all(isinstance(answer, Available) for answer in answers.values()):
+        sys.exit(UnavailableError.exit_code)
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[TARGETS]...")
+@config_option
+@color_option
+def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
+    """Make what targets keep between runs: the guests of virtual machines.
+
+    A run does so by itself; this does it beforehand, where there is a network.
+    """
+    from isobench import campaign
+    from isobench.model import Available
+    from isobench.plugin import Preparer
+    from isobench.wish import Wish
+
+    console = screen.console_for(color=color)
+    registry, _ = registry_of(config)
+    wanted = [TargetName(name) for name in names] or registry.names()
+    found = {name: registry.get(name) for name in wanted}
+    found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
+    answers = campaign.look(found, lambda _name, _answer: None)
+    wish = Wish(targets=tuple(names))
+    chosen = campaign.Chosen(targets=found, answers=answers, workloads={})
+    for name, answer in answers.items():
+        if names and not isinstance(answer, Available):
+            raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
+    made = campaign.prepare(chosen, wish, registry, lambda line: console.print(line, markup=False))
+    for name in made.able:
+        console.print(f"{name} is ready", markup=False, highlight=False)
+    if not made.able:
+        console.print("nothing to prepare", markup=False, highlight=False)
+
+
+def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool) -> None:
+    import shlex
+    import subprocess
+
+    for command in commands:
+        console.print(f"$ {shlex.join(command)}", style="bold", markup=False, soft_wrap=True)
+    if not yes and sys.stdin.isatty() and not click.confirm("Run these now?", default=True):
+        return
+    for command in commands:
+        sys.stdout.flush()
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, env=_package_environment()
+        )
+        if done.returncode != 0:
+            raise UsageError(
+                f"this failed: {shlex.join(command)}",
+                hint="read what it says above, and run it by hand",
+            )
+
+
+def _package_environment() -> dict[str, str]:
+    return {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+
+
+def _check_machine(console: "Console") -> None:
+    """Say what about this machine will make figures worse."""
+    from isobench import places
+    from isobench.evidence import host
+    from isobench.payload import build
+
+    cache = places.cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    facts = host.describe(cache)
+    console.print(f"\n{host.summary(facts)}", markup=False)
+    try:
+        console.print(f"compiler: {build.compiler()}", style="dim", markup=False)
+    except IsobenchError as error:
+        console.print(f"compiler: {error} → {error.hint}", markup=False)
+    if facts["filesystem"] in host.MEMORY_FILESYSTEMS:
+        console.print(
+            f"note: {cache} lies in memory ({facts['filesystem']}): I/O figures would be no disk's."
+            " Set XDG_CACHE_HOME to a folder on a disk.",
+            markup=False,
+        )
+    load, cpus = facts["load"], facts["cpus"]
+    if isinstance(load, float | int) and isinstance(cpus, int) and load > cpus / 2:
+        console.print(
+            f"note: the load is {load:g} on {cpus} CPUs: measure when it is quiet.", markup=False
+        )
+
+
+@click.command()
+@click.option("--stale", is_flag=True, help="Only what runs that died have left.")
+@config_option
+def clean(stale: bool, config: Path | None) -> None:
+    """Remove every trace of isobench: containers, images, cgroups, caches. Results are yours and
+    stay.
+    """
+    from isobench import campaign
+
+    registry, _ = registry_of(config)
+    lines: list[str] = []
+    campaign.sweep(registry, everything=not stale, observer=lines.append)
+    for line in lines:
+        kept = line.removeprefix("nothing: ")
+        click.echo(kept if kept != line else f"removed {line}")
+    if not lines:
+        click.echo("nothing to remove")

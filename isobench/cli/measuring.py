@@ -1,0 +1,349 @@
+"""`isobench run`: flags over environment over configuration over defaults, then a campaign."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from isobench import flags, screen
+from isobench.cli._door import heed_termination
+from isobench.cli._exits import exit_code, refuse_unknown
+from isobench.cli._inputs import claims_of, latest, registry_of, workloads_of
+from isobench.cli._options import (
+    EXPORTS,
+    claims_option,
+    color_option,
+    config_option,
+    export_options,
+    fail_on_option,
+    folder_option,
+    targets_option,
+    workloads_option,
+)
+from isobench.cli._outputs import announce, cleared, show
+from isobench.errors import NothingToRunError, UsageError
+
+if TYPE_CHECKING:
+    from isobench.campaign import Outcome
+    from isobench.registry import Registry, Variation
+    from isobench.store import Run
+    from isobench.wish import Launch, Wish
+
+_T = TypeVar("_T")
+
+
+@click.command()
+@targets_option
+@workloads_option
+@folder_option
+@click.option("--quick", is_flag=True, help="About a minute; ratios, no verdicts.")
+@click.option("--fast", is_flag=True, help="Ten blocks at most.")
+@click.option("--rigorous", is_flag=True, help="Half an hour, intervals of 1 %.")
+@click.option("--budget", type=flags.Duration(), help="How long the run may take (default 5m).")
+@click.option(
+    "-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Exactly so many blocks."
+)
+@click.option(
+    "--min-blocks", type=click.IntRange(1, 1000), help="Fewest blocks for verdicts (default 10)."
+)
+@click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 60).")
+@click.option(
+    "--target-precision", type=flags.Share(), help="Stop when all intervals are this narrow (2.5%)."
+)
+@click.option("--margin", type=flags.Share(), help="What counts as near-native (5%).")
+@click.option(
+    "--min-time", type=flags.Duration(), help="Length of one native iteration, for example 0.05s."
+)
+@click.option(
+    "--affinity", "--cpu-affinity", type=flags.Cpus(), metavar="CPUS",
+    help="Confine the run to these CPUs, as in 0,2-3: native and all targets alike.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["blocks", "duet", "sequential"]),
+    default="blocks",
+    help="Order of visits; duet: native at the same time as each target, on half of the CPUs each.",
+)
+@click.option(
+    "--launch",
+    type=click.Choice(["auto", "fresh", "reuse"]),
+    default="auto",
+    help="Sessions: opened anew in every block, or reused (auto: where opening takes over 1 s).",
+)
+@click.option(
+    "--timeout",
+    type=flags.Duration(),
+    help="End the whole run then, with exit code 124.",
+)
+@click.option(
+    "--require",
+    multiple=True,
+    callback=flags.names_of,
+    metavar="NAMES",
+    help="Fail unless these can run.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="latest",
+    metavar="[RUN]",
+    help="Go on with an interrupted run (the latest).",
+)
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="TARGET.OPTION=VALUE",
+    help="Measure a target with one option changed beside it: docker.seccomp=unconfined.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@export_options
+@fail_on_option
+@claims_option
+@config_option
+@color_option
+@click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+def run(**options: Any) -> None:
+    """Measure: the same workloads natively and under each target."""
+    outcome = measure(options)
+    if outcome is None:
+        return
+    show(outcome, options)
+    sys.exit(exit_code(outcome, options["fail_on"]))
+
+
+def measure(options: Mapping[str, Any]) -> "Outcome | None":
+    """Measure what the options of `isobench run` ask for; None where they ask for nothing more than
+    to say it.
+    """
+    from isobench import campaign
+
+    heed_termination()
+    if options["dry_run"] and any(options[f"export_{kind}"] for kind in EXPORTS):
+        raise UsageError(
+            "--dry-run measures nothing: there is nothing to export",
+            hint="leave out --dry-run, or the --export flags",
+        )
+    registry, settings = registry_of(options["config"])
+    wish = _wish(options, settings)
+    refuse_unknown(options["fail_on"])
+    earlier = _earlier(options["resume"])
+    if earlier is not None:
+        wish = _same_again(wish, earlier, options)
+        if options["config"] is None:
+            registry = registry.with_tables(earlier.about.get("config", {}).get("targets", {}))
+    varied = [registry.vary(written) for written in options["vary"]]
+    if varied:
+        registry, wish = _with_variations(registry, wish, varied)
+    workloads = workloads_of(wish)
+    registry.select([*wish.targets, *wish.require])  # a misspelt name is told before all else
+    shown = screen.Screen(quiet=options["quiet"], color=options["color"])
+    try:
+        campaign.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
+        shown.say("Looking for targets:")
+        chosen = campaign.choose(wish, registry, workloads, shown)
+        if options["dry_run"]:
+            _show_plan(wish, chosen)
+            return None
+        announce(wish, chosen, shown)
+        chosen = campaign.prepare(chosen, wish, registry, shown.say)
+        return campaign.Campaign(wish, registry, shown).run(chosen, earlier)
+    finally:
+        shown.close()
+
+
+def _with_variations(
+    registry: "Registry", wish: "Wish", varied: "Sequence[Variation]"
+) -> "tuple[Registry, Wish]":
+    """Return a registry that knows the variations, and a wish for them and what they vary."""
+    names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
+    registry = registry.with_tables({one.name: one.table for one in varied})
+    required = tuple(dict.fromkeys([*wish.require, *names]))
+    targets = tuple(dict.fromkeys([*wish.targets, *names])) if wish.targets else ()
+    rows = [{"name": v.name, "base": v.base, "option": v.option, "value": v.value} for v in varied]
+    return registry, dataclasses.replace(
+        wish, targets=targets, require=required, variations=tuple(rows)
+    )
+
+
+def _earlier(name: str | None) -> "Run | None":
+    """Return the run to resume: a folder, or "latest"."""
+    if name is None:
+        return None
+    from isobench import store
+
+    earlier = store.load(latest() if name == "latest" else Path(name))
+    if not earlier.path.is_dir():
+        raise UsageError(
+            f"{earlier.path} is a file: records cannot be added to it", hint="unpack it first"
+        )
+    if not earlier.plan.blocks:
+        raise UsageError(
+            f"{earlier.path} ended before it had a plan", hint="measure anew with isobench run"
+        )
+    return earlier
+
+
+def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wish":
+    """Return a wish for what an earlier run was, and for what it had not come to."""
+    from isobench.wish import UNBOUNDED
+
+    for flag in ("targets", "workloads", "vary"):
+        if options[flag]:
+            raise UsageError(
+                f"--resume goes on with the {flag} of the earlier run", hint=f"leave out --{flag}"
+            )
+    about = earlier.about
+    longer = bool(options["budget"] or options["blocks"] or options["max_blocks"])
+    if not longer and about.get("finished") and not about.get("interrupted", False):
+        raise NothingToRunError(
+            f"{earlier.path} is complete",
+            hint="--budget 10m measures more blocks of its plan; without --resume a new run begins",
+        )
+    if not longer:
+        left = (about.get("budget_seconds") or UNBOUNDED) - (about.get("elapsed_seconds") or 0.0)
+        wish = dataclasses.replace(
+            wish,
+            budget=max(left, 0.0),
+            maximum_blocks=about.get("blocks_wanted") or wish.maximum_blocks,
+        )
+    labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
+    return dataclasses.replace(
+        wish,
+        targets=tuple(label for label in labels if "#" not in label),
+        workloads=tuple(item.workload for item in earlier.plan.work),
+        seed=earlier.plan.seed,
+        quick=bool(about.get("quick")),
+    )
+
+
+def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
+    """Return flags over environment over configuration over defaults."""
+    from isobench.model import Schedule
+    from isobench.wish import UNBOUNDED, Wish
+
+    table = settings.run
+    preset: dict[str, Any] = {}
+    if sum(bool(options[name]) for name in ("quick", "fast", "rigorous")) > 1:
+        raise UsageError(
+            "--quick, --fast and --rigorous exclude each other", hint="give one of them"
+        )
+    if options["quick"]:
+        preset = {"budget": 55.0, "maximum_blocks": 5, "iterations": 3, "starts": 2, "quick": True}
+    elif options["fast"]:
+        preset = {"maximum_blocks": 10}
+    elif options["rigorous"]:
+        preset = {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
+    configured = {
+        "budget": _read(flags.Duration(), "budget", table, options["config"]),
+        "precision": _read(flags.Share(), "target_precision", table, options["config"]),
+        "margin": _read(flags.Share(), "margin", table, options["config"]),
+        "minimum_blocks": table.blocks.min,
+        "maximum_blocks": table.blocks.max,
+        "seed": table.seed,
+        "affinity": _read(flags.Cpus(), "affinity", table, options["config"]),
+    }
+    given = {
+        "budget": options["budget"],
+        "precision": options["target_precision"],
+        "margin": options["margin"],
+        "minimum_blocks": options["min_blocks"] or options["blocks"],
+        "maximum_blocks": options["max_blocks"] or options["blocks"],
+        "seed": options["seed"],
+        "affinity": options["affinity"],
+        "minimum_time": options["min_time"],
+        "time_limit": options["timeout"],
+        "output": options["output"],
+    }
+    values = dict(preset)
+    for layer in (configured, given):
+        values |= {key: value for key, value in layer.items() if value is not None}
+    if options["blocks"] and not options["budget"]:
+        values["budget"] = UNBOUNDED  # so many blocks were asked for: however long they take
+    if options["blocks"] and not options["target_precision"]:
+        values["precision"] = 0.0  # and however precise they are
+    fewest, most = values.get("minimum_blocks", 10), values.get("maximum_blocks", 60)
+    if given["minimum_blocks"] and given["maximum_blocks"] and fewest > most:
+        raise UsageError(
+            f"at least {fewest} and at most {most} blocks cannot be", hint="mend one of the two"
+        )
+    if fewest > most:  # one of the two is a default, and gives way
+        values["maximum_blocks" if given["minimum_blocks"] else "minimum_blocks"] = (
+            fewest if given["minimum_blocks"] else most
+        )
+    _refuse_unusable(values.get("affinity", frozenset()))
+    from_environment = tuple(
+        n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip()
+    )
+    return Wish(
+        targets=options["targets"] or from_environment or tuple(table.targets),
+        workloads=options["workloads"] or tuple(table.workloads),
+        folders=tuple(options["folders"]),
+        require=options["require"],
+        launch=_launch(options, values.get("affinity", frozenset())),
+        schedule=Schedule(options["schedule"]),
+        claims=claims_of(options["claims"], settings, options["config"]),
+        argv=tuple(sys.argv[1:]),
+        **values,
+    )
+
+
+def _launch(options: Mapping[str, Any], cpus: "frozenset[int]") -> "Launch":
+    """Return whose sessions serve several blocks: in a duet none, whose CPUs are swapped."""
+    from isobench.wish import Launch
+
+    if options["schedule"] != "duet":
+        return Launch(options["launch"])
+    if len(cpus or os.sched_getaffinity(0)) == 1:
+        raise UsageError(
+            "--schedule duet takes two CPUs, and one can be used here",
+            hint="leave out --schedule duet, or widen --affinity",
+        )
+    if options["launch"] == "reuse":
+        raise UsageError(
+            "--schedule duet swaps CPUs from block to block, which no open session can",
+            hint="leave out --launch reuse",
+        )
+    return Launch.FRESH
+
+
+def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None) -> "_T | None":
+    """Return an option of [run] that is written as its flag is."""
+    from isobench import config as configuration
+
+    text = getattr(table, key)
+    try:
+        return kind.convert(text, None, None) if text else None
+    except click.BadParameter as error:
+        file, _ = configuration.found(config)
+        raise UsageError(
+            f"{file}: [run] {key}: {error.message}", hint=f"mend it in {file}"
+        ) from None
+
+
+def _refuse_unusable(cpus: "frozenset[int]") -> None:
+    usable = os.sched_getaffinity(0)
+    if cpus - usable:
+        raise UsageError(
+            f"--affinity: CPU {', '.join(map(str, sorted(cpus - usable)))} cannot be used here",
+            hint=f"usable are {', '.join(map(str, sorted(usable)))}",
+        )
+
+
+def _show_plan(wish: "Wish", chosen: Any) -> None:
+    from isobench.model import Available
+
+    click.echo(f"targets:   {', '.join(chosen.able)}")
+    for name, answer in chosen.answers.items():
+        if not isinstance(answer, Available):
+            click.echo(f"  skipped: {name}: {answer.reason}")
+    click.echo(f"workloads: {', '.join(chosen.workloads)}")
+    fewest, most = wish.minimum_blocks, wish.maximum_blocks
+    blocks = f"{most}" if fewest == most else f"{fewest} to {most}"
+    click.echo(f"blocks:    {blocks}, native twice in each")
+    click.echo(f"budget:    {wish.budget:g} s")

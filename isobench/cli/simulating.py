@@ -1,0 +1,91 @@
+"""`isobench selftest`: the statistics tried on runs whose truth is known."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from isobench import screen
+from isobench.cli._exits import GUARANTEE_BROKEN
+from isobench.cli._options import color_option
+from isobench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isobench.selftest import Result
+
+
+@click.command()
+@click.argument("part", type=click.Choice(["stats"]), default="stats", metavar="[stats]")
+@click.option(
+    "--replications",
+    type=click.IntRange(500),
+    help="Simulated runs for every row of the tables (default 1000).",
+)
+@click.option("--rigorous", is_flag=True, help="5000 of them: a minute or two.")
+@click.option("--seed", type=click.IntRange(0), default=1, help="Other runs (default 1).")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="For documents.")
+@color_option
+def selftest(
+    part: str,
+    replications: int | None,
+    rigorous: bool,
+    seed: int,
+    as_json: bool,
+    as_markdown: bool,
+    color: str,
+) -> None:
+    """Try intervals and verdicts on simulated runs whose true ratio is known. Measures nothing.
+
+    Ends with exit code 1 where a guarantee does not hold, and says which.
+    """
+    del part  # there is one so far
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown exclude each other", hint="give one of them")
+    if rigorous and replications is not None:
+        raise UsageError(
+            "--rigorous and --replications exclude each other", hint="give one of them"
+        )
+    from isobench import selftest as module
+
+    shown = screen.Screen(quiet=False, color=color)
+    try:
+        result = module.run(
+            replications=replications or (module.RIGOROUS if rigorous else module.REPLICATIONS),
+            seed=seed,
+            progress=lambda what, done, total: shown.step(f"simulating {what}", done, total),
+        )
+    finally:
+        shown.close()
+    if as_json:
+        import json
+
+        click.echo(json.dumps(module.document(result), indent=1))
+    elif as_markdown:
+        click.echo(module.markdown(result))
+    else:
+        _show_simulated(result, screen.console_for(color=color))
+    sys.exit(GUARANTEE_BROKEN if result.broken else 0)
+
+
+def _show_simulated(result: "Result", console: "Console") -> None:
+    """Print the tables of a self-test, how to read them, and what they show."""
+    from rich.table import Table
+
+    from isobench import selftest as module
+
+    for figures in module.tables(result):
+        console.print(figures.title, style="bold", markup=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for place, heading in enumerate(figures.head):
+            named = place < 2  # noqa: PLR2004 - the two that say what a row is
+            table.add_column(heading, justify="right" if place else "left", no_wrap=named)
+        for row in figures.rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print()
+    for line in module.notes(result):
+        console.print(f"- {line}", style="dim", markup=False)
+    console.print(f"\n{module.sentence(result)}", style="bold", markup=False)
