@@ -40,6 +40,7 @@ _FACTS: Final = {
     "host.command_line": "the guest kernel's command line",
     "host.arguments": "more arguments of the emulator",
     "host.compiled": "machine code",
+    "host.extended_registers": "registers beyond x87 and SSE",
 }
 
 

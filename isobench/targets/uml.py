@@ -13,6 +13,7 @@ folder can be left by "..", so the file system is not registered at all, and a p
 """
 
 import contextlib
+import functools
 import math
 import os
 import secrets
@@ -42,9 +43,11 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import _cpio, _disk, _elf, _guest, _instance, _process, _serial
+from isobench.targets import _cpio, _disk, _elf, _guest, _instance, _process, _serial, _xstate
 from isobench.units import SECOND, Nanoseconds, TargetName
 
+_KILLED_AT_ONCE: Final = "Attempted to kill init! exitcode=0x0000000b"
+"""What a kernel says that cannot load the registers of its first process."""
 _LEAST_MEMORY: Final = 32
 """MiB."""
 _NAMES: Final = ("linux.uml", "linux")
@@ -106,6 +109,8 @@ class _Parts:
     synchronous: bool = True
     """Each write to the disk's file waits for the host's disk."""
     more: Sequence[str] = ()
+    hidden: bool = False
+    """The CPU's extended registers are kept from the kernel."""
 
     def arguments(self, lines: Mapping[str, int], files: Mapping[str, int]) -> list[str]:
         """Return the command line; `lines` and `files` are descriptors that it inherits."""
@@ -170,20 +175,66 @@ def _started(
                 theirs[name] = passing.enter_context(other).fileno()
             files = passing.enter_context(parts.opened())
             guard = [str(launcher), "guard", str(user), str(group)] if launcher else []
+            start = functools.partial(
+                _process.start,
+                [*guard, *parts.arguments(theirs, files)],
+                env={**kept, **_process.tied()},
+                stdout=theirs["log"],
+                descriptors=[theirs["out"], theirs["err"], *files.values()],
+                user=None if launcher or os.geteuid() != 0 else user,
+            )
             try:
-                process = _process.start(
-                    [*guard, *parts.arguments(theirs, files)],
-                    env={**kept, **_process.tied()},
-                    stdout=theirs["log"],
-                    descriptors=[theirs["out"], theirs["err"], *files.values()],
-                    user=None if launcher or os.geteuid() != 0 else user,
-                )
+                aside = stack.enter_context(_xstate.hidden()) if parts.hidden else None
+                process = aside(start) if aside else start()
             except (OSError, subprocess.SubprocessError) as error:
                 raise SessionError(f"{parts.kernel} cannot be executed: {error}") from None
         machine = _Machine(process, ours, heard, mark)
         stack.callback(machine.close)
         machine.listen()
         yield machine
+
+
+@functools.cache
+def _registers_hidden(kernel: str, more: tuple[str, ...]) -> bool:
+    """Boot a guest that says one line; SessionError unless it does. Say whether the CPU's extended
+    registers had to be kept from this kernel: tried only where it does not start with them.
+    """
+    try:
+        _demand_answer(kernel, more, hidden=False)
+    except SessionError as error:
+        if _KILLED_AT_ONCE not in str(error):
+            raise
+        try:
+            _demand_answer(kernel, more, hidden=True)
+        except SessionError:
+            raise error from None
+        return True
+    return False
+
+
+def _demand_answer(kernel: str, more: tuple[str, ...], *, hidden: bool) -> None:
+    archive = _cpio.Archive()
+    archive.directory("dev")
+    archive.device("dev/console", 5, 1)
+    archive.file("init", _elf.answering(Abi.ELF_X86_64.machine), 0o755)
+    with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+        initrd, own = Path(folder) / "initrd", Path(folder) / "kernel"
+        initrd.write_bytes(archive.finished())
+        initrd.chmod(0o644)
+        own.mkdir()
+        parts = _Parts(
+            kernel=kernel,
+            memory=64,
+            initrd=initrd,
+            folder=own,
+            name=f"isobench-{secrets.token_hex(4)}",
+            more=more,
+            hidden=hidden,
+        )
+        with _started(parts) as machine:
+            machine.why(patience=_TRIAL)  # its first process ends: a panic, as it should be
+            if _elf.ANSWER.decode() not in machine.log:
+                raise machine.fault("a guest of the user-mode kernel does not start")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +304,7 @@ class UmlTarget:
         if _disk.tool() is None:
             return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
         try:
-            self._demand_answer(kernel)
+            hidden = _registers_hidden(kernel, tuple(self.append.split()))
         except (SessionError, OSError) as error:
             return Unavailable(
                 lack=Lack.RUNTIME,
@@ -265,31 +316,8 @@ class UmlTarget:
         version = _process.ask([kernel, "--version"]) or "of unknown version"
         return Available(
             version=f"User-mode Linux {version}, paravirtual (no hardware virtualisation), one CPU"
+            f"{', which knows no AMX' if hidden else ''}"
         )
-
-    def _demand_answer(self, kernel: str) -> None:
-        """Boot a guest that says one line; SessionError unless it does."""
-        archive = _cpio.Archive()
-        archive.directory("dev")
-        archive.device("dev/console", 5, 1)
-        archive.file("init", _elf.answering(Abi.ELF_X86_64.machine), 0o755)
-        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-            initrd, own = Path(folder) / "initrd", Path(folder) / "kernel"
-            initrd.write_bytes(archive.finished())
-            initrd.chmod(0o644)
-            own.mkdir()
-            parts = _Parts(
-                kernel=kernel,
-                memory=64,
-                initrd=initrd,
-                folder=own,
-                name=f"isobench-{secrets.token_hex(4)}",
-                more=self.append.split(),
-            )
-            with _started(parts) as machine:
-                machine.why(patience=_TRIAL)  # its first process ends: a panic, as it should be
-                if _elf.ANSWER.decode() not in machine.log:
-                    raise machine.fault("a guest of the user-mode kernel does not start")
 
     # ---- instances -------------------------------------------------------------------------------
 
@@ -301,6 +329,7 @@ class UmlTarget:
         kernel = self._kernel()
         if kernel is None:
             raise SessionError("the user-mode kernel has vanished since it was looked for")
+        more = tuple(self.append.split())
         with tempfile.TemporaryDirectory(dir=stage.scratch, prefix="uml-") as made:
             folder = Path(made)
             own = folder / "kernel"
@@ -319,7 +348,8 @@ class UmlTarget:
                 name=f"{stage.owner}-{secrets.token_hex(4)}",
                 disk=folder / "disk" if request is None else None,
                 synchronous=self.cache == "writethrough",
-                more=self.append.split(),
+                more=more,
+                hidden=_registers_hidden(kernel, more),
             )
 
     @contextlib.contextmanager
@@ -430,3 +460,10 @@ class _Session:
         }
         for key, (value, source) in said.items():
             yield Evidence(key=key, value=value, source=source)
+        if self.parts.hidden:
+            yield Evidence(
+                key="host.extended_registers",
+                value="hidden from the guest's kernel, which knows no AMX: threads of a process"
+                " share them",
+                source="a system-call filter of isobench's",
+            )

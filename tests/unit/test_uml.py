@@ -171,6 +171,27 @@ def test_a_guest_that_answers_is_told_with_its_kernels_version(here: None, tmp_p
     assert "no hardware virtualisation" in answer.version
 
 
+NEEDS_LEGACY = """
+filters() { sed -n 's/^Seccomp_filters:[^0-9]*//p' /proc/$1/status; }
+[ "$(filters self)" -gt "$(filters $PPID)" ] && echo isobench-probe
+echo 'Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b'
+cat
+"""
+
+
+def test_a_kernel_that_cannot_load_the_cpus_registers_is_kept_from_them(
+    here: None, tmp_path: Path
+) -> None:
+    answer = UmlTarget(kernel=kernel(tmp_path, NEEDS_LEGACY)).probe()
+    assert isinstance(answer, Available)
+    assert "knows no AMX" in answer.version
+
+
+def test_a_kernel_that_dies_with_fewer_registers_too_is_refused(here: None, tmp_path: Path) -> None:
+    panics = NEEDS_LEGACY.replace("isobench-probe", "no")
+    assert "exitcode=0x0000000b" in refusal(kernel=kernel(tmp_path, panics)).what
+
+
 @pytest.mark.parametrize(
     ("does", "told", "hint"),
     [

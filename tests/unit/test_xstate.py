@@ -1,0 +1,55 @@
+"""Keeping the CPU's extended registers from a program that traces others."""
+
+import errno
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isobench.targets import _xstate
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 alone has them")
+
+ASKS = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+# Of no process at all: the kernel says ESRCH, the filter says otherwise before it.
+for request, kind in ((0x4204, 0x202), (0x4205, 0x202), (0x4204, 1), (0, 0)):
+    ctypes.set_errno(0)
+    libc.ptrace(ctypes.c_long(request), ctypes.c_long(2**30), ctypes.c_long(kind), None)
+    print(ctypes.get_errno())
+"""
+
+
+def asked() -> list[int]:
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS], capture_output=True, text=True, check=True, timeout=60
+    )
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_what_is_started_beside_asks_for_extended_registers_in_vain() -> None:
+    with _xstate.hidden() as beside:
+        told = beside(asked)
+    assert told[:2] == [errno.EINVAL, errno.EINVAL]
+    assert errno.EINVAL not in told[2:], "other registers, and tracing itself, are not touched"
+
+
+def test_isobench_itself_and_what_it_starts_otherwise_keep_theirs() -> None:
+    def filtered() -> str:
+        lines = Path("/proc/thread-self/status").read_text().splitlines()
+        return next(line for line in lines if line.startswith("NoNewPrivs"))
+
+    before = filtered()
+    with _xstate.hidden() as beside:
+        assert beside(filtered).split()[-1] == "1"
+        assert filtered() == before
+        assert errno.EINVAL not in asked()
+
+
+def test_a_filter_that_cannot_be_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_xstate, "_FILTER", ((0xFFFF, 0, 0, 0),))
+    with pytest.raises(OSError, match="filter cannot be set"), _xstate.hidden():
+        pass
