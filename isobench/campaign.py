@@ -599,7 +599,12 @@ class Campaign:
     def _work(self, workload: Workload, loops: int) -> Work:
         match workload.scope:
             case Scope.LOOP:
-                return Work(workload=workload.name, loops=loops, iterations=self.wish.iterations)
+                return Work(
+                    workload=workload.name,
+                    loops=loops,
+                    iterations=self.wish.iterations,
+                    warmups=self.wish.warmups,
+                )
             case Scope.EXEC:
                 return Work(workload=workload.name, loops=1, iterations=self.wish.iterations)
             case Scope.SESSION:

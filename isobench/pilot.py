@@ -131,7 +131,7 @@ class Pilot:
 def _rounds(workload: Workload, work: Wish) -> int:
     """Return how many times as long as an iteration a visit takes."""
     # Files are made and read back around the timed part: as long again.
-    return (work.iterations + 1) * (2 if workload.group == "io" else 1)
+    return (work.iterations + work.warmups) * (2 if workload.group == "io" else 1)
 
 
 def loops_for(workload: Workload, unit: float, length: float) -> int:

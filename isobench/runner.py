@@ -427,11 +427,14 @@ class Bench:
         self, visit: Visit, work: Work, workload: Workload, session: Session
     ) -> tuple[Record, ...]:
         nonce = secrets.token_hex(8)
-        argv = [workload.program, nonce, str(work.iterations), str(work.loops), *workload.args]
+        # A payload has one pass before its iterations; more of them are its first iterations.
+        early = work.warmups - 1
+        iterations = early + work.iterations
+        argv = [workload.program, nonce, str(iterations), str(work.loops), *workload.args]
         self.ear.ask(nonce)
         done = session.run(argv, timeout=workload.timeout)
         asked, first, last = self.ear.asked, self.ear.arrived, self.ear.last
-        reply = self._reply(done, visit.target, nonce=nonce, iterations=work.iterations)
+        reply = self._reply(done, visit.target, nonce=nonce, iterations=iterations)
         self._hold_answer(workload, work, reply)
 
         def sample(
@@ -448,10 +451,14 @@ class Bench:
 
         records: list[Record] = [
             sample("time", i, measured.nanoseconds, measured.operations, Clock.GUEST)
-            for i, measured in enumerate(reply.iterations)
+            for i, measured in enumerate(reply.iterations[early:])
         ]
         if reply.warmup is not None:
-            records.append(sample("warmup", 0, reply.warmup, work.loops, Clock.GUEST))
+            passes = [reply.warmup, *(each.nanoseconds for each in reply.iterations[:early])]
+            records += [
+                sample("warmup", i, value, reply.iterations[0].operations, Clock.GUEST)
+                for i, value in enumerate(passes)
+            ]
         if first is not None:
             # The same span by both clocks, each on its own, to see whether the inner one can be
             # trusted.

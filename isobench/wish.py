@@ -35,6 +35,7 @@ class Wish:
     minimum_blocks: int = 10
     maximum_blocks: int = 60
     iterations: int = 5
+    warmups: int = 1
     starts: int = 3
     minimum_time: float | None = None
     margin: float = 0.05

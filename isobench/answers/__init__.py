@@ -159,6 +159,23 @@ def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
                 }
 
 
+def _courses(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    """Yield how the visits of each cell go, native's included."""
+    for workload in analysis.workloads:
+        for target in analysis.targets:
+            course = analysis.course(workload, target)
+            if course is not None and target == actual(target):
+                yield {
+                    "target": target,
+                    "workload": workload,
+                    "warmups": course.warmups,
+                    "timed": course.timed,
+                    "visits": course.visits,
+                    "passes": [_rounded(one) for one in course.passes],
+                    "late": course.late,
+                }
+
+
 def _absent(targets: Iterable[Mapping[str, Any]], analysis: Analysis) -> Iterator[Gap]:
     """Yield a gap for every cell of a target that could not run here and was never tried."""
     told = {gap.target for gap in analysis.run.gaps}
@@ -226,6 +243,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
         ],
         "variations": list(variations(analysis)),
         "ladders": list(_ladders(analysis)),
+        "courses": list(_courses(analysis)),
         "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
         "claims": judge_claims(claims, analysis, targets),
     }

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isobench import stats, verdict
+from isobench.answers.courses import Course, course_of
 from isobench.evidence import clock, doubts
 from isobench.model import (
     Cause,
@@ -73,6 +74,7 @@ class Analysis:
         self.workloads = [WorkloadName(item["name"]) for item in about]
         self.classes = {WorkloadName(item["name"]): str(item["class"]) for item in about}
         self._paired: dict[tuple[str, str, str], pd.DataFrame] = {}
+        self._courses: dict[tuple[str, str], Course | None] = {}
 
     @functools.cached_property
     def _valid(self) -> pd.DataFrame:
@@ -127,6 +129,13 @@ class Analysis:
         mine = self._recorded(workload, target)
         mine = mine[mine["metric"] == "channel"]
         return None if mine.empty else float(mine["value"].median()) / SECONDS
+
+    def course(self, workload: WorkloadName, target: TargetName) -> Course | None:
+        """Return how the visits of a cell go, pass by pass; None for starts."""
+        key = (workload, target)
+        if key not in self._courses:
+            self._courses[key] = course_of(self._recorded(workload, target))
+        return self._courses[key]
 
     @functools.cached_property
     def _timed(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -523,6 +532,8 @@ class Analysis:
             found += doubts.of_affinity(*both)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
+        if course := self.course(workload, target):
+            found += doubts.of_warmup(course.late, course.timed, course.warmups)
         if self.duet:
             found += doubts.of_overlap(self._overlap(workload, target))
         column = self.column(workload, target)

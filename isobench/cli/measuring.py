@@ -59,6 +59,10 @@ _T = TypeVar("_T")
     "--min-time", type=flags.Duration(), help="Length of one native iteration, for example 0.05s."
 )
 @click.option(
+    "--warmup", type=click.IntRange(1, 1000), metavar="PASSES",
+    help="Passes before the timed ones of each visit (default 1).",
+)  # fmt: skip
+@click.option(
     "--affinity", "--cpu-affinity", type=flags.Cpus(), metavar="CPUS",
     help="Confine the run to these CPUs, as in 0,2-3: native and all targets alike.",
 )  # fmt: skip
@@ -257,6 +261,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
         "seed": options["seed"],
         "affinity": options["affinity"],
         "minimum_time": options["min_time"],
+        "warmups": options["warmup"],
         "time_limit": options["timeout"],
         "output": options["output"],
     }

@@ -169,6 +169,21 @@ def of_affinity(inside: Fact, outside: Fact) -> tuple[Doubt, ...]:
     )
 
 
+def of_warmup(late: int, timed: int, warmups: int) -> tuple[Doubt, ...]:
+    """Return a doubt where so many of the timed passes come before a steady state that the median
+    of a visit lies among or near them.
+    """
+    if late * 4 < timed:
+        return ()
+    return (
+        Doubt(
+            code="warm-up",
+            detail=f"the first {late} of {timed} timed passes are slower than those after them",
+            advice=f"--warmup {warmups + 2 * late}",
+        ),
+    )
+
+
 def of_overlap(share: float) -> tuple[Doubt, ...]:
     """Return a doubt where the two of a duet have not shared their time: whoever runs alone is
     disturbed by nobody, and the faster by the ratio of that.

@@ -137,6 +137,8 @@ class Work:
     workload: WorkloadName
     loops: int
     iterations: int
+    warmups: int = 1
+    """Passes of as many loops before the iterations, told apart from them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -344,7 +344,7 @@ def test_without_flags_the_defaults_hold(wished: Wished) -> None:
     wish = wished()
     assert (wish.budget, wish.minimum_blocks, wish.maximum_blocks) == (300.0, 10, 60)
     assert (wish.margin, wish.precision, wish.quick) == (0.05, 0.025, False)
-    assert wish.schedule == "blocks"
+    assert (wish.schedule, wish.warmups) == ("blocks", 1)
     assert (wish.targets, wish.workloads, wish.seed) == ((), (), None)
 
 
@@ -358,7 +358,9 @@ def test_flags_reach_the_wish(wished: Wished) -> None:
         *("-t", "native,jar", "-w", "cpu", "-w", "io,startup", "--budget", "2m", "--margin", "10%"),
         *("--target-precision", "1%", "--seed", "7", "--schedule", "sequential"),
         *("--min-time", "0.05s", "--timeout", "1h", "--require", "native", "-o", "out"),
+        *("--warmup", "4"),
     )
+    assert wish.warmups == 4
     assert wish.targets == ("native", "jar")
     assert wish.workloads == ("cpu", "io", "startup")
     assert (wish.budget, wish.margin, wish.precision, wish.seed) == (120.0, 0.1, 0.01, 7)

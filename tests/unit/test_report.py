@@ -162,6 +162,8 @@ def with_numbers_that_are_none(summary: Summary) -> None:
         bad = (None, float("nan"), float("inf"), "text", -1.0)[place % 5]
         cell.update(value=bad, reference=bad, ratio=bad, interval=[bad, bad], log_ratios=[bad])
         cell.update(p95=bad, p99=bad, maximum=bad, blocks_needed=bad, outlying_blocks=bad)
+    for place, course in enumerate(summary["courses"]):
+        course["passes"] = ([None, "text", -1.0, float("nan")], "no list", None)[place]
     for name in ("margin", "level", "blocks", "blocks_invalid", "budget_seconds", "started"):
         summary["run"][name] = float("nan")
     summary["run"]["noise"] = {"cpu.sieve": None, "cpu.sha256": float("inf")}

@@ -145,12 +145,15 @@ def said(program: str, *scripts: Script) -> Mapping[str, tuple[Script, ...]]:
     return {program: scripts}
 
 
-def visit(bench: runner.Bench, name: WorkloadName, target: TargetName = BOX) -> list[Record]:
+def visit(
+    bench: runner.Bench, name: WorkloadName, target: TargetName = BOX, *, warmups: int = 1
+) -> list[Record]:
     """Return what one visit of a target in a session of its own records."""
     one = Visit(block=4, target=target, workload=name)
+    work = replace(WORK[name], warmups=warmups)
     subject = bench.targets[plan.actual(target)]
     with subject.open(bench.stage(subject)) as session:
-        return list(bench.visit(one, WORK[name], session))
+        return list(bench.visit(one, work, session))
 
 
 def gap(records: Sequence[Record]) -> Gap:
@@ -240,6 +243,16 @@ def test_a_good_visit_gives_every_iteration_with_its_operations_and_clock(bench:
         (4, BOX, LOOP, Unit.NANOSECOND, Clock.GUEST)
     }
     assert values(records, "warmup") == [99]
+
+
+def test_passes_asked_for_besides_are_warm_up_and_no_times(bench: Make) -> None:
+    made = bench(fake(scripts=said(LOOP, Script(durations=(50, 20, 11, 12, 13), warmup=99))))
+    records = visit(made, LOOP, warmups=3)
+    assert values(records, "warmup") == [99, 50, 20]
+    assert values(records, "time") == [11, 12, 13]
+    orders = [r.iteration for r in records if isinstance(r, Sample) and r.metric == "warmup"]
+    assert orders == [0, 1, 2]
+    assert values(records, "span.guest") == [99 + 50 + 20 + 11 + 12 + 13]
 
 
 def test_the_same_span_is_stored_by_both_clocks_and_never_subtracted(bench: Make) -> None:

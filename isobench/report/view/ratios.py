@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 from isobench.model import Standing
+from isobench.report.view.courses import courses
 from isobench.report.view.figures import NOTHING, TIMES, percent_text, seconds_text
 from isobench.report.view.marks import MARKS
 from isobench.report.view.phrases import gap_mark, sessions_of, tails_of
@@ -83,6 +84,7 @@ def panels(run: Run) -> tuple[Panel, ...]:
                 margin_low=scale(1 / (1 + run.margin)),
                 margin_high=scale(1 + run.margin),
                 groups=tuple(_plot_group(run, workload, scale) for workload in workloads),
+                courses=courses(run, group),
             )
         )
     return tuple(found)

@@ -112,6 +112,7 @@ class Run:
     cells: Mapping[tuple[str, str], Cell]
     gaps: Sequence[Mapping[str, Any]]
     ladders: Sequence[Mapping[str, Any]]
+    courses: Sequence[Mapping[str, Any]]
     variations: Sequence[Mapping[str, Any]]
     claims: Mapping[str, Mapping[str, Any]]
     noise: Mapping[str, float]
@@ -177,6 +178,7 @@ def read(summary: Mapping[str, Any]) -> Run:
         cells={(cell.target, cell.workload): cell for cell in cells},
         gaps=gaps,
         ladders=items_of(summary.get("ladders")),
+        courses=items_of(summary.get("courses")),
         variations=items_of(summary.get("variations")),
         claims={clean(item.get("id")): item for item in items_of(summary.get("claims"))},
         noise={key: value for key, value in noise.items() if value is not None},

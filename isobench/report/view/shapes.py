@@ -187,6 +187,34 @@ class PlotGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoursePass:
+    """A bar for one pass of a visit; places in percent of the width and height."""
+
+    place: float
+    width: float
+    top: float
+    height: float
+    timed: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CourseRow:
+    """How the visits of a cell go: each pass over the median of its visit's timed ones."""
+
+    workload: str
+    target: str
+    passes: tuple[CoursePass, ...]
+    usual: float
+    """Where 1 lies, in percent of the height from above."""
+    first: str
+    rest: str
+    late: str
+    """What is still slower among the timed passes; empty for nothing."""
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """One class of workloads on one log axis; places in percent of its width."""
 
@@ -198,6 +226,7 @@ class Panel:
     margin_low: float
     margin_high: float
     groups: tuple[PlotGroup, ...]
+    courses: tuple[CourseRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
