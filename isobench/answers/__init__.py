@@ -12,6 +12,7 @@ import msgspec
 from isobench import headline
 from isobench.answers.analysis import LEVEL, MINIMUM_BLOCKS, Analysis, Cell
 from isobench.answers.claims import claims_of, documents_claims, judge_claims, published_figures
+from isobench.answers.suites import Suite, suites
 from isobench.answers.variations import variations
 from isobench.evidence import parity, prove
 from isobench.model import (
@@ -23,6 +24,7 @@ from isobench.model import (
     Gap,
     Payload,
     Technology,
+    Verdict,
 )
 from isobench.plan import actual, second
 from isobench.store import FORMAT, Run
@@ -128,7 +130,7 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
         "sessions": cell.sessions,
         "visits": cell.visits,
         "standing": cell.verdict.standing,
-        "doubts": [f"{doubt.detail}: {doubt.advice}" for doubt in cell.verdict.doubts],
+        "doubts": _told(cell.verdict),
         "doubt_codes": [doubt.code for doubt in cell.verdict.doubts],
         "operation": operation,
         "clock": cell.clock,
@@ -141,6 +143,35 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
         "log_ratios": [round(float(value), 6) for value in cell.log_ratios],
         "throughput": None,
     }
+
+
+def _suite(suite: Suite) -> dict[str, Any]:
+    judged = suite.verdict
+    estimate = judged.estimate if judged else None
+    return {
+        "class": suite.group,
+        "target": suite.target,
+        "workloads": suite.workloads,
+        "lacking": suite.lacking,
+        "ratio": estimate.ratio if estimate else None,
+        "interval": [estimate.interval.low, estimate.interval.high] if estimate else None,
+        "level": LEVEL,
+        "equivalence": [estimate.equivalence.low, estimate.equivalence.high] if estimate else None,
+        "p_equivalence": estimate.p_equivalence if estimate else None,
+        "blocks": estimate.blocks if estimate else int(suite.log_ratios.size),
+        "sessions": suite.sessions,
+        "noise": _rounded(suite.noise),
+        "standing": judged.standing if judged else None,
+        "doubts": _told(judged),
+        "doubt_codes": [doubt.code for doubt in judged.doubts] if judged else [],
+        "blocks_needed": suite.needed,
+        "unlike": suite.unlike,
+        "log_ratios": [round(float(value), 6) for value in suite.log_ratios],
+    }
+
+
+def _told(judged: Verdict | None) -> list[str]:
+    return [f"{doubt.detail}: {doubt.advice}" for doubt in judged.doubts] if judged else []
 
 
 def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
@@ -241,6 +272,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
         "cells": [
             _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
         ],
+        "suites": [_suite(suite) for suite in suites(analysis)],
         "variations": list(variations(analysis)),
         "ladders": list(_ladders(analysis)),
         "courses": list(_courses(analysis)),

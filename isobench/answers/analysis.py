@@ -261,6 +261,11 @@ class Analysis:
             pairs[["subject"]].to_numpy(float), pairs[["reference"]].to_numpy(float)
         )
 
+    def by_block(self, workload: WorkloadName, target: TargetName) -> pd.Series:
+        """Return the log-ratios of a cell to native, by the numbers of their blocks."""
+        pairs = self._pairs(workload, target)
+        return pd.Series(self.log_ratios(workload, target), index=pairs.index)
+
     @functools.cached_property
     def _sessions(self) -> pd.Series:
         """The session of each visit, by (workload, target, block)."""
@@ -276,15 +281,16 @@ class Analysis:
         lasting sessions, blocks are of one session where both sides' are.
         """
         blocks = self._pairs(workload, target, reference).index.to_numpy(np.int64)
-        return self._labels(workload, target, reference, blocks)
+        return self.labels(workload, target, reference, blocks)
 
-    def _labels(
+    def labels(
         self,
         workload: WorkloadName,
         target: TargetName,
         reference: TargetName | None,
         blocks: NDArray[np.int64],
     ) -> NDArray[np.int64]:
+        """Return the same as `sessions`, for these blocks."""
         if not blocks.size:
             return blocks
         own = self._numbers(workload, target, blocks)
@@ -414,7 +420,7 @@ class Analysis:
         return stats.share(
             subject - native,
             subject - changed,
-            sessions=self._labels(workload, base, variation, blocks),
+            sessions=self.labels(workload, base, variation, blocks),
         )
 
     def values(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from isobench.report.view.values import clean, items_of, mapping_of
 
 _HELP: Final = {
     "isobench_ratio": "Time over the reference's; more than 1 is slower.",
+    "isobench_class_ratio": "The geometric mean of the ratios of a class of workloads.",
     "isobench_duration_seconds": "Time of one operation, or of one start.",
     "isobench_noise_floor_ratio": "The smallest effect that the run can tell from none.",
     "isobench_verdict": "1 for the standing of a cell.",
@@ -26,6 +27,7 @@ def openmetrics(summary: Mapping[str, Any]) -> str:
     lines: list[str] = []
     for name, samples in (
         ("isobench_ratio", _ratios(summary)),
+        ("isobench_class_ratio", _suites(summary)),
         ("isobench_duration_seconds", _durations(summary)),
         ("isobench_noise_floor_ratio", _noise(summary)),
         ("isobench_verdict", _verdicts(summary)),
@@ -51,10 +53,21 @@ def _cell(item: Mapping[str, Any]) -> dict[str, str]:
 
 def _ratios(summary: Mapping[str, Any]) -> _Samples:
     for item in items_of(summary.get("cells")):
-        low, high = bounds_of(item.get("interval")) or (None, None)
-        for bound, value in (("point", item.get("ratio")), ("lower", low), ("upper", high)):
-            if isinstance(value, int | float):
-                yield _cell(item) | {"bound": bound}, _figure(value)
+        yield from _bounds(item, _cell(item))
+
+
+def _bounds(item: Mapping[str, Any], names: Mapping[str, str]) -> _Samples:
+    """Yield a ratio and the ends of its interval, as far as they are known."""
+    low, high = bounds_of(item.get("interval")) or (None, None)
+    for bound, value in (("point", item.get("ratio")), ("lower", low), ("upper", high)):
+        if isinstance(value, int | float):
+            yield {**names, "bound": bound}, _figure(value)
+
+
+def _suites(summary: Mapping[str, Any]) -> _Samples:
+    for item in items_of(summary.get("suites")):
+        names = {key: clean(item.get(key)) for key in ("class", "target")}
+        yield from _bounds(item, names | {"reference": "native"})
 
 
 def _durations(summary: Mapping[str, Any]) -> _Samples:

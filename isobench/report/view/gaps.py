@@ -1,7 +1,7 @@
 """Gaps and doubts: what has no number and why, and what to trust less."""
 
 from isobench.report.view.phrases import missing_of
-from isobench.report.view.run import Run
+from isobench.report.view.run import Run, mean_of
 from isobench.report.view.shapes import DoubtView, GapView
 from isobench.report.view.values import clean, items_of, listed, value_of
 
@@ -44,12 +44,14 @@ def doubt_views(run: Run) -> tuple[DoubtView, ...]:
         for item in items_of(run.raw.get("doubts"))
     ]
     places: dict[str, dict[str, list[str]]] = {}
-    for cell in run.cells.values():
+    cells = [(cell, cell.workload) for cell in run.cells.values()]
+    suites = [(suite, mean_of(suite.group)) for suite in run.suites.values()]
+    for cell, name in (*cells, *suites):
         doubts = cell.raw.get("doubts")
         for doubt in doubts if isinstance(doubts, list | tuple) else ():
             place = places.setdefault(clean(doubt), {}).setdefault(cell.target, [])
-            place.append(cell.workload)
-    for text, cells in places.items():
-        where = "; ".join(f"{target} at {listed(names)}" for target, names in cells.items())
+            place.append(name)
+    for text, targets in places.items():
+        where = "; ".join(f"{target} at {listed(names)}" for target, names in targets.items())
         found.append(DoubtView(text=value_of(text), advice="", where=where, blocks=False))
     return tuple(found)

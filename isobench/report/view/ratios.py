@@ -1,6 +1,7 @@
 """Ratios to native: the overview of all cells, and one plot per class of workloads."""
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 from isobench.model import Standing
@@ -8,7 +9,15 @@ from isobench.report.view.courses import courses
 from isobench.report.view.figures import NOTHING, TIMES, percent_text, seconds_text
 from isobench.report.view.marks import MARKS
 from isobench.report.view.phrases import gap_mark, sessions_of, tails_of
-from isobench.report.view.run import START_CLASS, Cell, Run, Workload, class_title, groups_of
+from isobench.report.view.run import (
+    START_CLASS,
+    Cell,
+    Run,
+    Workload,
+    class_title,
+    groups_of,
+    mean_of,
+)
 from isobench.report.view.scale import Scale, scale_of, ticks_of
 from isobench.report.view.shapes import (
     Heading,
@@ -21,7 +30,7 @@ from isobench.report.view.shapes import (
     PlotRow,
     Strip,
 )
-from isobench.report.view.values import counted, number_of, value_of
+from isobench.report.view.values import amount_of, clean, counted, listed, number_of, value_of
 
 _CLASS_LEADS: Final = {
     "cpu": "Work inside the processor: no system calls while the clock runs.",
@@ -30,6 +39,8 @@ _CLASS_LEADS: Final = {
 }
 
 
+_MEAN: Final = "Geometric mean of this class's ratios, block by block"
+_LACKING: Final = "no mean, for want of some workload of the class"
 _MOST_COLUMNS: Final = 8
 """More targets than this are rows of the overview: there are never so many workloads."""
 
@@ -49,6 +60,15 @@ def matrix(run: Run) -> Matrix:
             )
             for workload in workloads
         )
+        if mean := _suite_anchor(run, group):
+            row = MatrixRow(
+                workload=mean_of(group),
+                short="mean",
+                anchor=mean,
+                summary=_MEAN,
+                cells=tuple(_suite_cell(run, target.name, group) for target in targets),
+            )
+            rows = (*rows, row)
         groups.append(MatrixGroup(title=class_title(group), rows=rows))
     used = {cell.mark.kind for group in groups for row in group.rows for cell in row.cells}
     legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
@@ -63,6 +83,19 @@ def _matrix_cell(run: Run, target: str, workload: str) -> MatrixCell:
         return MatrixCell(ratio=NOTHING, mark=gap_mark(run, target, workload), detail=why)
     detail = f"{target}, {workload}: {cell.ratio_text} {cell.interval_text}".strip()
     return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail)
+
+
+def _suite_anchor(run: Run, group: str) -> str:
+    """Return where the means of a class stand; empty where it has none."""
+    return f"mean-{group}" if any(suite.group == group for suite in run.suites.values()) else ""
+
+
+def _suite_cell(run: Run, target: str, group: str) -> MatrixCell:
+    suite = run.suites.get((target, group))
+    if suite is None:
+        return MatrixCell(ratio=NOTHING, mark=MARKS["gap"], detail=f"{target}: {_LACKING}")
+    detail = f"{target}, mean of {class_title(group)}: {suite.ratio_text} {suite.interval_text}"
+    return MatrixCell(ratio=suite.ratio_text, mark=suite.mark, detail=detail)
 
 
 def panels(run: Run) -> tuple[Panel, ...]:
@@ -83,7 +116,10 @@ def panels(run: Run) -> tuple[Panel, ...]:
                 one=scale(1),
                 margin_low=scale(1 / (1 + run.margin)),
                 margin_high=scale(1 + run.margin),
-                groups=tuple(_plot_group(run, workload, scale) for workload in workloads),
+                groups=(
+                    *(_plot_group(run, workload, scale) for workload in workloads),
+                    *_suite_group(run, group, scale),
+                ),
                 courses=courses(run, group),
             )
         )
@@ -104,13 +140,15 @@ def _plot_group(run: Run, workload: Workload, scale: Scale) -> PlotGroup:
         workload=workload.name,
         summary=workload.summary,
         reference=f"native: {reference}{per}",
-        noise=f"noise floor {percent_text(floor)}"
-        if floor is not None
-        else "noise floor not known",
+        noise=_noise(floor),
         noise_low=scale(1 / (1 + (floor or 0))),
         noise_high=scale(1 + (floor or 0)),
         rows=rows,
     )
+
+
+def _noise(floor: float | None) -> str:
+    return "noise floor not known" if floor is None else f"noise floor {percent_text(floor)}"
 
 
 def _plot_row(run: Run, heading: Heading, workload: Workload, scale: Scale) -> PlotRow:
@@ -128,17 +166,41 @@ def _plot_row(run: Run, heading: Heading, workload: Workload, scale: Scale) -> P
             note=value_of(gap.get("detail"), "").shown,
             doubts="",
         )
+    return _row_of(heading, cell, scale)
+
+
+def _suite_group(run: Run, group: str, scale: Scale) -> Iterator[PlotGroup]:
+    """Yield the means of a class, a row per target, where there are any."""
+    anchor = _suite_anchor(run, group)
+    if not anchor:
+        return
+    found = [(one, run.suites.get((one.name, group))) for one in run.columns()]
+    floors = (amount_of(suite.raw.get("noise")) for _, suite in found if suite is not None)
+    floor = next((one for one in floors if one is not None), None)
+    yield PlotGroup(
+        anchor=anchor,
+        workload=f"mean of {class_title(group)}",
+        summary=_MEAN,
+        reference="",
+        noise=_noise(floor),
+        noise_low=scale(1 / (1 + (floor or 0))),
+        noise_high=scale(1 + (floor or 0)),
+        rows=tuple(_row_of(one, suite, scale) for one, suite in found if suite is not None),
+    )
+
+
+def _row_of(heading: Heading, cell: Cell, scale: Scale) -> PlotRow:
     doubts = cell.raw.get("doubts")
     count = len(doubts) if isinstance(doubts, list | tuple) else 0
     return PlotRow(
         target=heading,
-        value=seconds_text(cell.value, cell.digits),
+        value="" if cell.value is None else seconds_text(cell.value, cell.digits),
         ratio=cell.ratio_text,
         interval=cell.interval_text,
         mark=cell.mark,
         strip=_strip(cell, scale),
         tails=tails_of(cell),
-        note="; ".join(part for part in (_served(cell), _needed(cell)) if part),
+        note="; ".join(part for part in (_served(cell), _needed(cell), _unlike(cell)) if part),
         doubts=counted(count, "doubt") if count else "",
     )
 
@@ -156,6 +218,13 @@ def _needed(cell: Cell) -> str:
     if needed is None or needed <= run or cell.standing != Standing.INCONCLUSIVE:
         return ""
     return f"about {needed:.0f} blocks would tell"
+
+
+def _unlike(cell: Cell) -> str:
+    """Return which workloads a mean hides."""
+    names = cell.raw.get("unlike")
+    told = [clean(name) for name in names] if isinstance(names, list | tuple) else []
+    return f"but not {listed(told)}" if told else ""
 
 
 def _strip(cell: Cell, scale: Scale) -> Strip | None:

@@ -1,7 +1,7 @@
 """The summary, read once: its targets, workloads and cells, each checked and cleaned."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -110,6 +110,8 @@ class Run:
     targets: tuple[Target, ...]
     workloads: tuple[Workload, ...]
     cells: Mapping[tuple[str, str], Cell]
+    suites: Mapping[tuple[str, str], Cell]
+    """By target and class; `Cell.workload` is the class."""
     gaps: Sequence[Mapping[str, Any]]
     ladders: Sequence[Mapping[str, Any]]
     courses: Sequence[Mapping[str, Any]]
@@ -157,6 +159,11 @@ def _technology(name: str) -> str:
     return {key.value: title for key, title in TECHNOLOGIES.items()}.get(name, name)
 
 
+def mean_of(group: str) -> str:
+    """Return what the mean of a class is called among its workloads."""
+    return f"{group}: mean"
+
+
 def class_title(group: str) -> str:
     """Return the title of a class of workloads."""
     return _CLASSES.get(group, group or "Other")
@@ -166,6 +173,7 @@ def read(summary: Mapping[str, Any]) -> Run:
     """Return the summary, read: what is absent or malformed falls back or is left out."""
     run = mapping_of(summary.get("run"))
     cells = [_cell(item) for item in items_of(summary.get("cells"))]
+    suites = [_cell({**item, "workload": item.get("class")}) for item in _suites(summary)]
     gaps = items_of(summary.get("gaps"))
     noise = {clean(key): amount_of(value) for key, value in mapping_of(run.get("noise")).items()}
     margin, level = number_of(run.get("margin")), number_of(run.get("level"))
@@ -176,6 +184,7 @@ def read(summary: Mapping[str, Any]) -> Run:
         targets=_targets(summary),
         workloads=_workloads(items_of(summary.get("workloads")), cells),
         cells={(cell.target, cell.workload): cell for cell in cells},
+        suites={(suite.target, suite.group): suite for suite in suites},
         gaps=gaps,
         ladders=items_of(summary.get("ladders")),
         courses=items_of(summary.get("courses")),
@@ -185,6 +194,13 @@ def read(summary: Mapping[str, Any]) -> Run:
         margin=0.05 if margin is None or margin <= 0 else margin,
         level=0.97 if level is None else level,
     )
+
+
+def _suites(summary: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the classes of workloads that have a mean at a target."""
+    for item in items_of(summary.get("suites")):
+        if number_of(item.get("ratio")) is not None:
+            yield item
 
 
 def _targets(summary: Mapping[str, Any]) -> tuple[Target, ...]:
