@@ -19,7 +19,9 @@ MOST_OTHER_WORK: Final = 2.0
 """Loops are chosen anew in each run, by what a trial takes; up to this factor they are alike."""
 _STARTS: Final = "_startup"
 """What starts execute: older runs do not name the program of a workload."""
-_SAME_MACHINE: Final = ("cpu", "machine", "cpus", "kernel", "kernel_version", "virtualization")
+_SAME_MACHINE: Final = (
+    "cpu", "microcode", "machine", "cpus", "kernel", "kernel_version", "virtualization",
+)  # fmt: skip
 """What makes a machine, in `host` of run.json; its mitigations besides. Frequency and load are what
 it does just now.
 """

@@ -3,12 +3,13 @@
 import dataclasses
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from isobench import stats
 from isobench.answers import LEVEL, MINIMUM_BLOCKS, Analysis
 from isobench.errors import UsageError
+from isobench.evidence import host
 from isobench.headline import CLASSES, listed
 from isobench.model import BlockHealth, Estimate
 from isobench.plan import second
@@ -160,14 +161,17 @@ def _health(run: Run) -> dict[str, Any]:
         "broken": dict(broken),
         "steal_percent": _spanned(run.health, "steal_percent"),
         "pressure_percent": _spanned(run.health, "pressure_percent"),
+        "speed_percent": _spanned(run.health, "speed_percent", worst=min),
     }
 
 
-def _spanned(health: Sequence[BlockHealth], key: str) -> dict[str, float] | None:
+def _spanned(
+    health: Sequence[BlockHealth], key: str, worst: Callable[[Sequence[float]], float] = max
+) -> dict[str, float] | None:
     values = [value for block in health if (value := getattr(block, key)) is not None]
     if not values:
         return None
-    return {"median": statistics.median(values), "worst": max(values)}
+    return {"median": statistics.median(values), "worst": worst(values)}
 
 
 def _fact(what: str, value: object, note: str, *, harms: bool) -> dict[str, str]:
@@ -226,6 +230,12 @@ def _busy(facts: Mapping[str, Any], health: Mapping[str, Any]) -> Iterator[dict[
         span = health[key]
         shown = span and f"{span['median']:g} % (worst block {span['worst']:g} %)"
         yield _fact(what, shown, note, harms=bool(span and span["worst"] > limit))
+    if speed := health["speed_percent"]:
+        yield _fact(
+            "processor speed", f"worst block {speed['worst']:g} % of the usual",
+            "frequency, heat, or whoever shares the core; such blocks are measured again",
+            harms=speed["worst"] < host.SPEED_PERCENT,
+        )  # fmt: skip
 
 
 def _headline(rows: Sequence[Mapping[str, Any]], blocks: int, margin: float) -> str:

@@ -1,8 +1,11 @@
 """Facts about this host, and what it does beside measuring."""
 
 import contextlib
+import hashlib
+import math
 import os
 import platform
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -57,10 +60,16 @@ def _read(path: str) -> str | None:
 
 
 def _processor() -> str:
+    told = _said_of_the_processor("model name", "Model", "uarch")
+    return told or platform.processor() or platform.machine()
+
+
+def _said_of_the_processor(*names: str) -> str | None:
+    """Return what the kernel says first of its processors, by one of these names."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
-        if line.startswith(("model name", "Model", "uarch")):
+        if line.startswith(names):
             return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return None
 
 
 def _system() -> str:
@@ -147,6 +156,7 @@ def describe(scratch: Path) -> dict[str, Fact | float]:
     return {
         "cpu": _processor(),
         "machine": platform.machine(),
+        "microcode": _said_of_the_processor("microcode"),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": platform.release(),
@@ -177,15 +187,24 @@ def summary(facts: Mapping[str, Fact | float]) -> str:
 
 
 STEAL_PERCENT: Final = 1.0
+SPEED_PERCENT: Final = 95.0
 RULES: Final = (
     f"another guest took more than {STEAL_PERCENT:g} % of the CPU time (steal)",
     "the processor was throttled for heat",
     "pages were swapped in",
     "the kernel changed its clock source",
+    f"the processor ran at less than {SPEED_PERCENT:g} % of its usual speed",
 )
 """A block that breaks one is measured again (at most a fifth of the blocks, and while there is
-budget). Fixed here, before any measuring.
+budget). Fixed here, before any measuring. Waiting for a CPU (PSI) is told and breaks none: most of
+it is measuring itself, and only a second version cgroup could tell how much.
 """
+_SPIN: Final = bytes(1 << 18)
+_SPIN_SECONDS: Final = 0.003
+_MOST_SPUN: Final = 4
+"""CPUs whose speed is looked at, of many."""
+_USUAL: Final = 5
+"""Blocks after which it is known what is usual."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +216,31 @@ class _Reading:
     swapped_in: int | None
     throttled: int | None
     clock_source: str | None
+    speeds: tuple[float, ...] = ()
+    """Of fixed work, times a second, by CPU."""
+
+
+def _speeds() -> tuple[float, ...]:
+    """Return how fast fixed work is done on each CPU that isobench may use: frequency, throttling,
+    and whoever shares the core. The best of some milliseconds: what merely interrupts is no part.
+    """
+    usable = os.sched_getaffinity(0)
+    try:
+        return tuple(_speed_of(cpu) for cpu in sorted(usable)[:_MOST_SPUN])
+    except OSError:
+        return ()  # CPUs come and go
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, usable)
+
+
+def _speed_of(cpu: int) -> float:
+    os.sched_setaffinity(0, {cpu})
+    best, end = math.inf, time.perf_counter() + _SPIN_SECONDS
+    while (began := time.perf_counter()) < end or math.isinf(best):
+        hashlib.sha256(_SPIN).digest()
+        best = min(best, time.perf_counter() - began)
+    return 1 / best
 
 
 def _take() -> _Reading:
@@ -225,6 +269,7 @@ def _take() -> _Reading:
         swapped_in=swapped,
         throttled=sum(counts) if counts else None,
         clock_source=_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        speeds=_speeds(),
     )
 
 
@@ -233,6 +278,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._last = _take()
+        self._seen: list[tuple[float, ...]] = []
 
     def lap(self, block: int) -> BlockHealth:
         """Return what happened since the last lap, and which rules it broke."""
@@ -248,11 +294,13 @@ class Meter:
         )
         swapped = _difference(after.swapped_in, before.swapped_in)
         throttled = _difference(after.throttled, before.throttled)
+        speed = self._speed(before.speeds, after.speeds)
         broken = (
             steal is not None and steal > STEAL_PERCENT,
             bool(throttled),
             bool(swapped),
             after.clock_source != before.clock_source,
+            speed is not None and speed < SPEED_PERCENT,
         )
         return BlockHealth(
             block=block,
@@ -262,9 +310,26 @@ class Meter:
             swapped_in_pages=swapped,
             throttled=throttled,
             clock_source=after.clock_source,
+            speed_percent=None if speed is None else round(speed, 1),
             broken_rules=tuple(
                 rule for rule, is_broken in zip(RULES, broken, strict=True) if is_broken
             ),
+        )
+
+    def _speed(self, before: tuple[float, ...], after: tuple[float, ...]) -> float | None:
+        """Return how fast the processor was at both ends of a block, in percent of what is usual in
+        this run; None before that is known, or where the CPUs have changed.
+        """
+        if not before or len(before) != len(after):
+            return None
+        ends = zip(before, after, strict=True)
+        self._seen.append(tuple(statistics.fmean(pair) for pair in ends))
+        alike = [each for each in self._seen if len(each) == len(after)]
+        if len(alike) < _USUAL:
+            return None
+        usual = [statistics.median(column) for column in zip(*alike, strict=True)]
+        return 100 * statistics.fmean(
+            now / each for now, each in zip(self._seen[-1], usual, strict=True)
         )
 
 

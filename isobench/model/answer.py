@@ -85,6 +85,8 @@ class BlockHealth:
     swapped_in_pages: int | None
     throttled: int | None
     clock_source: str | None
+    speed_percent: float | None = None
+    """How fast the processor was before and after, of its median in this run."""
     broken_rules: tuple[str, ...] = ()
     """The invalidation rules, fixed in the plan, that this block broke."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +85,47 @@ def test_each_lap_begins_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatc
     meter = host.Meter()
     laps = [meter.lap(1), meter.lap(2)]
     assert [(each.seconds, each.swapped_in_pages) for each in laps] == [(1.0, 5), (2.0, 0)]
+
+
+def laps(monkeypatch: pytest.MonkeyPatch, *speeds: tuple[float, ...]) -> list[BlockHealth]:
+    """Return the health of blocks at whose ends the CPUs had these speeds."""
+    readings = [
+        dataclasses.replace(QUIET, at=100.0 + n, speeds=each) for n, each in enumerate(speeds)
+    ]
+    monkeypatch.setattr(host, "_take", lambda: readings.pop(0))
+    meter = host.Meter()
+    return [meter.lap(number) for number in range(1, len(speeds))]
+
+
+def test_a_block_in_which_the_processor_is_slower_than_usual_breaks_a_rule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    health = laps(monkeypatch, *[(100.0, 50.0)] * 8, (80.0, 40.0), (100.0, 50.0))
+    assert [each.speed_percent for each in health] == [*[None] * 4, 100, 100, 100, 90, 90]
+    broken = [bool(each.broken_rules) for each in health]
+    assert broken == [*[False] * 7, True, True]
+    (rule,) = health[-1].broken_rules
+    assert "95 % of its usual speed" in rule
+
+
+def test_a_processor_that_is_a_little_slower_or_faster_breaks_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    health = laps(monkeypatch, *[(100.0, 50.0)] * 8, (92.0, 50.0), (150.0, 90.0))
+    assert all(each.broken_rules == () for each in health)
+
+
+def test_speeds_of_other_cpus_than_before_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    health = laps(monkeypatch, *[(100.0, 50.0)] * 8, (10.0,), (), (10.0, 5.0))
+    assert [each.speed_percent for each in health[-3:]] == [None] * 3
+
+
+def test_looking_at_the_speed_leaves_the_thread_where_it_may_run() -> None:
+    before = os.sched_getaffinity(0)
+    speeds = host._speeds()
+    assert os.sched_getaffinity(0) == before
+    assert len(speeds) == min(len(before), 4)
+    assert all(speed > 0 for speed in speeds)
 
 
 def test_this_hosts_own_readings_can_be_taken() -> None:

@@ -12,7 +12,7 @@ from isobench.model import Schedule
 from isobench.units import TargetName, WorkloadName
 
 Write = Callable[..., Path]
-HOST = {"cpu": "none", "cpus": 4, "kernel": "6.1", "filesystem": "ext4"}
+HOST = {"cpu": "none", "microcode": "0x2a", "cpus": 4, "kernel": "6.1", "filesystem": "ext4"}
 SIEVE = WorkloadName("cpu.sieve")
 NATIVE, BOX = TargetName("native"), TargetName("box")
 
@@ -63,10 +63,11 @@ def test_runs_of_one_machine_do_not_differ(run: Make) -> None:
         ({"cpu": "another"}, "cpu"),
         ({"cpus": 8}, "cpus"),
         ({"kernel": "6.2"}, "kernel"),
+        ({"microcode": "0x2b"}, "microcode"),
     ],
 )
 def test_another_machine_is_refused(facts: Mapping[str, Any], what: str, run: Make) -> None:
-    assert found(run(), run(**about(**facts))) == {what: Gravity.REFUSED}
+    assert found(run(**about()), run(**about(**facts))) == {what: Gravity.REFUSED}
 
 
 def test_another_mitigation_is_another_machine_and_only_named(run: Make) -> None:
