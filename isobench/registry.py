@@ -4,7 +4,6 @@ distribution when broken.
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import re
 import types
@@ -20,6 +19,7 @@ from isobench import elsewhere
 from isobench.errors import SessionError, UsageError
 from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
 from isobench.plugin import GROUP, Session, Target
+from isobench.spelling import meant
 from isobench.units import TargetName
 
 ORDER: Final = (
@@ -298,13 +298,8 @@ class Registry:
                     if "kind =" in known_way
                     else known_way,
                 )
-            close: list[str] = [known for known in self.names() if name and name in known]
-            close = close or difflib.get_close_matches(name, self.names(), n=1)
-            close = close or [known for known in self.names() if known in name]
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise UsageError(
-                f"no target is called {name!r}", hint=f"{hint}isobench targets lists them all"
-            )
+            hint = f"{meant(name, self.names())} isobench targets lists them all"
+            raise UsageError(f"no target is called {name!r}", hint=hint.lstrip())
         if name not in self._loaded:
             options = dict(self._configured.get(name, {}))
             kind = str(_kind(options, name))

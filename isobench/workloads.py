@@ -1,6 +1,5 @@
 """workload.toml -> Workload. A workload is a folder; adding one needs no Python."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,6 +9,7 @@ import msgspec
 from isobench import places
 from isobench.errors import UsageError
 from isobench.model import Answer, Need, Scope, Start, Workload
+from isobench.spelling import meant
 from isobench.units import Unit, WorkloadName, seconds
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*\Z"
@@ -113,11 +113,7 @@ def select(
         hits = {w.name for w in workloads.values() if name in (w.name, w.group, "all")}
         if not hits:
             known = dict.fromkeys(word for w in workloads.values() for word in (w.name, w.group))
-            close = difflib.get_close_matches(name, known, n=1)
-            meant = f"did you mean {close[0]}? " if close else ""
-            raise UsageError(
-                f"no workload or class is called {name!r}",
-                hint=f"{meant}isobench workloads lists them all",
-            )
+            hint = f"{meant(name, known)} isobench workloads lists them all"
+            raise UsageError(f"no workload or class is called {name!r}", hint=hint.lstrip())
         chosen |= hits
     return {name: workload for name, workload in workloads.items() if name in chosen}

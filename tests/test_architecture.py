@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "isobench"
 
 LEVELS = (
-    ("units", "errors", "places", "owner"),
+    ("units", "errors", "places", "owner", "spelling"),
     ("model",),
     ("plugin",),
     (

@@ -115,10 +115,9 @@ def _unknown_names(
     claims: "Sequence[Claim]", registry: "Registry", outcome: "Outcome"
 ) -> Iterator[str]:
     """Yield a line for each name in claims that nothing here bears: it may be misspelt."""
-    import difflib
-
     from isobench import workloads
     from isobench.model import Technology
+    from isobench.spelling import meant
 
     measured = {str(item["name"]) for item in outcome.summary["targets"]}
     targets = {*map(str, registry.names()), *measured}
@@ -131,9 +130,9 @@ def _unknown_names(
             ("workload", known, set(claim.workloads)),
         ):
             for name in sorted(wanted - names):
-                close = difflib.get_close_matches(name, sorted(names), n=1)
-                meant = f"; did you mean {close[0]}?" if close else ""
-                yield f"claim {claim.id}: no {kind} is called {name!r}{meant}"
+                hint = meant(name, sorted(names))
+                told = f"claim {claim.id}: no {kind} is called {name!r}"
+                yield f"{told}; {hint}" if hint else told
 
 
 def _measured() -> bool:
