@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
-from isobench import headline
+from isobench import headline, stats
 from isobench.answers.analysis import LEVEL, MINIMUM_BLOCKS, Analysis, Cell
 from isobench.answers.claims import claims_of, documents_claims, judge_claims, published_figures
 from isobench.answers.suites import Suite, suites
@@ -110,7 +111,7 @@ def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
+def _cell(cell: Cell, group: str, operation: str, adjusted: float | None) -> dict[str, Any]:
     estimate = cell.verdict.estimate
     return {
         "target": cell.target,
@@ -125,6 +126,7 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
         "level": LEVEL,
         "equivalence": [estimate.equivalence.low, estimate.equivalence.high] if estimate else None,
         "p_equivalence": estimate.p_equivalence if estimate else None,
+        "p_equivalence_together": adjusted,
         "method": estimate.method if estimate else None,
         "blocks": estimate.blocks if estimate else int(cell.log_ratios.size),
         "sessions": cell.sessions,
@@ -142,6 +144,16 @@ def _cell(cell: Cell, group: str, operation: str) -> dict[str, Any]:
         "blocks_needed": cell.needed,
         "log_ratios": [round(float(value), 6) for value in cell.log_ratios],
         "throughput": None,
+    }
+
+
+def _together(cells: Sequence[Cell]) -> dict[tuple[str, str], float]:
+    """Return the p value of equivalence of each cell, adjusted for all of them (Holm)."""
+    tested = [(c, c.verdict.estimate.p_equivalence) for c in cells if c.verdict.estimate]
+    adjusted = stats.holm(np.array([p for _, p in tested], dtype=np.float64))
+    return {
+        (cell.target, cell.workload): float(p)
+        for (cell, _), p in zip(tested, adjusted, strict=True)
     }
 
 
@@ -244,8 +256,10 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     varied = [item["name"] for item in targets if item["variation_of"]]
     ended = bool(about.get("finished")) and not about.get("interrupted", False)
     complete = ended and not run.lost_blocks
+    judged = [cell for cell in analysis.cells if cell.target not in {control, *varied}]
+    together = _together(judged)
     closing = headline.headline(
-        [cell.verdict for cell in analysis.cells if cell.target not in {control, *varied}],
+        [cell.verdict for cell in judged],
         technologies,
         quick=analysis.quick,
         complete=complete,
@@ -270,7 +284,13 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
         "workloads": about.get("workloads", []),
         "targets": targets,
         "cells": [
-            _cell(c, analysis.classes[c.workload], operations[c.workload]) for c in analysis.cells
+            _cell(
+                c,
+                analysis.classes[c.workload],
+                operations[c.workload],
+                together.get((c.target, c.workload)),
+            )
+            for c in analysis.cells
         ],
         "suites": [_suite(suite) for suite in suites(analysis)],
         "variations": list(variations(analysis)),

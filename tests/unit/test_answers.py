@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from isobench import answers, store
+from isobench import answers, stats, store
 from isobench.model import Cause, Clock, Gap, Sample, Schedule, Technology
+from isobench.report import view
 from isobench.units import TargetName, WorkloadName
 
 Write = Callable[..., Path]
@@ -677,3 +679,22 @@ def test_iterations_that_took_no_time_at_all_give_no_ratio_and_no_crash(
     path = synthetic(missing={SIEVE: frozenset(range(16))}, samples=zeros)
     found = cell(summary(path))
     assert (found["value"], found["ratio"], found["standing"]) == (0.0, None, "unproven")
+
+
+def test_equivalence_is_also_judged_for_all_cells_together(synthetic: Write) -> None:
+    wide = {(f"box{n}", "cpu.sieve"): 1.0 for n in range(12)}
+    made = summary(synthetic(wide, noise=0.03, blocks=12))
+    cells = [one for one in made["cells"] if one["target"] != "native#2"]
+    alone = np.array([one["p_equivalence"] for one in cells])
+    together = [one["p_equivalence_together"] for one in cells]
+    assert together == pytest.approx(stats.holm(alone))
+    assert cell(made, "native#2")["p_equivalence_together"] is None
+    near = [p for one, p in zip(cells, together, strict=True) if one["standing"] == "near-native"]
+    hold = sum(p <= 0.05 for p in near)
+    assert 0 < hold < len(near), "else the test shows nothing"
+    told = view.build(made).method.together
+    assert told == f"{hold} of {len(near)}, adjusted for 12 cells (Holm)"
+
+
+def test_without_a_near_native_cell_nothing_is_said_of_all_together(synthetic: Write) -> None:
+    assert view.build(summary(synthetic({SIEVE: 2.0}))).method.together == ""

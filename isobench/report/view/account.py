@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from isobench.model import Standing
 from isobench.report.view.figures import SPACE, percent_text, ratio_text
 from isobench.report.view.marks import MARKS
 from isobench.report.view.phrases import sessions_of
@@ -28,6 +29,7 @@ _STOPPED: Final = {
     "blocks": "all planned blocks had run",
     "interrupted": "it was interrupted",
 }
+_ALPHA: Final = 0.05
 _LABELS: Final = {
     "cpu": "Processor",
     "cpus": "CPUs usable",
@@ -187,7 +189,22 @@ def method(run: Run) -> Method:
         margin_high=ratio_text(1 + run.margin),
         quietest=percent_text(floors[0]) if floors else "",
         loudest=percent_text(floors[-1]) if floors else "",
+        together=_together(run),
     )
+
+
+def _together(run: Run) -> str:
+    """Return how many near-native verdicts also hold for all cells of the run together."""
+    adjusted = [
+        (cell.standing, number_of(cell.raw.get("p_equivalence_together")))
+        for cell in run.cells.values()
+    ]
+    family = [(standing, p) for standing, p in adjusted if p is not None]
+    near = [p for standing, p in family if standing == Standing.NEAR_NATIVE]
+    if not near:
+        return ""
+    hold = sum(p <= _ALPHA for p in near)
+    return f"{hold} of {len(near)}, adjusted for {counted(len(family), 'cell')} (Holm)"
 
 
 def payloads(run: Run) -> tuple[PayloadView, ...]:

@@ -455,6 +455,8 @@ class Method:
     margin_high: str
     quietest: str
     loudest: str
+    together: str
+    """How many near-native verdicts hold together; empty for none, or where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
