@@ -1,15 +1,18 @@
 """What flags may hold: durations, shares, lists of names."""
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 _MOST_CPUS = 1 << 16
+_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
+_NO_DURATION: Final = "{!r} is no duration: write 50ms, 90s, 10m or 1h30m"
 
 
 class Duration(click.ParamType[float]):
-    """Seconds from "90s", "10m", "1h30m" or plain seconds."""
+    """Seconds from "50ms", "90s", "10m", "1h30m" or plain seconds."""
 
     name = "duration"
 
@@ -19,19 +22,14 @@ class Duration(click.ParamType[float]):
         """Return seconds."""
         if isinstance(value, int | float):
             return float(value)
-        total, digits = 0.0, ""
-        factors = {"h": 3600.0, "m": 60.0, "s": 1.0}
-        for letter in str(value).strip():
-            if letter.isdigit() or letter == ".":
-                digits += letter
-            elif letter in factors and digits:
-                total += _float(digits) * factors[letter]
-                digits = ""
-            else:
-                self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
-        total += _float(digits) if digits else 0.0
+        parts = re.findall(r"([\d.]+)(ms|h|m|s|)", text := str(value).strip())
+        if "".join(number + unit for number, unit in parts) != text or any(
+            not unit for _, unit in parts[:-1]
+        ):
+            self.fail(_NO_DURATION.format(value), param, ctx)
+        total = sum(_float(number) * _SECONDS[unit] for number, unit in parts)
         if not 0 < total < float("inf"):
-            self.fail(f"{value!r} is no duration: write 90s, 10m or 1h30m", param, ctx)
+            self.fail(_NO_DURATION.format(value), param, ctx)
         return total
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -34,6 +34,20 @@ if TYPE_CHECKING:
     from isobench.wish import Launch, Wish
 
 _T = TypeVar("_T")
+
+_SETTLED: Final = {
+    "targets": "targets",
+    "workloads": "workloads",
+    "vary": "variations",
+    "min_time": "iterations",
+    "warmup": "warm-up",
+    "affinity": "CPUs",
+    "margin": "margin",
+    "quick": "kind",
+    "fast": "kind",
+    "rigorous": "kind",
+}
+"""Flags that say what a run is, and what they settle: an earlier run has its own."""
 
 
 @click.command()
@@ -197,11 +211,17 @@ def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wi
     """Return a wish for what an earlier run was, and for what it had not come to."""
     from isobench.wish import UNBOUNDED
 
-    for flag in ("targets", "workloads", "vary"):
+    for flag, what in _SETTLED.items():
         if options[flag]:
             raise UsageError(
-                f"--resume goes on with the {flag} of the earlier run", hint=f"leave out --{flag}"
+                f"--resume goes on with the {what} of the earlier run",
+                hint=f"leave out --{flag.replace('_', '-')}",
             )
+    if options["schedule"] not in {"blocks", earlier.plan.schedule}:
+        raise UsageError(
+            f"--resume goes on with the schedule of the earlier run, {earlier.plan.schedule}",
+            hint="leave out --schedule",
+        )
     about = earlier.about
     longer = bool(options["budget"] or options["blocks"] or options["max_blocks"])
     if not longer and about.get("finished") and not about.get("interrupted", False):
@@ -216,6 +236,8 @@ def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wi
             budget=max(left, 0.0),
             maximum_blocks=about.get("blocks_wanted") or wish.maximum_blocks,
         )
+    cpus = frozenset(int(cpu) for cpu in about.get("affinity") or ())
+    _refuse_unusable(cpus)
     labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
     return dataclasses.replace(
         wish,
@@ -223,6 +245,8 @@ def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wi
         workloads=tuple(item.workload for item in earlier.plan.work),
         seed=earlier.plan.seed,
         quick=bool(about.get("quick")),
+        schedule=earlier.plan.schedule,
+        affinity=cpus,
     )
 
 

@@ -165,6 +165,8 @@ def test_a_damaged_last_answer_is_no_reason_to_crash(
         ("45", 45.0),
         (" 2m ", 120.0),
         ("0.05s", 0.05),
+        ("50ms", 0.05),
+        ("1m30s500ms", 90.5),
         ("1.5h", 5400.0),
         (30, 30.0),
     ],
@@ -186,6 +188,9 @@ BAD_DURATIONS = (
     "nan",
     "5 m!",
     "1d",
+    "ms",
+    "5 ms",
+    "3 4m",
     "²m",
 )
 
@@ -472,14 +477,42 @@ def test_resuming_wishes_for_what_the_earlier_run_was_and_had_not_come_to(
     assert (wish.budget, wish.maximum_blocks) == (240.0, 12)
 
 
+def test_resuming_keeps_to_the_cpus_of_the_earlier_run(
+    wished: Wished, cut_short: Callable[..., Path]
+) -> None:
+    mine = min(os.sched_getaffinity(0))
+    wish = wished("--resume", str(cut_short(affinity=[mine])))
+    assert wish.affinity == {mine}
+
+
+def test_resuming_on_cpus_that_are_gone_is_refused(
+    isobench: Run, cut_short: Callable[..., Path], two_targets: None
+) -> None:
+    path = cut_short(affinity=[4000])
+    refused(isobench("run", "-q", "--resume", path), "CPU 4000 cannot be used here")
+
+
 def test_resuming_may_be_given_more_time(wished: Wished, cut_short: Callable[..., Path]) -> None:
     path = str(cut_short())
     assert wished("--resume", path, "--budget", "2h").budget == 7200.0
     assert wished("--resume", path, "--blocks", "9").maximum_blocks == 9
 
 
-@pytest.mark.parametrize("flag", [("-w", "startup"), ("-t", "native")])
-def test_resuming_takes_no_other_targets_and_workloads(
+@pytest.mark.parametrize(
+    "flag",
+    [
+        ("-w", "startup"),
+        ("-t", "native"),
+        ("--vary", "namespaces.network=host"),
+        ("--min-time", "50ms"),
+        ("--warmup", "3"),
+        ("--affinity", "0"),
+        ("--margin", "10%"),
+        ("--quick",),
+        ("--schedule", "sequential"),
+    ],
+)
+def test_resuming_takes_nothing_that_would_make_it_another_experiment(
     flag: tuple[str, ...], isobench: Run, cut_short: Callable[..., Path], two_targets: None
 ) -> None:
     refused(isobench("run", "-q", "--resume", cut_short(), *flag), "earlier run", "leave out")
