@@ -1,7 +1,7 @@
 """Ratios to native: the overview of all cells, and one plot per class of workloads."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from isobench.model import Standing
@@ -60,7 +60,7 @@ def matrix(run: Run) -> Matrix:
             )
             for workload in workloads
         )
-        if mean := _suite_anchor(run, group):
+        if mean := _suite_anchor(run, group, workloads):
             row = MatrixRow(
                 workload=mean_of(group),
                 short="mean",
@@ -85,9 +85,11 @@ def _matrix_cell(run: Run, target: str, workload: str) -> MatrixCell:
     return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail)
 
 
-def _suite_anchor(run: Run, group: str) -> str:
+def _suite_anchor(run: Run, group: str, workloads: Sequence[Workload]) -> str:
     """Return where the means of a class stand; empty where it has none."""
-    return f"mean-{group}" if any(suite.group == group for suite in run.suites.values()) else ""
+    if not any(suite.group == group for suite in run.suites.values()):
+        return ""
+    return f"mean-with-{workloads[0].anchor}"
 
 
 def _suite_cell(run: Run, target: str, group: str) -> MatrixCell:
@@ -118,7 +120,7 @@ def panels(run: Run) -> tuple[Panel, ...]:
                 margin_high=scale(1 + run.margin),
                 groups=(
                     *(_plot_group(run, workload, scale) for workload in workloads),
-                    *_suite_group(run, group, scale),
+                    *_suite_group(run, group, workloads, scale),
                 ),
                 courses=courses(run, group),
             )
@@ -169,9 +171,11 @@ def _plot_row(run: Run, heading: Heading, workload: Workload, scale: Scale) -> P
     return _row_of(heading, cell, scale)
 
 
-def _suite_group(run: Run, group: str, scale: Scale) -> Iterator[PlotGroup]:
+def _suite_group(
+    run: Run, group: str, workloads: Sequence[Workload], scale: Scale
+) -> Iterator[PlotGroup]:
     """Yield the means of a class, a row per target, where there are any."""
-    anchor = _suite_anchor(run, group)
+    anchor = _suite_anchor(run, group, workloads)
     if not anchor:
         return
     found = [(one, run.suites.get((one.name, group))) for one in run.columns()]
