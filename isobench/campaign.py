@@ -10,15 +10,29 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from isobench import __version__, claims, duet, enforcement, owner, places, plan, runner, workloads
+from isobench import (
+    __version__,
+    claims,
+    duet,
+    enforcement,
+    headline,
+    owner,
+    packages,
+    places,
+    plan,
+    runner,
+    selection,
+    units,
+    workloads,
+)
 from isobench.errors import (
     IsobenchError,
     NothingToRunError,
@@ -56,6 +70,7 @@ from isobench.pilot import (
     choose_length,
     learn,
     leave_out,
+    leave_out_workload,
     try_all,
 )
 from isobench.plugin import Explains, Preparer, Sweeper, Target
@@ -67,6 +82,10 @@ if TYPE_CHECKING:
     from isobench.store import Run, RunFolder
 
 
+GRACE: Final = 10.0
+"""Seconds by which a run may overrun its budget to come to an interval at all."""
+TRIAL_SHARE: Final = 0.3
+"""Trials are shown as this share of a run at most."""
 PATIENCE_FOR_LIMITS: Final = 60.0
 """Limits are pushed past in runs whose budget is at least so many seconds."""
 
@@ -78,6 +97,12 @@ class Chosen:
     targets: Mapping[TargetName, Target]
     answers: Mapping[TargetName, Availability]
     workloads: Mapping[WorkloadName, Workload]
+    asked: frozenset[TargetName] = frozenset()
+    """The targets that were asked for by name, native among them."""
+    room: selection.Room | None = None
+    """What the budget has room for, by usual costs."""
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """"targets" and "workloads" that could be measured, for which the budget has no room."""
 
     @property
     def able(self) -> dict[TargetName, Target]:
@@ -93,9 +118,16 @@ def look(
         asked = {name: pool.submit(_probe, target) for name, target in targets.items()}
         answers = {}
         for name, future in asked.items():
-            answers[name] = future.result()
+            answers[name] = _for_this_user(future.result())
             heard(name, answers[name])
     return answers
+
+
+def _for_this_user(answer: Availability) -> Availability:
+    """Return an answer whose hint this user can type."""
+    if isinstance(answer, Unavailable):
+        return replace(answer, hint=packages.for_this_user(answer.hint))
+    return answer
 
 
 def _probe(target: Target) -> Availability:
@@ -113,49 +145,132 @@ def _probe(target: Target) -> Availability:
 def choose(
     wish: Wish, registry: Registry, workloads: Mapping[WorkloadName, Workload], observer: Observer
 ) -> Chosen:
-    """Return what will run; UnavailableError when a target asked for by name cannot."""
+    """Return what will run: of the targets that can, those for which the budget has room.
+
+    A target that was asked for by name and cannot run is reported and becomes a gap.
+    UnavailableError: a required target cannot run, or none of those asked for can.
+    """
     targets, explicit = registry.select(wish.targets)
-    for name in wish.require:
-        registry.get(name)
-    needed = dict.fromkeys(
-        [TargetName("native"), *explicit, *(TargetName(name) for name in wish.require)]
-    )
+    native = TargetName("native")
+    required = {TargetName(name): registry.get(name) for name in wish.require}
+    held_back: dict[TargetName, Unavailable] = {}  # an error may say all of these at once
 
     def heard(name: TargetName, answer: Availability) -> None:
-        if isinstance(answer, Available) or name not in needed:  # of these the error tells all
+        if isinstance(answer, Unavailable) and name in {native, *explicit, *required}:
+            held_back[name] = answer
+        else:
             observer.looked(name, answer)
 
-    answers = look(targets, heard)
-    for name in needed:
-        answer = answers.get(name) or _probe(registry.get(name))
-        if isinstance(answer, Unavailable):
-            raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
+    answers = look({**targets, **required}, heard)
+    lacking = {n: why for n, why in held_back.items() if n == native or n in required}
+    if lacking:
+        raise _cannot_run(lacking)
+    named = explicit - {native}
+    others = targets.keys() - explicit - {native}
+    if named and named <= held_back.keys() and not others:
+        raise _cannot_run(held_back, _can_run(registry, answers, wish))
+    for name, answer in held_back.items():
+        observer.looked(name, answer)
     if not workloads:
         raise NothingToRunError(
             "no workload is left to run", hint="isobench workloads lists them all"
         )
-    return Chosen(targets=targets, answers=answers, workloads=workloads)
+    chosen = Chosen(
+        targets=targets,
+        answers={name: answers[name] for name in targets},
+        workloads=workloads,
+        asked=frozenset({native, *explicit, *(required.keys() & targets.keys())}),
+    )
+    return _with_room(chosen, wish, observer)
 
 
-def prepare(chosen: Chosen, wish: Wish, registry: Registry, say: Callable[[str], None]) -> Chosen:
-    """Make what targets keep between runs; one that cannot be prepared cannot run, and
-    UnavailableError where it was asked for by name.
+def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") -> UnavailableError:
+    """Return the error that names every target that cannot run, and what to type."""
+    lines = [f"{name} cannot run here: {why.reason}" for name, why in lacking.items()]
+    hints = dict.fromkeys(why.hint for why in lacking.values())
+    if len(lines) > 1:
+        lines = [
+            f"{line}\n    -> {why.hint}" for line, why in zip(lines, lacking.values(), strict=True)
+        ]
+        hints = {}
+    return UnavailableError(
+        "\n".join(lines), hint="\n".join([*hints, *([instead] * bool(instead))])
+    )
+
+
+def _can_run(registry: Registry, known: Mapping[TargetName, Availability], wish: Wish) -> str:
+    """Return the command that measures the other targets that can run; empty where none can."""
+    others = {name: registry.get(name) for name in registry.names() if name not in known}
+    answers = look(others, lambda _name, _answer: None)
+    able = [name for name, answer in answers.items() if isinstance(answer, Available)]
+    if not able:
+        return ""
+    words = ["--workloads", ",".join(wish.workloads)] if wish.workloads else []
+    return " ".join(["what can run here: isobench run --targets", ",".join(able), *words])
+
+
+def _with_room(chosen: Chosen, wish: Wish, observer: Observer) -> Chosen:
+    """Leave out what the budget has no room for, and say so."""
+    cpus = len(os.sched_getaffinity(0))
+    room = selection.Room(
+        options=wish,
+        kinds={name: target.name for name, target in chosen.targets.items()},
+        technologies={name: target.technology for name, target in chosen.targets.items()},
+        asked=chosen.asked,
+        busy=max(1.0, (os.getloadavg()[0] + 1) / cpus),
+    )
+    names, kept = room.choose(list(chosen.able), chosen.workloads)
+    targets = [name for name in chosen.able if name not in names]
+    dropped = [name for name in chosen.workloads if name not in kept]
+    chosen = replace(chosen, room=room, left_out={"targets": targets, "workloads": dropped})
+    if targets or dropped:
+        told = headline.left_out_sentence(targets, dropped, measuring_command(chosen, targets))
+        observer.say(told)
+    answers = {
+        name: Unavailable(
+            lack=Lack.TIME,
+            what=f"left out: {units.duration(wish.budget)} have no room for it beside the others",
+            hint=measuring_command(chosen, [name]),
+        )
+        for name in targets
+    }
+    return replace(
+        chosen,
+        answers={**chosen.answers, **answers},
+        workloads={name: chosen.workloads[name] for name in kept},
+    )
+
+
+def measuring_command(chosen: Chosen, targets: Sequence[TargetName]) -> str:
+    """Return what measures these targets, or all that were chosen; empty where unknown."""
+    if chosen.room is None:
+        return ""
+    wanted = targets or [name for name in chosen.able if name != "native"]
+    return chosen.room.command(wanted, chosen.workloads)
+
+
+def prepare(chosen: Chosen, wish: Wish, say: Callable[[str], None]) -> Chosen:
+    """Make what targets keep between runs; one that cannot be prepared cannot run.
+
+    UnavailableError: it is required, or nothing that was asked for is left.
     """
     answers = dict(chosen.answers)
-    _, explicit = registry.select(wish.targets)
+    lost: dict[TargetName, Unavailable] = {}
     for name, target in chosen.able.items():
         if not isinstance(target, Preparer):
             continue
         try:
             target.prepare(say)
         except SessionError as error:
-            if name in explicit or name in wish.require:
-                raise UnavailableError(
-                    f"{name} cannot be prepared: {error}", hint=error.hint
-                ) from None
-            say(f"{name} is left out: {error}")
-            answers[name] = Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
-    return replace(chosen, answers=answers)
+            lost[name] = Unavailable(
+                lack=Lack.RUNTIME, what=f"it cannot be prepared: {error}", hint=error.hint
+            )
+            say(f"{name} cannot be prepared: {error}")
+    required = {name: why for name, why in lost.items() if name in wish.require}
+    left = chosen.able.keys() - lost.keys() - {"native"}
+    if required or (lost and not left):
+        raise _cannot_run(required or lost)
+    return replace(chosen, answers={**answers, **lost})
 
 
 def sweep(registry: Registry, *, everything: bool, observer: Callable[[str], None]) -> None:
@@ -235,7 +350,13 @@ class Campaign:
         self.seed = wish.seed if wish.seed is not None else secrets.randbelow(1 << 31)
         self.native = TargetName("native")
         self.id = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ") + "-" + secrets.token_hex(3)
+        self.chosen = Chosen(targets={}, answers={}, workloads={})
+        self.asked: frozenset[TargetName] = frozenset({self.native})
         self.about: dict[str, Any] = {}
+        self.done = 0.0
+        """The share of the run that is behind it: what is shown never goes back."""
+        self.fewest = FEWEST_BLOCKS
+        """So many blocks are measured even when they overrun the budget."""
         self.earlier = 0.0
         """Seconds that a resumed run had taken before."""
 
@@ -258,14 +379,19 @@ class Campaign:
             wanted,
             abis,
             host=home,
-            progress=lambda done, of: self.observer.step("building payloads", done, of),
+            progress=lambda done, of: self.observer.step(
+                f"building payloads: {done} of {of}", 0.0, 1.0
+            ),
         )
 
     def run(self, chosen: Chosen, resumed: "Run | None" = None) -> Outcome:
         """Measure and answer; `resumed` is an earlier run that goes on where it ended."""
+        self.chosen, self.asked = chosen, chosen.asked
         from isobench import store  # noqa: PLC0415 - pandas, which `isobench --help` must not wait for
 
         payloads = self.build(chosen)
+        # Programs are built once and kept: a budget is for measuring.
+        self.began = time.monotonic()
         if resumed is None:
             folder = store.create(places.results(), self.id, exact=self.wish.output)
         else:
@@ -288,6 +414,8 @@ class Campaign:
                         self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
                     timed_out, interrupted = alarm.rang, not alarm.rang
+                    why = "The time limit has passed" if timed_out else "Interrupted"
+                    self.observer.say(f"{why}: clearing up and writing the report …")
                     self.about["stopped"] = "time limit" if timed_out else "interrupted"
                     self._clear_up(chosen)
                 except IsobenchError as error:
@@ -325,7 +453,7 @@ class Campaign:
         self.earlier = float(old.get("elapsed_seconds") or 0.0)
         kept = (
             *("id", "started", "argv", "seed", "quick", "launch", "margin", "workloads"),
-            *("targets", "config", "claims", "variations", "plan_sha256"),
+            *("targets", "config", "claims", "variations", "plan_sha256", "left_out"),
         )
         new |= {key: old[key] for key in kept if key in old}
         new["resumed_by"] = [*old.get("resumed_by", ()), list(self.wish.argv)]
@@ -376,9 +504,14 @@ class Campaign:
             "compiler": first.compiler,
             "flags": " ".join(first.flags),
             "targets": [
-                {"name": name, "class": target.technology}
+                {"name": name, "class": target.technology, "asked": name in chosen.asked}
                 for name, target in chosen.targets.items()
             ],
+            "left_out": {
+                "targets": [*chosen.left_out.get("targets", ())],
+                "workloads": [*chosen.left_out.get("workloads", ())],
+                "command": "",
+            },
             "workloads": [
                 {
                     "name": workload.name,
@@ -459,13 +592,17 @@ class Campaign:
             bench,
             labels,
             self.native,
-            self.observer,
-            lambda pilot, label: self._too_dear(bench, pilot, label),
+            progress=self._progress,
+            too_dear=lambda pilot, label: self._too_dear(bench, pilot, label),
+            too_late=self._too_late,
         )
         self._push_limits(bench, pilot)
         self._states(chosen, bench, folder)
         made = self._plan(bench, pilot, labels)
         folder.document("plan.json", made)
+        left_out = self.about["left_out"]
+        if left_out["targets"] or left_out["workloads"]:
+            left_out["command"] = measuring_command(chosen, left_out["targets"])
         written = (folder.path / "plan.json").read_bytes()
         self.about["plan_sha256"] = hashlib.sha256(written).hexdigest()
         for item in self.about["workloads"]:
@@ -484,10 +621,10 @@ class Campaign:
         named = [name for name, target in living.items() if enforcement.limits_something(target)]
         if not named:
             return
-        self.observer.step("pushing past limits natively", 0, len(named) + 1)
+        self._progress("testing limits natively")
         without = enforcement.natively(bench, self.native)
-        for number, name in enumerate(named, 1):
-            self.observer.step(f"pushing past limits of {name}", number, len(named) + 1)
+        for name in named:
+            self._progress(f"testing limits of {name}")
             bench.limits[name] = enforcement.push(bench, name, without)
 
     @property
@@ -495,25 +632,39 @@ class Campaign:
         """How many blocks the budget should have room for."""
         return FEWEST_BLOCKS if self.wish.quick else self.wish.minimum_blocks
 
-    def _asked_for(self, label: TargetName) -> bool:
-        """Say whether a target was named, and not just found."""
-        _, explicit = self.registry.select(self.wish.targets)
-        return label in explicit or label in self.wish.require or label == self.native
+    def _progress(self, what: str, share: float = 0.0) -> None:
+        """Show what is being done, and how far the run is: by time, or by a larger `share`."""
+        spent = (time.monotonic() - self.began) / max(self.wish.budget, 1e-9)
+        self.done = min(1.0, max(self.done, share or min(spent, TRIAL_SHARE)))
+        self.observer.step(what, self.done, 1.0)
 
-    def _fits(self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]) -> int:
-        """Return how many blocks of these targets the rest of the budget has room for at most."""
+    def _too_late(self) -> str:
+        """Say why nothing more is tried: empty while there is time."""
+        if time.monotonic() - self.began <= self.wish.budget + GRACE:
+            return ""
+        return f"the budget of {units.duration(self.wish.budget)} ended before it was tried"
+
+    def _fits(
+        self,
+        bench: runner.Bench,
+        pilot: Pilot,
+        labels: Sequence[TargetName],
+        names: Collection[WorkloadName] | None = None,
+    ) -> int:
+        """Return how many blocks of these targets, and of these workloads where some are named, the
+        rest of the budget has room for at most.
+        """
         left = self.wish.budget - (time.monotonic() - self.began)
         both = [*labels, plan.second(self.native)]
-        return choose_length(pilot, self.wish, bench, both, native=self.native, seconds_left=left)[
-            1
-        ]
+        some = {n: w for n, w in bench.workloads.items() if names is None or n in names}
+        return choose_length(pilot, self.wish, some, both, native=self.native, seconds_left=left)[1]
 
     def _too_dear(self, bench: runner.Bench, pilot: Pilot, label: TargetName) -> str:
         """Say why a target that was merely found would cost the verdicts of all, or nothing.
 
         Of what it will cost only its opening is known: a start is as long, and there are several.
         """
-        if self._asked_for(label):
+        if label in self.asked:
             return ""
         opening = pilot.opening[label]
         tried = [name for name in pilot.proving if name not in (label, *pilot.dead)]
@@ -524,54 +675,86 @@ class Campaign:
             return ""
         return self._no_room(label)
 
-    def _no_room(self, label: TargetName) -> str:
+    def _no_room(self, name: str) -> str:
         reason = (
-            f"with it {self._fewest} blocks do not fit into {self.wish.budget:g} s;"
+            f"with it {self._fewest} blocks do not fit into {units.duration(self.wish.budget)};"
             " it is measured where it is asked for by name"
         )
-        self.observer.say(f"{label} is left out: {reason}")
+        self.observer.say(f"{name} is left out: {reason}")
+        left_out = self.about["left_out"]
+        left_out["targets" if name in self.chosen.targets else "workloads"].append(name)
         return reason
 
     def _make_room(
         self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]
     ) -> list[TargetName]:
-        """Return the targets that are measured: the dearest go first where all do not fit, unless
-        they were asked for by name.
+        """Return the targets that are measured, now that their cost is known.
+
+        Where not all fit, those that were asked for by name come first, then one of each kind.
+        Where not even these fit, workloads that were not named are left out.
         """
         living = [label for label in labels if label not in pilot.dead]
-        while self._fits(bench, pilot, living) < self._fewest:
-            spare = [name for name in pilot.dear if name in living and not self._asked_for(name)]
-            if not spare:
-                break
-            dearest = max(spare, key=lambda name: pilot.opening[name])
-            leave_out(bench, pilot, dearest, self._no_room(dearest))
-            living.remove(dearest)
-        return living
+        wanted = FEWEST_BLOCKS if self.wish.quick else selection.wanted_blocks(self.wish)
+        if self._fits(bench, pilot, living) >= wanted:
+            return living
+        found = selection.in_turn(
+            [name for name in living if name not in self.asked],
+            lambda name: bench.targets[name].technology,
+        )
+        must = [name for name in living if name in self.asked]
+        must += found[:1] if len(must) == 1 else []
+        kept = selection.that_fit(
+            must, found, lambda names: self._fits(bench, pilot, names) >= wanted
+        )
+        for name in living:
+            if name not in kept:
+                leave_out(bench, pilot, name, self._no_room(name))
+        kept = [name for name in living if name in kept]
+        if not self.wish.workloads:
+            self._drop_workloads(bench, pilot, kept, wanted)
+        return kept
+
+    def _drop_workloads(
+        self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName], wanted: int
+    ) -> None:
+        """Leave out workloads until the blocks fit; some of every class stay longest."""
+        possible = [n for n in bench.workloads if (self.native, n) not in pilot.left_out]
+        order = selection.in_turn(possible, lambda name: bench.workloads[name].group)
+        kept = selection.that_fit(
+            order[:1], order, lambda some: self._fits(bench, pilot, labels, some) >= wanted
+        )
+        for name in possible:
+            if name not in kept:
+                leave_out_workload(bench, pilot, name, labels, self._no_room(name))
 
     def _plan(self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]) -> Plan:
         living = self._make_room(bench, pilot, labels)
         both = [*living, plan.second(self.native)]
         left = self.wish.budget - (time.monotonic() - self.began)
         length, fits = choose_length(
-            pilot, self.wish, bench, both, native=self.native, seconds_left=left
+            pilot, self.wish, bench.workloads, both, native=self.native, seconds_left=left
         )
         kept = pilot.kept(self.wish.launch, self.native)
         served = plan.blocks_per_session(max(1, min(fits, self.wish.maximum_blocks)))
         block_cost = pilot.cost(length, self.wish, both, bench.workloads, self.native, kept=kept)
         block_cost += sum(pilot.opening[name] for name in kept) / served
+        # Fewer than three blocks have no interval; but a budget is no suggestion.
+        self.fewest = FEWEST_BLOCKS if FEWEST_BLOCKS * block_cost <= max(left, 0) + GRACE else 1
         self.observer.say(
-            f"about {block_cost:.2g} s a block, iterations of {1000 * length:.0f} ms natively"
+            f"About {units.duration(block_cost)} a block, iterations of"
+            f" {units.duration(length)} natively."
         )
         for name in kept if served > 1 else ():
             self.observer.say(
-                f"a session of {name} takes {pilot.opening[name]:.2g} s to open"
-                f" and serves {served} blocks"
+                f"A session of {name} takes {units.duration(pilot.opening[name])} to open"
+                f" and serves {served} blocks."
             )
         if fits < self.wish.minimum_blocks and not self.wish.quick:
             needed = self.wish.minimum_blocks * block_cost / RESERVE + (self.wish.budget - left)
             self.observer.say(
-                f"only about {max(fits, 1)} blocks fit into the budget, verdicts need"
-                f" {self.wish.minimum_blocks}: --budget {math.ceil(needed / 60)}m, or fewer targets"
+                f"Only about {max(fits, 1)} blocks fit into {units.duration(self.wish.budget)},"
+                f" verdicts need {self.wish.minimum_blocks}: --budget {math.ceil(needed / 60)}m, or"
+                " fewer targets or workloads."
             )
         if self.wish.quick and fits < FEWEST_BLOCKS:
             self.observer.say(
@@ -624,15 +807,13 @@ class Campaign:
             blocks_done = valid + place["visit"] / total
             spent = (time.monotonic() - self.began) / self.wish.budget
             # A spent budget ends a run only when it has its fewest blocks.
-            enough = blocks_done / min(FEWEST_BLOCKS, self.wish.maximum_blocks)
+            enough = blocks_done / min(self.fewest, self.wish.maximum_blocks)
             share = max(min(spent, enough), blocks_done / self.wish.maximum_blocks)
-            self.observer.step(
-                f"block {valid + 1}: {visit.workload} in {visit.target}", min(share, 1.0), 1.0
-            )
+            self._progress(f"block {valid + 1}: {visit.workload} in {visit.target}", share)
 
         limits = runner.Limits(
             budget_end=end,
-            minimum_blocks=FEWEST_BLOCKS,
+            minimum_blocks=self.fewest,
             maximum_blocks=self.wish.maximum_blocks,
             look=lambda _: self._precise(folder),
         )

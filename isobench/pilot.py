@@ -12,7 +12,7 @@ from isobench.errors import UnavailableError
 from isobench.model import Block, Cause, Gap, Plan, Sample, Schedule, Scope, Visit, Work, Workload
 from isobench.plugin import Preparer, Session
 from isobench.units import SECOND, TargetName, WorkloadName
-from isobench.wish import Launch, Observer, Wish
+from isobench.wish import Launch, Wish
 
 PILOT_ITERATIONS: Final = 2
 GROWTH, GROWN, LOOKS = 8, 0.25, 3
@@ -162,17 +162,37 @@ def leave_out(bench: runner.Bench, pilot: Pilot, label: TargetName, why: str) ->
         )
 
 
+def leave_out_workload(
+    bench: runner.Bench, pilot: Pilot, name: WorkloadName, labels: Sequence[TargetName], why: str
+) -> None:
+    """Plan nothing for a workload, and say so in each of its cells."""
+    for label in labels:
+        pilot.left_out.add((label, name))
+        bench.sink.write(
+            Gap(
+                block=0,
+                target=label,
+                workload=name,
+                cause=Cause.UNAVAILABLE,
+                detail=f"left out: {why}",
+                hint=f"isobench run --workloads {name}",
+            )
+        )
+
+
 def try_all(
     bench: runner.Bench,
     labels: Sequence[TargetName],
     native: TargetName,
-    observer: Observer,
+    *,
+    progress: Callable[[str], None],
     too_dear: Callable[[Pilot, TargetName], str] = _nobody,
+    too_late: Callable[[], str] = str,
 ) -> Pilot:
     """Run every cell once with a little work: known answers, evidence, cost.
 
     What it measures is block 0, which is never used for estimates. `too_dear` may leave a target
-    out once it is known what opening it takes, by a reason.
+    out once it is known what opening it takes, by a reason; `too_late` before it is opened at all.
     """
     pilot = Pilot()
     names = list(bench.workloads)
@@ -180,7 +200,10 @@ def try_all(
     # must be prepared is likely dear: it is tried when the cost of all others is known.
     others = [name for name in labels if name != native]
     others.sort(key=lambda name: isinstance(bench.targets[name], Preparer))
-    for position, label in enumerate([native, *others]):
+    for label in [native, *others]:
+        if label != native and (late := too_late()):
+            leave_out(bench, pilot, label, late)
+            continue
         block = plan.block(0, [label], names, seed=0, shuffled=False)
         with _opened(bench, block, pilot) as (good, bad):
             if label in bad:
@@ -189,8 +212,8 @@ def try_all(
                 leave_out(bench, pilot, label, why)
                 continue
             bench.dear.update(pilot.dear)
-            for number, visit in enumerate(block.visits):
-                observer.step(f"trying {label}", position + number / len(block.visits), len(labels))
+            for visit in block.visits:
+                progress(f"trying {label}")
                 if label in bad:
                     bench.sink.write(replace(bad[label], workload=visit.workload))
                     continue
@@ -304,7 +327,7 @@ def _grows(
 def choose_length(
     pilot: Pilot,
     wish: Wish,
-    bench: runner.Bench,
+    workloads: Mapping[WorkloadName, Workload],
     labels: Sequence[TargetName],
     *,
     native: TargetName,
@@ -320,7 +343,7 @@ def choose_length(
     openings = sum(pilot.opening[name] for name in kept)
 
     def fits(length: float) -> int:
-        block = pilot.cost(length, wish, labels, bench.workloads, native, kept=kept)
+        block = pilot.cost(length, wish, labels, workloads, native, kept=kept)
         left = seconds_left * RESERVE
         # So few blocks that each needs a session of its own, or more with as many openings in all.
         few, more = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block

@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from isobench.payload import wire
@@ -18,7 +20,42 @@ if TYPE_CHECKING:
 
 _ENDLESS: Final = 4096
 """Columns where nobody looks at a terminal: commands, paths and names of runs stay in one piece."""
+_COMMAND: Final = re.compile(
+    r"(?<![\w./-])isobench(?= (?:run|report|verify|compare|noise|targets|workloads|selftest|doctor"
+    r"|prepare|clean)\b)"
+)
+"""The name of isobench where a text has a command of its own."""
 _BLANK_END: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
+
+
+def program() -> str:
+    """Return what to type to run this very isobench again: its name, or the path of it."""
+    called = sys.argv[0] or "isobench"
+    if Path(called).name == "__main__.py":
+        return f"{sys.executable} -m isobench"
+    found = shutil.which("isobench")
+    if Path(called).name != "isobench" or (
+        found and Path(found).resolve() == Path(called).resolve()
+    ):
+        return "isobench"
+    return called
+
+
+def as_called(text: str) -> str:
+    """Return a text whose commands name the isobench that is running."""
+    name = program()
+    return text if name == "isobench" else _COMMAND.sub(lambda _: name, text)
+
+
+def all_as_called(value: Any) -> Any:
+    """Return plain data whose texts name the isobench that is running in their commands."""
+    if isinstance(value, str):
+        return as_called(value)
+    if isinstance(value, Mapping):
+        return {key: all_as_called(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [all_as_called(each) for each in value]
+    return value
 
 
 class _Trimmed:
@@ -84,7 +121,7 @@ class Screen:
     def say(self, text: str) -> None:
         """Print one line."""
         if not self._quiet:
-            self._console.print(text, style="dim", markup=False)
+            self._console.print(as_called(text), style="dim", markup=False)
 
     def looked(self, name: "TargetName", answer: "Availability") -> None:
         """Print what a target answered."""
@@ -97,7 +134,7 @@ class Screen:
             self._console.print(answer.version, style="dim", markup=False)
         else:
             self._console.print(f"  [yellow]–[/] [bold]{name}[/]  ", end="")
-            what = wire.printable(f"{answer.reason} → {answer.hint}")
+            what = wire.printable(as_called(f"{answer.reason} → {answer.hint}"))
             self._console.print(what, style="dim", markup=False)
 
     def step(self, what: str, done: float, total: float) -> None:
@@ -174,7 +211,7 @@ def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
             mark, what = Text("✓", style="green"), Text(row["version"], style="dim")
         else:
             mark = Text("–", style="yellow")
-            what = Text(f"{row['what']} ({row['lack']})\n→ {row['hint']}")
+            what = Text(as_called(f"{row['what']} ({row['lack']})\n→ {row['hint']}"))
         table.add_row(mark, Text(row["name"], style="bold"), row["class"], what)
     console.print(table)
 

@@ -20,7 +20,7 @@ LEVELS = (
     ("registry", "runner", "answers", "report", "selftest", "likeness"),
     # The trial that a run begins with, limits it pushes past; what runs tell together, and what a
     # machine can tell apart.
-    ("pilot", "enforcement", "duet", "comparison", "resolution"),
+    ("pilot", "enforcement", "duet", "comparison", "resolution", "selection"),
     ("campaign",),  # the sequence of a run: it alone knows the parts of the level below
     ("flags", "screen"),
     ("cli",),

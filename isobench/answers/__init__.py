@@ -15,11 +15,12 @@ from isobench.answers.analysis import LEVEL, MINIMUM_BLOCKS, Analysis, Cell
 from isobench.answers.claims import claims_of, documents_claims, judge_claims, published_figures
 from isobench.answers.suites import Suite, suites
 from isobench.answers.variations import variations
-from isobench.evidence import parity, prove
+from isobench.evidence import doubts, parity, prove
 from isobench.model import (
     Abi,
     Cause,
     Claim,
+    Doubt,
     Environment,
     Evidence,
     Gap,
@@ -97,6 +98,7 @@ def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
     return {
         "name": name,
         "class": item["class"],
+        "asked": bool(item.get("asked", False)),
         "variation_of": varied.get(name),
         "status": status,
         "version": state.get("version"),
@@ -258,12 +260,14 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     complete = ended and not run.lost_blocks
     judged = [cell for cell in analysis.cells if cell.target not in {control, *varied}]
     together = _together(judged)
+    run_doubts = analysis.run_doubts()
     closing = headline.headline(
         [cell.verdict for cell in judged],
         technologies,
         quick=analysis.quick,
         complete=complete,
         margin=analysis.margin,
+        remarks=[*_remarks(about, targets, run_doubts)],
     )
     return {
         "schema_version": FORMAT,
@@ -277,7 +281,8 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
             "blocks": analysis.blocks,
             "blocks_planned": about.get("blocks_wanted", len(run.plan.blocks)),
             "blocks_invalid": len(run.invalid_blocks),
-            "doubts": [msgspec.to_builtins(doubt) for doubt in analysis.run_doubts()],
+            "doubts": [msgspec.to_builtins(doubt) for doubt in run_doubts],
+            "left_out": about.get("left_out"),
             "headline": closing,
             "records": "records.jsonl",
         },
@@ -299,6 +304,24 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
         "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
         "claims": judge_claims(claims, analysis, targets),
     }
+
+
+def _remarks(
+    about: Mapping[str, Any], targets: Iterable[Mapping[str, Any]], run_doubts: Iterable[Doubt]
+) -> Iterator[str]:
+    """Yield what the closing sentence says beside the answers: what is missing, what was noisy."""
+    for item in targets:
+        if item["asked"] and item["status"] == "unavailable":
+            yield f"{item['name']} was asked for and cannot run here: {item['reason']}."
+    for doubt in run_doubts:
+        if doubt.code in doubts.NOISE_CODES:
+            yield f"The machine was busy: {doubt.detail}; {doubt.advice}."
+    left_out = about.get("left_out") or {}
+    named = headline.left_out_sentence(
+        left_out.get("targets", ()), left_out.get("workloads", ()), left_out.get("command", "")
+    )
+    if named:
+        yield named
 
 
 _KEPT: Final = (

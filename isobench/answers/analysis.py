@@ -601,9 +601,11 @@ class Analysis:
 
     def run_doubts(self) -> list[Doubt]:
         """Return doubts about the run as a whole."""
+        host = self.run.about.get("host") or {}
         found = [
             *doubts.of_lost_blocks(self.run.lost_blocks, len(self.run.health)),
             *doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)),
+            *doubts.of_load(host.get("load"), host.get("cpus")),
         ]
         native = self.times[self.times["target"] == self.reference]
         for workload in self.workloads:

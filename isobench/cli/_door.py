@@ -18,10 +18,10 @@ def _fail(error: IsobenchError) -> NoReturn:
     console = screen.console_for(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
     # Not wrapped: what stands here is copied, paths and commands above all.
-    console.print(str(error), markup=False, soft_wrap=True)
+    console.print(screen.as_called(str(error)), markup=False, soft_wrap=True)
     if error.hint:
         console.print("    [green]→[/] ", end="")
-        console.print(error.hint, markup=False, soft_wrap=True)
+        console.print(screen.as_called(error.hint), markup=False, soft_wrap=True)
     sys.exit(error.exit_code)
 
 

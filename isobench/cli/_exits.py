@@ -43,8 +43,9 @@ def exit_code(
         return CLAIM_FAILED
     if any(gap["cause"] in FAILED_CAUSES for gap in summary["gaps"]):
         return CellFailedError.exit_code
-    if "skipped" in fail_on and any(
-        target["status"] == "unavailable" for target in summary["targets"]
+    if any(
+        target["status"] == "unavailable" and (target["asked"] or "skipped" in fail_on)
+        for target in summary["targets"]
     ):
         return UnavailableError.exit_code
     unsure = [cell for cell in summary["cells"] if cell["standing"] == "unproven"]

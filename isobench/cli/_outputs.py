@@ -1,5 +1,6 @@
 """What commands print, and the files they write besides."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,15 @@ from isobench import screen
 from isobench.cli._exits import FAILED_CAUSES
 from isobench.cli._options import EXPORTS
 from isobench.errors import UsageError
+from isobench.screen import all_as_called, program
+from isobench.units import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from isobench.campaign import Outcome
     from isobench.report.sheet import Sheet
+    from isobench.store import Run
     from isobench.wish import Wish
 
 
@@ -28,9 +32,10 @@ def console_of(options: Mapping[str, Any]) -> "Console":
 def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     """Print the report for the terminal, and write what was asked for besides."""
     console = console_of(options)
+    summary = all_as_called(outcome.summary)
     if options["quiet"]:
-        console.print(outcome.summary["run"]["headline"], markup=False)
-        failed = [gap for gap in outcome.summary["gaps"] if gap["cause"] in FAILED_CAUSES]
+        console.print(summary["run"]["headline"], markup=False)
+        failed = [gap for gap in summary["gaps"] if gap["cause"] in FAILED_CAUSES]
         if failed:
             first = f"{failed[0]['target']} {failed[0]['workload']}: {failed[0]['detail']}"
             said = f"{count(len(failed), 'gap')}, the first: {first}"
@@ -41,7 +46,7 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     else:
         from isobench.report import text, view
 
-        text.render(view.build(outcome.summary), console)
+        text.render(view.build(summary), console)
         console.print(
             f"\nreport: {outcome.folder / 'report.html'}",
             style="bold",
@@ -50,7 +55,14 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         )
     export(outcome, options)
     if outcome.interrupted:
-        console.print("Interrupted: the report holds what was measured until then.", markup=False)
+        where = (
+            ""
+            if outcome.summary["run"]["headline"].startswith("Nothing")
+            else (f" {program()} run --resume goes on.")
+        )
+        console.print(
+            f"Interrupted: the report holds what was measured until then.{where}", markup=False
+        )
 
 
 def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
@@ -125,16 +137,53 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def announce(wish: "Wish", chosen: Any, shown: screen.Screen) -> None:
+def refuse_unwritable(options: Mapping[str, Any]) -> None:
+    """Raise UsageError where a file that is asked for cannot be written: before measuring."""
+    for kind in EXPORTS:
+        target = options.get(f"export_{kind}")
+        if target is None or target == "-":
+            continue
+        path = Path(target)
+        if path.is_dir():
+            raise UsageError(f"--export-{kind} {path}: it is a folder", hint="name a file in it")
+        _refuse_folder(f"--export-{kind} {path}", path.parent)
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UsageError(
+                f"--export-{kind} {path}: it cannot be written", hint="name another file"
+            )
+    output = options.get("output")
+    if output is not None:
+        existing = next(
+            folder for folder in (output, *output.absolute().parents) if folder.exists()
+        )
+        _refuse_folder(f"--output {output}", existing)
+
+
+def _refuse_folder(flag: str, folder: Path) -> None:
+    if not folder.is_dir():
+        wrong = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"{flag}: {folder} {wrong}", hint=f"mkdir -p {folder}, or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{flag}: nothing can be written in {folder}", hint="name another folder")
+
+
+def announce(wish: "Wish", chosen: Any, shown: screen.Screen, earlier: "Run | None" = None) -> None:
+    """Say what is going to be measured, and for how long."""
     from isobench.wish import UNBOUNDED
 
+    if earlier is not None:
+        done, planned = earlier.begun, wish.maximum_blocks
+        left = "" if wish.budget >= UNBOUNDED else f", for {duration(wish.budget)} at most"
+        shown.say(
+            f"Going on with {earlier.path}: {done} of at most {planned} blocks are there{left}."
+        )
     cells = len(chosen.able) * len(chosen.workloads)
     if wish.quick:
         length = "a quick look, no verdicts"
     elif wish.budget >= UNBOUNDED:
         length = f"{wish.maximum_blocks} blocks"
     else:
-        length = f"budget {wish.budget / 60:.3g} min"
+        length = f"budget {duration(wish.budget)}"
     shown.say(
         f"Measuring {count(len(chosen.workloads), 'workload')}"
         f" in {count(len(chosen.able), 'target')}"

@@ -127,12 +127,12 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     found = {name: registry.get(name) for name in wanted}
     found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
     answers = campaign.look(found, lambda _name, _answer: None)
-    wish = Wish(targets=tuple(names))
+    wish = Wish(require=tuple(names))
     chosen = campaign.Chosen(targets=found, answers=answers, workloads={})
     for name, answer in answers.items():
         if names and not isinstance(answer, Available):
             raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
-    made = campaign.prepare(chosen, wish, registry, lambda line: console.print(line, markup=False))
+    made = campaign.prepare(chosen, wish, lambda line: console.print(line, markup=False))
     for name in made.able:
         console.print(f"{name} is ready", markup=False, highlight=False)
     if not made.able:

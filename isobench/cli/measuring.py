@@ -24,8 +24,9 @@ from isobench.cli._options import (
     targets_option,
     workloads_option,
 )
-from isobench.cli._outputs import announce, cleared, show
+from isobench.cli._outputs import announce, cleared, refuse_unwritable, show
 from isobench.errors import NothingToRunError, UsageError
+from isobench.units import duration
 
 if TYPE_CHECKING:
     from isobench.campaign import Outcome
@@ -159,7 +160,8 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     if varied:
         registry, wish = _with_variations(registry, wish, varied)
     workloads = workloads_of(wish)
-    registry.select([*wish.targets, *wish.require])  # a misspelt name is told before all else
+    registry.select([*wish.targets, *wish.require])  # a misspelt name is reported before all else
+    refuse_unwritable(options)
     shown = screen.Screen(quiet=options["quiet"], color=options["color"])
     try:
         campaign.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
@@ -168,8 +170,8 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
         if options["dry_run"]:
             _show_plan(wish, chosen)
             return None
-        announce(wish, chosen, shown)
-        chosen = campaign.prepare(chosen, wish, registry, shown.say)
+        announce(wish, chosen, shown, earlier)
+        chosen = campaign.prepare(chosen, wish, shown.say)
         return campaign.Campaign(wish, registry, shown).run(chosen, earlier)
     finally:
         shown.close()
@@ -181,12 +183,9 @@ def _with_variations(
     """Return a registry that knows the variations, and a wish for them and what they vary."""
     names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
     registry = registry.with_tables({one.name: one.table for one in varied})
-    required = tuple(dict.fromkeys([*wish.require, *names]))
-    targets = tuple(dict.fromkeys([*wish.targets, *names])) if wish.targets else ()
+    targets = tuple(dict.fromkeys([*(wish.targets or ("auto",)), *names]))
     rows = [{"name": v.name, "base": v.base, "option": v.option, "value": v.value} for v in varied]
-    return registry, dataclasses.replace(
-        wish, targets=targets, require=required, variations=tuple(rows)
-    )
+    return registry, dataclasses.replace(wish, targets=targets, variations=tuple(rows))
 
 
 def _earlier(name: str | None) -> "Run | None":
@@ -375,4 +374,4 @@ def _show_plan(wish: "Wish", chosen: Any) -> None:
     fewest, most = wish.minimum_blocks, wish.maximum_blocks
     blocks = f"{most}" if fewest == most else f"{fewest} to {most}"
     click.echo(f"blocks:    {blocks}, native twice in each")
-    click.echo(f"budget:    {wish.budget:g} s")
+    click.echo(f"budget:    {duration(wish.budget)}")

@@ -8,7 +8,8 @@ from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.model import BlockHealth, Doubt, Fact
 
 CACHED_PERCENT: Final = 5
-NOISY_SHARE: Final = 0.2
+NOISE_CODES: Final = frozenset({"noisy-host", "busy-host"})
+"""Doubts that say that the machine did other work: the closing sentence names them."""
 OVERLAP: Final = 0.8
 """Share of their time that the two of a duet must have in common: starts differ by a little, and a
 target by its ratio.
@@ -248,6 +249,22 @@ def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
             )
         )
     return tuple(found)
+
+
+def of_load(load: Fact | float, cpus: Fact | float) -> tuple[Doubt, ...]:
+    """Return the doubt that other work was on the machine when the run began.
+
+    `load` is the load average of the last minute, before isobench has added to it.
+    """
+    if not isinstance(load, float | int) or not isinstance(cpus, int) or load <= cpus / 2:
+        return ()
+    return (
+        Doubt(
+            code="busy-host",
+            detail=f"its load was {load:.1f} on {cpus} CPUs when the run began",
+            advice="measure again when it is quiet, or longer with --budget",
+        ),
+    )
 
 
 def of_lost_blocks(lost: Collection[int], whole: int) -> tuple[Doubt, ...]:

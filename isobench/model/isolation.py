@@ -93,6 +93,7 @@ class Lack(StrEnum):
     DEVICE = "device"
     VERSION = "version"
     PLATFORM = "platform"  # not on this kind of machine
+    TIME = "time"  # the budget has no room for it
     PLUGIN = "plugin"  # the plug-in itself is broken
 
 

@@ -36,6 +36,8 @@ _GRACE: Final = 0.2
 _TRIAL: Final = Path(_kvm_trial.__file__)
 _LOG: Final = "sudo dmesg | grep -i kvm"
 
+_NOT_PVM: Final = "run isobench where `ls /sys/module` shows kvm_intel or kvm_amd, not kvm_pvm"
+
 _STEPS: Final = {
     _kvm_trial.REAL_MODE: "real mode",
     _kvm_trial.PROTECTED_MODE: "the way to protected mode",
@@ -190,9 +192,7 @@ def _bad_guest(seen: Observation, end: tuple[int, int]) -> _Refusal | None:
     return _Refusal(
         Lack.RUNTIME,
         f"{seen.device} opens and cannot run an unmodified kernel: {'; '.join(complaints)}",
-        "run isobench where `ls /sys/module` shows kvm_intel or kvm_amd, not kvm_pvm"
-        if _flavour(seen) == "PVM"
-        else _LOG,
+        _NOT_PVM if _flavour(seen) == "PVM" else _LOG,
     )
 
 
@@ -208,6 +208,13 @@ def _failed_call(seen: Observation, number: int) -> _Refusal:
     if seen.doing == "open":
         if number in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
             return _missing(seen)
+        if number == errno.EACCES and _flavour(seen) == "PVM":
+            # To be let in would not help: no unmodified kernel runs there.
+            return _Refusal(
+                Lack.RUNTIME,
+                f"{device} is KVM-PVM's, which runs no unmodified kernel",
+                _NOT_PVM,
+            )
         if number == errno.EACCES:
             group = seen.group or "kvm"
             give = "" if seen.group else f"sudo chgrp kvm {device} && sudo chmod 660 {device} && "

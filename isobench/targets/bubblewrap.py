@@ -20,7 +20,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed
-from isobench.targets import _agent, _prefix, _process
+from isobench.targets import _agent, _prefix, _process, _userns
 from isobench.units import Nanoseconds, TargetName
 
 
@@ -93,10 +93,5 @@ def _scratch(stage: Stage) -> Path:
 
 def _refusal(said: str) -> Unavailable:
     if "user namespace" in said or "uid map" in said or "Permission denied" in said:
-        return Unavailable(
-            lack=Lack.PERMISSION,
-            what=said,
-            hint="sudo sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu"
-            " sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        )
+        return _userns.refusal(said)
     return Unavailable(lack=Lack.RUNTIME, what=said, hint="bwrap --unshare-all --ro-bind / / true")

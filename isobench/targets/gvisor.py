@@ -33,7 +33,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import BEGIN, Completed
-from isobench.targets import _agent, _elf, _kvm, _prefix, _process, _sentry
+from isobench.targets import _agent, _elf, _kvm, _prefix, _process, _sentry, _userns
 from isobench.units import Nanoseconds, TargetName, seconds
 
 _OWN_FAILURE: Final = 128
@@ -287,12 +287,7 @@ def _kvm_refusal() -> Unavailable | None:
 
 def _refusal(said: str, hint: str | None) -> Unavailable:
     if "operation not permitted" in said and os.geteuid() != 0:
-        return Unavailable(
-            lack=Lack.PERMISSION,
-            what=said,
-            hint="sudo sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1,"
-            " and on Ubuntu sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        )
+        return _userns.refusal(said)
     return Unavailable(lack=Lack.RUNTIME, what=said, hint=hint or "runsc --version")
 
 

@@ -34,7 +34,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed
-from isobench.targets import _agent, _disk, _prefix, _process
+from isobench.targets import _agent, _disk, _prefix, _process, _userns
 from isobench.units import Nanoseconds, TargetName
 
 _NOBODY: Final = 65534
@@ -312,7 +312,6 @@ def _found_cgroups() -> list[Path]:
     return [folder for parent in parents for folder in sorted(parent.glob("isobench-*-*-*-*"))]
 
 
-_APPARMOR: Final = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _CONTAINERS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
@@ -326,19 +325,9 @@ def _refusal(said: str, stderr: str) -> Unavailable:
             hint="run it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
             " --security-opt systempaths=unconfined",
         )
-    with contextlib.suppress(OSError):
-        if os.geteuid() != 0 and _APPARMOR.read_text().strip() == "1":
-            return Unavailable(
-                lack=Lack.PERMISSION,
-                what=f"AppArmor lets ordinary users make no user namespace ({step}: {reason})",
-                hint="sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-            )
-    if step in ("unshare", "uid_map"):
-        return Unavailable(
-            lack=Lack.PERMISSION,
-            what=f"the kernel lets this user make no user namespace ({step}: {reason})",
-            hint="sudo sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1",
-        )
+    # AppArmor lets the namespace be made, and takes its privileges away at the next step.
+    if step in ("unshare", "uid_map") or _userns.forbidding():
+        return _userns.refusal(f"{step}: {reason}")
     return Unavailable(
         lack=Lack.PERMISSION,
         what=f"a user namespace may not mount here ({step}: {reason})",

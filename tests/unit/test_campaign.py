@@ -16,7 +16,8 @@ import pytest
 from isobench import campaign, plan, store
 from isobench import pilot as trying
 from isobench.campaign import Campaign, Chosen
-from isobench.errors import NothingToRunError, UnavailableError, UsageError
+from isobench.cli._exits import exit_code
+from isobench.errors import NothingToRunError, SessionError, UnavailableError, UsageError
 from isobench.evidence import clock, host
 from isobench.model import (
     Abi,
@@ -48,7 +49,7 @@ from isobench.testing import FakeTarget, Fault, Script, honest_check
 from isobench.units import Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.wish import Launch, Wish
 
-NATIVE, BOX, JAR = TargetName("native"), TargetName("box"), TargetName("jar")
+NATIVE, BOX, JAR, POT = (TargetName(name) for name in ("native", "box", "jar", "pot"))
 SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "startup.exec"))
 HOST = {"kernel.boot_id": "b", "ns.pid": "pid:[1]"}
 INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
@@ -193,6 +194,7 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(host, "Meter", Meter)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     monkeypatch.setattr(build, "build_all", build_all)
     # What makes a measurement safe and still is only slow here.
     monkeypatch.setattr(os, "fsync", lambda _: None)
@@ -234,6 +236,10 @@ def gaps(outcome: campaign.Outcome) -> set[tuple[str, str, str]]:
     return {(g["target"], g["workload"], g["cause"]) for g in outcome.summary["gaps"]}
 
 
+def headline_of(outcome: campaign.Outcome) -> str:
+    return str(outcome.summary["run"]["headline"])
+
+
 def status(outcome: campaign.Outcome, name: str) -> str:
     (found,) = (t["status"] for t in outcome.summary["targets"] if t["name"] == name)
     return str(found)
@@ -258,6 +264,56 @@ def test_a_target_asked_for_by_name_that_cannot_run_ends_the_run_with_its_hint()
         choose([native(), box(JAR, availability=MISSING)], targets=("jar",))
     assert caught.value.hint == "apt install jar"
     assert caught.value.exit_code == 3
+
+
+def test_every_target_that_was_asked_for_and_cannot_run_is_named_with_its_hint() -> None:
+    pot = Unavailable(lack=Lack.DEVICE, what="no stove", hint="buy a stove")
+    targets = [native(), box(JAR, availability=MISSING), box(POT, availability=pot), box()]
+    with pytest.raises(UnavailableError) as caught:
+        choose(targets, targets=("jar", "pot"))
+    words = str(caught.value)
+    for expected in ("jar cannot run here", "apt install jar", "no stove", "buy a stove"):
+        assert expected in words
+    assert caught.value.hint == "what can run here: isobench run --targets box"
+
+
+def test_what_was_asked_for_and_can_run_is_measured_beside_what_cannot() -> None:
+    observer = Observer()
+    outcome = run(
+        native(), box(), box(JAR, availability=MISSING), observer=observer, targets=("box", "jar")
+    )
+    assert observer.answers[JAR] == MISSING
+    assert cell(outcome)["ratio"] == pytest.approx(2.0, rel=0.1)
+    assert status(outcome, "jar") == "unavailable"
+    assert {gap for gap in gaps(outcome) if gap[0] == "jar"} == {
+        ("jar", name, "unavailable") for name in WORKLOADS
+    }
+    assert "jar was asked for and cannot run here: jar is not installed." in headline_of(outcome)
+    assert exit_code(outcome, ()) == 3
+
+
+def test_what_was_merely_found_and_cannot_run_is_nobodys_failure() -> None:
+    outcome = run(native(), box(), box(JAR, availability=MISSING))
+    assert exit_code(outcome, ()) == 0
+    assert exit_code(outcome, ("skipped",)) == 3
+    assert "asked for" not in headline_of(outcome)
+
+
+def test_a_target_that_cannot_be_prepared_is_a_gap_unless_it_is_required() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Broken(FakeTarget):
+        def prepare(self, say: Callable[[str], None]) -> None:
+            raise SessionError("no flour", hint="buy flour")
+
+    shelf = [native(), box(), Broken(name=JAR, technology=Technology.SANDBOX)]
+    chosen = choose(shelf, targets=("box", "jar"))
+    made = campaign.prepare(chosen, Wish(targets=("box", "jar")), lambda _: None)
+    assert list(made.able) == [NATIVE, BOX]
+    assert made.answers[JAR].reason == "it cannot be prepared: no flour"  # type: ignore[union-attr]
+    for wish in (Wish(targets=("jar",)), Wish(targets=("box", "jar"), require=("jar",))):
+        chosen = choose(shelf, targets=wish.targets, require=wish.require)
+        with pytest.raises(UnavailableError, match="no flour"):
+            campaign.prepare(chosen, wish, lambda _: None)
 
 
 def test_what_ends_the_run_is_told_once() -> None:
@@ -694,7 +750,7 @@ def test_a_dear_target_that_was_merely_found_does_not_cost_the_others_their_verd
     assert not any(target == "box" for target, _ in cells)
     (left_out,) = [t for t in outcome.summary["targets"] if t["name"] == "box"]
     assert left_out["status"] == "unavailable"
-    assert "10 blocks do not fit into 120 s" in left_out["reason"]
+    assert "10 blocks do not fit into 2 min" in left_out["reason"]
     gaps = [gap for gap in outcome.summary["gaps"] if gap["target"] == "box"]
     assert {gap["workload"] for gap in gaps} == {"cpu.sieve", "startup.cold", "startup.exec"}
     assert {(gap["cause"], gap["hint"], gap["times"]) for gap in gaps} == {
@@ -784,10 +840,10 @@ def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
     labels = [NATIVE, BOX, plan.second(NATIVE)]
     bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
     _, few = trying.choose_length(
-        dear, Wish(launch=Launch.FRESH), bench, labels, native=NATIVE, seconds_left=100
+        dear, Wish(launch=Launch.FRESH), bench.workloads, labels, native=NATIVE, seconds_left=100
     )
     _, many = trying.choose_length(
-        dear, Wish(launch=Launch.AUTO), bench, labels, native=NATIVE, seconds_left=100
+        dear, Wish(launch=Launch.AUTO), bench.workloads, labels, native=NATIVE, seconds_left=100
     )
     assert few < 9 < many
 
@@ -892,7 +948,7 @@ def length(pilot: Pilot, budget: float, **wish: Any) -> tuple[float, int]:
     return trying.choose_length(
         pilot,
         Wish(**wish),
-        bench,
+        bench.workloads,
         [NATIVE, plan.second(NATIVE)],
         native=NATIVE,
         seconds_left=budget,

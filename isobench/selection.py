@@ -1,0 +1,188 @@
+"""Which targets and workloads a budget has room for, decided before anything is prepared. Pure."""
+
+import itertools
+import math
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from isobench.model import Scope, Technology, Workload
+from isobench.units import TargetName, WorkloadName
+from isobench.wish import Wish
+
+_T = TypeVar("_T")
+_G = TypeVar("_G", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a target usually takes, in seconds on a quiet machine of two CPUs."""
+
+    opening: float
+    """To open and prove a session."""
+    start: float
+    """To start an instance and see it end."""
+    visit: float
+    """To run a program in an open session, beside the timed work."""
+    preparation: float = 0.0
+    """To make once what is kept between runs."""
+
+
+# Medians of the runs under reports/examples and of runs on the same kind of machine, rounded up.
+# They only decide what is tried; what a run plans rests on its own trial.
+COSTS: Final[Mapping[str, Cost]] = {
+    "native": Cost(opening=0.02, start=0.003, visit=0.02),
+    "namespaces": Cost(opening=0.03, start=0.008, visit=0.02),
+    "docker": Cost(opening=0.6, start=0.28, visit=0.1),
+    "podman": Cost(opening=0.7, start=0.25, visit=0.2),
+    "podman-pod": Cost(opening=1.8, start=1.3, visit=0.2),
+    "nspawn": Cost(opening=0.4, start=0.2, visit=0.03),
+    "lxc": Cost(opening=0.2, start=0.08, visit=0.03),
+    "distrobox": Cost(opening=2.5, start=1.2, visit=0.35),
+    "kubernetes": Cost(opening=1.5, start=1.0, visit=0.3),
+    "landlock": Cost(opening=0.02, start=0.005, visit=0.02),
+    "bubblewrap": Cost(opening=0.03, start=0.01, visit=0.02),
+    "firejail": Cost(opening=0.1, start=0.05, visit=0.03),
+    "gvisor": Cost(opening=0.7, start=0.3, visit=0.3),
+    "wasm": Cost(opening=0.05, start=0.02, visit=0.06),
+    "kvm": Cost(opening=1.5, start=2.0, visit=0.1, preparation=10.0),
+    "uml": Cost(opening=1.5, start=1.2, visit=0.4),
+    "ssh": Cost(opening=1.0, start=0.0, visit=0.1),
+    "qemu": Cost(opening=3.5, start=3.5, visit=0.2, preparation=10.0),
+    "qemu-aarch64": Cost(opening=6.5, start=6.5, visit=0.4, preparation=15.0),
+    "qemu-user-aarch64": Cost(opening=0.05, start=0.02, visit=0.15),
+    "qemu-user-riscv64": Cost(opening=0.05, start=0.02, visit=0.15),
+    "wine": Cost(opening=2.5, start=2.5, visit=0.4, preparation=6.0),
+}
+UNKNOWN: Final = Cost(opening=1.0, start=0.5, visit=0.1)
+"""Of a target that nobody has timed: a plug-in's, or one of the user's own."""
+EXPENSIVE: Final = 1.0
+"""A target whose opening takes more seconds starts one instance a visit, and keeps its sessions."""
+KEPT_SHARE: Final = 0.25
+"""Such a session is opened a few times in a run: about so often per block."""
+TRIAL_BLOCKS: Final = 1.5
+"""A trial of all cells takes about as long as so many of the shortest blocks."""
+LIMIT_TESTS: Final = 2.5
+"""Seconds to test the limits of one container."""
+ROOM: Final = 1.3
+"""What is chosen leaves room for so many times the blocks that verdicts need: a busy machine is
+slower than its first minute, and blocks that broke a rule are measured again.
+"""
+
+
+def cost_of(kind: str) -> Cost:
+    """Return what a kind of target usually takes."""
+    return COSTS.get(kind, UNKNOWN)
+
+
+def block_seconds(cost: Cost, workloads: Iterable[Workload], options: Wish) -> float:
+    """Return about how many seconds one target takes in a block of the shortest iterations."""
+    expensive = cost.opening > EXPENSIVE
+    total = cost.opening * (KEPT_SHARE if expensive else 1.0)
+    for workload in workloads:
+        match workload.scope:
+            case Scope.LOOP:
+                total += cost.visit * (2 if workload.group == "io" else 1)
+            case Scope.EXEC:
+                total += cost.visit * options.iterations / 2
+            case Scope.SESSION:
+                total += cost.start * (1 if expensive else options.starts + 1)
+    return total
+
+
+def wanted_blocks(options: Wish) -> int:
+    """Return how many blocks a choice must leave room for."""
+    if options.quick:
+        return options.maximum_blocks
+    return min(math.ceil(ROOM * options.minimum_blocks), options.maximum_blocks)
+
+
+def in_turn(items: Iterable[_T], group_of: Callable[[_T], _G]) -> list[_T]:
+    """Return the first of each group, then the second of each, and so on: breadth comes first."""
+    groups: dict[_G, list[_T]] = {}
+    for item in items:
+        groups.setdefault(group_of(item), []).append(item)
+    rounds = itertools.zip_longest(*groups.values(), fillvalue=None)
+    return [item for each in rounds for item in each if item is not None]
+
+
+def that_fit(
+    always: Sequence[_T], candidates: Iterable[_T], fits: Callable[[Sequence[_T]], bool]
+) -> list[_T]:
+    """Return `always` and every candidate, in turn, with which the whole still fits."""
+    chosen = list(always)
+    for candidate in candidates:
+        if candidate not in chosen and fits([*chosen, candidate]):
+            chosen.append(candidate)
+    return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a budget has room for on this machine."""
+
+    options: Wish
+    kinds: Mapping[TargetName, str]
+    """What kind each target is, by the names of COSTS."""
+    technologies: Mapping[TargetName, Technology]
+    asked: Collection[TargetName]
+    """The targets that were asked for by name, native among them: they are always kept."""
+    busy: float = 1.0
+    """How many times slower than a quiet machine this one is."""
+
+    def seconds(self, names: Iterable[TargetName], workloads: Sequence[Workload]) -> float:
+        """Return about how long a run of the wanted blocks takes, its trial included."""
+        costs = {name: cost_of(self.kinds[name]) for name in names}
+        blocks = wanted_blocks(self.options) + TRIAL_BLOCKS
+        total = 0.0
+        for name, cost in costs.items():
+            visits = 2 if self.technologies[name] is Technology.NATIVE else 1  # it is its control
+            total += visits * blocks * block_seconds(cost, workloads, self.options)
+            total += 2 * cost.opening
+            if self.technologies[name] is Technology.CONTAINERIZATION:
+                total += LIMIT_TESTS
+        return total * self.busy
+
+    def fits(self, names: Iterable[TargetName], workloads: Sequence[Workload]) -> bool:
+        """Say whether the budget has room for them."""
+        return self.seconds(names, workloads) <= self.options.budget
+
+    def command(
+        self, targets: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]
+    ) -> str:
+        """Return the command that measures these targets, with a budget that has room for them."""
+        needed = self.seconds([*self._native, *targets], list(workloads.values()))
+        words = ["isobench run --targets", ",".join(targets)]
+        if self.options.workloads:
+            words += ["--workloads", ",".join(self.options.workloads)]
+        return " ".join([*words, f"--budget {max(1, math.ceil(needed / 60))}m"])
+
+    @property
+    def _native(self) -> list[TargetName]:
+        return [n for n, technology in self.technologies.items() if technology is Technology.NATIVE]
+
+    def choose(
+        self, able: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]
+    ) -> tuple[list[TargetName], list[WorkloadName]]:
+        """Return the targets and the workloads to measure, each in its usual order.
+
+        Targets and workloads that were asked for by name stay whatever they take. Of the others one
+        of each kind comes first. Workloads give way where even the targets that must stay leave no
+        room for all of them.
+        """
+        must = [name for name in able if name in self.asked]
+        found = [name for name in able if name not in self.asked]
+        # Where nothing but native is asked for, there is nothing to compare without a first one.
+        first = in_turn(found, self.technologies.__getitem__)[:1] if len(must) == 1 else []
+        kept = list(workloads.values())
+        if not self.options.workloads:
+            order = in_turn(kept, lambda workload: workload.group)
+            base = [*must, *first]
+            fitting = that_fit(order[:1], order, lambda some: self.fits(base, some))
+            kept = [workload for workload in kept if workload in fitting]
+        order_of = in_turn(found, self.technologies.__getitem__)
+        targets = that_fit([*must, *first], order_of, lambda names: self.fits(names, kept))
+        return (
+            [name for name in able if name in targets],
+            [workload.name for workload in kept],
+        )

@@ -1,0 +1,75 @@
+"""Why the kernel refuses a user namespace here, and what to type."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from isobench.model import Lack, Unavailable
+
+_PROC: Final = Path("/proc")
+_SYSCTLS: Final = {
+    # name: (the value that forbids, the value that allows)
+    "user.max_user_namespaces": ("0", "15000"),
+    "kernel.unprivileged_userns_clone": ("0", "1"),  # Debian's kernels alone have it
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # Ubuntu's alone
+}
+_NOT_FOR_ROOT: Final = frozenset(_SYSCTLS) - {"user.max_user_namespaces"}
+
+
+def refusal(said: str, *, proc: Path = _PROC) -> Unavailable:
+    """Return why there is no user namespace, as far as this machine shows; `said` is what was said
+    when one was asked for.
+    """
+    if _in_chroot(proc):
+        return Unavailable(
+            lack=Lack.PERMISSION,
+            what=f"the kernel forbids user namespaces in a chroot ({said})",
+            hint="run isobench outside of the chroot, or enter the folder with systemd-nspawn -D",
+        )
+    wrong = forbidding(proc)
+    if wrong:
+        settings = " ".join(f"{name}={_SYSCTLS[name][1]}" for name in wrong)
+        return Unavailable(
+            lack=Lack.PERMISSION,
+            what=f"this machine is set to refuse user namespaces: {', '.join(wrong)} ({said})",
+            hint=f"sudo sysctl {settings}",
+        )
+    return Unavailable(
+        lack=Lack.PERMISSION,
+        what=f"the kernel refuses a user namespace, though its settings allow them ({said})",
+        hint="unshare --user --map-root-user true; a container needs --security-opt"
+        " seccomp=unconfined, a security module may forbid it",
+    )
+
+
+def forbidding(proc: Path = _PROC) -> list[str]:
+    """Return the settings that forbid user namespaces to this user."""
+    found = []
+    for name, (forbids, _) in _SYSCTLS.items():
+        if os.geteuid() == 0 and name in _NOT_FOR_ROOT:
+            continue
+        try:
+            value = (proc / "sys" / name.replace(".", "/")).read_text().strip()
+        except OSError:
+            continue  # this kernel has no such setting
+        if value == forbids:
+            found.append(name)
+    return found
+
+
+def _in_chroot(proc: Path) -> bool:
+    """Say whether the root directory is another than the mount namespace's own.
+
+    The kernel then refuses user namespaces to everybody (current_chrooted() in
+    kernel/user_namespace.c).
+    """
+    try:
+        # Only root may look; for others the mount table tells, unless the folder is itself a mount.
+        return not (proc / "1" / "root").samefile("/")
+    except OSError:
+        pass
+    try:
+        lines = (proc / "self" / "mountinfo").read_text().splitlines()
+    except OSError:
+        return False
+    return bool(lines) and not any(line.split()[4] == "/" for line in lines)
