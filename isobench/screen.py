@@ -25,6 +25,8 @@ _COMMAND: Final = re.compile(
     r"|prepare|clean)\b)"
 )
 """The name of isobench where a text has a command of its own."""
+_NARROW: Final = 80
+"""Below so many columns a table leaves out what can be spared."""
 _BLANK_END: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
 
 
@@ -204,7 +206,9 @@ def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
-    for heading in ("", "target", "class", "what"):
+    wide = console.width >= _NARROW
+    headings = ("", "target", "class", "what") if wide else ("", "target", "what")
+    for heading in headings:
         table.add_column(heading, no_wrap=heading in ("", "target"), overflow="fold")
     for row in rows:
         if row["available"]:
@@ -212,7 +216,8 @@ def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
         else:
             mark = Text("–", style="yellow")
             what = Text(as_called(f"{row['what']} ({row['lack']})\n→ {row['hint']}"))
-        table.add_row(mark, Text(row["name"], style="bold"), row["class"], what)
+        kind = (row["class"],) if wide else ()
+        table.add_row(mark, Text(row["name"], style="bold"), *kind, what)
     console.print(table)
 
 

@@ -313,9 +313,10 @@ def _remarks(
     for item in targets:
         if item["asked"] and item["status"] == "unavailable":
             yield f"{item['name']} was asked for and cannot run here: {item['reason']}."
-    for doubt in run_doubts:
-        if doubt.code in doubts.NOISE_CODES:
-            yield f"The machine was busy: {doubt.detail}; {doubt.advice}."
+    noisy = [doubt for doubt in run_doubts if doubt.code in doubts.NOISE_CODES]
+    if noisy:
+        details = "; ".join(doubt.detail for doubt in noisy)
+        yield f"The machine was busy: {details}: {noisy[-1].advice}."
     left_out = about.get("left_out") or {}
     named = headline.left_out_sentence(
         left_out.get("targets", ()), left_out.get("workloads", ()), left_out.get("command", "")

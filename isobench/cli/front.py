@@ -1,8 +1,18 @@
 """`isobench` alone: what this is, what to type next, what was found last."""
 
+from typing import Final
+
 import click
 
 from isobench import __version__
+
+_NEXT: Final = (
+    ("run --quick", "a first look in about a minute"),
+    ("run", "verdicts, in about five minutes"),
+    ("verify", "which sentences it supports, which it refutes"),
+    ("targets", "what can run here, and what is missing for the rest"),
+    ("--help", "all commands"),
+)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,28 +32,27 @@ def _front_page(context: click.Context) -> None:
     """Say what this is and what to type next; show the last answer where there is one."""
     import json
 
-    from isobench import places
+    from rich.table import Table
+    from rich.text import Text
 
-    def bold(text: str) -> str:
-        return click.style(text, bold=True)
+    from isobench import places, screen
 
-    click.echo(
-        f"{bold('isobench')} {__version__} - what isolation costs on this machine, with evidence\n"
-    )
-    click.echo(f"  {bold('isobench run --quick')}      a first look in about a minute")
-    click.echo(f"  {bold('isobench run')}              verdicts, in about five minutes")
-    click.echo(
-        f"  {bold('isobench verify')}           which sentences it supports, which it refutes"
-    )
-    click.echo(
-        f"  {bold('isobench targets')}          what can run here, and what is missing for the rest"
-    )
-    click.echo(f"  {bold('isobench --help')}           all commands\n")
+    name = screen.program()
+    console = screen.console_for()
+    console.print(f"[bold]isobench[/] {__version__} - what isolation costs on this machine\n")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for words, what in _NEXT:
+        table.add_row(Text(f"  {name} {words}", style="bold"), what)
+    console.print(table)
+    console.print()
     latest = places.results() / "latest"
     try:
         summary = json.loads((latest / "summary.json").read_text())
-        click.echo(f"Last run ({summary['run']['started']}): {summary['run']['headline']}")
-        click.echo(f"  {latest / 'report.html'}")
+        said = f"Last run ({summary['run']['started']}): {summary['run']['headline']}"
+        console.print(screen.as_called(said), markup=False)
+        console.print(f"  {latest / 'report.html'}", markup=False, soft_wrap=True)
     except (OSError, ValueError, KeyError, TypeError):
-        click.echo("Nothing has been measured in this folder yet.")
+        console.print("Nothing has been measured in this folder yet.")
     context.exit(0)

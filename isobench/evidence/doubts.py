@@ -262,7 +262,7 @@ def of_load(load: Fact | float, cpus: Fact | float) -> tuple[Doubt, ...]:
         Doubt(
             code="busy-host",
             detail=f"its load was {load:.1f} on {cpus} CPUs when the run began",
-            advice="measure again when it is quiet, or longer with --budget",
+            advice="measure again when it is quiet, or for longer (--budget)",
         ),
     )
 

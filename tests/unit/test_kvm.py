@@ -137,6 +137,15 @@ def test_joining_a_group_is_advised_only_after_a_group_may() -> None:
     assert hint.startswith("sudo chgrp kvm /dev/kvm && sudo chmod 660 /dev/kvm && sudo usermod")
 
 
+def test_nobody_is_advised_to_be_let_in_to_a_device_that_would_not_do() -> None:
+    for group in ("", "kvm"):
+        answer = judged(INTEL, **PVM, doing="open", error=errno.EACCES, group=group)
+        assert answer.lack is Lack.RUNTIME
+        assert "KVM-PVM" in answer.what
+        assert "chgrp" not in answer.hint
+        assert "kvm_intel or kvm_amd" in answer.hint
+
+
 def test_another_version_of_the_api_is_refused() -> None:
     answer = judged(INTEL, doing="version", version=11)
     assert answer.lack is Lack.VERSION

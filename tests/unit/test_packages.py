@@ -1,10 +1,12 @@
 """Which packages bring what a target needs."""
 
+import getpass
 import importlib.util
 import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,9 +56,43 @@ def test_apt_looks_for_news_before_it_installs(system: pytest.MonkeyPatch) -> No
     ]
 
 
-def test_an_ordinary_user_is_given_sudo(system: pytest.MonkeyPatch) -> None:
+def only(*programs: str) -> Callable[[str], str | None]:
+    """Return a `shutil.which` that finds these programs alone."""
+    return lambda name: f"/usr/bin/{name}" if name in programs else None
+
+
+@pytest.fixture
+def ordinary(system: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     system.setattr(os, "geteuid", lambda: 1000)
+    system.setattr(getpass, "getuser", lambda: "ada")
+    system.setattr(shutil, "which", only("apt-get", "sudo"))
+    return system
+
+
+def test_an_ordinary_user_is_given_sudo(ordinary: pytest.MonkeyPatch) -> None:
     assert all(command[0] == "sudo" for command in packages.commands(["docker", "podman"]))
+
+
+def test_without_sudo_an_ordinary_user_reads_that_it_is_missing(
+    ordinary: pytest.MonkeyPatch,
+) -> None:
+    ordinary.setattr(shutil, "which", only("apt-get"))
+    with pytest.raises(UsageError, match="sudo is not installed") as caught:
+        packages.commands(["docker"])
+    assert "su -" in caught.value.hint
+
+
+def test_a_hint_has_sudo_only_where_it_is_needed_and_installed(
+    ordinary: pytest.MonkeyPatch,
+) -> None:
+    hint = "sudo usermod -aG docker $USER, then log in again"
+    assert packages.for_this_user(hint) == hint
+    assert packages.for_this_user("isobench doctor") == "isobench doctor"
+    ordinary.setattr(shutil, "which", only("apt-get"))
+    expected = "as root: usermod -aG docker ada, then log in again"
+    assert packages.for_this_user(hint) == expected
+    ordinary.setattr(os, "geteuid", lambda: 0)
+    assert packages.for_this_user("sudo modprobe kvm && sudo true") == "modprobe kvm && true"
 
 
 def test_two_names_for_the_same_package_ask_for_it_once(system: pytest.MonkeyPatch) -> None:
@@ -122,9 +158,9 @@ def test_an_environment_with_a_pip_of_its_own_uses_it(
 
 
 def test_an_environment_of_somebody_elses_is_written_with_sudo(
-    own: Path, monkeypatch: pytest.MonkeyPatch
+    own: Path, ordinary: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    ordinary.setattr(os, "access", lambda *_: False)
     assert {command[0] for command in packages.commands(["wasm"])} == {"sudo"}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from isobench.model import Standing, Technology
 from isobench.report.view.figures import interval_text, ratio_text
-from isobench.report.view.marks import MARKS
+from isobench.report.view.marks import FEW_CODES, MARKS
 from isobench.report.view.shapes import Heading, Mark
 from isobench.report.view.values import amount_of, clean, items_of, mapping_of, number_of
 
@@ -88,7 +88,14 @@ class Cell:
 
     @property
     def mark(self) -> Mark:
-        """The mark of the verdict; inconclusive for one that is not known."""
+        """The mark of the verdict; inconclusive for one that is not known.
+
+        A cell that merely lacks blocks is told apart from one that something speaks against.
+        """
+        codes = self.raw.get("doubt_codes")
+        named = {clean(code) for code in codes} if isinstance(codes, list | tuple) else set()
+        if self.standing == Standing.UNPROVEN and named & FEW_CODES:
+            return MARKS["few"]
         return MARKS.get(self.standing, MARKS[Standing.INCONCLUSIVE])
 
     @property

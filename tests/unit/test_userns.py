@@ -1,0 +1,88 @@
+"""Why there is no user namespace: what this machine shows, and only what is not right already."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from isobench.model import Lack
+from isobench.targets import _userns
+
+SETTINGS = {
+    "user/max_user_namespaces": "15000",
+    "kernel/unprivileged_userns_clone": "1",
+    "kernel/apparmor_restrict_unprivileged_userns": "0",
+}
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine whose settings allow all, seen by an ordinary user."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for name, value in SETTINGS.items():
+        setting(tmp_path, name, value)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "mountinfo").write_text("21 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    return tmp_path
+
+
+def setting(proc: Path, name: str, value: str) -> None:
+    path = proc / "sys" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{value}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "way_out"),
+    [
+        ("user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
+        ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ],
+)
+def test_the_setting_that_forbids_is_named_and_no_other(
+    proc: Path, name: str, value: str, way_out: str
+) -> None:
+    setting(proc, name, value)
+    answer = _userns.refusal("unshare: EPERM", proc=proc)
+    assert answer.hint == f"sudo sysctl {way_out}"
+    assert name.replace("/", ".") in answer.what
+    assert "unshare: EPERM" in answer.what
+
+
+def test_settings_that_are_right_already_are_not_mentioned(proc: Path) -> None:
+    answer = _userns.refusal("unshare: EPERM", proc=proc)
+    assert "sysctl" not in answer.hint
+    assert "though its settings allow them" in answer.what
+
+
+def test_settings_for_ordinary_users_are_not_what_stops_root(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting(proc, "kernel/unprivileged_userns_clone", "0")
+    assert _userns.forbidding(proc) == ["kernel.unprivileged_userns_clone"]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert _userns.forbidding(proc) == []
+
+
+def test_in_a_chroot_the_kernel_itself_forbids(proc: Path) -> None:
+    (proc / "self" / "mountinfo").write_text("25 21 0:22 / /proc rw - proc proc rw\n")
+    answer = _userns.refusal("unshare: EPERM", proc=proc)
+    assert answer.lack is Lack.PERMISSION
+    assert "in a chroot" in answer.what
+    assert "sysctl" not in answer.hint
+
+
+def test_root_sees_a_chroot_by_the_root_directory_of_the_first_process(
+    proc: Path, tmp_path: Path
+) -> None:
+    (proc / "1").mkdir()
+    (proc / "1" / "root").symlink_to(tmp_path)
+    assert "in a chroot" in _userns.refusal("EPERM", proc=proc).what
+    (proc / "1" / "root").unlink()
+    (proc / "1" / "root").symlink_to("/")
+    assert "in a chroot" not in _userns.refusal("EPERM", proc=proc).what
