@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from isobench.model import Scope, Technology, Workload
@@ -54,6 +54,16 @@ COSTS: Final[Mapping[str, Cost]] = {
     "qemu-user-riscv64": Cost(opening=0.05, start=0.02, visit=0.15),
     "wine": Cost(opening=2.5, start=2.5, visit=0.4, preparation=6.0),
 }
+INTEREST: Final = (
+    *("docker", "namespaces", "podman", "lxc", "nspawn", "podman-pod", "kubernetes", "distrobox"),
+    *("bubblewrap", "landlock", "firejail", "gvisor", "wasm"),
+    *("kvm", "ssh", "uml"),
+    *("qemu-user-aarch64", "qemu", "qemu-aarch64", "qemu-user-riscv64"),
+    "wine",
+)
+"""Within a technology, what most people ask about comes first."""
+TYPICAL: Final = frozenset({"cpu.sieve", "syscall.getppid", "io.fsync", "startup.cold"})
+"""The workloads that stand for their class where there is no room for all of them."""
 UNKNOWN: Final = Cost(opening=1.0, start=0.5, visit=0.1)
 """Of a target that nobody has timed: a plug-in's, or one of the user's own."""
 EXPENSIVE: Final = 1.0
@@ -68,6 +78,10 @@ ROOM: Final = 1.3
 """What is chosen leaves room for so many times the blocks that verdicts need: a busy machine is
 slower than its first minute, and blocks that broke a rule are measured again.
 """
+
+
+_OFTEN_BUSY: Final = 1.5
+"""How busy a machine may be for which a budget is advised."""
 
 
 def cost_of(kind: str) -> Cost:
@@ -151,7 +165,9 @@ class Room:
         self, targets: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]
     ) -> str:
         """Return the command that measures these targets, with a budget that has room for them."""
-        needed = self.seconds([*self._native, *targets], list(workloads.values()))
+        # Asked for on a machine that is busy now, it is better run when that one is not.
+        room = replace(self, busy=min(self.busy, _OFTEN_BUSY))
+        needed = room.seconds([*self._native, *targets], list(workloads.values()))
         words = ["isobench run --targets", ",".join(targets)]
         if self.options.workloads:
             words += ["--workloads", ",".join(self.options.workloads)]
@@ -172,17 +188,49 @@ class Room:
         """
         must = [name for name in able if name in self.asked]
         found = [name for name in able if name not in self.asked]
-        # Where nothing but native is asked for, there is nothing to compare without a first one.
-        first = in_turn(found, self.technologies.__getitem__)[:1] if len(must) == 1 else []
-        kept = list(workloads.values())
+        whole = sorted(workloads.values(), key=lambda workload: workload.name not in TYPICAL)
+        order = in_turn(sorted(found, key=self._interest), self.technologies.__getitem__)
+        if len(must) == 1:  # native alone is nothing to compare
+            must += self._first_of_each(must, order, whole)
+        kept = whole
         if not self.options.workloads:
-            order = in_turn(kept, lambda workload: workload.group)
-            base = [*must, *first]
-            fitting = that_fit(order[:1], order, lambda some: self.fits(base, some))
-            kept = [workload for workload in kept if workload in fitting]
-        order_of = in_turn(found, self.technologies.__getitem__)
-        targets = that_fit([*must, *first], order_of, lambda names: self.fits(names, kept))
+            turns = in_turn(whole, lambda workload: workload.group)
+            fitting = that_fit(turns[:1], turns, lambda some: self.fits(must, some))
+            kept = [workload for workload in whole if workload in fitting]
+        targets = that_fit(must, order, lambda names: self.fits(names, kept))
+        names = {workload.name for workload in kept}
         return (
             [name for name in able if name in targets],
-            [workload.name for workload in kept],
+            [name for name in workloads if name in names],
         )
+
+    def _interest(self, name: TargetName) -> int:
+        """Return the place of a target among those that most people ask about."""
+        kind = self.kinds[name]
+        return INTEREST.index(kind) if kind in INTEREST else len(INTEREST)
+
+    def _first_of_each(
+        self,
+        must: Sequence[TargetName],
+        order: Sequence[TargetName],
+        workloads: Sequence[Workload],
+    ) -> list[TargetName]:
+        """Return the first target of each technology that fits, with one workload of each class if
+        need be; without any, the cheapest.
+        """
+        some = list(workloads)
+        if not self.options.workloads:
+            some = list({workload.group: workload for workload in reversed(workloads)}.values())
+        chosen: list[TargetName] = []
+        for name in order:
+            technologies = {self.technologies[other] for other in chosen}
+            expensive = cost_of(self.kinds[name]).opening > EXPENSIVE
+            if self.technologies[name] in technologies or expensive:
+                continue
+            if self.fits([*must, *chosen, name], some):
+                chosen.append(name)
+
+        def seconds(name: TargetName) -> float:
+            return block_seconds(cost_of(self.kinds[name]), some, self.options)
+
+        return chosen or sorted(order, key=seconds)[:1]
