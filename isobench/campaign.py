@@ -99,10 +99,9 @@ class Chosen:
     workloads: Mapping[WorkloadName, Workload]
     asked: frozenset[TargetName] = frozenset()
     """The targets that were asked for by name, native among them."""
-    room: selection.Room | None = None
-    """What the budget has room for, by usual costs."""
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """"targets" and "workloads" that could be measured, for which the budget has no room."""
+    left_out: Mapping[str, Any] = field(default_factory=dict)
+    """"targets" and "workloads" for which the budget has no room; the "command" that measures all.
+    """
 
     @property
     def able(self) -> dict[TargetName, Target]:
@@ -222,15 +221,14 @@ def _with_room(chosen: Chosen, wish: Wish, observer: Observer) -> Chosen:
     names, kept = room.choose(list(chosen.able), chosen.workloads)
     targets = [name for name in chosen.able if name not in names]
     dropped = [name for name in chosen.workloads if name not in kept]
-    chosen = replace(chosen, room=room, left_out={"targets": targets, "workloads": dropped})
+    command = room.command(list(chosen.able), chosen.workloads)
     if targets or dropped:
-        told = headline.left_out_sentence(targets, dropped, measuring_command(chosen, targets))
-        observer.say(told)
+        observer.say(headline.left_out_sentence(targets, dropped, command))
     answers = {
         name: Unavailable(
             lack=Lack.TIME,
             what=f"left out: {units.duration(wish.budget)} have no room for it beside the others",
-            hint=measuring_command(chosen, [name]),
+            hint=f"isobench run --targets {name}",
         )
         for name in targets
     }
@@ -238,15 +236,8 @@ def _with_room(chosen: Chosen, wish: Wish, observer: Observer) -> Chosen:
         chosen,
         answers={**chosen.answers, **answers},
         workloads={name: chosen.workloads[name] for name in kept},
+        left_out={"targets": targets, "workloads": dropped, "command": command},
     )
-
-
-def measuring_command(chosen: Chosen, targets: Sequence[TargetName]) -> str:
-    """Return what measures these targets, or all that were chosen; empty where unknown."""
-    if chosen.room is None:
-        return ""
-    wanted = targets or [name for name in chosen.able if name != "native"]
-    return chosen.room.command(wanted, chosen.workloads)
 
 
 def prepare(chosen: Chosen, wish: Wish, say: Callable[[str], None]) -> Chosen:
@@ -510,7 +501,7 @@ class Campaign:
             "left_out": {
                 "targets": [*chosen.left_out.get("targets", ())],
                 "workloads": [*chosen.left_out.get("workloads", ())],
-                "command": "",
+                "command": chosen.left_out.get("command", ""),
             },
             "workloads": [
                 {
@@ -600,9 +591,6 @@ class Campaign:
         self._states(chosen, bench, folder)
         made = self._plan(bench, pilot, labels)
         folder.document("plan.json", made)
-        left_out = self.about["left_out"]
-        if left_out["targets"] or left_out["workloads"]:
-            left_out["command"] = measuring_command(chosen, left_out["targets"])
         written = (folder.path / "plan.json").read_bytes()
         self.about["plan_sha256"] = hashlib.sha256(written).hexdigest()
         for item in self.about["workloads"]:

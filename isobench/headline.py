@@ -66,8 +66,19 @@ def headline(
 
 def left_out_sentence(targets: Sequence[str], workloads: Sequence[str], command: str) -> str:
     """Say what the budget had no room for and what measures it; nothing where all is measured."""
-    names = [*targets, *workloads]
-    return f"Left out to keep the budget: {listed(names)}. To measure: {command}" if names else ""
+    kinds = (("target", targets), ("workload", workloads))
+    parts = [_counted(noun, names) for noun, names in kinds if names]
+    return (
+        f"Left out to keep the budget: {listed(parts)}; to measure all: {command}" if parts else ""
+    )
+
+
+def _counted(noun: str, names: Sequence[str]) -> str:
+    """Return names, or of many their number and the first of them."""
+    if len(names) <= _MOST_NAMED:
+        return listed(names)
+    first = ", ".join(names[: _MOST_NAMED - 1])
+    return f"{len(names)} {noun}s ({first} and {len(names) - _MOST_NAMED + 1} more)"
 
 
 def _by_target(cells: Sequence[Verdict]) -> dict[TargetName, list[Verdict]]:

@@ -162,20 +162,19 @@ class Room:
         return self.seconds(names, workloads) <= self.options.budget
 
     def command(
-        self, targets: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]
+        self, able: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]
     ) -> str:
-        """Return the command that measures these targets, with a budget that has room for them."""
+        """Return the command that measures all of these, with a budget that has room for them."""
         # Asked for on a machine that is busy now, it is better run when that one is not.
         room = replace(self, busy=min(self.busy, _OFTEN_BUSY))
-        needed = room.seconds([*self._native, *targets], list(workloads.values()))
-        words = ["isobench run --targets", ",".join(targets)]
-        if self.options.workloads:
-            words += ["--workloads", ",".join(self.options.workloads)]
+        needed = room.seconds(able, list(workloads.values()))
+        words = ["isobench run"]
+        for flag, names in (
+            ("targets", self.options.targets),
+            ("workloads", self.options.workloads),
+        ):
+            words += [f"--{flag}", ",".join(names)] if names else []
         return " ".join([*words, f"--budget {max(1, math.ceil(needed / 60))}m"])
-
-    @property
-    def _native(self) -> list[TargetName]:
-        return [n for n, technology in self.technologies.items() if technology is Technology.NATIVE]
 
     def choose(
         self, able: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]

@@ -147,7 +147,7 @@ def _obstacles(estimate: Estimate | None, *, quick: bool, minimum_blocks: int) -
             code="timer-limited",
             detail=f"{estimate.blocks} blocks gave the same ratio, {ratio_text(estimate.ratio)}: "
             "the timer is too coarse for this work",
-            advice="make one iteration longer: a larger --min-time or --loops",
+            advice="make one iteration longer: a larger --min-time",
             blocks=True,
         )
 

@@ -124,13 +124,10 @@ def test_a_busy_machine_measures_less_in_the_same_time() -> None:
 
 def test_the_command_for_what_was_left_out_asks_for_a_budget_that_has_room() -> None:
     some = room(budget=5.0, workloads=("cpu",))
-    words = some.command([TargetName("podman"), TargetName("wine")], WORKLOADS).split()
-    assert words[:6] == [
-        "isobench", "run", "--targets", "podman,wine", "--workloads", "cpu",
-    ]  # fmt: skip
+    words = some.command(NAMES, WORKLOADS).split()
+    assert words[:-1] == ["isobench", "run", "--workloads", "cpu", "--budget"]
     minutes = int(words[-1].removesuffix("m"))
-    again = room("podman", "wine", budget=60.0 * minutes)
-    assert again.fits([TargetName(n) for n in ("native", "podman", "wine")], [*WORKLOADS.values()])
+    assert room(budget=60.0 * minutes).choose(NAMES, WORKLOADS) == (NAMES, list(WORKLOADS))
 
 
 def test_room_is_left_beside_the_blocks_that_verdicts_need() -> None:
