@@ -1,13 +1,20 @@
 """Gaps and doubts: what has no number and why, and what to trust less."""
 
+from typing import Final
+
 from isobench.report.view.phrases import missing_of
 from isobench.report.view.run import Run, mean_of
 from isobench.report.view.shapes import DoubtView, GapView
 from isobench.report.view.values import clean, items_of, listed, value_of
 
+_COMMAND: Final = "isobench run --targets "
+"""A hint that names its own target: those of several targets are one command."""
+
 
 def gap_views(run: Run) -> tuple[GapView, ...]:
-    """Return the gaps, the workloads of one cause together; each target without numbers has one."""
+    """Return the gaps, the workloads and the targets of one cause together; each target without
+    numbers has one.
+    """
     together: dict[tuple[str, str, str, str], list[str]] = {}
     for gap in run.gaps:
         key = tuple(clean(gap.get(name)) for name in ("target", "cause", "detail", "hint"))
@@ -20,15 +27,20 @@ def gap_views(run: Run) -> tuple[GapView, ...]:
             missing = missing_of(run, target)
             together[target.name, target.status, missing.reason.shown, missing.hint.shown] = []
     every = {workload.name for workload in run.workloads}
+    alike: dict[tuple[str, str, str, str], list[str]] = {}
+    for (name, cause, detail, hint), names in together.items():
+        cells = listed(names) if names and every - {*names} else "every workload"
+        way_out = _COMMAND if hint == f"{_COMMAND}{name}" else hint
+        alike.setdefault((cells, cause, detail, way_out), []).append(name)
     return tuple(
         GapView(
-            target=target,
-            workloads=listed(names) if names and every - {*names} else "every workload",
+            target=", ".join(targets),
+            workloads=cells,
             cause=cause or "unknown",
             detail=value_of(detail, "no detail was recorded"),
-            hint=value_of(hint, ""),
+            hint=value_of(hint + ",".join(targets) if hint == _COMMAND else hint, ""),
         )
-        for (target, cause, detail, hint), names in together.items()
+        for (cells, cause, detail, hint), targets in alike.items()
     )
 
 
