@@ -11,7 +11,6 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from isobench import (
     claims,
     duet,
     enforcement,
+    guard,
     headline,
     owner,
     packages,
@@ -113,12 +113,13 @@ def look(
     targets: Mapping[TargetName, Target], heard: Callable[[TargetName, Availability], None]
 ) -> dict[TargetName, Availability]:
     """Ask all targets side by side what they can do here."""
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
-        asked = {name: pool.submit(_probe, target) for name, target in targets.items()}
-        answers = {}
-        for name, future in asked.items():
-            answers[name] = _for_this_user(future.result())
-            heard(name, answers[name])
+    answers: dict[TargetName, Availability] = {}
+
+    def take(name: TargetName, answer: Availability) -> None:
+        answers[name] = _for_this_user(answer)
+        heard(name, answers[name])
+
+    guard.probe(targets, take)
     return answers
 
 
@@ -127,18 +128,6 @@ def _for_this_user(answer: Availability) -> Availability:
     if isinstance(answer, Unavailable):
         return replace(answer, hint=packages.for_this_user(answer.hint))
     return answer
-
-
-def _probe(target: Target) -> Availability:
-    """Ask one target; a plug-in that raises is reported like one that does not load."""
-    try:
-        return target.probe()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in must not end isobench
-        return Unavailable(
-            lack=Lack.PLUGIN,
-            what=f"its probe failed: {type(error).__name__}: {error}",
-            hint="this is a fault of the target's plug-in: tell its author",
-        )
 
 
 def choose(
@@ -387,6 +376,7 @@ class Campaign:
             folder = store.create(places.results(), self.id, exact=self.wish.output)
         else:
             folder = store.RunFolder(resumed.path)
+        guard.hand_over(chosen.targets, folder.log)
         interrupted = timed_out = False
         failure: IsobenchError | None = None
         try:

@@ -7,6 +7,7 @@ IsobenchError                 exit 2
 ├── NothingToRunError         5   the selection is empty
 ├── CellFailedError           6   measured, but at least one cell failed
 ├── SessionError              6   a target's session is gone: the runner makes a gap of it
+│   └── PluginError           6   a plug-in did what its interface forbids
 └── NotApplicableError        2   a target has no such thing: a gap that is nobody's failure
 
 Each carries a `hint`: what to type or change. The command line prints both and exits with
@@ -66,6 +67,13 @@ class SessionError(IsobenchError):
         """
         super().__init__(message, hint=hint)
         self.log = log
+
+
+class PluginError(SessionError):
+    """A target's plug-in did what its interface forbids: a fault of its author's.
+
+    The hint names the distribution that it is from; the log has the traceback.
+    """
 
 
 class NotApplicableError(IsobenchError):

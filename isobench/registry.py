@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench import elsewhere
+from isobench import elsewhere, guard, stdout
 from isobench.errors import SessionError, UsageError
 from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
 from isobench.plugin import GROUP, Session, Target
@@ -34,6 +34,7 @@ ORDER: Final = (
 _OTHER_NAMES: Final[Mapping[str, str]] = {"qemu-kvm": "kvm", "qemu-tcg": "qemu"}
 """What else a kind may be called in a configuration."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_RESERVED: Final = ("all", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class BrokenTarget:
 
     name: TargetName
     why: str
-    distribution: str
+    way_out: str
     technology: Technology = Technology.NATIVE
     abi: Abi | None = None
     promises: tuple[Promise, ...] = ()
@@ -64,14 +65,14 @@ class BrokenTarget:
         """Say what is wrong with the plug-in."""
         return Unavailable(
             lack=Lack.PLUGIN,
-            what=f"the plug-in does not load: {self.why}",
-            hint=f"mend or uninstall the distribution {self.distribution}",
+            what=f"the plug-in is broken: {self.why}",
+            hint=self.way_out,
         )
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[Session]:
         """Refuse."""
-        raise SessionError(f"{self.name}: {self.why} ({stage.owner})")
+        raise SessionError(f"{self.name}: {self.why} ({stage.owner})", hint=self.way_out)
         yield  # type: ignore[unreachable]  # makes this a generator, as the interface asks
 
 
@@ -84,11 +85,19 @@ def announced() -> Mapping[str, EntryPoint]:
     """Return the entry points of all installed targets, by name."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
+        name = _usable(point.name)
         # An in-tree name is never taken over by another distribution.
-        if point.name not in found or _distribution(point) == "isobench":
-            found[point.name] = point
+        if name not in found or _distribution(point) == "isobench":
+            found[name] = point
     known = [name for name in ORDER if name in found]
     return {name: found[name] for name in [*known, *sorted(set(found) - set(known))]}
+
+
+def _usable(name: str) -> str:
+    """Return the name of an entry point, or what stands for one that no file or flag can carry."""
+    if _NAME.fullmatch(name) and name not in _RESERVED:
+        return name
+    return "unusable-" + (re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "name")
 
 
 def _options(kind: type, options: Mapping[str, Any], where: str, file: str) -> dict[str, Any]:
@@ -147,35 +156,41 @@ def _load(
     name: str, point: EntryPoint, options: Mapping[str, Any], where: str, file: str
 ) -> Target:
     distribution = _distribution(point)
+    version = point.dist.version if point.dist is not None else ""
+    maker = guard.Maker(name=TargetName(name), distribution=distribution, version=version)
+    foreign = distribution != "isobench"
+    if foreign:
+        stdout.protect()
     try:
-        kind = point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plug-in does wrong
-        return BrokenTarget(
-            name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
-        )
-    settings = _options(kind, options, where, file)
+        with maker.loading("loading it"):
+            if point.name != _usable(point.name):
+                raise ValueError(
+                    f"its name {point.name!r} cannot be that of a target: small letters, digits,"
+                    " dots and dashes, as in docker-crun"
+                )
+            kind = point.load()
+        with maker.loading("its options"):
+            settings = _options(kind, options, where, file)
+        with maker.loading("making it"):
+            target = _make(kind, settings, where, file)
+        return guard.checked(target, maker) if foreign else target
+    except SessionError as error:
+        return BrokenTarget(name=TargetName(name), why=str(error), way_out=error.hint)
+
+
+def _make(kind: Any, settings: Mapping[str, Any], where: str, file: str) -> Target:
+    """Return a target with these settings; UsageError where it refuses them itself."""
     try:
         target = kind(**settings)
     except ValueError as error:
         if not settings:
-            return BrokenTarget(
-                name=TargetName(name), why=f"ValueError: {error}", distribution=distribution
-            )
+            raise
         # Its types are right: the target itself refuses what the configuration says.
         raise UsageError(f"{where}: {error}", hint=f"mend it in {file}") from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-        return BrokenTarget(
-            name=TargetName(name), why=f"{type(error).__name__}: {error}", distribution=distribution
-        )
-    missing = [
-        part
-        for part in ("name", "technology", "abi", "promises", "probe", "open")
-        if not hasattr(target, part)
-    ]
+    parts = ("name", "technology", "abi", "promises", "probe", "open")
+    missing = [part for part in parts if not hasattr(target, part)]
     if missing or not isinstance(target, Target):
-        return BrokenTarget(
-            name=TargetName(name), why=f"it lacks {', '.join(missing)}", distribution=distribution
-        )
+        raise TypeError(f"it lacks {', '.join(missing)}")
     return target
 
 
@@ -208,7 +223,7 @@ class Registry:
         self._loaded: dict[str, Target] = {}
         for name, options in self._configured.items():
             kind = _kind(options, name)
-            if not _NAME.fullmatch(name) or name in ("all", "auto"):
+            if not _NAME.fullmatch(name) or name in _RESERVED:
                 raise UsageError(
                     f"[targets.{name}]: {name!r} cannot be the name of a target",
                     hint="use small letters, digits, dots and dashes, as in docker-crun",
@@ -246,7 +261,7 @@ class Registry:
             )
         base = max(known, key=len)
         option = path.removeprefix(f"{base}.")
-        target = self.get(base)
+        target = guard.direct(self.get(base))
         spoken: Mapping[str, str] = getattr(target, "spoken", {})
         key, text = option, value
         if option in spoken:  # as users call it: a part of an option's value

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from isobench import guard
 from isobench.errors import IsobenchError, NotApplicableError, SessionError
 from isobench.evidence import host, prove
 from isobench.model import (
@@ -48,7 +49,7 @@ from isobench.plugin import (
     Target,
     Witness,
 )
-from isobench.units import Nanoseconds, TargetName, Unit, WorkloadName, seconds
+from isobench.units import SECOND, Nanoseconds, TargetName, Unit, WorkloadName, seconds
 
 EVIDENCE_TIMEOUT: Final = seconds(60)
 MOST_FAILURES: Final = 3
@@ -360,6 +361,7 @@ class Bench:
     def _reply(
         self, done: Completed, label: TargetName, *, nonce: str, iterations: int
     ) -> wire.Reply:
+        guard.completed(done)
         self.sink.log(label.replace("#", "-"), done.stderr)
         if done.exit_code is None:
             raise _TimedOutError
@@ -377,6 +379,20 @@ class Bench:
 
     def visit(self, visit: Visit, work: Work, session: Session | None) -> tuple[Record, ...]:
         """Measure one cell once; whatever goes wrong becomes a Gap with its cause."""
+        target, workload = self.targets[actual(visit.target)], self.workloads[visit.workload]
+        # What is started but not timed is evidence, at most twice.
+        calls = 1 if workload.scope is Scope.LOOP else work.iterations + 2
+        try:
+            with guard.attending(target, calls * (workload.timeout / SECOND + guard.GRACE)):
+                return self._visit(visit, work, None if session is None else guard.direct(session))
+        except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
+            fault = guard.fault(
+                target, error, "run" if workload.scope is not Scope.SESSION else "a start"
+            )
+            self._keep_log(visit.target, fault)
+            return (_gap(visit, Cause.FAILED, str(fault), hint=fault.hint),)
+
+    def _visit(self, visit: Visit, work: Work, session: Session | None) -> tuple[Record, ...]:
         workload = self.workloads[visit.workload]
         self.dress(visit)
         try:
@@ -409,8 +425,6 @@ class Bench:
             nothing = isinstance(error, NotApplicableError)
             cause = Cause.NOT_APPLICABLE if nothing else Cause.FAILED
             return (_gap(visit, cause, str(error), hint=error.hint),)
-        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
-            return (_gap(visit, Cause.FAILED, _fault(error), hint=_PLUGIN_HINT),)
 
     def _demand_possible(self, visit: Visit, workload: Workload) -> None:
         """Raise NotApplicableError where programs of the target's ABI cannot do the work at all."""
@@ -525,6 +539,7 @@ class Bench:
             self.ear.ask(sent)
             done = start([program, sent])
             gone = time.monotonic_ns()
+            guard.completed(done)
             if done.exit_code is None:
                 raise _TimedOutError
             self.sink.log(visit.target.replace("#", "-"), done.stderr)
@@ -555,13 +570,14 @@ class Bench:
         asked = time.monotonic_ns()
         done = session.null(timeout=EVIDENCE_TIMEOUT)
         taken = time.monotonic_ns() - asked
+        guard.completed(done)
         if done.exit_code == 0:
             yield self._sample(
                 visit, metric="channel", iteration=0, value=taken, operations=1, clock=Clock.HOST
             )
 
     def _instances(self, visit: Visit, work: Work, workload: Workload) -> tuple[Record, ...]:
-        target = self.targets[actual(visit.target)]
+        target = guard.direct(self.targets[actual(visit.target)])
         stage, timeout = self.stage(target), workload.timeout
         if actual(visit.target) in self.dear:
             if workload.program == STARTUP and Need.PROCESSES not in self.abi(target).lacks:
@@ -616,6 +632,7 @@ class Bench:
                 self.ear.ask(first)
                 done = launch(stage, argv, timeout)
             asked, arrived = self.ear.asked, self.ear.arrived
+        guard.completed(done)
         if done.exit_code is None:
             raise _TimedOutError
         if arrived is None:

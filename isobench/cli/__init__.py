@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from isobench import stdout
 from isobench.cli import answering, comparing, looking, measuring, simulating
 from isobench.cli._door import guarded
 from isobench.cli.front import cli
@@ -30,7 +31,11 @@ for command in (
 
 def main() -> None:
     """Entry point of the command `isobench`."""
-    sys.exit(guarded(_command))
+    stdout.claim()
+    try:
+        sys.exit(guarded(_command))
+    finally:
+        stdout.release()
 
 
 def _command() -> None:
