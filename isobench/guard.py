@@ -93,8 +93,8 @@ _pending: Final[dict[str, list[str]]] = {}
 """Tracebacks of faults outside of a run, by target, until a run takes them into its logs."""
 
 
-class _Late(BaseException):  # noqa: N818 - no error of the program's: `except Exception` must not catch it
-    """Raised in a plug-in's code when its time is up."""
+class _Late(BaseException):
+    """Raised in a plug-in's code when its time is up; its `except Exception` must not catch it."""
 
 
 # ---- whose fault ---------------------------------------------------------------------------------
@@ -457,8 +457,8 @@ class CheckedTarget:
             self.abi = _abi(inner.abi)
             _promises(inner.promises)
 
-    def __getattr__(self, name: str) -> Any:
-        # Options and the like. An ability that this class has not must not show through.
+    def __getattr__(self, name: str) -> object:
+        """Return an option or the like; an ability that this class has not never shows through."""
         if name in _NEVER_THROUGH:
             raise AttributeError(name)
         return getattr(self.inner, name)
@@ -629,7 +629,7 @@ _NEVER_THROUGH: Final = frozenset(
 
 
 @functools.cache
-def _made(name: str, *kinds: type) -> Any:
+def _made(name: str, *kinds: type) -> Callable[..., Any]:
     """Return a class with these abilities. Python's Protocols look at classes, not at what an
     object would answer.
     """

@@ -8,7 +8,7 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -178,7 +178,7 @@ def _load(
         return BrokenTarget(name=TargetName(name), why=str(error), way_out=error.hint)
 
 
-def _make(kind: Any, settings: Mapping[str, Any], where: str, file: str) -> Target:
+def _make(kind: Callable[..., Any], settings: Mapping[str, Any], where: str, file: str) -> Target:
     """Return a target with these settings; UsageError where it refuses them itself."""
     try:
         target = kind(**settings)

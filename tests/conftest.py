@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from isobench.model import Abi, Available, Stage, host_abi
 from isobench.payload import build, stage
 from isobench.plugin import Target
 from isobench.registry import Registry
+from tests import distributions
 from tests.live import cluster as kubernetes_cluster
 
 PROGRAM = "contract"
@@ -32,10 +34,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAMES",
         help="targets whose tests must not be skipped, with commas",
     )
+    parser.addoption(
+        "--target",
+        default="",
+        metavar="NAMES",
+        help="hold the contract suite to these installed targets alone, with commas",
+    )
+    parser.addoption(
+        "--target-from",
+        type=Path,
+        metavar="FOLDER",
+        help="hold the contract suite to the targets of this distribution, not installed as yet",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    distributions.ONLY.extend(name for name in config.getoption("--target").split(",") if name)
+    if (source := config.getoption("--target-from")) is not None:
+        site = Path(tempfile.mkdtemp(prefix="isobench-site-"))
+        config.add_cleanup(lambda: shutil.rmtree(site, ignore_errors=True))
+        distributions.install(source, site)
     known = Registry().names()
+    for name in distributions.ONLY:
+        if name not in known:
+            raise pytest.UsageError(
+                f"--target: no target is called {name!r}; of: {', '.join(known)}"
+            )
     for name in required(config):
         if name not in known:
             raise pytest.UsageError(

@@ -18,7 +18,7 @@ LEVELS = (
         *("headline", "claims", "plan", "config", "packages", "wish", "elsewhere"),
         "guard",
     ),
-    ("registry", "runner", "answers", "report", "selftest", "likeness"),
+    ("registry", "runner", "answers", "report", "selftest", "likeness", "authoring"),
     # The trial that a run begins with, limits it pushes past; what runs tell together, and what a
     # machine can tell apart.
     ("pilot", "enforcement", "duet", "comparison", "resolution", "selection"),

@@ -13,7 +13,7 @@ import pytest
 from isobench import elsewhere, registry
 from isobench.errors import SessionError, UsageError
 from isobench.model import Lack, Stage, Unavailable
-from isobench.plugin import GROUP, Target
+from isobench.plugin import GROUP, Explains, Target
 from isobench.registry import Registry
 from isobench.testing import FakeTarget
 from isobench.units import Sha256, TargetName
@@ -96,6 +96,8 @@ def test_every_announced_target_of_ours_loads_and_keeps_to_the_interface() -> No
         assert not isinstance(target, registry.BrokenTarget), target
         assert isinstance(target, Target)
         assert target.name == name
+        assert isinstance(target, Explains)  # optional for others, not for ours
+        assert set(target.starts) == {"cold", "warm", "exec"}
 
 
 def test_native_comes_first_and_strangers_come_last_by_name(install: Install) -> None:

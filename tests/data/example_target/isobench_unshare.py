@@ -1,92 +1,54 @@
 """util-linux's `unshare` as a target: user, PID and network namespaces, the host's files."""
 
-import contextlib
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
 
-from isobench.model import (
-    Abi,
-    Availability,
-    Available,
-    Lack,
-    Promise,
-    Relation,
-    Stage,
-    Technology,
-    Unavailable,
-)
-from isobench.plugin import Completed
-from isobench.units import SECOND, Nanoseconds, TargetName
-
-UNSHARE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--net")
-
-
-class _Session:
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        program = str(self._stage.root / "isobench" / argv[0])
-        environment = self._stage.environ(str(self._stage.scratch)) | {"PATH": os.environ["PATH"]}
-        process = subprocess.Popen(
-            [*UNSHARE, "--", program, *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
-        code: int | None = None
-        try:
-            stdout, stderr = process.communicate(timeout=timeout / SECOND)
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            process.kill()  # --kill-child takes the namespace with it
-            stdout, stderr = process.communicate()
-        self._stage.heard(stdout)
-        return Completed(exit_code=code, stdout=stdout, stderr=stderr)
+from isobench.authoring import PrefixTarget
+from isobench.model import Promise, Relation, Technology
+from isobench.units import TargetName
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnshareTarget:
+class UnshareTarget(PrefixTarget):
     """A process in namespaces of its own."""
 
-    name: ClassVar[TargetName] = TargetName("unshare")
-    technology: ClassVar[Technology] = Technology.SANDBOX
-    abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = (
-        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
-        Promise(key="ns.net", relation=Relation.UNLIKE_HOST),
-    )
-    starts: ClassVar[Mapping[str, str]] = {
-        "cold": "unshare is executed with the payload",
-        "warm": "the same again",
-        "exec": "the same again",
-    }
+    name = TargetName("unshare")
+    technology = Technology.SANDBOX
+    install = "sudo apt-get install util-linux"
+    repair = "allow user namespaces: sudo sysctl kernel.unprivileged_userns_clone=1"
 
     pretend: str = ""
-    """A fact that is promised to be unlike the host's, kept or not: shows what UNPROVEN means."""
+    """An option: a fact that is promised to be unlike the host's, kept or not. Shows what
+    "unproven" means.
+    """
 
-    def __post_init__(self) -> None:
-        """Add the promise that was asked for."""
-        if self.pretend:
-            more = Promise(key=self.pretend, relation=Relation.UNLIKE_HOST)
-            object.__setattr__(self, "promises", (*type(self).promises, more))
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """The host's kernel, and no network of the host's."""
+        unlike = ["ns.user", "ns.pid", "ns.net", *([self.pretend] if self.pretend else [])]
+        return (
+            Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+            *(Promise(key=key, relation=Relation.UNLIKE_HOST) for key in unlike),
+        )
 
-    def probe(self) -> Availability:
-        """Try it."""
-        if shutil.which("unshare") is None:
-            return Unavailable(lack=Lack.TOOL, what="unshare", hint="apt-get install util-linux")
-        done = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False)
-        if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip()
-            return Unavailable(lack=Lack.PERMISSION, what=said, hint="allow user namespaces")
-        return Available(version="util-linux")
+    @property
+    def starts(self) -> Mapping[str, str]:
+        """What the start-up figures span."""
+        return {
+            "cold": "unshare is executed on a copy of the payload made just before",
+            "warm": "unshare is executed again: it keeps no stopped instance",
+            "exec": "isobench's agent, in open namespaces, forks and executes the payload",
+        }
 
-    @contextlib.contextmanager
-    def open(self, stage: Stage) -> Iterator[_Session]:
-        """Nothing to start."""
-        yield _Session(stage)
+    def words(self, root: Path, scratch: Path) -> Sequence[str]:
+        """The first process of the namespace dies with unshare, and all others with it."""
+        del root, scratch  # the host's files are seen as they are
+        # fmt: off
+        return [
+            "unshare",
+            "--user", "--map-root-user", "--net",
+            "--pid", "--fork", "--kill-child",
+            "--",
+        ]
+        # fmt: on
