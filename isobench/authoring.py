@@ -2,8 +2,8 @@
 
 Many technologies are a program that takes the command to run as its last words: `unshare …
 PROGRAM`, `bwrap … PROGRAM`, `firejail … PROGRAM`. `PrefixTarget` is such a target, but for its
-name, its promises and its words. It starts sessions and single instances, hands on output as it arrives,
-keeps time limits, gives payloads their environment, and leaves no process behind.
+name, its promises and its words. It starts sessions and single instances, hands on output as it
+arrives, keeps time limits, gives payloads their environment, and leaves no process behind.
 
     class NiceTarget(PrefixTarget):
         name = TargetName("nice")

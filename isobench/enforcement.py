@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from isobench.errors import IsobenchError
+from isobench.errors import IsobenchError, PluginError
 from isobench.model import Environment, LimitCheck, Limits, Resource, Technology, Visit
 from isobench.payload.build import LIMITS as PROGRAM
 from isobench.plugin import Limiter, Session, Target
@@ -66,6 +66,9 @@ def push(bench: Bench, label: TargetName, without: Environment) -> tuple[LimitCh
             if proof.broken:
                 return tuple(_unknown(resource, proof.broken) for resource in can)
             inside = _pushed(bench, label, session)
+    except PluginError as error:
+        bench.sink.log(label, error.log.encode(errors="backslashreplace"))
+        return tuple(_unknown(resource, f"{error} ({error.hint})") for resource in can)
     except IsobenchError as error:
         return tuple(_unknown(resource, str(error)) for resource in can)
     except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is an unknown, not our end

@@ -139,7 +139,16 @@ def _passes(error: BaseException) -> bool:
     """Say whether an exception is no fault: one that the interface provides for, or the user's."""
     if isinstance(error, KeyboardInterrupt | GeneratorExit):
         return not _raised_by_hand(error)
-    return isinstance(error, SessionError | NotApplicableError)
+    return isinstance(error, SessionError | NotApplicableError) and _can_be_shown(error)
+
+
+def _can_be_shown(error: IsobenchError) -> bool:
+    """Say whether an error of a plug-in's has texts where texts belong."""
+    try:
+        texts = (str(error), error.hint, getattr(error, "log", ""))
+    except BaseException:  # noqa: BLE001 - its own __str__ raises
+        return False
+    return all(isinstance(text, str) for text in texts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +173,7 @@ class Maker:
         """
         if isinstance(error, PluginError) or _passes(error):
             raise error
-        if isinstance(error, IsobenchError):  # explained by the plug-in itself
+        if isinstance(error, IsobenchError) and _can_be_shown(error):  # it explains itself
             return SessionError(str(error), hint=error.hint)
         late = isinstance(error, _Late)
         what = f"{place} did not end within {error}" if late else f"{place}: {_said(error)}"
@@ -652,11 +661,12 @@ def direct(wrapped: _T) -> _T:
     """Return the plug-in's own target or session, for what is timed; SessionError where it is
     broken. What is not wrapped is returned as it is.
     """
-    if isinstance(wrapped, CheckedTarget):
-        if wrapped.broken is not None:
-            raise wrapped.broken
-        return cast("_T", wrapped.inner)
-    return cast("_T", wrapped.inner) if isinstance(wrapped, _CheckedSession) else wrapped
+    if not isinstance(wrapped, CheckedTarget | _CheckedSession):
+        return wrapped
+    target = wrapped if isinstance(wrapped, CheckedTarget) else wrapped.target
+    if target.broken is not None:
+        raise target.broken
+    return cast("_T", wrapped.inner)
 
 
 def attending(target: Target, limit: float) -> AbstractContextManager[None]:
@@ -674,7 +684,7 @@ def fault(target: Target, error: BaseException, place: str) -> SessionError:
     """Return what came out of a target's code as an error to report; raise it again where it is
     the user's, or the interpreter's.
     """
-    if isinstance(error, SessionError):
+    if isinstance(error, SessionError) and _can_be_shown(error):
         return error
     if isinstance(target, CheckedTarget):
         return target.fault(error, place)

@@ -435,7 +435,7 @@ class Bench:
     def _keep_log(self, label: TargetName, error: Exception) -> None:
         """Keep what an instance said of its end."""
         if isinstance(error, SessionError):
-            self.sink.log(label.replace("#", "-"), error.log.encode())
+            self.sink.log(label.replace("#", "-"), error.log.encode(errors="backslashreplace"))
 
     def _loop(
         self, visit: Visit, work: Work, workload: Workload, session: Session
@@ -861,7 +861,7 @@ def _gap(visit: Visit, cause: Cause, detail: str, hint: str = "") -> Gap:
         workload=visit.workload,
         cause=cause,
         detail=wire.printable(detail, 600),
-        hint=hint,
+        hint=wire.printable(str(hint), 600),
     )
 
 

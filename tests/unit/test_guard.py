@@ -1,0 +1,546 @@
+"""Whatever a plug-in does wrong is reported as its distribution's fault; nothing ends with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench import campaign, enforcement, guard, plan, registry, runner
+from isobench.errors import SessionError
+from isobench.model import (
+    Available,
+    Cause,
+    Environment,
+    Gap,
+    Lack,
+    Record,
+    Sample,
+    Technology,
+    Unavailable,
+    Visit,
+)
+from isobench.plugin import (
+    Channel,
+    Exclusive,
+    Explains,
+    Launcher,
+    Limiter,
+    Preparer,
+    Restarter,
+    Sweeper,
+    Target,
+    Witness,
+)
+from isobench.registry import Registry
+from isobench.testing import FakeEngine, FakeTarget
+from isobench.units import TargetName, WorkloadName, seconds
+from isobench.wish import Wish
+from tests import distributions
+from tests.unit import test_runner
+from tests.unit.test_runner import COLD, EXEC, LOOP, WARM, WORK, Sink
+
+bench, workshop = test_runner.bench, test_runner.workshop
+HOSTILE = Path(__file__).parents[1] / "data" / "hostile_targets"
+BLAME = "fault of the plug-in hostile-{} in the distribution isobench-hostile 6.6: tell its author"
+MAKER = guard.Maker(name=TargetName("box"), distribution="its-maker", version="1.0")
+ABILITIES = (Launcher, Restarter, Exclusive, Limiter, Preparer, Sweeper, Explains)
+
+Make = Callable[..., runner.Bench]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Target]]:
+    """Return a function that loads a hostile target as the command line would."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    distributions.lay_out(HOSTILE, tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    registry.announced.cache_clear()
+    every = Registry()
+    yield lambda name: every.get(f"hostile-{name}")
+    registry.announced.cache_clear()
+    guard._pending.clear()
+    for module in [name for name in sys.modules if name.startswith("isobench_hostile")]:
+        del sys.modules[module]
+
+
+def probed(target: Target) -> Available | Unavailable:
+    name = TargetName("it")
+    return guard.probe({name: target}, lambda _name, _answer: None)[name]
+
+
+# ---- before a run --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("import-exits", "loading it: SystemExit: 3"),
+        ("import-missing", "isobench_nowhere"),
+        ("class-number", "TypeError"),
+        ("init-raises", "making it: OSError: no licence"),
+        ("init-exits", "making it: SystemExit: 3"),
+        ("options-unknown", "its options: AttributeError"),
+        ("name-number", "name is an int, not a str"),
+        ("technology-text", "technology is a str, not a Technology"),
+        ("technology-exits", "SystemExit: 3"),
+        ("abi-text", "abi is a str, not an Abi or None"),
+        ("promises-text", "promises is a str, not a tuple"),
+        ("promises-keys", "one of promises is a str, not a Promise"),
+        ("promises-no-relation", "the relation of ns.pid is a str, not a Relation"),
+        ("probe-string", "probe: TypeError: what came back is a str, not an Available"),
+        ("probe-nothing", "what came back is None, not an Available"),
+        ("probe-raises", "probe: KeyError: 'its own fault'"),
+        ("probe-unprintable", "probe: Unprintable"),
+        ("probe-exits", "probe: SystemExit: 3"),
+        ("probe-interrupts", "probe: KeyboardInterrupt"),
+        ("probe-version-number", "version is an int, not a str"),
+        ("probe-hint-nothing", "hint is None, not a str"),
+        ("starts-text", "starts is a str, not a mapping"),
+        ("starts-numbers", "starts['cold'] is an int, not a str"),
+        ("limitable-raises", "RuntimeError: cannot say"),
+        ("exclusive-text", "exclusive is a str, not a bool"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_asked_is_unavailable_and_its_distribution_is_named(
+    hostile: Callable[[str], Target], tmp_path: Path, name: str, why: str
+) -> None:
+    answer = probed(hostile(name))
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.PLUGIN
+    assert why in answer.what
+    log = tmp_path / "cache" / "isobench" / "plugins.log"
+    assert answer.hint == f"{BLAME.format(name)}; traceback: {log}"
+    assert BLAME.format(name) in log.read_text()
+    assert "Traceback" in log.read_text()
+
+
+def test_an_honest_plug_in_is_available(hostile: Callable[[str], Target]) -> None:
+    assert probed(hostile("honest")) == Available(version="1")
+
+
+def test_a_probe_that_never_ends_is_reported_and_the_others_are_heard(
+    hostile: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(guard, "PROBING", 0.3)
+    targets = {TargetName(name): hostile(name) for name in ("probe-hangs", "honest")}
+    answers = guard.probe(targets, lambda _name, _answer: None)
+    late, honest = answers.values()
+    assert isinstance(late, Unavailable)
+    assert "probe did not end within 0.3 s" in late.what
+    assert BLAME.format("probe-hangs") in late.hint
+    assert "time.sleep(NEVER)" in (tmp_path / "cache" / "isobench" / "plugins.log").read_text()
+    assert honest == Available(version="1")
+    asked = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    assert all(thread.daemon for thread in asked), "isobench could not end"
+
+
+def test_the_traceback_of_a_fault_before_a_run_goes_into_the_logs_of_the_run(
+    hostile: Callable[[str], Target],
+) -> None:
+    probed(hostile("probe-raises"))
+    sink = Sink()
+    guard.hand_over(["native", "hostile-probe-raises"], sink.log)
+    assert list(sink.logs) == ["hostile-probe-raises"]
+    assert b"raise KeyError" in sink.logs["hostile-probe-raises"]
+    guard.hand_over(["hostile-probe-raises"], sink.log)
+    assert sink.logs["hostile-probe-raises"].count(b"Traceback") == 1
+
+
+def test_where_the_cache_cannot_be_written_the_hint_names_no_file(
+    hostile: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    answer = probed(hostile("probe-raises"))
+    assert isinstance(answer, Unavailable)
+    assert answer.hint == BLAME.format("probe-raises")
+
+
+def test_a_name_that_no_file_could_carry_is_reported_under_another(
+    hostile: Callable[[str], Target],
+) -> None:
+    del hostile
+    names = Registry().names()
+    (stand_in,) = [name for name in names if name.startswith("unusable-")]
+    assert "/" not in stand_in
+    answer = probed(Registry().get(stand_in))
+    assert isinstance(answer, Unavailable)
+    assert "'../Hostile Name' cannot be that of a target" in answer.what
+    assert "isobench-hostile 6.6" in answer.hint
+
+
+def test_a_name_of_ours_stays_ours(hostile: Callable[[str], Target]) -> None:
+    del hostile
+    assert type(Registry().get("native")).__module__ == "isobench.targets.native"
+
+
+def test_what_cannot_be_prepared_is_left_out(hostile: Callable[[str], Target]) -> None:
+    name = TargetName("hostile-prepare-exits")
+    target = hostile("prepare-exits")
+    chosen = campaign.Chosen(
+        targets={name: target}, answers={name: Available(version="1")}, workloads={}
+    )
+    said: list[str] = []
+    made = campaign.prepare(chosen, Wish(targets=("native",)), Registry(), said.append)
+    assert made.able == {}
+    answer = made.answers[name]
+    assert isinstance(answer, Unavailable)
+    assert answer.what == "prepare: SystemExit: 3"
+    assert BLAME.format("prepare-exits") in answer.hint
+
+
+def test_a_plug_in_that_misuses_our_errors_ends_nothing(hostile: Callable[[str], Target]) -> None:
+    target = hostile("prepare-misused")
+    assert isinstance(target, Preparer)
+    with pytest.raises(SessionError, match="use it otherwise"):
+        target.prepare(print)
+
+
+@pytest.mark.parametrize("name", ["sweep-raises", "sweep-exits", "sweep-text"])
+def test_what_cannot_be_swept_is_a_line(hostile: Callable[[str], Target], name: str) -> None:
+    target = hostile(name)
+    assert isinstance(target, Sweeper)
+    (line,) = target.sweep(lambda _: True, cached=False)
+    assert line.startswith(f"nothing: hostile-{name} could not be swept: ")
+    assert BLAME.format(name) in line
+
+
+# ---- in a run ------------------------------------------------------------------------------------
+
+
+def block(made: runner.Bench, target: Target, *names: WorkloadName) -> list[Record]:
+    """Measure one block with a visit for each workload, and return what was recorded of them."""
+    label = target.name
+    visits = tuple(Visit(block=1, target=label, workload=name) for name in names)
+    one = plan.Block(number=1, sessions=(label,), visits=visits)
+    made.block(one, WORK, runner.Faults(), lambda _: None)
+    sink: Any = made.sink
+    return list(sink.records)
+
+
+def shorter(made: runner.Bench, timeout: float) -> runner.Bench:
+    return replace(
+        made,
+        workloads={n: replace(w, timeout=seconds(timeout)) for n, w in made.workloads.items()},
+    )
+
+
+GAPS = [
+    ("open-raises", LOOP, "open: KeyError: 'its own fault'"),
+    ("open-exits", LOOP, "open: SystemExit: 3"),
+    ("open-interrupts", LOOP, "open: KeyboardInterrupt"),
+    ("open-nothing", LOOP, "what came back is None, not a AbstractContextManager"),
+    ("open-yields-nothing", LOOP, "open yielded None, which has no run"),
+    ("open-hint-number", LOOP, "open: SessionError: no"),
+    ("run-string", LOOP, "run: TypeError: what came back is a str, not a Completed"),
+    ("run-string", EXEC, "what came back is a str, not a Completed"),
+    ("run-code-text", LOOP, "exit_code is a str, not an int or None"),
+    ("run-code-true", EXEC, "exit_code is a bool, not an int or None"),
+    ("run-stdout-text", LOOP, "stdout is a str, not bytes"),
+    ("run-exits", LOOP, "run: SystemExit: 3"),
+    ("run-exits", EXEC, "run: SystemExit: 3"),
+    ("run-exits", COLD, "a start: SystemExit: 3"),
+    ("run-interrupts", LOOP, "run: KeyboardInterrupt"),
+    ("run-generator-exits", LOOP, "run: GeneratorExit"),
+    ("run-unprintable", LOOP, "run: Unprintable"),
+    ("run-heard-text", LOOP, "run: TypeError: can't concat str to bytes"),
+    ("witness-number", LOOP, "witness: TypeError: one of the facts is an int, not an Evidence"),
+    ("witness-exits", LOOP, "witness: SystemExit: 3"),
+    ("witness-key", LOOP, 'the facts of a witness begin with "host."'),
+    ("null-exits", EXEC, "run: SystemExit: 3"),
+    ("launch-exits", COLD, "a start: SystemExit: 3"),
+    ("launch-string", WARM, "what came back is a str, not a Completed"),
+    ("stopped-nothing", WARM, "a start: AttributeError"),
+    ("start-exits", WARM, "a start: SystemExit: 3"),
+]
+
+
+@pytest.mark.parametrize(("name", "workload", "why"), GAPS)
+def test_whatever_goes_wrong_in_a_run_is_a_gap_that_names_the_distribution(
+    hostile: Callable[[str], Target], bench: Make, name: str, workload: WorkloadName, why: str
+) -> None:
+    target = hostile(name)
+    made = bench(target)
+    (gap,) = block(made, target, workload)
+    assert isinstance(gap, Gap)
+    assert gap.cause is Cause.FAILED
+    assert why in gap.detail
+    where = f"logs/hostile-{name}.log in the folder of the run"
+    assert gap.hint == f"{BLAME.format(name)}; traceback: {where}"
+    sink: Any = made.sink
+    assert b"Traceback" in sink.logs[f"hostile-{name}"]
+
+
+@pytest.mark.parametrize("name", ["run-misused", "run-hint-number"])
+def test_an_error_of_ours_that_a_plug_in_raises_is_a_gap_with_texts(
+    hostile: Callable[[str], Target], bench: Make, name: str
+) -> None:
+    target = hostile(name)
+    (gap,) = block(bench(target), target, LOOP)
+    assert isinstance(gap, Gap)
+    assert isinstance(gap.hint, str)
+    assert gap.detail
+
+
+@pytest.mark.parametrize("name", ["close-raises", "close-exits"])
+def test_what_cannot_be_closed_is_a_gap_beside_the_figures(
+    hostile: Callable[[str], Target], bench: Make, name: str
+) -> None:
+    target = hostile(name)
+    *samples, gap = block(bench(target), target, LOOP)
+    assert samples
+    assert all(isinstance(record, Sample) for record in samples)
+    assert isinstance(gap, Gap)
+    assert gap.detail.startswith("it could not be closed: the end of open: ")
+    assert BLAME.format(name) in gap.hint
+
+
+def test_a_session_cannot_swallow_an_interruption(
+    hostile: Callable[[str], Target], bench: Make
+) -> None:
+    target = hostile("close-swallows")
+    with pytest.raises(KeyboardInterrupt), target.open(bench(target).stage(target)):
+        raise KeyboardInterrupt
+
+
+def test_an_honest_plug_in_is_measured_in_all_ways(
+    hostile: Callable[[str], Target], bench: Make
+) -> None:
+    target = hostile("honest")
+    records = block(bench(target), target, LOOP, EXEC, COLD, WARM)
+    assert {record.workload for record in records} == {LOOP, EXEC, COLD, WARM}
+    assert all(isinstance(record, Sample) for record in records)
+
+
+def test_an_opening_that_never_ends_is_broken_off_once(
+    hostile: Callable[[str], Target], bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "OPENING", 0.3)
+    target = hostile("open-hangs")
+    for _ in range(3):  # what was late once is not waited for again
+        gap = block(bench(target), target, LOOP)[-1]
+        assert isinstance(gap, Gap)
+        assert gap.detail == "open did not end within 0.3 s"
+        assert BLAME.format("open-hangs") in gap.hint
+        monkeypatch.setattr(guard, "OPENING", 1800.0)
+
+
+def test_a_command_that_never_ends_is_broken_off_once(
+    hostile: Callable[[str], Target], bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "GRACE", 0.2)
+    target = hostile("run-hangs")
+    first, second = block(shorter(bench(target), 0.1), target, LOOP, EXEC)
+    for gap in (first, second):
+        assert isinstance(gap, Gap)
+        assert gap.detail == "run did not end within 0.3 s"
+
+
+def test_limits_that_a_plug_in_cannot_set_are_unknown_and_say_whose_fault_that_is(
+    hostile: Callable[[str], Target], bench: Make
+) -> None:
+    target = hostile("limited-nothing")
+    assert target.technology is Technology.CONTAINERIZATION
+    assert enforcement.limits_something(target)
+    made = bench(target)
+    (check,) = enforcement.push(made, target.name, Environment(facts={}))
+    assert check.held is None
+    assert "what limited returned is None" in check.why
+    assert BLAME.format("limited-nothing") in check.why
+    sink: Any = made.sink
+    assert b"Traceback" in sink.logs[target.name]
+
+
+# ---- whose interruption --------------------------------------------------------------------------
+
+
+class Interrupted(FakeTarget):
+    """Is in the middle of a command when something interrupts."""
+
+    by: Callable[[], object] = lambda: None
+
+    def answer(self, stage: Any, argv: Any, timeout: Any) -> Any:
+        if argv[0] != "_evidence":
+            type(self).by()
+        return FakeTarget.answer(self, stage, argv, timeout)
+
+
+def test_ctrl_c_while_a_plug_in_runs_is_the_users(bench: Make) -> None:
+    class Meanwhile(Interrupted):
+        by = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
+
+    target = guard.checked(Meanwhile(name=TargetName("box")), MAKER)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            block(bench(target), target, LOOP)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_time_limit_of_a_run_is_no_fault_of_a_plug_in_that_runs_meanwhile(bench: Make) -> None:
+    class Meanwhile(Interrupted):
+        by = lambda: time.sleep(60)  # noqa: E731
+
+    target = guard.checked(Meanwhile(name=TargetName("box")), MAKER)
+    alarm = campaign._Alarm(0.3)
+    with pytest.raises(KeyboardInterrupt), alarm:
+        block(bench(target), target, LOOP)
+    assert alarm.rang
+
+
+def test_an_alarm_that_was_set_goes_on_behind_a_shorter_one() -> None:
+    rang: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rang.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 100)
+        with pytest.raises(guard._Late), guard._limited(0.1):
+            time.sleep(60)
+        assert 90 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
+        with guard._limited(200):  # the one that is set rings sooner
+            assert 90 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
+        signal.raise_signal(signal.SIGALRM)
+        assert rang == [1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_swallows_an_alarm_hears_it_again() -> None:
+    with pytest.raises(guard._Late), guard._limited(0.1):
+        try:
+            time.sleep(60)
+        except BaseException:  # noqa: BLE001 - as a plug-in might
+            time.sleep(60)
+
+
+# ---- what is wrapped is like what it wraps -------------------------------------------------------
+
+
+class Everything(FakeEngine):
+    """Has every ability of a target, and a session every ability of a session."""
+
+    exclusive = False
+    limitable = ()
+    starts = {"cold": "at once"}  # noqa: RUF012 - read only
+
+    def limited(self, limits: Any) -> Any:
+        return self
+
+    def prepare(self, say: Any) -> None:
+        say("prepared")
+
+    def sweep(self, alive: Any, *, cached: bool) -> Any:
+        return ["swept"]
+
+
+@pytest.mark.parametrize("kind", [FakeTarget, FakeEngine, Everything])
+def test_a_checked_target_has_the_abilities_of_the_plug_in_and_no_others(kind: Any) -> None:
+    inner = kind(name=TargetName("box"))
+    target = guard.checked(inner, MAKER)
+    assert isinstance(target, Target)
+    for ability in ABILITIES:
+        assert isinstance(target, ability) == isinstance(inner, ability), ability
+    assert guard.direct(target) is inner
+    assert guard.direct(inner) is inner
+
+
+def test_a_checked_session_has_the_abilities_of_the_plug_ins(bench: Make) -> None:
+    target = guard.checked(FakeTarget(name=TargetName("box"), witnessed={"host.x": 1}), MAKER)
+    with target.open(bench(target).stage(target)) as session:
+        assert isinstance(session, Witness)
+        assert not isinstance(session, Channel)
+        assert [fact.value for fact in session.witness()] == [1]
+
+
+def test_every_ability_works_through_the_guard(bench: Make) -> None:
+    target: Any = guard.checked(Everything(name=TargetName("box")), MAKER)
+    stage_ = bench(target).stage(target)
+    said: list[str] = []
+    target.prepare(said.append)
+    assert said == ["prepared"]
+    assert target.sweep(lambda _: True, cached=False) == ["swept"]
+    assert target.starts == {"cold": "at once"}
+    assert target.launch(stage_, ["_startup", "n"], timeout=seconds(1)).exit_code == 0
+    with target.stopped(stage_, ["_startup", "n"]) as instance:
+        assert instance.start(timeout=seconds(1)).exit_code == 0
+    assert isinstance(target.limited(enforcement.LIMITS), guard.CheckedTarget)
+
+
+def test_nothing_of_the_guard_stands_between_a_request_and_its_answer(bench: Make) -> None:
+    callers: dict[str, set[str]] = {}
+
+    class Seen(FakeEngine):
+        def answer(self, stage: Any, argv: Any, timeout: Any) -> Any:
+            files = [Path(frame.filename).name for frame in traceback.extract_stack()]
+            # From the runner's line that asked down to here.
+            asked = max(at for at, file in enumerate(files) if file == "runner.py")
+            callers.setdefault(argv[0], set()).update(files[asked:])
+            return FakeEngine.answer(self, stage, argv, timeout)
+
+    target = guard.checked(Seen(name=TargetName("box")), MAKER)
+    records = block(bench(target), target, LOOP, EXEC, COLD, WARM)
+    assert all(isinstance(record, Sample) for record in records)
+    timed = {name: files for name, files in callers.items() if name != "_evidence"}
+    assert len(timed) == 4
+    assert all("guard.py" not in files for files in timed.values()), timed
+    assert "guard.py" in callers["_evidence"]  # what is not timed goes through it
+
+
+# ---- standard output -----------------------------------------------------------------------------
+
+SPEAKING = """
+    import os, subprocess, sys, threading
+    from isobench import stdout
+    stdout.claim()
+    print("ours, before")
+    stdout.protect()
+    print("ours")
+    with stdout.elsewhere():
+        print("theirs by print")
+        sys.stdout.buffer.write(b"theirs by buffer\\n")
+    os.write(1, b"theirs by descriptor\\n")
+    subprocess.run(["echo", "theirs by a child"], check=True)
+    thread = threading.Thread(target=print, args=("theirs by a thread",))
+    thread.start()
+    thread.join()
+    print("ours again")
+    stdout.release()
+    print("theirs at the end")
+"""
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_standard_output_is_isobenchs_alone(variables: dict[str, str]) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SPEAKING)],
+        env={**plain, **variables}, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "ours, before\nours\nours again\n"
+    ways = ("print", "buffer", "descriptor", "a child", "a thread")
+    for line in [*(f"theirs by {way}" for way in ways), "theirs at the end"]:
+        assert line in done.stderr.splitlines()
+
+
+def test_a_redirected_standard_output_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    from isobench import stdout  # noqa: PLC0415 - beside the test that it is for
+
+    before = sys.stdout
+    stdout.claim()
+    stdout.protect()
+    print("seen")  # noqa: T201 - what it is about
+    stdout.release()
+    assert sys.stdout is before
+    assert capsys.readouterr().out == "seen\n"
