@@ -103,7 +103,7 @@ class _Late(BaseException):
 def _said(error: BaseException) -> str:
     """Return an exception in words, even one that cannot be printed."""
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except BaseException:  # noqa: BLE001 - its own __str__ raises
         text = type(error).__name__
     return text[:_MOST_SAID]
@@ -365,9 +365,9 @@ def _witnessed(value: object) -> list[Evidence]:
     return found
 
 
-def _has(value: object, ability: type, what: str) -> None:
+def _has(value: object, ability: type, what: str, wanted: str) -> None:
     if not isinstance(value, ability):
-        raise TypeError(f"{what} is {_kind(value)}, not a {ability.__name__}")
+        raise TypeError(f"{what} is {_kind(value)}, not {wanted}")
 
 
 # ---- the wrappers --------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ class _Context(AbstractContextManager[_T]):
     def __enter__(self) -> _T:
         with self._target.calling(self._place, OPENING):
             inner = self._make()
-            _has(inner, AbstractContextManager, "what came back")
+            _has(inner, AbstractContextManager, "what came back", "a context manager")
             entered = inner.__enter__()
             self._inner = inner  # from here on there is something to close
             try:
@@ -562,7 +562,7 @@ class _Restarts(CheckedTarget):
         """Make an instance that will run argv at each start."""
 
         def wrap(entered: object) -> Startable:
-            _has(entered, Startable, "what stopped yielded")
+            _has(entered, Startable, "what stopped yielded", "a Startable")
             return _CheckedInstance(self, cast("Startable", entered))
 
         inner = cast("Restarter", self.inner)
@@ -586,7 +586,7 @@ class _Limits(CheckedTarget):
         """Return the same target with limits."""
         with self.calling("limited", ATTRIBUTE):
             inner = cast("Limiter", self.inner).limited(limits)
-            _has(inner, Target, "what limited returned")
+            _has(inner, Target, "what limited returned", "a Target")
             return checked(inner, self.maker)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from isobench import registry
@@ -16,11 +16,13 @@ ONLY: list[str] = []
 """The targets that the contract suite is held to; none named: all that are announced."""
 
 
-def lay_out(source: Path, site: Path) -> tuple[str, ...]:
-    """Copy a distribution's modules and metadata into `site`; return the names of its targets."""
+def lay_out(source: Path, site: Path, but: Collection[str] = ()) -> tuple[str, ...]:
+    """Copy a distribution's modules and metadata into `site`, `but` for some of its targets; return
+    the names of the others.
+    """
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
-    points = project["entry-points"][GROUP]
+    points = {k: v for k, v in project["entry-points"][GROUP].items() if k not in but}
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     for module in source.glob("*.py"):

@@ -239,7 +239,7 @@ GAPS = [
     ("open-raises", LOOP, "open: KeyError: 'its own fault'"),
     ("open-exits", LOOP, "open: SystemExit: 3"),
     ("open-interrupts", LOOP, "open: KeyboardInterrupt"),
-    ("open-nothing", LOOP, "what came back is None, not a AbstractContextManager"),
+    ("open-nothing", LOOP, "what came back is None, not a context manager"),
     ("open-yields-nothing", LOOP, "open yielded None, which has no run"),
     ("open-hint-number", LOOP, "open: SessionError: no"),
     ("run-string", LOOP, "run: TypeError: what came back is a str, not a Completed"),
