@@ -1,6 +1,6 @@
 """workload.toml -> Workload. A workload is a folder; adding one needs no Python."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -40,12 +40,28 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     needs: list[Need] = []
 
 
+MEASURED: Final = ("time",)
+"""The metrics that the runner takes of every workload."""
+
+
+def _demand_measured(path: Path, metrics: Collection[str]) -> None:
+    """Raise UsageError for a metric that would never be measured, or where none would be."""
+    unknown = [name for name in metrics if name not in MEASURED]
+    if unknown or not metrics:
+        raise UsageError(
+            f"{path}: metrics: "
+            + (f"{unknown[0]} would never be measured" if unknown else "none is named"),
+            hint='isobench measures time alone: [metrics] time = "ns"',
+        )
+
+
 def read(path: Path) -> Workload:
     """Read one workload.toml."""
     try:
         data = msgspec.toml.decode(path.read_bytes(), type=_File)
     except (msgspec.DecodeError, OSError, ValueError) as error:
         raise UsageError(f"{path}: {error}", hint="see workloads/cpu_sieve/workload.toml") from None
+    _demand_measured(path, data.metrics)
     source = (path.parent / data.source).resolve()
     if not source.is_file():
         raise UsageError(
