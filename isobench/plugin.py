@@ -5,9 +5,11 @@ A target is one module with one class, announced by an entry point:
     [project.entry-points."isobench.targets"]
     firejail = "mypackage.firejail:FirejailTarget"
 
-`Target` and `Session` are all that is required. A class that is a dataclass may have fields: they
-are the options a user sets under `[targets.NAME]` in isobench.toml, checked against the fields'
-types; an option whose name is a word of Python has a field with an underscore after it (`class_`).
+docs/plugins.md is the guide, and `isobench.authoring` has a target for all that is a command before
+the command. `Target` and `Session` are all that is required. A class that is a dataclass may have
+fields: they are the options a user sets under `[targets.NAME]` in isobench.toml, checked against
+the fields' types; an option whose name is a word of Python has a field with an underscore after it
+(`class_`).
 What some technologies have and others cannot is an ability: a small Protocol of its own
 below, recognised by `isinstance`, never a method that raises.
 

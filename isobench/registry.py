@@ -10,7 +10,8 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +36,8 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {"qemu-kvm": "kvm", "qemu-tcg": "qemu"}
 """What else a kind may be called in a configuration."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _RESERVED: Final = ("all", "auto")
+_UNUSABLE: Final = "unusable-"
+_UNREADABLE: Final = "entry_points.txt cannot be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +80,40 @@ class BrokenTarget:
 
 
 def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "unknown"
+    """Return the distribution's name; one whose metadata is broken may have none."""
+    with contextlib.suppress(Exception):
+        if point.dist is not None and point.dist.name:
+            return point.dist.name
+    return point.name.removeprefix(_UNUSABLE) if point.dist is None else "without a name"
+
+
+def _version(point: EntryPoint) -> str:
+    with contextlib.suppress(Exception):
+        return (point.dist.version if point.dist is not None else "") or ""
+    return ""
+
+
+def _points() -> Iterator[EntryPoint]:
+    """Yield the entry points of all targets. A distribution whose list of them cannot be read must
+    not cost the others: one that says so stands for it.
+    """
+    with contextlib.suppress(Exception):
+        yield from entry_points(group=GROUP)
+        return
+    for dist in distributions():
+        try:
+            yield from dist.entry_points.select(group=GROUP)
+        except Exception:  # noqa: BLE001 - what a broken file makes the parser raise differs
+            folder = Path(str(getattr(dist, "_path", "unknown"))).name
+            name = folder.removesuffix(".dist-info")
+            yield EntryPoint(name=_UNUSABLE + name, value=_UNREADABLE, group=GROUP)
 
 
 @functools.cache
 def announced() -> Mapping[str, EntryPoint]:
     """Return the entry points of all installed targets, by name."""
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
+    for point in _points():
         name = _usable(point.name)
         # An in-tree name is never taken over by another distribution.
         if name not in found or _distribution(point) == "isobench":
@@ -97,7 +126,7 @@ def _usable(name: str) -> str:
     """Return the name of an entry point, or what stands for one that no file or flag can carry."""
     if _NAME.fullmatch(name) and name not in _RESERVED:
         return name
-    return "unusable-" + (re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "name")
+    return _UNUSABLE + (re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "name")
 
 
 def _options(kind: type, options: Mapping[str, Any], where: str, file: str) -> dict[str, Any]:
@@ -156,13 +185,14 @@ def _load(
     name: str, point: EntryPoint, options: Mapping[str, Any], where: str, file: str
 ) -> Target:
     distribution = _distribution(point)
-    version = point.dist.version if point.dist is not None else ""
-    maker = guard.Maker(name=TargetName(name), distribution=distribution, version=version)
+    maker = guard.Maker(name=TargetName(name), distribution=distribution, version=_version(point))
     foreign = distribution != "isobench"
     if foreign:
         stdout.protect()
     try:
         with maker.loading("loading it"):
+            if point.value == _UNREADABLE:
+                raise ValueError(_UNREADABLE)
             if point.name != _usable(point.name):
                 raise ValueError(
                     f"its name {point.name!r} cannot be that of a target: small letters, digits,"

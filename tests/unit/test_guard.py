@@ -144,6 +144,38 @@ def test_a_probe_that_never_ends_is_reported_and_the_others_are_heard(
     assert all(thread.daemon for thread in asked), "isobench could not end"
 
 
+def test_an_import_that_never_ends_is_broken_off(
+    hostile: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LOADING", 0.3)
+    answer = probed(hostile("import-hangs"))
+    assert isinstance(answer, Unavailable)
+    assert answer.what == "the plug-in is broken: loading it did not end within 0.3 s"
+    assert BLAME.format("import-hangs") in answer.hint
+
+
+def test_a_distribution_whose_entry_points_cannot_be_read_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, lines in (("torn", "a line without a value"), ("whole", "fine = nowhere:X")):
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[isobench.targets]\n{lines}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.announced.cache_clear()
+    try:
+        every = Registry()
+        assert {"native", "docker", "fine"} <= set(every.names())
+        torn = [name for name in every.names() if "torn" in name]
+        for name in torn:  # some versions of Python read such a line as a name without a value
+            answer = probed(every.get(name))
+            assert isinstance(answer, Unavailable)
+            assert "torn-1.0" in answer.hint
+    finally:
+        registry.announced.cache_clear()
+
+
 def test_the_traceback_of_a_fault_before_a_run_goes_into_the_logs_of_the_run(
     hostile: Callable[[str], Target],
 ) -> None:
