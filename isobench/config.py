@@ -1,15 +1,20 @@
 """isobench.toml, [tool.isobench] of pyproject.toml, the user's own file, and the environment ->
 Settings.
+
+A file that is named (--config, ISOBENCH_CONFIG) is the user's own word. One that is found is obeyed
+only where nobody else can have written it: see `trust`.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from isobench import places
+from isobench import places, trust
 from isobench.errors import UsageError
 
 FILE: Final = "isobench.toml"
@@ -47,59 +52,116 @@ class _PyProject(msgspec.Struct):
     tool: dict[str, Any] = {}
 
 
-def _decode(path: Path) -> Settings | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedOver:
+    """A file that was found and is not obeyed."""
+
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The settings in force, and where they are from."""
+
+    file: str
+    """The file that decides, as it is called here; where there is none, the one there should be."""
+    settings: Settings
+    text: str = ""
+    """What the file says, for the lines of what is wrong in it."""
+    named: bool = False
+    """The user named the file: he answers for the commands in it."""
+    passed_over: tuple[PassedOver, ...] = ()
+
+
+def _settings(path: Path, data: bytes) -> Settings | None:
     """Return the settings in a file; None for a pyproject.toml without any."""
     try:
-        document = msgspec.toml.decode(path.read_bytes())
+        document = msgspec.toml.decode(data)
         if path.name == "pyproject.toml":
             document = msgspec.convert(document, type=_PyProject).tool.get("isobench")
             if document is None:
                 return None
         return msgspec.convert(document, type=Settings, strict=True)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint="name a readable file") from None
-    except (msgspec.DecodeError, ValueError) as error:
-        ours = isinstance(error, msgspec.ValidationError) or b"tool.isobench" in path.read_bytes()
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        ours = isinstance(error, msgspec.ValidationError) or b"tool.isobench" in data
         if path.name == "pyproject.toml" and not ours:
             return None  # broken, and none of our business
         raise UsageError(
-            f"{path}: {error}", hint="mend the file, or name another with --config"
+            f"{path}: {error}", hint="correct the file, or name another with --config"
         ) from None
 
 
-def _nearest(start: Path) -> tuple[Path, Settings] | None:
-    for folder in (start, *start.parents):
-        for name in (FILE, "pyproject.toml"):
-            path = folder / name
-            if path.is_file() and (settings := _decode(path)) is not None:
-                return path, settings
-    return None
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path}: {error.strerror}", hint="name a readable file")
 
 
-def load(explicit: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings in force; the nearest file decides whole, else the user's own, else the
-    defaults.
-    """
-    return found(explicit, environment=environment)[1]
+def _named(path: Path) -> Configuration:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    settings = _settings(path, data) or Settings()
+    return Configuration(
+        file=str(path), settings=settings, text=data.decode(errors="replace"), named=True
+    )
 
 
-def found(
+def _candidates() -> Iterator[Path]:
+    """Yield the files that may decide, the nearest first, the user's own last."""
+    with contextlib.suppress(FileNotFoundError):  # the folder that this process is in is gone
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            yield from (folder / name for name in (FILE, "pyproject.toml"))
+    yield places.user_configuration()
+
+
+def _concerns(path: Path, data: bytes) -> bool:
+    """Say whether a file that is not obeyed would have been meant for isobench."""
+    return path.name != "pyproject.toml" or b"isobench" in data
+
+
+def find(
     explicit: Path | None = None, *, environment: Mapping[str, str] = os.environ
-) -> tuple[str, Settings]:
-    """Return the file that decides, as it is called here, and the settings in force.
-
-    Where there is none it is the file that there should be.
+) -> Configuration:
+    """Return the configuration in force: of the file that was named, else of the nearest one that
+    may be obeyed, else of the user's own, else the defaults.
     """
     named = explicit or (
         Path(environment["ISOBENCH_CONFIG"]) if environment.get("ISOBENCH_CONFIG") else None
     )
     if named is not None:
-        return str(named), _decode(named) or Settings()
-    nearest = _nearest(Path.cwd())
-    if nearest is not None:
-        path, settings = nearest
-        return path.name if path.parent == Path.cwd() else str(path), settings
-    user = places.user_configuration()
-    if user.is_file():
-        return str(user), _decode(user) or Settings()
-    return FILE, Settings()
+        return _named(named)
+    passed: list[PassedOver] = []
+    for path in _candidates():
+        try:
+            content = trust.read(path)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if content is None:
+            continue
+        if content.distrust:
+            if _concerns(path, content.data):
+                passed.append(PassedOver(path=path, why=content.distrust))
+            continue
+        settings = _settings(path, content.data)
+        if settings is not None:
+            return Configuration(
+                file=_called(path),
+                settings=settings,
+                text=content.data.decode(errors="replace"),
+                passed_over=tuple(passed),
+            )
+    return Configuration(file=FILE, settings=Settings(), passed_over=tuple(passed))
+
+
+def _called(path: Path) -> str:
+    """Return a file by its name alone where it is in this folder."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.name if path.parent == Path.cwd() else str(path)
+    return str(path)
+
+
+def load(explicit: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings in force."""
+    return find(explicit, environment=environment).settings

@@ -197,6 +197,21 @@ class Preparer(Protocol):
 
 
 @runtime_checkable
+class Executes(Protocol):
+    """Ability of a target: say which of its options are commands, programs or their arguments.
+
+    Where a configuration that was found (and not named by `--config`) sets one of them, the target
+    is probed and measured only if the user names it. Of a distribution's own target without this
+    ability every option counts as a command; `executes = ()` says that none is.
+    """
+
+    @property
+    def executes(self) -> Collection[str]:
+        """Names of options, as the user writes them. A class attribute will do."""
+        ...
+
+
+@runtime_checkable
 class Sweeper(Protocol):
     """Ability of a target: find what runs that died have left, and remove it."""
 

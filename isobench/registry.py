@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench import elsewhere, guard, stdout
+from isobench import elsewhere, guard, stdout, untried
 from isobench.errors import SessionError, UsageError
 from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
 from isobench.plugin import GROUP, Session, Target
@@ -246,9 +246,15 @@ class Registry:
         configured: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         file: str = "isobench.toml",
+        vouched: bool = True,
     ) -> None:
-        """Take the tables [targets.NAME] of the configuration, and the file that they are from."""
-        self._file = file
+        """Take the tables [targets.NAME] of the configuration, and the file that they are from.
+
+        Unless it is `vouched` for, since the user has named it, its commands run for permitted
+        targets alone: the others are neither probed nor measured.
+        """
+        self._file, self._vouched = file, vouched
+        self._permitted: set[str] = set()
         self._configured = dict(configured or {})
         self._loaded: dict[str, Target] = {}
         for name, options in self._configured.items():
@@ -269,13 +275,24 @@ class Registry:
                     hint=f'set kind = "…" to one of: {", ".join(announced())}',
                 )
 
+    def permit(self, names: Iterable[str]) -> None:
+        """Let the commands in the configuration of these targets run: the user has named them."""
+        fresh = set(names) - self._permitted
+        self._permitted |= fresh
+        for name in fresh:
+            self._loaded.pop(name, None)
+
     def tables(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """Return what is configured of these targets."""
         return {name: self._configured[name] for name in names if name in self._configured}
 
     def with_tables(self, tables: Mapping[str, Mapping[str, Any]]) -> "Registry":
         """Return a registry in which these tables stand in place of those of the same name."""
-        return Registry({**self._configured, **tables}, file=self._file) if tables else self
+        if not tables:
+            return self
+        fresh = Registry({**self._configured, **tables}, file=self._file, vouched=self._vouched)
+        fresh.permit(self._permitted)
+        return fresh
 
     def vary(self, written: str) -> Variation:
         """Return what "docker.seccomp=unconfined" asks for: a target's name, an option, a value.
@@ -291,6 +308,7 @@ class Registry:
             )
         base = max(known, key=len)
         option = path.removeprefix(f"{base}.")
+        self.permit([base])
         target = guard.direct(self.get(base))
         spoken: Mapping[str, str] = getattr(target, "spoken", {})
         key, text = option, value
@@ -350,7 +368,11 @@ class Registry:
             kind = str(_kind(options, name))
             options.pop("kind", None)
             point = announced()[kind]
-            self._loaded[name] = _load(name, point, options, f"[targets.{name}]", self._file)
+            target = _load(name, point, options, f"[targets.{name}]", self._file)
+            if not self._vouched and name not in self._permitted:
+                own = _distribution(point) == "isobench"
+                target = untried.held_back(name, target, options, file=self._file, in_tree=own)
+            self._loaded[name] = target
         return self._loaded[name]
 
     def select(

@@ -106,6 +106,14 @@ def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
     )
 
 
+def note(text: str, *, hint: str) -> None:
+    """Print on standard error what the user should know, and what to type; nothing ends by it."""
+    console = console_for(stderr=True)
+    # Not wrapped: what stands here is copied, paths and commands above all.
+    console.print(f"isobench: {wire.printable(text)}", markup=False, soft_wrap=True)
+    console.print(f"    → {wire.printable(hint)}", markup=False, soft_wrap=True)
+
+
 class Screen:
     """Shows how far a run is: a bar with the time left on a terminal, a line now and then
     elsewhere.

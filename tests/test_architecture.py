@@ -10,13 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "isobench"
 
 LEVELS = (
-    ("units", "errors", "places", "owner", "spelling", "stdout"),
+    ("units", "errors", "places", "owner", "spelling", "stdout", "trust"),
     ("model",),
     ("plugin",),
     (
         *("targets", "testing", "payload", "evidence", "workloads", "store", "stats", "verdict"),
         *("headline", "claims", "plan", "config", "packages", "wish", "elsewhere"),
-        "guard",
+        *("guard", "untried"),
     ),
     ("registry", "runner", "answers", "report", "selftest", "likeness", "authoring"),
     # The trial that a run begins with, limits it pushes past; what runs tell together, and what a

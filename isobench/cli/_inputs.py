@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isobench import screen
 from isobench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,12 +14,44 @@ if TYPE_CHECKING:
     from isobench.wish import Wish
 
 
-def registry_of(config: Path | None) -> tuple["Registry", Any]:
+def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Registry", Any]:
+    """Return all targets and the settings in force.
+
+    The commands of a configuration that was found, and not named, run for the targets alone whose
+    names the user has typed.
+    """
     from isobench import config as configuration
     from isobench.registry import Registry
 
-    file, settings = configuration.found(config)
-    return Registry(settings.targets, file=file), settings
+    found = configuration.find(config)
+    for one in found.passed_over:
+        screen.note(
+            f"{one.path} is not obeyed: {one.why}", hint=f"--config {one.path}, if you trust it"
+        )
+    registry = Registry(found.settings.targets, file=found.file, vouched=found.named)
+    registry.permit(named)
+    return registry, found.settings
+
+
+def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
+    """Return a registry in which targets are configured as in an earlier run; UsageError where that
+    has commands that others may have written.
+    """
+    from isobench import trust
+    from isobench.registry import Registry
+    from isobench.untried import UntriedTarget
+
+    tables = earlier.about.get("config", {}).get("targets", {})
+    written = earlier.path / "run.json"
+    if tables and (why := trust.distrust(written)):
+        strict = Registry(tables, file=str(written), vouched=False)
+        commands = [name for name in tables if isinstance(strict.get(name), UntriedTarget)]
+        if commands:
+            raise UsageError(
+                f"{written} has commands for {', '.join(commands)} and is not obeyed: {why}",
+                hint="name the configuration of that run yourself: --config FILE",
+            )
+    return registry.with_tables(tables)
 
 
 def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[Claim, ...]":
@@ -35,9 +68,8 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
         return claims.load(text, origin=str(file))
     if not settings.claims:
         return ()
-    origin, _ = configuration.found(config)
-    text = Path(origin).read_text(encoding="utf-8")
-    return claims.of_table(settings.claims, origin=origin, text=text)
+    found = configuration.find(config)
+    return claims.of_table(settings.claims, origin=found.file, text=found.text)
 
 
 def workloads_of(wish: "Wish") -> Any:

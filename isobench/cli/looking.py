@@ -88,7 +88,7 @@ def doctor(
     from isobench.model import Available
 
     console = screen.console_for(color=color)
-    registry, _ = registry_of(config)
+    registry, _ = registry_of(config, names)
     if install:
         if not names:
             known = " ".join(packages.NAMES)
@@ -122,7 +122,7 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     from isobench.wish import Wish
 
     console = screen.console_for(color=color)
-    registry, _ = registry_of(config)
+    registry, _ = registry_of(config, names)
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
     found = {name: target for name, target in found.items() if isinstance(target, Preparer)}

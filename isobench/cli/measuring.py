@@ -12,7 +12,13 @@ import click
 from isobench import flags, screen
 from isobench.cli._door import heed_termination
 from isobench.cli._exits import exit_code, refuse_unknown
-from isobench.cli._inputs import claims_of, latest, registry_of, workloads_of
+from isobench.cli._inputs import (
+    claims_of,
+    configured_as_before,
+    latest,
+    registry_of,
+    workloads_of,
+)
 from isobench.cli._options import (
     EXPORTS,
     claims_option,
@@ -155,7 +161,8 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     if earlier is not None:
         wish = _same_again(wish, earlier, options)
         if options["config"] is None:
-            registry = registry.with_tables(earlier.about.get("config", {}).get("targets", {}))
+            registry = configured_as_before(registry, earlier)
+    registry.permit([*wish.targets, *wish.require])
     varied = [registry.vary(written) for written in options["vary"]]
     if varied:
         registry, wish = _with_variations(registry, wish, varied)
@@ -183,6 +190,7 @@ def _with_variations(
     """Return a registry that knows the variations, and a wish for them and what they vary."""
     names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
     registry = registry.with_tables({one.name: one.table for one in varied})
+    registry.permit(names)
     targets = tuple(dict.fromkeys([*(wish.targets or ("auto",)), *names]))
     rows = [{"name": v.name, "base": v.base, "option": v.option, "value": v.value} for v in varied]
     return registry, dataclasses.replace(wish, targets=targets, variations=tuple(rows))
@@ -348,7 +356,7 @@ def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None
     try:
         return kind.convert(text, None, None) if text else None
     except click.BadParameter as error:
-        file, _ = configuration.found(config)
+        file = configuration.find(config).file
         raise UsageError(
             f"{file}: [run] {key}: {error.message}", hint=f"mend it in {file}"
         ) from None

@@ -95,6 +95,7 @@ class Lack(StrEnum):
     PLATFORM = "platform"  # not on this kind of machine
     TIME = "time"  # the budget has no room for it
     PLUGIN = "plugin"  # the plug-in itself is broken
+    UNTRIED = "untried"  # its configuration has commands, and nobody has named it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,11 @@ class Options(_oci.Engine):
 
     runtime_flags: tuple[str, ...] = ()
     """As `--runtime-flag`: "platform=ptrace" for runsc."""
+
+    @property
+    def executes(self) -> Sequence[str]:
+        """Which options are commands: a runtime by its path is, one that Podman knows is not."""
+        return ("runtime", "runtime_flags") if "/" in self.runtime else ("runtime_flags",)
 
     def flags(self) -> tuple[tuple[str, ...], ...]:
         """Return what to tell the runtime: choices, the plainest first."""

@@ -45,6 +45,7 @@ class FirejailTarget:
     name: ClassVar[TargetName] = TargetName("firejail")
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = None
+    executes: ClassVar[Sequence[str]] = ("arguments",)
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "firejail is executed for a program copied just before; the user's login shell"
         " executes it inside, as firejail always has it",

@@ -52,6 +52,7 @@ class GvisorTarget:
     name: ClassVar[TargetName] = TargetName("gvisor")
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = None
+    executes: ClassVar[Sequence[str]] = ("program", "flags")
     promises: ClassVar[tuple[Promise, ...]] = (
         *_sentry.PROMISES,
         Promise(key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"),

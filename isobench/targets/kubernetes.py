@@ -71,6 +71,7 @@ class KubernetesTarget:
 
     name: ClassVar[TargetName] = TargetName("kubernetes")
     abi: ClassVar[Abi | None] = None
+    executes: ClassVar[Sequence[str]] = ("load",)
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "a pod from a cached image: from the POST of the pod to the payload's nonce, by way"
         " of API server, scheduler, kubelet, sandbox, network set-up, container and the attached"

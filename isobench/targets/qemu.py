@@ -158,6 +158,7 @@ class _Qemu:
     promises: ClassVar[tuple[Promise, ...]] = ()
     accelerator: ClassVar[Literal["kvm", "tcg"]]
     abi: ClassVar[Abi | None] = None
+    executes: ClassVar[Sequence[str]] = ("emulator", "arguments")
 
     kernel: str = ""
     """Path of a kernel image; empty: the distribution's, downloaded once."""

@@ -131,6 +131,7 @@ class SshTarget:
     """A machine that is reached by SSH."""
 
     name: ClassVar[TargetName] = TargetName("ssh")
+    executes: ClassVar[Sequence[str]] = ("tool", "start", "stop", "status")
 
     host: str = ""
     """A name of ~/.ssh/config, or of the network."""

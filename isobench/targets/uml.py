@@ -244,6 +244,7 @@ class UmlTarget:
     name: ClassVar[TargetName] = TargetName("uml")
     technology: ClassVar[Technology] = Technology.VIRTUALIZATION
     abi: ClassVar[Abi | None] = None
+    executes: ClassVar[Sequence[str]] = ("kernel", "append")
     promises: ClassVar[tuple[Promise, ...]] = (
         Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
         Promise(key="machine", relation=Relation.SAME_AS_HOST),

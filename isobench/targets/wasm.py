@@ -191,6 +191,7 @@ class WasmTarget:
     name: ClassVar[TargetName] = TargetName("wasm")
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = Abi.WASM32
+    executes: ClassVar[Sequence[str]] = ("engine",)
     promises: ClassVar[tuple[Promise, ...]] = (
         # No processor executes WebAssembly: an engine has translated it.
         Promise(key="payload.machine", relation=Relation.EQUALS, value=Abi.WASM32.machine),

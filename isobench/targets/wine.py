@@ -42,6 +42,7 @@ class WineTarget:
     name: ClassVar[TargetName] = TargetName("wine")
     technology: ClassVar[Technology] = Technology.TRANSLATION
     abi: ClassVar[Abi | None] = Abi.PE_X86_64
+    executes: ClassVar[Sequence[str]] = ("loader",)
     promises: ClassVar[tuple[Promise, ...]] = (
         Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         # A program for Windows, as it lies in memory, and Wine's library that answers it: what
