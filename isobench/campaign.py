@@ -4,6 +4,7 @@ does it.
 
 import contextlib
 import datetime as dt
+import functools
 import hashlib
 import math
 import os
@@ -88,6 +89,11 @@ TRIAL_SHARE: Final = 0.3
 """Trials are shown as this share of a run at most."""
 PATIENCE_FOR_LIMITS: Final = 60.0
 """Limits are pushed past in runs whose budget is at least so many seconds."""
+
+
+FAILED: Final = "nothing: "
+"""How the line of a sweep begins that has removed nothing, and says why."""
+CLEAN: Final = "isobench clean --stale removes what is left"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,16 +261,26 @@ def prepare(chosen: Chosen, wish: Wish, say: Callable[[str], None]) -> Chosen:
 
 def sweep(registry: Registry, *, everything: bool, observer: Callable[[str], None]) -> None:
     """Remove what dead runs have left; with `everything`, every trace of isobench but results."""
-    for line in stage.sweep(owner.alive):
+    for line in _swept("folders", lambda: stage.sweep(owner.alive)):
         observer(line)
     for name in registry.names():
         target = registry.get(name)
         if isinstance(target, Sweeper):
-            for line in target.sweep(owner.alive, cached=everything):
+            find = functools.partial(target.sweep, owner.alive, cached=everything)
+            for line in _swept(name, find):
                 observer(line)
     if everything:
-        for line in stage.forget():
+        for line in _swept("cache", stage.forget):
             observer(line)
+
+
+def _swept(what: str, sweep: Callable[[], Sequence[str]]) -> list[str]:
+    """Return the lines of one sweep; one that fails is a line, and keeps none from its turn."""
+    try:
+        return [str(line) for line in sweep()]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in must not end isobench
+        why = f"{type(error).__name__}: {error}"
+        return [f"{FAILED}{what}: looking for leftovers failed: {why}"]
 
 
 # ---- the run -------------------------------------------------------------------------------------
@@ -451,11 +467,20 @@ class Campaign:
         def alive(whose: str) -> bool:
             return whose != owner.mine() and owner.alive(whose)
 
-        for _ in range(2):
-            for target in chosen.able.values():
-                if isinstance(target, Sweeper):
-                    target.sweep(alive, cached=False)
-            time.sleep(0.2)
+        try:
+            for _ in range(2):
+                for name, target in chosen.able.items():
+                    if isinstance(target, Sweeper):
+                        find = functools.partial(target.sweep, alive, cached=False)
+                        self._say_failures(_swept(name, find))
+                time.sleep(0.2)
+        except KeyboardInterrupt:  # once more: whoever waits shall have the report now
+            self.observer.say(f"not all is removed that the run has made: {CLEAN}")
+
+    def _say_failures(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            if line.startswith(FAILED):
+                self.observer.say(f"{line.removeprefix(FAILED)}; {CLEAN}")
 
     def _describe(self, chosen: Chosen, payloads: Sequence[Payload], scratch: Path) -> None:
         facts = host.describe(scratch)

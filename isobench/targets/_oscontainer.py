@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 from isobench.errors import SessionError
 from isobench.model import Evidence, Fact, Promise, Relation, Stage, host_abi
 from isobench.plugin import Completed
-from isobench.targets import _agent, _elf, _process
+from isobench.targets import _agent, _cgroup, _elf, _process
 from isobench.units import Nanoseconds, seconds
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -25,7 +24,6 @@ MOUNT_POINTS: Final = (
 """What a root directory must hold to be taken for that of an operating system."""
 TOOL_FAILURES: Final = (1, 255)
 """The exit codes by which both tools say that they have failed; a payload may have them, too."""
-_OWNER: Final = "isobench-*-*-*-*"
 _PATIENCE: Final = 100
 
 PROMISES: Final = (
@@ -304,21 +302,9 @@ def _membership(pid: int | str | None) -> Path:
 
 def remove_cgroup(folder: Path) -> str:
     """Remove a cgroup and those below it, of which no process is left; return what is wrong, or
-    nothing. The last process may take a moment to be gone.
+    nothing.
     """
-    for attempt in range(_PATIENCE):
-        try:
-            for path, _, _ in os.walk(folder, topdown=False):
-                Path(path).rmdir()
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            if attempt == _PATIENCE - 1:
-                return str(error)
-            time.sleep(0.01)
-        else:
-            return ""
-    return ""
+    return _cgroup.remove(folder, attempts=_PATIENCE)
 
 
 def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list[str]:
@@ -327,7 +313,7 @@ def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list
     """
     errors: dict[str, list[str]] = {}
     for prefix in prefixes:
-        for folder in sorted(CGROUPS.glob(f"**/{prefix}{_OWNER}")):
+        for folder in _cgroup.below(CGROUPS, [prefix]):
             name = folder.name.removeprefix(prefix)
             if not alive(name.rpartition("-")[0]):
                 errors.setdefault(name, []).append(remove_cgroup(folder))

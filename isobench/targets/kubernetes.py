@@ -624,10 +624,11 @@ def ancestors(identity: str, processes: Path = Path("/proc")) -> list[str]:
     """Return the names of a container's first process and of its ancestors, as the host sees them:
     who really runs it. Nothing where the host shows no process of that container.
     """
-    for path in processes.glob("[0-9]*/cgroup"):
+    for number in os.listdir(processes):  # noqa: PTH208 - names alone: processes come and go
+        process = processes / number
         with contextlib.suppress(OSError):
-            if identity and identity in path.read_text():
-                return [name for name in _line(path.parent, processes) if name]
+            if number.isdigit() and identity and identity in (process / "cgroup").read_text():
+                return [name for name in _line(process, processes) if name]
     return []
 
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.plugin import Completed
-from isobench.targets import _agent, _disk, _prefix, _process, _userns
+from isobench.targets import _agent, _cgroup, _disk, _prefix, _process, _userns
 from isobench.units import Nanoseconds, TargetName
 
 _NOBODY: Final = 65534
@@ -183,7 +182,7 @@ class NamespacesTarget:
         for folder in _found_cgroups():
             if alive(folder.name.rpartition("-")[0]):
                 continue
-            error = _remove(folder)
+            error = _cgroup.remove(folder, attempts=_PATIENCE)
             removed.append(f"cgroup {folder}" + (f": not removed: {error}" if error else ""))
         return removed
 
@@ -285,31 +284,12 @@ def _cgroups(
         yield made, limits
     finally:
         for folder in made:
-            _remove(folder)
-
-
-def _remove(folder: Path) -> str:
-    """Remove an empty cgroup; return what is wrong, or nothing.
-
-    Its last process may take a moment to be gone.
-    """
-    for attempt in range(_PATIENCE):
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            if attempt == _PATIENCE - 1:
-                return str(error)
-            time.sleep(0.01)
-        else:
-            return ""
-    return ""
+            _cgroup.remove(folder, attempts=_PATIENCE)
 
 
 def _found_cgroups() -> list[Path]:
     parents = [_CGROUPS, *(_CGROUPS / controller for controller in _V1)]
-    return [folder for parent in parents for folder in sorted(parent.glob("isobench-*-*-*-*"))]
+    return [folder for parent in parents for folder in _cgroup.children(parent)]
 
 
 _CONTAINERS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))

@@ -1039,6 +1039,42 @@ def test_an_interruption_sweeps_what_an_engine_may_have_left_of_this_very_run() 
     assert not any(subject.swept)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unsweepable(FakeTarget):
+    """A target whose sweep goes wrong in every way a plug-in's can."""
+
+    fault: BaseException = field(default_factory=lambda: FileNotFoundError(2, "gone", "/a/b"))
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        raise self.fault
+
+
+FAULTS = (FileNotFoundError(2, "gone", "/a/b"), ValueError("x"), SystemExit(3))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_sweep_that_fails_is_told_and_keeps_no_other_from_its_turn(fault: BaseException) -> None:
+    subject = Leftovers(name=TargetName("jar"))
+    lines: list[str] = []
+    shelf = Shelf([native(), Unsweepable(name=BOX, fault=fault), subject])
+    campaign.sweep(shelf, everything=False, observer=lines.append)
+    assert subject.swept == [False]
+    assert lines[0].startswith("nothing: box: looking for leftovers failed")
+    assert type(fault).__name__ in lines[0]
+    assert lines[1:] == ["container left-by-the-dead"]
+
+
+@pytest.mark.parametrize(
+    "fault", [*FAULTS, KeyboardInterrupt()], ids=lambda fault: type(fault).__name__
+)
+def test_clearing_up_that_fails_never_costs_the_report(fault: BaseException) -> None:
+    observer = Observer(interrupt_at="block 1:")
+    outcome = run(Unsweepable(name=BOX, inside=INSIDE, fault=fault), observer=observer)
+    assert outcome.interrupted
+    assert (outcome.folder / "report.html").is_file()
+    assert any("isobench clean --stale" in line for line in observer.said)
+
+
 def test_available_targets_say_which_version_they_are() -> None:
     outcome = run(box(availability=Available(version="box 7")))
     (found,) = (t for t in outcome.summary["targets"] if t["name"] == "box")

@@ -1,0 +1,148 @@
+"""Cgroups that others make and remove meanwhile."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.targets import _cgroup, _oscontainer, kubernetes, namespaces
+
+MINE = "isobench-m-1-2-abcd"
+
+
+def nobody_lives(_: str) -> bool:
+    return False
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand for the tree of cgroups, with something of a dead run's in it."""
+    for name in ("memory", "systemd"):
+        (tmp_path / name / f"nspawn.{MINE}" / "payload").mkdir(parents=True)
+    (tmp_path / "memory" / MINE).mkdir()
+    monkeypatch.setattr(_oscontainer, "CGROUPS", tmp_path)
+    monkeypatch.setattr(namespaces, "_CGROUPS", tmp_path)
+    return tmp_path
+
+
+def sweeps() -> list[str]:
+    found = _oscontainer.sweep_cgroups(["nspawn."], nobody_lives)
+    return [*found, *namespaces.NamespacesTarget().sweep(nobody_lives, cached=False)]
+
+
+@pytest.fixture
+def vanishing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Let a folder of someone else's be listed everywhere, and be gone when it is opened; return
+    how often that was so.
+    """
+    scan, gone = os.scandir, []
+
+    def scandir(path: Any = ".") -> Any:
+        parent = Path(os.fspath(path))
+        if parent.name.startswith("foreign"):
+            gone.append(parent)
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(parent))
+        if tree in (parent, parent.parent):
+            (parent / "foreign").mkdir(exist_ok=True)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return lambda: len(gone)
+
+
+def test_a_cgroup_that_vanishes_during_a_sweep_ends_nothing(
+    tree: Path, vanishing: Callable[[], int]
+) -> None:
+    assert sweeps() == [f"cgroups of {MINE}", f"cgroup {tree / 'memory' / MINE}"]
+    assert vanishing() > 0
+    assert not (tree / "memory" / MINE).exists()
+
+
+@pytest.fixture
+def churn(tree: Path) -> Iterator[None]:
+    """Make and remove folders in the tree without a pause."""
+    ended = threading.Event()
+
+    def work() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            folder = tree / "memory" / f"pod-{number}" / "container"
+            folder.mkdir(parents=True)
+            folder.rmdir()
+            folder.parent.rmdir()
+
+    threads = [threading.Thread(target=work)]
+    for thread in threads:
+        thread.start()
+    yield
+    ended.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.usefixtures("churn")
+def test_sweeps_go_on_beside_others_that_make_and_remove_cgroups(tree: Path) -> None:
+    for _ in range(200):
+        (tree / "memory" / MINE).mkdir(exist_ok=True)
+        assert f"cgroup {tree / 'memory' / MINE}" in sweeps()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
+def test_a_cgroup_that_is_gone_needs_no_removal(
+    number: int, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "rmdir", gone)
+    assert _cgroup.remove(tree / "memory", attempts=1) == ""
+
+
+def test_what_goes_by_itself_meanwhile_does_not_leave_its_parent_behind(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tree / "systemd" / f"nspawn.{MINE}"
+    rmdir = os.rmdir
+
+    def racing(path: Any) -> None:
+        rmdir(path)
+        if Path(path).name == "payload":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "rmdir", racing)
+    assert _oscontainer.remove_cgroup(folder) == ""
+    assert not folder.exists()
+
+
+def test_a_cgroup_that_is_in_use_is_reported(tree: Path) -> None:
+    folder = tree / "memory" / MINE
+    (folder / "a process").write_text("")
+    assert "not empty" in _cgroup.remove(folder, attempts=2)
+    assert folder.is_dir()
+
+
+def test_names_are_those_of_owners_alone(tree: Path) -> None:
+    for name in ("isobench", "isobench-1-2-3", "nspawn.other", "isobench.slice"):
+        (tree / "memory" / name).mkdir()
+    assert _cgroup.below(tree, ["", "nspawn."]) == [
+        tree / "memory" / MINE,
+        tree / "memory" / f"nspawn.{MINE}",
+        tree / "systemd" / f"nspawn.{MINE}",
+    ]
+    assert list(_cgroup.children(tree / "memory")) == [tree / "memory" / MINE]
+    assert list(_cgroup.children(tree / "gone")) == []
+
+
+def test_a_process_that_ends_during_the_search_for_a_container_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "listdir", lambda _: ["1", "2", "self", "cgroups"])
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "cgroup").write_text("0::/pod/c0ffee")
+    (tmp_path / "2" / "stat").write_text("2 (init) S 0 0")
+    assert kubernetes.ancestors("c0ffee", tmp_path) == ["init"]
