@@ -269,7 +269,8 @@ def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot)
         pilot.left_out.add(key)
         return
     if workload.scope is Scope.LOOP:
-        pilot.unit[key] = min(times)
+        # Where the clock inside saw nothing, the whole visit by the host's is the most it can be.
+        pilot.unit[key] = min(times) or spent / (iterations * loops)
         if visit.target == "native" and not _grows(bench, visit, opened.session, loops, min(times)):
             pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
@@ -346,6 +347,7 @@ def choose_length(
         block = pilot.cost(length, wish, labels, workloads, native, kept=kept)
         left = seconds_left * RESERVE
         # So few blocks that each needs a session of its own, or more with as many openings in all.
+        block = max(block, 1e-9)
         few, more = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
         return int(max(min(few, plan.FEWEST_SESSIONS), more))
 

@@ -450,6 +450,7 @@ class Bench:
         asked, first, last = self.ear.asked, self.ear.arrived, self.ear.last
         reply = self._reply(done, visit.target, nonce=nonce, iterations=iterations)
         self._hold_answer(workload, work, reply)
+        _demand_times(visit, reply)
 
         def sample(
             metric: str, iteration: int, value: int, operations: int, clock: Clock
@@ -547,6 +548,7 @@ class Bench:
                 said = wire.printable(done.stderr.decode(errors="replace").strip()[-300:])
                 raise _FailedError(f"no nonce came back; exit code {done.exit_code}; {said}")
             spans = {"time": self.ear.arrived - self.ear.asked, "gone": gone - self.ear.asked}
+            _demand_span(spans["time"])
             records += self._started(visit, iteration, spans)
         return tuple(records)
 
@@ -643,6 +645,7 @@ class Bench:
         proof = self._proof(visit.target, evidence, second)
         if proof.broken:
             raise _UnprovenError(proof.broken, hint=proof.way_out)
+        _demand_span(arrived - asked)
         return tuple(self._started(visit, 0, {"time": arrived - asked}))
 
     def _demand_proof(self, label: TargetName, run: Callable[[list[str]], Completed]) -> None:
@@ -836,6 +839,26 @@ class Faults:
     def given_up(self, label: TargetName) -> bool:
         """Say whether to leave it alone."""
         return self._counts.get(label, 0) >= MOST_FAILURES
+
+
+def _demand_times(visit: Visit, reply: wire.Reply) -> None:
+    """Raise where an iteration took no time at all: it can be no part of a ratio.
+
+    In the trial it may: a coarse clock may not see the little work there.
+    """
+    nothing = sum(each.nanoseconds == 0 for each in reply.iterations)
+    if nothing and visit.block > 0:
+        raise _FailedError(
+            f"{nothing} of {len(reply.iterations)} iterations took 0 ns by the clock inside, which"
+            " is too coarse for them",
+            hint="--min-time 100ms makes iterations longer",
+        )
+
+
+def _demand_span(nanoseconds: int) -> None:
+    """Raise where a start took no time at all: its clock was begun when it was over."""
+    if nanoseconds <= 0:
+        raise _FailedError(f"the start took {nanoseconds} ns by its own marks", hint=_PLUGIN_HINT)
 
 
 def _fault(error: Exception) -> str:

@@ -136,7 +136,8 @@ def _lines(
     took = 0
     for i, duration in enumerate(itertools.islice(itertools.cycle(script.durations), said)):
         took += duration
-        yield {"i": i, "ns": duration, "ops": script.operations or loops}
+        operations = loops if script.operations is None else script.operations
+        yield {"i": i, "ns": duration, "ops": operations}
     check = honest_check(program, loops) if script.check is None else script.check
     span = script.warmup * bool(iterations) + took
     if script.fault is Fault.BACKWARDS:

@@ -226,11 +226,13 @@ class Analysis:
         other = self.column(workload, self.beside(target))
         if other is None:
             return None
-        ratios = pd.Series(np.log(own / other)).dropna()
+        both = pd.DataFrame({"own": own, "other": other}).dropna()
+        both = both[(both > 0).all(axis=1)]
+        ratios = pd.Series(np.log(both["own"] / both["other"]))
         one, other_way = (ratios[ratios.index % 2 == way] for way in (1, 0))
         size = min(one.size, other_way.size)
-        both = (one[:size].to_numpy() + other_way[:size].to_numpy()) / 2
-        return pd.Series(np.exp(both), index=one.index[:size])
+        means = (one[:size].to_numpy() + other_way[:size].to_numpy()) / 2
+        return pd.Series(np.exp(means), index=one.index[:size])
 
     def _pairs(
         self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None

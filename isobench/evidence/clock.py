@@ -70,11 +70,12 @@ def _short(spans: Sequence[tuple[int, int]], dispatch_ns: int) -> ClockCheck | N
     fast = [g - (1 + TOLERANCE) * (h + hidden) for g, h in spans]
     slow = [(1 - TOLERANCE) * (h - hidden) - g for g, h in spans]
     for beyond, way in ((fast, 1), (slow, -1)):
-        if beyond and statistics.median(beyond) > 0:
-            fairest = statistics.median(
-                g / (h + way * hidden) for g, h in spans if h > -way * hidden
-            )
+        slopes = [g / (h + way * hidden) for g, h in spans if h > -way * hidden]
+        if slopes and statistics.median(beyond) > 0:
             return ClockCheck(
-                slope=fairest, error=0.0, runs=all(g > 0 for g, _ in spans), long=False
+                slope=statistics.median(slopes),
+                error=0.0,
+                runs=all(g > 0 for g, _ in spans),
+                long=False,
             )
     return None

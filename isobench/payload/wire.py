@@ -5,6 +5,7 @@ Version 1. The lines are described in workloads/_include/isobench.h.
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -19,6 +20,9 @@ MOST_TEXT: Final = 4096
 _MOST_ERRNO: Final = 4096
 
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+"""Sums and differences of two of them fit into 64 bits with a sign, which tables are made of."""
+_Operations = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
+"""Times are divided by it."""
 
 
 class _Line(msgspec.Struct):
@@ -33,7 +37,7 @@ class _Line(msgspec.Struct):
     warmup_ns: _Count | None = None
     i: _Count | None = None
     ns: _Count | None = None
-    ops: _Count | None = None
+    ops: _Operations | None = None
     end: _Count | None = None
     check: str = ""
     steady: bool = False
@@ -85,7 +89,9 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
     """Read a whole reply; WireError: there is none, WrongAnswerError: not to this question."""
     if len(stdout) >= MOST_BYTES:
         raise WireError(f"the payload said more than {MOST_BYTES} bytes")
-    lines = [_decode(line) for line in stdout.splitlines() if line.strip()]
+    said = enumerate(stdout.splitlines(), 1)
+    numbered = [(number, _decode(line, number)) for number, line in said if line.strip()]
+    lines = [line for _, line in numbered]
     failed = next((line for line in lines if line.error is not None), None)
     if failed is not None:
         detail = printable(failed.error or "", 300)
@@ -100,13 +106,10 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
         raise WireError("the payload stopped before its last line")
     if first.nonce != nonce or last.nonce != nonce:
         raise WrongAnswerError("the nonce that came back is not the one that was sent")
-    measured = tuple(
-        Iteration(nanoseconds=line.ns, operations=line.ops)
-        for line in lines
-        if line.i is not None and line.ns is not None and line.ops is not None
-    )
-    if len(measured) != iterations or last.end != iterations:
-        raise WrongAnswerError(f"{len(measured)} iterations came back, {iterations} were asked for")
+    count = sum(line.i is not None for line in lines)
+    if count != iterations or last.end != iterations:
+        raise WrongAnswerError(f"{count} iterations came back, {iterations} were asked for")
+    measured = tuple(_iterations(numbered))
     warmup = next((line.warmup_ns for line in lines if line.warmup_ns is not None), None)
     span = (last.clock_ns or 0) - (first.clock_ns or 0)
     within = sum(each.nanoseconds for each in measured) + (warmup or 0)
@@ -122,18 +125,35 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
     )
 
 
+def _iterations(numbered: Iterable[tuple[int, _Line]]) -> Iterator[Iteration]:
+    """Yield the timed iterations; WireError names the line of one that is incomplete or out of its
+    order.
+    """
+    due = 0
+    for number, line in numbered:
+        if line.i is None:
+            continue
+        if line.ns is None or line.ops is None:
+            raise WireError(f"line {number} of its output: iteration {line.i} lacks ns or ops")
+        if line.i != due:
+            raise WireError(f"line {number} of its output is iteration {line.i}: {due} was due")
+        due += 1
+        yield Iteration(nanoseconds=line.ns, operations=line.ops)
+
+
 def _reason(errno: int) -> str:
     """Spell out an error number; Linux counts the common ones alike on every ISA."""
     said = f": {os.strerror(errno)}" if 0 < errno < _MOST_ERRNO else ""
     return f"{said} (errno {errno})" if errno else ""
 
 
-def _decode(line: bytes) -> _Line:
+def _decode(line: bytes, number: int) -> _Line:
     try:
         return msgspec.json.decode(line, type=_Line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         shown = printable(line[:120].decode("utf-8", "replace"))
-        raise WireError(f"not a line of the protocol: {shown!r} ({error})") from None
+        where = f"line {number} of its output"
+        raise WireError(f"{where} is not a line of the protocol: {shown!r} ({error})") from None
 
 
 def _facts(lines: list[_Line]) -> tuple[Evidence, ...]:

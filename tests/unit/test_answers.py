@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from isobench import answers, stats, store
+from isobench.answers import Analysis
 from isobench.model import Cause, Clock, Gap, Sample, Schedule, Technology
 from isobench.report import view
 from isobench.units import TargetName, WorkloadName
@@ -698,3 +699,15 @@ def test_equivalence_is_also_judged_for_all_cells_together(synthetic: Write) -> 
 
 def test_without_a_near_native_cell_nothing_is_said_of_all_together(synthetic: Write) -> None:
     assert view.build(summary(synthetic({SIEVE: 2.0}))).method.together == ""
+
+
+def test_a_visit_of_a_duet_that_took_no_time_counts_for_nothing(
+    synthetic: Callable[..., Path], a_sample: Callable[..., Sample]
+) -> None:
+    nothing = [
+        a_sample(block, "box", "cpu.sieve", 0, iteration=i) for block in (3, 4) for i in range(9)
+    ]
+    path = synthetic(name="zeros", samples=nothing, schedule=Schedule.DUET, blocks=16)
+    (found,) = (one for one in Analysis(store.load(path)).cells if one.target == "box")
+    assert np.isfinite(found.log_ratios).all()
+    assert found.log_ratios.size == 7

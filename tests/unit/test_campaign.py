@@ -1091,6 +1091,28 @@ def test_a_payload_whose_time_does_not_grow_with_its_work_is_a_gap_and_no_number
     assert any("does not grow with the work" in detail for detail in details)
 
 
+def test_a_payload_that_claims_no_operations_is_a_gap_of_its_cell_alone() -> None:
+    outcome = run(box(scripts={SIEVE: (Script(operations=0),)}), box(JAR))
+    found = [g for g in outcome.summary["gaps"] if (g["target"], g["workload"]) == ("box", SIEVE)]
+    assert {gap["cause"] for gap in found} == {"failed"}
+    assert "of its output is not a line of the protocol" in found[0]["detail"]
+    assert '"ops":0' in found[0]["detail"]
+    assert cell(outcome, "jar")["blocks"] == 4
+
+
+@pytest.mark.parametrize("durations", [(0,), (0, 0, 0, 2_000_000), (2_000_000, 0)])
+def test_a_clock_inside_that_does_not_see_the_work_gives_gaps_and_no_number(
+    durations: tuple[int, ...],
+) -> None:
+    outcome = run(box(scripts={SIEVE: (Script(durations=durations),)}), box(JAR))
+    measured = [(c["target"], c["workload"]) for c in outcome.summary["cells"]]
+    assert ("box", SIEVE) not in measured
+    assert ("jar", SIEVE) in measured
+    found = [g for g in outcome.summary["gaps"] if (g["target"], g["workload"]) == ("box", SIEVE)]
+    assert "iterations took 0 ns by the clock inside" in found[-1]["detail"]
+    assert "--min-time" in found[-1]["hint"]
+
+
 @dataclass
 class Timed:
     """What `_grows` needs of a bench: visits that take scripted times, in seconds."""

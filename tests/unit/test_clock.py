@@ -93,3 +93,7 @@ def test_a_line_that_is_heard_late_now_and_then_accuses_no_clock() -> None:
 def test_spans_that_do_not_pair_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         clock.check(HOST, HOST[1:], 1)
+
+
+def test_spans_that_no_clock_saw_anything_of_accuse_no_clock() -> None:
+    assert clock.check([5, 5], [0, 0], 0) is None

@@ -441,6 +441,14 @@ def test_a_start_that_goes_wrong_leaves_one_gap_and_no_time(
     assert detail in found.detail
 
 
+def test_a_start_that_took_no_time_at_all_is_a_gap(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner.time, "monotonic_ns", lambda: 7)
+    found = gap(visit(bench(fake()), EXEC))
+    assert (found.cause, found.detail) == (Cause.FAILED, "the start took 0 ns by its own marks")
+
+
 def test_a_cold_start_without_a_launcher_is_a_session_of_its_own(bench: Make) -> None:
     box = fake()
     made = bench(box)

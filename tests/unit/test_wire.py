@@ -107,13 +107,20 @@ def test_an_error_line_without_a_number_is_quoted_alone() -> None:
         (reply()[:-20], "not a line of the protocol"),
         (reply() + b" " * wire.MOST_BYTES, "more than 1048576 bytes"),
         (reply({"i": 0, "ns": -1, "ops": 1}), "not a line of the protocol"),
+        (reply({"i": 0, "ns": 1, "ops": 0}), "line 2 of its output is not a line of the protocol"),
+        (reply({"i": 0, "ns": 1, "ops": -4}), "line 2 of its output is not a line of the protocol"),
+        (reply({"i": 0, "ns": 1, "ops": 1 << 63}), "not a line of the protocol"),
+        (reply(b'{"i":0,"ns":NaN,"ops":1}\n'), "not a line of the protocol"),
+        (reply(b'{"i":0,"ns":1e3,"ops":1.5}\n'), "not a line of the protocol"),
+        (reply({"i": 1, "ns": 9, "ops": 4}, end=3), "line 2 of its output is iteration 1: 0 was"),
+        (reply({"i": 0}, end=3), "line 2 of its output: iteration 0 lacks ns or ops"),
         (reply({"i": 0, "ns": 1 << 63, "ops": 1}), "not a line of the protocol"),
         (reply({"fact": "key", "value": 1.5}), "not a line of the protocol"),
     ],
 )
 def test_what_is_no_reply_is_refused_with_the_reason(stdout: bytes, why: str) -> None:
     with pytest.raises(wire.WireError, match=why):
-        read(stdout)
+        read(stdout, 3 if b'"end": 3' in stdout else 2)
 
 
 @pytest.mark.parametrize(
