@@ -76,6 +76,7 @@ from isobench.pilot import (
 )
 from isobench.plugin import Explains, Preparer, Sweeper, Target
 from isobench.registry import Registry
+from isobench.targets import _process
 from isobench.units import TargetName, WorkloadName
 from isobench.wish import UNBOUNDED, Observer, Wish
 
@@ -399,8 +400,11 @@ class Campaign:
             with (
                 _confined(self.wish.affinity),
                 stage.workshop(payloads, ",".join(map(str, sorted(self.wish.affinity)))) as shop,
+                contextlib.ExitStack() as spawning,
             ):
                 self._describe(chosen, payloads, shop.scratch)
+                spawner = next((p.path for p in payloads if p.program == build.SPAWN), None)
+                self.about["spawner"] = spawning.enter_context(_process.spawning(spawner))
                 if resumed is not None:
                     self._go_on(resumed)
                 folder.document("run.json", self.about)
@@ -410,6 +414,7 @@ class Campaign:
                     with alarm:
                         self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
+                    spawning.close()  # a sweep would end it as well, while it is asked for programs
                     timed_out, interrupted = alarm.rang, not alarm.rang
                     why = "The time limit has passed" if timed_out else "Interrupted"
                     self.observer.say(f"{why}: clearing up and writing the report …")
@@ -441,7 +446,11 @@ class Campaign:
     def _go_on(self, resumed: "Run") -> None:
         """Take over what an earlier run was; refuse where it would not be the same experiment."""
         old, new = resumed.about, self.about
-        for key, what in (("payloads", "payloads or compiler"), ("machine", "machine")):
+        for key, what in (
+            ("payloads", "payloads or compiler"),
+            ("machine", "machine"),
+            ("spawner", "way of starting programs"),
+        ):
             if old.get(key) != msgspec.to_builtins(new[key]):
                 raise UsageError(
                     f"{resumed.path} cannot be resumed: its {what} were others",

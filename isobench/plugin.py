@@ -186,6 +186,15 @@ class Channel(Protocol):
 
 
 @runtime_checkable
+class NullSpawner(Protocol):
+    """Ability of a target, native's: start the smallest program there is as it starts payloads."""
+
+    def null(self, stage: Stage, *, timeout: Nanoseconds) -> Completed:
+        """Start it and wait for its end: what that takes is in every start-up figure."""
+        ...
+
+
+@runtime_checkable
 class Preparer(Protocol):
     """Ability of a target: make what is kept between runs (a guest, a root file system)."""
 

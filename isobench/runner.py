@@ -44,6 +44,7 @@ from isobench.plugin import (
     Completed,
     Exclusive,
     Launcher,
+    NullSpawner,
     Restarter,
     Session,
     Target,
@@ -98,13 +99,17 @@ class Ear:
 
     def ask(self, nonce: str) -> None:
         """Begin to wait for the payload with this nonce: the clock starts now."""
-        self._wanted, self._said, self.arrived = wire.hello(nonce), b"", None
+        self.expect(wire.hello(nonce))
+
+    def expect(self, wanted: bytes) -> None:
+        """Begin to wait for these bytes: the clock starts now."""
+        self._wanted, self._said, self.arrived = wanted, b"", None
         self.marks, self.begun = {}, False
         self.asked = time.monotonic_ns()
 
-    def heard(self, chunk: bytes) -> None:
-        """Take a piece of standard output."""
-        now = self.last = time.monotonic_ns()
+    def heard(self, chunk: bytes, at: int | None = None) -> None:
+        """Take a piece of standard output, and when it came where isobench's spawner says so."""
+        now = self.last = time.monotonic_ns() if at is None else at
         if self.arrived is None:
             self._said = (self._said + chunk)[: 1 << 16]
             if self._wanted in self._said:
@@ -117,6 +122,11 @@ class Ear:
             self.marks.setdefault(name, now - self.asked)
         elif not self.begun and self.arrived is None:
             self.begun, self.asked, self.marks = True, now, {}
+
+    def exclude(self, nanoseconds: int) -> None:
+        """Leave out what has just passed between asking isobench's spawner and its clone."""
+        if self.arrived is None:
+            self.asked += nanoseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,8 +297,9 @@ class Bench:
         """Return the stage for a target, made at first use."""
         abi = self.abi(target)
         if abi not in self.stages:
+            ear = self.ear
             self.stages[abi] = self.workshop.stage(
-                abi, self.environment, self.ear.heard, self.ear.mark
+                abi, self.environment, ear.heard, ear.mark, ear.exclude
             )
         return self.stages[abi]
 
@@ -601,15 +612,37 @@ class Bench:
         # Evidence from an instance started the same way; it also leaves caches as the timed ones
         # will find them.
         self._demand_proof(visit.target, lambda argv: launch(stage, argv, EVIDENCE_TIMEOUT))
-        if workload.start is Start.WARM:
-            return self._starts(visit, work, lambda argv: launch(stage, argv, timeout))
+        nulls = isinstance(target, NullSpawner) and visit.target == target.name
         records: list[Record] = []
         for iteration in range(work.iterations):
-            with self.workshop.fresh(stage, self.abi(target)) as fresh:
+            with self._stage_of_a_start(stage, workload, target) as own:
                 one = Work(workload=work.workload, loops=1, iterations=1)
-                found = self._starts(visit, one, lambda argv: launch(fresh, argv, timeout))
+                found = self._starts(visit, one, lambda argv: launch(own, argv, timeout))
             records += [_renumbered(record, iteration) for record in found]
+        for iteration in range(work.iterations if nulls else 0):
+            with self._stage_of_a_start(stage, workload, target) as own:
+                records.append(self._null_spawn(visit, iteration, target, own))
         return tuple(records)
+
+    def _stage_of_a_start(
+        self, stage: Stage, workload: Workload, target: Target
+    ) -> contextlib.AbstractContextManager[Stage]:
+        """Return the stage of one start: a cold one has a root that no other has used."""
+        if workload.start is Start.WARM:
+            return contextlib.nullcontext(stage)
+        return self.workshop.fresh(stage, self.abi(target))
+
+    def _null_spawn(self, visit: Visit, iteration: int, target: Target, stage: Stage) -> Sample:
+        """Time one start of the smallest program: what native's start-up holds of the kernel's."""
+        assert isinstance(target, NullSpawner)
+        self.ear.expect(b"")
+        done = target.null(stage, timeout=EVIDENCE_TIMEOUT)
+        if self.ear.arrived is None or done.exit_code != 0:
+            raise _FailedError(f"the smallest program did not answer: exit code {done.exit_code}")
+        value = self.ear.arrived - self.ear.asked
+        return self._sample(
+            visit, metric="spawn", iteration=iteration, value=value, operations=1, clock=Clock.HOST
+        )
 
     def _proven_start(
         self, visit: Visit, workload: Workload, target: Target, stage: Stage

@@ -165,7 +165,7 @@ class Staged:
         self.on_chunk: Callable[[bytes], None] = lambda _: None
         self.stage: Stage = shop.stage(abi, self.variables, self._heard, self.marks.append)
 
-    def _heard(self, chunk: bytes) -> None:
+    def _heard(self, chunk: bytes, /, at: int | None = None) -> None:
         self.chunks.append(chunk)
         self.on_chunk(chunk)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from isobench.model.isolation import Abi, Need
 from isobench.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName
@@ -85,7 +86,18 @@ class Payload:
     flags: tuple[str, ...]
 
 
-def _ignore(_: object) -> None:
+class Heard(Protocol):
+    """Takes a piece of standard output."""
+
+    def __call__(self, chunk: bytes, /, at: int | None = None) -> None:
+        """Take it; `at` is when it arrived, by time.monotonic_ns(), and now where nothing is said.
+
+        A target has no stamp to give: only isobench's own spawner takes one.
+        """
+        ...
+
+
+def _ignore(_: object, /, at: int | None = None) -> None:
     """Listen to nothing."""
 
 
@@ -113,12 +125,16 @@ class Stage:
     """
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for every command. A live view: read it anew at each `run`."""
-    heard: Callable[[bytes], None] = _ignore
+    heard: Heard = _ignore
     """Call it with every piece of a payload's standard output as it arrives: the runner stamps the
     clock in it.
     """
     mark: Callable[[str], None] = _ignore
     """Call it with the name of a phase as it passes ("engine.created")."""
+    exclude: Callable[[int], None] = _ignore
+    """Takes nanoseconds of a start-up that have just passed in isobench's own service: its figure
+    leaves them out. For isobench's spawner alone.
+    """
 
     INSIDE = "/isobench"
     """Where the payloads lie when `root` is the root directory."""

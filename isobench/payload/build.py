@@ -46,7 +46,8 @@ LIMITS: Final = "_limits"
 STARTUP: Final = "_startup"
 LAUNCH: Final = "_launch"
 CONFINE: Final = "_confine"
-TOOLS: Final = (LAUNCH, CONFINE)
+SPAWN: Final = "_spawn"
+TOOLS: Final = (LAUNCH, CONFINE, SPAWN)
 """Programs of isobench's own for the host side; no stage's root holds them."""
 INSIDE: Final = (EVIDENCE, AGENT, INIT, LIMITS)
 """Programs of isobench's own that a stage holds."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from isobench import owner, places
-from isobench.model import Abi, Payload, Stage
+from isobench.model import Abi, Heard, Payload, Stage
 from isobench.payload.build import TOOLS
 from isobench.units import Sha256
 
@@ -52,8 +52,9 @@ class Workshop:
         self,
         abi: Abi,
         environment: Mapping[str, str],
-        heard: Callable[[bytes], None],
+        heard: Heard,
         mark: Callable[[str], None],
+        exclude: Callable[[int], None] = lambda _: None,
     ) -> Stage:
         """Make a stage with a root of its own."""
         root = self._root(abi)
@@ -67,6 +68,7 @@ class Workshop:
             environment=environment,
             heard=heard,
             mark=mark,
+            exclude=exclude,
         )
 
     def _root(self, abi: Abi) -> Path:

@@ -190,7 +190,7 @@ def launch(
     fail: so an exit code of the tool's and not a word on standard output is the tool's failure.
     """
     try:
-        done = _process.run(argv, timeout=timeout, env=environment, heard=stage.heard)
+        done = _process.run(argv, timeout=timeout, env=environment, stage=stage)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
     if done.exit_code in TOOL_FAILURES and not done.stdout:

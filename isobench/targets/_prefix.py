@@ -14,7 +14,7 @@ from typing import Final
 
 from isobench.errors import SessionError
 from isobench.model import Stage, host_abi
-from isobench.plugin import Completed
+from isobench.plugin import BEGIN, Completed
 from isobench.targets import _agent, _elf, _process
 from isobench.units import Nanoseconds, seconds
 
@@ -57,12 +57,13 @@ def launch(
     `own_failure` is the exit code by which the prefix says that it has failed itself.
     """
     variables = {**stage.environ(view.scratch), **view.more, **environment}
+    stage.mark(BEGIN)  # where the target has not done so before
     try:
         done = _process.run(
             [*prefix, f"{view.programs}/{argv[0]}", *argv[1:]],
             timeout=timeout,
             env=variables,
-            heard=stage.heard,
+            stage=stage,
         )
     except OSError as error:
         raise SessionError(f"{prefix[0]} cannot be executed: {error}") from None

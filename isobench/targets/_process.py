@@ -7,15 +7,19 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 import psutil
 
 from isobench import owner
+from isobench.errors import SessionError
+from isobench.model import Heard, Stage, host_abi
 from isobench.plugin import Completed
+from isobench.targets import _elf, _spawner
 from isobench.units import SECOND, Nanoseconds
 
 MOST: Final = 1 << 20
@@ -69,7 +73,7 @@ def end_all(variable: str, value: str) -> list[int]:
         time.sleep(_MOMENT)
 
 
-def _nothing(_: bytes) -> None:
+def _nothing(_: bytes, /, at: int | None = None) -> None:
     """Listen to nothing."""
 
 
@@ -228,16 +232,26 @@ def run(
     *,
     timeout: Nanoseconds,
     env: Mapping[str, str],
-    heard: Callable[[bytes], None] = _nothing,
+    stage: Stage | None = None,
     outlived: Callable[[], None] | None = None,
     folder: Path | None = None,
 ) -> Completed:
     """Run a program to its end, beginning in `folder`. OSError if it cannot be executed at all.
 
+    With a `stage`, the program is a timed one: the stage hears what it says on standard output, and
+    when. While `spawning`, isobench's spawner starts it.
+
     A program that leaves others behind, which hold its streams open, has no other end than its own:
     then `outlived` is called, and must end those.
     """
+    entered = time.monotonic_ns()
     deadline = time.monotonic() + timeout / SECOND
+    if _pool is not None:
+        asked = _spawner.request(argv, env=env, folder=folder)
+        with _pool.lent() as spawner:
+            started = _Spawned(argv[0], spawner, stage, outlived, entered)
+            return started.finished(asked, deadline)
+    heard: Heard = _nothing if stage is None else stage.heard
     process = start(argv, env=env, folder=folder)
     assert process.stdout is not None  # both are pipes, by `start`
     assert process.stderr is not None
@@ -263,6 +277,141 @@ def run(
         process.stderr.close()
     stdout, stderr = listener.output
     return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
+
+
+class _Spawned:
+    """A program that a spawner starts, from the request to its end."""
+
+    def __init__(
+        self,
+        name: str | os.PathLike[str],
+        spawner: _spawner.Spawner,
+        stage: Stage | None,
+        outlived: Callable[[], None] | None,
+        entered: int,
+    ) -> None:
+        self._name, self._spawner, self._stage = name, spawner, stage
+        self._outlived, self._entered = outlived, entered
+        self._kept = {_spawner.Kind.OUT: bytearray(), _spawner.Kind.ERR: bytearray()}
+        self._exit_code: int | None = None
+
+    def finished(self, asked: bytes, deadline: float) -> Completed:
+        """Ask for it and wait for its end; whatever else ends this ends it."""
+        try:
+            self._spawner.send(asked)
+            for message in self._spawner.messages(deadline):
+                self._take(message)
+        finally:
+            in_time = self._spawner.idle
+            if not in_time:
+                _end_spawner(self._spawner)
+        return Completed(
+            exit_code=self._exit_code if in_time else None,
+            stdout=bytes(self._kept[_spawner.Kind.OUT]),
+            stderr=bytes(self._kept[_spawner.Kind.ERR]),
+        )
+
+    def _take(self, message: _spawner.Message) -> None:
+        match message.kind:
+            case _spawner.Kind.STARTED:
+                if self._stage is not None:
+                    self._stage.exclude(message.stamp - self._entered)
+            case _spawner.Kind.FAILED:
+                number = message.number
+                raise OSError(number, os.strerror(number), os.fspath(self._name))
+            case _spawner.Kind.OUT | _spawner.Kind.ERR:
+                if message.kind is _spawner.Kind.OUT and self._stage is not None:
+                    self._stage.heard(message.data, at=message.stamp)
+                kept = self._kept[message.kind]
+                kept += message.data[: max(0, MOST - len(kept))]
+            case _spawner.Kind.EXITED:
+                self._exit_code = message.number
+                if self._outlived is not None:
+                    self._outlived()
+            case _spawner.Kind.END:
+                pass
+
+
+def _end_spawner(spawner: _spawner.Spawner) -> None:
+    """End a spawner in which something runs, that program, its group and its descendants."""
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(spawner.pid).children(recursive=True)
+    spawner.close()  # kills the group
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            member.kill()
+    deadline = time.monotonic() + _ENDING / 2
+    while any(map(_runs, family)) and time.monotonic() < deadline:
+        time.sleep(_MOMENT)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Say whether a process has not ended; one that only waits to be reaped has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+_pool: _spawner.Pool | None = None
+"""The spawners of the run that goes on in this process."""
+Way = Literal["vfork", "subprocess"]
+"""What starts programs: isobench's spawner, or Python's own `subprocess`."""
+
+
+@contextlib.contextmanager
+def spawning(program: Path | None) -> Iterator[Way]:
+    """Let isobench's spawner, `program`, start whatever `run` runs; yield what does so.
+
+    Where it does not work, nothing of this run is started by it: ratios of starts compare like with
+    like. One run at a time.
+    """
+    global _pool  # noqa: PLW0603 - of this process, as its children are
+    before = _pool
+    pool = None if program is None else _spawner.Pool(make=lambda: _made(program))
+    if pool is not None:
+        try:
+            with pool.lent():
+                pass
+        except (OSError, SessionError):
+            pool = None
+    _pool = pool
+    try:
+        yield "subprocess" if pool is None else "vfork"
+    finally:
+        _pool = before
+        if pool is not None:
+            pool.close()
+
+
+def _made(program: Path) -> _spawner.Spawner:
+    """Start a spawner and see it run the smallest program that answers: SessionError where it does
+    not. What it needs is in memory afterwards.
+    """
+    spawner = _spawner.Spawner(program, tied())
+    try:
+        with answering() as answer:
+            asked = _spawner.request([answer], env={}, folder=None)
+            done = _Spawned(answer, spawner, None, None, 0).finished(asked, time.monotonic() + 10)
+            if (done.exit_code, done.stdout) != (0, _elf.ANSWER):
+                raise SessionError(f"isobench's spawner does not run a program: {done}")
+    except BaseException:
+        spawner.close()
+        raise
+    return spawner
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[Path]:
+    """Yield a file of the smallest program that answers; it is gone afterwards."""
+    abi = host_abi()
+    assert abi is not None  # who asks has looked
+    with tempfile.TemporaryDirectory(prefix="isobench-") as folder:
+        path = Path(folder) / "answer"
+        path.write_bytes(_elf.answering(abi.machine))
+        path.chmod(0o755)
+        yield path
 
 
 def proportional_kib(pid: int) -> int | None:

@@ -173,7 +173,7 @@ class GvisorTarget:
         variables = stage.environ(_agent.INSIDE.scratch)
         with self._bundle(platform, stage.root, scratch, inside, variables) as command:
             stage.mark(BEGIN)
-            return _run(command, timeout=timeout, heard=stage.heard)
+            return _run(command, timeout=timeout, stage=stage)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """End sandboxes that a killed run has left, and remove what runsc has noted of them."""
@@ -241,11 +241,11 @@ def _configuration(
 
 
 def _run(
-    command: Sequence[str], *, timeout: Nanoseconds, heard: Callable[[bytes], None] = lambda _: None
+    command: Sequence[str], *, timeout: Nanoseconds, stage: Stage | None = None
 ) -> Completed:
     """Run a bundle to the end of its program; SessionError when runsc itself has failed."""
     try:
-        done = _process.run(command, timeout=timeout, env=_environment(), heard=heard)
+        done = _process.run(command, timeout=timeout, env=_environment(), stage=stage)
     except OSError as error:
         raise SessionError(f"{command[0]} cannot be executed: {error}") from None
     if done.exit_code == _OWN_FAILURE:

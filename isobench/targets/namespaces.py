@@ -32,7 +32,7 @@ from isobench.model import (
     Unavailable,
     host_abi,
 )
-from isobench.plugin import Completed
+from isobench.plugin import BEGIN, Completed
 from isobench.targets import _agent, _cgroup, _disk, _prefix, _process, _userns
 from isobench.units import Nanoseconds, TargetName
 
@@ -148,7 +148,8 @@ class NamespacesTarget:
             yield _Session(session, limits)
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        """Start a container whose first process is the payload."""
+        """Start a container whose first process is the payload; making its cgroup is part of it."""
+        stage.mark(BEGIN)
         with _cgroups(self, stage.owner, stage.scratch) as (groups, _):
             return _prefix.launch(
                 _launcher(stage, groups), stage, argv,

@@ -19,8 +19,8 @@ from isobench.model import (
     Unavailable,
     host_abi,
 )
-from isobench.plugin import Completed
-from isobench.targets import _agent, _process
+from isobench.plugin import BEGIN, Completed
+from isobench.targets import _agent, _elf, _process
 from isobench.units import Nanoseconds, TargetName
 
 _SAME: Final = Relation.SAME_AS_HOST
@@ -78,20 +78,33 @@ class NativeTarget:
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
         """Start the process itself."""
         path = stage.root / "isobench" / argv[0]
-        try:
-            return _process.run(
-                [str(path), *argv[1:]],
-                timeout=timeout,
-                env=stage.environ(str(_scratch(stage))) | _process.tied(),
-                heard=stage.heard,
-            )
-        except OSError as error:
-            raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
+        return _started(stage, [str(path), *argv[1:]], timeout)
+
+    def null(self, stage: Stage, *, timeout: Nanoseconds) -> Completed:
+        """Start the smallest program that says anything, from a file that belongs to this stage's
+        root: one that was just made where the root was.
+        """
+        path = _scratch(stage) / f"null-{stage.root.name}"
+        if not path.exists():
+            abi = host_abi()
+            assert abi is not None  # or there were no stage
+            path.write_bytes(_elf.answering(abi.machine))
+            path.chmod(0o755)
+        return _started(stage, [str(path)], timeout)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """End processes that a killed run has left, under native or an emulator."""
         del cached  # nothing is kept between runs
         return _process.sweep(alive)
+
+
+def _started(stage: Stage, argv: Sequence[str], timeout: Nanoseconds) -> Completed:
+    variables = stage.environ(str(_scratch(stage))) | _process.tied()
+    stage.mark(BEGIN)
+    try:
+        return _process.run(argv, timeout=timeout, env=variables, stage=stage)
+    except OSError as error:
+        raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 
 
 def _scratch(stage: Stage) -> Path:

@@ -369,7 +369,7 @@ def _streamed(command: Sequence[str], name: str, stage: Stage, timeout: Nanoseco
             ["podman", *command],
             timeout=timeout,
             env=os.environ,
-            heard=stage.heard,
+            stage=stage,
             folder=stage.scratch,
         )
         finished = done.exit_code is not None

@@ -22,7 +22,7 @@ from isobench.model import (
     Unavailable,
     host_abi,
 )
-from isobench.plugin import Completed
+from isobench.plugin import BEGIN, Completed
 from isobench.targets import _elf, _process
 from isobench.units import Nanoseconds, TargetName, seconds
 
@@ -55,12 +55,13 @@ class _Session:
             # What binfmt_misc would do for a child of a foreign ISA: name its interpreter.
             "ISOBENCH_INTERPRETER": self.emulator,
         }
+        self.stage.mark(BEGIN)
         try:
             return _process.run(
                 [self.emulator, str(path), *argv[1:]],
                 timeout=timeout,
                 env=environment,
-                heard=self.stage.heard,
+                stage=self.stage,
             )
         except OSError as error:
             raise SessionError(f"{self.emulator} cannot be executed: {error}") from None

@@ -161,7 +161,7 @@ class _Session:
         self.stage.mark(BEGIN)
         try:
             done = _process.run(
-                command, timeout=timeout, env=_process.tied(), heard=self.stage.heard
+                command, timeout=timeout, env=_process.tied(), stage=self.stage
             )
         except OSError as error:
             raise SessionError(f"{self.engine.path} cannot be executed: {error}") from None

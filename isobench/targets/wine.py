@@ -179,7 +179,7 @@ class _Session:
                 [self._wine.loader, f"{_PROGRAMS.upper()}:\\{argv[0]}", *argv[1:]],
                 timeout=timeout,
                 env={**variables, **self._wine.environment(self._prefix)},
-                heard=self._stage.heard,
+                stage=self._stage,
                 outlived=outlived,
             )
         except OSError as error:
