@@ -405,6 +405,11 @@ class Campaign:
                 self._describe(chosen, payloads, shop.scratch)
                 spawner = next((p.path for p in payloads if p.program == build.SPAWN), None)
                 self.about["spawner"] = spawning.enter_context(_process.spawning(spawner))
+                if self.about["spawner"] == "subprocess":
+                    self.observer.say(
+                        "isobench's spawner does not work here: Python starts all programs, and"
+                        " every start-up figure holds 0.2 to 0.5 ms of that"
+                    )
                 if resumed is not None:
                     self._go_on(resumed)
                 folder.document("run.json", self.about)

@@ -178,6 +178,8 @@ def _circumstances(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Differe
         ("flags", _about("flags"), Gravity.LISTED),
         ("launch", _about("launch"), Gravity.WARNED),
         ("schedule", lambda run: run.plan.schedule, Gravity.WARNED),
+        # Versions that do not say had no other way.
+        ("spawner", lambda run: run.about.get("spawner", "subprocess"), Gravity.WARNED),
         ("completeness", _completeness, Gravity.WARNED),
     )
     for what, value, gravity in kinds:

@@ -204,6 +204,19 @@ def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
                 }
 
 
+def _null_spawns(analysis: Analysis) -> dict[str, Any]:
+    """Return what of native's starts the smallest program takes too; nothing where a run, one of an
+    older version say, has started none.
+    """
+    found = [
+        {"workload": workload, "seconds": one[0], "native": one[1], "starts": one[2]}
+        for workload in analysis.workloads
+        if (one := analysis.null_spawn(workload)) is not None
+    ]
+    spawner = analysis.run.about.get("spawner")
+    return {"null_spawns": [{**one, "spawner": spawner} for one in found]} if found else {}
+
+
 def _courses(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """Yield how the visits of each cell go, native's included."""
     for workload in analysis.workloads:
@@ -300,6 +313,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
         "suites": [_suite(suite) for suite in suites(analysis)],
         "variations": list(variations(analysis)),
         "ladders": list(_ladders(analysis)),
+        **_null_spawns(analysis),
         "courses": list(_courses(analysis)),
         "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
         "claims": judge_claims(claims, analysis, targets),

@@ -130,6 +130,16 @@ class Analysis:
         mine = mine[mine["metric"] == "channel"]
         return None if mine.empty else float(mine["value"].median()) / SECONDS
 
+    def null_spawn(self, workload: WorkloadName) -> tuple[float, float, int] | None:
+        """Return what the smallest program takes to start natively, and what the payload does, in
+        seconds (medians over blocks), and how often it was started; None where it was not.
+        """
+        spawns, times = (self._metric(workload, self.reference, m) for m in ("spawn", "time"))
+        if spawns.empty or times.empty:
+            return None
+        count = int((self._recorded(workload, self.reference)["metric"] == "spawn").sum())
+        return float(spawns.median()) / SECONDS, float(times.median()) / SECONDS, count
+
     def course(self, workload: WorkloadName, target: TargetName) -> Course | None:
         """Return how the visits of a cell go, pass by pass; None for starts."""
         key = (workload, target)

@@ -117,6 +117,8 @@ def _startup(view: Report) -> Iterator[str]:
     head = ["Target", *(escaped(kind.name) for kind in view.startup.kinds)]
     rows = ([escaped(row.target.name), *map(_start, row.cells)] for row in view.startup.rows)
     yield table(head, rows)
+    if view.startup.remains:
+        yield "\n".join(f"- {escaped(sentence)}" for sentence in view.startup.remains)
     if view.startup.ladders:
         yield "\n".join(
             f"- {escaped(f'{ladder.target}, {ladder.kind}')}: {escaped(ladder.words)}"

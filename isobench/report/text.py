@@ -138,6 +138,8 @@ def _startup(writer: Writer, startup: StartUp) -> None:
             if cell.place is not None
         ]
         writer.line(f"{kind.name}: {', '.join(found) or 'not measured'}", indent=_PAD)
+    for sentence in startup.remains:
+        writer.line(sentence, indent=_PAD)
     for ladder in startup.ladders:
         writer.line(f"{ladder.target}, {ladder.kind}: {ladder.words}", indent=_PAD)
 

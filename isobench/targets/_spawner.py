@@ -68,7 +68,7 @@ def request(
     variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
     paths = [words[0]]
     if b"/" not in words[0]:
-        paths = [os.path.join(os.fsencode(each), words[0]) for each in os.get_exec_path(env)]
+        paths = [os.fsencode(Path(each, argv[0])) for each in os.get_exec_path(env)]
     strings = [*([] if folder is None else [os.fsencode(folder)]), *paths, *words, *variables]
     if any(b"\0" in string for string in strings):
         raise ValueError("embedded null byte")

@@ -240,9 +240,7 @@ def _configuration(
     }
 
 
-def _run(
-    command: Sequence[str], *, timeout: Nanoseconds, stage: Stage | None = None
-) -> Completed:
+def _run(command: Sequence[str], *, timeout: Nanoseconds, stage: Stage | None = None) -> Completed:
     """Run a bundle to the end of its program; SessionError when runsc itself has failed."""
     try:
         done = _process.run(command, timeout=timeout, env=_environment(), stage=stage)

@@ -160,9 +160,7 @@ class _Session:
         # fmt: on
         self.stage.mark(BEGIN)
         try:
-            done = _process.run(
-                command, timeout=timeout, env=_process.tied(), stage=self.stage
-            )
+            done = _process.run(command, timeout=timeout, env=_process.tied(), stage=self.stage)
         except OSError as error:
             raise SessionError(f"{self.engine.path} cannot be executed: {error}") from None
         own = done.stderr[:6].lower() == b"error:" and not done.stdout

@@ -34,7 +34,7 @@ struct message {
 static char request[MOST_REQUEST + 1];
 static char *strings[MOST_STRINGS];
 static char sending[4 * CHUNK];
-static size_t filled;
+static size_t filled, silent; /* bytes to be sent; so many of them are no reason to send any */
 static char stack[65536] __attribute__((aligned(16)));
 
 static struct {
@@ -63,7 +63,7 @@ static void flush(void) {
         if (n <= 0) hang_up();
         done += (size_t)n;
     }
-    filled = 0;
+    filled = silent = 0;
 }
 
 /* Make room for a message and what follows it; return where that goes. */
@@ -88,6 +88,8 @@ static void in_child(void *unused) {
     (void)unused;
     long r = 0, first = 0;
     ib_sys(__NR_setsid);
+    /* Should the spawner itself be killed. What this program starts is not tied by it: a fork clears it. */
+    ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
     ib_sys(__NR_dup3, job.out[1], 1, 0);
     ib_sys(__NR_dup3, job.err[1], 2, 0);
     if (job.folder) r = ib_sys(__NR_chdir, job.folder);
@@ -152,8 +154,8 @@ static void hand_on(struct ib_poll *stream, uint32_t kind, uint64_t now) {
 static void listen_to(int end) {
     struct ib_poll fds[4] = {
         {job.out[0], IB_READABLE, 0}, {job.err[0], IB_READABLE, 0}, {end, IB_READABLE, 0}, {CONTROL, IB_READABLE, 0}};
-    const size_t silent = filled; /* that it has started is no news worth waking anybody while it starts */
     int exited = 0;
+    silent = filled; /* that it has started is no news worth waking anybody while it starts */
     while (!exited || fds[0].fd >= 0 || fds[1].fd >= 0) {
         int64_t at_once[2] = {0, 0};
         int waiting = filled > silent;

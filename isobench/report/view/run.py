@@ -121,6 +121,7 @@ class Run:
     """By target and class; `Cell.workload` is the class."""
     gaps: Sequence[Mapping[str, Any]]
     ladders: Sequence[Mapping[str, Any]]
+    null_spawns: Sequence[Mapping[str, Any]]
     courses: Sequence[Mapping[str, Any]]
     variations: Sequence[Mapping[str, Any]]
     claims: Mapping[str, Mapping[str, Any]]
@@ -194,6 +195,7 @@ def read(summary: Mapping[str, Any]) -> Run:
         suites={(suite.target, suite.group): suite for suite in suites},
         gaps=gaps,
         ladders=items_of(summary.get("ladders")),
+        null_spawns=items_of(summary.get("null_spawns")),
         courses=items_of(summary.get("courses")),
         variations=items_of(summary.get("variations")),
         claims={clean(item.get("id")): item for item in items_of(summary.get("claims"))},

@@ -299,6 +299,8 @@ class StartUp:
     kinds: tuple[StartKind, ...]
     ticks: tuple[Tick, ...]
     rows: tuple[StartRow, ...]
+    remains: tuple[str, ...]
+    """What of native's figures the kernel takes for any program, a sentence for each kind."""
     ladders: tuple[Ladder, ...]
     meanings: tuple[StartMeaning, ...]
 

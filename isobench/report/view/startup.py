@@ -62,9 +62,32 @@ def start_up(run: Run) -> StartUp | None:
         kinds=tuple(StartKind(name=start_kind(one.name), summary=one.summary) for one in workloads),
         ticks=ticks_of(scale, lambda value: seconds_text(value, 1)),
         rows=tuple(rows),
+        remains=tuple(_remains(run)),
         ladders=tuple(_ladders(run)),
         meanings=tuple(_meanings(run)),
     )
+
+
+_SPAWNERS: Final = {
+    "vfork": "isobench's spawner",
+    "subprocess": "Python's subprocess, which every figure of this run holds",
+}
+
+
+def _remains(run: Run) -> Iterable[str]:
+    """Yield how much of native's starts is the kernel's part of starting anything at all."""
+    for raw in run.null_spawns:
+        least, native = number_of(raw.get("seconds")), number_of(raw.get("native"))
+        if least is None or native is None:
+            continue
+        kind = start_kind(clean(raw.get("workload")))
+        by = _SPAWNERS.get(clean(raw.get("spawner")), "the same means")
+        amount = seconds_text(least, 2)
+        part = f"{amount} are" if least < native else f"all is (it took {amount})"
+        yield (
+            f"{kind}: of native's {seconds_text(native, 2)}, {part} the kernel's clone, execution"
+            f" and first output of the smallest program, started by {by}"
+        )
 
 
 def _meanings(run: Run) -> Iterable[StartMeaning]:

@@ -1,0 +1,216 @@
+"""What starting a program costs isobench, beside hyperfine. `nox -s bench` runs the benchmarks; the
+table of docs/statistics.md is made by
+
+    python tests/bench/bench_spawn.py [ROUNDS]
+
+The program is isobench's start-up payload, static, which writes its nonce and leaves. hyperfine
+(-N: without a shell) times from the start of a process until it has been waited for, isobench from
+the clone until the nonce is there to be read. Each round takes all of them in random order,
+so that they share what the machine is doing; figures of a round are compared with each other. The
+second half of the rounds has a neighbour that keeps every CPU busy in bursts (neighbour.py).
+"""
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from isobench import runner, workloads
+from isobench.model import Abi, Stage, host_abi
+from isobench.payload import build, stage
+from isobench.targets import _process
+from isobench.targets.native import NativeTarget
+from isobench.units import seconds
+from tests.bench.bench_agreement import median, told
+
+RUNS: Final = 30
+"""Starts of each kind in a round."""
+BLOCKS: Final = 10
+NATIVE: Final = NativeTarget()
+HYPERFINE: Final = "hyperfine -N"
+WARM: Final = "isobench, warm"
+Benchmark = Callable[..., Any]
+
+
+class Native:
+    """Starts programs as a run does, and times them as a run does."""
+
+    def __init__(self, shop: stage.Workshop, abi: Abi) -> None:
+        self.shop, self.abi, self.ear = shop, abi, runner.Ear()
+        ear = self.ear
+        self.stage: Stage = shop.stage(abi, {}, ear.heard, ear.mark, ear.exclude)
+
+    @property
+    def program(self) -> Path:
+        """The start-up payload."""
+        return self.stage.root / "isobench" / "_startup"
+
+    def warm(self) -> int:
+        """Return how many nanoseconds one start takes."""
+        return self._start(self.stage)
+
+    def cold(self) -> int:
+        """Return the same of a program that was just copied."""
+        with self.shop.fresh(self.stage, self.abi) as fresh:
+            return self._start(fresh)
+
+    def null(self) -> int:
+        """Return the same of the smallest program there is."""
+        self.ear.expect(b"")
+        NATIVE.null(self.stage, timeout=seconds(10))
+        return self._taken()
+
+    def _start(self, own: Stage) -> int:
+        nonce = secrets.token_hex(8)
+        self.ear.ask(nonce)
+        NATIVE.launch(own, ["_startup", nonce], timeout=seconds(10))
+        return self._taken()
+
+    def _taken(self) -> int:
+        assert self.ear.arrived is not None
+        return self.ear.arrived - self.ear.asked
+
+
+@contextlib.contextmanager
+def staged() -> Iterator[tuple[Native, Path]]:
+    """Yield native on a stage of its own, and the spawner."""
+    abi = host_abi()
+    assert abi is not None
+    payloads = build.build_all(build.programs(workloads.find().values()), [abi], host=abi)
+    spawner = next(each.path for each in payloads if each.program == build.SPAWN)
+    with stage.workshop(payloads) as shop, runner.undisturbed():
+        yield Native(shop, abi), spawner
+
+
+@pytest.mark.benchmark(group="one start of native, everything included")
+@pytest.mark.parametrize("way", ["spawner", "subprocess"])
+@pytest.mark.parametrize("kind", ["warm", "null"])
+def bench_start(benchmark: Benchmark, way: str, kind: str) -> None:
+    with staged() as (native, spawner), _process.spawning(spawner if way == "spawner" else None):
+        benchmark(getattr(native, kind))
+
+
+def hyperfine(native: Native, folder: Path) -> list[float]:
+    """Return the wall times of a start, in seconds."""
+    out = folder / "hyperfine.json"
+    told(
+        [
+            *("hyperfine", "-N", "--runs", str(RUNS), "--warmup", "3", "--style", "none"),
+            *("--export-json", str(out), f"{native.program} 0123456789abcdef"),
+        ]
+    )
+    times: list[float] = json.loads(out.read_text())["results"][0]["times"]
+    return times
+
+
+def ours(native: Native, spawner: Path | None, kind: str) -> list[float]:
+    """Return isobench's times of a start, in seconds."""
+    once: Callable[[], int] = getattr(native, kind)
+    with _process.spawning(spawner):
+        for _ in range(3):
+            once()
+        return [once() / 1e9 for _ in range(RUNS)]
+
+
+def in_a_run(folder: Path) -> dict[str, list[float]]:
+    """Return what a whole run measures, with all that it does between two starts."""
+    out = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    told(
+        [
+            *(sys.executable, "-m", "isobench", "run", "-t", "native", "-q"),
+            *("-w", "startup.cold,startup.warm", "-r", str(BLOCKS), "-o", str(out)),
+        ]
+    )
+    found: dict[str, list[float]] = {}
+    for line in (out / "records.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if row.get("target") == "native" and row.get("block", 0) and row["metric"] in NAMES:
+            kind = row["workload"].partition(".")[2]
+            found.setdefault(NAMES[row["metric"]].format(kind), []).append(row["value"] / 1e9)
+    return found
+
+
+NAMES: Final = {"time": "a run's startup.{}", "spawn": "a run's null spawn, {}"}
+
+
+@contextlib.contextmanager
+def neighbours(*, wanted: bool) -> Iterator[None]:
+    """Keep every CPU busy in bursts, where that is wanted."""
+    script = str(Path(__file__).parent / "neighbour.py")
+    cpus = sorted(os.sched_getaffinity(0)) if wanted else []
+    started = [
+        subprocess.Popen([sys.executable, script, str(cpu), "1", str(os.getpid())]) for cpu in cpus
+    ]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def one_round(native: Native, spawner: Path, folder: Path) -> dict[str, list[float]]:
+    """Take every way of starting once."""
+    ways: dict[str, Callable[[], list[float]]] = {
+        HYPERFINE: lambda: hyperfine(native, folder),
+        WARM: lambda: ours(native, spawner, "warm"),
+        "isobench, cold": lambda: ours(native, spawner, "cold"),
+        "isobench, null spawn": lambda: ours(native, spawner, "null"),
+        "by Python's subprocess, warm": lambda: ours(native, None, "warm"),
+        "by Python's subprocess, cold": lambda: ours(native, None, "cold"),
+    }
+    found: dict[str, list[float]] = {}
+    for name in random.sample(list(ways), len(ways)):
+        found[name] = ways[name]()
+    return {name: found[name] for name in ways} | in_a_run(folder)
+
+
+def table(rounds: Sequence[dict[str, list[float]]], title: str) -> None:
+    """Print one table in Markdown: medians over rounds, and their ratio to hyperfine's."""
+    lines = [
+        f"\n| {title} | n | median | 95 % interval of the median | over hyperfine's, by rounds |",
+        "|---|---|---|---|---|",
+    ]
+    for name in rounds[0]:
+        values = [value for one in rounds for value in one.get(name, ())]
+        at, low, high = (1e6 * figure for figure in median(values))
+        over = [
+            statistics.median(one[name]) / statistics.median(one[HYPERFINE])
+            for one in rounds
+            if one.get(name)
+        ]
+        spread = f"{statistics.median(over):.2f} ({min(over):.2f} to {max(over):.2f})"
+        lines.append(
+            f"| {name} | {len(values)} | {at:.0f} µs | [{low:.0f}, {high:.0f}] | {spread} |"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def main(rounds: int) -> None:
+    """Measure and print both tables."""
+    if not shutil.which("hyperfine"):
+        sys.exit("bench_spawn needs hyperfine: sudo apt-get install hyperfine")
+    with tempfile.TemporaryDirectory() as name, staged() as (native, spawner):
+        for busy in (False, True):
+            found = []
+            with neighbours(wanted=busy):
+                for number in range(1, rounds + 1):
+                    found.append(one_round(native, spawner, Path(name)))
+                    load = f"load {os.getloadavg()[0]:.1f}"
+                    sys.stderr.write(f"round {number} of {rounds}, busy: {busy}, {load}\n")
+            table(found, "with a busy neighbour" if busy else "as the machine was")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

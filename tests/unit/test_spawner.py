@@ -1,0 +1,494 @@
+"""isobench's own spawner: programs start as they are asked to, are stamped, and leave nothing."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from isobench import owner
+from isobench.errors import SessionError
+from isobench.model import Stage, host_abi
+from isobench.payload import build
+from isobench.plugin import Completed
+from isobench.targets import _process, _spawner
+from isobench.units import Sha256, seconds
+
+AWKWARD = ("two words", "'quotes\"", "$HOME", "*", "-x", "é", "", "a\\b", "semi;colon", "new\nline")
+PATIENCE = seconds(60)
+PATH = {"PATH": os.environ["PATH"]}
+LISTING = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    host = host_abi()
+    assert host is not None
+    built = build.build_all({}, [host], host=host)
+    return next(each.path for each in built if each.program == build.SPAWN)
+
+
+@pytest.fixture
+def way(program: Path) -> Iterator[str]:
+    with _process.spawning(program) as found:
+        assert found == "vfork"
+        yield found
+
+
+@pytest.fixture
+def both(request: pytest.FixtureRequest, program: Path) -> Iterator[str]:
+    """Both ways of starting programs keep to the same rules."""
+    with _process.spawning(program if request.param == "vfork" else None) as found:
+        assert found == request.param
+        yield found
+
+
+EITHER_WAY = pytest.mark.parametrize("both", ["vfork", "subprocess"], indirect=True)
+
+
+def python(code: str, *words: str | bytes, timeout: float = 60) -> Completed:
+    """Run Python code with the words as its arguments."""
+    argv = [sys.executable, "-IS", "-c", code, *map(os.fsdecode, words)]
+    return _process.run(argv, timeout=seconds(timeout), env=PATH)
+
+
+def shell(script: str, *words: str, timeout: float = 60) -> Completed:
+    return _process.run(["sh", "-c", script, *words], timeout=seconds(timeout), env=PATH)
+
+
+def spawners() -> list[psutil.Process]:
+    """Return the spawners of this process."""
+    return [
+        each
+        for each in psutil.Process().children()
+        if (each.cmdline() or [""])[0].endswith("-_spawn")
+    ]
+
+
+def children() -> set[int]:
+    return {each.pid for each in psutil.Process().children(recursive=True)}
+
+
+def until(condition: Callable[[], bool], patience: float = 30) -> bool:
+    end = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def ended(pid: int) -> bool:
+    """Say whether a process has ended, waited for or not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+# ---- what a program is given ---------------------------------------------------------------------
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_arguments_arrive_byte_by_byte() -> None:
+    words = [*AWKWARD, *(bytes([byte]) for byte in range(1, 256)), b"x" * 100_000]
+    done = python(LISTING, *words)
+    assert done.stdout.split(b"\0") == [os.fsencode(os.fsdecode(word)) for word in words]
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_a_program_has_the_variables_it_is_given_and_no_others() -> None:
+    variables = {"ONE": "1", "AWKWARD": "a b\n=\udcff", "EMPTY": ""}
+    done = _process.run(["/usr/bin/env", "-0"], timeout=PATIENCE, env=variables)
+    assert set(done.stdout.split(b"\0")) == {b"ONE=1", b"AWKWARD=a b\n=\xff", b"EMPTY=", b""}
+    none = _process.run(["/usr/bin/env", "-0"], timeout=PATIENCE, env={})
+    assert (none.exit_code, none.stdout) == (0, b"")
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_it_has_a_session_of_its_own_and_its_three_streams_alone() -> None:
+    code = """
+        import os
+        open_ = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+        print(os.getsid(0) == os.getpid() == os.getpgrp(), open_[:3], len(open_))
+        print(os.readlink("/proc/self/fd/0"), os.path.basename(os.readlink("/proc/self/fd/1"))[:4])
+    """
+    done = python(textwrap.dedent(code))
+    # The fourth descriptor is that of the directory which is being listed.
+    assert done.stdout.splitlines() == [b"True [0, 1, 2] 4", b"/dev/null pipe"]
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_it_begins_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    done = _process.run(["/bin/pwd"], timeout=PATIENCE, env={}, folder=tmp_path)
+    assert done.stdout.decode().strip() == str(tmp_path.resolve())
+    done = _process.run(["/bin/pwd"], timeout=PATIENCE, env={})
+    assert done.stdout.decode().strip() == str(Path.cwd())
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_no_signal_is_blocked_or_ignored_that_was_not_before() -> None:
+    def masks(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith(("SigBlk", "SigIgn"))]
+
+    done = _process.run(["/bin/cat", "/proc/self/status"], timeout=PATIENCE, env={})
+    reference = subprocess.run(
+        ["/bin/cat", "/proc/self/status"], capture_output=True, text=True, check=True
+    )
+    assert masks(done.stdout.decode()) == masks(reference.stdout)
+
+
+# ---- how it ends ---------------------------------------------------------------------------------
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_its_end_is_its_exit_code_or_minus_the_signal() -> None:
+    assert shell("exit 7").exit_code == 7
+    assert shell("kill -SEGV $$").exit_code == -signal.SIGSEGV
+    assert shell("kill -KILL $$").exit_code == -signal.SIGKILL
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_one_that_cannot_be_executed_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    plain, text, folder = tmp_path / "plain", tmp_path / "text", tmp_path / "folder"
+    plain.write_text("#!/bin/sh\n")
+    text.write_bytes(b"\0\0\0\0")
+    text.chmod(0o755)
+    folder.mkdir()
+    for path, error in (
+        (tmp_path / "absent", FileNotFoundError),
+        (plain / "below", NotADirectoryError),
+        (folder, PermissionError),
+        (text, OSError),
+    ):
+        with pytest.raises(error, match=path.name):
+            _process.run([path], timeout=PATIENCE, env=PATH)
+    if os.geteuid() != 0 or not os.access(plain, os.X_OK):
+        with pytest.raises(PermissionError):
+            _process.run([plain], timeout=PATIENCE, env=PATH)
+    with pytest.raises(FileNotFoundError):
+        _process.run(["no-such-program-anywhere"], timeout=PATIENCE, env=PATH)
+    with pytest.raises(FileNotFoundError):
+        _process.run(["/bin/true"], timeout=PATIENCE, env=PATH, folder=tmp_path / "absent")
+    assert shell("exit 3").exit_code == 3  # and the next one runs
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_a_bare_name_is_looked_for_on_the_path_that_is_given(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    for folder, mode in ((first, 0o644), (second, 0o755)):
+        folder.mkdir()
+        (folder / "tool").write_text("#!/bin/sh\necho $0\n")
+        (folder / "tool").chmod(mode)
+    path = {"PATH": f"{tmp_path}/none:{first}:{second}:/bin:/usr/bin"}
+    done = _process.run(["tool"], timeout=PATIENCE, env=path)
+    assert done.stdout.decode().strip() == str(second / "tool")
+    with pytest.raises(PermissionError):
+        _process.run(["tool"], timeout=PATIENCE, env={"PATH": f"{first}:{tmp_path}/none"})
+
+
+@pytest.mark.usefixtures("way")
+def test_what_no_process_could_be_given_is_refused_and_the_next_one_runs() -> None:
+    with pytest.raises(ValueError, match="null"):
+        _process.run(["/bin/echo", "a\0b"], timeout=PATIENCE, env={})
+    with pytest.raises(OSError, match="too long"):
+        _process.run(["/bin/echo", "x" * (_spawner.MOST_REQUEST + 1)], timeout=PATIENCE, env={})
+    with pytest.raises(OSError, match="too long"):
+        _process.run(["/bin/echo", *["x"] * 70_000], timeout=PATIENCE, env={})
+    with pytest.raises(OSError, match="too long"):  # the kernel's own limit of one argument
+        _process.run(["/bin/echo", "x" * 200_000], timeout=PATIENCE, env={})
+    assert _process.run(["/bin/echo", "x"], timeout=PATIENCE, env={}).stdout == b"x\n"
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_at_the_time_limit_the_group_ends_and_so_do_descendants_outside_of_it(
+    tmp_path: Path,
+) -> None:
+    script = f"echo said; echo said >&2; sleep 601 & echo $! > {tmp_path}/1"
+    script += f"; setsid sleep 602 & echo $! > {tmp_path}/2; wait"
+    done = shell(script, timeout=1.0)
+    assert done == Completed(exit_code=None, stdout=b"said\n", stderr=b"said\n")
+    for name in "12":
+        assert until(lambda n=name: ended(int((tmp_path / n).read_text())))  # type: ignore[misc]
+
+
+@pytest.mark.usefixtures("way")
+def test_who_holds_the_streams_after_its_program_ends_with_it_at_the_time_limit(
+    tmp_path: Path,
+) -> None:
+    done = shell(f"sleep 603 & echo $! > {tmp_path}/1; echo said; exit 4", timeout=1.0)
+    assert (done.exit_code, done.stdout) == (None, b"said\n")
+    assert until(lambda: ended(int((tmp_path / "1").read_text())))
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_who_does_not_hold_its_streams_lives_on(tmp_path: Path) -> None:
+    script = f"setsid sleep 604 >&- 2>&- <&- & echo $! > {tmp_path}/1; exit 5"
+    assert shell(script).exit_code == 5
+    pid = int((tmp_path / "1").read_text())
+    assert not ended(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+@EITHER_WAY
+@pytest.mark.usefixtures("both")
+def test_both_streams_may_say_much_at_the_same_time() -> None:
+    script = "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait; exit 6"
+    done = shell(script)
+    assert done.exit_code == 6
+    assert (done.stdout, done.stderr) == (bytes(_process.MOST), bytes(_process.MOST))
+
+
+@pytest.mark.usefixtures("way")
+def test_many_start_in_a_row_and_no_descriptor_stays_open() -> None:
+    assert shell("exit 0").exit_code == 0
+    (spawner,) = spawners()
+    before = psutil.Process().num_fds(), spawner.num_fds()
+    for number in range(300):
+        assert shell(f"exit {number % 100}").exit_code == number % 100
+        with pytest.raises(FileNotFoundError):
+            _process.run(["/no/such"], timeout=PATIENCE, env={})
+    assert (psutil.Process().num_fds(), spawner.num_fds()) == before
+    assert spawner.children() == []
+    assert spawners() == [spawner]
+
+
+# ---- the stage -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Heard:
+    """What a stage was told, with its stamps."""
+
+    chunks: list[bytes] = field(default_factory=list)
+    stamps: list[int | None] = field(default_factory=list)
+    excluded: list[int] = field(default_factory=list)
+
+    def heard(self, chunk: bytes, /, at: int | None = None) -> None:
+        self.chunks.append(chunk)
+        self.stamps.append(at)
+
+    def stage(self, folder: Path) -> Stage:
+        return Stage(
+            root=folder,
+            digest=Sha256(""),
+            scratch=folder,
+            owner=owner.mine(),
+            heard=self.heard,
+            exclude=self.excluded.append,
+        )
+
+
+@pytest.mark.usefixtures("way")
+def test_stamps_are_of_the_clock_that_isobench_reads(tmp_path: Path) -> None:
+    told = Heard()
+    before = time.monotonic_ns()
+    _process.run(
+        ["sh", "-c", "echo one; sleep 0.3; echo two"],
+        timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path),
+    )  # fmt: skip
+    after = time.monotonic_ns()
+    assert told.chunks == [b"one\n", b"two\n"]
+    first, second = told.stamps
+    assert first is not None
+    assert second is not None
+    assert second - first >= 300_000_000
+    (excluded,) = told.excluded
+    assert before < before + excluded < first < second < after
+
+
+@pytest.mark.usefixtures("way")
+def test_the_shortest_words_are_handed_on_as_the_longest_are() -> None:
+    for length in (1, 5, 8, 9, 100, 65_536):
+        script = f"echo; sleep 0.1; head -c {length} /dev/zero; exec sleep 608"
+        done = shell(script, timeout=1.5)
+        assert (done.exit_code, len(done.stdout)) == (None, 1 + length)
+        assert children() == {each.pid for each in spawners()}
+
+
+@pytest.mark.usefixtures("way")
+def test_what_is_said_is_handed_on_while_the_program_runs(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    class Answering(Heard):
+        def heard(self, chunk: bytes, /, at: int | None = None) -> None:
+            super().heard(chunk, at)
+            if chunk == b"ask\n":
+                fifo.write_text("answer\n")
+
+    told = Answering()
+    done = _process.run(
+        ["sh", "-c", f"echo ask; cat {fifo}"],
+        timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path),
+    )  # fmt: skip
+    assert (done.exit_code, done.stdout) == (0, b"ask\nanswer\n")
+
+
+def test_by_subprocess_the_stage_takes_the_time_itself(tmp_path: Path) -> None:
+    told = Heard()
+    _process.run(["echo", "one"], timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path))
+    assert (told.chunks, told.stamps, told.excluded) == ([b"one\n"], [None], [])
+
+
+# ---- nothing is left behind ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("way")
+def test_an_error_while_listening_ends_the_program_and_the_next_one_runs(tmp_path: Path) -> None:
+    class Broken(Heard):
+        def heard(self, chunk: bytes, /, at: int | None = None) -> None:
+            raise KeyboardInterrupt
+
+    before = children()
+    with pytest.raises(KeyboardInterrupt):
+        _process.run(
+            ["sh", "-c", "echo $$; exec sleep 605"],
+            timeout=PATIENCE, env=PATH, stage=Broken().stage(tmp_path),
+        )  # fmt: skip
+    assert children() <= before
+    assert shell("exit 8").exit_code == 8
+
+
+@pytest.mark.usefixtures("way")
+def test_a_spawner_that_is_killed_costs_what_runs_in_it_and_nothing_else(tmp_path: Path) -> None:
+    assert shell("exit 0").exit_code == 0
+    (spawner,) = spawners()
+    note = tmp_path / "1"
+    killer = threading.Thread(target=lambda: until(note.exists) and spawner.kill())
+    killer.start()
+    with pytest.raises(SessionError, match="spawner"):
+        shell(f"echo $$ > {note}.new; mv {note}.new {note}; exec sleep 606")
+    killer.join()
+    assert until(lambda: ended(int(note.read_text())))
+    assert shell("exit 9").exit_code == 9
+    (another,) = spawners()
+    another.kill()  # while nothing runs in it
+    another.wait(10)
+    assert shell("exit 9").exit_code == 9
+
+
+def test_leaving_the_run_ends_the_spawner(program: Path) -> None:
+    with _process.spawning(program):
+        (spawner,) = spawners()
+    assert ended(spawner.pid)
+    assert spawners() == []
+
+
+RUNS_ONE = """
+import pathlib, sys
+from isobench.targets import _process
+from isobench.units import seconds
+with _process.spawning(pathlib.Path(sys.argv[1])) as way:
+    assert way == "vfork"
+    print("ready", flush=True)
+    env = {"PATH": "/usr/bin:/bin"}
+    script = "sleep 607 & echo $$ $! $PPID > $0.new; mv $0.new $0; wait"
+    done = _process.run(["sh", "-c", script, sys.argv[2]], timeout=seconds(600), env=env)
+    print(done, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+def test_nothing_is_left_when_isobench_is_killed(
+    program: Path, tmp_path: Path, delay: float
+) -> None:
+    note = tmp_path / "note"
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNS_ONE, str(program), str(note)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        inside = {each.pid for each in psutil.Process(process.pid).children(recursive=True)}
+        if delay:
+            assert until(note.exists)
+            inside |= set(map(int, note.read_text().split()))
+        process.kill()
+    assert inside
+    for pid in inside:
+        assert until(lambda p=pid: ended(p)), psutil.Process(pid).cmdline()  # type: ignore[misc]
+    if not delay and note.exists():
+        assert all(until(lambda p=pid: ended(int(p))) for pid in note.read_text().split())  # type: ignore[misc]
+
+
+def test_a_ctrl_c_reaches_isobench_alone(way: str) -> None:
+    del way
+    (spawner,) = spawners()
+    assert os.getsid(spawner.pid) == spawner.pid != os.getsid(0)
+
+
+def test_a_sweep_finds_the_spawner_of_a_run_that_has_died(way: str) -> None:
+    del way
+    (spawner,) = spawners()
+    mine = owner.mine()
+    removed = _process.sweep(lambda whose: whose != mine)
+    assert f"process {spawner.pid}" in removed
+    assert until(lambda: ended(spawner.pid))
+
+
+# ---- one run, one way ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", ["/bin/true", "/no/such/program"])
+def test_where_the_spawner_does_not_work_nothing_is_started_by_it(other: str) -> None:
+    with _process.spawning(Path(other)) as found:
+        assert found == "subprocess"
+        assert shell("exit 3").exit_code == 3
+        assert spawners() == []
+
+
+def test_the_way_ends_with_the_run(program: Path) -> None:
+    with _process.spawning(None) as outer:
+        assert outer == "subprocess"
+        with _process.spawning(program) as inner:
+            assert inner == "vfork"
+        assert shell("exit 3").exit_code == 3
+        assert spawners() == []
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU can be used here")
+def test_two_threads_start_programs_at_the_same_time_each_on_its_own_cpus(tmp_path: Path) -> None:
+    """Each program waits for the other: neither ends unless both run."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    scripts = (f"echo met > {fifo}", f"read word < {fifo}")
+    code = "grep Cpus_allowed_list /proc/self/status"
+    found: dict[int, Completed] = {}
+
+    def side(cpu: int, script: str) -> None:
+        os.sched_setaffinity(0, {cpu})
+        found[cpu] = shell(f"{script}; {code}", timeout=30)
+
+    threads = [threading.Thread(target=side, args=one) for one in zip(cpus, scripts, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for cpu in cpus:
+        assert found[cpu].exit_code == 0
+        assert found[cpu].stdout.split()[-1] == str(cpu).encode()
+    # Whoever is lent one next has it on all CPUs of its own again.
+    assert (
+        shell(code).stdout
+        == subprocess.run(["sh", "-c", code], capture_output=True, check=True).stdout
+    )
