@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from isobench import workloads
-from isobench.model import Abi, Available, Stage, host_abi
+from isobench.model import Abi, Availability, Available, Stage, host_abi
 from isobench.payload import build, stage
 from isobench.plugin import Target
 from isobench.registry import Registry
@@ -72,9 +72,15 @@ def required(config: pytest.Config) -> frozenset[str]:
 
 
 @functools.cache
-def _probed(name: str) -> tuple[Target, object]:
+def _probed(name: str) -> tuple[Target, Availability]:
     target = Registry().get(name)
     return target, target.probe()
+
+
+def sentence(what: str, answer: Availability) -> str:
+    """Return why something cannot run here and what to type, for a person to read."""
+    assert not isinstance(answer, Available)
+    return f"{what} cannot run here: {answer.reason}; {answer.hint}"
 
 
 SERVED_BY = {"kubernetes": "cluster"}
@@ -92,7 +98,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
         return
     if why := kubernetes_cluster.lacking():
         demanded = "kubernetes" in required(request.config)
-        (pytest.fail if demanded else pytest.skip)(f"kubernetes: {why}")
+        (pytest.fail if demanded else pytest.skip)(f"kubernetes cannot run here: {why}")
     ran = kubernetes_cluster.runs()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(config := kubernetes_cluster.start()))
@@ -110,7 +116,7 @@ def able(request: pytest.FixtureRequest) -> Callable[[str], Target]:
             request.getfixturevalue(SERVED_BY[name])
         target, answer = _probed(name)
         if not isinstance(answer, Available):
-            reason = f"{name} cannot run here: {answer}"
+            reason = sentence(name, answer)
             if name in required(request.config):
                 pytest.fail(reason)
             pytest.skip(reason)

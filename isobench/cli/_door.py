@@ -53,13 +53,19 @@ def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
 
 
 def heed_termination() -> None:
-    """Treat a request to end like Ctrl-C: what was measured is kept, nothing is left behind."""
+    """Treat a request to end like Ctrl-C: what was measured is kept, nothing is left behind.
+
+    A hangup that was ignored when isobench was started (nohup) stays ignored. So does Ctrl-C where
+    a shell without job control ignores it for a background job: Python leaves it alone by itself.
+    SIGTERM ends a run in any case.
+    """
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
 
     usual = sys.unraisablehook
 

@@ -13,6 +13,16 @@ from typing import Any
 
 import pytest
 
+from tests import waiting
+
+
+def heeding() -> None:
+    """Have a program heed Ctrl-C and a hangup, whoever started the tests: a shell's background job
+    inherits the one ignored, what `nohup` starts the other.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -67,9 +77,7 @@ class Command:
             self.argv(*arguments),
             env=self.environment, cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            # Whoever runs the tests in the background of a shell has it ignored, and a program
-            # inherits that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
+            preexec_fn=heeding,  # noqa: PLW1509 - one thread
         )  # fmt: skip
         self.started.append(process)
         return process
@@ -80,8 +88,7 @@ def isobench(tmp_path: Path) -> Iterator[Command]:
     command = Command(tmp_path)
     yield command
     for process in command.started:
-        process.kill()
-        process.communicate()
+        waiting.killed(process)
 
 
 CHECKOUT = Path(__file__).parents[2]
@@ -123,11 +130,14 @@ def ordinary() -> Iterator[Ordinary]:
     """Root's tests of what an ordinary user does: ISOBENCH_TEST_USER, with subordinate ids."""
     user = os.environ.get("ISOBENCH_TEST_USER")
     if os.geteuid() != 0 or not user:
-        pytest.skip("run as root with ISOBENCH_TEST_USER=<an ordinary user with subordinate ids>")
+        pytest.skip(
+            "run the tests as root, with ISOBENCH_TEST_USER=<an ordinary user with subordinate ids>"
+        )
     one = Ordinary(user, Path(f"~{user}").expanduser() / f"isobench-{os.getpid()}")
     can = one("-c", "import isobench.answers, ziglang", folder=Path("/"))
     if can.returncode != 0:
-        pytest.skip(f"{user} cannot run this checkout with {PYTHON}: {can.stderr[-200:]!r}")
+        why = (can.stderr.strip().splitlines() or ["it failed without a word"])[-1]
+        pytest.skip(f"{user} cannot run this checkout with {PYTHON}: {why}")
     subprocess.run([*one.base, "mkdir", "-p", str(one.home / "run")], check=True, cwd="/")
     (one.home / "run").chmod(0o700)
     try:

@@ -15,10 +15,11 @@ def able(ordinary: Ordinary) -> Ordinary:
     done = ordinary("-m", "isobench", "targets", "--json")
     found = {row["name"]: row for row in json.loads(done.stdout)}["distrobox"]
     if not found["available"]:
-        pytest.skip(f"distrobox: {found['what']} -> {found['hint']}")
+        pytest.skip(f"distrobox cannot run here: {found['what']}; {found['hint']}")
     return ordinary
 
 
+@pytest.mark.timeout(1800)
 def test_it_keeps_to_what_every_target_must(able: Ordinary) -> None:
     done = able(
         *("-m", "pytest", "-p", "no:cacheprovider", "--quiet", "tests/contract"),
@@ -30,6 +31,7 @@ def test_it_keeps_to_what_every_target_must(able: Ordinary) -> None:
     assert " passed" in done.stdout
 
 
+@pytest.mark.timeout(1800)
 def test_a_run_proves_home_and_names_and_leaves_no_box(able: Ordinary) -> None:
     folder = able.home / "run-1"
     few = ("-w", "cpu.sieve,startup", "--blocks", "3", "--min-time", "0.004s", "-o", str(folder))

@@ -83,7 +83,7 @@ print(type(answer).__name__, getattr(answer, "what", ""))
 def test_inside_another_sandbox_where_it_merely_executes_it_is_refused(able: Able) -> None:
     space = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*space, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no PID namespace can be made here")
+        pytest.skip("unshare can make no PID namespace here")
     done = subprocess.run(
         [*space, sys.executable, "-c", PROBE], capture_output=True, text=True, check=True
     )

@@ -18,7 +18,7 @@ from isobench.payload import wire
 from isobench.plugin import Target, Witness
 from isobench.registry import Registry
 from isobench.units import seconds
-from tests.conftest import PROGRAM, Staged
+from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
@@ -34,7 +34,8 @@ def variant(**options: object) -> Target:
     target = Registry({"gvisor": options}).get("gvisor")
     answer = target.probe()
     if not isinstance(answer, Available):
-        pytest.skip(f"gvisor with {options} cannot run here: {answer}")
+        given = ", ".join(f"{name} = {value}" for name, value in options.items())
+        pytest.skip(sentence(f"gvisor with {given}", answer))
     return target
 
 
@@ -103,7 +104,9 @@ def test_podman_with_runsc_is_a_sandbox_in_a_column_of_its_own(
 def daemon(tmp_path: Path) -> Iterator[str]:
     """A dockerd of the test's own that knows runsc and, where it is there, crun."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("a private dockerd needs root and dockerd")
+        pytest.skip(
+            "a dockerd of the test's own needs root and dockerd; isobench doctor --install docker"
+        )
     runsc = {"path": shutil.which("runsc"), "runtimeArgs": ["--network=none"]}
     settings = {"runtimes": {"runsc": runsc, "crun": {"path": shutil.which("crun") or "crun"}}}
     (tmp_path / "daemon.json").write_text(json.dumps(settings))
@@ -121,7 +124,10 @@ def daemon(tmp_path: Path) -> Iterator[str]:
         end = time.monotonic() + 60
         while not (tmp_path / "docker.sock").exists():
             if process.poll() is not None or time.monotonic() > end:
-                pytest.skip(f"no private dockerd: {(tmp_path / 'log').read_text()[-300:]}")
+                said = (tmp_path / "log").read_text().splitlines() or [
+                    "no word from it in a minute"
+                ]
+                pytest.skip(f"a dockerd of the test's own does not start here: {said[-1]}")
             time.sleep(0.1)
         yield at
     finally:

@@ -21,6 +21,7 @@ from isobench.plugin import Target
 from isobench.targets import _kubernetes, _oci, _pod
 from isobench.targets.kubernetes import KubernetesTarget
 from isobench.units import seconds
+from tests import waiting
 from tests.conftest import PROGRAM, Staged
 from tests.live import cluster as real
 from tests.live.conftest import Command
@@ -200,7 +201,7 @@ def test_a_pod_that_somebody_deletes_is_a_session_that_is_gone(own: Path, staged
         with pytest.raises(SessionError):
             session.run([PROGRAM, "linger", "nobody"], timeout=PATIENCE)
             session.run([PROGRAM, "end", "0"], timeout=PATIENCE)
-        gone.join()
+        gone.join(waiting.PATIENCE)
 
 
 def test_memory_past_the_limit_is_no_answer(own: Path, staged: Make) -> None:
@@ -247,6 +248,7 @@ def test_clean_takes_the_image_from_the_node(own: Path, staged: Make) -> None:
         assert session.run([PROGRAM, "end", "0"], timeout=PATIENCE).exit_code == 0
 
 
+@pytest.mark.timeout(1800)
 def test_a_whole_run_tells_nothing_of_the_kubeconfig(own: Path, isobench: Command) -> None:
     ran = isobench(
         "run", "--targets", "kubernetes", "--workloads", "syscall.getppid,startup.exec",
@@ -271,7 +273,7 @@ def test_an_interrupted_run_leaves_no_pod(own: Path, isobench: Command) -> None:
     )
     deadline = time.monotonic() + 120
     while not all_pods():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=waiting.PATIENCE)
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.send_signal(2)

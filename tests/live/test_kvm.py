@@ -29,11 +29,13 @@ def test_the_answer_about_this_machine_is_consistent() -> None:
         assert answer.lack is Lack.DEVICE
 
 
-@pytest.mark.skipif(not Path("/sys/module/kvm_pvm").exists(), reason="not KVM-PVM")
+@pytest.mark.skipif(
+    not Path("/sys/module/kvm_pvm").exists(), reason="this host's KVM is not KVM-PVM"
+)
 def test_pvm_is_refused_for_what_it_did_and_not_for_its_name() -> None:
     answer = _kvm.examine()
     if answer.lack in {Lack.DEVICE, Lack.PERMISSION}:
-        pytest.skip(f"/dev/kvm cannot be opened: {answer.what}")
+        pytest.skip(f"/dev/kvm cannot be used here: {answer.what}")
     assert answer.lack is Lack.RUNTIME
     assert "ring 0 of a guest is emulated" in answer.what or "KVM_EXIT" in answer.what
 
@@ -42,7 +44,7 @@ def test_the_guest_does_all_it_should_where_ring_0_works(tmp_path: Path) -> None
     """QEMU's translator has every instruction, and firmware that starts boot sectors."""
     emulator = shutil.which("qemu-system-x86_64")
     if emulator is None:
-        pytest.skip("qemu-system-x86_64 is not installed")
+        pytest.skip("qemu-system-x86_64 is not installed; isobench doctor --install qemu")
     sector, said = tmp_path / "sector", tmp_path / "said"
     sector.write_bytes(_kvm_trial.boot_sector())
     argv = [emulator, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"]
@@ -60,5 +62,5 @@ def test_the_guest_does_all_it_should_where_ring_0_works(tmp_path: Path) -> None
             time.sleep(0.05)
     finally:
         process.kill()
-        _, error = process.communicate()
+        _, error = process.communicate(timeout=20)
     assert said.read_bytes() == "".join(_kvm._STEPS).encode(), error

@@ -27,7 +27,8 @@ from isobench.registry import Registry
 from isobench.targets import _guest, _instance, _kvm, _ssh
 from isobench.targets.qemu import _Qemu
 from isobench.units import seconds
-from tests.conftest import PROGRAM, Staged
+from tests import waiting
+from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
@@ -113,6 +114,7 @@ def test_a_first_process_that_is_none(one: Staged) -> None:
     assert "the guest panicked: Kernel panic - not syncing: VFS: Unable to mount root" in str(error)
 
 
+@pytest.mark.timeout(1800)
 def test_a_panic_after_which_the_guest_stays_is_not_waited_out(one: Staged) -> None:
     error = fails(one, append="rdinit=/nonexistent panic=0", boot_timeout=600.0)
     assert "the guest panicked" in str(error)
@@ -246,7 +248,7 @@ def test_a_complete_guest_is_a_distribution_with_its_own_init(one: Staged) -> No
     target = configured(guest="complete")
     answer = target.probe()
     if isinstance(answer, Unavailable):
-        pytest.skip(answer.reason)
+        pytest.skip(sentence("qemu with a complete guest", answer))
     with target.open(one.stage) as session:
         done = session.run(["_evidence", "cafe"], timeout=PATIENCE)
         facts = {f.key: f.value for f in wire.read(done.stdout, nonce="cafe", iterations=0).facts}
@@ -282,7 +284,7 @@ def booting(process: subprocess.Popen[str]) -> None:
     """Wait until a guest of this isobench is being started."""
     end = time.monotonic() + 300
     while True:
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=waiting.PATIENCE)
         assert time.monotonic() < end
         for machine in machines_of(process.pid):
             with contextlib.suppress(psutil.Error):
@@ -308,7 +310,7 @@ def test_an_isobench_interrupted_in_mid_boot_leaves_nothing(
     process = isobench.start(*RUN)
     booting(process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert left_by(process) == []
@@ -320,14 +322,14 @@ def test_an_isobench_killed_in_mid_boot_leaves_no_machine_and_the_next_clears_th
     process = isobench.start(*RUN)
     booting(process)
     machines = machines_of(process.pid)
-    process.kill()
-    process.communicate()
+    waiting.killed(process)
     psutil.wait_procs(machines, timeout=10)
     assert isobench("clean", "--stale").code == 0
     assert left_by(process) == []
     assert not list(_guest.folder().glob(".making-*"))
 
 
+@pytest.mark.timeout(1800)
 def test_a_run_answers_for_every_cell_from_a_kernel_of_its_own_and_leaves_nothing(
     isobench: Command,
 ) -> None:
@@ -404,7 +406,7 @@ def test_kvm_asked_for_by_name_where_it_cannot_run_ends_with_3_and_the_reason(
 ) -> None:
     answer = Registry().get("kvm").probe()
     if isinstance(answer, Available):
-        pytest.skip("kvm can run here")
+        pytest.skip("a test of hosts without KVM, and kvm can run here")
     ran = isobench("run", "--targets", "kvm", "-w", "cpu.sieve", "--blocks", "1")
     assert ran.code == 3
     last = " ".join(" ".join(ran.err.splitlines()[-8:]).split())
@@ -421,7 +423,7 @@ def refused_kvm() -> None:
     """A /dev/kvm that opens and runs no ordinary kernel."""
     seen = _kvm.examine()
     if seen.lack is not Lack.RUNTIME:
-        pytest.skip(f"/dev/kvm is another: {seen.summary}")
+        pytest.skip(f"no /dev/kvm here that opens and runs no guest: {seen.summary}")
 
 
 def tiny_kernel(text: bytes) -> bytes:

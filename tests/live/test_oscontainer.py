@@ -26,7 +26,9 @@ PATIENCE = seconds(60)
 Able = Callable[[str], Target]
 Make = Callable[[Target], Staged]
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone may")
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may do this; run the tests as root"
+)
 
 
 def evidence(said: bytes, nonce: str) -> Environment:
@@ -118,7 +120,7 @@ def test_lxcs_limits_are_read_back_from_its_cgroup(able: Able, staged: Make) -> 
 def test_an_ordinary_users_container_has_his_subordinate_users(able: Able, staged: Make) -> None:
     able("lxc")
     if os.geteuid() == 0:
-        pytest.skip("this is root")
+        pytest.skip("an ordinary user's test, and this is root")
     uid_map = str(proved(LxcTarget(), staged, able).value("user.uid_map")).split()
     assert uid_map[:3] == ["0", str(os.geteuid()), "1"]
     assert len(uid_map) == 6
@@ -206,7 +208,7 @@ def a_cgroup() -> Iterator[Path]:
             finally:
                 _oscontainer.remove_cgroup(folder)
             return
-    pytest.skip("no cgroup can be made here")
+    pytest.skip("no cgroup can be made here; run the tests as root")
 
 
 @as_root

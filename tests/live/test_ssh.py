@@ -32,6 +32,7 @@ from isobench.plugin import Channel, Preparer, Sweeper, Target, Witness
 from isobench.registry import Registry
 from isobench.targets import _ssh, _ssh_host
 from isobench.units import seconds
+from tests import waiting
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.contract import test_targets as contract
 from tests.live import guest
@@ -144,8 +145,7 @@ class Host:
 
     def stop(self) -> None:
         for process in self.started:
-            process.kill()
-            process.wait()
+            waiting.killed(process)
         with contextlib.suppress(OSError, ValueError):
             os.kill(int((self.folder / "machine.pid").read_text()), signal.SIGKILL)
         (self.folder / "sshd.pid").unlink(missing_ok=True)
@@ -167,7 +167,11 @@ def host_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """An account whose sshd does not run yet."""
     lacking = [name for name in ("ip", "unshare", "ssh-keygen") if not shutil.which(name)]
     if SSHD is None or lacking or os.geteuid() != 0:
-        pytest.skip(f"a network namespace with an sshd wants root, sshd, {lacking or 'all tools'}")
+        missing = [*lacking, *(["sshd"] if SSHD is None else [])]
+        why = f"{' and '.join(missing)} missing" if missing else "this is an ordinary user"
+        pytest.skip(
+            f"a network namespace with an sshd in it takes root, iproute2 and OpenSSH: {why}"
+        )
     number = secrets.randbelow(1 << 14)
     space, mine, theirs = f"ibt-{number}", f"ibt{number}a", f"ibt{number}b"
     near, far = f"198.18.{number >> 6}.{(number & 63) * 4 + 1}", ""
@@ -183,7 +187,7 @@ def host_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
             run("ip", "-n", space, "link", "set", theirs, "up")
             run("ip", "-n", space, "link", "set", "lo", "up")
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"no network namespace here: {error.stderr}")
+            pytest.skip(f"no network namespace can be made here: {str(error.stderr).strip()}")
         # Everyone may pass: what runs there is root, and its files are nobody's secret.
         found = Host(folder=tmp_path / "host", home=tmp_path / "home", space=space, address=far)
         found.folder.mkdir()
@@ -340,8 +344,7 @@ def test_a_key_of_the_agent_opens(
         run("ssh-add", "-q", "-D")
         assert "key" in unavailable(box.target()).what
     finally:
-        agent.kill()
-        agent.wait()
+        waiting.killed(agent)
 
 
 @pytest.mark.parametrize("way", ["jump", "command", "include", "alias"])
@@ -431,7 +434,7 @@ def test_a_connection_that_is_lost_ends_the_session_and_its_processes(
         cutting.start()
         with pytest.raises(SessionError, match="lost"):
             session.run([PROGRAM, "linger", token], timeout=PATIENCE)
-        cutting.join()
+        cutting.join(waiting.PATIENCE)
     assert contract.gone(token)
     assert len(box.left()) == 1, "the way to the folder was lost as well"
     with target.open(one.stage) as session:
@@ -567,11 +570,10 @@ def killed(host_off: Host) -> Callable[[Mapping[str, str]], str]:
             [sys.executable, "-c", KILLED, json.dumps(options), str(SOURCE), token],
             stdout=subprocess.PIPE,
         )
-        assert doomed.stdout is not None
-        assert doomed.stdout.readline() == b"open\n"
-        doomed.kill()
-        doomed.wait()
-        doomed.stdout.close()
+        try:
+            assert waiting.line(doomed, 300) == "open"
+        finally:
+            waiting.killed(doomed)
         return token
 
     return kill
@@ -789,6 +791,7 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
 
 
 @X86_ONLY
+@pytest.mark.timeout(1800)
 def test_a_guest_that_is_started_is_timed_until_its_nonce(
     my_guest: Guest, isobench: Command
 ) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from isobench.registry import Registry
 from isobench.targets import _wine
 from isobench.targets.wine import WineTarget
 from isobench.units import seconds
+from tests import waiting
 from tests.conftest import PROGRAM, Staged
 from tests.contract.test_targets import KILLED, SOURCE, unquoted
 from tests.live.conftest import Command
@@ -136,6 +136,7 @@ def test_the_server_goes_on_or_does_not_as_the_option_says(
     assert str(facts["host.wine"]).startswith("wine-")
 
 
+@pytest.mark.timeout(1800)
 def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
     target: WineTarget, isobench: Command
 ) -> None:
@@ -167,13 +168,10 @@ def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path:
     before = sockets()
     program = [sys.executable, "-c", KILLED, "wine", token, str(SOURCE)]
     doomed = subprocess.Popen(program, stdout=subprocess.PIPE)
-    assert doomed.stdout is not None
     try:
-        assert doomed.stdout.readline() == b"heard\n"
+        assert waiting.line(doomed, 300) == "heard"
     finally:
-        os.kill(doomed.pid, signal.SIGKILL)
-        doomed.wait()
-        doomed.stdout.close()
+        waiting.killed(doomed)
     prefixes = list(_wine.folder().glob(f"isobench-*-{doomed.pid}-*"))
     assert len(prefixes) == 1
     (place,) = _wine._sockets(prefixes[0]) or (None,)

@@ -20,6 +20,7 @@ import pytest
 from isobench.model import host_abi
 from isobench.payload import build
 from isobench.targets import _request, _ssh
+from tests import waiting
 from tests.conftest import PROGRAM, SOURCE
 
 AWKWARD = ("two words", "'quotes\"", "$HOME", "*", "-x", "é", "", "a\\b", "semi;colon", "new\nline")
@@ -54,12 +55,7 @@ def start(programs: Mapping[str, Path]) -> Iterator[Start]:
 
     yield begin
     for process in started:
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+        waiting.killed(process)
 
 
 Ask = Callable[..., tuple[int, bytes, bytes]]
@@ -72,13 +68,11 @@ def ask(start: Start) -> Ask:
     def send(message: bytes, *words: str) -> tuple[int, bytes, bytes]:
         process = start(*words)
         assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(message)
             process.stdin.flush()
         # Its standard input stays open: an end of it says that the asker is gone.
-        out, err = process.stdout.read(), process.stderr.read()
+        out, err = waiting.outputs(process)
         return process.wait(20), out, err
 
     return send

@@ -1149,6 +1149,47 @@ def test_an_interruption_that_python_swallows_is_heard_all_the_same() -> None:
     assert (done.stdout, done.stderr) == ("heard\n", "")
 
 
+SIGNALLED = """
+import os, signal, sys, time
+from isobench.cli import _door
+
+_door.heed_termination()
+try:
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    time.sleep(0.2)
+    print("ignored")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ignored", "sent", "expected"),
+    [
+        ([], "SIGINT", "interrupted"),
+        ([], "SIGHUP", "interrupted"),
+        ([], "SIGTERM", "interrupted"),
+        (["SIGINT"], "SIGINT", "ignored"),  # a background job of a shell without job control
+        (["SIGHUP"], "SIGHUP", "ignored"),  # nohup
+        (["SIGHUP"], "SIGINT", "interrupted"),
+        (["SIGINT", "SIGHUP", "SIGTERM"], "SIGTERM", "interrupted"),
+    ],
+)
+def test_what_was_ignored_at_the_start_stays_ignored_but_for_sigterm(
+    ignored: list[str], sent: str, expected: str
+) -> None:
+    def inherited() -> None:
+        for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+            how = signal.SIG_IGN if name in ignored else signal.SIG_DFL
+            signal.signal(getattr(signal, name), how)
+
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, sent], preexec_fn=inherited,
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == f"{expected}\n"
+
+
 # ---- affinity
 
 

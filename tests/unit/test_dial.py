@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from isobench.model import Stage
 from isobench.payload import wire
 from isobench.units import Sha256
+from tests import waiting
 from tests.bench import bench_dial
 from tests.bench.dialled_target.isobench_dialled import DialledTarget
 
@@ -452,10 +452,7 @@ def test_the_neighbours_do_not_outlive_a_bench_that_is_killed() -> None:
     )
     argv = [sys.executable, "-c", code]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
-    assert process.stdout is not None
-    with process.stdout:
-        pids = [int(word) for word in process.stdout.readline().split()]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    pids = [int(word) for word in waiting.line(process).split()]
+    waiting.killed(process)
     assert pids
     assert gone(pids)

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from isobench.model import Block, Cause, Gap, Plan, Record, Sample, Schedule, St
 from isobench.plugin import Completed
 from isobench.testing import FakeTarget, Fault, Script
 from isobench.units import Nanoseconds, TargetName
-from tests.unit.test_runner import BOX, INSIDE, LOOP, NATIVE, OTHER, WORK, Sink
+from tests.unit.test_runner import BOX, INSIDE, LOOP, NATIVE, OTHER, WORK, Sink, quiet_but
 from tests.unit.test_runner import bench as bench  # noqa: PLC0414 - a fixture of that module
 from tests.unit.test_runner import workshop as workshop  # noqa: PLC0414 - the same
 
@@ -198,6 +198,15 @@ def test_a_program_that_fails_is_a_gap_and_its_partner_goes_on(bench: Make) -> N
     assert closed(made)
 
 
+@pytest.fixture
+def heeding() -> Iterator[None]:
+    """Heed Ctrl-C, which whoever runs the tests in the background of a shell has ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding")
 def test_ctrl_c_ends_what_runs_on_both_sides(bench: Make) -> None:
     running = threading.Barrier(2)
 
@@ -223,7 +232,10 @@ def test_ctrl_c_ends_what_runs_on_both_sides(bench: Make) -> None:
     assert threading.active_count() == before
 
 
-def test_a_run_of_duets_goes_through_all_its_blocks(bench: Make) -> None:
+def test_a_run_of_duets_goes_through_all_its_blocks(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
     made, _ = spied(bench)
     limits = runner.Limits(
         budget_end=float("inf"), minimum_blocks=3, maximum_blocks=3, look=lambda _: False

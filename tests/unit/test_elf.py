@@ -62,12 +62,12 @@ def linked_by_the_system(path: str) -> set[str]:
     return {line.split()[0] for line in done.stdout.splitlines() if "=>" in line}
 
 
-@pytest.mark.skipif(shutil.which("ldd") is None, reason="no ldd")
+@pytest.mark.skipif(shutil.which("ldd") is None, reason="ldd is not installed")
 @pytest.mark.parametrize("name", ["ls", "tar", "mount", "python3"])
 def test_the_libraries_of_a_program_of_this_machine_are_found(name: str) -> None:
     path = shutil.which(name, path="/usr/bin:/bin")
     if path is None or not Path(path).read_bytes().startswith(b"\x7fELF"):
-        pytest.skip(f"no program {name}")
+        pytest.skip(f"{name} is not installed")
     interpreter, *libraries = _elf.needed(Path(path).read_bytes())
     assert Path(interpreter).exists()
     assert "libc.so.6" in libraries

@@ -25,6 +25,7 @@ from isobench.registry import Registry
 from isobench.targets import _kubernetes, _oci, _pod
 from isobench.targets import kubernetes as module
 from isobench.targets.kubernetes import KubernetesTarget
+from tests import waiting
 
 pytest.importorskip("kubernetes")
 
@@ -406,7 +407,8 @@ def server() -> Iterator[Server]:
     yield made
     made.shutdown()
     made.server_close()
-    thread.join()
+    thread.join(waiting.PATIENCE)
+    assert not thread.is_alive()
     _kubernetes.connect.cache_clear()
     gc.collect()  # a connection closes with its pool
 

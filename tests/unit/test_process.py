@@ -14,6 +14,7 @@ import pytest
 
 from isobench.targets import _process
 from isobench.units import seconds
+from tests import waiting
 
 STUBBORN = """
 import signal, time
@@ -27,8 +28,7 @@ time.sleep(600)
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(["sleep", "600"])
     yield process
-    process.kill()
-    process.wait()
+    waiting.killed(process)
 
 
 def test_a_process_that_is_asked_to_end_does_so(sleeper: subprocess.Popen[bytes]) -> None:
@@ -39,15 +39,14 @@ def test_a_process_that_is_asked_to_end_does_so(sleeper: subprocess.Popen[bytes]
 
 def test_one_that_does_not_listen_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-IS", "-c", STUBBORN], stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
+        assert waiting.line(child) == "ready"
         assert _process.terminate(child.pid, patience=0.1) == ""
         assert child.wait(20) == -signal.SIGKILL
 
 
 def test_one_that_is_gone_is_no_fault(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.kill()
-    sleeper.wait()
+    sleeper.wait(20)
     assert _process.terminate(sleeper.pid) == ""
 
 

@@ -14,6 +14,7 @@ from isobench.evidence import prove
 from isobench.model import Abi, Available, Environment, Evidence, Fact, Lack, Unavailable
 from isobench.targets import _disk, _process, uml
 from isobench.targets.uml import UmlTarget
+from tests import waiting
 
 HOST = {"kernel.boot_id": "a", "machine": "x86_64", "cpu.vendor": "GenuineIntel"}
 INSIDE = {
@@ -261,20 +262,17 @@ def test_what_a_dead_run_has_left_is_killed_with_its_group(monkeypatch: pytest.M
         ["/bin/sh", "-c", "env -i sleep 300 & echo $!; wait"],
         env={"PATH": os.environ["PATH"], **_process.tied()},
     )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    member = psutil.Process(int(process.stdout.readline()))
+    member = psutil.Process(int(waiting.line(process)))
     assert _process.sweep(lambda whose: whose != gone) != []
     assert process.wait(10) == -9
     end = time.monotonic() + 10
     while member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end
-    process.stdout.close()
-    process.stderr.close()
+    waiting.killed(process)
 
 
 def test_a_disk_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     if _disk.tool() is None:
-        pytest.skip("mke2fs is not installed")
+        pytest.skip("mke2fs is not installed; isobench doctor --install uml")
     with pytest.raises(SessionError, match="mke2fs: "):
         _disk.make(tmp_path / "no" / "folder", 8)
