@@ -156,9 +156,11 @@ class _Box:
     name: str
     environment: Mapping[str, str]
 
-    def call(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def call(
+        self, argv: Sequence[str], *, timeout: Nanoseconds, env: Mapping[str, str] | None = None
+    ) -> Completed:
         try:
-            return _process.run(argv, timeout=timeout, env=self.environment)
+            return _process.run(argv, timeout=timeout, env=env or self.environment)
         except OSError as error:
             raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 
@@ -168,10 +170,26 @@ class _Box:
         """Have the agent in the box run a request."""
         agent = _seen(stage.root / "isobench" / "_agent")
         argv = ["distrobox", "enter", "--no-workdir", "--name", self.name, "--", agent, "once"]
-        done = _asked(argv, request, timeout=timeout, env=self.environment, heard=heard)
+        done = _asked(argv, request, timeout=timeout, env=self.entering, heard=heard)
         if done.exit_code == _OWN_FAILURE or (done.exit_code and b"Error:" in done.stderr):
             raise SessionError(f"distrobox enter: {_process.last_line(done.stderr)}")
         return done
+
+    @property
+    def entering(self) -> Mapping[str, str]:
+        """The environment of `distrobox enter`, with a home of the box's own.
+
+        When one `enter` ends, it deletes ~/.cache/.*.fifo of all boxes, and with it what another
+        one reads from that is setting up its box. The box itself keeps the home it was made with.
+        """
+        home, real = _home(self.name), Path.home()
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings = home / ".distroboxrc"
+        if (real / settings.name).exists() and not settings.exists():
+            settings.symlink_to(real / settings.name)
+        # Where Podman looks for its own settings and images, which stay those of the real home.
+        usual = {"XDG_CONFIG_HOME": f"{real}/.config", "XDG_DATA_HOME": f"{real}/.local/share"}
+        return {**usual, **self.environment, "HOME": str(home)}
 
     def create(self, image: str, whose: str) -> None:
         labels = " ".join(_podman.pairs("--label", _oci.labels(whose)))
@@ -187,12 +205,11 @@ class _Box:
         self._end(children)
 
     def remove(self) -> None:
-        """Remove the box, and what distrobox notes of it while it starts."""
+        """Remove the box, and the home in which distrobox notes how it starts."""
         children = self._children()
         _podman.remove(self.name)
         self._end(children)
-        for note in _notes(self.name):
-            note.unlink(missing_ok=True)
+        shutil.rmtree(_home(self.name), ignore_errors=True)
 
     def _children(self) -> list[int]:
         """Return the processes of the box's first process: it shares the host's PID namespace, and
@@ -210,8 +227,8 @@ class _Box:
                 _podman.run("unshare", "kill", "-KILL", *map(str, pids))
 
 
-def _notes(name: str) -> list[Path]:
-    return [Path.home() / ".cache" / f".{name}.{kind}" for kind in ("fifo", "status")]
+def _home(name: str) -> Path:
+    return Path.home() / ".cache" / f".{name}.home"
 
 
 def _seen(path: Path) -> str:
@@ -330,7 +347,7 @@ class DistroboxTarget:
         with _prefix.probe_root() as root, self._created(owner.mine(), self._image()) as box:
             program = _seen(root / "answer")
             argv = ["distrobox", "enter", "--no-workdir", "--name", box.name, "--", program]
-            done = box.call(argv, timeout=_SETTING_UP)
+            done = box.call(argv, timeout=_SETTING_UP, env=box.entering)
         if not _prefix.answered(done):
             raise SessionError(f"no box can be entered: {_process.last_line(done.stderr)}")
         with contextlib.suppress(OSError):
@@ -396,10 +413,10 @@ class DistroboxTarget:
             removed += _podman.sweep_images() if cached else []
         except (SessionError, ValueError) as error:
             removed = [f"podman: {error}"]
-        for note in Path.home().glob(".cache/.isobench-*-*-*-*.*"):
-            if note in _notes(note.stem[1:]) and not alive(note.stem[1:].rpartition("-")[0]):
-                note.unlink(missing_ok=True)
-                removed.append(f"file {note}")
+        for home in Path.home().glob(".cache/.isobench-*-*-*-*.home"):
+            if not alive(home.stem[1:].rpartition("-")[0]):
+                shutil.rmtree(home, ignore_errors=True)
+                removed.append(f"folder {home}")
         return removed
 
 
