@@ -6,8 +6,10 @@ Plain `nox` runs lint, types, tests and wheel.
     nox -s live               real engines and emulators, the contract suite included
     nox -s bench              speed of isobench itself, as ratios taken side by side
     nox -s report             render the examples under reports/examples again
+    nox -s bare               README's commands, pasted on fresh Debian roots: before a release
 
 Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --require docker`.
+Those of `bare` choose: `nox -s bare -- bookworm root`.
 """
 
 import sys
@@ -36,7 +38,9 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Unit, architecture and golden tests: no engine is started. Fast."""
-    session.run(sys.executable, "-m", "pytest", "-m", "not live", *session.posargs)
+    # A file stays in one process, whose fixtures are costly; engines would meet each other.
+    spread = ("--numprocesses", "auto", "--dist", "loadfile")
+    session.run(sys.executable, "-m", "pytest", "-m", "not live", *spread, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -75,3 +79,15 @@ def report(session: nox.Session) -> None:
     for folder in sorted(Path("reports/examples").iterdir()):
         if (folder / "records.jsonl").exists():
             session.run(sys.executable, "-m", "isobench", "report", str(folder), "--quiet")
+
+
+@nox.session(venv_backend="none")
+def bare(session: nox.Session) -> None:
+    """README's commands on fresh bookworm and trixie roots, as root and as an ordinary user."""
+    logs = ("--logs", session.create_tmp())
+    # It takes a while to remove its roots after Ctrl-C, which nox would not wait for.
+    session.run(
+        *(sys.executable, "tests/bare.py", *logs, *session.posargs),
+        interrupt_timeout=None,
+        terminate_timeout=None,
+    )
