@@ -99,6 +99,7 @@ def _target(item: Mapping[str, Any], analysis: Analysis) -> dict[str, Any]:
         "name": name,
         "class": item["class"],
         "asked": bool(item.get("asked", False)),
+        "left_out": name in (analysis.run.about.get("left_out") or {}).get("targets", ()),
         "variation_of": varied.get(name),
         "status": status,
         "version": state.get("version"),

@@ -82,9 +82,10 @@ def _axis(axis: Axis) -> str:
 
 def _examples(column: Column) -> str:
     missing = map(_missing, column.missing)
-    nothing = "" if column.ran or column.missing else escaped(column.empty)
+    out = f"Left out to keep the budget: {', '.join(column.left_out)}" if column.left_out else ""
+    nothing = "" if column.ran or column.missing or out else escaped(column.empty)
     ran = (escaped(f"{one.label}: {one.value.shown}") for one in column.ran)
-    return _joined((_quote(column.examples_says), *ran, *missing, nothing))
+    return _joined((_quote(column.examples_says), *ran, *missing, escaped(out), nothing))
 
 
 def _missing(one: Missing) -> str:

@@ -101,12 +101,16 @@ def columns(run: Run) -> tuple[Column, ...]:
     return tuple(_column(run, document) for document in _DOCUMENTS)
 
 
-def _without_numbers(missing: Sequence[Missing]) -> Iterator[str]:
-    """Yield who could not run, and who could and has no numbers: its turn may not have come."""
+def _without_numbers(missing: Sequence[Missing], left_out: Sequence[str]) -> Iterator[str]:
+    """Yield who could not run, who was left out, and who could and has no numbers: its turn may not
+    have come.
+    """
     unable = [one.name for one in missing if one.status == "unavailable"]
     able = [one.name for one in missing if one.status != "unavailable"]
     if unable:
         yield f"{listed(unable)} could not run here"
+    if left_out:
+        yield f"{listed(left_out)} left out to keep the budget"
     if able:
         yield f"{listed(able)} gave no numbers"
 
@@ -118,11 +122,13 @@ def _column(run: Run, document: _Document) -> Column:
         if target.technology == document.technology and not target.raw.get("variation_of")
     ]
     ran = [target for target in targets if target.measured]
-    missing = tuple(missing_of(run, target) for target in targets if not target.measured)
+    lacking = [target for target in targets if not target.measured]
+    left_out = tuple(target.name for target in lacking if target.raw.get("left_out"))
+    missing = tuple(missing_of(run, each) for each in lacking if each.name not in left_out)
     if ran:
         empty = ""
-    elif missing:
-        empty = f"Nothing measured: {'; '.join(_without_numbers(missing))}."
+    elif lacking:
+        empty = f"Nothing measured: {'; '.join(_without_numbers(missing, left_out))}."
     else:
         empty = "Nothing measured: this run had no target of this kind."
     return Column(
@@ -135,6 +141,7 @@ def _column(run: Run, document: _Document) -> Column:
         examples_says=document.examples,
         ran=tuple(Fact(label=target.name, value=version_of(target)) for target in ran),
         missing=missing,
+        left_out=left_out,
         empty=empty,
     )
 

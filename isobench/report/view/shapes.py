@@ -82,6 +82,9 @@ class Column:
     ran: tuple[Fact, ...]
     """The targets that ran, with their versions."""
     missing: tuple[Missing, ...]
+    """The targets that could not run here or gave no numbers."""
+    left_out: tuple[str, ...]
+    """The targets that could run, and for which the budget had no room."""
     empty: str
     """Why the column holds no measurement; empty text where it does."""
 
