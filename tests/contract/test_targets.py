@@ -544,11 +544,17 @@ with stage.workshop(payloads) as shop:
 """
 
 
-def said_within(patience: float, process: "subprocess.Popen[bytes]") -> bytes:
-    """What a process says first, at once or at the end of its patience nothing."""
+def line_within(patience: float, process: "subprocess.Popen[bytes]") -> bytes:
+    """The first line of a process, or what there is of it at the end or when patience ends."""
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], patience)
-    return os.read(process.stdout.fileno(), 100) if ready else b""
+    end, said = time.monotonic() + patience, b""
+    while not said.endswith(b"\n"):
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
+        byte = os.read(process.stdout.fileno(), 1) if ready else b""
+        if not byte:
+            break
+        said += byte
+    return said
 
 
 def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target) -> None:
@@ -557,7 +563,7 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
         [sys.executable, "-c", KILLED, name, token, str(SOURCE)], stdout=subprocess.PIPE
     )
     try:
-        assert said_within(120, doomed) == b"heard\n"
+        assert line_within(120, doomed) == b"heard\n"
         end = time.monotonic() + 30
         # The doomed process itself has the token among its arguments; a child is forked where it
         # can be.
