@@ -394,6 +394,24 @@ class Campaign:
         else:
             folder = store.RunFolder(resumed.path)
         guard.hand_over(chosen.targets, folder.log)
+        # Held until the report is written: whoever resumes the run must find it whole.
+        with contextlib.closing(folder):
+            if folder.unlocked:
+                self.observer.say(
+                    f"{folder.path} is where files cannot be locked ({folder.unlocked}): make sure"
+                    " that no other isobench resumes this run meanwhile"
+                )
+            if resumed is not None:  # read again: until now another process may have written
+                resumed = store.load(resumed.path)
+            return self._run_in(folder, chosen, payloads, resumed)
+
+    def _run_in(
+        self,
+        folder: "RunFolder",
+        chosen: Chosen,
+        payloads: tuple[Payload, ...],
+        resumed: "Run | None",
+    ) -> Outcome:
         interrupted = timed_out = False
         failure: IsobenchError | None = None
         try:
@@ -430,7 +448,7 @@ class Campaign:
                     self.about["stopped"] = "failure"
                 folder.document("state/host-post.json", host.describe(shop.scratch))
         finally:
-            folder.close()
+            folder.sync()
         self.about |= {
             "finished": _now(),
             "interrupted": interrupted or timed_out or failure is not None,

@@ -2,7 +2,7 @@
 
     run.json        what was asked for, on which machine, with which payloads
     plan.json       blocks and order, fixed before measuring
-    records.jsonl   one Sample or Gap a line, synced after every visit
+    records.jsonl   one Sample or Gap a line, synced after every visit; locked while it is written
     state/          host-pre.json, <target>-pre.json: facts and evidence; blocks.jsonl: how the host
     fared logs/           what engines and payloads said on standard error, bounded summary.json
     summary.md report.html
@@ -11,15 +11,18 @@ History of FORMAT: 1 - the first.
 """
 
 import contextlib
+import errno
+import fcntl
 import io
 import operator
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import IO, Annotated, Any, Final, Self
 
 import msgspec
 import pandas as pd
@@ -36,6 +39,16 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
+KEY: Final = ("block", "target", "workload", "metric", "iteration", "session")
+"""What tells one sample from all others of its run."""
+_RECORDS: Final = "records.jsonl"
+_LOCKS: Final = Path("/proc/locks")
+_PATIENCE: Final = 1.0
+"""Seconds for a reader that looks whether a run is still going: it holds the lock for a moment."""
+_PAUSE: Final = 0.02
+_Integer = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+
 class _Row(msgspec.Struct, gc=False):
     """A line of records.jsonl, sample or gap."""
 
@@ -45,9 +58,9 @@ class _Row(msgspec.Struct, gc=False):
     workload: str
     metric: str = ""
     iteration: int = 0
-    value: int = 0
+    value: _Integer = 0
     unit: str = ""
-    operations: int = 1
+    operations: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] = 1
     clock: str = ""
     at: float = 0.0
     session: int = 0
@@ -74,18 +87,95 @@ def _drop_incomplete_line(path: Path) -> None:
         os.truncate(path, len(_complete_lines(path.read_bytes())))
 
 
+def _claimed(records: IO[bytes], path: Path) -> str:
+    """Take the lock of a run; return why its file system has none, or nothing. UsageError: another
+    process has it.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(records, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                return error.strerror or str(error)
+            if time.monotonic() > end:
+                raise _busy(path, _holder(records.fileno())) from None
+        else:
+            return ""
+        time.sleep(_PAUSE)
+
+
+def _holder(descriptor: int) -> int | None:
+    """Return which process has locked a file; None where the kernel does not show it here."""
+    file = os.fstat(descriptor)
+    name = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    try:
+        lines = _LOCKS.read_text().splitlines()
+    except OSError:
+        return None
+    for words in map(str.split, lines):
+        # "7: FLOCK ADVISORY WRITE 1234 fe:01:5678 0 EOF"; a process that waits has "->" in it.
+        if words[1:2] == ["FLOCK"] and words[5:6] == [name] and int(words[4]) > 0:
+            return int(words[4])
+    return None
+
+
+def _busy(path: Path, holder: int | None) -> UsageError:
+    who, stop = ("another process", "end it")
+    if holder is not None:
+        who, stop = (f"process {holder}", f"end it with kill -INT {holder}")
+    return UsageError(
+        f"{path}: this run is still going: {who} writes to it",
+        hint=f"wait for its end, or {stop}; then isobench run --resume {path}",
+    )
+
+
+def writer(path: Path) -> str:
+    """Return who writes to a run at this moment, in words; nothing where nobody does, or where that
+    cannot be seen.
+    """
+    try:
+        with (path / _RECORDS).open("rb") as records:
+            try:
+                fcntl.flock(records, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _holder(records.fileno())
+                return "another process" if holder is None else f"process {holder}"
+    except OSError:
+        pass
+    return ""
+
+
+def demand_idle(path: Path) -> None:
+    """UsageError: a process writes to this run."""
+    if writer(path):
+        with (path / _RECORDS).open("rb") as records:
+            raise _busy(path, _holder(records.fileno()))
+
+
 class RunFolder:
-    """A run being written. A Sink: `write` keeps a record, `sync` makes it safe."""
+    """A run being written. A Sink: `write` keeps a record, `sync` makes it safe.
+
+    The open file of the records holds a lock: of two writers each would measure the same blocks.
+    The kernel frees it when the process ends, however it does.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Take a folder; it is made if need be, and must hold no other run."""
+        """Take a folder; it is made if need be, and must hold no other run. UsageError: another
+        process writes to it.
+        """
         self.path = path
         for name in ("state", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
+        self._records = (path / _RECORDS).open("ab")
+        try:
+            self.unlocked = _claimed(self._records, path)
+        except UsageError:
+            self._records.close()
+            raise
         # A crash may have cut a last line short: what is appended must not grow out of it.
-        for name in ("records.jsonl", "state/blocks.jsonl"):
+        for name in (_RECORDS, "state/blocks.jsonl"):
             _drop_incomplete_line(path / name)
-        self._records = (path / "records.jsonl").open("ab")
         self._encoder = msgspec.json.Encoder()
 
     def write(self, record: Record) -> None:
@@ -124,7 +214,7 @@ class RunFolder:
                 file.write(text[: MOST_LOG - size].rstrip() + b"\n")
 
     def close(self) -> None:
-        """Close the records."""
+        """Close the records, and let go of the run: nothing is written to it from here on."""
         self.sync()
         self._records.close()
 
@@ -231,13 +321,46 @@ def _complete_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
+def _decoded(data: bytes) -> list[_Row]:
+    decoder = msgspec.json.Decoder(_Row)
+    try:
+        return decoder.decode_lines(data)
+    except msgspec.DecodeError:
+        for number, line in enumerate(data.splitlines(), 1):  # slow, and names the line
+            try:
+                decoder.decode(line)
+            except msgspec.DecodeError as error:
+                raise ValueError(f"{_RECORDS}:{number}: {error}") from None
+        raise
+
+
+def _demand_distinct(frame: pd.DataFrame, decoded: list[_Row]) -> None:
+    """ValueError: a sample is there twice, so that two processes have written, or lines were
+    copied. No estimate that rests on it would be honest.
+    """
+    again = frame.duplicated([*KEY]).to_numpy()
+    if not again.any():
+        return
+    second = int(again.argmax())
+    key = tuple(frame.loc[second, [*KEY]])
+    numbers = [number for number, row in enumerate(decoded, 1) if row.kind == "sample"]
+    first = next(n for n in numbers if tuple(getattr(decoded[n - 1], k) for k in KEY) == key)
+    what = ", ".join(f"{name} {value}" for name, value in zip(KEY, key, strict=True))
+    raise ValueError(
+        f"{_RECORDS}:{numbers[second]}: the sample of line {first} once more ({what});"
+        f" {int(again.sum())} of {len(frame)} samples are repeated, as where two isobench have"
+        " written to one run"
+    )
+
+
 def rows(data: bytes) -> tuple[pd.DataFrame, tuple[Gap, ...]]:
     """Return the samples as a frame, and the gaps."""
-    decoded = msgspec.json.Decoder(_Row).decode_lines(_complete_lines(data))
+    decoded = _decoded(_complete_lines(data))
     samples = [row for row in decoded if row.kind == "sample"]
     # One pass a column, in C.
     columns = {name: list(map(operator.attrgetter(name), samples)) for name in COLUMNS}
     frame = pd.DataFrame(columns)
+    _demand_distinct(frame, decoded)
     gaps = tuple(
         Gap(
             block=row.block,

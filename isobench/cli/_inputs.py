@@ -101,6 +101,17 @@ def latest() -> Path:
     return latest
 
 
+def say_if_going(path: Path) -> None:
+    """Say that a run is still being measured, where it is."""
+    from isobench import store
+
+    if who := store.writer(path):
+        screen.note(
+            f"{path} is still going ({who}): these answers are of what it has measured until now",
+            hint=f"isobench report {path}, when it has ended",
+        )
+
+
 def runs_at(names: Sequence[str]) -> list["Run"]:
     """Return runs by folder, zip, pattern, or "latest"."""
     import glob
@@ -120,4 +131,6 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
             if not matched:
                 raise UsageError(f"no run matches {name!r}", hint="name the folders of runs")
             found += matched
+    for path in found:
+        say_if_going(path)
     return [store.load(path) for path in found]

@@ -9,7 +9,7 @@ import click
 
 from isobench.cli import measuring
 from isobench.cli._exits import exit_code, refuse_unknown
-from isobench.cli._inputs import claims_of, latest, registry_of
+from isobench.cli._inputs import claims_of, latest, registry_of, say_if_going
 from isobench.cli._options import (
     claims_option,
     color_option,
@@ -45,6 +45,7 @@ def _again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> 
     from isobench import campaign, store
 
     store.load(source)
+    say_if_going(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -202,7 +202,9 @@ def _earlier(name: str | None) -> "Run | None":
         return None
     from isobench import store
 
-    earlier = store.load(latest() if name == "latest" else Path(name))
+    path = latest() if name == "latest" else Path(name)
+    store.demand_idle(path)
+    earlier = store.load(path)
     if not earlier.path.is_dir():
         raise UsageError(
             f"{earlier.path} is a file: records cannot be added to it", hint="unpack it first"

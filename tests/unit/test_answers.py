@@ -705,7 +705,9 @@ def test_a_visit_of_a_duet_that_took_no_time_counts_for_nothing(
     synthetic: Callable[..., Path], a_sample: Callable[..., Sample]
 ) -> None:
     nothing = [
-        a_sample(block, "box", "cpu.sieve", 0, iteration=i) for block in (3, 4) for i in range(9)
+        a_sample(block, "box", "cpu.sieve", 0, iteration=i)
+        for block in (3, 4)
+        for i in range(10, 19)
     ]
     path = synthetic(name="zeros", samples=nothing, schedule=Schedule.DUET, blocks=16)
     (found,) = (one for one in Analysis(store.load(path)).cells if one.target == "box")

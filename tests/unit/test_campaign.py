@@ -1,5 +1,6 @@
 """Whole runs, from the wish to the report, over targets that answer to a script."""
 
+import functools
 import gc
 import itertools
 import json
@@ -605,6 +606,39 @@ def test_a_resumed_run_is_the_same_run_made_complete(interrupted: campaign.Outco
     assert (before["blocks"], after["blocks"]) == (2, 4)
     assert (before["complete"], after["complete"]) == (False, True)
     assert after["elapsed_seconds"] >= before["elapsed_seconds"]
+
+
+def test_a_run_is_its_writers_alone_until_its_report_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = campaign.answer
+    held: list[str] = []
+
+    def answer(folder: Path, *more: Any) -> Mapping[str, Any]:
+        held.append(store.writer(folder))
+        return answered(folder, *more)
+
+    monkeypatch.setattr(campaign, "answer", answer)
+    outcome = run(box(), maximum_blocks=2)
+    assert held == [f"process {os.getpid()}"]
+    assert store.writer(outcome.folder) == ""
+
+
+def test_what_was_written_until_the_lock_was_had_is_not_measured_again(
+    interrupted: campaign.Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = store.load(interrupted.folder)
+    go_on(interrupted.folder, box(), maximum_blocks=3)
+    monkeypatch.setattr(store, "load", functools.partial(_first, [stale], store.load))
+    outcome = go_on(interrupted.folder, box(), maximum_blocks=4)
+    monkeypatch.undo()
+    assert outcome.summary["run"]["blocks"] == 4
+    assert not store.load(outcome.folder).samples.duplicated([*store.KEY]).any()
+
+
+def _first(kept: list[store.Run], load: Callable[[Path], store.Run], path: Path) -> store.Run:
+    """Return what is kept, once; then what is on disk."""
+    return kept.pop() if kept else load(path)
 
 
 def test_a_resumed_run_keeps_its_plan_and_every_record_it_had(

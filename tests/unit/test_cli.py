@@ -1,5 +1,6 @@
 """The command line: what it answers, with which exit code, and a way out of every mistake."""
 
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from isobench import (
     screen,
     selftest,
     stats,
+    store,
     workloads,
 )
 from isobench.campaign import Chosen, Outcome
@@ -465,6 +467,37 @@ def cut_short(synthetic: Write) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def test_a_run_that_is_still_going_is_not_resumed(
+    isobench: Run, cut_short: Callable[..., Path], two_targets: None
+) -> None:
+    path = cut_short()
+    with contextlib.closing(store.RunFolder(path)):
+        done = isobench("run", "--resume", path)
+    words = (f"still going: process {os.getpid()} writes", f"kill -INT {os.getpid()}", "--resume")
+    refused(done, *words)
+
+
+def test_a_run_that_is_still_going_is_reported_and_that_is_said(
+    isobench: Run, cut_short: Callable[..., Path]
+) -> None:
+    path = cut_short()
+    with contextlib.closing(store.RunFolder(path)):
+        done = isobench("report", path)
+    assert (done.code, (path / "report.html").is_file()) == (0, True)
+    assert f"{path} is still going (process {os.getpid()})" in done.err
+    assert "still going" not in isobench("report", path).err
+
+
+def test_samples_that_are_there_twice_get_no_verdict(
+    isobench: Run, cut_short: Callable[..., Path]
+) -> None:
+    path = cut_short()
+    records = path / "records.jsonl"
+    records.write_bytes(records.read_bytes() * 2)
+    refused(isobench("report", path), "records.jsonl:", "once more", "measure again")
+    assert not (path / "report.html").exists()
 
 
 def test_resuming_wishes_for_what_the_earlier_run_was_and_had_not_come_to(

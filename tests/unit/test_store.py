@@ -1,14 +1,20 @@
 """The folder of a run: what is written is read back, and what is damaged is told."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -309,3 +315,143 @@ def test_a_run_that_was_moved_is_read_where_it_lies_now(tmp_path: Path, syntheti
     before = store.load(path)
     moved = Path(shutil.move(path, tmp_path / "elsewhere"))
     assert store.load(moved).samples.equals(before.samples)
+
+
+# ---- one writer
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from isobench import store
+folder = store.RunFolder(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def writing(synthetic: Write) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
+    """A run that another process writes to."""
+    path = synthetic()
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield path, other
+        other.kill()
+
+
+def test_a_run_has_one_writer_and_the_second_is_refused_with_the_firsts_number(
+    writing: tuple[Path, "subprocess.Popen[str]"],
+) -> None:
+    path, other = writing
+    before = (path / "records.jsonl").read_bytes()
+    for refused in (lambda: store.RunFolder(path), lambda: store.demand_idle(path)):
+        with pytest.raises(UsageError, match=f"still going: process {other.pid} writes") as caught:
+            refused()
+        assert f"kill -INT {other.pid}" in caught.value.hint
+        assert f"isobench run --resume {path}" in caught.value.hint
+    assert store.writer(path) == f"process {other.pid}"
+    assert (path / "records.jsonl").read_bytes() == before
+
+
+def test_a_run_that_is_still_going_can_be_read(
+    writing: tuple[Path, "subprocess.Popen[str]"],
+) -> None:
+    assert not store.load(writing[0]).samples.empty
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_ends_lets_go_of_its_run_however_it_does(
+    number: signal.Signals, writing: tuple[Path, "subprocess.Popen[str]"]
+) -> None:
+    path, other = writing
+    other.send_signal(number)
+    other.wait()
+    assert store.writer(path) == ""
+    store.demand_idle(path)
+    store.RunFolder(path).close()
+
+
+def test_a_writer_whose_number_is_not_to_be_seen_is_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.RunFolder(tmp_path)
+    for text in ("", "1: FLOCK ADVISORY WRITE 77 00:00:1 0 EOF\n2: -> FLOCK\n"):
+        (tmp_path / "locks").write_text(text)
+        monkeypatch.setattr(store, "_LOCKS", tmp_path / "locks")
+        assert store.writer(tmp_path) == "another process"
+    monkeypatch.setattr(store, "_LOCKS", tmp_path / "none")
+    with pytest.raises(UsageError, match="another process writes"):
+        store.RunFolder(tmp_path)
+    folder.close()
+
+
+def test_a_reader_that_looks_for_a_moment_does_not_refuse_a_writer(tmp_path: Path) -> None:
+    store.RunFolder(tmp_path).close()
+    with (tmp_path / "records.jsonl").open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(reader, fcntl.LOCK_UN)).start()
+        store.RunFolder(tmp_path).close()
+
+
+def test_where_files_cannot_be_locked_a_run_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder = store.RunFolder(tmp_path)
+    assert folder.unlocked == "No locks available"
+    assert store.writer(tmp_path) == ""
+    folder.close()
+
+
+# ---- damage
+
+
+def damaged(path: Path, change: Callable[[list[bytes]], None]) -> str:
+    lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
+    change(lines)
+    (path / "records.jsonl").write_bytes(b"".join(lines))
+    with pytest.raises(UsageError, match=r"records\.jsonl") as caught:
+        store.load(path)
+    return str(caught.value)
+
+
+def test_a_sample_that_is_there_twice_is_damage_with_its_line(synthetic: Write) -> None:
+    said = damaged(synthetic(gaps=[GAP]), lambda lines: lines.extend(lines[4:6]))
+    assert "the sample of line 5 once more (block " in said
+    assert "2 of " in said
+
+
+def test_a_sample_twice_is_found_behind_gaps_and_whatever_its_value(synthetic: Write) -> None:
+    path = synthetic(gaps=[GAP, GAP])
+    first = json.loads((path / "records.jsonl").read_bytes().splitlines()[0])
+    line = json.dumps(first | {"value": 77, "at": 99.5}).encode() + b"\n"
+    said = damaged(path, lambda lines: lines.append(line))
+    total = len((path / "records.jsonl").read_bytes().splitlines())
+    assert f"records.jsonl:{total}: the sample of line 1 once more" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"operations": 0}, "operations"),
+        ({"value": 1 << 70}, "out of range|value"),
+        ({"value": 1.5}, "value"),
+    ],
+)
+def test_a_number_that_cannot_be_is_damage_with_its_line(
+    change: dict[str, Any], why: str, synthetic: Write
+) -> None:
+    def put(lines: list[bytes]) -> None:
+        lines[2] = json.dumps(json.loads(lines[2]) | change).encode() + b"\n"
+
+    said = damaged(synthetic(), put)
+    assert "records.jsonl:3: " in said
+    assert re.search(why, said)
