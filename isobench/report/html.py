@@ -1,5 +1,6 @@
 """The view of a run as one self-contained page."""
 
+import functools
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,11 +13,16 @@ def render(view: Report, templates: Path) -> str:
 
     Everything from the view is escaped. A field that a template misspells is an error, not a blank.
     """
-    environment = Environment(
+    return _environment(templates).get_template("report.html.j2").render(report=view)
+
+
+@functools.cache
+def _environment(templates: Path) -> Environment:
+    """Return what compiles the templates, once a process: that takes longer than a page does."""
+    return Environment(
         loader=FileSystemLoader(templates),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(report=view)

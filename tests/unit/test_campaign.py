@@ -182,6 +182,8 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         program = tmp_path / "program"
         program.write_bytes(b"")
         progress(1, 1)
+        # Each start gets copies of all programs: fewer of them are copied sooner.
+        used = [name for name in wanted if name.startswith("_") or name in WORKLOADS]
         return tuple(
             Payload(
                 program=name,
@@ -191,7 +193,7 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 compiler="none",
                 flags=("-O2",),
             )
-            for name, abi in itertools.product(wanted, abis)
+            for name, abi in itertools.product(used, abis)
         )
 
     monkeypatch.setattr(host, "Meter", Meter)
