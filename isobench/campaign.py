@@ -437,10 +437,10 @@ class Campaign:
                     with alarm:
                         self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
-                    spawning.close()  # a sweep would end it as well, while it is asked for programs
                     timed_out, interrupted = alarm.rang, not alarm.rang
                     why = "The time limit has passed" if timed_out else "Interrupted"
                     self.observer.say(f"{why}: clearing up and writing the report …")
+                    spawning.close()  # a sweep would end it as well, while it is asked for programs
                     self.about["stopped"] = "time limit" if timed_out else "interrupted"
                     self._clear_up(chosen)
                 except IsobenchError as error:

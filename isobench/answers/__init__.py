@@ -275,13 +275,14 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
     judged = [cell for cell in analysis.cells if cell.target not in {control, *varied}]
     together = _together(judged)
     run_doubts = analysis.run_doubts()
+    remarks = [*_remarks(about, targets, run_doubts)]
     closing = headline.headline(
         [cell.verdict for cell in judged],
         technologies,
         quick=analysis.quick,
         complete=complete,
         margin=analysis.margin,
-        remarks=[*_remarks(about, targets, run_doubts)],
+        remarks=remarks,
     )
     return {
         "schema_version": FORMAT,
@@ -298,6 +299,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
             "doubts": [msgspec.to_builtins(doubt) for doubt in run_doubts],
             "left_out": about.get("left_out"),
             "headline": closing,
+            "remarks": remarks,
             "records": "records.jsonl",
         },
         "workloads": about.get("workloads", []),

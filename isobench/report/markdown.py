@@ -13,6 +13,8 @@ _SPECIAL: Final = re.compile(r"([\\`*_\[\]|~#$@!])")
 def markdown(view: Report) -> str:
     """Return the documents' table, ratios, start-up, claims and gaps as Markdown."""
     parts = [f"# {escaped(view.headline)}"]
+    if view.remarks:
+        parts.append(escaped(view.remarks))
     parts += [f"> **{escaped(one.title)}.** {escaped(one.text)}" for one in view.banners]
     parts.append("\n".join(f"- {escaped(f.label)}: {escaped(f.value.shown)}" for f in view.run))
     parts += _documents(view)

@@ -82,6 +82,8 @@ def render(view: Report, console: Console) -> None:
     _claims(writer, view)
     writer.line()
     writer.line(view.headline, "bold")
+    if view.remarks:
+        writer.line(view.remarks)
     writer.line("; ".join(f"{fact.label.lower()} {fact.value.shown}" for fact in view.run), "dim")
 
 

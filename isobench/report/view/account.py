@@ -225,9 +225,17 @@ def records(run: Run) -> str:
     return name if re.fullmatch(r"[\w-][\w.-]*", name, re.ASCII) else "records.jsonl"
 
 
+def remarks(run: Run) -> str:
+    """Return what the headline adds to the answers: what is missing, what was busy."""
+    found = run.raw.get("remarks")
+    return " ".join(clean(one) for one in found) if isinstance(found, list | tuple) else ""
+
+
 def headline(run: Run) -> str:
-    """Return the summary's own headline, or else how many cells have which outcome."""
-    found = clean(run.raw.get("headline"))
+    """Return the summary's own headline without its remarks, or else how many cells have which
+    outcome.
+    """
+    found = clean(run.raw.get("headline")).removesuffix(remarks(run)).rstrip()
     if found:
         return found
     counts = Counter(

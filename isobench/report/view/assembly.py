@@ -22,6 +22,7 @@ def build(summary: Mapping[str, Any]) -> Report:
     untested = CLAIM_MARKS[ClaimStanding.UNTESTED]
     return Report(
         headline=account.headline(run),
+        remarks=account.remarks(run),
         id=clean(run.raw.get("id")) or "unnamed",
         run=account.run_line(run),
         banners=tuple(account.banners(run)),

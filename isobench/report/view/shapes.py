@@ -478,6 +478,8 @@ class Report:
     """Everything a report shows."""
 
     headline: str
+    remarks: str
+    """What is missing, and that the machine was busy; empty where nothing is to be said."""
     id: str
     run: tuple[Fact, ...]
     banners: tuple[Banner, ...]
