@@ -86,6 +86,7 @@ _MOST_SAID: Final = 500
 _MOST_LOG: Final = 1 << 20
 _UNKNOWN: Final = "this is a fault of the target's plug-in: tell its author"
 _OWN: Final = f"{Path(__file__).parent}{os.sep}"
+_LIBRARY: Final = f"{Path(opcode.__file__).parent}{os.sep}"
 _RAISE: Final = opcode.opmap["RAISE_VARARGS"]
 
 _T = TypeVar("_T")
@@ -127,12 +128,15 @@ def _raised_by_hand(error: BaseException) -> bool:
     """Say whether code outside isobench raised this itself.
 
     Ctrl-C appears between any two instructions of whatever runs then, or comes from a handler of
-    isobench's; a plug-in's own `raise` is an instruction of its own.
+    isobench's; a plug-in's own `raise` is an instruction of its own. Where the standard library
+    raises, as asyncio does, it passes a Ctrl-C on.
     """
     trace = _innermost(error)
     if trace is None or _is_ours(error):
         return False
-    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == _RAISE
+    code = trace.tb_frame.f_code
+    in_library = code.co_filename.startswith(_LIBRARY) and "site-packages" not in code.co_filename
+    return code.co_code[trace.tb_lasti] == _RAISE and not in_library
 
 
 def _passes(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """Whatever a plug-in does wrong is reported as its distribution's fault; nothing ends with it."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -410,6 +411,23 @@ class Interrupted(FakeTarget):
 def test_ctrl_c_while_a_plug_in_runs_is_the_users(bench: Make) -> None:
     class Meanwhile(Interrupted):
         by = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
+
+    target = guard.checked(Meanwhile(name=TargetName("box")), MAKER)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            block(bench(target), target, LOOP)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_asyncio_passes_on_is_the_users(bench: Make) -> None:
+    async def forever() -> None:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        await asyncio.sleep(60)
+
+    class Meanwhile(Interrupted):
+        by = lambda: asyncio.run(forever())  # noqa: E731
 
     target = guard.checked(Meanwhile(name=TargetName("box")), MAKER)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
