@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from isobench import places, trust
+from isobench import places, tables, trust
 from isobench.errors import UsageError
 
 FILE: Final = "isobench.toml"
@@ -48,10 +48,6 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     claims: list[dict[str, Any]] = []
 
 
-class _PyProject(msgspec.Struct):
-    tool: dict[str, Any] = {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassedOver:
     """A file that was found and is not obeyed."""
@@ -70,26 +66,46 @@ class Configuration:
     text: str = ""
     """What the file says, for the lines of what is wrong in it."""
     named: bool = False
-    """The user named the file: he answers for the commands in it."""
+    """The user named the file, and so vouches for the commands in it."""
     passed_over: tuple[PassedOver, ...] = ()
+
+    @property
+    def source(self) -> tables.Source:
+        """The file, to point into."""
+        prefix = _TABLE if Path(self.file).name == _PROJECT else ()
+        return tables.Source(origin=self.file, text=self.text, prefix=prefix)
+
+
+_HINT: Final = "correct the file, or name another with --config"
+_TABLE: Final = ("tool", "isobench")
+"""Where the settings are in a pyproject.toml."""
+_PROJECT: Final = "pyproject.toml"
+
+
+def _source(path: Path, text: str) -> tables.Source:
+    """Return a file, to point into."""
+    prefix = _TABLE if path.name == _PROJECT else ()
+    return tables.Source(origin=_called(path), text=text, prefix=prefix, hint=_HINT)
 
 
 def _settings(path: Path, data: bytes) -> Settings | None:
     """Return the settings in a file; None for a pyproject.toml without any."""
     try:
-        document = msgspec.toml.decode(data)
-        if path.name == "pyproject.toml":
-            document = msgspec.convert(document, type=_PyProject).tool.get("isobench")
-            if document is None:
-                return None
-        return msgspec.convert(document, type=Settings, strict=True)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        ours = isinstance(error, msgspec.ValidationError) or b"tool.isobench" in data
-        if path.name == "pyproject.toml" and not ours:
-            return None  # broken, and none of our business
-        raise UsageError(
-            f"{path}: {error}", hint="correct the file, or name another with --config"
-        ) from None
+        source = _source(path, data.decode())
+        document: Any = source.document()
+    except (UnicodeDecodeError, UsageError) as error:
+        if path.name == _PROJECT and b"tool.isobench" not in data:
+            return None  # broken, and not for isobench
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{_called(path)}: it is not text in UTF-8", hint=_HINT) from None
+    for key in source.prefix:
+        if not isinstance(document, dict):
+            raise UsageError(f"{source.origin}: {'.'.join(_TABLE)} is no table", hint=_HINT)
+        document = document.get(key)
+        if document is None:
+            return None
+    return source.convert(document, Settings)
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:

@@ -21,6 +21,7 @@ from isobench.errors import SessionError, UsageError
 from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
 from isobench.plugin import GROUP, Session, Target
 from isobench.spelling import meant
+from isobench.tables import Source
 from isobench.units import TargetName
 
 ORDER: Final = (
@@ -129,8 +130,8 @@ def _usable(name: str) -> str:
     return _UNUSABLE + (re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "name")
 
 
-def _options(kind: type, options: Mapping[str, Any], where: str, file: str) -> dict[str, Any]:
-    """Return the options as the fields of a target's class want them; `file` is where they are."""
+def _options(kind: type, options: Mapping[str, Any], name: str, source: Source) -> dict[str, Any]:
+    """Return options as the fields of a target's class want them; `source` is where they are."""
     fields = (
         {f.name.rstrip("_"): f for f in dataclasses.fields(kind) if f.init}
         if dataclasses.is_dataclass(kind)
@@ -139,7 +140,10 @@ def _options(kind: type, options: Mapping[str, Any], where: str, file: str) -> d
     for key in options:
         if key not in fields:
             known = ", ".join(fields) or "none"
-            raise UsageError(f"{where}: no such option: {key}", hint=f"its options are: {known}")
+            raise UsageError(
+                f"{_where(source, name, key)}: no such option: {key}",
+                hint=f"{meant(key, fields)} its options are: {known}".lstrip(),
+            )
     hints = typing.get_type_hints(kind) if fields else {}
     types = {name: hints[field.name] for name, field in fields.items()}
     converted = {}
@@ -148,8 +152,8 @@ def _options(kind: type, options: Mapping[str, Any], where: str, file: str) -> d
             converted[fields[key].name] = msgspec.convert(value, type=types[key], strict=True)
         except msgspec.ValidationError as error:
             raise UsageError(
-                f"{where} {key} = {_spelt(value)}: {error}",
-                hint=f"{key} takes {_wanted(types[key])}; mend it in {file}",
+                f"{_where(source, name, key)} {key} = {_spelt(value)}: {error}",
+                hint=f"{key} takes {_wanted(types[key])}; fix it in {source.origin}",
             ) from None
     return converted
 
@@ -181,9 +185,13 @@ def _wanted(kind: object) -> str:
     return words.get(kind, str(kind)) if isinstance(kind, type) else str(kind)
 
 
-def _load(
-    name: str, point: EntryPoint, options: Mapping[str, Any], where: str, file: str
-) -> Target:
+def _where(source: Source, name: str, *key: str) -> str:
+    """Return where the table of a target is, with its line where the text is known."""
+    place = source.place("targets", name, *key)
+    return f"[targets.{name}]" if place == source.origin else f"{place}: [targets.{name}]"
+
+
+def _load(name: str, point: EntryPoint, options: Mapping[str, Any], source: Source) -> Target:
     distribution = _distribution(point)
     maker = guard.Maker(name=TargetName(name), distribution=distribution, version=_version(point))
     foreign = distribution != "isobench"
@@ -200,15 +208,21 @@ def _load(
                 )
             kind = point.load()
         with maker.loading("its options"):
-            settings = _options(kind, options, where, file)
+            settings = _options(kind, options, name, source)
         with maker.loading("making it"):
-            target = _make(kind, settings, where, file)
+            target = _make(kind, settings, options, name, source)
         return guard.checked(target, maker) if foreign else target
     except SessionError as error:
         return BrokenTarget(name=TargetName(name), why=str(error), way_out=error.hint)
 
 
-def _make(kind: Callable[..., Any], settings: Mapping[str, Any], where: str, file: str) -> Target:
+def _make(
+    kind: Callable[..., Any],
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    name: str,
+    source: Source,
+) -> Target:
     """Return a target with these settings; UsageError where it refuses them itself."""
     try:
         target = kind(**settings)
@@ -216,7 +230,9 @@ def _make(kind: Callable[..., Any], settings: Mapping[str, Any], where: str, fil
         if not settings:
             raise
         # Its types are right: the target itself refuses what the configuration says.
-        raise UsageError(f"{where}: {error}", hint=f"mend it in {file}") from None
+        option = str(error).partition(" ")[0].rstrip(":")  # most begin with what they are about
+        where = _where(source, name, *([option] if option in options else []))
+        raise UsageError(f"{where}: {error}", hint=f"fix it in {source.origin}") from None
     parts = ("name", "technology", "abi", "promises", "probe", "open")
     missing = [part for part in parts if not hasattr(target, part)]
     if missing or not isinstance(target, Target):
@@ -246,14 +262,16 @@ class Registry:
         configured: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         file: str = "isobench.toml",
+        source: Source | None = None,
         vouched: bool = True,
     ) -> None:
-        """Take the tables [targets.NAME] of the configuration, and the file that they are from.
+        """Take the tables [targets.NAME] of the configuration, and the file that they are from, by
+        its name or with its text.
 
         Unless it is `vouched` for, since the user has named it, its commands run for permitted
         targets alone: the others are neither probed nor measured.
         """
-        self._file, self._vouched = file, vouched
+        self._source, self._vouched = source or Source(origin=file), vouched
         self._permitted: set[str] = set()
         self._configured = dict(configured or {})
         self._loaded: dict[str, Target] = {}
@@ -261,18 +279,20 @@ class Registry:
             kind = _kind(options, name)
             if not _NAME.fullmatch(name) or name in _RESERVED:
                 raise UsageError(
-                    f"[targets.{name}]: {name!r} cannot be the name of a target",
+                    f"{_where(self._source, name)}: {name!r} cannot be the name of a target",
                     hint="use small letters, digits, dots and dashes, as in docker-crun",
                 )
             if name in announced() and kind != name:
+                where = _where(self._source, name, "kind")
                 raise UsageError(
-                    f"[targets.{name}]: {name} is {name}, and no kind of {kind!r}",
+                    f"{where}: {name} is {name}, and no kind of {kind!r}",
                     hint=f'give it a name of its own: [targets.{name}-2] kind = "{kind}"',
                 )
             if not isinstance(kind, str) or kind not in announced():
                 raise UsageError(
-                    f"[targets.{name}]: no target is called {kind!r}",
-                    hint=f'set kind = "…" to one of: {", ".join(announced())}',
+                    f"{_where(self._source, name, 'kind')}: no target is called {kind!r}",
+                    hint=f"{meant(str(kind), announced())} set kind"
+                    f' = "…" to one of: {", ".join(announced())}'.lstrip(),
                 )
 
     def permit(self, names: Iterable[str]) -> None:
@@ -290,7 +310,7 @@ class Registry:
         """Return a registry in which these tables stand in place of those of the same name."""
         if not tables:
             return self
-        fresh = Registry({**self._configured, **tables}, file=self._file, vouched=self._vouched)
+        fresh = Registry({**self._configured, **tables}, source=self._source, vouched=self._vouched)
         fresh.permit(self._permitted)
         return fresh
 
@@ -368,10 +388,12 @@ class Registry:
             kind = str(_kind(options, name))
             options.pop("kind", None)
             point = announced()[kind]
-            target = _load(name, point, options, f"[targets.{name}]", self._file)
+            target = _load(name, point, options, self._source)
             if not self._vouched and name not in self._permitted:
                 own = _distribution(point) == "isobench"
-                target = untried.held_back(name, target, options, file=self._file, in_tree=own)
+                target = untried.held_back(
+                    name, target, options, file=self._source.origin, in_tree=own
+                )
             self._loaded[name] = target
         return self._loaded[name]
 

@@ -10,6 +10,7 @@ from isobench import places
 from isobench.errors import UsageError
 from isobench.model import Answer, Need, Scope, Start, Workload
 from isobench.spelling import meant
+from isobench.tables import Source
 from isobench.units import Unit, WorkloadName, seconds
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*\Z"
@@ -57,15 +58,20 @@ def _demand_measured(path: Path, metrics: Collection[str]) -> None:
 
 def read(path: Path) -> Workload:
     """Read one workload.toml."""
+    example = "workloads/cpu_sieve/workload.toml is an example"
     try:
-        data = msgspec.toml.decode(path.read_bytes(), type=_File)
-    except (msgspec.DecodeError, OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}", hint="see workloads/cpu_sieve/workload.toml") from None
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise UsageError(f"{path}: {reason}", hint=example) from None
+    written = Source(origin=str(path), text=text, hint=example)
+    data = written.convert(written.document(), _File)
     _demand_measured(path, data.metrics)
     source = (path.parent / data.source).resolve()
     if not source.is_file():
         raise UsageError(
-            f"{path}: source: no such file: {source}", hint="write payload.c beside it"
+            f"{written.place('source')}: source: no such file: {source}",
+            hint="write payload.c beside it",
         )
     if data.scope is Scope.SESSION and data.start is None:
         raise UsageError(

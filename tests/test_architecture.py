@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "isobench"
 
 LEVELS = (
     ("units", "errors", "places", "owner", "spelling", "stdout", "trust"),
-    ("model",),
+    ("model", "tables"),
     ("plugin",),
     (
         *("targets", "testing", "payload", "evidence", "workloads", "store", "stats", "verdict"),
@@ -46,7 +46,8 @@ FENCES = {
     "rich": {"report.text", "report.sheet", "screen", "cli"},
     "click": {"cli", "flags"},
     "ziglang": {"payload.build"},
-    "msgspec": {*LEVELS[3], *LEVELS[4], "campaign", "comparison"},  # every edge, and no noun
+    # every edge, and no noun
+    "msgspec": {*LEVELS[3], *LEVELS[4], "campaign", "comparison", "tables"},
 }
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 

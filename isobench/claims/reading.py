@@ -11,12 +11,19 @@ import msgspec
 
 from isobench.claims.condition import comparisons
 from isobench.errors import UsageError
-from isobench.model import Claim, ClaimKind, Resource, Technology
+from isobench.model import Claim, ClaimKind, Direction, Resource, Technology
+from isobench.spelling import meant
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "origin")
 _SHARES: Final = ("margin", "level", "quantile")
 """Keys that may be written "5%" as well as 0.05."""
 BOUNDS: Final = ("below_seconds", "above_seconds", "below_ratio", "above_ratio")
+_CHOICES: Final = {
+    "kind": tuple(ClaimKind),
+    "direction": tuple(Direction),
+    "limits": tuple(Resource),
+}
+"""Keys that take one of some words."""
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER)
 _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -74,10 +81,12 @@ class _Source:
 
     def refuse(self, index: int, name: str, key: str, reason: str) -> NoReturn:
         """Raise the error that points at a key of the claim at `index`."""
+        near = "" if key in _FIELDS else meant(key, _FIELDS)
         line = self._line(index, key)
         place = self.origin if line is None else f"{self.origin}:{line}"
         message = f"{place}: claim {name}: {key} {reason}"
-        raise UsageError(message, hint=f"a claim has the keys {', '.join(_FIELDS)}")
+        hint = f"{near} a claim has the keys {', '.join(_FIELDS)}".lstrip()
+        raise UsageError(message, hint=hint)
 
     def _line(self, index: int, key: str) -> int | None:
         """Return the line of a key, or of the claim that lacks it; None where it cannot be told."""
@@ -111,10 +120,19 @@ def _claim(row: Any, index: int, source: _Source) -> Claim:  # noqa: ANN401 - wh
         said = str(error)
         where = re.search(r"`\$\.(\w+)|field `(\w+)`", said)
         key = (where[1] or where[2]) if where else "claims"
-        source.refuse(index, name, key, f"does not fit: {said}")
+        source.refuse(index, name, key, _misfit(key, values.get(key), said))
     for key, reason in _contradictions(claim):
         source.refuse(index, name, key, reason)
     return claim
+
+
+def _misfit(key: str, value: object, said: str) -> str:
+    """Say why a value does not fit, and what would."""
+    if key not in _CHOICES or not said.startswith("Invalid enum value"):
+        return f"does not fit: {said}"
+    near = meant(value, _CHOICES[key]) if isinstance(value, str) else ""
+    choices = f"must be one of {', '.join(_CHOICES[key])}"
+    return f"{choices}, not {value!r}" + (f": {near}" if near else "")
 
 
 def _flattened(row: Mapping[str, Any], refuse: Callable[[str, str], NoReturn]) -> dict[str, Any]:
@@ -187,7 +205,8 @@ def _contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
     if not claim.quote.strip():
         yield "quote", "must hold the sentence that is tested"
     if claim.technology not in {"", *Technology}:
-        yield "technology", f"must be one of {', '.join(Technology)}"
+        near = meant(claim.technology, Technology)
+        yield "technology", f"must be one of {', '.join(Technology)}" + (near and f": {near}")
     if not claim.technology and not claim.targets and not claim.when:
         yield "technology", "or targets must say whom the claim speaks of"
     try:

@@ -9,7 +9,7 @@ import sys
 import click
 
 from isobench import stdout
-from isobench.cli import answering, comparing, looking, measuring, simulating
+from isobench.cli import _complete, answering, comparing, looking, measuring, simulating
 from isobench.cli._door import guarded
 from isobench.cli.front import cli
 
@@ -40,6 +40,7 @@ def main() -> None:
 
 def _command() -> None:
     """Run click without the end that its own main puts to Ctrl-C and to broken pipes."""
+    _complete.answer(cli)  # as its main would
     try:
         with cli.make_context("isobench", sys.argv[1:]) as context:
             cli.invoke(context)

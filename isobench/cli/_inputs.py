@@ -28,7 +28,7 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
         screen.note(
             f"{one.path} is not obeyed: {one.why}", hint=f"--config {one.path}, if you trust it"
         )
-    registry = Registry(found.settings.targets, file=found.file, vouched=found.named)
+    registry = Registry(found.settings.targets, source=found.source, vouched=found.named)
     registry.permit(named)
     return registry, found.settings
 
@@ -39,12 +39,13 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
     """
     from isobench import trust
     from isobench.registry import Registry
+    from isobench.tables import Source
     from isobench.untried import UntriedTarget
 
     tables = earlier.about.get("config", {}).get("targets", {})
     written = earlier.path / "run.json"
     if tables and (why := trust.distrust(written)):
-        strict = Registry(tables, file=str(written), vouched=False)
+        strict = Registry(tables, source=Source(origin=str(written)), vouched=False)
         commands = [name for name in tables if isinstance(strict.get(name), UntriedTarget)]
         if commands:
             raise UsageError(

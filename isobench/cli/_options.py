@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from isobench import flags
+from isobench.cli import _complete
 from isobench.cli._exits import FAILURES
 
 EXPORTS: Final = ("json", "csv", "markdown", "html", "junit", "openmetrics")
@@ -17,10 +18,12 @@ config_option = click.option(
 )
 targets_option = click.option(
     "-t", "--targets", multiple=True, callback=flags.names_of, metavar="NAMES",
+    shell_complete=_complete.targets,
     help="Targets, with commas; native is always there. Without: all that can run here.",
 )  # fmt: skip
 workloads_option = click.option(
     "-w", "--workloads", multiple=True, callback=flags.names_of, metavar="NAMES",
+    shell_complete=_complete.workloads,
     help="Workloads or classes (cpu, syscall, io, startup), with commas.",
 )  # fmt: skip
 folder_option = click.option(

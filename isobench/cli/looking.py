@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from isobench import packages, screen
+from isobench.cli import _complete
 from isobench.cli._inputs import registry_of
 from isobench.cli._options import color_option, config_option, folder_option
 from isobench.errors import IsobenchError, UnavailableError, UsageError
@@ -74,7 +75,9 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before installing.")
 @click.option("--check", is_flag=True, help="Exit with 3 unless every named target can run.")
-@click.argument("names", nargs=-1, metavar="[NAMES]...")
+@click.argument(
+    "names", nargs=-1, metavar="[NAMES]...", shell_complete=_complete.targets_and_packages
+)
 @config_option
 @color_option
 def doctor(
@@ -108,7 +111,7 @@ def doctor(
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[TARGETS]...")
+@click.argument("names", nargs=-1, metavar="[TARGETS]...", shell_complete=_complete.targets)
 @config_option
 @color_option
 def prepare(names: Sequence[str], config: Path | None, color: str) -> None:

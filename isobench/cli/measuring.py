@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from isobench import flags, screen
+from isobench.cli import _complete
 from isobench.cli._door import heed_termination
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
@@ -109,6 +110,7 @@ _SETTLED: Final = {
     "--require",
     multiple=True,
     callback=flags.names_of,
+    shell_complete=_complete.targets,
     metavar="NAMES",
     help="Fail unless these can run.",
 )
@@ -358,9 +360,10 @@ def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None
     try:
         return kind.convert(text, None, None) if text else None
     except click.BadParameter as error:
-        file = configuration.find(config).file
+        source = configuration.find(config).source
         raise UsageError(
-            f"{file}: [run] {key}: {error.message}", hint=f"mend it in {file}"
+            f"{source.place('run', key)}: [run] {key}: {error.message}",
+            hint=f"fix it in {source.origin}",
         ) from None
 
 

@@ -311,7 +311,7 @@ class _Qemu:
             return Unavailable(
                 lack=Lack.RUNTIME,
                 what=misplaced,
-                hint="mend it in isobench.toml: kernel and initrd are files, modules is a folder",
+                hint="fix it in isobench.toml: kernel and initrd are files, modules is a folder",
             )
         if self.kernel and not _image.is_kernel(Path(self.kernel).expanduser(), self._isa()):
             return Unavailable(

@@ -229,7 +229,7 @@ class WasmTarget:
             return Unavailable(
                 lack=Lack.TOOL,
                 what=f"engine = {self.engine!r}, an executable of wasmtime's (no script),",
-                hint="mend it in the configuration, or leave it out",
+                hint="fix it in the configuration, or leave it out",
             )
         if path is None:
             return Unavailable(lack=Lack.TOOL, what="wasmtime", hint=INSTALL)

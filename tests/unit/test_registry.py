@@ -362,14 +362,14 @@ def test_what_an_option_takes_is_told_in_words_and_where_to_mend_it(
     with pytest.raises(UsageError) as caught:
         Registry({name: options}, file="my own.toml").get(name)
     assert caught.value.hint.startswith(wanted)
-    assert caught.value.hint.endswith("; mend it in my own.toml")
+    assert caught.value.hint.endswith("; fix it in my own.toml")
 
 
 def test_a_refused_value_is_mended_in_the_file_that_was_read() -> None:
     with pytest.raises(UsageError) as caught:
         Registry({"qemu": {"disk": "90TiB"}}, file="my own.toml").get("qemu")
     assert 'write it as "512MiB" or "2GiB", in these units' in str(caught.value)
-    assert caught.value.hint == "mend it in my own.toml"
+    assert caught.value.hint == "fix it in my own.toml"
 
 
 def test_an_emulator_that_is_not_there_is_not_to_be_installed() -> None:
