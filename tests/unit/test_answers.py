@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -464,6 +465,26 @@ def test_a_start_timed_by_the_host_is_not_doubted_for_the_clock_inside(
     made = summary(synthetic({SIEVE: 0.65}, samples=[*starts, *spans(a_sample, 0.5)], about=kinds))
     assert cell(made, "box", "startup.cold")["doubt_codes"] == []
     assert cell(made)["doubt_codes"] == ["guest-clock"]
+
+
+def test_null_spawns_stand_beside_natives_starts(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    ratios = {("box", "startup.cold"): 3.0, SIEVE: 1.0}
+    spawns = [
+        replace(a_sample(block, "native", "startup.cold", value, clock=Clock.HOST), metric="spawn")
+        for block in range(1, 16)
+        for value in (1000, 1200, 10**9)
+    ]
+    about = {"spawner": "vfork"}
+    (found,) = summary(synthetic(ratios, samples=spawns, about=about))["null_spawns"]
+    assert (found["workload"], found["spawner"], found["starts"]) == ("startup.cold", "vfork", 45)
+    assert found["seconds"] == pytest.approx(1.2e-6)
+    assert found["native"] == pytest.approx(2e-3, rel=0.2)  # of the visit, not of an operation
+
+
+def test_a_run_without_null_spawns_says_nothing_of_them(synthetic: Write) -> None:
+    assert "null_spawns" not in summary(synthetic({("box", "startup.cold"): 3.0}))
 
 
 def test_a_clock_inside_that_stands_still_is_not_proven(

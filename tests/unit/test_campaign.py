@@ -673,7 +673,15 @@ def test_a_resumed_run_holds_promises_against_native_again(interrupted: campaign
     assert ("box", "cpu.sieve", "unproven") in gaps(outcome)
 
 
-@pytest.mark.parametrize("key", ["payloads", "machine"])
+def test_a_run_says_what_starts_its_programs_and_why_that_is_not_its_spawner() -> None:
+    watcher = Observer()
+    outcome = run(box(), observer=watcher)
+    about = json.loads((outcome.folder / "run.json").read_text())
+    assert about["spawner"] == "subprocess"  # no payload is a real one here
+    assert [line for line in watcher.said if "spawner does not work" in line]
+
+
+@pytest.mark.parametrize("key", ["payloads", "machine", "spawner"])
 def test_another_experiment_is_not_resumed_and_the_old_one_left_as_it_was(
     key: str, interrupted: campaign.Outcome
 ) -> None:

@@ -92,6 +92,13 @@ def test_visits_at_the_same_time_and_one_at_a_time_are_warned_of(run: Make) -> N
     assert found(run(), run(schedule=Schedule.DUET)) == {"schedule": Gravity.WARNED}
 
 
+def test_another_way_of_starting_programs_is_warned_of(run: Make) -> None:
+    """Runs of versions that do not say started them by subprocess."""
+    vfork, plain = run(about={"spawner": "vfork"}), run(about={"spawner": "subprocess"})
+    assert found(run(), vfork) == found(plain, vfork) == {"spawner": Gravity.WARNED}
+    assert found(run(), plain) == {}
+
+
 def test_what_a_run_does_not_know_is_no_difference(run: Make) -> None:
     assert found(run(), run(**about(turbo="on"))) == {}
 

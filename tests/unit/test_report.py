@@ -372,6 +372,34 @@ def test_gaps_of_a_whole_target_are_told_together(summary: Summary) -> None:
     assert [gap.workloads for gap in gaps] == ["every workload"]
 
 
+HOLDS = (
+    "cold: native's 500 µs hold the kernel's clone, execution and first output; the smallest"
+    " program takes 400 µs for these, started by "
+)
+BY_SUBPROCESS = HOLDS + "Python's subprocess, which every figure of this run holds"
+
+
+@pytest.mark.parametrize(
+    ("spawner", "sentence"),
+    [("vfork", f"{HOLDS}isobench's spawner"), ("subprocess", BY_SUBPROCESS)],
+)
+def test_what_any_program_takes_to_start_stands_beside_natives_figure(
+    summary: Summary, spawner: str, sentence: str
+) -> None:
+    summary["null_spawns"] = [
+        {"workload": "startup.cold", "spawner": spawner, "seconds": 0.0004, "native": 0.0005},
+        {"workload": "startup.warm", "spawner": spawner, "seconds": None, "native": 0.0005},
+    ]
+    seen = view.build(summary)
+    assert seen.startup is not None
+    assert seen.startup.remains == (sentence,)
+    assert sentence in Page(html.render(seen, TEMPLATES)).text
+    assert f"- {sentence}" in markdown.markdown(seen).replace("\\", "")
+    console = Console(file=io.StringIO(), width=1000, record=True)
+    text.render(seen, console)
+    assert sentence in console.export_text()
+
+
 def test_starts_are_given_in_time_and_as_a_ratio(summary: Summary) -> None:
     rows = {row[0].split()[0]: row for row in page_of(summary).tables["starts"][1:]}
     assert "1.20 ms" in " ".join(rows["native"][2].split())

@@ -36,8 +36,8 @@ from isobench.model import (
     Work,
     Workload,
 )
-from isobench.payload import stage
-from isobench.plugin import Session, Target
+from isobench.payload import stage, wire
+from isobench.plugin import Completed, Session, Target
 from isobench.testing import FakeEngine, FakeTarget, Fault, Script, honest_check
 from isobench.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
 
@@ -203,6 +203,27 @@ def test_what_comes_later_does_not_move_the_arrival() -> None:
     ear.heard(b'{"isobench":1,"nonce":"feed"')
     assert ear.arrived == first
     assert ear.last >= (first or 0)
+
+
+def test_a_stamp_that_comes_with_the_output_is_when_it_came() -> None:
+    ear = runner.Ear()
+    ear.ask("feed")
+    stamp = ear.asked + 1000
+    ear.heard(wire.hello("feed"), at=stamp)
+    ear.heard(b"more", at=stamp + 500)
+    assert (ear.arrived, ear.last) == (stamp, stamp + 500)
+
+
+def test_what_asking_the_spawner_takes_is_no_part_of_a_start() -> None:
+    ear = runner.Ear()
+    ear.ask("feed")
+    began = ear.asked
+    ear.exclude(700)
+    ear.heard(wire.hello("feed"), at=began + 1000)
+    assert ear.arrived == began + 1000
+    assert ear.arrived - ear.asked == 300
+    ear.exclude(700)  # of something that is started later
+    assert ear.arrived - ear.asked == 300
 
 
 def test_asking_again_forgets_what_was_heard() -> None:
@@ -475,6 +496,49 @@ def test_cold_starts_are_numbered_and_each_has_a_root_never_used_before(
     assert [r.iteration for r in times] == [0, 1, 2]
     assert len(set(roots)) == 4
     assert not any(root.exists() for root in roots[1:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spawning(FakeTarget):
+    """A fake that also starts the smallest program."""
+
+    exit_code: int = 0
+    roots: list[Path] = field(default_factory=list)
+
+    def null(self, stage: Stage, *, timeout: Nanoseconds) -> Completed:
+        self.roots.append(stage.root)
+        stage.heard(b"any", at=time.monotonic_ns())
+        return Completed(exit_code=self.exit_code, stdout=b"any", stderr=b"")
+
+
+@pytest.mark.parametrize("name", [COLD, WARM])
+def test_each_visit_of_native_that_times_starts_has_null_spawns(
+    bench: Make, name: WorkloadName
+) -> None:
+    made = bench(Spawning(name=BOX, inside=INSIDE))
+    one = Visit(block=3, target=BOX, workload=name)
+    records = list(made.visit(one, WORK[name], None))
+    spawns = [r for r in records if isinstance(r, Sample) and r.metric == "spawn"]
+    assert [spawn.iteration for spawn in spawns] == [0, 1, 2]
+    assert {(s.block, s.target, s.workload, s.clock, s.operations) for s in spawns} == {
+        (3, BOX, name, Clock.HOST, 1)
+    }
+    assert all(spawn.value >= 0 for spawn in spawns)
+    assert len(values(records, "time")) == 3
+    # A cold start is one from a root that nothing else has used; so is its null spawn.
+    roots = made.targets[BOX].roots  # type: ignore[attr-defined]
+    assert len(set(roots)) == (3 if name == COLD else 1)
+
+
+def test_the_control_has_none_and_a_null_spawn_that_fails_is_a_gap(bench: Make) -> None:
+    made = bench(Spawning(name=BOX, inside=INSIDE))
+    control = Visit(block=3, target=TargetName("box#2"), workload=WARM)
+    assert values(list(made.visit(control, WORK[WARM], None)), "spawn") == []
+    made = bench(Spawning(name=BOX, inside=INSIDE, exit_code=1))
+    found = gap(made.visit(Visit(block=3, target=BOX, workload=WARM), WORK[WARM], None))
+    assert (found.cause, found.detail) == (
+        Cause.FAILED, "the smallest program did not answer: exit code 1",
+    )  # fmt: skip
 
 
 def test_a_launcher_starts_without_a_session_and_its_phases_are_stored(bench: Make) -> None:

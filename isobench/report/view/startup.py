@@ -82,11 +82,10 @@ def _remains(run: Run) -> Iterable[str]:
             continue
         kind = start_kind(clean(raw.get("workload")))
         by = _SPAWNERS.get(clean(raw.get("spawner")), "the same means")
-        amount = seconds_text(least, 2)
-        part = f"{amount} are" if least < native else f"all is (it took {amount})"
         yield (
-            f"{kind}: of native's {seconds_text(native, 2)}, {part} the kernel's clone, execution"
-            f" and first output of the smallest program, started by {by}"
+            f"{kind}: native's {seconds_text(native, 2)} hold the kernel's clone, execution and"
+            f" first output; the smallest program takes {seconds_text(least, 2)} for these,"
+            f" started by {by}"
         )
 
 
