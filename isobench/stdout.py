@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, Final, cast
 _OUT, _ERR = 1, 2
 _place: Final = threading.local()
 _claimed: list["_Own"] = []
+_shared: list[bool] = []
+"""Filled once there may be a plug-in in this process."""
 
 
 def _is_elsewhere() -> bool:
@@ -69,16 +71,18 @@ def protect() -> None:
     the interpreter ends.
     """
     if _claimed and sys.stdout is _claimed[-1]:
+        _shared.append(True)
         with contextlib.suppress(OSError):
             os.dup2(_ERR, _OUT)
 
 
 def release() -> None:
-    """Write what isobench has printed; from here on all goes to standard error.
+    """Write what isobench has printed; where there are plug-ins, all goes to standard error from
+    here on.
 
     What a plug-in prints when the interpreter ends would stand behind the last line of a document.
     """
-    if _claimed and sys.stdout is _claimed[-1] and sys.stderr is not None:
+    if _shared and _claimed and sys.stdout is _claimed[-1] and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         sys.stdout = sys.stderr
