@@ -1,13 +1,16 @@
 """What starting a program costs isobench, beside hyperfine. `nox -s bench` runs the benchmarks; the
 table of docs/statistics.md is made by
 
-    python tests/bench/bench_spawn.py [ROUNDS]
+    sudo chrt --fifo 1 python -m tests.bench.bench_spawn ROUNDS quiet
+    python -m tests.bench.bench_spawn ROUNDS busy
 
 The program is isobench's start-up payload, static, which writes its nonce and leaves. hyperfine
 (-N: without a shell) times from the start of a process until it has been waited for, isobench from
 the clone until the nonce is there to be read. Each round takes all of them in random order,
 so that they share what the machine is doing; figures of a round are compared with each other. The
-second half of the rounds has a neighbour that keeps every CPU busy in bursts (neighbour.py).
+busy rounds have neighbours that keep every CPU busy in bursts (neighbour.py). Real-time priority
+(`chrt --fifo 1`) makes a quiet machine of one that has other work: all that is timed inherits it,
+hyperfine and its programs, too.
 """
 
 import contextlib
@@ -34,9 +37,9 @@ from isobench.targets.native import NativeTarget
 from isobench.units import seconds
 from tests.bench.bench_agreement import median, told
 
-RUNS: Final = 30
+RUNS: Final = 20
 """Starts of each kind in a round."""
-BLOCKS: Final = 10
+BLOCKS: Final = 6
 NATIVE: Final = NativeTarget()
 HYPERFINE: Final = "hyperfine -N"
 WARM: Final = "isobench, warm"
@@ -150,7 +153,8 @@ def neighbours(*, wanted: bool) -> Iterator[None]:
     script = str(Path(__file__).parent / "neighbour.py")
     cpus = sorted(os.sched_getaffinity(0)) if wanted else []
     started = [
-        subprocess.Popen([sys.executable, script, str(cpu), "1", str(os.getpid())]) for cpu in cpus
+        subprocess.Popen([sys.executable, script, str(cpu), str(cpu), str(os.getpid())])
+        for cpu in cpus
     ]
     try:
         yield
@@ -197,20 +201,19 @@ def table(rounds: Sequence[dict[str, list[float]]], title: str) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def main(rounds: int) -> None:
-    """Measure and print both tables."""
+def main(rounds: int, *, busy: bool) -> None:
+    """Measure and print a table."""
     if not shutil.which("hyperfine"):
         sys.exit("bench_spawn needs hyperfine: sudo apt-get install hyperfine")
     with tempfile.TemporaryDirectory() as name, staged() as (native, spawner):
-        for busy in (False, True):
-            found = []
-            with neighbours(wanted=busy):
-                for number in range(1, rounds + 1):
-                    found.append(one_round(native, spawner, Path(name)))
-                    load = f"load {os.getloadavg()[0]:.1f}"
-                    sys.stderr.write(f"round {number} of {rounds}, busy: {busy}, {load}\n")
-            table(found, "with a busy neighbour" if busy else "as the machine was")
+        found = []
+        with neighbours(wanted=busy):
+            for number in range(1, rounds + 1):
+                found.append(one_round(native, spawner, Path(name)))
+                load = f"load {os.getloadavg()[0]:.1f}"
+                sys.stderr.write(f"round {number} of {rounds}, {load}\n")
+        table(found, "busy neighbours" if busy else "a quiet machine")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5, busy="busy" in sys.argv[2:])
