@@ -15,7 +15,8 @@ below, recognised by `isinstance`, never a method that raises.
 
 A target reads no clock. It calls `stage.heard(chunk)` with every piece of standard output as it
 arrives and `stage.mark(name)` as a phase passes; the runner stamps both on one host clock. So an
-author cannot get timing wrong.
+author cannot get timing wrong. (What isobench's own spawner starts is stamped by that, on the same
+clock: `heard` has a second argument for it, which a target leaves alone.)
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
