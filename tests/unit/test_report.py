@@ -382,7 +382,7 @@ BY_SUBPROCESS = HOLDS + "Python's subprocess, which every figure of this run hol
 @pytest.mark.parametrize(
     ("spawner", "sentence"),
     [("vfork", f"{HOLDS}isobench's spawner"), ("subprocess", BY_SUBPROCESS)],
-)
+)  # fmt: skip
 def test_what_any_program_takes_to_start_stands_beside_natives_figure(
     summary: Summary, spawner: str, sentence: str
 ) -> None:
@@ -398,6 +398,18 @@ def test_what_any_program_takes_to_start_stands_beside_natives_figure(
     console = Console(file=io.StringIO(), width=1000, record=True)
     text.render(seen, console)
     assert sentence in console.export_text()
+
+
+def test_a_null_spawn_that_took_longer_than_native_says_that_the_machine_was_busy(
+    summary: Summary,
+) -> None:
+    one = {"workload": "startup.cold", "spawner": "vfork", "seconds": 0.0006, "native": 0.0005}
+    summary["null_spawns"] = [one]
+    seen = view.build(summary)
+    assert seen.startup is not None
+    (sentence,) = seen.startup.remains
+    assert "takes 600 µs" in sentence
+    assert sentence.endswith("the machine was too busy to tell")
 
 
 def test_starts_are_given_in_time_and_as_a_ratio(summary: Summary) -> None:
