@@ -27,6 +27,7 @@ _COMMAND: Final = re.compile(
 """The name of isobench where a text has a command of its own."""
 _NARROW: Final = 80
 """Below so many columns a table leaves out what can be spared."""
+_HEIGHT: Final = 25
 _BLANK_END: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
 
 
@@ -98,6 +99,8 @@ def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
     return Console(
         file=cast("IO[str]", _Trimmed(stream)) if piped else None,
         width=_ENDLESS if piped and not os.environ.get("COLUMNS") else None,
+        # With both given, rich takes them even where TERM=dumb and colour is forced.
+        height=_HEIGHT if piped else None,
         stderr=stderr,
         force_terminal=True if forced else None,
         no_color=True if forced is False else None,

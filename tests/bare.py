@@ -93,7 +93,7 @@ def environment(user: str, home: str, variables: Mapping[str, str]) -> dict[str,
         folders = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     own = {"HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/sh", "PATH": folders}
     kept = {name: value for name, value in variables.items() if REGISTRIES.fullmatch(name)}
-    return {**kept, **own, "LANG": "C.UTF-8", "TERM": "dumb"}
+    return {**kept, **own, "LANG": "C.UTF-8", "TERM": "xterm-256color"}
 
 
 def counts(output: str) -> dict[str, str]:

@@ -168,7 +168,7 @@ def host_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     lacking = [name for name in ("ip", "unshare", "ssh-keygen") if not shutil.which(name)]
     if SSHD is None or lacking or os.geteuid() != 0:
         missing = [*lacking, *(["sshd"] if SSHD is None else [])]
-        why = f"{' and '.join(missing)} missing" if missing else "this is an ordinary user"
+        why = f"{', '.join(missing)} missing" if missing else "this is an ordinary user"
         pytest.skip(
             f"a network namespace with an sshd in it takes root, iproute2 and OpenSSH: {why}"
         )

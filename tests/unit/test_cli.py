@@ -1,6 +1,7 @@
 """The command line: what it answers, with which exit code, and a way out of every mistake."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -889,7 +890,8 @@ def test_off_a_terminal_a_line_is_whole_and_ends_without_blanks(
     missing = Unavailable(lack=Lack.TOOL, what=LONG, hint=command)
     monkeypatch.setattr(sys.modules[__name__], "MISSING", missing)
     monkeypatch.delenv("COLUMNS")
-    for color in ("auto", "always"):
+    for color, terminal in itertools.product(("auto", "always"), ("xterm", "dumb")):
+        monkeypatch.setenv("TERM", terminal)
         done = isobench("targets", "--color", color)
         assert command in done.out
         assert [line for line in done.out.splitlines() if line.endswith(" ")] == []
