@@ -255,7 +255,7 @@ def prepare(chosen: Chosen, wish: Wish, say: Callable[[str], None]) -> Chosen:
             say(f"{name} cannot be prepared: {error}")
     required = {name: why for name, why in lost.items() if name in wish.require}
     left = chosen.able.keys() - lost.keys() - {"native"}
-    if required or (lost and not left):
+    if required or (lost.keys() & chosen.asked and not left):
         raise _cannot_run(required or lost)
     return replace(chosen, answers={**answers, **lost})
 

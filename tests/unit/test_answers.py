@@ -472,9 +472,13 @@ def test_null_spawns_stand_beside_natives_starts(
 ) -> None:
     ratios = {("box", "startup.cold"): 3.0, SIEVE: 1.0}
     spawns = [
-        replace(a_sample(block, "native", "startup.cold", value, clock=Clock.HOST), metric="spawn")
+        replace(
+            a_sample(block, "native", "startup.cold", value, clock=Clock.HOST),
+            metric="spawn",
+            iteration=place,
+        )
         for block in range(1, 16)
-        for value in (1000, 1200, 10**9)
+        for place, value in enumerate((1000, 1200, 10**9))
     ]
     about = {"spawner": "vfork"}
     (found,) = summary(synthetic(ratios, samples=spawns, about=about))["null_spawns"]

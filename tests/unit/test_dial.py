@@ -128,8 +128,8 @@ def test_the_dialled_target_lays_its_dial_over_a_live_environment(tmp_path: Path
 def test_it_is_installed_for_those_who_have_its_site_on_their_path(tmp_path: Path) -> None:
     site = bench_dial.make_site(tmp_path)
     code = (
-        "from isobench.registry import Registry;"
-        "print(Registry({'dialled': {'permille': 20}}).get('dialled'))"
+        "from isobench import guard; from isobench.registry import Registry;"
+        "print(guard.direct(Registry({'dialled': {'permille': 20}}).get('dialled')))"
     )
     path = os.pathsep.join([str(site), str(CHECKOUT)])
     argv = [sys.executable, "-c", code]

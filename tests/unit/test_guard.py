@@ -224,11 +224,11 @@ def test_what_cannot_be_prepared_is_left_out(hostile: Callable[[str], Target]) -
         targets={name: target}, answers={name: Available(version="1")}, workloads={}
     )
     said: list[str] = []
-    made = campaign.prepare(chosen, Wish(targets=("native",)), Registry(), said.append)
+    made = campaign.prepare(chosen, Wish(targets=("native",)), said.append)
     assert made.able == {}
     answer = made.answers[name]
     assert isinstance(answer, Unavailable)
-    assert answer.what == "prepare: SystemExit: 3"
+    assert answer.what == "it cannot be prepared: prepare: SystemExit: 3"
     assert BLAME.format("prepare-exits") in answer.hint
 
 

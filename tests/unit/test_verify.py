@@ -182,7 +182,7 @@ def test_claims_of_the_configuration_are_judged_too(
     (somewhere / "isobench.toml").write_text(OWN.replace("equivalent", "equal"))
     broken = isobench("verify", synthetic(name="again"))
     assert broken.code == 2
-    assert "isobench.toml:5: claim fast: kind does not fit" in broken.err
+    assert "isobench.toml:5: claim fast: kind must be one of evidence, equivalent" in broken.err
 
 
 @pytest.mark.parametrize(
