@@ -290,7 +290,7 @@ def test_a_mistake_in_the_configuration_is_told_with_a_way_out(
 def test_a_mistake_is_told_of_the_file_that_was_named(isobench: Run) -> None:
     Path("other.toml").write_text('[run]\nbudget = "soon"\n')
     done = isobench("run", "--config", "other.toml", "-q", "-n")
-    refused(done, "other.toml:2: [run] budget: 'soon'", "mend it in other.toml")
+    refused(done, "other.toml:2: [run] budget: 'soon'", "fix it in other.toml")
     assert "Usage:" not in done.err
     Path("other.toml").write_text("[targets.qemu]\nmemory = 1\n")
     refused(isobench("run", "--config", "other.toml", "-q", "-n"), "fix it in other.toml")
