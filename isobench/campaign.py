@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     from isobench.store import Run, RunFolder
 
 
+_MOST_OFFERED: Final = 3
+"""So many targets are named in place of those that cannot run."""
 GRACE: Final = 10.0
 """Seconds by which a run may overrun its budget to come to an interval at all."""
 TRIAL_SHARE: Final = 0.3
@@ -198,6 +200,7 @@ def _can_run(registry: Registry, known: Mapping[TargetName, Availability], wish:
     others = {name: registry.get(name) for name in registry.names() if name not in known}
     answers = look(others, lambda _name, _answer: None)
     able = [name for name, answer in answers.items() if isinstance(answer, Available)]
+    able = selection.most_asked_about(able)[:_MOST_OFFERED]
     if not able:
         return ""
     words = ["--workloads", ",".join(wish.workloads)] if wish.workloads else []

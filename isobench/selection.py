@@ -84,6 +84,15 @@ _OFTEN_BUSY: Final = 1.5
 """How busy a machine may be for which a budget is advised."""
 
 
+def most_asked_about(names: Iterable[TargetName]) -> list[TargetName]:
+    """Return targets in the order in which most people ask about them."""
+    return sorted(names, key=_interest)
+
+
+def _interest(kind: str) -> int:
+    return INTEREST.index(kind) if kind in INTEREST else len(INTEREST)
+
+
 def cost_of(kind: str) -> Cost:
     """Return what a kind of target usually takes."""
     return COSTS.get(kind, UNKNOWN)
@@ -205,8 +214,7 @@ class Room:
 
     def _interest(self, name: TargetName) -> int:
         """Return the place of a target among those that most people ask about."""
-        kind = self.kinds[name]
-        return INTEREST.index(kind) if kind in INTEREST else len(INTEREST)
+        return _interest(self.kinds[name])
 
     def _first_of_each(
         self,
