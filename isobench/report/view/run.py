@@ -90,7 +90,7 @@ class Cell:
     def mark(self) -> Mark:
         """The mark of the verdict; inconclusive for one that is not known.
 
-        A cell that merely lacks blocks is told apart from one that something speaks against.
+        A cell that only lacks blocks is marked differently from one that something speaks against.
         """
         codes = self.raw.get("doubt_codes")
         named = {clean(code) for code in codes} if isinstance(codes, list | tuple) else set()
