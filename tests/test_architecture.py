@@ -1,6 +1,7 @@
 """Who may import whom, and behind which door each library stays. The tables are the rules."""
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,13 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield what a file imports, late imports included, as dotted names."""
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return what a file imports, late imports included, as dotted names."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -130,4 +136,4 @@ def test_every_exception_and_every_door_is_still_used() -> None:
 
 
 def test_the_package_itself_imports_nothing_so_that_help_answers_at_once() -> None:
-    assert list(imports(MODULES[""])) == []
+    assert imports(MODULES[""]) == ()
