@@ -27,6 +27,7 @@ from isobench.targets import _kvm, _oci, _podman, _process, _sentry, gvisor
 from isobench.targets.docker import DockerTarget
 from isobench.targets.gvisor import GvisorTarget
 from isobench.targets.podman import PodmanTarget
+from tests import waiting
 
 HOST: dict[str, Fact] = {
     "kernel.boot_id": "of-the-host",
@@ -205,7 +206,11 @@ def test_no_platform_is_seen_where_no_sentry_is() -> None:
 
 def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:
     mark = f"--root=/nowhere/{os.urandom(8).hex()}"
-    with subprocess.Popen([sys.executable, "-c", "input()", mark], stdin=subprocess.PIPE) as one:
+    argv = [sys.executable, "-c", "print(flush=True); input()", mark]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        # A program that has just been executed has no arguments for a moment: the kernel closes
+        # the descriptor that Popen waits for before it writes them down (fs/exec.c).
+        waiting.line(one)
         assert _process.sweep_marked(f"{mark}-not") == []
         assert one.poll() is None
         assert _process.sweep_marked(mark) == [one.pid]
