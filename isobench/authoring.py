@@ -43,9 +43,9 @@ __all__ = ["PrefixTarget", "last_line", "run"]
 _TRIAL: Final = seconds(20)
 
 run = _process.run
-"""Run a program of the host: `run(argv, timeout=…, env=…, stage=stage)` hands its standard output to
-the stage as it arrives, kills the program with all its descendants at the time limit, and returns a
-`Completed`. OSError: it cannot be executed at all.
+"""Run a program of the host: `run(argv, timeout=…, env=…, stage=stage)` hands its standard output
+to the stage as it arrives, kills the program with all its descendants at the time limit, and
+returns a `Completed`. OSError: it cannot be executed at all.
 """
 last_line = _process.last_line
 """Return the last line that a program said (bytes), for an error message."""
