@@ -148,18 +148,8 @@ def _nobody(_pilot: Pilot, _label: TargetName) -> str:
 def leave_out(bench: runner.Bench, pilot: Pilot, label: TargetName, why: str) -> None:
     """Plan nothing for a target that can run, and say so in each of its cells."""
     pilot.dead.add(label)
-    hint = f"isobench run --targets {label}"
     for name in bench.workloads:
-        bench.sink.write(
-            Gap(
-                block=0,
-                target=label,
-                workload=name,
-                cause=Cause.UNAVAILABLE,
-                detail=f"left out: {why}",
-                hint=hint,
-            )
-        )
+        bench.sink.write(_left_out(label, name, why, f"isobench run --targets {label}"))
 
 
 def leave_out_workload(
@@ -168,16 +158,18 @@ def leave_out_workload(
     """Plan nothing for a workload, and say so in each of its cells."""
     for label in labels:
         pilot.left_out.add((label, name))
-        bench.sink.write(
-            Gap(
-                block=0,
-                target=label,
-                workload=name,
-                cause=Cause.UNAVAILABLE,
-                detail=f"left out: {why}",
-                hint=f"isobench run --workloads {name}",
-            )
-        )
+        bench.sink.write(_left_out(label, name, why, f"isobench run --workloads {name}"))
+
+
+def _left_out(label: TargetName, name: WorkloadName, why: str, hint: str) -> Gap:
+    return Gap(
+        block=0,
+        target=label,
+        workload=name,
+        cause=Cause.UNAVAILABLE,
+        detail=f"left out: {why}",
+        hint=hint,
+    )
 
 
 def try_all(
