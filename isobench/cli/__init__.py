@@ -4,29 +4,17 @@ Heavy libraries (pandas, SciPy, Docker's SDK, rich, jinja2) are imported where t
 that `isobench --help` answers at once.
 """
 
+import os
 import sys
 
 import click
 
 from isobench import stdout
-from isobench.cli import _complete, answering, comparing, looking, measuring, simulating
 from isobench.cli._door import guarded
 from isobench.cli.front import cli
 
-for command in (
-    measuring.run,
-    answering.report,
-    answering.verify,
-    comparing.compare,
-    comparing.noise,
-    looking.targets,
-    looking.workloads,
-    simulating.selftest,
-    looking.doctor,
-    looking.prepare,
-    looking.clean,
-):
-    cli.add_command(command)
+_COMPLETING = "_ISOBENCH_COMPLETE"
+"""Set by a shell that asks what a half-typed word may become."""
 
 
 def main() -> None:
@@ -40,7 +28,10 @@ def main() -> None:
 
 def _command() -> None:
     """Run click without the end that its own main puts to Ctrl-C and to broken pipes."""
-    _complete.answer(cli)  # as its main would
+    if _COMPLETING in os.environ:  # as its main would
+        from isobench.cli import _complete
+
+        _complete.answer(cli)
     try:
         with cli.make_context("isobench", sys.argv[1:]) as context:
             cli.invoke(context)

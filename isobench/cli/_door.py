@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
-from isobench import screen
 from isobench.cli._exits import INTERRUPTED
 from isobench.errors import IsobenchError, UsageError
 
 
 def _fail(error: IsobenchError) -> NoReturn:
     """Print what is wrong and the way out; leave with its exit code."""
+    from isobench import screen
+
     console = screen.console_for(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
     # Not wrapped: what stands here is copied, paths and commands above all.

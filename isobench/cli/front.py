@@ -5,6 +5,7 @@ from typing import Final
 import click
 
 from isobench import __version__
+from isobench.cli._commands import Commands
 
 _NEXT: Final = (
     ("run --quick", "a first look in about a minute"),
@@ -15,7 +16,11 @@ _NEXT: Final = (
 )
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, "-V", "--version", prog_name="isobench")
 @click.pass_context
 def cli(context: click.Context) -> None:

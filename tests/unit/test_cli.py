@@ -30,6 +30,7 @@ from isobench import (
     workloads,
 )
 from isobench.campaign import Chosen, Outcome
+from isobench.cli import _commands
 from isobench.errors import UnavailableError, UsageError
 from isobench.model import Cause, Gap, Lack, Technology, Unavailable
 from isobench.testing import FakeTarget
@@ -109,13 +110,25 @@ def test_the_package_is_a_program_too() -> None:
     assert __version__ in done.stdout
 
 
+def command(name: str) -> click.Command:
+    found = cli.cli.get_command(click.Context(cli.cli), name)
+    assert found is not None
+    return found
+
+
+def test_help_lists_every_command_in_whole_lines(isobench: Run) -> None:
+    lines = isobench("--help").out.partition("Commands:")[2].splitlines()
+    assert [line.split()[0] for line in lines if line.strip()] == list(_commands.COMMANDS)
+    assert not any(line.endswith("...") for line in lines)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_explains_itself_and_every_flag(name: str, flag: str, isobench: Run) -> None:
     done = isobench(name, flag)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: isobench {name}")
-    for parameter in cli.cli.commands[name].params:
+    for parameter in command(name).params:
         if isinstance(parameter, click.Option):
             assert max(parameter.opts, key=len) in done.out
             assert parameter.help, parameter

@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -52,9 +53,12 @@ def test_its_configuration_is_one() -> None:
 
 
 def test_every_flag_it_names_exists() -> None:
+    context = click.Context(cli)
+    commands = [cli.get_command(context, name) for name in cli.list_commands(context)]
     known = {
         option
-        for command in cli.commands.values()
+        for command in commands
+        if command is not None
         for parameter in command.params
         for option in parameter.opts
     }

@@ -1,0 +1,48 @@
+"""The commands by name, loaded when one is called: `isobench --help` imports none of them."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+import click
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    # name: (module, what --help says)
+    "run": ("measuring", "Measure the same workloads natively and under each target."),
+    "report": ("answering", "Answer again from the records of a run."),
+    "verify": ("answering", "Judge sentences on a run: the documents', or your own."),
+    "compare": ("comparing", "Compare runs: what isolation costs in one and the other."),
+    "noise": ("comparing", "Say what this machine can tell apart."),
+    "targets": ("looking", "List what can run here, and what to type for the rest."),
+    "workloads": ("looking", "List what can be measured."),
+    "doctor": ("looking", "Say why a target cannot run; install what it needs."),
+    "prepare": ("looking", "Make what targets keep between runs, beforehand."),
+    "clean": ("looking", "Remove every trace of isobench but your results."),
+    "selftest": ("simulating", "Try the statistics on runs whose true ratio is known."),
+}
+"""In the order of --help. A command's function bears its name."""
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None where there is none of this name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        found = getattr(import_module(f"isobench.cli.{module}"), cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command is for."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
