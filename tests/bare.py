@@ -40,6 +40,11 @@ REGISTRIES: Final = re.compile(
     r"|GIT_SSL_CAINFO|NODE_EXTRA_CA_CERTS|PIP_(INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|CERT|PROXY)"
 )
 """Variables that lead to the registries; all others stay outside."""
+APART: Final = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"),
+)
+"""Gives a command mounts and processes of its own, all of which end with this process."""
 ENTER: Final = """
 set -e
 mount --bind "$1" "$1"
@@ -117,8 +122,9 @@ def mebibytes(folder: Path) -> int:
 
 def make(suite: str, folder: Path) -> None:
     """Make a root of a Debian suite, from which the registries are reached as from this host."""
-    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}"]
-    subprocess.run([*argv, suite, str(folder)], check=True, stdin=subprocess.DEVNULL)
+    argv = [*APART, "--mount-proc", "mmdebstrap", "--quiet", "--variant=minbase"]
+    argv += [f"--include={PACKAGES}", suite, str(folder)]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     for path in map(Path, CONFIGURATION):
         if path.exists():
             place = folder / path.relative_to("/")
@@ -130,16 +136,11 @@ def make(suite: str, folder: Path) -> None:
 def call(
     root: Path, user: str, command: str, log: Path, *, folder: str = ".", limit: float = LIMIT
 ) -> int:
-    """Run a command in a root, in a folder of the user's home; return its exit code.
-
-    The first process of the PID namespace ends with this one, and all others with that.
-    """
+    """Run a command in a root, in a folder of the user's home; return its exit code."""
     home = "/root" if user == "root" else f"/home/{user}"
     variables = environment(user, home, os.environ)
     argv = [
-        *("setpriv", "--pdeathsig", "KILL"),
-        *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"),
-        *("sh", "-c", ENTER, "sh", str(root)),
+        *(*APART, "sh", "-c", ENTER, "sh", str(root)),
         *("setpriv", "--reuid", user, "--regid", user, "--init-groups"),
         *("env", "-i", *(f"{name}={value}" for name, value in variables.items())),
         *("sh", "-c", f"cd && cd {folder} && {command}"),
@@ -208,6 +209,19 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
+@contextlib.contextmanager
+def temporary() -> Iterator[Path]:
+    """Make a folder, and remove it in any case: a second Ctrl-C does not stop that."""
+    place = Path(tempfile.mkdtemp(prefix="isobench-bare-"))
+    try:
+        yield place
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        say(f"removing {place}")
+        subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=False)
+
+
 def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - a program
 
@@ -230,8 +244,7 @@ def main(argv: Sequence[str]) -> int:
     users = [name for name in USERS if name in chosen.only] or USERS
     signal.signal(signal.SIGTERM, end)
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="isobench-bare-") as place:
-        top = Path(place)
+    with temporary() as top:
         top.chmod(0o755)
         logs = chosen.logs or top
         logs.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from isobench.model import Environment, Evidence, Fact, Lack, Unavailable
 from isobench.registry import Registry
 from isobench.targets import _elf, _pe, _wine
 from isobench.targets.wine import WineTarget
+from tests import waiting
 
 WINE = _wine.Wine(
     loader=Path("/nowhere/bin/wine64"),
@@ -204,19 +205,21 @@ def test_only_what_belongs_to_a_prefix_is_ended(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     sleepers = [
         subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(600)"],
+            [sys.executable, "-c", "import time; print('runs', flush=True); time.sleep(600)"],
             env={**os.environ, "WINEPREFIX": str(prefix)},
+            stdout=subprocess.PIPE,
         )
         for prefix in (ours, theirs)
     ]
     try:
+        # For a moment after execve a process shows no environment.
+        assert [waiting.line(sleeper) for sleeper in sleepers] == ["runs", "runs"]
         _wine.end(ours)
         assert sleepers[0].wait(10) == -9
         assert sleepers[1].poll() is None
     finally:
         for sleeper in sleepers:
-            sleeper.kill()
-            sleeper.wait()
+            waiting.killed(sleeper)
 
 
 def test_a_note_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
