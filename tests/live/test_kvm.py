@@ -29,11 +29,21 @@ def test_the_answer_about_this_machine_is_consistent() -> None:
         assert answer.lack is Lack.DEVICE
 
 
+def examined() -> _kvm.Acceleration:
+    """What /dev/kvm does, given several trials: a busy machine has no second for one of them."""
+    answer = _kvm.examine()
+    for _ in range(20):
+        if "did not begin in time" not in answer.what and "has not returned" not in answer.what:
+            break
+        answer = _kvm.examine()
+    return answer
+
+
 @pytest.mark.skipif(
     not Path("/sys/module/kvm_pvm").exists(), reason="this host's KVM is not KVM-PVM"
 )
 def test_pvm_is_refused_for_what_it_did_and_not_for_its_name() -> None:
-    answer = _kvm.examine()
+    answer = examined()
     if answer.lack in {Lack.DEVICE, Lack.PERMISSION}:
         pytest.skip(f"/dev/kvm cannot be used here: {answer.what}")
     assert answer.lack is Lack.RUNTIME
