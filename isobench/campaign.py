@@ -183,16 +183,13 @@ def choose(
 
 def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") -> UnavailableError:
     """Return the error that names every target that cannot run, and what to type."""
-    lines = [f"{name} cannot run here: {why.reason}" for name, why in lacking.items()]
-    hints = dict.fromkeys(why.hint for why in lacking.values())
-    if len(lines) > 1:
-        lines = [
-            f"{line}\n    -> {why.hint}" for line, why in zip(lines, lacking.values(), strict=True)
-        ]
-        hints = {}
-    return UnavailableError(
-        "\n".join(lines), hint="\n".join([*hints, *([instead] * bool(instead))])
-    )
+    if len(lacking) == 1:
+        ((name, why),) = lacking.items()
+        hints = [why.hint, *([instead] if instead else [])]
+        return UnavailableError(f"{name} cannot run here: {why.reason}", hint="\n".join(hints))
+    lines = [f"  {name}: {why.reason}\n    → {why.hint}" for name, why in lacking.items()]
+    title = f"{len(lacking)} targets that were asked for cannot run here"
+    return UnavailableError("\n".join([title, *lines]), hint=instead)
 
 
 def _can_run(registry: Registry, known: Mapping[TargetName, Availability], wish: Wish) -> str:

@@ -130,8 +130,11 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
         yield f"slower in {_spanned(figures)}"
     if faster:
         yield f"faster, unexplained, in {_named(faster)}"
-    if unknown:
-        yield f"undecided in {_spanned({t: _found(calm[t]) for t in unknown})}"
+    few = [t for t in unknown if all(_lacks_blocks(each) for each in calm[t])]
+    if few:
+        yield f"too few blocks to tell in {_spanned({t: _found(calm[t]) for t in few})}"
+    if undecided := [t for t in unknown if t not in few]:
+        yield f"undecided in {_spanned({t: _found(calm[t]) for t in undecided})}"
 
 
 def _named(targets: Sequence[TargetName], words: Sequence[str] = ()) -> str:
@@ -158,6 +161,10 @@ def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
     most = max(known, key=lambda target: known[target][-1])
     low, high = known[least][0], known[most][-1]
     return f"{len(figures)} targets ({_span(low, high)}, from {least} to {most})"
+
+
+def _lacks_blocks(each: Verdict) -> bool:
+    return any(doubt.code in {"few-blocks", "no-estimate"} for doubt in each.doubts)
 
 
 def _is_slower(each: Verdict) -> bool:

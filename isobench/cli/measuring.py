@@ -65,7 +65,11 @@ _SETTLED: Final = {
 @click.option("--quick", is_flag=True, help="About a minute; ratios, no verdicts.")
 @click.option("--fast", is_flag=True, help="Ten blocks at most.")
 @click.option("--rigorous", is_flag=True, help="Half an hour, intervals of 1 %.")
-@click.option("--budget", type=flags.Duration(), help="How long the run may take (default 5m).")
+@click.option(
+    "--budget",
+    type=flags.Duration(),
+    help="How long to measure (default 5m); programs and guests are made before.",
+)
 @click.option(
     "-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Exactly so many blocks."
 )

@@ -98,6 +98,8 @@ def _ratios(writer: Writer, view: Report) -> None:
     legend = [f"{mark.sign} {mark.word}" for mark in matrix.legend]
     writer.line(f"Time over native; more than 1{TIMES} is slower. {', '.join(legend)}.", "dim")
     writer.line(f"Near-native: shown to lie within \N{PLUS-MINUS SIGN}{view.method.margin}.", "dim")
+    if any(mark.kind == "unproven" for mark in matrix.legend):
+        writer.line("Why a cell is unproven: report.html, under Gaps and doubts.", "dim")
 
 
 def _cells(matrix: Matrix) -> Iterator[str]:
@@ -132,6 +134,7 @@ def _styled(writer: Writer, cell: MatrixCell) -> Text:
 def _startup(writer: Writer, startup: StartUp) -> None:
     writer.line()
     writer.line("Start-up", "bold")
+    writer.line("Ratios are taken block by block: medians of times need not divide to them.", "dim")
     for place, kind in enumerate(startup.kinds):
         cells = [(row.target.name, row.cells[place]) for row in startup.rows]
         found = [

@@ -125,7 +125,7 @@ class NspawnTarget:
             return Unavailable(
                 lack=Lack.PERMISSION,
                 what="systemd-nspawn makes containers for root alone",
-                hint='sudo "$(command -v isobench)" run --targets nspawn',
+                hint="sudo isobench run --targets nspawn",
             )
         try:
             settings = self._settings()

@@ -275,7 +275,7 @@ def test_every_target_that_was_asked_for_and_cannot_run_is_named_with_its_hint()
     with pytest.raises(UnavailableError) as caught:
         choose(targets, targets=("jar", "pot"))
     words = str(caught.value)
-    for expected in ("jar cannot run here", "apt install jar", "no stove", "buy a stove"):
+    for expected in ("2 targets", "jar is not installed", "apt install jar", "buy a stove"):
         assert expected in words
     assert caught.value.hint == "what can run here: isobench run --targets box"
 

@@ -13,13 +13,13 @@ MARKS: Final = {
         Mark(kind=Standing.FASTER, word="faster", sign="<"),
         Mark(kind=Standing.INCONCLUSIVE, word="inconclusive", sign="?"),
         Mark(kind=Standing.UNPROVEN, word="unproven", sign="!"),
-        Mark(kind="few", word="too few blocks", sign="."),
+        Mark(kind="few", word="too few blocks", sign="\N{HORIZONTAL ELLIPSIS}"),
         Mark(kind="mixed", word="mixed", sign="~"),
         Mark(kind="gap", word="no number", sign="-"),
         Mark(kind="reference", word="reference", sign=""),
     )
 }
-FEW_CODES: Final = frozenset({"few-blocks", "quick"})
+FEW_CODES: Final = frozenset({"few-blocks", "no-estimate", "quick"})
 """Doubts of cells that lack blocks for a verdict, and nothing else."""
 AGREEMENTS: Final = {
     ClaimStanding.SUPPORTED: Mark(kind="supported", word="agrees", sign="+"),
