@@ -68,6 +68,19 @@ def pytest_configure(config: pytest.Config) -> None:
             )
 
 
+ENGINES = {"podman-pod": "podman", "qemu-aarch64": "qemu"}
+"""Targets that stand on the engine, or the downloads, of another one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `--dist loadgroup` spread the contract suite: all tests of an engine in one process."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        name = parameters.get("name")
+        if item.path.parent.name == "contract" and name:
+            item.add_marker(pytest.mark.xdist_group(ENGINES.get(name, name)))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print why tests were skipped: each reason once, with how many tests it left out."""
     skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]

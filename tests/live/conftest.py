@@ -1,5 +1,6 @@
 """Run the real command in folders of its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests import waiting
@@ -143,4 +145,9 @@ def ordinary() -> Iterator[Ordinary]:
     try:
         yield one
     finally:
+        # Podman keeps a process for its user namespace, in this home of the test's own.
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HOME", "").startswith(str(one.home)):
+                    process.kill()
         shutil.rmtree(one.home, ignore_errors=True)
