@@ -211,8 +211,9 @@ def _failed_call(seen: Observation, number: int) -> _Refusal:
         if number == errno.EACCES and _flavour(seen) == "PVM":
             # To be let in would not help: no unmodified kernel runs there.
             return _Refusal(
-                Lack.RUNTIME,
-                f"{device} is KVM-PVM's, which runs no unmodified kernel",
+                Lack.PERMISSION,
+                f"{device} may not be opened by this user; it is KVM-PVM's, which was never seen to"
+                " run an unmodified kernel",
                 _NOT_PVM,
             )
         if number == errno.EACCES:

@@ -9,7 +9,8 @@ from isobench.payload import build
 from isobench.targets import _process
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Of the module, not of the session: tests that come after it have no spawner, as they expect.
+@pytest.fixture(scope="module", autouse=True)
 def spawner(cache: object) -> Iterator[None]:
     del cache  # where it is built
     host = host_abi()

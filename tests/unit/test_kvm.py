@@ -140,7 +140,7 @@ def test_joining_a_group_is_advised_only_after_a_group_may() -> None:
 def test_nobody_is_advised_to_be_let_in_to_a_device_that_would_not_do() -> None:
     for group in ("", "kvm"):
         answer = judged(INTEL, **PVM, doing="open", error=errno.EACCES, group=group)
-        assert answer.lack is Lack.RUNTIME
+        assert answer.lack is Lack.PERMISSION
         assert "KVM-PVM" in answer.what
         assert "chgrp" not in answer.hint
         assert "kvm_intel or kvm_amd" in answer.hint
