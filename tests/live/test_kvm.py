@@ -1,7 +1,7 @@
 """What this machine's /dev/kvm does, and whether the guest that finds out is itself right."""
 
-import platform
 import os
+import platform
 import shutil
 import subprocess
 import time
