@@ -357,14 +357,19 @@ def test_targets_that_lack_numbers_for_one_reason_are_one_gap_with_one_command(
     summary: Summary,
 ) -> None:
     left_out = [
-        {**gap, "target": name, "detail": "left out", "hint": f"isobench run --targets {name}"}
+        {
+            **gap,
+            "target": name,
+            "detail": "left out",
+            "hint": f".venv/bin/isobench run --targets {name}",
+        }
         for gap in summary["gaps"][:1]
         for name in ("lxc", "wine")
     ]
     summary["gaps"] += [{**gap, "workload": ""} for gap in left_out]
     (found,) = [gap for gap in view.build(summary).gaps if gap.detail.shown == "left out"]
     assert found.target == "lxc, wine"
-    assert found.hint.shown == "isobench run --targets lxc,wine"
+    assert found.hint.shown == ".venv/bin/isobench run --targets lxc,wine"
 
 
 def test_gaps_of_a_whole_target_are_told_together(summary: Summary) -> None:

@@ -7,8 +7,8 @@ from isobench.report.view.run import Run, mean_of
 from isobench.report.view.shapes import DoubtView, GapView
 from isobench.report.view.values import clean, items_of, listed, value_of
 
-_COMMAND: Final = "isobench run --targets "
-"""A hint that names its own target: those of several targets are one command."""
+_OPTION: Final = " run --targets "
+"""A hint that ends so in its own target: those of several targets are one command."""
 
 
 def gap_views(run: Run) -> tuple[GapView, ...]:
@@ -30,7 +30,7 @@ def gap_views(run: Run) -> tuple[GapView, ...]:
     alike: dict[tuple[str, str, str, str], list[str]] = {}
     for (name, cause, detail, hint), names in together.items():
         cells = listed(names) if names and every - {*names} else "every workload"
-        way_out = _COMMAND if hint == f"{_COMMAND}{name}" else hint
+        way_out = hint.removesuffix(name) if hint.endswith(f"{_OPTION}{name}") else hint
         alike.setdefault((cells, cause, detail, way_out), []).append(name)
     return tuple(
         GapView(
@@ -38,7 +38,7 @@ def gap_views(run: Run) -> tuple[GapView, ...]:
             workloads=cells,
             cause=cause or "unknown",
             detail=value_of(detail, "no detail was recorded"),
-            hint=value_of(hint + ",".join(targets) if hint == _COMMAND else hint, ""),
+            hint=value_of(hint + ",".join(targets) if hint.endswith(_OPTION) else hint, ""),
         )
         for (cells, cause, detail, hint), targets in alike.items()
     )
