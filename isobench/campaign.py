@@ -223,7 +223,7 @@ def _with_room(chosen: Chosen, wish: Wish, observer: Observer) -> Chosen:
     answers = {
         name: Unavailable(
             lack=Lack.TIME,
-            what=f"left out: {units.duration(wish.budget)} have no room for it beside the others",
+            what=f"left out: a budget of {units.duration(wish.budget)} has no room for it",
             hint=f"isobench run --targets {name}",
         )
         for name in targets
