@@ -24,12 +24,11 @@ class Cost:
     """To start an instance and see it end."""
     visit: float
     """To run a program in an open session, beside the timed work."""
-    preparation: float = 0.0
-    """To make once what is kept between runs."""
 
 
-# Medians of the runs under reports/examples and of runs on the same kind of machine, rounded up.
-# They only decide what is tried; what a run plans rests on its own trial.
+# Rough figures: for the targets of the runs under reports/examples they follow the medians of their
+# visits there; for all others they are estimates that no run has checked yet. They only decide
+# what is tried; what a run plans rests on its own trial.
 COSTS: Final[Mapping[str, Cost]] = {
     "native": Cost(opening=0.02, start=0.003, visit=0.02),
     "namespaces": Cost(opening=0.03, start=0.008, visit=0.02),
@@ -45,14 +44,14 @@ COSTS: Final[Mapping[str, Cost]] = {
     "firejail": Cost(opening=0.1, start=0.05, visit=0.03),
     "gvisor": Cost(opening=0.7, start=0.3, visit=0.3),
     "wasm": Cost(opening=0.05, start=0.02, visit=0.06),
-    "kvm": Cost(opening=1.5, start=2.0, visit=0.1, preparation=10.0),
+    "kvm": Cost(opening=1.5, start=2.0, visit=0.1),
     "uml": Cost(opening=1.5, start=1.2, visit=0.4),
     "ssh": Cost(opening=1.0, start=0.0, visit=0.1),
-    "qemu": Cost(opening=3.5, start=3.5, visit=0.2, preparation=10.0),
-    "qemu-aarch64": Cost(opening=6.5, start=6.5, visit=0.4, preparation=15.0),
+    "qemu": Cost(opening=3.5, start=3.5, visit=0.2),
+    "qemu-aarch64": Cost(opening=6.5, start=6.5, visit=0.4),
     "qemu-user-aarch64": Cost(opening=0.05, start=0.02, visit=0.15),
     "qemu-user-riscv64": Cost(opening=0.05, start=0.02, visit=0.15),
-    "wine": Cost(opening=2.5, start=2.5, visit=0.4, preparation=6.0),
+    "wine": Cost(opening=2.5, start=2.5, visit=0.4),
 }
 INTEREST: Final = (
     *("docker", "namespaces", "podman", "lxc", "nspawn", "podman-pod", "kubernetes", "distrobox"),

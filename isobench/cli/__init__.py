@@ -10,11 +10,9 @@ import sys
 import click
 
 from isobench import stdout
+from isobench.cli._commands import COMPLETING
 from isobench.cli._door import guarded
 from isobench.cli.front import cli
-
-_COMPLETING = "_ISOBENCH_COMPLETE"
-"""Set by a shell that asks what a half-typed word may become."""
 
 
 def main() -> None:
@@ -28,7 +26,7 @@ def main() -> None:
 
 def _command() -> None:
     """Run click without the end that its own main puts to Ctrl-C and to broken pipes."""
-    if _COMPLETING in os.environ:  # as its main would
+    if COMPLETING in os.environ:  # as its main would
         from isobench.cli import _complete
 
         _complete.answer(cli)

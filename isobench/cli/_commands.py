@@ -22,6 +22,9 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """In the order of --help. A command's function bears its name."""
 
+COMPLETING: Final = "_ISOBENCH_COMPLETE"
+"""The variable of a shell that asks what a half-typed word may become."""
+
 
 class Commands(click.Group):
     """A group whose commands are imported when they are called."""

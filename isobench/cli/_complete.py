@@ -4,20 +4,18 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import click
 from click.shell_completion import shell_complete
 
+from isobench.cli._commands import COMPLETING
 from isobench.errors import IsobenchError
-
-VARIABLE: Final = "_ISOBENCH_COMPLETE"
 
 
 def answer(cli: click.Command) -> None:
     """Answer a shell that asks for its script or for names, and leave; else do nothing."""
-    if instruction := os.environ.get(VARIABLE):
-        sys.exit(shell_complete(cli, {}, "isobench", VARIABLE, instruction))
+    if instruction := os.environ.get(COMPLETING):
+        sys.exit(shell_complete(cli, {}, "isobench", COMPLETING, instruction))
 
 
 def targets(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
