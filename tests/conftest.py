@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from isobench import workloads
 from isobench.model import Abi, Availability, Available, Stage, host_abi
 from isobench.payload import build, stage
-from isobench.plugin import Target
-from isobench.registry import Registry
+from isobench.plugins.api import Target
+from isobench.plugins.registry import Registry
+from isobench.workloads import loader
 from tests import distributions
 from tests.live import cluster as kubernetes_cluster
 
@@ -175,7 +175,7 @@ def payloads(cache: Path) -> Callable[[Abi], tuple[build.Payload, ...]]:
     """Return a function that builds every shipped payload and the contract's own for an ABI."""
     host = host_abi()
     assert host is not None
-    programs = build.programs(workloads.find().values()) | {PROGRAM: (SOURCE, False)}
+    programs = build.programs(loader.find().values()) | {PROGRAM: (SOURCE, False)}
 
     @functools.cache
     def built(abi: Abi) -> tuple[build.Payload, ...]:

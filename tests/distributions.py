@@ -9,8 +9,8 @@ import tomllib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from isobench import registry
-from isobench.plugin import GROUP
+from isobench.plugins import registry
+from isobench.plugins.api import GROUP
 
 ONLY: list[str] = []
 """The targets that the contract suite is held to; none named: all that are announced."""

@@ -10,47 +10,43 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "isobench"
 
-LEVELS = (
-    ("units", "errors", "places", "owner", "spelling", "stdout", "trust"),
-    ("model", "tables"),
-    ("plugin",),
-    (
-        *("targets", "testing", "payload", "evidence", "workloads", "store", "stats", "verdict"),
-        *("headline", "claims", "plan", "config", "packages", "wish", "elsewhere"),
-        *("guard", "untried"),
-    ),
-    ("registry", "runner", "answers", "report", "selftest", "likeness", "authoring"),
-    # The trial that a run begins with, limits it pushes past; what runs tell together, and what a
-    # machine can tell apart.
-    ("pilot", "enforcement", "duet", "comparison", "resolution", "selection"),
-    ("campaign",),  # the sequence of a run: it alone knows the parts of the level below
-    ("flags", "screen"),
+FLOORS = (
+    ("model",),
+    ("config",),
+    ("stats", "storage", "evidence", "claims"),
+    ("workloads", "plugins", "analysis"),
+    ("payload", "targets", "comparison", "selftest"),
+    ("report",),
+    ("run",),
     ("cli",),
     ("__main__",),
 )
+"""The rooms, from the ground up; CONTRIBUTING.md draws the same."""
+KINDS = ("containers", "sandboxes", "machines", "translation")
+"""The rooms of targets, within `targets`."""
 EXCEPTIONS: dict[tuple[str, str], str] = {}
-"""(importer, imported) -> why a module may import one of its own level or above."""
+"""(importer, imported) -> why a module may import one of its own floor or above."""
 
 FENCES = {
-    "docker": {"targets.docker"},
-    "requests": {"targets.docker"},  # what Docker's SDK raises
-    "paramiko": {"targets._ssh", "targets._ssh_host"},
-    "cryptography": {"targets._ssh"},  # paramiko makes no Ed25519 keys
-    "kubernetes": {"targets._kubernetes"},
-    "urllib3": {"targets._kubernetes"},  # what its client sends with, and raises
-    "websocket": {"targets._kubernetes"},  # what its client brings for streams
-    "psutil": {"targets._process", "evidence.host", "owner"},
-    "pandas": {"store", "answers"},
+    "docker": {"targets.containers.docker"},
+    "requests": {"targets.containers.docker"},  # what Docker's SDK raises
+    "paramiko": {"targets.machines._ssh", "targets.machines._ssh_host"},
+    "cryptography": {"targets.machines._ssh"},  # paramiko makes no Ed25519 keys
+    "kubernetes": {"targets.containers._kubernetes"},
+    "urllib3": {"targets.containers._kubernetes"},  # what its client sends with, and raises
+    "websocket": {"targets.containers._kubernetes"},  # what its client brings for streams
+    "psutil": {"targets.shared.processes", "evidence.host", "plugins.ownership"},
+    "pandas": {"storage.run_folder", "analysis"},
     "scipy": {"stats"},
-    "numpy": {"stats", "answers", "selftest", "comparison"},
+    "numpy": {"stats", "analysis", "selftest", "comparison"},
     "jinja2": {"report.html"},
-    "rich": {"report.text", "report.sheet", "screen", "cli"},
-    "click": {"cli", "flags"},
+    "rich": {"report.text", "report.sheet", "cli"},
+    "click": {"cli", "config.parameters"},
     "ziglang": {"payload.build"},
     # every edge, and no noun
-    "msgspec": {*LEVELS[3], *LEVELS[4], "campaign", "comparison", "tables"},
+    "msgspec": {name for floor in FLOORS[1:] for name in floor} - {"cli", "__main__"},
 }
-LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
 def modules() -> dict[str, Path]:
@@ -92,19 +88,24 @@ NAMED = [name for name in MODULES if name]
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_module_imports_only_from_lower_levels_or_its_own_package(name: str) -> None:
-    package = name.partition(".")[0]
+def test_a_module_imports_only_from_lower_floors_or_its_own_room(name: str) -> None:
+    room = name.partition(".")[0]
     for imported in own(MODULES[name]):
         other = imported.partition(".")[0]
-        allowed = other == package or LEVEL[other] < LEVEL[package]
+        allowed = other == room or FLOOR[other] < FLOOR[room]
         assert allowed or (name, imported) in EXCEPTIONS, f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if name.startswith("targets.")])
-def test_a_target_imports_no_other_target_but_private_helpers(name: str) -> None:
+def test_a_target_imports_only_helpers_of_its_own_room_and_what_is_shared(name: str) -> None:
+    room, _, leaf = name.removeprefix("targets.").rpartition(".")
     for imported in own(MODULES[name]):
-        if imported.startswith("targets."):
-            assert imported.startswith("targets._"), f"{name} imports {imported}"
+        if not imported.startswith("targets."):
+            continue
+        other, _, helper = imported.removeprefix("targets.").rpartition(".")
+        private = other == room and helper.startswith("_") and room in KINDS
+        assert private or other == "shared", f"{name} imports {imported}"
+    assert room in {*KINDS, "shared", ""} or leaf in KINDS, f"{name} is in no room"
 
 
 @pytest.mark.parametrize("name", MODULES, ids=lambda name: name or "isobench")
@@ -119,7 +120,7 @@ def test_a_third_party_library_stays_behind_its_door(name: str) -> None:
 
 
 def test_the_tables_name_what_exists_and_nothing_else() -> None:
-    assert set(LEVEL) == {name.partition(".")[0] for name in NAMED}
+    assert set(FLOOR) == {name.partition(".")[0] for name in NAMED}
     assert {door for doors in FENCES.values() for door in doors} <= set(NAMED)
 
 

@@ -17,7 +17,7 @@ from isobench.model import (
     Standing,
     Technology,
 )
-from isobench.units import TargetName, WorkloadName
+from isobench.model.units import TargetName, WorkloadName
 
 _MOST_NAMED: Final = 3
 """So many cells are named in a sentence; the rest is counted."""

@@ -5,8 +5,8 @@ import tomllib
 
 import msgspec
 
-from isobench.errors import UsageError
 from isobench.model import Published
+from isobench.model.errors import UsageError
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -10,9 +10,9 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from isobench.claims.condition import comparisons
-from isobench.errors import UsageError
+from isobench.config.suggestions import meant
 from isobench.model import Claim, ClaimKind, Direction, Resource, Technology
-from isobench.spelling import meant
+from isobench.model.errors import UsageError
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "origin")
 _SHARES: Final = ("margin", "level", "quantile")

@@ -9,10 +9,10 @@ import sys
 
 import click
 
-from isobench import stdout
-from isobench.cli._commands import COMPLETING
 from isobench.cli._door import guarded
+from isobench.cli._names import COMPLETING
 from isobench.cli.front import cli
+from isobench.plugins import stdout
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import click
 from click.shell_completion import shell_complete
 
-from isobench.cli._commands import COMPLETING
-from isobench.errors import IsobenchError
+from isobench.cli._names import COMPLETING
+from isobench.model.errors import IsobenchError
 
 
 def answer(cli: click.Command) -> None:
@@ -27,14 +27,14 @@ def targets_and_packages(
     _context: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[str]:
     """Return names that `isobench doctor` knows."""
-    from isobench import packages
+    from isobench.plugins import packages
 
     return _continued(incomplete, dict.fromkeys([*_targets(), *packages.NAMES]))
 
 
 def workloads(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of workloads, and of their classes, that the last name may become."""
-    from isobench import workloads as module
+    from isobench.workloads import loader as module
 
     found: Iterable[str] = ()
     with contextlib.suppress(IsobenchError, OSError):
@@ -44,11 +44,11 @@ def workloads(context: click.Context, _param: click.Parameter, incomplete: str) 
 
 
 def _targets() -> Sequence[str]:
-    from isobench import config
-    from isobench.registry import Registry
+    from isobench.config import file
+    from isobench.plugins.registry import Registry
 
     with contextlib.suppress(IsobenchError, OSError):
-        return Registry(config.find().settings.targets).names()
+        return Registry(file.find().settings.targets).names()
     return Registry().names()
 
 

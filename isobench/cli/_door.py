@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
 from isobench.cli._exits import INTERRUPTED
-from isobench.errors import IsobenchError, UsageError
+from isobench.model.errors import IsobenchError, UsageError
 
 
 def _fail(error: IsobenchError) -> NoReturn:
     """Print what is wrong and the way out; leave with its exit code."""
-    from isobench import screen
+    from isobench.cli import _progress
 
-    console = screen.console_for(stderr=True)
+    console = _progress.console_for(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
     # Not wrapped: what stands here is copied, paths and commands above all.
-    console.print(screen.as_called(str(error)), markup=False, soft_wrap=True)
+    console.print(_progress.as_called(str(error)), markup=False, soft_wrap=True)
     if error.hint:
         console.print("    [green]→[/] ", end="")
-        console.print(screen.as_called(error.hint), markup=False, soft_wrap=True)
+        console.print(_progress.as_called(error.hint), markup=False, soft_wrap=True)
     sys.exit(error.exit_code)
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from isobench.errors import CellFailedError, UnavailableError, UsageError
+from isobench.model.errors import CellFailedError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
-    from isobench.campaign import Outcome
+    from isobench.run.lifecycle import Outcome
 
 INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isobench import screen
-from isobench.errors import UsageError
+from isobench.cli import _progress
+from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
+    from isobench.config.options import Wish
     from isobench.model import Claim
-    from isobench.registry import Registry
-    from isobench.store import Run
-    from isobench.wish import Wish
+    from isobench.plugins.registry import Registry
+    from isobench.storage.run_folder import Run
 
 
 def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Registry", Any]:
@@ -20,12 +20,12 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
     The commands of a configuration that was found, and not named, run for the targets alone whose
     names the user has typed.
     """
-    from isobench import config as configuration
-    from isobench.registry import Registry
+    from isobench.config import file as configuration
+    from isobench.plugins.registry import Registry
 
     found = configuration.find(config)
     for one in found.passed_over:
-        screen.note(
+        _progress.note(
             f"{one.path} is not obeyed: {one.why}", hint=f"--config {one.path}, if you trust it"
         )
     registry = Registry(found.settings.targets, source=found.source, vouched=found.named)
@@ -37,10 +37,10 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
     """Return a registry in which targets are configured as in an earlier run; UsageError where that
     has commands that others may have written.
     """
-    from isobench import trust
-    from isobench.registry import Registry
-    from isobench.tables import Source
-    from isobench.untried import UntriedTarget
+    from isobench.config import trust
+    from isobench.config.toml import Source
+    from isobench.plugins.registry import Registry
+    from isobench.plugins.untried import UntriedTarget
 
     tables = earlier.about.get("config", {}).get("targets", {})
     written = earlier.path / "run.json"
@@ -58,7 +58,7 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
 def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[Claim, ...]":
     """Return the user's claims: those of a file named, else those of the configuration."""
     from isobench import claims
-    from isobench import config as configuration
+    from isobench.config import file as configuration
 
     if file is not None:
         try:
@@ -74,13 +74,13 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
 
 
 def workloads_of(wish: "Wish") -> Any:
-    from isobench import workloads
     from isobench.model import Schedule
+    from isobench.workloads import loader
 
-    found = workloads.find(wish.folders)
+    found = loader.find(wish.folders)
     if wish.schedule is not Schedule.DUET:
-        return workloads.select(found, wish.workloads)
-    chosen = workloads.select(found, wish.workloads or ("cpu",))
+        return loader.select(found, wish.workloads)
+    chosen = loader.select(found, wish.workloads or ("cpu",))
     others = [workload.name for workload in chosen.values() if workload.group != "cpu"]
     if others:
         raise UsageError(
@@ -92,22 +92,22 @@ def workloads_of(wish: "Wish") -> Any:
 
 def latest() -> Path:
     """Return the newest run; UsageError where nothing has been measured yet."""
-    from isobench import places
+    from isobench.config import paths
 
-    latest = places.results() / "latest"
+    latest = paths.results() / "latest"
     if not latest.exists():
         raise UsageError(
-            f"nothing has been measured in {places.results()} yet", hint="isobench run --quick"
+            f"nothing has been measured in {paths.results()} yet", hint="isobench run --quick"
         )
     return latest
 
 
 def say_if_going(path: Path) -> None:
     """Say that a run is still being measured, where it is."""
-    from isobench import store
+    from isobench.storage import run_folder
 
-    if who := store.writer(path):
-        screen.note(
+    if who := run_folder.writer(path):
+        _progress.note(
             f"{path} is still going ({who}): these answers are of what it has measured until now",
             hint=f"isobench report {path}, when it has ended",
         )
@@ -117,7 +117,7 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
     """Return runs by folder, zip, pattern, or "latest"."""
     import glob
 
-    from isobench import store
+    from isobench.storage import run_folder
 
     found: list[Path] = []
     for name in names:
@@ -134,4 +134,4 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
             found += matched
     for path in found:
         say_if_going(path)
-    return [store.load(path) for path in found]
+    return [run_folder.load(path) for path in found]

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import click
 
-from isobench import flags
 from isobench.cli import _complete
 from isobench.cli._exits import FAILURES
+from isobench.config import parameters
 
 EXPORTS: Final = ("json", "csv", "markdown", "html", "junit", "openmetrics")
 config_option = click.option(
@@ -17,12 +17,12 @@ config_option = click.option(
     help="Configuration file in place of isobench.toml.",
 )
 targets_option = click.option(
-    "-t", "--targets", multiple=True, callback=flags.names_of, metavar="NAMES",
+    "-t", "--targets", multiple=True, callback=parameters.names_of, metavar="NAMES",
     shell_complete=_complete.targets,
     help="Targets, with commas; native is always there. Without: all that can run here.",
 )  # fmt: skip
 workloads_option = click.option(
-    "-w", "--workloads", multiple=True, callback=flags.names_of, metavar="NAMES",
+    "-w", "--workloads", multiple=True, callback=parameters.names_of, metavar="NAMES",
     shell_complete=_complete.workloads,
     help="Workloads or classes (cpu, syscall, io, startup), with commas.",
 )  # fmt: skip
@@ -37,7 +37,7 @@ color_option = click.option(
     help="Colour; NO_COLOR works too.",
 )
 fail_on_option = click.option(
-    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
     help=f"Of: {', '.join(FAILURES)}.",
 )  # fmt: skip
 claims_option = click.option(

@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench import screen
+from isobench.cli import _progress
 from isobench.cli._exits import FAILED_CAUSES
 from isobench.cli._options import EXPORTS
-from isobench.errors import UsageError
-from isobench.screen import all_as_called, program
-from isobench.units import duration
+from isobench.cli._progress import all_as_called, program
+from isobench.model.errors import UsageError
+from isobench.model.units import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isobench.campaign import Outcome
+    from isobench.config.options import Wish
     from isobench.report.sheet import Sheet
-    from isobench.store import Run
-    from isobench.wish import Wish
+    from isobench.run.lifecycle import Outcome
+    from isobench.storage.run_folder import Run
 
 
 def console_of(options: Mapping[str, Any]) -> "Console":
     """Return where people are spoken to: not where an export was sent."""
     to_stdout = any(options.get(f"export_{kind}") == "-" for kind in EXPORTS)
-    return screen.console_for(stderr=to_stdout, color=options["color"])
+    return _progress.console_for(stderr=to_stdout, color=options["color"])
 
 
 def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
@@ -44,9 +44,9 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
             where = f"report: {outcome.folder / 'report.html'}"
             console.print(where, markup=False, soft_wrap=True)
     else:
-        from isobench.report import text, view
+        from isobench.report import sections, text
 
-        text.render(view.build(summary), console)
+        text.render(sections.build(summary), console)
         console.print(
             f"\nreport: {outcome.folder / 'report.html'}",
             style="bold",
@@ -72,15 +72,15 @@ def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         if target is None:
             continue
         if kind == "csv":
-            from isobench import store
+            from isobench.storage import run_folder
 
-            content = store.csv(store.load(outcome.source).samples)
+            content = run_folder.csv(run_folder.load(outcome.source).samples)
         elif kind == "junit":
-            from isobench.report import junit
+            from isobench.report.exporters import junit
 
             content = junit.junit(outcome.summary)
         elif kind == "openmetrics":
-            from isobench.report import openmetrics
+            from isobench.report.exporters import openmetrics
 
             content = openmetrics.openmetrics(outcome.summary)
         else:
@@ -167,9 +167,11 @@ def _refuse_folder(flag: str, folder: Path) -> None:
         raise UsageError(f"{flag}: nothing can be written in {folder}", hint="name another folder")
 
 
-def announce(wish: "Wish", chosen: Any, shown: screen.Screen, earlier: "Run | None" = None) -> None:
+def announce(
+    wish: "Wish", chosen: Any, shown: _progress.Screen, earlier: "Run | None" = None
+) -> None:
     """Say what is going to be measured, and for how long."""
-    from isobench.wish import UNBOUNDED
+    from isobench.config.options import UNBOUNDED
 
     if earlier is not None:
         done, planned = earlier.begun, wish.maximum_blocks

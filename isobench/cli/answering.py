@@ -19,12 +19,12 @@ from isobench.cli._options import (
     output_option,
 )
 from isobench.cli._outputs import console_of, export, show
-from isobench.errors import UsageError
+from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from isobench.campaign import Outcome
     from isobench.model import Claim
-    from isobench.registry import Registry
+    from isobench.plugins.registry import Registry
+    from isobench.run.lifecycle import Outcome
 
 
 @click.command()
@@ -42,14 +42,15 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
 
 def _again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
     """Answer again from the records of a run, with these claims besides its own."""
-    from isobench import campaign, store
+    from isobench.run import lifecycle
+    from isobench.storage import run_folder
 
-    store.load(source)
+    run_folder.load(source)
     say_if_going(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return campaign.answer_again(source, target, added)
+        return lifecycle.answer_again(source, target, added)
     except OSError as error:
         if not Path(str(error.filename)).is_relative_to(target):
             raise
@@ -83,8 +84,8 @@ def verify(path: Path | None, **options: Any) -> None:
     """
     from rich.markup import escape
 
-    from isobench import answers
-    from isobench.report import text, view
+    from isobench.analysis import summaries
+    from isobench.report import sections, text
 
     refuse_unknown(options["fail_on"])
     if path is not None and (options["measure"] or options["budget"]):
@@ -100,11 +101,11 @@ def verify(path: Path | None, **options: Any) -> None:
         outcome = _again(path or latest(), options["output"], own)
     ids = {claim.id for claim in own}
     if not options["claims"]:
-        ids |= {claim.id for claim in answers.documents_claims()}
+        ids |= {claim.id for claim in summaries.documents_claims()}
     console = console_of(options)
     for line in _unknown_names(own, registry, outcome):
         console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
-    seen = view.build(outcome.summary)
+    seen = sections.build(outcome.summary)
     text.verification(seen, ids, console, told=options["verbose"], short=options["quiet"])
     console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
     export(outcome, options)
@@ -116,13 +117,13 @@ def _unknown_names(
     claims: "Sequence[Claim]", registry: "Registry", outcome: "Outcome"
 ) -> Iterator[str]:
     """Yield a line for each name in claims that nothing here bears: it may be misspelt."""
-    from isobench import workloads
+    from isobench.config.suggestions import meant
     from isobench.model import Technology
-    from isobench.spelling import meant
+    from isobench.workloads import loader
 
     measured = {str(item["name"]) for item in outcome.summary["targets"]}
     targets = {*map(str, registry.names()), *measured}
-    known = {*workloads.find(), *(str(row["name"]) for row in outcome.summary["workloads"])}
+    known = {*loader.find(), *(str(row["name"]) for row in outcome.summary["workloads"])}
     known |= {name.partition(".")[0] for name in known}
     for claim in claims:
         whom = {*claim.targets, claim.reference} - {*Technology}
@@ -137,17 +138,17 @@ def _unknown_names(
 
 
 def _measured() -> bool:
-    from isobench import places
+    from isobench.config import paths
 
-    return (places.results() / "latest").exists()
+    return (paths.results() / "latest").exists()
 
 
 def _measure_for(
     claims: "Sequence[Claim]", registry: "Registry", options: Mapping[str, Any]
 ) -> "Outcome":
     """Measure what claims speak of, of that what can run here; without claims, everything."""
-    from isobench import campaign
     from isobench.model import Available
+    from isobench.run import lifecycle
 
     arguments: list[str] = []
     if claims:
@@ -162,7 +163,7 @@ def _measure_for(
             )
         ]
         whole = any(not claim.targets and not claim.technology for claim in claims)
-        found = campaign.look({name: registry.get(name) for name in names}, lambda *_: None)
+        found = lifecycle.look({name: registry.get(name) for name in names}, lambda *_: None)
         able = [name for name in names if isinstance(found[name], Available)]
         if able and not whole:
             arguments += ["--targets", ",".join(able)]

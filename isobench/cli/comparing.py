@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench import flags, screen
+from isobench.cli import _progress
 from isobench.cli._door import heed_termination
 from isobench.cli._exits import (
     COMPARISON_FAILURES,
@@ -29,11 +29,12 @@ from isobench.cli._options import (
     workloads_option,
 )
 from isobench.cli._outputs import announce, cleared, publish
-from isobench.errors import CellFailedError, UsageError
-from isobench.units import TargetName
+from isobench.config import parameters
+from isobench.model.errors import CellFailedError, UsageError
+from isobench.model.units import TargetName
 
 if TYPE_CHECKING:
-    from isobench.campaign import Outcome
+    from isobench.run.lifecycle import Outcome
 
 
 @click.command()
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 @click.option("--head", "heads", multiple=True, metavar="RUN", help="Runs of HEAD; repeat it.")
 @click.option("--confirm", metavar="RUN", help="A further run of HEAD that must show it again.")
 @click.option(
-    "-t", "--targets", multiple=True, callback=flags.names_of, metavar="NAMES",
+    "-t", "--targets", multiple=True, callback=parameters.names_of, metavar="NAMES",
     help="Only these; of one RUN, the two to compare: BASE,HEAD.",
 )  # fmt: skip
 @workloads_option
 @click.option(
-    "--min-effect", type=flags.Share(), default="5%", help="The smallest that matters (5%)."
+    "--min-effect", type=parameters.Share(), default="5%", help="The smallest that matters (5%)."
 )
 @click.option("--anyway", "--force", is_flag=True, help="Also of different machines and programs.")
 @click.option("--only-changed", is_flag=True, help="Leave out what is the same or open.")
@@ -56,12 +57,12 @@ if TYPE_CHECKING:
     help="What rows stand together by.",
 )  # fmt: skip
 @click.option(
-    "--columns", multiple=True, callback=flags.names_of, metavar="NAMES",
+    "--columns", multiple=True, callback=parameters.names_of, metavar="NAMES",
     help="Of: target, workload, base, head, change, interval, p, noise, blocks, runs, standing.",
 )  # fmt: skip
 @document_options
 @click.option(
-    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
     help=f"Of: {', '.join(COMPARISON_FAILURES)}.",
 )  # fmt: skip
 def compare(**options: Any) -> None:
@@ -94,10 +95,10 @@ def compare(**options: Any) -> None:
 
 def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the comparison that the arguments ask for."""
-    from isobench import comparison
+    from isobench.comparison import changes
 
     names, targets = options["names"], options["targets"]
-    asked = comparison.Asked(
+    asked = changes.Asked(
         minimum_effect=options["min_effect"],
         workloads=options["workloads"],
         anyway=options["anyway"],
@@ -105,7 +106,7 @@ def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
     confirm = next(iter(runs_at([options["confirm"]])), None) if options["confirm"] else None
     if len(names) == 1 and len(targets) == 2 and not options["bases"] + options["heads"]:  # noqa: PLR2004 - a pair
         (run,), (base, head) = runs_at(names), map(TargetName, targets)
-        return comparison.compare_targets(run, base, head, asked, confirm=confirm)
+        return changes.compare_targets(run, base, head, asked, confirm=confirm)
     bases, heads = options["bases"], options["heads"]
     if len(names) == 2 and not bases + heads:  # noqa: PLR2004 - a pair
         bases, heads = names[:1], names[1:]
@@ -115,26 +116,28 @@ def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
             hint="isobench compare isobench-results/OLD latest",
         )
     asked = dataclasses.replace(asked, targets=targets)
-    return comparison.compare(runs_at(bases), runs_at(heads), asked, confirm=confirm)
+    return changes.compare(runs_at(bases), runs_at(heads), asked, confirm=confirm)
 
 
 @click.command()
 @click.argument("name", metavar="[RUN]", required=False)
 @workloads_option
 @folder_option
-@click.option("--budget", type=flags.Duration(), help="How long to measure (default 75s).")
+@click.option("--budget", type=parameters.Duration(), help="How long to measure (default 75s).")
 @click.option(
     "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Exactly so many blocks."
 )
-@click.option("--target-precision", type=flags.Share(), default="2.5%", help="Planned for (2.5%).")
 @click.option(
-    "--margin", type=flags.Share(), default="5%", help="What a floor must not exceed (5%)."
+    "--target-precision", type=parameters.Share(), default="2.5%", help="Planned for (2.5%)."
+)
+@click.option(
+    "--margin", type=parameters.Share(), default="5%", help="What a floor must not exceed (5%)."
 )
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
 @document_options
 @click.option(
-    "--fail-on", multiple=True, callback=flags.names_of, metavar="KINDS",
+    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
     help=f"Of: {', '.join(NOISE_FAILURES)}.",
 )  # fmt: skip
 @config_option
@@ -145,19 +148,20 @@ def noise(name: str | None, **options: Any) -> None:
     """
     import json
 
-    from isobench import resolution, store
-    from isobench.report import resolution as view
+    from isobench.comparison import noise
+    from isobench.report import noise as view
+    from isobench.storage import run_folder
 
     refuse_unknown(options["fail_on"], NOISE_FAILURES)
     outcome = None
     if name is None:
         outcome = _native_alone(options)
-        run = store.load(outcome.source)
+        run = run_folder.load(outcome.source)
     else:
         (run,) = runs_at([name])
     shares = {"precision": options["target_precision"], "margin": options["margin"]}
     try:
-        document = json.loads(json.dumps(resolution.resolve(run, **shares)))
+        document = json.loads(json.dumps(noise.resolve(run, **shares)))
     except UsageError:
         if outcome is None or not outcome.interrupted:
             raise
@@ -172,8 +176,9 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
     """Measure native against native: a run like any other, but for `latest`, which it leaves."""
     import datetime as dt
 
-    from isobench import campaign, places
-    from isobench.wish import UNBOUNDED, Wish
+    from isobench.config import paths
+    from isobench.config.options import UNBOUNDED, Wish
+    from isobench.run import lifecycle
 
     heed_termination()
     registry, _ = registry_of(options["config"])
@@ -189,14 +194,14 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
         precision=0.0,  # it tells how noisy it is: more blocks tell more
         margin=options["margin"],
         seed=options["seed"],
-        output=options["output"] or places.results() / f"noise-{stamp}-{os.getpid()}",
+        output=options["output"] or paths.results() / f"noise-{stamp}-{os.getpid()}",
         argv=tuple(sys.argv[1:]),
     )
-    shown = screen.Screen(quiet=options["quiet"], color=options["color"])
+    shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        campaign.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
-        chosen = campaign.choose(wish, registry, workloads_of(wish), shown)
+        lifecycle.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
+        chosen = lifecycle.choose(wish, registry, workloads_of(wish), shown)
         announce(wish, chosen, shown)
-        return campaign.Campaign(wish, registry, shown).run(chosen)
+        return lifecycle.Campaign(wish, registry, shown).run(chosen)
     finally:
         shown.close()

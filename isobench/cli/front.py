@@ -5,7 +5,7 @@ from typing import Final
 import click
 
 from isobench import __version__
-from isobench.cli._commands import Commands
+from isobench.cli._names import Commands
 
 _NEXT: Final = (
     ("run --quick", "a first look in about a minute"),
@@ -40,10 +40,11 @@ def _front_page(context: click.Context) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from isobench import places, screen
+    from isobench.cli import _progress
+    from isobench.config import paths
 
-    name = screen.program()
-    console = screen.console_for()
+    name = _progress.program()
+    console = _progress.console_for()
     console.print(f"[bold]isobench[/] {__version__} - what isolation costs on this machine\n")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -52,11 +53,11 @@ def _front_page(context: click.Context) -> None:
         table.add_row(Text(f"  {name} {words}", style="bold"), what)
     console.print(table)
     console.print()
-    latest = places.results() / "latest"
+    latest = paths.results() / "latest"
     try:
         summary = json.loads((latest / "summary.json").read_text())
         said = f"Last run ({summary['run']['started']}): {summary['run']['headline']}"
-        console.print(screen.as_called(said), markup=False)
+        console.print(_progress.as_called(said), markup=False)
         console.print(f"  {latest / 'report.html'}", markup=False, soft_wrap=True)
     except (OSError, ValueError, KeyError, TypeError):
         console.print("Nothing has been measured in this folder yet.")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from isobench import packages, screen
-from isobench.cli import _complete
+from isobench.cli import _complete, _progress
 from isobench.cli._inputs import registry_of
 from isobench.cli._options import color_option, config_option, folder_option
-from isobench.errors import IsobenchError, UnavailableError, UsageError
-from isobench.units import TargetName
+from isobench.model.errors import IsobenchError, UnavailableError, UsageError
+from isobench.model.units import TargetName
+from isobench.plugins import packages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 @color_option
 def targets(as_json: bool, config: Path | None, color: str) -> None:
     """List the targets: what can run here, and what to type for the rest."""
-    from isobench import campaign
+    from isobench.run import lifecycle
 
     registry, _ = registry_of(config)
     found = {name: registry.get(name) for name in registry.names()}
-    answers = campaign.look(found, lambda _name, _answer: None)
-    rows = [screen.target_row(name, found[name].technology, answers[name]) for name in found]
+    answers = lifecycle.look(found, lambda _name, _answer: None)
+    rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
     if as_json:
         import json
 
         click.echo(json.dumps(rows, indent=1))
         return
-    screen.target_table(rows, screen.console_for(color=color))
+    _progress.target_table(rows, _progress.console_for(color=color))
 
 
 @click.command()
@@ -45,7 +45,7 @@ def targets(as_json: bool, config: Path | None, color: str) -> None:
 @color_option
 def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
     """List the workloads: what can be measured."""
-    from isobench import workloads as module
+    from isobench.workloads import loader as module
 
     found = module.find(folders)
     if as_json:
@@ -64,7 +64,7 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
         table.add_column(heading, no_wrap=heading == "workload", overflow="fold")
     for workload in found.values():
         table.add_row(workload.name, workload.summary, workload.operation)
-    screen.console_for(color=color).print(table)
+    _progress.console_for(color=color).print(table)
 
 
 @click.command(epilog=f"Packages for --install: {', '.join(packages.NAMES)}.")
@@ -87,10 +87,11 @@ def doctor(
 
     NAMES are targets; for --install they may also be packages.
     """
-    from isobench import campaign, elsewhere
     from isobench.model import Available
+    from isobench.plugins import indirect
+    from isobench.run import lifecycle
 
-    console = screen.console_for(color=color)
+    console = _progress.console_for(color=color)
     registry, _ = registry_of(config, names)
     if install:
         if not names:
@@ -100,11 +101,11 @@ def doctor(
         names = [name for name in names if name in registry.names()]
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
-    answers = campaign.look(found, lambda _name, _answer: None)
-    rows = [screen.target_row(name, found[name].technology, answers[name]) for name in found]
-    screen.target_table(rows, console)
+    answers = lifecycle.look(found, lambda _name, _answer: None)
+    rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
+    _progress.target_table(rows, console)
     if not names:
-        screen.ways_table(elsewhere.groups(), console)
+        _progress.ways_table(indirect.groups(), console)
     _check_machine(console)
     if check and not all(isinstance(answer, Available) for answer in answers.values()):
         sys.exit(UnavailableError.exit_code)
@@ -119,23 +120,23 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
 
     A run does so by itself; this does it beforehand, where there is a network.
     """
-    from isobench import campaign
+    from isobench.config.options import Wish
     from isobench.model import Available
-    from isobench.plugin import Preparer
-    from isobench.wish import Wish
+    from isobench.plugins.api import Preparer
+    from isobench.run import lifecycle
 
-    console = screen.console_for(color=color)
+    console = _progress.console_for(color=color)
     registry, _ = registry_of(config, names)
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
     found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
-    answers = campaign.look(found, lambda _name, _answer: None)
+    answers = lifecycle.look(found, lambda _name, _answer: None)
     wish = Wish(require=tuple(names))
-    chosen = campaign.Chosen(targets=found, answers=answers, workloads={})
+    chosen = lifecycle.Chosen(targets=found, answers=answers, workloads={})
     for name, answer in answers.items():
         if names and not isinstance(answer, Available):
             raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
-    made = campaign.prepare(chosen, wish, lambda line: console.print(line, markup=False))
+    made = lifecycle.prepare(chosen, wish, lambda line: console.print(line, markup=False))
     for name in made.able:
         console.print(f"{name} is ready", markup=False, highlight=False)
     if not made.able:
@@ -168,11 +169,11 @@ def _package_environment() -> dict[str, str]:
 
 def _check_machine(console: "Console") -> None:
     """Say what about this machine will make figures worse."""
-    from isobench import places
+    from isobench.config import paths
     from isobench.evidence import host
     from isobench.payload import build
 
-    cache = places.cache()
+    cache = paths.cache()
     cache.mkdir(parents=True, exist_ok=True)
     facts = host.describe(cache)
     console.print(f"\n{host.summary(facts)}", markup=False)
@@ -200,11 +201,11 @@ def clean(stale: bool, config: Path | None) -> None:
     """Remove every trace of isobench: containers, images, cgroups, caches. Results are yours and
     stay.
     """
-    from isobench import campaign
+    from isobench.run import lifecycle
 
     registry, _ = registry_of(config)
     lines: list[str] = []
-    campaign.sweep(registry, everything=not stale, observer=lines.append)
+    lifecycle.sweep(registry, everything=not stale, observer=lines.append)
     for line in lines:
         kept = line.removeprefix("nothing: ")
         click.echo(kept if kept != line else f"removed {line}")

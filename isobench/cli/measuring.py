@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from isobench import flags, screen
-from isobench.cli import _complete
+from isobench.cli import _complete, _progress
 from isobench.cli._door import heed_termination
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
@@ -32,14 +31,15 @@ from isobench.cli._options import (
     workloads_option,
 )
 from isobench.cli._outputs import announce, cleared, refuse_unwritable, show
-from isobench.errors import NothingToRunError, UsageError
-from isobench.units import duration
+from isobench.config import parameters
+from isobench.model.errors import NothingToRunError, UsageError
+from isobench.model.units import duration
 
 if TYPE_CHECKING:
-    from isobench.campaign import Outcome
-    from isobench.registry import Registry, Variation
-    from isobench.store import Run
-    from isobench.wish import Launch, Wish
+    from isobench.config.options import Launch, Wish
+    from isobench.plugins.registry import Registry, Variation
+    from isobench.run.lifecycle import Outcome
+    from isobench.storage.run_folder import Run
 
 _T = TypeVar("_T")
 
@@ -67,7 +67,7 @@ _SETTLED: Final = {
 @click.option("--rigorous", is_flag=True, help="Half an hour, intervals of 1 %.")
 @click.option(
     "--budget",
-    type=flags.Duration(),
+    type=parameters.Duration(),
     help="How long to measure (default 5m); programs and guests are made before.",
 )
 @click.option(
@@ -78,18 +78,22 @@ _SETTLED: Final = {
 )
 @click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 60).")
 @click.option(
-    "--target-precision", type=flags.Share(), help="Stop when all intervals are this narrow (2.5%)."
+    "--target-precision",
+    type=parameters.Share(),
+    help="Stop when all intervals are this narrow (2.5%).",
 )
-@click.option("--margin", type=flags.Share(), help="What counts as near-native (5%).")
+@click.option("--margin", type=parameters.Share(), help="What counts as near-native (5%).")
 @click.option(
-    "--min-time", type=flags.Duration(), help="Length of one native iteration, for example 0.05s."
+    "--min-time",
+    type=parameters.Duration(),
+    help="Length of one native iteration, for example 0.05s.",
 )
 @click.option(
     "--warmup", type=click.IntRange(1, 1000), metavar="PASSES",
     help="Passes before the timed ones of each visit (default 1).",
 )  # fmt: skip
 @click.option(
-    "--affinity", "--cpu-affinity", type=flags.Cpus(), metavar="CPUS",
+    "--affinity", "--cpu-affinity", type=parameters.Cpus(), metavar="CPUS",
     help="Confine the run to these CPUs, as in 0,2-3: native and all targets alike.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
@@ -107,13 +111,13 @@ _SETTLED: Final = {
 )
 @click.option(
     "--timeout",
-    type=flags.Duration(),
+    type=parameters.Duration(),
     help="End the whole run then, with exit code 124.",
 )
 @click.option(
     "--require",
     multiple=True,
-    callback=flags.names_of,
+    callback=parameters.names_of,
     shell_complete=_complete.targets,
     metavar="NAMES",
     help="Fail unless these can run.",
@@ -152,7 +156,7 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     """Measure what the options of `isobench run` ask for; None where they ask for nothing more than
     to say it.
     """
-    from isobench import campaign
+    from isobench.run import lifecycle
 
     heed_termination()
     if options["dry_run"] and any(options[f"export_{kind}"] for kind in EXPORTS):
@@ -175,17 +179,17 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     workloads = workloads_of(wish)
     registry.select([*wish.targets, *wish.require])  # a misspelt name is reported before all else
     refuse_unwritable(options)
-    shown = screen.Screen(quiet=options["quiet"], color=options["color"])
+    shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        campaign.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
+        lifecycle.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
         shown.say("Looking for targets:")
-        chosen = campaign.choose(wish, registry, workloads, shown)
+        chosen = lifecycle.choose(wish, registry, workloads, shown)
         if options["dry_run"]:
             _show_plan(wish, chosen)
             return None
         announce(wish, chosen, shown, earlier)
-        chosen = campaign.prepare(chosen, wish, shown.say)
-        return campaign.Campaign(wish, registry, shown).run(chosen, earlier)
+        chosen = lifecycle.prepare(chosen, wish, shown.say)
+        return lifecycle.Campaign(wish, registry, shown).run(chosen, earlier)
     finally:
         shown.close()
 
@@ -206,11 +210,11 @@ def _earlier(name: str | None) -> "Run | None":
     """Return the run to resume: a folder, or "latest"."""
     if name is None:
         return None
-    from isobench import store
+    from isobench.storage import run_folder
 
     path = latest() if name == "latest" else Path(name)
-    store.demand_idle(path)
-    earlier = store.load(path)
+    run_folder.demand_idle(path)
+    earlier = run_folder.load(path)
     if not earlier.path.is_dir():
         raise UsageError(
             f"{earlier.path} is a file: records cannot be added to it", hint="unpack it first"
@@ -224,7 +228,7 @@ def _earlier(name: str | None) -> "Run | None":
 
 def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wish":
     """Return a wish for what an earlier run was, and for what it had not come to."""
-    from isobench.wish import UNBOUNDED
+    from isobench.config.options import UNBOUNDED
 
     for flag, what in _SETTLED.items():
         if options[flag]:
@@ -267,8 +271,8 @@ def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wi
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     """Return flags over environment over configuration over defaults."""
+    from isobench.config.options import UNBOUNDED, Wish
     from isobench.model import Schedule
-    from isobench.wish import UNBOUNDED, Wish
 
     table = settings.run
     preset: dict[str, Any] = {}
@@ -283,13 +287,13 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     elif options["rigorous"]:
         preset = {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
     configured = {
-        "budget": _read(flags.Duration(), "budget", table, options["config"]),
-        "precision": _read(flags.Share(), "target_precision", table, options["config"]),
-        "margin": _read(flags.Share(), "margin", table, options["config"]),
+        "budget": _read(parameters.Duration(), "budget", table, options["config"]),
+        "precision": _read(parameters.Share(), "target_precision", table, options["config"]),
+        "margin": _read(parameters.Share(), "margin", table, options["config"]),
         "minimum_blocks": table.blocks.min,
         "maximum_blocks": table.blocks.max,
         "seed": table.seed,
-        "affinity": _read(flags.Cpus(), "affinity", table, options["config"]),
+        "affinity": _read(parameters.Cpus(), "affinity", table, options["config"]),
     }
     given = {
         "budget": options["budget"],
@@ -339,7 +343,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
 
 def _launch(options: Mapping[str, Any], cpus: "frozenset[int]") -> "Launch":
     """Return whose sessions serve several blocks: in a duet none, whose CPUs are swapped."""
-    from isobench.wish import Launch
+    from isobench.config.options import Launch
 
     if options["schedule"] != "duet":
         return Launch(options["launch"])
@@ -358,7 +362,7 @@ def _launch(options: Mapping[str, Any], cpus: "frozenset[int]") -> "Launch":
 
 def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None) -> "_T | None":
     """Return an option of [run] that is written as its flag is."""
-    from isobench import config as configuration
+    from isobench.config import file as configuration
 
     text = getattr(table, key)
     try:

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from isobench import screen
+from isobench.cli import _progress
 from isobench.cli._exits import GUARANTEE_BROKEN
 from isobench.cli._options import color_option
-from isobench.errors import UsageError
+from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isobench.selftest import Result
+    from isobench.selftest.simulate import Result
 
 
 @click.command()
@@ -48,9 +48,9 @@ def selftest(
         raise UsageError(
             "--rigorous and --replications exclude each other", hint="give one of them"
         )
-    from isobench import selftest as module
+    from isobench.selftest import simulate as module
 
-    shown = screen.Screen(quiet=False, color=color)
+    shown = _progress.Screen(quiet=False, color=color)
     try:
         result = module.run(
             replications=replications or (module.RIGOROUS if rigorous else module.REPLICATIONS),
@@ -66,7 +66,7 @@ def selftest(
     elif as_markdown:
         click.echo(module.markdown(result))
     else:
-        _show_simulated(result, screen.console_for(color=color))
+        _show_simulated(result, _progress.console_for(color=color))
     sys.exit(GUARANTEE_BROKEN if result.broken else 0)
 
 
@@ -74,7 +74,7 @@ def _show_simulated(result: "Result", console: "Console") -> None:
     """Print the tables of a self-test, how to read them, and what they show."""
     from rich.table import Table
 
-    from isobench import selftest as module
+    from isobench.selftest import simulate as module
 
     for figures in module.tables(result):
         console.print(figures.title, style="bold", markup=False)

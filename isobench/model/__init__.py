@@ -1,19 +1,5 @@
 """The nouns. All frozen; no behaviour beyond what a noun can say of itself."""
 
-from isobench.model.answer import (
-    BlockHealth,
-    Claim,
-    ClaimKind,
-    ClaimStanding,
-    ClaimVerdict,
-    Direction,
-    Doubt,
-    Estimate,
-    Interval,
-    Published,
-    Standing,
-    Verdict,
-)
 from isobench.model.isolation import (
     MACHINES,
     Abi,
@@ -35,7 +21,7 @@ from isobench.model.isolation import (
     host_abi,
     linux_abi,
 )
-from isobench.model.measure import (
+from isobench.model.measurement import (
     Answer,
     Block,
     Cause,
@@ -53,6 +39,20 @@ from isobench.model.measure import (
     Visit,
     Work,
     Workload,
+)
+from isobench.model.result import (
+    BlockHealth,
+    Claim,
+    ClaimKind,
+    ClaimStanding,
+    ClaimVerdict,
+    Direction,
+    Doubt,
+    Estimate,
+    Interval,
+    Published,
+    Standing,
+    Verdict,
 )
 
 __all__ = [

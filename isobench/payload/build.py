@@ -18,10 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from isobench import places
-from isobench.errors import PayloadError
+from isobench.config import paths
 from isobench.model import Abi, Payload, Workload
-from isobench.units import Sha256
+from isobench.model.errors import PayloadError
+from isobench.model.units import Sha256
 
 FLAGS: Final = (
     "-std=c11",
@@ -130,7 +130,7 @@ def compiler() -> str:
 
 
 def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
-    include = places.shared("workloads") / "_include"
+    include = paths.shared("workloads") / "_include"
     headers = zig.parent / "lib" / "libc" / "include"
     system: list[str] = []
     chain = _TOOLCHAINS[abi]
@@ -145,7 +145,7 @@ def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
 
 
 def _key(source: Path, abi: Abi, name: str, *, libc: bool) -> str:
-    headers = sorted((places.shared("workloads") / "_include").glob("*.h"))
+    headers = sorted((paths.shared("workloads") / "_include").glob("*.h"))
     hashed = hashlib.sha256()
     for part in (
         *(source.read_bytes(), name.encode(), abi.encode()),
@@ -158,7 +158,7 @@ def _key(source: Path, abi: Abi, name: str, *, libc: bool) -> str:
 
 def _compile(program: str, source: Path, abi: Abi, target: Path, *, libc: bool) -> None:
     zig, _ = _zig()
-    store = places.cache() / "zig"
+    store = paths.cache() / "zig"
     store.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -184,7 +184,7 @@ def _compile(program: str, source: Path, abi: Abi, target: Path, *, libc: bool) 
 def build(program: str, source: Path, abi: Abi, *, libc: bool = False) -> Payload:
     """Build one program, or take it from the cache."""
     name = compiler()
-    path = places.cache() / "payloads" / f"{_key(source, abi, name, libc=libc)}-{program}"
+    path = paths.cache() / "payloads" / f"{_key(source, abi, name, libc=libc)}-{program}"
     if not path.is_file():
         _compile(program, source, abi, path, libc=libc)
     return Payload(
@@ -201,7 +201,7 @@ def programs(workloads: Iterable[Workload]) -> dict[str, tuple[Path, bool]]:
     """Return the programs that a stage for these workloads holds: name -> source, with libc or
     without.
     """
-    root = places.shared("workloads")
+    root = paths.shared("workloads")
     own = {name: (root / name / "payload.c", False) for name in INSIDE}
     return own | {workload.program: (workload.source, workload.libc) for workload in workloads}
 
@@ -217,7 +217,7 @@ def build_all(
 
     `progress` hears how many of how many are done.
     """
-    root = places.shared("workloads")
+    root = paths.shared("workloads")
     jobs = [
         (n, source, abi, libc)
         for abi in abis

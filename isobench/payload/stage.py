@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from isobench import owner, places
+from isobench.config import paths
 from isobench.model import Abi, Heard, Payload, Stage
+from isobench.model.units import Sha256
 from isobench.payload.build import TOOLS
-from isobench.units import Sha256
+from isobench.plugins import ownership
 
 MOUNT_POINTS = ("dev", "proc", "scratch", "sys", "tmp")
 
@@ -63,7 +64,7 @@ class Workshop:
             digest=digest(self.payloads(abi)),
             tools={p.program: p.path for p in self._payloads if p.program in TOOLS},
             scratch=self.scratch,
-            owner=owner.mine(),
+            owner=ownership.mine(),
             cpus=self._cpus,
             environment=environment,
             heard=heard,
@@ -95,13 +96,13 @@ class Workshop:
 
 
 def _runs() -> Path:
-    return places.cache() / "runs"
+    return paths.cache() / "runs"
 
 
 @contextlib.contextmanager
 def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
     """Open the folder of this run; remove it at the end."""
-    folder = _runs() / f"{owner.mine()}-{secrets.token_hex(4)}"
+    folder = _runs() / f"{ownership.mine()}-{secrets.token_hex(4)}"
     folder.mkdir(parents=True, mode=0o711)
     # Others may pass through, not look: an engine's user must reach what it is given by name.
     folder.chmod(0o711)
@@ -134,7 +135,7 @@ def _held(lock: Path) -> bool:
 
 def forget() -> list[str]:
     """Remove the whole cache: payloads, compiler cache, settings that a probe has learnt."""
-    folder = places.cache()
+    folder = paths.cache()
     if not folder.is_dir():
         return []
     living = [path.name for path in _runs().glob("isobench-*")]

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from isobench.analysis.verdict import interval_text, percent_text, ratio_text
 from isobench.model import Interval
 from isobench.report import sheet
 from isobench.report.sheet import Row, Sheet
-from isobench.verdict import interval_text, percent_text, ratio_text
 
 COLUMNS: Final = (
     "target", "workload", "base", "head", "change", "interval", "p", "noise", "blocks", "runs",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from isobench.report.view import Report
+from isobench.report.sections import Report
 
 
 def render(view: Report, templates: Path) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from isobench.report.view import Axis, Column, GapView, Missing, Report, StartCell
+from isobench.report.sections import Axis, Column, GapView, Missing, Report, StartCell
 
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]|~#$@!])")
 

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isobench.report.view import (
+from isobench.report.sections import (
     DASH,
     NOTHING,
     SPACE,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-from isobench.errors import SessionError
 from isobench.model import (
     Abi,
     Availability,
@@ -19,9 +18,10 @@ from isobench.model import (
     Unavailable,
     host_abi,
 )
-from isobench.plugin import BEGIN, Completed
-from isobench.targets import _agent, _elf, _process
-from isobench.units import Nanoseconds, TargetName
+from isobench.model.errors import SessionError
+from isobench.model.units import Nanoseconds, TargetName
+from isobench.plugins.api import BEGIN, Completed
+from isobench.targets.shared import agents, elf, processes
 
 _SAME: Final = Relation.SAME_AS_HOST
 
@@ -61,18 +61,18 @@ class NativeTarget:
         return Available(version=f"Linux {abi.machine}")
 
     @contextlib.contextmanager
-    def open(self, stage: Stage) -> Iterator[_agent.AgentSession]:
+    def open(self, stage: Stage) -> Iterator[agents.AgentSession]:
         """Start the agent as a plain process.
 
         It executes payloads natively by the same few instructions as in a sandbox, so that no
         other way of starting them stands between the two.
         """
         programs = stage.root / "isobench"
-        view = _agent.View(
-            programs=str(programs), scratch=str(_scratch(stage)), more=_process.tied()
+        view = agents.View(
+            programs=str(programs), scratch=str(_scratch(stage)), more=processes.tied()
         )
         argv = [str(programs / "_agent"), "serve"]
-        with _agent.opened(argv, stage, environment=_process.tied(), view=view) as session:
+        with agents.opened(argv, stage, environment=processes.tied(), view=view) as session:
             yield session
 
     def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
@@ -88,24 +88,24 @@ class NativeTarget:
         if not path.exists():
             abi = host_abi()
             assert abi is not None  # or there were no stage
-            path.write_bytes(_elf.answering(abi.machine))
+            path.write_bytes(elf.answering(abi.machine))
             path.chmod(0o755)
         return _started(stage, [str(path)], timeout)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
         """End processes that a killed run has left, under native or an emulator."""
         del cached  # nothing is kept between runs
-        return _process.sweep(alive)
+        return processes.sweep(alive)
 
 
 def _started(stage: Stage, argv: Sequence[str], timeout: Nanoseconds) -> Completed:
-    variables = stage.environ(str(_scratch(stage))) | _process.tied()
+    variables = stage.environ(str(_scratch(stage))) | processes.tied()
     stage.mark(BEGIN)
     try:
-        return _process.run(argv, timeout=timeout, env=variables, stage=stage)
+        return processes.run(argv, timeout=timeout, env=variables, stage=stage)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 
 
 def _scratch(stage: Stage) -> Path:
-    return _process.private_scratch(stage.scratch, "native")
+    return processes.private_scratch(stage.scratch, "native")

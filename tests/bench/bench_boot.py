@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from isobench.plugin import Target
-from isobench.targets import _instance
-from isobench.targets.qemu import QemuTarget
+from isobench.plugins.api import Target
+from isobench.targets.machines import _instance
+from isobench.targets.machines.qemu import QemuTarget
 from tests.conftest import Staged
 
 ROUNDS = 3

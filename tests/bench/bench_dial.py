@@ -45,9 +45,10 @@ import numpy as np
 import psutil
 from scipy import stats as distributions
 
-from isobench import flags, workloads
+from isobench.config import parameters
 from isobench.model import host_abi
 from isobench.payload import build, wire
+from isobench.workloads import loader
 
 HERE: Final = Path(__file__).resolve().parent
 WORKLOADS: Final = HERE / "workloads"
@@ -599,7 +600,7 @@ def build_programs(folder: Path) -> dict[str, Path]:
     abi = host_abi()
     if abi is None:
         raise click.ClickException("isobench has no payloads for this machine")
-    found = [one for one in workloads.find([WORKLOADS]).values() if one.name.endswith(".dial")]
+    found = [one for one in loader.find([WORKLOADS]).values() if one.name.endswith(".dial")]
     built = build.build_all(build.programs(found), [abi], host=abi)
     return {
         str(one.program): Path(shutil.copy2(one.path, folder / one.program))
@@ -661,7 +662,7 @@ def _numbers(_context: object, _parameter: object, value: str) -> tuple[int, ...
 
 @click.command(help=__doc__ and __doc__.partition("\n\n")[0])
 @click.option("--trials", type=click.IntRange(1), default=10, help="Of each cell.")
-@click.option("--budget", type=flags.Duration(), default="20s", help="Wall time of one trial.")
+@click.option("--budget", type=parameters.Duration(), default="20s", help="Wall time of one trial.")
 @click.option("--dials", callback=_numbers, default="0,5,10,20,50", help="Thousandths.")
 @click.option("--conditions", callback=_words(CONDITIONS), default="quiet,noisy")
 @click.option("--tools", callback=_words(TOOLS), default="isobench,hyperfine,pyperf")

@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isobench import stats, store, verdict
+from isobench import stats
+from isobench.analysis import verdict
 from isobench.model import Clock, Sample, Standing
+from isobench.model.units import TargetName, Unit, WorkloadName, seconds
 from isobench.payload import wire
-from isobench.plugin import Target
-from isobench.units import TargetName, Unit, WorkloadName, seconds
+from isobench.plugins.api import Target
+from isobench.storage import run_folder
 from tests.conftest import Staged
 
 Benchmark = Callable[..., Any]
@@ -66,7 +68,7 @@ def bench_reply(benchmark: Benchmark) -> None:
 
 @pytest.mark.benchmark(group="a million samples")
 def bench_reading_records(benchmark: Benchmark, tmp_path: Path) -> None:
-    folder = store.RunFolder(tmp_path)
+    folder = run_folder.RunFolder(tmp_path)
     for i in range(10_000):
         folder.write(
             Sample(
@@ -84,7 +86,7 @@ def bench_reading_records(benchmark: Benchmark, tmp_path: Path) -> None:
         )
     folder.close()
     data = (tmp_path / "records.jsonl").read_bytes() * 100
-    frame, _ = benchmark.pedantic(store.rows, args=(data,), rounds=3)  # type: ignore[attr-defined]
+    frame, _ = benchmark.pedantic(run_folder.rows, args=(data,), rounds=3)  # type: ignore[attr-defined]
     assert len(frame) == 1_000_000
 
 

@@ -29,12 +29,13 @@ from typing import Any, Final
 
 import pytest
 
-from isobench import runner, workloads
 from isobench.model import Abi, Stage, host_abi
+from isobench.model.units import seconds
 from isobench.payload import build, stage
-from isobench.targets import _process
+from isobench.run import runner
 from isobench.targets.native import NativeTarget
-from isobench.units import seconds
+from isobench.targets.shared import processes
+from isobench.workloads import loader
 from tests.bench.bench_agreement import median, told
 
 RUNS: Final = 20
@@ -90,7 +91,7 @@ def staged() -> Iterator[tuple[Native, Path]]:
     """Yield native on a stage of its own, and the spawner."""
     abi = host_abi()
     assert abi is not None
-    payloads = build.build_all(build.programs(workloads.find().values()), [abi], host=abi)
+    payloads = build.build_all(build.programs(loader.find().values()), [abi], host=abi)
     spawner = next(each.path for each in payloads if each.program == build.SPAWN)
     with stage.workshop(payloads) as shop, runner.undisturbed():
         yield Native(shop, abi), spawner
@@ -100,7 +101,7 @@ def staged() -> Iterator[tuple[Native, Path]]:
 @pytest.mark.parametrize("way", ["spawner", "subprocess"])
 @pytest.mark.parametrize("kind", ["warm", "null"])
 def bench_start(benchmark: Benchmark, way: str, kind: str) -> None:
-    with staged() as (native, spawner), _process.spawning(spawner if way == "spawner" else None):
+    with staged() as (native, spawner), processes.spawning(spawner if way == "spawner" else None):
         benchmark(getattr(native, kind))
 
 
@@ -120,7 +121,7 @@ def hyperfine(native: Native, folder: Path) -> list[float]:
 def ours(native: Native, spawner: Path | None, kind: str) -> list[float]:
     """Return isobench's times of a start, in seconds."""
     once: Callable[[], int] = getattr(native, kind)
-    with _process.spawning(spawner):
+    with processes.spawning(spawner):
         for _ in range(3):
             once()
         return [once() / 1e9 for _ in range(RUNS)]

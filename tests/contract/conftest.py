@@ -6,7 +6,7 @@ import pytest
 
 from isobench.model import host_abi
 from isobench.payload import build
-from isobench.targets import _process
+from isobench.targets.shared import processes
 
 
 # Of the module, not of the session: tests that come after it have no spawner, as they expect.
@@ -17,6 +17,6 @@ def spawner(cache: object) -> Iterator[None]:
     assert host is not None
     built = build.build_all({}, [host], host=host)
     program = next(each.path for each in built if each.program == build.SPAWN)
-    with _process.spawning(program) as way:
+    with processes.spawning(program) as way:
         assert way == "vfork"
         yield

@@ -17,8 +17,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isobench import enforcement, owner, runner, workloads
-from isobench.errors import SessionError
 from isobench.evidence import prove
 from isobench.model import (
     Available,
@@ -34,8 +32,11 @@ from isobench.model import (
     Visit,
     Work,
 )
+from isobench.model.errors import SessionError
+from isobench.model.units import TargetName, WorkloadName, seconds
 from isobench.payload import stage, wire
-from isobench.plugin import (
+from isobench.plugins import ownership
+from isobench.plugins.api import (
     Explains,
     Launcher,
     Limiter,
@@ -45,9 +46,10 @@ from isobench.plugin import (
     Target,
     Witness,
 )
-from isobench.registry import Registry
-from isobench.targets import _kubernetes
-from isobench.units import TargetName, WorkloadName, seconds
+from isobench.plugins.registry import Registry
+from isobench.run import limit_tests, runner
+from isobench.targets.containers import _kubernetes
+from isobench.workloads import loader
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.distributions import under_test
 
@@ -133,7 +135,7 @@ def answered(target: Target, one: Staged, workload: str, iterations: int) -> wir
     Where the ABI is declared to lack what the workload needs, its payload must say so itself, by
     the error of a call that is not there; and nothing is returned.
     """
-    known = workloads.find()[WorkloadName(workload)]
+    known = loader.find()[WorkloadName(workload)]
     assert known.answer is not None
     argv = [workload, "cafe", str(iterations), str(known.answer.loops)]
     with opened(target, one) as session:
@@ -175,7 +177,7 @@ def unquoted(stdout: bytes) -> list[str]:
 PROBE = """
 import json, sys
 from isobench.model import Available
-from isobench.registry import Registry
+from isobench.plugins.registry import Registry
 answer = Registry().get(sys.argv[1]).probe()
 able = isinstance(answer, Available)
 print(json.dumps([able, getattr(answer, "what", ""), getattr(answer, "hint", "")]))
@@ -355,7 +357,7 @@ def test_every_other_workload_runs_and_answers(target: Target, one: Staged, work
 def test_what_its_programs_cannot_do_is_a_gap_that_is_nobodys_failure(
     target: Target, one: Staged
 ) -> None:
-    known = workloads.find()
+    known = loader.find()
     bench = runner.Bench(
         targets={target.name: target}, workloads=known, workshop=one.shop, host_abi=one.abi,
         sink=Silent(), run_id="contract",
@@ -384,8 +386,8 @@ def test_the_limits_that_a_target_can_set_hold(
     )  # fmt: skip
     with native.open(bench.stage(native)) as session:
         bench.prove_session(native.name, session)
-    without = enforcement.natively(bench, native.name)
-    checks = enforcement.push(bench, target.name, without)
+    without = limit_tests.natively(bench, native.name)
+    checks = limit_tests.push(bench, target.name, without)
     assert [check.resource for check in checks] == [r for r in Resource if r in target.limitable]
     for check in checks:
         # Beside other work even natively less than the limit may be all there is.
@@ -485,20 +487,20 @@ def named_after(owner_: str) -> set[str]:
 
 def leftovers() -> set[str]:
     """Everything of this process's that an engine or the kernel could still hold."""
-    found = named_after(owner.mine())
+    found = named_after(ownership.mine())
     found |= {
         line
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if owner.mine() in line
+        if ownership.mine() in line
     }
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("ISOBENCH_TIED") == owner.mine():
+            if process.environ().get("ISOBENCH_TIED") == ownership.mine():
                 found.add(f"process {process.pid} {process.name()}")
     for engine in ("docker", "podman"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             listed = subprocess.run(
-                [engine, "ps", "-a", "-q", "--filter", f"label=isobench.owner={owner.mine()}"],
+                [engine, "ps", "-a", "-q", "--filter", f"label=isobench.owner={ownership.mine()}"],
                 capture_output=True, text=True, check=True, timeout=60,
             )  # fmt: skip
             found |= {f"{engine} {line}" for line in listed.stdout.split()}
@@ -511,7 +513,7 @@ def pods() -> set[str]:
         return set()
     where = _kubernetes.Place(kubeconfig=_kubernetes.kubeconfig(), context="", namespace="")
     with contextlib.suppress(SessionError):
-        found = _kubernetes.connect(where).pods(f"isobench.owner={owner.mine()}")
+        found = _kubernetes.connect(where).pods(f"isobench.owner={ownership.mine()}")
         return {f"pod {pod['metadata']['name']}" for pod in found}
     return set()
 
@@ -527,11 +529,11 @@ def test_nothing_is_left_after_a_session_that_was_broken_off(target: Target, one
 KILLED = """
 import sys, secrets
 from pathlib import Path
-from isobench import workloads
+from isobench.workloads import loader
 from isobench.model import host_abi
 from isobench.payload import build, stage
-from isobench.registry import Registry
-from isobench.units import seconds
+from isobench.plugins.registry import Registry
+from isobench.model.units import seconds
 target = Registry().get(sys.argv[1])
 host = host_abi()
 programs = build.programs([]) | {"contract": (Path(sys.argv[3]), False)}
@@ -576,9 +578,9 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
         doomed.kill()
         doomed.wait()
         doomed.stdout.close()  # type: ignore[union-attr]
-    stage.sweep(owner.alive)
+    stage.sweep(ownership.alive)
     if isinstance(target, Sweeper):
-        target.sweep(owner.alive, cached=False)
+        target.sweep(ownership.alive, cached=False)
     assert gone(token), [process.cmdline() for process in processes_with(token)]
     assert instances_of(doomed.pid) == []
     runs = Path(os.environ["XDG_CACHE_HOME"]) / "isobench" / "runs"
@@ -590,5 +592,5 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
 def test_what_belongs_to_the_living_is_left_alone(target: Target, one: Staged) -> None:
     assert isinstance(target, Sweeper)
     with opened(target, one) as session:
-        target.sweep(owner.alive, cached=False)
+        target.sweep(ownership.alive, cached=False)
         assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3

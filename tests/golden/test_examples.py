@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from isobench import answers, places, store
-from isobench.report import html, markdown, view
+from isobench.analysis import summaries
+from isobench.config import paths
+from isobench.report import html, markdown, sections
+from isobench.storage import run_folder
 
 EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
 FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/records.jsonl"))
@@ -32,15 +34,15 @@ def test_there_is_an_example() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_the_summary_follows_from_the_records(folder: Path) -> None:
-    fresh = answers.summarise(store.load(folder), answers.documents_claims())
+    fresh = summaries.summarise(run_folder.load(folder), summaries.documents_claims())
     kept = json.loads((folder / "summary.json").read_text())
     assert same(json.loads(json.dumps(fresh)), kept)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_page_and_markdown_follow_from_the_summary(folder: Path) -> None:
-    seen = view.build(json.loads((folder / "summary.json").read_text()))
-    page = html.render(seen, places.shared("reports") / "templates")
+    seen = sections.build(json.loads((folder / "summary.json").read_text()))
+    page = html.render(seen, paths.shared("reports") / "templates")
     assert page == (folder / "report.html").read_text()
     assert markdown.markdown(seen) == (folder / "summary.md").read_text()
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from isobench.registry import Registry
-from isobench.targets import _cpio, _elf, _guest, _qemu, _request
+from isobench.plugins.registry import Registry
+from isobench.targets.machines import _cpio, _guest, _qemu
+from isobench.targets.shared import agent_request, elf
 
 TARGETS = {"x86_64": "qemu", "aarch64": "qemu-aarch64"}
 PATIENCE = 240.0
@@ -37,7 +38,7 @@ def account(machine: str, work: Path) -> bytes:
         if name not in done:
             done.add(name)
             archive.program(f"sftp/{name}", files[name])
-            wanted += [each.rpartition("/")[2] for each in _elf.needed(files[name].read_bytes())]
+            wanted += [each.rpartition("/")[2] for each in elf.needed(files[name].read_bytes())]
     (interpreter,) = [name for name in done if name.startswith("ld-")]
     # With its own libraries, whatever those of the guest's server are.
     script = f"#!/bin/sh\nexec /sftp/{interpreter} --library-path /sftp /sftp/sftp-server\n"
@@ -78,7 +79,7 @@ def main(folder: Path) -> None:
         machine.wait_for("ready", deadline=time.monotonic() + PATIENCE)
         while not asked and not machine.why():
             time.sleep(0.1)
-        machine.shut_down(_request.NULL)
+        machine.shut_down(agent_request.NULL)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from isobench.errors import SessionError
 from isobench.evidence import prove
+from isobench.model.errors import SessionError
+from isobench.model.units import seconds
 from isobench.payload import wire
-from isobench.plugin import Launcher, Target
-from isobench.registry import Registry
-from isobench.targets import firejail
-from isobench.units import seconds
+from isobench.plugins.api import Launcher, Target
+from isobench.plugins.registry import Registry
+from isobench.targets.sandboxes import firejail
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
@@ -74,7 +74,7 @@ def test_an_argument_that_it_does_not_know_is_its_own_error(staged: Make) -> Non
 
 
 PROBE = """
-from isobench.registry import Registry
+from isobench.plugins.registry import Registry
 answer = Registry().get("firejail").probe()
 print(type(answer).__name__, getattr(answer, "what", ""))
 """

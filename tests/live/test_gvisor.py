@@ -14,10 +14,10 @@ import pytest
 
 from isobench.evidence import prove
 from isobench.model import Available
+from isobench.model.units import seconds
 from isobench.payload import wire
-from isobench.plugin import Target, Witness
-from isobench.registry import Registry
-from isobench.units import seconds
+from isobench.plugins.api import Target, Witness
+from isobench.plugins.registry import Registry
 from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from isobench import owner
-from isobench.errors import SessionError
 from isobench.model import Available, Unavailable
-from isobench.plugin import Target
-from isobench.targets import _kubernetes, _oci, _pod
-from isobench.targets.kubernetes import KubernetesTarget
-from isobench.units import seconds
+from isobench.model.errors import SessionError
+from isobench.model.units import seconds
+from isobench.plugins import ownership
+from isobench.plugins.api import Target
+from isobench.targets.containers import _kubernetes, _pod
+from isobench.targets.containers.kubernetes import KubernetesTarget
+from isobench.targets.shared import oci
 from tests import waiting
 from tests.conftest import PROGRAM, Staged
 from tests.live import cluster as real
@@ -221,14 +222,14 @@ def test_pods_of_other_owners_are_left_alone(own: Path) -> None:
     }
     strangers = {
         "stranger": {"app": "theirs"},
-        "other-machine": {**_oci.labels("isobench-ffffff-1-1"), _pod.HOST_LABEL: "ffffffffffff"},
-        "living": _pod.labels(owner.mine()),
-        "dead": _pod.labels(owner.mine().replace(f"-{os.getpid()}-", "-999999999-")),
+        "other-machine": {**oci.labels("isobench-ffffff-1-1"), _pod.HOST_LABEL: "ffffffffffff"},
+        "living": _pod.labels(ownership.mine()),
+        "dead": _pod.labels(ownership.mine().replace(f"-{os.getpid()}-", "-999999999-")),
     }
     try:
         for name, labels in strangers.items():
             real.ask("POST", where, {"metadata": {"name": name, "labels": labels}, "spec": spec})
-        assert "pod dead" in KubernetesTarget().sweep(owner.alive, cached=True)
+        assert "pod dead" in KubernetesTarget().sweep(ownership.alive, cached=True)
         assert set(all_pods()) == set(strangers) - {"dead"}
     finally:
         for name in all_pods():
@@ -240,9 +241,9 @@ def test_clean_takes_the_image_from_the_node(own: Path, staged: Make) -> None:
     one = staged(target)
     with target.open(one.stage):
         pass
-    image = _oci.image_name(one.stage)
+    image = oci.image_name(one.stage)
     assert image in real.said(*real.CTR, "images", "ls", "-q")
-    assert f"image {image}" in target.sweep(owner.alive, cached=True)
+    assert f"image {image}" in target.sweep(ownership.alive, cached=True)
     assert image not in real.said(*real.CTR, "images", "ls", "-q")
     with target.open(one.stage) as session:  # and it is brought there again
         assert session.run([PROGRAM, "end", "0"], timeout=PATIENCE).exit_code == 0
@@ -285,7 +286,7 @@ def test_an_interrupted_run_leaves_no_pod(own: Path, isobench: Command) -> None:
 def test_without_the_client_isobench_still_works(own: Path) -> None:
     hidden = (
         "import sys; sys.modules['kubernetes'] = None\n"
-        "from isobench.registry import Registry\n"
+        "from isobench.plugins.registry import Registry\n"
         "from isobench.targets import _kubernetes\n"
         "_kubernetes.installed = lambda: False\n"
         "print(Registry().get('kubernetes').probe().hint)\n"

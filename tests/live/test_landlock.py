@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from isobench.errors import SessionError
 from isobench.evidence import prove
 from isobench.model import Environment
+from isobench.model.errors import SessionError
+from isobench.model.units import seconds
 from isobench.payload import wire
-from isobench.plugin import Target, Witness
-from isobench.registry import Registry
-from isobench.targets import landlock
-from isobench.units import seconds
+from isobench.plugins.api import Target, Witness
+from isobench.plugins.registry import Registry
+from isobench.targets.sandboxes import landlock
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live

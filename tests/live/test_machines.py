@@ -19,14 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from isobench import owner
-from isobench.errors import SessionError
 from isobench.model import Available, Lack, Unavailable
+from isobench.model.errors import SessionError
+from isobench.model.units import seconds
 from isobench.payload import wire
-from isobench.registry import Registry
-from isobench.targets import _guest, _instance, _kvm, _ssh
-from isobench.targets.qemu import _Qemu
-from isobench.units import seconds
+from isobench.plugins import ownership
+from isobench.plugins.registry import Registry
+from isobench.targets.machines import _guest, _instance, _ssh
+from isobench.targets.machines.qemu import _Qemu
+from isobench.targets.shared import kvm
 from tests import waiting
 from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command
@@ -54,7 +55,7 @@ def one(staged: Make) -> Iterator[Staged]:
     """A stage of which nothing may be left when the test is over."""
     made = staged(configured())
     yield made
-    assert tied(owner.mine()) == []
+    assert tied(ownership.mine()) == []
     assert [path for path in made.shop.scratch.rglob("*") if path.is_file()] == []
 
 
@@ -144,7 +145,7 @@ def test_an_emulator_killed_in_mid_boot(one: Staged) -> None:
 
     def kill(name: str) -> None:
         if name == "init":
-            killed.extend(tied(owner.mine()))
+            killed.extend(tied(ownership.mine()))
             for process in killed:
                 process.kill()
 
@@ -421,7 +422,7 @@ def test_kvm_asked_for_by_name_where_it_cannot_run_ends_with_3_and_the_reason(
 @pytest.fixture
 def refused_kvm() -> None:
     """A /dev/kvm that opens and runs no ordinary kernel."""
-    seen = _kvm.examine()
+    seen = kvm.examine()
     if seen.lack is not Lack.RUNTIME:
         pytest.skip(f"no /dev/kvm here that opens and runs no guest: {seen.summary}")
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from isobench.errors import SessionError
 from isobench.evidence import prove
 from isobench.model import Available, Environment, Unavailable
+from isobench.model.errors import SessionError
+from isobench.model.units import seconds
 from isobench.payload import wire
-from isobench.plugin import Target, Witness
-from isobench.targets import _oscontainer, lxc, nspawn
-from isobench.targets.lxc import LxcTarget
-from isobench.targets.nspawn import NspawnTarget
-from isobench.units import seconds
+from isobench.plugins.api import Target, Witness
+from isobench.targets.containers import _oscontainer, lxc, nspawn
+from isobench.targets.containers.lxc import LxcTarget
+from isobench.targets.containers.nspawn import NspawnTarget
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from isobench import owner
-from isobench.plugin import Target
+from isobench.plugins import ownership
+from isobench.plugins.api import Target
 from tests import waiting
 from tests.live.conftest import CHECKOUT, Command, Ordinary
 
@@ -329,9 +329,7 @@ def test_an_ordinary_user_runs_rootless(ordinary: Ordinary) -> None:
 def test_an_isobench_in_another_pid_namespace_is_seen_to_live(able: Able) -> None:
     """A container in which isobench runs: its number means nothing out here."""
     able("namespaces")
-    program = (
-        "import sys; from isobench import owner; print(owner.mine(), flush=True); sys.stdin.read()"
-    )
+    program = "import sys; from isobench.plugins import ownership; print(ownership.mine(), flush=True); sys.stdin.read()"
     apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     process = subprocess.Popen(
         [*apart, sys.executable, "-c", program],
@@ -340,7 +338,7 @@ def test_an_isobench_in_another_pid_namespace_is_seen_to_live(able: Able) -> Non
     try:
         whose = waiting.line(process)
         assert whose.split("-")[2] == "1"
-        assert owner.alive(whose)
+        assert ownership.alive(whose)
         process.communicate(timeout=waiting.PATIENCE)  # the end of its input ends it
     finally:
         waiting.killed(process)

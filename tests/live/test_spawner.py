@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from isobench.plugin import Target
+from isobench.plugins.api import Target
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live

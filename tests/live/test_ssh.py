@@ -23,15 +23,15 @@ from typing import Any
 import psutil
 import pytest
 
-from isobench import owner
-from isobench.errors import NotApplicableError, SessionError
 from isobench.evidence import prove
 from isobench.model import Abi, Available, Environment, Lack, Unavailable, host_abi
+from isobench.model.errors import NotApplicableError, SessionError
+from isobench.model.units import seconds
 from isobench.payload import wire
-from isobench.plugin import Channel, Preparer, Sweeper, Target, Witness
-from isobench.registry import Registry
-from isobench.targets import _ssh, _ssh_host
-from isobench.units import seconds
+from isobench.plugins import ownership
+from isobench.plugins.api import Channel, Preparer, Sweeper, Target, Witness
+from isobench.plugins.registry import Registry
+from isobench.targets.machines import _ssh, _ssh_host
 from tests import waiting
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.contract import test_targets as contract
@@ -539,12 +539,12 @@ def test_a_machine_that_never_answers_is_told_and_stopped(host_off: Host, staged
 KILLED = """
 import json, sys, time
 from pathlib import Path
-from isobench import workloads
+from isobench.workloads import loader
 from isobench.model import host_abi
 from isobench.payload import build, stage
-from isobench.registry import Registry
-from isobench.targets import _ssh, _ssh_host
-from isobench.units import seconds
+from isobench.plugins.registry import Registry
+from isobench.targets.machines import _ssh, _ssh_host
+from isobench.model.units import seconds
 target = Registry({"box": json.loads(sys.argv[1])}).get("box")
 host = host_abi()
 programs = build.programs([]) | {"contract": (Path(sys.argv[2]), False)}
@@ -586,7 +586,7 @@ def test_after_kill_9_the_next_start_stops_the_machine(
     assert (stops(host_off), len(notes())) == (0, 1)
     bare = Registry().get("ssh")  # a note is heeded whatever the configuration says by then
     assert isinstance(bare, Sweeper)
-    (line,) = bare.sweep(owner.alive, cached=False)
+    (line,) = bare.sweep(ownership.alive, cached=False)
     assert line.startswith("machine (")
     assert (stops(host_off), notes()) == (1, [])
     assert contract.gone(token)
@@ -610,7 +610,7 @@ def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make
     target = host_off.target(**host_off.life)
     assert isinstance(target, Sweeper)
     with target.open(staged(target).stage) as session:
-        assert target.sweep(owner.alive, cached=False) == []
+        assert target.sweep(ownership.alive, cached=False) == []
         assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import psutil
 import pytest
 
-from isobench import owner
-from isobench.errors import SessionError
 from isobench.model import Available
-from isobench.plugin import Target
-from isobench.targets import _disk, uml
-from isobench.targets.uml import UmlTarget
-from isobench.units import seconds
+from isobench.model.errors import SessionError
+from isobench.model.units import seconds
+from isobench.plugins import ownership
+from isobench.plugins.api import Target
+from isobench.targets.machines import uml
+from isobench.targets.machines.uml import UmlTarget
+from isobench.targets.shared import disks
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
@@ -42,7 +43,7 @@ def mine() -> list[psutil.Process]:
     leaders = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("ISOBENCH_TIED") == owner.mine():
+            if process.environ().get("ISOBENCH_TIED") == ownership.mine():
                 leaders.add(os.getpgid(process.pid))
     found = []
     for process in psutil.process_iter(["status"]):
@@ -242,7 +243,7 @@ def test_root_runs_no_kernel_of_its_own(one: Staged) -> None:
 
 
 def test_a_kernel_that_is_something_else_is_refused() -> None:
-    if _disk.tool() is None:
+    if disks.tool() is None:
         pytest.skip(
             "mke2fs, which makes a guest's disk, is not installed; isobench doctor --install uml"
         )

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from isobench import workloads
-from isobench.errors import SessionError
 from isobench.evidence import prove
 from isobench.model import Abi, Environment
+from isobench.model.errors import SessionError
+from isobench.model.units import WorkloadName, seconds
 from isobench.payload import build, stage, wire
-from isobench.plugin import Completed, Target
-from isobench.targets.wasm import WasmTarget
-from isobench.units import WorkloadName, seconds
+from isobench.plugins.api import Completed, Target
+from isobench.targets.sandboxes.wasm import WasmTarget
+from isobench.workloads import loader
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
@@ -143,7 +143,7 @@ def test_either_way_of_compiling_computes_and_proves_the_same(
         == ""
     )
     for workload in ("cpu.sieve", "cpu.matmul", "io.metadata"):
-        answer = workloads.find()[WorkloadName(workload)].answer
+        answer = loader.find()[WorkloadName(workload)].answer
         assert answer is not None
         done = target.launch(
             one.stage, [workload, "cafe", "1", str(answer.loops)], timeout=PATIENCE

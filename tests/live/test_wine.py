@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isobench import owner
 from isobench.model import Available
+from isobench.model.units import seconds
 from isobench.payload import wire
-from isobench.plugin import BEGIN, Target
-from isobench.registry import Registry
-from isobench.targets import _wine
-from isobench.targets.wine import WineTarget
-from isobench.units import seconds
+from isobench.plugins import ownership
+from isobench.plugins.api import BEGIN, Target
+from isobench.plugins.registry import Registry
+from isobench.targets.translation import _wine
+from isobench.targets.translation.wine import WineTarget
 from tests import waiting
 from tests.conftest import PROGRAM, Staged
 from tests.contract.test_targets import KILLED, SOURCE, unquoted
@@ -63,7 +63,7 @@ def tied(whose: str) -> list[str]:
 def nothing_left(cache: Path) -> Iterator[None]:
     before = sockets()
     yield
-    assert tied(owner.mine()) == []
+    assert tied(ownership.mine()) == []
     assert list((cache / "isobench/wine").glob("isobench-*")) == []
     # Others may use Wine meanwhile: their servers stand in these folders.
     standing = set[Path]()
@@ -103,18 +103,18 @@ def test_a_session_has_services_that_hold_no_stream_of_its_own(
     target: WineTarget, one: Staged
 ) -> None:
     with target.open(one.stage) as session:
-        names = tied(owner.mine())
+        names = tied(ownership.mine())
         assert any(name.startswith("wineserver") for name in names)
         assert "services.exe" in names
         # It ends by itself: with a service that holds its output it would run into the limit.
         assert session.run([PROGRAM, "end", "5"], timeout=seconds(60)).exit_code == 5
-    assert tied(owner.mine()) == []
+    assert tied(ownership.mine()) == []
 
 
 def test_a_launch_begins_where_no_server_runs_and_marks_it(target: WineTarget, one: Staged) -> None:
     seen: list[list[str]] = []
     nonce = secrets.token_hex(8)
-    one.on_chunk = lambda _: seen.append(tied(owner.mine()))
+    one.on_chunk = lambda _: seen.append(tied(ownership.mine()))
     done = target.launch(one.stage, ["_startup", nonce], timeout=PATIENCE)
     assert done.exit_code == 0
     assert one.marks == [BEGIN]
@@ -130,7 +130,7 @@ def test_the_server_goes_on_or_does_not_as_the_option_says(
     with target.open(one.stage) as session:
         for code in (3, 4):
             assert session.run([PROGRAM, "end", str(code)], timeout=PATIENCE).exit_code == code
-            assert bool(tied(owner.mine())) == (server == "kept")
+            assert bool(tied(ownership.mine())) == (server == "kept")
         facts = {fact.key: fact.value for fact in session.witness()}  # type: ignore[attr-defined]
     assert facts["host.wine.server"] == server
     assert str(facts["host.wine"]).startswith("wine-")
@@ -177,7 +177,7 @@ def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path:
     (place,) = _wine._sockets(prefixes[0]) or (None,)
     assert place is not None
     assert place not in before
-    assert f"folder {prefixes[0]}" in target.sweep(owner.alive, cached=False)
+    assert f"folder {prefixes[0]}" in target.sweep(ownership.alive, cached=False)
     assert (prefixes[0].exists(), place.exists()) == (False, False)
 
 

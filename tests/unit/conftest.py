@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from isobench import campaign, cli, plan, store
-from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Schedule, Technology, Work
-from isobench.units import TargetName, Unit, WorkloadName
+from isobench import cli
+from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Schedule, Technology, Work, plan
+from isobench.model.units import TargetName, Unit, WorkloadName
+from isobench.run import lifecycle
+from isobench.storage import run_folder
 from tests.unit.command import Done
 
 # A slow machine is no reason for a test to fail, and a test leaves nothing in the checkout.
@@ -91,7 +93,7 @@ class Synthetic:
 
     def write(self, path: Path) -> Path:
         """Write the folder of this run, without any answer in it."""
-        folder = store.create(path.parent, path.name, exact=path)
+        folder = run_folder.create(path.parent, path.name, exact=path)
         measured = self._duets() if self.schedule is Schedule.DUET else self._samples()
         for each in (*measured, *self.samples):
             folder.write(each)
@@ -276,7 +278,7 @@ def isobench(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, somewhere: Path
 ) -> Callable[..., Done]:
     """Return a function that runs a command line in this process."""
-    monkeypatch.setattr(campaign, "sweep", lambda *_, **__: None)
+    monkeypatch.setattr(lifecycle, "sweep", lambda *_, **__: None)
 
     def call(*argv: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["isobench", *(str(word) for word in argv)])

@@ -19,7 +19,8 @@ import pytest
 
 from isobench.model import host_abi
 from isobench.payload import build
-from isobench.targets import _request, _ssh
+from isobench.targets.machines import _ssh
+from isobench.targets.shared import agent_request
 from tests import waiting
 from tests.conftest import PROGRAM, SOURCE
 
@@ -81,7 +82,7 @@ def ask(start: Start) -> Ask:
 def contract(
     programs: Mapping[str, Path], *words: str, environment: Mapping[str, str] | None = None
 ) -> bytes:
-    return _request.framed([str(programs[PROGRAM]), *words], environment or {})
+    return agent_request.framed([str(programs[PROGRAM]), *words], environment or {})
 
 
 def unquoted(stdout: bytes) -> list[str]:
@@ -132,22 +133,22 @@ def test_a_signal_is_told_as_shells_tell_it(start: Start, programs: Mapping[str,
         (child,) = [found for found in wait_for(token, 2) if found.ppid() == process.pid]
         child.send_signal(number)
         assert process.wait(20) == 128 + number
-        assert _request.exit_code(process.returncode) == -number
+        assert agent_request.exit_code(process.returncode) == -number
         assert wait_for(token, 0) == []
 
 
 def test_a_program_that_is_none_is_127(ask: Ask) -> None:
-    assert ask(_request.framed(["/nowhere/program"], {}))[0] == 127
+    assert ask(agent_request.framed(["/nowhere/program"], {}))[0] == 127
 
 
 def test_the_null_request_leaves_at_once(ask: Ask) -> None:
-    assert ask(_request.NULL) == (0, b"", b"")
+    assert ask(agent_request.NULL) == (0, b"", b"")
 
 
 def test_the_program_reads_nothing_of_the_agents_input(
     ask: Ask, programs: Mapping[str, Path]
 ) -> None:
-    code, out, _ = ask(_request.framed(["/bin/cat"], {}) + b"meant for nobody")
+    code, out, _ = ask(agent_request.framed(["/bin/cat"], {}) + b"meant for nobody")
     assert (code, out) == (0, b"")
 
 
@@ -180,7 +181,7 @@ def test_when_the_asker_is_gone_everything_it_started_dies(
     # A shell in between, and children that have left their session: grandchildren, orphans.
     linger = f"{programs[PROGRAM]} linger {token}"
     script = f"setsid {linger} & (setsid {linger} &) ; {linger}"
-    send(process, _request.framed(["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}))
+    send(process, agent_request.framed(["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}))
     wait_for(token, 6)
     assert process.stdin is not None
     process.stdin.close()
@@ -194,7 +195,7 @@ def test_orphans_of_a_program_that_has_ended_die_with_it(
     token = secrets.token_hex(8)
     linger = f"{programs[PROGRAM]} linger {token}"
     script = f"setsid {linger} >/dev/null 2>&1 & exit 5"
-    code, _, _ = ask(_request.framed(["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}))
+    code, _, _ = ask(agent_request.framed(["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}))
     assert code == 5
     assert wait_for(token, 0) == []
 
@@ -276,4 +277,4 @@ def test_a_key_reads_as_dropbear_wants_it_and_as_openssh_does() -> None:
     ("told", "meant"), [(0, 0), (1, 1), (127, 127), (128, 128), (137, -9), (143, -15), (255, 255)]
 )
 def test_an_exit_code_above_128_is_a_signal(told: int, meant: int) -> None:
-    assert _request.exit_code(told) == meant
+    assert agent_request.exit_code(told) == meant

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from isobench import places, workloads
-from isobench.errors import PayloadError
+from isobench.config import paths
 from isobench.model import Abi, Workload, host_abi
+from isobench.model.errors import PayloadError
 from isobench.payload import build, wire
-from isobench.targets import _facts
+from isobench.targets.machines import _facts
+from isobench.workloads import loader
 
 ECHO = """
 #include "isobench.h"
@@ -63,7 +64,7 @@ def test_a_payload_is_built_and_speaks_the_protocol(source: Path) -> None:
 def beside(tmp_path: Path) -> Path:
     """A folder in which the start-up payload and the evidence lie side by side."""
     assert HERE is not None
-    folder = places.shared("workloads")
+    folder = paths.shared("workloads")
     for name in (build.STARTUP, build.EVIDENCE):
         built = build.build(name, folder / name / "payload.c", HERE).path
         shutil.copy(built, tmp_path / name)
@@ -164,7 +165,7 @@ def test_another_header_is_another_program(
     before = build._key(source, Abi.ELF_X86_64, "zig", libc=False)
     (tmp_path / "_include").mkdir()
     (tmp_path / "_include" / "isobench.h").write_text("/* another */")
-    monkeypatch.setattr(places, "shared", lambda _: tmp_path)
+    monkeypatch.setattr(paths, "shared", lambda _: tmp_path)
     assert build._key(source, Abi.ELF_X86_64, "zig", libc=False) != before
 
 
@@ -204,7 +205,7 @@ def test_a_compiler_that_does_not_run_is_told_with_what_to_type(
 
 
 def test_every_stage_holds_evidence_and_agent_beside_its_workloads() -> None:
-    found = workloads.find()
+    found = loader.find()
     wanted = build.programs(found.values())
     assert set(wanted) == {*build.INSIDE, *(w.program for w in found.values())}
     assert all(source.is_file() for source, _ in wanted.values())
@@ -219,7 +220,7 @@ def test_what_starts_programs_is_not_built_for_a_system_without_processes(source
     ]
 
 
-@pytest.mark.parametrize("workload", workloads.find().values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("workload", loader.find().values(), ids=lambda one: one.name)
 def test_a_webassembly_payload_asks_wasi_for_everything_and_has_no_vectors(
     workload: Workload,
 ) -> None:
@@ -258,7 +259,7 @@ def test_programs_that_an_abi_cannot_have_are_not_built_for_it(
     monkeypatch.setattr(
         build, "build", lambda name, _source, abi, *, libc: asked.append((name, abi))
     )
-    wanted = build.programs(workloads.find().values())
+    wanted = build.programs(loader.find().values())
     build.build_all(wanted, [Abi.PE_X86_64], host=Abi.ELF_X86_64)
     names = {name for name, abi in asked if abi is Abi.PE_X86_64}
     assert set(wanted) - names == {"_agent", "_init", "_limits"}

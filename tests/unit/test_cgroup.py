@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from isobench.targets import _cgroup, _oscontainer, kubernetes, namespaces
+from isobench.targets.containers import _cgroup, _oscontainer, kubernetes, namespaces
 
 MINE = "isobench-m-1-2-abcd"
 

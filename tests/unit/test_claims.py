@@ -19,7 +19,6 @@ from isobench.claims import (
     of_table,
     to_table,
 )
-from isobench.errors import UsageError
 from isobench.model import (
     Claim,
     ClaimKind,
@@ -31,7 +30,8 @@ from isobench.model import (
     Standing,
     Technology,
 )
-from isobench.units import TargetName, WorkloadName
+from isobench.model.errors import UsageError
+from isobench.model.units import TargetName, WorkloadName
 
 DOCUMENTS = Path(__file__).parents[2] / "reports" / "claims.toml"
 SUPPORTED, REFUTED = ClaimStanding.SUPPORTED, ClaimStanding.REFUTED

@@ -16,26 +16,20 @@ from typing import Any
 import click
 import pytest
 
-from isobench import (
-    __version__,
-    campaign,
-    cli,
-    flags,
-    packages,
-    registry,
-    screen,
-    selftest,
-    stats,
-    store,
-    workloads,
-)
-from isobench.campaign import Chosen, Outcome
-from isobench.cli import _commands
-from isobench.errors import UnavailableError, UsageError
+from isobench import __version__, cli, stats
+from isobench.cli import _names, _progress
+from isobench.config import parameters
+from isobench.config.options import Wish
 from isobench.model import Cause, Gap, Lack, Technology, Unavailable
-from isobench.testing import FakeTarget
-from isobench.units import TargetName, WorkloadName
-from isobench.wish import Wish
+from isobench.model.errors import UnavailableError, UsageError
+from isobench.model.units import TargetName, WorkloadName
+from isobench.plugins import packages, registry
+from isobench.plugins.testing import FakeTarget
+from isobench.run import lifecycle
+from isobench.run.lifecycle import Chosen, Outcome
+from isobench.selftest import simulate
+from isobench.storage import run_folder
+from isobench.workloads import loader
 from tests.unit.command import Done
 
 COMMANDS = (
@@ -118,7 +112,7 @@ def command(name: str) -> click.Command:
 
 def test_help_lists_every_command_in_whole_lines(isobench: Run) -> None:
     lines = isobench("--help").out.partition("Commands:")[2].splitlines()
-    assert [line.split()[0] for line in lines if line.strip()] == list(_commands.COMMANDS)
+    assert [line.split()[0] for line in lines if line.strip()] == list(_names.COMMANDS)
     assert not any(line.endswith("...") for line in lines)
 
 
@@ -188,7 +182,7 @@ def test_a_damaged_last_answer_is_no_reason_to_crash(
     ],
 )
 def test_a_duration_is_read(text: Any, expected: float) -> None:
-    assert flags.Duration().convert(text, None, None) == pytest.approx(expected)
+    assert parameters.Duration().convert(text, None, None) == pytest.approx(expected)
 
 
 BAD_DURATIONS = (
@@ -224,7 +218,7 @@ def test_what_is_no_duration_is_told_with_how_to_write_one(
     [("5%", 0.05), ("2.5%", 0.025), ("0.05", 0.05), (" 1 %", 0.01), (0.3, 0.3)],
 )
 def test_a_share_is_read(text: Any, expected: float) -> None:
-    assert flags.Share().convert(text, None, None) == pytest.approx(expected)
+    assert parameters.Share().convert(text, None, None) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", ["5", "0%", "100%", "-1%", "five", "", "%", "nan%", "1e9%"])
@@ -349,7 +343,7 @@ def wished(
         heard.append(wish)
         raise UnavailableError("far enough")
 
-    monkeypatch.setattr(campaign, "choose", choose)
+    monkeypatch.setattr(lifecycle, "choose", choose)
 
     def get(*argv: str) -> Wish:
         refused(isobench("run", "-q", *argv), "far enough", code=3)
@@ -455,7 +449,7 @@ def test_a_dry_run_says_what_would_run_and_measures_nothing(
     def refuse(*_: object) -> None:
         raise AssertionError("it measured")
 
-    monkeypatch.setattr(campaign.Campaign, "run", refuse)
+    monkeypatch.setattr(lifecycle.Campaign, "run", refuse)
     done = isobench("run", "--dry-run", "-w", "cpu")
     assert done.code == 0
     assert "targets:   native" in done.out
@@ -487,7 +481,7 @@ def test_a_run_that_is_still_going_is_not_resumed(
     isobench: Run, cut_short: Callable[..., Path], two_targets: None
 ) -> None:
     path = cut_short()
-    with contextlib.closing(store.RunFolder(path)):
+    with contextlib.closing(run_folder.RunFolder(path)):
         done = isobench("run", "--resume", path)
     words = (f"still going: process {os.getpid()} writes", f"kill -INT {os.getpid()}", "--resume")
     refused(done, *words)
@@ -497,7 +491,7 @@ def test_a_run_that_is_still_going_is_reported_and_that_is_said(
     isobench: Run, cut_short: Callable[..., Path]
 ) -> None:
     path = cut_short()
-    with contextlib.closing(store.RunFolder(path)):
+    with contextlib.closing(run_folder.RunFolder(path)):
         done = isobench("report", path)
     assert (done.code, (path / "report.html").is_file()) == (0, True)
     assert f"{path} is still going (process {os.getpid()})" in done.err
@@ -618,10 +612,10 @@ def measured(
 
     def run(folder: Path, *argv: str, interrupted: bool = False, timed_out: bool = False) -> Done:
         def come_to(*_: object) -> Outcome:
-            outcome = campaign.answer_again(folder, folder)
+            outcome = lifecycle.answer_again(folder, folder)
             return replace(outcome, interrupted=interrupted, timed_out=timed_out)
 
-        monkeypatch.setattr(campaign.Campaign, "run", come_to)
+        monkeypatch.setattr(lifecycle.Campaign, "run", come_to)
         return isobench("run", *argv)
 
     return run
@@ -696,14 +690,14 @@ def test_an_interruption_before_any_answer_is_exit_code_130(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(campaign, "choose", interrupt)
+    monkeypatch.setattr(lifecycle, "choose", interrupt)
     refused(isobench("run"), "interrupted", code=130)
 
 
 def test_a_request_to_end_is_an_interruption(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaign, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(lifecycle, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     refused(isobench("run"), "interrupted", code=130)
 
 
@@ -923,7 +917,7 @@ def test_what_does_not_fit_is_folded_and_not_cut(
 
 
 def test_blanks_wait_for_what_follows_them(capsys: pytest.CaptureFixture[str]) -> None:
-    console = screen.console_for(color="never")
+    console = _progress.console_for(color="never")
     console.print("a  ", end="")
     console.print("b  ")
     assert capsys.readouterr().out == "a  b\n"
@@ -931,14 +925,14 @@ def test_blanks_wait_for_what_follows_them(capsys: pytest.CaptureFixture[str]) -
 
 def test_workloads_are_listed_for_scripts(isobench: Run) -> None:
     rows = json.loads(isobench("workloads", "--json").out)
-    assert [row["name"] for row in rows] == list(workloads.find())
+    assert [row["name"] for row in rows] == list(loader.find())
     assert all(set(row) == {"name", "class", "metrics", "summary"} for row in rows)
 
 
 def test_workloads_are_listed_for_people(isobench: Run) -> None:
     done = isobench("workloads")
     assert done.code == 0
-    assert all(name in done.out for name in workloads.find())
+    assert all(name in done.out for name in loader.find())
 
 
 def test_nobody_reading_a_list_is_no_error() -> None:
@@ -1019,7 +1013,7 @@ def test_cleaning_says_what_it_removed(isobench: Run, monkeypatch: pytest.Monkey
         if everything:
             observer("folder x")
 
-    monkeypatch.setattr(campaign, "sweep", sweep)
+    monkeypatch.setattr(lifecycle, "sweep", sweep)
     assert isobench("clean").out == "removed folder x\n"
     assert isobench("clean", "--stale").out == "nothing to remove\n"
     assert asked == [True, False]
@@ -1064,7 +1058,7 @@ def test_a_probe_that_exits_is_reported_and_ends_nothing() -> None:
         def probe(self) -> Unavailable:
             raise SystemExit(9)
 
-    answers = campaign.look({TargetName("rude"): Rude(name=TargetName("rude"))}, lambda *_: None)
+    answers = lifecycle.look({TargetName("rude"): Rude(name=TargetName("rude"))}, lambda *_: None)
     answer = answers[TargetName("rude")]
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.PLUGIN
@@ -1072,7 +1066,7 @@ def test_a_probe_that_exits_is_reported_and_ends_nothing() -> None:
 
 def test_escape_sequences_of_a_plug_in_do_not_reach_the_terminal() -> None:
     bad = Unavailable(lack=Lack.PLUGIN, what="\x1b[31mred", hint="\x1b]0;title\x07")
-    row = screen.target_row("bad", "sandbox", bad)
+    row = _progress.target_row("bad", "sandbox", bad)
     assert "\x1b" not in row["what"] + row["hint"]
     assert "\\x1b" in row["what"]
 
@@ -1084,14 +1078,14 @@ def test_escape_sequences_of_a_plug_in_do_not_reach_the_terminal() -> None:
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Simulate one scenario and few runs; return what was asked for."""
     asked: list[dict[str, Any]] = []
-    right = selftest.run
+    right = simulate.run
 
-    def few(*, replications: int, seed: int, **options: Any) -> selftest.Result:
+    def few(*, replications: int, seed: int, **options: Any) -> simulate.Result:
         asked.append({"replications": replications, "seed": seed})
-        scenarios = selftest.SCENARIOS[:1]
+        scenarios = simulate.SCENARIOS[:1]
         return right(replications=200, seed=seed, scenarios=scenarios, **options)
 
-    monkeypatch.setattr(selftest, "run", few)
+    monkeypatch.setattr(simulate, "run", few)
     return asked
 
 
@@ -1251,7 +1245,7 @@ def test_a_cpu_that_cannot_be_used_is_told_with_those_that_can(isobench: Run) ->
 
 
 def test_cpus_are_read_as_linux_lists_them() -> None:
-    assert flags.Cpus().convert("0,2-4", None, None) == frozenset({0, 2, 3, 4})
+    assert parameters.Cpus().convert("0,2-4", None, None) == frozenset({0, 2, 3, 4})
 
 
 # ---- compare

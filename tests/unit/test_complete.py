@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from isobench import config, registry
-from isobench.errors import UsageError
+from isobench.config import file
+from isobench.model.errors import UsageError
+from isobench.plugins import registry
 
 pytestmark = pytest.mark.usefixtures("somewhere")
 
@@ -80,5 +81,5 @@ def test_targets_of_the_configuration_are_offered_and_nothing_is_probed() -> Non
 def test_a_mistake_in_the_configuration_takes_no_name_away(text: str) -> None:
     Path("isobench.toml").write_text(text)
     with pytest.raises(UsageError):
-        registry.Registry(config.find().settings.targets)
+        registry.Registry(file.find().settings.targets)
     assert "docker" in offered("isobench run -t do")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isobench.targets import _cpio
+from isobench.targets.machines import _cpio
 
 FIELDS = (
     *("inode", "mode", "uid", "gid", "links", "time", "size"),

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from isobench.model import Stage
+from isobench.model.units import Sha256
 from isobench.payload import wire
-from isobench.units import Sha256
 from tests import waiting
 from tests.bench import bench_dial
 from tests.bench.dialled_target.isobench_dialled import DialledTarget
@@ -128,7 +128,7 @@ def test_the_dialled_target_lays_its_dial_over_a_live_environment(tmp_path: Path
 def test_it_is_installed_for_those_who_have_its_site_on_their_path(tmp_path: Path) -> None:
     site = bench_dial.make_site(tmp_path)
     code = (
-        "from isobench import guard; from isobench.registry import Registry;"
+        "from isobench.plugins import guard; from isobench.plugins.registry import Registry;"
         "print(guard.direct(Registry({'dialled': {'permille': 20}}).get('dialled')))"
     )
     path = os.pathsep.join([str(site), str(CHECKOUT)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from isobench.targets import distrobox
+from isobench.targets.containers import distrobox
 
 
 @pytest.fixture

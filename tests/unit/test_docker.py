@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isobench.model import Lack, Unavailable
-from isobench.targets.docker import DockerTarget
+from isobench.targets.containers.docker import DockerTarget
 
 
 def test_a_daemon_that_is_not_there_leaves_no_socket_open(

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from isobench import duet, plan, runner
-from isobench.errors import SessionError
-from isobench.model import Block, Cause, Gap, Plan, Record, Sample, Schedule, Stage
-from isobench.plugin import Completed
-from isobench.testing import FakeTarget, Fault, Script
-from isobench.units import Nanoseconds, TargetName
+from isobench.model import Block, Cause, Gap, Plan, Record, Sample, Schedule, Stage, plan
+from isobench.model.errors import SessionError
+from isobench.model.units import Nanoseconds, TargetName
+from isobench.plugins.api import Completed
+from isobench.plugins.testing import FakeTarget, Fault, Script
+from isobench.run import duet, runner
 from tests.unit.test_runner import BOX, INSIDE, LOOP, NATIVE, OTHER, WORK, Sink, quiet_but
 from tests.unit.test_runner import bench as bench  # noqa: PLC0414 - a fixture of that module
 from tests.unit.test_runner import workshop as workshop  # noqa: PLC0414 - the same

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from isobench import owner
-from isobench.errors import SessionError
 from isobench.model import Lack, Stage, Unavailable
-from isobench.targets import _process, firejail
-from isobench.targets.firejail import FirejailTarget
-from isobench.units import Sha256, seconds
+from isobench.model.errors import SessionError
+from isobench.model.units import Sha256, seconds
+from isobench.plugins import ownership
+from isobench.targets.sandboxes import firejail
+from isobench.targets.sandboxes.firejail import FirejailTarget
+from isobench.targets.shared import processes
 
 PATIENCE = seconds(20)
 
@@ -189,8 +190,8 @@ LISTED = """7:me:isobench-abcdef-7-9-0a:firejail --name=isobench-abcdef-7-9-0a -
 
 def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[str]]:
     ended: list[int] = []
-    monkeypatch.setattr(_process, "ask", lambda _: LISTED)
-    monkeypatch.setattr(_process, "terminate", lambda pid: ended.append(pid) or error)
+    monkeypatch.setattr(processes, "ask", lambda _: LISTED)
+    monkeypatch.setattr(processes, "terminate", lambda pid: ended.append(pid) or error)
     removed = FirejailTarget().sweep(lambda whose: whose != "isobench-abcdef-7-9", cached=False)
     return ended, list(removed)
 
@@ -206,4 +207,4 @@ def test_what_could_not_be_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_sandbox_of_this_process_belongs_to_the_living() -> None:
-    assert owner.alive(firejail._name(owner.mine()).rpartition("-")[0])
+    assert ownership.alive(firejail._name(ownership.mine()).rpartition("-")[0])

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from isobench import campaign, enforcement, guard, plan, registry, runner
-from isobench.errors import SessionError
+from isobench.config.options import Wish
 from isobench.model import (
     Available,
     Cause,
@@ -29,8 +28,12 @@ from isobench.model import (
     Technology,
     Unavailable,
     Visit,
+    plan,
 )
-from isobench.plugin import (
+from isobench.model.errors import SessionError
+from isobench.model.units import TargetName, WorkloadName, seconds
+from isobench.plugins import guard, registry
+from isobench.plugins.api import (
     Channel,
     Exclusive,
     Explains,
@@ -42,10 +45,9 @@ from isobench.plugin import (
     Target,
     Witness,
 )
-from isobench.registry import Registry
-from isobench.testing import FakeEngine, FakeTarget
-from isobench.units import TargetName, WorkloadName, seconds
-from isobench.wish import Wish
+from isobench.plugins.registry import Registry
+from isobench.plugins.testing import FakeEngine, FakeTarget
+from isobench.run import lifecycle, limit_tests, runner
 from tests import distributions
 from tests.unit import test_runner
 from tests.unit.test_runner import COLD, EXEC, LOOP, WARM, WORK, Sink
@@ -220,11 +222,11 @@ def test_a_name_of_ours_stays_ours(hostile: Callable[[str], Target]) -> None:
 def test_what_cannot_be_prepared_is_left_out(hostile: Callable[[str], Target]) -> None:
     name = TargetName("hostile-prepare-exits")
     target = hostile("prepare-exits")
-    chosen = campaign.Chosen(
+    chosen = lifecycle.Chosen(
         targets={name: target}, answers={name: Available(version="1")}, workloads={}
     )
     said: list[str] = []
-    made = campaign.prepare(chosen, Wish(targets=("native",)), said.append)
+    made = lifecycle.prepare(chosen, Wish(targets=("native",)), said.append)
     assert made.able == {}
     answer = made.answers[name]
     assert isinstance(answer, Unavailable)
@@ -384,9 +386,9 @@ def test_limits_that_a_plug_in_cannot_set_are_unknown_and_say_whose_fault_that_i
 ) -> None:
     target = hostile("limited-nothing")
     assert target.technology is Technology.CONTAINERIZATION
-    assert enforcement.limits_something(target)
+    assert limit_tests.limits_something(target)
     made = bench(target)
-    (check,) = enforcement.push(made, target.name, Environment(facts={}))
+    (check,) = limit_tests.push(made, target.name, Environment(facts={}))
     assert check.held is None
     assert "what limited returned is None" in check.why
     assert BLAME.format("limited-nothing") in check.why
@@ -443,7 +445,7 @@ def test_the_time_limit_of_a_run_is_no_fault_of_a_plug_in_that_runs_meanwhile(be
         by = lambda: time.sleep(60)  # noqa: E731
 
     target = guard.checked(Meanwhile(name=TargetName("box")), MAKER)
-    alarm = campaign._Alarm(0.3)
+    alarm = lifecycle._Alarm(0.3)
     with pytest.raises(KeyboardInterrupt), alarm:
         block(bench(target), target, LOOP)
     assert alarm.rang
@@ -524,7 +526,7 @@ def test_every_ability_works_through_the_guard(bench: Make) -> None:
     assert target.launch(stage_, ["_startup", "n"], timeout=seconds(1)).exit_code == 0
     with target.stopped(stage_, ["_startup", "n"]) as instance:
         assert instance.start(timeout=seconds(1)).exit_code == 0
-    assert isinstance(target.limited(enforcement.LIMITS), guard.CheckedTarget)
+    assert isinstance(target.limited(limit_tests.LIMITS), guard.CheckedTarget)
 
 
 def test_nothing_of_the_guard_stands_between_a_request_and_its_answer(bench: Make) -> None:
@@ -551,7 +553,7 @@ def test_nothing_of_the_guard_stands_between_a_request_and_its_answer(bench: Mak
 
 SPEAKING = """
     import os, subprocess, sys, threading
-    from isobench import stdout
+    from isobench.plugins import stdout
     stdout.claim()
     print("ours, before")
     stdout.protect()
@@ -585,7 +587,7 @@ def test_standard_output_is_isobenchs_alone(variables: dict[str, str]) -> None:
 
 
 def test_a_redirected_standard_output_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    from isobench import stdout  # noqa: PLC0415 - beside the test that it is for
+    from isobench.plugins import stdout  # noqa: PLC0415 - beside the test that it is for
 
     before = sys.stdout
     stdout.claim()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from isobench import owner
-from isobench.errors import SessionError
+from isobench.model.errors import SessionError
 from isobench.payload import stage
-from isobench.targets import _guest
+from isobench.plugins import ownership
+from isobench.targets.machines import _guest
 from tests.unit.test_cpio import entries
 
 MAGIC = b"~Module signature appended~\n"
@@ -250,7 +250,7 @@ def test_apt_is_kept_from_the_hosts_own_state_and_hooks(tools: Path, tmp_path: P
     cleared = (tmp_path / "conf").read_text()
     assert "#clear APT::Update::Post-Invoke;" in cleared
     assert "#clear APT::Update::Post-Invoke-Success;" in cleared
-    assert (tmp_path / "tied").read_text().strip() == owner.mine()
+    assert (tmp_path / "tied").read_text().strip() == ownership.mine()
 
 
 # ---- modules -------------------------------------------------------------------------------------

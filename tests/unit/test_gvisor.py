@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from isobench import owner
-from isobench.errors import UsageError
 from isobench.evidence import prove
 from isobench.model import (
     Available,
@@ -22,11 +20,15 @@ from isobench.model import (
     Technology,
     Unavailable,
 )
-from isobench.registry import Registry
-from isobench.targets import _kvm, _oci, _podman, _process, _sentry, gvisor
-from isobench.targets.docker import DockerTarget
-from isobench.targets.gvisor import GvisorTarget
-from isobench.targets.podman import PodmanTarget
+from isobench.model.errors import UsageError
+from isobench.plugins import ownership
+from isobench.plugins.registry import Registry
+from isobench.targets.containers import _podman
+from isobench.targets.containers.docker import DockerTarget
+from isobench.targets.containers.podman import PodmanTarget
+from isobench.targets.sandboxes import gvisor
+from isobench.targets.sandboxes.gvisor import GvisorTarget
+from isobench.targets.shared import kvm, oci, processes, sentry
 from tests import waiting
 
 HOST: dict[str, Fact] = {
@@ -37,7 +39,7 @@ HOST: dict[str, Fact] = {
 }
 INSIDE: dict[str, Fact] = {
     "kernel.boot_id": None,
-    "kernel.version": _sentry.BUILD,
+    "kernel.version": sentry.BUILD,
     "kernel.sentry": "gVisor",
     "security.cap_effective": "0000000000000000",
     "host.canary_readable": False,
@@ -135,8 +137,8 @@ def test_a_missing_program_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPa
 def test_platforms_are_tried_in_order_and_the_last_complaint_is_told(
     runsc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = _kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
-    monkeypatch.setattr(_kvm, "examine", lambda: bad)
+    bad = kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
+    monkeypatch.setattr(kvm, "examine", lambda: bad)
     answer = GvisorTarget(program=str(runsc)).probe()
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.RUNTIME
@@ -149,8 +151,8 @@ def test_platforms_are_tried_in_order_and_the_last_complaint_is_told(
 def test_kvm_is_refused_where_it_executes_no_guest(
     runsc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = _kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
-    monkeypatch.setattr(_kvm, "examine", lambda: bad)
+    bad = kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
+    monkeypatch.setattr(kvm, "examine", lambda: bad)
     answer = GvisorTarget(program=str(runsc), platform="kvm").probe()
     assert answer == Unavailable(lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
     assert not Path(f"{runsc}.calls").exists()
@@ -187,7 +189,7 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = tmp_path / "isobench" / "gvisor"
-    dead, living = folder / f"{DEAD}-cafe", folder / f"{owner.mine()}-cafe"
+    dead, living = folder / f"{DEAD}-cafe", folder / f"{ownership.mine()}-cafe"
     for made in (dead, living):
         (made / "state").mkdir(parents=True)
     removed = GvisorTarget().sweep(lambda whose: whose != DEAD, cached=False)
@@ -200,8 +202,8 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
 
 
 def test_no_platform_is_seen_where_no_sentry_is() -> None:
-    assert _sentry.platform(_process.family(os.getpid())) is None
-    assert _process.family(2**22 + 1) == []
+    assert sentry.platform(processes.family(os.getpid())) is None
+    assert processes.family(2**22 + 1) == []
 
 
 def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:
@@ -210,9 +212,9 @@ def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
         # For a moment after execve a process shows no arguments.
         assert waiting.line(one) == "runs"
-        assert _process.sweep_marked(f"{mark}-not") == []
+        assert processes.sweep_marked(f"{mark}-not") == []
         assert one.poll() is None
-        assert _process.sweep_marked(mark) == [one.pid]
+        assert processes.sweep_marked(mark) == [one.pid]
         one.wait(10)
 
 
@@ -247,7 +249,7 @@ def test_the_runtime_decides_the_column(
 
 def test_an_unknown_runtime_is_held_to_the_hosts_kernel() -> None:
     target = DockerTarget(runtime="something-of-my-own")
-    assert target.promises == _oci.PROMISES
+    assert target.promises == oci.PROMISES
     assert "kernel.boot_id" in broken(target)  # it was gVisor after all
 
 
@@ -287,7 +289,7 @@ def test_podman_remembers_for_each_runtime_what_worked(
     (tmp_path / "isobench" / "podman-settings.json").write_text(old)
     own, other = PodmanTarget(), PodmanTarget(runtime="runsc")
     assert list(_podman._remembered(own)) == []
-    found = _oci.Settings(runtime="runsc", flags=("network=none",))
+    found = oci.Settings(runtime="runsc", flags=("network=none",))
     _podman._remember(other, found)
     assert list(_podman._remembered(other)) == [found]
     assert list(_podman._remembered(own)) == []

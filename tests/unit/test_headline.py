@@ -2,9 +2,9 @@
 
 import pytest
 
-from isobench.headline import figure, headline, listed
+from isobench.analysis.headline import figure, headline, listed
 from isobench.model import Estimate, Interval, Standing, Technology, Verdict
-from isobench.units import TargetName, WorkloadName
+from isobench.model.units import TargetName, WorkloadName
 
 TECHNOLOGIES = {
     TargetName(name): technology

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from isobench.model import Lack, Unavailable
-from isobench.registry import Registry
-from isobench.targets import _image
+from isobench.plugins.registry import Registry
+from isobench.targets.machines import _image
 
 
 def elf(code: int) -> bytes:
@@ -49,7 +49,9 @@ def test_what_cannot_be_read_is_no_kernel(tmp_path: Path) -> None:
 def test_a_kernel_that_is_none_is_refused_before_anything_is_started(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("isobench.targets.qemu.shutil.which", lambda *_, **__: "/usr/bin/true")
+    monkeypatch.setattr(
+        "isobench.targets.machines.qemu.shutil.which", lambda *_, **__: "/usr/bin/true"
+    )
     target = Registry({name: {"kernel": "/etc/passwd"}}).get(name)
     answer = target.probe()
     assert isinstance(answer, Unavailable)

@@ -17,14 +17,16 @@ from typing import Any
 
 import pytest
 
-from isobench import owner, places
-from isobench.errors import SessionError, UsageError
+from isobench.config import paths
 from isobench.evidence import prove
 from isobench.model import Available, Environment, Evidence, Lack, Technology, Unavailable
-from isobench.registry import Registry
-from isobench.targets import _kubernetes, _oci, _pod
-from isobench.targets import kubernetes as module
-from isobench.targets.kubernetes import KubernetesTarget
+from isobench.model.errors import SessionError, UsageError
+from isobench.plugins import ownership
+from isobench.plugins.registry import Registry
+from isobench.targets.containers import _kubernetes, _pod
+from isobench.targets.containers import kubernetes as module
+from isobench.targets.containers.kubernetes import KubernetesTarget
+from isobench.targets.shared import oci
 from tests import waiting
 
 pytest.importorskip("kubernetes")
@@ -697,7 +699,7 @@ def deleted(server: Server) -> list[Any]:
 def test_a_dead_runs_pod_is_ended_and_forgotten(
     server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = left(server, config, _oci.labels(DEAD))
+    note = left(server, config, oci.labels(DEAD))
     monkeypatch.setattr(
         _pod.Pod,
         "_gone",
@@ -715,7 +717,7 @@ def test_a_pod_of_that_name_that_is_not_ours_is_not_touched(server: Server, conf
 
 
 def test_what_belongs_to_the_living_is_not_asked_about(server: Server, config: Path) -> None:
-    note = left(server, config, _oci.labels(DEAD))
+    note = left(server, config, oci.labels(DEAD))
     assert _pod.sweep(lambda _: True) == []
     assert (server.asked, note.exists()) == ([], True)
 
@@ -731,7 +733,7 @@ def test_an_unreachable_cluster_is_said_and_remembered(tmp_path: Path, config: P
 
 
 def test_a_note_that_makes_no_sense_is_dropped(config: Path) -> None:
-    note = places.cache() / "pods" / f"{DEAD}-00.json"
+    note = paths.cache() / "pods" / f"{DEAD}-00.json"
     note.parent.mkdir(parents=True)
     note.write_text("{}")
     assert _pod.sweep(lambda _: False) == []
@@ -742,17 +744,17 @@ def test_labelled_pods_of_other_hosts_are_not_asked_for(
     server: Server, cluster: _kubernetes.Cluster
 ) -> None:
     server.answers["GET", PODS] = (200, {"items": []})
-    assert _pod.sweep_labelled(cluster, owner.alive) == []
+    assert _pod.sweep_labelled(cluster, ownership.alive) == []
     assert f"isobench.host%3D{_pod.host()}" in server.asked[-1][1]
 
 
 def test_a_refused_creation_leaves_no_note(server: Server, config: Path) -> None:
     server.answers["POST", PODS] = (403, {"message": "exceeded quota: pods"})
     cluster = _kubernetes.connect(place(config))
-    made = LOADED._manifest(f"{owner.mine()}-0", "i:1", ("a",), owner.mine(), [])
+    made = LOADED._manifest(f"{ownership.mine()}-0", "i:1", ("a",), ownership.mine(), [])
     with (
         pytest.raises(SessionError, match="exceeded quota"),
         _pod.created(cluster, place(config), made),
     ):
         pytest.fail("created")
-    assert list((places.cache() / "pods").iterdir()) == []
+    assert list((paths.cache() / "pods").iterdir()) == []

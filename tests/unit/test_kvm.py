@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from isobench.model import Lack
-from isobench.targets import _kvm, _kvm_trial, _process
-from isobench.targets._kvm import Observation
+from isobench.targets.shared import kvm, kvm_trial, processes
+from isobench.targets.shared.kvm import Observation
 
 INTEL: dict[str, Any] = {
     "architecture": "x86_64",
@@ -37,8 +37,8 @@ PVM: dict[str, Any] = {
 }
 
 
-def judged(known: dict[str, Any], **seen: Any) -> _kvm.Acceleration:
-    return _kvm.judge(Observation(**{**known, **seen}))
+def judged(known: dict[str, Any], **seen: Any) -> kvm.Acceleration:
+    return kvm.judge(Observation(**{**known, **seen}))
 
 
 # ---- the decision --------------------------------------------------------------------------------
@@ -233,16 +233,16 @@ def test_slow_and_failing_are_both_said() -> None:
 def test_the_lines_of_a_trial_are_understood() -> None:
     lines = b"""doing open\ndoing version\nversion 12\ndoing machine\ndoing processor\ndoing guest
 passed r\npassed p\npassed l\nspeed 1800.0\npassed c\npassed i\npassed b\nexit 5 0\ndoing end\n"""
-    assert _kvm.heard(Observation(**INTEL), lines) == Observation(**GOOD)
+    assert kvm.heard(Observation(**INTEL), lines) == Observation(**GOOD)
 
 
 def test_a_line_cut_short_by_the_end_of_the_process_is_left_out() -> None:
-    seen = _kvm.heard(Observation(**INTEL), b"doing guest\npassed r\nspeed 18")
+    seen = kvm.heard(Observation(**INTEL), b"doing guest\npassed r\nspeed 18")
     assert (seen.doing, seen.passed, seen.speed) == ("guest", "r", None)
 
 
 def test_an_error_belongs_to_the_step_before_it() -> None:
-    seen = _kvm.heard(Observation(**INTEL), b"doing open\nerror 13\n")
+    seen = kvm.heard(Observation(**INTEL), b"doing open\nerror 13\n")
     assert (seen.doing, seen.error) == ("open", 13)
 
 
@@ -258,8 +258,8 @@ def lines_with(
         asked.append((request, argument))
         return answers[request]
 
-    monkeypatch.setattr(_kvm_trial.fcntl, "ioctl", ioctl)
-    lines = list(_kvm_trial.trial(os.devnull, architecture))
+    monkeypatch.setattr(kvm_trial.fcntl, "ioctl", ioctl)
+    lines = list(kvm_trial.trial(os.devnull, architecture))
     os.close(opened[0])  # the trial leaves it to the end of its process
     return lines, asked
 
@@ -271,8 +271,8 @@ def test_on_arm_a_machine_is_made_as_wide_as_it_may_be_and_not_run(
     lines, asked = lines_with(monkeypatch, "aarch64", answers)
     assert asked == [(0xAE00, 0), (0xAE03, 165), (0xAE01, 36), (0xAE41, 0)]
     assert lines[-1] == "doing end"
-    seen = _kvm.heard(Observation(architecture="aarch64"), "\n".join([*lines, ""]).encode())
-    assert _kvm.judge(seen) == _kvm.Acceleration(flavour="ARM")
+    seen = kvm.heard(Observation(architecture="aarch64"), "\n".join([*lines, ""]).encode())
+    assert kvm.judge(seen) == kvm.Acceleration(flavour="ARM")
 
 
 def test_a_device_of_another_version_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,13 +285,13 @@ def test_a_device_of_another_version_is_asked_nothing_more(monkeypatch: pytest.M
 
 
 def test_the_guest_is_a_boot_sector() -> None:
-    sector = _kvm_trial.boot_sector()
+    sector = kvm_trial.boot_sector()
     assert len(sector) == 512
     assert sector.endswith(b"\x55\xaa")
 
 
 def test_its_tables_lie_where_it_says() -> None:
-    sector, base = _kvm_trial.boot_sector(), _kvm_trial.BASE
+    sector, base = kvm_trial.boot_sector(), kvm_trial.BASE
     lgdt = sector.index(b"\x0f\x01\x16")
     (pointer,) = struct.unpack_from("<H", sector, lgdt + 3)
     limit, gdt = struct.unpack_from("<HI", sector, pointer - base)
@@ -311,7 +311,7 @@ def test_its_tables_lie_where_it_says() -> None:
 
 
 def test_the_cell_of_cmpxchg16b_is_aligned_and_empty() -> None:
-    sector, base = _kvm_trial.boot_sector(), _kvm_trial.BASE
+    sector, base = kvm_trial.boot_sector(), kvm_trial.BASE
     at = sector.index(b"\xf0\x48\x0f\xc7\x0c\x25")
     (cell,) = struct.unpack_from("<I", sector, at + 6)
     assert cell % 16 == 0
@@ -329,13 +329,13 @@ def descriptors() -> list[str]:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """What the examination has started."""
     found: list[subprocess.Popen[bytes]] = []
-    start = _process.start
+    start = processes.start
 
     def noted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
         found.append(start(*arguments, **options))
         return found[-1]
 
-    monkeypatch.setattr(_process, "start", noted)
+    monkeypatch.setattr(processes, "start", noted)
     return found
 
 
@@ -343,18 +343,18 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
     """Let a few lines be the trial."""
     path = folder / "trial.py"
     path.write_text(code)
-    monkeypatch.setattr(_kvm, "_TRIAL", path)
+    monkeypatch.setattr(kvm, "_TRIAL", path)
 
 
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    answer = _kvm.examine(tmp_path / "kvm")
+    answer = kvm.examine(tmp_path / "kvm")
     assert answer.lack is Lack.DEVICE
     assert answer.what.startswith(f"there is no {tmp_path}/kvm: ")
     assert answer.flavour
 
 
 def test_a_device_that_is_not_kvm() -> None:
-    answer = _kvm.examine(Path(os.devnull))
+    answer = kvm.examine(Path(os.devnull))
     assert answer.lack is Lack.DEVICE
     assert answer.what.startswith("/dev/null is not KVM's device: ")
 
@@ -364,7 +364,7 @@ def test_it_leaves_no_descriptor_and_no_process_of_a_thread(
 ) -> None:
     before = descriptors()
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(_kvm.examine, [Path(os.devnull), tmp_path / "kvm"]))
+        answers = list(pool.map(kvm.examine, [Path(os.devnull), tmp_path / "kvm"]))
     assert [answer.lack for answer in answers] == [Lack.DEVICE, Lack.DEVICE]
     assert descriptors() == before
     assert [process.returncode for process in started] == [0, 0]
@@ -375,7 +375,7 @@ def test_a_trial_that_hangs_is_ended_and_told(
     started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stand_in(monkeypatch, tmp_path, "print('doing guest', flush=True)\nwhile True: pass\n")
-    answer = _kvm.examine(Path(os.devnull))
+    answer = kvm.examine(Path(os.devnull))
     assert answer.lack is Lack.RUNTIME
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
@@ -387,7 +387,7 @@ def test_a_process_that_cannot_be_killed_is_not_waited_for(
     kill = subprocess.Popen.kill
     monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
     before, others = descriptors(), threading.enumerate()
-    answer = _kvm.examine(Path(os.devnull))
+    answer = kvm.examine(Path(os.devnull))
     assert descriptors() == before
     assert answer.lack is Lack.RUNTIME
     (process,) = started
@@ -409,13 +409,13 @@ def test_a_trial_that_fails_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, fault: str
 ) -> None:
     stand_in(monkeypatch, tmp_path, code)
-    answer = _kvm.examine(Path(os.devnull))
+    answer = kvm.examine(Path(os.devnull))
     assert answer.what == f"the trial of /dev/null failed: {fault}"
 
 
 def test_no_interpreter_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python3")
-    answer = _kvm.examine(Path(os.devnull))
+    answer = kvm.examine(Path(os.devnull))
     assert answer.lack is Lack.RUNTIME
     assert "/nowhere/python3" in answer.what
 
@@ -423,12 +423,12 @@ def test_no_interpreter_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_alarm_ends_a_trial_whatever_it_inherited() -> None:
     code = """
 import signal, sys, time
-from isobench.targets import _kvm_trial
+from isobench.targets.shared import kvm_trial
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-_kvm_trial.trial = lambda *_: iter(lambda: time.sleep(60), None)
+kvm_trial.trial = lambda *_: iter(lambda: time.sleep(60), None)
 sys.argv = ["trial", "/dev/null"]
-_kvm_trial.main()
+kvm_trial.main()
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=30)
     assert done.returncode == -signal.SIGALRM
@@ -437,7 +437,7 @@ _kvm_trial.main()
 def test_the_trial_needs_the_standard_library_alone() -> None:
     """It is started without site packages, where isobench cannot be imported."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", _kvm_trial.__file__, os.devnull],
+        [sys.executable, "-I", "-S", kvm_trial.__file__, os.devnull],
         capture_output=True, check=False, timeout=30,
     )  # fmt: skip
     lines = f"doing open\ndoing version\nerror {errno.ENOTTY}\n"

@@ -8,9 +8,9 @@ import pytest
 
 from isobench.evidence import prove
 from isobench.model import Environment, Evidence, Fact, Lack, Relation, Stage, Unavailable
-from isobench.targets import landlock
-from isobench.targets.landlock import LandlockTarget
-from isobench.units import Sha256
+from isobench.model.units import Sha256
+from isobench.targets.sandboxes import landlock
+from isobench.targets.sandboxes.landlock import LandlockTarget
 
 NATIVE: dict[str, Fact] = {
     "kernel.boot_id": "here",

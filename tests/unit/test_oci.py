@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from isobench.model import Relation, Stage
-from isobench.targets import _elf, _oci
-from isobench.units import Sha256
+from isobench.model.units import Sha256
+from isobench.targets.shared import elf, oci
 
 
 def stage(root: Path, **programs: bytes) -> Stage:
@@ -26,7 +26,7 @@ def members(archive: bytes) -> dict[str, bytes]:
 
 
 def test_an_image_holds_the_programs_of_its_stage_and_nothing_else(tmp_path: Path) -> None:
-    files = members(_oci.stage_archive(stage(tmp_path, _agent=b"one", payload=b"two"), "x86_64"))
+    files = members(oci.stage_archive(stage(tmp_path, _agent=b"one", payload=b"two"), "x86_64"))
     layer = members(files["layer.tar"])
     assert {name: content for name, content in layer.items() if content} == {
         "isobench/_agent": b"one",
@@ -36,8 +36,8 @@ def test_an_image_holds_the_programs_of_its_stage_and_nothing_else(tmp_path: Pat
 
 
 def test_the_same_stage_gives_the_same_image_byte_for_byte(tmp_path: Path) -> None:
-    first = _oci.stage_archive(stage(tmp_path / "a", p=b"x", q=b"y"), "x86_64")
-    second = _oci.stage_archive(stage(tmp_path / "b", q=b"y", p=b"x"), "x86_64")
+    first = oci.stage_archive(stage(tmp_path / "a", p=b"x", q=b"y"), "x86_64")
+    second = oci.stage_archive(stage(tmp_path / "b", q=b"y", p=b"x"), "x86_64")
     assert first == second
 
 
@@ -45,10 +45,10 @@ def test_the_manifest_leads_to_a_configuration_and_a_layer_with_the_right_hashes
     tmp_path: Path,
 ) -> None:
     made = stage(tmp_path, p=b"x")
-    files = members(_oci.stage_archive(made, "aarch64"))
+    files = members(oci.stage_archive(made, "aarch64"))
     (manifest,) = json.loads(files["manifest.json"])
     assert manifest["Layers"] == ["layer.tar"]
-    assert manifest["RepoTags"] == [_oci.image_name(made)]
+    assert manifest["RepoTags"] == [oci.image_name(made)]
     configuration = json.loads(files[manifest["Config"]])
     digest = hashlib.sha256(files["layer.tar"]).hexdigest()
     assert configuration["rootfs"]["diff_ids"] == [f"sha256:{digest}"]
@@ -57,7 +57,7 @@ def test_the_manifest_leads_to_a_configuration_and_a_layer_with_the_right_hashes
 
 
 def test_programs_may_be_executed_and_scratch_written_by_anyone(tmp_path: Path) -> None:
-    archive = _oci.stage_archive(stage(tmp_path, p=b"x"), "x86_64")
+    archive = oci.stage_archive(stage(tmp_path, p=b"x"), "x86_64")
     with tarfile.open(fileobj=io.BytesIO(members(archive)["layer.tar"])) as tar:
         modes = {member.name: member.mode for member in tar}
     assert modes["isobench/p"] == 0o755
@@ -65,28 +65,28 @@ def test_programs_may_be_executed_and_scratch_written_by_anyone(tmp_path: Path) 
 
 
 def test_the_image_for_a_probe_holds_the_smallest_program() -> None:
-    files = members(_oci.probe_archive("x86_64"))
+    files = members(oci.probe_archive("x86_64"))
     layer = members(files["layer.tar"])
-    assert layer["isobench/answer"] == _elf.answering("x86_64")
+    assert layer["isobench/answer"] == elf.answering("x86_64")
 
 
 def test_an_image_is_named_by_its_content_and_cannot_be_pulled_from_anywhere(
     tmp_path: Path,
 ) -> None:
     made = stage(tmp_path)
-    assert _oci.image_name(made) == "localhost/isobench/stage:" + "ab" * 8
+    assert oci.image_name(made) == "localhost/isobench/stage:" + "ab" * 8
 
 
 def test_everything_in_an_engine_is_labelled_with_its_owner() -> None:
-    assert _oci.labels("isobench-m-1-2") == {
+    assert oci.labels("isobench-m-1-2") == {
         "isobench": "1",
         "isobench.owner": "isobench-m-1-2",
     }
 
 
 def test_the_ladder_begins_with_the_engines_own_defaults() -> None:
-    steps = list(_oci.ladder(["", "runc"], ["", "cgroupfs"]))
-    assert steps[0] == _oci.Settings()
+    steps = list(oci.ladder(["", "runc"], ["", "cgroupfs"]))
+    assert steps[0] == oci.Settings()
     assert len(steps) == len(set(steps)) == 8
     assert {step.runtime for step in steps} == {"", "runc"}
     assert {step.cgroup_manager for step in steps} == {"", "cgroupfs"}
@@ -96,18 +96,18 @@ def test_the_ladder_begins_with_the_engines_own_defaults() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (_oci.Settings(), "its default runtime"),
-        (_oci.Settings(runtime="runc"), "runc"),
-        (_oci.Settings(cgroup_manager="cgroupfs"), "its default runtime, cgroup manager cgroupfs"),
-        (_oci.Settings(runtime="crun", limits=True), "crun, lowered limits of files and processes"),
+        (oci.Settings(), "its default runtime"),
+        (oci.Settings(runtime="runc"), "runc"),
+        (oci.Settings(cgroup_manager="cgroupfs"), "its default runtime, cgroup manager cgroupfs"),
+        (oci.Settings(runtime="crun", limits=True), "crun, lowered limits of files and processes"),
     ],
 )
-def test_settings_are_told_in_words(settings: _oci.Settings, words: str) -> None:
+def test_settings_are_told_in_words(settings: oci.Settings, words: str) -> None:
     assert settings.words() == words
 
 
 def test_a_container_promises_namespaces_of_its_own_and_the_hosts_kernel() -> None:
-    promised = {promise.key: promise.relation for promise in _oci.PROMISES}
+    promised = {promise.key: promise.relation for promise in oci.PROMISES}
     assert promised["kernel.boot_id"] is Relation.SAME_AS_HOST
     for space in ("pid", "net", "mnt", "uts", "ipc"):
         assert promised[f"ns.{space}"] is Relation.UNLIKE_HOST
@@ -118,5 +118,5 @@ def test_the_hint_for_a_daemon_is_a_command_with_its_name(
     monkeypatch: pytest.MonkeyPatch, user: int, prefix: str
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
-    hint = _oci.start_daemon_hint("docker", "dockerd")
+    hint = oci.start_daemon_hint("docker", "dockerd")
     assert hint.startswith((f"{prefix}systemctl start docker", f"{prefix}sh -c 'setsid dockerd"))

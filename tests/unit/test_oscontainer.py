@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from isobench.errors import SessionError
 from isobench.evidence import prove
 from isobench.model import Environment, Evidence, Fact, Lack, Stage, Unavailable
-from isobench.plugin import Target
-from isobench.targets import _oscontainer, lxc, nspawn
-from isobench.targets.lxc import LxcTarget
-from isobench.targets.nspawn import NspawnTarget
-from isobench.units import Sha256, seconds
+from isobench.model.errors import SessionError
+from isobench.model.units import Sha256, seconds
+from isobench.plugins.api import Target
+from isobench.targets.containers import _oscontainer, lxc, nspawn
+from isobench.targets.containers.lxc import LxcTarget
+from isobench.targets.containers.nspawn import NspawnTarget
 
 OWNER = "isobench-machine-1-2"
 

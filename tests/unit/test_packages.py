@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from isobench import packages
-from isobench.errors import UsageError
-from isobench.registry import announced
+from isobench.model.errors import UsageError
+from isobench.plugins import packages
+from isobench.plugins.registry import announced
 
 MANAGERS = ("apt-get", "dnf", "pacman", "zypper")
 

@@ -6,7 +6,7 @@ import pytest
 
 from isobench.evidence import parity, prove
 from isobench.model import Abi, Environment, Evidence, Fact, Payload
-from isobench.units import Sha256
+from isobench.model.units import Sha256
 
 
 def environment(facts: dict[str, Fact]) -> Environment:

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isobench import plan
-from isobench.model import Plan, Schedule, Work
-from isobench.units import TargetName, WorkloadName
+from isobench.model import Plan, Schedule, Work, plan
+from isobench.model.units import TargetName, WorkloadName
 
 NATIVE = TargetName("native")
 TARGETS = [NATIVE, TargetName("docker"), TargetName("podman")]

@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from isobench import authoring, plugin, store, workloads
 from isobench.model import Gap, Lack, Need, Promise, Relation, Resource, Sample, Stage, Technology
 from isobench.payload import build
+from isobench.plugins import api
+from isobench.storage import run_folder
+from isobench.targets import authoring
+from isobench.workloads import loader
 
 CHECKOUT = Path(__file__).parents[2]
 TEXT = (CHECKOUT / "docs" / "plugins.md").read_text()
@@ -31,7 +34,7 @@ def code(text: str, language: str) -> list[str]:
 
 def abilities() -> list[str]:
     """Every protocol of the plug-in interface but the two that all have."""
-    found = [n for n, kind in vars(plugin).items() if getattr(kind, "_is_protocol", False)]
+    found = [n for n, kind in vars(api).items() if getattr(kind, "_is_protocol", False)]
     return [name for name in found if name not in ("Protocol", "Target", "Session")]
 
 
@@ -45,13 +48,13 @@ def test_it_names_every_field(title: str, noun: Any) -> None:
 
 
 def test_it_names_what_records_consist_of() -> None:
-    for name in (*store.COLUMNS, *(field.name for field in dataclasses.fields(Gap))):
+    for name in (*run_folder.COLUMNS, *(field.name for field in dataclasses.fields(Gap))):
         assert f"`{name}`" in section("What is recorded"), name
 
 
 def test_it_names_every_metric() -> None:
     code_ = "".join(
-        (CHECKOUT / "isobench" / f"{name}.py").read_text() for name in ("runner", "duet")
+        (CHECKOUT / "isobench" / "run" / f"{name}.py").read_text() for name in ("runner", "duet")
     )
     named = {
         *re.findall(r'sample\("([a-z.]+)"|sample\(f"([a-z]+\.)', code_),
@@ -67,13 +70,13 @@ def test_it_names_every_metric() -> None:
 @pytest.mark.parametrize("name", abilities())
 def test_it_names_every_ability_and_what_to_write_for_it(name: str) -> None:
     (row,) = [line for line in section("Abilities").splitlines() if line.startswith(f"| `{name}`")]
-    for member in vars(getattr(plugin, name)):
+    for member in vars(getattr(api, name)):
         if not member.startswith("_"):
             assert f"`{member}" in row, member
 
 
 def test_it_names_every_member_of_the_interface() -> None:
-    for member in vars(plugin.Target):
+    for member in vars(api.Target):
         if not member.startswith("_"):
             assert f"| `{member}" in section("The interface"), member
 
@@ -110,15 +113,15 @@ def test_the_keys_it_names_exist() -> None:
 
 
 def test_it_names_every_key_of_a_workload() -> None:
-    for field in msgspec.structs.fields(workloads._File):
+    for field in msgspec.structs.fields(loader._File):
         shown = "[metrics]" if field.name == "metrics" else field.name
         assert f"| `{shown}` |" in section("Workloads"), field.name
-    for field in msgspec.structs.fields(workloads._Answer):
+    for field in msgspec.structs.fields(loader._Answer):
         assert f"`{field.name}`" in section("Workloads"), field.name
 
 
 def test_it_names_what_a_prefix_may_set() -> None:
-    inherited = {*vars(plugin.Target), *vars(plugin.Launcher), *vars(plugin.Sweeper)} - {"probe"}
+    inherited = {*vars(api.Target), *vars(api.Launcher), *vars(api.Sweeper)} - {"probe"}
     own = {name for name in vars(authoring.PrefixTarget) if not name.startswith("_")}
     for name in own - inherited - {"words"}:
         assert f"`{name}" in section("A first target"), name
@@ -129,12 +132,12 @@ def test_its_first_target_is_one(tmp_path: Path) -> None:
     space: dict[str, Any] = {}
     exec(compile(module, "isobench_mine.py", "exec"), space)  # noqa: S102 - our own document
     target = space["MineTarget"]()
-    assert isinstance(target, plugin.Target)
-    assert isinstance(target, plugin.Launcher)
-    assert isinstance(target, plugin.Sweeper)
-    assert not isinstance(target, plugin.Explains)
+    assert isinstance(target, api.Target)
+    assert isinstance(target, api.Launcher)
+    assert isinstance(target, api.Sweeper)
+    assert not isinstance(target, api.Explains)
     project = tomllib.loads(code(section("A first target"), "toml")[0])["project"]
-    assert project["entry-points"][plugin.GROUP] == {target.name: "isobench_mine:MineTarget"}
+    assert project["entry-points"][api.GROUP] == {target.name: "isobench_mine:MineTarget"}
 
 
 def test_its_workload_is_one(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_its_workload_is_one(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "workload.toml").write_text(code(section("Workloads"), "toml")[0])
     (folder / "payload.c").write_text(code(section("Workloads"), "c")[0])
-    found = workloads.read(folder / "workload.toml")
+    found = loader.read(folder / "workload.toml")
     assert found.name == "app.hash"
     assert build.programs([found])
 

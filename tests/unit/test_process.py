@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isobench.targets import _process
-from isobench.units import seconds
+from isobench.model.units import seconds
+from isobench.targets.shared import processes
 from tests import waiting
 
 STUBBORN = """
@@ -33,26 +33,26 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_process_that_is_asked_to_end_does_so(sleeper: subprocess.Popen[bytes]) -> None:
     # Until we wait for it, it is a zombie: ended all the same.
-    assert _process.terminate(sleeper.pid) == ""
+    assert processes.terminate(sleeper.pid) == ""
     assert sleeper.wait(20) == -signal.SIGTERM
 
 
 def test_one_that_does_not_listen_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-IS", "-c", STUBBORN], stdout=subprocess.PIPE) as child:
         assert waiting.line(child) == "ready"
-        assert _process.terminate(child.pid, patience=0.1) == ""
+        assert processes.terminate(child.pid, patience=0.1) == ""
         assert child.wait(20) == -signal.SIGKILL
 
 
 def test_one_that_is_gone_is_no_fault(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.kill()
     sleeper.wait(20)
-    assert _process.terminate(sleeper.pid) == ""
+    assert processes.terminate(sleeper.pid) == ""
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may end every process")
 def test_one_that_is_somebody_elses_is_told() -> None:
-    assert _process.terminate(1) != ""
+    assert processes.terminate(1) != ""
 
 
 # It leaves a child behind that holds its streams, and whose number it writes into a file.
@@ -75,7 +75,7 @@ def test_a_program_that_is_outlived_ends_when_it_does_itself(note: Path) -> None
         called.append(child(note))
         os.kill(child(note), signal.SIGKILL)
 
-    done = _process.run(
+    done = processes.run(
         ["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(60), env={}, outlived=outlived
     )
     assert (done.exit_code, done.stdout) == (7, b"said\n")
@@ -85,7 +85,7 @@ def test_a_program_that_is_outlived_ends_when_it_does_itself(note: Path) -> None
 def test_one_that_closes_its_streams_early_is_waited_for() -> None:
     at: list[float] = []
     began = time.monotonic()
-    done = _process.run(
+    done = processes.run(
         ["sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 3"],
         timeout=seconds(60), env={"PATH": os.environ["PATH"]},
         outlived=lambda: at.append(time.monotonic()),
@@ -96,7 +96,7 @@ def test_one_that_closes_its_streams_early_is_waited_for() -> None:
 
 def test_at_the_time_limit_nobody_is_outlived() -> None:
     called: list[int] = []
-    done = _process.run(
+    done = processes.run(
         ["sh", "-c", "echo said; exec sleep 600"],
         timeout=seconds(0.5), env={"PATH": os.environ["PATH"]},
         outlived=lambda: called.append(1),
@@ -106,22 +106,22 @@ def test_at_the_time_limit_nobody_is_outlived() -> None:
 
 
 def test_without_it_the_end_is_that_of_both_streams(note: Path) -> None:
-    done = _process.run(["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(0.5), env={})
+    done = processes.run(["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(0.5), env={})
     os.kill(child(note), signal.SIGKILL)
     assert (done.exit_code, done.stdout) == (None, b"said\n")
 
 
 def test_who_listens_on_a_socket_is_told_by_name(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    assert _process.behind(path) is None
+    assert processes.behind(path) is None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
-        assert _process.behind(path) is None  # nobody listens yet
+        assert processes.behind(path) is None  # nobody listens yet
         listener.listen(1)
-        assert _process.behind(path) == psutil.Process().name()
+        assert processes.behind(path) == psutil.Process().name()
 
 
 def test_what_a_process_descends_from_is_told_nearest_first() -> None:
-    above = _process.ancestors(os.getpid())
+    above = processes.ancestors(os.getpid())
     assert above[0] == psutil.Process(os.getppid()).name()
-    assert _process.ancestors(2**22 + 1) == []
+    assert processes.ancestors(2**22 + 1) == []

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import pytest
 
-from isobench.errors import SessionError
-from isobench.targets import _instance, _process, _qemu, _serial
-from isobench.targets.qemu import QemuTarget
+from isobench.model.errors import SessionError
+from isobench.targets.machines import _instance, _qemu, _serial
+from isobench.targets.machines.qemu import QemuTarget
+from isobench.targets.shared import processes
 
 FAKE = Path(__file__).parents[1] / "data" / "machine" / "fake_qemu.py"
 SOON = 20.0
@@ -333,7 +334,7 @@ def test_a_flood_is_read_to_its_end_and_bounded(start: Start) -> None:
     fake = start("flood")
     assert fake.wait("exit") == "0"
     out, err = fake.machine.output()
-    assert len(out) == len(err) == _process.MOST
+    assert len(out) == len(err) == processes.MOST
     assert len(fake.machine.log) <= 1 << 16
     assert len(fake.machine._heard.marks) <= 256
     assert sum(map(len, fake.chunks)) > 7 << 20  # all of it was handed on

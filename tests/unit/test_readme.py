@@ -8,10 +8,10 @@ import click
 import msgspec
 import pytest
 
-from isobench import workloads
 from isobench.cli import cli
-from isobench.config import Settings
-from isobench.registry import announced
+from isobench.config.file import Settings
+from isobench.plugins.registry import announced
+from isobench.workloads import loader
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text()
@@ -27,7 +27,7 @@ def test_every_announced_target_is_in_its_table(name: str) -> None:
     assert f"`{name}`" in README
 
 
-@pytest.mark.parametrize("name", list(workloads.find()))
+@pytest.mark.parametrize("name", list(loader.find()))
 def test_every_workload_is_in_its_table(name: str) -> None:
     assert f"`{name}`" in README
 

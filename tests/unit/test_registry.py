@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from isobench import elsewhere, registry
-from isobench.errors import SessionError, UsageError
 from isobench.model import Lack, Stage, Unavailable
-from isobench.plugin import GROUP, Explains, Target
-from isobench.registry import Registry
-from isobench.testing import FakeTarget
-from isobench.units import Sha256, TargetName
+from isobench.model.errors import SessionError, UsageError
+from isobench.model.units import Sha256, TargetName
+from isobench.plugins import indirect, registry
+from isobench.plugins.api import GROUP, Explains, Target
+from isobench.plugins.registry import Registry
+from isobench.plugins.testing import FakeTarget
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 Install = Callable[..., None]
@@ -150,7 +150,7 @@ def test_a_broken_target_opens_no_session(install: Install, tmp_path: Path) -> N
 
 def test_a_name_of_ours_is_never_taken_over(install: Install) -> None:
     install(TARGET, {"docker": "MODULE:Mine"}, "a-usurper")
-    assert type(Registry().get("docker")).__module__ == "isobench.targets.docker"
+    assert type(Registry().get("docker")).__module__ == "isobench.targets.containers.docker"
 
 
 def test_a_target_is_made_once() -> None:
@@ -302,8 +302,8 @@ def test_a_technology_without_a_target_is_answered_with_how_it_is_reached(
 
 
 def test_no_technology_without_a_target_has_one() -> None:
-    assert not elsewhere.names() & set(registry.announced())
-    assert all(elsewhere.way(name) for name in elsewhere.names())
+    assert not indirect.names() & set(registry.announced())
+    assert all(indirect.way(name) for name in indirect.names())
 
 
 def test_a_name_that_says_what_it_is_cannot_be_given_another_kind() -> None:

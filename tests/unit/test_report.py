@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from isobench.report import html, markdown, text, view
+from isobench.report import html, markdown, sections, text
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "reports" / "templates"
@@ -84,17 +84,17 @@ def summary() -> Summary:
 
 
 def page_of(summary: Summary) -> Page:
-    return Page(html.render(view.build(summary), TEMPLATES))
+    return Page(html.render(sections.build(summary), TEMPLATES))
 
 
 def terminal_of(summary: Summary, width: int = 80) -> str:
     output = io.StringIO()
-    text.render(view.build(summary), Console(file=output, width=width, color_system=None))
+    text.render(sections.build(summary), Console(file=output, width=width, color_system=None))
     return output.getvalue()
 
 
 def rendered(summary: Summary) -> tuple[str, str, str]:
-    report = view.build(summary)
+    report = sections.build(summary)
     return html.render(report, TEMPLATES), terminal_of(summary), markdown.markdown(report)
 
 
@@ -105,8 +105,8 @@ def cell_of(summary: Summary, target: str, workload: str) -> Summary:
     return found
 
 
-def column_of(summary: Summary, title: str) -> view.Column:
-    return next(one for one in view.build(summary).columns if one.title == title)
+def column_of(summary: Summary, title: str) -> sections.Column:
+    return next(one for one in sections.build(summary).columns if one.title == title)
 
 
 def quick(summary: Summary) -> None:
@@ -319,7 +319,7 @@ def test_sessions_are_told_beside_blocks_where_they_are_fewer(summary: Summary) 
 def test_all_standings_occur_in_the_example(summary: Summary) -> None:
     wanted = {"near-native", "slower", "faster", "inconclusive", "unproven"}
     assert {cell["standing"] for cell in summary["cells"]} == wanted
-    shown = {mark.kind for mark in view.build(summary).matrix.legend}
+    shown = {mark.kind for mark in sections.build(summary).matrix.legend}
     assert shown == wanted | {"gap"}
 
 
@@ -349,7 +349,7 @@ def test_a_gap_is_shown_as_its_cause_and_told_in_full_once(summary: Summary) -> 
     tables = page_of(summary).tables
     row = next(row for row in tables["matrix"] if row[0] == "io.seq-read")
     assert "timed-out" in row
-    gaps = [gap for gap in view.build(summary).gaps if gap.target == "podman"]
+    gaps = [gap for gap in sections.build(summary).gaps if gap.target == "podman"]
     assert [(gap.workloads, gap.cause) for gap in gaps] == [("io.seq-read", "timed-out")]
 
 
@@ -367,13 +367,13 @@ def test_targets_that_lack_numbers_for_one_reason_are_one_gap_with_one_command(
         for name in ("lxc", "wine")
     ]
     summary["gaps"] += [{**gap, "workload": ""} for gap in left_out]
-    (found,) = [gap for gap in view.build(summary).gaps if gap.detail.shown == "left out"]
+    (found,) = [gap for gap in sections.build(summary).gaps if gap.detail.shown == "left out"]
     assert found.target == "lxc, wine"
     assert found.hint.shown == ".venv/bin/isobench run --targets lxc,wine"
 
 
 def test_gaps_of_a_whole_target_are_told_together(summary: Summary) -> None:
-    gaps = [gap for gap in view.build(summary).gaps if gap.target == "kvm"]
+    gaps = [gap for gap in sections.build(summary).gaps if gap.target == "kvm"]
     assert [gap.workloads for gap in gaps] == ["every workload"]
 
 
@@ -395,7 +395,7 @@ def test_what_any_program_takes_to_start_stands_beside_natives_figure(
         {"workload": "startup.cold", "spawner": spawner, "seconds": 0.0004, "native": 0.0005},
         {"workload": "startup.warm", "spawner": spawner, "seconds": None, "native": 0.0005},
     ]
-    seen = view.build(summary)
+    seen = sections.build(summary)
     assert seen.startup is not None
     assert seen.startup.remains == (sentence,)
     assert " ".join(sentence.split()) in Page(html.render(seen, TEMPLATES)).text
@@ -410,7 +410,7 @@ def test_a_null_spawn_that_took_longer_than_native_says_that_the_machine_was_bus
 ) -> None:
     one = {"workload": "startup.cold", "spawner": "vfork", "seconds": 0.0006, "native": 0.0005}
     summary["null_spawns"] = [one]
-    seen = view.build(summary)
+    seen = sections.build(summary)
     assert seen.startup is not None
     (sentence,) = seen.startup.remains
     assert "takes 600\N{NO-BREAK SPACE}µs" in sentence
@@ -435,13 +435,13 @@ def test_promises_show_host_and_inside(summary: Summary) -> None:
 def test_a_broken_promise_is_not_called_kept(summary: Summary) -> None:
     docker = next(target for target in summary["targets"] if target["name"] == "docker")
     docker["promises"][1].update(kept=False, inside=None)
-    proof = next(p for p in view.build(summary).proofs if p.target.name == "docker")
+    proof = next(p for p in sections.build(summary).proofs if p.target.name == "docker")
     assert (proof.verdict, proof.mark.word) == ("5 of 6 promises kept", "not kept")
     assert proof.promises[1].inside.shown == "could not be read"
 
 
 def test_claims_that_are_contradicted_come_first_and_untested_ones_apart(summary: Summary) -> None:
-    report = view.build(summary)
+    report = sections.build(summary)
     words = [claim.mark.word for claim in report.claims]
     assert words == sorted(words, key=("refuted", "supported", "inconclusive").index)
     assert {claim.mark.word for claim in report.untested} == {"untested"}
@@ -449,7 +449,7 @@ def test_claims_that_are_contradicted_come_first_and_untested_ones_apart(summary
 
 
 def test_doubts_say_where_they_apply(summary: Summary) -> None:
-    doubts = {doubt.text.shown: doubt for doubt in view.build(summary).doubts}
+    doubts = {doubt.text.shown: doubt for doubt in sections.build(summary).doubts}
     clock = doubts["no vDSO: reading the clock costs a system call"]
     assert "qemu-user-aarch64 at cpu.sieve" in clock.where
     assert any(doubt.blocks for doubt in doubts.values())
@@ -460,10 +460,10 @@ def test_the_margin_and_the_noise_floors_of_the_run_are_named(summary: Summary) 
     text = page_of(summary).text
     assert "10 %" in text
     assert "from 0.91\N{MULTIPLICATION SIGN} to 1.10\N{MULTIPLICATION SIGN}" in text
-    noise = {one.workload: one for one in view.build(summary).noise}
+    noise = {one.workload: one for one in sections.build(summary).noise}
     assert not noise["io.fsync"].over
     summary["run"]["margin"] = 0.05
-    assert {one.workload for one in view.build(summary).noise if one.over} == {"io.fsync"}
+    assert {one.workload for one in sections.build(summary).noise if one.over} == {"io.fsync"}
 
 
 def test_payload_hashes_are_listed(summary: Summary) -> None:
@@ -537,7 +537,7 @@ def test_performance_is_never_one_verdict_over_classes(summary: Summary) -> None
 
 
 def test_the_control_is_no_example_of_anything(summary: Summary) -> None:
-    report = view.build(summary)
+    report = sections.build(summary)
     assert report.matrix.targets[-1].control
     assert not any("native" in one.label for column in report.columns for one in column.ran)
 
@@ -560,7 +560,7 @@ def test_an_interrupted_run_says_that_it_is_partial(summary: Summary) -> None:
 
 
 def test_a_whole_run_has_no_banner(summary: Summary) -> None:
-    assert view.build(summary).banners == ()
+    assert sections.build(summary).banners == ()
 
 
 def test_a_run_without_cells_says_so_and_keeps_its_gaps(summary: Summary) -> None:
@@ -573,7 +573,7 @@ def test_a_run_without_cells_says_so_and_keeps_its_gaps(summary: Summary) -> Non
 def test_without_a_closing_sentence_the_cells_are_counted(summary: Summary) -> None:
     summary["run"]["headline"] = ""
     counted = [cell for cell in summary["cells"] if cell["target"] != "native#2"]
-    assert view.build(summary).headline.startswith(f"{len(counted)} cells measured: ")
+    assert sections.build(summary).headline.startswith(f"{len(counted)} cells measured: ")
 
 
 def test_sixteen_targets_stay_within_the_terminal_and_the_page(summary: Summary) -> None:
@@ -620,7 +620,7 @@ def test_no_field_can_put_markup_on_the_page(summary: Summary) -> None:
 def test_the_link_to_the_records_cannot_lead_elsewhere(summary: Summary) -> None:
     for name in ("javascript:alert(1)", "../secret", "//host/x", "a/b", "", None, ".hidden"):
         summary["run"]["records"] = name
-        assert view.build(summary).records == "records.jsonl"
+        assert sections.build(summary).records == "records.jsonl"
     summary["run"]["records"] = "records-2.jsonl"
     assert "records-2.jsonl" in page_of(summary).attributes("href")
 
@@ -647,7 +647,7 @@ def test_long_text_is_clipped_and_kept_whole_in_its_title(summary: Summary) -> N
 def test_a_console_that_knows_ascii_only_gets_ascii(summary: Summary) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    text.render(view.build(summary), Console(file=stream, width=80, color_system=None))
+    text.render(sections.build(summary), Console(file=stream, width=80, color_system=None))
     stream.flush()
     assert b"1.27x >" in raw.getvalue()
 
@@ -672,8 +672,8 @@ def test_a_console_that_knows_ascii_only_gets_ascii(summary: Summary) -> None:
 def test_a_ratio_has_the_digits_that_its_interval_justifies(
     ratio: float, bounds: tuple[float, float] | None, shown: str, interval: str
 ) -> None:
-    assert view.ratio_text(ratio, bounds) == f"{shown}\N{MULTIPLICATION SIGN}"
-    assert view.interval_text(ratio, bounds) == interval
+    assert sections.ratio_text(ratio, bounds) == f"{shown}\N{MULTIPLICATION SIGN}"
+    assert sections.interval_text(ratio, bounds) == interval
 
 
 @pytest.mark.parametrize(
@@ -693,18 +693,18 @@ def test_a_ratio_has_the_digits_that_its_interval_justifies(
 def test_a_time_is_given_in_the_unit_that_suits_it(
     seconds: float | None, digits: int, shown: str
 ) -> None:
-    assert view.seconds_text(seconds, digits).replace("\N{NO-BREAK SPACE}", " ") == shown
+    assert sections.seconds_text(seconds, digits).replace("\N{NO-BREAK SPACE}", " ") == shown
 
 
 @pytest.mark.parametrize(
     ("share", "shown"), [(0.05, "5 %"), (0.012, "1.2 %"), (0.0037, "0.37 %"), (0.97, "97 %")]
 )
 def test_a_share_is_given_in_percent(share: float, shown: str) -> None:
-    assert view.percent_text(share).replace("\N{NO-BREAK SPACE}", " ") == shown
+    assert sections.percent_text(share).replace("\N{NO-BREAK SPACE}", " ") == shown
 
 
 def test_places_on_an_axis_keep_the_order_of_the_values(summary: Summary) -> None:
-    for panel in view.build(summary).panels:
+    for panel in sections.build(summary).panels:
         assert 0 < panel.margin_low < panel.one < panel.margin_high < 100
         strips = [row.strip for group in panel.groups for row in group.rows if row.strip]
         assert strips
@@ -723,7 +723,7 @@ def test_an_axis_has_a_few_labels_with_room_between_them(
 ) -> None:
     summary["cells"] = [cell_of(summary, "docker", "cpu.sieve")]
     summary["cells"][0].update(ratio=1.0, interval=list(ends))
-    ticks = view.build(summary).panels[0].ticks
+    ticks = sections.build(summary).panels[0].ticks
     assert 3 <= len(ticks) <= 8
     assert len({tick.label for tick in ticks}) == len(ticks)
     assert all(after.place - before.place >= 8 for before, after in pairwise(ticks))
@@ -733,6 +733,8 @@ def test_a_time_of_a_wide_interval_is_not_given_to_three_digits(summary: Summary
     cell = cell_of(summary, "docker", "cpu.sieve")
     cell.update(value=0.00018123, ratio=1.0, interval=[0.6, 1.4])
     row = next(
-        row for row in view.build(summary).panels[0].groups[0].rows if row.target.name == "docker"
+        row
+        for row in sections.build(summary).panels[0].groups[0].rows
+        if row.target.name == "docker"
     )
     assert row.value == "180\N{NO-BREAK SPACE}\N{MICRO SIGN}s"

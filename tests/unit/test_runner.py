@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from isobench import plan, runner
-from isobench.errors import NotApplicableError, SessionError
 from isobench.evidence import host
 from isobench.model import (
     Abi,
@@ -35,11 +33,14 @@ from isobench.model import (
     Visit,
     Work,
     Workload,
+    plan,
 )
+from isobench.model.errors import NotApplicableError, SessionError
+from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import stage, wire
-from isobench.plugin import Completed, Session, Target
-from isobench.testing import FakeEngine, FakeTarget, Fault, Script, honest_check
-from isobench.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
+from isobench.plugins.api import Completed, Session, Target
+from isobench.plugins.testing import FakeEngine, FakeTarget, Fault, Script, honest_check
+from isobench.run import runner
 
 NATIVE, BOX = TargetName("native"), TargetName("box")
 LOOP, OTHER = WorkloadName("cpu.sieve"), WorkloadName("io.fsync")

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isobench import selftest, stats, verdict
+from isobench import stats
+from isobench.analysis import verdict
 from isobench.model import Estimate, Interval, Standing
-from isobench.selftest import SCENARIOS, STOPPED, Finding, Result, Row, Scenario
+from isobench.selftest import simulate
+from isobench.selftest.simulate import SCENARIOS, STOPPED, Finding, Result, Row, Scenario
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text()
 QUIET = SCENARIOS[0]
@@ -35,12 +37,12 @@ def row(result: Result, scenario: str, ratio: float, length: str) -> Row:
 
 @pytest.fixture(scope="module")
 def whole() -> Result:
-    return selftest.run(replications=REPLICATIONS)
+    return simulate.run(replications=REPLICATIONS)
 
 
 @pytest.fixture(scope="module")
 def quiet() -> Result:
-    return selftest.run(replications=REPLICATIONS, scenarios=[QUIET])
+    return simulate.run(replications=REPLICATIONS, scenarios=[QUIET])
 
 
 # ---- what is guaranteed
@@ -48,7 +50,7 @@ def quiet() -> Result:
 
 def test_every_guarantee_holds(whole: Result) -> None:
     assert [one.words() for one in whole.broken] == []
-    assert selftest.sentence(whole).startswith(f"All {len(whole.findings)} guarantees hold")
+    assert simulate.sentence(whole).startswith(f"All {len(whole.findings)} guarantees hold")
 
 
 def test_every_scenario_is_held_against_a_guarantee_unless_it_says_why_not(whole: Result) -> None:
@@ -69,8 +71,8 @@ def test_what_is_guaranteed_is_what_the_method_says(whole: Result) -> None:
 
 def test_only_few_sessions_have_weaker_guarantees_and_the_sentence_says_so(whole: Result) -> None:
     assert [one.name for one in SCENARIOS if one.weaker] == ["long sessions"]
-    assert "For long sessions the guarantee is weaker: errors up to 7 %" in selftest.sentence(whole)
-    assert any("long sessions: a weaker guarantee" in one for one in selftest.notes(whole))
+    assert "For long sessions the guarantee is weaker: errors up to 7 %" in simulate.sentence(whole)
+    assert any("long sessions: a weaker guarantee" in one for one in simulate.notes(whole))
 
 
 def test_naive_practice_finds_differences_where_there_are_none(whole: Result) -> None:
@@ -115,8 +117,8 @@ def broken_by(
     monkeypatch: pytest.MonkeyPatch, module: object, name: str, wrong: object
 ) -> list[str]:
     monkeypatch.setattr(module, name, wrong)
-    result = selftest.run(replications=300, scenarios=[QUIET])
-    assert f"{len(result.broken)} of" in selftest.sentence(result)
+    result = simulate.run(replications=300, scenarios=[QUIET])
+    assert f"{len(result.broken)} of" in simulate.sentence(result)
     return [one.what for one in result.broken]
 
 
@@ -160,7 +162,7 @@ def test_a_verdict_by_the_ratio_alone_breaks_it(monkeypatch: pytest.MonkeyPatch)
 def test_stopping_at_a_narrow_interval_of_few_sessions_is_not_allowed() -> None:
     scenario = dataclasses.replace(named("long sessions"), session=1e-6, launch=1e-6)
     scenario = dataclasses.replace(scenario, iteration=1e-6)
-    result = selftest.run(replications=20, scenarios=[scenario])
+    result = simulate.run(replications=20, scenarios=[scenario])
     assert row(result, "long sessions", 1.0, STOPPED).blocks == 45  # the third begins after 40
 
 
@@ -169,7 +171,7 @@ def test_stopping_at_a_narrow_interval_of_few_sessions_is_not_allowed() -> None:
 
 def test_the_same_seed_gives_the_same_figures_and_another_seed_others() -> None:
     first, again, other = (
-        selftest.run(replications=FEW, scenarios=[QUIET], seed=seed) for seed in (1, 1, 2)
+        simulate.run(replications=FEW, scenarios=[QUIET], seed=seed) for seed in (1, 1, 2)
     )
     assert first == again
     assert first.rows != other.rows
@@ -181,14 +183,14 @@ def test_what_else_is_simulated_does_not_change_a_scenario(whole: Result, quiet:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
 def test_the_true_ratio_is_what_was_asked_for(scenario: Scenario) -> None:
-    runs = selftest._simulate(scenario, ratio=1.10, runs=400, blocks=12, served=4, seed=(3,))
+    runs = simulate._simulate(scenario, ratio=1.10, runs=400, blocks=12, served=4, seed=(3,))
     assert np.median(runs.subject) == pytest.approx(math.log(1.10), abs=0.005)
     assert np.median(runs.control) == pytest.approx(0, abs=0.005)
 
 
 def test_a_clock_that_ticks_gives_whole_ticks_and_keeps_the_mean() -> None:
     scenario = Scenario(name="ticks", iteration=0.0, launch=0.0, tick=0.4)
-    runs = selftest._simulate(scenario, ratio=1.0, runs=2000, blocks=3, served=1, seed=(4,))
+    runs = simulate._simulate(scenario, ratio=1.0, runs=2000, blocks=3, served=1, seed=(4,))
     # One second of iterations reads as two or three ticks of 0.4 s.
     assert set(np.round(np.exp(runs.subject.ravel()), 6)) == {round(2 / 3, 6), 1.0, 1.5}
     assert runs.naive_log_ratio.mean() == pytest.approx(0, abs=0.01)
@@ -196,7 +198,7 @@ def test_a_clock_that_ticks_gives_whole_ticks_and_keeps_the_mean() -> None:
 
 def test_a_wandering_machine_remembers_as_much_as_it_says() -> None:
     scenario = dataclasses.replace(named("drift"), wander=1.0)
-    state = selftest._state(np.random.default_rng(5), scenario, 20_000, 12)
+    state = simulate._state(np.random.default_rng(5), scenario, 20_000, 12)
     assert state.std() == pytest.approx(1.0, abs=0.02)
     # Three visits are a block.
     assert np.corrcoef(state[:, 2], state[:, 5])[0, 1] == pytest.approx(0.9, abs=0.01)
@@ -204,14 +206,14 @@ def test_a_wandering_machine_remembers_as_much_as_it_says() -> None:
 
 
 def test_a_trend_grows_as_much_as_it_says() -> None:
-    state = selftest._state(np.random.default_rng(6), named("trend"), 1, 61)
+    state = simulate._state(np.random.default_rng(6), named("trend"), 1, 61)
     assert math.exp(state[0, 30] - state[0, 0]) == pytest.approx(1.05)
     assert math.exp(state[0, 60] - state[0, 30]) == pytest.approx(1.05)
 
 
 def test_blocks_share_what_is_slow_so_that_ratios_do_not_see_it() -> None:
     trend = Scenario(name="trend alone", iteration=0.0, launch=0.0, trend=0.5)
-    runs = selftest._simulate(trend, ratio=1.0, runs=200, blocks=30, served=1, seed=(7,))
+    runs = simulate._simulate(trend, ratio=1.0, runs=200, blocks=30, served=1, seed=(7,))
     assert np.abs(runs.subject).max() < math.log(1.5) * 2 / 30 + 1e-9  # two visits apart at most
     assert runs.naive_log_ratio.min() > math.log(1.3)
 
@@ -229,7 +231,7 @@ def test_the_documents_figures_are_of_these_scenarios() -> None:
     for scenario in SCENARIOS:
         assert f"- {scenario.name}: {scenario.words()}\n" in DOCUMENT
         assert f"| {scenario.name} | 1.05 |" in DOCUMENT
-    assert selftest.RULE in DOCUMENT
+    assert simulate.RULE in DOCUMENT
 
 
 # ---- how it is told
@@ -268,7 +270,7 @@ def test_a_finding_says_its_bounds(low: float, high: float, words: str) -> None:
 
 
 def test_every_row_stands_in_a_table(whole: Result) -> None:
-    same, verdicts = selftest.tables(whole)
+    same, verdicts = simulate.tables(whole)
     assert len(same.rows) == len(SCENARIOS) * 5
     assert len(verdicts.rows) == len(SCENARIOS) * 4
     for table in (same, verdicts):
@@ -277,12 +279,12 @@ def test_every_row_stands_in_a_table(whole: Result) -> None:
 
 
 def test_markdown_holds_tables_notes_and_the_sentence(quiet: Result) -> None:
-    said = selftest.markdown(quiet)
+    said = simulate.markdown(quiet)
     assert "| quiet | 10 |" in said
     assert "| quiet | 1.05 |" in said
     assert "seed 1" in said
-    assert said.endswith(f"**{selftest.sentence(quiet)}**")
-    assert all(f"- {line}" in said for line in selftest.notes(quiet))
+    assert said.endswith(f"**{simulate.sentence(quiet)}**")
+    assert all(f"- {line}" in said for line in simulate.notes(quiet))
 
 
 def test_families_are_figures_and_no_guarantee(whole: Result) -> None:
@@ -295,13 +297,13 @@ def test_families_are_figures_and_no_guarantee(whole: Result) -> None:
 
 
 def test_few_runs_make_no_family() -> None:
-    result = selftest.run(replications=10, scenarios=[QUIET])
+    result = simulate.run(replications=10, scenarios=[QUIET])
     assert result.families is None
-    assert "Holm" not in selftest.markdown(result)
+    assert "Holm" not in simulate.markdown(result)
 
 
 def test_a_document_holds_the_figures(quiet: Result) -> None:
-    document = selftest.document(quiet)
+    document = simulate.document(quiet)
     assert document["held"] is True
     assert document["rows"][0]["coverage"] == quiet.rows[0].coverage
     assert all(one["held"] for one in document["findings"])
@@ -309,6 +311,6 @@ def test_a_document_holds_the_figures(quiet: Result) -> None:
 
 def test_progress_is_heard_row_by_row() -> None:
     heard: list[tuple[str, int, int]] = []
-    selftest.run(replications=10, scenarios=[QUIET], progress=lambda *step: heard.append(step))
+    simulate.run(replications=10, scenarios=[QUIET], progress=lambda *step: heard.append(step))
     assert heard[0] == ("quiet: true ratio 1.00", 0, 11)
     assert [done for _, done, _ in heard] == list(range(11))

@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isobench import owner
-from isobench.errors import SessionError
 from isobench.model import Stage, host_abi
+from isobench.model.errors import SessionError
+from isobench.model.units import Sha256, seconds
 from isobench.payload import build
-from isobench.plugin import Completed
-from isobench.targets import _process, _spawner
-from isobench.units import Sha256, seconds
+from isobench.plugins import ownership
+from isobench.plugins.api import Completed
+from isobench.targets.shared import processes, spawners
 
 AWKWARD = ("two words", "'quotes\"", "$HOME", "*", "-x", "é", "", "a\\b", "semi;colon", "new\nline")
 PATIENCE = seconds(60)
@@ -39,7 +39,7 @@ def program() -> Path:
 
 @pytest.fixture
 def way(program: Path) -> Iterator[str]:
-    with _process.spawning(program) as found:
+    with processes.spawning(program) as found:
         assert found == "vfork"
         yield found
 
@@ -47,7 +47,7 @@ def way(program: Path) -> Iterator[str]:
 @pytest.fixture
 def both(request: pytest.FixtureRequest, program: Path) -> Iterator[str]:
     """Both ways of starting programs keep to the same rules."""
-    with _process.spawning(program if request.param == "vfork" else None) as found:
+    with processes.spawning(program if request.param == "vfork" else None) as found:
         assert found == request.param
         yield found
 
@@ -58,14 +58,14 @@ EITHER_WAY = pytest.mark.parametrize("both", ["vfork", "subprocess"], indirect=T
 def python(code: str, *words: str | bytes, timeout: float = 60) -> Completed:
     """Run Python code with the words as its arguments."""
     argv = [sys.executable, "-IS", "-c", code, *map(os.fsdecode, words)]
-    return _process.run(argv, timeout=seconds(timeout), env=PATH)
+    return processes.run(argv, timeout=seconds(timeout), env=PATH)
 
 
 def shell(script: str, *words: str, timeout: float = 60) -> Completed:
-    return _process.run(["sh", "-c", script, *words], timeout=seconds(timeout), env=PATH)
+    return processes.run(["sh", "-c", script, *words], timeout=seconds(timeout), env=PATH)
 
 
-def spawners() -> list[psutil.Process]:
+def running() -> list[psutil.Process]:
     """Return the spawners of this process."""
     return [
         each
@@ -109,9 +109,9 @@ def test_arguments_arrive_byte_by_byte() -> None:
 @pytest.mark.usefixtures("both")
 def test_a_program_has_the_variables_it_is_given_and_no_others() -> None:
     variables = {"ONE": "1", "AWKWARD": "a b\n=\udcff", "EMPTY": ""}
-    done = _process.run(["/usr/bin/env", "-0"], timeout=PATIENCE, env=variables)
+    done = processes.run(["/usr/bin/env", "-0"], timeout=PATIENCE, env=variables)
     assert set(done.stdout.split(b"\0")) == {b"ONE=1", b"AWKWARD=a b\n=\xff", b"EMPTY=", b""}
-    none = _process.run(["/usr/bin/env", "-0"], timeout=PATIENCE, env={})
+    none = processes.run(["/usr/bin/env", "-0"], timeout=PATIENCE, env={})
     assert (none.exit_code, none.stdout) == (0, b"")
 
 
@@ -132,9 +132,9 @@ def test_it_has_a_session_of_its_own_and_its_three_streams_alone() -> None:
 @EITHER_WAY
 @pytest.mark.usefixtures("both")
 def test_it_begins_in_the_folder_that_is_named(tmp_path: Path) -> None:
-    done = _process.run(["/bin/pwd"], timeout=PATIENCE, env={}, folder=tmp_path)
+    done = processes.run(["/bin/pwd"], timeout=PATIENCE, env={}, folder=tmp_path)
     assert done.stdout.decode().strip() == str(tmp_path.resolve())
-    done = _process.run(["/bin/pwd"], timeout=PATIENCE, env={})
+    done = processes.run(["/bin/pwd"], timeout=PATIENCE, env={})
     assert done.stdout.decode().strip() == str(Path.cwd())
 
 
@@ -144,7 +144,7 @@ def test_no_signal_is_blocked_or_ignored_that_was_not_before() -> None:
     def masks(text: str) -> list[str]:
         return [line for line in text.splitlines() if line.startswith(("SigBlk", "SigIgn"))]
 
-    done = _process.run(["/bin/cat", "/proc/self/status"], timeout=PATIENCE, env={})
+    done = processes.run(["/bin/cat", "/proc/self/status"], timeout=PATIENCE, env={})
     reference = subprocess.run(
         ["/bin/cat", "/proc/self/status"], capture_output=True, text=True, check=True
     )
@@ -177,14 +177,14 @@ def test_one_that_cannot_be_executed_is_an_error_with_its_reason(tmp_path: Path)
         (text, OSError),
     ):
         with pytest.raises(error, match=path.name):
-            _process.run([path], timeout=PATIENCE, env=PATH)
+            processes.run([path], timeout=PATIENCE, env=PATH)
     if os.geteuid() != 0 or not os.access(plain, os.X_OK):
         with pytest.raises(PermissionError):
-            _process.run([plain], timeout=PATIENCE, env=PATH)
+            processes.run([plain], timeout=PATIENCE, env=PATH)
     with pytest.raises(FileNotFoundError):
-        _process.run(["no-such-program-anywhere"], timeout=PATIENCE, env=PATH)
+        processes.run(["no-such-program-anywhere"], timeout=PATIENCE, env=PATH)
     with pytest.raises(FileNotFoundError):
-        _process.run(["/bin/true"], timeout=PATIENCE, env=PATH, folder=tmp_path / "absent")
+        processes.run(["/bin/true"], timeout=PATIENCE, env=PATH, folder=tmp_path / "absent")
     assert shell("exit 3").exit_code == 3  # and the next one runs
 
 
@@ -197,23 +197,23 @@ def test_a_bare_name_is_looked_for_on_the_path_that_is_given(tmp_path: Path) -> 
         (folder / "tool").write_text("#!/bin/sh\necho $0\n")
         (folder / "tool").chmod(mode)
     path = {"PATH": f"{tmp_path}/none:{first}:{second}:/bin:/usr/bin"}
-    done = _process.run(["tool"], timeout=PATIENCE, env=path)
+    done = processes.run(["tool"], timeout=PATIENCE, env=path)
     assert done.stdout.decode().strip() == str(second / "tool")
     with pytest.raises(PermissionError):
-        _process.run(["tool"], timeout=PATIENCE, env={"PATH": f"{first}:{tmp_path}/none"})
+        processes.run(["tool"], timeout=PATIENCE, env={"PATH": f"{first}:{tmp_path}/none"})
 
 
 @pytest.mark.usefixtures("way")
 def test_what_no_process_could_be_given_is_refused_and_the_next_one_runs() -> None:
     with pytest.raises(ValueError, match="null"):
-        _process.run(["/bin/echo", "a\0b"], timeout=PATIENCE, env={})
+        processes.run(["/bin/echo", "a\0b"], timeout=PATIENCE, env={})
     with pytest.raises(OSError, match="too long"):
-        _process.run(["/bin/echo", "x" * (_spawner.MOST_REQUEST + 1)], timeout=PATIENCE, env={})
+        processes.run(["/bin/echo", "x" * (spawners.MOST_REQUEST + 1)], timeout=PATIENCE, env={})
     with pytest.raises(OSError, match="too long"):
-        _process.run(["/bin/echo", *["x"] * 70_000], timeout=PATIENCE, env={})
+        processes.run(["/bin/echo", *["x"] * 70_000], timeout=PATIENCE, env={})
     with pytest.raises(OSError, match="too long"):  # the kernel's own limit of one argument
-        _process.run(["/bin/echo", "x" * 200_000], timeout=PATIENCE, env={})
-    assert _process.run(["/bin/echo", "x"], timeout=PATIENCE, env={}).stdout == b"x\n"
+        processes.run(["/bin/echo", "x" * 200_000], timeout=PATIENCE, env={})
+    assert processes.run(["/bin/echo", "x"], timeout=PATIENCE, env={}).stdout == b"x\n"
 
 
 @EITHER_WAY
@@ -254,21 +254,21 @@ def test_both_streams_may_say_much_at_the_same_time() -> None:
     script = "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait; exit 6"
     done = shell(script)
     assert done.exit_code == 6
-    assert (done.stdout, done.stderr) == (bytes(_process.MOST), bytes(_process.MOST))
+    assert (done.stdout, done.stderr) == (bytes(processes.MOST), bytes(processes.MOST))
 
 
 @pytest.mark.usefixtures("way")
 def test_many_start_in_a_row_and_no_descriptor_stays_open() -> None:
     assert shell("exit 0").exit_code == 0
-    (spawner,) = spawners()
+    (spawner,) = running()
     before = psutil.Process().num_fds(), spawner.num_fds()
     for number in range(300):
         assert shell(f"exit {number % 100}").exit_code == number % 100
         with pytest.raises(FileNotFoundError):
-            _process.run(["/no/such"], timeout=PATIENCE, env={})
+            processes.run(["/no/such"], timeout=PATIENCE, env={})
     assert (psutil.Process().num_fds(), spawner.num_fds()) == before
     assert spawner.children() == []
-    assert spawners() == [spawner]
+    assert running() == [spawner]
 
 
 # ---- the stage -----------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ class Heard:
             root=folder,
             digest=Sha256(""),
             scratch=folder,
-            owner=owner.mine(),
+            owner=ownership.mine(),
             heard=self.heard,
             exclude=self.excluded.append,
         )
@@ -301,7 +301,7 @@ class Heard:
 def test_stamps_are_of_the_clock_that_isobench_reads(tmp_path: Path) -> None:
     told = Heard()
     before = time.monotonic_ns()
-    _process.run(
+    processes.run(
         ["sh", "-c", "echo one; sleep 0.3; echo two"],
         timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path),
     )  # fmt: skip
@@ -321,7 +321,7 @@ def test_the_shortest_words_are_handed_on_as_the_longest_are() -> None:
         script = f"echo; sleep 0.1; head -c {length} /dev/zero; exec sleep 608"
         done = shell(script, timeout=1.5)
         assert (done.exit_code, len(done.stdout)) == (None, 1 + length)
-        assert children() == {each.pid for each in spawners()}
+        assert children() == {each.pid for each in running()}
 
 
 @pytest.mark.usefixtures("way")
@@ -336,7 +336,7 @@ def test_what_is_said_is_handed_on_while_the_program_runs(tmp_path: Path) -> Non
                 fifo.write_text("answer\n")
 
     told = Answering()
-    done = _process.run(
+    done = processes.run(
         ["sh", "-c", f"echo ask; cat {fifo}"],
         timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path),
     )  # fmt: skip
@@ -345,7 +345,7 @@ def test_what_is_said_is_handed_on_while_the_program_runs(tmp_path: Path) -> Non
 
 def test_by_subprocess_the_stage_takes_the_time_itself(tmp_path: Path) -> None:
     told = Heard()
-    _process.run(["echo", "one"], timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path))
+    processes.run(["echo", "one"], timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path))
     assert (told.chunks, told.stamps, told.excluded) == ([b"one\n"], [None], [])
 
 
@@ -360,7 +360,7 @@ def test_an_error_while_listening_ends_the_program_and_the_next_one_runs(tmp_pat
 
     before = children()
     with pytest.raises(KeyboardInterrupt):
-        _process.run(
+        processes.run(
             ["sh", "-c", "echo $$; exec sleep 605"],
             timeout=PATIENCE, env=PATH, stage=Broken().stage(tmp_path),
         )  # fmt: skip
@@ -371,7 +371,7 @@ def test_an_error_while_listening_ends_the_program_and_the_next_one_runs(tmp_pat
 @pytest.mark.usefixtures("way")
 def test_a_spawner_that_is_killed_costs_what_runs_in_it_and_nothing_else(tmp_path: Path) -> None:
     assert shell("exit 0").exit_code == 0
-    (spawner,) = spawners()
+    (spawner,) = running()
     note = tmp_path / "1"
     killer = threading.Thread(target=lambda: until(note.exists) and spawner.kill())
     killer.start()
@@ -380,29 +380,29 @@ def test_a_spawner_that_is_killed_costs_what_runs_in_it_and_nothing_else(tmp_pat
     killer.join()
     assert until(lambda: ended(int(note.read_text())))
     assert shell("exit 9").exit_code == 9
-    (another,) = spawners()
+    (another,) = running()
     another.kill()  # while nothing runs in it
     another.wait(10)
     assert shell("exit 9").exit_code == 9
 
 
 def test_leaving_the_run_ends_the_spawner(program: Path) -> None:
-    with _process.spawning(program):
-        (spawner,) = spawners()
+    with processes.spawning(program):
+        (spawner,) = running()
     assert ended(spawner.pid)
-    assert spawners() == []
+    assert running() == []
 
 
 RUNS_ONE = """
 import pathlib, sys
-from isobench.targets import _process
-from isobench.units import seconds
-with _process.spawning(pathlib.Path(sys.argv[1])) as way:
+from isobench.targets.shared import processes
+from isobench.model.units import seconds
+with processes.spawning(pathlib.Path(sys.argv[1])) as way:
     assert way == "vfork"
     print("ready", flush=True)
     env = {"PATH": "/usr/bin:/bin"}
     script = "sleep 607 & echo $$ $! $PPID > $0.new; mv $0.new $0; wait"
-    done = _process.run(["sh", "-c", script, sys.argv[2]], timeout=seconds(600), env=env)
+    done = processes.run(["sh", "-c", script, sys.argv[2]], timeout=seconds(600), env=env)
     print(done, flush=True)
 """
 
@@ -431,15 +431,15 @@ def test_nothing_is_left_when_isobench_is_killed(
 
 def test_a_ctrl_c_reaches_isobench_alone(way: str) -> None:
     del way
-    (spawner,) = spawners()
+    (spawner,) = running()
     assert os.getsid(spawner.pid) == spawner.pid != os.getsid(0)
 
 
 def test_a_sweep_finds_the_spawner_of_a_run_that_has_died(way: str) -> None:
     del way
-    (spawner,) = spawners()
-    mine = owner.mine()
-    removed = _process.sweep(lambda whose: whose != mine)
+    (spawner,) = running()
+    mine = ownership.mine()
+    removed = processes.sweep(lambda whose: whose != mine)
     assert f"process {spawner.pid}" in removed
     assert until(lambda: ended(spawner.pid))
 
@@ -449,19 +449,19 @@ def test_a_sweep_finds_the_spawner_of_a_run_that_has_died(way: str) -> None:
 
 @pytest.mark.parametrize("other", ["/bin/true", "/no/such/program"])
 def test_where_the_spawner_does_not_work_nothing_is_started_by_it(other: str) -> None:
-    with _process.spawning(Path(other)) as found:
+    with processes.spawning(Path(other)) as found:
         assert found == "subprocess"
         assert shell("exit 3").exit_code == 3
-        assert spawners() == []
+        assert running() == []
 
 
 def test_the_way_ends_with_the_run(program: Path) -> None:
-    with _process.spawning(None) as outer:
+    with processes.spawning(None) as outer:
         assert outer == "subprocess"
-        with _process.spawning(program) as inner:
+        with processes.spawning(program) as inner:
             assert inner == "vfork"
         assert shell("exit 3").exit_code == 3
-        assert spawners() == []
+        assert running() == []
 
 
 @pytest.mark.usefixtures("way")

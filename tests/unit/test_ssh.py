@@ -12,12 +12,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from isobench.errors import SessionError, UsageError
 from isobench.evidence import prove
 from isobench.model import Abi, Available, Evidence, Fact, Lack, Technology, Unavailable
-from isobench.plugin import Exclusive, Launcher, Restarter
-from isobench.registry import Registry
-from isobench.targets import _machine, _ssh_host
+from isobench.model.errors import SessionError, UsageError
+from isobench.plugins.api import Exclusive, Launcher, Restarter
+from isobench.plugins.registry import Registry
+from isobench.targets.machines import _machine, _ssh_host
 
 AWAY = {"start": "/bin/true", "stop": "/bin/true", "status": "/bin/false"}
 

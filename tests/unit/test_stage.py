@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from isobench import owner
 from isobench.model import Abi, Payload, Stage
+from isobench.model.units import Sha256
 from isobench.payload import build, stage
-from isobench.units import Sha256
+from isobench.plugins import ownership
 
 X86, ARM = Abi.ELF_X86_64, Abi.ELF_AARCH64
 DEAD = "isobench-{machine}-999999999-1-abcd"
@@ -65,7 +65,7 @@ def test_a_launcher_is_a_tool_of_the_host_and_in_no_root(payloads: Sequence[Payl
 
 def test_a_stage_belongs_to_this_process(payloads: Sequence[Payload]) -> None:
     with stage.workshop(payloads) as shop:
-        assert made(shop).owner == owner.mine()
+        assert made(shop).owner == ownership.mine()
 
 
 def test_the_environment_of_a_stage_is_a_live_view(payloads: Sequence[Payload]) -> None:
@@ -135,13 +135,13 @@ def test_two_runs_have_folders_of_their_own(payloads: Sequence[Payload]) -> None
 def test_a_sweep_takes_what_the_dead_have_left_and_nothing_of_the_living(
     payloads: Sequence[Payload], own_cache: Path
 ) -> None:
-    machine = owner.mine().split("-")[1]
+    machine = ownership.mine().split("-")[1]
     with stage.workshop(payloads) as shop:
         dead = own_cache / "runs" / DEAD.format(machine=machine)
         elsewhere = own_cache / "runs" / DEAD.format(machine="zzzzzz")
         for folder in (dead, elsewhere):
             (folder / "scratch").mkdir(parents=True)
-        lines = stage.sweep(owner.alive)
+        lines = stage.sweep(ownership.alive)
         assert lines == [f"folder {dead}"]
         assert not dead.exists()
         assert elsewhere.exists()
@@ -149,7 +149,7 @@ def test_a_sweep_takes_what_the_dead_have_left_and_nothing_of_the_living(
 
 
 def test_a_sweep_without_any_cache_finds_nothing() -> None:
-    assert stage.sweep(owner.alive) == []
+    assert stage.sweep(ownership.alive) == []
 
 
 def test_forgetting_removes_the_whole_cache_and_says_how_large_it_was(own_cache: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from isobench import config, trust
-from isobench.errors import UsageError
+from isobench.config import file, trust
 from isobench.model import Lack, Unavailable
-from isobench.registry import Registry
-from isobench.untried import UntriedTarget
+from isobench.model.errors import UsageError
+from isobench.plugins.registry import Registry
+from isobench.plugins.untried import UntriedTarget
 from tests.unit.command import Done
 
 Run = Callable[..., Done]
@@ -179,7 +179,7 @@ def test_a_configuration_of_another_user_is_passed_over_for_the_next_one(
     (work / name).write_text(f"[{table}]\nseed = 1\n")
     give_away(work / name)
     (work.parent / "isobench.toml").write_text("[run]\nseed = 2\n")
-    found = config.find(environment={})
+    found = file.find(environment={})
     assert found.settings.run.seed == 2
     assert [one.path for one in found.passed_over] == [work / name]
 
@@ -189,10 +189,10 @@ def test_the_users_own_file_is_obeyed_only_where_it_is_his_own(work: Path, tmp_p
     own = tmp_path / "home" / "isobench" / "config.toml"
     own.parent.mkdir(parents=True)
     own.write_text("[run]\nseed = 3\n")
-    assert config.find(environment={}).settings.run.seed == 3
+    assert file.find(environment={}).settings.run.seed == 3
     give_away(own.parent)
-    found = config.find(environment={})
-    assert found.settings == config.Settings()
+    found = file.find(environment={})
+    assert found.settings == file.Settings()
     assert [one.path for one in found.passed_over] == [own]
     assert work.is_dir()
 
@@ -201,14 +201,14 @@ def test_the_users_own_file_is_obeyed_only_where_it_is_his_own(work: Path, tmp_p
 def test_a_broken_file_of_another_user_ends_nothing(work: Path) -> None:
     (work / "isobench.toml").write_text("[run\n")
     give_away(work / "isobench.toml")
-    assert config.find(environment={}).settings == config.Settings()
+    assert file.find(environment={}).settings == file.Settings()
 
 
 @as_root
 def test_a_project_of_another_user_that_does_not_speak_of_isobench_is_no_news(work: Path) -> None:
     (work / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     give_away(work / "pyproject.toml")
-    assert config.find(environment={}).passed_over == ()
+    assert file.find(environment={}).passed_over == ()
 
 
 @as_root
@@ -218,9 +218,9 @@ def test_a_file_that_is_named_is_obeyed_whoever_owns_it(way: str, work: Path) ->
     path.write_text("[run]\nseed = 4\n")
     give_away(path)
     if way == "flag":
-        found = config.find(path, environment={})
+        found = file.find(path, environment={})
     else:
-        found = config.find(environment={"ISOBENCH_CONFIG": str(path)})
+        found = file.find(environment={"ISOBENCH_CONFIG": str(path)})
     assert (found.settings.run.seed, found.named, found.passed_over) == (4, True, ())
 
 
@@ -393,4 +393,4 @@ def test_an_unreadable_file_of_the_callers_own_is_still_a_mistake(
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UsageError, match="Permission denied"):
-        config.find(environment={})
+        file.find(environment={})

@@ -8,12 +8,13 @@ from typing import Any
 import psutil
 import pytest
 
-from isobench import owner
-from isobench.errors import SessionError
 from isobench.evidence import prove
 from isobench.model import Abi, Available, Environment, Evidence, Fact, Lack, Unavailable
-from isobench.targets import _disk, _process, uml
-from isobench.targets.uml import UmlTarget
+from isobench.model.errors import SessionError
+from isobench.plugins import ownership
+from isobench.targets.machines import uml
+from isobench.targets.machines.uml import UmlTarget
+from isobench.targets.shared import disks, processes
 from tests import waiting
 
 HOST = {"kernel.boot_id": "a", "machine": "x86_64", "cpu.vendor": "GenuineIntel"}
@@ -81,8 +82,8 @@ def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], told:
 
 
 def test_sizes_are_in_mebibytes() -> None:
-    assert _disk.mebibytes("512MiB", "memory") == 512
-    assert _disk.mebibytes(" 2 GiB ", "memory") == 2048
+    assert disks.mebibytes("512MiB", "memory") == 512
+    assert disks.mebibytes(" 2 GiB ", "memory") == 2048
 
 
 def parts(tmp_path: Path, **changed: Any) -> uml._Parts:
@@ -128,7 +129,7 @@ def test_what_could_show_files_of_the_host_is_taken_from_the_kernel(tmp_path: Pa
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be on a machine that user-mode Linux runs on, with all it needs."""
     monkeypatch.setattr(uml, "host_abi", lambda: Abi.ELF_X86_64)
-    monkeypatch.setattr(_disk, "tool", lambda: "/sbin/mke2fs")
+    monkeypatch.setattr(disks, "tool", lambda: "/sbin/mke2fs")
     # Root would hand the kernel to a user who cannot reach a test's folder.
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
@@ -160,7 +161,7 @@ def test_a_missing_kernel_is_told_with_how_to_get_one(here: None) -> None:
 
 
 def test_a_missing_mke2fs_is_told(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_disk, "tool", lambda: None)
+    monkeypatch.setattr(disks, "tool", lambda: None)
     assert "mke2fs" in refusal(kernel="/bin/true").what
 
 
@@ -245,25 +246,25 @@ def test_a_kernel_that_cannot_be_executed_is_an_error(here: None, tmp_path: Path
 def test_how_a_file_was_opened_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.touch()
-    assert _process.open_flags(os.getpid(), path) == []
+    assert processes.open_flags(os.getpid(), path) == []
     descriptor = os.open(path, os.O_RDWR | os.O_SYNC)
     try:
-        (flags,) = _process.open_flags(os.getpid(), path)
+        (flags,) = processes.open_flags(os.getpid(), path)
     finally:
         os.close(descriptor)
     assert flags & os.O_SYNC == os.O_SYNC
 
 
 def test_what_a_dead_run_has_left_is_killed_with_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = owner.mine().replace(f"-{os.getpid()}-", "-999999999-")
-    monkeypatch.setattr(owner, "mine", lambda: gone)
+    gone = ownership.mine().replace(f"-{os.getpid()}-", "-999999999-")
+    monkeypatch.setattr(ownership, "mine", lambda: gone)
     # A member of the group whose variables tell nothing, as a guest's process shows none.
-    process = _process.start(
+    process = processes.start(
         ["/bin/sh", "-c", "env -i sleep 300 & echo $!; wait"],
-        env={"PATH": os.environ["PATH"], **_process.tied()},
+        env={"PATH": os.environ["PATH"], **processes.tied()},
     )
     member = psutil.Process(int(waiting.line(process)))
-    assert _process.sweep(lambda whose: whose != gone) != []
+    assert processes.sweep(lambda whose: whose != gone) != []
     assert process.wait(10) == -9
     end = time.monotonic() + 10
     while member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
@@ -272,7 +273,7 @@ def test_what_a_dead_run_has_left_is_killed_with_its_group(monkeypatch: pytest.M
 
 
 def test_a_disk_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    if _disk.tool() is None:
+    if disks.tool() is None:
         pytest.skip("mke2fs is not installed; isobench doctor --install uml")
     with pytest.raises(SessionError, match="mke2fs: "):
-        _disk.make(tmp_path / "no" / "folder", 8)
+        disks.make(tmp_path / "no" / "folder", 8)

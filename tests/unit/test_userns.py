@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from isobench.model import Lack
-from isobench.targets import _userns
+from isobench.targets.shared import userns
 
 SETTINGS = {
     "user/max_user_namespaces": "15000",
@@ -48,14 +48,14 @@ def test_the_setting_that_forbids_is_named_and_no_other(
     proc: Path, name: str, value: str, way_out: str
 ) -> None:
     setting(proc, name, value)
-    answer = _userns.refusal("unshare: EPERM", proc=proc)
+    answer = userns.refusal("unshare: EPERM", proc=proc)
     assert answer.hint == f"sudo sysctl {way_out}"
     assert name.replace("/", ".") in answer.what
     assert "unshare: EPERM" in answer.what
 
 
 def test_settings_that_are_right_already_are_not_mentioned(proc: Path) -> None:
-    answer = _userns.refusal("unshare: EPERM", proc=proc)
+    answer = userns.refusal("unshare: EPERM", proc=proc)
     assert "sysctl" not in answer.hint
     assert "though its settings allow them" in answer.what
 
@@ -64,14 +64,14 @@ def test_settings_for_ordinary_users_are_not_what_stops_root(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting(proc, "kernel/unprivileged_userns_clone", "0")
-    assert _userns.forbidding(proc) == ["kernel.unprivileged_userns_clone"]
+    assert userns.forbidding(proc) == ["kernel.unprivileged_userns_clone"]
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert _userns.forbidding(proc) == []
+    assert userns.forbidding(proc) == []
 
 
 def test_in_a_chroot_the_kernel_itself_forbids(proc: Path) -> None:
     (proc / "self" / "mountinfo").write_text("25 21 0:22 / /proc rw - proc proc rw\n")
-    answer = _userns.refusal("unshare: EPERM", proc=proc)
+    answer = userns.refusal("unshare: EPERM", proc=proc)
     assert answer.lack is Lack.PERMISSION
     assert "in a chroot" in answer.what
     assert "sysctl" not in answer.hint
@@ -82,7 +82,7 @@ def test_root_sees_a_chroot_by_the_root_directory_of_the_first_process(
 ) -> None:
     (proc / "1").mkdir()
     (proc / "1" / "root").symlink_to(tmp_path)
-    assert "in a chroot" in _userns.refusal("EPERM", proc=proc).what
+    assert "in a chroot" in userns.refusal("EPERM", proc=proc).what
     (proc / "1" / "root").unlink()
     (proc / "1" / "root").symlink_to("/")
-    assert "in a chroot" not in _userns.refusal("EPERM", proc=proc).what
+    assert "in a chroot" not in userns.refusal("EPERM", proc=proc).what

@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from isobench import answers, stats, store
-from isobench.errors import UsageError
-from isobench.registry import Registry
+from isobench import stats
+from isobench.analysis import summaries
+from isobench.model.errors import UsageError
+from isobench.plugins.registry import Registry
+from isobench.storage import run_folder
 
 Write = Callable[..., Path]
 
@@ -102,7 +104,7 @@ def test_a_share_that_nothing_bounds_is_without_end() -> None:
 
 
 def variations(path: Path) -> list[dict[str, Any]]:
-    made = answers.summarise(store.load(path), answers.documents_claims())
+    made = summaries.summarise(run_folder.load(path), summaries.documents_claims())
     rows: list[dict[str, Any]] = json.loads(msgspec.json.encode(made))["variations"]
     return rows
 
@@ -148,7 +150,7 @@ def test_a_variation_speaks_for_no_technology_and_shows_in_the_report(
         noise=0.005,
         about=VARIED,
     )
-    made = answers.summarise(store.load(path), answers.documents_claims())
+    made = summaries.summarise(run_folder.load(path), summaries.documents_claims())
     claim = next(row for row in made["claims"] if row["id"] == "perf-container")
     assert claim["axes"]["syscall"] == "supported"
     assert "box-fast" not in made["run"]["headline"]

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isobench.model import Doubt, Estimate, Interval, Standing, Verdict
-from isobench.units import TargetName, WorkloadName
-from isobench.verdict import (
+from isobench.analysis.verdict import (
     interval_text,
     judge,
     noise_floor,
@@ -18,6 +16,8 @@ from isobench.verdict import (
     ratio_text,
     sentence,
 )
+from isobench.model import Doubt, Estimate, Interval, Standing, Verdict
+from isobench.model.units import TargetName, WorkloadName
 
 NEAR, SLOWER, FASTER = Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER
 INCONCLUSIVE, UNPROVEN = Standing.INCONCLUSIVE, Standing.UNPROVEN

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from isobench import answers, claims, store
+from isobench import claims
+from isobench.analysis import summaries
 from isobench.model import Cause, Gap, Technology
-from isobench.report.junit import junit
-from isobench.report.openmetrics import openmetrics
-from isobench.units import TargetName, WorkloadName
+from isobench.model.units import TargetName, WorkloadName
+from isobench.report.exporters.junit import junit
+from isobench.report.exporters.openmetrics import openmetrics
+from isobench.storage import run_folder
 
 Write = Callable[..., Path]
 KINDS = {"box": Technology.CONTAINERIZATION, "vm": Technology.VIRTUALIZATION}
@@ -22,15 +24,15 @@ KINDS = {"box": Technology.CONTAINERIZATION, "vm": Technology.VIRTUALIZATION}
 def judged(path: Path, text: str) -> dict[str, dict[str, Any]]:
     """Return how the claims of a TOML text stand after a run, by id."""
     own = claims.load(text, origin="mine.toml")
-    made = answers.summarise(store.load(path), own)
+    made = summaries.summarise(run_folder.load(path), own)
     rows = json.loads(msgspec.json.encode(made["claims"]))
     return {row["id"]: row for row in rows}
 
 
 def summary(path: Path) -> dict[str, Any]:
-    run = store.load(path)
+    run = run_folder.load(path)
     decoded: dict[str, Any] = json.loads(
-        msgspec.json.encode(answers.summarise(run, answers.claims_of(run)))
+        msgspec.json.encode(summaries.summarise(run, summaries.claims_of(run)))
     )
     return decoded
 
@@ -98,7 +100,7 @@ def test_sessions_of_both_sides_count_where_targets_are_compared(synthetic: Writ
     ratios = {("box", "cpu.sieve"): 1.0, ("vm", "cpu.sieve"): 1.0}
     options = {"blocks": 12, "noise": 0.002, "classes": KINDS, "session_spread": 0.05}
     path = synthetic(ratios, sessions={"vm": 4}, **options)
-    analysis = answers.Analysis(store.load(path))
+    analysis = summaries.Analysis(run_folder.load(path))
     estimate = analysis.estimate(
         WorkloadName("cpu.sieve"), TargetName("box"), reference=TargetName("vm")
     )
@@ -115,7 +117,7 @@ def test_the_users_claims_stand_beside_the_documents_and_may_replace_them(
     ]
     path = synthetic(about={"claims": rows})
     found = {row["id"]: row for row in summary(path)["claims"]}
-    assert len(found) == len(answers.documents_claims()) + 1
+    assert len(found) == len(summaries.documents_claims()) + 1
     assert found["mine"]["quote"] == "Fast."
     assert found["perf-container"]["quote"] == "Fine."
     assert found["kernel-container"]["origin"] == "claims.toml"
@@ -171,7 +173,7 @@ def test_without_a_file_the_documents_are_judged(
     assert done.code == 0, done
     assert "(perf-container)" in done.words
     assert "Published: Docker, Linpack" in done.words
-    assert f"Of {len(answers.documents_claims())} claims:" in done.words
+    assert f"Of {len(summaries.documents_claims())} claims:" in done.words
 
 
 def test_claims_of_the_configuration_are_judged_too(

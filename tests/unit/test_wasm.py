@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from isobench.errors import SessionError, UsageError
 from isobench.evidence import prove
 from isobench.model import (
     Abi,
@@ -22,10 +21,12 @@ from isobench.model import (
     Unavailable,
     host_abi,
 )
-from isobench.plugin import BEGIN, Completed
-from isobench.registry import Registry
-from isobench.targets import _process, wasm
-from isobench.units import Sha256, seconds
+from isobench.model.errors import SessionError, UsageError
+from isobench.model.units import Sha256, seconds
+from isobench.plugins.api import BEGIN, Completed
+from isobench.plugins.registry import Registry
+from isobench.targets.sandboxes import wasm
+from isobench.targets.shared import processes
 
 HERE = host_abi()
 SETTINGS = "Cranelift settings for target '{}-unknown-linux-gnu':\n"
@@ -51,7 +52,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(_process, "ask", lambda argv: SAYS[argv[1]])
+    monkeypatch.setattr(processes, "ask", lambda argv: SAYS[argv[1]])
     return program
 
 
@@ -88,7 +89,7 @@ class Wasmtime:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Run]:
     def put(run: Run) -> Run:
-        monkeypatch.setattr(_process, "run", run)
+        monkeypatch.setattr(processes, "run", run)
         return run
 
     return put
@@ -172,7 +173,7 @@ def test_an_ordinary_user_is_told_to_ask_root(
 def test_something_else_under_that_name_is_refused(
     engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_process, "ask", lambda _: "wasmer 4.0")
+    monkeypatch.setattr(processes, "ask", lambda _: "wasmer 4.0")
     assert "does not say that it is wasmtime" in refused(wasm.WasmTarget()).what
 
 
@@ -180,7 +181,7 @@ def test_something_else_under_that_name_is_refused(
 def test_an_engine_that_would_interpret_is_refused(
     settings: str, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_process, "ask", lambda argv: {**SAYS, "settings": settings}[argv[1]])
+    monkeypatch.setattr(processes, "ask", lambda argv: {**SAYS, "settings": settings}[argv[1]])
     assert "not this processor" in refused(wasm.WasmTarget()).what
 
 
@@ -258,7 +259,9 @@ def test_another_engine_or_content_is_compiled_anew(
     runs(wasmtime)
     stage = staged(tmp_path / "stage")
     wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
-    monkeypatch.setattr(_process, "ask", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]])
+    monkeypatch.setattr(
+        processes, "ask", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
+    )
     wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
     (stage.root / "isobench" / "cpu.sieve").write_bytes(b"\0asm2")
     wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))

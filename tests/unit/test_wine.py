@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from isobench import owner, places
-from isobench.errors import SessionError, UsageError
+from isobench.config import paths
 from isobench.evidence import prove
 from isobench.model import Environment, Evidence, Fact, Lack, Unavailable
-from isobench.registry import Registry
-from isobench.targets import _elf, _pe, _wine
-from isobench.targets.wine import WineTarget
+from isobench.model.errors import SessionError, UsageError
+from isobench.plugins import ownership
+from isobench.plugins.registry import Registry
+from isobench.targets.shared import elf
+from isobench.targets.translation import _pe, _wine
+from isobench.targets.translation.wine import WineTarget
 from tests import waiting
 
 WINE = _wine.Wine(
@@ -164,7 +166,7 @@ def test_the_smallest_program_is_a_console_program_for_windows() -> None:
     (subsystem,) = struct.unpack_from("<H", program, at + 24 + 68)
     assert subsystem == 3
     assert len(program) == 0x200 + size
-    assert _elf.ANSWER in program
+    assert elf.ANSWER in program
 
 
 def test_a_prefix_is_shrunk_to_what_is_not_wines_own(tmp_path: Path) -> None:
@@ -247,14 +249,14 @@ def test_what_the_dead_have_left_is_swept_and_the_living_keep_theirs(
 ) -> None:
     # The suite's own cache may hold a real prefix of its live tests.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert places.cache() == tmp_path / "cache" / "isobench"
-    mine = _wine.folder() / f"{owner.mine()}-00000001"
+    assert paths.cache() == tmp_path / "cache" / "isobench"
+    mine = _wine.folder() / f"{ownership.mine()}-00000001"
     dead = _wine.folder() / "isobench-000000-1-1-00000002"
     making = _wine.folder() / ".making-x"
     kept = _wine.folder() / ("0" * 32)
     for folder in (mine, dead, making, kept):
         folder.mkdir(parents=True)
-    alive = {owner.mine()}
+    alive = {ownership.mine()}
     assert sorted(_wine.sweep(alive.__contains__, cached=False)) == sorted(
         [f"folder {dead}", f"folder {making}"]
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isobench.targets import _xstate
+from isobench.targets.machines import _xstate
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 alone has them")
 

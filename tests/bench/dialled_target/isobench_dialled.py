@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 from isobench.model import Stage
-from isobench.plugin import Completed
-from isobench.targets._agent import AgentSession
+from isobench.model.units import Nanoseconds, TargetName
+from isobench.plugins.api import Completed
 from isobench.targets.native import NativeTarget
-from isobench.units import Nanoseconds, TargetName
+from isobench.targets.shared.agents import AgentSession
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isobench.authoring import PrefixTarget
 from isobench.model import Promise, Relation, Technology
-from isobench.units import TargetName
+from isobench.model.units import TargetName
+from isobench.targets.authoring import PrefixTarget
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from isobench.errors import SessionError, UsageError
 from isobench.model import Available, Evidence, Lack, Promise, Resource, Technology, Unavailable
-from isobench.plugin import Completed
-from isobench.testing import Script, reply
-from isobench.units import TargetName
+from isobench.model.errors import SessionError, UsageError
+from isobench.model.units import TargetName
+from isobench.plugins.api import Completed
+from isobench.plugins.testing import Script, reply
 
 NEVER = 3600.0
 

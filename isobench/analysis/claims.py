@@ -1,0 +1,227 @@
+"""What claims ask of one run: cells at each claim's margin, level and reference, and facts."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from isobench import claims as claiming
+from isobench.analysis.cells import Analysis, Cell, quantile_bounds
+from isobench.config import paths
+from isobench.model import (
+    Cause,
+    Claim,
+    ClaimKind,
+    LimitCheck,
+    Published,
+    Standing,
+    Technology,
+    Verdict,
+)
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage.run_folder import Run
+
+_USUAL: Final = 0.95
+_NOISE: Final = "noise-floor"
+_COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER, ClaimKind.BOUND)
+
+
+def documents_claims() -> tuple[Claim, ...]:
+    """Return the claims of the documents, as shipped."""
+    return _documents_claims(paths.shared("reports") / "claims.toml")
+
+
+@functools.cache
+def _documents_claims(path: Any) -> tuple[Claim, ...]:  # noqa: ANN401 - a path of any kind
+    return claiming.load(path.read_text(), origin=str(path))
+
+
+def claims_of(run: Run, added: Sequence[Claim] = ()) -> tuple[Claim, ...]:
+    """Return the claims to judge on a run: the documents', those it was made with, and those added.
+
+    Of two with one id the later stands: a user may put a sentence of the documents otherwise.
+    """
+    own = claiming.of_table(run.about.get("claims", []), origin="run.json")
+    chosen = {claim.id: claim for claim in (*documents_claims(), *own, *added)}
+    return tuple(chosen.values())
+
+
+def published_figures() -> tuple[Published, ...]:
+    """Return the figures that others have published, as shipped."""
+    path = paths.shared("reports") / "published.toml"
+    return claiming.load_published(path.read_text(), origin=str(path))
+
+
+def judge_claims(
+    claims: Sequence[Claim], analysis: Analysis, targets: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return how each claim stands after a run, as `summary.json` holds it.
+
+    `targets` are the targets of `summary.json`.
+    """
+    asked = _Asked(analysis, {TargetName(t["name"]): Technology(t["class"]) for t in targets})
+    facts = [
+        claiming.TargetFacts(
+            name=TargetName(item["name"]),
+            technology=Technology(item["class"]),
+            status=item["status"],
+            variation=item.get("variation_of") is not None,
+            relations=_relations(item),
+            values={fact["key"]: str(fact["value"]).lower() for fact in item["facts"]},
+            limits=msgspec.convert(item["limits"], tuple[LimitCheck, ...]),
+        )
+        for item in targets
+    ]
+    figures = published_figures()
+    shipped = {claim.id for claim in documents_claims()}
+    judged = [claiming.judge(claim, list(asked.cells(claim)), facts) for claim in claims]
+    return [
+        {
+            "id": each.claim.id,
+            "standing": each.standing,
+            "sentence": each.sentence,
+            "quote": each.claim.quote,
+            "kind": each.claim.kind,
+            "axes": each.axes,
+            "change": each.change,
+            "origin": each.claim.origin.rpartition("/")[2],
+            "published": [
+                {
+                    "subject": figure.subject,
+                    "measured": figure.measured,
+                    "figure": figure.figure,
+                    "source": figure.source,
+                    "conditions": figure.conditions,
+                    "opened": figure.opened,
+                }
+                for figure in figures
+                if each.claim.id in figure.claims and each.claim.id in shipped
+            ],
+        }
+        for each in judged
+    ]
+
+
+def _relations(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return how facts stand to the host's; those that only the host side has, by their value."""
+    own = {fact["key"]: fact["value"] for fact in item["facts"] if fact["key"].startswith("host.")}
+    values = {key: str(value).lower() for key, value in own.items()}
+    return values | {
+        k: str(v) for k, v in item["evidence"].items() if v != "unknown" or k not in own
+    }
+
+
+class _Asked:
+    """The cells of a run as claims ask for them."""
+
+    def __init__(self, analysis: Analysis, technologies: Mapping[TargetName, Technology]) -> None:
+        self._analysis = analysis
+        self._technologies = technologies
+        self._wrong = {
+            (g.target, g.workload) for g in analysis.run.gaps if g.cause is Cause.WRONG_ANSWER
+        }
+
+    def cells(self, claim: Claim) -> Iterator[claiming.CellFacts]:
+        """Yield the cells that a claim may speak of."""
+        for cell in self._analysis.cells:
+            technology = self._technologies.get(cell.target)
+            if technology is None or claim.technology not in {"", technology}:
+                continue
+            if claim.targets and cell.target not in claim.targets:
+                continue
+            for reference in self._references(claim, cell.target):
+                facts = self._cell(claim, cell, technology, reference)
+                if facts is not None:
+                    yield facts
+
+    def _references(self, claim: Claim, target: TargetName) -> list[TargetName]:
+        """Return the targets that the claim compares with: one by name, or those of a
+        technology.
+        """
+        if claim.reference in {"native", self._analysis.reference}:
+            return [self._analysis.reference]
+        named = [
+            name
+            for name in self._analysis.targets
+            if claim.reference in {name, self._technologies.get(name)}
+        ]
+        return [name for name in named if name != target]
+
+    def _cell(
+        self, claim: Claim, cell: Cell, technology: Technology, reference: TargetName
+    ) -> claiming.CellFacts | None:
+        judged = self._verdict(claim, cell, reference)
+        if judged is None:
+            return None
+        verdict, margin, needed = judged
+        estimate = verdict.estimate
+        value, low, high = self._seconds(claim, cell)
+        checked = (cell.target, cell.workload) not in self._wrong if cell.inside else None
+        return claiming.CellFacts(
+            target=cell.target,
+            technology=technology,
+            workload=cell.workload,
+            standing=verdict.standing,
+            reference=reference,
+            ratio=estimate.ratio if estimate else None,
+            interval=estimate.interval if estimate else None,
+            sided=estimate.equivalence if estimate else None,
+            margin=margin,
+            value_seconds=value,
+            lower_seconds=low,
+            upper_seconds=high,
+            checks_equal=checked,
+            barred=any(doubt.blocks and doubt.code != _NOISE for doubt in verdict.doubts),
+            advice=_advice(verdict, needed),
+        )
+
+    def _verdict(
+        self, claim: Claim, cell: Cell, reference: TargetName
+    ) -> tuple[Verdict, float, int | None] | None:
+        """Return the verdict at the claim's margin, that margin, and blocks that would decide."""
+        margin = self._margin(claim, cell.workload)
+        usual = margin == self._analysis.margin and claim.level == _USUAL
+        compares = claim.kind in _COMPARING
+        if not compares or (usual and reference == self._analysis.reference):
+            return cell.verdict, self._analysis.margin, cell.needed
+        found = self._analysis.contrast(
+            cell.workload, cell.target, reference=reference, margin=margin, confidence=claim.level
+        )
+        return None if found is None else (found[0], margin, found[1])
+
+    def _margin(self, claim: Claim, workload: WorkloadName) -> float:
+        """Return the ratio that decides. An order needs to be seen above the noise floor alone
+        (method: the lower bound of the ratio lies above 1 + noise floor).
+        """
+        if claim.margin is not None:
+            return 1 + claim.margin
+        noise = self._analysis.noise.get(workload)
+        if claim.kind is ClaimKind.ORDER and noise:
+            return 1 + noise
+        return self._analysis.margin
+
+    def _seconds(self, claim: Claim, cell: Cell) -> tuple[float, float | None, float | None]:
+        """Return the quantile that the claim bounds, and its bounds."""
+        usual = (claim.quantile, claim.level) == (0.5, _USUAL)
+        if usual or claim.kind is not ClaimKind.BOUND:
+            return (cell.value, *cell.bounds)
+        values = self._analysis.values(cell.workload, cell.target)
+        bounds = quantile_bounds(
+            values,
+            self._analysis.uncertainty(cell.workload, cell.target),
+            quantile=claim.quantile,
+            confidence=claim.level,
+        )
+        return (float(np.quantile(values, claim.quantile)), *bounds)
+
+
+def _advice(verdict: Verdict, needed: int | None) -> str:
+    """Return what would decide an open cell."""
+    if verdict.standing not in {Standing.INCONCLUSIVE, Standing.UNPROVEN}:
+        return ""
+    if needed is not None and not any(doubt.blocks for doubt in verdict.doubts):
+        return f"about {needed} blocks would decide"
+    blocking = [doubt for doubt in verdict.doubts if doubt.blocks]
+    return next((doubt.advice for doubt in (*blocking, *verdict.doubts)), "")

@@ -1,0 +1,144 @@
+"""A class of workloads as a whole: the geometric mean of its ratios, block by block.
+
+Per block the mean of the log-ratios of all workloads of the class, then the estimate and the
+verdict that every cell gets (Fleming and Wallace 1986: ratios are averaged geometrically). Kinds of
+start are never averaged: a cold start, a warm one and an exec are three different things.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from isobench import stats
+from isobench.analysis import verdict
+from isobench.analysis.cells import LEVEL, MINIMUM_BLOCKS, Analysis
+from isobench.model import Doubt, Estimate, Standing, Verdict
+from isobench.model.plan import second
+from isobench.model.units import TargetName, WorkloadName
+
+_FEWEST: Final = 2
+"""A class of one workload is that workload."""
+_APART: Final = ("startup",)
+_UNLIKE: Final = (Standing.SLOWER, Standing.FASTER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """A class of workloads at a target."""
+
+    group: str
+    target: TargetName
+    workloads: tuple[WorkloadName, ...]
+    lacking: tuple[WorkloadName, ...]
+    """Those without a ratio here: a mean over fewer would be of something else, and is not made."""
+    verdict: Verdict | None
+    log_ratios: NDArray[np.float64]
+    sessions: int
+    noise: float | None
+    """The noise floor of the mean, from native against native."""
+    needed: int | None
+    unlike: tuple[WorkloadName, ...]
+    """Where the mean is near-native, those of its workloads that are not."""
+
+
+def suites(analysis: Analysis) -> Iterator[Suite]:
+    """Yield every class of two workloads and more at every target, native against native too."""
+    groups: dict[str, list[WorkloadName]] = {}
+    for name in analysis.workloads:
+        groups.setdefault(analysis.classes[name], []).append(name)
+    for group, names in groups.items():
+        if group in _APART or len(names) < _FEWEST:
+            continue
+        control = _blocks(analysis, names, second(analysis.reference))
+        noise = None if control is None else verdict.noise_floor(_estimate(analysis, control, None))
+        for target in analysis.targets:
+            if target != analysis.reference:
+                yield _suite(analysis, group, tuple(names), target, noise)
+
+
+def _blocks(
+    analysis: Analysis, names: Sequence[WorkloadName], target: TargetName
+) -> pd.Series | None:
+    """Return the mean log-ratio of each block that has a ratio of every workload."""
+    columns = [analysis.by_block(name, target) for name in names]
+    if any(column.empty for column in columns):
+        return None
+    return pd.concat(columns, axis=1, join="inner").mean(axis=1)
+
+
+def _estimate(
+    analysis: Analysis, means: pd.Series, sessions: NDArray[np.int64] | None, off: float = 0.0
+) -> Estimate | None:
+    return stats.estimate(
+        means.to_numpy(float),
+        sessions=sessions,
+        uncertainty=off,
+        level=LEVEL,
+        margin=analysis.margin,
+    )
+
+
+def _suite(
+    analysis: Analysis,
+    group: str,
+    names: tuple[WorkloadName, ...],
+    target: TargetName,
+    noise: float | None,
+) -> Suite:
+    lacking = tuple(name for name in names if analysis.by_block(name, target).empty)
+    nothing = Suite(
+        group=group,
+        target=target,
+        workloads=names,
+        lacking=lacking,
+        verdict=None,
+        log_ratios=np.zeros(0),
+        sessions=0,
+        noise=noise,
+        needed=None,
+        unlike=(),
+    )
+    means = None if lacking else _blocks(analysis, names, target)
+    if means is None or means.empty:
+        return nothing
+    sessions = analysis.labels(names[0], target, None, means.index.to_numpy(np.int64))
+    off = max(analysis.uncertainty(name, target) for name in names)
+    estimate = _estimate(analysis, means, sessions, off)
+    needed = None if estimate is None else stats.blocks_needed(estimate, margin=analysis.margin)
+    judged = verdict.judge(
+        target=target,
+        workload=WorkloadName(group),
+        estimate=estimate,
+        noise=noise,
+        margin=analysis.margin,
+        doubts=tuple(_inherited(analysis, names, target)),
+        quick=analysis.quick,
+        minimum_blocks=MINIMUM_BLOCKS,
+        blocks_needed=needed,
+    )
+    own = {cell.workload: cell.verdict.standing for cell in analysis.cells if cell.target == target}
+    near = judged.standing is Standing.NEAR_NATIVE
+    open_question = judged.standing in (Standing.INCONCLUSIVE, Standing.UNPROVEN)
+    return dataclasses.replace(
+        nothing,
+        verdict=judged,
+        log_ratios=means.to_numpy(float),
+        sessions=int(np.unique(sessions).size),
+        needed=needed if open_question else None,
+        unlike=tuple(name for name in names if near and own.get(name) in _UNLIKE),
+    )
+
+
+def _inherited(
+    analysis: Analysis, names: Sequence[WorkloadName], target: TargetName
+) -> Iterator[Doubt]:
+    """Yield the doubts that take a workload its verdict: they take it from the mean as well."""
+    for name in names:
+        for doubt in analysis.doubts(name, target):
+            if doubt.blocks:
+                yield dataclasses.replace(doubt, detail=f"{name}: {doubt.detail}")

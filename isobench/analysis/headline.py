@@ -1,0 +1,203 @@
+"""The closing words of a run: what was found in each class of workload, and how sure. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from isobench.model import Standing, Technology, Verdict
+from isobench.model.units import TargetName
+
+CLASSES: Final = {
+    "cpu": "CPU work",
+    "memory": "Memory",
+    "syscall": "System calls",
+    "io": "I/O",
+    "net": "Network",
+    "app": "Applications",
+    "startup": "Start-up",
+}
+_MOST_NAMED: Final = 4
+"""So many targets of a clause are named one by one; of more, the first and how many there are."""
+_DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
+
+
+def figure(ratio: float) -> str:
+    """Return a ratio as people say it: 1.07x, 2.3x, 28x, 540x."""
+    if ratio < 1.995:  # noqa: PLR2004 - from here one decimal tells as much
+        return f"{ratio:.2f}x"
+    if ratio < 9.95:  # noqa: PLR2004 - from here no decimal does
+        return f"{ratio:.1f}x"
+    return f"{float(f'{ratio:.2g}'):,.0f}x"
+
+
+def headline(
+    verdicts: Sequence[Verdict],
+    technologies: Mapping[TargetName, Technology],
+    *,
+    quick: bool,
+    complete: bool,
+    margin: float,
+    remarks: Sequence[str] = (),
+) -> str:
+    """Return one sentence a class of workloads, one on how sure all this is, and the `remarks`.
+
+    Native and its control are left out. Classes are never merged: "near-native" is no verdict over
+    different kinds of work. Nothing is said that the standings do not say; a quick look gives
+    ratios only.
+    """
+    cells = [
+        each
+        for each in verdicts
+        if "#" not in each.target and technologies.get(each.target) is not Technology.NATIVE
+    ]
+    if not cells:
+        ended = () if complete else ("The run was cut short.",)
+        return " ".join(["Nothing was measured beside native.", *ended, *remarks])
+    names = dict.fromkeys(each.workload.partition(".")[0] for each in cells)
+    ordered = [name for name in CLASSES if name in names]
+    ordered += [name for name in names if name not in CLASSES]
+    sentences = ["Quick look, ratios to native without verdicts."] if quick else []
+    for name in ordered:
+        own = [each for each in cells if each.workload.partition(".")[0] == name]
+        clauses = _ratios(own) if quick else _clauses(own)
+        sentences.append(f"{CLASSES.get(name, name)}: {'; '.join(clauses)}.")
+    sure = _sureness(cells, quick=quick, complete=complete, margin=margin)
+    return " ".join([*sentences, *sure, *remarks])
+
+
+def left_out_sentence(targets: Sequence[str], workloads: Sequence[str], command: str) -> str:
+    """Say what the budget had no room for and what measures it; nothing where all is measured."""
+    kinds = (("target", targets), ("workload", workloads))
+    parts = [_counted(noun, names) for noun, names in kinds if names]
+    return (
+        f"Left out to keep the budget: {listed(parts)}; to measure all: {command}" if parts else ""
+    )
+
+
+def _counted(noun: str, names: Sequence[str]) -> str:
+    """Return names, or of many their number and the first of them."""
+    if len(names) <= _MOST_NAMED:
+        return listed(names)
+    first = ", ".join(names[: _MOST_NAMED - 1])
+    return f"{len(names)} {noun}s ({first} and {len(names) - _MOST_NAMED + 1} more)"
+
+
+def _by_target(cells: Sequence[Verdict]) -> dict[TargetName, list[Verdict]]:
+    found: dict[TargetName, list[Verdict]] = {}
+    for each in cells:
+        found.setdefault(each.target, []).append(each)
+    return found
+
+
+def _ratios(cells: Sequence[Verdict]) -> Iterator[str]:
+    """Yield what each target took, as a range over its cells; of very many, the ends alone."""
+    targets = _by_target(cells)
+    if len(targets) > 2 * _MOST_NAMED:
+        yield _spanned({target: _found(own) for target, own in targets.items()})
+        return
+    for target, own in targets.items():
+        found = _found(own)
+        if found:
+            yield f"{target} {_span(found[0], found[-1])}"
+        else:
+            yield f"{target} without a figure"
+
+
+def _found(cells: Sequence[Verdict]) -> list[float]:
+    """Return the ratios of cells, from the lowest on."""
+    return sorted(each.estimate.ratio for each in cells if each.estimate is not None)
+
+
+def _span(low: float, high: float) -> str:
+    ends = dict.fromkeys((figure(low).removesuffix("x"), figure(high).removesuffix("x")))
+    return "-".join(ends) + "x"
+
+
+def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
+    """Yield who is near-native, who is slower and by how much, and of whom nothing is known."""
+    targets = _by_target(cells)
+    slower = {t: own for t, own in targets.items() if _any(own, Standing.SLOWER)}
+    calm = {t: own for t, own in targets.items() if t not in slower}
+    near = [t for t, own in calm.items() if all(c.standing is Standing.NEAR_NATIVE for c in own)]
+    part = [t for t, own in calm.items() if t not in near and _any(own, Standing.NEAR_NATIVE)]
+    faster = [t for t, own in calm.items() if t not in part and _any(own, Standing.FASTER)]
+    unknown = [t for t in calm if t not in near and t not in part and t not in faster]
+    if near:
+        yield f"near-native in {_named(near)}"
+    if part:
+        yield f"near-native in part, the rest open, in {_named(part, _shares(calm, part))}"
+    if slower:
+        figures = {t: _found([c for c in own if _is_slower(c)]) for t, own in slower.items()}
+        yield f"slower in {_spanned(figures)}"
+    if faster:
+        yield f"faster, unexplained, in {_named(faster)}"
+    few = [t for t in unknown if all(_lacks_blocks(each) for each in calm[t])]
+    if few:
+        yield f"too few blocks to tell in {_spanned({t: _found(calm[t]) for t in few})}"
+    if undecided := [t for t in unknown if t not in few]:
+        yield f"undecided in {_spanned({t: _found(calm[t]) for t in undecided})}"
+
+
+def _named(targets: Sequence[TargetName], words: Sequence[str] = ()) -> str:
+    """Join targets, or what is said of each; of many, only some are named."""
+    if len(targets) <= _MOST_NAMED:
+        return listed(words or targets)
+    shown = ", ".join(targets[: _MOST_NAMED - 1])
+    return f"{len(targets)} targets ({shown} and {len(targets) - _MOST_NAMED + 1} more)"
+
+
+def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
+    """Join targets with the range of their ratios; of many, only those at the ends are named."""
+    if len(figures) <= _MOST_NAMED:
+        return listed(
+            [
+                f"{target} ({_span(found[0], found[-1])})" if found else str(target)
+                for target, found in figures.items()
+            ]
+        )
+    known = {target: found for target, found in figures.items() if found}
+    if not known:
+        return _named(list(figures))
+    least = min(known, key=lambda target: known[target][0])
+    most = max(known, key=lambda target: known[target][-1])
+    low, high = known[least][0], known[most][-1]
+    return f"{len(figures)} targets ({_span(low, high)}, from {least} to {most})"
+
+
+def _lacks_blocks(each: Verdict) -> bool:
+    return any(doubt.code in {"few-blocks", "no-estimate"} for doubt in each.doubts)
+
+
+def _is_slower(each: Verdict) -> bool:
+    return each.standing is Standing.SLOWER
+
+
+def _any(cells: Sequence[Verdict], standing: Standing) -> bool:
+    return any(each.standing is standing for each in cells)
+
+
+def _shares(cells: Mapping[TargetName, Sequence[Verdict]], part: Sequence[TargetName]) -> list[str]:
+    """Return targets, each with how many of its cells are near-native."""
+    return [
+        f"{target} ({sum(each.standing is Standing.NEAR_NATIVE for each in cells[target])}"
+        f" of {len(cells[target])} cells)"
+        for target in part
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as English does: a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _sureness(
+    cells: Sequence[Verdict], *, quick: bool, complete: bool, margin: float
+) -> Iterator[str]:
+    """Yield what near-native means and how much is open; that a run is partial."""
+    if not quick:
+        open_cells = sum(each.standing not in _DECIDED for each in cells)
+        share = (
+            f"{open_cells} of {len(cells)} cells stay open" if open_cells else "No cell stays open"
+        )
+        yield f"Near-native means shown within {100 * (margin - 1):g} %. {share}."
+    if not complete:
+        yield "The run was cut short: these answers are partial."

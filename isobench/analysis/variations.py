@@ -1,0 +1,65 @@
+"""What one option of a target explains of its overhead."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from isobench.analysis.cells import Analysis
+from isobench.analysis.verdict import ratio_text
+from isobench.model import Standing
+from isobench.model.units import TargetName
+from isobench.stats import Share
+
+_UNKNOWN = (Standing.INCONCLUSIVE, Standing.UNPROVEN)
+
+
+def variations(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    """Yield, for each variation and workload, the effect of its option: the time of the target as
+    it is over the time with the option changed, in the same blocks (above 1: the option as it is
+    costs), and which share of the overhead over native that is.
+    """
+    for item in analysis.run.about.get("variations", []):
+        base, name = TargetName(item["base"]), TargetName(item["name"])
+        for workload in analysis.workloads:
+            found = analysis.contrast(workload, base, reference=name)
+            estimate = None if found is None else found[0].estimate
+            if found is None or estimate is None:
+                continue
+            standing, share = found[0].standing, analysis.share(workload, base, name)
+            ratios = [analysis.estimate(workload, each) for each in (base, name)]
+            before, after = (ratio_text(each.ratio) if each else "?" for each in ratios)
+            moved = f"{before} x to {after} x native"
+            yield {
+                "target": name,
+                "base": base,
+                "option": item["option"],
+                "value": item["value"],
+                "workload": workload,
+                "effect": estimate.ratio,
+                "interval": [estimate.interval.low, estimate.interval.high],
+                "standing": standing,
+                "share": share.point if share else None,
+                "share_interval": _bounds(share),
+                "blocks": estimate.blocks,
+                "sentence": f"from {moved}{_meaning(standing, share)}",
+            }
+
+
+def _bounds(share: Share | None) -> list[float | None] | None:
+    if share is None:
+        return None
+    return [bound if math.isfinite(bound) else None for bound in (share.low, share.high)]
+
+
+def _meaning(standing: Standing, share: Share | None) -> str:
+    """Return what the effect means: how much of the overhead it explains."""
+    if standing in _UNKNOWN:
+        return ": whether that is an effect stays open"
+    if standing is Standing.NEAR_NATIVE:
+        return ": no effect beyond the margin"
+    if share is None:
+        return ", where there was no overhead to explain"
+    if not (math.isfinite(share.low) and math.isfinite(share.high)):
+        return ": which share of the overhead that is stays open"
+    low, point, high = (f"{100 * part:.0f}" for part in (share.low, share.point, share.high))
+    return f": it explains {point} % of the overhead, [{low}, {high}]"

@@ -1,0 +1,272 @@
+"""From one cell's estimate to a standing, and from standings to sentences. Pure."""
+
+from collections.abc import Iterator, Sequence
+from math import log
+from typing import Final
+
+from isobench.model import Doubt, Estimate, Interval, Standing, Verdict
+from isobench.model.units import TargetName, WorkloadName
+
+_MOST_BLOCKS: Final = 1000
+"""Beyond this, "more blocks" is no advice."""
+_MOST_NAMES: Final = 4
+_MINUTE, _HOUR = 60.0, 3600.0
+_WHOLE_TECHNOLOGY: Final = 3
+_DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
+_PLACES: Final = {
+    "cpu": "on CPU work",
+    "memory": "on memory work",
+    "syscall": "on system calls",
+    "io": "on I/O",
+    "net": "on the network",
+    "app": "on applications",
+    "startup": "at start-up",
+}
+
+
+def noise_floor(control: Estimate | None) -> float | None:
+    """Return the smallest effect that this run can tell from none (0.012: 1.2 %).
+
+    `control` is native against native: the bound of its 90 % interval that lies further from 1.
+    None where it is unknown: there was no control, or its timer could not tell blocks apart.
+    """
+    if control is None or control.standard_error == 0:
+        return None
+    return max(control.equivalence.high, 1 / control.equivalence.low) - 1
+
+
+def judge(
+    *,
+    target: TargetName,
+    workload: WorkloadName,
+    estimate: Estimate | None,
+    noise: float | None,
+    margin: float,
+    doubts: Sequence[Doubt] = (),
+    quick: bool = False,
+    minimum_blocks: int = 10,
+    blocks_needed: int | None = None,
+) -> Verdict:
+    """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
+
+    `noise` is the noise floor of the workload; `blocks_needed` makes advice concrete. The verdict
+    carries the doubts given and those found. ValueError: a margin that is not above 1.
+    """
+    if not margin > 1:
+        message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
+        raise ValueError(message)
+    found = [*doubts, *_obstacles(estimate, quick=quick, minimum_blocks=minimum_blocks)]
+    standing = Standing.UNPROVEN
+    if estimate is not None and not any(doubt.blocks for doubt in found):
+        standing, reasons = _weigh(estimate, noise, margin, blocks_needed)
+        found.extend(reasons)
+        # The control is native itself: nothing is to be explained.
+        if standing is Standing.FASTER and "#" not in target:
+            found.append(_faster_than_native(estimate))
+    return Verdict(
+        target=target,
+        workload=workload,
+        standing=standing,
+        estimate=estimate,
+        doubts=tuple(found),
+    )
+
+
+def sentence(verdict: Verdict) -> str:
+    """Return one cell in words: ratio, interval, standing, and the reason of a missing verdict."""
+    if verdict.estimate is None:
+        figure = f"{verdict.target} has no ratio for {verdict.workload}"
+    else:
+        figure = (
+            f"{verdict.target} runs {verdict.workload} at "
+            f"{ratio_text(verdict.estimate.ratio)} x native "
+            f"{interval_text(verdict.estimate.interval)}"
+        )
+    reason = _reason(verdict)
+    return f"{figure}: {verdict.standing}" + (f" ({reason})" if reason else "")
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio to three significant digits, at most two decimals: 0.99, 1.62, 28.4, 1,230."""
+    rounded = float(f"{ratio:.3g}")
+    if rounded < 0.1:  # noqa: PLR2004 - two decimals would leave one digit or none
+        return f"{rounded:g}"
+    decimals = sum(rounded < step for step in (10, 100))
+    return f"{rounded:,.{decimals}f}"
+
+
+def interval_text(interval: Interval) -> str:
+    """Return an interval of ratios: [0.99, 1.03]."""
+    return f"[{ratio_text(interval.low)}, {ratio_text(interval.high)}]"
+
+
+def percent_text(share: float) -> str:
+    """Return a share as a percentage to two significant digits: 5 %, 1.2 %, 28 %."""
+    return f"{float(f'{share * 100:.2g}'):g} %"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 3 min, 1.5 h."""
+    if seconds < _MINUTE:
+        return f"{max(1, round(seconds))} s"
+    if seconds < _HOUR:
+        return f"{float(f'{seconds / _MINUTE:.2g}'):g} min"
+    return f"{float(f'{seconds / _HOUR:.2g}'):g} h"
+
+
+# Doubts
+
+
+def _obstacles(estimate: Estimate | None, *, quick: bool, minimum_blocks: int) -> Iterator[Doubt]:
+    """Yield what forbids a verdict before the interval is looked at."""
+    if estimate is None:
+        yield Doubt(
+            code="no-estimate",
+            detail="fewer than 3 blocks hold both this cell and native, so there is no ratio",
+            advice="see the gaps of this cell; once it runs, measure at least "
+            f"{minimum_blocks} blocks (--blocks {minimum_blocks})",
+            blocks=True,
+        )
+        return
+    if quick:
+        yield Doubt(
+            code="quick",
+            detail=f"a quick look of {estimate.blocks} blocks gives ratios and no verdicts",
+            advice=f"run without --quick, for {minimum_blocks} blocks or more",
+            blocks=True,
+        )
+    elif estimate.blocks < minimum_blocks:
+        yield Doubt(
+            code="few-blocks",
+            detail=f"{estimate.blocks} complete blocks; a verdict needs {minimum_blocks}",
+            advice=f"--blocks {minimum_blocks}, or a larger --budget",
+            blocks=True,
+        )
+    if estimate.standard_error == 0:
+        yield Doubt(
+            code="timer-limited",
+            detail=f"{estimate.blocks} blocks gave the same ratio, {ratio_text(estimate.ratio)}: "
+            "the timer is too coarse for this work",
+            advice="make one iteration longer: a larger --min-time",
+            blocks=True,
+        )
+
+
+def _weigh(
+    estimate: Estimate, noise: float | None, margin: float, blocks_needed: int | None
+) -> tuple[Standing, list[Doubt]]:
+    """Hold the interval against margin, noise floor and second opinion."""
+    outcome = _outcome(estimate.equivalence, margin)
+    reasons = []
+    hidden = _hidden_by_noise(outcome, estimate, noise, margin)
+    if hidden is not None:
+        reasons.append(hidden)
+    disagree = estimate.check is not None and _outcome(estimate.check, margin) is not outcome
+    if estimate.check is not None and disagree:
+        reasons.append(_disagreement(estimate, estimate.check, margin, blocks_needed))
+    elif outcome is Standing.INCONCLUSIVE:
+        reasons.append(_wide_interval(estimate, margin, blocks_needed))
+    if hidden is not None:
+        return Standing.UNPROVEN, reasons
+    return (Standing.INCONCLUSIVE if disagree else outcome), reasons
+
+
+def _outcome(interval: Interval, margin: float) -> Standing:
+    """Return the standing that an interval alone would give."""
+    if 1 / margin < interval.low and interval.high < margin:
+        return Standing.NEAR_NATIVE
+    if interval.low > margin:
+        return Standing.SLOWER
+    if interval.high < 1 / margin:
+        return Standing.FASTER
+    return Standing.INCONCLUSIVE
+
+
+def _hidden_by_noise(
+    outcome: Standing, estimate: Estimate, noise: float | None, margin: float
+) -> Doubt | None:
+    """Return the doubt that the machine is too noisy for this outcome, if it is."""
+    if outcome is Standing.INCONCLUSIVE:
+        return None
+    if noise is None:
+        return Doubt(
+            code="noise-floor",
+            detail="the noise floor is unknown: native against native gave no usable interval",
+            advice="see the gaps and doubts of the control, native's second visit in each block",
+            blocks=True,
+        )
+    if outcome is Standing.NEAR_NATIVE:
+        what, limit = "the margin", margin
+        hidden = 1 + noise > limit
+    else:
+        low, high = estimate.equivalence.low, estimate.equivalence.high
+        what, limit = f"the effect ({outcome})", low if outcome is Standing.SLOWER else 1 / high
+        hidden = 1 + noise >= limit
+    if not hidden:
+        return None
+    return Doubt(
+        code="noise-floor",
+        detail=f"native against native differs by up to {percent_text(noise)}, "
+        f"{what} is {percent_text(limit - 1)}",
+        advice="quieten the machine (stop other work, --affinity) or measure more blocks: "
+        "the floor sinks with both",
+        blocks=True,
+    )
+
+
+def _disagreement(
+    estimate: Estimate, check: Interval, margin: float, blocks_needed: int | None
+) -> Doubt:
+    return Doubt(
+        code="estimators-disagree",
+        detail=f"{'session medians' if estimate.sessions else 'trimmed-t'} "
+        f"{interval_text(estimate.equivalence)} says "
+        f"{_outcome(estimate.equivalence, margin)}, Hodges-Lehmann {interval_text(check)} says "
+        f"{_outcome(check, margin)}",
+        advice=_more_blocks(estimate, margin, blocks_needed),
+    )
+
+
+def _wide_interval(estimate: Estimate, margin: float, blocks_needed: int | None) -> Doubt:
+    return Doubt(
+        code="wide-interval",
+        detail=f"the {estimate.equivalence.level * 100:g} % interval "
+        f"{interval_text(estimate.equivalence)} reaches across the margin, "
+        f"[{ratio_text(1 / margin)}, {ratio_text(margin)}]",
+        advice=_more_blocks(estimate, margin, blocks_needed),
+    )
+
+
+def _more_blocks(estimate: Estimate, margin: float, blocks_needed: int | None) -> str:
+    """Return advice with a number of blocks in it."""
+    if estimate.sessions:
+        return (
+            f"the {estimate.sessions} sessions differ, so more of them and not more blocks in each "
+            "would decide: --launch fresh and a larger --budget"
+        )
+    if blocks_needed is None or blocks_needed > _MOST_BLOCKS:
+        distance = abs(abs(log(estimate.ratio)) - log(margin))
+        return (
+            f"the ratio is {percent_text(distance)} from the margin: more blocks than "
+            f"{estimate.blocks} (--max-blocks, --budget), or decide at another --margin"
+        )
+    wanted = max(blocks_needed, estimate.blocks + 1)
+    return f"about {wanted} blocks would decide: --max-blocks {wanted} and a larger --budget"
+
+
+def _faster_than_native(estimate: Estimate) -> Doubt:
+    return Doubt(
+        code="faster-than-native",
+        detail=f"{ratio_text(estimate.ratio)} x native {interval_text(estimate.interval)}: "
+        "isolation alone does not make work faster",
+        advice="find out why before quoting it: another file system, page cache, allocator, "
+        "CPU mitigation or clock (see the parity list)",
+    )
+
+
+def _reason(verdict: Verdict) -> str:
+    """Return the first doubt that explains a missing verdict."""
+    if verdict.standing in _DECIDED:
+        return ""
+    blocking = [doubt for doubt in verdict.doubts if doubt.blocks]
+    return next((doubt.detail for doubt in (*blocking, *verdict.doubts)), "")

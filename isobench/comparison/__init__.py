@@ -1,0 +1,1 @@
+"""Runs compared with each other: what may be compared, what has changed, what noise hides."""

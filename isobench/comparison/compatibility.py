@@ -1,0 +1,271 @@
+"""Whether runs may be held against each other: what differs in machine, tools, programs, targets.
+Pure.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from isobench.evidence import parity, prove
+from isobench.model import Evidence
+from isobench.model.plan import actual
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage.run_folder import Run
+
+MOST_OTHER_WORK: Final = 2.0
+"""Loops are chosen anew in each run, by what a trial takes; up to this factor they are alike."""
+_STARTS: Final = "_startup"
+"""What starts execute: older runs do not name the program of a workload."""
+_SAME_MACHINE: Final = (
+    "cpu", "microcode", "machine", "cpus", "kernel", "kernel_version", "virtualization",
+)  # fmt: skip
+"""What makes a machine, in `host` of run.json; its mitigations besides. Frequency and load are what
+it does just now.
+"""
+_CONDITIONS: Final = (
+    "os", "clock_source", "frequency_governor", "turbo", "smt", "cpu_limit", "memory_limit",
+    "huge_pages", "cgroups", "filesystem", "root",
+)  # fmt: skip
+_MITIGATION: Final = "mitigation."
+_MITIGATED: Final = "mitigation of "
+_MOMENTARY: Final = frozenset({"cost of reading the clock"})
+"""What sessions see that is itself measured, and moves with what else the machine is doing."""
+_NO_TARGET: Final = ("machine", "run")
+
+
+class Gravity(StrEnum):
+    """What a difference does to a comparison."""
+
+    REFUSED = "refused"  # it would compare machines
+    WARNED = "warned"  # it may explain what is found
+    LISTED = "listed"  # it is what one wants to compare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that is not alike in two sides; several values of a side are joined."""
+
+    what: str
+    where: str
+    """"machine", "run" or the name of a target."""
+    base: str
+    head: str
+    gravity: Gravity
+
+
+def differences(base: Sequence[Run], head: Sequence[Run]) -> tuple[Difference, ...]:
+    """Return what is not alike in all runs of both sides, in a fixed order.
+
+    What a run does not know is no difference. Programs are compared cell by cell:
+    `other_program`.
+    """
+    told: dict[tuple[str, str, str], Difference] = {}
+    for found in (
+        *_machine(base, head),
+        *_circumstances(base, head),
+        *(one for name in _targets(base, head) for one in _target(name, base, head)),
+    ):
+        # What all targets share (a kernel, a clock) is told once, of the first that shows it.
+        told.setdefault((found.what, found.base, found.head), found)
+    return tuple(told.values())
+
+
+def told(found: Iterable[Difference]) -> Iterator[str]:
+    """Yield differences in words; mitigations, which have many, are only named."""
+    mitigations = []
+    for one in found:
+        if one.what.startswith(_MITIGATED):
+            mitigations.append(one.what.removeprefix(_MITIGATED))
+        else:
+            where = "" if one.where in _NO_TARGET else f"{one.where}: "
+            yield f"{where}{one.what}: {one.base} -> {one.head}"
+    if mitigations:
+        yield f"mitigations: {', '.join(mitigations)}"
+
+
+def other_program(
+    runs: Iterable[Run], workload: WorkloadName, targets: Sequence[TargetName]
+) -> str:
+    """Return how the programs of a cell differ among runs, natively or inside; empty: they do not,
+    or nothing is known of them.
+    """
+    made = list(runs)
+    for name in targets:
+        hashes = dict.fromkeys(
+            payload for run in made if (payload := _payload(run, workload, actual(name)))
+        )
+        if len(hashes) > 1:
+            compilers = dict.fromkeys(compiler for _, compiler in hashes)
+            by = f", by {' and '.join(compilers)}" if len(compilers) > 1 else ""
+            return f"not every run has the same program in {name}{by}"
+    return ""
+
+
+def other_work(runs: Iterable[Run], workload: WorkloadName) -> str:
+    """Return how unlike the work of one iteration is among runs; empty: it is alike."""
+    loops = [item.loops for run in runs for item in run.plan.work if item.workload == workload]
+    if not loops or max(loops) <= MOST_OTHER_WORK * min(loops):
+        return ""
+    return f"an iteration has {min(loops)} loops in one run and {max(loops)} in another"
+
+
+# ---- what is looked at
+
+
+def _values(runs: Iterable[Run], value: Callable[[Run], object]) -> list[str]:
+    """Return the values of a side, each once; what is unknown is left out."""
+    found = (value(run) for run in runs)
+    return list(dict.fromkeys(str(each) for each in found if each is not None))
+
+
+def _differ(
+    base: Sequence[Run],
+    head: Sequence[Run],
+    value: Callable[[Run], object],
+    *,
+    what: str,
+    where: str,
+    gravity: Gravity,
+) -> Iterator[Difference]:
+    first, second = _values(base, value), _values(head, value)
+    if first and second and len({*first, *second}) > 1:
+        yield Difference(
+            what=what,
+            where=where,
+            base=" and ".join(first),
+            head=" and ".join(second),
+            gravity=gravity,
+        )
+
+
+def _host(key: str) -> Callable[[Run], object]:
+    def value(run: Run) -> object:
+        return run.about.get("host", {}).get(key)
+
+    return value
+
+
+def _about(key: str) -> Callable[[Run], object]:
+    def value(run: Run) -> object:
+        return run.about.get(key)
+
+    return value
+
+
+def _machine(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
+    hosts = [run.about.get("host", {}) for run in (*base, *head)]
+    mitigations = sorted({key for facts in hosts for key in facts if key.startswith(_MITIGATION)})
+    for key in (*_SAME_MACHINE, *mitigations):
+        what = key.removeprefix(_MITIGATION).replace("_", " ")
+        what = f"{_MITIGATED}{what}" if key in mitigations else what
+        yield from _differ(
+            base, head, _host(key), what=what, where="machine", gravity=Gravity.REFUSED
+        )
+    for key in _CONDITIONS:
+        yield from _differ(
+            base, head, _host(key),
+            what=key.replace("_", " "), where="machine", gravity=Gravity.WARNED,
+        )  # fmt: skip
+
+
+def _circumstances(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
+    kinds = (
+        ("isobench", _about("tool_version"), Gravity.WARNED),
+        ("compiler", _about("compiler"), Gravity.LISTED),
+        ("flags", _about("flags"), Gravity.LISTED),
+        ("launch", _about("launch"), Gravity.WARNED),
+        ("schedule", lambda run: run.plan.schedule, Gravity.WARNED),
+        # Versions that do not say had no other way.
+        ("spawner", lambda run: run.about.get("spawner", "subprocess"), Gravity.WARNED),
+        ("completeness", _completeness, Gravity.WARNED),
+    )
+    for what, value, gravity in kinds:
+        yield from _differ(base, head, value, what=what, where="run", gravity=gravity)
+    yield from _own_programs(base, head)
+
+
+def _completeness(run: Run) -> str:
+    whole = bool(run.about.get("finished")) and not run.about.get("interrupted", False)
+    return "complete" if whole else "cut short"
+
+
+def _own_programs(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
+    """Yield the programs that stand between target and workload, where they are not alike."""
+
+    def built(run: Run) -> dict[str, str]:
+        own = [
+            item
+            for item in run.about.get("payloads", ())
+            if item["program"].startswith("_") and item["program"] != _STARTS
+        ]
+        # All ABIs are made from one source: the first tells enough.
+        return {p["program"]: str(p["sha256"])[:12] for p in own if p["abi"] == own[0]["abi"]}
+
+    def of(name: str) -> Callable[[Run], object]:
+        return lambda run: built(run).get(name)
+
+    for name in sorted({name for run in (*base, *head) for name in built(run)}):
+        yield from _differ(
+            base, head, of(name),
+            what=f"isobench's own {name}", where="run", gravity=Gravity.WARNED,
+        )  # fmt: skip
+
+
+def _targets(base: Sequence[Run], head: Sequence[Run]) -> list[TargetName]:
+    """Return the targets that both sides know something of, in the order of the first."""
+    known = [{name for run in side for name in run.states} for side in (base, head)]
+    ordered = dict.fromkeys(name for run in base for name in run.states)
+    return [name for name in ordered if name in known[0] & known[1] and name != "host"]
+
+
+def _target(name: TargetName, base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
+    def of(key: str) -> Callable[[Run], object]:
+        return lambda run: run.states.get(name, {}).get(key)
+
+    yield from _differ(base, head, of("version"), what="version", where=name,
+                       gravity=Gravity.LISTED)  # fmt: skip
+    for key in ("class", "abi"):
+        yield from _differ(base, head, of(key), what=key, where=name, gravity=Gravity.WARNED)
+    yield from _seen_inside(name, base, head)
+
+
+def _seen_inside(
+    name: TargetName, base: Sequence[Run], head: Sequence[Run]
+) -> Iterator[Difference]:
+    """Yield what sessions of a target saw otherwise than those of the first run: storage, seccomp,
+    CPUs, limits.
+    """
+    first, *others = [
+        prove.gather(msgspec.convert(fact, type=Evidence) for fact in facts)
+        for run in (*base, *head)
+        if (facts := run.states.get(name, {}).get("facts"))
+    ] or [prove.gather(())]
+    told: dict[tuple[str, str, str], None] = {}
+    for other in others:
+        for one in parity.differences(first, other):
+            if one.label in _MOMENTARY:
+                continue
+            told.setdefault((one.label, one.native, one.target))
+    for label, before, after in told:
+        yield Difference(what=label, where=name, base=before, head=after, gravity=Gravity.WARNED)
+
+
+def _payload(run: Run, workload: WorkloadName, target: TargetName) -> tuple[str, str] | None:
+    """Return hash and compiler of what a cell runs, or None where it is not known."""
+    payloads: Sequence[Mapping[str, Any]] = run.about.get("payloads", ())
+    items = [item for item in run.about.get("workloads", ()) if item["name"] == workload]
+    program = items[0].get("program") if items else None
+    programs = {item["program"] for item in payloads}
+    program = program or (workload if workload in programs else _STARTS)
+    abi = run.states.get(target, {}).get("abi") or next((p["abi"] for p in payloads), None)
+    return next(
+        (
+            (str(item["sha256"]), str(item["compiler"]))
+            for item in payloads
+            if (item["program"], item["abi"]) == (program, abi)
+        ),
+        None,
+    )

@@ -1,0 +1,1 @@
+"""What users set: files, options, parameters of the command line, and paths."""

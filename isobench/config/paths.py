@@ -1,0 +1,44 @@
+"""Where things lie: the shipped data, the cache, the folders of a run. The only code that computes
+such paths.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+
+
+def shared(name: str) -> Path:
+    """Return a shipped folder ("workloads", "reports"): the checkout's where there is one, else the
+    wheel's copy.
+
+    An editable install also copies a snapshot into site-packages, which goes stale: so the checkout
+    comes first.
+    """
+    checkout = _PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
+        return checkout / name
+    return _PACKAGE / "_shared" / name
+
+
+def _xdg(variable: str, default: str) -> Path:
+    value = os.environ.get(variable, "")
+    return Path(value) if value.startswith("/") else Path.home() / default
+
+
+def cache() -> Path:
+    """Return isobench's cache folder: payloads, stages, what a probe has learnt. `isobench clean`
+    removes it.
+    """
+    return _xdg("XDG_CACHE_HOME", ".cache") / "isobench"
+
+
+def user_configuration() -> Path:
+    """Return the user's own configuration file; it need not exist."""
+    return _xdg("XDG_CONFIG_HOME", ".config") / "isobench" / "config.toml"
+
+
+def results() -> Path:
+    """Return where runs are written: ISOBENCH_RESULTS_DIR, or isobench-results here."""
+    return Path(os.environ.get("ISOBENCH_RESULTS_DIR") or "isobench-results")

@@ -1,0 +1,225 @@
+"""TOML texts -> checked values. An error says the file, the line, what is wrong, what to type."""
+
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, NoReturn, TypeVar
+
+import msgspec
+
+from isobench.config.suggestions import meant
+from isobench.model.errors import UsageError
+
+_T = TypeVar("_T")
+_Path = tuple[str | int, ...]
+
+_KEY: Final = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*""")
+_PLACE: Final = re.compile(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", re.DOTALL)
+_STEP: Final = re.compile(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]")
+_LINE: Final = re.compile(r"\(at line (\d+), column \d+\)")
+_KINDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+_BOUNDS: Final = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file, to point into."""
+
+    origin: str
+    text: str = ""
+    prefix: tuple[str, ...] = ()
+    """The table that everything is in."""
+    hint: str = ""
+    """What to do about any mistake."""
+
+    def place(self, *path: str | int) -> str:
+        """Return the file and the line of a key, or of the table that lacks it; the file alone
+        where no line can be found.
+        """
+        line = line_of(self.text, (*self.prefix, *path))
+        return self.origin if line is None else f"{self.origin}:{line}"
+
+    def refuse(self, path: _Path, what: str, hint: str = "") -> NoReturn:
+        """Raise the error that points at a key."""
+        hints = "; ".join(part for part in (hint, self.hint) if part)
+        raise UsageError(f"{self.place(*path)}: {_label(path)}{what}", hint=hints)
+
+    def document(self) -> dict[str, Any]:
+        """Return the text as tables; UsageError: it is no TOML."""
+        try:
+            return tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            line = _LINE.search(str(error))  # without one it is the end of the document
+            where = f"{self.origin}:{line[1] if line else len(self.text.splitlines())}"
+            raise UsageError(f"{where}: not TOML: {error}", hint=self.hint) from None
+        except RecursionError:
+            raise UsageError(f"{self.origin}: nested too deep", hint=self.hint) from None
+
+    def convert(self, document: object, kind: type[_T]) -> _T:
+        """Return a document as a value of a type; UsageError points at what does not fit."""
+        try:
+            return msgspec.convert(document, type=kind, strict=True)
+        except msgspec.ValidationError as error:
+            said = _PLACE.fullmatch(str(error))
+            assert said is not None  # the expression matches any text
+            path, at, value = _walk(document, kind, said[2] or "")
+            self._explain(path, at, value, said[1])
+
+    def _explain(self, path: _Path, kind: object, value: object, said: str) -> NoReturn:
+        if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", said):
+            known = _fields(kind)
+            near = meant(unknown[1], known)
+            hint = f"{near} its keys are: {', '.join(known)}".lstrip()
+            self.refuse((*path, unknown[1]), "there is no such key", hint)
+        if missing := re.fullmatch(r"Object missing required field `(.*)`", said):
+            self.refuse(path, f"lacks {missing[1]}", f"{missing[1]} = …")
+        if said.startswith("Invalid enum value"):
+            choices = _choices(kind)
+            self.refuse(
+                path, f"{value!r} is none of {', '.join(choices)}", meant(str(value), choices)
+            )
+        self.refuse(path, _wanted(said, value))
+
+
+def line_of(text: str, path: Sequence[str | int]) -> int | None:
+    """Return the line of a key in a TOML text, of the table or the value that holds it; None where
+    none of its parts is found. Numbers in a path count the tables of an array.
+    """
+    best, found = 0, None
+    arrays: dict[_Path, int] = {}
+    head: _Path = ()
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        was, inside = inside, inside ^ ((line.count('"""') + line.count("'''")) % 2 == 1)
+        if was:
+            continue
+        if line.lstrip().startswith("["):
+            double = line.lstrip().startswith("[[")
+            keys, rest = _keys(line.lstrip()[1 + double :])
+            if not keys or not rest.startswith("]"):
+                continue
+            full = head = _resolved(keys, arrays, double=double)
+        else:
+            keys, rest = _keys(line)
+            if not keys or not rest.startswith("="):
+                continue
+            full = (*head, *keys)
+        shared = sum(a == b for a, b in zip(full, path, strict=False))
+        if shared in (len(full), len(path)) and full[:shared] == tuple(path[:shared]):
+            best, found = max((best, found), (shared, number), key=lambda pair: pair[0])
+    return found
+
+
+def _keys(text: str) -> tuple[list[str], str]:
+    """Return the dotted keys that a text begins with, and the rest."""
+    keys: list[str] = []
+    while found := _KEY.match(text):
+        keys.append(next(part for part in found.groups() if part is not None))
+        text = text[found.end() :]
+        if not text.startswith("."):
+            break
+        text = text[1:]
+    return keys, text
+
+
+def _resolved(keys: Sequence[str], arrays: dict[_Path, int], *, double: bool) -> _Path:
+    """Return the path of a table with the numbers of the arrays that it is in; `double`: it is the
+    next one of an array.
+    """
+    path: _Path = ()
+    for position, key in enumerate(keys):
+        path = (*path, key)
+        if double and position == len(keys) - 1:
+            arrays[path] = arrays.get(path, -1) + 1
+        if path in arrays:
+            path = (*path, arrays[path])
+    return path
+
+
+def _label(path: _Path) -> str:
+    """Return a path as people write it: "[run] blocks.min: "."""
+    words = [str(part) for part in path if isinstance(part, str)]
+    if not words:
+        return ""
+    if len(words) == 1:
+        return f"{words[0]}: "
+    return f"[{words[0]}] {'.'.join(words[1:])}: "
+
+
+def _walk(document: object, kind: object, steps: str) -> tuple[_Path, object, object]:
+    """Follow the steps of a validation error; return the path, the type and the value there."""
+    path: _Path = ()
+    kind = _plain(kind)
+    for name, index in _STEP.findall(steps):
+        if name:
+            path, kind = (*path, name), _plain(_hints(kind).get(name, object))
+            document = document.get(name) if isinstance(document, Mapping) else None
+            continue
+        arguments = typing.get_args(kind)
+        kind = _plain(arguments[-1]) if arguments else object
+        if index == "...":  # of a table with names of the user's: the first that does not fit
+            entries = document.items() if isinstance(document, Mapping) else ()
+            misfit = [(key, value) for key, value in entries if not _fits(value, kind)]
+            if not misfit:
+                break
+            path, document = (*path, misfit[0][0]), misfit[0][1]
+        else:
+            document = document[int(index)] if isinstance(document, list) else None
+    return path, kind, document
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - any type that msgspec knows
+    try:
+        msgspec.convert(value, type=kind, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _plain(kind: object) -> object:
+    """Return a type without what is said of it besides, and without None."""
+    if typing.get_origin(kind) is typing.Annotated:
+        return _plain(typing.get_args(kind)[0])
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        parts = [part for part in typing.get_args(kind) if part is not type(None)]
+        return _plain(parts[0]) if len(parts) == 1 else kind
+    return kind
+
+
+def _hints(kind: object) -> Mapping[str, object]:
+    is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    return typing.get_type_hints(kind, include_extras=True) if is_struct else {}
+
+
+def _fields(kind: object) -> list[str]:
+    return list(_hints(kind))
+
+
+def _choices(kind: object) -> list[str]:
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(one.value) for one in kind]
+    return [str(one) for one in typing.get_args(kind)]
+
+
+def _wanted(said: str, value: object) -> str:
+    """Put what a type wants in words."""
+    found = re.fullmatch(
+        r"Expected `(\w+)(?: \| null)?`(?: (>=|<=|>|<) (\S+?))?(?:, got `(\w+)`)?", said
+    )
+    if found is None or found[1] not in _KINDS:
+        return said
+    bound = f" {_BOUNDS[found[2]]} {found[3]}" if found[2] else ""
+    got = _KINDS.get(found[4] or "", "")
+    wrong = f", and not {got}" if got else f", and not {value!r}"
+    return f"takes {_KINDS[found[1]]}{bound}{wrong}"

@@ -1,0 +1,244 @@
+"""The whole plug-in API: what an author of a target implements.
+
+A target is one module with one class, announced by an entry point:
+
+    [project.entry-points."isobench.targets"]
+    firejail = "mypackage.firejail:FirejailTarget"
+
+docs/plugins.md is the guide, and `isobench.targets.authoring` has a target for all that is a command before
+the command. `Target` and `Session` are all that is required. A class that is a dataclass may have
+fields: they are the options a user sets under `[targets.NAME]` in isobench.toml, checked against
+the fields' types; an option whose name is a word of Python has a field with an underscore after it
+(`class_`).
+What some technologies have and others cannot is an ability: a small Protocol of its own
+below, recognised by `isinstance`, never a method that raises.
+
+A target reads no clock. It calls `stage.heard(chunk)` with every piece of standard output as it
+arrives and `stage.mark(name)` as a phase passes; the runner stamps both on one host clock. So an
+author cannot get timing wrong. (What isobench's own spawner starts is stamped by that, on the same
+clock: `heard` has a second argument for it, which a target leaves alone.)
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+
+from isobench.model import (
+    Abi,
+    Availability,
+    Evidence,
+    Limits,
+    Promise,
+    Resource,
+    Stage,
+    Technology,
+)
+from isobench.model.units import Nanoseconds, TargetName
+
+GROUP: Final = "isobench.targets"
+"""The entry-point group of targets."""
+BEGIN: Final = "begin"
+"""The phase at which a start-up's clock begins, for targets that must first prepare something that
+is isobench's own business (an archive with the payload): `stage.mark(BEGIN)`. Without it the clock
+begins with the call.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """How a command ended.
+
+    `exit_code` is None when it was stopped at the time limit, and minus the signal's number when a
+    signal ended it. Both streams are cut at a mebibyte each.
+    """
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+
+
+@runtime_checkable
+class Session(Protocol):
+    """One live instance of a target."""
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Run a program of the stage in this instance and wait for it.
+
+        `argv[0]` is the bare name of a file in the stage's `isobench/` directory; the session turns
+        it into the path inside. The environment is `stage.environ(scratch)` and nothing else. Every
+        piece of standard output goes to `stage.heard` as it arrives. A failing command is a
+        `Completed`, not an exception; `SessionError` means that the instance itself is gone. At the
+        time limit the command is killed with all its descendants, and `exit_code` is None.
+        """
+        ...
+
+
+@runtime_checkable
+class Target(Protocol):
+    """One way to isolate a process. Holds options, opens sessions, reads no clock."""
+
+    @property
+    def name(self) -> TargetName:
+        """The name users type. A class attribute will do, here and for the next three."""
+        ...
+
+    @property
+    def technology(self) -> Technology:
+        """The column of the report."""
+        ...
+
+    @property
+    def abi(self) -> Abi | None:
+        """What payloads must be built for; None: this host's own."""
+        ...
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What must be seen from inside for the name to be true."""
+        ...
+
+    def probe(self) -> Availability:
+        """Say whether a session can be opened here. Takes seconds at most, leaves nothing, never
+        raises.
+        """
+        ...
+
+    def open(self, stage: Stage) -> AbstractContextManager[Session]:
+        """Start a fresh instance; leaving the context leaves nothing behind."""
+        ...
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Ability of a target: start an instance whose first process is the payload (`docker run`)."""
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Start a new instance that runs argv, wait for its end, remove it. Streams as
+        `Session.run` does.
+
+        Without this ability a cold start is `open` and one `run`.
+        """
+        ...
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """An instance that exists and does not run."""
+
+    def start(self, *, timeout: Nanoseconds) -> Completed:
+        """Start it, wait for the end of its first process. May be called again."""
+        ...
+
+
+@runtime_checkable
+class Exclusive(Protocol):
+    """Ability of a target of which there may be one instance at a time (a certain machine)."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Say whether that is so: then no session is open while an instance is launched."""
+        ...
+
+
+@runtime_checkable
+class Restarter(Protocol):
+    """Ability of a target: keep a stopped instance and start it again (`docker start`)."""
+
+    def stopped(self, stage: Stage, argv: Sequence[str]) -> AbstractContextManager[Startable]:
+        """Make an instance that will run argv at each start, and remove it at the end."""
+        ...
+
+
+@runtime_checkable
+class Witness(Protocol):
+    """Ability of a session: facts about itself that only the host can see.
+
+    A promise may be about one of them; of an instance without a session (`Launcher`) nobody says
+    them, and it is held to the others alone.
+    """
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield facts (keys start with "host."): the runtime in use, limits that were set."""
+        ...
+
+
+@runtime_checkable
+class Limiter(Protocol):
+    """Ability of a target: limit what an instance takes of the host's resources."""
+
+    @property
+    def limitable(self) -> Collection[Resource]:
+        """What it can limit here, for this user."""
+        ...
+
+    def limited(self, limits: Limits) -> Target:
+        """Return the same target with all these limits set that it can set."""
+        ...
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """Ability of a session that is reached through a channel with a cost of its own (SSH)."""
+
+    def null(self, *, timeout: Nanoseconds) -> Completed:
+        """Go all the way and execute nothing: what that takes is shown beside the figures."""
+        ...
+
+
+@runtime_checkable
+class NullSpawner(Protocol):
+    """Ability of a target, native's: start the smallest program there is as it starts payloads."""
+
+    def null(self, stage: Stage, *, timeout: Nanoseconds) -> Completed:
+        """Start it and wait for its end: what that takes is in every start-up figure."""
+        ...
+
+
+@runtime_checkable
+class Preparer(Protocol):
+    """Ability of a target: make what is kept between runs (a guest, a root file system)."""
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Make it unless it is there; `say` hears of steps that take long. SessionError: it cannot
+        be made.
+        """
+        ...
+
+
+@runtime_checkable
+class Executes(Protocol):
+    """Ability of a target: say which of its options are commands, programs or their arguments.
+
+    Where a configuration that was found (and not named by `--config`) sets one of them, the target
+    is probed and measured only if the user names it. Of a distribution's own target without this
+    ability every option counts as a command; `executes = ()` says that none is.
+    """
+
+    @property
+    def executes(self) -> Collection[str]:
+        """Names of options, as the user writes them. A class attribute will do."""
+        ...
+
+
+@runtime_checkable
+class Sweeper(Protocol):
+    """Ability of a target: find what runs that died have left, and remove it."""
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """Remove instances whose owner is not `alive`, and return a line for each.
+
+        With `cached`, remove as well what is kept between runs (images). Never raises; what cannot
+        be removed is in the lines with its reason. Touches nothing that isobench has not labelled.
+        """
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Ability of a target: say in words what its start-up figures span."""
+
+    @property
+    def starts(self) -> Mapping[str, str]:
+        """One sentence each for "cold", "warm" and "exec", shown in the report."""
+        ...

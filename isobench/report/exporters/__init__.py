@@ -1,0 +1,1 @@
+"""Summaries written for other programs."""

@@ -1,0 +1,1 @@
+"""A run: what is selected, tried, planned, measured and removed again."""

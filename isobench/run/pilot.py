@@ -1,0 +1,385 @@
+"""The trial before a run: every cell once with a little work, for known answers, evidence, cost."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from isobench.config.options import Launch, Wish
+from isobench.model import (
+    Block,
+    Cause,
+    Gap,
+    Plan,
+    Sample,
+    Schedule,
+    Scope,
+    Visit,
+    Work,
+    Workload,
+    plan,
+)
+from isobench.model.errors import UnavailableError
+from isobench.model.units import SECOND, TargetName, WorkloadName
+from isobench.plugins.api import Preparer, Session
+from isobench.run import runner
+
+PILOT_ITERATIONS: Final = 2
+GROWTH, GROWN, LOOKS = 8, 0.25, 3
+"""So many times the loops must take at least this share of so many times as long."""
+SHORTEST, LONGEST = 0.004, 0.1
+"""Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough
+for any.
+"""
+ROUND: Final = 0.02
+"""Six iterations of so many seconds are a visit that outlasts the period of a CPU quota, a tenth of
+a second: a shorter one may fall between two of its pauses, or into one.
+"""
+HEADROOM: Final = 0.2
+"""Share of a workload's time limit that a visit may be expected to take: what a trial saw was its
+quickest.
+"""
+WANTED_BLOCKS: Final = 15
+MANY_BLOCKS: Final = 40
+"""More blocks make intervals narrower than longer iterations do: tests/bench/bench_dial.py, whose
+intervals beside a neighbour in bursts were ten times narrower with 40 blocks than with ten.
+"""
+RESERVE: Final = 0.9
+"""Share of the remaining budget that is planned with."""
+FEWEST_BLOCKS: Final = 3
+"""So many are measured even when they overrun the budget: fewer have no interval."""
+DEAR: Final = 1.0
+"""A session that takes more seconds to open and prove is dear."""
+OPENINGS_TO_TRY: Final = 5
+"""A trial of a dear target takes about as long as so many openings."""
+OPENINGS_A_BLOCK: Final = 3
+"""And a block: a start, and work at the pace of something emulated."""
+
+
+@dataclass(kw_only=True)
+class Pilot:
+    """What one small trial of every cell has taught."""
+
+    unit: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
+    """Seconds of one loop, for loop workloads."""
+    extra: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
+    """Seconds of a visit beside the timed part; for starts, seconds of one start; for an instance
+    of a dear target, of the whole visit.
+    """
+    opening: dict[TargetName, float] = field(default_factory=dict)
+    """Seconds to open and prove a session."""
+    proving: dict[TargetName, float] = field(default_factory=dict)
+    """Seconds to prove a session that is open."""
+    left_out: set[tuple[TargetName, WorkloadName]] = field(default_factory=set)
+    dead: set[TargetName] = field(default_factory=set)
+
+    @property
+    def dear(self) -> tuple[TargetName, ...]:
+        """The targets whose sessions are dear to open."""
+        return tuple(
+            name
+            for name, taken in self.opening.items()
+            if taken > DEAR and name not in ("native", *self.dead)
+        )
+
+    def kept(self, launch: Launch, native: TargetName) -> tuple[TargetName, ...]:
+        """Return the targets whose sessions shall serve several blocks.
+
+        Never native: its session costs nothing, and what all ratios stand on shall have as many
+        sessions as there are blocks.
+        """
+        names = {Launch.AUTO: self.dear, Launch.FRESH: (), Launch.REUSE: tuple(self.opening)}
+        return tuple(name for name in names[launch] if name not in (native, *self.dead))
+
+    def cost(
+        self,
+        length: float,
+        work: Wish,
+        labels: Sequence[TargetName],
+        workloads: Mapping[WorkloadName, Workload],
+        native: TargetName,
+        *,
+        kept: Collection[TargetName] = (),
+    ) -> float:
+        """Return about how many seconds a block takes whose native iterations last `length`
+        seconds; the openings of sessions that are `kept` for several blocks are no part of it.
+        """
+        total = 0.0
+        for label in labels:
+            taken = self.proving if label in kept else self.opening
+            total += taken.get(plan.actual(label), 0.0)
+            for name, workload in workloads.items():
+                key = (plan.actual(label), name)
+                if key in self.left_out or plan.actual(label) in self.dead or key not in self.extra:
+                    continue
+                if workload.scope is not Scope.LOOP:
+                    starts = work.starts if workload.scope is Scope.SESSION else work.iterations
+                    once = workload.scope is Scope.SESSION and key[0] in self.dear
+                    total += self.extra[key] * (1 if once else starts + 1)
+                    continue
+                loops = self.loops(workload, work, length, native)
+                total += self.extra[key] + _rounds(workload, work) * self.unit[key] * loops
+        return total
+
+    def loops(self, workload: Workload, work: Wish, length: float, native: TargetName) -> int:
+        """Return how many loops an iteration has that shall last `length` seconds natively: fewer
+        where some target, a thousand times slower perhaps, would come near the time limit.
+
+        As many as make the shortest iteration that can be timed are left in any case, or as many as
+        were asked for.
+        """
+        units = {label: unit for (label, name), unit in self.unit.items() if name == workload.name}
+        home = units.get(native, max(units.values(), default=1.0))
+        slowest = max(units.values(), default=home)
+        wanted = loops_for(workload, home, length)
+        limit = HEADROOM * workload.timeout / SECOND
+        most = int(limit / max(_rounds(workload, work) * slowest, 1e-10))
+        shortest = length if work.minimum_time is not None else SHORTEST
+        return min(wanted, max(most, loops_for(workload, home, shortest)))
+
+
+def _rounds(workload: Workload, work: Wish) -> int:
+    """Return how many times as long as an iteration a visit takes."""
+    # Files are made and read back around the timed part: as long again.
+    return (work.iterations + work.warmups) * (2 if workload.group == "io" else 1)
+
+
+def loops_for(workload: Workload, unit: float, length: float) -> int:
+    """Return how many loops make an iteration of `length` seconds natively."""
+    loops = max(1, math.ceil(length / max(unit, 1e-10)))
+    return min(loops, workload.most_loops or loops)
+
+
+def _nobody(_pilot: Pilot, _label: TargetName) -> str:
+    """Leave no target out."""
+    return ""
+
+
+def leave_out(bench: runner.Bench, pilot: Pilot, label: TargetName, why: str) -> None:
+    """Plan nothing for a target that can run, and say so in each of its cells."""
+    pilot.dead.add(label)
+    for name in bench.workloads:
+        bench.sink.write(_left_out(label, name, why, f"isobench run --targets {label}"))
+
+
+def leave_out_workload(
+    bench: runner.Bench, pilot: Pilot, name: WorkloadName, labels: Sequence[TargetName], why: str
+) -> None:
+    """Plan nothing for a workload, and say so in each of its cells."""
+    for label in labels:
+        pilot.left_out.add((label, name))
+        bench.sink.write(_left_out(label, name, why, f"isobench run --workloads {name}"))
+
+
+def _left_out(label: TargetName, name: WorkloadName, why: str, hint: str) -> Gap:
+    return Gap(
+        block=0,
+        target=label,
+        workload=name,
+        cause=Cause.UNAVAILABLE,
+        detail=f"left out: {why}",
+        hint=hint,
+    )
+
+
+def try_all(
+    bench: runner.Bench,
+    labels: Sequence[TargetName],
+    native: TargetName,
+    *,
+    progress: Callable[[str], None],
+    too_dear: Callable[[Pilot, TargetName], str] = _nobody,
+    too_late: Callable[[], str] = str,
+) -> Pilot:
+    """Run every cell once with a little work: known answers, evidence, cost.
+
+    What it measures is block 0, which is never used for estimates. `too_dear` may leave a target
+    out once it is known what opening it takes, by a reason; `too_late` before it is opened at all.
+    """
+    pilot = Pilot()
+    names = list(bench.workloads)
+    # Native comes first: its evidence and its checksums are what the others are held against. What
+    # must be prepared is likely dear: it is tried when the cost of all others is known.
+    others = [name for name in labels if name != native]
+    others.sort(key=lambda name: isinstance(bench.targets[name], Preparer))
+    for label in [native, *others]:
+        if label != native and (late := too_late()):
+            leave_out(bench, pilot, label, late)
+            continue
+        block = plan.block(0, [label], names, seed=0, shuffled=False)
+        with _opened(bench, block, pilot) as (good, bad):
+            if label in bad:
+                pilot.dead.add(label)
+            elif label in pilot.dear and (why := too_dear(pilot, label)):
+                leave_out(bench, pilot, label, why)
+                continue
+            bench.dear.update(pilot.dear)
+            for visit in block.visits:
+                progress(f"trying {label}")
+                if label in bad:
+                    bench.sink.write(replace(bad[label], workload=visit.workload))
+                    continue
+                _try(bench, visit, good[label], pilot)
+    if native in pilot.dead:
+        raise UnavailableError(
+            "native cannot be measured: its payloads do not run", hint="isobench doctor"
+        )
+    return pilot
+
+
+@contextlib.contextmanager
+def _opened(
+    bench: runner.Bench, block: Block, pilot: Pilot
+) -> Iterator[tuple[dict[TargetName, runner.Opened], dict[TargetName, Gap]]]:
+    """Open the one session of a trial, and note what that takes.
+
+    One that seems dear is opened a second time: the first may have had an image to make, or a
+    cache to fill, which no later one has.
+    """
+    (label,) = block.sessions
+    while True:
+        began = time.monotonic()
+        with bench.sessions(block, runner.Faults()) as (good, bad):
+            taken = time.monotonic() - began
+            again = taken > DEAR and label in good and label not in pilot.opening
+            pilot.opening[label] = min(taken, pilot.opening.get(label, taken))
+            if not again:
+                if label in good:
+                    pilot.proving[label] = good[label].proving
+                yield good, bad
+                return
+
+
+def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot) -> None:
+    workload = bench.workloads[visit.workload]
+    loops = workload.answer.loops if workload.answer else 1
+    iterations = PILOT_ITERATIONS if workload.scope is Scope.LOOP else 1
+    began = time.monotonic()
+    work = Work(workload=visit.workload, loops=loops, iterations=iterations)
+    records = bench.visit_in(opened, visit, work)
+    spent = time.monotonic() - began
+    for record in records:
+        bench.sink.write(record)
+    bench.sink.sync()
+    key = (visit.target, visit.workload)
+    times = [
+        r.value / r.operations / SECOND
+        for r in records
+        if isinstance(r, Sample) and r.metric == "time"
+    ]
+    if any(isinstance(record, Gap) for record in records) or not times:
+        pilot.left_out.add(key)
+        return
+    if workload.scope is Scope.LOOP:
+        # Where the clock inside saw nothing, the whole visit by the host's is the most it can be.
+        pilot.unit[key] = min(times) or spent / (iterations * loops)
+        if visit.target == "native" and not _grows(bench, visit, opened.session, loops, min(times)):
+            pilot.left_out.add(key)
+        pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
+    else:
+        twice = workload.scope is Scope.SESSION and visit.target not in bench.dear
+        pilot.extra[key] = spent / 2 if twice else spent  # the evidence is a start, too
+
+
+def _shortest(
+    bench: runner.Bench, visit: Visit, loops: int, session: Session | None
+) -> float | None:
+    """Return the shortest of some iterations in seconds, or None where none came back."""
+    work = Work(workload=visit.workload, loops=loops, iterations=PILOT_ITERATIONS)
+    records = bench.visit(visit, work, session)
+    times = [r.value for r in records if isinstance(r, Sample) and r.metric == "time"]
+    return min(times) / SECOND if times else None
+
+
+def _grows(
+    bench: runner.Bench, visit: Visit, session: Session | None, loops: int, unit: float
+) -> bool:
+    """Say whether more loops take longer, and write a gap where they do not.
+
+    Else a payload that ignores its loops, or whose work the compiler has removed, would be
+    "measured".
+    """
+    more = min(loops * GROWTH, bench.workloads[visit.workload].most_loops or loops * GROWTH)
+    fewer = unit * loops
+    longer: float | None = None
+    # A neighbour may have held up all that was measured of the shorter one: seen again, both by
+    # their shortest, a payload that works grows.
+    for _ in range(LOOKS):
+        longer = _shortest(bench, visit, more, session)
+        if longer is None or longer >= GROWN * fewer * more / loops:
+            return True
+        again = _shortest(bench, visit, loops, session)
+        fewer = fewer if again is None else min(fewer, again)
+    detail = (
+        f"{more} loops took {(longer or 0) * SECOND:.0f} ns, {loops} loops {fewer * SECOND:.0f} ns:"
+        " the time does not grow with the work"
+    )
+    bench.sink.write(
+        Gap(
+            block=0,
+            target=visit.target,
+            workload=visit.workload,
+            cause=Cause.FAILED,
+            detail=detail,
+            hint="the payload must do its work `loops` times, and its checksum must need all of it",
+        )
+    )
+    return False
+
+
+def choose_length(
+    pilot: Pilot,
+    wish: Wish,
+    workloads: Mapping[WorkloadName, Workload],
+    labels: Sequence[TargetName],
+    *,
+    native: TargetName,
+    seconds_left: float,
+) -> tuple[float, int]:
+    """Return how long native iterations shall be, and how many blocks will about fit into the
+    budget.
+    """
+    wanted = 5 if wish.quick else max(WANTED_BLOCKS, wish.minimum_blocks)
+    wanted = min(wanted, wish.maximum_blocks)
+    many = wanted if wish.quick else min(max(MANY_BLOCKS, wanted), wish.maximum_blocks)
+    kept = pilot.kept(wish.launch, native)
+    openings = sum(pilot.opening[name] for name in kept)
+
+    def fits(length: float) -> int:
+        block = pilot.cost(length, wish, labels, workloads, native, kept=kept)
+        left = seconds_left * RESERVE
+        # So few blocks that each needs a session of its own, or more with as many openings in all.
+        block = max(block, 1e-9)
+        few, more = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
+        return int(max(min(few, plan.FEWEST_SESSIONS), more))
+
+    if wish.minimum_time is not None:
+        return wish.minimum_time, fits(wish.minimum_time)
+    length = LONGEST
+    steps = [(many, ROUND), (wanted, SHORTEST)]
+    if wish.schedule is Schedule.DUET:
+        # Two programs share but the middle of their visits, which must therefore be long; and two
+        # blocks make one ratio.
+        steps = [(max(2 * plan.FIRST_LOOK, wanted), 2 * ROUND)]
+    for blocks, shortest in steps:
+        while length > shortest and fits(length) < blocks:
+            length = max(0.9 * length, shortest)
+    return length, fits(length)
+
+
+def learn(bench: runner.Bench, made: Plan) -> None:
+    """See natively what the others are held against, for a plan that is resumed without a pilot,
+    and take from it what the pilot had shown.
+    """
+    bench.dear.update(made.dear)
+    names = [item.workload for item in made.work]
+    block = plan.block(0, [made.reference], names, seed=0, shuffled=False)
+    with bench.sessions(block, runner.Faults()) as (good, bad):
+        for item in made.work:
+            if made.reference in bad:
+                raise UnavailableError(bad[made.reference].detail, hint="isobench doctor")
+            if bench.workloads[item.workload].scope is Scope.LOOP:
+                visit = Visit(block=0, target=made.reference, workload=item.workload)
+                bench.visit(visit, replace(item, iterations=1), good[made.reference].session)

@@ -1,0 +1,1 @@
+"""The statistics tried on simulated runs whose true ratio is known."""

@@ -1,0 +1,1 @@
+"""Containers: engines, system containers and bare namespaces."""

@@ -1,0 +1,480 @@
+"""Distrobox: a container that is to feel native, with the home, the network and the processes of
+the host.
+
+Its box is made by `distrobox create` and entered by `distrobox enter`, on Podman, rootless:
+distrobox refuses root. `enter` puts what it is to execute through `eval`; so it executes isobench's
+agent, and what the agent is to run comes through its standard input.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Evidence,
+    Lack,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.model.errors import SessionError
+from isobench.model.units import SECOND, Nanoseconds, TargetName, seconds
+from isobench.plugins import ownership
+from isobench.plugins.api import BEGIN, Completed, Startable
+from isobench.targets.containers import _podman
+from isobench.targets.shared import agent_request, oci, prefixes, processes
+
+_REPOSITORY: Final = "localhost/isobench/box"
+_SETTING_UP: Final = seconds(300)
+"""Time limit of the making of a box and of its first start, in which distrobox sets it up."""
+_KILLING: Final = 10.0
+"""Seconds that the agent gets to kill what exceeded its time limit."""
+_WANTED: Final = (
+    *("bc", "chpasswd", "curl", "diff", "find", "findmnt", "less", "lsof", "mount", "passwd"),
+    *("pinentry", "sudo", "time", "useradd", "usermod", "wget"),
+)
+"""Commands without which distrobox would install packages when the box is first entered."""
+_STUB: Final = b"#!/bin/sh\nexit 0\n"
+_NO: Final = b"#!/bin/sh\nexit 1\n"
+_OWN_FAILURE: Final = 125
+_INSTALL: Final = "isobench doctor --install distrobox"
+
+
+def _environment(settings: oci.Settings) -> dict[str, str]:
+    """Return what distrobox and Podman need of this user's environment.
+
+    distrobox hands every variable on into the box; these are few.
+    """
+    kept = ("HOME", "PATH", "USER", "LOGNAME", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
+    found = {name: os.environ[name] for name in kept if name in os.environ}
+    found |= {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
+    found |= {"SHELL": "/bin/sh", "DBX_CONTAINER_MANAGER": "podman"}
+    if settings != oci.Settings() and "CONTAINERS_CONF" not in found:
+        found["CONTAINERS_CONF"] = str(_configuration(settings))
+    return found
+
+
+def _configuration(settings: oci.Settings) -> Path:
+    """Write Podman's settings where distrobox, which gives it none, makes it find them."""
+    limits = ", ".join(f'"{name}={value}:{value}"' for name, value in oci.LIMITS)
+    lines = [
+        "[engine]",
+        f'runtime = "{settings.runtime}"' if settings.runtime else "",
+        f'cgroup_manager = "{settings.cgroup_manager}"' if settings.cgroup_manager else "",
+        "[containers]",
+        f"default_ulimits = [{limits}]" if settings.limits else "",
+        # Its start is followed in the box's log: journald may not be there.
+        'log_driver = "k8s-file"',
+    ]
+    path = _podman.memory().with_name("distrobox-containers.conf")
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    fresh.write_text("".join(f"{line}\n" for line in lines if line))
+    return fresh.rename(path)
+
+
+# ---- the image -----------------------------------------------------------------------------------
+
+
+def _busybox() -> Path | None:
+    """Return a busybox without libraries: all that a box needs of a distribution."""
+    found = shutil.which("busybox", path=f"/bin:/usr/bin:{os.environ.get('PATH', '')}")
+    return None if found is None else Path(found)
+
+
+def _archive(busybox: Path) -> bytes:
+    """Return a root directory with busybox as every command it knows, and stubs for what distrobox
+    wants besides.
+    """
+    commands = (processes.ask([str(busybox), "--list"]) or "").split()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+
+        def add(name: str, content: bytes, mode: int) -> None:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), mode
+            tar.addfile(member, io.BytesIO(content))
+
+        for name in ("bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr/bin"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
+        add("bin/busybox", busybox.read_bytes(), 0o755)
+        for name in sorted({*commands} - {"busybox", *_WANTED} | {"find", "mount", "passwd"}):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+        for name in _WANTED:
+            if name not in ("find", "mount", "passwd"):
+                # A mount point that findmnt knew would be unmounted first.
+                add(f"bin/{name}", _NO if name == "findmnt" else _STUB, 0o755)
+        add("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644)
+        add("etc/group", b"root:x:0:\n", 0o644)
+        add("etc/shadow", b"root:*:19000:0:99999:7:::\n", 0o600)
+    return buffer.getvalue()
+
+
+def _own_image() -> str:
+    """Make isobench's image unless Podman has it; return its name."""
+    busybox = _busybox()
+    if busybox is None:
+        raise SessionError("busybox is not installed", hint=_INSTALL)
+    archive = _archive(busybox)
+    image = f"{_REPOSITORY}:{hashlib.sha256(archive).hexdigest()[:16]}"
+    if _podman.run("image", "exists", image).exit_code != 0:
+        with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
+            file.write(archive)
+            file.flush()
+            label = f"LABEL {oci.LABEL}=1"
+            _podman.must("import", "--quiet", "--change", label, file.name, image)
+    return image
+
+
+# ---- boxes ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Box:
+    """A box by its name, and what is needed to reach it."""
+
+    name: str
+    environment: Mapping[str, str]
+
+    def call(
+        self, argv: Sequence[str], *, timeout: Nanoseconds, env: Mapping[str, str] | None = None
+    ) -> Completed:
+        try:
+            return processes.run(argv, timeout=timeout, env=env or self.environment)
+        except OSError as error:
+            raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
+
+    def enter(
+        self, stage: Stage, request: bytes, *, timeout: Nanoseconds, heard: Callable[[bytes], None]
+    ) -> Completed:
+        """Have the agent in the box run a request."""
+        agent = _seen(stage.root / "isobench" / "_agent")
+        argv = ["distrobox", "enter", "--no-workdir", "--name", self.name, "--", agent, "once"]
+        done = _asked(argv, request, timeout=timeout, env=self.entering, heard=heard)
+        if done.exit_code == _OWN_FAILURE or (done.exit_code and b"Error:" in done.stderr):
+            raise SessionError(f"distrobox enter: {processes.last_line(done.stderr)}")
+        return done
+
+    @property
+    def entering(self) -> Mapping[str, str]:
+        """The environment of `distrobox enter`, with a home of the box's own.
+
+        When one `enter` ends, it deletes ~/.cache/.*.fifo of all boxes, and with it what another
+        one reads from that is setting up its box. The box itself keeps the home it was made with.
+        """
+        home, real = _home(self.name), Path.home()
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings = home / ".distroboxrc"
+        if (real / settings.name).exists() and not settings.exists():
+            settings.symlink_to(real / settings.name)
+        # Where Podman looks for its own settings and images, which stay those of the real home.
+        usual = {"XDG_CONFIG_HOME": f"{real}/.config", "XDG_DATA_HOME": f"{real}/.local/share"}
+        return {**usual, **self.environment, "HOME": str(home)}
+
+    def create(self, image: str, whose: str) -> None:
+        labels = " ".join(_podman.pairs("--label", oci.labels(whose)))
+        argv = ["distrobox", "create", "--yes", "--no-entry", "--image", image, "--name", self.name]
+        done = self.call([*argv, "--additional-flags", labels], timeout=_SETTING_UP)
+        if done.exit_code != 0:
+            raise SessionError(f"distrobox create: {processes.last_line(done.stderr)}")
+
+    def stop(self) -> None:
+        """Stop the box; what its first process had started goes with it."""
+        children = self._children()
+        self.call(["podman", "stop", "--time", "0", self.name], timeout=_podman.CALL)
+        self._end(children)
+
+    def remove(self) -> None:
+        """Remove the box, and the home in which distrobox notes how it starts."""
+        children = self._children()
+        _podman.remove(self.name)
+        self._end(children)
+        shutil.rmtree(_home(self.name), ignore_errors=True)
+
+    def _children(self) -> list[int]:
+        """Return the processes of the box's first process: it shares the host's PID namespace, and
+        they would outlive it.
+        """
+        with contextlib.suppress(SessionError, ValueError):
+            said = _podman.run("inspect", "--format", "{{.State.Pid}}", self.name).stdout
+            return processes.family(int(said))[1:]
+        return []
+
+    def _end(self, pids: Sequence[int]) -> None:
+        """Kill processes that belong to this user's subordinate ids, as only Podman may."""
+        if pids:
+            with contextlib.suppress(SessionError):
+                _podman.run("unshare", "kill", "-KILL", *map(str, pids))
+
+
+def _home(name: str) -> Path:
+    return Path.home() / ".cache" / f".{name}.home"
+
+
+def _seen(path: Path) -> str:
+    """Return a path of the host's as the box has it: home and /tmp where they are, all else under
+    /run/host.
+    """
+    shown = (Path.home(), Path("/tmp"))  # noqa: S108 - a folder that every box shares
+    return str(path) if any(path.is_relative_to(top) for top in shown) else f"/run/host{path}"
+
+
+def _asked(
+    argv: Sequence[str],
+    request: bytes,
+    *,
+    timeout: Nanoseconds,
+    env: Mapping[str, str],
+    heard: Callable[[bytes], None],
+) -> Completed:
+    """Run a program that the agent stands behind; hanging up makes the agent kill what it runs."""
+    deadline = time.monotonic() + timeout / SECOND
+    try:
+        process = processes.start(argv, env=env, stdin=subprocess.PIPE)
+    except OSError as error:
+        raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    streams = (process.stdout, process.stderr)
+    listener = processes.Listener(streams[0].fileno(), streams[1].fileno(), heard)
+    code: int | None = None
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(request)
+            process.stdin.flush()
+        if listener.listen(deadline):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        if code is None:
+            listener.listen(time.monotonic() + _KILLING)
+            processes.end(process)
+        listener.close()
+        for stream in streams:
+            stream.close()
+    out, err = listener.output
+    known = None if code is None else agent_request.exit_code(code)
+    return Completed(exit_code=known, stdout=out, stderr=err)
+
+
+# ---- the target ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistroboxTarget:
+    """A box with the home, the network and the processes of the host."""
+
+    name: ClassVar[TargetName] = TargetName("distrobox")
+    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
+    abi: ClassVar[Abi | None] = None
+    promises: ClassVar[tuple[Promise, ...]] = (
+        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+        *(Promise(key=f"ns.{own}", relation=Relation.UNLIKE_HOST) for own in ("mnt", "user")),
+        # What "feels native" rests on: these it shares.
+        *(
+            Promise(key=f"ns.{shared}", relation=Relation.SAME_AS_HOST)
+            for shared in ("ipc", "net", "pid")
+        ),
+        Promise(key="host.home_shared", relation=Relation.EQUALS, value=True),
+        Promise(key="host.box.manager", relation=Relation.EQUALS, value="distrobox"),
+    )
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "a box is created from an image that is there, and entered for the first time:"
+        " distrobox sets it up",
+        "warm": "a box that exists, set up and stopped, is entered",
+        "exec": "a box that runs is entered",
+    }
+
+    image: str = ""
+    """An image that Podman has; it should hold all commands that distrobox wants, or each new box
+    installs them. Empty: a small one that isobench makes of busybox.
+    """
+
+    def probe(self) -> Availability:
+        """Make a box, enter it, remove it; once it has worked, look for the tools alone."""
+        if host_abi() is None:
+            return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="distrobox needs Linux")
+        for tool in ("distrobox", "podman"):
+            if shutil.which(tool) is None:
+                return Unavailable(lack=Lack.TOOL, what=tool, hint=_INSTALL)
+        if os.geteuid() == 0:
+            return Unavailable(
+                lack=Lack.PERMISSION,
+                what="distrobox refuses to be run by root",
+                hint="run isobench as an ordinary user: isobench run --targets distrobox",
+            )
+        if not self.image and _busybox() is None:
+            return Unavailable(lack=Lack.TOOL, what="busybox", hint=_INSTALL)
+        version = (processes.ask(["distrobox", "version"]) or "").removeprefix("distrobox: ")
+        podman = (processes.ask(["podman", "--version"]) or "").removeprefix("podman version ")
+        try:
+            self._try(f"{version} {podman} {self.image}")
+        except SessionError as error:
+            return Unavailable(
+                lack=Lack.RUNTIME, what=str(error), hint=error.hint or "distrobox create --help"
+            )
+        return Available(version=f"distrobox {version}, Podman {podman}, rootless")
+
+    def _try(self, what: str) -> None:
+        """See a box set itself up, unless that has been seen before; SessionError: it does not."""
+        memory = _podman.memory().with_name("distrobox-worked")
+        with contextlib.suppress(OSError):
+            if memory.read_text() == what:
+                return
+        with prefixes.probe_root() as root, self._created(ownership.mine(), self._image()) as box:
+            program = _seen(root / "answer")
+            argv = ["distrobox", "enter", "--no-workdir", "--name", box.name, "--", program]
+            done = box.call(argv, timeout=_SETTING_UP, env=box.entering)
+        if not prefixes.answered(done):
+            raise SessionError(f"no box can be entered: {processes.last_line(done.stderr)}")
+        with contextlib.suppress(OSError):
+            memory.write_text(what)
+
+    def _image(self) -> str:
+        if not self.image:
+            return _own_image()
+        if _podman.run("image", "exists", self.image).exit_code != 0:
+            raise SessionError(
+                f"Podman has no image {self.image}", hint=f"podman pull {self.image}"
+            )
+        return self.image
+
+    @contextlib.contextmanager
+    def _created(self, whose: str, image: str) -> Iterator[_Box]:
+        """Make a box that has not been started yet; remove it at the end."""
+        settings = _podman.working(_podman.Options())
+        box = _Box(name=f"{whose}-{secrets.token_hex(4)}", environment=_environment(settings))
+        try:
+            box.create(image, whose)
+            yield box
+        finally:
+            box.remove()
+
+    @contextlib.contextmanager
+    def _set_up(self, stage: Stage) -> Iterator[_Box]:
+        """Make a box and see it through its first start."""
+        with self._created(stage.owner, self._image()) as box:
+            done = box.enter(stage, agent_request.NULL, timeout=_SETTING_UP, heard=lambda _: None)
+            if done.exit_code != 0:
+                said = processes.last_line(done.stderr)
+                raise SessionError(f"the box does not start: {said}")
+            yield box
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Make a box, start it, enter it for every program."""
+        with self._set_up(stage) as box:
+            yield _Session(box=box, stage=stage)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Make a box and enter it for the first time."""
+        _podman.working(_podman.Options())
+        image = self._image()
+        stage.mark(BEGIN)
+        with self._created(stage.owner, image) as box:
+            stage.mark("engine.created")
+            return _Session(box=box, stage=stage).run(argv, timeout=timeout)
+
+    @contextlib.contextmanager
+    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+        """Keep a box that is set up and stopped."""
+        with self._set_up(stage) as box:
+            yield _Stopped(box=box, stage=stage, argv=tuple(argv))
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """Remove boxes whose run has died, and the image where `cached` says so."""
+        if shutil.which("podman") is None or os.geteuid() == 0 or not _podman.memory().exists():
+            return []
+        try:
+            removed = _podman.sweep_containers(alive)
+            removed += _podman.sweep_images() if cached else []
+        except (SessionError, ValueError) as error:
+            removed = [f"podman: {error}"]
+        for home in Path.home().glob(".cache/.isobench-*-*-*-*.home"):
+            if not alive(home.stem[1:].rpartition("-")[0]):
+                shutil.rmtree(home, ignore_errors=True)
+                removed.append(f"folder {home}")
+        return removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    box: _Box
+    stage: Stage
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        scratch = processes.private_scratch(self.stage.scratch, "distrobox")
+        program = _seen(self.stage.root / "isobench" / argv[0])
+        request = agent_request.framed([program, *argv[1:]], self.stage.environ(_seen(scratch)))
+        return self.box.enter(self.stage, request, timeout=timeout, heard=self.stage.heard)
+
+    def null(self, *, timeout: Nanoseconds) -> Completed:
+        """Enter the box and ask for nothing."""
+        return self.box.enter(self.stage, agent_request.NULL, timeout=timeout, heard=lambda _: None)
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield what Podman says of the box, and whether it shows the host's home."""
+        try:
+            seen = json.loads(_podman.must("inspect", self.box.name))[0]
+        except (ValueError, IndexError) as error:
+            raise SessionError(f"podman inspect: {error}") from None
+        facts = {
+            "host.box.manager": (seen.get("Config", {}).get("Labels") or {}).get("manager"),
+            "host.engine.runtime": seen.get("OCIRuntime"),
+            "host.engine.network": seen.get("HostConfig", {}).get("NetworkMode"),
+        }
+        for key, value in facts.items():
+            yield Evidence(key=key, value=value, source="podman inspect")
+        yield Evidence(key="host.home_shared", value=self._home_shared(), source="a file in $HOME")
+
+    def _home_shared(self) -> bool:
+        """Plant a file in the home and have it read inside."""
+        with tempfile.NamedTemporaryFile(prefix=".isobench-", dir=Path.home()) as planted:
+            program = _seen(self.stage.root / "isobench" / "_evidence")
+            words = [program, "home", planted.name]
+            # Nothing is written to the scratch directory.
+            request = agent_request.framed(words, self.stage.environ("/tmp"))  # noqa: S108
+            done = self.box.enter(self.stage, request, timeout=seconds(60), heard=lambda _: None)
+        for line in done.stdout.splitlines():
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict) and said.get("fact") == "host.canary_readable":
+                    return said.get("value") is True
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stopped:
+    box: _Box
+    stage: Stage
+    argv: tuple[str, ...]
+
+    def start(self, *, timeout: Nanoseconds) -> Completed:
+        """Stop the box, and begin when it has: that is no part of a start."""
+        self.box.stop()
+        self.stage.mark(BEGIN)
+        return _Session(box=self.box, stage=self.stage).run(self.argv, timeout=timeout)

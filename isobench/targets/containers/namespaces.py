@@ -1,0 +1,317 @@
+"""A container made of the kernel's own parts, by isobench's own launcher: nothing to install.
+
+User, mount, PID, network, IPC, UTS and cgroup namespaces, pivot_root to a root that holds only the
+payload, no capability, no-new-privileges, a seccomp filter, and a cgroup of its own where this user
+may make one: what the documents say a container is made of. The launcher is
+workloads/_launch/payload.c.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Final
+
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Evidence,
+    Lack,
+    Limits,
+    Promise,
+    Relation,
+    Resource,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.model.errors import SessionError
+from isobench.model.units import Nanoseconds, TargetName
+from isobench.plugins import ownership
+from isobench.plugins.api import BEGIN, Completed
+from isobench.targets.containers import _cgroup
+from isobench.targets.shared import agents, disks, prefixes, processes, userns
+
+_NOBODY: Final = 65534
+_PATIENCE: Final = 50
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_V1: Final = ("memory", "pids", "cpu", "blkio")
+_PERIOD: Final = 100_000
+"""Microseconds in which a quota of CPU time is counted, the kernel's default."""
+_FILES: Final = {
+    Resource.CPU: ("cpu.max", "cpu.cfs_quota_us"),
+    Resource.MEMORY: ("memory.max", "memory.limit_in_bytes"),
+    Resource.PROCESSES: ("pids.max",),
+    Resource.IO: ("io.max", "blkio.throttle.write_bps_device"),
+}
+"""The files of a cgroup that set a limit, by its version."""
+_FEWEST_PROCESSES: Final = 8
+_LEAST_QUOTA, _MOST_QUOTA = 0.01, 4096.0
+
+# Everything the launcher will ask of the kernel, in a child that then ends: what fails first is
+# printed.
+_TRIAL: Final = """
+import ctypes, os, sys
+c = ctypes.CDLL(None, use_errno=True)
+def must(what, result):
+    if result < 0:
+        print(what, ctypes.get_errno(), sep=":"); sys.stdout.flush(); os._exit(1)
+uid, gid = os.getuid(), os.getgid()
+must("unshare", c.unshare(0x7e020000))
+try:
+    open("/proc/self/uid_map", "w").write("0 %d 1" % uid)
+    open("/proc/self/setgroups", "w").write("deny")
+    open("/proc/self/gid_map", "w").write("0 %d 1" % gid)
+except OSError as error:
+    print("uid_map", error.errno, sep=":"); sys.stdout.flush(); os._exit(1)
+pid = os.fork()
+if pid == 0:
+    must("private", c.mount(None, b"/", None, 0x44000, None))
+    must("tmpfs", c.mount(b"tmpfs", b"/tmp", b"tmpfs", 6, None))
+    os.mkdir("/tmp/proc")
+    must("proc", c.mount(b"proc", b"/tmp/proc", b"proc", 14, None))
+    os._exit(0)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamespacesTarget:
+    """A container without an engine. Options set the limits of its cgroup."""
+
+    name: ClassVar[TargetName] = TargetName("namespaces")
+    technology: ClassVar[Technology] = Technology.CONTAINERIZATION
+    abi: ClassVar[Abi | None] = None
+    promises: ClassVar[tuple[Promise, ...]] = (
+        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+        *(
+            Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+            for space in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+        ),
+        Promise(key="security.seccomp", relation=Relation.EQUALS, value="2"),
+        Promise(key="security.no_new_privs", relation=Relation.EQUALS, value="1"),
+        Promise(key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"),
+        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+    )
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "the launcher is executed on a root made just before; the payload is process 1",
+        "warm": "the launcher is executed again on the same root: it keeps no stopped instance",
+        "exec": "isobench's agent in an open container forks and executes the payload",
+    }
+
+    pids: int = 1024
+    """Most processes (pids.max), at least 8."""
+    memory: str = ""
+    """Most memory in bytes or as 512MiB; empty: no limit."""
+    cpu_quota: float = 0.0
+    """Most CPU time, in CPUs: 0.5 is half of one; 0: no limit."""
+    write_limit: str = ""
+    """Most bytes a second that go to the scratch directory's disk, as 8MiB; empty: no limit."""
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that no payload fits into: ValueError."""
+        if self.pids < _FEWEST_PROCESSES:
+            raise ValueError(f"pids = {self.pids}: write {_FEWEST_PROCESSES} or more")
+        if self.cpu_quota and not _LEAST_QUOTA <= self.cpu_quota < _MOST_QUOTA:
+            raise ValueError(f"cpu_quota = {self.cpu_quota:g}: write CPUs, as in 0.5; 0: no limit")
+
+    def probe(self) -> Availability:
+        """Ask the kernel for all that the launcher will ask for."""
+        if host_abi() is None:
+            return Unavailable(
+                lack=Lack.PLATFORM, what="Linux namespaces", hint="run isobench on Linux"
+            )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", _TRIAL],
+                capture_output=True, text=True, check=False, timeout=20,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            return Unavailable(lack=Lack.RUNTIME, what=str(error), hint="try again")
+        if done.returncode != 0:
+            return _refusal(done.stdout.strip(), done.stderr)
+        kind = "rootful" if os.geteuid() == 0 else "rootless"
+        groups = "with" if _cgroup_folders("probe") else "without"
+        return Available(version=f"Linux {os.uname().release}, {kind}, {groups} a cgroup")
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Start a container whose first process is the agent."""
+        with (
+            _cgroups(self, stage.owner, stage.scratch) as (groups, limits),
+            prefixes.opened(_launcher(stage, groups), stage, environment={}) as session,
+        ):
+            yield _Session(session, limits)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Start a container whose first process is the payload; making its cgroup is part of it."""
+        stage.mark(BEGIN)
+        with _cgroups(self, stage.owner, stage.scratch) as (groups, _):
+            return prefixes.launch(
+                _launcher(stage, groups), stage, argv,
+                timeout=timeout, environment={}, own_failure=prefixes.OWN_FAILURE,
+            )  # fmt: skip
+
+    @property
+    def limitable(self) -> Sequence[Resource]:
+        """What a cgroup of this user's limits."""
+        with _cgroups(self, ownership.mine(), None) as (folders, _):
+            return [
+                resource
+                for resource, files in _FILES.items()
+                if any((folder / file).exists() for folder in folders for file in files)
+            ]
+
+    def limited(self, limits: Limits) -> "NamespacesTarget":
+        """Return the same container with these limits."""
+        return replace(
+            self,
+            cpu_quota=limits.cpus,
+            memory=str(limits.memory),
+            pids=limits.processes,
+            write_limit=str(limits.write_rate),
+        )
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """Remove the cgroups of runs that have died; the containers died with their launchers."""
+        del cached  # nothing is kept between runs
+        removed = []
+        for folder in _found_cgroups():
+            if alive(folder.name.rpartition("-")[0]):
+                continue
+            error = _cgroup.remove(folder, attempts=_PATIENCE)
+            removed.append(f"cgroup {folder}" + (f": not removed: {error}" if error else ""))
+        return removed
+
+
+class _Session:
+    """An open container, and what was set for it from outside."""
+
+    def __init__(self, agent: agents.AgentSession, limits: Mapping[str, str]) -> None:
+        self._agent, self._limits = agent, limits
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        return self._agent.run(argv, timeout=timeout)
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield the limits of its cgroup."""
+        if not self._limits:
+            yield Evidence(
+                key="host.cgroup", value="none: this user may not make one", source="mkdir"
+            )
+        for path, value in self._limits.items():
+            yield Evidence(key=f"host.cgroup.{Path(path).name}", value=value, source=path)
+
+
+def _launcher(stage: Stage, groups: Sequence[Path]) -> list[str]:
+    scratch = processes.private_scratch(stage.scratch, "namespaces")
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        # Root of the host is nobody in there: its root maps to a user who owns nothing but the
+        # scratch directory.
+        uid = gid = _NOBODY
+        os.chown(scratch, uid, gid)
+    return [
+        *(str(stage.tools["_launch"]), str(uid), str(gid), str(stage.root), str(scratch)),
+        *(str(group / "cgroup.procs") for group in groups),
+        "--",
+    ]
+
+
+# ---- cgroups -------------------------------------------------------------------------------------
+
+
+def _cgroup_folders(name: str) -> list[Path]:
+    """Return the folders to make for a cgroup of this name; none where this user may not."""
+    if (_CGROUPS / "cgroup.controllers").is_file():
+        parents = [_CGROUPS]
+    else:
+        parents = [_CGROUPS / controller for controller in _V1 if (_CGROUPS / controller).is_dir()]
+    return [parent / name for parent in parents if os.access(parent, os.W_OK)]
+
+
+def _limits(target: NamespacesTarget, folder: Path, scratch: Path | None) -> dict[str, str]:
+    """Return what to write into which file of a cgroup's folder, whatever its version."""
+    wanted = {"pids.max": str(target.pids)}
+    memory, rate = _bytes("memory", target.memory), _bytes("write_limit", target.write_limit)
+    if memory is not None:
+        wanted |= {"memory.max": str(memory), "memory.limit_in_bytes": str(memory)}
+    if target.cpu_quota:
+        quota = int(target.cpu_quota * _PERIOD)
+        wanted |= {"cpu.max": f"{quota} {_PERIOD}", "cpu.cfs_quota_us": str(quota)}
+    disk = None if rate is None or scratch is None else disks.beneath(scratch)
+    if disk is not None:
+        _, numbers = disk
+        wanted["io.max"] = f"{numbers} wbps={rate}"
+        wanted["blkio.throttle.write_bps_device"] = f"{numbers} {rate}"
+    return {str(folder / name): value for name, value in wanted.items()}
+
+
+def _bytes(option: str, text: str) -> int | None:
+    if not text:
+        return None
+    for suffix, factor in (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)):
+        digits = text.removesuffix(suffix)
+        if text.endswith(suffix) and digits.isdigit():
+            return int(digits) * factor
+    raise SessionError(
+        f"{option} = {text!r} is no size", hint=f'[targets.namespaces] {option} = "512MiB"'
+    )
+
+
+@contextlib.contextmanager
+def _cgroups(
+    target: NamespacesTarget, whose: str, scratch: Path | None
+) -> Iterator[tuple[Sequence[Path], Mapping[str, str]]]:
+    """Make a cgroup, yield its folders and the limits that were really set, remove it."""
+    made: list[Path] = []
+    limits: dict[str, str] = {}
+    try:
+        for folder in _cgroup_folders(f"{whose}-{os.urandom(4).hex()}"):
+            try:
+                folder.mkdir()
+            except OSError:
+                continue
+            made.append(folder)
+            for path, value in _limits(target, folder, scratch).items():
+                if Path(path).exists():
+                    with contextlib.suppress(OSError):
+                        Path(path).write_text(value)
+                        limits[path] = Path(path).read_text().strip()
+        yield made, limits
+    finally:
+        for folder in made:
+            _cgroup.remove(folder, attempts=_PATIENCE)
+
+
+def _found_cgroups() -> list[Path]:
+    parents = [_CGROUPS, *(_CGROUPS / controller for controller in _V1)]
+    return [folder for parent in parents for folder in _cgroup.children(parent)]
+
+
+_CONTAINERS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+
+def _refusal(said: str, stderr: str) -> Unavailable:
+    step, _, number = said.partition(":")
+    reason = os.strerror(int(number)) if number.isdigit() else stderr.strip()[-200:] or "unknown"
+    if any(path.exists() for path in _CONTAINERS):
+        return Unavailable(
+            lack=Lack.PERMISSION,
+            what=f"this container may make no container of its own ({step}: {reason})",
+            hint="run it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+            " --security-opt systempaths=unconfined",
+        )
+    # AppArmor lets the namespace be made, and takes its privileges away at the next step.
+    if step in ("unshare", "uid_map") or userns.forbidding():
+        return userns.refusal(f"{step}: {reason}")
+    return Unavailable(
+        lack=Lack.PERMISSION,
+        what=f"a user namespace may not mount here ({step}: {reason})",
+        hint="look for what mounts over /proc: grep ' /proc/' /proc/self/mountinfo",
+    )

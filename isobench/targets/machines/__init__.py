@@ -1,0 +1,1 @@
+"""Machines: emulated and virtual ones, and hosts reached over SSH."""

@@ -1,0 +1,200 @@
+"""Instances of virtual machines: one that has been powered on, a session in it over SSH, and one
+that is restored from a saved state.
+"""
+
+import contextlib
+import functools
+import hashlib
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from isobench.model import Evidence, Fact, Stage
+from isobench.model.errors import SessionError
+from isobench.model.units import SECOND, Nanoseconds
+from isobench.plugins.api import BEGIN, Completed
+from isobench.targets.machines import _guest, _qemu, _serial, _ssh
+from isobench.targets.shared import agent_request, processes
+
+SCRATCH: Final = "/scratch"
+_LOGIN: Final = 60.0
+_AFTERMATH: Final = 1.0
+"""Seconds that a machine whose connection has broken gets to be seen ending."""
+_SETTINGS: Final = (
+    "kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this target in"
+    " isobench.toml"
+    " say what is started; its console is in logs/ in the folder of the run"
+)
+
+
+@functools.cache
+def _sha256(path: Path | None) -> str | None:
+    """Return the hash of a file that does not change while a run lasts."""
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def request(stage: Stage, argv: Sequence[str]) -> bytes:
+    """Return the request to execute a program of the stage in a guest."""
+    path = f"{Stage.INSIDE}/{argv[0]}"
+    return agent_request.framed([path, *argv[1:]], stage.environ(SCRATCH))
+
+
+def _nothing(_: str) -> None:
+    """Forward nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """All that a machine is started from."""
+
+    hardware: _qemu.Hardware
+    boot: _qemu.Boot
+    key: _ssh.Key
+    host_key: _ssh.Key
+    patience: float
+    """Seconds within which it must have started."""
+    packages: tuple[str, ...]
+
+
+class Booted(_serial.Booted):
+    """A machine that has been powered on, reached over SSH as well."""
+
+    def __init__(self, machine: _qemu.Machine, parts: Parts) -> None:
+        """Take a machine that has just been started."""
+        super().__init__(machine, parts.patience)
+        self.machine, self.parts = machine, parts
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Add to an error of the connection why the machine ended, and what its console said."""
+        try:
+            yield
+        except SessionError as error:
+            why = self.machine.why(patience=_AFTERMATH)
+            said = str(error) if why in str(error) else f"{error}: {why}"
+            raise SessionError(
+                f"{said}; {self.machine.last_words()}",
+                hint=error.hint,
+                log=self.machine.transcript,
+            ) from None
+
+    def banner(self) -> socket.socket:
+        """Return a link on which the guest's SSH server has answered."""
+        left = max(1.0, self.deadline - time.monotonic())
+        port = self.machine.port()
+        with self.explained():
+            return _ssh.banner(("127.0.0.1", port), timeout=left, why_lost=self.machine.why)
+
+    def connected(self) -> _ssh.Connection:
+        """Log in; the guest's host key is known, since isobench made it."""
+        link = self.banner()
+        with self.explained():
+            return _ssh.connect_pinned(
+                link,
+                user=_guest.USER,
+                key=self.parts.key,
+                host_key=self.parts.host_key,
+                command=f"exec {Stage.INSIDE}/_agent once",
+                timeout=_LOGIN,
+                why_lost=self.machine.why,
+            )
+
+
+@contextlib.contextmanager
+def powered_on(stage: Stage, parts: Parts) -> Iterator[Booted]:
+    """Start a machine; the clock of a start-up begins with QEMU's execution."""
+    stage.mark(BEGIN)
+    with _started(stage, parts) as machine:
+        try:
+            if parts.boot.incoming is None:
+                machine.negotiate()
+            yield Booted(machine, parts)
+        except SessionError as error:
+            error.hint = error.hint or _SETTINGS
+            raise
+
+
+def _started(stage: Stage, parts: Parts) -> contextlib.AbstractContextManager[_qemu.Machine]:
+    return _qemu.started(
+        parts.hardware,
+        parts.boot,
+        launcher=stage.tools["_launch"],
+        heard=stage.heard,
+        # A restored guest has said its first word before it was saved.
+        mark=_serial.phases(stage) if parts.boot.incoming is None else _nothing,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """The state of a guest that has started and waits for a request; it can be restored again and
+    again.
+    """
+
+    stage: Stage
+    parts: Parts
+    state: Path
+    request: bytes
+
+    def start(self, *, timeout: Nanoseconds) -> Completed:
+        """Restore the state in a new QEMU, let it execute the request, end it."""
+        deadline = time.monotonic() + timeout / SECOND
+        with self.state.open("rb") as file:
+            boot = self.parts.boot.restored_from(file.fileno())
+            with powered_on(self.stage, replace(self.parts, boot=boot)) as booted:
+                machine = booted.machine
+                machine.negotiate(running=False)
+                machine.wait_for_state(deadline=deadline)
+                self.stage.mark("state.restored")
+                machine.resume()
+                machine.send(self.request)
+                return booted.ended(deadline)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A guest reached over one SSH connection."""
+
+    booted: Booted
+    connection: _ssh.Connection
+    stage: Stage
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Have the guest's agent execute a program."""
+        message = request(self.stage, argv)
+        with self.booted.explained():
+            return self.connection.run(message, timeout=timeout, heard=self.stage.heard)
+
+    def null(self, *, timeout: Nanoseconds) -> Completed:
+        """Open a channel, execute the agent, ask for nothing."""
+        with self.booted.explained():
+            return self.connection.run(agent_request.NULL, timeout=timeout, heard=lambda _: None)
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield what the monitor and the host say of this machine."""
+        machine, parts = self.booted.machine, self.booted.parts
+        hardware = parts.hardware
+        enabled = bool(machine.command("query-kvm").get("enabled"))
+        said: Mapping[str, tuple[Fact, str]] = {
+            "host.accelerator": ("kvm" if enabled else "tcg", "QMP query-kvm"),
+            "host.machine": (hardware.machine, "-machine"),
+            "host.cpu_model": (hardware.cpu, "-cpu"),
+            "host.vcpus": (hardware.vcpus, "-smp"),
+            "host.memory_mib": (hardware.memory, "-m"),
+            "host.disk_cache": (parts.boot.disks[-1].cache, "-drive cache"),
+            "host.command_line": (parts.boot.command_line, "-append"),
+            "host.kernel": (str(parts.boot.kernel), "-kernel"),
+            "host.kernel_sha256": (_sha256(parts.boot.kernel), "-kernel"),
+            "host.guest": ("; ".join(parts.packages), "packages"),
+            "host.resident_kib": (processes.proportional_kib(machine.process.pid), "smaps_rollup"),
+        }
+        for key, (value, source) in said.items():
+            yield Evidence(key=key, value=value, source=source)
+        if hardware.more:
+            yield Evidence(key="host.arguments", value=" ".join(hardware.more), source="arguments")

@@ -1,0 +1,274 @@
+"""SSH by paramiko: one connection, reused; requests go to isobench's agent, no shell sees them.
+
+The other end runs `_agent` (workloads/_agent/payload.c), as login shell or by a fixed command: it
+reads a request from its standard input and executes it. So arguments and variables arrive as sent,
+whatever shell is there, and when the channel closes, the program and its descendants are killed.
+"""
+
+import contextlib
+import io
+import logging
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from isobench.model.errors import SessionError
+from isobench.model.units import SECOND, Nanoseconds
+from isobench.plugins.api import Completed
+from isobench.targets.shared import agent_request, processes
+
+# It tells each broken connection on its own, on standard error, beside the error that it raises.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+KEEP_ALIVE: Final = 15
+FAULTS: Final = (paramiko.SSHException, OSError, EOFError)
+_KILLING: Final = 10.0
+"""Seconds that the agent gets to kill what exceeded its time limit."""
+_GLANCE: Final = 0.5
+"""Seconds between two looks at whether the other end still runs: a stopped one says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key pair made for one instance; the private half never touches a disk of the host."""
+
+    private: paramiko.Ed25519Key
+    seed: bytes
+    pem: str
+    """Both halves, as OpenSSH reads a key."""
+
+    @property
+    def line(self) -> str:
+        """The public half, as authorized_keys and known_hosts spell it."""
+        return f"{self.private.get_name()} {self.private.get_base64()}"
+
+    @property
+    def dropbear(self) -> bytes:
+        """Both halves, as dropbear reads a host key: the type, then seed and public half."""
+        parts = (b"ssh-ed25519", self.seed + self.private.asbytes()[-32:])
+        return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+
+def new_key() -> Key:
+    """Return a fresh Ed25519 key."""
+    made = Ed25519PrivateKey.generate()
+    seed = made.private_bytes(
+        serialization.Encoding.Raw,
+        serialization.PrivateFormat.Raw,
+        serialization.NoEncryption(),
+    )
+    text = made.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    ).decode()
+    private = paramiko.Ed25519Key.from_private_key(io.StringIO(text))
+    return Key(private=private, seed=seed, pem=text)
+
+
+class Connection:
+    """An authenticated connection whose other end runs the agent."""
+
+    def __init__(
+        self, transport: paramiko.Transport, command: str, why_lost: Callable[[], str]
+    ) -> None:
+        """Take a transport, the command that runs the agent, and who knows why it ended."""
+        self._transport, self._command, self._why_lost = transport, command, why_lost
+        transport.set_keepalive(KEEP_ALIVE)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the agent's programs die with it."""
+        with contextlib.suppress(*FAULTS):
+            self._transport.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands, as far as is known without asking."""
+        return self._transport.is_active()
+
+    def _lost(self, error: object) -> SessionError:
+        why = self._why_lost() or str(error) or type(error).__name__
+        return SessionError(f"the SSH connection is lost: {why}")
+
+    def run(
+        self, message: bytes, *, timeout: Nanoseconds, heard: Callable[[bytes], None]
+    ) -> Completed:
+        """Send a request, listen to both streams, return how its program ended.
+
+        At the time limit the agent is told to kill the program with all its descendants.
+        SessionError: the connection is gone.
+        """
+        deadline = time.monotonic() + timeout / SECOND
+        try:
+            channel = self._transport.open_session(timeout=timeout / SECOND)
+        except FAULTS as error:
+            raise self._lost(error) from None
+        with contextlib.closing(channel):
+            try:
+                channel.settimeout(timeout / SECOND)
+                channel.exec_command(self._command)
+                channel.sendall(message)
+                streams = _Streams(channel, heard, self._why_lost)
+                ended = streams.listen(deadline)
+            except TimeoutError:
+                self.close()  # not even the command got through: the other end hangs
+                return Completed(exit_code=None, stdout=b"", stderr=b"")
+            except (*FAULTS, _LostError) as error:
+                raise self._lost(error) from None
+            if not ended:
+                # The end of its input tells the agent to kill the program with all descendants;
+                # it leaves when they are gone.
+                with contextlib.suppress(*FAULTS):
+                    channel.shutdown_write()
+                    if not channel.status_event.wait(_KILLING):
+                        # It hangs whole: what follows is told so at once, not after its own limit.
+                        self.close()
+                return Completed(exit_code=None, stdout=streams.out, stderr=streams.err)
+            code = channel.recv_exit_status()
+        if code < 0:
+            raise self._lost("the channel closed without an exit code")
+        return Completed(
+            exit_code=agent_request.exit_code(code), stdout=streams.out, stderr=streams.err
+        )
+
+
+class _LostError(Exception):
+    """The other end has stopped, and will never say so itself."""
+
+
+class _Streams:
+    """Reads both streams of a channel, keeps their beginnings."""
+
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        heard: Callable[[bytes], None],
+        why_lost: Callable[[], str],
+    ) -> None:
+        self._channel, self._heard, self._why_lost = channel, heard, why_lost
+        self._kept = (bytearray(), bytearray())
+
+    @property
+    def out(self) -> bytes:
+        return bytes(self._kept[0])
+
+    @property
+    def err(self) -> bytes:
+        return bytes(self._kept[1])
+
+    def listen(self, deadline: float) -> bool:
+        """Return True when the program has ended and all is read, False at the deadline."""
+        channel = self._channel
+        waiting = channel.fileno()
+        while True:
+            self._drain()
+            if channel.closed or (channel.eof_received and channel.exit_status_ready()):
+                self._drain()
+                return True
+            if why := self._why_lost():
+                raise _LostError(why)
+            left = min(deadline - time.monotonic(), _GLANCE)
+            if left <= 0:
+                return False
+            # The descriptor tells of data, end of file and close; an exit code that comes after
+            # the end of file it does not tell of.
+            select.select([waiting], [], [], min(left, 0.002) if channel.eof_received else left)
+            if channel.eof_received and not channel.exit_status_ready():
+                channel.status_event.wait(min(left, 0.05))
+
+    def _drain(self) -> None:
+        channel = self._channel
+        while channel.recv_ready():
+            chunk = channel.recv(65536)
+            if chunk:
+                self._heard(chunk)
+                self._keep(0, chunk)
+        while channel.recv_stderr_ready():
+            self._keep(1, channel.recv_stderr(65536))
+
+    def _keep(self, stream: int, chunk: bytes) -> None:
+        kept = self._kept[stream]
+        kept += chunk[: max(0, processes.MOST - len(kept))]
+
+
+def banner(
+    address: tuple[str, int], *, timeout: float, why_lost: Callable[[], str] = lambda: ""
+) -> socket.socket:
+    """Return a connection on which an SSH server has said who it is; its banner is left to be read.
+
+    A forwarded port accepts before anyone listens behind it: only the banner proves something.
+    """
+    end = time.monotonic() + timeout
+    why = "no answer"
+    while (left := end - time.monotonic()) > 0 and not why_lost():
+        with contextlib.ExitStack() as stack:
+            try:
+                link = stack.enter_context(socket.create_connection(address, timeout=left))
+                if _greets(link, end, why_lost):
+                    # Small packets at once: waiting for an acknowledgement costs 40 ms a command.
+                    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    stack.pop_all()
+                    return link
+            except OSError as error:
+                why = str(error)
+        time.sleep(0.02)
+    raise SessionError(f"no SSH server answers at {address[0]}:{address[1]}: {why}")
+
+
+def _greets(link: socket.socket, end: float, why_lost: Callable[[], str]) -> bool:
+    while (left := end - time.monotonic()) > 0 and not why_lost():
+        if select.select([link], [], [], min(left, _GLANCE))[0]:
+            return link.recv(4, socket.MSG_PEEK).startswith(b"SSH-")
+    return False
+
+
+def connect_pinned(
+    link: socket.socket,
+    *,
+    user: str,
+    key: Key,
+    host_key: Key,
+    command: str,
+    timeout: float,
+    why_lost: Callable[[], str] = lambda: "",
+) -> Connection:
+    """Log in with `key` on an open link to a server that must hold `host_key`."""
+    transport = paramiko.Transport(link)
+    transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = timeout
+    try:
+        transport.start_client(timeout=timeout)
+        shown = transport.get_remote_server_key()
+        if shown.asbytes() != host_key.private.asbytes():
+            raise SessionError(
+                "the guest shows another host key than the one it was given",
+                hint="something else answers at its port: isobench clean, then try again",
+            )
+        transport.auth_publickey(user, key.private)
+    except paramiko.AuthenticationException as error:
+        transport.close()
+        raise SessionError(f"the guest refuses the key of this run: {error}") from None
+    except FAULTS as error:
+        transport.close()
+        said = why_lost() or str(error) or type(error).__name__
+        raise SessionError(f"SSH: {said}") from None
+    except SessionError:
+        transport.close()
+        raise
+    return Connection(transport, command, why_lost)

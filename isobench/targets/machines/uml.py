@@ -1,0 +1,471 @@
+"""User-mode Linux: a guest with a Linux kernel of its own, which is a plain process of the host.
+
+Paravirtual: that kernel is built for the host's system calls instead of for hardware. It executes
+its guest's programs as processes of the host and intercepts each of their system calls by ptrace,
+so it needs no virtualisation by the processor, no device and no privilege; what is computed between
+two system calls runs as fast as natively. It has one CPU, whatever the host has.
+
+Two things about safety. Processes of the guest are processes of the host: whoever kills the kernel
+alone lets them loose, with system calls that now reach the host. So its launcher ends all of them
+at once (workloads/_launch/payload.c, "guard"), and root runs the kernel as a user who owns nothing.
+And a guest's root may ask that kernel to mount files of the host (hostfs); its confinement to a
+folder can be left by "..", so the file system is not registered at all, and a promise holds that.
+"""
+
+import contextlib
+import functools
+import math
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Evidence,
+    Fact,
+    Lack,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.model.errors import SessionError
+from isobench.model.units import SECOND, Nanoseconds, TargetName
+from isobench.plugins.api import BEGIN, Completed
+from isobench.targets.machines import _cpio, _guest, _instance, _serial, _xstate
+from isobench.targets.shared import disks, elf, processes
+
+_KILLED_AT_ONCE: Final = "Attempted to kill init! exitcode=0x0000000b"
+"""What a kernel says that cannot load the registers of its first process."""
+_LEAST_MEMORY: Final = 32
+"""MiB."""
+_NAMES: Final = ("linux.uml", "linux")
+"""What distributions, and a kernel's own build, call the program."""
+_NOBODY: Final = 65534
+_PATIENCE: Final = 60.0
+_KILLING: Final = 10.0
+"""Seconds within which a guest must have killed what exceeded its time limit."""
+_TRIAL: Final = 20.0
+# Nothing in it changes how the guest computes. "quiet" is for the kernel as a process, which else
+# tells of each look at the host; the guest says what others do. Taken from the kernel: the file
+# system that shows files of the host, and a second of preparations that nobody here asks for, the
+# choice among ways to compute RAID 6 by trying each of them, and 256 old pseudo-terminals.
+_COMMAND_LINE: Final = (
+    "quiet loglevel=6 panic=-1 noreboot cryptomgr.notests pty.legacy_count=0"
+    " initcall_blacklist=init_hostfs,raid6_select_algo ISOBENCH_PORTS=ttyS0"
+)
+_TEMPORARY: Final = ("TMPDIR", "TMP", "TEMP")
+"""Where the kernel looks for a place for the guest's memory, before /dev/shm."""
+_INSTALL: Final = "isobench doctor --install uml"
+_BUILD: Final = (
+    f"{_INSTALL} (Debian and Ubuntu), or build one (make ARCH=um defconfig all) and set"
+    ' kernel = "/path/of/linux" in [targets.uml]'
+)
+_HINTS: Final = {
+    "noexec": "the guest's memory must be executable: TMPDIR=/a/folder/that/is, or"
+    " sudo mount -o remount,exec /dev/shm",
+    "ptrace": "sudo sysctl kernel.yama.ptrace_scope=1; in a container:"
+    " --cap-add SYS_PTRACE --security-opt seccomp=unconfined",
+    "out of space": 'set memory = "128MiB" in [targets.uml], or TMPDIR=/a/folder/with/more/room',
+    "annot allocate memory": 'set memory = "128MiB" in [targets.uml]',
+}
+"""What to do about something that the kernel says."""
+
+
+class _Machine(_serial.Machine):
+    """A running user-mode kernel."""
+
+    called: ClassVar[str] = "the user-mode kernel"
+    hints: ClassVar[Mapping[str, str]] = _HINTS
+
+    def _complaints(self) -> str:
+        """Return what the kernel has said, as a process and as a guest's: it is both."""
+        return f"{super()._complaints()}\n{self.log}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What a guest is started from; paths are opened by isobench, whoever the kernel runs as."""
+
+    kernel: str
+    memory: int
+    """MiB."""
+    initrd: Path
+    folder: Path
+    """Where the kernel keeps its own socket."""
+    name: str
+    disk: Path | None = None
+    synchronous: bool = True
+    """Each write to the disk's file waits for the host's disk."""
+    more: Sequence[str] = ()
+    hidden: bool = False
+    """The CPU's extended registers are kept from the kernel."""
+
+    def arguments(self, lines: Mapping[str, int], files: Mapping[str, int]) -> list[str]:
+        """Return the command line; `lines` and `files` are descriptors that it inherits."""
+        opened = {name: f"/proc/self/fd/{number}" for name, number in files.items()}
+        argv = [self.kernel, f"mem={self.memory}M", f"initrd={opened['initrd']}"]
+        argv += [f"uml_dir={opened['folder']}/", f"umid={self.name}"]
+        argv += ["con0=null,fd:1", "con=null", "ssl=null"]
+        argv += [f"ssl{n}=fd:{lines[name]}" for n, name in enumerate(("out", "err"))]
+        if self.disk is not None:
+            argv += [f"ubd0{'s' if self.synchronous else ''}={opened['disk']}"]
+        return [*argv, *_COMMAND_LINE.split(), *self.more]
+
+    def owned_by(self, user: int) -> None:
+        """Give away what the kernel writes."""
+        for path in (self.folder, self.disk):
+            if path is not None:
+                os.chown(path, user, user)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[dict[str, int]]:
+        """Yield descriptors of all files, by name."""
+        wanted = {"initrd": (self.initrd, os.O_RDONLY), "folder": (self.folder, os.O_RDONLY)}
+        if self.disk is not None:
+            wanted["disk"] = (self.disk, os.O_RDWR)
+        with contextlib.ExitStack() as stack:
+            found = {}
+            for name, (path, flags) in wanted.items():
+                found[name] = os.open(path, flags | os.O_CLOEXEC)
+                stack.callback(os.close, found[name])
+            yield found
+
+
+def _user() -> int:
+    """Return whom the kernel runs as: this user, and nobody for root."""
+    return os.geteuid() or _NOBODY
+
+
+@contextlib.contextmanager
+def _started(
+    parts: _Parts,
+    *,
+    launcher: Path | None = None,
+    heard: Callable[[bytes], None] = lambda _: None,
+    mark: Callable[[str], None] = lambda _: None,
+) -> Iterator[_Machine]:
+    """Start a guest and end it, with all its processes, at the end.
+
+    With `launcher` (workloads/_launch) that is so whatever this thread dies of.
+    """
+    user = _user()
+    group = user if os.geteuid() == 0 else os.getegid()
+    if os.geteuid() == 0:
+        parts.owned_by(user)
+    kept = {name: os.environ[name] for name in ("PATH", *_TEMPORARY) if name in os.environ}
+    with contextlib.ExitStack() as stack:
+        ours: dict[str, socket.socket] = {}
+        with contextlib.ExitStack() as passing:
+            theirs = {}
+            for name in _serial.LINES:
+                mine, other = socket.socketpair()
+                ours[name] = stack.enter_context(mine)
+                theirs[name] = passing.enter_context(other).fileno()
+            files = passing.enter_context(parts.opened())
+            guard = [str(launcher), "guard", str(user), str(group)] if launcher else []
+            start = functools.partial(
+                processes.start,
+                [*guard, *parts.arguments(theirs, files)],
+                env={**kept, **processes.tied()},
+                stdout=theirs["log"],
+                descriptors=[theirs["out"], theirs["err"], *files.values()],
+                user=None if launcher or os.geteuid() != 0 else user,
+            )
+            try:
+                aside = stack.enter_context(_xstate.hidden()) if parts.hidden else None
+                process = aside(start) if aside else start()
+            except (OSError, subprocess.SubprocessError) as error:
+                raise SessionError(f"{parts.kernel} cannot be executed: {error}") from None
+        machine = _Machine(process, ours, heard, mark)
+        stack.callback(machine.close)
+        machine.listen()
+        yield machine
+
+
+@functools.cache
+def _registers_hidden(kernel: str, more: tuple[str, ...]) -> bool:
+    """Boot a guest that says one line; SessionError unless it does. Say whether the CPU's extended
+    registers had to be kept from this kernel: tried only where it does not start with them.
+    """
+    try:
+        _demand_answer(kernel, more, hidden=False)
+    except SessionError as error:
+        if _KILLED_AT_ONCE not in str(error):
+            raise
+        try:
+            _demand_answer(kernel, more, hidden=True)
+        except SessionError:
+            raise error from None
+        return True
+    return False
+
+
+def _demand_answer(kernel: str, more: tuple[str, ...], *, hidden: bool) -> None:
+    archive = _cpio.Archive()
+    archive.directory("dev")
+    archive.device("dev/console", 5, 1)
+    archive.file("init", elf.answering(Abi.ELF_X86_64.machine), 0o755)
+    with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+        initrd, own = Path(folder) / "initrd", Path(folder) / "kernel"
+        initrd.write_bytes(archive.finished())
+        initrd.chmod(0o644)
+        own.mkdir()
+        parts = _Parts(
+            kernel=kernel,
+            memory=64,
+            initrd=initrd,
+            folder=own,
+            name=f"isobench-{secrets.token_hex(4)}",
+            more=more,
+            hidden=hidden,
+        )
+        with _started(parts) as machine:
+            machine.why(patience=_TRIAL)  # its first process ends: a panic, as it should be
+            if elf.ANSWER.decode() not in machine.log:
+                raise machine.fault("a guest of the user-mode kernel does not start")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UmlTarget:
+    """A guest of a Linux kernel that is a process of the host."""
+
+    name: ClassVar[TargetName] = TargetName("uml")
+    technology: ClassVar[Technology] = Technology.VIRTUALIZATION
+    abi: ClassVar[Abi | None] = None
+    executes: ClassVar[Sequence[str]] = ("kernel", "append")
+    promises: ClassVar[tuple[Promise, ...]] = (
+        Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
+        Promise(key="machine", relation=Relation.SAME_AS_HOST),
+        Promise(key="cpu.vendor", relation=Relation.EQUALS, value="User Mode Linux"),
+        Promise(key="filesystem.hostfs", relation=Relation.EQUALS, value=False),
+        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+    )
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "from the execution of the user-mode kernel to the nonce on its serial line; the"
+        " guest is that kernel and an initial RAM disk with isobench's first process and the"
+        " payload",
+        "warm": "the same once more: a user-mode kernel keeps no state",
+        "exec": "a request over a serial line of the open guest, executed by its first process",
+    }
+
+    kernel: str = ""
+    """Path of a kernel built with ARCH=um; empty: linux.uml or linux on PATH."""
+    append: str = ""
+    """More words for its command line."""
+    memory: str = "512MiB"
+    disk: str = "1GiB"
+    """Size of the disk that the I/O workloads use."""
+    cache: Literal["writethrough", "unsafe"] = "writethrough"
+    """Of the disk's file on the host. writethrough: each write reaches the host's disk before it is
+    done, page by page, so that many of them in a row are very slow. unsafe: the guest's writes end
+    in the host's page cache, and its flushes too: the driver of Linux 6.1 was seen to lose them, so
+    that an fsync took a tenth of native's time. There is nothing between, and reads go through the
+    host's page cache in either case.
+    """
+    boot_timeout: float = 0.0
+    """Seconds; 0: 60."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if disks.mebibytes(self.memory, "memory") < _LEAST_MEMORY:
+            raise ValueError(f'memory = "{self.memory}": no kernel boots in less than 32MiB')
+        disks.mebibytes(self.disk, "disk")
+        if not 0 <= self.boot_timeout < math.inf:
+            raise ValueError(f"boot_timeout = {self.boot_timeout:g}: write seconds, as in 300.0")
+
+    # ---- probing ---------------------------------------------------------------------------------
+
+    def _kernel(self) -> str | None:
+        names = (str(Path(self.kernel).expanduser()),) if self.kernel else _NAMES
+        return next((found for name in names if (found := shutil.which(name))), None)
+
+    def probe(self) -> Availability:
+        """Boot a guest whose first process is the smallest program that answers."""
+        if host_abi() is not Abi.ELF_X86_64:
+            return Unavailable(
+                lack=Lack.PLATFORM,
+                what="user-mode Linux runs on x86_64 alone",
+                hint="use the target qemu",
+            )
+        kernel = self._kernel()
+        if kernel is None:
+            return Unavailable(lack=Lack.TOOL, what=self.kernel or _NAMES[0], hint=_BUILD)
+        if disks.tool() is None:
+            return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
+        try:
+            hidden = _registers_hidden(kernel, tuple(self.append.split()))
+        except (SessionError, OSError) as error:
+            return Unavailable(
+                lack=Lack.RUNTIME,
+                what=str(error),
+                hint=getattr(error, "hint", "")
+                or f"{kernel} mem=64M con0=null,fd:1 con=null tells"
+                " more; its memory is a file in /dev/shm, or in TMPDIR",
+            )
+        version = processes.ask([kernel, "--version"]) or "of unknown version"
+        return Available(
+            version=f"User-mode Linux {version}, paravirtual (no hardware virtualisation), one CPU"
+            f"{', which knows no AMX' if hidden else ''}"
+        )
+
+    # ---- instances -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _parts(self, stage: Stage, request: bytes | None = None) -> Iterator[_Parts]:
+        """Put together what a guest is started from; a request to be executed at once needs no
+        disk.
+        """
+        kernel = self._kernel()
+        if kernel is None:
+            raise SessionError("the user-mode kernel has vanished since it was looked for")
+        more = tuple(self.append.split())
+        with tempfile.TemporaryDirectory(dir=stage.scratch, prefix="uml-") as made:
+            folder = Path(made)
+            own = folder / "kernel"
+            with _guest.writing():
+                own.mkdir(mode=0o700)
+                archive = _guest.stage_archive(stage.root / "isobench", request=request)
+                (folder / "initrd").write_bytes(archive)
+                (folder / "initrd").chmod(0o644)
+                if request is None:
+                    disks.make(folder / "disk", disks.mebibytes(self.disk, "disk"))
+            yield _Parts(
+                kernel=kernel,
+                memory=disks.mebibytes(self.memory, "memory"),
+                initrd=folder / "initrd",
+                folder=own,
+                name=f"{stage.owner}-{secrets.token_hex(4)}",
+                disk=folder / "disk" if request is None else None,
+                synchronous=self.cache == "writethrough",
+                more=more,
+                hidden=_registers_hidden(kernel, more),
+            )
+
+    @contextlib.contextmanager
+    def _powered_on(self, stage: Stage, parts: _Parts) -> Iterator["_Booted"]:
+        """Start a guest; the clock of a start-up begins with its kernel's execution."""
+        stage.mark(BEGIN)
+        with _started(
+            parts,
+            launcher=stage.tools["_launch"],
+            heard=stage.heard,
+            mark=_serial.phases(stage),
+        ) as machine:
+            yield _Booted(machine, self.boot_timeout or _PATIENCE)
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Boot a guest and wait until it takes requests."""
+        with self._parts(stage) as parts, self._powered_on(stage, parts) as booted:
+            booted.until_ready()
+            yield _Session(target=self, machine=booted.machine, parts=parts, stage=stage)
+            if not booted.machine.why():
+                booted.switch_off(stage)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Boot a guest whose first process executes argv; switch it off."""
+        deadline = time.monotonic() + timeout / SECOND
+        request = _instance.request(stage, argv)
+        with self._parts(stage, request) as parts, self._powered_on(stage, parts) as booted:
+            done = booted.ended(deadline)
+            if done.exit_code is not None:
+                booted.until_ready()
+                booted.switch_off(stage)
+        return done
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """End guests that a killed run has left; their files went with the run's folder."""
+        del cached  # nothing is kept between runs
+        return processes.sweep(alive)
+
+
+class _Booted(_serial.Booted):
+    """A guest that has been started."""
+
+    def __init__(self, machine: _Machine, patience: float) -> None:
+        super().__init__(machine, patience)
+        self.machine = machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """A guest reached over its serial lines."""
+
+    target: UmlTarget
+    machine: _Machine
+    parts: _Parts
+    stage: Stage
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Have the guest's first process execute a program."""
+        deadline = time.monotonic() + timeout / SECOND
+        self.machine.output()
+        self.machine.send(_instance.request(self.stage, argv))
+        done = _serial.answer(self.machine, deadline)
+        if done.exit_code is not None:
+            return done
+        self._stop()
+        out, err = self.machine.output()
+        return Completed(exit_code=None, stdout=done.stdout + out, stderr=done.stderr + err)
+
+    def _stop(self) -> None:
+        """Have what runs killed inside; failing that, end the guest."""
+        with contextlib.suppress(SessionError):
+            self.machine.send(_serial.STOP_REQUEST)
+            if self.machine.wait_for("stopped", deadline=time.monotonic() + _KILLING) is not None:
+                return
+        self.machine.close()
+
+    def null(self, *, timeout: Nanoseconds) -> Completed:
+        """Ask the first process to stop what runs: nothing does, and it says so."""
+        self.machine.send(_serial.STOP_REQUEST)
+        deadline = time.monotonic() + timeout / SECOND
+        answered = self.machine.wait_for("stopped", deadline=deadline) is not None
+        return Completed(exit_code=0 if answered else None, stdout=b"", stderr=b"")
+
+    def _disk_cache(self) -> str | None:
+        """Return how the disk's file was really opened, as the option has it; None: unknown."""
+        flags = processes.open_flags(self.machine.process.pid, self.parts.disk or Path())
+        if not flags:
+            return None
+        return "writethrough" if any(each & os.O_SYNC == os.O_SYNC for each in flags) else "unsafe"
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield what the host knows of this guest."""
+        said: Mapping[str, tuple[Fact, str]] = {
+            "host.kernel": (self.parts.kernel, "path"),
+            "host.kernel_user": (_user(), "uid"),
+            "host.vcpus": (1, "user-mode Linux has one"),
+            "host.memory_mib": (self.parts.memory, "mem="),
+            "host.disk_cache": (self._disk_cache(), "/proc/PID/fdinfo"),
+            "host.command_line": (
+                " ".join((_COMMAND_LINE, *self.parts.more)),
+                "command line",
+            ),
+            "host.resident_kib": (
+                processes.proportional_kib(self.machine.process.pid),
+                "smaps_rollup",
+            ),
+        }
+        for key, (value, source) in said.items():
+            yield Evidence(key=key, value=value, source=source)
+        if self.parts.hidden:
+            yield Evidence(
+                key="host.extended_registers",
+                value="hidden from the guest's kernel, which knows no AMX: threads of a process"
+                " share them",
+                source="a system-call filter of isobench's",
+            )

@@ -1,0 +1,1 @@
+"""Sandboxes: processes that the host confines."""

@@ -1,0 +1,318 @@
+"""gVisor: an application kernel in user space between a program and this host's kernel.
+
+`runsc` is asked for a container of the Open Container Initiative: a bundle of isobench's own whose
+root directory is the stage's, read-only, and whose scratch directory is bound in, so that a file
+written inside is a file of the host. (`runsc do` would keep what is written in memory.) gVisor's
+kernel, the sentry, is a process of this host; what runs under it is not.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from isobench.config import paths
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Evidence,
+    Fact,
+    Lack,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.model.errors import SessionError
+from isobench.model.units import Nanoseconds, TargetName, seconds
+from isobench.plugins import ownership
+from isobench.plugins.api import BEGIN, Completed
+from isobench.targets.shared import agents, elf, kvm, prefixes, processes, sentry, userns
+
+_OWN_FAILURE: Final = 128
+"""runsc's exit code when it, and not the program, has failed; no payload of isobench exits with it.
+"""
+_PATIENCE: Final = seconds(20)
+"""How long the smallest program may take in a sandbox; on a platform that hangs it never comes."""
+_OWN_FLAGS: Final = ("root", "platform", "network", "rootless", "overlay", "overlay2", "log")
+"""What isobench says itself. An overlay would keep files in memory, and their fsync be none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GvisorTarget:
+    """A sandbox with a kernel of its own that is a program."""
+
+    name: ClassVar[TargetName] = TargetName("gvisor")
+    technology: ClassVar[Technology] = Technology.SANDBOX
+    abi: ClassVar[Abi | None] = None
+    executes: ClassVar[Sequence[str]] = ("program", "flags")
+    promises: ClassVar[tuple[Promise, ...]] = (
+        *sentry.PROMISES,
+        Promise(key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"),
+        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+    )
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "runsc runs a bundle made just before: a gofer, a sentry, then the payload in it",
+        "warm": "runsc runs a bundle on the same root directory: it keeps no stopped instance",
+        "exec": "isobench's agent in an open sandbox forks and executes the payload",
+    }
+
+    program: str = "runsc"
+    """What to execute: a name on PATH, or a path."""
+    platform: Literal["", "systrap", "kvm", "ptrace"] = ""
+    """How the sentry catches system calls; empty: the first of these that runs a program here."""
+    network: Literal["none", "host"] = "none"
+    """Network; "none" leaves the network's set-up out of the start-up figures."""
+    rootless: bool = False
+    """As an ordinary user would (`--rootless`), even for root. Ordinary users always do."""
+    flags: tuple[str, ...] = ()
+    """More flags of runsc's, as "--directfs=false" or "--file-access-mounts=exclusive"."""
+
+    def __post_init__(self) -> None:
+        """Refuse flags that isobench sets itself: ValueError."""
+        for flag in self.flags:
+            name = flag.lstrip("-").partition("=")[0]
+            if not flag.startswith("-") or name in _OWN_FLAGS:
+                options = "program, platform, network and rootless"
+                raise ValueError(f"flags: {flag!r} is no flag to add; {options} are options")
+
+    def _install(self) -> str:
+        if self.program == "runsc":
+            return "isobench doctor --install gvisor"
+        return f"program = {self.program!r} is no program here: mend it, or leave it out"
+
+    def probe(self) -> Availability:
+        """Start the smallest program in a sandbox."""
+        if host_abi() is None:
+            return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="gVisor needs Linux")
+        if shutil.which(self.program) is None:
+            return Unavailable(lack=Lack.TOOL, what=self.program, hint=self._install())
+        if self.platform == "kvm" and (refused := _kvm_refusal()):
+            return refused
+        try:
+            platform = self._platform()
+        except SessionError as error:
+            return _refusal(str(error), error.hint)
+        more = " ".join(("", *self.flags))
+        kind = "rootless" if self._is_rootless() else "rootful"
+        return Available(version=f"gVisor {_version(self.program)}, {platform}, {kind}{more}")
+
+    def _is_rootless(self) -> bool:
+        return self.rootless or os.geteuid() != 0
+
+    def _platform(self) -> str:
+        """Return the platform to use, found once a process; SessionError when none works."""
+        if self in _working:
+            return _working[self]
+        complaints = []
+        for platform in [self.platform] if self.platform else ("systrap", "kvm", "ptrace"):
+            # KVM that answers every question and executes no ring 0 leaves runsc hanging.
+            if platform == "kvm" and not self.platform and _kvm_refusal() is not None:
+                continue
+            said = _trial(self, platform)
+            if not said:
+                _working[self] = platform
+                return platform
+            complaints.append(said)
+        raise SessionError(
+            f"{self.program} starts no sandbox: {complaints[-1]}",
+            hint=f"{self.program} {'--rootless ' if self._is_rootless() else ''}"
+            f"--network=none --platform={self.platform or 'ptrace'} do true",
+        )
+
+    def flagged(self, platform: str, instance: Path) -> list[str]:
+        """Return the beginning of a command of runsc's about an instance."""
+        return [
+            *(self.program, f"--root={instance / _STATE}", f"--platform={platform}"),
+            *(f"--network={self.network}", "--overlay2=none", "--ignore-cgroups"),
+            *("--log=/dev/null", *(["--rootless"] if self._is_rootless() else [])),
+            *self.flags,
+        ]
+
+    @contextlib.contextmanager
+    def _bundle(
+        self, platform: str, root: Path, scratch: Path, argv: Sequence[str], env: Mapping[str, str]
+    ) -> Iterator[list[str]]:
+        """Make a bundle; yield the command that runs it; remove it with all that runsc keeps."""
+        token = secrets.token_hex(4)
+        instance = _folder() / f"{ownership.mine()}-{token}"
+        instance.mkdir(parents=True)
+        try:
+            (instance / _STATE).mkdir()
+            configuration = _configuration(root, scratch, argv, env)
+            (instance / "config.json").write_text(json.dumps(configuration))
+            command = self.flagged(platform, instance)
+            yield [*command, "run", f"--bundle={instance}", f"isobench-{os.getpid()}-{token}"]
+        finally:
+            shutil.rmtree(instance, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Start a sandbox whose first process is the agent."""
+        platform = self._platform()
+        scratch = processes.private_scratch(stage.scratch, "gvisor")
+        agent = [f"{Stage.INSIDE}/_agent", "serve"]
+        with (
+            self._bundle(platform, stage.root, scratch, agent, {}) as command,
+            agents.opened(command, stage, environment=_environment()) as session,
+        ):
+            yield _Session(session=session, target=self, platform=platform)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Start a sandbox whose first process is the payload."""
+        platform = self._platform()
+        scratch = processes.private_scratch(stage.scratch, "gvisor")
+        inside = [f"{Stage.INSIDE}/{argv[0]}", *argv[1:]]
+        variables = stage.environ(agents.INSIDE.scratch)
+        with self._bundle(platform, stage.root, scratch, inside, variables) as command:
+            stage.mark(BEGIN)
+            return _run(command, timeout=timeout, stage=stage)
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """End sandboxes that a killed run has left, and remove what runsc has noted of them."""
+        del cached  # nothing is kept between runs
+        removed = processes.sweep(alive)
+        for instance in sorted(_folder().glob("isobench-*")):
+            if not alive(instance.name.rpartition("-")[0]):
+                mark = f"--root={instance / _STATE}"
+                removed += [f"gvisor process {pid}" for pid in processes.sweep_marked(mark)]
+                shutil.rmtree(instance, ignore_errors=True)
+                removed.append(f"gvisor sandbox {instance.name}")
+        return removed
+
+
+_STATE: Final = "state"
+_working: dict[GvisorTarget, str] = {}
+"""The platform of each target: found once a process, so that no start-up figure holds the search.
+"""
+
+
+def _folder() -> Path:
+    """Return where bundles lie while their sandboxes live."""
+    return paths.cache() / "gvisor"
+
+
+def _environment() -> dict[str, str]:
+    return {**prefixes.host_path(), **processes.tied()}
+
+
+def _configuration(
+    root: Path, scratch: Path, argv: Sequence[str], env: Mapping[str, str]
+) -> dict[str, object]:
+    """Return the config.json of a bundle.
+
+    Source: OCI Runtime Specification 1.0.2, config.md and config-linux.md.
+    """
+    spaces = ("pid", "network", "ipc", "uts", "mount")
+    bound = {
+        "destination": agents.INSIDE.scratch,
+        "type": "bind",
+        "source": str(scratch),
+        "options": ["rbind", "rw"],
+    }
+    kernels = (("proc", "proc"), ("dev", "tmpfs"), ("sys", "sysfs"), ("tmp", "tmpfs"))
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": list(argv),
+            "env": [f"{key}={value}" for key, value in env.items()],
+            "cwd": "/",
+            "noNewPrivileges": True,
+        },
+        "root": {"path": str(root), "readonly": True},
+        "hostname": "isobench",
+        "mounts": [
+            *(
+                {"destination": f"/{where}", "type": kind, "source": kind}
+                for where, kind in kernels
+            ),
+            bound,
+        ],
+        "linux": {"namespaces": [{"type": space} for space in spaces]},
+    }
+
+
+def _run(command: Sequence[str], *, timeout: Nanoseconds, stage: Stage | None = None) -> Completed:
+    """Run a bundle to the end of its program; SessionError when runsc itself has failed."""
+    try:
+        done = processes.run(command, timeout=timeout, env=_environment(), stage=stage)
+    except OSError as error:
+        raise SessionError(f"{command[0]} cannot be executed: {error}") from None
+    if done.exit_code == _OWN_FAILURE:
+        raise SessionError(f"runsc: {processes.last_line(done.stderr)}")
+    return done
+
+
+def _trial(target: GvisorTarget, platform: str) -> str:
+    """Return why no program runs on this platform, or nothing when one did and answered."""
+    try:
+        with (
+            prefixes.probe_root() as root,
+            target._bundle(platform, root, root / "scratch", ["/answer"], {}) as command,  # noqa: SLF001
+        ):
+            done = _run(command, timeout=_PATIENCE)
+    except SessionError as error:
+        return str(error).removeprefix("runsc: ")
+    except OSError as error:
+        return str(error)
+    if done.stdout == elf.ANSWER:
+        return ""
+    if done.exit_code is None:
+        return f"platform {platform}: nothing came within {_PATIENCE // seconds(1)} s"
+    return f"platform {platform}: {processes.last_line(done.stderr)}"
+
+
+def _version(program: str) -> str:
+    """Return which runsc it is: "0.0~20221219.0", "release-20240729.0"."""
+    said = (processes.ask([program, "--version"]) or "").splitlines()
+    return said[0].rpartition(" ")[2] if said else "of an unknown version"
+
+
+def _kvm_refusal() -> Unavailable | None:
+    """Return why gVisor may not use /dev/kvm, or None where it may."""
+    seen = kvm.examine()
+    if seen.lack is None:
+        return None
+    return Unavailable(lack=seen.lack, what=seen.what, hint=seen.hint)
+
+
+def _refusal(said: str, hint: str | None) -> Unavailable:
+    if "operation not permitted" in said and os.geteuid() != 0:
+        return userns.refusal(said)
+    return Unavailable(lack=Lack.RUNTIME, what=said, hint=hint or "runsc --version")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    session: agents.AgentSession
+    target: GvisorTarget
+    platform: str
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        return self.session.run(argv, timeout=timeout)
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield what the host sees of the sandbox; SessionError if it is not what was asked for."""
+        family = processes.family(self.session.pid)
+        platform = sentry.platform(family)
+        if platform not in (self.platform, None):
+            raise SessionError(f"the sandbox is on {platform}, and {self.platform} was asked for")
+        facts: dict[str, tuple[Fact, str]] = {
+            "host.sentry.platform": (platform, "/proc/PID of the sentry"),
+            "host.sentry.version": (_version(self.target.program), "runsc --version"),
+            "host.sentry.flags": (" ".join(self.target.flags) or "none", "flags"),
+            "host.sentry.processes": (len(family), "process tree"),
+            "host.rootless": (self.target._is_rootless(), "--rootless"),  # noqa: SLF001
+            "host.resident_kib": (processes.proportional_kib(self.session.pid), "smaps_rollup"),
+        }
+        for key, (value, source) in facts.items():
+            yield Evidence(key=key, value=value, source=source)

@@ -1,0 +1,256 @@
+"""Landlock: a process confines itself, without privilege, namespace or tool. Nothing to install.
+
+What programs do that bring their own sandbox: no-new-privileges, a Landlock ruleset, a seccomp
+filter, no capability. isobench's launcher (workloads/_confine/payload.c, which lists what the
+ruleset allows) does it and then executes the payload in its own place, so that this target is the
+one that differs from native by nothing but what the kernel checks.
+"""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Evidence,
+    Lack,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.model.units import Nanoseconds, TargetName
+from isobench.plugins.api import Completed
+from isobench.targets.shared import agents, prefixes, processes
+
+_WITH_TCP: Final = 4
+"""The first ABI that can refuse TCP."""
+_FORBIDDEN: Final = 13
+"""EACCES: it is there, and a policy refuses it. What is out of sight answers ENOENT."""
+_NO_SUCH_CALL, _NOT_PERMITTED, _SWITCHED_OFF = 38, 1, 95
+
+# All that the launcher will ask of the kernel, in a child that then ends; and whether the kernel
+# then does refuse, and refuses no more. What goes wrong first is printed.
+_TRIAL: Final = """
+import ctypes, os, socket, struct, sys
+c = ctypes.CDLL(None, use_errno=True)
+def end(what, error):
+    print(what, error, sep=":"); sys.stdout.flush(); os._exit(1)
+def call(what, *words):
+    result = c.syscall(*(ctypes.c_long(w) if isinstance(w, int) else w for w in words))
+    if result < 0:
+        end(what, ctypes.get_errno())
+    return result
+abi = call("landlock", 444, 0, 0, 1)
+rights = struct.pack("<QQQ", 0x1fff, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
+rules = call("ruleset", 444, rights, 24, 0)
+inside = os.open("/proc", os.O_PATH)
+call("rule", 445, rules, 1, struct.pack("<Qi", 12, inside), 0)
+if c.prctl(38, 1, 0, 0, 0) < 0:
+    end("no_new_privs", ctypes.get_errno())
+call("restrict", 446, rules, 0)
+if c.prctl(22, 2, None) < 0 and ctypes.get_errno() != 14:
+    end("seccomp", ctypes.get_errno())
+try:
+    os.close(os.open("/proc/self/status", os.O_RDONLY))
+except OSError as error:
+    end("inside", error.errno)
+try:
+    os.open("/", os.O_RDONLY)
+    end("outside", 0)
+except OSError as error:
+    if error.errno != 13:
+        end("outside", error.errno)
+if abi >= 4:
+    result = socket.socket().connect_ex(("127.0.0.1", 1))
+    if result != 13:
+        end("tcp", result)
+"""
+
+
+def _abi() -> int:
+    """Return the version of the kernel's Landlock, or minus errno."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = libc.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint(1))
+    return found if found >= 0 else -ctypes.get_errno()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandlockTarget:
+    """A process of this host under Landlock and seccomp, with the host's own paths and processes.
+
+    What it may reach of the file system is the stage's root directory, its scratch directory,
+    /proc, /sys and five devices.
+    """
+
+    name: ClassVar[TargetName] = TargetName("landlock")
+    technology: ClassVar[Technology] = Technology.SANDBOX
+    abi: ClassVar[Abi | None] = None
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "a launcher confines itself and becomes a copy of the program made just before",
+        "warm": "the same with the same copy: there is no instance that could be kept",
+        "exec": "isobench's agent, which is confined, forks and executes the payload",
+    }
+
+    network: bool = False
+    """Let it bind and connect TCP sockets. A kernel older than 6.7 cannot refuse them."""
+    seccomp: bool = True
+    """Filter its system calls as well, by the list that Docker's default profile refuses."""
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """A confined process of the host, and no container: it sees the host's namespaces, and what
+        it may not read is in sight.
+        """
+        same, equals = Relation.SAME_AS_HOST, Relation.EQUALS
+        filters = Relation.UNLIKE_HOST if self.seccomp else same
+        promises = [
+            Promise(key="kernel.boot_id", relation=same),
+            *(
+                Promise(key=f"ns.{space}", relation=same)
+                for space in ("ipc", "mnt", "net", "pid", "user", "uts")
+            ),
+            Promise(key="security.no_new_privs", relation=equals, value="1"),
+            Promise(key="security.cap_effective", relation=equals, value="0" * 16),
+            # One more than this host's own: where isobench runs in a container, all have one.
+            Promise(key="security.seccomp_filters", relation=filters),
+            Promise(key="host.canary_readable", relation=equals, value=False),
+            Promise(key="host.canary_errno", relation=equals, value=_FORBIDDEN),
+        ]
+        if self.seccomp:
+            promises.append(Promise(key="security.seccomp", relation=equals, value="2"))
+        if self._refuses_tcp():
+            promises.append(Promise(key="net.loopback_errno", relation=equals, value=_FORBIDDEN))
+        return tuple(promises)
+
+    def _refuses_tcp(self) -> bool:
+        return not self.network and _abi() >= _WITH_TCP
+
+    def probe(self) -> Availability:
+        """Confine a process, and see that the kernel refuses what it must and nothing else."""
+        if host_abi() is None:
+            return Unavailable(lack=Lack.PLATFORM, what="Landlock", hint="run isobench on Linux")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", _TRIAL],
+                capture_output=True, text=True, check=False, timeout=20,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            return Unavailable(lack=Lack.RUNTIME, what=str(error), hint="try again")
+        if done.returncode != 0:
+            return _refusal(done.stdout.strip(), done.stderr)
+        abi = _abi()
+        without = "" if abi >= _WITH_TCP else ", which cannot refuse TCP"
+        return Available(version=f"Landlock ABI {abi}{without}, Linux {os.uname().release}")
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:
+        """Start the agent confined: what it executes inherits that."""
+        view = _view(stage)
+        with prefixes.opened(
+            self._prefix(stage), stage, environment=processes.tied(), view=view
+        ) as session:
+            yield _Session(session)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Start the payload confined."""
+        return prefixes.launch(
+            self._prefix(stage), stage, argv, timeout=timeout, environment={},
+            view=_view(stage), own_failure=prefixes.OWN_FAILURE,
+        )  # fmt: skip
+
+    def _prefix(self, stage: Stage) -> list[str]:
+        words = {"network": self.network, "unfiltered": not self.seccomp}
+        return [
+            str(stage.tools["_confine"]),
+            *(word for word, wanted in words.items() if wanted),
+            *(str(stage.root), str(_scratch(stage)), "--"),
+        ]
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """End processes that a killed run has left."""
+        del cached  # nothing is kept between runs
+        return processes.sweep(alive)
+
+
+class _Session:
+    """A confined agent."""
+
+    def __init__(self, agent: agents.AgentSession) -> None:
+        self._agent = agent
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        return self._agent.run(argv, timeout=timeout)
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield which Landlock it is: nothing inside can ask."""
+        yield Evidence(
+            key="host.landlock.abi", value=_abi(), source="landlock_create_ruleset(VERSION)"
+        )
+
+
+def _scratch(stage: Stage) -> Path:
+    return processes.private_scratch(stage.scratch, "landlock")
+
+
+def _view(stage: Stage) -> agents.View:
+    return agents.View(
+        programs=str(stage.root / "isobench"), scratch=str(_scratch(stage)), more=processes.tied()
+    )
+
+
+_LSM: Final = Path("/sys/kernel/security/lsm")
+
+
+def _refusal(said: str, stderr: str) -> Unavailable:
+    step, _, text = said.partition(":")
+    number = int(text) if text.isdigit() else 0
+    reason = os.strerror(number) if number else stderr.strip()[-200:] or "it was not refused"
+    if (step, number) == ("landlock", _SWITCHED_OFF):
+        with contextlib.suppress(OSError):
+            others = f"landlock,{_LSM.read_text().strip()}"
+            return _switched_off(others)
+        return _switched_off("landlock,lockdown,yama,integrity,apparmor")
+    if (step, number) == ("landlock", _NO_SUCH_CALL):
+        return Unavailable(
+            lack=Lack.VERSION,
+            what=f"Linux {os.uname().release} has no Landlock",
+            hint="run Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK=y",
+        )
+    if number == _NOT_PERMITTED and step in ("landlock", "ruleset", "rule", "restrict"):
+        return Unavailable(
+            lack=Lack.PERMISSION,
+            what=f"something forbids to use Landlock ({step}: {reason})",
+            hint="in a container, start it with a seccomp profile that allows landlock_*:"
+            " --security-opt seccomp=unconfined",
+        )
+    if step in ("inside", "outside", "tcp"):
+        return Unavailable(
+            lack=Lack.RUNTIME,
+            what=f"Landlock does not refuse what it should, or more ({step}: {reason})",
+            hint="uname -a; is this Linux itself? an emulated one need not have what it announces",
+        )
+    return Unavailable(
+        lack=Lack.RUNTIME,
+        what=f"no process can confine itself here ({step or 'no answer'}: {reason})",
+        hint="grep -E 'LANDLOCK|SECCOMP' /boot/config-$(uname -r): all of it must be =y",
+    )
+
+
+def _switched_off(order: str) -> Unavailable:
+    return Unavailable(
+        lack=Lack.SERVICE,
+        what="Landlock was left out when this kernel was booted",
+        hint=f"add lsm={order} to the kernel's command line (GRUB_CMDLINE_LINUX in"
+        " /etc/default/grub, then sudo update-grub), and reboot",
+    )

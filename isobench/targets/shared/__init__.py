@@ -1,0 +1,1 @@
+"""What targets of several kinds use."""

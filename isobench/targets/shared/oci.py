@@ -1,0 +1,312 @@
+"""What Docker and Podman share: images made from nothing, labels, the ladder of settings. No engine
+is touched here.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+from isobench.model import (
+    Abi,
+    Evidence,
+    Limits,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+)
+from isobench.plugins import ownership
+from isobench.targets.shared import elf, processes, sentry
+
+LABEL: Final = "isobench"
+OWNER_LABEL: Final = "isobench.owner"
+REPOSITORY: Final = "localhost/isobench/stage"
+_PROBE_IMAGE: Final = "localhost/isobench/probe"
+INSIDE: Final = "/scratch"
+AGENT: Final = f"{Stage.INSIDE}/_agent"
+
+_CANARY: Final = Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False)
+PROMISES: Final = (
+    Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+    *(
+        Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+        for space in ("ipc", "mnt", "net", "pid", "uts")
+    ),
+    _CANARY,
+)
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
+
+
+def image_name(stage: Stage) -> str:
+    """Return the name of the image of a stage: its content decides."""
+    return f"{REPOSITORY}:{stage.digest[:16]}"
+
+
+def labels(owner: str) -> dict[str, str]:
+    """Return the labels of everything isobench makes in an engine."""
+    return {LABEL: "1", OWNER_LABEL: owner}
+
+
+def _layer(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return a tar of mount points and programs, the same bytes for the same content."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("dev", "isobench", "proc", "scratch", "sys", "tmp"):
+            folder = tarfile.TarInfo(name)
+            folder.type = tarfile.DIRTYPE
+            folder.mode = 0o1777 if name in ("scratch", "tmp") else 0o755
+            tar.addfile(folder)
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _archive(name: str, machine: str, layer: bytes) -> bytes:
+    """Return an image in the format of `docker save`, which both engines load."""
+    config = json.dumps(
+        {
+            "architecture": _ARCHITECTURES[machine],
+            "os": "linux",
+            "created": "1970-01-01T00:00:00Z",
+            "config": {"Labels": {LABEL: "1"}, "WorkingDir": "/"},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"],
+            },
+            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "isobench"}],
+        },
+        sort_keys=True,
+    ).encode()
+    config_name = f"{hashlib.sha256(config).hexdigest()}.json"
+    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}])
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for member_name, content in (
+            ("layer.tar", layer),
+            (config_name, config),
+            ("manifest.json", manifest.encode()),
+        ):
+            member = tarfile.TarInfo(member_name)
+            member.size, member.mode = len(content), 0o644
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def stage_archive(stage: Stage, machine: str, *, name: str = "") -> bytes:
+    """Return the image of a stage: its payloads and nothing else; under another `name` where it is
+    to go to a registry.
+    """
+    programs = sorted((stage.root / "isobench").iterdir())
+    layer = _layer((f"isobench/{path.name}", path.read_bytes()) for path in programs)
+    return _archive(name or image_name(stage), machine, layer)
+
+
+def probe_image() -> str:
+    """Return the name of this process's probe image: another that probes removes its own."""
+    return f"{_PROBE_IMAGE}:{ownership.mine()}"
+
+
+def probe_owner(name: str) -> str | None:
+    """Return whom a probe image belongs to; None where it is another image."""
+    image, _, whose = name.rpartition(":")
+    return whose if image == _PROBE_IMAGE else None
+
+
+def probe_archive(machine: str) -> bytes:
+    """Return an image of 200 bytes of program: enough to see a container start."""
+    return _archive(probe_image(), machine, _layer([("isobench/answer", elf.answering(machine))]))
+
+
+class Kernel(Enum):
+    """Whose kernel an OCI runtime runs programs on."""
+
+    HOST = "the host's"
+    SENTRY = "gVisor's"
+    GUEST = "a virtual machine's"
+
+
+_SENTRY_NAMES: Final = ("gvisor", "runsc")
+_GUEST_NAMES: Final = ("kata", "krun")
+
+
+def kernel(runtime: str) -> Kernel:
+    """Return whose kernel a runtime promises by its name: "runsc-kvm", "/usr/bin/runsc" and
+    "io.containerd.runsc.v1" are gVisor, "kata-qemu" is a virtual machine.
+
+    One whose name says nothing is held to the host's kernel: what it runs on is then seen, and a
+    figure under the wrong heading is not shown.
+    """
+    words = re.split(r"[^a-z]+", runtime.rpartition("/")[2].lower())
+    if not set(words).isdisjoint(_SENTRY_NAMES):
+        return Kernel.SENTRY
+    return Kernel.HOST if set(words).isdisjoint(_GUEST_NAMES) else Kernel.GUEST
+
+
+_TECHNOLOGIES: Final = {
+    Kernel.HOST: Technology.CONTAINERIZATION,
+    Kernel.SENTRY: Technology.SANDBOX,
+    Kernel.GUEST: Technology.VIRTUALIZATION,
+}
+# Namespaces inside are the other kernel's own: they say nothing of this host's.
+_PROMISES: Final = {
+    Kernel.HOST: PROMISES,
+    Kernel.SENTRY: (*sentry.PROMISES, _CANARY),
+    Kernel.GUEST: (
+        Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
+        Promise(key="kernel.version", relation=Relation.OTHER_THAN, value=sentry.BUILD),
+        Promise(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value=""),
+        _CANARY,
+    ),
+}
+
+
+def runtime_version(program: str) -> str | None:
+    """Return what a runtime on this host says of its version, or None where it says nothing."""
+    return (processes.ask([program, "--version"]) or "").partition("\n")[0] or None
+
+
+def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
+    """Yield what the host sees of the kernel under a container, where that is a program."""
+    if kernel(runtime) is Kernel.SENTRY and isinstance(first_pid, int) and first_pid > 0:
+        seen = sentry.platform(processes.family(first_pid))
+        yield Evidence(key="host.sentry.platform", value=seen, source="/proc/PID of the sentry")
+
+
+_MOST_CPUS: Final = 4096.0
+_RATE: Final = re.compile(r"(\d+)([bkmg]?)", re.IGNORECASE)
+_UNITS: Final = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}
+
+
+def rate(written: str) -> int:
+    """Return bytes a second from what `write_limit` says."""
+    found = _RATE.fullmatch(written)
+    assert found is not None  # looked at when the option was read
+    return int(found[1]) << _UNITS[found[2].lower()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What a container engine is to isobench, and the options that all of them have.
+
+    The runtime decides the column and the promises: Docker with runsc is a sandbox.
+    """
+
+    abi: ClassVar[Abi | None] = None
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "the engine makes a container from its cached image and starts it, as `run` does",
+        "warm": "the engine starts a container that exists and is stopped, as `start` does",
+        "exec": "the engine executes the payload in a container that runs, as `exec` does",
+    }
+
+    spoken: ClassVar[Mapping[str, str]] = {
+        "seccomp": "security_opt=seccomp={}",
+        "apparmor": "security_opt=apparmor={}",
+    }
+    """What `--vary` may call a part of an option."""
+
+    runtime: str = ""
+    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's own, or the first that works."""
+    network: str = "none"
+    """Network mode; "none" leaves the network's set-up out of the start-up figures."""
+    security_opt: tuple[str, ...] = ()
+    """As `--security-opt`."""
+    memory: str = ""
+    """Limit, as `--memory`; empty: none."""
+    pids: int = 0
+    """Most processes, as `--pids-limit`; 0: the engine's own limit."""
+    cpu_quota: float = 0.0
+    """Most CPU time, in CPUs, as `--cpus`; 0: no limit."""
+    write_limit: str = ""
+    """Most bytes a second written to the disk of the engine's storage, as `--device-write-bps`;
+    empty: no limit.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse what is no limit: ValueError."""
+        if self.pids < 0:
+            raise ValueError(f"pids = {self.pids}: write a number of processes; 0: no limit")
+        if not 0 <= self.cpu_quota < _MOST_CPUS:
+            raise ValueError(f"cpu_quota = {self.cpu_quota:g}: write CPUs, as in 0.5; 0: no limit")
+        if self.write_limit and _RATE.fullmatch(self.write_limit) is None:
+            raise ValueError(
+                f'write_limit = "{self.write_limit}": write bytes a second with b, k, m or g: "8m"'
+            )
+
+    def limited(self, limits: Limits) -> Self:
+        """Return the same engine's containers with these limits."""
+        return replace(
+            self,
+            memory=f"{limits.memory}b",
+            pids=limits.processes,
+            cpu_quota=limits.cpus,
+            write_limit=f"{limits.write_rate}b",
+        )
+
+    @property
+    def technology(self) -> Technology:
+        """Containerization, unless the runtime brings a kernel of its own."""
+        return _TECHNOLOGIES[kernel(self.runtime)]
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What the kernel under the runtime must show of itself."""
+        return _PROMISES[kernel(self.runtime)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One way to ask an engine for a container. Empty means the engine's default."""
+
+    runtime: str = ""
+    cgroup_manager: str = ""
+    limits: bool = False
+    """Ask for low limits of files and processes: an engine's defaults may exceed what this host
+    allows.
+    """
+    flags: tuple[str, ...] = ()
+    """What the runtime is told besides."""
+
+    def words(self) -> str:
+        """Return the settings in words, for the report."""
+        parts = [
+            self.runtime or "its default runtime",
+            f"cgroup manager {self.cgroup_manager}" if self.cgroup_manager else "",
+            "lowered limits of files and processes" if self.limits else "",
+            f"runtime flags {' '.join(self.flags)}" if self.flags else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+LIMITS: Final = (("nofile", 1024), ("nproc", 4096))
+
+
+def ladder(
+    runtimes: Iterable[str],
+    managers: Iterable[str] = ("",),
+    flags: Iterable[tuple[str, ...]] = ((),),
+) -> Iterator[Settings]:
+    """Yield settings to try, the engine's own defaults first: the first that starts a container is
+    used.
+    """
+    for runtime, manager, more in itertools.product(runtimes, managers, tuple(flags)):
+        for limits in (False, True):
+            yield Settings(runtime=runtime, cgroup_manager=manager, limits=limits, flags=more)
+
+
+def start_daemon_hint(service: str, daemon: str) -> str:
+    """Return what to type to start an engine's daemon on this host."""
+    sudo = "" if os.geteuid() == 0 else "sudo "  # root's machine need not have it
+    if Path("/run/systemd/system").is_dir():
+        return f"{sudo}systemctl start {service}"
+    return f"{sudo}sh -c 'setsid {daemon} >/var/log/{daemon}.log 2>&1 &'"

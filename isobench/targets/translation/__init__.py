@@ -1,0 +1,1 @@
+"""Translation: programs of another ISA or another system."""

@@ -1,0 +1,154 @@
+"""QEMU's user-mode emulation: a program of a foreign ISA, translated, on this host's kernel."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from isobench.model import (
+    Abi,
+    Availability,
+    Available,
+    Lack,
+    Promise,
+    Relation,
+    Stage,
+    Technology,
+    Unavailable,
+    host_abi,
+)
+from isobench.model.errors import SessionError
+from isobench.model.units import Nanoseconds, TargetName, seconds
+from isobench.plugins.api import BEGIN, Completed
+from isobench.targets.shared import elf, processes
+
+
+def _emulator(machine: str) -> str | None:
+    return shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
+
+
+def _promises(machine: str) -> tuple[Promise, ...]:
+    return (
+        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+        # Code of an ISA that this processor lacks, and yet it ran: something translated it.
+        Promise(key="payload.machine", relation=Relation.EQUALS, value=machine),
+        Promise(key="machine", relation=Relation.EQUALS, value=machine),
+        Promise(key="machine", relation=Relation.UNLIKE_HOST),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    stage: Stage
+    emulator: str
+
+    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        path = self.stage.root / "isobench" / argv[0]
+        scratch = processes.private_scratch(self.stage.scratch, "qemu-user")
+        environment = {
+            **self.stage.environ(str(scratch)),
+            **processes.tied(),
+            # What binfmt_misc would do for a child of a foreign ISA: name its interpreter.
+            "ISOBENCH_INTERPRETER": self.emulator,
+        }
+        self.stage.mark(BEGIN)
+        try:
+            return processes.run(
+                [self.emulator, str(path), *argv[1:]],
+                timeout=timeout,
+                env=environment,
+                stage=self.stage,
+            )
+        except OSError as error:
+            raise SessionError(f"{self.emulator} cannot be executed: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _QemuUser:
+    """What both ISAs share; the subclasses name them."""
+
+    technology: ClassVar[Technology] = Technology.EMULATION
+    name: ClassVar[TargetName]
+    abi: ClassVar[Abi | None]
+    promises: ClassVar[tuple[Promise, ...]]
+    starts: ClassVar[Mapping[str, str]] = {
+        "cold": "QEMU is started with a copy of the program made just before",
+        "warm": "QEMU is started again: it keeps no translations between processes",
+        "exec": "the same operation as warm: there is no instance to be inside of",
+    }
+
+    def _machine(self) -> str:
+        return str(self.abi).partition("-")[0]
+
+    def probe(self) -> Availability:
+        """Run the smallest program of the foreign ISA."""
+        machine = self._machine()
+        if host_abi() is self.abi:
+            return Unavailable(
+                lack=Lack.PLATFORM,
+                what=f"this host is {machine} itself: nothing to emulate",
+                hint="use a target of another ISA",
+            )
+        emulator = _emulator(machine)
+        if emulator is None:
+            return Unavailable(
+                lack=Lack.TOOL,
+                what=f"qemu-{machine}-static or qemu-{machine}",
+                hint="isobench doctor --install qemu-user",
+            )
+        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+            program = Path(folder) / "answer"
+            program.write_bytes(elf.answering(machine))
+            program.chmod(0o755)
+            try:
+                done = processes.run([emulator, str(program)], timeout=seconds(20), env=os.environ)
+            except OSError as error:
+                return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=f"reinstall {emulator}")
+        if done.stdout != elf.ANSWER:
+            return Unavailable(
+                lack=Lack.RUNTIME,
+                what=f"{emulator} does not run a program: {processes.last_line(done.stderr)}",
+                hint=f"{emulator} --version; then reinstall the package it comes from",
+            )
+        version = (processes.ask([emulator, "--version"]) or emulator).splitlines()[0]
+        return Available(
+            version=f"QEMU user mode, {version.removeprefix(f'qemu-{machine} version ')}"
+        )
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[_Session]:
+        """Nothing to start: every program gets an emulator of its own."""
+        emulator = _emulator(self._machine())
+        if emulator is None:
+            raise SessionError("the emulator has vanished since it was looked for")
+        yield _Session(stage=stage, emulator=emulator)
+
+    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+        """Start the emulator with the program."""
+        with self.open(stage) as session:
+            return session.run(argv, timeout=timeout)
+
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+        """End processes that a killed run has left."""
+        del cached  # nothing is kept between runs
+        return processes.sweep(alive)
+
+
+class Aarch64Target(_QemuUser):
+    """ARM programs on this host."""
+
+    name: ClassVar[TargetName] = TargetName("qemu-user-aarch64")
+    abi: ClassVar[Abi | None] = Abi.ELF_AARCH64
+    promises: ClassVar[tuple[Promise, ...]] = _promises("aarch64")
+
+
+class Riscv64Target(_QemuUser):
+    """RISC-V programs on this host."""
+
+    name: ClassVar[TargetName] = TargetName("qemu-user-riscv64")
+    abi: ClassVar[Abi | None] = Abi.ELF_RISCV64
+    promises: ClassVar[tuple[Promise, ...]] = _promises("riscv64")

@@ -1,0 +1,464 @@
+"""The folder of a run: what is written is read back, and what is damaged is told."""
+
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.model import BlockHealth, Cause, Gap, Sample
+from isobench.model.errors import UsageError
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage import run_folder
+
+GAP = Gap(
+    block=2,
+    target=TargetName("box"),
+    workload=WorkloadName("cpu.sieve"),
+    cause=Cause.TIMED_OUT,
+    detail='not done after 60 s: "quoted"\nand a second line é',
+    hint="isobench doctor",
+)
+Write = Callable[..., Path]
+
+
+def zipped(folder: Path, target: Path, prefix: str = "") -> Path:
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, prefix + str(path.relative_to(folder)))
+    return target
+
+
+def test_records_come_back_as_they_were_written(
+    tmp_path: Path, a_sample: Callable[..., Sample]
+) -> None:
+    samples = [a_sample(1, "native", "cpu.sieve", 5, iteration=i) for i in range(3)]
+    folder = run_folder.RunFolder(tmp_path / "run")
+    for sample in samples:
+        folder.write(sample)
+    folder.write(GAP)
+    folder.close()
+    frame, gaps = run_folder.rows((tmp_path / "run" / "records.jsonl").read_bytes())
+    assert gaps == (GAP,)
+    assert list(frame.columns) == list(run_folder.COLUMNS)
+    for row, sample in zip(frame.to_dict("records"), samples, strict=True):
+        assert row == {name: getattr(sample, name) for name in run_folder.COLUMNS}
+
+
+def test_the_session_of_a_record_comes_back_and_an_older_record_has_none(
+    tmp_path: Path, a_sample: Callable[..., Sample]
+) -> None:
+    folder = run_folder.RunFolder(tmp_path)
+    folder.write(dataclasses.replace(a_sample(1, "box", "cpu.sieve", 5), session=3))
+    folder.close()
+    path = tmp_path / "records.jsonl"
+    line = json.loads(path.read_text())
+    del line["session"]
+    path.write_text(path.read_text() + json.dumps(line | {"block": 2}) + "\n")
+    frame, _ = run_folder.rows(path.read_bytes())
+    assert frame["session"].tolist() == [3, 0]
+
+
+def test_a_run_knows_the_highest_session_of_each_target(
+    synthetic: Write, a_sample: Callable[..., Sample]
+) -> None:
+    made = [
+        dataclasses.replace(a_sample(block, "box", "cpu.sieve", 5), session=session)
+        for block, session in ((1, 1), (2, 4), (3, 2))
+    ]
+    assert run_folder.load(synthetic(samples=made)).sessions == {
+        "box": 4,
+        "native": 0,
+        "native#2": 0,
+    }
+    path = synthetic(name="empty")
+    (path / "records.jsonl").write_bytes(b"")
+    assert run_folder.load(path).sessions == {}
+
+
+def test_every_record_is_a_line_of_its_own_that_says_its_kind(tmp_path: Path) -> None:
+    folder = run_folder.RunFolder(tmp_path)
+    folder.write(GAP)
+    folder.write(GAP)
+    folder.close()
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["gap", "gap"]
+
+
+def test_what_was_synced_is_on_disk_before_the_folder_is_closed(tmp_path: Path) -> None:
+    folder = run_folder.RunFolder(tmp_path)
+    folder.write(GAP)
+    folder.sync()
+    assert run_folder.rows((tmp_path / "records.jsonl").read_bytes())[1] == (GAP,)
+    folder.close()
+
+
+def test_a_last_line_cut_short_by_a_crash_is_dropped(synthetic: Write) -> None:
+    path = synthetic()
+    whole = run_folder.load(path)
+    records = path / "records.jsonl"
+    records.write_bytes(records.read_bytes()[:-7])
+    cut = run_folder.load(path)
+    assert len(cut.samples) == len(whole.samples) - 1
+
+
+def test_a_run_without_any_record_is_read(tmp_path: Path, synthetic: Write) -> None:
+    path = synthetic()
+    (path / "records.jsonl").write_bytes(b"")
+    run = run_folder.load(path)
+    assert run.gaps == ()
+    assert list(run.samples.columns) == list(run_folder.COLUMNS)
+    assert run.samples.empty
+
+
+def test_a_run_that_ended_before_its_plan_is_read(synthetic: Write) -> None:
+    path = synthetic()
+    (path / "plan.json").unlink()
+    run = run_folder.load(path)
+    assert (run.plan.blocks, run.plan.reference, run.plan.seed) == ((), "native", 1)
+
+
+def test_a_damaged_line_in_the_middle_is_told_and_not_skipped(synthetic: Write) -> None:
+    path = synthetic()
+    lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3][:10] + b"\n"
+    (path / "records.jsonl").write_bytes(b"".join(lines))
+    with pytest.raises(UsageError, match=str(path)) as caught:
+        run_folder.load(path)
+    assert "damaged" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan.json", "state/blocks.jsonl"])
+def test_a_damaged_document_is_told_with_a_way_out(name: str, synthetic: Write) -> None:
+    path = synthetic()
+    (path / name).write_text("{]\n")
+    with pytest.raises(UsageError, match=str(path)) as caught:
+        run_folder.load(path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "7", "null", '{"schema_version": 1}', '{"schema_version": 1, "seed": "x"}']
+)
+def test_a_document_of_another_shape_is_told_with_a_way_out(text: str, synthetic: Write) -> None:
+    path = synthetic()
+    (path / "plan.json").unlink()
+    (path / "run.json").write_text(text)
+    with pytest.raises(UsageError):
+        run_folder.load(path)
+
+
+def test_a_cause_that_this_version_does_not_know_is_told(synthetic: Write) -> None:
+    path = synthetic()
+    with (path / "records.jsonl").open("a") as file:
+        file.write('{"kind":"gap","block":1,"target":"t","workload":"w","cause":"bored"}\n')
+    with pytest.raises(UsageError, match="bored"):
+        run_folder.load(path)
+
+
+def test_a_newer_format_is_refused_with_the_two_numbers(synthetic: Write) -> None:
+    path = synthetic(about={"schema_version": 2})
+    with pytest.raises(UsageError, match="format 2, this isobench reads 1"):
+        run_folder.load(path)
+
+
+def test_a_folder_that_is_no_run_is_told_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no run\.json") as caught:
+        run_folder.load(tmp_path)
+    assert "isobench-results/latest" in caught.value.hint
+
+
+@pytest.mark.parametrize("prefix", ["", "20240102T030405Z-abcdef/", "a/b/"])
+def test_a_zip_of_a_run_is_read_like_its_folder(
+    prefix: str, tmp_path: Path, synthetic: Write
+) -> None:
+    path = synthetic(gaps=[GAP], invalid=frozenset({2}), states={"box": {"status": "available"}})
+    folder, archive = (
+        run_folder.load(path),
+        run_folder.load(zipped(path, tmp_path / "run.zip", prefix)),
+    )
+    assert archive.samples.equals(folder.samples)
+    assert archive.about == folder.about
+    assert archive.plan == folder.plan
+    assert archive.gaps == folder.gaps == (GAP,)
+    assert archive.states == folder.states == {"box": {"status": "available"}}
+    assert archive.invalid_blocks == folder.invalid_blocks == frozenset({2})
+
+
+def test_a_zip_without_a_run_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("photo.txt", "a cat")
+    with pytest.raises(UsageError, match=r"holds no run\.json"):
+        run_folder.load(tmp_path / "other.zip")
+
+
+def test_a_zip_with_a_damaged_member_is_told(tmp_path: Path, synthetic: Write) -> None:
+    archive = zipped(synthetic(), tmp_path / "run.zip")
+    data = bytearray(archive.read_bytes())
+    place = data.find(b'"kind":"sample"')
+    data[place : place + 4] = b"XXXX"
+    archive.write_bytes(data)
+    with pytest.raises(UsageError, match=r"run\.zip"):
+        run_folder.load(archive)
+
+
+def test_the_health_of_blocks_comes_back_with_those_that_do_not_count(tmp_path: Path) -> None:
+    folder = run_folder.RunFolder(tmp_path)
+    for block in (1, 2):
+        health = BlockHealth(
+            block=block,
+            seconds=1.5,
+            steal_percent=None,
+            pressure_percent=3.0,
+            swapped_in_pages=None,
+            throttled=0,
+            clock_source="tsc",
+            broken_rules=("a rule",) if block == 2 else (),
+        )
+        folder.health(health, valid=block == 1)
+    folder.document("run.json", {"schema_version": 1, "reference": "native"})
+    folder.close()
+    run = run_folder.load(tmp_path)
+    assert [(h.block, h.broken_rules) for h in run.health] == [(1, ()), (2, ("a rule",))]
+    assert run.invalid_blocks == frozenset({2})
+
+
+def test_a_log_is_kept_up_to_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "MOST_LOG", 100)
+    folder = run_folder.RunFolder(tmp_path)
+    for _ in range(20):
+        folder.log("box", b"y" * 30 + b"\n")
+    folder.close()
+    assert 90 <= (tmp_path / "logs" / "box.log").stat().st_size <= 101
+
+
+def test_saying_nothing_leaves_no_log(tmp_path: Path) -> None:
+    folder = run_folder.RunFolder(tmp_path)
+    folder.log("box", b" \n")
+    folder.close()
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_a_new_run_is_what_latest_points_at(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        run_folder.create(tmp_path, name).close()
+        assert (tmp_path / "latest").resolve() == tmp_path / name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "latest", "second"]
+
+
+def test_a_folder_named_by_the_user_is_used_and_latest_left_alone(tmp_path: Path) -> None:
+    run_folder.create(tmp_path, "id", exact=tmp_path / "mine").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_file_called_latest_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "latest").write_text("precious")
+    run_folder.create(tmp_path, "run").close()
+    assert (tmp_path / "latest").read_text() == "precious"
+
+
+def test_a_folder_that_holds_a_run_is_not_written_into(synthetic: Write) -> None:
+    path = synthetic()
+    before = (path / "records.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="holds a run already") as caught:
+        run_folder.create(path.parent, "x", exact=path)
+    assert "--output" in caught.value.hint
+    assert (path / "records.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="Not a directory") as caught:
+        run_folder.create(tmp_path, "x", exact=tmp_path / "file" / "run")
+    assert "--output" in caught.value.hint
+
+
+def test_a_document_is_replaced_whole_and_leaves_no_draft(tmp_path: Path) -> None:
+    folder = run_folder.RunFolder(tmp_path)
+    folder.document("run.json", {"a": 1})
+    folder.document("run.json", {"b": Cause.FAILED})
+    folder.close()
+    assert json.loads((tmp_path / "run.json").read_text()) == {"b": "failed"}
+    assert (tmp_path / "run.json").stat().st_mode & 0o777 == 0o644
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["logs", "records.jsonl", "run.json", "state"]
+
+
+def test_a_text_beyond_ascii_is_written_in_any_locale(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys; from isobench.storage import run_folder;"
+        "run_folder.write_text(pathlib.Path(sys.argv[1]), '1.03 \\u00d7 native')"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "summary.md"],
+        check=True,
+        env={**os.environ, **plain},
+    )
+    assert (tmp_path / "summary.md").read_bytes() == "1.03 \u00d7 native".encode()
+
+
+def test_the_csv_of_a_run_has_a_line_for_every_sample(synthetic: Write) -> None:
+    run = run_folder.load(synthetic(blocks=2))
+    lines = run_folder.csv(run.samples).splitlines()
+    assert lines[0] == ",".join(run_folder.COLUMNS)
+    assert len(lines) == 1 + len(run.samples) > 1
+
+
+def test_a_run_that_was_moved_is_read_where_it_lies_now(tmp_path: Path, synthetic: Write) -> None:
+    path = synthetic()
+    before = run_folder.load(path)
+    moved = Path(shutil.move(path, tmp_path / "elsewhere"))
+    assert run_folder.load(moved).samples.equals(before.samples)
+
+
+# ---- one writer
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from isobench.storage import run_folder
+folder = run_folder.RunFolder(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def writing(synthetic: Write) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
+    """A run that another process writes to."""
+    path = synthetic()
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield path, other
+        other.kill()
+
+
+def test_a_run_has_one_writer_and_the_second_is_refused_with_the_firsts_number(
+    writing: tuple[Path, "subprocess.Popen[str]"],
+) -> None:
+    path, other = writing
+    before = (path / "records.jsonl").read_bytes()
+    for refused in (lambda: run_folder.RunFolder(path), lambda: run_folder.demand_idle(path)):
+        with pytest.raises(UsageError, match=f"still going: process {other.pid} writes") as caught:
+            refused()
+        assert f"kill -INT {other.pid}" in caught.value.hint
+        assert f"isobench run --resume {path}" in caught.value.hint
+    assert run_folder.writer(path) == f"process {other.pid}"
+    assert (path / "records.jsonl").read_bytes() == before
+
+
+def test_a_run_that_is_still_going_can_be_read(
+    writing: tuple[Path, "subprocess.Popen[str]"],
+) -> None:
+    assert not run_folder.load(writing[0]).samples.empty
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_ends_lets_go_of_its_run_however_it_does(
+    number: signal.Signals, writing: tuple[Path, "subprocess.Popen[str]"]
+) -> None:
+    path, other = writing
+    other.send_signal(number)
+    other.wait()
+    assert run_folder.writer(path) == ""
+    run_folder.demand_idle(path)
+    run_folder.RunFolder(path).close()
+
+
+def test_a_writer_whose_number_is_not_to_be_seen_is_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder.RunFolder(tmp_path)
+    for text in ("", "1: FLOCK ADVISORY WRITE 77 00:00:1 0 EOF\n2: -> FLOCK\n"):
+        (tmp_path / "locks").write_text(text)
+        monkeypatch.setattr(run_folder, "_LOCKS", tmp_path / "locks")
+        assert run_folder.writer(tmp_path) == "another process"
+    monkeypatch.setattr(run_folder, "_LOCKS", tmp_path / "none")
+    with pytest.raises(UsageError, match="another process writes"):
+        run_folder.RunFolder(tmp_path)
+    folder.close()
+
+
+def test_a_reader_that_looks_for_a_moment_does_not_refuse_a_writer(tmp_path: Path) -> None:
+    run_folder.RunFolder(tmp_path).close()
+    with (tmp_path / "records.jsonl").open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(reader, fcntl.LOCK_UN)).start()
+        run_folder.RunFolder(tmp_path).close()
+
+
+def test_where_files_cannot_be_locked_a_run_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder = run_folder.RunFolder(tmp_path)
+    assert folder.unlocked == "No locks available"
+    assert run_folder.writer(tmp_path) == ""
+    folder.close()
+
+
+# ---- damage
+
+
+def damaged(path: Path, change: Callable[[list[bytes]], None]) -> str:
+    lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
+    change(lines)
+    (path / "records.jsonl").write_bytes(b"".join(lines))
+    with pytest.raises(UsageError, match=r"records\.jsonl") as caught:
+        run_folder.load(path)
+    return str(caught.value)
+
+
+def test_a_sample_that_is_there_twice_is_damage_with_its_line(synthetic: Write) -> None:
+    said = damaged(synthetic(gaps=[GAP]), lambda lines: lines.extend(lines[4:6]))
+    assert "the sample of line 5 once more (block " in said
+    assert "2 of " in said
+
+
+def test_a_sample_twice_is_found_behind_gaps_and_whatever_its_value(synthetic: Write) -> None:
+    path = synthetic(gaps=[GAP, GAP])
+    first = json.loads((path / "records.jsonl").read_bytes().splitlines()[0])
+    line = json.dumps(first | {"value": 77, "at": 99.5}).encode() + b"\n"
+    said = damaged(path, lambda lines: lines.append(line))
+    total = len((path / "records.jsonl").read_bytes().splitlines())
+    assert f"records.jsonl:{total}: the sample of line 1 once more" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"operations": 0}, "operations"),
+        ({"value": 1 << 70}, "out of range|value"),
+        ({"value": 1.5}, "value"),
+    ],
+)
+def test_a_number_that_cannot_be_is_damage_with_its_line(
+    change: dict[str, Any], why: str, synthetic: Write
+) -> None:
+    def put(lines: list[bytes]) -> None:
+        lines[2] = json.dumps(json.loads(lines[2]) | change).encode() + b"\n"
+
+    said = damaged(synthetic(), put)
+    assert "records.jsonl:3: " in said
+    assert re.search(why, said)
