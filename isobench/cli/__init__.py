@@ -9,9 +9,9 @@ import sys
 
 import click
 
-from isobench.cli._door import guarded
+from isobench.cli._errors import guarded
+from isobench.cli._front import cli
 from isobench.cli._names import COMPLETING
-from isobench.cli.front import cli
 from isobench.plugins import stdout
 
 

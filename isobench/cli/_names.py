@@ -6,21 +6,21 @@ from typing import Final
 
 import click
 
-COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    # name: (module, what --help says)
-    "run": ("measuring", "Measure the same workloads natively and under each target."),
-    "report": ("answering", "Answer again from the records of a run."),
-    "verify": ("answering", "Judge sentences on a run: the documents', or your own."),
-    "compare": ("comparing", "Compare runs: what isolation costs in one and the other."),
-    "noise": ("comparing", "Say what this machine can tell apart."),
-    "targets": ("looking", "List what can run here, and what to type for the rest."),
-    "workloads": ("looking", "List what can be measured."),
-    "doctor": ("looking", "Say why a target cannot run; install what it needs."),
-    "prepare": ("looking", "Make what targets keep between runs, beforehand."),
-    "clean": ("looking", "Remove every trace of isobench but your results."),
-    "selftest": ("simulating", "Try the statistics on runs whose true ratio is known."),
+COMMANDS: Final[Mapping[str, str]] = {
+    # name: what --help says
+    "run": "Measure the same workloads natively and under each target.",
+    "report": "Answer again from the records of a run.",
+    "verify": "Judge sentences on a run: the documents', or your own.",
+    "compare": "Compare runs: what isolation costs in one and the other.",
+    "noise": "Say what this machine can tell apart.",
+    "targets": "List what can run here, and what to type for the rest.",
+    "workloads": "List what can be measured.",
+    "doctor": "Say why a target cannot run; install what it needs.",
+    "prepare": "Make what targets keep between runs, beforehand.",
+    "clean": "Remove every trace of isobench but your results.",
+    "selftest": "Try the statistics on runs whose true ratio is known.",
 }
-"""In the order of --help. A command's function bears its name."""
+"""In the order of --help. A command, its module and its function have one name."""
 
 COMPLETING: Final = "_ISOBENCH_COMPLETE"
 """The variable of a shell that asks what a half-typed word may become."""
@@ -39,8 +39,7 @@ class Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module, _ = COMMANDS[cmd_name]
-        found = getattr(import_module(f"isobench.cli.{module}"), cmd_name)
+        found = getattr(import_module(f"isobench.cli.{cmd_name}"), cmd_name)
         assert isinstance(found, click.Command)
         return found
 
@@ -48,4 +47,4 @@ class Commands(click.Group):
         """Write what each command is for."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))

@@ -1166,7 +1166,7 @@ def test_a_self_test_that_makes_no_sense_is_refused(
 
 INTERRUPTED_WHILE_TIDYING_UP = """
 import signal, time
-from isobench.cli import _door
+from isobench.cli import _errors
 
 class Tidied:
     def __del__(self):
@@ -1174,7 +1174,7 @@ class Tidied:
 
 # A shell's background job has it ignored, and a program inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-_door.heed_termination()
+_errors.heed_termination()
 try:
     Tidied()
     time.sleep(10)
@@ -1193,9 +1193,9 @@ def test_an_interruption_that_python_swallows_is_heard_all_the_same() -> None:
 
 SIGNALLED = """
 import os, signal, sys, time
-from isobench.cli import _door
+from isobench.cli import _errors
 
-_door.heed_termination()
+_errors.heed_termination()
 try:
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     time.sleep(0.2)

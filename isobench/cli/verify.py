@@ -1,4 +1,4 @@
-"""`isobench report` and `isobench verify`: answers from records, and claims judged on them."""
+"""`isobench verify`: claims judged on a run."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench.cli import measuring
+from isobench.cli import run
 from isobench.cli._exits import exit_code, refuse_unknown
-from isobench.cli._inputs import claims_of, latest, registry_of, say_if_going
+from isobench.cli._inputs import claims_of, latest, registry_of
 from isobench.cli._options import (
     claims_option,
     color_option,
@@ -18,45 +18,14 @@ from isobench.cli._options import (
     fail_on_option,
     output_option,
 )
-from isobench.cli._outputs import console_of, export, show
+from isobench.cli._outputs import console_of, export
+from isobench.cli.report import answer_again
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
     from isobench.model import Claim
     from isobench.plugins.registry import Registry
     from isobench.run.lifecycle import Outcome
-
-
-@click.command()
-@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
-@output_option
-@export_options
-@claims_option
-@color_option
-@click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
-def report(path: Path | None, output: Path | None, **options: Any) -> None:
-    """Answer again from the records of a run: a folder, or a zip of one. Measures nothing."""
-    own = claims_of(options["claims"], None, None) if options["claims"] else ()
-    show(_again(path or latest(), output, own), options)
-
-
-def _again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
-    """Answer again from the records of a run, with these claims besides its own."""
-    from isobench.run import lifecycle
-    from isobench.storage import run_folder
-
-    run_folder.load(source)
-    say_if_going(source)
-    target = output or (source if source.is_dir() else source.with_suffix(""))
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        return lifecycle.answer_again(source, target, added)
-    except OSError as error:
-        if not Path(str(error.filename)).is_relative_to(target):
-            raise
-        raise UsageError(
-            f"{error.filename}: {error.strerror}", hint="name a folder with --output"
-        ) from None
 
 
 @click.command()
@@ -98,7 +67,7 @@ def verify(path: Path | None, **options: Any) -> None:
     if options["measure"] or options["budget"] or (path is None and not _measured()):
         outcome = _measure_for(own, registry, options)
     else:
-        outcome = _again(path or latest(), options["output"], own)
+        outcome = answer_again(path or latest(), options["output"], own)
     ids = {claim.id for claim in own}
     if not options["claims"]:
         ids |= {claim.id for claim in summaries.documents_claims()}
@@ -173,7 +142,7 @@ def _measure_for(
     for flag in ("budget", "output", "claims", "config", "color"):
         if options[flag]:
             arguments += [f"--{flag}", str(options[flag])]
-    context = measuring.run.make_context("run", arguments)
-    outcome = measuring.measure(context.params)
+    context = run.run.make_context("run", arguments)
+    outcome = run.measure(context.params)
     assert outcome is not None  # no dry run was asked for
     return outcome

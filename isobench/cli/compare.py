@@ -1,40 +1,31 @@
-"""`isobench compare` and `isobench noise`: what differs between runs, what can be told apart."""
+"""`isobench compare`: what isolation costs in one run and in another."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench.cli import _progress
-from isobench.cli._door import heed_termination
 from isobench.cli._exits import (
     COMPARISON_FAILURES,
     FAILED_CAUSES,
-    INTERRUPTED,
-    NOISE_FAILURES,
     NOISY,
     REGRESSED,
-    exit_code,
     refuse_unknown,
 )
-from isobench.cli._inputs import registry_of, runs_at, workloads_of
+from isobench.cli._inputs import runs_at
 from isobench.cli._options import (
-    config_option,
     document_options,
-    folder_option,
     workloads_option,
 )
-from isobench.cli._outputs import announce, cleared, publish
+from isobench.cli._outputs import publish
 from isobench.config import parameters
 from isobench.model.errors import CellFailedError, UsageError
 from isobench.model.units import TargetName
 
 if TYPE_CHECKING:
-    from isobench.run.lifecycle import Outcome
+    pass
 
 
 @click.command()
@@ -117,91 +108,3 @@ def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     asked = dataclasses.replace(asked, targets=targets)
     return changes.compare(runs_at(bases), runs_at(heads), asked, confirm=confirm)
-
-
-@click.command()
-@click.argument("name", metavar="[RUN]", required=False)
-@workloads_option
-@folder_option
-@click.option("--budget", type=parameters.Duration(), help="How long to measure (default 75s).")
-@click.option(
-    "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Exactly so many blocks."
-)
-@click.option(
-    "--target-precision", type=parameters.Share(), default="2.5%", help="Planned for (2.5%)."
-)
-@click.option(
-    "--margin", type=parameters.Share(), default="5%", help="What a floor must not exceed (5%)."
-)
-@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
-@document_options
-@click.option(
-    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Of: {', '.join(NOISE_FAILURES)}.",
-)  # fmt: skip
-@config_option
-def noise(name: str | None, **options: Any) -> None:
-    """Tell what this machine can resolve at all, by measuring native against native.
-
-    With RUN (a folder, a zip or "latest"), from what a run has measured of native already.
-    """
-    import json
-
-    from isobench.comparison import noise
-    from isobench.report import noise as view
-    from isobench.storage import run_folder
-
-    refuse_unknown(options["fail_on"], NOISE_FAILURES)
-    outcome = None
-    if name is None:
-        outcome = _native_alone(options)
-        run = run_folder.load(outcome.source)
-    else:
-        (run,) = runs_at([name])
-    shares = {"precision": options["target_precision"], "margin": options["margin"]}
-    try:
-        document = json.loads(json.dumps(noise.resolve(run, **shares)))
-    except UsageError:
-        if outcome is None or not outcome.interrupted:
-            raise
-        sys.exit(INTERRUPTED)  # too early for an answer
-    publish(view.build(document), document, options, csv=view.csv)
-    code = 0 if outcome is None else exit_code(outcome, ())
-    loud = any(row["exceeds"] for row in document["workloads"])
-    sys.exit(code or (NOISY if "noisy" in options["fail_on"] and loud else 0))
-
-
-def _native_alone(options: Mapping[str, Any]) -> "Outcome":
-    """Measure native against native: a run like any other, but for `latest`, which it leaves."""
-    import datetime as dt
-
-    from isobench.config import paths
-    from isobench.config.options import UNBOUNDED, Wish
-    from isobench.run import lifecycle
-
-    heed_termination()
-    registry, _ = registry_of(options["config"])
-    blocks = options["blocks"]
-    stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
-    wish = Wish(
-        targets=("native",),
-        workloads=options["workloads"],
-        folders=tuple(options["folders"]),
-        budget=options["budget"] or (UNBOUNDED if blocks else 75.0),
-        minimum_blocks=blocks or 10,
-        maximum_blocks=blocks or 60,
-        precision=0.0,  # it tells how noisy it is: more blocks tell more
-        margin=options["margin"],
-        seed=options["seed"],
-        output=options["output"] or paths.results() / f"noise-{stamp}-{os.getpid()}",
-        argv=tuple(sys.argv[1:]),
-    )
-    shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
-    try:
-        lifecycle.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
-        chosen = lifecycle.choose(wish, registry, workloads_of(wish), shown)
-        announce(wish, chosen, shown)
-        return lifecycle.Campaign(wish, registry, shown).run(chosen)
-    finally:
-        shown.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from isobench.cli import _complete, _progress
-from isobench.cli._door import heed_termination
+from isobench.cli._errors import heed_termination
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
     claims_of,

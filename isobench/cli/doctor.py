@@ -1,4 +1,4 @@
-"""What is here: `isobench targets`, `workloads`, `doctor`, `prepare`, `clean`."""
+"""`isobench doctor`: why a target cannot run, and what to install for it."""
 
 import os
 import sys
@@ -10,61 +10,13 @@ import click
 
 from isobench.cli import _complete, _progress
 from isobench.cli._inputs import registry_of
-from isobench.cli._options import color_option, config_option, folder_option
+from isobench.cli._options import color_option, config_option
 from isobench.model.errors import IsobenchError, UnavailableError, UsageError
 from isobench.model.units import TargetName
 from isobench.plugins import packages
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-@config_option
-@color_option
-def targets(as_json: bool, config: Path | None, color: str) -> None:
-    """List the targets: what can run here, and what to type for the rest."""
-    from isobench.run import lifecycle
-
-    registry, _ = registry_of(config)
-    found = {name: registry.get(name) for name in registry.names()}
-    answers = lifecycle.look(found, lambda _name, _answer: None)
-    rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
-    if as_json:
-        import json
-
-        click.echo(json.dumps(rows, indent=1))
-        return
-    _progress.target_table(rows, _progress.console_for(color=color))
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-@folder_option
-@color_option
-def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
-    """List the workloads: what can be measured."""
-    from isobench.workloads import loader as module
-
-    found = module.find(folders)
-    if as_json:
-        import json
-
-        rows = [
-            {"name": w.name, "class": w.group, "metrics": list(w.metrics), "summary": w.summary}
-            for w in found.values()
-        ]
-        click.echo(json.dumps(rows, indent=1))
-        return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("workload", "what it does", "one operation"):
-        table.add_column(heading, no_wrap=heading == "workload", overflow="fold")
-    for workload in found.values():
-        table.add_row(workload.name, workload.summary, workload.operation)
-    _progress.console_for(color=color).print(table)
 
 
 @click.command(epilog=f"Packages for --install: {', '.join(packages.NAMES)}.")
@@ -109,38 +61,6 @@ def doctor(
     _check_machine(console)
     if check and not all(isinstance(answer, Available) for answer in answers.values()):
         sys.exit(UnavailableError.exit_code)
-
-
-@click.command()
-@click.argument("names", nargs=-1, metavar="[TARGETS]...", shell_complete=_complete.targets)
-@config_option
-@color_option
-def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
-    """Make what targets keep between runs: the guests of virtual machines.
-
-    A run does so by itself; this does it beforehand, where there is a network.
-    """
-    from isobench.config.options import Wish
-    from isobench.model import Available
-    from isobench.plugins.api import Preparer
-    from isobench.run import lifecycle
-
-    console = _progress.console_for(color=color)
-    registry, _ = registry_of(config, names)
-    wanted = [TargetName(name) for name in names] or registry.names()
-    found = {name: registry.get(name) for name in wanted}
-    found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
-    answers = lifecycle.look(found, lambda _name, _answer: None)
-    wish = Wish(require=tuple(names))
-    chosen = lifecycle.Chosen(targets=found, answers=answers, workloads={})
-    for name, answer in answers.items():
-        if names and not isinstance(answer, Available):
-            raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
-    made = lifecycle.prepare(chosen, wish, lambda line: console.print(line, markup=False))
-    for name in made.able:
-        console.print(f"{name} is ready", markup=False, highlight=False)
-    if not made.able:
-        console.print("nothing to prepare", markup=False, highlight=False)
 
 
 def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool) -> None:
@@ -192,22 +112,3 @@ def _check_machine(console: "Console") -> None:
         console.print(
             f"note: the load is {load:g} on {cpus} CPUs: measure when it is quiet.", markup=False
         )
-
-
-@click.command()
-@click.option("--stale", is_flag=True, help="Only what runs that died have left.")
-@config_option
-def clean(stale: bool, config: Path | None) -> None:
-    """Remove every trace of isobench: containers, images, cgroups, caches. Results are yours and
-    stay.
-    """
-    from isobench.run import lifecycle
-
-    registry, _ = registry_of(config)
-    lines: list[str] = []
-    lifecycle.sweep(registry, everything=not stale, observer=lines.append)
-    for line in lines:
-        kept = line.removeprefix("nothing: ")
-        click.echo(kept if kept != line else f"removed {line}")
-    if not lines:
-        click.echo("nothing to remove")

@@ -1,0 +1,48 @@
+"""`isobench prepare`: make what targets keep between runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from isobench.cli import _complete, _progress
+from isobench.cli._inputs import registry_of
+from isobench.cli._options import color_option, config_option
+from isobench.model.errors import UnavailableError
+from isobench.model.units import TargetName
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[TARGETS]...", shell_complete=_complete.targets)
+@config_option
+@color_option
+def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
+    """Make what targets keep between runs: the guests of virtual machines.
+
+    A run does so by itself; this does it beforehand, where there is a network.
+    """
+    from isobench.config.options import Wish
+    from isobench.model import Available
+    from isobench.plugins.api import Preparer
+    from isobench.run import lifecycle
+
+    console = _progress.console_for(color=color)
+    registry, _ = registry_of(config, names)
+    wanted = [TargetName(name) for name in names] or registry.names()
+    found = {name: registry.get(name) for name in wanted}
+    found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
+    answers = lifecycle.look(found, lambda _name, _answer: None)
+    wish = Wish(require=tuple(names))
+    chosen = lifecycle.Chosen(targets=found, answers=answers, workloads={})
+    for name, answer in answers.items():
+        if names and not isinstance(answer, Available):
+            raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
+    made = lifecycle.prepare(chosen, wish, lambda line: console.print(line, markup=False))
+    for name in made.able:
+        console.print(f"{name} is ready", markup=False, highlight=False)
+    if not made.able:
+        console.print("nothing to prepare", markup=False, highlight=False)

@@ -1,0 +1,33 @@
+"""`isobench targets`: what can run here, and what to type for the rest."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from isobench.cli import _progress
+from isobench.cli._inputs import registry_of
+from isobench.cli._options import color_option, config_option
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@config_option
+@color_option
+def targets(as_json: bool, config: Path | None, color: str) -> None:
+    """List the targets: what can run here, and what to type for the rest."""
+    from isobench.run import lifecycle
+
+    registry, _ = registry_of(config)
+    found = {name: registry.get(name) for name in registry.names()}
+    answers = lifecycle.look(found, lambda _name, _answer: None)
+    rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, indent=1))
+        return
+    _progress.target_table(rows, _progress.console_for(color=color))
