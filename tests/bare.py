@@ -240,7 +240,7 @@ def main(argv: Sequence[str]) -> int:
         sys.exit("roots are made and entered by root: sudo nox -s bare")
     if shutil.which("mmdebstrap") is None:
         sys.exit("mmdebstrap is not installed: apt-get install mmdebstrap")
-    suites = [name for name in SUITES if name in chosen.only] or SUITES
+    class_means = [name for name in SUITES if name in chosen.only] or SUITES
     users = [name for name in USERS if name in chosen.only] or USERS
     signal.signal(signal.SIGTERM, end)
     rows: list[Row] = []
@@ -248,7 +248,7 @@ def main(argv: Sequence[str]) -> int:
         top.chmod(0o755)
         logs = chosen.logs or top
         logs.mkdir(parents=True, exist_ok=True)
-        for suite in suites:
+        for suite in class_means:
             say(f"{suite}: a fresh root")
             make(suite, fresh := top / suite)
             for user in users:

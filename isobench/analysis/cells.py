@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isobench import stats
 from isobench.analysis import verdict
-from isobench.analysis.warmup import Course, course_of
+from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
 from isobench.evidence import clock, doubts
 from isobench.model import (
     Cause,
@@ -20,7 +20,7 @@ from isobench.model import (
     Doubt,
     Estimate,
     Schedule,
-    Standing,
+    Status,
     Verdict,
 )
 from isobench.model.plan import FEWEST_SESSIONS, actual, is_partner, partner, second
@@ -75,7 +75,7 @@ class Analysis:
         self.workloads = [WorkloadName(item["name"]) for item in about]
         self.classes = {WorkloadName(item["name"]): str(item["class"]) for item in about}
         self._paired: dict[tuple[str, str, str], pd.DataFrame] = {}
-        self._courses: dict[tuple[str, str], Course | None] = {}
+        self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
 
     @functools.cached_property
     def _valid(self) -> pd.DataFrame:
@@ -141,12 +141,12 @@ class Analysis:
         count = int((self._recorded(workload, self.reference)["metric"] == "spawn").sum())
         return float(spawns.median()) / SECONDS, float(times.median()) / SECONDS, count
 
-    def course(self, workload: WorkloadName, target: TargetName) -> Course | None:
+    def profile(self, workload: WorkloadName, target: TargetName) -> WarmupProfile | None:
         """Return how the visits of a cell go, pass by pass; None for starts."""
         key = (workload, target)
-        if key not in self._courses:
-            self._courses[key] = course_of(self._recorded(workload, target))
-        return self._courses[key]
+        if key not in self._warmup_profiles:
+            self._warmup_profiles[key] = warmup_profile_of(self._recorded(workload, target))
+        return self._warmup_profiles[key]
 
     @functools.cached_property
     def _timed(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -551,8 +551,8 @@ class Analysis:
             found += doubts.of_affinity(*both)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
-        if course := self.course(workload, target):
-            found += doubts.of_warmup(course.late, course.timed, course.warmups)
+        if profile := self.profile(workload, target):
+            found += doubts.of_warmup(profile.late, profile.timed, profile.warmups)
         if self.duet:
             found += doubts.of_overlap(self._overlap(workload, target))
         column = self.column(workload, target)
@@ -571,7 +571,7 @@ class Analysis:
             found.append(
                 Doubt(
                     code="broken-trials",
-                    detail=f"{len(wrong)} trials gave a wrong answer or kept no promise",
+                    detail=f"{len(wrong)} trials gave a wrong answer or met no expectation",
                     advice="no number of this cell is to be trusted until that is explained",
                     blocks=True,
                 )
@@ -589,7 +589,7 @@ class Analysis:
         ratios, uncertainty = self.log_ratios(workload, target), self.uncertainty(workload, target)
         mine = self._timed[workload, target]
         values = self.values(workload, target)
-        open_question = judged.standing in (Standing.INCONCLUSIVE, Standing.UNPROVEN)
+        open_question = judged.status in (Status.INCONCLUSIVE, Status.UNPROVEN)
         return Cell(
             target=target,
             workload=workload,

@@ -16,7 +16,7 @@ from isobench.model import (
     ClaimKind,
     LimitCheck,
     Published,
-    Standing,
+    Status,
     Technology,
     Verdict,
 )
@@ -80,7 +80,7 @@ def judge_claims(
     return [
         {
             "id": each.claim.id,
-            "standing": each.standing,
+            "standing": each.status,
             "sentence": each.sentence,
             "quote": each.claim.quote,
             "kind": each.claim.kind,
@@ -163,7 +163,7 @@ class _Asked:
             target=cell.target,
             technology=technology,
             workload=cell.workload,
-            standing=verdict.standing,
+            status=verdict.status,
             reference=reference,
             ratio=estimate.ratio if estimate else None,
             interval=estimate.interval if estimate else None,
@@ -219,7 +219,7 @@ class _Asked:
 
 def _advice(verdict: Verdict, needed: int | None) -> str:
     """Return what would decide an open cell."""
-    if verdict.standing not in {Standing.INCONCLUSIVE, Standing.UNPROVEN}:
+    if verdict.status not in {Status.INCONCLUSIVE, Status.UNPROVEN}:
         return ""
     if needed is not None and not any(doubt.blocks for doubt in verdict.doubts):
         return f"about {needed} blocks would decide"

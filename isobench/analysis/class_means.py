@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from isobench import stats
 from isobench.analysis import verdict
 from isobench.analysis.cells import LEVEL, MINIMUM_BLOCKS, Analysis
-from isobench.model import Doubt, Estimate, Standing, Verdict
+from isobench.model import Doubt, Estimate, Status, Verdict
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
 
 _FEWEST: Final = 2
 """A class of one workload is that workload."""
 _APART: Final = ("startup",)
-_UNLIKE: Final = (Standing.SLOWER, Standing.FASTER)
+_UNLIKE: Final = (Status.SLOWER, Status.FASTER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
+class ClassMean:
     """A class of workloads at a target."""
 
     group: str
@@ -46,7 +46,7 @@ class Suite:
     """Where the mean is near-native, those of its workloads that are not."""
 
 
-def suites(analysis: Analysis) -> Iterator[Suite]:
+def class_means(analysis: Analysis) -> Iterator[ClassMean]:
     """Yield every class of two workloads and more at every target, native against native too."""
     groups: dict[str, list[WorkloadName]] = {}
     for name in analysis.workloads:
@@ -89,9 +89,9 @@ def _suite(
     names: tuple[WorkloadName, ...],
     target: TargetName,
     noise: float | None,
-) -> Suite:
+) -> ClassMean:
     lacking = tuple(name for name in names if analysis.by_block(name, target).empty)
-    nothing = Suite(
+    nothing = ClassMean(
         group=group,
         target=target,
         workloads=names,
@@ -121,9 +121,9 @@ def _suite(
         minimum_blocks=MINIMUM_BLOCKS,
         blocks_needed=needed,
     )
-    own = {cell.workload: cell.verdict.standing for cell in analysis.cells if cell.target == target}
-    near = judged.standing is Standing.NEAR_NATIVE
-    open_question = judged.standing in (Standing.INCONCLUSIVE, Standing.UNPROVEN)
+    own = {cell.workload: cell.verdict.status for cell in analysis.cells if cell.target == target}
+    near = judged.status is Status.NEAR_NATIVE
+    open_question = judged.status in (Status.INCONCLUSIVE, Status.UNPROVEN)
     return dataclasses.replace(
         nothing,
         verdict=judged,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from isobench.model import Standing, Technology, Verdict
+from isobench.model import Status, Technology, Verdict
 from isobench.model.units import TargetName
 
 CLASSES: Final = {
@@ -17,7 +17,7 @@ CLASSES: Final = {
 }
 _MOST_NAMED: Final = 4
 """So many targets of a clause are named one by one; of more, the first and how many there are."""
-_DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
+_DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
 
 
 def figure(ratio: float) -> str:
@@ -115,11 +115,11 @@ def _span(low: float, high: float) -> str:
 def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
     """Yield who is near-native, who is slower and by how much, and of whom nothing is known."""
     targets = _by_target(cells)
-    slower = {t: own for t, own in targets.items() if _any(own, Standing.SLOWER)}
+    slower = {t: own for t, own in targets.items() if _any(own, Status.SLOWER)}
     calm = {t: own for t, own in targets.items() if t not in slower}
-    near = [t for t, own in calm.items() if all(c.standing is Standing.NEAR_NATIVE for c in own)]
-    part = [t for t, own in calm.items() if t not in near and _any(own, Standing.NEAR_NATIVE)]
-    faster = [t for t, own in calm.items() if t not in part and _any(own, Standing.FASTER)]
+    near = [t for t, own in calm.items() if all(c.status is Status.NEAR_NATIVE for c in own)]
+    part = [t for t, own in calm.items() if t not in near and _any(own, Status.NEAR_NATIVE)]
+    faster = [t for t, own in calm.items() if t not in part and _any(own, Status.FASTER)]
     unknown = [t for t in calm if t not in near and t not in part and t not in faster]
     if near:
         yield f"near-native in {_named(near)}"
@@ -168,17 +168,17 @@ def _lacks_blocks(each: Verdict) -> bool:
 
 
 def _is_slower(each: Verdict) -> bool:
-    return each.standing is Standing.SLOWER
+    return each.status is Status.SLOWER
 
 
-def _any(cells: Sequence[Verdict], standing: Standing) -> bool:
-    return any(each.standing is standing for each in cells)
+def _any(cells: Sequence[Verdict], status: Status) -> bool:
+    return any(each.status is status for each in cells)
 
 
 def _shares(cells: Mapping[TargetName, Sequence[Verdict]], part: Sequence[TargetName]) -> list[str]:
     """Return targets, each with how many of its cells are near-native."""
     return [
-        f"{target} ({sum(each.standing is Standing.NEAR_NATIVE for each in cells[target])}"
+        f"{target} ({sum(each.status is Status.NEAR_NATIVE for each in cells[target])}"
         f" of {len(cells[target])} cells)"
         for target in part
     ]
@@ -194,7 +194,7 @@ def _sureness(
 ) -> Iterator[str]:
     """Yield what near-native means and how much is open; that a run is partial."""
     if not quick:
-        open_cells = sum(each.standing not in _DECIDED for each in cells)
+        open_cells = sum(each.status not in _DECIDED for each in cells)
         share = (
             f"{open_cells} of {len(cells)} cells stay open" if open_cells else "No cell stays open"
         )

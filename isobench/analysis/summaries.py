@@ -14,7 +14,7 @@ from isobench import stats
 from isobench.analysis import headline
 from isobench.analysis.cells import LEVEL, MINIMUM_BLOCKS, Analysis, Cell
 from isobench.analysis.claims import claims_of, documents_claims, judge_claims, published_figures
-from isobench.analysis.class_means import Suite, suites
+from isobench.analysis.class_means import ClassMean, class_means
 from isobench.analysis.variations import variations
 from isobench.evidence import doubts, parity, prove
 from isobench.model import (
@@ -135,7 +135,7 @@ def _cell(cell: Cell, group: str, operation: str, adjusted: float | None) -> dic
         "blocks": estimate.blocks if estimate else int(cell.log_ratios.size),
         "sessions": cell.sessions,
         "visits": cell.visits,
-        "standing": cell.verdict.standing,
+        "standing": cell.verdict.status,
         "doubts": _told(cell.verdict),
         "doubt_codes": [doubt.code for doubt in cell.verdict.doubts],
         "operation": operation,
@@ -161,7 +161,7 @@ def _together(cells: Sequence[Cell]) -> dict[tuple[str, str], float]:
     }
 
 
-def _suite(suite: Suite) -> dict[str, Any]:
+def _suite(suite: ClassMean) -> dict[str, Any]:
     judged = suite.verdict
     estimate = judged.estimate if judged else None
     return {
@@ -177,7 +177,7 @@ def _suite(suite: Suite) -> dict[str, Any]:
         "blocks": estimate.blocks if estimate else int(suite.log_ratios.size),
         "sessions": suite.sessions,
         "noise": _rounded(suite.noise),
-        "standing": judged.standing if judged else None,
+        "standing": judged.status if judged else None,
         "doubts": _told(judged),
         "doubt_codes": [doubt.code for doubt in judged.doubts] if judged else [],
         "blocks_needed": suite.needed,
@@ -190,7 +190,7 @@ def _told(judged: Verdict | None) -> list[str]:
     return [f"{doubt.detail}: {doubt.advice}" for doubt in judged.doubts] if judged else []
 
 
-def _ladders(analysis: Analysis) -> Iterator[dict[str, Any]]:
+def _start_phases(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """Yield the phases of each kind of start in each target, native's included."""
     starts = [name for name in analysis.workloads if analysis.classes[name] == "startup"]
     for target in analysis.targets:
@@ -219,20 +219,20 @@ def _null_spawns(analysis: Analysis) -> dict[str, Any]:
     return {"null_spawns": [{**one, "spawner": spawner} for one in found]} if found else {}
 
 
-def _courses(analysis: Analysis) -> Iterator[dict[str, Any]]:
+def _warmup_profiles(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """Yield how the visits of each cell go, native's included."""
     for workload in analysis.workloads:
         for target in analysis.targets:
-            course = analysis.course(workload, target)
-            if course is not None and target == actual(target):
+            profile = analysis.profile(workload, target)
+            if profile is not None and target == actual(target):
                 yield {
                     "target": target,
                     "workload": workload,
-                    "warmups": course.warmups,
-                    "timed": course.timed,
-                    "visits": course.visits,
-                    "passes": [_rounded(one) for one in course.passes],
-                    "late": course.late,
+                    "warmups": profile.warmups,
+                    "timed": profile.timed,
+                    "visits": profile.visits,
+                    "passes": [_rounded(one) for one in profile.passes],
+                    "late": profile.late,
                 }
 
 
@@ -314,11 +314,11 @@ def summarise(run: Run, claims: Sequence[Claim]) -> dict[str, Any]:
             )
             for c in analysis.cells
         ],
-        "suites": [_suite(suite) for suite in suites(analysis)],
+        "suites": [_suite(suite) for suite in class_means(analysis)],
         "variations": list(variations(analysis)),
-        "ladders": list(_ladders(analysis)),
+        "ladders": list(_start_phases(analysis)),
         **_null_spawns(analysis),
-        "courses": list(_courses(analysis)),
+        "courses": list(_warmup_profiles(analysis)),
         "gaps": _gaps([*run.gaps, *_absent(targets, analysis)]),
         "claims": judge_claims(claims, analysis, targets),
     }

@@ -6,11 +6,11 @@ from typing import Any
 
 from isobench.analysis.cells import Analysis
 from isobench.analysis.verdict import ratio_text
-from isobench.model import Standing
+from isobench.model import Status
 from isobench.model.units import TargetName
 from isobench.stats import Share
 
-_UNKNOWN = (Standing.INCONCLUSIVE, Standing.UNPROVEN)
+_UNKNOWN = (Status.INCONCLUSIVE, Status.UNPROVEN)
 
 
 def variations(analysis: Analysis) -> Iterator[dict[str, Any]]:
@@ -25,7 +25,7 @@ def variations(analysis: Analysis) -> Iterator[dict[str, Any]]:
             estimate = None if found is None else found[0].estimate
             if found is None or estimate is None:
                 continue
-            standing, share = found[0].standing, analysis.share(workload, base, name)
+            status, share = found[0].status, analysis.share(workload, base, name)
             ratios = [analysis.estimate(workload, each) for each in (base, name)]
             before, after = (ratio_text(each.ratio) if each else "?" for each in ratios)
             moved = f"{before} x to {after} x native"
@@ -37,11 +37,11 @@ def variations(analysis: Analysis) -> Iterator[dict[str, Any]]:
                 "workload": workload,
                 "effect": estimate.ratio,
                 "interval": [estimate.interval.low, estimate.interval.high],
-                "standing": standing,
+                "standing": status,
                 "share": share.point if share else None,
                 "share_interval": _bounds(share),
                 "blocks": estimate.blocks,
-                "sentence": f"from {moved}{_meaning(standing, share)}",
+                "sentence": f"from {moved}{_meaning(status, share)}",
             }
 
 
@@ -51,11 +51,11 @@ def _bounds(share: Share | None) -> list[float | None] | None:
     return [bound if math.isfinite(bound) else None for bound in (share.low, share.high)]
 
 
-def _meaning(standing: Standing, share: Share | None) -> str:
+def _meaning(status: Status, share: Share | None) -> str:
     """Return what the effect means: how much of the overhead it explains."""
-    if standing in _UNKNOWN:
+    if status in _UNKNOWN:
         return ": whether that is an effect stays open"
-    if standing is Standing.NEAR_NATIVE:
+    if status is Status.NEAR_NATIVE:
         return ": no effect beyond the margin"
     if share is None:
         return ", where there was no overhead to explain"

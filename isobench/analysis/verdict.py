@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 from typing import Final
 
-from isobench.model import Doubt, Estimate, Interval, Standing, Verdict
+from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 
 _MOST_BLOCKS: Final = 1000
@@ -12,7 +12,7 @@ _MOST_BLOCKS: Final = 1000
 _MOST_NAMES: Final = 4
 _MINUTE, _HOUR = 60.0, 3600.0
 _WHOLE_TECHNOLOGY: Final = 3
-_DECIDED: Final = frozenset({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER})
+_DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
 _PLACES: Final = {
     "cpu": "on CPU work",
     "memory": "on memory work",
@@ -56,17 +56,17 @@ def judge(
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
         raise ValueError(message)
     found = [*doubts, *_obstacles(estimate, quick=quick, minimum_blocks=minimum_blocks)]
-    standing = Standing.UNPROVEN
+    status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
-        standing, reasons = _weigh(estimate, noise, margin, blocks_needed)
+        status, reasons = _weigh(estimate, noise, margin, blocks_needed)
         found.extend(reasons)
         # The control is native itself: nothing is to be explained.
-        if standing is Standing.FASTER and "#" not in target:
+        if status is Status.FASTER and "#" not in target:
             found.append(_faster_than_native(estimate))
     return Verdict(
         target=target,
         workload=workload,
-        standing=standing,
+        status=status,
         estimate=estimate,
         doubts=tuple(found),
     )
@@ -83,7 +83,7 @@ def sentence(verdict: Verdict) -> str:
             f"{interval_text(verdict.estimate.interval)}"
         )
     reason = _reason(verdict)
-    return f"{figure}: {verdict.standing}" + (f" ({reason})" if reason else "")
+    return f"{figure}: {verdict.status}" + (f" ({reason})" if reason else "")
 
 
 def ratio_text(ratio: float) -> str:
@@ -154,7 +154,7 @@ def _obstacles(estimate: Estimate | None, *, quick: bool, minimum_blocks: int) -
 
 def _weigh(
     estimate: Estimate, noise: float | None, margin: float, blocks_needed: int | None
-) -> tuple[Standing, list[Doubt]]:
+) -> tuple[Status, list[Doubt]]:
     """Hold the interval against margin, noise floor and second opinion."""
     outcome = _outcome(estimate.equivalence, margin)
     reasons = []
@@ -164,29 +164,29 @@ def _weigh(
     disagree = estimate.check is not None and _outcome(estimate.check, margin) is not outcome
     if estimate.check is not None and disagree:
         reasons.append(_disagreement(estimate, estimate.check, margin, blocks_needed))
-    elif outcome is Standing.INCONCLUSIVE:
+    elif outcome is Status.INCONCLUSIVE:
         reasons.append(_wide_interval(estimate, margin, blocks_needed))
     if hidden is not None:
-        return Standing.UNPROVEN, reasons
-    return (Standing.INCONCLUSIVE if disagree else outcome), reasons
+        return Status.UNPROVEN, reasons
+    return (Status.INCONCLUSIVE if disagree else outcome), reasons
 
 
-def _outcome(interval: Interval, margin: float) -> Standing:
+def _outcome(interval: Interval, margin: float) -> Status:
     """Return the standing that an interval alone would give."""
     if 1 / margin < interval.low and interval.high < margin:
-        return Standing.NEAR_NATIVE
+        return Status.NEAR_NATIVE
     if interval.low > margin:
-        return Standing.SLOWER
+        return Status.SLOWER
     if interval.high < 1 / margin:
-        return Standing.FASTER
-    return Standing.INCONCLUSIVE
+        return Status.FASTER
+    return Status.INCONCLUSIVE
 
 
 def _hidden_by_noise(
-    outcome: Standing, estimate: Estimate, noise: float | None, margin: float
+    outcome: Status, estimate: Estimate, noise: float | None, margin: float
 ) -> Doubt | None:
     """Return the doubt that the machine is too noisy for this outcome, if it is."""
-    if outcome is Standing.INCONCLUSIVE:
+    if outcome is Status.INCONCLUSIVE:
         return None
     if noise is None:
         return Doubt(
@@ -195,12 +195,12 @@ def _hidden_by_noise(
             advice="see the gaps and doubts of the control, native's second visit in each block",
             blocks=True,
         )
-    if outcome is Standing.NEAR_NATIVE:
+    if outcome is Status.NEAR_NATIVE:
         what, limit = "the margin", margin
         hidden = 1 + noise > limit
     else:
         low, high = estimate.equivalence.low, estimate.equivalence.high
-        what, limit = f"the effect ({outcome})", low if outcome is Standing.SLOWER else 1 / high
+        what, limit = f"the effect ({outcome})", low if outcome is Status.SLOWER else 1 / high
         hidden = 1 + noise >= limit
     if not hidden:
         return None
@@ -266,7 +266,7 @@ def _faster_than_native(estimate: Estimate) -> Doubt:
 
 def _reason(verdict: Verdict) -> str:
     """Return the first doubt that explains a missing verdict."""
-    if verdict.standing in _DECIDED:
+    if verdict.status in _DECIDED:
         return ""
     blocking = [doubt for doubt in verdict.doubts if doubt.blocks]
     return next((doubt.detail for doubt in (*blocking, *verdict.doubts)), "")

@@ -20,7 +20,7 @@ _SLOWER: Final = 1.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class WarmupProfile:
     """The passes of a cell's visits, each as a ratio to the median of its visit's timed ones."""
 
     warmups: int
@@ -33,7 +33,7 @@ class Course:
     """How many of the first timed passes are slower than the rest: shown, at 95 %, by over 2 %."""
 
 
-def course_of(recorded: pd.DataFrame) -> Course | None:
+def warmup_profile_of(recorded: pd.DataFrame) -> WarmupProfile | None:
     """Return how the visits of a cell go; None without passes to hold against each other.
 
     `recorded` holds the cell's records: columns block, metric, iteration, value.
@@ -50,7 +50,7 @@ def course_of(recorded: pd.DataFrame) -> Course | None:
         if bound is None or bound <= _SLOWER:
             break
         late += 1
-    return Course(
+    return WarmupProfile(
         warmups=skip,
         timed=timed[1].shape[1],
         visits=len(timed[0]),

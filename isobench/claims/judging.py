@@ -9,12 +9,12 @@ from isobench.claims import condition
 from isobench.model import (
     Claim,
     ClaimKind,
-    ClaimStanding,
+    ClaimStatus,
     ClaimVerdict,
     Direction,
     Interval,
     LimitCheck,
-    Standing,
+    Status,
     Technology,
 )
 from isobench.model.units import TargetName, WorkloadName
@@ -22,10 +22,10 @@ from isobench.model.units import TargetName, WorkloadName
 _MOST_NAMED: Final = 3
 """So many cells are named in a sentence; the rest is counted."""
 _MEDIAN: Final = 0.5
-_SUPPORTED: Final = ClaimStanding.SUPPORTED
-_REFUTED: Final = ClaimStanding.REFUTED
-_INCONCLUSIVE: Final = ClaimStanding.INCONCLUSIVE
-_UNTESTED: Final = ClaimStanding.UNTESTED
+_SUPPORTED: Final = ClaimStatus.SUPPORTED
+_REFUTED: Final = ClaimStatus.REFUTED
+_INCONCLUSIVE: Final = ClaimStatus.INCONCLUSIVE
+_UNTESTED: Final = ClaimStatus.UNTESTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class CellFacts:
     target: TargetName
     technology: Technology
     workload: WorkloadName
-    standing: Standing
+    status: Status
     reference: str = "native"
     """What `ratio` is taken to."""
     ratio: float | None = None
@@ -46,7 +46,7 @@ class CellFacts:
     sided: Interval | None = None
     """Its one-sided bounds at the claim's level, both: what the standing rests on."""
     margin: float = 1.05
-    """The ratio above 1 that `standing` was judged at."""
+    """The ratio above 1 that `status` was judged at."""
     value_seconds: float | None = None
     """The median, or the claim's quantile, per operation or start."""
     upper_seconds: float | None = None
@@ -86,7 +86,7 @@ class _Finding:
 
     axis: str
     target: TargetName
-    standing: ClaimStanding
+    status: ClaimStatus
     text: str
     room: float = 0.0
     """How far from refuting, to name the closest; comparable within a claim only."""
@@ -94,7 +94,7 @@ class _Finding:
     """What would turn it."""
 
 
-_Judged = tuple[ClaimStanding, str, float, str]
+_Judged = tuple[ClaimStatus, str, float, str]
 """Standing, text, room and change of a finding."""
 
 
@@ -122,17 +122,17 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
         case _:
             findings = list(_weigh_cells(claim, cells, measured))
     axes = {
-        axis: _together([each.standing for each in findings if each.axis == axis])
+        axis: _together([each.status for each in findings if each.axis == axis])
         for axis in dict.fromkeys(each.axis for each in findings)
     }
-    standing = _together(list(axes.values()))
-    untested = standing is _UNTESTED
+    status = _together(list(axes.values()))
+    untested = status is _UNTESTED
     return ClaimVerdict(
         claim=claim,
-        standing=standing,
+        status=status,
         sentence=_untested(claim, subjects) if untested else _sentence(claim, findings, axes),
         axes={} if evident or claim.limits else axes,
-        change=_change(claim, findings, standing),
+        change=_change(claim, findings, status),
     )
 
 
@@ -152,7 +152,7 @@ def _usual(target: TargetFacts) -> bool:
     return target.technology is not Technology.NATIVE and not target.variation
 
 
-def _together(standings: Sequence[ClaimStanding]) -> ClaimStanding:
+def _together(standings: Sequence[ClaimStatus]) -> ClaimStatus:
     """Return what several standings come to."""
     if _REFUTED in standings:
         return _REFUTED
@@ -170,21 +170,19 @@ def _weigh_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Find
             if expected not in relations:  # a value is claimed: it is held against the value
                 seen = target.values.get(key, seen)
             if seen == "unknown":
-                standing = _UNTESTED
+                status = _UNTESTED
             elif expected in {seen, seen.lower()} or seen == expected.lower():
-                standing = _SUPPORTED
+                status = _SUPPORTED
             elif (seen in relations) != (expected in relations):
-                standing = _INCONCLUSIVE  # a relation tells no value, a value no relation
+                status = _INCONCLUSIVE  # a relation tells no value, a value no relation
             else:
-                standing = _REFUTED
+                status = _REFUTED
             text = f"{_relation_words(seen)} in {target.name}"
             if seen == "unknown" and key not in target.values:
                 text = f"no such fact was seen in {target.name}"
-            otherwise = "not " if standing is _SUPPORTED else ""
+            otherwise = "not " if status is _SUPPORTED else ""
             change = f"{key} seen to be {otherwise}{_relation_words(expected)} in {target.name}"
-            yield _Finding(
-                axis=key, target=target.name, standing=standing, text=text, change=change
-            )
+            yield _Finding(axis=key, target=target.name, status=status, text=text, change=change)
 
 
 def _weigh_limits(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
@@ -194,14 +192,14 @@ def _weigh_limits(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Fin
         for target in targets:
             check = next((each for each in target.limits if each.resource is resource), None)
             if check is None:
-                standing, text = _UNTESTED, f"no such limit can be set in {target.name} here"
+                status, text = _UNTESTED, f"no such limit can be set in {target.name} here"
             else:
-                standing, text = standings[check.held], f"{target.name} {limit_words(check)}"
-            held = "not holding" if standing is _SUPPORTED else "holding"
+                status, text = standings[check.held], f"{target.name} {limit_words(check)}"
+            held = "not holding" if status is _SUPPORTED else "holding"
             yield _Finding(
                 axis=resource,
                 target=target.name,
-                standing=standing,
+                status=status,
                 text=text,
                 room=0.0 if check is None else _slack(check),
                 change=f"the limit of {resource} {held} in {target.name}",
@@ -255,7 +253,7 @@ def _weigh_cells(
             yield from (_finding(claim, cell, axis) for cell in own)
             if not own:
                 text = f"{name} has no such cell" + _beside(claim)
-                yield _Finding(axis=axis, target=name, standing=_UNTESTED, text=text)
+                yield _Finding(axis=axis, target=name, status=_UNTESTED, text=text)
 
 
 def _class(workload: str) -> str:
@@ -269,48 +267,48 @@ def _selects(selectors: Sequence[str], workload: str) -> bool:
 
 def _finding(claim: Claim, cell: CellFacts, axis: str) -> _Finding:
     """Return what one cell says."""
-    standing, text, room, change = _RULES[claim.kind](claim, cell)
-    if standing is _INCONCLUSIVE and cell.advice:
+    status, text, room, change = _RULES[claim.kind](claim, cell)
+    if status is _INCONCLUSIVE and cell.advice:
         change = f"{cell.target} {cell.workload}: {cell.advice}"
     return _Finding(
-        axis=axis, target=cell.target, standing=standing, text=text, room=room, change=change
+        axis=axis, target=cell.target, status=status, text=text, room=room, change=change
     )
 
 
 def _equivalent(_: Claim, cell: CellFacts) -> _Judged:
     words, room = _ratio_words(cell), -_distance(cell)
     limits = f"[{_figure(1 / cell.margin)}, {_figure(cell.margin)}]"
-    if cell.standing is Standing.NEAR_NATIVE:
+    if cell.status is Status.NEAR_NATIVE:
         return _SUPPORTED, words, room, f"{_bounds_words(cell)} leaving {limits}"
     # Isolation does not make work faster: a faster cell wants an explanation before it counts
     # for or against anything.
-    refuted = cell.standing is Standing.SLOWER
+    refuted = cell.status is Status.SLOWER
     change = f"{_bounds_words(cell)} coming inside {limits}"
     return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
 
 def _order(claim: Claim, cell: CellFacts) -> _Judged:
     words, room = _ratio_words(cell), _distance(cell)
-    claimed, opposite, limit = Standing.SLOWER, Standing.FASTER, cell.margin
+    claimed, opposite, limit = Status.SLOWER, Status.FASTER, cell.margin
     if claim.direction is Direction.FASTER:
         claimed, opposite, limit = opposite, claimed, 1 / limit
-    side = "above" if claimed is Standing.SLOWER else "below"
-    if cell.standing is claimed:
+    side = "above" if claimed is Status.SLOWER else "below"
+    if cell.status is claimed:
         return _SUPPORTED, words, room, f"{_bounds_words(cell)} not lying {side} {_figure(limit)}"
     # A difference too small to matter may still be one in the direction claimed.
-    refuted = cell.standing is opposite or (
-        cell.standing is Standing.NEAR_NATIVE
+    refuted = cell.status is opposite or (
+        cell.status is Status.NEAR_NATIVE
         and (claim.margin is not None or not _leans(cell.interval, claimed))
     )
     change = f"{_bounds_words(cell)} lying {side} {_figure(limit)}"
     return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
 
-def _leans(interval: Interval | None, standing: Standing) -> bool:
+def _leans(interval: Interval | None, status: Status) -> bool:
     """Say whether the reported interval leaves out 1 on the side of the standing."""
     if interval is None:
         return False
-    return interval.low > 1 if standing is Standing.SLOWER else interval.high < 1
+    return interval.low > 1 if status is Status.SLOWER else interval.high < 1
 
 
 def _bound(claim: Claim, cell: CellFacts) -> _Judged:
@@ -334,7 +332,7 @@ def _bound(claim: Claim, cell: CellFacts) -> _Judged:
         )
     room = limit - (limit if high is None else high)
     change = f"{cell.target} {cell.workload} measured surely {shown}"
-    if cell.barred or (ratio is not None and cell.standing is Standing.UNPROVEN):
+    if cell.barred or (ratio is not None and cell.status is Status.UNPROVEN):
         return _INCONCLUSIVE, words, room, change
     if high is not None and high < limit:
         return _SUPPORTED, words, room, f"{cell.target} {cell.workload} not staying {shown}"
@@ -361,17 +359,17 @@ _RULES: Final[Mapping[ClaimKind, Callable[[Claim, CellFacts], _Judged]]] = {
 # Words
 
 
-def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, ClaimStanding]) -> str:
+def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, ClaimStatus]) -> str:
     """Return what was found, axis by axis, and what would settle what is open."""
     parts = []
-    for axis, standing in axes.items():
+    for axis, status in axes.items():
         own = [each for each in findings if each.axis == axis]
         if claim.evidence:
-            words = _fact_words(own, standing, claim.evidence[axis])
+            words = _fact_words(own, status, claim.evidence[axis])
         else:
-            words = _axis_words(claim, own, standing)
-        parts.append(f"{axis} {standing}: {words}")
-    open_standings = {each.standing for each in findings}
+            words = _axis_words(claim, own, status)
+        parts.append(f"{axis} {status}: {words}")
+    open_standings = {each.status for each in findings}
     if _INCONCLUSIVE in open_standings and _REFUTED not in open_standings and not claim.limits:
         parts.append("more blocks, or what the doubts of these cells advise, would decide")
     if _UNTESTED in open_standings and claim.needs:
@@ -379,44 +377,44 @@ def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, Cla
     return "; ".join(parts) + "."
 
 
-def _fact_words(findings: Sequence[_Finding], standing: ClaimStanding, claimed: str) -> str:
+def _fact_words(findings: Sequence[_Finding], status: ClaimStatus, claimed: str) -> str:
     """Return how one fact stands in the targets, and how it was claimed to."""
-    if standing is _SUPPORTED:
+    if status is _SUPPORTED:
         return f"{_relation_words(claimed)} in {_targets(findings)}"
-    return f"{_telling(findings, standing)}, claimed {_relation_words(claimed)}"
+    return f"{_telling(findings, status)}, claimed {_relation_words(claimed)}"
 
 
-def _change(claim: Claim, findings: Sequence[_Finding], standing: ClaimStanding) -> str:
+def _change(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> str:
     """Return what would change the standing, from the finding that comes closest to doing so."""
-    told = [each for each in findings if each.standing is standing and each.change]
-    if standing is _UNTESTED or not told:
-        return "" if standing is not _UNTESTED else claim.needs or f"measuring {_wanted(claim)}"
-    if standing is _SUPPORTED:
+    told = [each for each in findings if each.status is status and each.change]
+    if status is _UNTESTED or not told:
+        return "" if status is not _UNTESTED else claim.needs or f"measuring {_wanted(claim)}"
+    if status is _SUPPORTED:
         closest = min(told, key=lambda each: each.room)
         return closest.change
-    if standing is _REFUTED:
+    if status is _REFUTED:
         others = f", and {len(told) - 1} more likewise" if len(told) > 1 else ""
         return min(told, key=lambda each: each.room).change + others
     others = f"; {len(told) - 1} more are open" if len(told) > 1 else ""
     return f"{told[0].change}{others}"
 
 
-def _axis_words(claim: Claim, findings: Sequence[_Finding], standing: ClaimStanding) -> str:
+def _axis_words(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> str:
     """Return the cells that made the standing; of many that support, the closest to refuting."""
-    if standing is _SUPPORTED and len(findings) > 1:
+    if status is _SUPPORTED and len(findings) > 1:
         closest = min(findings, key=lambda each: each.room)
         what = "held in" if claim.limits else f"all {len(findings)} cells of"
         cells = f"{what} {_targets(findings)}"
         return f"{cells}, the closest call {closest.text}"
-    return _telling(findings, standing)
+    return _telling(findings, status)
 
 
-def _telling(findings: Sequence[_Finding], standing: ClaimStanding) -> str:
+def _telling(findings: Sequence[_Finding], status: ClaimStatus) -> str:
     """Return the findings that made the standing, the strongest first, many of them counted."""
-    if standing is _INCONCLUSIVE:
-        told = [each for each in findings if each.standing is not _SUPPORTED]
+    if status is _INCONCLUSIVE:
+        told = [each for each in findings if each.status is not _SUPPORTED]
     else:
-        told = [each for each in findings if each.standing is standing]
+        told = [each for each in findings if each.status is status]
     told.sort(key=lambda each: each.room)
     named = ", ".join(each.text for each in told[:_MOST_NAMED])
     more = len(told) - _MOST_NAMED
@@ -460,12 +458,12 @@ def _relation_words(relation: str) -> str:
 
 def _ratio_words(cell: CellFacts) -> str:
     if cell.ratio is None:
-        return f"{cell.target} {cell.workload} without a ratio ({cell.standing})"
+        return f"{cell.target} {cell.workload} without a ratio ({cell.status})"
     interval, decides = "", cell.sided or cell.interval
     if decides is not None:
         interval = f" [{_figure(decides.low)}, {_figure(decides.high)}]"
     figure = f"{_figure(cell.ratio)} x {cell.reference}{interval}"
-    return f"{cell.target} {cell.workload} {figure} ({cell.standing})"
+    return f"{cell.target} {cell.workload} {figure} ({cell.status})"
 
 
 def _bounds_words(cell: CellFacts) -> str:

@@ -8,7 +8,7 @@ from isobench.cli import _progress
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from isobench.config.options import Wish
+    from isobench.config.options import RunOptions
     from isobench.model import Claim
     from isobench.plugins.registry import Registry
     from isobench.storage.run_folder import Run
@@ -73,14 +73,14 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
     return claims.of_table(settings.claims, origin=found.file, text=found.text)
 
 
-def workloads_of(wish: "Wish") -> Any:
+def workloads_of(options: "RunOptions") -> Any:
     from isobench.model import Schedule
     from isobench.workloads import loader
 
-    found = loader.find(wish.folders)
-    if wish.schedule is not Schedule.DUET:
-        return loader.select(found, wish.workloads)
-    chosen = loader.select(found, wish.workloads or ("cpu",))
+    found = loader.find(options.folders)
+    if options.schedule is not Schedule.DUET:
+        return loader.select(found, options.workloads)
+    chosen = loader.select(found, options.workloads or ("cpu",))
     others = [workload.name for workload in chosen.values() if workload.group != "cpu"]
     if others:
         raise UsageError(

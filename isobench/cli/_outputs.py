@@ -17,7 +17,7 @@ from isobench.model.units import duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isobench.config.options import Wish
+    from isobench.config.options import RunOptions
     from isobench.report.sheet import Sheet
     from isobench.run.lifecycle import Outcome
     from isobench.storage.run_folder import Run
@@ -168,24 +168,24 @@ def _refuse_folder(flag: str, folder: Path) -> None:
 
 
 def announce(
-    wish: "Wish", chosen: Any, shown: _progress.Screen, earlier: "Run | None" = None
+    options: "RunOptions", chosen: Any, shown: _progress.Screen, earlier: "Run | None" = None
 ) -> None:
     """Say what is going to be measured, and for how long."""
     from isobench.config.options import UNBOUNDED
 
     if earlier is not None:
-        done, planned = earlier.begun, wish.maximum_blocks
-        left = "" if wish.budget >= UNBOUNDED else f", for {duration(wish.budget)} at most"
+        done, planned = earlier.begun, options.maximum_blocks
+        left = "" if options.budget >= UNBOUNDED else f", for {duration(options.budget)} at most"
         shown.say(
             f"Going on with {earlier.path}: {done} of at most {planned} blocks are there{left}."
         )
     cells = len(chosen.able) * len(chosen.workloads)
-    if wish.quick:
+    if options.quick:
         length = "a quick look, no verdicts"
-    elif wish.budget >= UNBOUNDED:
-        length = f"{wish.maximum_blocks} blocks"
+    elif options.budget >= UNBOUNDED:
+        length = f"{options.maximum_blocks} blocks"
     else:
-        length = f"budget {duration(wish.budget)}"
+        length = f"budget {duration(options.budget)}"
     shown.say(
         f"Measuring {count(len(chosen.workloads), 'workload')}"
         f" in {count(len(chosen.able), 'target')}"

@@ -90,14 +90,14 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
     import datetime as dt
 
     from isobench.config import paths
-    from isobench.config.options import UNBOUNDED, Wish
+    from isobench.config.options import UNBOUNDED, RunOptions
     from isobench.run import lifecycle
 
     heed_termination()
     registry, _ = registry_of(options["config"])
     blocks = options["blocks"]
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
-    wish = Wish(
+    run_options = RunOptions(
         targets=("native",),
         workloads=options["workloads"],
         folders=tuple(options["folders"]),
@@ -113,8 +113,8 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
         lifecycle.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
-        chosen = lifecycle.choose(wish, registry, workloads_of(wish), shown)
-        announce(wish, chosen, shown)
-        return lifecycle.Campaign(wish, registry, shown).run(chosen)
+        chosen = lifecycle.choose(run_options, registry, workloads_of(run_options), shown)
+        announce(run_options, chosen, shown)
+        return lifecycle.Campaign(run_options, registry, shown).run(chosen)
     finally:
         shown.close()

@@ -25,7 +25,7 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
 
     A run does so by itself; this does it beforehand, where there is a network.
     """
-    from isobench.config.options import Wish
+    from isobench.config.options import RunOptions
     from isobench.model import Available
     from isobench.plugins.api import Preparer
     from isobench.run import lifecycle
@@ -36,12 +36,12 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     found = {name: registry.get(name) for name in wanted}
     found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
     answers = lifecycle.look(found, lambda _name, _answer: None)
-    wish = Wish(require=tuple(names))
+    options = RunOptions(require=tuple(names))
     chosen = lifecycle.Chosen(targets=found, answers=answers, workloads={})
     for name, answer in answers.items():
         if names and not isinstance(answer, Available):
             raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
-    made = lifecycle.prepare(chosen, wish, lambda line: console.print(line, markup=False))
+    made = lifecycle.prepare(chosen, options, lambda line: console.print(line, markup=False))
     for name in made.able:
         console.print(f"{name} is ready", markup=False, highlight=False)
     if not made.able:

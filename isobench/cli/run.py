@@ -36,7 +36,7 @@ from isobench.model.errors import NothingToRunError, UsageError
 from isobench.model.units import duration
 
 if TYPE_CHECKING:
-    from isobench.config.options import Launch, Wish
+    from isobench.config.options import Launch, RunOptions
     from isobench.plugins.registry import Registry, Variation
     from isobench.run.lifecycle import Outcome
     from isobench.storage.run_folder import Run
@@ -165,45 +165,47 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
             hint="leave out --dry-run, or the --export flags",
         )
     registry, settings = registry_of(options["config"])
-    wish = _wish(options, settings)
+    run_options = _wish(options, settings)
     refuse_unknown(options["fail_on"])
     earlier = _earlier(options["resume"])
     if earlier is not None:
-        wish = _same_again(wish, earlier, options)
+        run_options = _same_again(run_options, earlier, options)
         if options["config"] is None:
             registry = configured_as_before(registry, earlier)
-    registry.permit([*wish.targets, *wish.require])
+    registry.permit([*run_options.targets, *run_options.require])
     varied = [registry.vary(written) for written in options["vary"]]
     if varied:
-        registry, wish = _with_variations(registry, wish, varied)
-    workloads = workloads_of(wish)
-    registry.select([*wish.targets, *wish.require])  # a misspelt name is reported before all else
+        registry, run_options = _with_variations(registry, run_options, varied)
+    workloads = workloads_of(run_options)
+    registry.select(
+        [*run_options.targets, *run_options.require]
+    )  # a misspelt name is reported before all else
     refuse_unwritable(options)
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
         lifecycle.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
         shown.say("Looking for targets:")
-        chosen = lifecycle.choose(wish, registry, workloads, shown)
+        chosen = lifecycle.choose(run_options, registry, workloads, shown)
         if options["dry_run"]:
-            _show_plan(wish, chosen)
+            _show_plan(run_options, chosen)
             return None
-        announce(wish, chosen, shown, earlier)
-        chosen = lifecycle.prepare(chosen, wish, shown.say)
-        return lifecycle.Campaign(wish, registry, shown).run(chosen, earlier)
+        announce(run_options, chosen, shown, earlier)
+        chosen = lifecycle.prepare(chosen, run_options, shown.say)
+        return lifecycle.Campaign(run_options, registry, shown).run(chosen, earlier)
     finally:
         shown.close()
 
 
 def _with_variations(
-    registry: "Registry", wish: "Wish", varied: "Sequence[Variation]"
-) -> "tuple[Registry, Wish]":
+    registry: "Registry", run_options: "RunOptions", varied: "Sequence[Variation]"
+) -> "tuple[Registry, RunOptions]":
     """Return a registry that knows the variations, and a wish for them and what they vary."""
     names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
     registry = registry.with_tables({one.name: one.table for one in varied})
     registry.permit(names)
-    targets = tuple(dict.fromkeys([*(wish.targets or ("auto",)), *names]))
+    targets = tuple(dict.fromkeys([*(run_options.targets or ("auto",)), *names]))
     rows = [{"name": v.name, "base": v.base, "option": v.option, "value": v.value} for v in varied]
-    return registry, dataclasses.replace(wish, targets=targets, variations=tuple(rows))
+    return registry, dataclasses.replace(run_options, targets=targets, variations=tuple(rows))
 
 
 def _earlier(name: str | None) -> "Run | None":
@@ -226,7 +228,9 @@ def _earlier(name: str | None) -> "Run | None":
     return earlier
 
 
-def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wish":
+def _same_again(
+    run_options: "RunOptions", earlier: "Run", options: Mapping[str, Any]
+) -> "RunOptions":
     """Return a wish for what an earlier run was, and for what it had not come to."""
     from isobench.config.options import UNBOUNDED
 
@@ -250,16 +254,16 @@ def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wi
         )
     if not longer:
         left = (about.get("budget_seconds") or UNBOUNDED) - (about.get("elapsed_seconds") or 0.0)
-        wish = dataclasses.replace(
-            wish,
+        run_options = dataclasses.replace(
+            run_options,
             budget=max(left, 0.0),
-            maximum_blocks=about.get("blocks_wanted") or wish.maximum_blocks,
+            maximum_blocks=about.get("blocks_wanted") or run_options.maximum_blocks,
         )
     cpus = frozenset(int(cpu) for cpu in about.get("affinity") or ())
     _refuse_unusable(cpus)
     labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
     return dataclasses.replace(
-        wish,
+        run_options,
         targets=tuple(label for label in labels if "#" not in label),
         workloads=tuple(item.workload for item in earlier.plan.work),
         seed=earlier.plan.seed,
@@ -269,9 +273,9 @@ def _same_again(wish: "Wish", earlier: "Run", options: Mapping[str, Any]) -> "Wi
     )
 
 
-def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
+def _wish(options: Mapping[str, Any], settings: Any) -> "RunOptions":
     """Return flags over environment over configuration over defaults."""
-    from isobench.config.options import UNBOUNDED, Wish
+    from isobench.config.options import UNBOUNDED, RunOptions
     from isobench.model import Schedule
 
     table = settings.run
@@ -328,7 +332,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "Wish":
     from_environment = tuple(
         n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip()
     )
-    return Wish(
+    return RunOptions(
         targets=options["targets"] or from_environment or tuple(table.targets),
         workloads=options["workloads"] or tuple(table.workloads),
         folders=tuple(options["folders"]),
@@ -384,7 +388,7 @@ def _refuse_unusable(cpus: "frozenset[int]") -> None:
         )
 
 
-def _show_plan(wish: "Wish", chosen: Any) -> None:
+def _show_plan(run_options: "RunOptions", chosen: Any) -> None:
     from isobench.model import Available
 
     click.echo(f"targets:   {', '.join(chosen.able)}")
@@ -392,7 +396,7 @@ def _show_plan(wish: "Wish", chosen: Any) -> None:
         if not isinstance(answer, Available):
             click.echo(f"  skipped: {name}: {answer.reason}")
     click.echo(f"workloads: {', '.join(chosen.workloads)}")
-    fewest, most = wish.minimum_blocks, wish.maximum_blocks
+    fewest, most = run_options.minimum_blocks, run_options.maximum_blocks
     blocks = f"{most}" if fewest == most else f"{fewest} to {most}"
     click.echo(f"blocks:    {blocks}, native twice in each")
-    click.echo(f"budget:    {duration(wish.budget)}")
+    click.echo(f"budget:    {duration(run_options.budget)}")

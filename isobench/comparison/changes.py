@@ -41,7 +41,7 @@ _MOST_NAMED: Final = 4
 _SEVERAL: Final = 2
 
 
-class Standing(StrEnum):
+class Status(StrEnum):
     """What HEAD is against BASE in one cell."""
 
     REGRESSION = "regression"
@@ -51,7 +51,7 @@ class Standing(StrEnum):
     UNPROVEN = "unproven"
 
 
-CHANGED: Final = frozenset({Standing.REGRESSION, Standing.IMPROVEMENT})
+CHANGED: Final = frozenset({Status.REGRESSION, Status.IMPROVEMENT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Change:
     noise: float | None
     """The noise floor of the comparison; None: unknown."""
     p_adjusted: float = 1.0
-    standing: Standing = Standing.UNPROVEN
+    status: Status = Status.UNPROVEN
     confirmed: bool | None = None
     """Whether blocks measured anew showed a regression or an improvement again; None: there were
     none. Two sides of several runs each confirm by themselves.
@@ -195,7 +195,7 @@ def compare_targets(
             hint=f"isobench run --targets {base},{head}",
         )
     if confirm is not None:
-        suspects = [one for one in changes if one.standing in CHANGED]
+        suspects = [one for one in changes if one.status in CHANGED]
         fresh = [c for s in suspects for c in _paired(again.runs[0], s.workload, base, head)]
         changes = _settled(changes, _judged(fresh, asked))
     return _document("targets", changes, sides, asked, found, absent=[], confirm=confirm)
@@ -458,7 +458,7 @@ def _judge(change: Change, effect: float) -> Change:
     """Return a change with its standing at the smallest effect that matters (0.05: 5 %)."""
     location = change.location
     if location is None or any(doubt.blocks for doubt in change.doubts):
-        return replace(change, standing=Standing.UNPROVEN)
+        return replace(change, status=Status.UNPROVEN)
     if change.noise is None:
         return _unproven(change, "noise-floor", "the noise floor is unknown",
                          "see the gaps of native's second visit")  # fmt: skip
@@ -475,7 +475,7 @@ def _judge(change: Change, effect: float) -> Change:
                 "measure on a quieter machine, or more blocks",
             )  # fmt: skip
         worse = location.mean > 0
-        return replace(change, standing=Standing.REGRESSION if worse else Standing.IMPROVEMENT)
+        return replace(change, status=Status.REGRESSION if worse else Status.IMPROVEMENT)
     if 1 / (1 + effect) < narrow.low and narrow.high < 1 + effect:
         if change.noise > effect:
             return _unproven(
@@ -484,20 +484,20 @@ def _judge(change: Change, effect: float) -> Change:
                 f" more than {percent_text(effect)}",
                 "measure on a quieter machine, or more blocks",
             )  # fmt: skip
-        return replace(change, standing=Standing.SAME)
-    return replace(change, standing=Standing.INCONCLUSIVE)
+        return replace(change, status=Status.SAME)
+    return replace(change, status=Status.INCONCLUSIVE)
 
 
 def _unproven(change: Change, code: str, detail: str, advice: str) -> Change:
     doubt = Doubt(code=code, detail=detail, advice=advice, blocks=True)
-    return replace(change, standing=Standing.UNPROVEN, doubts=(*change.doubts, doubt))
+    return replace(change, status=Status.UNPROVEN, doubts=(*change.doubts, doubt))
 
 
 def _held_against(
     again: _Side, base: _Side, changes: Sequence[Change], asked: Asked
 ) -> list[Change]:
     """Return the changes after a further run of HEAD was held against BASE."""
-    suspects = [one for one in changes if one.standing in CHANGED and not one.confirmed]
+    suspects = [one for one in changes if one.status in CHANGED and not one.confirmed]
     has = again.cells()
     cells = [(s.target, s.workload) for s in suspects if (s.target, s.workload) in has]
     return _settled(changes, _judged([_changed(base, again, key, asked) for key in cells], asked))
@@ -511,10 +511,10 @@ def _settled(changes: Sequence[Change], fresh: Sequence[Change]) -> list[Change]
     found = []
     for one in changes:
         other = by_cell.get((one.target, one.workload))
-        if other is None or one.standing not in CHANGED:
+        if other is None or one.status not in CHANGED:
             found.append(one)
             continue
-        again = other.standing is one.standing
+        again = other.status is one.status
         interval = other.interval()
         seen = "nothing" if interval is None else interval_text(interval)
         found.append(_confirmed(one, again=again, seen=seen))
@@ -522,18 +522,18 @@ def _settled(changes: Sequence[Change], fresh: Sequence[Change]) -> list[Change]
 
 
 def _confirmed(change: Change, *, again: bool, seen: str = "") -> Change:
-    if change.standing not in CHANGED:
+    if change.status not in CHANGED:
         return change
     if again:
         return replace(change, confirmed=True)
     doubt = Doubt(
         code="not-confirmed",
-        detail=f"suspected to be a {change.standing}; fresh blocks did not show it again: {seen}",
+        detail=f"suspected to be a {change.status}; fresh blocks did not show it again: {seen}",
         advice="measure both sides again, with more blocks",
     )
     return replace(
         change,
-        standing=Standing.INCONCLUSIVE,
+        status=Status.INCONCLUSIVE,
         confirmed=False,
         doubts=(*change.doubts, doubt),
     )
@@ -618,7 +618,7 @@ def _cell(one: Change) -> dict[str, Any]:
         "p_adjusted": one.p_adjusted,
         "noise": one.noise,
         "method": None if location is None else location.method,
-        "standing": one.standing,
+        "standing": one.status,
         "confirmed": one.confirmed,
         "doubts": [f"{doubt.detail}: {doubt.advice}" for doubt in one.doubts],
         "doubt_codes": [doubt.code for doubt in one.doubts],
@@ -687,24 +687,24 @@ def _headline(
 
 def _found(changes: Sequence[Change], effect: str, mode: str) -> str:
     parts = []
-    for standing, confirmed, words in (
-        (Standing.REGRESSION, True, "confirmed regression"),
-        (Standing.REGRESSION, None, "suspected regression"),
-        (Standing.IMPROVEMENT, True, "confirmed improvement"),
-        (Standing.IMPROVEMENT, None, "suspected improvement"),
+    for status, confirmed, words in (
+        (Status.REGRESSION, True, "confirmed regression"),
+        (Status.REGRESSION, None, "suspected regression"),
+        (Status.IMPROVEMENT, True, "confirmed improvement"),
+        (Status.IMPROVEMENT, None, "suspected improvement"),
     ):
-        own = [c for c in changes if (c.standing, c.confirmed) == (standing, confirmed)]
+        own = [c for c in changes if (c.status, c.confirmed) == (status, confirmed)]
         if own:
             plural = words if len(own) == 1 else f"{words}s"
             parts.append(f"{len(own)} {plural}: {_figures(own, mode)}")
-    if not any(change.standing is Standing.REGRESSION for change in changes):
+    if not any(change.status is Status.REGRESSION for change in changes):
         parts.insert(0, f"no regression of {effect} or more is shown")
-    for standing, words in (
-        (Standing.SAME, f"the same within {effect}"),
-        (Standing.INCONCLUSIVE, "inconclusive"),
-        (Standing.UNPROVEN, "unproven"),
+    for status, words in (
+        (Status.SAME, f"the same within {effect}"),
+        (Status.INCONCLUSIVE, "inconclusive"),
+        (Status.UNPROVEN, "unproven"),
     ):
-        count = sum(change.standing is standing for change in changes)
+        count = sum(change.status is status for change in changes)
         if count:
             parts.append(f"{count} {words}")
     return "; ".join(parts)
@@ -727,7 +727,7 @@ def _figures(changes: Sequence[Change], mode: str) -> str:
 def _sureness(
     mode: str, changes: Sequence[Change], sides: tuple[_Side, _Side], *, confirm: Run | None
 ) -> Iterator[str]:
-    suspected = any(one.standing in CHANGED and one.confirmed is None for one in changes)
+    suspected = any(one.status in CHANGED and one.confirmed is None for one in changes)
     level = f"{100 * LEVEL:g} %"
     if mode == "runs":
         yield (
@@ -739,7 +739,7 @@ def _sureness(
         yield f"Intervals ({level}) are of {sizes} runs, and hold what differs between them."
     else:
         yield f"Intervals ({level}) are of visits paired in the same blocks."
-    if any(one.standing is Standing.INCONCLUSIVE for one in changes):
+    if any(one.status is Status.INCONCLUSIVE for one in changes):
         more = "more blocks" if mode == "targets" else "more blocks in each run, or more runs,"
         yield (
             f"Inconclusive: {more} would narrow the interval; isobench noise RUN tells how many"

@@ -22,7 +22,7 @@ class Launch(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class RunOptions:
     """What a user asks of `isobench run`. Times in seconds, shares as fractions (0.05 is 5 %)."""
 
     targets: tuple[str, ...] = ()

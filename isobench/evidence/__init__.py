@@ -1,1 +1,1 @@
-"""Evidence: what the host is and does, and whether promises were kept."""
+"""Evidence: what the host is and does, and whether expectations were met."""

@@ -1,8 +1,8 @@
-"""Promises against environments. Pure."""
+"""Expectations against environments. Pure."""
 
 from collections.abc import Iterable, Mapping
 
-from isobench.model import Environment, Evidence, Fact, Promise, PromiseCheck, Relation
+from isobench.model import Environment, Evidence, Expectation, ExpectationCheck, Fact, Relation
 
 
 def gather(facts: Iterable[Evidence]) -> Environment:
@@ -13,15 +13,17 @@ def gather(facts: Iterable[Evidence]) -> Environment:
     return Environment(facts=by_key)
 
 
-def from_inside(promises: Iterable[Promise], inside: Environment) -> tuple[Promise, ...]:
-    """Return the promises that an instance without a witness can be held to.
+def from_inside(
+    expectations: Iterable[Expectation], inside: Environment
+) -> tuple[Expectation, ...]:
+    """Return the expectations that an instance without a witness can be held to.
 
     What only the host sees of a session ("host.…") is held where a session says it.
     """
     return tuple(
-        promise
-        for promise in promises
-        if not promise.key.startswith("host.") or promise.key in inside.facts
+        expectation
+        for expectation in expectations
+        if not expectation.key.startswith("host.") or expectation.key in inside.facts
     )
 
 
@@ -33,57 +35,59 @@ def relation(host: Fact, inside: Fact) -> str:
 
 
 def hold(
-    promises: Iterable[Promise], *, host: Environment, inside: Environment
-) -> tuple[PromiseCheck, ...]:
-    """Hold every promise against the facts. What is unknown on either side is not kept."""
+    expectations: Iterable[Expectation], *, host: Environment, inside: Environment
+) -> tuple[ExpectationCheck, ...]:
+    """Hold every expectation against the facts. What is unknown on either side is not kept."""
     checks = []
-    for promise in promises:
-        seen, outside = inside.value(promise.key), host.value(promise.key)
-        match promise.relation:
+    for expectation in expectations:
+        seen, outside = inside.value(expectation.key), host.value(expectation.key)
+        match expectation.relation:
             case Relation.EQUALS:
-                kept = seen is not None and seen == promise.value
+                kept = seen is not None and seen == expectation.value
             case Relation.ONE_OF:
-                kept = seen is not None and str(seen) in str(promise.value).split()
+                kept = seen is not None and str(seen) in str(expectation.value).split()
             case Relation.CONTAINS:
-                kept = seen is not None and str(promise.value) in str(seen)
+                kept = seen is not None and str(expectation.value) in str(seen)
             case Relation.OTHER_THAN:
-                kept = seen is not None and seen != promise.value
+                kept = seen is not None and seen != expectation.value
             case _:
-                kept = relation(outside, seen) == promise.relation.value
-        checks.append(PromiseCheck(promise=promise, host=outside, inside=seen, kept=kept))
+                kept = relation(outside, seen) == expectation.relation.value
+        checks.append(
+            ExpectationCheck(expectation=expectation, host=outside, inside=seen, kept=kept)
+        )
     return tuple(checks)
 
 
-def broken(checks: Iterable[PromiseCheck]) -> str:
-    """Return the promises that were not kept, in words; empty when all were."""
+def broken(checks: Iterable[ExpectationCheck]) -> str:
+    """Return the expectations that were not met, in words; empty when all were."""
     return "; ".join(
-        f"{check.promise.key} should be {_demand(check.promise)}, and is {check.inside!r} inside"
-        f" (host: {check.host!r})"
+        f"{check.expectation.key} should be {_demand(check.expectation)},"
+        f" and is {check.inside!r} inside (host: {check.host!r})"
         for check in checks
         if not check.kept
     )
 
 
-def way_out(checks: Iterable[PromiseCheck]) -> str:
-    """Return what to change for the promises that were not kept; empty where they do not say."""
-    hints = [check.promise.hint for check in checks if not check.kept]
+def way_out(checks: Iterable[ExpectationCheck]) -> str:
+    """Return what to change for the expectations that were not met; empty where they do not say."""
+    hints = [check.expectation.hint for check in checks if not check.kept]
     return "; ".join(dict.fromkeys(hint for hint in hints if hint))
 
 
-def _demand(promise: Promise) -> str:
-    match promise.relation:
+def _demand(expectation: Expectation) -> str:
+    match expectation.relation:
         case Relation.SAME_AS_HOST:
             return "the host's"
         case Relation.UNLIKE_HOST:
             return "unlike the host's"
         case Relation.EQUALS:
-            return repr(promise.value)
+            return repr(expectation.value)
         case Relation.ONE_OF:
-            return f"one of {', '.join(str(promise.value).split())}"
+            return f"one of {', '.join(str(expectation.value).split())}"
         case Relation.CONTAINS:
-            return f"something with {promise.value!r}"
+            return f"something with {expectation.value!r}"
         case Relation.OTHER_THAN:
-            return f"other than {promise.value!r}"
+            return f"other than {expectation.value!r}"
 
 
 def relations(host: Environment, inside: Environment) -> Mapping[str, str]:

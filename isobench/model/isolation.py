@@ -1,4 +1,4 @@
-"""Nouns of isolation: what a target is, what it promises, and what was seen."""
+"""Nouns of isolation: what a target is, what must be seen of it, and what was seen."""
 
 import platform
 from collections.abc import Mapping
@@ -156,7 +156,7 @@ class Relation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class Expectation:
     """What a target's name says, as a relation of a fact inside to the host."""
 
     key: str
@@ -212,10 +212,10 @@ class LimitCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromiseCheck:
-    """A promise held against evidence."""
+class ExpectationCheck:
+    """An expectation held against evidence."""
 
-    promise: Promise
+    expectation: Expectation
     host: Fact
     inside: Fact
     kept: bool

@@ -194,7 +194,7 @@ class Plan:
     work: tuple[Work, ...]
     blocks: tuple[Block, ...]
     schedule: Schedule = Schedule.BLOCKS
-    dear: tuple[TargetName, ...] = ()
+    expensive: tuple[TargetName, ...] = ()
     """Targets whose sessions were dear to open when every cell was tried. A visit of theirs that
     times starts makes one, however many iterations its work says.
     """

@@ -89,13 +89,13 @@ def make(
     seed: int,
     schedule: Schedule = Schedule.BLOCKS,
     without: frozenset[tuple[TargetName, WorkloadName]] = frozenset(),
-    dear: Sequence[TargetName] = (),
+    expensive: Sequence[TargetName] = (),
     blocks_per_session: Mapping[TargetName, int] | None = None,
 ) -> Plan:
     """Return the plan of a run of at most `blocks` blocks; `targets` holds the reference.
 
     `without` names cells that are not planned, since a trial has shown that they cannot be
-    measured; `dear` and `blocks_per_session` are what it has shown of sessions.
+    measured; `expensive` and `blocks_per_session` are what it has shown of sessions.
     """
     labels = [*targets, second(reference)]
     names = [item.workload for item in work]
@@ -116,7 +116,7 @@ def make(
             for number in range(1, blocks + 1)
         ),
         schedule=schedule,
-        dear=tuple(dear),
+        expensive=tuple(expensive),
         blocks_per_session=dict(blocks_per_session or {}),
     )
 

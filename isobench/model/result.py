@@ -43,7 +43,7 @@ class Estimate:
     """A relative error that all blocks may share (0.02: 2 %); the intervals hold it already."""
 
 
-class Standing(StrEnum):
+class Status(StrEnum):
     """The outcome of one cell, as `summary.json` spells it."""
 
     NEAR_NATIVE = "near-native"
@@ -69,7 +69,7 @@ class Verdict:
 
     target: TargetName
     workload: WorkloadName
-    standing: Standing
+    status: Status
     estimate: Estimate | None
     doubts: tuple[Doubt, ...] = ()
 
@@ -151,7 +151,7 @@ class Claim:
     """The file it was read from."""
 
 
-class ClaimStanding(StrEnum):
+class ClaimStatus(StrEnum):
     """The outcome of a claim."""
 
     SUPPORTED = "supported"
@@ -165,9 +165,9 @@ class ClaimVerdict:
     """A claim, judged on one run."""
 
     claim: Claim
-    standing: ClaimStanding
+    status: ClaimStatus
     sentence: str
-    axes: Mapping[str, ClaimStanding]
+    axes: Mapping[str, ClaimStatus]
     """One standing per axis (workload class)."""
     change: str = ""
     """What would change the standing."""

@@ -5,13 +5,12 @@ A target is one module with one class, announced by an entry point:
     [project.entry-points."isobench.targets"]
     firejail = "mypackage.firejail:FirejailTarget"
 
-docs/plugins.md is the guide, and `isobench.targets.authoring` has a target for all that is a command before
-the command. `Target` and `Session` are all that is required. A class that is a dataclass may have
-fields: they are the options a user sets under `[targets.NAME]` in isobench.toml, checked against
-the fields' types; an option whose name is a word of Python has a field with an underscore after it
-(`class_`).
-What some technologies have and others cannot is an ability: a small Protocol of its own
-below, recognised by `isinstance`, never a method that raises.
+docs/plugins.md is the guide, and `isobench.targets.authoring` has a target for all that is a
+command before the command. `Target` and `Session` are all that is required. A class that is a
+dataclass may have fields: they are the options a user sets under `[targets.NAME]` in isobench.toml,
+checked against the fields' types; an option whose name is a word of Python has a field with an
+underscore after it (`class_`). What some technologies have and others cannot is an ability: a small
+Protocol of its own below, recognised by `isinstance`, never a method that raises.
 
 A target reads no clock. It calls `stage.heard(chunk)` with every piece of standard output as it
 arrives and `stage.mark(name)` as a phase passes; the runner stamps both on one host clock. So an
@@ -28,8 +27,8 @@ from isobench.model import (
     Abi,
     Availability,
     Evidence,
+    Expectation,
     Limits,
-    Promise,
     Resource,
     Stage,
     Technology,
@@ -94,7 +93,7 @@ class Target(Protocol):
         ...
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """What must be seen from inside for the name to be true."""
         ...
 
@@ -154,8 +153,8 @@ class Restarter(Protocol):
 class Witness(Protocol):
     """Ability of a session: facts about itself that only the host can see.
 
-    A promise may be about one of them; of an instance without a session (`Launcher`) nobody says
-    them, and it is held to the others alone.
+    An expectation may be about one of them; of an instance without a session (`Launcher`) nobody
+    says them, and it is held to the others alone.
     """
 
     def witness(self) -> Iterable[Evidence]:

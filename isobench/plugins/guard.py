@@ -36,9 +36,9 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Lack,
     Limits,
-    Promise,
     Relation,
     Resource,
     Stage,
@@ -315,17 +315,19 @@ def _name(value: object) -> TargetName:
     return TargetName(str(value))
 
 
-def _promises(value: object) -> tuple[Promise, ...]:
-    _demand(value, (tuple, list), "promises", "a tuple")
-    for promise in cast("tuple[object, ...]", value):
-        _demand(promise, Promise, "one of promises", "a Promise")
-        assert isinstance(promise, Promise)
-        _demand(promise.key, str, "the key of a promise", "a str")
-        _demand(promise.relation, Relation, f"the relation of {promise.key}", "a Relation")
-        _demand(promise.hint, str, f"the hint of {promise.key}", "a str")
-        if not isinstance(promise.value, str | int | None):
-            raise TypeError(f"the value of {promise.key} is {_kind(promise.value)}, not a fact")
-    return tuple(cast("tuple[Promise, ...]", value))
+def _expectations(value: object) -> tuple[Expectation, ...]:
+    _demand(value, (tuple, list), "expectations", "a tuple")
+    for expectation in cast("tuple[object, ...]", value):
+        _demand(expectation, Expectation, "one of expectations", "an Expectation")
+        assert isinstance(expectation, Expectation)
+        _demand(expectation.key, str, "the key of an expectation", "a str")
+        _demand(expectation.relation, Relation, f"the relation of {expectation.key}", "a Relation")
+        _demand(expectation.hint, str, f"the hint of {expectation.key}", "a str")
+        if not isinstance(expectation.value, str | int | None):
+            raise TypeError(
+                f"the value of {expectation.key} is {_kind(expectation.value)}, not a fact"
+            )
+    return tuple(cast("tuple[Expectation, ...]", value))
 
 
 def _starts(value: object) -> Mapping[str, str]:
@@ -469,7 +471,7 @@ class CheckedTarget:
             self.name = _name(inner.name)
             self.technology = _technology(inner.technology)
             self.abi = _abi(inner.abi)
-            _promises(inner.promises)
+            _expectations(inner.expectations)
 
     def __getattr__(self, name: str) -> object:
         """Return an option or the like; an ability that this class has not never shows through."""
@@ -520,10 +522,10 @@ class CheckedTarget:
             return otherwise
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """What must be seen from inside; SessionError where that cannot be had."""
-        with self.calling("promises", ATTRIBUTE):
-            return _promises(self.inner.promises)
+        with self.calling("expectations", ATTRIBUTE):
+            return _expectations(self.inner.expectations)
 
     def probe(self) -> Availability:
         """Say whether it can run here, and whether all that it says of itself is well formed."""

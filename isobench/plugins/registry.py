@@ -18,7 +18,7 @@ import msgspec
 
 from isobench.config.suggestions import meant
 from isobench.config.toml import Source
-from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
+from isobench.model import Abi, Availability, Expectation, Lack, Stage, Technology, Unavailable
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import TargetName
 from isobench.plugins import guard, indirect, stdout, untried
@@ -63,7 +63,7 @@ class BrokenTarget:
     way_out: str
     technology: Technology = Technology.NATIVE
     abi: Abi | None = None
-    promises: tuple[Promise, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
 
     def probe(self) -> Availability:
         """Say what is wrong with the plug-in."""
@@ -233,7 +233,7 @@ def _make(
         option = str(error).partition(" ")[0].rstrip(":")  # most begin with what they are about
         where = _where(source, name, *([option] if option in options else []))
         raise UsageError(f"{where}: {error}", hint=f"fix it in {source.origin}") from None
-    parts = ("name", "technology", "abi", "promises", "probe", "open")
+    parts = ("name", "technology", "abi", "expectations", "probe", "open")
     missing = [part for part in parts if not hasattr(target, part)]
     if missing or not isinstance(target, Target):
         raise TypeError(f"it lacks {', '.join(missing)}")

@@ -24,8 +24,8 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Fact,
-    Promise,
     Stage,
     Technology,
 )
@@ -157,7 +157,7 @@ class FakeTarget:
     name: TargetName
     technology: Technology = Technology.SANDBOX
     abi: Abi | None = None
-    promises: tuple[Promise, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
     availability: Availability = _AVAILABLE
     scripts: Mapping[str, tuple[Script, ...]] = field(default_factory=dict)
     inside: Mapping[str, Fact] = field(default_factory=dict)

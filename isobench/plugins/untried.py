@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isobench.model import Abi, Availability, Lack, Promise, Stage, Technology, Unavailable
+from isobench.model import Abi, Availability, Expectation, Lack, Stage, Technology, Unavailable
 from isobench.model.errors import SessionError
 from isobench.model.units import TargetName
 from isobench.plugins.api import Executes, Session, Sweeper, Target
@@ -45,8 +45,8 @@ class UntriedTarget:
         return self.configured.abi
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
-        """Nothing is promised of what is not tried."""
+    def expectations(self) -> tuple[Expectation, ...]:
+        """Nothing is expected of what is not tried."""
         return ()
 
     def probe(self) -> Availability:

@@ -38,7 +38,7 @@ def build(
     if group_by != "none":
         order = list(dict.fromkeys(cell[group_by] for cell in cells))
         cells.sort(key=lambda cell: order.index(cell[group_by]))
-    shown = [cell for cell in cells if not only_changed or standing(cell) in _CHANGED]
+    shown = [cell for cell in cells if not only_changed or status(cell) in _CHANGED]
     targets = document["mode"] == "targets"
     kept = [name for name in columns if not (targets and name == "target")]
     names = {
@@ -70,7 +70,7 @@ _CHANGED: Final = frozenset(
 )
 
 
-def standing(cell: Mapping[str, Any]) -> str:
+def status(cell: Mapping[str, Any]) -> str:
     """Return a standing in words: what was seen once is suspected, other programs are unlike."""
     word = str(cell["standing"])
     if cell["change"] is None and "unlike" in cell["doubt_codes"]:
@@ -150,7 +150,7 @@ def _shown(cell: Mapping[str, Any], column: str) -> str:
         case "blocks" | "runs":
             return f"{cell['base'][column]}, {cell['head'][column]}"
         case "standing":
-            return standing(cell)
+            return status(cell)
         case _:
             return str(cell[column])
 

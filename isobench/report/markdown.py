@@ -122,10 +122,10 @@ def _startup(view: Report) -> Iterator[str]:
     yield table(head, rows)
     if view.startup.remains:
         yield "\n".join(f"- {escaped(sentence)}" for sentence in view.startup.remains)
-    if view.startup.ladders:
+    if view.startup.start_phases:
         yield "\n".join(
-            f"- {escaped(f'{ladder.target}, {ladder.kind}')}: {escaped(ladder.words)}"
-            for ladder in view.startup.ladders
+            f"- {escaped(f'{phases.target}, {phases.kind}')}: {escaped(phases.words)}"
+            for phases in view.startup.start_phases
         )
 
 

@@ -145,8 +145,8 @@ def _startup(writer: Writer, startup: StartUp) -> None:
         writer.line(f"{kind.name}: {', '.join(found) or 'not measured'}", indent=_PAD)
     for sentence in startup.remains:
         writer.line(sentence, indent=_PAD)
-    for ladder in startup.ladders:
-        writer.line(f"{ladder.target}, {ladder.kind}: {ladder.words}", indent=_PAD)
+    for phases in startup.start_phases:
+        writer.line(f"{phases.target}, {phases.kind}: {phases.words}", indent=_PAD)
 
 
 def _gaps(writer: Writer, view: Report) -> None:

@@ -2,8 +2,8 @@
 swapped from block to block.
 
 What a machine does to both at once cancels out of their ratio, which visits one after the other
-cannot promise (Bulej et al., Duet Benchmarking, ICPE 2020). In return the two share caches, memory
-and power: so it is not for I/O, nor for starts, and never the default.
+cannot guarantee (Bulej et al., Duet Benchmarking, ICPE 2020). In return the two share caches,
+memory and power: so it is not for I/O, nor for starts, and never the default.
 """
 
 import contextlib

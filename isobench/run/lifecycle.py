@@ -21,18 +21,18 @@ import msgspec
 from isobench import __version__, claims
 from isobench.analysis import headline
 from isobench.config import paths
-from isobench.config.options import UNBOUNDED, Observer, Wish
+from isobench.config.options import UNBOUNDED, Observer, RunOptions
 from isobench.evidence import host
 from isobench.model import (
     Abi,
     Availability,
     Available,
     Claim,
+    ExpectationCheck,
     Lack,
     LimitCheck,
     Payload,
     Plan,
-    PromiseCheck,
     Schedule,
     Scope,
     Unavailable,
@@ -132,16 +132,19 @@ def _for_this_user(answer: Availability) -> Availability:
 
 
 def choose(
-    wish: Wish, registry: Registry, workloads: Mapping[WorkloadName, Workload], observer: Observer
+    options: RunOptions,
+    registry: Registry,
+    workloads: Mapping[WorkloadName, Workload],
+    observer: Observer,
 ) -> Chosen:
     """Return what will run: of the targets that can, those for which the budget has room.
 
     A target that was asked for by name and cannot run is reported and becomes a gap.
     UnavailableError: a required target cannot run, or none of those asked for can.
     """
-    targets, explicit = registry.select(wish.targets)
+    targets, explicit = registry.select(options.targets)
     native = TargetName("native")
-    required = {TargetName(name): registry.get(name) for name in wish.require}
+    required = {TargetName(name): registry.get(name) for name in options.require}
     held_back: dict[TargetName, Unavailable] = {}  # an error may say all of these at once
 
     def heard(name: TargetName, answer: Availability) -> None:
@@ -157,7 +160,7 @@ def choose(
     named = explicit - {native}
     others = targets.keys() - explicit - {native}
     if named and named <= held_back.keys() and not others:
-        raise _cannot_run(held_back, _can_run(registry, answers, wish))
+        raise _cannot_run(held_back, _can_run(registry, answers, options))
     for name, answer in held_back.items():
         observer.looked(name, answer)
     if not workloads:
@@ -170,7 +173,7 @@ def choose(
         workloads=workloads,
         asked=frozenset({native, *explicit, *(required.keys() & targets.keys())}),
     )
-    return _with_room(chosen, wish, observer)
+    return _with_room(chosen, options, observer)
 
 
 def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") -> UnavailableError:
@@ -184,7 +187,9 @@ def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") ->
     return UnavailableError("\n".join([title, *lines]), hint=instead)
 
 
-def _can_run(registry: Registry, known: Mapping[TargetName, Availability], wish: Wish) -> str:
+def _can_run(
+    registry: Registry, known: Mapping[TargetName, Availability], options: RunOptions
+) -> str:
     """Return the command that measures the other targets that can run; empty where none can."""
     others = {name: registry.get(name) for name in registry.names() if name not in known}
     answers = look(others, lambda _name, _answer: None)
@@ -192,15 +197,15 @@ def _can_run(registry: Registry, known: Mapping[TargetName, Availability], wish:
     able = select.most_asked_about(able)[:_MOST_OFFERED]
     if not able:
         return ""
-    words = ["--workloads", ",".join(wish.workloads)] if wish.workloads else []
+    words = ["--workloads", ",".join(options.workloads)] if options.workloads else []
     return " ".join(["what can run here: isobench run --targets", ",".join(able), *words])
 
 
-def _with_room(chosen: Chosen, wish: Wish, observer: Observer) -> Chosen:
+def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chosen:
     """Leave out what the budget has no room for, and say so."""
     cpus = len(os.sched_getaffinity(0))
     room = select.Room(
-        options=wish,
+        options=options,
         kinds={name: target.name for name, target in chosen.targets.items()},
         technologies={name: target.technology for name, target in chosen.targets.items()},
         asked=chosen.asked,
@@ -215,7 +220,7 @@ def _with_room(chosen: Chosen, wish: Wish, observer: Observer) -> Chosen:
     answers = {
         name: Unavailable(
             lack=Lack.TIME,
-            what=f"left out: a budget of {units.duration(wish.budget)} has no room for it",
+            what=f"left out: a budget of {units.duration(options.budget)} has no room for it",
             hint=f"isobench run --targets {name}",
         )
         for name in targets
@@ -228,7 +233,7 @@ def _with_room(chosen: Chosen, wish: Wish, observer: Observer) -> Chosen:
     )
 
 
-def prepare(chosen: Chosen, wish: Wish, say: Callable[[str], None]) -> Chosen:
+def prepare(chosen: Chosen, options: RunOptions, say: Callable[[str], None]) -> Chosen:
     """Make what targets keep between runs; one that cannot be prepared cannot run.
 
     UnavailableError: it is required, or nothing that was asked for is left.
@@ -245,7 +250,7 @@ def prepare(chosen: Chosen, wish: Wish, say: Callable[[str], None]) -> Chosen:
                 lack=Lack.RUNTIME, what=f"it cannot be prepared: {error}", hint=error.hint
             )
             say(f"{name} cannot be prepared: {error}")
-    required = {name: why for name, why in lost.items() if name in wish.require}
+    required = {name: why for name, why in lost.items() if name in options.require}
     left = chosen.able.keys() - lost.keys() - {"native"}
     if required or (lost.keys() & chosen.asked and not left):
         raise _cannot_run(required or lost)
@@ -332,11 +337,11 @@ def _confined(cpus: frozenset[int]) -> Iterator[None]:
 class Campaign:
     """One run, from the wish to the report."""
 
-    def __init__(self, wish: Wish, registry: Registry, observer: Observer) -> None:
+    def __init__(self, options: RunOptions, registry: Registry, observer: Observer) -> None:
         """Take what is wanted; nothing happens yet."""
-        self.wish, self.registry, self.observer = wish, registry, observer
+        self.options, self.registry, self.observer = options, registry, observer
         self.began = time.monotonic()
-        self.seed = wish.seed if wish.seed is not None else secrets.randbelow(1 << 31)
+        self.seed = options.seed if options.seed is not None else secrets.randbelow(1 << 31)
         self.native = TargetName("native")
         self.id = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ") + "-" + secrets.token_hex(3)
         self.chosen = Chosen(targets={}, answers={}, workloads={})
@@ -382,7 +387,7 @@ class Campaign:
         # Programs are built once and kept: a budget is for measuring.
         self.began = time.monotonic()
         if resumed is None:
-            folder = run_folder.create(paths.results(), self.id, exact=self.wish.output)
+            folder = run_folder.create(paths.results(), self.id, exact=self.options.output)
         else:
             folder = run_folder.RunFolder(resumed.path)
         guard.hand_over(chosen.targets, folder.log)
@@ -408,8 +413,8 @@ class Campaign:
         failure: IsobenchError | None = None
         try:
             with (
-                _confined(self.wish.affinity),
-                stage.workshop(payloads, ",".join(map(str, sorted(self.wish.affinity)))) as shop,
+                _confined(self.options.affinity),
+                stage.workshop(payloads, ",".join(map(str, sorted(self.options.affinity)))) as shop,
                 contextlib.ExitStack() as spawning,
             ):
                 self._describe(chosen, payloads, shop.scratch)
@@ -424,7 +429,7 @@ class Campaign:
                     self._go_on(resumed)
                 folder.document("run.json", self.about)
                 folder.document("state/host-pre.json", self.about["host"])
-                alarm = _Alarm(self.wish.time_limit)
+                alarm = _Alarm(self.options.time_limit)
                 try:
                     with alarm:
                         self._measure(chosen, shop, folder, resumed)
@@ -477,7 +482,7 @@ class Campaign:
             *("targets", "config", "claims", "variations", "plan_sha256", "left_out"),
         )
         new |= {key: old[key] for key in kept if key in old}
-        new["resumed_by"] = [*old.get("resumed_by", ()), list(self.wish.argv)]
+        new["resumed_by"] = [*old.get("resumed_by", ()), list(self.options.argv)]
         if new["budget_seconds"] is not None:
             new["budget_seconds"] += self.earlier
 
@@ -515,19 +520,19 @@ class Campaign:
             "tool_version": __version__,
             "started": _now(),
             "finished": None,
-            "argv": list(self.wish.argv),
+            "argv": list(self.options.argv),
             "config": {"targets": self.registry.tables(chosen.targets)},
-            "claims": claims.to_table(self.wish.claims),
-            "affinity": sorted(self.wish.affinity),
-            "variations": [dict(one) for one in self.wish.variations],
+            "claims": claims.to_table(self.options.claims),
+            "affinity": sorted(self.options.affinity),
+            "variations": [dict(one) for one in self.options.variations],
             "seed": self.seed,
             "reference": self.native,
-            "quick": self.wish.quick,
-            "launch": self.wish.launch,
-            "margin": self.wish.margin,
-            "precision": self.wish.precision,
-            "budget_seconds": self.wish.budget if self.wish.budget < UNBOUNDED else None,
-            "blocks_wanted": self.wish.maximum_blocks,
+            "quick": self.options.quick,
+            "launch": self.options.launch,
+            "margin": self.options.margin,
+            "precision": self.options.precision,
+            "budget_seconds": self.options.budget if self.options.budget < UNBOUNDED else None,
+            "blocks_wanted": self.options.maximum_blocks,
             "rules": list(host.RULES),
             "machine": host.summary(facts),
             "host": facts,
@@ -623,7 +628,7 @@ class Campaign:
             labels,
             self.native,
             progress=self._progress,
-            too_dear=lambda pilot, label: self._too_dear(bench, pilot, label),
+            too_expensive=lambda pilot, label: self._too_expensive(bench, pilot, label),
             too_late=self._too_late,
         )
         self._push_limits(bench, pilot)
@@ -642,7 +647,7 @@ class Campaign:
 
     def _push_limits(self, bench: runner.Bench, pilot: Pilot) -> None:
         """See whether limits hold, where there is time for it: some two seconds a target."""
-        if self.wish.quick or self.wish.budget < PATIENCE_FOR_LIMITS:
+        if self.options.quick or self.options.budget < PATIENCE_FOR_LIMITS:
             return
         living = {name: t for name, t in bench.targets.items() if name not in pilot.dead}
         named = [name for name, target in living.items() if limit_tests.limits_something(target)]
@@ -657,19 +662,19 @@ class Campaign:
     @property
     def _fewest(self) -> int:
         """How many blocks the budget should have room for."""
-        return FEWEST_BLOCKS if self.wish.quick else self.wish.minimum_blocks
+        return FEWEST_BLOCKS if self.options.quick else self.options.minimum_blocks
 
     def _progress(self, what: str, share: float = 0.0) -> None:
         """Show what is being done, and how far the run is: by time, or by a larger `share`."""
-        spent = (time.monotonic() - self.began) / max(self.wish.budget, 1e-9)
+        spent = (time.monotonic() - self.began) / max(self.options.budget, 1e-9)
         self.done = min(1.0, max(self.done, share or min(spent, TRIAL_SHARE)))
         self.observer.step(what, self.done, 1.0)
 
     def _too_late(self) -> str:
         """Say why nothing more is tried: empty while there is time."""
-        if time.monotonic() - self.began <= self.wish.budget + GRACE:
+        if time.monotonic() - self.began <= self.options.budget + GRACE:
             return ""
-        return f"the budget of {units.duration(self.wish.budget)} ended before it was tried"
+        return f"the budget of {units.duration(self.options.budget)} ended before it was tried"
 
     def _fits(
         self,
@@ -681,12 +686,14 @@ class Campaign:
         """Return how many blocks of these targets, and of these workloads where some are named, the
         rest of the budget has room for at most.
         """
-        left = self.wish.budget - (time.monotonic() - self.began)
+        left = self.options.budget - (time.monotonic() - self.began)
         both = [*labels, plan.second(self.native)]
         some = {n: w for n, w in bench.workloads.items() if names is None or n in names}
-        return choose_length(pilot, self.wish, some, both, native=self.native, seconds_left=left)[1]
+        return choose_length(
+            pilot, self.options, some, both, native=self.native, seconds_left=left
+        )[1]
 
-    def _too_dear(self, bench: runner.Bench, pilot: Pilot, label: TargetName) -> str:
+    def _too_expensive(self, bench: runner.Bench, pilot: Pilot, label: TargetName) -> str:
         """Say why a target that was merely found would cost the verdicts of all, or nothing.
 
         Of what it will cost only its opening is known: a start is as long, and there are several.
@@ -695,16 +702,16 @@ class Campaign:
             return ""
         opening = pilot.opening[label]
         tried = [name for name in pilot.proving if name not in (label, *pilot.dead)]
-        left = self.wish.budget - (time.monotonic() - self.began) - OPENINGS_TO_TRY * opening
+        left = self.options.budget - (time.monotonic() - self.began) - OPENINGS_TO_TRY * opening
         both = [*tried, plan.second(self.native)]
-        cost = pilot.cost(SHORTEST, self.wish, both, bench.workloads, self.native)
+        cost = pilot.cost(SHORTEST, self.options, both, bench.workloads, self.native)
         if left * RESERVE >= self._fewest * (cost + OPENINGS_A_BLOCK * opening):
             return ""
         return self._no_room(label)
 
     def _no_room(self, name: str) -> str:
         reason = (
-            f"with it {self._fewest} blocks do not fit into {units.duration(self.wish.budget)};"
+            f"with it {self._fewest} blocks do not fit into {units.duration(self.options.budget)};"
             " it is measured where it is asked for by name"
         )
         self.observer.say(f"{name} is left out: {reason}")
@@ -721,7 +728,7 @@ class Campaign:
         Where not even these fit, workloads that were not named are left out.
         """
         living = [label for label in labels if label not in pilot.dead]
-        wanted = FEWEST_BLOCKS if self.wish.quick else select.wanted_blocks(self.wish)
+        wanted = FEWEST_BLOCKS if self.options.quick else select.wanted_blocks(self.options)
         if self._fits(bench, pilot, living) >= wanted:
             return living
         found = select.in_turn(
@@ -735,7 +742,7 @@ class Campaign:
             if name not in kept:
                 leave_out(bench, pilot, name, self._no_room(name))
         kept = [name for name in living if name in kept]
-        if not self.wish.workloads:
+        if not self.options.workloads:
             self._drop_workloads(bench, pilot, kept, wanted)
         return kept
 
@@ -755,13 +762,13 @@ class Campaign:
     def _plan(self, bench: runner.Bench, pilot: Pilot, labels: Sequence[TargetName]) -> Plan:
         living = self._make_room(bench, pilot, labels)
         both = [*living, plan.second(self.native)]
-        left = self.wish.budget - (time.monotonic() - self.began)
+        left = self.options.budget - (time.monotonic() - self.began)
         length, fits = choose_length(
-            pilot, self.wish, bench.workloads, both, native=self.native, seconds_left=left
+            pilot, self.options, bench.workloads, both, native=self.native, seconds_left=left
         )
-        kept = pilot.kept(self.wish.launch, self.native)
-        served = plan.blocks_per_session(max(1, min(fits, self.wish.maximum_blocks)))
-        block_cost = pilot.cost(length, self.wish, both, bench.workloads, self.native, kept=kept)
+        kept = pilot.kept(self.options.launch, self.native)
+        served = plan.blocks_per_session(max(1, min(fits, self.options.maximum_blocks)))
+        block_cost = pilot.cost(length, self.options, both, bench.workloads, self.native, kept=kept)
         block_cost += sum(pilot.opening[name] for name in kept) / served
         # Fewer than three blocks have no interval; but a budget is no suggestion.
         self.fewest = FEWEST_BLOCKS if FEWEST_BLOCKS * block_cost <= max(left, 0) + GRACE else 1
@@ -774,20 +781,22 @@ class Campaign:
                 f"A session of {name} takes {units.duration(pilot.opening[name])} to open"
                 f" and serves {served} blocks."
             )
-        if fits < self.wish.minimum_blocks and not self.wish.quick:
-            needed = self.wish.minimum_blocks * block_cost / RESERVE + (self.wish.budget - left)
-            self.observer.say(
-                f"Only about {max(fits, 1)} blocks fit into {units.duration(self.wish.budget)},"
-                f" verdicts need {self.wish.minimum_blocks}: --budget {math.ceil(needed / 60)}m, or"
-                " fewer targets or workloads."
+        if fits < self.options.minimum_blocks and not self.options.quick:
+            needed = self.options.minimum_blocks * block_cost / RESERVE + (
+                self.options.budget - left
             )
-        if self.wish.quick and fits < FEWEST_BLOCKS:
+            self.observer.say(
+                f"Only about {max(fits, 1)} blocks fit into {units.duration(self.options.budget)},"
+                f" verdicts need {self.options.minimum_blocks}: --budget {math.ceil(needed / 60)}m,"
+                " or fewer targets or workloads."
+            )
+        if self.options.quick and fits < FEWEST_BLOCKS:
             self.observer.say(
                 f"even {FEWEST_BLOCKS} blocks take about {FEWEST_BLOCKS * block_cost:.0f} s, longer"
                 " than a quick look should: fewer targets or workloads make it short"
             )
         work = [
-            self._work(workload, pilot.loops(workload, self.wish, length, self.native))
+            self._work(workload, pilot.loops(workload, self.options, length, self.native))
             for name, workload in bench.workloads.items()
             if (self.native, name) not in pilot.left_out
         ]
@@ -795,12 +804,12 @@ class Campaign:
             living,
             work,
             reference=self.native,
-            blocks=self.wish.maximum_blocks
-            + math.ceil(self.wish.maximum_blocks * runner.REPEATED_SHARE),
+            blocks=self.options.maximum_blocks
+            + math.ceil(self.options.maximum_blocks * runner.REPEATED_SHARE),
             seed=self.seed,
-            schedule=self.wish.schedule,
+            schedule=self.options.schedule,
             without=frozenset(pilot.left_out),
-            dear=pilot.dear,
+            expensive=pilot.expensive,
             blocks_per_session=dict.fromkeys(kept, served),
         )
 
@@ -810,18 +819,18 @@ class Campaign:
                 return Work(
                     workload=workload.name,
                     loops=loops,
-                    iterations=self.wish.iterations,
-                    warmups=self.wish.warmups,
+                    iterations=self.options.iterations,
+                    warmups=self.options.warmups,
                 )
             case Scope.EXEC:
-                return Work(workload=workload.name, loops=1, iterations=self.wish.iterations)
+                return Work(workload=workload.name, loops=1, iterations=self.options.iterations)
             case Scope.SESSION:
-                return Work(workload=workload.name, loops=1, iterations=self.wish.starts)
+                return Work(workload=workload.name, loops=1, iterations=self.options.starts)
 
     def _measure_blocks(
         self, bench: runner.Bench, made: Plan, folder: "RunFolder", resumed: "Run | None" = None
     ) -> None:
-        end = self.began + self.wish.budget
+        end = self.began + self.options.budget
         total = max(1, len(made.blocks[0].visits)) if made.blocks else 1
         place = {"block": 0, "visit": 0}
 
@@ -830,16 +839,16 @@ class Campaign:
                 place.update(block=visit.block, visit=0)
             place["visit"] += 1
             blocks_done = valid + place["visit"] / total
-            spent = (time.monotonic() - self.began) / self.wish.budget
+            spent = (time.monotonic() - self.began) / self.options.budget
             # A spent budget ends a run only when it has its fewest blocks.
-            enough = blocks_done / min(self.fewest, self.wish.maximum_blocks)
-            share = max(min(spent, enough), blocks_done / self.wish.maximum_blocks)
+            enough = blocks_done / min(self.fewest, self.options.maximum_blocks)
+            share = max(min(spent, enough), blocks_done / self.options.maximum_blocks)
             self._progress(f"block {valid + 1}: {visit.workload} in {visit.target}", share)
 
         limits = runner.Limits(
             budget_end=end,
             minimum_blocks=self.fewest,
-            maximum_blocks=self.wish.maximum_blocks,
+            maximum_blocks=self.options.maximum_blocks,
             look=lambda _: self._precise(folder),
         )
         begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.invalid_blocks))
@@ -872,14 +881,14 @@ class Campaign:
         from isobench.analysis import summaries  # noqa: PLC0415 - as above
         from isobench.storage import run_folder  # noqa: PLC0415 - as above
 
-        return summaries.Analysis(run_folder.load(folder.path)).precise(self.wish.precision)
+        return summaries.Analysis(run_folder.load(folder.path)).precise(self.options.precision)
 
 
-def _check(check: PromiseCheck) -> dict[str, Any]:
+def _check(check: ExpectationCheck) -> dict[str, Any]:
     return {
-        "key": check.promise.key,
-        "relation": check.promise.relation,
-        "expected": check.promise.value,
+        "key": check.expectation.key,
+        "relation": check.expectation.relation,
+        "expected": check.expectation.value,
         "host": check.host,
         "inside": check.inside,
         "kept": check.kept,

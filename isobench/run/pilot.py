@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from isobench.config.options import Launch, Wish
+from isobench.config.options import Launch, RunOptions
 from isobench.model import (
     Block,
     Cause,
@@ -50,7 +50,7 @@ RESERVE: Final = 0.9
 """Share of the remaining budget that is planned with."""
 FEWEST_BLOCKS: Final = 3
 """So many are measured even when they overrun the budget: fewer have no interval."""
-DEAR: Final = 1.0
+EXPENSIVE: Final = 1.0
 """A session that takes more seconds to open and prove is dear."""
 OPENINGS_TO_TRY: Final = 5
 """A trial of a dear target takes about as long as so many openings."""
@@ -76,12 +76,12 @@ class Pilot:
     dead: set[TargetName] = field(default_factory=set)
 
     @property
-    def dear(self) -> tuple[TargetName, ...]:
+    def expensive(self) -> tuple[TargetName, ...]:
         """The targets whose sessions are dear to open."""
         return tuple(
             name
             for name, taken in self.opening.items()
-            if taken > DEAR and name not in ("native", *self.dead)
+            if taken > EXPENSIVE and name not in ("native", *self.dead)
         )
 
     def kept(self, launch: Launch, native: TargetName) -> tuple[TargetName, ...]:
@@ -90,13 +90,13 @@ class Pilot:
         Never native: its session costs nothing, and what all ratios stand on shall have as many
         sessions as there are blocks.
         """
-        names = {Launch.AUTO: self.dear, Launch.FRESH: (), Launch.REUSE: tuple(self.opening)}
+        names = {Launch.AUTO: self.expensive, Launch.FRESH: (), Launch.REUSE: tuple(self.opening)}
         return tuple(name for name in names[launch] if name not in (native, *self.dead))
 
     def cost(
         self,
         length: float,
-        work: Wish,
+        work: RunOptions,
         labels: Sequence[TargetName],
         workloads: Mapping[WorkloadName, Workload],
         native: TargetName,
@@ -116,14 +116,14 @@ class Pilot:
                     continue
                 if workload.scope is not Scope.LOOP:
                     starts = work.starts if workload.scope is Scope.SESSION else work.iterations
-                    once = workload.scope is Scope.SESSION and key[0] in self.dear
+                    once = workload.scope is Scope.SESSION and key[0] in self.expensive
                     total += self.extra[key] * (1 if once else starts + 1)
                     continue
                 loops = self.loops(workload, work, length, native)
                 total += self.extra[key] + _rounds(workload, work) * self.unit[key] * loops
         return total
 
-    def loops(self, workload: Workload, work: Wish, length: float, native: TargetName) -> int:
+    def loops(self, workload: Workload, work: RunOptions, length: float, native: TargetName) -> int:
         """Return how many loops an iteration has that shall last `length` seconds natively: fewer
         where some target, a thousand times slower perhaps, would come near the time limit.
 
@@ -140,7 +140,7 @@ class Pilot:
         return min(wanted, max(most, loops_for(workload, home, shortest)))
 
 
-def _rounds(workload: Workload, work: Wish) -> int:
+def _rounds(workload: Workload, work: RunOptions) -> int:
     """Return how many times as long as an iteration a visit takes."""
     # Files are made and read back around the timed part: as long again.
     return (work.iterations + work.warmups) * (2 if workload.group == "io" else 1)
@@ -190,13 +190,14 @@ def try_all(
     native: TargetName,
     *,
     progress: Callable[[str], None],
-    too_dear: Callable[[Pilot, TargetName], str] = _nobody,
+    too_expensive: Callable[[Pilot, TargetName], str] = _nobody,
     too_late: Callable[[], str] = str,
 ) -> Pilot:
     """Run every cell once with a little work: known answers, evidence, cost.
 
-    What it measures is block 0, which is never used for estimates. `too_dear` may leave a target
-    out once it is known what opening it takes, by a reason; `too_late` before it is opened at all.
+    What it measures is block 0, which is never used for estimates. `too_expensive` may leave a
+    target out once it is known what opening it takes, by a reason; `too_late` before it is opened
+    at all.
     """
     pilot = Pilot()
     names = list(bench.workloads)
@@ -212,10 +213,10 @@ def try_all(
         with _opened(bench, block, pilot) as (good, bad):
             if label in bad:
                 pilot.dead.add(label)
-            elif label in pilot.dear and (why := too_dear(pilot, label)):
+            elif label in pilot.expensive and (why := too_expensive(pilot, label)):
                 leave_out(bench, pilot, label, why)
                 continue
-            bench.dear.update(pilot.dear)
+            bench.expensive.update(pilot.expensive)
             for visit in block.visits:
                 progress(f"trying {label}")
                 if label in bad:
@@ -243,7 +244,7 @@ def _opened(
         began = time.monotonic()
         with bench.sessions(block, runner.Faults()) as (good, bad):
             taken = time.monotonic() - began
-            again = taken > DEAR and label in good and label not in pilot.opening
+            again = taken > EXPENSIVE and label in good and label not in pilot.opening
             pilot.opening[label] = min(taken, pilot.opening.get(label, taken))
             if not again:
                 if label in good:
@@ -279,7 +280,7 @@ def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot)
             pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:
-        twice = workload.scope is Scope.SESSION and visit.target not in bench.dear
+        twice = workload.scope is Scope.SESSION and visit.target not in bench.expensive
         pilot.extra[key] = spent / 2 if twice else spent  # the evidence is a start, too
 
 
@@ -331,7 +332,7 @@ def _grows(
 
 def choose_length(
     pilot: Pilot,
-    wish: Wish,
+    options: RunOptions,
     workloads: Mapping[WorkloadName, Workload],
     labels: Sequence[TargetName],
     *,
@@ -341,25 +342,25 @@ def choose_length(
     """Return how long native iterations shall be, and how many blocks will about fit into the
     budget.
     """
-    wanted = 5 if wish.quick else max(WANTED_BLOCKS, wish.minimum_blocks)
-    wanted = min(wanted, wish.maximum_blocks)
-    many = wanted if wish.quick else min(max(MANY_BLOCKS, wanted), wish.maximum_blocks)
-    kept = pilot.kept(wish.launch, native)
+    wanted = 5 if options.quick else max(WANTED_BLOCKS, options.minimum_blocks)
+    wanted = min(wanted, options.maximum_blocks)
+    many = wanted if options.quick else min(max(MANY_BLOCKS, wanted), options.maximum_blocks)
+    kept = pilot.kept(options.launch, native)
     openings = sum(pilot.opening[name] for name in kept)
 
     def fits(length: float) -> int:
-        block = pilot.cost(length, wish, labels, workloads, native, kept=kept)
+        block = pilot.cost(length, options, labels, workloads, native, kept=kept)
         left = seconds_left * RESERVE
         # So few blocks that each needs a session of its own, or more with as many openings in all.
         block = max(block, 1e-9)
         few, more = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
         return int(max(min(few, plan.FEWEST_SESSIONS), more))
 
-    if wish.minimum_time is not None:
-        return wish.minimum_time, fits(wish.minimum_time)
+    if options.minimum_time is not None:
+        return options.minimum_time, fits(options.minimum_time)
     length = LONGEST
     steps = [(many, ROUND), (wanted, SHORTEST)]
-    if wish.schedule is Schedule.DUET:
+    if options.schedule is Schedule.DUET:
         # Two programs share but the middle of their visits, which must therefore be long; and two
         # blocks make one ratio.
         steps = [(max(2 * plan.FIRST_LOOK, wanted), 2 * ROUND)]
@@ -373,7 +374,7 @@ def learn(bench: runner.Bench, made: Plan) -> None:
     """See natively what the others are held against, for a plan that is resumed without a pilot,
     and take from it what the pilot had shown.
     """
-    bench.dear.update(made.dear)
+    bench.expensive.update(made.expensive)
     names = [item.workload for item in made.work]
     block = plan.block(0, [made.reference], names, seed=0, shuffled=False)
     with bench.sessions(block, runner.Faults()) as (good, bad):

@@ -18,11 +18,11 @@ from isobench.model import (
     Clock,
     Environment,
     Evidence,
+    ExpectationCheck,
     Gap,
     LimitCheck,
     Need,
     Plan,
-    PromiseCheck,
     Record,
     Sample,
     Scope,
@@ -134,11 +134,11 @@ class Proof:
     """What one session showed of itself."""
 
     environment: Environment
-    checks: tuple[PromiseCheck, ...]
+    checks: tuple[ExpectationCheck, ...]
 
     @property
     def broken(self) -> str:
-        """The promises that were not kept, in words."""
+        """The expectations that were not met, in words."""
         return prove.broken(self.checks)
 
     @property
@@ -280,7 +280,7 @@ class Bench:
     began: float = field(default_factory=time.monotonic)
     seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
     """What payloads saw of their surroundings: the file system they really wrote to."""
-    dear: set[TargetName] = field(default_factory=set)
+    expensive: set[TargetName] = field(default_factory=set)
     """Targets of which a visit starts one instance and no more, since that takes long."""
     proofs: dict[TargetName, Proof] = field(default_factory=dict)
     """What the latest session of each target showed of itself."""
@@ -318,7 +318,7 @@ class Bench:
     # ---- evidence --------------------------------------------------------------------------------
 
     def prove(self, label: TargetName, run: Callable[[list[str]], Completed]) -> Proof:
-        """Run the evidence payload and hold the target's promises against what it saw."""
+        """Run the evidence payload and hold the target's expectations against what it saw."""
         nonce = secrets.token_hex(8)
         self.ear.ask(nonce)
         done = run([EVIDENCE, nonce, str(self.workshop.canary)])
@@ -331,8 +331,8 @@ class Bench:
         environment = prove.gather(reply.facts)
         if self.reference is None:
             self.reference = environment
-        promises = prove.from_inside(target.promises, environment)
-        checks = prove.hold(promises, host=self.reference, inside=environment)
+        expectations = prove.from_inside(target.expectations, environment)
+        checks = prove.hold(expectations, host=self.reference, inside=environment)
         return Proof(environment=environment, checks=checks)
 
     def prove_session(self, label: TargetName, session: Session) -> Proof:
@@ -341,9 +341,9 @@ class Bench:
         said = session.witness() if isinstance(session, Witness) else ()
         seen = prove.gather((*proof.environment.facts.values(), *said))
         assert self.reference is not None  # `prove` has taken it
-        promises = self.targets[actual(label)].promises
+        expectations = self.targets[actual(label)].expectations
         return Proof(
-            environment=seen, checks=prove.hold(promises, host=self.reference, inside=seen)
+            environment=seen, checks=prove.hold(expectations, host=self.reference, inside=seen)
         )
 
     def facts(
@@ -592,7 +592,7 @@ class Bench:
     def _instances(self, visit: Visit, work: Work, workload: Workload) -> tuple[Record, ...]:
         target = guard.direct(self.targets[actual(visit.target)])
         stage, timeout = self.stage(target), workload.timeout
-        if actual(visit.target) in self.dear:
+        if actual(visit.target) in self.expensive:
             if workload.program == STARTUP and Need.PROCESSES not in self.abi(target).lacks:
                 return self._proven_start(visit, workload, target, stage)
             work = replace(work, iterations=1)
@@ -907,7 +907,7 @@ class _FailedError(IsobenchError):
 
 
 class _UnprovenError(IsobenchError):
-    """A promise was not kept."""
+    """An expectation was not met."""
 
 
 def _gap(visit: Visit, cause: Cause, detail: str, hint: str = "") -> Gap:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from isobench.config.options import Wish
+from isobench.config.options import RunOptions
 from isobench.model import Scope, Technology, Workload
 from isobench.model.units import TargetName, WorkloadName
 
@@ -97,7 +97,7 @@ def cost_of(kind: str) -> Cost:
     return COSTS.get(kind, UNKNOWN)
 
 
-def block_seconds(cost: Cost, workloads: Iterable[Workload], options: Wish) -> float:
+def block_seconds(cost: Cost, workloads: Iterable[Workload], options: RunOptions) -> float:
     """Return about how many seconds one target takes in a block of the shortest iterations."""
     expensive = cost.opening > EXPENSIVE
     total = cost.opening * (KEPT_SHARE if expensive else 1.0)
@@ -112,7 +112,7 @@ def block_seconds(cost: Cost, workloads: Iterable[Workload], options: Wish) -> f
     return total
 
 
-def wanted_blocks(options: Wish) -> int:
+def wanted_blocks(options: RunOptions) -> int:
     """Return how many blocks a choice must leave room for."""
     if options.quick:
         return options.maximum_blocks
@@ -143,7 +143,7 @@ def that_fit(
 class Room:
     """What a budget has room for on this machine."""
 
-    options: Wish
+    options: RunOptions
     kinds: Mapping[TargetName, str]
     """What kind each target is, by the names of COSTS."""
     technologies: Mapping[TargetName, Technology]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from isobench import stats
 from isobench.analysis import verdict
-from isobench.config.options import Wish
+from isobench.config.options import RunOptions
 from isobench.evidence import doubts
-from isobench.model import Estimate, Standing, plan
+from isobench.model import Estimate, Status, plan
 from isobench.model.units import TargetName, WorkloadName
 
 REPLICATIONS: Final = 1000
@@ -35,7 +35,7 @@ FAMILY: Final = 20
 """Cells of a run that are tested together."""
 ALARM_LEVEL: Final = 0.95
 STOPPED: Final = "stopped"
-_WISH: Final = Wish()  # what a run does without flags
+_WISH: Final = RunOptions()  # what a run does without flags
 _MARGIN: Final = 1 + _WISH.margin
 _VISITS: Final = 3
 """Of each block: native, native again, the target."""
@@ -253,7 +253,7 @@ class _Tally:
     blocks: int = 0
     widths: list[float] = field(default_factory=list)
     p_equivalence: list[float] = field(default_factory=list)
-    standings: Counter[Standing] = field(default_factory=Counter)
+    standings: Counter[Status] = field(default_factory=Counter)
     naive_alarms: int = 0
     naive_same: int = 0
     naive_widths: list[float] = field(default_factory=list)
@@ -274,7 +274,7 @@ class _Tally:
         self.blocks += found.blocks
         self.widths.append(stats.half_width(found.interval))
         self.p_equivalence.append(found.p_equivalence)
-        self.standings[judged.standing] += 1
+        self.standings[judged.status] += 1
 
     def add_naive(self, runs: _Runs) -> None:
         """Count what naive practice finds."""
@@ -346,7 +346,7 @@ class Row:
     """How often naive practice finds no significant difference, and calls that the same."""
     naive_half_width: float | None
 
-    def rate(self, *standings: Standing) -> float:
+    def rate(self, *standings: Status) -> float:
         """Return how often one of these verdicts is given."""
         return sum(self.standings.get(str(one), 0.0) for one in standings)
 
@@ -371,7 +371,7 @@ def _row(scenario: Scenario, ratio: float, length: str, tally: _Tally) -> Row:
         alarms=share(tally.alarms),
         coverage=share(tally.covered),
         half_width=float(np.median(tally.widths)),
-        standings={str(one): share(tally.standings[one]) for one in Standing},
+        standings={str(one): share(tally.standings[one]) for one in Status},
         naive_alarms=share(tally.naive_alarms) if naive else None,
         naive_same=share(tally.naive_same) if naive else None,
         naive_half_width=float(np.median(tally.naive_widths)) if naive else None,
@@ -459,11 +459,11 @@ def _findings(rows: Iterable[Row], scenarios: Mapping[str, Scenario]) -> Iterato
             continue
         if row.ratio == 1:
             yield from _of_native(row, scenario)
-        for wrong in (Standing.SLOWER, Standing.FASTER, Standing.NEAR_NATIVE):
-            if row.ratio == _MARGIN or (row.ratio == 1 and wrong is not Standing.NEAR_NATIVE):
+        for wrong in (Status.SLOWER, Status.FASTER, Status.NEAR_NATIVE):
+            if row.ratio == _MARGIN or (row.ratio == 1 and wrong is not Status.NEAR_NATIVE):
                 what = f"{row.place}: called {wrong}"
                 yield Finding(what=what, rate=row.rate(wrong), runs=row.runs, high=scenario.error)
-        right = {RATIOS[0]: Standing.NEAR_NATIVE, RATIOS[-1]: Standing.SLOWER}.get(row.ratio)
+        right = {RATIOS[0]: Status.NEAR_NATIVE, RATIOS[-1]: Status.SLOWER}.get(row.ratio)
         if scenario.power and right is not None and row.length in (str(USUAL), STOPPED):
             what = f"{row.place}: called {right}"
             yield Finding(what=what, rate=row.rate(right), runs=row.runs, low=scenario.power)
@@ -623,7 +623,7 @@ def _native_row(row: Row) -> tuple[str, ...]:
         _rate(row.alarms),
         _rate(row.coverage),
         _rate(row.half_width),
-        _rate(row.rate(Standing.SLOWER, Standing.FASTER)),
+        _rate(row.rate(Status.SLOWER, Status.FASTER)),
         _rate(row.naive_alarms),
         _rate(row.naive_half_width),
     )
@@ -641,9 +641,9 @@ def _verdict_row(result: Result, scenario: str, ratio: float) -> tuple[str, ...]
     both = [
         f"{_rate(usual.rate(*standings))} / {_rate(stopped.rate(*standings))}"
         for standings in (
-            (Standing.NEAR_NATIVE,),
-            (Standing.SLOWER,),
-            (Standing.INCONCLUSIVE, Standing.UNPROVEN),
+            (Status.NEAR_NATIVE,),
+            (Status.SLOWER,),
+            (Status.INCONCLUSIVE, Status.UNPROVEN),
         )
     ]
     return (scenario, f"{ratio:.2f}", *both, _rate(usual.naive_same))

@@ -2,13 +2,13 @@
 
 Many technologies are a program that takes the command to run as its last words: `unshare …
 PROGRAM`, `bwrap … PROGRAM`, `firejail … PROGRAM`. `PrefixTarget` is such a target, but for its
-name, its promises and its words. It starts sessions and single instances, hands on output as it
+name, its expectations and its words. It starts sessions and single instances, hands on output as it
 arrives, keeps time limits, gives payloads their environment, and leaves no process behind.
 
     class NiceTarget(PrefixTarget):
         name = TargetName("nice")
         technology = Technology.SANDBOX
-        promises = (Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),)
+        expectations = (Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),)
 
         def words(self, root: Path, scratch: Path) -> Sequence[str]:
             return ["nice", "--"]
@@ -27,8 +27,8 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
-    Promise,
     Stage,
     Technology,
     Unavailable,
@@ -86,7 +86,7 @@ class PrefixTarget(ABC):
 
     @property
     @abstractmethod
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """What must be seen from inside for the name to be true."""
 
     @abstractmethod

@@ -10,8 +10,8 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -33,15 +33,15 @@ class NativeTarget:
     name: ClassVar[TargetName] = TargetName("native")
     technology: ClassVar[Technology] = Technology.NATIVE
     abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = (
-        Promise(key="kernel.boot_id", relation=_SAME),
-        Promise(key="machine", relation=_SAME),
-        Promise(key="ns.pid", relation=_SAME),
-        Promise(key="ns.mnt", relation=_SAME),
-        Promise(key="ns.net", relation=_SAME),
+    expectations: ClassVar[tuple[Expectation, ...]] = (
+        Expectation(key="kernel.boot_id", relation=_SAME),
+        Expectation(key="machine", relation=_SAME),
+        Expectation(key="ns.pid", relation=_SAME),
+        Expectation(key="ns.mnt", relation=_SAME),
+        Expectation(key="ns.net", relation=_SAME),
         # The negative control: a file planted on the host must be seen, or not seeing it proves
         # nothing elsewhere.
-        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=True),
+        Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=True),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "a process is started from a copy of the program made just before",

@@ -72,7 +72,7 @@ class Finding:
     low: float | None = None
     high: float | None = None
     """Bounds of the ratio, where the rule has them."""
-    standing: str = ""
+    status: str = ""
     """isobench's verdict, which is about its margin of 5 %: "near-native", "slower" …"""
 
     @property
@@ -93,7 +93,7 @@ def by_interval(raw: Mapping[str, Any]) -> Finding:
         ratio=raw["ratio"],
         low=low,
         high=high,
-        standing=raw["standing"],
+        status=raw["standing"],
     )
 
 
@@ -281,7 +281,7 @@ def _row(
     name: str, dial: int, trials: Sequence[Mapping[str, Any]], found: Sequence[Finding]
 ) -> str:
     count = len(found)
-    verdicts = [one.standing for one in found]
+    verdicts = [one.status for one in found]
     held = [_holds(one, dial) for one in found]
     cells = (
         name,

@@ -17,7 +17,7 @@ import pytest
 
 from isobench import stats
 from isobench.analysis import verdict
-from isobench.model import Clock, Sample, Standing
+from isobench.model import Clock, Sample, Status
 from isobench.model.units import TargetName, Unit, WorkloadName, seconds
 from isobench.payload import wire
 from isobench.plugins.api import Target
@@ -111,7 +111,7 @@ def bench_analysis(benchmark: Benchmark) -> None:
     native, control = rng.lognormal(0, 0.03, (2, 60, 1000))
     cells = rng.lognormal(0, 0.03, (100, 60, 1000))
 
-    def answer() -> list[Standing]:
+    def answer() -> list[Status]:
         floor = stats.estimate(stats.block_log_ratios(control, native))
         standings = []
         for seconds_per_operation in cells:
@@ -127,11 +127,11 @@ def bench_analysis(benchmark: Benchmark) -> None:
                 margin=1.05,
                 blocks_needed=stats.blocks_needed(estimate),
             )
-            standings.append(judged.standing)
+            standings.append(judged.status)
         return standings
 
     standings = benchmark.pedantic(answer, rounds=3)  # type: ignore[attr-defined]
-    assert standings == [Standing.NEAR_NATIVE] * 100
+    assert standings == [Status.NEAR_NATIVE] * 100
 
 
 @pytest.mark.benchmark(group="a million samples")

@@ -121,7 +121,10 @@ def hidden(target: Target) -> bool:
         ("kernel.boot_id", Relation.UNLIKE_HOST),
         ("kernel.version", Relation.UNLIKE_HOST),
     }
-    return bool(own_kernel & {(promise.key, promise.relation) for promise in target.promises})
+    return bool(
+        own_kernel
+        & {(expectation.key, expectation.relation) for expectation in target.expectations}
+    )
 
 
 def lacking(target: Target, need: Need) -> bool:
@@ -306,34 +309,34 @@ def host(able: Able, staged: Make) -> Environment:
         return evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, outside)
 
 
-def test_promises_are_shown_by_evidence(target: Target, one: Staged, host: Environment) -> None:
-    assert target.promises
+def test_expectations_are_shown_by_evidence(target: Target, one: Staged, host: Environment) -> None:
+    assert target.expectations
     with opened(target, one) as session:
         inside = evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
         if isinstance(session, Witness):
             inside = prove.gather((*inside.facts.values(), *session.witness()))
     # What cannot be read inside is there as well, and unknown.
     assert {"kernel.boot_id", "machine", "host.canary_readable"} <= set(inside.facts)
-    assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
+    assert prove.broken(prove.hold(target.expectations, host=host, inside=inside)) == ""
 
 
 @pytest.mark.parametrize("name", having(Launcher), indirect=True)
-def test_a_launched_instance_keeps_the_same_promises(
+def test_a_launched_instance_keeps_the_same_expectations(
     target: Target, one: Staged, host: Environment
 ) -> None:
     assert isinstance(target, Launcher)
     inside = evidence(lambda argv: target.launch(one.stage, argv, timeout=PATIENCE).stdout, one)
-    promises = prove.from_inside(target.promises, inside)
-    assert prove.broken(prove.hold(promises, host=host, inside=inside)) == ""
+    expectations = prove.from_inside(target.expectations, inside)
+    assert prove.broken(prove.hold(expectations, host=host, inside=inside)) == ""
 
 
-def test_natives_promises_are_broken_in_every_isolation(
+def test_natives_expectations_are_broken_in_every_isolation(
     name: str, target: Target, one: Staged, host: Environment, able: Able
 ) -> None:
     """The negative control: evidence that cannot tell inside from outside proves nothing."""
     with opened(target, one) as session:
         inside = evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
-    broken = prove.broken(prove.hold(able("native").promises, host=host, inside=inside))
+    broken = prove.broken(prove.hold(able("native").expectations, host=host, inside=inside))
     assert bool(broken) == (name != "native")
 
 

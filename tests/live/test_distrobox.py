@@ -40,7 +40,7 @@ def test_a_run_proves_home_and_names_and_leaves_no_box(able: Ordinary) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     (target,) = (item for item in summary["targets"] if item["name"] == "distrobox")
     assert target["status"] == "measured"
-    assert all(promise["kept"] for promise in target["promises"])
+    assert all(expectation["kept"] for expectation in target["promises"])
     facts = {fact["key"]: fact["value"] for fact in target["facts"]}
     assert facts["host.home_shared"] is True
     assert summary["gaps"] == []

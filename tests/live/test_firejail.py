@@ -97,23 +97,23 @@ def evidence(target: Target, one: Staged) -> bytes:
     return b"\n".join((nonce.encode(), done.stdout))
 
 
-def broken(promises: Any, host: bytes, inside: bytes) -> str:
+def broken(expectations: Any, host: bytes, inside: bytes) -> str:
     seen = []
     for said in (host, inside):
         nonce, _, lines = said.partition(b"\n")
         seen.append(prove.gather(wire.read(lines, nonce=nonce.decode(), iterations=0).facts))
-    return prove.broken(prove.hold(promises, host=seen[0], inside=seen[1]))
+    return prove.broken(prove.hold(expectations, host=seen[0], inside=seen[1]))
 
 
 @pytest.mark.parametrize(
     "options", [{"seccomp": False}, {"noroot": False}, {"arguments": ["--protocol=unix"]}]
 )
-def test_every_configuration_keeps_its_promises(
+def test_every_configuration_keeps_its_expectations(
     options: dict[str, Any], able: Able, staged: Make
 ) -> None:
     native, target = able("native"), configured(**options)
     host, inside = (evidence(each, staged(each)) for each in (native, target))
-    assert broken(target.promises, host, inside) == ""
+    assert broken(target.expectations, host, inside) == ""
 
 
 FORGETFUL = """#!{python} -IS
@@ -130,7 +130,7 @@ os.execv({real!r}, [word for word in sys.argv if not word.startswith({words!r})]
         (("--whitelist", "--private"), "host.canary_readable"),
     ],
 )
-def test_a_part_that_is_not_in_force_breaks_its_promise(
+def test_a_part_that_is_not_in_force_breaks_its_expectation(
     without: tuple[tuple[str, ...], str],
     able: Able,
     staged: Make,
@@ -145,7 +145,9 @@ def test_a_part_that_is_not_in_force_breaks_its_promise(
     forgetful.write_text(FORGETFUL.format(python=sys.executable, real=real, words=words))
     forgetful.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert f"{fact} should be" in broken(target.promises, host, evidence(target, staged(target)))
+    assert f"{fact} should be" in broken(
+        target.expectations, host, evidence(target, staged(target))
+    )
 
 
 SKELETON = (".bashrc", ".cshrc", ".zshrc", ".profile", ".Xauthority")

@@ -63,7 +63,7 @@ def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
 
     host, _ = evidence(native, outside)
     inside, witnessed = evidence(target, one)
-    assert prove.broken(prove.hold(target.promises, host=host, inside=inside)) == ""
+    assert prove.broken(prove.hold(target.expectations, host=host, inside=inside)) == ""
     platform = witnessed["host.sentry.platform"]
     assert platform == options.get("platform", platform) in ("systrap", "kvm", "ptrace")
     assert isinstance(answer := target.probe(), Available)
@@ -79,7 +79,7 @@ def measured(ran: Any, name: str) -> dict[str, Any]:
     assert summary["gaps"] == []
     found: dict[str, Any] = next(item for item in summary["targets"] if item["name"] == name)
     assert found["status"] == "measured"
-    assert all(promise["kept"] for promise in found["promises"])
+    assert all(expectation["kept"] for expectation in found["promises"])
     facts = {fact["key"]: fact["value"] for fact in found["facts"]}
     return found | {"facts": facts}
 

@@ -121,10 +121,10 @@ def test_tcp_is_refused_unless_the_configuration_allows_it(staged: Make, outside
 
 
 def test_the_filter_refuses_what_landlock_knows_nothing_of(staged: Make) -> None:
-    wish = {"personality": "0"}
+    options = {"personality": "0"}
     filtered, unfiltered = configured(), configured(seccomp=False)
-    assert refused(filtered, staged(filtered), wish) == {"personality": errno.EPERM}
-    assert refused(unfiltered, staged(unfiltered), wish) == {"personality": 0}
+    assert refused(filtered, staged(filtered), options) == {"personality": errno.EPERM}
+    assert refused(unfiltered, staged(unfiltered), options) == {"personality": 0}
 
 
 def test_the_scratch_directory_is_writable_and_the_root_is_not(able: Able, staged: Make) -> None:
@@ -146,7 +146,7 @@ def test_nothing_of_it_stays_with_this_process(able: Able, staged: Make, outside
 
 
 @pytest.mark.parametrize("options", [{}, {"network": True}, {"seccomp": False}])
-def test_every_configuration_keeps_its_promises(
+def test_every_configuration_keeps_its_expectations(
     options: dict[str, Any], able: Able, staged: Make
 ) -> None:
     target = configured(**options)
@@ -177,7 +177,7 @@ def evidence(target: Target, staged: Staged) -> Environment:
 
 
 def broken(target: Target, staged: Staged, host: Environment) -> str:
-    return prove.broken(prove.hold(target.promises, host=host, inside=evidence(target, staged)))
+    return prove.broken(prove.hold(target.expectations, host=host, inside=evidence(target, staged)))
 
 
 MERELY_EXECUTES = """#!{python} -IS
@@ -187,7 +187,7 @@ os.execve(program[0], program, dict(os.environ))
 """
 
 
-def test_a_launcher_that_merely_executes_breaks_the_promises(
+def test_a_launcher_that_merely_executes_breaks_the_expectations(
     able: Able, staged: Make, tmp_path: Path
 ) -> None:
     target = able("landlock")

@@ -346,7 +346,7 @@ def test_a_run_answers_for_every_cell_from_a_kernel_of_its_own_and_leaves_nothin
     assert summary["gaps"] == []  # a wrong checksum would be one
     target = next(item for item in summary["targets"] if item["name"] == "qemu")
     assert target["status"] == "measured"
-    assert all(promise["kept"] for promise in target["promises"])
+    assert all(expectation["kept"] for expectation in target["promises"])
     assert target["evidence"]["kernel.boot_id"] == "unlike"
     facts = {fact["key"]: fact["value"] for fact in target["facts"]}
     assert facts["kernel.release"]
@@ -384,7 +384,7 @@ def test_a_kernel_of_the_users_own_by_configuration_only(isobench: Command, tmp_
     summary = ran.summary()
     assert summary["gaps"] == []
     target = next(item for item in summary["targets"] if item["name"] == "qemu-own")
-    assert all(promise["kept"] for promise in target["promises"])
+    assert all(expectation["kept"] for expectation in target["promises"])
 
 
 def unpacked(archive: bytes) -> dict[str, bytes]:

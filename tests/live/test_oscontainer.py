@@ -36,7 +36,7 @@ def evidence(said: bytes, nonce: str) -> Environment:
 
 
 def proved(target: Target, staged: Make, able: Able) -> Environment:
-    """Open a session, hold its promises, and return all that was seen of it."""
+    """Open a session, hold its expectations, and return all that was seen of it."""
     nonce = secrets.token_hex(8)
     native = able("native")
     outside = staged(native)
@@ -49,7 +49,7 @@ def proved(target: Target, staged: Make, able: Able) -> Environment:
         inside = evidence(done.stdout, nonce)
         seen = prove.gather((*inside.facts.values(), *session.witness()))
     assert done.stderr == b""
-    assert prove.broken(prove.hold(target.promises, host=host, inside=seen)) == ""
+    assert prove.broken(prove.hold(target.expectations, host=host, inside=seen)) == ""
     return seen
 
 

@@ -77,7 +77,7 @@ def test_a_run_answers_for_every_cell_and_leaves_nothing(
     target = next(item for item in summary["targets"] if item["name"] == name)
     assert target["status"] == "measured"
     assert target["promises"]
-    assert all(promise["kept"] for promise in target["promises"])
+    assert all(expectation["kept"] for expectation in target["promises"])
     assert target["evidence"]["kernel.boot_id"] == "same"
     assert set(target["starts"]) == {"cold", "warm", "exec"}
     for file in ("run.json", "plan.json", "records.jsonl", "summary.md", "report.html"):
@@ -287,7 +287,7 @@ def test_a_target_of_another_distribution_is_measured_like_any_other(with_exampl
     assert len(cells) == 6
 
 
-def test_a_target_that_does_not_keep_its_promise_gets_no_number(with_example: Command) -> None:
+def test_a_target_that_does_not_keep_its_expectation_gets_no_number(with_example: Command) -> None:
     listed = {row["name"]: row for row in json.loads(with_example("targets", "--json").out)}
     if not listed["unshare"]["available"]:
         row = listed["unshare"]
@@ -321,7 +321,7 @@ def test_an_ordinary_user_runs_rootless(ordinary: Ordinary) -> None:
         assert targets[name]["status"] == "measured"
         assert "rootless" in targets[name]["version"]
         assert targets[name]["evidence"]["ns.user"] == "unlike"
-        assert all(promise["kept"] for promise in targets[name]["promises"])
+        assert all(expectation["kept"] for expectation in targets[name]["promises"])
     assert summary["gaps"] == []
     assert ordinary("-m", "isobench", "clean").returncode == 0
 
@@ -329,7 +329,10 @@ def test_an_ordinary_user_runs_rootless(ordinary: Ordinary) -> None:
 def test_an_isobench_in_another_pid_namespace_is_seen_to_live(able: Able) -> None:
     """A container in which isobench runs: its number means nothing out here."""
     able("namespaces")
-    program = "import sys; from isobench.plugins import ownership; print(ownership.mine(), flush=True); sys.stdin.read()"
+    program = (
+        "import sys; from isobench.plugins import ownership;"
+        " print(ownership.mine(), flush=True); sys.stdin.read()"
+    )
     apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     process = subprocess.Popen(
         [*apart, sys.executable, "-c", program],

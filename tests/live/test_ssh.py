@@ -230,8 +230,10 @@ test_the_time_limit = contract.test_the_time_limit_leaves_no_process_behind
 test_processes_are_seen = contract.test_processes_are_seen_from_inside
 test_a_clean_run = contract.test_a_clean_run_says_nothing_on_standard_error
 test_output_is_handed_on = contract.test_output_is_handed_on_while_the_program_runs
-test_promises_are_shown = contract.test_promises_are_shown_by_evidence
-test_natives_promises_are_broken = contract.test_natives_promises_are_broken_in_every_isolation
+test_expectations_are_shown = contract.test_expectations_are_shown_by_evidence
+test_natives_expectations_are_broken = (
+    contract.test_natives_expectations_are_broken_in_every_isolation
+)
 test_every_other_workload = contract.test_every_other_workload_runs_and_answers
 test_nothing_in_scratch = contract.test_nothing_is_left_in_the_scratch_directory
 test_two_sessions = contract.test_two_sessions_live_side_by_side
@@ -278,7 +280,7 @@ def test_a_class_that_the_evidence_contradicts_is_unproven(
     claimed = box.target(**{"class": "virtualization"})
     with claimed.open(one.stage) as session:
         inside = contract.evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
-    broken = prove.broken(prove.hold(claimed.promises, host=host, inside=inside))
+    broken = prove.broken(prove.hold(claimed.expectations, host=host, inside=inside))
     assert "kernel.boot_id should be unlike the host's" in broken
 
 
@@ -286,10 +288,10 @@ def test_a_wrong_preset_is_unproven(box: Host, one: Staged, host: Environment) -
     claimed = box.target(
         preset="virtualbox", machine="debian", **box.life, **{"class": "virtualization"}
     )
-    promises = {promise.key: promise for promise in claimed.promises}
+    expectations = {expectation.key: expectation for expectation in claimed.expectations}
     with box.target().open(one.stage) as session:
         inside = contract.evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
-    (check,) = prove.hold([promises["machine.product"]], host=host, inside=inside)
+    (check,) = prove.hold([expectations["machine.product"]], host=host, inside=inside)
     assert not check.kept
 
 

@@ -119,14 +119,14 @@ def evidence(target: Target, staged: Staged) -> Environment:
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
 
-def test_a_target_that_grants_the_whole_host_does_not_keep_its_promises(
+def test_a_target_that_grants_the_whole_host_does_not_keep_its_expectations(
     able: Able, staged: Make
 ) -> None:
     native = able("native")
     able("wasm")
     host, broad = evidence(native, staged(native)), Trusting()
     broken = prove.broken(
-        prove.hold(broad.promises, host=host, inside=evidence(broad, staged(broad)))
+        prove.hold(broad.expectations, host=host, inside=evidence(broad, staged(broad)))
     )
     assert "host.canary_readable should be False, and is True" in broken
     assert "wasi.directories" in broken
@@ -138,7 +138,7 @@ def test_either_way_of_compiling_computes_and_proves_the_same(
     one = staged(target)
     assert (
         prove.broken(
-            prove.hold(target.promises, host=prove.gather(()), inside=evidence(target, one))
+            prove.hold(target.expectations, host=prove.gather(()), inside=evidence(target, one))
         )
         == ""
     )

@@ -66,12 +66,12 @@ def nothing_left(cache: Path) -> Iterator[None]:
     assert tied(ownership.mine()) == []
     assert list((cache / "isobench/wine").glob("isobench-*")) == []
     # Others may use Wine meanwhile: their servers stand in these folders.
-    standing = set[Path]()
+    status = set[Path]()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             where = Path(process.cwd())
-            standing |= {where, where.parent}
-    assert sockets() - before - standing == set()
+            status |= {where, where.parent}
+    assert sockets() - before - status == set()
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def cell(made: dict[str, Any], workload: str = "cpu.sieve", target: str = "box")
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "standing"),
+    ("before", "after", "status"),
     [
         (1.1, 1.1, "same"),
         (1.1, 1.12, "same"),
@@ -69,13 +69,13 @@ def cell(made: dict[str, Any], workload: str = "cpu.sieve", target: str = "box")
     ],
 )
 def test_a_known_change_is_found_and_judged(
-    before: float, after: float, standing: str, run: Make
+    before: float, after: float, status: str, run: Make
 ) -> None:
     found = cell(compared(run({SIEVE: before}), run({SIEVE: after})))
     assert found["change"] == pytest.approx(after / before, rel=0.01)
     low, high = found["interval"]
     assert low < after / before < high
-    assert (found["standing"], found["confirmed"]) == (standing, None)
+    assert (found["standing"], found["confirmed"]) == (status, None)
     assert (found["base"]["blocks"], found["head"]["blocks"]) == (15, 15)
     assert found["base"]["ratio"] == pytest.approx(before, rel=0.01)
 
@@ -291,7 +291,7 @@ def test_a_cell_of_another_program_is_unlike_and_the_others_are_compared(run: Ma
     made = compared(base, head)
     assert (cell(made)["standing"], cell(made)["change"]) == ("unproven", None)
     assert cell(made)["doubt_codes"] == ["unlike"]
-    assert view.standing(cell(made)) == "unlike"
+    assert view.status(cell(made)) == "unlike"
     assert cell(made, "io.fsync")["standing"] == "same"
     anyway = cell(compared(base, head, Asked(anyway=True)))
     assert (anyway["standing"], anyway["doubt_codes"]) == ("same", ["unlike"])

@@ -22,20 +22,20 @@ from isobench.claims import (
 from isobench.model import (
     Claim,
     ClaimKind,
-    ClaimStanding,
+    ClaimStatus,
     Direction,
     Interval,
     LimitCheck,
     Resource,
-    Standing,
+    Status,
     Technology,
 )
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
 
 DOCUMENTS = Path(__file__).parents[2] / "reports" / "claims.toml"
-SUPPORTED, REFUTED = ClaimStanding.SUPPORTED, ClaimStanding.REFUTED
-INCONCLUSIVE, UNTESTED = ClaimStanding.INCONCLUSIVE, ClaimStanding.UNTESTED
+SUPPORTED, REFUTED = ClaimStatus.SUPPORTED, ClaimStatus.REFUTED
+INCONCLUSIVE, UNTESTED = ClaimStatus.INCONCLUSIVE, ClaimStatus.UNTESTED
 
 GOOD = """
 [[claims]]
@@ -60,7 +60,7 @@ def target(
 def cell(
     name: str,
     workload: str,
-    standing: Standing = Standing.NEAR_NATIVE,
+    status: Status = Status.NEAR_NATIVE,
     ratio: float | None = 1.0,
     spread: float = 0.02,
 ) -> CellFacts:
@@ -71,7 +71,7 @@ def cell(
         target=TargetName(name),
         technology=Technology.CONTAINERIZATION,
         workload=WorkloadName(workload),
-        standing=standing,
+        status=status,
         ratio=ratio,
         interval=interval,
     )
@@ -119,7 +119,7 @@ def test_every_claim_of_the_documents_says_what_a_test_of_it_needs() -> None:
     for each in load(DOCUMENTS.read_text(encoding="utf-8"), origin="claims.toml"):
         assert each.needs, each.id
         verdict = judge(each, [], [])
-        assert verdict.standing is UNTESTED
+        assert verdict.status is UNTESTED
         assert each.needs in verdict.sentence
 
 
@@ -237,7 +237,7 @@ def test_an_evidence_claim_without_facts_may_stand_if_it_says_what_it_needs() ->
     text = GOOD.replace('kind = "equivalent"', 'kind = "evidence"\nneeds = "two machines"')
     (found,) = load(text, origin="mine.toml")
     verdict = judge(found, [], [target("docker")])
-    assert verdict.standing is UNTESTED
+    assert verdict.status is UNTESTED
     assert (
         verdict.sentence == "Not tested: this run measured nothing that tells; needs two machines."
     )
@@ -262,20 +262,20 @@ def test_a_claim_that_is_no_table_is_refused_by_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standing", "expected"),
+    ("status", "expected"),
     [
-        (Standing.NEAR_NATIVE, SUPPORTED),
-        (Standing.SLOWER, REFUTED),
-        (Standing.FASTER, INCONCLUSIVE),
-        (Standing.INCONCLUSIVE, INCONCLUSIVE),
-        (Standing.UNPROVEN, INCONCLUSIVE),
+        (Status.NEAR_NATIVE, SUPPORTED),
+        (Status.SLOWER, REFUTED),
+        (Status.FASTER, INCONCLUSIVE),
+        (Status.INCONCLUSIVE, INCONCLUSIVE),
+        (Status.UNPROVEN, INCONCLUSIVE),
     ],
 )
 def test_a_claim_of_near_native_follows_the_standing_of_its_cell(
-    standing: Standing, expected: ClaimStanding
+    status: Status, expected: ClaimStatus
 ) -> None:
-    verdict = judge(EQUIVALENT, [cell("docker", "cpu.sieve", standing)], [target("docker")])
-    assert verdict.standing is expected
+    verdict = judge(EQUIVALENT, [cell("docker", "cpu.sieve", status)], [target("docker")])
+    assert verdict.status is expected
     assert verdict.axes == {"cpu": expected}
     assert verdict.claim is EQUIVALENT
     assert "1.00 x native [0.98, 1.02]" in verdict.sentence
@@ -289,14 +289,14 @@ def test_each_class_is_an_axis_and_one_refuted_axis_refutes_the_claim() -> None:
             cell("docker", "cpu.sieve"),
             cell("docker", "cpu.matmul", ratio=1.02),
             cell("podman", "cpu.sieve"),
-            cell("docker", "syscall.getppid", Standing.SLOWER, 1.62),
+            cell("docker", "syscall.getppid", Status.SLOWER, 1.62),
             cell("podman", "syscall.getppid"),
-            cell("docker", "io.fsync", Standing.INCONCLUSIVE, 1.04),
+            cell("docker", "io.fsync", Status.INCONCLUSIVE, 1.04),
             cell("podman", "io.fsync"),
         ],
         [target("docker"), target("podman")],
     )
-    assert verdict.standing is REFUTED
+    assert verdict.status is REFUTED
     assert verdict.axes == {"cpu": SUPPORTED, "syscall": REFUTED, "io": INCONCLUSIVE}
     assert verdict.sentence == (
         "cpu supported: all 3 cells of docker and podman, the closest call "
@@ -307,7 +307,7 @@ def test_each_class_is_an_axis_and_one_refuted_axis_refutes_the_claim() -> None:
 
 
 def test_many_refuting_cells_are_named_worst_first_and_counted() -> None:
-    cells = [cell("docker", f"io.w{n}", Standing.SLOWER, 1.0 + n) for n in range(1, 6)]
+    cells = [cell("docker", f"io.w{n}", Status.SLOWER, 1.0 + n) for n in range(1, 6)]
     said = judge(EQUIVALENT, cells, [target("docker")]).sentence
     assert said.startswith("io refuted: docker io.w5 6.00 x native")
     assert "io.w3" in said
@@ -322,7 +322,7 @@ def test_a_cell_without_ratio_or_interval_is_told_as_far_as_it_is_known() -> Non
     assert judge(EQUIVALENT, [bare], [target("docker")]).sentence == (
         "cpu supported: docker cpu.sieve 1.00 x native (near-native)."
     )
-    blind = cell("docker", "cpu.sieve", Standing.UNPROVEN, None)
+    blind = cell("docker", "cpu.sieve", Status.UNPROVEN, None)
     assert judge(EQUIVALENT, [blind], [target("docker")]).sentence == (
         "cpu inconclusive: docker cpu.sieve without a ratio (unproven); "
         "more blocks, or what the doubts of these cells advise, would decide."
@@ -334,7 +334,7 @@ def test_a_class_asked_for_and_not_measured_keeps_the_claim_from_being_supported
         claim(ClaimKind.EQUIVALENT, "cpu", "io"), [cell("docker", "cpu.sieve")], [target("docker")]
     )
     assert verdict.axes == {"cpu": SUPPORTED, "io": UNTESTED}
-    assert verdict.standing is INCONCLUSIVE
+    assert verdict.status is INCONCLUSIVE
     assert "io untested: docker has no such cell" in verdict.sentence
     assert verdict.sentence.endswith("a full test needs a container.")
     assert "more blocks" not in verdict.sentence
@@ -353,8 +353,8 @@ def test_a_measured_target_without_the_cell_keeps_its_axis_from_being_supported(
 def test_only_cells_that_a_claim_selects_count() -> None:
     cells = [
         cell("docker", "cpu.sieve"),
-        cell("docker", "cpu.matmul", Standing.SLOWER, 2.0),
-        cell("docker", "cpufreq.scale", Standing.SLOWER, 2.0),
+        cell("docker", "cpu.matmul", Status.SLOWER, 2.0),
+        cell("docker", "cpufreq.scale", Status.SLOWER, 2.0),
     ]
     one = judge(claim(ClaimKind.EQUIVALENT, "cpu.sieve"), cells, [target("docker")])
     assert one.axes == {"cpu": SUPPORTED}
@@ -367,9 +367,9 @@ def test_only_cells_that_a_claim_selects_count() -> None:
 def test_a_target_that_is_not_what_its_name_says_is_not_heard(
     status: Literal["unavailable", "failed", "unproven"],
 ) -> None:
-    cells = [cell("docker", "cpu.sieve", Standing.SLOWER, 2.0)]
+    cells = [cell("docker", "cpu.sieve", Status.SLOWER, 2.0)]
     verdict = judge(EQUIVALENT, cells, [target("docker", status)])
-    assert verdict.standing is UNTESTED
+    assert verdict.status is UNTESTED
     assert verdict.axes == {}
     assert verdict.sentence == (
         f"Not tested: no containerization target was measured (docker {status}); needs a container."
@@ -381,19 +381,19 @@ def test_targets_of_other_technologies_and_the_control_are_no_subjects() -> None
         target("native#2", technology=Technology.CONTAINERIZATION),
         target("bubblewrap", technology=Technology.SANDBOX),
     ]
-    cells = [cell(each.name, "cpu.sieve", Standing.SLOWER, 2.0) for each in others]
+    cells = [cell(each.name, "cpu.sieve", Status.SLOWER, 2.0) for each in others]
     verdict = judge(EQUIVALENT, cells, others)
-    assert verdict.standing is UNTESTED
+    assert verdict.status is UNTESTED
     assert verdict.sentence.startswith("Not tested: no containerization target in this run;")
 
 
 def test_named_targets_narrow_a_technology_or_stand_in_its_place() -> None:
-    cells = [cell("docker", "cpu.a"), cell("podman", "cpu.a", Standing.SLOWER, 2.0)]
+    cells = [cell("docker", "cpu.a"), cell("podman", "cpu.a", Status.SLOWER, 2.0)]
     both = [target("docker"), target("podman")]
     narrowed = dataclasses.replace(EQUIVALENT, targets=(TargetName("docker"),))
-    assert judge(narrowed, cells, both).standing is SUPPORTED
+    assert judge(narrowed, cells, both).status is SUPPORTED
     alone = dataclasses.replace(narrowed, technology="")
-    assert judge(alone, cells, both).standing is SUPPORTED
+    assert judge(alone, cells, both).status is SUPPORTED
     assert judge(alone, cells, both[1:]).sentence.startswith("Not tested: no docker in this run;")
 
 
@@ -417,33 +417,33 @@ def test_a_claim_that_names_no_needs_is_told_by_its_fields(found: Claim, needs: 
 
 
 @pytest.mark.parametrize(
-    ("found", "standing", "ratio", "expected"),
+    ("found", "status", "ratio", "expected"),
     [
-        (SLOWER, Standing.SLOWER, 8.0, SUPPORTED),
-        (SLOWER, Standing.FASTER, 0.8, REFUTED),
-        (SLOWER, Standing.NEAR_NATIVE, 1.0, REFUTED),
-        (SLOWER, Standing.NEAR_NATIVE, 1.03, INCONCLUSIVE),
-        (SLOWER, Standing.NEAR_NATIVE, 0.97, REFUTED),
-        (SLOWER, Standing.NEAR_NATIVE, None, REFUTED),
-        (SLOWER, Standing.INCONCLUSIVE, 1.05, INCONCLUSIVE),
-        (SLOWER, Standing.UNPROVEN, 8.0, INCONCLUSIVE),
-        (FASTER, Standing.FASTER, 0.8, SUPPORTED),
-        (FASTER, Standing.SLOWER, 8.0, REFUTED),
-        (FASTER, Standing.NEAR_NATIVE, 0.97, INCONCLUSIVE),
-        (FASTER, Standing.NEAR_NATIVE, 1.03, REFUTED),
+        (SLOWER, Status.SLOWER, 8.0, SUPPORTED),
+        (SLOWER, Status.FASTER, 0.8, REFUTED),
+        (SLOWER, Status.NEAR_NATIVE, 1.0, REFUTED),
+        (SLOWER, Status.NEAR_NATIVE, 1.03, INCONCLUSIVE),
+        (SLOWER, Status.NEAR_NATIVE, 0.97, REFUTED),
+        (SLOWER, Status.NEAR_NATIVE, None, REFUTED),
+        (SLOWER, Status.INCONCLUSIVE, 1.05, INCONCLUSIVE),
+        (SLOWER, Status.UNPROVEN, 8.0, INCONCLUSIVE),
+        (FASTER, Status.FASTER, 0.8, SUPPORTED),
+        (FASTER, Status.SLOWER, 8.0, REFUTED),
+        (FASTER, Status.NEAR_NATIVE, 0.97, INCONCLUSIVE),
+        (FASTER, Status.NEAR_NATIVE, 1.03, REFUTED),
     ],
 )
 def test_a_claim_of_order_wants_its_direction_in_every_cell(
-    found: Claim, standing: Standing, ratio: float | None, expected: ClaimStanding
+    found: Claim, status: Status, ratio: float | None, expected: ClaimStatus
 ) -> None:
-    verdict = judge(found, [cell("docker", "cpu.sieve", standing, ratio)], [target("docker")])
-    assert verdict.standing is expected
+    verdict = judge(found, [cell("docker", "cpu.sieve", status, ratio)], [target("docker")])
+    assert verdict.status is expected
 
 
 def test_a_supported_order_names_the_cell_closest_to_native() -> None:
     cells = [
-        cell("docker", "cpu.a", Standing.SLOWER, 28.4),
-        cell("docker", "cpu.b", Standing.SLOWER, 2.41),
+        cell("docker", "cpu.a", Status.SLOWER, 28.4),
+        cell("docker", "cpu.b", Status.SLOWER, 2.41),
     ]
     said = judge(SLOWER, cells, [target("docker")]).sentence
     assert "the closest call docker cpu.b 2.41 x native" in said
@@ -454,40 +454,40 @@ def test_a_supported_order_names_the_cell_closest_to_native() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lower", "upper", "standing", "expected"),
+    ("lower", "upper", "status", "expected"),
     [
-        (0.38, 0.47, Standing.SLOWER, SUPPORTED),
-        (0.38, 0.47, Standing.INCONCLUSIVE, SUPPORTED),
-        (None, 0.47, Standing.SLOWER, SUPPORTED),
-        (0.9, 1.2, Standing.SLOWER, INCONCLUSIVE),
-        (0.9, 1.0, Standing.SLOWER, INCONCLUSIVE),
-        (1.0, 1.2, Standing.SLOWER, REFUTED),
-        (1.1, None, Standing.SLOWER, REFUTED),
-        (None, 1.2, Standing.SLOWER, INCONCLUSIVE),
-        (None, None, Standing.SLOWER, INCONCLUSIVE),
+        (0.38, 0.47, Status.SLOWER, SUPPORTED),
+        (0.38, 0.47, Status.INCONCLUSIVE, SUPPORTED),
+        (None, 0.47, Status.SLOWER, SUPPORTED),
+        (0.9, 1.2, Status.SLOWER, INCONCLUSIVE),
+        (0.9, 1.0, Status.SLOWER, INCONCLUSIVE),
+        (1.0, 1.2, Status.SLOWER, REFUTED),
+        (1.1, None, Status.SLOWER, REFUTED),
+        (None, 1.2, Status.SLOWER, INCONCLUSIVE),
+        (None, None, Status.SLOWER, INCONCLUSIVE),
         # The noise of ratios is no matter of absolute times.
-        (0.38, 0.47, Standing.UNPROVEN, SUPPORTED),
-        (1.1, 1.2, Standing.UNPROVEN, REFUTED),
+        (0.38, 0.47, Status.UNPROVEN, SUPPORTED),
+        (1.1, 1.2, Status.UNPROVEN, REFUTED),
     ],
 )
 def test_a_bound_holds_or_falls_with_the_interval_of_the_median(
-    lower: float | None, upper: float | None, standing: Standing, expected: ClaimStanding
+    lower: float | None, upper: float | None, status: Status, expected: ClaimStatus
 ) -> None:
     start = dataclasses.replace(
-        cell("docker", "startup.cold", standing, 400.0), lower_seconds=lower, upper_seconds=upper
+        cell("docker", "startup.cold", status, 400.0), lower_seconds=lower, upper_seconds=upper
     )
     other = dataclasses.replace(start, workload=WorkloadName("startup.warm"), upper_seconds=9.0)
     verdict = judge(BOUND, [start, other], [target("docker")])
-    assert verdict.standing is expected
+    assert verdict.status is expected
     assert verdict.axes == {"startup": expected}
     assert "startup.warm" not in verdict.sentence
     barred = dataclasses.replace(start, barred=True)
-    assert judge(BOUND, [barred], [target("docker")]).standing is INCONCLUSIVE
+    assert judge(BOUND, [barred], [target("docker")]).status is INCONCLUSIVE
 
 
 def test_the_words_of_a_bound_give_median_bounds_and_limit() -> None:
     start = dataclasses.replace(
-        cell("docker", "startup.cold", Standing.UNPROVEN),
+        cell("docker", "startup.cold", Status.UNPROVEN),
         barred=True,
         value_seconds=0.4204,
         lower_seconds=0.00042,
@@ -522,22 +522,22 @@ def test_the_same_answers_support_and_one_other_answer_refutes() -> None:
     silent = cell("docker", "startup.cold")
     assert judge(CHECKSUM, [right, silent], [target("docker")]).axes == {"cpu": SUPPORTED}
     verdict = judge(CHECKSUM, [right, wrong, silent], [target("docker")])
-    assert verdict.standing is REFUTED
+    assert verdict.status is REFUTED
     assert verdict.sentence == (
         "cpu refuted: docker cpu.matmul computes another answer than native."
     )
 
 
 def test_cells_without_checksums_test_no_answers() -> None:
-    assert judge(CHECKSUM, [cell("docker", "cpu.a")], [target("docker")]).standing is UNTESTED
+    assert judge(CHECKSUM, [cell("docker", "cpu.a")], [target("docker")]).status is UNTESTED
 
 
 def test_an_answer_counts_whatever_the_speed() -> None:
     right = dataclasses.replace(
-        cell("docker", "cpu.sieve", Standing.UNPROVEN, None), checks_equal=True
+        cell("docker", "cpu.sieve", Status.UNPROVEN, None), checks_equal=True
     )
     verdict = judge(CHECKSUM, [right], [target("docker")])
-    assert verdict.standing is SUPPORTED
+    assert verdict.status is SUPPORTED
     assert verdict.sentence == "cpu supported: docker cpu.sieve computes what native does."
 
 
@@ -557,11 +557,9 @@ def test_an_answer_counts_whatever_the_speed() -> None:
         ({}, UNTESTED),
     ],
 )
-def test_evidence_is_weighed_fact_by_fact(
-    relations: dict[str, str], expected: ClaimStanding
-) -> None:
+def test_evidence_is_weighed_fact_by_fact(relations: dict[str, str], expected: ClaimStatus) -> None:
     verdict = judge(EVIDENCE, [], [target("docker", relations=relations)])
-    assert verdict.standing is expected
+    assert verdict.status is expected
     assert verdict.axes == {}
 
 
@@ -572,7 +570,7 @@ def test_one_target_refutes_evidence_by_name() -> None:
         [],
         [target("docker", relations=good), target("podman", relations=good | {"ns.pid": "same"})],
     )
-    assert verdict.standing is REFUTED
+    assert verdict.status is REFUTED
     assert verdict.sentence == (
         "kernel.boot_id supported: the host's own in docker and podman; "
         "ns.pid refuted: the host's own in podman, claimed unlike the host's."
@@ -582,10 +580,10 @@ def test_one_target_refutes_evidence_by_name() -> None:
 @pytest.mark.parametrize(
     ("seen", "expected"), [("true", SUPPORTED), ("false", REFUTED), ("same", INCONCLUSIVE)]
 )
-def test_evidence_may_be_a_value(seen: str, expected: ClaimStanding) -> None:
+def test_evidence_may_be_a_value(seen: str, expected: ClaimStatus) -> None:
     found = dataclasses.replace(EVIDENCE, evidence={"host.rootless": "true"})
     verdict = judge(found, [], [target("podman", relations={"host.rootless": seen})])
-    assert verdict.standing is expected
+    assert verdict.status is expected
 
 
 # All kinds
@@ -597,7 +595,7 @@ CELLS = st.builds(
     target=NAMES.map(TargetName),
     technology=st.just(Technology.CONTAINERIZATION),
     workload=st.sampled_from(["cpu.a", "io.a", "startup.cold"]).map(WorkloadName),
-    standing=st.sampled_from(Standing),
+    status=st.sampled_from(Status),
     ratio=st.none() | st.floats(0.001, 1e6),
     upper_seconds=st.none() | st.floats(1e-9, 100),
     lower_seconds=st.none() | st.floats(1e-9, 100),
@@ -621,11 +619,11 @@ def test_a_claim_follows_from_its_axes_and_nothing_unmeasured_moves_it(
 ) -> None:
     verdict = judge(found, cells, targets)
     if not any(each.status == "measured" for each in targets):
-        assert verdict.standing is UNTESTED
-    if verdict.standing is SUPPORTED:
+        assert verdict.status is UNTESTED
+    if verdict.status is SUPPORTED:
         assert set(verdict.axes.values()) <= {SUPPORTED}
     if REFUTED in verdict.axes.values():
-        assert verdict.standing is REFUTED
+        assert verdict.status is REFUTED
     heard = {
         each.name
         for each in targets
@@ -660,8 +658,8 @@ def test_a_claim_may_be_a_condition_and_what_is_asserted_of_it() -> None:
         found,
         [
             cell("docker", "cpu.sieve"),
-            cell("podman", "cpu.sieve", Standing.SLOWER, 3.0),
-            cell("docker", "io.fsync", Standing.SLOWER, 3.0),
+            cell("podman", "cpu.sieve", Status.SLOWER, 3.0),
+            cell("docker", "io.fsync", Status.SLOWER, 3.0),
         ],
         [target("docker"), target("podman")],
     )
@@ -717,10 +715,10 @@ def test_a_ratio_is_bounded_from_either_side_by_the_bounds_at_the_claims_level()
     ):
         stated = dataclasses.replace(base, **bound)
         verdict = judge(stated, [near], [target("docker")])
-        assert verdict.standing is expected, bound
+        assert verdict.status is expected, bound
         assert "claimed" in verdict.sentence
         blind = dataclasses.replace(near, sided=None)
-        assert judge(stated, [blind], [target("docker")]).standing is INCONCLUSIVE
+        assert judge(stated, [blind], [target("docker")]).status is INCONCLUSIVE
 
 
 def test_a_time_may_be_bounded_from_below() -> None:
@@ -729,11 +727,11 @@ def test_a_time_may_be_bounded_from_below() -> None:
     )
     stated = dataclasses.replace(claim(ClaimKind.BOUND, "startup.cold"), above_seconds=1.0)
     verdict = judge(stated, [slow], [target("docker")])
-    assert verdict.standing is SUPPORTED
+    assert verdict.status is SUPPORTED
     assert "median 3 s, at least 2.9 s, at most 3.1 s, claimed above 1 s" in verdict.sentence
     stated = dataclasses.replace(stated, above_seconds=5.0, quantile=0.95)
     verdict = judge(stated, [slow], [target("docker")])
-    assert verdict.standing is REFUTED
+    assert verdict.status is REFUTED
     assert "p95 3 s" in verdict.sentence
 
 
@@ -745,12 +743,12 @@ def test_what_would_change_a_standing_is_said() -> None:
     assert judge(EQUIVALENT, [near], docker).change == (
         "the 90 % interval of docker cpu.sieve leaving [0.95, 1.05]"
     )
-    slower = [cell("docker", f"cpu.w{n}", Standing.SLOWER, 1.0 + n) for n in (1, 2)]
+    slower = [cell("docker", f"cpu.w{n}", Status.SLOWER, 1.0 + n) for n in (1, 2)]
     assert judge(EQUIVALENT, slower, docker).change == (
         "the interval of docker cpu.w2 coming inside [0.95, 1.05], and 1 more likewise"
     )
     unsure = dataclasses.replace(
-        cell("docker", "cpu.sieve", Standing.INCONCLUSIVE), advice="about 34 blocks would decide"
+        cell("docker", "cpu.sieve", Status.INCONCLUSIVE), advice="about 34 blocks would decide"
     )
     assert judge(EQUIVALENT, [unsure], docker).change == (
         "docker cpu.sieve: about 34 blocks would decide"
@@ -761,12 +759,12 @@ def test_what_would_change_a_standing_is_said() -> None:
 def test_a_target_compared_with_another_is_told_with_it() -> None:
     against = dataclasses.replace(claim(ClaimKind.ORDER, "startup.cold"), reference="kvm")
     faster = dataclasses.replace(
-        cell("docker", "startup.cold", Standing.SLOWER, 1.5), reference="kvm"
+        cell("docker", "startup.cold", Status.SLOWER, 1.5), reference="kvm"
     )
     verdict = judge(against, [faster], [target("docker")])
-    assert verdict.standing is SUPPORTED
+    assert verdict.status is SUPPORTED
     assert "docker startup.cold 1.50 x kvm [1.48, 1.52] (slower)" in verdict.sentence
-    assert judge(against, [], [target("docker")]).standing is UNTESTED
+    assert judge(against, [], [target("docker")]).status is UNTESTED
 
 
 def test_published_figures_name_claims_that_exist() -> None:
@@ -791,7 +789,7 @@ def test_a_claimed_value_is_held_against_the_value_and_a_fact_that_is_none_is_to
     assert "security.seccomp supported: 2 in docker" in verdict.sentence
     assert "no such fact was seen in docker" in verdict.sentence
     other = dataclasses.replace(seen, values={"security.seccomp": "0"})
-    assert judge(stated, [], [other]).standing is REFUTED
+    assert judge(stated, [], [other]).status is REFUTED
 
 
 def test_the_interval_that_is_told_is_the_one_that_decides() -> None:
@@ -832,26 +830,26 @@ def limited(name: str, *checks: LimitCheck) -> TargetFacts:
     ],
 )
 def test_a_claim_of_limits_follows_them(
-    cpu: bool | None, memory: bool | None, expected: ClaimStanding
+    cpu: bool | None, memory: bool | None, expected: ClaimStatus
 ) -> None:
     box = limited("box", limit(Resource.CPU, held=cpu), limit(Resource.MEMORY, held=memory))
     verdict = judge(LIMITED, [], [box])
-    assert verdict.standing is expected
+    assert verdict.status is expected
     assert "0.5 of 0.5 CPUs (1.98 natively)" in verdict.sentence
     assert "more blocks" not in verdict.sentence
 
 
 def test_a_limit_that_cannot_be_set_leaves_a_claim_open() -> None:
     verdict = judge(LIMITED, [], [limited("box", limit(Resource.CPU, held=True))])
-    assert verdict.standing is INCONCLUSIVE
+    assert verdict.status is INCONCLUSIVE
     assert "memory untested: no such limit can be set in box here" in verdict.sentence
 
 
 def test_a_target_that_sets_no_limits_is_not_asked_whether_they_hold() -> None:
     both = [limit(resource, held=True) for resource in LIMITED.limits]
-    assert judge(LIMITED, [], [limited("box", *both), target("jar")]).standing is SUPPORTED
+    assert judge(LIMITED, [], [limited("box", *both), target("jar")]).status is SUPPORTED
     verdict = judge(LIMITED, [], [target("jar")])
-    assert verdict.standing is UNTESTED
+    assert verdict.status is UNTESTED
     assert verdict.sentence == "Not tested: this run measured nothing that tells; needs limits."
 
 

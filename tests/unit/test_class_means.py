@@ -22,7 +22,7 @@ def ratios(*each: float, target: str = "box") -> dict[tuple[str, str], float]:
     return {(target, name): ratio for name, ratio in zip(THREE, each, strict=False)}
 
 
-def suites(tmp_path: Path, run: Synthetic) -> dict[tuple[str, str], dict[str, Any]]:
+def class_means(tmp_path: Path, run: Synthetic) -> dict[tuple[str, str], dict[str, Any]]:
     summary = summaries.summarise(run_folder.load(run.write(tmp_path / "run")), ())
     return {(one["target"], one["class"]): one for one in json.loads(json.dumps(summary))["suites"]}
 
@@ -32,7 +32,7 @@ def test_the_mean_is_geometric_and_its_interval_holds_it(tmp_path: Path) -> None
     held = 0
     for seed in range(20):
         run = Synthetic(ratios=ratios(1.2, 2.0, 4.0), seed=seed)
-        box = suites(tmp_path / str(seed), run)["box", "cpu"]
+        box = class_means(tmp_path / str(seed), run)["box", "cpu"]
         assert box["ratio"] == pytest.approx(truth, rel=0.02)
         held += box["interval"][0] < truth < box["interval"][1]
     assert held >= 17, "of 20 at a nominal 97 %; fewer in one of 400 sets of runs"
@@ -41,7 +41,7 @@ def test_the_mean_is_geometric_and_its_interval_holds_it(tmp_path: Path) -> None
 
 
 def test_native_against_native_has_a_mean_and_gives_its_noise_floor(tmp_path: Path) -> None:
-    found = suites(tmp_path, Synthetic(ratios=ratios(1.0, 1.0, 1.0)))
+    found = class_means(tmp_path, Synthetic(ratios=ratios(1.0, 1.0, 1.0)))
     control, box = found["native#2", "cpu"], found["box", "cpu"]
     low, high = control["equivalence"]
     assert box["noise"] == pytest.approx(max(high, 1 / low) - 1, abs=1e-6)
@@ -49,11 +49,11 @@ def test_native_against_native_has_a_mean_and_gives_its_noise_floor(tmp_path: Pa
 
 
 def test_a_mean_that_is_near_native_names_what_it_hides(tmp_path: Path) -> None:
-    box = suites(tmp_path, Synthetic(ratios=ratios(1.25, 1.0, 0.8)))["box", "cpu"]
+    box = class_means(tmp_path, Synthetic(ratios=ratios(1.25, 1.0, 0.8)))["box", "cpu"]
     assert box["standing"] == "near-native"
     assert box["unlike"] == ["cpu.sieve", "cpu.sha256"]
     alike = Synthetic(ratios=ratios(1.0, 1.0, 1.0, target="jar"))
-    assert suites(tmp_path / "b", alike)["jar", "cpu"]["unlike"] == []
+    assert class_means(tmp_path / "b", alike)["jar", "cpu"]["unlike"] == []
 
 
 def test_only_blocks_with_every_workload_count(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_only_blocks_with_every_workload_count(tmp_path: Path) -> None:
         ratios=ratios(2.0, 2.0, 2.0),
         missing={("box", "cpu.sieve"): frozenset({1, 2}), ("box", "cpu.sha256"): frozenset({2, 3})},
     )
-    assert suites(tmp_path, run)["box", "cpu"]["blocks"] == 12
+    assert class_means(tmp_path, run)["box", "cpu"]["blocks"] == 12
 
 
 def test_where_a_workload_is_lacking_there_is_no_mean_over_fewer(tmp_path: Path) -> None:
@@ -69,19 +69,19 @@ def test_where_a_workload_is_lacking_there_is_no_mean_over_fewer(tmp_path: Path)
         ratios={**ratios(2.0, 2.0, 2.0), **ratios(2.0, 2.0, 2.0, target="jar")},
         missing={("box", "cpu.sieve"): frozenset(range(16))},
     )
-    found = suites(tmp_path, run)
+    found = class_means(tmp_path, run)
     box, jar = found["box", "cpu"], found["jar", "cpu"]
     assert (box["ratio"], box["standing"], box["lacking"]) == (None, None, ["cpu.sieve"])
     assert jar["ratio"] == pytest.approx(2.0, rel=0.02)
 
 
 def test_a_class_of_one_workload_is_that_workload(tmp_path: Path) -> None:
-    assert suites(tmp_path, Synthetic(ratios=ratios(2.0))) == {}
+    assert class_means(tmp_path, Synthetic(ratios=ratios(2.0))) == {}
 
 
 def test_kinds_of_start_are_never_averaged(tmp_path: Path) -> None:
     starts = {("box", "startup.cold"): 100.0, ("box", "startup.exec"): 2.0}
-    assert {group for _, group in suites(tmp_path, Synthetic(ratios=starts))} == set()
+    assert {group for _, group in class_means(tmp_path, Synthetic(ratios=starts))} == set()
 
 
 def test_what_takes_a_workload_its_verdict_takes_it_from_the_mean(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_takes_a_workload_its_verdict_takes_it_from_the_mean(tmp_path: Path
         ratios=ratios(2.0, 2.0, 2.0),
         missing={("box", "cpu.matmul"): frozenset(range(1, 8))},
     )
-    box = suites(tmp_path, run)["box", "cpu"]
+    box = class_means(tmp_path, run)["box", "cpu"]
     assert box["standing"] == "unproven"
     assert any(doubt.startswith("cpu.matmul: only 8 of 15 blocks") for doubt in box["doubts"])
 
@@ -97,8 +97,8 @@ def test_what_takes_a_workload_its_verdict_takes_it_from_the_mean(tmp_path: Path
 def test_sessions_that_serve_several_blocks_are_the_unit_of_a_mean_too(tmp_path: Path) -> None:
     kept = Synthetic(ratios=ratios(2.0, 2.0, 2.0), sessions={"box": 3}, session_spread=0.05)
     fresh = Synthetic(ratios=ratios(2.0, 2.0, 2.0), session_spread=0.05)
-    wide = suites(tmp_path / "a", kept)["box", "cpu"]
-    narrow = suites(tmp_path / "b", fresh)["box", "cpu"]
+    wide = class_means(tmp_path / "a", kept)["box", "cpu"]
+    narrow = class_means(tmp_path / "b", fresh)["box", "cpu"]
     assert (wide["sessions"], narrow["sessions"]) == (5, 15)
     width = [math.log(one["interval"][1] / one["interval"][0]) for one in (wide, narrow)]
     assert width[0] > width[1]

@@ -19,7 +19,7 @@ import pytest
 from isobench import __version__, cli, stats
 from isobench.cli import _names, _progress
 from isobench.config import parameters
-from isobench.config.options import Wish
+from isobench.config.options import RunOptions
 from isobench.model import Cause, Gap, Lack, Technology, Unavailable
 from isobench.model.errors import UnavailableError, UsageError
 from isobench.model.units import TargetName, WorkloadName
@@ -335,32 +335,32 @@ def test_brackets_in_a_name_are_shown_as_they_are(isobench: Run, two_targets: No
 @pytest.fixture
 def wished(
     monkeypatch: pytest.MonkeyPatch, isobench: Run, two_targets: None
-) -> Callable[..., Wish]:
+) -> Callable[..., RunOptions]:
     """Return a function that gives the wish that a command line and a configuration become."""
-    heard: list[Wish] = []
+    heard: list[RunOptions] = []
 
-    def choose(wish: Wish, *_: object) -> Chosen:
-        heard.append(wish)
+    def choose(options: RunOptions, *_: object) -> Chosen:
+        heard.append(options)
         raise UnavailableError("far enough")
 
     monkeypatch.setattr(lifecycle, "choose", choose)
 
-    def get(*argv: str) -> Wish:
+    def get(*argv: str) -> RunOptions:
         refused(isobench("run", "-q", *argv), "far enough", code=3)
         return heard.pop()
 
     return get
 
 
-Wished = Callable[..., Wish]
+Wished = Callable[..., RunOptions]
 
 
 def test_without_flags_the_defaults_hold(wished: Wished) -> None:
-    wish = wished()
-    assert (wish.budget, wish.minimum_blocks, wish.maximum_blocks) == (300.0, 10, 60)
-    assert (wish.margin, wish.precision, wish.quick) == (0.05, 0.025, False)
-    assert (wish.schedule, wish.warmups) == ("blocks", 1)
-    assert (wish.targets, wish.workloads, wish.seed) == ((), (), None)
+    options = wished()
+    assert (options.budget, options.minimum_blocks, options.maximum_blocks) == (300.0, 10, 60)
+    assert (options.margin, options.precision, options.quick) == (0.05, 0.025, False)
+    assert (options.schedule, options.warmups) == ("blocks", 1)
+    assert (options.targets, options.workloads, options.seed) == ((), (), None)
 
 
 @pytest.mark.parametrize("launch", ["auto", "fresh", "reuse"])
@@ -369,19 +369,28 @@ def test_who_keeps_sessions_reaches_the_wish(launch: str, wished: Wished) -> Non
 
 
 def test_flags_reach_the_wish(wished: Wished) -> None:
-    wish = wished(
+    options = wished(
         *("-t", "native,jar", "-w", "cpu", "-w", "io,startup", "--budget", "2m", "--margin", "10%"),
         *("--target-precision", "1%", "--seed", "7", "--schedule", "sequential"),
         *("--min-time", "0.05s", "--timeout", "1h", "--require", "native", "-o", "out"),
         *("--warmup", "4"),
     )
-    assert wish.warmups == 4
-    assert wish.targets == ("native", "jar")
-    assert wish.workloads == ("cpu", "io", "startup")
-    assert (wish.budget, wish.margin, wish.precision, wish.seed) == (120.0, 0.1, 0.01, 7)
-    assert (wish.schedule, wish.minimum_time, wish.time_limit) == ("sequential", 0.05, 3600.0)
-    assert (wish.require, wish.output) == (("native",), Path("out"))
-    assert wish.argv[:2] == ("run", "-q")
+    assert options.warmups == 4
+    assert options.targets == ("native", "jar")
+    assert options.workloads == ("cpu", "io", "startup")
+    assert (options.budget, options.margin, options.precision, options.seed) == (
+        120.0,
+        0.1,
+        0.01,
+        7,
+    )
+    assert (options.schedule, options.minimum_time, options.time_limit) == (
+        "sequential",
+        0.05,
+        3600.0,
+    )
+    assert (options.require, options.output) == (("native",), Path("out"))
+    assert options.argv[:2] == ("run", "-q")
 
 
 @pytest.mark.parametrize(
@@ -389,9 +398,9 @@ def test_flags_reach_the_wish(wished: Wished) -> None:
     [("--quick", True, 5), ("--fast", False, 10), ("--rigorous", False, 60)],
 )
 def test_a_preset_is_a_set_of_values(flag: str, quick: bool, most: int, wished: Wished) -> None:
-    wish = wished(flag)
-    assert (wish.quick, wish.maximum_blocks) == (quick, most)
-    assert wish.minimum_blocks <= wish.maximum_blocks
+    options = wished(flag)
+    assert (options.quick, options.maximum_blocks) == (quick, most)
+    assert options.minimum_blocks <= options.maximum_blocks
 
 
 def test_a_flag_goes_before_the_preset(wished: Wished) -> None:
@@ -399,9 +408,9 @@ def test_a_flag_goes_before_the_preset(wished: Wished) -> None:
 
 
 def test_so_many_blocks_are_wanted_however_long_they_take(wished: Wished) -> None:
-    wish = wished("--blocks", "25")
-    assert (wish.minimum_blocks, wish.maximum_blocks) == (25, 25)
-    assert wish.budget >= 86400
+    options = wished("--blocks", "25")
+    assert (options.minimum_blocks, options.maximum_blocks) == (25, 25)
+    assert options.budget >= 86400
     assert wished("--blocks", "25", "--budget", "1m").budget == 60.0
 
 
@@ -409,9 +418,9 @@ def test_so_many_blocks_are_wanted_however_long_they_take(wished: Wished) -> Non
 def test_the_fewest_blocks_are_never_more_than_the_most(
     argv: tuple[str, str], wished: Wished
 ) -> None:
-    wish = wished(*argv)
-    assert wish.minimum_blocks <= wish.maximum_blocks
-    assert int(argv[1]) in (wish.minimum_blocks, wish.maximum_blocks)
+    options = wished(*argv)
+    assert options.minimum_blocks <= options.maximum_blocks
+    assert int(argv[1]) in (options.minimum_blocks, options.maximum_blocks)
 
 
 CONFIGURED = """
@@ -427,10 +436,10 @@ blocks = { min = 11, max = 12 }
 
 def test_a_configuration_is_what_flags_are_when_they_are_not_given(wished: Wished) -> None:
     Path("isobench.toml").write_text(CONFIGURED)
-    wish = wished()
-    assert (wish.targets, wish.workloads) == (("jar",), ("io",))
-    assert (wish.budget, wish.margin, wish.seed) == (60.0, 0.1, 3)
-    assert (wish.minimum_blocks, wish.maximum_blocks) == (11, 12)
+    options = wished()
+    assert (options.targets, options.workloads) == (("jar",), ("io",))
+    assert (options.budget, options.margin, options.seed) == (60.0, 0.1, 3)
+    assert (options.minimum_blocks, options.maximum_blocks) == (11, 12)
 
 
 def test_the_environment_goes_before_the_file_and_a_flag_before_both(
@@ -511,19 +520,19 @@ def test_samples_that_are_there_twice_get_no_verdict(
 def test_resuming_wishes_for_what_the_earlier_run_was_and_had_not_come_to(
     wished: Wished, cut_short: Callable[..., Path]
 ) -> None:
-    wish = wished("--resume", str(cut_short()))
-    assert sorted(wish.targets) == ["jar", "native"]
-    assert sorted(wish.workloads) == ["cpu.sieve", "io.fsync"]
-    assert wish.seed == 77
-    assert (wish.budget, wish.maximum_blocks) == (240.0, 12)
+    options = wished("--resume", str(cut_short()))
+    assert sorted(options.targets) == ["jar", "native"]
+    assert sorted(options.workloads) == ["cpu.sieve", "io.fsync"]
+    assert options.seed == 77
+    assert (options.budget, options.maximum_blocks) == (240.0, 12)
 
 
 def test_resuming_keeps_to_the_cpus_of_the_earlier_run(
     wished: Wished, cut_short: Callable[..., Path]
 ) -> None:
     mine = min(os.sched_getaffinity(0))
-    wish = wished("--resume", str(cut_short(affinity=[mine])))
-    assert wish.affinity == {mine}
+    options = wished("--resume", str(cut_short(affinity=[mine])))
+    assert options.affinity == {mine}
 
 
 def test_resuming_on_cpus_that_are_gone_is_refused(

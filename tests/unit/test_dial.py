@@ -162,7 +162,7 @@ def test_isobench_finds_what_its_interval_leaves_out(
 def test_a_standing_is_kept_beside_the_finding() -> None:
     raw = {"interval": [1.005, 1.015], "ratio": 1.01, "standing": "near-native"}
     found = bench_dial.by_interval(raw)
-    assert (found.outcome, found.standing) == ("slower", "near-native")
+    assert (found.outcome, found.status) == ("slower", "near-native")
     assert found.half_width == pytest.approx(0.00496, abs=1e-5)
 
 

@@ -1,4 +1,6 @@
-"""The target `firejail` without firejail: its arguments, its promises, and who stands in for it."""
+"""The target `firejail` without firejail: its arguments, its expectations, and who stands in for
+it.
+"""
 
 import os
 import sys
@@ -114,15 +116,15 @@ def test_a_payload_that_fails_is_an_answer(
     assert (done.exit_code, done.stdout) == (1, b"out\n")
 
 
-# ---- what is asked for and promised --------------------------------------------------------------
+# ---- what is asked for and expected --------------------------------------------------------------
 
 
 def arguments(one: Stage, **options: Any) -> list[str]:
     return FirejailTarget(**options)._prefix(one)
 
 
-def promised(**options: Any) -> set[str]:
-    return {promise.key for promise in FirejailTarget(**options).promises}
+def expectationd(**options: Any) -> set[str]:
+    return {expectation.key for expectation in FirejailTarget(**options).expectations}
 
 
 def test_the_stage_is_seen_and_nothing_beside_it(one: Stage) -> None:
@@ -161,19 +163,19 @@ def test_root_of_an_ordinary_user_is_nobody_and_root_itself_has_no_such_space(
     user: pytest.MonkeyPatch, one: Stage
 ) -> None:
     assert "--noroot" in arguments(one)
-    assert "ns.user" in promised()
+    assert "ns.user" in expectationd()
     assert "--noroot" not in arguments(one, noroot=False)
-    assert "ns.user" not in promised(noroot=False)
+    assert "ns.user" not in expectationd(noroot=False)
     user.setattr(os, "geteuid", lambda: 0)
     assert "--noroot" not in arguments(one)
-    assert "ns.user" not in promised()
+    assert "ns.user" not in expectationd()
 
 
-def test_what_is_left_out_is_not_promised(one: Stage) -> None:
+def test_what_is_left_out_is_not_expectationd(one: Stage) -> None:
     assert "--seccomp" in arguments(one)
-    assert {"security.seccomp", "security.seccomp_filters"} <= promised()
+    assert {"security.seccomp", "security.seccomp_filters"} <= expectationd()
     assert "--seccomp" not in arguments(one, seccomp=False)
-    assert not {"security.seccomp", "security.seccomp_filters"} & promised(seccomp=False)
+    assert not {"security.seccomp", "security.seccomp_filters"} & expectationd(seccomp=False)
 
 
 def test_more_arguments_stand_before_the_program(one: Stage) -> None:

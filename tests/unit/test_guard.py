@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from isobench.config.options import Wish
+from isobench.config.options import RunOptions
 from isobench.model import (
     Available,
     Cause,
@@ -97,9 +97,9 @@ def probed(target: Target) -> Available | Unavailable:
         ("technology-text", "technology is a str, not a Technology"),
         ("technology-exits", "SystemExit: 3"),
         ("abi-text", "abi is a str, not an Abi or None"),
-        ("promises-text", "promises is a str, not a tuple"),
-        ("promises-keys", "one of promises is a str, not a Promise"),
-        ("promises-no-relation", "the relation of ns.pid is a str, not a Relation"),
+        ("expectations-text", "expectations is a str, not a tuple"),
+        ("expectations-keys", "one of expectations is a str, not an Expectation"),
+        ("expectations-no-relation", "the relation of ns.pid is a str, not a Relation"),
         ("probe-string", "probe: TypeError: what came back is a str, not an Available"),
         ("probe-nothing", "what came back is None, not an Available"),
         ("probe-raises", "probe: KeyError: 'its own fault'"),
@@ -226,7 +226,7 @@ def test_what_cannot_be_prepared_is_left_out(hostile: Callable[[str], Target]) -
         targets={name: target}, answers={name: Available(version="1")}, workloads={}
     )
     said: list[str] = []
-    made = lifecycle.prepare(chosen, Wish(targets=("native",)), said.append)
+    made = lifecycle.prepare(chosen, RunOptions(targets=("native",)), said.append)
     assert made.able == {}
     answer = made.answers[name]
     assert isinstance(answer, Unavailable)

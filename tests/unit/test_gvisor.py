@@ -57,7 +57,7 @@ def environment(facts: dict[str, Fact]) -> Environment:
 
 def broken(target: Any, **changed: Fact) -> str:
     inside = INSIDE | {key.replace("__", "."): value for key, value in changed.items()}
-    checks = prove.hold(target.promises, host=environment(HOST), inside=environment(inside))
+    checks = prove.hold(target.expectations, host=environment(HOST), inside=environment(inside))
     return prove.broken(checks)
 
 
@@ -78,10 +78,12 @@ def calls(program: Path) -> list[str]:
     return Path(f"{program}.calls").read_text().splitlines()
 
 
-# ---- promises ------------------------------------------------------------------------------------
+# ---- expectations --------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_names_itself_gvisor_keeps_the_promises_with_or_without_a_boot_id() -> None:
+def test_a_kernel_that_names_itself_gvisor_keeps_the_expectations_with_or_without_a_boot_id() -> (
+    None
+):
     assert broken(GvisorTarget()) == ""
     assert broken(GvisorTarget(), kernel__boot_id="of-its-own") == ""
 
@@ -96,12 +98,14 @@ def test_a_kernel_that_names_itself_gvisor_keeps_the_promises_with_or_without_a_
         ("host__canary_readable", True),
     ],
 )
-def test_each_broken_promise_is_caught(key: str, value: Fact) -> None:
+def test_each_broken_expectation_is_caught(key: str, value: Fact) -> None:
     assert key.replace("__", ".") in broken(GvisorTarget(), **{key: value})
 
 
 def test_the_host_itself_does_not_pass_for_gvisor() -> None:
-    checks = prove.hold(GvisorTarget().promises, host=environment(HOST), inside=environment(HOST))
+    checks = prove.hold(
+        GvisorTarget().expectations, host=environment(HOST), inside=environment(HOST)
+    )
     assert not all(check.kept for check in checks)
 
 
@@ -249,11 +253,11 @@ def test_the_runtime_decides_the_column(
 
 def test_an_unknown_runtime_is_held_to_the_hosts_kernel() -> None:
     target = DockerTarget(runtime="something-of-my-own")
-    assert target.promises == oci.PROMISES
+    assert target.expectations == oci.PROMISES
     assert "kernel.boot_id" in broken(target)  # it was gVisor after all
 
 
-def test_an_engine_with_runsc_promises_gvisors_kernel_and_no_other_keeps_it() -> None:
+def test_an_engine_with_runsc_expectations_gvisors_kernel_and_no_other_keeps_it() -> None:
     target = PodmanTarget(runtime="runsc")
     assert broken(target) == ""
     assert "kernel.sentry" in broken(target, kernel__sentry="")
@@ -265,7 +269,7 @@ def test_a_virtual_machine_is_neither_the_hosts_kernel_nor_gvisors() -> None:
     assert broken(target, kernel__version="#1 SMP guest", **guest) == ""
     assert "kernel.version" in broken(target, **guest)
     assert "cpu.hypervisor" in broken(target, **(guest | {"cpu__hypervisor": ""}))
-    relations = {promise.relation for promise in target.promises}
+    relations = {expectation.relation for expectation in target.expectations}
     assert Relation.SAME_AS_HOST not in relations
 
 

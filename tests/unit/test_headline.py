@@ -3,7 +3,7 @@
 import pytest
 
 from isobench.analysis.headline import figure, headline, listed
-from isobench.model import Estimate, Interval, Standing, Technology, Verdict
+from isobench.model import Estimate, Interval, Status, Technology, Verdict
 from isobench.model.units import TargetName, WorkloadName
 
 TECHNOLOGIES = {
@@ -16,11 +16,11 @@ TECHNOLOGIES = {
         "qemu-user-aarch64": Technology.EMULATION,
     }.items()
 }
-NEAR, SLOWER, FASTER = Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER
-OPEN, UNPROVEN = Standing.INCONCLUSIVE, Standing.UNPROVEN
+NEAR, SLOWER, FASTER = Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER
+OPEN, UNPROVEN = Status.INCONCLUSIVE, Status.UNPROVEN
 
 
-def cell(target: str, workload: str, ratio: float | None, standing: Standing) -> Verdict:
+def cell(target: str, workload: str, ratio: float | None, status: Status) -> Verdict:
     interval = Interval(low=0.9, high=1.1, level=0.9)
     estimate = ratio and Estimate(
         ratio=ratio,
@@ -36,7 +36,7 @@ def cell(target: str, workload: str, ratio: float | None, standing: Standing) ->
     return Verdict(
         target=TargetName(target),
         workload=WorkloadName(workload),
-        standing=standing,
+        status=status,
         estimate=estimate or None,
     )
 
@@ -84,9 +84,9 @@ def test_one_slower_cell_keeps_a_target_from_being_called_near_native() -> None:
     assert "slower in docker (1.20x)" in text
 
 
-@pytest.mark.parametrize("standing", [OPEN, UNPROVEN])
-def test_a_target_without_any_verdict_is_undecided(standing: Standing) -> None:
-    assert "undecided in docker" in said(cell("docker", "cpu.sieve", 1.0, standing))
+@pytest.mark.parametrize("status", [OPEN, UNPROVEN])
+def test_a_target_without_any_verdict_is_undecided(status: Status) -> None:
+    assert "undecided in docker" in said(cell("docker", "cpu.sieve", 1.0, status))
 
 
 def test_faster_is_called_unexplained() -> None:

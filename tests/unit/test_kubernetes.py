@@ -91,7 +91,7 @@ def test_the_name_of_a_runtime_class_decides_what_must_be_seen() -> None:
     }
     for name, kind in kinds.items():
         target = KubernetesTarget(runtime_class=name)
-        relation = {p.key: p.relation for p in target.promises}["kernel.boot_id"]
+        relation = {p.key: p.relation for p in target.expectations}["kernel.boot_id"]
         assert target.technology is kind
         assert (relation == "same") == (kind is Technology.CONTAINERIZATION)
 
@@ -119,10 +119,10 @@ HOST = facts(
 
 
 def broken(target: KubernetesTarget, seen: Environment) -> str:
-    return prove.broken(prove.hold(target.promises, host=HOST, inside=seen))
+    return prove.broken(prove.hold(target.expectations, host=HOST, inside=seen))
 
 
-def test_what_a_pod_shows_keeps_the_promises() -> None:
+def test_what_a_pod_shows_keeps_the_expectations() -> None:
     assert broken(KubernetesTarget(), inside()) == ""
 
 
@@ -136,7 +136,7 @@ def test_what_a_pod_shows_keeps_the_promises() -> None:
         ("host__canary_readable", True),
     ],
 )
-def test_a_broken_promise_is_caught(key: str, value: Any) -> None:
+def test_a_broken_expectation_is_caught(key: str, value: Any) -> None:
     assert key.replace("__", ".") in broken(KubernetesTarget(), inside(**{key: value}))
 
 

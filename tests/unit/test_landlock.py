@@ -1,4 +1,4 @@
-"""The target `landlock` without a kernel that has it: refusals, promises, the launcher's words."""
+"""The target `landlock` without a kernel that has it: refusals, expectations, messages."""
 
 import errno
 from pathlib import Path
@@ -42,7 +42,7 @@ def environment(facts: dict[str, Fact]) -> Environment:
 
 def broken(target: LandlockTarget, **seen: Fact) -> str:
     inside = environment(CONFINED | {key.replace("__", "."): v for key, v in seen.items()})
-    return prove.broken(prove.hold(target.promises, host=environment(NATIVE), inside=inside))
+    return prove.broken(prove.hold(target.expectations, host=environment(NATIVE), inside=inside))
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def young(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "_abi", lambda: 7)
 
 
-def test_a_confined_process_keeps_the_promises() -> None:
+def test_a_confined_process_keeps_the_expectations() -> None:
     assert broken(LandlockTarget()) == ""
 
 
@@ -75,11 +75,11 @@ def test_each_part_that_is_not_in_force_is_caught(key: str, value: Fact) -> None
 
 def test_a_filter_of_the_hosts_own_is_not_taken_for_the_sandboxs() -> None:
     outside = environment(NATIVE | {"security.seccomp": "2", "security.seccomp_filters": "1"})
-    checks = prove.hold(LandlockTarget().promises, host=outside, inside=environment(CONFINED))
+    checks = prove.hold(LandlockTarget().expectations, host=outside, inside=environment(CONFINED))
     assert prove.broken(checks).startswith("security.seccomp_filters should be unlike the host's")
 
 
-def test_without_the_filter_none_is_promised_and_none_may_be_there() -> None:
+def test_without_the_filter_none_is_expected_and_none_may_be_there() -> None:
     target = LandlockTarget(seccomp=False)
     off: dict[str, Fact] = {"security__seccomp": "0", "security__seccomp_filters": "0"}
     assert broken(target, **off) == ""
@@ -87,21 +87,21 @@ def test_without_the_filter_none_is_promised_and_none_may_be_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "abi", "promised"),
+    ("options", "abi", "expected"),
     [({}, 3, False), ({}, 4, True), ({"network": True}, 7, False), ({}, -95, False)],
 )
-def test_tcp_is_promised_where_it_can_be_refused_and_shall_be(
-    options: dict[str, Any], abi: int, *, promised: bool, monkeypatch: pytest.MonkeyPatch
+def test_tcp_is_expected_where_it_can_be_refused_and_shall_be(
+    options: dict[str, Any], abi: int, *, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landlock, "_abi", lambda: abi)
-    keys = {promise.key for promise in LandlockTarget(**options).promises}
-    assert ("net.loopback_errno" in keys) is promised
+    keys = {expectation.key for expectation in LandlockTarget(**options).expectations}
+    assert ("net.loopback_errno" in keys) is expected
 
 
-def test_no_namespace_is_promised_to_differ() -> None:
-    for promise in LandlockTarget().promises:
-        if promise.key.startswith("ns."):
-            assert promise.relation is Relation.SAME_AS_HOST
+def test_no_namespace_is_expected_to_differ() -> None:
+    for expectation in LandlockTarget().expectations:
+        if expectation.key.startswith("ns."):
+            assert expectation.relation is Relation.SAME_AS_HOST
 
 
 # ---- the launcher --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from isobench.cli._exits import exit_code
-from isobench.config.options import Launch, Wish
+from isobench.config.options import Launch, RunOptions
 from isobench.evidence import clock, host
 from isobench.model import (
     Abi,
@@ -24,9 +24,9 @@ from isobench.model import (
     Available,
     BlockHealth,
     Clock,
+    Expectation,
     Lack,
     Payload,
-    Promise,
     Relation,
     Sample,
     Scope,
@@ -56,7 +56,7 @@ NATIVE, BOX, JAR, POT = (TargetName(name) for name in ("native", "box", "jar", "
 SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "startup.exec"))
 HOST = {"kernel.boot_id": "b", "ns.pid": "pid:[1]"}
 INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
-PROMISE = Promise(key="ns.pid", relation=Relation.UNLIKE_HOST)
+PROMISE = Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST)
 MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 
 
@@ -213,19 +213,19 @@ def choose(
     of: Iterable[Target],
     observer: Observer | None = None,
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
-    **wish: Any,
+    **run_options: Any,
 ) -> Chosen:
-    return lifecycle.choose(Wish(**wish), Shelf(of), workloads, observer or Observer())
+    return lifecycle.choose(RunOptions(**run_options), Shelf(of), workloads, observer or Observer())
 
 
 def run(
     *targets: FakeTarget,
     observer: Observer | None = None,
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
-    **wish: Any,
+    **run_options: Any,
 ) -> lifecycle.Outcome:
     """Run a campaign of four blocks over native and some targets."""
-    wanted = Wish(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | wish))
+    wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
     watcher = observer or Observer()
     shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
     chosen = lifecycle.choose(wanted, shelf, workloads, watcher)
@@ -312,13 +312,16 @@ def test_a_target_that_cannot_be_prepared_is_a_gap_unless_it_is_required() -> No
 
     shelf = [native(), box(), Broken(name=JAR, technology=Technology.SANDBOX)]
     chosen = choose(shelf, targets=("box", "jar"))
-    made = lifecycle.prepare(chosen, Wish(targets=("box", "jar")), lambda _: None)
+    made = lifecycle.prepare(chosen, RunOptions(targets=("box", "jar")), lambda _: None)
     assert list(made.able) == [NATIVE, BOX]
     assert made.answers[JAR].reason == "it cannot be prepared: no flour"  # type: ignore[union-attr]
-    for wish in (Wish(targets=("jar",)), Wish(targets=("box", "jar"), require=("jar",))):
-        chosen = choose(shelf, targets=wish.targets, require=wish.require)
+    for run_options in (
+        RunOptions(targets=("jar",)),
+        RunOptions(targets=("box", "jar"), require=("jar",)),
+    ):
+        chosen = choose(shelf, targets=run_options.targets, require=run_options.require)
         with pytest.raises(UnavailableError, match="no flour"):
-            lifecycle.prepare(chosen, wish, lambda _: None)
+            lifecycle.prepare(chosen, run_options, lambda _: None)
 
 
 def test_what_ends_the_run_is_told_once() -> None:
@@ -455,7 +458,7 @@ def test_a_target_that_will_not_open_leaves_gaps_and_is_not_planned() -> None:
     assert cell(outcome)["ratio"] == pytest.approx(2.0, rel=0.01)
 
 
-def test_a_target_that_breaks_its_promise_has_no_numbers() -> None:
+def test_a_target_that_breaks_its_expectation_has_no_numbers() -> None:
     liar = box(JAR, inside=HOST)
     outcome = run(box(), liar)
     assert gaps(outcome) == {("jar", name, "unproven") for name in WORKLOADS}
@@ -584,11 +587,11 @@ def go_on(
     folder: Path,
     *targets: FakeTarget,
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
-    **wish: Any,
+    **run_options: Any,
 ) -> lifecycle.Outcome:
     """Resume the run in a folder, with the same wish."""
     earlier, watcher = run_folder.load(folder), Observer()
-    wanted = Wish(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | wish))
+    wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
     shelf = Shelf((native(), *targets))
     chosen = lifecycle.choose(wanted, shelf, workloads, watcher)
     return Campaign(wanted, shelf, watcher).run(chosen, earlier)
@@ -672,7 +675,9 @@ def test_a_resumed_run_knows_natives_answers_again(interrupted: lifecycle.Outcom
     assert ("box", "cpu.sieve", "wrong-answer") in gaps(outcome)
 
 
-def test_a_resumed_run_holds_promises_against_native_again(interrupted: lifecycle.Outcome) -> None:
+def test_a_resumed_run_holds_expectations_against_native_again(
+    interrupted: lifecycle.Outcome,
+) -> None:
     outcome = go_on(interrupted.folder, box(inside=HOST))
     assert ("box", "cpu.sieve", "unproven") in gaps(outcome)
 
@@ -753,14 +758,14 @@ def sessions_of(outcome: lifecycle.Outcome, name: str = "box") -> dict[int, int]
 def test_a_target_that_is_slow_to_open_is_dear_and_its_sessions_serve_several_blocks(
     slow: Callable[..., Slow],
 ) -> None:
-    dear, other = slow(2.0), box(JAR)
-    outcome = run(dear, other, maximum_blocks=8, budget=1e6)
+    expensive, other = slow(2.0), box(JAR)
+    outcome = run(expensive, other, maximum_blocks=8, budget=1e6)
     made = planned(outcome)
     assert made["dear"] == ["box"]
     assert made["blocks_per_session"] == {"box": 3}
     assert list(sessions_of(outcome).values()) == [1, 1, 1, 2, 2, 2, 3, 3]
     assert list(sessions_of(outcome, "jar").values()) == list(range(1, 9))
-    assert dear.opened == dear.closed
+    assert expensive.opened == expensive.closed
     assert other.opened == other.closed
 
 
@@ -808,12 +813,12 @@ def test_a_dear_target_that_was_merely_found_does_not_cost_the_others_their_verd
 
 
 @pytest.mark.parametrize(
-    "wish", [{"targets": ("box", "jar")}, {"require": ("box",)}, {"budget": 1e6}]
+    "run_options", [{"targets": ("box", "jar")}, {"require": ("box",)}, {"budget": 1e6}]
 )
 def test_a_dear_target_stays_where_it_was_asked_for_or_there_is_time(
-    slow: Callable[..., Slow], wish: dict[str, Any]
+    slow: Callable[..., Slow], run_options: dict[str, Any]
 ) -> None:
-    options = {"budget": 120.0, "maximum_blocks": 3} | wish
+    options = {"budget": 120.0, "maximum_blocks": 3} | run_options
     outcome = run(slow(20.0), box(JAR), **options)
     assert any(cell["target"] == "box" for cell in outcome.summary["cells"])
 
@@ -822,15 +827,15 @@ def test_a_dear_target_is_started_once_a_visit_and_a_cheap_one_more_often(
     slow: Callable[..., Slow],
 ) -> None:
     shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
-    dear, other = slow(2.0), box(JAR)
-    outcome = run(dear, other, workloads=shipped, maximum_blocks=4, budget=1e6)
+    expensive, other = slow(2.0), box(JAR)
+    outcome = run(expensive, other, workloads=shipped, maximum_blocks=4, budget=1e6)
     frame = run_folder.load(outcome.folder).samples
     mine = frame[(frame["metric"] == "time") & (frame["block"] > 0)]
     counts = mine.groupby(["block", "target"]).size().unstack()
     assert set(counts["box"]) == {1}
     assert set(counts["jar"]) == {3}
     # Two openings in the trial and one in each block, and a start in the trial and in each block.
-    assert (dear.runs("_startup"), dear.opened) == (5, 2 + 1 + 4 + 4)
+    assert (expensive.runs("_startup"), expensive.opened) == (5, 2 + 1 + 4 + 4)
     assert cell(outcome, "box", COLD)["value"] > 0
 
 
@@ -884,14 +889,24 @@ def test_a_resumed_run_opens_anew_and_goes_on_numbering() -> None:
 
 
 def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
-    dear = replace(PILOT, opening={NATIVE: 0.05, BOX: 10.0}, proving={BOX: 0.1})
+    expensive = replace(PILOT, opening={NATIVE: 0.05, BOX: 10.0}, proving={BOX: 0.1})
     labels = [NATIVE, BOX, plan.second(NATIVE)]
     bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
     _, few = trying.choose_length(
-        dear, Wish(launch=Launch.FRESH), bench.workloads, labels, native=NATIVE, seconds_left=100
+        expensive,
+        RunOptions(launch=Launch.FRESH),
+        bench.workloads,
+        labels,
+        native=NATIVE,
+        seconds_left=100,
     )
     _, many = trying.choose_length(
-        dear, Wish(launch=Launch.AUTO), bench.workloads, labels, native=NATIVE, seconds_left=100
+        expensive,
+        RunOptions(launch=Launch.AUTO),
+        bench.workloads,
+        labels,
+        native=NATIVE,
+        seconds_left=100,
     )
     assert few < 9 < many
 
@@ -900,7 +915,7 @@ def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
 
 
 def cost(length: float, pilot: Pilot, workloads: Mapping[WorkloadName, Workload]) -> float:
-    return pilot.cost(length, Wish(iterations=5, starts=3), [NATIVE, BOX], workloads, NATIVE)
+    return pilot.cost(length, RunOptions(iterations=5, starts=3), [NATIVE, BOX], workloads, NATIVE)
 
 
 def test_a_block_costs_what_its_cells_cost() -> None:
@@ -931,7 +946,7 @@ def test_an_instance_of_a_dear_target_is_started_once_and_costs_its_whole_visit(
 
 def test_native_is_never_dear_and_never_kept_however_slow_it_was() -> None:
     pilot = Pilot(opening={NATIVE: 5.0, BOX: 5.0, JAR: 0.1})
-    assert pilot.dear == (BOX,)
+    assert pilot.expensive == (BOX,)
     assert pilot.kept(Launch.AUTO, NATIVE) == (BOX,)
     assert pilot.kept(Launch.REUSE, NATIVE) == (BOX, JAR)
     assert pilot.kept(Launch.FRESH, NATIVE) == ()
@@ -980,8 +995,8 @@ def test_a_far_slower_target_makes_iterations_shorter_for_all(
 ) -> None:
     pilot = Pilot(unit={(NATIVE, SIEVE): 1e-4, (BOX, SIEVE): 1e-4 * slower})
     chosen = replace(WORKLOADS[SIEVE], timeout=seconds(60))
-    wish = Wish(iterations=5, minimum_time=minimum)
-    assert pilot.loops(chosen, wish, 0.1, NATIVE) == loops
+    run_options = RunOptions(iterations=5, minimum_time=minimum)
+    assert pilot.loops(chosen, run_options, 0.1, NATIVE) == loops
 
 
 @dataclass
@@ -991,11 +1006,11 @@ class JustWorkloads:
     workloads: Mapping[WorkloadName, Workload]
 
 
-def length(pilot: Pilot, budget: float, **wish: Any) -> tuple[float, int]:
+def length(pilot: Pilot, budget: float, **run_options: Any) -> tuple[float, int]:
     bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
     return trying.choose_length(
         pilot,
-        Wish(**wish),
+        RunOptions(**run_options),
         bench.workloads,
         [NATIVE, plan.second(NATIVE)],
         native=NATIVE,

@@ -78,7 +78,7 @@ def test_time_is_of_three_visits_from_end_to_end(synthetic: Write) -> None:
     assert found["workloads"][0]["precision"]["seconds"] == 60.0
 
 
-def test_where_visits_take_no_time_none_is_promised(synthetic: Write) -> None:
+def test_where_visits_take_no_time_none_is_expectationd(synthetic: Write) -> None:
     made = resolved(synthetic())
     assert row(made)["seconds_a_block"] is None
     assert row(made)["precision"] == {"blocks": 10, "seconds": None}

@@ -85,7 +85,7 @@ def test_everything_in_an_engine_is_labelled_with_its_owner() -> None:
 
 
 def test_the_ladder_begins_with_the_engines_own_defaults() -> None:
-    steps = list(oci.ladder(["", "runc"], ["", "cgroupfs"]))
+    steps = list(oci.phases(["", "runc"], ["", "cgroupfs"]))
     assert steps[0] == oci.Settings()
     assert len(steps) == len(set(steps)) == 8
     assert {step.runtime for step in steps} == {"", "runc"}
@@ -106,11 +106,11 @@ def test_settings_are_told_in_words(settings: oci.Settings, words: str) -> None:
     assert settings.words() == words
 
 
-def test_a_container_promises_namespaces_of_its_own_and_the_hosts_kernel() -> None:
-    promised = {promise.key: promise.relation for promise in oci.PROMISES}
-    assert promised["kernel.boot_id"] is Relation.SAME_AS_HOST
+def test_a_container_expectations_namespaces_of_its_own_and_the_hosts_kernel() -> None:
+    expectationd = {expectation.key: expectation.relation for expectation in oci.PROMISES}
+    assert expectationd["kernel.boot_id"] is Relation.SAME_AS_HOST
     for space in ("pid", "net", "mnt", "uts", "ipc"):
-        assert promised[f"ns.{space}"] is Relation.UNLIKE_HOST
+        assert expectationd[f"ns.{space}"] is Relation.UNLIKE_HOST
 
 
 @pytest.mark.parametrize(("user", "prefix"), [(0, ""), (1000, "sudo ")])

@@ -1,5 +1,5 @@
 """systemd-nspawn and LXC, without starting either: options, command lines, refusals, broken
-promises.
+expectations.
 """
 
 import os
@@ -79,13 +79,13 @@ LXC: Mapping[str, Fact] = {
 
 
 def broken(target: Target, facts: Mapping[str, Fact]) -> str:
-    return prove.broken(prove.hold(target.promises, host=seen(HOST), inside=seen(facts)))
+    return prove.broken(prove.hold(target.expectations, host=seen(HOST), inside=seen(facts)))
 
 
-# ---- promises ------------------------------------------------------------------------------------
+# ---- expectations --------------------------------------------------------------------------------
 
 
-def test_what_a_true_container_shows_keeps_every_promise(root: None) -> None:
+def test_what_a_true_container_shows_keeps_every_expectation(root: None) -> None:
     assert broken(NspawnTarget(), NSPAWN) == ""
     assert broken(LxcTarget(memory="64MiB"), LXC) == ""
 
@@ -125,9 +125,9 @@ def test_a_false_lxc_or_a_limit_that_is_none_is_found_out(
     assert broken(target, {**LXC, key: value}).startswith(f"{key} should be")
 
 
-def test_only_what_was_asked_for_is_promised(ordinary: Path) -> None:
+def test_only_what_was_asked_for_is_expectationd(ordinary: Path) -> None:
     def keys(target: Target) -> set[str]:
-        return {promise.key for promise in target.promises}
+        return {expectation.key for expectation in target.expectations}
 
     assert "ns.net" not in keys(NspawnTarget(network="host")) | keys(LxcTarget(network="host"))
     assert "ns.net" in keys(NspawnTarget(network="veth")) & keys(LxcTarget(network="lxcbr0"))

@@ -153,12 +153,12 @@ def test_few_blocks_have_a_session_each(blocks: int, served: int) -> None:
 def test_the_plan_says_whose_sessions_serve_several_blocks() -> None:
     docker = TargetName("docker")
     made = plan.make(
-        TARGETS, WORK, reference=NATIVE, blocks=2, seed=1, dear=[docker],
+        TARGETS, WORK, reference=NATIVE, blocks=2, seed=1, expensive=[docker],
         blocks_per_session={docker: 5},
     )  # fmt: skip
-    assert (made.dear, made.blocks_per_session) == ((docker,), {docker: 5})
+    assert (made.expensive, made.blocks_per_session) == ((docker,), {docker: 5})
     assert msgspec.json.decode(msgspec.json.encode(made), type=Plan) == made
-    assert (make().dear, make().blocks_per_session) == ((), {})
+    assert (make().expensive, make().blocks_per_session) == ((), {})
 
 
 def test_the_plan_says_how_much_work_a_cell_is_for_all_targets_alike() -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from isobench.model import Gap, Lack, Need, Promise, Relation, Resource, Sample, Stage, Technology
+from isobench.model import (
+    Expectation,
+    Gap,
+    Lack,
+    Need,
+    Relation,
+    Resource,
+    Sample,
+    Stage,
+    Technology,
+)
 from isobench.payload import build
 from isobench.plugins import api
 from isobench.storage import run_folder
@@ -40,7 +50,7 @@ def abilities() -> list[str]:
 
 @pytest.mark.parametrize(
     ("title", "noun"),
-    [("Promises", Promise), ("The stage", Stage), ("What is recorded", Sample)],
+    [("Expectations", Expectation), ("The stage", Stage), ("What is recorded", Sample)],
 )
 def test_it_names_every_field(title: str, noun: Any) -> None:
     for field in dataclasses.fields(noun):
@@ -88,7 +98,7 @@ def test_it_names_every_word_of_the_interface(words: type[StrEnum]) -> None:
 
 
 def test_it_names_every_relation_resource_and_need() -> None:
-    assert all(f"`{word.name}`" in section("Promises") for word in Relation)
+    assert all(f"`{word.name}`" in section("Expectations") for word in Relation)
     assert all(word.name in section("Abilities") for word in Resource)
     assert all(f'`"{word}"`' in section("Workloads") for word in Need)
 
@@ -100,14 +110,14 @@ def evidence_keys() -> set[str]:
 
 
 @pytest.mark.parametrize("key", sorted(evidence_keys()))
-def test_it_names_every_key_that_a_promise_may_be_about(key: str) -> None:
-    assert f"`{key}`" in section("Promises")
+def test_it_names_every_key_that_a_expectation_may_be_about(key: str) -> None:
+    assert f"`{key}`" in section("Expectations")
 
 
 def test_the_keys_it_names_exist() -> None:
     known = evidence_keys()
     assert len(known) > 50
-    rows = [line for line in section("Promises").splitlines() if line.startswith("| `")]
+    rows = [line for line in section("Expectations").splitlines() if line.startswith("| `")]
     named = {key for row in rows for key in re.findall(r"`([a-z]+\.[a-z._]+)`", row.split("|")[1])}
     assert named <= known, named - known
 

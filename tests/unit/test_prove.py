@@ -1,9 +1,9 @@
-"""Promises held against what was seen."""
+"""Expectations held against what was seen."""
 
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Environment, Evidence, Fact, Promise, Relation
+from isobench.model import Environment, Evidence, Expectation, Fact, Relation
 
 SAME, UNLIKE, EQUALS = Relation.SAME_AS_HOST, Relation.UNLIKE_HOST, Relation.EQUALS
 
@@ -12,8 +12,8 @@ def environment(**facts: Fact) -> Environment:
     return prove.gather(Evidence(key=key, value=value, source="") for key, value in facts.items())
 
 
-def kept(promise: Promise, host: Fact, inside: Fact) -> bool:
-    (check,) = prove.hold([promise], host=environment(key=host), inside=environment(key=inside))
+def kept(expectation: Expectation, host: Fact, inside: Fact) -> bool:
+    (check,) = prove.hold([expectation], host=environment(key=host), inside=environment(key=inside))
     return check.kept
 
 
@@ -37,7 +37,7 @@ def kept(promise: Promise, host: Fact, inside: Fact) -> bool:
 def test_a_relation_is_kept_only_by_facts_that_were_read_on_both_sides(
     relation: Relation, host: Fact, inside: Fact, expected: bool
 ) -> None:
-    assert kept(Promise(key="key", relation=relation), host, inside) is expected
+    assert kept(Expectation(key="key", relation=relation), host, inside) is expected
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_a_relation_is_kept_only_by_facts_that_were_read_on_both_sides(
         (None, None, False),
     ],
 )
-def test_a_value_that_is_promised_must_be_seen_inside(
+def test_a_value_that_is_expectationd_must_be_seen_inside(
     value: Fact, inside: Fact, expected: bool
 ) -> None:
-    promise = Promise(key="key", relation=EQUALS, value=value)
-    assert kept(promise, "whatever the host has", inside) is expected
+    expectation = Expectation(key="key", relation=EQUALS, value=value)
+    assert kept(expectation, "whatever the host has", inside) is expected
 
 
-def test_a_fact_that_nobody_reported_breaks_its_promise() -> None:
-    promise = Promise(key="ns.pid", relation=UNLIKE)
-    (check,) = prove.hold([promise], host=environment(), inside=environment())
+def test_a_fact_that_nobody_reported_breaks_its_expectation() -> None:
+    expectation = Expectation(key="ns.pid", relation=UNLIKE)
+    (check,) = prove.hold([expectation], host=environment(), inside=environment())
     assert not check.kept
     assert (check.host, check.inside) == (None, None)
 
@@ -70,26 +70,26 @@ def test_the_first_of_two_facts_with_one_key_stands() -> None:
     assert prove.gather(facts).value("k") == "first"
 
 
-def test_broken_promises_are_told_with_both_sides() -> None:
-    promises = [
-        Promise(key="ns_pid", relation=UNLIKE),
-        Promise(key="boot", relation=SAME),
-        Promise(key="canary", relation=EQUALS, value=False),
-        Promise(key="machine", relation=SAME),
+def test_broken_expectations_are_told_with_both_sides() -> None:
+    expectations = [
+        Expectation(key="ns_pid", relation=UNLIKE),
+        Expectation(key="boot", relation=SAME),
+        Expectation(key="canary", relation=EQUALS, value=False),
+        Expectation(key="machine", relation=SAME),
     ]
     host = environment(ns_pid="pid:[1]", boot="abc", canary=True, machine="x86_64")
     inside = environment(ns_pid="pid:[1]", boot="xyz", canary=True, machine="x86_64")
-    assert prove.broken(prove.hold(promises, host=host, inside=inside)) == (
+    assert prove.broken(prove.hold(expectations, host=host, inside=inside)) == (
         "ns_pid should be unlike the host's, and is 'pid:[1]' inside (host: 'pid:[1]'); "
         "boot should be the host's, and is 'xyz' inside (host: 'abc'); "
         "canary should be False, and is True inside (host: True)"
     )
 
 
-def test_kept_promises_leave_nothing_to_tell() -> None:
-    promises = [Promise(key="boot", relation=SAME)]
+def test_kept_expectations_leave_nothing_to_tell() -> None:
+    expectations = [Expectation(key="boot", relation=SAME)]
     same = environment(boot="abc")
-    assert prove.broken(prove.hold(promises, host=same, inside=same)) == ""
+    assert prove.broken(prove.hold(expectations, host=same, inside=same)) == ""
     assert prove.broken(()) == ""
 
 
@@ -118,20 +118,20 @@ def test_relations_cover_what_was_seen_inside_and_say_unknown_where_a_side_is_mi
 def test_a_part_that_must_be_there_and_a_value_that_must_not_be(
     relation: Relation, value: str, inside: Fact, expected: bool
 ) -> None:
-    promise = Promise(key="key", relation=relation, value=value)
-    assert kept(promise, "whatever the host has", inside) is expected
+    expectation = Expectation(key="key", relation=relation, value=value)
+    assert kept(expectation, "whatever the host has", inside) is expected
 
 
 @pytest.mark.parametrize("relation", list(Relation))
 def test_every_relation_can_be_told_when_it_is_broken(relation: Relation) -> None:
-    promise = Promise(key="key", relation=relation, value="wanted")
-    told = prove.broken(prove.hold([promise], host=environment(), inside=environment()))
+    expectation = Expectation(key="key", relation=relation, value="wanted")
+    told = prove.broken(prove.hold([expectation], host=environment(), inside=environment()))
     assert told.startswith("key should be ")
 
 
 def test_an_instance_without_a_witness_is_held_to_what_it_can_say_itself() -> None:
     inside = environment(**{"kernel.boot_id": "x", "host.canary_readable": False})
     keys = ("kernel.boot_id", "ns.pid", "host.canary_readable", "host.runtime")
-    promises = [Promise(key=key, relation=SAME) for key in keys]
-    held = prove.from_inside(promises, inside)
-    assert [promise.key for promise in held] == [*keys[:3]]
+    expectations = [Expectation(key=key, relation=SAME) for key in keys]
+    held = prove.from_inside(expectations, inside)
+    assert [expectation.key for expectation in held] == [*keys[:3]]

@@ -33,7 +33,7 @@ TARGET = """
         name = "mine"
         technology = Technology.SANDBOX
         abi = None
-        promises = ()
+        expectations = ()
 
         def probe(self):
             return Available(version=f"mine {self.level}")
@@ -125,7 +125,7 @@ def test_a_plug_in_of_another_distribution_is_found_and_used(install: Install) -
         ("", "Mine"),
         ("Mine = 3", "TypeError"),
         ("class Mine:\n    def __init__(self): raise OSError('no licence')", "no licence"),
-        ("class Mine:\n    name = 'mine'", "technology, abi, promises, probe, open"),
+        ("class Mine:\n    name = 'mine'", "technology, abi, expectations, probe, open"),
         ("import sys; sys.exit(3)", "SystemExit"),
     ],
 )

@@ -164,8 +164,8 @@ def with_numbers_that_are_none(summary: Summary) -> None:
         cell.update(p95=bad, p99=bad, maximum=bad, blocks_needed=bad, outlying_blocks=bad)
     for suite in summary["suites"]:
         suite.update(ratio=float("nan"), interval=[None, "x"], log_ratios="text", unlike=3)
-    for place, course in enumerate(summary["courses"]):
-        course["passes"] = ([None, "text", -1.0, float("nan")], "no list", None)[place]
+    for place, profile in enumerate(summary["courses"]):
+        profile["passes"] = ([None, "text", -1.0, float("nan")], "no list", None)[place]
     for name in ("margin", "level", "blocks", "blocks_invalid", "budget_seconds", "started"):
         summary["run"][name] = float("nan")
     summary["run"]["noise"] = {"cpu.sieve": None, "cpu.sha256": float("inf")}
@@ -426,18 +426,18 @@ def test_starts_are_given_in_time_and_as_a_ratio(summary: Summary) -> None:
     assert "network_mode none" in page_of(summary).text
 
 
-def test_promises_show_host_and_inside(summary: Summary) -> None:
+def test_expectations_show_host_and_inside(summary: Summary) -> None:
     text = page_of(summary).text
-    assert "6 of 6 promises kept" in text
+    assert "6 of 6 expectations met" in text
     assert "pid:[4026532420]" in text
 
 
-def test_a_broken_promise_is_not_called_kept(summary: Summary) -> None:
+def test_a_broken_expectation_is_not_called_kept(summary: Summary) -> None:
     docker = next(target for target in summary["targets"] if target["name"] == "docker")
     docker["promises"][1].update(kept=False, inside=None)
     proof = next(p for p in sections.build(summary).proofs if p.target.name == "docker")
-    assert (proof.verdict, proof.mark.word) == ("5 of 6 promises kept", "not kept")
-    assert proof.promises[1].inside.shown == "could not be read"
+    assert (proof.verdict, proof.mark.word) == ("5 of 6 expectations met", "not kept")
+    assert proof.expectations[1].inside.shown == "could not be read"
 
 
 def test_claims_that_are_contradicted_come_first_and_untested_ones_apart(summary: Summary) -> None:
@@ -498,8 +498,8 @@ def test_without_a_claim_the_cells_decide(
     summary["claims"] = []
     workloads = ("cpu.sieve", "cpu.sha256")
     summary["cells"] = [cell_of(summary, "bubblewrap", name) for name in workloads]
-    for cell, standing in zip(summary["cells"], standings, strict=True):
-        cell["standing"] = standing
+    for cell, status in zip(summary["cells"], standings, strict=True):
+        cell["standing"] = status
     axis = column_of(summary, "Sandbox").axes[0]
     assert (axis.mark.word, axis.agreement.word) == (word, agreement)
 

@@ -18,12 +18,12 @@ from isobench.model import (
     BlockHealth,
     Cause,
     Clock,
+    Expectation,
     Fact,
     Gap,
     Need,
     Payload,
     Plan,
-    Promise,
     Record,
     Relation,
     Sample,
@@ -46,7 +46,7 @@ NATIVE, BOX = TargetName("native"), TargetName("box")
 LOOP, OTHER = WorkloadName("cpu.sieve"), WorkloadName("io.fsync")
 COLD, WARM, EXEC = (WorkloadName(f"startup.{kind}") for kind in ("cold", "warm", "exec"))
 LOOPS = 50
-PROMISE = Promise(key="ns.pid", relation=Relation.UNLIKE_HOST)
+PROMISE = Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST)
 INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
 
 
@@ -360,9 +360,9 @@ def test_what_a_payload_says_on_standard_error_is_kept_by_target(bench: Make) ->
     assert sink.logs["box"] == b"careful\n"
 
 
-def test_a_broken_promise_is_answered_with_what_it_says_to_change(bench: Make) -> None:
+def test_a_broken_expectation_is_answered_with_what_it_says_to_change(bench: Make) -> None:
     told = replace(PROMISE, hint="mend preset")
-    _, bad = opened(bench(fake(inside={"ns.pid": "pid:[1]"}, promises=(told,))), labels(BOX))
+    _, bad = opened(bench(fake(inside={"ns.pid": "pid:[1]"}, expectations=(told,))), labels(BOX))
     assert bad[BOX].cause is Cause.UNPROVEN
     assert bad[BOX].hint == "mend preset"
 
@@ -566,8 +566,10 @@ def test_a_stopped_instance_is_removed_even_when_a_start_fails(bench: Make) -> N
 
 
 @pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
-def test_a_start_that_keeps_no_promise_gives_no_time(kind: type[FakeTarget], bench: Make) -> None:
-    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, promises=(PROMISE,))
+def test_a_start_that_keeps_no_expectation_gives_no_time(
+    kind: type[FakeTarget], bench: Make
+) -> None:
+    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(PROMISE,))
     made = bench(box)
     made.prove(NATIVE, lambda argv: made.targets[NATIVE].answer(made.stage(box), argv, seconds(1)))  # type: ignore[attr-defined]
     found = gap(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
@@ -585,10 +587,10 @@ STARTS = {
 }
 
 
-def dear(made: runner.Bench) -> runner.Bench:
+def expensive(made: runner.Bench) -> runner.Bench:
     """Let the box be dear to start, and its start-up workloads be the shipped ones."""
     made.workloads = {**WORKLOADS, **STARTS}
-    made.dear.add(BOX)
+    made.expensive.add(BOX)
     return made
 
 
@@ -602,8 +604,8 @@ def start(made: runner.Bench, name: WorkloadName) -> list[Record]:
 def test_a_dear_start_is_one_instance_that_also_proves_itself(
     name: WorkloadName, bench: Make
 ) -> None:
-    box = fake(promises=(PROMISE,))
-    records = start(dear(bench(box)), name)
+    box = fake(expectations=(PROMISE,))
+    records = start(expensive(bench(box)), name)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time"]
     assert box.history == ["open box", "run _startup", "run _evidence", "close box"]
     program, first, evidence, second, canary = box.asked[0].argv
@@ -621,7 +623,7 @@ def test_a_dear_cold_start_has_a_root_never_used_before(bench: Make) -> None:
             roots.append(stage.root)
             return super().open(stage)
 
-    made = dear(bench(Noting(name=BOX, inside=INSIDE)))
+    made = expensive(bench(Noting(name=BOX, inside=INSIDE)))
     start(made, COLD)
     assert roots[0] != made.stage(made.targets[BOX]).root
     assert not roots[0].exists()
@@ -631,14 +633,14 @@ def test_a_dear_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence
     bench: Make,
 ) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE)
-    records = start(dear(bench(engine)), COLD)
+    records = start(expensive(bench(engine)), COLD)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "phase.engine.created"]
     assert engine.history == ["launch box", "run _startup", "run _evidence"]
 
 
 def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> None:
-    engine = FakeEngine(name=BOX, inside=INSIDE, promises=(PROMISE,))
-    records = start(dear(bench(engine)), WARM)
+    engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(PROMISE,))
+    records = start(expensive(bench(engine)), WARM)
     assert len(values(records, "time")) == 1
     one_start = ["start box", "run _startup", "run _evidence"]
     assert engine.history == ["stop box", *one_start * 2, "remove box"]
@@ -646,21 +648,21 @@ def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> N
 
 @pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
 @pytest.mark.parametrize("name", [COLD, WARM])
-def test_a_dear_start_that_keeps_no_promise_gives_no_time(
+def test_a_dear_start_that_keeps_no_expectation_gives_no_time(
     name: WorkloadName, kind: type[FakeTarget], bench: Make
 ) -> None:
-    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, promises=(PROMISE,))
-    found = gap(start(dear(bench(box)), name))
+    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(PROMISE,))
+    found = gap(start(expensive(bench(box)), name))
     assert found.cause is Cause.UNPROVEN
     assert found.hint.startswith("state/box-pre.json")
     assert "ns.pid should be unlike the host's" in found.detail
 
 
-def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_promises(bench: Make) -> None:
+def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_expectations(bench: Make) -> None:
     liar, honest = Script(facts={"ns.pid": "pid:[1]"}), Script(facts=INSIDE)
     scripts = said("_evidence", honest, liar)
-    engine = FakeEngine(name=BOX, promises=(PROMISE,), scripts=scripts)
-    assert gap(start(dear(bench(engine)), WARM)).cause is Cause.UNPROVEN
+    engine = FakeEngine(name=BOX, expectations=(PROMISE,), scripts=scripts)
+    assert gap(start(expensive(bench(engine)), WARM)).cause is Cause.UNPROVEN
 
 
 @pytest.mark.parametrize(
@@ -681,7 +683,7 @@ def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_promises(bench
 def test_a_dear_start_that_goes_wrong_leaves_one_gap_and_no_time(
     program: str, script: Script, cause: Cause, detail: str, name: WorkloadName, *, bench: Make
 ) -> None:
-    found = gap(start(dear(bench(fake(scripts=said(program, script)))), name))
+    found = gap(start(expensive(bench(fake(scripts=said(program, script)))), name))
     assert found.cause is cause
     assert detail in found.detail
 
@@ -689,7 +691,7 @@ def test_a_dear_start_that_goes_wrong_leaves_one_gap_and_no_time(
 def test_a_dear_start_of_another_program_keeps_its_separate_proof(bench: Make) -> None:
     box = fake()
     made = bench(box)
-    made.dear.add(BOX)
+    made.expensive.add(BOX)
     records = start(made, COLD)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "gone"]
     assert [line for line in box.history if line.startswith("run")] == [
@@ -723,15 +725,15 @@ def opened(made: runner.Bench, block: Block, faults: runner.Faults | None = None
 
 
 def test_every_session_is_proved_before_it_is_used(bench: Make) -> None:
-    box = fake(promises=(PROMISE,))
+    box = fake(expectations=(PROMISE,))
     good, bad = opened(bench(box), labels(BOX))
     assert set(good) == {NATIVE, BOX}
     assert bad == {}
     assert box.history == ["open box", "run _evidence", "close box"]
 
 
-def test_a_session_that_keeps_no_promise_is_bad_and_closed(bench: Make) -> None:
-    box = fake(promises=(PROMISE,), inside={"ns.pid": "pid:[1]"})
+def test_a_session_that_keeps_no_expectation_is_bad_and_closed(bench: Make) -> None:
+    box = fake(expectations=(PROMISE,), inside={"ns.pid": "pid:[1]"})
     good, bad = opened(bench(box), labels(BOX))
     assert set(good) == {NATIVE}
     assert bad[BOX].cause is Cause.UNPROVEN
@@ -748,18 +750,18 @@ def test_what_the_host_sees_of_a_session_is_evidence_too_and_overrides_nothing(b
 
 
 @pytest.mark.parametrize(("runtime", "good"), [("runsc", True), ("runc", False), (None, False)])
-def test_a_promise_may_be_about_what_only_the_host_sees(
+def test_a_expectation_may_be_about_what_only_the_host_sees(
     runtime: str | None, good: bool, bench: Make
 ) -> None:
-    promise = Promise(key="host.runtime", relation=Relation.EQUALS, value="runsc")
+    expectation = Expectation(key="host.runtime", relation=Relation.EQUALS, value="runsc")
     witnessed = {} if runtime is None else {"host.runtime": runtime}
-    found, bad = opened(bench(fake(promises=(promise,), witnessed=witnessed)), labels(BOX))
+    found, bad = opened(bench(fake(expectations=(expectation,), witnessed=witnessed)), labels(BOX))
     assert (BOX in found, BOX in bad) == (good, not good)
 
 
 def test_what_only_the_host_sees_is_not_asked_of_a_launched_instance(bench: Make) -> None:
-    witnessed = Promise(key="host.runtime", relation=Relation.EQUALS, value="runc")
-    engine = FakeEngine(name=BOX, inside=INSIDE, promises=(PROMISE, witnessed))
+    witnessed = Expectation(key="host.runtime", relation=Relation.EQUALS, value="runc")
+    engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(PROMISE, witnessed))
     assert len(values(start(bench(engine), COLD), "time")) > 0
 
 
@@ -1093,12 +1095,12 @@ def test_a_session_serves_as_many_blocks_as_the_plan_says_and_is_proved_in_each(
     ]
 
 
-def test_a_promise_that_a_session_breaks_later_is_a_gap_and_the_next_block_has_a_new_one(
+def test_a_expectation_that_a_session_breaks_later_is_a_gap_and_the_next_block_has_a_new_one(
     bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     honest, liar = Script(facts=INSIDE), Script(facts=INSIDE | {"ns.pid": "pid:[1]"})
-    box = fake(promises=(PROMISE,), scripts=said("_evidence", honest, honest, liar, honest))
+    box = fake(expectations=(PROMISE,), scripts=said("_evidence", honest, honest, liar, honest))
     made = bench(box)
     reuse(made, 5, served=5)
     (found,) = gaps_of(made).values()
@@ -1255,7 +1257,7 @@ def one_machine(**options: Any) -> OneMachine:
 def test_the_session_of_an_exclusive_target_ends_before_a_start_and_is_proved_anew_after_it(
     bench: Make,
 ) -> None:
-    box = one_machine(promises=(PROMISE,))
+    box = one_machine(expectations=(PROMISE,))
     made = bench(box)
     made.block(visits(LOOP, COLD, WARM, OTHER, EXEC), WORK, runner.Faults(), lambda _: None)
     sink = made.sink
@@ -1288,7 +1290,7 @@ def test_an_exclusive_session_that_shows_something_else_afterwards_is_not_believ
     bench: Make,
 ) -> None:
     seen = (Script(facts={"ns.pid": f"pid:[{n}]"}) for n in (2, 2, 1))
-    box = one_machine(promises=(PROMISE,), scripts={"_evidence": tuple(seen)})
+    box = one_machine(expectations=(PROMISE,), scripts={"_evidence": tuple(seen)})
     made = bench(box)
     made.block(visits(COLD, LOOP), WORK, runner.Faults(), lambda _: None)
     (gap,) = all_gaps(made)
@@ -1330,7 +1332,7 @@ def test_what_an_abi_lacks_is_a_gap_that_is_nobodys_failure_and_never_run(bench:
 
 
 def test_a_dear_start_that_cannot_become_the_evidence_keeps_a_separate_proof(bench: Make) -> None:
-    made = dear(bench(fake(abi=Abi.WASM32)))
+    made = expensive(bench(fake(abi=Abi.WASM32)))
     records = start(made, COLD)
     assert len(values(records, "time")) == 1
     assert len(values(records, "gone")) == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from isobench.config.options import Wish
+from isobench.config.options import RunOptions
 from isobench.model import Scope, Start, Technology, Workload
 from isobench.model.units import TargetName, Unit, WorkloadName, duration, seconds
 from isobench.plugins.registry import announced
@@ -54,7 +54,7 @@ WORKLOADS = {
 
 def room(*asked: str, busy: float = 1.0, **options: Any) -> Room:
     return Room(
-        options=Wish(**options),
+        options=RunOptions(**options),
         kinds={name: str(name) for name in NAMES},
         technologies={TargetName(name): kind for name, kind in KINDS.items()},
         asked=[TargetName(name) for name in ("native", *asked)],
@@ -131,16 +131,18 @@ def test_the_command_for_what_was_left_out_asks_for_a_budget_that_has_room() -> 
 
 
 def test_room_is_left_beside_the_blocks_that_verdicts_need() -> None:
-    assert wanted_blocks(Wish(minimum_blocks=10)) == 13
-    assert wanted_blocks(Wish(minimum_blocks=10, maximum_blocks=10)) == 10
-    assert wanted_blocks(Wish(quick=True, maximum_blocks=5)) == 5
+    assert wanted_blocks(RunOptions(minimum_blocks=10)) == 13
+    assert wanted_blocks(RunOptions(minimum_blocks=10, maximum_blocks=10)) == 10
+    assert wanted_blocks(RunOptions(quick=True, maximum_blocks=5)) == 5
 
 
 def test_starts_of_an_expensive_target_are_counted_once() -> None:
     starts = [WORKLOADS[WorkloadName("startup.cold")]]
     cheap, expensive = cost_of("docker"), cost_of("qemu")
-    assert block_seconds(cheap, starts, Wish(starts=3)) == cheap.opening + 4 * cheap.start
-    assert block_seconds(expensive, starts, Wish(starts=3)) < expensive.opening + expensive.start
+    assert block_seconds(cheap, starts, RunOptions(starts=3)) == cheap.opening + 4 * cheap.start
+    assert (
+        block_seconds(expensive, starts, RunOptions(starts=3)) < expensive.opening + expensive.start
+    )
 
 
 def test_every_target_that_comes_with_isobench_has_a_usual_cost() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from isobench import stats
 from isobench.analysis import verdict
-from isobench.model import Estimate, Interval, Standing
+from isobench.model import Estimate, Interval, Status
 from isobench.selftest import simulate
 from isobench.selftest.simulate import SCENARIOS, STOPPED, Finding, Result, Row, Scenario
 
@@ -150,9 +150,7 @@ def test_a_verdict_by_the_ratio_alone_breaks_it(monkeypatch: pytest.MonkeyPatch)
     def wrong(**options: Any) -> Any:
         judged = right(**options)
         near = judged.estimate is not None and judged.estimate.ratio < options["margin"]
-        return dataclasses.replace(
-            judged, standing=Standing.NEAR_NATIVE if near else Standing.SLOWER
-        )
+        return dataclasses.replace(judged, status=Status.NEAR_NATIVE if near else Status.SLOWER)
 
     broken = broken_by(monkeypatch, verdict, "judge", wrong)
     assert "quiet, true ratio 1.05, 15 blocks: called near-native" in broken

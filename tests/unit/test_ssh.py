@@ -115,7 +115,7 @@ def test_the_isa_is_this_hosts_until_it_is_known() -> None:
     assert made(isa="riscv64").abi is Abi.ELF_RISCV64
 
 
-# ---- promises ------------------------------------------------------------------------------------
+# ---- expectations --------------------------------------------------------------------------------
 
 X86: dict[str, Fact] = {
     "kernel.boot_id": "inside",
@@ -170,7 +170,7 @@ TCG = {"cpu.hypervisor": "TCGTCGTCGTCG"}
         ({"expect": {"machine.product": "KVM Server"}}, {"machine.product": "KVM Server"}, True),
     ],
 )
-def test_evidence_that_contradicts_class_or_preset_breaks_a_promise(
+def test_evidence_that_contradicts_class_or_preset_breaks_a_expectation(
     options: dict[str, Any], facts: dict[str, Fact], kept: bool
 ) -> None:
     preset = options.get("preset")
@@ -179,7 +179,9 @@ def test_evidence_that_contradicts_class_or_preset_breaks_a_promise(
     target = made(isa="x86_64", **options, **more)
     outside = prove.gather(evidence({"kernel.boot_id": "outside", "ns.pid": "pid:[1]"}))
     inside = prove.gather(evidence(X86 | facts))
-    assert (prove.broken(prove.hold(target.promises, host=outside, inside=inside)) == "") is kept
+    assert (
+        prove.broken(prove.hold(target.expectations, host=outside, inside=inside)) == ""
+    ) is kept
 
 
 @pytest.mark.parametrize(
@@ -191,12 +193,12 @@ def test_evidence_that_contradicts_class_or_preset_breaks_a_promise(
         ({}, {"machine": "aarch64"}, 'isa = "x86_64"'),
     ],
 )
-def test_a_broken_promise_names_the_option_that_is_contradicted(
+def test_a_broken_expectation_names_the_option_that_is_contradicted(
     options: dict[str, Any], facts: dict[str, Fact], hint: str
 ) -> None:
     outside = prove.gather(evidence({"kernel.boot_id": "outside"}))
     inside = prove.gather(evidence(X86 | facts))
-    checks = prove.hold(made(isa="x86_64", **options).promises, host=outside, inside=inside)
+    checks = prove.hold(made(isa="x86_64", **options).expectations, host=outside, inside=inside)
     assert prove.way_out(checks) == f"box contradicts {hint} in isobench.toml: mend that"
 
 

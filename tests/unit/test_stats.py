@@ -472,7 +472,7 @@ def test_the_signed_rank_interval_covers_at_least_its_level_over_all_signs() -> 
 # Self-test of the method
 
 
-def test_native_against_native_alarms_about_as_often_as_promised() -> None:
+def test_native_against_native_alarms_about_as_often_as_expectationd() -> None:
     generator = np.random.default_rng(7)
     alarms = 0
     for _ in range(1500):
@@ -663,7 +663,7 @@ def test_no_number_of_blocks_decides_a_ratio_on_the_margin() -> None:
     assert blocks_needed(planned(ratio=1.05)) is None
 
 
-def test_more_blocks_in_the_same_sessions_are_not_promised_to_help() -> None:
+def test_more_blocks_in_the_same_sessions_are_not_expectationd_to_help() -> None:
     assert blocks_needed(dataclasses.replace(planned(), sessions=3)) is None
 
 

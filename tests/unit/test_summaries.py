@@ -57,7 +57,7 @@ def gap(cause: Cause, block: int = 1, name: str = "box", workload: str = "cpu.si
 
 
 @pytest.mark.parametrize(
-    ("ratio", "standing"),
+    ("ratio", "status"),
     [
         (1.0, "near-native"),
         (1.02, "near-native"),
@@ -67,12 +67,12 @@ def gap(cause: Cause, block: int = 1, name: str = "box", workload: str = "cpu.si
         (0.7, "faster"),
     ],
 )
-def test_a_known_ratio_is_found_and_judged(ratio: float, standing: str, synthetic: Write) -> None:
+def test_a_known_ratio_is_found_and_judged(ratio: float, status: str, synthetic: Write) -> None:
     found = cell(summary(synthetic({SIEVE: ratio})))
     assert found["ratio"] == pytest.approx(ratio, rel=0.005)
     low, high = found["interval"]
     assert low < ratio < high
-    assert found["standing"] == standing
+    assert found["standing"] == status
     assert (found["blocks"], found["visits"], found["level"]) == (15, 15, 0.97)
 
 

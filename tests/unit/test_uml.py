@@ -37,14 +37,14 @@ def environment(facts: dict[str, Any]) -> Environment:
 
 def broken(**changed: Fact) -> str:
     inside = INSIDE | {key.replace("__", "."): value for key, value in changed.items()}
-    checks = prove.hold(UmlTarget.promises, host=environment(HOST), inside=environment(inside))
+    checks = prove.hold(UmlTarget.expectations, host=environment(HOST), inside=environment(inside))
     return prove.broken(checks)
 
 
-# ---- promises ------------------------------------------------------------------------------------
+# ---- expectations --------------------------------------------------------------------------------
 
 
-def test_a_guest_of_a_user_mode_kernel_keeps_its_promises() -> None:
+def test_a_guest_of_a_user_mode_kernel_keeps_its_expectations() -> None:
     assert broken() == ""
 
 
@@ -59,7 +59,7 @@ def test_a_guest_of_a_user_mode_kernel_keeps_its_promises() -> None:
         ("host.canary_readable", True),
     ],
 )
-def test_a_broken_promise_is_caught(key: str, value: Fact) -> None:
+def test_a_broken_expectation_is_caught(key: str, value: Fact) -> None:
     assert key in broken(**{key.replace(".", "__"): value})
 
 

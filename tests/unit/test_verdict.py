@@ -16,11 +16,11 @@ from isobench.analysis.verdict import (
     ratio_text,
     sentence,
 )
-from isobench.model import Doubt, Estimate, Interval, Standing, Verdict
+from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 
-NEAR, SLOWER, FASTER = Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER
-INCONCLUSIVE, UNPROVEN = Standing.INCONCLUSIVE, Standing.UNPROVEN
+NEAR, SLOWER, FASTER = Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER
+INCONCLUSIVE, UNPROVEN = Status.INCONCLUSIVE, Status.UNPROVEN
 
 
 def estimated(
@@ -81,7 +81,7 @@ def test_the_noise_floor_is_unknown_without_a_control_or_without_spread() -> Non
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "standing"),
+    ("low", "high", "status"),
     [
         (0.99, 1.02, NEAR),
         (0.953, 1.049, NEAR),
@@ -97,20 +97,20 @@ def test_the_noise_floor_is_unknown_without_a_control_or_without_spread() -> Non
     ],
 )
 def test_the_90_percent_interval_against_the_margin_makes_the_standing(
-    low: float, high: float, standing: Standing
+    low: float, high: float, status: Status
 ) -> None:
-    assert judged(estimated(low, high)).standing is standing
+    assert judged(estimated(low, high)).status is status
 
 
 def test_the_margin_moves_the_standing() -> None:
-    assert judged(estimated(1.06, 1.10), margin=1.2).standing is NEAR
-    assert judged(estimated(0.99, 1.02), margin=1.01).standing is INCONCLUSIVE
+    assert judged(estimated(1.06, 1.10), margin=1.2).status is NEAR
+    assert judged(estimated(0.99, 1.02), margin=1.01).status is INCONCLUSIVE
 
 
 @given(st.floats(0.5, 2), st.floats(1, 1.5))
 def test_swapping_subject_and_native_swaps_slower_and_faster(low: float, width: float) -> None:
-    there = judged(estimated(low, low * width)).standing
-    back = judged(estimated(1 / (low * width), 1 / low)).standing
+    there = judged(estimated(low, low * width)).status
+    back = judged(estimated(1 / (low * width), 1 / low)).status
     assert back is {SLOWER: FASTER, FASTER: SLOWER}.get(there, there)
 
 
@@ -119,20 +119,20 @@ def test_no_verdict_says_more_than_its_interval(
     low: float, width: float, margin: float, noise: float | None
 ) -> None:
     high = low * width
-    match judged(estimated(low, high), margin=margin, noise=noise).standing:
-        case Standing.NEAR_NATIVE:
+    match judged(estimated(low, high), margin=margin, noise=noise).status:
+        case Status.NEAR_NATIVE:
             assert 1 / margin <= low <= high <= margin
             assert noise is not None
             assert 1 + noise <= margin
-        case Standing.SLOWER:
+        case Status.SLOWER:
             assert noise is not None
             assert low > margin
             assert low > 1 + noise
-        case Standing.FASTER:
+        case Status.FASTER:
             assert noise is not None
             assert high < 1 / margin
             assert 1 / high > 1 + noise
-        case Standing.INCONCLUSIVE | Standing.UNPROVEN:
+        case Status.INCONCLUSIVE | Status.UNPROVEN:
             pass
 
 
@@ -144,7 +144,7 @@ def test_a_decided_cell_has_no_doubts_of_its_own() -> None:
 def test_faster_than_native_asks_for_an_explanation_and_stands() -> None:
     verdict = judged(estimated(0.80, 0.90))
     doubt = only_doubt(verdict)
-    assert verdict.standing is FASTER
+    assert verdict.status is FASTER
     assert doubt.code == "faster-than-native"
     assert not doubt.blocks
     assert "0.85 x native" in doubt.detail
@@ -166,7 +166,7 @@ def test_a_margin_that_is_none_is_refused(margin: float) -> None:
 def test_no_estimate_is_unproven() -> None:
     verdict = judged(None)
     doubt = only_doubt(verdict)
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert doubt.code == "no-estimate"
     assert doubt.blocks
     assert "--blocks 10" in doubt.advice
@@ -175,31 +175,31 @@ def test_no_estimate_is_unproven() -> None:
 def test_a_blocking_doubt_takes_the_verdict_away_and_others_do_not() -> None:
     doubt = Doubt(code="steal", detail="4 % stolen", advice="another host", blocks=False)
     blocking = dataclasses.replace(doubt, blocks=True)
-    assert judged(estimated(0.99, 1.02), doubts=[doubt]).standing is NEAR
+    assert judged(estimated(0.99, 1.02), doubts=[doubt]).status is NEAR
     assert judged(estimated(0.99, 1.02), doubts=[doubt]).doubts == (doubt,)
-    assert judged(estimated(0.99, 1.02), doubts=[blocking]).standing is UNPROVEN
+    assert judged(estimated(0.99, 1.02), doubts=[blocking]).status is UNPROVEN
     assert judged(None, doubts=[blocking]).doubts[0] is blocking
 
 
 def test_a_quick_look_gives_no_verdict_and_says_how_many_blocks_it_had() -> None:
     verdict = judged(estimated(0.99, 1.02, blocks=5), quick=True)
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert codes(verdict) == ["quick"]
     assert "5 blocks" in only_doubt(verdict).detail
 
 
 def test_few_blocks_give_no_verdict() -> None:
     verdict = judged(estimated(0.99, 1.02, blocks=9))
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert codes(verdict) == ["few-blocks"]
     assert "9 complete blocks" in only_doubt(verdict).detail
-    assert judged(estimated(0.99, 1.02, blocks=10)).standing is NEAR
-    assert judged(estimated(0.99, 1.02, blocks=9), minimum_blocks=9).standing is NEAR
+    assert judged(estimated(0.99, 1.02, blocks=10)).status is NEAR
+    assert judged(estimated(0.99, 1.02, blocks=9), minimum_blocks=9).status is NEAR
 
 
 def test_a_timer_too_coarse_gives_no_verdict() -> None:
     verdict = judged(dataclasses.replace(estimated(1.01, 1.01), standard_error=0.0))
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert codes(verdict) == ["timer-limited"]
 
 
@@ -207,9 +207,9 @@ def test_a_timer_too_coarse_gives_no_verdict() -> None:
 
 
 def test_a_noise_floor_above_the_margin_forbids_near_native() -> None:
-    assert judged(estimated(0.99, 1.02), noise=0.05).standing is NEAR
+    assert judged(estimated(0.99, 1.02), noise=0.05).status is NEAR
     verdict = judged(estimated(0.99, 1.02), noise=0.06)
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert codes(verdict) == ["noise-floor"]
     assert "6 %" in only_doubt(verdict).detail
     assert "5 %" in only_doubt(verdict).detail
@@ -217,31 +217,31 @@ def test_a_noise_floor_above_the_margin_forbids_near_native() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(1.10, 1.20), (1 / 1.20, 1 / 1.10)])
 def test_an_effect_must_clear_the_noise_floor_with_its_near_bound(low: float, high: float) -> None:
-    assert judged(estimated(low, high), noise=0.09).standing in {SLOWER, FASTER}
+    assert judged(estimated(low, high), noise=0.09).status in {SLOWER, FASTER}
     verdict = judged(estimated(low, high), noise=0.11)
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert only_doubt(verdict).blocks
     assert "11 %" in only_doubt(verdict).detail
     assert "10 %" in only_doubt(verdict).detail
 
 
 def test_an_effect_that_only_equals_the_noise_floor_is_not_above_it() -> None:
-    assert judged(estimated(1.5, 2.0), noise=0.5).standing is UNPROVEN
-    assert judged(estimated(0.4, 0.5), noise=1.0).standing is UNPROVEN
+    assert judged(estimated(1.5, 2.0), noise=0.5).status is UNPROVEN
+    assert judged(estimated(0.4, 0.5), noise=1.0).status is UNPROVEN
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.99, 1.02), (1.10, 1.20), (0.8, 0.9)])
 def test_an_unknown_noise_floor_forbids_every_verdict(low: float, high: float) -> None:
     verdict = judged(estimated(low, high), noise=None)
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert codes(verdict) == ["noise-floor"]
     assert only_doubt(verdict).blocks
     assert "unknown" in only_doubt(verdict).detail
 
 
 def test_an_inconclusive_cell_is_so_whatever_the_noise() -> None:
-    assert judged(estimated(0.9, 1.2), noise=None).standing is INCONCLUSIVE
-    assert judged(estimated(0.9, 1.2), noise=0.5).standing is INCONCLUSIVE
+    assert judged(estimated(0.9, 1.2), noise=None).status is INCONCLUSIVE
+    assert judged(estimated(0.9, 1.2), noise=0.5).status is INCONCLUSIVE
 
 
 # Second opinion and advice
@@ -255,20 +255,20 @@ def test_two_estimators_that_disagree_decide_nothing(
     interval: tuple[float, float], check: tuple[float, float]
 ) -> None:
     verdict = judged(estimated(*interval, check=check), blocks_needed=40)
-    assert verdict.standing is INCONCLUSIVE
+    assert verdict.status is INCONCLUSIVE
     assert codes(verdict) == ["estimators-disagree"]
     assert "about 40 blocks would decide" in only_doubt(verdict).advice
 
 
 def test_two_estimators_that_agree_decide() -> None:
-    assert judged(estimated(0.99, 1.02, check=(0.98, 1.03))).standing is NEAR
+    assert judged(estimated(0.99, 1.02, check=(0.98, 1.03))).status is NEAR
     verdict = judged(estimated(0.99, 1.06, check=(0.99, 1.07)))
     assert codes(verdict) == ["wide-interval"]
 
 
 def test_disagreement_behind_noise_stays_unproven_and_both_are_told() -> None:
     verdict = judged(estimated(0.99, 1.02, check=(0.99, 1.06)), noise=0.2)
-    assert verdict.standing is UNPROVEN
+    assert verdict.status is UNPROVEN
     assert codes(verdict) == ["noise-floor", "estimators-disagree"]
 
 

@@ -225,9 +225,9 @@ def test_junit_has_a_suite_for_each_workload_and_one_for_claims(
     done = isobench("verify", path, "--claims", own, "--export-junit", "-")
     assert done.code == 6  # a cell failed
     root = ET.fromstring(done.out)  # noqa: S314 - our own
-    suites = {suite.get("name"): suite for suite in root}
-    assert list(suites) == ["cpu.sieve", "claims"]
-    cases = {case.get("name"): case for case in suites["cpu.sieve"]}
+    class_means = {suite.get("name"): suite for suite in root}
+    assert list(class_means) == ["cpu.sieve", "claims"]
+    cases = {case.get("name"): case for case in class_means["cpu.sieve"]}
     ratio = cases["box"].find("properties/property[@name='ratio']")
     assert ratio is not None
     assert float(ratio.get("value", "")) == pytest.approx(2.0, rel=0.05)
@@ -235,7 +235,7 @@ def test_junit_has_a_suite_for_each_workload_and_one_for_claims(
     assert error is not None
     assert error.get("message", "").startswith("failed: why & <so>")
     assert skipped is not None
-    failure = suites["claims"].find("testcase[@name='fast']/failure")
+    failure = class_means["claims"].find("testcase[@name='fast']/failure")
     assert failure is not None
     counts = [int(root.get(name, "")) for name in ("tests", "failures", "errors", "skipped")]
     found = [root.findall(f".//{tag}") for tag in ("testcase", "failure", "error", "skipped")]

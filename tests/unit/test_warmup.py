@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from isobench.analysis import summaries
-from isobench.analysis.warmup import Course, course_of
+from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
 from isobench.evidence import doubts
 from isobench.report import html, sections
 from isobench.storage import run_folder
@@ -31,42 +31,42 @@ def recorded(*visits: tuple[list[int], list[int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["block", "metric", "iteration", "value"])
 
 
-def course(*visits: tuple[list[int], list[int]]) -> Course:
-    found = course_of(recorded(*visits))
+def profile(*visits: tuple[list[int], list[int]]) -> WarmupProfile:
+    found = warmup_profile_of(recorded(*visits))
     assert found is not None
     return found
 
 
 def test_each_pass_is_held_against_the_timed_ones_of_its_own_visit() -> None:
-    found = course(([3000], STEADY), ([60], [20] * 5), ([3000], STEADY))
+    found = profile(([3000], STEADY), ([60], [20] * 5), ([3000], STEADY))
     assert found.passes == (3.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     assert (found.warmups, found.timed, found.visits, found.late) == (1, 5, 3, 0)
 
 
 def test_passes_that_are_slower_in_visit_after_visit_are_late() -> None:
     warming = ([3000], [1500, 1100, 1000, 1000, 1000, 1000, 1000])
-    assert course(*[warming] * 12).late == 2
+    assert profile(*[warming] * 12).late == 2
 
 
 def test_a_few_visits_show_nothing_and_one_slow_pass_among_many_neither() -> None:
     warming = ([3000], [1500, 1000, 1000, 1000, 1000])
     steady = ([1000], STEADY)
-    assert course(*[warming] * 3).late == 0
-    assert course(*[warming] * 3, *[steady] * 12).late == 0
+    assert profile(*[warming] * 3).late == 0
+    assert profile(*[warming] * 3, *[steady] * 12).late == 0
 
 
 def test_a_pass_by_less_than_two_percent_slower_is_no_matter() -> None:
-    assert course(*[([1000], [1015, 1000, 1000, 1000, 1000])] * 20).late == 0
+    assert profile(*[([1000], [1015, 1000, 1000, 1000, 1000])] * 20).late == 0
 
 
 def test_order_of_the_records_does_not_matter() -> None:
     frame = recorded(*[([3000], [1500, 1000, 1000])] * 8)
     shuffled = frame.sample(frac=1, random_state=1)
-    assert course_of(shuffled) == course_of(frame)
+    assert warmup_profile_of(shuffled) == warmup_profile_of(frame)
 
 
 def test_of_many_passes_the_first_ones_are_told() -> None:
-    found = course(*[([1000], [1000] * 300)] * 6)
+    found = profile(*[([1000], [1000] * 300)] * 6)
     assert found.timed == 300
     assert len(found.passes) == 25
 
@@ -86,7 +86,7 @@ def test_of_many_passes_the_first_ones_are_told() -> None:
 def test_what_cannot_be_held_together_gives_no_course(
     visits: tuple[tuple[list[int], list[int]], ...],
 ) -> None:
-    assert course_of(recorded(*visits)) is None
+    assert warmup_profile_of(recorded(*visits)) is None
 
 
 # ---- doubts
@@ -127,7 +127,7 @@ def test_a_summary_tells_the_course_of_each_cell_native_included(tmp_path: Path)
 def test_the_page_shows_the_course_of_each_cell_native_first() -> None:
     summary = json.loads((DATA / "summary.json").read_text(encoding="utf-8"))
     report = sections.build(summary)
-    rows = {panel.title: panel.courses for panel in report.panels}
+    rows = {panel.title: panel.warmup_profiles for panel in report.panels}
     assert [row.target for row in rows["CPU"]] == ["native", "docker"]
     docker = rows["CPU"][1]
     assert (docker.first, docker.late) == ("1.42\N{MULTIPLICATION SIGN}", "first 1 of 5 slower")

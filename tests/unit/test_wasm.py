@@ -348,7 +348,7 @@ def test_its_witness_says_who_made_the_code_and_when(
     assert str(seen["host.code"]).startswith(HERE.machine if HERE else "")
 
 
-# ---- promises
+# ---- expectations
 
 
 KEPT: dict[str, Fact] = {
@@ -363,10 +363,12 @@ def inside(facts: dict[str, Fact]) -> Environment:
 
 
 def broken(facts: dict[str, Fact]) -> str:
-    return prove.broken(prove.hold(wasm.WasmTarget.promises, host=inside({}), inside=inside(facts)))
+    return prove.broken(
+        prove.hold(wasm.WasmTarget.expectations, host=inside({}), inside=inside(facts))
+    )
 
 
-def test_evidence_from_webassembly_keeps_its_promises() -> None:
+def test_evidence_from_webassembly_keeps_its_expectations() -> None:
     assert broken(KEPT) == ""
 
 
@@ -379,7 +381,7 @@ def test_evidence_from_webassembly_keeps_its_promises() -> None:
         ("host.canary_readable", True),
     ],
 )
-def test_a_broken_promise_is_caught(key: str, value: Fact) -> None:
+def test_a_broken_expectation_is_caught(key: str, value: Fact) -> None:
     assert key in broken({**KEPT, key: value})
 
 

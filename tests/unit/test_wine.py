@@ -1,4 +1,4 @@
-"""The target `wine` where no Wine is needed: options, refusals, promises, files."""
+"""The target `wine` where no Wine is needed: options, refusals, expectations, files."""
 
 import os
 import struct
@@ -111,7 +111,7 @@ def test_on_another_machine_it_says_so_and_looks_for_nothing(
     assert refusal("").lack is Lack.PLATFORM
 
 
-# ---- promises ------------------------------------------------------------------------------------
+# ---- expectations --------------------------------------------------------------------------------
 
 HOST: dict[str, Fact] = {
     "kernel.boot_id": "one",
@@ -128,11 +128,11 @@ def environment(facts: dict[str, Fact]) -> Environment:
 
 
 def broken(inside: dict[str, Fact]) -> str:
-    checks = prove.hold(WineTarget.promises, host=environment(HOST), inside=environment(inside))
+    checks = prove.hold(WineTarget.expectations, host=environment(HOST), inside=environment(inside))
     return prove.broken(checks)
 
 
-def test_what_wine_shows_keeps_its_promises() -> None:
+def test_what_wine_shows_keeps_its_expectations() -> None:
     assert broken(INSIDE) == ""
 
 

@@ -1,4 +1,4 @@
-/* Facts from inside a session, one JSON line each: what the promises of a target are held against.
+/* Facts from inside a session, one JSON line each: what the expectations of a target are held against.
  *
  * PAYLOAD NONCE CANARY     CANARY is the path of a file planted on the host that no isolated process may read.
  * A fact that could not be read is null: looked, and could not.

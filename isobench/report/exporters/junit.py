@@ -71,13 +71,13 @@ def _cells(
 
 def _claim(item: Mapping[str, Any]) -> ET.Element:
     case = ET.Element("testcase", classname="claims", name=clean(item.get("id")))
-    standing = clean(item.get("standing"))
-    _properties(case, {"standing": standing, "quote": item.get("quote")})
+    status = clean(item.get("standing"))
+    _properties(case, {"standing": status, "quote": item.get("quote")})
     sentence = clean(item.get("sentence"))
-    if standing == "refuted":
+    if status == "refuted":
         ET.SubElement(case, "failure", message=sentence).text = clean(item.get("change"))
-    elif standing in _SKIPPED_STANDINGS:
-        message = f"{standing}: {sentence}"
+    elif status in _SKIPPED_STANDINGS:
+        message = f"{status}: {sentence}"
         ET.SubElement(case, "skipped", message=message).text = clean(item.get("change"))
     else:
         ET.SubElement(case, "system-out").text = sentence

@@ -27,7 +27,7 @@ def openmetrics(summary: Mapping[str, Any]) -> str:
     lines: list[str] = []
     for name, samples in (
         ("isobench_ratio", _ratios(summary)),
-        ("isobench_class_ratio", _suites(summary)),
+        ("isobench_class_ratio", _class_means(summary)),
         ("isobench_duration_seconds", _durations(summary)),
         ("isobench_noise_floor_ratio", _noise(summary)),
         ("isobench_verdict", _verdicts(summary)),
@@ -64,7 +64,7 @@ def _bounds(item: Mapping[str, Any], names: Mapping[str, str]) -> _Samples:
             yield {**names, "bound": bound}, _figure(value)
 
 
-def _suites(summary: Mapping[str, Any]) -> _Samples:
+def _class_means(summary: Mapping[str, Any]) -> _Samples:
     for item in items_of(summary.get("suites")):
         names = {key: clean(item.get(key)) for key in ("class", "target")}
         yield from _bounds(item, names | {"reference": "native"})

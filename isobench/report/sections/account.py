@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from isobench.model import Standing
+from isobench.model import Status
 from isobench.report.sections.figures import SPACE, percent_text, ratio_text
 from isobench.report.sections.marks import MARKS
 from isobench.report.sections.phrases import sessions_of
@@ -196,11 +196,11 @@ def method(run: Run) -> Method:
 def _together(run: Run) -> str:
     """Return how many near-native verdicts also hold for all cells of the run together."""
     adjusted = [
-        (cell.standing, number_of(cell.raw.get("p_equivalence_together")))
+        (cell.status, number_of(cell.raw.get("p_equivalence_together")))
         for cell in run.cells.values()
     ]
-    family = [(standing, p) for standing, p in adjusted if p is not None]
-    near = [p for standing, p in family if standing == Standing.NEAR_NATIVE]
+    family = [(status, p) for status, p in adjusted if p is not None]
+    near = [p for status, p in family if status == Status.NEAR_NATIVE]
     if not near:
         return ""
     hold = sum(p <= _ALPHA for p in near)

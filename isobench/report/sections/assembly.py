@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from isobench.model import ClaimStanding
+from isobench.model import ClaimStatus
 from isobench.report.sections import account, documents, evidence, ratios
 from isobench.report.sections.claims import claim_counts, claim_views
 from isobench.report.sections.gaps import doubt_views, gap_views
@@ -19,7 +19,7 @@ def build(summary: Mapping[str, Any]) -> Report:
     """Return what a report of this summary shows. Absent fields leave their part of it out."""
     run = read(summary)
     claims = claim_views(run)
-    untested = CLAIM_MARKS[ClaimStanding.UNTESTED]
+    untested = CLAIM_MARKS[ClaimStatus.UNTESTED]
     return Report(
         headline=account.headline(run),
         remarks=account.remarks(run),

@@ -4,41 +4,41 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from isobench.model import ClaimStanding
+from isobench.model import ClaimStatus
 from isobench.report.sections.marks import CLAIM_MARKS
 from isobench.report.sections.run import Run, class_title
 from isobench.report.sections.shapes import Axis, ClaimView, Mark, PublishedView
 from isobench.report.sections.values import clean, items_of, listed, mapping_of
 
 _CLAIM_ORDER: Final = (
-    ClaimStanding.REFUTED,
-    ClaimStanding.SUPPORTED,
-    ClaimStanding.INCONCLUSIVE,
-    ClaimStanding.UNTESTED,
+    ClaimStatus.REFUTED,
+    ClaimStatus.SUPPORTED,
+    ClaimStatus.INCONCLUSIVE,
+    ClaimStatus.UNTESTED,
 )
 
 
 def claim_views(run: Run) -> tuple[ClaimView, ...]:
     """Return the claims, contradicted ones first: they are what a reader cannot get elsewhere."""
     found = [_claim(item) for item in run.claims.values()]
-    order = {CLAIM_MARKS[standing].word: place for place, standing in enumerate(_CLAIM_ORDER)}
+    order = {CLAIM_MARKS[status].word: place for place, status in enumerate(_CLAIM_ORDER)}
     return tuple(sorted(found, key=lambda claim: order[claim.mark.word]))
 
 
 def _claim_mark(spelled: object) -> Mark:
-    known = {standing.value: mark for standing, mark in CLAIM_MARKS.items()}
-    return known.get(clean(spelled), CLAIM_MARKS[ClaimStanding.INCONCLUSIVE])
+    known = {status.value: mark for status, mark in CLAIM_MARKS.items()}
+    return known.get(clean(spelled), CLAIM_MARKS[ClaimStatus.INCONCLUSIVE])
 
 
 def _claim(item: Mapping[str, Any]) -> ClaimView:
     axes = tuple(
         Axis(
             name=class_title(clean(name)),
-            mark=_claim_mark(standing),
+            mark=_claim_mark(status),
             text="",
-            agreement=_claim_mark(standing),
+            agreement=_claim_mark(status),
         )
-        for name, standing in mapping_of(item.get("axes")).items()
+        for name, status in mapping_of(item.get("axes")).items()
     )
     return ClaimView(
         id=clean(item.get("id")),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from isobench.model import ClaimStanding, Standing, Technology
+from isobench.model import ClaimStatus, Status, Technology
 from isobench.report.sections.figures import DASH, TIMES, decimals, seconds_text
 from isobench.report.sections.marks import AGREEMENTS, IN_PART, MARKS
 from isobench.report.sections.phrases import missing_of, start_kind, version_of
@@ -34,7 +34,7 @@ class _Document:
     kernel_claim: str = ""
     performance_claim: str = ""
     shares_kernel: bool
-    expected: Standing
+    expected: Status
 
 
 _DOCUMENTS: Final = (
@@ -47,7 +47,7 @@ _DOCUMENTS: Final = (
         kernel_claim="kernel-vm",
         performance_claim="perf-vm",
         shares_kernel=False,
-        expected=Standing.NEAR_NATIVE,
+        expected=Status.NEAR_NATIVE,
     ),
     _Document(
         technology=Technology.CONTAINERIZATION,
@@ -58,7 +58,7 @@ _DOCUMENTS: Final = (
         kernel_claim="kernel-container",
         performance_claim="perf-container",
         shares_kernel=True,
-        expected=Standing.NEAR_NATIVE,
+        expected=Status.NEAR_NATIVE,
     ),
     _Document(
         technology=Technology.EMULATION,
@@ -69,7 +69,7 @@ _DOCUMENTS: Final = (
         kernel_claim="kernel-emulation",
         performance_claim="perf-emulation",
         shares_kernel=False,
-        expected=Standing.SLOWER,
+        expected=Status.SLOWER,
     ),
     _Document(
         technology=Technology.TRANSLATION,
@@ -80,7 +80,7 @@ _DOCUMENTS: Final = (
         kernel_claim="kernel-translation",
         performance_claim="perf-translation",
         shares_kernel=True,
-        expected=Standing.NEAR_NATIVE,
+        expected=Status.NEAR_NATIVE,
     ),
     _Document(
         technology=Technology.SANDBOX,
@@ -91,7 +91,7 @@ _DOCUMENTS: Final = (
         kernel_claim="sandbox-kernel",
         performance_claim="overhead-sandbox",
         shares_kernel=True,
-        expected=Standing.NEAR_NATIVE,
+        expected=Status.NEAR_NATIVE,
     ),
 )
 
@@ -146,14 +146,14 @@ def _column(run: Run, document: _Document) -> Column:
     )
 
 
-def _claim_standing(claim: Mapping[str, Any] | None, axis: str = "") -> ClaimStanding | None:
+def _claim_standing(claim: Mapping[str, Any] | None, axis: str = "") -> ClaimStatus | None:
     """Return what a claim says (of one axis), or None where it says nothing that was tested."""
     if claim is None:
         return None
     spelled = mapping_of(claim.get("axes")).get(axis) if axis else claim.get("standing")
-    tested = {standing.value: standing for standing in ClaimStanding}
+    tested = {status.value: status for status in ClaimStatus}
     found = tested.get(clean(spelled))
-    return None if found is ClaimStanding.UNTESTED else found
+    return None if found is ClaimStatus.UNTESTED else found
 
 
 def _kernel(run: Run, document: _Document, ran: Sequence[Target]) -> Finding:
@@ -184,17 +184,17 @@ def _kernel(run: Run, document: _Document, ran: Sequence[Target]) -> Finding:
 def _kernel_agreement(run: Run, document: _Document, seen: set[str]) -> Mark:
     """Return whether the boot_id relations that were seen are what the documents say."""
     if not seen:
-        return AGREEMENTS[ClaimStanding.UNTESTED]
+        return AGREEMENTS[ClaimStatus.UNTESTED]
     if document.technology is Technology.EMULATION and "same" in seen:
         # User mode emulates the processor and leaves the kernel the host's: no plain yes or no.
         return IN_PART
     expected, other = ("same", "unlike") if document.shares_kernel else ("unlike", "same")
-    standing = _claim_standing(run.claims.get(document.kernel_claim))
-    if standing is None and other in seen:
-        standing = ClaimStanding.REFUTED
-    elif standing is None and seen == {expected}:
-        standing = ClaimStanding.SUPPORTED
-    return AGREEMENTS[standing or ClaimStanding.INCONCLUSIVE]
+    status = _claim_standing(run.claims.get(document.kernel_claim))
+    if status is None and other in seen:
+        status = ClaimStatus.REFUTED
+    elif status is None and seen == {expected}:
+        status = ClaimStatus.SUPPORTED
+    return AGREEMENTS[status or ClaimStatus.INCONCLUSIVE]
 
 
 def _names(targets: Iterable[Target]) -> str:
@@ -202,9 +202,9 @@ def _names(targets: Iterable[Target]) -> str:
 
 
 def _machine(target: Target) -> str:
-    for promise in items_of(target.raw.get("promises")):
-        if promise.get("key") == "machine":
-            return clean(promise.get("inside"))
+    for expectation in items_of(target.raw.get("promises")):
+        if expectation.get("key") == "machine":
+            return clean(expectation.get("inside"))
     return ""
 
 
@@ -216,13 +216,13 @@ def _axes(run: Run, document: _Document, ran: Sequence[Target]) -> tuple[Axis, .
         if group == START_CLASS or not cells:
             continue
         kinds = Counter(cell.mark.kind for cell in cells)
-        standing = _claim_standing(run.claims.get(document.performance_claim), group)
+        status = _claim_standing(run.claims.get(document.performance_claim), group)
         axes.append(
             Axis(
                 name=class_title(group),
                 mark=MARKS[_together(kinds)],
                 text=_spread(cells, kinds),
-                agreement=AGREEMENTS[standing or _agreement(kinds, document.expected)],
+                agreement=AGREEMENTS[status or _agreement(kinds, document.expected)],
             )
         )
     return tuple(axes)
@@ -230,17 +230,17 @@ def _axes(run: Run, document: _Document, ran: Sequence[Target]) -> tuple[Axis, .
 
 def _together(kinds: Mapping[str, int]) -> str:
     """Return one word for several cells: their standing if shared, mixed if verdicts differ."""
-    decided = set(kinds) & {Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER}
+    decided = set(kinds) & {Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER}
     if len(kinds) == 1:
         return next(iter(kinds))
-    return "mixed" if len(decided) > 1 else Standing.INCONCLUSIVE
+    return "mixed" if len(decided) > 1 else Status.INCONCLUSIVE
 
 
-def _agreement(kinds: Mapping[str, int], expected: Standing) -> ClaimStanding:
+def _agreement(kinds: Mapping[str, int], expected: Status) -> ClaimStatus:
     """Hold a sentence against every cell: one verdict refutes it, one open cell leaves it open."""
-    if set(kinds) & ({Standing.NEAR_NATIVE, Standing.SLOWER, Standing.FASTER} - {expected}):
-        return ClaimStanding.REFUTED
-    return ClaimStanding.SUPPORTED if set(kinds) == {expected} else ClaimStanding.INCONCLUSIVE
+    if set(kinds) & ({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER} - {expected}):
+        return ClaimStatus.REFUTED
+    return ClaimStatus.SUPPORTED if set(kinds) == {expected} else ClaimStatus.INCONCLUSIVE
 
 
 def _spread(cells: Sequence[Cell], kinds: Mapping[str, int]) -> str:

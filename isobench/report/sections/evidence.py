@@ -1,4 +1,4 @@
-"""Evidence and parity: promises kept, facts seen, and what differed besides the isolation."""
+"""Evidence and parity: expectations met, facts seen, and what differed besides the isolation."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,22 +18,24 @@ def proofs(run: Run) -> Iterable[Proof]:
     for target in run.targets:
         if target.heading.control:
             continue
-        promises = tuple(_kept(promise) for promise in items_of(target.raw.get("promises")))
-        kept = sum(promise.mark is KEPT for promise in promises)
-        if promises:
-            verdict = f"{kept} of {counted(len(promises), 'promise')} kept"
+        expectations = tuple(
+            _kept(expectation) for expectation in items_of(target.raw.get("promises"))
+        )
+        kept = sum(expectation.mark is KEPT for expectation in expectations)
+        if expectations:
+            verdict = f"{kept} of {counted(len(expectations), 'expectation')} met"
         elif target.measured:
-            verdict = "promises nothing"
+            verdict = "nothing is expected"
         else:
             verdict = target.status
-        whole = target.measured and kept == len(promises)
+        whole = target.measured and kept == len(expectations)
         yield Proof(
             target=target.heading,
             version=version_of(target) if target.measured else missing_of(run, target).reason,
             status=target.status,
             verdict=verdict,
-            mark=KEPT if whole else BROKEN if target.measured or promises else MARKS["gap"],
-            promises=promises,
+            mark=KEPT if whole else BROKEN if target.measured or expectations else MARKS["gap"],
+            expectations=expectations,
             facts=tuple(
                 Fact(
                     label=clean(fact.get("key")),
@@ -45,9 +47,9 @@ def proofs(run: Run) -> Iterable[Proof]:
         )
 
 
-def _kept(promise: Mapping[str, Any]) -> Kept:
-    spelled = clean(promise.get("relation"))
-    wanted = clean(promise.get("expected"))
+def _kept(expectation: Mapping[str, Any]) -> Kept:
+    spelled = clean(expectation.get("relation"))
+    wanted = clean(expectation.get("expected"))
     words = {
         "same": "as on the host",
         "unlike": "unlike the host",
@@ -57,11 +59,11 @@ def _kept(promise: Mapping[str, Any]) -> Kept:
         "other-than": f"is not {wanted}",
     }
     return Kept(
-        key=clean(promise.get("key")),
+        key=clean(expectation.get("key")),
         relation=words.get(spelled, spelled),
-        host=value_of(promise.get("host"), "could not be read"),
-        inside=value_of(promise.get("inside"), "could not be read"),
-        mark=KEPT if promise.get("kept") is True else BROKEN,
+        host=value_of(expectation.get("host"), "could not be read"),
+        inside=value_of(expectation.get("inside"), "could not be read"),
+        mark=KEPT if expectation.get("kept") is True else BROKEN,
     )
 
 

@@ -57,8 +57,8 @@ def doubt_views(run: Run) -> tuple[DoubtView, ...]:
     ]
     places: dict[str, dict[str, list[str]]] = {}
     cells = [(cell, cell.workload) for cell in run.cells.values()]
-    suites = [(suite, mean_of(suite.group)) for suite in run.suites.values()]
-    for cell, name in (*cells, *suites):
+    class_means = [(suite, mean_of(suite.group)) for suite in run.class_means.values()]
+    for cell, name in (*cells, *class_means):
         doubts = cell.raw.get("doubts")
         for doubt in doubts if isinstance(doubts, list | tuple) else ():
             place = places.setdefault(clean(doubt), {}).setdefault(cell.target, [])

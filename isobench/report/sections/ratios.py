@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from isobench.model import Standing
+from isobench.model import Status
 from isobench.report.sections.figures import NOTHING, TIMES, percent_text, seconds_text
 from isobench.report.sections.marks import MARKS
 from isobench.report.sections.phrases import gap_mark, sessions_of, tails_of
@@ -30,7 +30,7 @@ from isobench.report.sections.shapes import (
     Strip,
 )
 from isobench.report.sections.values import amount_of, clean, counted, listed, number_of, value_of
-from isobench.report.sections.warmup import courses
+from isobench.report.sections.warmup import warmup_profiles
 
 _CLASS_LEADS: Final = {
     "cpu": "Work inside the processor: no system calls while the clock runs.",
@@ -87,13 +87,13 @@ def _matrix_cell(run: Run, target: str, workload: str) -> MatrixCell:
 
 def _suite_anchor(run: Run, group: str, workloads: Sequence[Workload]) -> str:
     """Return where the means of a class stand; empty where it has none."""
-    if not any(suite.group == group for suite in run.suites.values()):
+    if not any(suite.group == group for suite in run.class_means.values()):
         return ""
     return f"mean-with-{workloads[0].anchor}"
 
 
 def _suite_cell(run: Run, target: str, group: str) -> MatrixCell:
-    suite = run.suites.get((target, group))
+    suite = run.class_means.get((target, group))
     if suite is None:
         return MatrixCell(ratio=NOTHING, mark=MARKS["gap"], detail=f"{target}: {_LACKING}")
     detail = f"{target}, mean of {class_title(group)}: {suite.ratio_text} {suite.interval_text}"
@@ -122,7 +122,7 @@ def panels(run: Run) -> tuple[Panel, ...]:
                     *(_plot_group(run, workload, scale) for workload in workloads),
                     *_suite_group(run, group, workloads, scale),
                 ),
-                courses=courses(run, group),
+                warmup_profiles=warmup_profiles(run, group),
             )
         )
     return tuple(found)
@@ -178,7 +178,7 @@ def _suite_group(
     anchor = _suite_anchor(run, group, workloads)
     if not anchor:
         return
-    found = [(one, run.suites.get((one.name, group))) for one in run.columns()]
+    found = [(one, run.class_means.get((one.name, group))) for one in run.columns()]
     floors = (amount_of(suite.raw.get("noise")) for _, suite in found if suite is not None)
     floor = next((one for one in floors if one is not None), None)
     yield PlotGroup(
@@ -219,7 +219,7 @@ def _served(cell: Cell) -> str:
 def _needed(cell: Cell) -> str:
     needed = number_of(cell.raw.get("blocks_needed"))
     run = number_of(cell.raw.get("blocks")) or 0
-    if needed is None or needed <= run or cell.standing != Standing.INCONCLUSIVE:
+    if needed is None or needed <= run or cell.status != Status.INCONCLUSIVE:
         return ""
     return f"about {needed:.0f} blocks would tell"
 

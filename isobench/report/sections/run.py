@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from isobench.model import Standing, Technology
+from isobench.model import Status, Technology
 from isobench.report.sections.figures import interval_text, ratio_text
 from isobench.report.sections.marks import FEW_CODES, MARKS
 from isobench.report.sections.shapes import Heading, Mark
@@ -75,7 +75,7 @@ class Cell:
     reference: float | None
     ratio: float | None
     bounds: tuple[float, float] | None
-    standing: str
+    status: str
     raw: Mapping[str, Any]
 
     @property
@@ -94,9 +94,9 @@ class Cell:
         """
         codes = self.raw.get("doubt_codes")
         named = {clean(code) for code in codes} if isinstance(codes, list | tuple) else set()
-        if self.standing == Standing.UNPROVEN and named & FEW_CODES:
+        if self.status == Status.UNPROVEN and named & FEW_CODES:
             return MARKS["few"]
-        return MARKS.get(self.standing, MARKS[Standing.INCONCLUSIVE])
+        return MARKS.get(self.status, MARKS[Status.INCONCLUSIVE])
 
     @property
     def ratio_text(self) -> str:
@@ -117,12 +117,12 @@ class Run:
     targets: tuple[Target, ...]
     workloads: tuple[Workload, ...]
     cells: Mapping[tuple[str, str], Cell]
-    suites: Mapping[tuple[str, str], Cell]
+    class_means: Mapping[tuple[str, str], Cell]
     """By target and class; `Cell.workload` is the class."""
     gaps: Sequence[Mapping[str, Any]]
-    ladders: Sequence[Mapping[str, Any]]
+    start_phases: Sequence[Mapping[str, Any]]
     null_spawns: Sequence[Mapping[str, Any]]
-    courses: Sequence[Mapping[str, Any]]
+    warmup_profiles: Sequence[Mapping[str, Any]]
     variations: Sequence[Mapping[str, Any]]
     claims: Mapping[str, Mapping[str, Any]]
     noise: Mapping[str, float]
@@ -181,7 +181,7 @@ def read(summary: Mapping[str, Any]) -> Run:
     """Return the summary, read: what is absent or malformed falls back or is left out."""
     run = mapping_of(summary.get("run"))
     cells = [_cell(item) for item in items_of(summary.get("cells"))]
-    suites = [_cell({**item, "workload": item.get("class")}) for item in _suites(summary)]
+    class_means = [_cell({**item, "workload": item.get("class")}) for item in _class_means(summary)]
     gaps = items_of(summary.get("gaps"))
     noise = {clean(key): amount_of(value) for key, value in mapping_of(run.get("noise")).items()}
     margin, level = number_of(run.get("margin")), number_of(run.get("level"))
@@ -192,11 +192,11 @@ def read(summary: Mapping[str, Any]) -> Run:
         targets=_targets(summary),
         workloads=_workloads(items_of(summary.get("workloads")), cells),
         cells={(cell.target, cell.workload): cell for cell in cells},
-        suites={(suite.target, suite.group): suite for suite in suites},
+        class_means={(suite.target, suite.group): suite for suite in class_means},
         gaps=gaps,
-        ladders=items_of(summary.get("ladders")),
+        start_phases=items_of(summary.get("ladders")),
         null_spawns=items_of(summary.get("null_spawns")),
-        courses=items_of(summary.get("courses")),
+        warmup_profiles=items_of(summary.get("courses")),
         variations=items_of(summary.get("variations")),
         claims={clean(item.get("id")): item for item in items_of(summary.get("claims"))},
         noise={key: value for key, value in noise.items() if value is not None},
@@ -205,7 +205,7 @@ def read(summary: Mapping[str, Any]) -> Run:
     )
 
 
-def _suites(summary: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _class_means(summary: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the classes of workloads that have a mean at a target."""
     for item in items_of(summary.get("suites")):
         if number_of(item.get("ratio")) is not None:
@@ -245,7 +245,7 @@ def _cell(item: Mapping[str, Any]) -> Cell:
         reference=amount_of(item.get("reference")),
         ratio=ratio if ratio is not None and ratio > 0 else None,
         bounds=bounds_of(item.get("interval")),
-        standing=clean(item.get("standing")),
+        status=clean(item.get("standing")),
         raw=item,
     )
 

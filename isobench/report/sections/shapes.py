@@ -229,7 +229,7 @@ class Panel:
     margin_low: float
     margin_high: float
     groups: tuple[PlotGroup, ...]
-    courses: tuple[CourseRow, ...]
+    warmup_profiles: tuple[CourseRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +283,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ladder:
+class StartPhases:
     """The phases of one kind of start in one target, in their order."""
 
     target: str
@@ -304,13 +304,13 @@ class StartUp:
     rows: tuple[StartRow, ...]
     remains: tuple[str, ...]
     """What of native's figures the kernel takes for any program, a sentence for each kind."""
-    ladders: tuple[Ladder, ...]
+    start_phases: tuple[StartPhases, ...]
     meanings: tuple[StartMeaning, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A promise of a target's name, held against what was seen."""
+    """An expectation of a target's name, held against what was seen."""
 
     key: str
     relation: str
@@ -328,7 +328,7 @@ class Proof:
     status: str
     verdict: str
     mark: Mark
-    promises: tuple[Kept, ...]
+    expectations: tuple[Kept, ...]
     facts: tuple[Fact, ...]
 
 

@@ -12,10 +12,10 @@ from isobench.report.sections.scale import Scale, scale_of, ticks_of
 from isobench.report.sections.shapes import (
     Fact,
     Heading,
-    Ladder,
     StartCell,
     StartKind,
     StartMeaning,
+    StartPhases,
     StartRow,
     StartUp,
     Step,
@@ -56,7 +56,7 @@ def start_up(run: Run) -> StartUp | None:
         ticks=ticks_of(scale, lambda value: seconds_text(value, 1)),
         rows=tuple(rows),
         remains=tuple(_remains(run)),
-        ladders=tuple(_ladders(run)),
+        start_phases=tuple(_start_phases(run)),
         meanings=tuple(_meanings(run)),
     )
 
@@ -94,9 +94,9 @@ def _meanings(run: Run) -> Iterable[StartMeaning]:
             yield StartMeaning(target=target.name, sentences=sentences)
 
 
-def _ladders(run: Run) -> Iterable[Ladder]:
+def _start_phases(run: Run) -> Iterable[StartPhases]:
     """Yield the ladders that have a phase to show beside the nonce and the end."""
-    for raw in run.ladders:
+    for raw in run.start_phases:
         phases = [
             (clean(phase.get("name")), number_of(phase.get("seconds")))
             for phase in items_of(raw.get("phases"))[:_MOST_STEPS]
@@ -118,7 +118,7 @@ def _ladders(run: Run) -> Iterable[Ladder]:
         channel = (
             "" if cost is None else f"the channel alone, asked of it apart: {seconds_text(cost, 2)}"
         )
-        yield Ladder(
+        yield StartPhases(
             target=clean(raw.get("target")),
             kind=start_kind(clean(raw.get("workload"))),
             steps=steps,

@@ -1,6 +1,6 @@
 """What single options of targets explain."""
 
-from isobench.model import Standing
+from isobench.model import Status
 from isobench.report.sections.figures import interval_text, ratio_text
 from isobench.report.sections.marks import MARKS
 from isobench.report.sections.run import Run, bounds_of
@@ -8,9 +8,9 @@ from isobench.report.sections.shapes import Mark, OptionEffect, VariationView
 from isobench.report.sections.values import clean, number_of
 
 _MARKS = {
-    Standing.SLOWER: Mark(kind=Standing.SLOWER, word="costs", sign=">"),
-    Standing.FASTER: Mark(kind=Standing.FASTER, word="saves", sign="<"),
-    Standing.NEAR_NATIVE: Mark(kind=Standing.NEAR_NATIVE, word="no effect", sign="="),
+    Status.SLOWER: Mark(kind=Status.SLOWER, word="costs", sign=">"),
+    Status.FASTER: Mark(kind=Status.FASTER, word="saves", sign="<"),
+    Status.NEAR_NATIVE: Mark(kind=Status.NEAR_NATIVE, word="no effect", sign="="),
 }
 
 
@@ -25,7 +25,7 @@ def variation_views(run: Run) -> tuple[VariationView, ...]:
             workload=clean(item.get("workload")),
             effect=ratio_text(effect, bounds),
             interval=interval_text(effect, bounds),
-            mark=marks.get(clean(item.get("standing")), MARKS[Standing.INCONCLUSIVE]),
+            mark=marks.get(clean(item.get("standing")), MARKS[Status.INCONCLUSIVE]),
             sentence=clean(item.get("sentence")),
         )
         earlier = found[name].effects if name in found else ()

@@ -16,10 +16,10 @@ _LEAST: Final = 0.02
 """Of a bar's height: as much as can be seen."""
 
 
-def courses(run: Run, group: str) -> tuple[CourseRow, ...]:
+def warmup_profiles(run: Run, group: str) -> tuple[CourseRow, ...]:
     """Return a row per cell of a class of workloads, native's first in each workload."""
     names = [workload.name for workload in run.workloads if workload.group == group]
-    found = [row for raw in run.courses if (row := _row(raw)) and row.workload in names]
+    found = [row for raw in run.warmup_profiles if (row := _row(raw)) and row.workload in names]
     return tuple(
         sorted(found, key=lambda one: (names.index(one.workload), one.target != REFERENCE))
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from isobench.model import Evidence, Fact, Promise, Relation, Stage, host_abi
+from isobench.model import Evidence, Expectation, Fact, Relation, Stage, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
 from isobench.plugins.api import Completed
@@ -29,15 +29,15 @@ _PATIENCE: Final = 100
 
 PROMISES: Final = (
     # Both tools show a boot id of their own: the evidence looks beneath it.
-    Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+    Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
     *(
-        Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+        Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
         for space in ("cgroup", "ipc", "mnt", "pid", "uts")
     ),
-    Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+    Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
 )
-PRIVATE_NETWORK: Final = Promise(key="ns.net", relation=Relation.UNLIKE_HOST)
-PRIVATE_USERS: Final = Promise(key="ns.user", relation=Relation.UNLIKE_HOST)
+PRIVATE_NETWORK: Final = Expectation(key="ns.net", relation=Relation.UNLIKE_HOST)
+PRIVATE_USERS: Final = Expectation(key="ns.user", relation=Relation.UNLIKE_HOST)
 
 # What `_launch tool` does (workloads/_launch/payload.c), for a probe, which runs before any payload
 # is built.
@@ -240,19 +240,19 @@ class ContainerSession:
             yield Evidence(key=f"host.limit.{name}", value=value, source=path)
 
 
-def first_process(executable: str) -> Promise:
-    """Return the promise that the first process of the container is this program."""
-    return Promise(key="process.first", relation=Relation.CONTAINS, value=executable)
+def first_process(executable: str) -> Expectation:
+    """Return the expectation that the first process of the container is this program."""
+    return Expectation(key="process.first", relation=Relation.CONTAINS, value=executable)
 
 
-def maker(executable: str) -> Promise:
-    """Return the promise that the parent of the container's first process is this program."""
-    return Promise(key="host.container.maker", relation=Relation.CONTAINS, value=executable)
+def maker(executable: str) -> Expectation:
+    """Return the expectation that the parent of the container's first process is this program."""
+    return Expectation(key="host.container.maker", relation=Relation.CONTAINS, value=executable)
 
 
-def limited(name: str, value: int) -> Promise:
-    """Return the promise that a limit can be read back from the container's cgroup."""
-    return Promise(key=f"host.limit.{name}", relation=Relation.EQUALS, value=value)
+def limited(name: str, value: int) -> Expectation:
+    """Return the expectation that a limit can be read back from the container's cgroup."""
+    return Expectation(key=f"host.limit.{name}", relation=Relation.EQUALS, value=value)
 
 
 def _executable(pid: int | None) -> str | None:

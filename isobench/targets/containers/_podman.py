@@ -133,7 +133,7 @@ def working(engine: Options) -> oci.Settings:
         raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
     runtimes = [engine.runtime] if engine.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
     rungs = itertools.chain(
-        _remembered(engine), oci.ladder(runtimes, ("", "cgroupfs"), engine.flags())
+        _remembered(engine), oci.phases(runtimes, ("", "cgroupfs"), engine.flags())
     )
     complaints: list[str] = []
     with prefixes.probe_root("run", "etc") as root:

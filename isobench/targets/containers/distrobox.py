@@ -27,8 +27,8 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -291,16 +291,16 @@ class DistroboxTarget:
     name: ClassVar[TargetName] = TargetName("distrobox")
     technology: ClassVar[Technology] = Technology.CONTAINERIZATION
     abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = (
-        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
-        *(Promise(key=f"ns.{own}", relation=Relation.UNLIKE_HOST) for own in ("mnt", "user")),
+    expectations: ClassVar[tuple[Expectation, ...]] = (
+        Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+        *(Expectation(key=f"ns.{own}", relation=Relation.UNLIKE_HOST) for own in ("mnt", "user")),
         # What "feels native" rests on: these it shares.
         *(
-            Promise(key=f"ns.{shared}", relation=Relation.SAME_AS_HOST)
+            Expectation(key=f"ns.{shared}", relation=Relation.SAME_AS_HOST)
             for shared in ("ipc", "net", "pid")
         ),
-        Promise(key="host.home_shared", relation=Relation.EQUALS, value=True),
-        Promise(key="host.box.manager", relation=Relation.EQUALS, value="distrobox"),
+        Expectation(key="host.home_shared", relation=Relation.EQUALS, value=True),
+        Expectation(key="host.box.manager", relation=Relation.EQUALS, value="distrobox"),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "a box is created from an image that is there, and entered for the first time:"

@@ -135,7 +135,7 @@ class DockerTarget(oci.Engine):
         with _probing:  # of several columns each removes the one image when it is done
             _load(client, oci.probe_archive(abi.machine))
             try:
-                for settings in oci.ladder(runtimes):
+                for settings in oci.phases(runtimes):
                     said = _trial(client, self, settings)
                     if not said:
                         _working[self] = settings

@@ -31,9 +31,9 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Fact,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -141,12 +141,12 @@ class KubernetesTarget:
         return next(found, Technology.CONTAINERIZATION)
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """What must be seen from inside: that a kubelet made it, here, and how far apart it is."""
-        canary = Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False)
+        canary = Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False)
         if self.technology is not Technology.CONTAINERIZATION:
-            unlike = Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST)
-            bit = Promise(key="cpu.hypervisor_bit", relation=Relation.EQUALS, value=True)
+            unlike = Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST)
+            bit = Expectation(key="cpu.hypervisor_bit", relation=Relation.EQUALS, value=True)
             x86 = host_abi() is Abi.ELF_X86_64
             machine = self.technology is Technology.VIRTUALIZATION and x86
             return (unlike, *((bit,) if machine else ()), canary)
@@ -156,20 +156,20 @@ class KubernetesTarget:
             "security.cap_effective": "0000000000000000",
         }
         return (
-            Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+            Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
             *(
-                Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+                Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
                 for space in ("ipc", "mnt", "net", "pid", "uts")
             ),
             # A kubelet mounts the file for a container's last words from its own folder of the pod:
             # no engine that runs containers does.
-            Promise(
+            Expectation(
                 key="mount.termination_log",
                 relation=Relation.CONTAINS,
                 value=f"/containers/{_pod.CONTAINER}/",
             ),
             *(
-                Promise(key=key, relation=Relation.EQUALS, value=value)
+                Expectation(key=key, relation=Relation.EQUALS, value=value)
                 for key, value in (restricted if self.restricted else {}).items()
             ),
             canary,

@@ -18,9 +18,9 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
     Limits,
-    Promise,
     Resource,
     Stage,
     Technology,
@@ -116,7 +116,7 @@ class LxcTarget:
             raise ValueError(f'idmap = {self.idmap!r}: write it as "100000:65536"')
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """Return what must be seen, as the options are and for this user."""
         mapped = bool(self.idmap) or os.geteuid() != 0
         return (

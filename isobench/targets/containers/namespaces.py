@@ -20,9 +20,9 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Lack,
     Limits,
-    Promise,
     Relation,
     Resource,
     Stage,
@@ -87,16 +87,18 @@ class NamespacesTarget:
     name: ClassVar[TargetName] = TargetName("namespaces")
     technology: ClassVar[Technology] = Technology.CONTAINERIZATION
     abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = (
-        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+    expectations: ClassVar[tuple[Expectation, ...]] = (
+        Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         *(
-            Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+            Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
             for space in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
         ),
-        Promise(key="security.seccomp", relation=Relation.EQUALS, value="2"),
-        Promise(key="security.no_new_privs", relation=Relation.EQUALS, value="1"),
-        Promise(key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"),
-        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+        Expectation(key="security.seccomp", relation=Relation.EQUALS, value="2"),
+        Expectation(key="security.no_new_privs", relation=Relation.EQUALS, value="1"),
+        Expectation(
+            key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"
+        ),
+        Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "the launcher is executed on a root made just before; the payload is process 1",

@@ -13,8 +13,8 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -98,7 +98,7 @@ class NspawnTarget:
             )
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """Return what must be seen, as the options are."""
         private_users = self.private_users != "no"
         return (
@@ -106,7 +106,7 @@ class NspawnTarget:
             *((_oscontainer.PRIVATE_NETWORK,) if self.network != "host" else ()),
             *((_oscontainer.PRIVATE_USERS,) if private_users else ()),
             # Its root directory is made with nothing in it: who else would have written this?
-            Promise(key="container.manager", relation=Relation.EQUALS, value="systemd-nspawn"),
+            Expectation(key="container.manager", relation=Relation.EQUALS, value="systemd-nspawn"),
             # Its stub is the first process; the kernel shows that to none whose users are others.
             *((_oscontainer.first_process("systemd-nspawn"),) if not private_users else ()),
             _oscontainer.maker("systemd-nspawn"),

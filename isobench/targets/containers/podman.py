@@ -17,9 +17,9 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Lack,
     Limits,
-    Promise,
     Relation,
     Resource,
     Stage,
@@ -174,11 +174,11 @@ class PodTarget(PodmanTarget):
     """
 
     name: ClassVar[TargetName] = TargetName("podman-pod")
-    promises: ClassVar[tuple[Promise, ...]] = (
+    expectations: ClassVar[tuple[Expectation, ...]] = (
         *oci.PROMISES,
         # The pod's first container gives all of them their name: the pod's. A container alone is
         # called by its own identity.
-        Promise(key="kernel.hostname", relation=Relation.CONTAINS, value="isobench-"),
+        Expectation(key="kernel.hostname", relation=Relation.CONTAINS, value="isobench-"),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "Podman makes a pod and its container from a description in the format of"

@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from isobench.config import paths
-from isobench.model import Promise, Relation, Technology
+from isobench.model import Expectation, Relation, Technology
 from isobench.model.errors import SessionError
 from isobench.plugins import ownership
 from isobench.targets.shared import processes
@@ -58,14 +58,14 @@ class Preset:
     """Expression of the names that go safely through all that lies between."""
     example: str
     """Such a name."""
-    promises: tuple[Promise, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
     technology: Technology = Technology.VIRTUALIZATION
     script: bool = False
     """The commands are PowerShell, each one word."""
 
 
-def _inside(key: str, value: str, relation: Relation = Relation.EQUALS) -> Promise:
-    return Promise(key=key, relation=relation, value=value)
+def _inside(key: str, value: str, relation: Relation = Relation.EQUALS) -> Expectation:
+    return Expectation(key=key, relation=relation, value=value)
 
 
 _PLAIN: Final = r"[\w.][\w .()+-]*"
@@ -81,7 +81,7 @@ _VSPHERE: Final = Preset(
     runs=r"(?m)^\s*Power state:\s+poweredOn\s*$",
     names=r"[\w./][\w ./()+-]*",
     example="debian-12 or /ha-datacenter/vm/debian-12",
-    promises=_VMWARE,
+    expectations=_VMWARE,
 )
 _WSL: Final = Preset(
     tool="wsl.exe",
@@ -95,7 +95,7 @@ _WSL: Final = Preset(
     runs=r"(?m)^{}\s*$",
     names=r"[\w.][\w.-]*",
     example="Debian",
-    promises=(_inside("kernel.release", "microsoft", Relation.CONTAINS),),
+    expectations=(_inside("kernel.release", "microsoft", Relation.CONTAINS),),
 )
 PRESETS: Final[Mapping[str, Preset]] = {
     # KVM and TCG both: the class says which, and evidence whether that is so.
@@ -118,7 +118,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         runs=r"(?m)^{}\s*$",
         names=r"/[^\n]+\.vmx",
         example="/home/me/vmware/debian-12/debian-12.vmx",
-        promises=_VMWARE,
+        expectations=_VMWARE,
     ),
     # Its CPUID says "KVMKVMKVM" to Linux guests by default: the firmware tells.
     "virtualbox": Preset(
@@ -129,7 +129,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         runs=r'(?m)^VMState="running"\s*$',
         names=r"[^\s-][^\n]*",
         example="debian-12",
-        promises=(_inside("machine.product", "VirtualBox"),),
+        expectations=(_inside("machine.product", "VirtualBox"),),
     ),
     # A KVM guest may be told the same by CPUID; the firmware is Hyper-V's own.
     "hyper-v": Preset(
@@ -140,7 +140,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         runs=r"(?m)^Running\s*$",
         names=_PLAIN,
         example="Debian 12",
-        promises=(
+        expectations=(
             _inside("machine.vendor", "Microsoft Corporation"),
             _inside("machine.product", "Virtual Machine"),
         ),
@@ -156,7 +156,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         runs=_WSL.runs,
         names=_WSL.names,
         example=_WSL.example,
-        promises=(_inside("kernel.release", "Microsoft", Relation.CONTAINS),),
+        expectations=(_inside("kernel.release", "Microsoft", Relation.CONTAINS),),
         technology=Technology.TRANSLATION,
     ),
 }

@@ -1,8 +1,8 @@
 """Virtual machines of QEMU: `kvm` where the hardware executes the guest, `qemu` where QEMU emulates
 the whole machine, `qemu-aarch64` for one of a foreign ISA.
 
-All share every line but the accelerator and the promises: what holds for one holds for the others.
-None ever stands in for another.
+All share every line but the accelerator and the expectations: what holds for one holds for the
+others. None ever stands in for another.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -112,16 +112,16 @@ _OWN_CLOCKS: Final = "tsc tsc-early hpet acpi_pm refined-jiffies"
 """Clock sources of a machine without a hypervisor's clock: what hardware would have."""
 
 
-def _promises(*more: Promise) -> tuple[Promise, ...]:
+def _expectations(*more: Expectation) -> tuple[Expectation, ...]:
     return (
-        Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
+        Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
         *more,
-        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+        Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
 
 
-def _equals(key: str, value: str) -> Promise:
-    return Promise(key=key, relation=Relation.EQUALS, value=value)
+def _equals(key: str, value: str) -> Expectation:
+    return Expectation(key=key, relation=Relation.EQUALS, value=value)
 
 
 def _refuse_arguments(arguments: Iterable[str]) -> None:
@@ -142,11 +142,11 @@ def _refuse_arguments(arguments: Iterable[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Qemu:
-    """What the three share; the subclasses name the accelerator, the ISA and the promises."""
+    """What the three share; the subclasses name the accelerator, the ISA and the expectations."""
 
     name: ClassVar[TargetName]
     technology: ClassVar[Technology]
-    promises: ClassVar[tuple[Promise, ...]] = ()
+    expectations: ClassVar[tuple[Expectation, ...]] = ()
     accelerator: ClassVar[Literal["kvm", "tcg"]]
     abi: ClassVar[Abi | None] = None
     executes: ClassVar[Sequence[str]] = ("emulator", "arguments")
@@ -466,14 +466,14 @@ class KvmTarget(_Qemu):
     accelerator: ClassVar[Literal["kvm", "tcg"]] = "kvm"
 
     @property
-    def promises(self) -> tuple[Promise, ...]:  # type: ignore[override]  # depends on the host
+    def expectations(self) -> tuple[Expectation, ...]:  # type: ignore[override]  # depends on the host
         """What must be seen from inside: on x86_64 the hypervisor's signature, too."""
         clocks = "kvm-clock tsc tsc-early" if self._isa() == "x86_64" else "arch_sys_counter"
         signature = _equals("cpu.hypervisor", "KVMKVMKVM")
-        return _promises(
-            Promise(key="machine", relation=Relation.SAME_AS_HOST),
+        return _expectations(
+            Expectation(key="machine", relation=Relation.SAME_AS_HOST),
             *((signature,) if self._isa() == "x86_64" else ()),
-            Promise(key="clock.source", relation=Relation.ONE_OF, value=clocks),
+            Expectation(key="clock.source", relation=Relation.ONE_OF, value=clocks),
         )
 
     def _refusal(self) -> Unavailable | None:
@@ -533,11 +533,11 @@ class QemuTarget(_Qemu):
     name: ClassVar[TargetName] = TargetName("qemu")
     technology: ClassVar[Technology] = Technology.EMULATION
     accelerator: ClassVar[Literal["kvm", "tcg"]] = "tcg"
-    promises: ClassVar[tuple[Promise, ...]] = _promises(
-        Promise(key="machine", relation=Relation.SAME_AS_HOST),
+    expectations: ClassVar[tuple[Expectation, ...]] = _expectations(
+        Expectation(key="machine", relation=Relation.SAME_AS_HOST),
         _equals("cpu.hypervisor", "TCGTCGTCGTCG"),
         # A guest that the hardware executes is offered the hypervisor's own clock.
-        Promise(key="clock.source", relation=Relation.ONE_OF, value=_OWN_CLOCKS),
+        Expectation(key="clock.source", relation=Relation.ONE_OF, value=_OWN_CLOCKS),
     )
 
 
@@ -549,11 +549,11 @@ class QemuAarch64Target(_Qemu):
     technology: ClassVar[Technology] = Technology.EMULATION
     accelerator: ClassVar[Literal["kvm", "tcg"]] = "tcg"
     abi: ClassVar[Abi | None] = Abi.ELF_AARCH64
-    promises: ClassVar[tuple[Promise, ...]] = _promises(
+    expectations: ClassVar[tuple[Expectation, ...]] = _expectations(
         # Code of an ISA that this processor lacks, and yet it ran: something translated it.
         _equals("payload.machine", "aarch64"),
         _equals("machine", "aarch64"),
-        Promise(key="machine", relation=Relation.UNLIKE_HOST),
+        Expectation(key="machine", relation=Relation.UNLIKE_HOST),
     )
 
     def _refusal(self) -> Unavailable | None:

@@ -29,9 +29,9 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Fact,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -95,8 +95,8 @@ def _look(link: _ssh_host.Link) -> _Seen:
     return seen
 
 
-def _equals(key: str, value: Fact) -> Promise:
-    return Promise(key=key, relation=Relation.EQUALS, value=value)
+def _equals(key: str, value: Fact) -> Expectation:
+    return Expectation(key=key, relation=Relation.EQUALS, value=value)
 
 
 def _demand_fact(key: str) -> None:
@@ -107,9 +107,9 @@ def _demand_fact(key: str) -> None:
         raise ValueError(f'expect: there is no fact "{key}"; there is {", ".join(near)}')
 
 
-def _of_class(technology: Technology, abi: Abi | None) -> tuple[Promise, ...]:
+def _of_class(technology: Technology, abi: Abi | None) -> tuple[Expectation, ...]:
     """Return what a class must show from inside."""
-    own_kernel = Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST)
+    own_kernel = Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST)
     x86 = abi is Abi.ELF_X86_64
     match technology:
         case Technology.VIRTUALIZATION if x86:
@@ -117,14 +117,16 @@ def _of_class(technology: Technology, abi: Abi | None) -> tuple[Promise, ...]:
                 own_kernel,
                 _equals("cpu.hypervisor_bit", value=True),
                 # What QEMU translates is emulation, whoever started it.
-                Promise(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="TCGTCGTCGTCG"),
+                Expectation(
+                    key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="TCGTCGTCGTCG"
+                ),
             )
         case Technology.EMULATION if x86:
             return (own_kernel, _equals("cpu.hypervisor", "TCGTCGTCGTCG"))
         case Technology.VIRTUALIZATION | Technology.EMULATION | Technology.TRANSLATION:
             return (own_kernel,)
         case _:
-            return (Promise(key="ns.pid", relation=Relation.UNLIKE_HOST),)
+            return (Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,13 +232,13 @@ class SshTarget:
         return linux_abi(self.isa)
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """What must be seen from inside for its class and its preset to be true."""
         abi = self.abi or host_abi()
-        preset = _machine.PRESETS[self.preset].promises if self.preset else ()
+        preset = _machine.PRESETS[self.preset].expectations if self.preset else ()
         expected = [_equals(key, value) for key, value in self.expect.items()]
-        found: dict[tuple[str, Relation], Promise] = {}
-        for promises, option, value in (
+        found: dict[tuple[str, Relation], Expectation] = {}
+        for expectations, option, value in (
             (preset, "preset", self.preset),
             (expected, "expect", ""),
             (_of_class(self.technology, abi), "class", str(self.technology)),
@@ -244,8 +246,8 @@ class SshTarget:
         ):
             stated = f'{option} = "{value}"' if value else option
             hint = f"{self.host} contradicts {stated} in isobench.toml: mend that"
-            for promise in promises:
-                found[promise.key, promise.relation] = replace(promise, hint=hint)
+            for expectation in expectations:
+                found[expectation.key, expectation.relation] = replace(expectation, hint=hint)
         apart = _equals("host.canary_readable", value=False)
         hint = f"{self.host} sees the files of this machine: name another one, host = …"
         return (*found.values(), replace(apart, hint=hint))
@@ -313,7 +315,7 @@ class SshTarget:
     def _unprovable(self) -> Unavailable | None:
         """Return why nothing inside could show the class, or None."""
         abi = self.abi or host_abi()
-        told = any(p.key.startswith(("machine.", "kernel.release")) for p in self.promises)
+        told = any(p.key.startswith(("machine.", "kernel.release")) for p in self.expectations)
         silent = self.technology in (Technology.VIRTUALIZATION, Technology.EMULATION)
         if abi is Abi.ELF_X86_64 or not silent or told:
             return None

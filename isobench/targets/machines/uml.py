@@ -9,7 +9,8 @@ Two things about safety. Processes of the guest are processes of the host: whoev
 alone lets them loose, with system calls that now reach the host. So its launcher ends all of them
 at once (workloads/_launch/payload.c, "guard"), and root runs the kernel as a user who owns nothing.
 And a guest's root may ask that kernel to mount files of the host (hostfs); its confinement to a
-folder can be left by "..", so the file system is not registered at all, and a promise holds that.
+folder can be left by "..", so the file system is not registered at all, and an expectation holds
+that.
 """
 
 import contextlib
@@ -32,9 +33,9 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Fact,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -246,12 +247,12 @@ class UmlTarget:
     technology: ClassVar[Technology] = Technology.VIRTUALIZATION
     abi: ClassVar[Abi | None] = None
     executes: ClassVar[Sequence[str]] = ("kernel", "append")
-    promises: ClassVar[tuple[Promise, ...]] = (
-        Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
-        Promise(key="machine", relation=Relation.SAME_AS_HOST),
-        Promise(key="cpu.vendor", relation=Relation.EQUALS, value="User Mode Linux"),
-        Promise(key="filesystem.hostfs", relation=Relation.EQUALS, value=False),
-        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+    expectations: ClassVar[tuple[Expectation, ...]] = (
+        Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
+        Expectation(key="machine", relation=Relation.SAME_AS_HOST),
+        Expectation(key="cpu.vendor", relation=Relation.EQUALS, value="User Mode Linux"),
+        Expectation(key="filesystem.hostfs", relation=Relation.EQUALS, value=False),
+        Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "from the execution of the user-mode kernel to the nonce on its serial line; the"

@@ -11,8 +11,8 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -46,15 +46,17 @@ class BubblewrapTarget:
     name: ClassVar[TargetName] = TargetName("bubblewrap")
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = None
-    promises: ClassVar[tuple[Promise, ...]] = (
-        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+    expectations: ClassVar[tuple[Expectation, ...]] = (
+        Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         *(
-            Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+            Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
             for space in ("ipc", "mnt", "net", "pid", "uts")
         ),
-        Promise(key="security.no_new_privs", relation=Relation.EQUALS, value="1"),
-        Promise(key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"),
-        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+        Expectation(key="security.no_new_privs", relation=Relation.EQUALS, value="1"),
+        Expectation(
+            key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"
+        ),
+        Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "bwrap is executed on a root directory made just before, with the payload",

@@ -1,8 +1,8 @@
 """Firejail: a sandbox that a set-user-id program sets up around a program of the host.
 
 Nothing comes from a profile of the distribution's: what the sandbox is made of stands in
-`_arguments`, and each part of it is a promise. The program keeps the host's paths; of the directory
-trees where the stage lies, and of the home directory, it sees nothing but the stage.
+`_arguments`, and each part of it is an expectation. The program keeps the host's paths; of the
+directory trees where the stage lies, and of the home directory, it sees nothing but the stage.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -61,25 +61,25 @@ class FirejailTarget:
     """More options for firejail: ("--protocol=unix", "--apparmor")."""
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """Hold what the arguments ask for."""
         equals, unlike = Relation.EQUALS, Relation.UNLIKE_HOST
         spaces = ["ipc", "mnt", "net", "pid", "uts", *(["user"] if self._without_root() else [])]
-        promises = [
+        expectations = [
             # A sandbox that could not be had is left out by firejail with a warning, and the
             # program runs all the same: so each part of it is held against evidence.
-            Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
-            *(Promise(key=f"ns.{space}", relation=unlike) for space in spaces),
-            Promise(key="security.no_new_privs", relation=equals, value="1"),
-            Promise(key="security.cap_effective", relation=equals, value="0" * 16),
-            Promise(key="host.canary_readable", relation=equals, value=False),
+            Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+            *(Expectation(key=f"ns.{space}", relation=unlike) for space in spaces),
+            Expectation(key="security.no_new_privs", relation=equals, value="1"),
+            Expectation(key="security.cap_effective", relation=equals, value="0" * 16),
+            Expectation(key="host.canary_readable", relation=equals, value=False),
         ]
         if self.seccomp:
-            promises += [
-                Promise(key="security.seccomp", relation=equals, value="2"),
-                Promise(key="security.seccomp_filters", relation=unlike),
+            expectations += [
+                Expectation(key="security.seccomp", relation=equals, value="2"),
+                Expectation(key="security.seccomp_filters", relation=unlike),
             ]
-        return tuple(promises)
+        return tuple(expectations)
 
     def _without_root(self) -> bool:
         return self.noroot and os.geteuid() != 0

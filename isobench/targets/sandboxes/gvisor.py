@@ -22,9 +22,9 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Fact,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -54,10 +54,12 @@ class GvisorTarget:
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = None
     executes: ClassVar[Sequence[str]] = ("program", "flags")
-    promises: ClassVar[tuple[Promise, ...]] = (
+    expectations: ClassVar[tuple[Expectation, ...]] = (
         *sentry.PROMISES,
-        Promise(key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"),
-        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+        Expectation(
+            key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"
+        ),
+        Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "runsc runs a bundle made just before: a gofer, a sentry, then the payload in it",

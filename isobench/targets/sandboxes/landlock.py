@@ -21,8 +21,8 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -108,30 +108,32 @@ class LandlockTarget:
     """Filter its system calls as well, by the list that Docker's default profile refuses."""
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """A confined process of the host, and no container: it sees the host's namespaces, and what
         it may not read is in sight.
         """
         same, equals = Relation.SAME_AS_HOST, Relation.EQUALS
         filters = Relation.UNLIKE_HOST if self.seccomp else same
-        promises = [
-            Promise(key="kernel.boot_id", relation=same),
+        expectations = [
+            Expectation(key="kernel.boot_id", relation=same),
             *(
-                Promise(key=f"ns.{space}", relation=same)
+                Expectation(key=f"ns.{space}", relation=same)
                 for space in ("ipc", "mnt", "net", "pid", "user", "uts")
             ),
-            Promise(key="security.no_new_privs", relation=equals, value="1"),
-            Promise(key="security.cap_effective", relation=equals, value="0" * 16),
+            Expectation(key="security.no_new_privs", relation=equals, value="1"),
+            Expectation(key="security.cap_effective", relation=equals, value="0" * 16),
             # One more than this host's own: where isobench runs in a container, all have one.
-            Promise(key="security.seccomp_filters", relation=filters),
-            Promise(key="host.canary_readable", relation=equals, value=False),
-            Promise(key="host.canary_errno", relation=equals, value=_FORBIDDEN),
+            Expectation(key="security.seccomp_filters", relation=filters),
+            Expectation(key="host.canary_readable", relation=equals, value=False),
+            Expectation(key="host.canary_errno", relation=equals, value=_FORBIDDEN),
         ]
         if self.seccomp:
-            promises.append(Promise(key="security.seccomp", relation=equals, value="2"))
+            expectations.append(Expectation(key="security.seccomp", relation=equals, value="2"))
         if self._refuses_tcp():
-            promises.append(Promise(key="net.loopback_errno", relation=equals, value=_FORBIDDEN))
-        return tuple(promises)
+            expectations.append(
+                Expectation(key="net.loopback_errno", relation=equals, value=_FORBIDDEN)
+            )
+        return tuple(expectations)
 
     def _refuses_tcp(self) -> bool:
         return not self.network and _abi() >= _WITH_TCP

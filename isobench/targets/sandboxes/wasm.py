@@ -27,8 +27,8 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -190,15 +190,15 @@ class WasmTarget:
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = Abi.WASM32
     executes: ClassVar[Sequence[str]] = ("engine",)
-    promises: ClassVar[tuple[Promise, ...]] = (
+    expectations: ClassVar[tuple[Expectation, ...]] = (
         # No processor executes WebAssembly: an engine has translated it.
-        Promise(key="payload.machine", relation=Relation.EQUALS, value=Abi.WASM32.machine),
-        Promise(
+        Expectation(key="payload.machine", relation=Relation.EQUALS, value=Abi.WASM32.machine),
+        Expectation(
             key="wasi.directories",
             relation=Relation.EQUALS,
             value=f"{Stage.INSIDE} {_SCRATCH}",
         ),
-        Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False),
+        Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
 
     @property

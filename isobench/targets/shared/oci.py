@@ -18,8 +18,8 @@ from typing import ClassVar, Final, Self
 from isobench.model import (
     Abi,
     Evidence,
+    Expectation,
     Limits,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -34,11 +34,11 @@ _PROBE_IMAGE: Final = "localhost/isobench/probe"
 INSIDE: Final = "/scratch"
 AGENT: Final = f"{Stage.INSIDE}/_agent"
 
-_CANARY: Final = Promise(key="host.canary_readable", relation=Relation.EQUALS, value=False)
+_CANARY: Final = Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False)
 PROMISES: Final = (
-    Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+    Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
     *(
-        Promise(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+        Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
         for space in ("ipc", "mnt", "net", "pid", "uts")
     ),
     _CANARY,
@@ -141,7 +141,7 @@ _GUEST_NAMES: Final = ("kata", "krun")
 
 
 def kernel(runtime: str) -> Kernel:
-    """Return whose kernel a runtime promises by its name: "runsc-kvm", "/usr/bin/runsc" and
+    """Return whose kernel a runtime gives, by its name: "runsc-kvm", "/usr/bin/runsc" and
     "io.containerd.runsc.v1" are gVisor, "kata-qemu" is a virtual machine.
 
     One whose name says nothing is held to the host's kernel: what it runs on is then seen, and a
@@ -163,9 +163,9 @@ _PROMISES: Final = {
     Kernel.HOST: PROMISES,
     Kernel.SENTRY: (*sentry.PROMISES, _CANARY),
     Kernel.GUEST: (
-        Promise(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
-        Promise(key="kernel.version", relation=Relation.OTHER_THAN, value=sentry.BUILD),
-        Promise(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value=""),
+        Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
+        Expectation(key="kernel.version", relation=Relation.OTHER_THAN, value=sentry.BUILD),
+        Expectation(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value=""),
         _CANARY,
     ),
 }
@@ -199,7 +199,7 @@ def rate(written: str) -> int:
 class Engine:
     """What a container engine is to isobench, and the options that all of them have.
 
-    The runtime decides the column and the promises: Docker with runsc is a sandbox.
+    The runtime decides the column and the expectations: Docker with runsc is a sandbox.
     """
 
     abi: ClassVar[Abi | None] = None
@@ -259,7 +259,7 @@ class Engine:
         return _TECHNOLOGIES[kernel(self.runtime)]
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """What the kernel under the runtime must show of itself."""
         return _PROMISES[kernel(self.runtime)]
 
@@ -291,7 +291,7 @@ class Settings:
 LIMITS: Final = (("nofile", 1024), ("nproc", 4096))
 
 
-def ladder(
+def phases(
     runtimes: Iterable[str],
     managers: Iterable[str] = ("",),
     flags: Iterable[tuple[str, ...]] = ((),),

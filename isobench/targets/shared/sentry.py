@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from isobench.model import Promise, Relation
+from isobench.model import Expectation, Relation
 
 BUILD: Final = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
 """What every sentry says of the build of the Linux that it stands for."""
 PROMISES: Final = (
     # The sentry's log begins with its name, in a form that no kernel of Linux gives a line; no
     # other kernel answers so. Its boot_id says less: older ones have none.
-    Promise(key="kernel.sentry", relation=Relation.EQUALS, value="gVisor"),
-    Promise(key="kernel.version", relation=Relation.UNLIKE_HOST),
+    Expectation(key="kernel.sentry", relation=Relation.EQUALS, value="gVisor"),
+    Expectation(key="kernel.version", relation=Relation.UNLIKE_HOST),
 )
 
 

@@ -13,8 +13,8 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -31,13 +31,13 @@ def _emulator(machine: str) -> str | None:
     return shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
 
 
-def _promises(machine: str) -> tuple[Promise, ...]:
+def _expectations(machine: str) -> tuple[Expectation, ...]:
     return (
-        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+        Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         # Code of an ISA that this processor lacks, and yet it ran: something translated it.
-        Promise(key="payload.machine", relation=Relation.EQUALS, value=machine),
-        Promise(key="machine", relation=Relation.EQUALS, value=machine),
-        Promise(key="machine", relation=Relation.UNLIKE_HOST),
+        Expectation(key="payload.machine", relation=Relation.EQUALS, value=machine),
+        Expectation(key="machine", relation=Relation.EQUALS, value=machine),
+        Expectation(key="machine", relation=Relation.UNLIKE_HOST),
     )
 
 
@@ -74,7 +74,7 @@ class _QemuUser:
     technology: ClassVar[Technology] = Technology.EMULATION
     name: ClassVar[TargetName]
     abi: ClassVar[Abi | None]
-    promises: ClassVar[tuple[Promise, ...]]
+    expectations: ClassVar[tuple[Expectation, ...]]
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "QEMU is started with a copy of the program made just before",
         "warm": "QEMU is started again: it keeps no translations between processes",
@@ -143,7 +143,7 @@ class Aarch64Target(_QemuUser):
 
     name: ClassVar[TargetName] = TargetName("qemu-user-aarch64")
     abi: ClassVar[Abi | None] = Abi.ELF_AARCH64
-    promises: ClassVar[tuple[Promise, ...]] = _promises("aarch64")
+    expectations: ClassVar[tuple[Expectation, ...]] = _expectations("aarch64")
 
 
 class Riscv64Target(_QemuUser):
@@ -151,4 +151,4 @@ class Riscv64Target(_QemuUser):
 
     name: ClassVar[TargetName] = TargetName("qemu-user-riscv64")
     abi: ClassVar[Abi | None] = Abi.ELF_RISCV64
-    promises: ClassVar[tuple[Promise, ...]] = _promises("riscv64")
+    expectations: ClassVar[tuple[Expectation, ...]] = _expectations("riscv64")

@@ -17,8 +17,8 @@ from isobench.model import (
     Availability,
     Available,
     Evidence,
+    Expectation,
     Lack,
-    Promise,
     Relation,
     Stage,
     Technology,
@@ -44,15 +44,15 @@ class WineTarget:
     technology: ClassVar[Technology] = Technology.TRANSLATION
     abi: ClassVar[Abi | None] = Abi.PE_X86_64
     executes: ClassVar[Sequence[str]] = ("loader",)
-    promises: ClassVar[tuple[Promise, ...]] = (
-        Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+    expectations: ClassVar[tuple[Expectation, ...]] = (
+        Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         # A program for Windows, as it lies in memory, and Wine's library that answers it: what
         # ran was neither a program for Linux that a loader just executed, nor Windows itself.
-        Promise(key="payload.format", relation=Relation.EQUALS, value="PE"),
-        Promise(key="wine.version", relation=Relation.UNLIKE_HOST),
+        Expectation(key="payload.format", relation=Relation.EQUALS, value="PE"),
+        Expectation(key="wine.version", relation=Relation.UNLIKE_HOST),
         # The processor that answers is the host's: no emulator stands between.
-        Promise(key="machine", relation=Relation.SAME_AS_HOST),
-        Promise(key="cpu.hypervisor", relation=Relation.SAME_AS_HOST),
+        Expectation(key="machine", relation=Relation.SAME_AS_HOST),
+        Expectation(key="cpu.hypervisor", relation=Relation.SAME_AS_HOST),
     )
 
     server: Literal["kept", "fresh"] = "kept"

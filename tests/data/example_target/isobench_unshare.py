@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isobench.model import Promise, Relation, Technology
+from isobench.model import Expectation, Relation, Technology
 from isobench.model.units import TargetName
 from isobench.targets.authoring import PrefixTarget
 
@@ -19,17 +19,17 @@ class UnshareTarget(PrefixTarget):
     repair = "allow user namespaces: sudo sysctl kernel.unprivileged_userns_clone=1"
 
     pretend: str = ""
-    """An option: a fact that is promised to be unlike the host's, kept or not. Shows what
+    """An option: a fact that is expected to be unlike the host's, kept or not. Shows what
     "unproven" means.
     """
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def expectations(self) -> tuple[Expectation, ...]:
         """The host's kernel, and no network of the host's."""
         unlike = ["ns.user", "ns.pid", "ns.net", *([self.pretend] if self.pretend else [])]
         return (
-            Promise(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
-            *(Promise(key=key, relation=Relation.UNLIKE_HOST) for key in unlike),
+            Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
+            *(Expectation(key=key, relation=Relation.UNLIKE_HOST) for key in unlike),
         )
 
     @property

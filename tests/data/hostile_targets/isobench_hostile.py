@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from isobench.model import Available, Evidence, Lack, Promise, Resource, Technology, Unavailable
+from isobench.model import Available, Evidence, Expectation, Lack, Resource, Technology, Unavailable
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import TargetName
 from isobench.plugins.api import Completed
@@ -41,7 +41,7 @@ class Honest:
     name: Any = TargetName("hostile-honest")
     technology: Any = Technology.SANDBOX
     abi: Any = None
-    promises: Any = ()
+    expectations: Any = ()
     session: Any = Session
 
     def __init_subclass__(cls) -> None:
@@ -89,16 +89,16 @@ class AbiText(Honest):
     abi = "x86_64-linux"
 
 
-class PromisesText(Honest):
-    promises = "ns.pid"
+class ExpectationsText(Honest):
+    expectations = "ns.pid"
 
 
-class PromisesKeys(Honest):
-    promises = ("ns.pid",)
+class ExpectationsKeys(Honest):
+    expectations = ("ns.pid",)
 
 
-class PromisesNoRelation(Honest):
-    promises = (Promise(key="ns.pid", relation="unlike"),)  # type: ignore[arg-type]
+class ExpectationsNoRelation(Honest):
+    expectations = (Expectation(key="ns.pid", relation="unlike"),)  # type: ignore[arg-type]
 
 
 class TechnologyExits(Honest):
