@@ -253,7 +253,7 @@ def test_the_runtime_decides_the_column(
 
 def test_an_unknown_runtime_is_held_to_the_hosts_kernel() -> None:
     target = DockerTarget(runtime="something-of-my-own")
-    assert target.expectations == oci.PROMISES
+    assert target.expectations == oci.EXPECTATIONS
     assert "kernel.boot_id" in broken(target)  # it was gVisor after all
 
 

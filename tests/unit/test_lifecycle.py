@@ -56,7 +56,7 @@ NATIVE, BOX, JAR, POT = (TargetName(name) for name in ("native", "box", "jar", "
 SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "startup.exec"))
 HOST = {"kernel.boot_id": "b", "ns.pid": "pid:[1]"}
 INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
-PROMISE = Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST)
+EXPECTATION = Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST)
 MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 
 
@@ -103,7 +103,7 @@ def box(name: TargetName = BOX, **options: Any) -> FakeTarget:
         "name": name,
         "technology": Technology.CONTAINERIZATION,
         "inside": INSIDE,
-        "promises": (PROMISE,),
+        "expectations": (EXPECTATION,),
         "scripts": {SIEVE: jittered(2e6, seed=2)},
     }
     return FakeTarget(**(usual | options))
@@ -736,7 +736,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Slow]:
     def make(*delays: float, **options: Any) -> Slow:
         monkeypatch.setattr(Slow, "delays", delays)
         scripts = {SIEVE: jittered(2e6, seed=2)}
-        usual = {"name": BOX, "inside": INSIDE, "promises": (PROMISE,), "scripts": scripts}
+        usual = {"name": BOX, "inside": INSIDE, "expectations": (EXPECTATION,), "scripts": scripts}
         return Slow(**(usual | options))
 
     return make

@@ -107,7 +107,7 @@ def test_settings_are_told_in_words(settings: oci.Settings, words: str) -> None:
 
 
 def test_a_container_expectations_namespaces_of_its_own_and_the_hosts_kernel() -> None:
-    expectationd = {expectation.key: expectation.relation for expectation in oci.PROMISES}
+    expectationd = {expectation.key: expectation.relation for expectation in oci.EXPECTATIONS}
     assert expectationd["kernel.boot_id"] is Relation.SAME_AS_HOST
     for space in ("pid", "net", "mnt", "uts", "ipc"):
         assert expectationd[f"ns.{space}"] is Relation.UNLIKE_HOST

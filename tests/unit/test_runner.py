@@ -46,7 +46,7 @@ NATIVE, BOX = TargetName("native"), TargetName("box")
 LOOP, OTHER = WorkloadName("cpu.sieve"), WorkloadName("io.fsync")
 COLD, WARM, EXEC = (WorkloadName(f"startup.{kind}") for kind in ("cold", "warm", "exec"))
 LOOPS = 50
-PROMISE = Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST)
+EXPECTATION = Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST)
 INSIDE = {"kernel.boot_id": "b", "ns.pid": "pid:[2]"}
 
 
@@ -361,7 +361,7 @@ def test_what_a_payload_says_on_standard_error_is_kept_by_target(bench: Make) ->
 
 
 def test_a_broken_expectation_is_answered_with_what_it_says_to_change(bench: Make) -> None:
-    told = replace(PROMISE, hint="mend preset")
+    told = replace(EXPECTATION, hint="mend preset")
     _, bad = opened(bench(fake(inside={"ns.pid": "pid:[1]"}, expectations=(told,))), labels(BOX))
     assert bad[BOX].cause is Cause.UNPROVEN
     assert bad[BOX].hint == "mend preset"
@@ -569,7 +569,7 @@ def test_a_stopped_instance_is_removed_even_when_a_start_fails(bench: Make) -> N
 def test_a_start_that_keeps_no_expectation_gives_no_time(
     kind: type[FakeTarget], bench: Make
 ) -> None:
-    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(PROMISE,))
+    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(EXPECTATION,))
     made = bench(box)
     made.prove(NATIVE, lambda argv: made.targets[NATIVE].answer(made.stage(box), argv, seconds(1)))  # type: ignore[attr-defined]
     found = gap(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
@@ -604,7 +604,7 @@ def start(made: runner.Bench, name: WorkloadName) -> list[Record]:
 def test_a_dear_start_is_one_instance_that_also_proves_itself(
     name: WorkloadName, bench: Make
 ) -> None:
-    box = fake(expectations=(PROMISE,))
+    box = fake(expectations=(EXPECTATION,))
     records = start(expensive(bench(box)), name)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time"]
     assert box.history == ["open box", "run _startup", "run _evidence", "close box"]
@@ -639,7 +639,7 @@ def test_a_dear_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence
 
 
 def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> None:
-    engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(PROMISE,))
+    engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(EXPECTATION,))
     records = start(expensive(bench(engine)), WARM)
     assert len(values(records, "time")) == 1
     one_start = ["start box", "run _startup", "run _evidence"]
@@ -651,7 +651,7 @@ def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> N
 def test_a_dear_start_that_keeps_no_expectation_gives_no_time(
     name: WorkloadName, kind: type[FakeTarget], bench: Make
 ) -> None:
-    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(PROMISE,))
+    box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(EXPECTATION,))
     found = gap(start(expensive(bench(box)), name))
     assert found.cause is Cause.UNPROVEN
     assert found.hint.startswith("state/box-pre.json")
@@ -661,7 +661,7 @@ def test_a_dear_start_that_keeps_no_expectation_gives_no_time(
 def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_expectations(bench: Make) -> None:
     liar, honest = Script(facts={"ns.pid": "pid:[1]"}), Script(facts=INSIDE)
     scripts = said("_evidence", honest, liar)
-    engine = FakeEngine(name=BOX, expectations=(PROMISE,), scripts=scripts)
+    engine = FakeEngine(name=BOX, expectations=(EXPECTATION,), scripts=scripts)
     assert gap(start(expensive(bench(engine)), WARM)).cause is Cause.UNPROVEN
 
 
@@ -725,7 +725,7 @@ def opened(made: runner.Bench, block: Block, faults: runner.Faults | None = None
 
 
 def test_every_session_is_proved_before_it_is_used(bench: Make) -> None:
-    box = fake(expectations=(PROMISE,))
+    box = fake(expectations=(EXPECTATION,))
     good, bad = opened(bench(box), labels(BOX))
     assert set(good) == {NATIVE, BOX}
     assert bad == {}
@@ -733,7 +733,7 @@ def test_every_session_is_proved_before_it_is_used(bench: Make) -> None:
 
 
 def test_a_session_that_keeps_no_expectation_is_bad_and_closed(bench: Make) -> None:
-    box = fake(expectations=(PROMISE,), inside={"ns.pid": "pid:[1]"})
+    box = fake(expectations=(EXPECTATION,), inside={"ns.pid": "pid:[1]"})
     good, bad = opened(bench(box), labels(BOX))
     assert set(good) == {NATIVE}
     assert bad[BOX].cause is Cause.UNPROVEN
@@ -761,7 +761,7 @@ def test_a_expectation_may_be_about_what_only_the_host_sees(
 
 def test_what_only_the_host_sees_is_not_asked_of_a_launched_instance(bench: Make) -> None:
     witnessed = Expectation(key="host.runtime", relation=Relation.EQUALS, value="runc")
-    engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(PROMISE, witnessed))
+    engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(EXPECTATION, witnessed))
     assert len(values(start(bench(engine), COLD), "time")) > 0
 
 
@@ -1100,7 +1100,7 @@ def test_a_expectation_that_a_session_breaks_later_is_a_gap_and_the_next_block_h
 ) -> None:
     quiet_but(monkeypatch)
     honest, liar = Script(facts=INSIDE), Script(facts=INSIDE | {"ns.pid": "pid:[1]"})
-    box = fake(expectations=(PROMISE,), scripts=said("_evidence", honest, honest, liar, honest))
+    box = fake(expectations=(EXPECTATION,), scripts=said("_evidence", honest, honest, liar, honest))
     made = bench(box)
     reuse(made, 5, served=5)
     (found,) = gaps_of(made).values()
@@ -1257,7 +1257,7 @@ def one_machine(**options: Any) -> OneMachine:
 def test_the_session_of_an_exclusive_target_ends_before_a_start_and_is_proved_anew_after_it(
     bench: Make,
 ) -> None:
-    box = one_machine(expectations=(PROMISE,))
+    box = one_machine(expectations=(EXPECTATION,))
     made = bench(box)
     made.block(visits(LOOP, COLD, WARM, OTHER, EXEC), WORK, runner.Faults(), lambda _: None)
     sink = made.sink
@@ -1290,7 +1290,7 @@ def test_an_exclusive_session_that_shows_something_else_afterwards_is_not_believ
     bench: Make,
 ) -> None:
     seen = (Script(facts={"ns.pid": f"pid:[{n}]"}) for n in (2, 2, 1))
-    box = one_machine(expectations=(PROMISE,), scripts={"_evidence": tuple(seen)})
+    box = one_machine(expectations=(EXPECTATION,), scripts={"_evidence": tuple(seen)})
     made = bench(box)
     made.block(visits(COLD, LOOP), WORK, runner.Faults(), lambda _: None)
     (gap,) = all_gaps(made)
