@@ -390,7 +390,7 @@ def load(path: Path) -> Run:
                     hint="use the isobench that wrote it",
                 )
             plan_bytes = files.read("plan.json")
-            plan = msgspec.json.decode(plan_bytes, type=Plan) if plan_bytes else _empty_plan(about)
+            plan = _plan(plan_bytes) if plan_bytes else _empty_plan(about)
             frame, gaps = rows(files.read("records.jsonl"))
             health, invalid = _health(files.read("state/blocks.jsonl"))
             states = {}
@@ -411,6 +411,14 @@ def load(path: Path) -> Run:
         invalid_blocks=invalid,
         states=states,
     )
+
+
+def _plan(text: bytes) -> Plan:
+    """Return a plan; version 0.1 wrote "dear" for "expensive"."""
+    table = msgspec.json.decode(text, type=dict[str, Any])
+    if "dear" in table:
+        table["expensive"] = table.pop("dear")
+    return msgspec.convert(table, Plan)
 
 
 def _empty_plan(about: Mapping[str, Any]) -> Plan:

@@ -755,13 +755,13 @@ def sessions_of(outcome: lifecycle.Outcome, name: str = "box") -> dict[int, int]
     return {int(block): int(numbers[0]) for block, numbers in found.items()}
 
 
-def test_a_target_that_is_slow_to_open_is_dear_and_its_sessions_serve_several_blocks(
+def test_a_target_that_is_slow_to_open_is_expensive_and_its_sessions_serve_several_blocks(
     slow: Callable[..., Slow],
 ) -> None:
     expensive, other = slow(2.0), box(JAR)
     outcome = run(expensive, other, maximum_blocks=8, budget=1e6)
     made = planned(outcome)
-    assert made["dear"] == ["box"]
+    assert made["expensive"] == ["box"]
     assert made["blocks_per_session"] == {"box": 3}
     assert list(sessions_of(outcome).values()) == [1, 1, 1, 2, 2, 2, 3, 3]
     assert list(sessions_of(outcome, "jar").values()) == list(range(1, 9))
@@ -769,19 +769,19 @@ def test_a_target_that_is_slow_to_open_is_dear_and_its_sessions_serve_several_bl
     assert other.opened == other.closed
 
 
-def test_a_first_opening_that_had_something_to_prepare_does_not_make_a_target_dear(
+def test_a_first_opening_that_had_something_to_prepare_does_not_make_a_target_expensive(
     slow: Callable[..., Slow],
 ) -> None:
     made = planned(run(slow(30.0, 0.1), maximum_blocks=6, budget=1e6))
-    assert made["dear"] == []
+    assert made["expensive"] == []
     assert made["blocks_per_session"] == {}
 
 
-def test_a_dear_target_opens_anew_in_every_block_where_that_is_wished(
+def test_an_expensive_target_opens_anew_in_every_block_where_that_is_wished(
     slow: Callable[..., Slow],
 ) -> None:
     outcome = run(slow(2.0), launch=Launch.FRESH, maximum_blocks=6, budget=1e6)
-    assert planned(outcome)["dear"] == ["box"]
+    assert planned(outcome)["expensive"] == ["box"]
     assert planned(outcome)["blocks_per_session"] == {}
     assert list(sessions_of(outcome).values()) == [1, 2, 3, 4, 5, 6]
 
@@ -794,7 +794,7 @@ def test_every_isolated_target_and_never_native_is_reused_where_that_is_wished()
     assert list(sessions_of(outcome, "native#2").values()) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_dear_target_that_was_merely_found_does_not_cost_the_others_their_verdicts(
+def test_an_expensive_target_that_was_merely_found_does_not_cost_the_others_their_verdicts(
     slow: Callable[..., Slow],
 ) -> None:
     outcome = run(slow(20.0), box(JAR), budget=120.0, maximum_blocks=12)
@@ -815,7 +815,7 @@ def test_a_dear_target_that_was_merely_found_does_not_cost_the_others_their_verd
 @pytest.mark.parametrize(
     "run_options", [{"targets": ("box", "jar")}, {"require": ("box",)}, {"budget": 1e6}]
 )
-def test_a_dear_target_stays_where_it_was_asked_for_or_there_is_time(
+def test_an_expensive_target_stays_where_it_was_asked_for_or_there_is_time(
     slow: Callable[..., Slow], run_options: dict[str, Any]
 ) -> None:
     options = {"budget": 120.0, "maximum_blocks": 3} | run_options
@@ -823,7 +823,7 @@ def test_a_dear_target_stays_where_it_was_asked_for_or_there_is_time(
     assert any(cell["target"] == "box" for cell in outcome.summary["cells"])
 
 
-def test_a_dear_target_is_started_once_a_visit_and_a_cheap_one_more_often(
+def test_an_expensive_target_is_started_once_a_visit_and_a_cheap_one_more_often(
     slow: Callable[..., Slow],
 ) -> None:
     shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
@@ -839,7 +839,7 @@ def test_a_dear_target_is_started_once_a_visit_and_a_cheap_one_more_often(
     assert cell(outcome, "box", COLD)["value"] > 0
 
 
-def test_a_resumed_run_still_starts_a_dear_target_once_a_visit(slow: Callable[..., Slow]) -> None:
+def test_a_resumed_run_still_starts_an_expensive_target_once_a_visit(slow: Callable[..., Slow]) -> None:
     shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
     first = run(
         slow(2.0),
@@ -853,9 +853,9 @@ def test_a_resumed_run_still_starts_a_dear_target_once_a_visit(slow: Callable[..
     assert other.runs("_startup") == 2
 
 
-def test_a_dead_target_is_neither_dear_nor_reused(slow: Callable[..., Slow]) -> None:
+def test_a_dead_target_is_neither_expensive_nor_reused(slow: Callable[..., Slow]) -> None:
     made = planned(run(slow(2.0, inside=HOST), launch=Launch.REUSE, budget=1e6))
-    assert made["dear"] == []
+    assert made["expensive"] == []
     assert made["blocks_per_session"] == {}
 
 
@@ -934,7 +934,7 @@ def test_starts_cost_what_they_took_in_the_trial_and_one_more() -> None:
     assert cost(0.1, pilot, workloads) == pytest.approx(4 * 0.5 + 4 * 1.0 + 6 * 0.1)
 
 
-def test_an_instance_of_a_dear_target_is_started_once_and_costs_its_whole_visit() -> None:
+def test_an_instance_of_an_expensive_target_is_started_once_and_costs_its_whole_visit() -> None:
     pilot = Pilot(
         extra={(NATIVE, COLD): 0.5, (BOX, COLD): 4.0, (BOX, EXEC): 0.1},
         opening={NATIVE: 0.0, BOX: 3.0},
@@ -944,7 +944,7 @@ def test_an_instance_of_a_dear_target_is_started_once_and_costs_its_whole_visit(
     assert cost(0.1, pilot, workloads) == pytest.approx(expected)
 
 
-def test_native_is_never_dear_and_never_kept_however_slow_it_was() -> None:
+def test_native_is_never_expensive_and_never_kept_however_slow_it_was() -> None:
     pilot = Pilot(opening={NATIVE: 5.0, BOX: 5.0, JAR: 0.1})
     assert pilot.expensive == (BOX,)
     assert pilot.kept(Launch.AUTO, NATIVE) == (BOX,)
