@@ -12,11 +12,12 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from isobench.model import Abi, Availability, Available, Stage, host_abi
+from isobench.model import Abi, Availability, Available, Command, Stage, host_abi
 from isobench.payload import build, stage
 from isobench.plugins.api import Target
 from isobench.plugins.registry import Registry
@@ -185,7 +186,7 @@ def payloads(cache: Path) -> Callable[[Abi], tuple[build.Payload, ...]]:
 
 
 class Staged:
-    """A stage for a target, and what it heard and was told."""
+    """A stage for a target, and what its programs printed and its phases were."""
 
     def __init__(self, shop: stage.Workshop, abi: Abi) -> None:
         self.shop, self.abi = shop, abi
@@ -193,9 +194,18 @@ class Staged:
         self.chunks: list[bytes] = []
         self.marks: list[str] = []
         self.on_chunk: Callable[[bytes], None] = lambda _: None
-        self.stage: Stage = shop.stage(abi, self.variables, self._heard, self.marks.append)
+        self.stage: Stage = replace(shop.stage(abi), on_phase=self.marks.append)
 
-    def _heard(self, chunk: bytes, /, at: int | None = None) -> None:
+    def command(self, *argv: str) -> Command:
+        """Return a command to which this listens."""
+        return Command(
+            argv=argv,
+            environment=dict(self.variables),
+            on_output=self._on_output,
+            on_phase=self.marks.append,
+        )
+
+    def _on_output(self, chunk: bytes, /, at: int | None = None) -> None:
         self.chunks.append(chunk)
         self.on_chunk(chunk)
 

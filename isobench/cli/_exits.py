@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from isobench.model.errors import CellFailedError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
-    from isobench.run.lifecycle import Outcome
+    from isobench.report.write import Outcome
 
 INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124

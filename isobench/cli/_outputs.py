@@ -11,6 +11,7 @@ from isobench.cli import _progress
 from isobench.cli._exits import FAILED_CAUSES
 from isobench.cli._options import EXPORTS
 from isobench.cli._progress import all_as_called, program
+from isobench.model import Leftover
 from isobench.model.errors import UsageError
 from isobench.model.units import duration
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from isobench.config.options import RunOptions
     from isobench.report.sheet import Sheet
-    from isobench.run.lifecycle import Outcome
+    from isobench.report.write import Outcome
     from isobench.storage.run_folder import Run
 
 
@@ -127,10 +128,11 @@ def publish(
             write(target, text())
 
 
-def cleared(line: str) -> str:
-    """Return what is said of something that a dead run had left: gone now, or not."""
-    kept = line.removeprefix("nothing: ")
-    return kept if kept != line else f"cleared: {line}"
+def cleared(leftover: Leftover) -> str:
+    """Return what is printed of something that a run which died had left."""
+    if leftover.failure:
+        return f"{leftover.what} is still there: {leftover.failure}"
+    return f"cleared: {leftover.what}"
 
 
 def count(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ import click
 
 from isobench.cli._inputs import registry_of
 from isobench.cli._options import config_option
+from isobench.model import Leftover
 
 if TYPE_CHECKING:
     pass
@@ -19,13 +20,15 @@ def clean(stale: bool, config: Path | None) -> None:
     """Remove every trace of isobench: containers, images, cgroups, caches. Results are yours and
     stay.
     """
-    from isobench.run import lifecycle
+    from isobench.run import cleanup
 
     registry, _ = registry_of(config)
-    lines: list[str] = []
-    lifecycle.sweep(registry, everything=not stale, observer=lines.append)
-    for line in lines:
-        kept = line.removeprefix("nothing: ")
-        click.echo(kept if kept != line else f"removed {line}")
-    if not lines:
+    found: list[Leftover] = []
+    cleanup.sweep(registry, everything=not stale, observer=found.append)
+    for leftover in found:
+        if leftover.failure:
+            click.echo(f"not removed: {leftover.what}: {leftover.failure}")
+        else:
+            click.echo(f"removed {leftover.what}")
+    if not found:
         click.echo("nothing to remove")

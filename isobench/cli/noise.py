@@ -29,7 +29,7 @@ from isobench.config import parameters
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from isobench.run.lifecycle import Outcome
+    from isobench.report.write import Outcome
 
 
 @click.command()
@@ -91,7 +91,7 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
 
     from isobench.config import paths
     from isobench.config.options import UNBOUNDED, RunOptions
-    from isobench.run import lifecycle
+    from isobench.run import choose, cleanup, lifecycle
 
     heed_termination()
     registry, _ = registry_of(options["config"])
@@ -112,9 +112,9 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
     )
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        lifecycle.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
-        chosen = lifecycle.choose(run_options, registry, workloads_of(run_options), shown)
+        cleanup.sweep(registry, everything=False, observer=lambda found: shown.say(cleared(found)))
+        chosen = choose.choose(run_options, registry, workloads_of(run_options), shown)
         announce(run_options, chosen, shown)
-        return lifecycle.Campaign(run_options, registry, shown).run(chosen)
+        return lifecycle.Lifecycle(run_options, registry, shown).run(chosen)
     finally:
         shown.close()

@@ -18,7 +18,7 @@ from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
     from isobench.model import Claim
-    from isobench.run.lifecycle import Outcome
+    from isobench.report.write import Outcome
 
 
 @click.command()
@@ -36,7 +36,7 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
 
 def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
     """Answer again from the records of a run, with these claims besides its own."""
-    from isobench.run import lifecycle
+    from isobench.report import write
     from isobench.storage import run_folder
 
     run_folder.load(source)
@@ -44,7 +44,7 @@ def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = (
     target = output or (source if source.is_dir() else source.with_suffix(""))
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return lifecycle.answer_again(source, target, added)
+        return write.answer_again(source, target, added)
     except OSError as error:
         if not Path(str(error.filename)).is_relative_to(target):
             raise

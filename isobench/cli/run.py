@@ -38,7 +38,7 @@ from isobench.model.units import duration
 if TYPE_CHECKING:
     from isobench.config.options import Launch, RunOptions
     from isobench.plugins.registry import Registry, Variation
-    from isobench.run.lifecycle import Outcome
+    from isobench.report.write import Outcome
     from isobench.storage.run_folder import Run
 
 _T = TypeVar("_T")
@@ -156,7 +156,7 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     """Measure what the options of `isobench run` ask for; None where they ask for nothing more than
     to say it.
     """
-    from isobench.run import lifecycle
+    from isobench.run import choose, cleanup, lifecycle
 
     heed_termination()
     if options["dry_run"] and any(options[f"export_{kind}"] for kind in EXPORTS):
@@ -183,15 +183,15 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     refuse_unwritable(options)
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        lifecycle.sweep(registry, everything=False, observer=lambda line: shown.say(cleared(line)))
+        cleanup.sweep(registry, everything=False, observer=lambda found: shown.say(cleared(found)))
         shown.say("Looking for targets:")
-        chosen = lifecycle.choose(run_options, registry, workloads, shown)
+        chosen = choose.choose(run_options, registry, workloads, shown)
         if options["dry_run"]:
             _show_plan(run_options, chosen)
             return None
         announce(run_options, chosen, shown, earlier)
-        chosen = lifecycle.prepare(chosen, run_options, shown.say)
-        return lifecycle.Campaign(run_options, registry, shown).run(chosen, earlier)
+        chosen = choose.prepare(chosen, run_options, shown.say)
+        return lifecycle.Lifecycle(run_options, registry, shown).run(chosen, earlier)
     finally:
         shown.close()
 

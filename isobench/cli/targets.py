@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @color_option
 def targets(as_json: bool, config: Path | None, color: str) -> None:
     """List the targets: what can run here, and what to type for the rest."""
-    from isobench.run import lifecycle
+    from isobench.run import choose
 
     registry, _ = registry_of(config)
     found = {name: registry.get(name) for name in registry.names()}
-    answers = lifecycle.look(found, lambda _name, _answer: None)
+    answers = choose.probe_targets(found, lambda _name, _answer: None)
     rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
     if as_json:
         import json

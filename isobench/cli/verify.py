@@ -25,7 +25,7 @@ from isobench.model.errors import UsageError
 if TYPE_CHECKING:
     from isobench.model import Claim
     from isobench.plugins.registry import Registry
-    from isobench.run.lifecycle import Outcome
+    from isobench.report.write import Outcome
 
 
 @click.command()
@@ -117,7 +117,7 @@ def _measure_for(
 ) -> "Outcome":
     """Measure what claims speak of, of that what can run here; without claims, everything."""
     from isobench.model import Available
-    from isobench.run import lifecycle
+    from isobench.run import choose
 
     arguments: list[str] = []
     if claims:
@@ -132,7 +132,7 @@ def _measure_for(
             )
         ]
         whole = any(not claim.targets and not claim.technology for claim in claims)
-        found = lifecycle.look({name: registry.get(name) for name in names}, lambda *_: None)
+        found = choose.probe_targets({name: registry.get(name) for name in names}, lambda *_: None)
         able = [name for name in names if isinstance(found[name], Available)]
         if able and not whole:
             arguments += ["--targets", ",".join(able)]

@@ -34,10 +34,10 @@ def relation(host: Fact, inside: Fact) -> str:
     return Relation.SAME_AS_HOST.value if host == inside else Relation.UNLIKE_HOST.value
 
 
-def hold(
+def check(
     expectations: Iterable[Expectation], *, host: Environment, inside: Environment
 ) -> tuple[ExpectationCheck, ...]:
-    """Hold every expectation against the facts. What is unknown on either side is not kept."""
+    """Compare every expectation with the facts. What is unknown on either side is not met."""
     checks = []
     for expectation in expectations:
         seen, outside = inside.value(expectation.key), host.value(expectation.key)
@@ -58,7 +58,7 @@ def hold(
     return tuple(checks)
 
 
-def broken(checks: Iterable[ExpectationCheck]) -> str:
+def unmet(checks: Iterable[ExpectationCheck]) -> str:
     """Return the expectations that were not met, in words; empty when all were."""
     return "; ".join(
         f"{check.expectation.key} should be {_demand(check.expectation)},"
@@ -68,10 +68,10 @@ def broken(checks: Iterable[ExpectationCheck]) -> str:
     )
 
 
-def way_out(checks: Iterable[ExpectationCheck]) -> str:
+def hints(checks: Iterable[ExpectationCheck]) -> str:
     """Return what to change for the expectations that were not met; empty where they do not say."""
-    hints = [check.expectation.hint for check in checks if not check.kept]
-    return "; ".join(dict.fromkeys(hint for hint in hints if hint))
+    found = [check.expectation.hint for check in checks if not check.kept]
+    return "; ".join(dict.fromkeys(hint for hint in found if hint))
 
 
 def _demand(expectation: Expectation) -> str:

@@ -219,3 +219,17 @@ class ExpectationCheck:
     host: Fact
     inside: Fact
     kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """Something that a run which has died had left on this machine."""
+
+    what: str
+    """A kind and a name, as in "container isobench-4f2a"."""
+    failure: str = ""
+    """Why it could not be removed; empty: it was removed."""
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.what}: not removed: {self.failure}" if self.failure else self.what

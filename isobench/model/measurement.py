@@ -86,13 +86,13 @@ class Payload:
     flags: tuple[str, ...]
 
 
-class Heard(Protocol):
+class OnOutput(Protocol):
     """Takes a piece of standard output."""
 
     def __call__(self, chunk: bytes, /, at: int | None = None) -> None:
-        """Take it; `at` is when it arrived, by time.monotonic_ns(), and now where nothing is said.
+        """Take it. `at` is the time of its arrival by time.monotonic_ns(); without it, now.
 
-        A target has no stamp to give: only isobench's own spawner takes one.
+        A target has no time to give: only isobench's own spawner takes one.
         """
         ...
 
@@ -102,8 +102,34 @@ def _ignore(_: object, /, at: int | None = None) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program of the stage to be run, and who listens to it.
+
+    Each call carries its own command, so that two sessions can run at the same time.
+    """
+
+    argv: tuple[str, ...]
+    """`argv[0]` is the bare name of a file in the stage's `isobench/` directory."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The variables that the program sees, without the scratch directory: see `environ`."""
+    on_output: OnOutput = _ignore
+    """Call it with every piece of standard output as it arrives: the caller takes the time there.
+    """
+    on_phase: Callable[[str], None] = _ignore
+    """Call it with the name of each phase of a start as it passes ("engine.created")."""
+    exclude: Callable[[int], None] = _ignore
+    """Takes nanoseconds of a start that have just passed in isobench's own service: the figure
+    leaves them out. For isobench's spawner alone.
+    """
+
+    def environ(self, scratch: str) -> dict[str, str]:
+        """Return all variables, for a scratch directory that is seen inside as `scratch`."""
+        return {**self.environment, "ISOBENCH_SCRATCH": scratch}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What a target shows its sessions, and how it tells the runner what it sees.
+    """What a target shows its sessions.
 
     `root` is a directory with the payloads in `isobench/` and the empty mount points `proc`, `dev`,
     `tmp` and `scratch`: usable as a root directory as it is. Its content never changes while a
@@ -120,30 +146,15 @@ class Stage:
     owner: str
     """Whom containers and the like belong to: "isobench-PID-STARTTIME", for labels and names."""
     cpus: str = ""
-    """The CPUs that the run is confined to, as in "0,2-3"; empty: none are named. Processes that a
-    target starts itself have them already; an engine that starts them must be told.
+    """The CPUs that sessions of this stage are confined to, as in "0,2-3"; empty: none are named.
+    Processes that a target starts itself have them already; an engine that starts them must be
+    told.
     """
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables for every command. A live view: read it anew at each `run`."""
-    heard: Heard = _ignore
-    """Call it with every piece of a payload's standard output as it arrives: the runner stamps the
-    clock in it.
-    """
-    mark: Callable[[str], None] = _ignore
-    """Call it with the name of a phase as it passes ("engine.created")."""
-    exclude: Callable[[int], None] = _ignore
-    """Takes nanoseconds of a start-up that have just passed in isobench's own service: its figure
-    leaves them out. For isobench's spawner alone.
-    """
+    on_phase: Callable[[str], None] = _ignore
+    """Call it with the name of each phase as it passes while a session is opened."""
 
     INSIDE = "/isobench"
     """Where the payloads lie when `root` is the root directory."""
-
-    def environ(self, scratch: str) -> dict[str, str]:
-        """Return the variables of one command whose scratch directory, seen from inside, is
-        `scratch`.
-        """
-        return {**self.environment, "ISOBENCH_SCRATCH": scratch}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

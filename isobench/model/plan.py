@@ -12,8 +12,8 @@ _MARK: Final = "#"
 """What no name of a target holds."""
 FEWEST_SESSIONS: Final = 3
 """From so many on, the spread among the sessions of a target can be told from none."""
-FIRST_LOOK: Final = 10
-LOOK_EVERY: Final = 5
+FIRST_INTERIM_ANALYSIS: Final = 10
+BLOCKS_BETWEEN_ANALYSES: Final = 5
 
 
 def second(reference: TargetName) -> TargetName:
@@ -129,8 +129,8 @@ def blocks_per_session(blocks: int) -> int:
     return max(1, (blocks + 1) // FEWEST_SESSIONS)
 
 
-def is_look(blocks: int) -> bool:
+def is_interim_analysis(blocks: int) -> bool:
     """Say whether a run looks at its intervals after so many valid blocks: every fifth from the
     tenth. Seldom, since each look is one more chance to stop at an interval narrow by luck.
     """
-    return blocks >= FIRST_LOOK and blocks % LOOK_EVERY == 0
+    return blocks >= FIRST_INTERIM_ANALYSIS and blocks % BLOCKS_BETWEEN_ANALYSES == 0

@@ -7,12 +7,12 @@ import fcntl
 import hashlib
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from isobench.config import paths
-from isobench.model import Abi, Heard, Payload, Stage
+from isobench.model import Abi, Leftover, Payload, Stage
 from isobench.model.units import Sha256
 from isobench.payload.build import TOOLS
 from isobench.plugins import ownership
@@ -49,14 +49,7 @@ class Workshop:
         """Return what a stage for this ABI holds."""
         return tuple(p for p in self._payloads if p.abi is abi and p.program not in TOOLS)
 
-    def stage(
-        self,
-        abi: Abi,
-        environment: Mapping[str, str],
-        heard: Heard,
-        mark: Callable[[str], None],
-        exclude: Callable[[int], None] = lambda _: None,
-    ) -> Stage:
+    def stage(self, abi: Abi) -> Stage:
         """Make a stage with a root of its own."""
         root = self._root(abi)
         return Stage(
@@ -66,10 +59,6 @@ class Workshop:
             scratch=self.scratch,
             owner=ownership.mine(),
             cpus=self._cpus,
-            environment=environment,
-            heard=heard,
-            mark=mark,
-            exclude=exclude,
         )
 
     def _root(self, abi: Abi) -> Path:
@@ -112,14 +101,14 @@ def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(alive: Callable[[str], bool]) -> list[str]:
-    """Remove the folders of runs whose process has died; return a line for each."""
+def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
+    """Remove and return the folders of runs whose process has died."""
     removed = []
     for folder in sorted(_runs().glob("isobench-*")):
         if not alive(folder.name.rpartition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
-            left = " (not all of it)" if folder.exists() else ""
-            removed.append(f"folder {folder}{left}")
+            failure = "parts of it cannot be removed" if folder.exists() else ""
+            removed.append(Leftover(what=f"folder {folder}", failure=failure))
     return removed
 
 
@@ -133,20 +122,22 @@ def _held(lock: Path) -> bool:
     return False
 
 
-def forget() -> list[str]:
+def forget() -> list[Leftover]:
     """Remove the whole cache: payloads, compiler cache, settings that a probe has learnt."""
     folder = paths.cache()
     if not folder.is_dir():
         return []
     living = [path.name for path in _runs().glob("isobench-*")]
     if living:
-        return [f"nothing of {folder}: a run is using it ({', '.join(living)})"]
+        why = f"a run is using it ({', '.join(living)})"
+        return [Leftover(what=f"folder {folder}", failure=why)]
     if any(map(_held, folder.glob("*/lock"))):
-        return [f"nothing of {folder}: another isobench is making something in it"]
+        why = "another isobench is making something in it"
+        return [Leftover(what=f"folder {folder}", failure=why)]
     size = sum(
         path.stat().st_size
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink()
     )
     shutil.rmtree(folder, ignore_errors=True)
-    return [f"folder {folder} ({size / 1e6:.1f} MB)"]
+    return [Leftover(what=f"folder {folder} ({size / 1e6:.1f} MB)")]

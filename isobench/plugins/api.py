@@ -12,10 +12,10 @@ checked against the fields' types; an option whose name is a word of Python has 
 underscore after it (`class_`). What some technologies have and others cannot is an ability: a small
 Protocol of its own below, recognised by `isinstance`, never a method that raises.
 
-A target reads no clock. It calls `stage.heard(chunk)` with every piece of standard output as it
-arrives and `stage.mark(name)` as a phase passes; the runner stamps both on one host clock. So an
-author cannot get timing wrong. (What isobench's own spawner starts is stamped by that, on the same
-clock: `heard` has a second argument for it, which a target leaves alone.)
+A target reads no clock. It calls `command.on_output(chunk)` with every piece of standard output as
+it arrives and `command.on_phase(name)` as a phase passes; isobench takes the time of both on one
+clock of the host. So an author cannot get timing wrong. (isobench's own spawner takes the time
+itself, on the same clock: `on_output` has a second argument for it, which a target leaves alone.)
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,8 +26,10 @@ from typing import Final, Protocol, runtime_checkable
 from isobench.model import (
     Abi,
     Availability,
+    Command,
     Evidence,
     Expectation,
+    Leftover,
     Limits,
     Resource,
     Stage,
@@ -38,9 +40,9 @@ from isobench.model.units import Nanoseconds, TargetName
 GROUP: Final = "isobench.targets"
 """The entry-point group of targets."""
 BEGIN: Final = "begin"
-"""The phase at which a start-up's clock begins, for targets that must first prepare something that
-is isobench's own business (an archive with the payload): `stage.mark(BEGIN)`. Without it the clock
-begins with the call.
+"""The phase at which the clock of a start begins, for targets that must first prepare something
+that is isobench's own business (an archive with the payload): `command.on_phase(BEGIN)`, or
+`stage.on_phase(BEGIN)` while a session is opened. Without it the clock begins with the call.
 """
 
 
@@ -61,14 +63,14 @@ class Completed:
 class Session(Protocol):
     """One live instance of a target."""
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Run a program of the stage in this instance and wait for it.
 
-        `argv[0]` is the bare name of a file in the stage's `isobench/` directory; the session turns
-        it into the path inside. The environment is `stage.environ(scratch)` and nothing else. Every
-        piece of standard output goes to `stage.heard` as it arrives. A failing command is a
-        `Completed`, not an exception; `SessionError` means that the instance itself is gone. At the
-        time limit the command is killed with all its descendants, and `exit_code` is None.
+        The session turns `command.argv[0]` into the path inside. The environment is
+        `command.environ(scratch)` and nothing else. Every piece of standard output goes to
+        `command.on_output` as it arrives. A failing command is a `Completed`, not an exception;
+        `SessionError` means that the instance itself is gone. At the time limit the command is
+        killed with all its descendants, and `exit_code` is None.
         """
         ...
 
@@ -112,9 +114,9 @@ class Target(Protocol):
 class Launcher(Protocol):
     """Ability of a target: start an instance whose first process is the payload (`docker run`)."""
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        """Start a new instance that runs argv, wait for its end, remove it. Streams as
-        `Session.run` does.
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+        """Start a new instance that runs the command, wait for its end, remove it. Output is handed
+        on as `Session.run` does.
 
         Without this ability a cold start is `open` and one `run`.
         """
@@ -144,8 +146,8 @@ class Exclusive(Protocol):
 class Restarter(Protocol):
     """Ability of a target: keep a stopped instance and start it again (`docker start`)."""
 
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> AbstractContextManager[Startable]:
-        """Make an instance that will run argv at each start, and remove it at the end."""
+    def stopped(self, stage: Stage, command: Command) -> AbstractContextManager[Startable]:
+        """Make an instance that will run the command at each start, and remove it at the end."""
         ...
 
 
@@ -189,8 +191,10 @@ class Channel(Protocol):
 class NullSpawner(Protocol):
     """Ability of a target, native's: start the smallest program there is as it starts payloads."""
 
-    def null(self, stage: Stage, *, timeout: Nanoseconds) -> Completed:
-        """Start it and wait for its end: what that takes is in every start-up figure."""
+    def null(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+        """Start it with what `command` has but its argv, and wait for its end: what that takes is
+        in every start-up figure.
+        """
         ...
 
 
@@ -224,11 +228,11 @@ class Executes(Protocol):
 class Sweeper(Protocol):
     """Ability of a target: find what runs that died have left, and remove it."""
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
-        """Remove instances whose owner is not `alive`, and return a line for each.
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
+        """Remove instances whose owner is not `alive`, and return what was found.
 
-        With `cached`, remove as well what is kept between runs (images). Never raises; what cannot
-        be removed is in the lines with its reason. Touches nothing that isobench has not labelled.
+        With `cached`, remove as well what is kept between runs (images). Never raises: what cannot
+        be removed is returned with the reason. Touches nothing that isobench has not labelled.
         """
         ...
 

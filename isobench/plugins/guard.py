@@ -35,9 +35,11 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Lack,
+    Leftover,
     Limits,
     Relation,
     Resource,
@@ -350,11 +352,13 @@ def _limitable(value: object) -> Collection[Resource]:
     return frozenset(cast("Collection[Resource]", value))
 
 
-def _lines(value: object) -> list[str]:
-    _demand(value, (tuple, list), "what sweep returned", "a list of texts")
-    for line in cast("Sequence[object]", value):
-        _demand(line, str, "a line of sweep's", "a str")
-    return list(cast("Sequence[str]", value))
+def _leftovers(value: object) -> list[Leftover]:
+    _demand(value, (tuple, list), "what sweep returned", "a list of Leftover")
+    for found in cast("Sequence[object]", value):
+        _demand(found, Leftover, "one of what sweep returned", "a Leftover")
+        _demand(cast("Leftover", found).what, str, "what of a Leftover", "a str")
+        _demand(cast("Leftover", found).failure, str, "failure of a Leftover", "a str")
+    return list(cast("Sequence[Leftover]", value))
 
 
 def _witnessed(value: object) -> list[Evidence]:
@@ -427,10 +431,10 @@ class _CheckedSession:
     def __init__(self, target: "CheckedTarget", inner: Session) -> None:
         self.target, self.inner = target, inner
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Run a program of the stage."""
         with self.target.calling("run", timeout / SECOND + GRACE):
-            return completed(self.inner.run(argv, timeout=timeout))
+            return completed(self.inner.run(command, timeout=timeout))
 
 
 class _WitnessSession(_CheckedSession):
@@ -558,22 +562,22 @@ class CheckedTarget:
 
 
 class _Launches(CheckedTarget):
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        """Start a new instance that runs argv."""
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+        """Start a new instance that runs the command."""
         with self.calling("launch", timeout / SECOND + GRACE):
-            return completed(cast("Launcher", self.inner).launch(stage, argv, timeout=timeout))
+            return completed(cast("Launcher", self.inner).launch(stage, command, timeout=timeout))
 
 
 class _Restarts(CheckedTarget):
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> AbstractContextManager[Startable]:
-        """Make an instance that will run argv at each start."""
+    def stopped(self, stage: Stage, command: Command) -> AbstractContextManager[Startable]:
+        """Make an instance that will run the command at each start."""
 
         def wrap(entered: object) -> Startable:
             _has(entered, Startable, "what stopped yielded", "a Startable")
             return _CheckedInstance(self, cast("Startable", entered))
 
         inner = cast("Restarter", self.inner)
-        return _Context(self, "stopped", lambda: inner.stopped(stage, argv), wrap)
+        return _Context(self, "stopped", lambda: inner.stopped(stage, command), wrap)
 
 
 class _Excludes(CheckedTarget):
@@ -605,13 +609,14 @@ class _Prepares(CheckedTarget):
 
 
 class _Sweeps(CheckedTarget):
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
-        """Remove what dead runs have left; what goes wrong is a line."""
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
+        """Remove what dead runs have left; what goes wrong is one of the results."""
         try:
             with self.calling("sweep", SWEEPING, in_run=False):
-                return _lines(cast("Sweeper", self.inner).sweep(alive, cached=cached))
+                return _leftovers(cast("Sweeper", self.inner).sweep(alive, cached=cached))
         except SessionError as error:
-            return [f"nothing: {self.name} could not be swept: {error} → {error.hint}"]
+            what = f"what {self.name} may have left"
+            return [Leftover(what=what, failure=f"{error} → {error.hint}")]
 
 
 class _Explaining(CheckedTarget):

@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -23,6 +23,7 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Fact,
@@ -202,21 +203,21 @@ class FakeTarget:
         finally:
             self.history.append(f"close {self.name}")
 
-    def answer(self, stage: Stage, argv: Sequence[str], timeout: Nanoseconds) -> Completed:
+    def answer(self, command: Command, timeout: Nanoseconds) -> Completed:
         """Note a command and answer it by its script."""
-        program = argv[0]
+        argv, program = command.argv, command.argv[0]
         default = Script(facts=self.inside if program == EVIDENCE else {})
         scripts = self.scripts.get(program) or (default,)
         script = scripts[min(self.runs(program), len(scripts) - 1)]
         self.history.append(f"run {program}")
-        environment = stage.environ("/scratch")
-        self.asked.append(Asked(argv=tuple(argv), timeout=timeout, environment=environment))
+        environment = command.environ("/scratch")
+        self.asked.append(Asked(argv=argv, timeout=timeout, environment=environment))
         done = reply(argv, script)
         if done.stdout:
-            stage.heard(done.stdout)
+            command.on_output(done.stdout)
         if program != STARTUP or len(argv) <= _ONLY_NONCE or done.exit_code != 0:
             return done
-        then = self.answer(stage, argv[2:], timeout)
+        then = self.answer(replace(command, argv=argv[2:]), timeout)
         return Completed(
             exit_code=then.exit_code,
             stdout=done.stdout + then.stdout,
@@ -231,9 +232,9 @@ class FakeSession:
     target: FakeTarget
     stage: Stage
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Answer to the target's script."""
-        return self.target.answer(self.stage, argv, timeout)
+        return self.target.answer(command, timeout)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the host sees of this session, as set."""
@@ -248,18 +249,20 @@ class FakeEngine(FakeTarget):
     "remove NAME" besides.
     """
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Answer from an instance of its own."""
+        del stage  # it starts nothing
         self.history.append(f"launch {self.name}")
-        stage.mark("engine.created")
-        return self.answer(stage, argv, timeout)
+        command.on_phase("engine.created")
+        return self.answer(command, timeout)
 
     @contextlib.contextmanager
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator["FakeStopped"]:
+    def stopped(self, stage: Stage, command: Command) -> Iterator["FakeStopped"]:
         """Keep an instance that answers at each start."""
+        del stage  # it starts nothing
         self.history.append(f"stop {self.name}")
         try:
-            yield FakeStopped(target=self, stage=stage, argv=tuple(argv))
+            yield FakeStopped(target=self, command=command)
         finally:
             self.history.append(f"remove {self.name}")
 
@@ -269,10 +272,9 @@ class FakeStopped:
     """A stopped instance of a fake engine."""
 
     target: FakeEngine
-    stage: Stage
-    argv: tuple[str, ...]
+    command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
         """Answer to the target's script."""
         self.target.history.append(f"start {self.target.name}")
-        return self.target.answer(self.stage, self.argv, timeout)
+        return self.target.answer(self.command, timeout)

@@ -5,7 +5,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isobench.model import Abi, Availability, Expectation, Lack, Stage, Technology, Unavailable
+from isobench.model import (
+    Abi,
+    Availability,
+    Expectation,
+    Lack,
+    Leftover,
+    Stage,
+    Technology,
+    Unavailable,
+)
 from isobench.model.errors import SessionError
 from isobench.model.units import TargetName
 from isobench.plugins.api import Executes, Session, Sweeper, Target
@@ -65,7 +74,7 @@ class UntriedTarget:
         raise SessionError(f"{self.name} was not named ({stage.owner})")
         yield  # type: ignore[unreachable]  # makes this a generator, as the interface asks
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove what dead runs have left, as far as no command of the configuration is needed."""
         return [] if self.plain is None else self.plain.sweep(alive, cached=cached)
 

@@ -16,10 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from isobench.model import Abi, Block, Gap, Record, Sample, Stage, Visit, Work
+from isobench.model import Block, Gap, Record, Sample, Visit, Work
 from isobench.model.plan import actual
 from isobench.model.units import SECOND, TargetName, WorkloadName
-from isobench.run import runner
+from isobench.run.context import StartTimer
+from isobench.run.measure import Runner, undisturbed
+from isobench.run.proving import gap_of
+from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
 
 _T = TypeVar("_T")
 _SIBLINGS: Final = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -56,7 +59,7 @@ class _Sessions:
     """What is open on one side in one block."""
 
     stack: contextlib.ExitStack
-    good: Mapping[TargetName, runner.Opened]
+    good: Mapping[TargetName, OpenSession]
     bad: Mapping[TargetName, Gap]
 
 
@@ -67,10 +70,10 @@ class _Side:
     lives as long as they do, since they end with the thread that has started them.
     """
 
-    def __init__(self, bench: runner.Bench) -> None:
-        self.bench = bench
-        self.sessions: _Sessions | None = None
-        self._stages: dict[Abi, Stage] = {}
+    def __init__(self, runner: Runner) -> None:
+        self.timer = StartTimer()
+        self._runner, self._cpus = runner, ""
+        self._sessions: _Sessions | None = None
         self._thread = ThreadPoolExecutor(1)
 
     def submit(self, work: Callable[[], _T]) -> "Future[_T]":
@@ -80,33 +83,29 @@ class _Side:
     def move(self, cpus: Sequence[int]) -> None:
         """Let what is started from here on run on these CPUs."""
         os.sched_setaffinity(0, cpus)  # of this thread alone
-        for target in self.bench.targets.values():
-            abi = self.bench.abi(target)
-            if abi not in self._stages:
-                self._stages[abi] = self.bench.stage(target)
-        listed = ",".join(map(str, cpus))
-        self.bench.stages.update(
-            {abi: replace(stage, cpus=listed) for abi, stage in self._stages.items()}
-        )
+        self._cpus = ",".join(map(str, cpus))
 
-    def open(self, block: Block, faults: runner.Faults, held: runner.Sessions | None) -> None:
+    def open(self, block: Block, failures: OpeningFailures, kept: Sessions | None) -> None:
         """Open and prove a session for each label of a block."""
         stack = contextlib.ExitStack()
-        self.sessions = _Sessions(stack=stack, good={}, bad={})
-        good, bad = stack.enter_context(self.bench.sessions(block, faults, held))
-        self.sessions = _Sessions(stack=stack, good=good, bad=bad)
+        self._sessions = _Sessions(stack=stack, good={}, bad={})
+        opened = self._runner.sessions(block, failures, kept, cpus=self._cpus)
+        good, bad = stack.enter_context(opened)
+        self._sessions = _Sessions(stack=stack, good=good, bad=bad)
 
     def visit(self, visit: Visit, work: Work, delay: float) -> Sequence[Record]:
         """Measure one cell, so many seconds from now."""
-        assert self.sessions is not None
+        assert self._sessions is not None
         time.sleep(delay)
-        if visit.target in self.sessions.bad:
-            return (runner.gap_of(visit, self.sessions.bad[visit.target]),)
-        return self.bench.visit_told(self.sessions.good.get(visit.target), visit, work)
+        if visit.target in self._sessions.bad:
+            return (gap_of(visit, self._sessions.bad[visit.target]),)
+        opened = self._sessions.good.get(visit.target)
+        context = self._runner.context(visit, timer=self.timer, cpus=self._cpus)
+        return self._runner.visit_in_session(opened, visit, work, context)
 
     def close(self) -> None:
         """Close what is open, whoever calls: a program that still runs there ends with it."""
-        sessions, self.sessions = self.sessions, None
+        sessions, self._sessions = self._sessions, None
         if sessions is not None:
             sessions.stack.close()
 
@@ -117,17 +116,12 @@ class _Side:
 
 
 class Duet:
-    """Measures blocks of pairs. A context: leaving it ends both sides.
+    """Measures blocks of pairs. A context: leaving it ends both sides."""
 
-    The first side is the run's bench; the second has an ear, an environment and stages of its own,
-    and shares the rest.
-    """
-
-    def __init__(self, bench: runner.Bench, cpus: Halves) -> None:
-        """Take the bench of a run, and the two halves."""
-        twin = replace(bench, ear=runner.Ear(), environment={}, stages={})
-        self._sides = (_Side(bench), _Side(twin))
-        self._bench, self._cpus = bench, cpus
+    def __init__(self, runner: Runner, cpus: Halves) -> None:
+        """Take the runner of a run, and the two halves."""
+        self._sides = (_Side(runner), _Side(runner))
+        self._sink, self._cpus = runner.sink, cpus
         self._dispatch: dict[TargetName, float] = {}
         """Seconds from asking a target for a program to its first line, as last seen."""
 
@@ -149,17 +143,17 @@ class Duet:
         self,
         block: Block,
         work: Mapping[WorkloadName, Work],
-        faults: runner.Faults,
+        failures: OpeningFailures,
         tick: Callable[[Visit], None],
-        held: runner.Sessions | None = None,
+        kept: Sessions | None = None,
     ) -> None:
-        """Measure one block as `Bench.block` does, two visits at a time: those of a target and of
+        """Measure one block as `Runner.block` does, two visits at a time: those of a target and of
         its partner, which follow each other in the plan.
 
         Sessions serve one block: the CPUs of a session cannot be swapped.
         """
         pairs = [block.visits[at : at + 2] for at in range(0, len(block.visits), 2)]
-        with runner.undisturbed(), self._opened(block, pairs, faults, held):
+        with undisturbed(), self._opened(block, pairs, failures, kept):
             for pair in pairs:
                 tick(pair[0])
                 both = zip(self._sides, pair, self._delays(pair), strict=True)
@@ -167,29 +161,29 @@ class Duet:
                     side.submit(lambda s=side, v=visit, d=delay: s.visit(v, work[v.workload], d))  # type: ignore[misc]
                     for side, visit, delay in both
                 ]
-                told = [future.result() for future in asked]
-                for record in (*told[0], *told[1], *self._overlap(*told)):
-                    self._bench.sink.write(record)
-                self._bench.sink.sync()
+                answered = [future.result() for future in asked]
+                for record in (*answered[0], *answered[1], *self._overlap(*answered)):
+                    self._sink.write(record)
+                self._sink.sync()
 
     def _delays(self, pair: Sequence[Visit]) -> list[float]:
         """Return by how many seconds to ask each side later, that both begin at the same time."""
         takes = [self._dispatch.get(actual(visit.target), 0.0) for visit in pair]
         return [max(takes) - own for own in takes]
 
-    def _overlap(self, *told: Sequence[Record]) -> Iterator[Record]:
-        """Yield how long both were heard to run at the same time: `overlap`, by the host's clock,
-        as a record of either.
+    def _overlap(self, *answered: Sequence[Record]) -> Iterator[Record]:
+        """Yield how long both ran at the same time: `overlap`, by the host's clock, as a record of
+        either.
         """
-        samples = [each for records in told for each in records if isinstance(each, Sample)]
+        samples = [each for records in answered for each in records if isinstance(each, Sample)]
         for each in samples:
             if each.metric == "dispatch":
                 self._dispatch[actual(each.target)] = each.value / SECOND
         spans = [each for each in samples if each.metric == "span.host"]
         if len(spans) == len(self._sides):
-            ears = [side.bench.ear for side in self._sides]
-            begun = max(ear.last - span.value for ear, span in zip(ears, spans, strict=True))
-            both = max(0, min(ear.last for ear in ears) - begun)
+            ends = [side.timer.last_output_at for side in self._sides]
+            begun = max(end - span.value for end, span in zip(ends, spans, strict=True))
+            both = max(0, min(ends) - begun)
             for span in spans:
                 yield replace(span, metric="overlap", value=both)
 
@@ -198,8 +192,8 @@ class Duet:
         self,
         block: Block,
         pairs: Sequence[Sequence[Visit]],
-        faults: runner.Faults,
-        held: runner.Sessions | None,
+        failures: OpeningFailures,
+        kept: Sessions | None,
     ) -> Iterator[None]:
         cpus = self._cpus[::-1] if block.number % 2 else self._cpus
         try:
@@ -208,7 +202,7 @@ class Duet:
                 own = replace(block, sessions=tuple(x for x in block.sessions if x in labels))
                 side.submit(lambda s=side, c=cpus[number]: s.move(c)).result()  # type: ignore[misc]
                 # One after the other: neither disturbs how the other starts.
-                side.submit(lambda s=side, b=own: s.open(b, faults, held)).result()  # type: ignore[misc]
+                side.submit(lambda s=side, b=own: s.open(b, failures, kept)).result()  # type: ignore[misc]
             yield
         finally:
             for side in self._sides:

@@ -14,7 +14,8 @@ from isobench.model.errors import IsobenchError, PluginError
 from isobench.model.units import TargetName, WorkloadName, seconds
 from isobench.payload.build import LIMITS as PROGRAM
 from isobench.plugins.api import Limiter, Session, Target
-from isobench.run.runner import Bench
+from isobench.run.context import Context
+from isobench.run.measure import Runner
 
 LIMITS: Final = Limits(cpus=0.5, memory=64 << 20, processes=64, write_rate=8 << 20)
 """Small enough to be passed within a second, large enough for an engine's own processes."""
@@ -33,14 +34,19 @@ _NO_MEMORY: Final = 12  # ENOMEM, the exit code of a child that was given none
 _MEBIBYTE: Final = 1 << 20
 
 
-def natively(bench: Bench, native: TargetName) -> Environment:
+def natively(runner: Runner, native: TargetName) -> Environment:
     """Return how far the program comes without any limit; nothing where it cannot run."""
+    context, target = _context(runner, native), runner.targets[native]
     with (
         contextlib.suppress(IsobenchError),
-        bench.targets[native].open(bench.stage(bench.targets[native])) as session,
+        target.open(context.of_stage(runner.stage(target))) as session,
     ):
-        return _pushed(bench, native, session)
+        return _pushed(runner, context, session)
     return Environment(facts={})
+
+
+def _context(runner: Runner, label: TargetName) -> Context:
+    return runner.context(Visit(block=0, target=label, workload=WorkloadName("")))
 
 
 def limits_something(target: Target) -> bool:
@@ -52,22 +58,22 @@ def limits_something(target: Target) -> bool:
     )
 
 
-def push(bench: Bench, label: TargetName, without: Environment) -> tuple[LimitCheck, ...]:
+def push(runner: Runner, label: TargetName, without: Environment) -> tuple[LimitCheck, ...]:
     """Set all limits that a target can set in a fresh instance, push past each; `without` is how
     far the program came natively.
     """
-    target = bench.targets[label]
+    context, target = _context(runner, label), runner.targets[label]
     assert isinstance(target, Limiter)
     can = [resource for resource in Resource if resource in target.limitable]
     try:
         limited = target.limited(LIMITS)
-        with limited.open(bench.stage(target)) as session:
-            proof = bench.prove_session(label, session)
-            if proof.broken:
-                return tuple(_unknown(resource, proof.broken) for resource in can)
-            inside = _pushed(bench, label, session)
+        with limited.open(context.of_stage(runner.stage(target))) as session:
+            proof = runner.prover.prove_session(context, session)
+            if proof.unmet:
+                return tuple(_unknown(resource, proof.unmet) for resource in can)
+            inside = _pushed(runner, context, session)
     except PluginError as error:
-        bench.sink.log(label, error.log.encode(errors="backslashreplace"))
+        runner.sink.log(label, error.log.encode(errors="backslashreplace"))
         return tuple(_unknown(resource, f"{error} ({error.hint})") for resource in can)
     except IsobenchError as error:
         return tuple(_unknown(resource, str(error)) for resource in can)
@@ -77,15 +83,14 @@ def push(bench: Bench, label: TargetName, without: Environment) -> tuple[LimitCh
     return tuple(found[resource] for resource in can)
 
 
-def _pushed(bench: Bench, label: TargetName, session: Session) -> Environment:
-    bench.dress(Visit(block=0, target=label, workload=WorkloadName("")))
+def _pushed(runner: Runner, context: Context, session: Session) -> Environment:
     words = (
         _MILLISECONDS,
         _BEYOND * LIMITS.write_rate,
         _BEYOND * LIMITS.processes,
         _BEYOND * LIMITS.memory // _MEBIBYTE,
     )
-    return bench.facts(label, session, PROGRAM, map(str, words), timeout=_TIMEOUT)
+    return runner.prover.facts(context, session, PROGRAM, map(str, words), timeout=_TIMEOUT)
 
 
 # ---- judging: pure -------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from isobench.model import (
 from isobench.model.errors import UnavailableError
 from isobench.model.units import SECOND, TargetName, WorkloadName
 from isobench.plugins.api import Preparer, Session
-from isobench.run import runner
+from isobench.run.measure import Runner
+from isobench.run.sessions import OpeningFailures, OpenSession
 
 PILOT_ITERATIONS: Final = 2
 GROWTH, GROWN, LOOKS = 8, 0.25, 3
@@ -157,20 +158,20 @@ def _nobody(_pilot: Pilot, _label: TargetName) -> str:
     return ""
 
 
-def leave_out(bench: runner.Bench, pilot: Pilot, label: TargetName, why: str) -> None:
+def leave_out(runner: Runner, pilot: Pilot, label: TargetName, why: str) -> None:
     """Plan nothing for a target that can run, and say so in each of its cells."""
     pilot.dead.add(label)
-    for name in bench.workloads:
-        bench.sink.write(_left_out(label, name, why, f"isobench run --targets {label}"))
+    for name in runner.workloads:
+        runner.sink.write(_left_out(label, name, why, f"isobench run --targets {label}"))
 
 
 def leave_out_workload(
-    bench: runner.Bench, pilot: Pilot, name: WorkloadName, labels: Sequence[TargetName], why: str
+    runner: Runner, pilot: Pilot, name: WorkloadName, labels: Sequence[TargetName], why: str
 ) -> None:
     """Plan nothing for a workload, and say so in each of its cells."""
     for label in labels:
         pilot.left_out.add((label, name))
-        bench.sink.write(_left_out(label, name, why, f"isobench run --workloads {name}"))
+        runner.sink.write(_left_out(label, name, why, f"isobench run --workloads {name}"))
 
 
 def _left_out(label: TargetName, name: WorkloadName, why: str, hint: str) -> Gap:
@@ -185,7 +186,7 @@ def _left_out(label: TargetName, name: WorkloadName, why: str, hint: str) -> Gap
 
 
 def try_all(
-    bench: runner.Bench,
+    runner: Runner,
     labels: Sequence[TargetName],
     native: TargetName,
     *,
@@ -200,29 +201,29 @@ def try_all(
     at all.
     """
     pilot = Pilot()
-    names = list(bench.workloads)
+    names = list(runner.workloads)
     # Native comes first: its evidence and its checksums are what the others are held against. What
     # must be prepared is likely dear: it is tried when the cost of all others is known.
     others = [name for name in labels if name != native]
-    others.sort(key=lambda name: isinstance(bench.targets[name], Preparer))
+    others.sort(key=lambda name: isinstance(runner.targets[name], Preparer))
     for label in [native, *others]:
         if label != native and (late := too_late()):
-            leave_out(bench, pilot, label, late)
+            leave_out(runner, pilot, label, late)
             continue
         block = plan.block(0, [label], names, seed=0, shuffled=False)
-        with _opened(bench, block, pilot) as (good, bad):
+        with _opened(runner, block, pilot) as (good, bad):
             if label in bad:
                 pilot.dead.add(label)
             elif label in pilot.expensive and (why := too_expensive(pilot, label)):
-                leave_out(bench, pilot, label, why)
+                leave_out(runner, pilot, label, why)
                 continue
-            bench.expensive.update(pilot.expensive)
+            runner.expensive.update(pilot.expensive)
             for visit in block.visits:
                 progress(f"trying {label}")
                 if label in bad:
-                    bench.sink.write(replace(bad[label], workload=visit.workload))
+                    runner.sink.write(replace(bad[label], workload=visit.workload))
                     continue
-                _try(bench, visit, good[label], pilot)
+                _try(runner, visit, good[label], pilot)
     if native in pilot.dead:
         raise UnavailableError(
             "native cannot be measured: its payloads do not run", hint="isobench doctor"
@@ -232,8 +233,8 @@ def try_all(
 
 @contextlib.contextmanager
 def _opened(
-    bench: runner.Bench, block: Block, pilot: Pilot
-) -> Iterator[tuple[dict[TargetName, runner.Opened], dict[TargetName, Gap]]]:
+    runner: Runner, block: Block, pilot: Pilot
+) -> Iterator[tuple[dict[TargetName, OpenSession], dict[TargetName, Gap]]]:
     """Open the one session of a trial, and note what that takes.
 
     One that seems dear is opened a second time: the first may have had an image to make, or a
@@ -242,7 +243,7 @@ def _opened(
     (label,) = block.sessions
     while True:
         began = time.monotonic()
-        with bench.sessions(block, runner.Faults()) as (good, bad):
+        with runner.sessions(block, OpeningFailures()) as (good, bad):
             taken = time.monotonic() - began
             again = taken > EXPENSIVE and label in good and label not in pilot.opening
             pilot.opening[label] = min(taken, pilot.opening.get(label, taken))
@@ -253,17 +254,17 @@ def _opened(
                 return
 
 
-def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot) -> None:
-    workload = bench.workloads[visit.workload]
+def _try(runner: Runner, visit: Visit, opened: OpenSession, pilot: Pilot) -> None:
+    workload = runner.workloads[visit.workload]
     loops = workload.answer.loops if workload.answer else 1
     iterations = PILOT_ITERATIONS if workload.scope is Scope.LOOP else 1
     began = time.monotonic()
     work = Work(workload=visit.workload, loops=loops, iterations=iterations)
-    records = bench.visit_in(opened, visit, work)
+    records = runner.visit_in(opened, visit, work)
     spent = time.monotonic() - began
     for record in records:
-        bench.sink.write(record)
-    bench.sink.sync()
+        runner.sink.write(record)
+    runner.sink.sync()
     key = (visit.target, visit.workload)
     times = [
         r.value / r.operations / SECOND
@@ -276,48 +277,46 @@ def _try(bench: runner.Bench, visit: Visit, opened: runner.Opened, pilot: Pilot)
     if workload.scope is Scope.LOOP:
         # Where the clock inside saw nothing, the whole visit by the host's is the most it can be.
         pilot.unit[key] = min(times) or spent / (iterations * loops)
-        if visit.target == "native" and not _grows(bench, visit, opened.session, loops, min(times)):
+        if visit.target == "native" and not _grows(
+            runner, visit, opened.session, loops, min(times)
+        ):
             pilot.left_out.add(key)
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:
-        twice = workload.scope is Scope.SESSION and visit.target not in bench.expensive
+        twice = workload.scope is Scope.SESSION and visit.target not in runner.expensive
         pilot.extra[key] = spent / 2 if twice else spent  # the evidence is a start, too
 
 
-def _shortest(
-    bench: runner.Bench, visit: Visit, loops: int, session: Session | None
-) -> float | None:
+def _shortest(runner: Runner, visit: Visit, loops: int, session: Session | None) -> float | None:
     """Return the shortest of some iterations in seconds, or None where none came back."""
     work = Work(workload=visit.workload, loops=loops, iterations=PILOT_ITERATIONS)
-    records = bench.visit(visit, work, session)
+    records = runner.visit(visit, work, session)
     times = [r.value for r in records if isinstance(r, Sample) and r.metric == "time"]
     return min(times) / SECOND if times else None
 
 
-def _grows(
-    bench: runner.Bench, visit: Visit, session: Session | None, loops: int, unit: float
-) -> bool:
+def _grows(runner: Runner, visit: Visit, session: Session | None, loops: int, unit: float) -> bool:
     """Say whether more loops take longer, and write a gap where they do not.
 
     Else a payload that ignores its loops, or whose work the compiler has removed, would be
     "measured".
     """
-    more = min(loops * GROWTH, bench.workloads[visit.workload].most_loops or loops * GROWTH)
+    more = min(loops * GROWTH, runner.workloads[visit.workload].most_loops or loops * GROWTH)
     fewer = unit * loops
     longer: float | None = None
     # A neighbour may have held up all that was measured of the shorter one: seen again, both by
     # their shortest, a payload that works grows.
     for _ in range(LOOKS):
-        longer = _shortest(bench, visit, more, session)
+        longer = _shortest(runner, visit, more, session)
         if longer is None or longer >= GROWN * fewer * more / loops:
             return True
-        again = _shortest(bench, visit, loops, session)
+        again = _shortest(runner, visit, loops, session)
         fewer = fewer if again is None else min(fewer, again)
     detail = (
         f"{more} loops took {(longer or 0) * SECOND:.0f} ns, {loops} loops {fewer * SECOND:.0f} ns:"
         " the time does not grow with the work"
     )
-    bench.sink.write(
+    runner.sink.write(
         Gap(
             block=0,
             target=visit.target,
@@ -363,24 +362,24 @@ def choose_length(
     if options.schedule is Schedule.DUET:
         # Two programs share but the middle of their visits, which must therefore be long; and two
         # blocks make one ratio.
-        steps = [(max(2 * plan.FIRST_LOOK, wanted), 2 * ROUND)]
+        steps = [(max(2 * plan.FIRST_INTERIM_ANALYSIS, wanted), 2 * ROUND)]
     for blocks, shortest in steps:
         while length > shortest and fits(length) < blocks:
             length = max(0.9 * length, shortest)
     return length, fits(length)
 
 
-def learn(bench: runner.Bench, made: Plan) -> None:
+def learn(runner: Runner, made: Plan) -> None:
     """See natively what the others are held against, for a plan that is resumed without a pilot,
     and take from it what the pilot had shown.
     """
-    bench.expensive.update(made.expensive)
+    runner.expensive.update(made.expensive)
     names = [item.workload for item in made.work]
     block = plan.block(0, [made.reference], names, seed=0, shuffled=False)
-    with bench.sessions(block, runner.Faults()) as (good, bad):
+    with runner.sessions(block, OpeningFailures()) as (good, bad):
         for item in made.work:
             if made.reference in bad:
                 raise UnavailableError(bad[made.reference].detail, hint="isobench doctor")
-            if bench.workloads[item.workload].scope is Scope.LOOP:
+            if runner.workloads[item.workload].scope is Scope.LOOP:
                 visit = Visit(block=0, target=made.reference, workload=item.workload)
-                bench.visit(visit, replace(item, iterations=1), good[made.reference].session)
+                runner.visit(visit, replace(item, iterations=1), good[made.reference].session)

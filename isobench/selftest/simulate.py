@@ -302,7 +302,7 @@ def _answer_stopped(tally: _Tally, runs: _Runs) -> None:
     """Answer each run at the length at which its intervals were narrow, or at the greatest."""
     count, greatest = runs.subject.shape
     left = np.arange(count, dtype=np.int64)
-    for blocks in filter(plan.is_look, range(greatest)):
+    for blocks in filter(plan.is_interim_analysis, range(greatest)):
         labels = None if runs.sessions is None else runs.sessions[:blocks]
         sessions = blocks if labels is None else np.unique(labels).size
         if doubts.of_sessions(sessions, blocks, fewest=plan.FEWEST_SESSIONS):
@@ -662,7 +662,8 @@ def notes(result: Result) -> list[str]:
     lines.append(
         f"Each block visits native, native again and the target in random order, {_WISH.iterations}"
         f" iterations a visit; {result.replications} runs a row; seed {result.seed}. Stopped: at "
-        f"the first look, every {plan.LOOK_EVERY} blocks from {plan.FIRST_LOOK}, at which both "
+        f"the first interim analysis (every {plan.BLOCKS_BETWEEN_ANALYSES} blocks from"
+        f" {plan.FIRST_INTERIM_ANALYSIS}) at which both "
         f"intervals are within {_rate(_WISH.precision)}, or after {_WISH.maximum_blocks} blocks."
     )
     lines.append(

@@ -27,8 +27,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
+    Leftover,
     Stage,
     Technology,
     Unavailable,
@@ -43,8 +45,8 @@ __all__ = ["PrefixTarget", "last_line", "run"]
 _TRIAL: Final = seconds(20)
 
 run = processes.run
-"""Run a program of the host: `run(argv, timeout=…, env=…, stage=stage)` hands its standard output
-to the stage as it arrives, kills the program with all its descendants at the time limit, and
+"""Run a program of the host: `run(argv, timeout=…, env=…, command=command)` hands its standard
+output to the stage as it arrives, kills the program with all its descendants at the time limit, and
 returns a `Completed`. OSError: it cannot be executed at all.
 """
 last_line = processes.last_line
@@ -129,24 +131,23 @@ class PrefixTarget(ABC):
         """Start an instance whose first program is isobench's agent, which executes payloads."""
         scratch, view = self._inside(stage)
         prefix = self.words(stage.root, scratch)
-        return prefixes.opened(prefix, stage, environment=self._environment(), view=view)
+        return prefixes.opened(prefix, environment=self._environment(), view=view)
 
     # ---- Launcher and Sweeper --------------------------------------------------------------------
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start an instance whose first program is the payload."""
         scratch, view = self._inside(stage)
         return prefixes.launch(
             self.words(stage.root, scratch),
-            stage,
-            argv,
+            command,
             timeout=timeout,
             environment=self._environment(),
             view=view,
             own_failure=self.own_failure,
         )
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End the processes of runs that have died."""
         del cached  # nothing is kept between runs
         return processes.sweep(alive)

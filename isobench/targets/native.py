@@ -10,8 +10,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -72,15 +74,15 @@ class NativeTarget:
             programs=str(programs), scratch=str(_scratch(stage)), more=processes.tied()
         )
         argv = [str(programs / "_agent"), "serve"]
-        with agents.opened(argv, stage, environment=processes.tied(), view=view) as session:
+        with agents.opened(argv, environment=processes.tied(), view=view) as session:
             yield session
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start the process itself."""
-        path = stage.root / "isobench" / argv[0]
-        return _started(stage, [str(path), *argv[1:]], timeout)
+        path = stage.root / "isobench" / command.argv[0]
+        return _started(stage, [str(path), *command.argv[1:]], command, timeout)
 
-    def null(self, stage: Stage, *, timeout: Nanoseconds) -> Completed:
+    def null(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start the smallest program that says anything, from a file that belongs to this stage's
         root: one that was just made where the root was.
         """
@@ -90,19 +92,21 @@ class NativeTarget:
             assert abi is not None  # or there were no stage
             path.write_bytes(elf.answering(abi.machine))
             path.chmod(0o755)
-        return _started(stage, [str(path)], timeout)
+        return _started(stage, [str(path)], command, timeout)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End processes that a killed run has left, under native or an emulator."""
         del cached  # nothing is kept between runs
         return processes.sweep(alive)
 
 
-def _started(stage: Stage, argv: Sequence[str], timeout: Nanoseconds) -> Completed:
-    variables = stage.environ(str(_scratch(stage))) | processes.tied()
-    stage.mark(BEGIN)
+def _started(
+    stage: Stage, argv: Sequence[str], command: Command, timeout: Nanoseconds
+) -> Completed:
+    variables = command.environ(str(_scratch(stage))) | processes.tied()
+    command.on_phase(BEGIN)
     try:
-        return processes.run(argv, timeout=timeout, env=variables, stage=stage)
+        return processes.run(argv, timeout=timeout, env=variables, command=command)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 

@@ -67,7 +67,7 @@ def bench_restore(
     target = able("qemu")
     assert isinstance(target, QemuTarget)
     one = staged(target)
-    with target.stopped(one.stage, ["_startup", "x"]) as instance:
+    with target.stopped(one.stage, one.command("_startup", "x")) as instance:
         benchmark.pedantic(
             instance.start, kwargs={"timeout": 60_000_000_000}, rounds=ROUNDS, iterations=1
         )

@@ -29,10 +29,10 @@ from typing import Any, Final
 
 import pytest
 
-from isobench.model import Abi, Stage, host_abi
-from isobench.model.units import seconds
+from isobench.model import Abi, Stage, Visit, host_abi
+from isobench.model.units import WorkloadName, seconds
 from isobench.payload import build, stage
-from isobench.run import runner
+from isobench.run import context, measure
 from isobench.targets.native import NativeTarget
 from isobench.targets.shared import processes
 from isobench.workloads import loader
@@ -51,9 +51,10 @@ class Native:
     """Starts programs as a run does, and times them as a run does."""
 
     def __init__(self, shop: stage.Workshop, abi: Abi) -> None:
-        self.shop, self.abi, self.ear = shop, abi, runner.Ear()
-        ear = self.ear
-        self.stage: Stage = shop.stage(abi, {}, ear.heard, ear.mark, ear.exclude)
+        self.shop, self.abi = shop, abi
+        visit = Visit(block=0, target=NATIVE.name, workload=WorkloadName("startup.cold"))
+        self.context = context.Context.of(visit, "bench")
+        self.stage: Stage = shop.stage(abi)
 
     @property
     def program(self) -> Path:
@@ -71,19 +72,20 @@ class Native:
 
     def null(self) -> int:
         """Return the same of the smallest program there is."""
-        self.ear.expect(b"")
-        NATIVE.null(self.stage, timeout=seconds(10))
+        self.context.timer.expect(b"")
+        NATIVE.null(self.stage, self.context.command(), timeout=seconds(10))
         return self._taken()
 
     def _start(self, own: Stage) -> int:
         nonce = secrets.token_hex(8)
-        self.ear.ask(nonce)
-        NATIVE.launch(own, ["_startup", nonce], timeout=seconds(10))
+        command = self.context.command("_startup", nonce)
+        self.context.timer.expect_hello(nonce)
+        NATIVE.launch(own, command, timeout=seconds(10))
         return self._taken()
 
     def _taken(self) -> int:
-        assert self.ear.arrived is not None
-        return self.ear.arrived - self.ear.asked
+        assert self.context.timer.taken is not None
+        return self.context.timer.taken
 
 
 @contextlib.contextmanager
@@ -93,7 +95,7 @@ def staged() -> Iterator[tuple[Native, Path]]:
     assert abi is not None
     payloads = build.build_all(build.programs(loader.find().values()), [abi], host=abi)
     spawner = next(each.path for each in payloads if each.program == build.SPAWN)
-    with stage.workshop(payloads) as shop, runner.undisturbed():
+    with stage.workshop(payloads) as shop, measure.undisturbed():
         yield Native(shop, abi), spawner
 
 

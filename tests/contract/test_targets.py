@@ -22,6 +22,7 @@ from isobench.model import (
     Available,
     BlockHealth,
     Cause,
+    Command,
     Environment,
     Gap,
     Need,
@@ -47,7 +48,8 @@ from isobench.plugins.api import (
     Witness,
 )
 from isobench.plugins.registry import Registry
-from isobench.run import limit_tests, runner
+from isobench.run import limit_tests
+from isobench.run.measure import Runner
 from isobench.targets.containers import _kubernetes
 from isobench.workloads import loader
 from tests.conftest import PROGRAM, SOURCE, Staged
@@ -142,7 +144,7 @@ def answered(target: Target, one: Staged, workload: str, iterations: int) -> wir
     assert known.answer is not None
     argv = [workload, "cafe", str(iterations), str(known.answer.loops)]
     with opened(target, one) as session:
-        done = session.run(argv, timeout=PATIENCE)
+        done = session.run(one.command(*argv), timeout=PATIENCE)
     if not known.lack(one.abi):
         reply = wire.read(done.stdout, nonce="cafe", iterations=iterations)
         assert (reply.check, reply.steady) == (known.answer.check, True)
@@ -220,7 +222,7 @@ def test_an_unavailable_target_says_what_to_type(name: str) -> None:
 
 def test_arguments_arrive_as_sent(target: Target, one: Staged) -> None:
     with opened(target, one) as session:
-        done = session.run([PROGRAM, "say", *AWKWARD], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "say", *AWKWARD), timeout=PATIENCE)
     assert unquoted(done.stdout) == list(AWKWARD)
     assert done.exit_code == 0
 
@@ -232,27 +234,29 @@ def test_variables_arrive_and_nothing_of_the_hosts_does(
     with opened(target, one) as session:
         for value in ("first", "second, with = and spaces"):
             one.variables["ISOBENCH_BLOCK"] = value  # a live view: read at each run
-            done = session.run([PROGRAM, "see", "ISOBENCH_BLOCK"], timeout=PATIENCE)
+            done = session.run(one.command(PROGRAM, "see", "ISOBENCH_BLOCK"), timeout=PATIENCE)
             assert unquoted(done.stdout) == [value]
-        done = session.run([PROGRAM, "see", "HOST_SECRET"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "see", "HOST_SECRET"), timeout=PATIENCE)
     assert done.stdout.strip() == b"null"
 
 
 def test_a_failing_command_is_an_answer_with_both_streams(target: Target, one: Staged) -> None:
     with opened(target, one) as session:
-        done = session.run([PROGRAM, "end", "42"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "end", "42"), timeout=PATIENCE)
     assert (done.exit_code, done.stdout, done.stderr.strip()) == (42, b"out\n", b"err")
 
 
 def test_the_time_limit_leaves_no_process_behind(target: Target, one: Staged) -> None:
     token = secrets.token_hex(8)
     with opened(target, one) as session:
-        done = session.run([PROGRAM, "linger", token], timeout=seconds(1.5))
+        done = session.run(one.command(PROGRAM, "linger", token), timeout=seconds(1.5))
         assert done.exit_code is None
         # Where nothing of an instance is to be seen from the host, look from inside; where the
         # limit ends the whole instance, there is no inside any more.
         with contextlib.suppress(SessionError):
-            assert session.run([PROGRAM, "find", token], timeout=PATIENCE).stdout == b"0\n"
+            assert (
+                session.run(one.command(PROGRAM, "find", token), timeout=PATIENCE).stdout == b"0\n"
+            )
     assert gone(token), processes_with(token)
 
 
@@ -261,37 +265,41 @@ def test_processes_are_seen_from_inside(target: Target, one: Staged) -> None:
     token = secrets.token_hex(8)
     if lacking(target, Need.PROCESSES):  # nothing is seen from inside: it is seen from the host
         with opened(target, one) as session, ThreadPoolExecutor(1) as pool:
-            ended = pool.submit(session.run, [PROGRAM, "linger", token], timeout=seconds(5))
+            ended = pool.submit(
+                session.run, one.command(PROGRAM, "linger", token), timeout=seconds(5)
+            )
             while not processes_with(token):
                 assert not ended.done(), ended.result()
                 time.sleep(0.02)
         return
     found: list[bytes] = []
     with opened(target, one) as session:
-        found.append(session.run([PROGRAM, "find", token], timeout=PATIENCE).stdout)
-        found.append(session.run([PROGRAM, "linger-and-find", token], timeout=PATIENCE).stdout)
+        found.append(session.run(one.command(PROGRAM, "find", token), timeout=PATIENCE).stdout)
+        found.append(
+            session.run(one.command(PROGRAM, "linger-and-find", token), timeout=PATIENCE).stdout
+        )
     assert found == [b"0\n", b"1\n"]
 
 
 def test_a_clean_run_says_nothing_on_standard_error(target: Target, one: Staged) -> None:
     with opened(target, one) as session:
-        done = session.run([PROGRAM, "say", "hello"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
     assert done.stderr == b""
 
 
 def test_output_is_handed_on_while_the_program_runs(target: Target, one: Staged) -> None:
     nonce = secrets.token_hex(8)
-    heard_at: list[float] = []
+    arrived_at: list[float] = []
 
     def listen(chunk: bytes) -> None:
-        heard_at.append(time.monotonic())
+        arrived_at.append(time.monotonic())
 
     one.on_chunk = listen
     with opened(target, one) as session:
-        done = session.run([PROGRAM, "wait", nonce], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "wait", nonce), timeout=PATIENCE)
     # The program leaves a second after it has spoken: what was handed on only at its end would
     # come within an instant of it. No noise makes this difference smaller.
-    assert time.monotonic() - heard_at[0] > 0.5
+    assert time.monotonic() - arrived_at[0] > 0.5
     assert done.stdout == nonce.encode()
     assert b"".join(one.chunks) == done.stdout
 
@@ -306,18 +314,22 @@ def evidence(run: Callable[[list[str]], bytes], staged: Staged) -> Environment:
 def host(able: Able, staged: Make) -> Environment:
     native = able("native")
     with native.open((outside := staged(native)).stage) as session:
-        return evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, outside)
+        return evidence(
+            lambda argv: session.run(Command(argv=tuple(argv)), timeout=PATIENCE).stdout, outside
+        )
 
 
 def test_expectations_are_shown_by_evidence(target: Target, one: Staged, host: Environment) -> None:
     assert target.expectations
     with opened(target, one) as session:
-        inside = evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
+        inside = evidence(
+            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+        )
         if isinstance(session, Witness):
             inside = prove.gather((*inside.facts.values(), *session.witness()))
     # What cannot be read inside is there as well, and unknown.
     assert {"kernel.boot_id", "machine", "host.canary_readable"} <= set(inside.facts)
-    assert prove.broken(prove.hold(target.expectations, host=host, inside=inside)) == ""
+    assert prove.unmet(prove.check(target.expectations, host=host, inside=inside)) == ""
 
 
 @pytest.mark.parametrize("name", having(Launcher), indirect=True)
@@ -325,9 +337,11 @@ def test_a_launched_instance_keeps_the_same_expectations(
     target: Target, one: Staged, host: Environment
 ) -> None:
     assert isinstance(target, Launcher)
-    inside = evidence(lambda argv: target.launch(one.stage, argv, timeout=PATIENCE).stdout, one)
+    inside = evidence(
+        lambda argv: target.launch(one.stage, one.command(*argv), timeout=PATIENCE).stdout, one
+    )
     expectations = prove.from_inside(target.expectations, inside)
-    assert prove.broken(prove.hold(expectations, host=host, inside=inside)) == ""
+    assert prove.unmet(prove.check(expectations, host=host, inside=inside)) == ""
 
 
 def test_natives_expectations_are_broken_in_every_isolation(
@@ -335,8 +349,10 @@ def test_natives_expectations_are_broken_in_every_isolation(
 ) -> None:
     """The negative control: evidence that cannot tell inside from outside proves nothing."""
     with opened(target, one) as session:
-        inside = evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
-    broken = prove.broken(prove.hold(able("native").expectations, host=host, inside=inside))
+        inside = evidence(
+            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+        )
+    broken = prove.unmet(prove.check(able("native").expectations, host=host, inside=inside))
     assert bool(broken) == (name != "native")
 
 
@@ -361,7 +377,7 @@ def test_what_its_programs_cannot_do_is_a_gap_that_is_nobodys_failure(
     target: Target, one: Staged
 ) -> None:
     known = loader.find()
-    bench = runner.Bench(
+    runner = Runner(
         targets={target.name: target}, workloads=known, workshop=one.shop, host_abi=one.abi,
         sink=Silent(), run_id="contract",
     )  # fmt: skip
@@ -369,7 +385,7 @@ def test_what_its_programs_cannot_do_is_a_gap_that_is_nobodys_failure(
         if not (reason := workload.lack(one.abi)):
             continue
         visit = Visit(block=1, target=target.name, workload=name)
-        (gap,) = bench.visit(visit, Work(workload=name, loops=1, iterations=1), None)
+        (gap,) = runner.visit(visit, Work(workload=name, loops=1, iterations=1), None)
         assert isinstance(gap, Gap)
         assert (gap.cause, gap.detail) == (Cause.NOT_APPLICABLE, reason)
 
@@ -383,14 +399,15 @@ def test_the_limits_that_a_target_can_set_hold(
     monkeypatch.chdir(here)
     assert isinstance(target, Limiter)
     native = Registry().get(TargetName("native"))
-    bench = runner.Bench(
+    runner = Runner(
         targets={native.name: native, target.name: target}, workloads={}, workshop=one.shop,
         host_abi=one.abi, sink=Silent(), run_id="contract",
     )  # fmt: skip
-    with native.open(bench.stage(native)) as session:
-        bench.prove_session(native.name, session)
-    without = limit_tests.natively(bench, native.name)
-    checks = limit_tests.push(bench, target.name, without)
+    context = runner.context(Visit(block=0, target=native.name, workload=WorkloadName("")))
+    with native.open(runner.stage(native)) as session:
+        runner.prover.prove_session(context, session)
+    without = limit_tests.natively(runner, native.name)
+    checks = limit_tests.push(runner, target.name, without)
     assert [check.resource for check in checks] == [r for r in Resource if r in target.limitable]
     for check in checks:
         # Beside other work even natively less than the limit may be all there is.
@@ -409,7 +426,7 @@ def test_root_can_limit_processors_memory_and_processes(target: Target) -> None:
 def test_nothing_is_left_in_the_scratch_directory(target: Target, one: Staged) -> None:
     with opened(target, one) as session:
         for workload in ("io.seq-write", "io.seq-read", "io.fsync", "io.metadata"):
-            session.run([workload, "cafe", "1", "2"], timeout=PATIENCE)
+            session.run(one.command(workload, "cafe", "1", "2"), timeout=PATIENCE)
     assert [path for path in one.shop.scratch.rglob("*") if path.is_file()] == []
 
 
@@ -420,7 +437,7 @@ def test_two_sessions_live_side_by_side(target: Target, one: Staged) -> None:
     def work() -> None:
         with target.open(one.stage) as session:
             barrier.wait()
-            ended.append(session.run([PROGRAM, "end", "7"], timeout=PATIENCE).exit_code)
+            ended.append(session.run(one.command(PROGRAM, "end", "7"), timeout=PATIENCE).exit_code)
             barrier.wait()
 
     threads = [threading.Thread(target=work) for _ in range(2)]
@@ -435,12 +452,12 @@ def test_two_sessions_live_side_by_side(target: Target, one: Staged) -> None:
 def test_a_launched_instance_answers_and_is_gone(target: Target, one: Staged) -> None:
     assert isinstance(target, Launcher)
     nonce = secrets.token_hex(8)
-    done = target.launch(one.stage, ["_startup", nonce], timeout=PATIENCE)
+    done = target.launch(one.stage, one.command("_startup", nonce), timeout=PATIENCE)
     assert done.exit_code == 0
     assert wire.hello(nonce) in done.stdout
     assert wire.hello(nonce) in b"".join(one.chunks)
     token = secrets.token_hex(8)
-    done = target.launch(one.stage, [PROGRAM, "linger", token], timeout=seconds(2))
+    done = target.launch(one.stage, one.command(PROGRAM, "linger", token), timeout=seconds(2))
     assert done.exit_code is None
     assert gone(token)
 
@@ -449,18 +466,18 @@ def test_a_launched_instance_answers_and_is_gone(target: Target, one: Staged) ->
 def test_a_stopped_instance_starts_again_and_again(target: Target, one: Staged) -> None:
     assert isinstance(target, Restarter)
     nonce = secrets.token_hex(8)
-    with target.stopped(one.stage, ["_startup", nonce]) as instance:
+    with target.stopped(one.stage, one.command("_startup", nonce)) as instance:
         for _ in range(3):
             one.chunks.clear()
             assert instance.start(timeout=PATIENCE).exit_code == 0
             assert wire.hello(nonce) in b"".join(one.chunks)
 
 
-def test_a_process_whose_start_was_heard_becomes_the_evidence(target: Target, one: Staged) -> None:
+def test_a_process_whose_start_was_timed_becomes_the_evidence(target: Target, one: Staged) -> None:
     first, second = secrets.token_hex(8), secrets.token_hex(8)
     with opened(target, one) as session:
         argv = ["_startup", first, "_evidence", second, str(one.shop.canary)]
-        done = session.run(argv, timeout=PATIENCE)
+        done = session.run(one.command(*argv), timeout=PATIENCE)
         if lacking(target, Need.PROCESSES):  # it cannot, and says so after its first line
             assert done.stdout.startswith(wire.hello(first))
             assert done.exit_code not in (0, None)
@@ -471,7 +488,7 @@ def test_a_process_whose_start_was_heard_becomes_the_evidence(target: Target, on
         facts = {fact.key for fact in wire.read(rest, nonce=second, iterations=0).facts}
         assert {"kernel.boot_id", "host.canary_readable"} <= facts
         # 127, or what an emulator says that was to execute it.
-        refused = session.run(["_startup", first, "nowhere"], timeout=PATIENCE)
+        refused = session.run(one.command("_startup", first, "nowhere"), timeout=PATIENCE)
         assert refused.exit_code not in (0, None)
 
 
@@ -524,7 +541,7 @@ def pods() -> set[str]:
 def test_nothing_is_left_after_a_session_that_was_broken_off(target: Target, one: Staged) -> None:
     before = leftovers()  # a mount of somebody else's may have such a name, too
     with pytest.raises(KeyboardInterrupt), opened(target, one) as session:
-        session.run([PROGRAM, "say", "hello"], timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
         raise KeyboardInterrupt
     assert leftovers() - before == set()
 
@@ -533,7 +550,7 @@ KILLED = """
 import sys, secrets
 from pathlib import Path
 from isobench.workloads import loader
-from isobench.model import host_abi
+from isobench.model import Command, host_abi
 from isobench.payload import build, stage
 from isobench.plugins.registry import Registry
 from isobench.model.units import seconds
@@ -542,10 +559,12 @@ host = host_abi()
 programs = build.programs([]) | {"contract": (Path(sys.argv[3]), False)}
 payloads = build.build_all(programs, [target.abi or host], host=host)
 with stage.workshop(payloads) as shop:
-    made = shop.stage(target.abi or host, {}, lambda _: print("heard", flush=True), lambda _: None)
+    made = shop.stage(target.abi or host)
+    announce = lambda *_, **__: print("printed", flush=True)
     with target.open(made) as session:
-        session.run(["contract", "wait", "x", "y"], timeout=seconds(60))
-        session.run(["contract", "linger", sys.argv[2]], timeout=seconds(600))
+        command = Command(argv=("contract", "wait", "x", "y"), on_output=announce)
+        session.run(command, timeout=seconds(60))
+        session.run(Command(argv=("contract", "linger", sys.argv[2])), timeout=seconds(600))
 """
 
 
@@ -568,7 +587,7 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
         [sys.executable, "-c", KILLED, name, token, str(SOURCE)], stdout=subprocess.PIPE
     )
     try:
-        assert line_within(120, doomed) == b"heard\n"
+        assert line_within(120, doomed) == b"printed\n"
         end = time.monotonic() + 30
         # The doomed process itself has the token among its arguments; a child is forked where it
         # can be.
@@ -596,4 +615,4 @@ def test_what_belongs_to_the_living_is_left_alone(target: Target, one: Staged) -
     assert isinstance(target, Sweeper)
     with opened(target, one) as session:
         target.sweep(ownership.alive, cached=False)
-        assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from isobench.evidence import prove
+from isobench.model import Command
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
 from isobench.payload import wire
@@ -50,7 +51,7 @@ def test_a_time_limit_in_an_open_sandbox_leaves_no_record(able: Able, staged: Ma
     target = able("firejail")
     one = staged(target)
     with target.open(one.stage) as session:
-        done = session.run([PROGRAM, "linger", secrets.token_hex(8)], timeout=seconds(1))
+        done = session.run(one.command(PROGRAM, "linger", secrets.token_hex(8)), timeout=seconds(1))
     assert done.exit_code is None
 
 
@@ -58,7 +59,17 @@ def test_a_time_limit_of_a_launched_sandbox_leaves_no_record(able: Able, staged:
     target = able("firejail")
     assert isinstance(target, Launcher)
     token = secrets.token_hex(8)
-    done = target.launch(staged(target).stage, [PROGRAM, "linger", token], timeout=seconds(1))
+    done = target.launch(
+        staged(target).stage,
+        Command(
+            argv=(
+                PROGRAM,
+                "linger",
+                token,
+            )
+        ),
+        timeout=seconds(1),
+    )
     assert done.exit_code is None
 
 
@@ -67,9 +78,9 @@ def test_an_argument_that_it_does_not_know_is_its_own_error(staged: Make) -> Non
     assert isinstance(target, Launcher)
     one = staged(target)
     with pytest.raises(SessionError, match="--nonsense"):
-        target.launch(one.stage, ["_startup", "cafe"], timeout=PATIENCE)
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)
     with pytest.raises(SessionError, match="--nonsense"), target.open(one.stage) as session:
-        session.run(["_startup", "cafe"], timeout=PATIENCE)
+        session.run(one.command("_startup", "cafe"), timeout=PATIENCE)
     assert one.chunks == []
 
 
@@ -93,7 +104,7 @@ def test_inside_another_sandbox_where_it_merely_executes_it_is_refused(able: Abl
 def evidence(target: Target, one: Staged) -> bytes:
     nonce = secrets.token_hex(8)
     with target.open(one.stage) as session:
-        done = session.run(["_evidence", nonce, str(one.shop.canary)], timeout=PATIENCE)
+        done = session.run(one.command("_evidence", nonce, str(one.shop.canary)), timeout=PATIENCE)
     return b"\n".join((nonce.encode(), done.stdout))
 
 
@@ -102,7 +113,7 @@ def broken(expectations: Any, host: bytes, inside: bytes) -> str:
     for said in (host, inside):
         nonce, _, lines = said.partition(b"\n")
         seen.append(prove.gather(wire.read(lines, nonce=nonce.decode(), iterations=0).facts))
-    return prove.broken(prove.hold(expectations, host=seen[0], inside=seen[1]))
+    return prove.unmet(prove.check(expectations, host=seen[0], inside=seen[1]))
 
 
 @pytest.mark.parametrize(
@@ -162,5 +173,15 @@ def test_the_home_directory_is_empty_inside(able: Able, staged: Make) -> None:
         pytest.skip(f"{home} holds nothing to look for")
     target = able("firejail")
     with target.open(staged(target).stage) as session:
-        done = session.run([PROGRAM, "may", "read", str(found)], timeout=PATIENCE)
+        done = session.run(
+            Command(
+                argv=(
+                    PROGRAM,
+                    "may",
+                    "read",
+                    str(found),
+                )
+            ),
+            timeout=PATIENCE,
+        )
     assert done.stdout == b"2\n"

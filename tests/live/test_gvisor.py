@@ -54,8 +54,29 @@ def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
 
     def evidence(chosen: Target, made: Staged) -> tuple[Any, dict[str, Any]]:
         with chosen.open(made.stage) as session:
-            done = session.run(["_evidence", "cafe", str(made.shop.canary)], timeout=PATIENCE)
-            assert session.run([PROGRAM, "say", "x"], timeout=PATIENCE).stderr == b""
+            done = session.run(
+                Command(
+                    argv=(
+                        "_evidence",
+                        "cafe",
+                        str(made.shop.canary),
+                    )
+                ),
+                timeout=PATIENCE,
+            )
+            assert (
+                session.run(
+                    Command(
+                        argv=(
+                            PROGRAM,
+                            "say",
+                            "x",
+                        )
+                    ),
+                    timeout=PATIENCE,
+                ).stderr
+                == b""
+            )
             seen = session.witness() if isinstance(session, Witness) else ()
             witnessed = {fact.key: fact.value for fact in seen}
         facts = wire.read(done.stdout, nonce="cafe", iterations=0).facts
@@ -63,7 +84,7 @@ def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
 
     host, _ = evidence(native, outside)
     inside, witnessed = evidence(target, one)
-    assert prove.broken(prove.hold(target.expectations, host=host, inside=inside)) == ""
+    assert prove.unmet(prove.check(target.expectations, host=host, inside=inside)) == ""
     platform = witnessed["host.sentry.platform"]
     assert platform == options.get("platform", platform) in ("systrap", "kvm", "ptrace")
     assert isinstance(answer := target.probe(), Available)

@@ -60,7 +60,7 @@ def test_what_runs_is_what_the_api_says(own: Path, staged: Make) -> None:
     target = KubernetesTarget(cpu="2", memory="512Mi", cpu_request="100m")
     one = staged(target)
     with target.open(one.stage) as session:
-        assert session.run([PROGRAM, "end", "0"], timeout=PATIENCE).exit_code == 0
+        assert session.run(one.command(PROGRAM, "end", "0"), timeout=PATIENCE).exit_code == 0
         seen = {fact.key: fact.value for fact in session.witness()}  # type: ignore[attr-defined]
         container = str(seen["host.pod.container"]).removeprefix("containerd://")
         assert container in tasks()
@@ -81,7 +81,7 @@ def test_restricted_pods_are_seen_to_be_so(own: Path, staged: Make) -> None:
     target = KubernetesTarget(restricted=True)
     one = staged(target)
     with target.open(one.stage) as session:
-        said = session.run(["_evidence", "cafe"], timeout=PATIENCE).stdout
+        said = session.run(one.command("_evidence", "cafe"), timeout=PATIENCE).stdout
     facts = {
         line["fact"]: line["value"] for line in map(json.loads, said.splitlines()) if "fact" in line
     }
@@ -185,8 +185,10 @@ def test_the_role_that_the_hint_names_is_enough(
         time.sleep(0.1)
     one = staged(target)
     with target.open(one.stage) as session:
-        assert session.run([PROGRAM, "end", "7"], timeout=PATIENCE).exit_code == 7
-    assert target.launch(one.stage, [PROGRAM, "end", "9"], timeout=PATIENCE).exit_code == 9
+        assert session.run(one.command(PROGRAM, "end", "7"), timeout=PATIENCE).exit_code == 7
+    assert (
+        target.launch(one.stage, one.command(PROGRAM, "end", "9"), timeout=PATIENCE).exit_code == 9
+    )
     assert all_pods() == []
 
 
@@ -200,8 +202,8 @@ def test_a_pod_that_somebody_deletes_is_a_session_that_is_gone(own: Path, staged
         )
         gone.start()
         with pytest.raises(SessionError):
-            session.run([PROGRAM, "linger", "nobody"], timeout=PATIENCE)
-            session.run([PROGRAM, "end", "0"], timeout=PATIENCE)
+            session.run(one.command(PROGRAM, "linger", "nobody"), timeout=PATIENCE)
+            session.run(one.command(PROGRAM, "end", "0"), timeout=PATIENCE)
         gone.join(waiting.PATIENCE)
 
 
@@ -209,7 +211,7 @@ def test_memory_past_the_limit_is_no_answer(own: Path, staged: Make) -> None:
     target = KubernetesTarget(memory="16Mi")
     one = staged(target)
     with target.open(one.stage) as session:
-        facts = session.run(["_evidence", "cafe"], timeout=PATIENCE)
+        facts = session.run(one.command("_evidence", "cafe"), timeout=PATIENCE)
         assert facts.exit_code == 0
 
 
@@ -246,7 +248,7 @@ def test_clean_takes_the_image_from_the_node(own: Path, staged: Make) -> None:
     assert f"image {image}" in target.sweep(ownership.alive, cached=True)
     assert image not in real.said(*real.CTR, "images", "ls", "-q")
     with target.open(one.stage) as session:  # and it is brought there again
-        assert session.run([PROGRAM, "end", "0"], timeout=PATIENCE).exit_code == 0
+        assert session.run(one.command(PROGRAM, "end", "0"), timeout=PATIENCE).exit_code == 0
 
 
 @pytest.mark.timeout(1800)

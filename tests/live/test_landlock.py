@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Environment
+from isobench.model import Command, Environment
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
 from isobench.payload import wire
@@ -75,7 +75,17 @@ def refused(target: Target, staged: Staged, wanted: Mapping[str, str]) -> dict[s
     answers: dict[str, int | None] = {}
     with target.open(staged.stage) as session:
         for what, which in wanted.items():
-            done = session.run([PROGRAM, "may", what, which], timeout=PATIENCE)
+            done = session.run(
+                Command(
+                    argv=(
+                        PROGRAM,
+                        "may",
+                        what,
+                        which,
+                    )
+                ),
+                timeout=PATIENCE,
+            )
             assert done.exit_code == 0, done.stderr
             answers[what] = int(done.stdout) if done.stdout else None
     return answers
@@ -172,12 +182,21 @@ def host_of(able: Able, staged: Make) -> Environment:
 def evidence(target: Target, staged: Staged) -> Environment:
     nonce = secrets.token_hex(8)
     with target.open(staged.stage) as session:
-        done = session.run(["_evidence", nonce, str(staged.shop.canary)], timeout=PATIENCE)
+        done = session.run(
+            Command(
+                argv=(
+                    "_evidence",
+                    nonce,
+                    str(staged.shop.canary),
+                )
+            ),
+            timeout=PATIENCE,
+        )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
 
 def broken(target: Target, staged: Staged, host: Environment) -> str:
-    return prove.broken(prove.hold(target.expectations, host=host, inside=evidence(target, staged)))
+    return prove.unmet(prove.check(target.expectations, host=host, inside=evidence(target, staged)))
 
 
 MERELY_EXECUTES = """#!{python} -IS
@@ -207,8 +226,8 @@ def test_a_launcher_that_cannot_confine_executes_nothing(able: Able, staged: Mak
     one = staged(target)
     gone = replace(one.stage, root=one.stage.root / "gone")
     with pytest.raises(SessionError, match=r"gone: errno 2"):
-        target.launch(gone, ["_startup", "cafe"], timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(gone, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
     with contextlib.ExitStack() as stack, pytest.raises(SessionError, match=r"gone: errno 2"):
         session = stack.enter_context(target.open(gone))
-        session.run(["_startup", "cafe"], timeout=PATIENCE)
+        session.run(one.command("_startup", "cafe"), timeout=PATIENCE)
     assert one.chunks == []

@@ -160,7 +160,7 @@ def test_an_emulator_killed_in_mid_boot(one: Staged) -> None:
 
 def test_a_panic_in_mid_session(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run([PROGRAM, "crash"], timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "crash"), timeout=PATIENCE)
     assert "Kernel panic - not syncing: sysrq triggered crash" in str(caught.value)
     assert "the serial console said last" in str(caught.value)
 
@@ -170,15 +170,15 @@ def test_a_guest_that_is_stopped_is_not_waited_for(one: Staged) -> None:
         machine = session.booted.machine
         timer = threading.Timer(1, lambda: machine.command("stop"))
         timer.start()
-        session.run([PROGRAM, "linger", secrets.token_hex(8)], timeout=seconds(300))
+        session.run(one.command(PROGRAM, "linger", secrets.token_hex(8)), timeout=seconds(300))
     assert "QEMU has stopped the guest: paused" in str(caught.value)
 
 
 def test_a_program_that_never_ends_does_not_end_the_session(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run([PROGRAM, "linger", "x"], timeout=seconds(1.5))
+        done = session.run(one.command(PROGRAM, "linger", "x"), timeout=seconds(1.5))
         assert done.exit_code is None
-        assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
 
 
 def test_an_emulator_killed_in_mid_session(one: Staged) -> None:
@@ -186,14 +186,14 @@ def test_an_emulator_killed_in_mid_session(one: Staged) -> None:
         port = session.booted.machine.port()
         assert not refuses(port)
         threading.Timer(1, session.booted.machine.process.kill).start()
-        session.run([PROGRAM, "linger", "x"], timeout=seconds(300))
+        session.run(one.command(PROGRAM, "linger", "x"), timeout=seconds(300))
     assert "QEMU has ended, killed by signal 9" in str(caught.value)
     assert refuses(port)
 
 
 def test_a_connection_that_breaks_and_no_more(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run([PROGRAM, "hang-up"], timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "hang-up"), timeout=PATIENCE)
     assert "the SSH connection is lost" in str(caught.value)
     assert "the serial console said last" in str(caught.value)
 
@@ -220,19 +220,19 @@ def test_another_key_than_the_one_that_was_made(
 
 def test_a_full_disk_is_told(one: Staged) -> None:
     with opened(one, disk="8MiB") as session:
-        done = session.run(["io.seq-write", "cafe", "1", "64"], timeout=PATIENCE)
+        done = session.run(one.command("io.seq-write", "cafe", "1", "64"), timeout=PATIENCE)
         assert done.exit_code != 0
         with pytest.raises(wire.WireError, match="No space left on device"):
             wire.read(done.stdout, nonce="cafe", iterations=1)
-        assert session.run([PROGRAM, "end", "4"], timeout=PATIENCE).exit_code == 4
+        assert session.run(one.command(PROGRAM, "end", "4"), timeout=PATIENCE).exit_code == 4
 
 
 def test_a_flood_of_output_is_bounded(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run([PROGRAM, "flood", "320"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "flood", "320"), timeout=PATIENCE)
         assert (done.exit_code, len(done.stdout)) == (0, 1 << 20)
         assert sum(map(len, one.chunks)) == 320 << 16
-    done = configured().launch(one.stage, [PROGRAM, "flood", "32"], timeout=seconds(120))
+    done = configured().launch(one.stage, one.command(PROGRAM, "flood", "32"), timeout=seconds(120))
     assert (done.exit_code, len(done.stdout)) == (0, 1 << 20)
 
 
@@ -241,7 +241,9 @@ def test_a_forged_word_on_the_console_is_no_answer(one: Staged, forged: str) -> 
     """What a payload has not said on its own stream, with its nonce, was not said."""
     done = None
     with contextlib.suppress(SessionError):
-        done = configured().launch(one.stage, [PROGRAM, "console", forged], timeout=PATIENCE)
+        done = configured().launch(
+            one.stage, one.command(PROGRAM, "console", forged), timeout=PATIENCE
+        )
     assert done is None or done.stdout == b""
 
 
@@ -251,16 +253,16 @@ def test_a_complete_guest_is_a_distribution_with_its_own_init(one: Staged) -> No
     if isinstance(answer, Unavailable):
         pytest.skip(sentence("qemu with a complete guest", answer))
     with target.open(one.stage) as session:
-        done = session.run(["_evidence", "cafe"], timeout=PATIENCE)
+        done = session.run(one.command("_evidence", "cafe"), timeout=PATIENCE)
         facts = {f.key: f.value for f in wire.read(done.stdout, nonce="cafe", iterations=0).facts}
         assert facts["cpu.hypervisor"] == "TCGTCGTCGTCG"
         assert "ext4" in str(facts["mount.root"])
         # Its own services run beside ours.
         assert int(str(facts["processes.visible"])) > 20
-        done = session.run([PROGRAM, "end", "42"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "end", "42"), timeout=PATIENCE)
         assert (done.exit_code, done.stdout) == (42, b"out\n")
     one.marks.clear()
-    done = target.launch(one.stage, ["_startup", "cafe"], timeout=seconds(240))
+    done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=seconds(240))
     assert wire.hello("cafe") in done.stdout
     assert one.marks == [
         *("begin", "guest.output", "init", "ssh", "shutdown.asked", "process.gone"),

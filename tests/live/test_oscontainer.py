@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Available, Environment, Unavailable
+from isobench.model import Available, Command, Environment, Unavailable
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
 from isobench.payload import wire
@@ -42,14 +42,14 @@ def proved(target: Target, staged: Make, able: Able) -> Environment:
     outside = staged(native)
     argv = ["_evidence", nonce, str(outside.shop.canary)]
     with native.open(outside.stage) as session:
-        host = evidence(session.run(argv, timeout=PATIENCE).stdout, nonce)
+        host = evidence(session.run(Command(argv=tuple(argv)), timeout=PATIENCE).stdout, nonce)
     with target.open(staged(target).stage) as session:
-        done = session.run(argv, timeout=PATIENCE)
+        done = session.run(Command(argv=tuple(argv)), timeout=PATIENCE)
         assert isinstance(session, Witness)
         inside = evidence(done.stdout, nonce)
         seen = prove.gather((*inside.facts.values(), *session.witness()))
     assert done.stderr == b""
-    assert prove.broken(prove.hold(target.expectations, host=host, inside=seen)) == ""
+    assert prove.unmet(prove.check(target.expectations, host=host, inside=seen)) == ""
     return seen
 
 
@@ -96,12 +96,12 @@ def test_an_nspawn_that_cannot_start_says_why_wherever_it_is_asked(
     monkeypatch.setitem(nspawn._working, target, wrong)
     one = staged(target)
     with pytest.raises(SessionError, match="no-such-option"):
-        target.launch(one.stage, [PROGRAM, "say", "hello"], timeout=PATIENCE)
+        target.launch(one.stage, one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
     with (
         pytest.raises(SessionError, match="no-such-option"),
         target.open(one.stage) as session,
     ):
-        session.run([PROGRAM, "say", "hello"], timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
 
 
 # ---- LXC -----------------------------------------------------------------------------------------
@@ -148,9 +148,9 @@ def test_an_lxc_that_cannot_start_says_why_wherever_it_is_asked(
     monkeypatch.setitem(lxc._working, target, lxc._Settings(defaults=False, unconfined=True))
     one = staged(target)
     with pytest.raises(SessionError, match=r"pids\.max|limits"):
-        target.launch(one.stage, [PROGRAM, "say", "hello"], timeout=PATIENCE)
+        target.launch(one.stage, one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
     with pytest.raises(SessionError, match=r"pids\.max|limits"), target.open(one.stage) as session:
-        session.run([PROGRAM, "say", "hello"], timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
 
 
 # ---- a tool that only pretends -------------------------------------------------------------------

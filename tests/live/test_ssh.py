@@ -237,7 +237,7 @@ test_natives_expectations_are_broken = (
 test_every_other_workload = contract.test_every_other_workload_runs_and_answers
 test_nothing_in_scratch = contract.test_nothing_is_left_in_the_scratch_directory
 test_two_sessions = contract.test_two_sessions_live_side_by_side
-test_evidence_after_a_start = contract.test_a_process_whose_start_was_heard_becomes_the_evidence
+test_evidence_after_a_start = contract.test_a_process_whose_start_was_timed_becomes_the_evidence
 test_nothing_is_left = contract.test_nothing_is_left_after_a_session_that_was_broken_off
 
 
@@ -279,8 +279,10 @@ def test_a_class_that_the_evidence_contradicts_is_unproven(
     """The same kernel answers: no virtual machine, whatever the configuration says."""
     claimed = box.target(**{"class": "virtualization"})
     with claimed.open(one.stage) as session:
-        inside = contract.evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
-    broken = prove.broken(prove.hold(claimed.expectations, host=host, inside=inside))
+        inside = contract.evidence(
+            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+        )
+    broken = prove.unmet(prove.check(claimed.expectations, host=host, inside=inside))
     assert "kernel.boot_id should be unlike the host's" in broken
 
 
@@ -290,8 +292,10 @@ def test_a_wrong_preset_is_unproven(box: Host, one: Staged, host: Environment) -
     )
     expectations = {expectation.key: expectation for expectation in claimed.expectations}
     with box.target().open(one.stage) as session:
-        inside = contract.evidence(lambda argv: session.run(argv, timeout=PATIENCE).stdout, one)
-    (check,) = prove.hold([expectations["machine.product"]], host=host, inside=inside)
+        inside = contract.evidence(
+            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+        )
+    (check,) = prove.check([expectations["machine.product"]], host=host, inside=inside)
     assert not check.kept
 
 
@@ -368,7 +372,7 @@ def test_the_configuration_of_the_user_leads_there(box: Host, one: Staged, way: 
         (ssh / "known_hosts").write_text(listed.replace(listed.split()[0], "known-as"))
     (ssh / "config").write_text(ways[way])
     with box.target().open(one.stage) as session:
-        assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
     assert box.left() == []
 
 
@@ -435,13 +439,13 @@ def test_a_connection_that_is_lost_ends_the_session_and_its_processes(
         cutting = threading.Thread(target=cut)
         cutting.start()
         with pytest.raises(SessionError, match="lost"):
-            session.run([PROGRAM, "linger", token], timeout=PATIENCE)
+            session.run(one.command(PROGRAM, "linger", token), timeout=PATIENCE)
         cutting.join(waiting.PATIENCE)
     assert contract.gone(token)
     assert len(box.left()) == 1, "the way to the folder was lost as well"
     with target.open(one.stage) as session:
         assert len(box.left()) == 1, "the next session removes it, and has its own"
-        assert session.run([PROGRAM, "end", "0"], timeout=PATIENCE).exit_code == 0
+        assert session.run(one.command(PROGRAM, "end", "0"), timeout=PATIENCE).exit_code == 0
     assert box.left() == []
 
 
@@ -472,7 +476,7 @@ def test_a_machine_is_started_for_a_session_and_stopped_after_it(
     one = staged(target)
     for round_ in (1, 2):
         with target.open(one.stage) as session:
-            assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3
+            assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
             assert len(notes()) == 1
             assert stops(host_off) == round_ - 1
         assert stops(host_off) == round_
@@ -487,10 +491,10 @@ def test_a_machine_that_ran_before_is_not_stopped(host_off: Host, staged: Make) 
     run(host_off.life["start"])
     one = staged(target)
     with target.open(one.stage) as session:
-        assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
     assert (stops(host_off), notes()) == (0, [])
     with pytest.raises(SessionError, match="is running"):
-        target.launch(one.stage, ["_startup", "cafe"], timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
     assert stops(host_off) == 0
 
 
@@ -499,16 +503,16 @@ def test_two_sessions_share_one_machine(host_off: Host, staged: Make) -> None:
     one = staged(target)
     with target.open(one.stage) as first:
         with target.open(one.stage) as second:
-            assert second.run([PROGRAM, "end", "4"], timeout=PATIENCE).exit_code == 4
+            assert second.run(one.command(PROGRAM, "end", "4"), timeout=PATIENCE).exit_code == 4
         assert stops(host_off) == 0
-        assert first.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3
+        assert first.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
     assert stops(host_off) == 1
 
 
 def test_a_launch_starts_the_machine_and_shuts_it_down(host_off: Host, staged: Make) -> None:
     target = host_off.target(**host_off.life)
     one = staged(target)
-    done = target.launch(one.stage, ["_startup", "cafe"], timeout=PATIENCE)  # type: ignore[attr-defined]
+    done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
     assert done.exit_code == 0
     assert wire.hello("cafe") in b"".join(one.chunks)
     assert one.marks == [
@@ -519,7 +523,7 @@ def test_a_launch_starts_the_machine_and_shuts_it_down(host_off: Host, staged: M
 
 def test_without_a_life_cycle_nothing_can_be_launched(target: Target, one: Staged) -> None:
     with pytest.raises(NotApplicableError):
-        target.launch(one.stage, ["_startup", "cafe"], timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
 
 
 def test_a_machine_that_does_not_start_is_told_and_stopped(host_off: Host, staged: Make) -> None:
@@ -542,7 +546,7 @@ KILLED = """
 import json, sys, time
 from pathlib import Path
 from isobench.workloads import loader
-from isobench.model import host_abi
+from isobench.model import Command, host_abi
 from isobench.payload import build, stage
 from isobench.plugins.registry import Registry
 from isobench.targets.machines import _ssh, _ssh_host
@@ -551,10 +555,10 @@ target = Registry({"box": json.loads(sys.argv[1])}).get("box")
 host = host_abi()
 programs = build.programs([]) | {"contract": (Path(sys.argv[2]), False)}
 with stage.workshop(build.build_all(programs, [host], host=host)) as shop:
-    made = shop.stage(host, {}, lambda _: None, lambda _: None)
+    made = shop.stage(host)
     with target.open(made) as session:
         print("open", flush=True)
-        session.run(["contract", "linger", sys.argv[3]], timeout=seconds(600))
+        session.run(Command(argv=("contract", "linger", sys.argv[3])), timeout=seconds(600))
 """
 
 
@@ -613,7 +617,19 @@ def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make
     assert isinstance(target, Sweeper)
     with target.open(staged(target).stage) as session:
         assert target.sweep(ownership.alive, cached=False) == []
-        assert session.run([PROGRAM, "end", "3"], timeout=PATIENCE).exit_code == 3
+        assert (
+            session.run(
+                Command(
+                    argv=(
+                        PROGRAM,
+                        "end",
+                        "3",
+                    )
+                ),
+                timeout=PATIENCE,
+            ).exit_code
+            == 3
+        )
 
 
 # ---- whole runs ----------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def broken_by(one: Staged, break_it: Callable[[uml._Session], None]) -> str:
 
     with pytest.raises(SessionError) as caught, opened(one) as session:
         threading.Timer(1, act, [session]).start()
-        session.run([PROGRAM, "linger", secrets.token_hex(8)], timeout=seconds(30))
+        session.run(one.command(PROGRAM, "linger", secrets.token_hex(8)), timeout=seconds(30))
     # Kernel, watcher, a helper of the kernel's; first process, program, its child.
     assert len(seen) >= 6
     assert alive(seen) == []
@@ -105,7 +105,7 @@ def test_a_kernel_whose_watcher_was_killed_ends_as_any_other(one: Staged) -> Non
     with opened(one) as session:
         seen = mine()
         watcher_of(session).kill()
-        assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
     assert alive(seen) == []
 
 
@@ -125,7 +125,7 @@ def test_a_kernel_killed_in_mid_boot(one: Staged) -> None:
 
 def test_a_panic_in_mid_session(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run([PROGRAM, "crash"], timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "crash"), timeout=PATIENCE)
     assert "the guest panicked: Kernel panic - not syncing: sysrq triggered crash" in str(
         caught.value
     )
@@ -165,23 +165,25 @@ def test_a_program_that_never_ends_does_not_end_the_session(one: Staged) -> None
     with opened(one) as session:
         for _ in range(3):
             token = secrets.token_hex(8)
-            done = session.run([PROGRAM, "linger", token], timeout=seconds(0.5))
+            done = session.run(one.command(PROGRAM, "linger", token), timeout=seconds(0.5))
             assert done.exit_code is None
-            assert session.run([PROGRAM, "find", token], timeout=PATIENCE).stdout == b"0\n"
-            assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).exit_code == 5
+            assert (
+                session.run(one.command(PROGRAM, "find", token), timeout=PATIENCE).stdout == b"0\n"
+            )
+            assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
 
 
 def test_what_was_said_before_the_time_limit_is_kept(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run([PROGRAM, "wait", "hello"], timeout=seconds(0.5))
+        done = session.run(one.command(PROGRAM, "wait", "hello"), timeout=seconds(0.5))
         assert (done.exit_code, done.stdout) == (None, b"hello")
 
 
 def test_a_program_that_says_more_than_anyone_reads_is_stopped(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run([PROGRAM, "flood", "1000000"], timeout=seconds(1))
+        done = session.run(one.command(PROGRAM, "flood", "1000000"), timeout=seconds(1))
         assert done.exit_code is None
-        assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).stdout == b"out\n"
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).stdout == b"out\n"
 
 
 def test_a_guest_that_hangs_whole_is_ended(one: Staged, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,16 +191,16 @@ def test_a_guest_that_hangs_whole_is_ended(one: Staged, monkeypatch: pytest.Monk
     with pytest.raises(SessionError, match="takes no request"), opened(one) as session:
         seen = mine()
         session.machine.process.send_signal(signal.SIGSTOP)
-        assert session.run([PROGRAM, "end", "5"], timeout=seconds(0.5)).exit_code is None
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=seconds(0.5)).exit_code is None
         assert alive(seen) == []
-        session.run([PROGRAM, "end", "5"], timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE)
 
 
 def test_every_byte_arrives_as_it_was_said(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run([PROGRAM, "bytes"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "bytes"), timeout=PATIENCE)
         assert (done.stdout, done.stderr) == (bytes(range(256)), bytes(range(256)))
-        flood = session.run([PROGRAM, "flood", "16"], timeout=PATIENCE)
+        flood = session.run(one.command(PROGRAM, "flood", "16"), timeout=PATIENCE)
     assert len(flood.stdout) == 1 << 20
     assert set(flood.stdout.split(b"\n")) == {b"x" * 63, b""}
 
@@ -206,20 +208,23 @@ def test_every_byte_arrives_as_it_was_said(one: Staged) -> None:
 def test_all_that_a_program_said_is_there_when_its_end_is_known(one: Staged) -> None:
     with opened(one) as session:
         for _ in range(50):
-            done = session.run([PROGRAM, "flood", "1"], timeout=PATIENCE)
+            done = session.run(one.command(PROGRAM, "flood", "1"), timeout=PATIENCE)
             assert (done.exit_code, len(done.stdout)) == (0, 1 << 16)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_a_signal_is_told_as_one(one: Staged, number: int) -> None:
     with opened(one) as session:
-        assert session.run([PROGRAM, "signal", str(number)], timeout=PATIENCE).exit_code == -number
+        assert (
+            session.run(one.command(PROGRAM, "signal", str(number)), timeout=PATIENCE).exit_code
+            == -number
+        )
 
 
 def test_a_request_that_asks_for_nothing_is_answered(one: Staged) -> None:
     with opened(one) as session:
         assert session.null(timeout=PATIENCE).exit_code == 0
-        assert session.run([PROGRAM, "end", "5"], timeout=PATIENCE).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
 
 
 # ---- what it is ----------------------------------------------------------------------------------

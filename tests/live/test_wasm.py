@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Abi, Environment
+from isobench.model import Abi, Command, Environment
 from isobench.model.errors import SessionError
 from isobench.model.units import WorkloadName, seconds
 from isobench.payload import build, stage, wire
@@ -75,9 +75,17 @@ def own(tmp_path: Path, able: Able) -> Iterator[stage.Workshop]:
 
 
 def run(shop: stage.Workshop, *arguments: str, target: Target | None = None) -> Completed:
-    made = shop.stage(Abi.WASM32, {}, lambda _: None, lambda _: None)
+    made = shop.stage(Abi.WASM32)
     with (target or WasmTarget()).open(made) as session:
-        return session.run(["own", *arguments], timeout=PATIENCE)
+        return session.run(
+            Command(
+                argv=(
+                    "own",
+                    *arguments,
+                )
+            ),
+            timeout=PATIENCE,
+        )
 
 
 def test_a_trap_is_a_failure_with_what_was_said_before_and_why(own: stage.Workshop) -> None:
@@ -115,7 +123,16 @@ def test_no_path_leads_out_of_what_was_granted(own: stage.Workshop) -> None:
 def evidence(target: Target, staged: Staged) -> Environment:
     nonce = secrets.token_hex(8)
     with target.open(staged.stage) as session:
-        done = session.run(["_evidence", nonce, str(staged.shop.canary)], timeout=PATIENCE)
+        done = session.run(
+            Command(
+                argv=(
+                    "_evidence",
+                    nonce,
+                    str(staged.shop.canary),
+                )
+            ),
+            timeout=PATIENCE,
+        )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
 
@@ -125,8 +142,8 @@ def test_a_target_that_grants_the_whole_host_does_not_keep_its_expectations(
     native = able("native")
     able("wasm")
     host, broad = evidence(native, staged(native)), Trusting()
-    broken = prove.broken(
-        prove.hold(broad.expectations, host=host, inside=evidence(broad, staged(broad)))
+    broken = prove.unmet(
+        prove.check(broad.expectations, host=host, inside=evidence(broad, staged(broad)))
     )
     assert "host.canary_readable should be False, and is True" in broken
     assert "wasi.directories" in broken
@@ -137,8 +154,8 @@ def test_either_way_of_compiling_computes_and_proves_the_same(
 ) -> None:
     one = staged(target)
     assert (
-        prove.broken(
-            prove.hold(target.expectations, host=prove.gather(()), inside=evidence(target, one))
+        prove.unmet(
+            prove.check(target.expectations, host=prove.gather(()), inside=evidence(target, one))
         )
         == ""
     )
@@ -146,7 +163,7 @@ def test_either_way_of_compiling_computes_and_proves_the_same(
         answer = loader.find()[WorkloadName(workload)].answer
         assert answer is not None
         done = target.launch(
-            one.stage, [workload, "cafe", "1", str(answer.loops)], timeout=PATIENCE
+            one.stage, one.command(workload, "cafe", "1", str(answer.loops)), timeout=PATIENCE
         )
         assert wire.read(done.stdout, nonce="cafe", iterations=1).check == answer.check
 
@@ -155,7 +172,7 @@ def test_streams_are_exact_to_the_byte(able: Able, staged: Make) -> None:
     one = staged(target := able("wasm"))
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(target.open(one.stage))
-        done = session.run([PROGRAM, "flood", "8"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "flood", "8"), timeout=PATIENCE)
     said = b"".join(one.chunks)
     assert len(said) == 8 * 65536
     assert said == done.stdout

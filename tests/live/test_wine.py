@@ -88,13 +88,13 @@ def test_words_survive_the_one_command_line_that_windows_has(
     words: list[str], target: WineTarget, one: Staged
 ) -> None:
     with target.open(one.stage) as session:
-        done = session.run([PROGRAM, "say", *words], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "say", *words), timeout=PATIENCE)
     assert unquoted(done.stdout) == words
 
 
 def test_bytes_arrive_as_they_were_written(target: WineTarget, one: Staged) -> None:
     with target.open(one.stage) as session:
-        done = session.run([PROGRAM, "flood", "4"], timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "flood", "4"), timeout=PATIENCE)
     assert len(done.stdout) == 4 * 65536
     assert b"\r" not in done.stdout
 
@@ -107,7 +107,7 @@ def test_a_session_has_services_that_hold_no_stream_of_its_own(
         assert any(name.startswith("wineserver") for name in names)
         assert "services.exe" in names
         # It ends by itself: with a service that holds its output it would run into the limit.
-        assert session.run([PROGRAM, "end", "5"], timeout=seconds(60)).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=seconds(60)).exit_code == 5
     assert tied(ownership.mine()) == []
 
 
@@ -115,7 +115,7 @@ def test_a_launch_begins_where_no_server_runs_and_marks_it(target: WineTarget, o
     seen: list[list[str]] = []
     nonce = secrets.token_hex(8)
     one.on_chunk = lambda _: seen.append(tied(ownership.mine()))
-    done = target.launch(one.stage, ["_startup", nonce], timeout=PATIENCE)
+    done = target.launch(one.stage, one.command("_startup", nonce), timeout=PATIENCE)
     assert done.exit_code == 0
     assert one.marks == [BEGIN]
     assert done.stdout.startswith(wire.hello(nonce))
@@ -129,7 +129,10 @@ def test_the_server_goes_on_or_does_not_as_the_option_says(
     target = WineTarget(server=server, loader=target.loader)  # type: ignore[arg-type]
     with target.open(one.stage) as session:
         for code in (3, 4):
-            assert session.run([PROGRAM, "end", str(code)], timeout=PATIENCE).exit_code == code
+            assert (
+                session.run(one.command(PROGRAM, "end", str(code)), timeout=PATIENCE).exit_code
+                == code
+            )
             assert bool(tied(ownership.mine())) == (server == "kept")
         facts = {fact.key: fact.value for fact in session.witness()}  # type: ignore[attr-defined]
     assert facts["host.wine.server"] == server
@@ -169,7 +172,7 @@ def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path:
     program = [sys.executable, "-c", KILLED, "wine", token, str(SOURCE)]
     doomed = subprocess.Popen(program, stdout=subprocess.PIPE)
     try:
-        assert waiting.line(doomed, 300) == "heard"
+        assert waiting.line(doomed, 300) == "printed"
     finally:
         waiting.killed(doomed)
     prefixes = list(_wine.folder().glob(f"isobench-*-{doomed.pid}-*"))

@@ -17,7 +17,7 @@ from hypothesis import settings
 from isobench import cli
 from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Schedule, Technology, Work, plan
 from isobench.model.units import TargetName, Unit, WorkloadName
-from isobench.run import lifecycle
+from isobench.run import cleanup
 from isobench.storage import run_folder
 from tests.unit.command import Done
 
@@ -278,7 +278,7 @@ def isobench(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, somewhere: Path
 ) -> Callable[..., Done]:
     """Return a function that runs a command line in this process."""
-    monkeypatch.setattr(lifecycle, "sweep", lambda *_, **__: None)
+    monkeypatch.setattr(cleanup, "sweep", lambda *_, **__: None)
 
     def call(*argv: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["isobench", *(str(word) for word in argv)])

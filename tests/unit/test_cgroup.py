@@ -31,7 +31,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def sweeps() -> list[str]:
     found = _oscontainer.sweep_cgroups(["nspawn."], nobody_lives)
-    return [*found, *namespaces.NamespacesTarget().sweep(nobody_lives, cached=False)]
+    found += namespaces.NamespacesTarget().sweep(nobody_lives, cached=False)
+    return [*map(str, found)]
 
 
 @pytest.fixture

@@ -20,13 +20,15 @@ from isobench import __version__, cli, stats
 from isobench.cli import _names, _progress
 from isobench.config import parameters
 from isobench.config.options import RunOptions
-from isobench.model import Cause, Gap, Lack, Technology, Unavailable
+from isobench.model import Cause, Gap, Lack, Leftover, Technology, Unavailable
 from isobench.model.errors import UnavailableError, UsageError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.plugins import packages, registry
 from isobench.plugins.testing import FakeTarget
-from isobench.run import lifecycle
-from isobench.run.lifecycle import Chosen, Outcome
+from isobench.report import write
+from isobench.report.write import Outcome
+from isobench.run import choose, cleanup, lifecycle
+from isobench.run.choose import Chosen
 from isobench.selftest import simulate
 from isobench.storage import run_folder
 from isobench.workloads import loader
@@ -337,17 +339,17 @@ def wished(
     monkeypatch: pytest.MonkeyPatch, isobench: Run, two_targets: None
 ) -> Callable[..., RunOptions]:
     """Return a function that gives the wish that a command line and a configuration become."""
-    heard: list[RunOptions] = []
+    seen: list[RunOptions] = []
 
-    def choose(options: RunOptions, *_: object) -> Chosen:
-        heard.append(options)
+    def chosen(options: RunOptions, *_: object) -> Chosen:
+        seen.append(options)
         raise UnavailableError("far enough")
 
-    monkeypatch.setattr(lifecycle, "choose", choose)
+    monkeypatch.setattr(choose, "choose", chosen)
 
     def get(*argv: str) -> RunOptions:
         refused(isobench("run", "-q", *argv), "far enough", code=3)
-        return heard.pop()
+        return seen.pop()
 
     return get
 
@@ -458,7 +460,7 @@ def test_a_dry_run_says_what_would_run_and_measures_nothing(
     def refuse(*_: object) -> None:
         raise AssertionError("it measured")
 
-    monkeypatch.setattr(lifecycle.Campaign, "run", refuse)
+    monkeypatch.setattr(lifecycle.Lifecycle, "run", refuse)
     done = isobench("run", "--dry-run", "-w", "cpu")
     assert done.code == 0
     assert "targets:   native" in done.out
@@ -621,10 +623,10 @@ def measured(
 
     def run(folder: Path, *argv: str, interrupted: bool = False, timed_out: bool = False) -> Done:
         def come_to(*_: object) -> Outcome:
-            outcome = lifecycle.answer_again(folder, folder)
+            outcome = write.answer_again(folder, folder)
             return replace(outcome, interrupted=interrupted, timed_out=timed_out)
 
-        monkeypatch.setattr(lifecycle.Campaign, "run", come_to)
+        monkeypatch.setattr(lifecycle.Lifecycle, "run", come_to)
         return isobench("run", *argv)
 
     return run
@@ -699,14 +701,14 @@ def test_an_interruption_before_any_answer_is_exit_code_130(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lifecycle, "choose", interrupt)
+    monkeypatch.setattr(choose, "choose", interrupt)
     refused(isobench("run"), "interrupted", code=130)
 
 
 def test_a_request_to_end_is_an_interruption(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(choose, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     refused(isobench("run"), "interrupted", code=130)
 
 
@@ -1017,13 +1019,14 @@ def test_installing_shows_each_command_and_stops_at_the_first_that_fails(
 def test_cleaning_says_what_it_removed(isobench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def sweep(_: object, *, everything: bool, observer: Callable[[str], None]) -> None:
+    def sweep(_: object, *, everything: bool, observer: Callable[[Leftover], None]) -> None:
         asked.append(everything)
         if everything:
-            observer("folder x")
+            observer(Leftover(what="folder x"))
+            observer(Leftover(what="pod y", failure="no cluster"))
 
-    monkeypatch.setattr(lifecycle, "sweep", sweep)
-    assert isobench("clean").out == "removed folder x\n"
+    monkeypatch.setattr(cleanup, "sweep", sweep)
+    assert isobench("clean").out == "removed folder x\nnot removed: pod y: no cluster\n"
     assert isobench("clean", "--stale").out == "nothing to remove\n"
     assert asked == [True, False]
 
@@ -1067,7 +1070,9 @@ def test_a_probe_that_exits_is_reported_and_ends_nothing() -> None:
         def probe(self) -> Unavailable:
             raise SystemExit(9)
 
-    answers = lifecycle.look({TargetName("rude"): Rude(name=TargetName("rude"))}, lambda *_: None)
+    answers = choose.probe_targets(
+        {TargetName("rude"): Rude(name=TargetName("rude"))}, lambda *_: None
+    )
     answer = answers[TargetName("rude")]
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.PLUGIN

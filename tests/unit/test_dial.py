@@ -13,8 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from isobench.model import Stage
-from isobench.model.units import Sha256
+from isobench.model import Command
 from isobench.payload import wire
 from tests import waiting
 from tests.bench import bench_dial
@@ -110,19 +109,15 @@ def test_the_truth_is_told_of_each_dial(programs: Mapping[str, Path]) -> None:
 # ---- the target ----------------------------------------------------------------------------------
 
 
-def test_the_dialled_target_lays_its_dial_over_a_live_environment(tmp_path: Path) -> None:
-    variables = {"ISOBENCH_BLOCK": "1"}
-    stage = Stage(
-        root=tmp_path, digest=Sha256("0"), scratch=tmp_path, owner="o", environment=variables
-    )
-    turned = DialledTarget(permille=10)._turned(stage)
-    variables["ISOBENCH_BLOCK"] = "2"
+def test_the_dialled_target_adds_its_dial_to_the_variables_of_a_command() -> None:
+    command = Command(argv=("cpu.dial",), environment={"ISOBENCH_BLOCK": "2"})
+    turned = DialledTarget(permille=10)._turned(command)
     assert turned.environ("/s") == {
         "ISOBENCH_DIAL": "10",
         "ISOBENCH_BLOCK": "2",
         "ISOBENCH_SCRATCH": "/s",
     }
-    assert "ISOBENCH_DIAL" not in stage.environ("/s")
+    assert "ISOBENCH_DIAL" not in command.environ("/s")
 
 
 def test_it_is_installed_for_those_who_have_its_site_on_their_path(tmp_path: Path) -> None:

@@ -1,31 +1,32 @@
 """Blocks of pairs: at the same time, each on half of the CPUs, whatever goes wrong on one side."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from isobench.model import Block, Cause, Gap, Plan, Record, Sample, Schedule, Stage, plan
+from isobench.model import Block, Cause, Command, Gap, Plan, Record, Sample, Schedule, Stage, plan
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, TargetName
 from isobench.plugins.api import Completed
-from isobench.plugins.testing import FakeTarget, Fault, Script
-from isobench.run import duet, runner
-from tests.unit.test_runner import BOX, INSIDE, LOOP, NATIVE, OTHER, WORK, Sink, quiet_but
-from tests.unit.test_runner import bench as bench  # noqa: PLC0414 - a fixture of that module
-from tests.unit.test_runner import workshop as workshop  # noqa: PLC0414 - the same
+from isobench.plugins.testing import FakeSession, FakeTarget, Fault, Script
+from isobench.run import duet, measure, sessions
+from tests.unit.test_measure import BOX, INSIDE, LOOP, NATIVE, OTHER, WORK, Sink, quiet_but
+from tests.unit.test_measure import runner as runner  # noqa: PLC0414 - a fixture of that module
+from tests.unit.test_measure import workshop as workshop  # noqa: PLC0414 - the same
 
 CPUS: duet.Halves = ((0,), (1,))
 CONTROL = plan.second(NATIVE)
 BESIDE = TargetName("native#box")
 PAIRS = {frozenset({CONTROL, NATIVE}), frozenset({BOX, BESIDE})}
 SOON = 20.0
-Make = Callable[..., runner.Bench]
+Make = Callable[..., measure.Runner]
 
 pytestmark = pytest.mark.skipif(
     not {0, 1} <= os.sched_getaffinity(0), reason="CPU 0 and CPU 1 cannot both be used here"
@@ -49,23 +50,36 @@ class Spied(FakeTarget):
     seen: list[Seen] = field(default_factory=list)
     meet: Callable[[], object] = lambda: None
 
-    def answer(self, stage: Stage, argv: Sequence[str], timeout: Nanoseconds) -> Completed:
-        if argv[0] in (LOOP, OTHER):
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator[FakeSession]:
+        with FakeTarget.open(self, stage):
+            yield SpiedSession(target=self, stage=stage)
+
+    def note(self, command: Command, stage: Stage) -> None:
+        if command.argv[0] in (LOOP, OTHER):
             self.seen.append(
                 Seen(
-                    label=stage.environment["ISOBENCH_TARGET"],
+                    label=command.environment["ISOBENCH_TARGET"],
                     affinity=frozenset(os.sched_getaffinity(0)),
                     told=stage.cpus,
                     thread=threading.get_ident(),
                 )
             )
             self.meet()
-        return super().answer(stage, argv, timeout)
+
+
+class SpiedSession(FakeSession):
+    """A session of it, which knows its stage."""
+
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        target: Any = self.target
+        target.note(command, self.stage)
+        return FakeSession.run(self, command, timeout=timeout)
 
 
 def spied(
     make: Make, meet: Callable[[], object] = lambda: None, **box: Any
-) -> tuple[runner.Bench, list[Seen]]:
+) -> tuple[measure.Runner, list[Seen]]:
     """Return a bench of native and one target, and the list that both note in."""
     seen: list[Seen] = []
     native = Spied(
@@ -90,20 +104,20 @@ def planned(blocks: int = 1) -> Plan:
     )
 
 
-def measure(bench: runner.Bench, *blocks: Block) -> list[Record]:
+def measure_blocks(runner: measure.Runner, *blocks: Block) -> list[Record]:
     """Return what some blocks record."""
-    faults = runner.Faults()
-    with duet.Duet(bench, CPUS) as both:
+    faults = sessions.OpeningFailures()
+    with duet.Duet(runner, CPUS) as both:
         for block in blocks:
             both.block(block, WORK, faults, lambda _: None)
-    sink: Any = bench.sink
+    sink: Any = runner.sink
     assert isinstance(sink, Sink)
     return sink.records
 
 
-def closed(bench: runner.Bench) -> bool:
+def closed(runner: measure.Runner) -> bool:
     """Say whether every session of a bench that was opened is closed."""
-    fakes: list[Any] = list(bench.targets.values())
+    fakes: list[Any] = list(runner.targets.values())
     return all(each.opened == each.closed for each in fakes)
 
 
@@ -137,10 +151,10 @@ def test_the_kernel_says_which_threads_share_a_core(monkeypatch: pytest.MonkeyPa
 # ---- blocks
 
 
-def test_both_of_a_pair_run_at_the_same_time(bench: Make) -> None:
+def test_both_of_a_pair_run_at_the_same_time(runner: Make) -> None:
     barrier = threading.Barrier(2)  # whoever comes alone breaks it
-    made, seen = spied(bench, lambda: barrier.wait(SOON))
-    records = measure(made, *planned().blocks)
+    made, seen = spied(runner, lambda: barrier.wait(SOON))
+    records = measure_blocks(made, *planned().blocks)
     assert not [record for record in records if isinstance(record, Gap)]
     met = [frozenset({a.label, b.label}) for a, b in zip(seen[::2], seen[1::2], strict=True)]
     assert set(met) == PAIRS
@@ -154,9 +168,9 @@ def test_both_of_a_pair_run_at_the_same_time(bench: Make) -> None:
     assert closed(made)
 
 
-def test_cpus_are_swapped_from_block_to_block_and_engines_told(bench: Make) -> None:
-    made, seen = spied(bench)
-    measure(made, *planned(2).blocks)
+def test_cpus_are_swapped_from_block_to_block_and_engines_told(runner: Make) -> None:
+    made, seen = spied(runner)
+    measure_blocks(made, *planned(2).blocks)
     assert all(each.told == ",".join(map(str, sorted(each.affinity))) for each in seen)
     for label in (NATIVE, CONTROL, BOX, BESIDE):
         where = [each.affinity for each in seen if each.label == label]
@@ -166,9 +180,9 @@ def test_cpus_are_swapped_from_block_to_block_and_engines_told(bench: Make) -> N
     assert os.sched_getaffinity(0) >= {0, 1}
 
 
-def test_each_side_says_who_it_measures(bench: Make) -> None:
-    made, seen = spied(bench)
-    records = measure(made, *planned().blocks)
+def test_each_side_says_who_it_measures(runner: Make) -> None:
+    made, seen = spied(runner)
+    records = measure_blocks(made, *planned().blocks)
     durations = {
         r.target: r.value
         for r in records
@@ -178,9 +192,9 @@ def test_each_side_says_who_it_measures(bench: Make) -> None:
     assert {each.label for each in seen} == {NATIVE, CONTROL, BOX, BESIDE}
 
 
-def test_a_session_that_does_not_open_is_a_gap_and_its_partner_goes_on(bench: Make) -> None:
-    made, _ = spied(bench, openings=("no room",))
-    records = measure(made, *planned().blocks)
+def test_a_session_that_does_not_open_is_a_gap_and_its_partner_goes_on(runner: Make) -> None:
+    made, _ = spied(runner, openings=("no room",))
+    records = measure_blocks(made, *planned().blocks)
     gaps = [record for record in records if isinstance(record, Gap)]
     assert {(gap.target, gap.workload) for gap in gaps} == {(BOX, LOOP), (BOX, OTHER)}
     assert all("no room" in gap.detail for gap in gaps)
@@ -188,9 +202,9 @@ def test_a_session_that_does_not_open_is_a_gap_and_its_partner_goes_on(bench: Ma
     assert closed(replace(made, targets={NATIVE: made.targets[NATIVE]}))
 
 
-def test_a_program_that_fails_is_a_gap_and_its_partner_goes_on(bench: Make) -> None:
-    made, _ = spied(bench, scripts={LOOP: (Script(fault=Fault.SILENT),)})
-    records = measure(made, *planned().blocks)
+def test_a_program_that_fails_is_a_gap_and_its_partner_goes_on(runner: Make) -> None:
+    made, _ = spied(runner, scripts={LOOP: (Script(fault=Fault.SILENT),)})
+    records = measure_blocks(made, *planned().blocks)
     (gap,) = (record for record in records if isinstance(record, Gap))
     assert (gap.target, gap.workload, gap.cause) == (BOX, LOOP, Cause.FAILED)
     times = {(r.target, r.workload) for r in records if isinstance(r, Sample)}
@@ -207,7 +221,7 @@ def heeding() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heeding")
-def test_ctrl_c_ends_what_runs_on_both_sides(bench: Make) -> None:
+def test_ctrl_c_ends_what_runs_on_both_sides(runner: Make) -> None:
     running = threading.Barrier(2)
 
     def linger() -> None:
@@ -223,25 +237,25 @@ def test_ctrl_c_ends_what_runs_on_both_sides(bench: Make) -> None:
         raise SessionError("the session is gone")
 
     over: list[int] = []
-    made, _ = spied(bench, linger)
+    made, _ = spied(runner, linger)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        measure(made, *planned().blocks)
+        measure_blocks(made, *planned().blocks)
     assert len(set(over)) == 2
     assert closed(made)
     assert threading.active_count() == before
 
 
 def test_a_run_of_duets_goes_through_all_its_blocks(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
-    made, _ = spied(bench)
-    limits = runner.Limits(
-        budget_end=float("inf"), minimum_blocks=3, maximum_blocks=3, look=lambda _: False
+    made, _ = spied(runner)
+    limits = measure.StopRules(
+        budget_end=float("inf"), minimum_blocks=3, maximum_blocks=3, is_precise=lambda _: False
     )
     with duet.Duet(made, CPUS) as both:
-        done, why = runner.measure(
+        done, why = measure.measure(
             made, planned(3), limits, tick=lambda *_: None, one_block=both.block
         )
     sink: Any = made.sink

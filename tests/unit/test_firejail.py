@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from isobench.model import Lack, Stage, Unavailable
+from isobench.model import Command, Lack, Stage, Unavailable
 from isobench.model.errors import SessionError
 from isobench.model.units import Sha256, seconds
 from isobench.plugins import ownership
@@ -103,16 +103,16 @@ def test_its_own_error_ends_the_session_and_is_no_answer_of_the_payload(
     put(tmp_path, monkeypatch, REFUSES.format("--nonsense is invalid"))
     target = FirejailTarget(arguments=("--nonsense",))
     with pytest.raises(SessionError, match="--nonsense is invalid"):
-        target.launch(one, ["payload"], timeout=PATIENCE)
+        target.launch(one, Command(argv=("payload",)), timeout=PATIENCE)
     with pytest.raises(SessionError, match="--nonsense is invalid"), target.open(one) as session:
-        session.run(["payload"], timeout=PATIENCE)
+        session.run(Command(argv=("payload",)), timeout=PATIENCE)
 
 
 def test_a_payload_that_fails_is_an_answer(
     one: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, monkeypatch, "print('out', flush=True); sys.exit('Error: mine')")
-    done = FirejailTarget().launch(one, ["payload"], timeout=PATIENCE)
+    done = FirejailTarget().launch(one, Command(argv=("payload",)), timeout=PATIENCE)
     assert (done.exit_code, done.stdout) == (1, b"out\n")
 
 
@@ -194,7 +194,8 @@ def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[
     ended: list[int] = []
     monkeypatch.setattr(processes, "ask", lambda _: LISTED)
     monkeypatch.setattr(processes, "terminate", lambda pid: ended.append(pid) or error)
-    removed = FirejailTarget().sweep(lambda whose: whose != "isobench-abcdef-7-9", cached=False)
+    found = FirejailTarget().sweep(lambda whose: whose != "isobench-abcdef-7-9", cached=False)
+    removed = [*map(str, found)]
     return ended, list(removed)
 
 
@@ -204,7 +205,7 @@ def test_only_sandboxes_of_the_dead_are_ended(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_could_not_be_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert swept(monkeypatch, "not yours")[1] == [
-        "sandbox isobench-abcdef-7-9-0a: not ended: not yours"
+        "sandbox isobench-abcdef-7-9-0a: not removed: not yours"
     ]
 
 

@@ -20,9 +20,11 @@ from isobench.config.options import RunOptions
 from isobench.model import (
     Available,
     Cause,
+    Command,
     Environment,
     Gap,
     Lack,
+    Leftover,
     Record,
     Sample,
     Technology,
@@ -47,18 +49,18 @@ from isobench.plugins.api import (
 )
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeEngine, FakeTarget
-from isobench.run import lifecycle, limit_tests, runner
+from isobench.run import choose, lifecycle, limit_tests, measure, sessions
 from tests import distributions
-from tests.unit import test_runner
-from tests.unit.test_runner import COLD, EXEC, LOOP, WARM, WORK, Sink
+from tests.unit import test_measure
+from tests.unit.test_measure import COLD, EXEC, LOOP, WARM, WORK, Sink
 
-bench, workshop = test_runner.bench, test_runner.workshop
+runner, workshop = test_measure.runner, test_measure.workshop
 HOSTILE = Path(__file__).parents[1] / "data" / "hostile_targets"
 BLAME = "fault of the plug-in hostile-{} in the distribution isobench-hostile 6.6: tell its author"
 MAKER = guard.Maker(name=TargetName("box"), distribution="its-maker", version="1.0")
 ABILITIES = (Launcher, Restarter, Exclusive, Limiter, Preparer, Sweeper, Explains)
 
-Make = Callable[..., runner.Bench]
+Make = Callable[..., measure.Runner]
 
 
 @pytest.fixture
@@ -222,11 +224,11 @@ def test_a_name_of_ours_stays_ours(hostile: Callable[[str], Target]) -> None:
 def test_what_cannot_be_prepared_is_left_out(hostile: Callable[[str], Target]) -> None:
     name = TargetName("hostile-prepare-exits")
     target = hostile("prepare-exits")
-    chosen = lifecycle.Chosen(
+    chosen = choose.Chosen(
         targets={name: target}, answers={name: Available(version="1")}, workloads={}
     )
     said: list[str] = []
-    made = lifecycle.prepare(chosen, RunOptions(targets=("native",)), said.append)
+    made = choose.prepare(chosen, RunOptions(targets=("native",)), said.append)
     assert made.able == {}
     answer = made.answers[name]
     assert isinstance(answer, Unavailable)
@@ -242,28 +244,30 @@ def test_a_plug_in_that_misuses_our_errors_ends_nothing(hostile: Callable[[str],
 
 
 @pytest.mark.parametrize("name", ["sweep-raises", "sweep-exits", "sweep-text"])
-def test_what_cannot_be_swept_is_a_line(hostile: Callable[[str], Target], name: str) -> None:
+def test_what_cannot_be_swept_is_one_of_the_results(
+    hostile: Callable[[str], Target], name: str
+) -> None:
     target = hostile(name)
     assert isinstance(target, Sweeper)
-    (line,) = target.sweep(lambda _: True, cached=False)
-    assert line.startswith(f"nothing: hostile-{name} could not be swept: ")
-    assert BLAME.format(name) in line
+    (found,) = target.sweep(lambda _: True, cached=False)
+    assert found.what == f"what hostile-{name} may have left"
+    assert BLAME.format(name) in found.failure
 
 
 # ---- in a run ------------------------------------------------------------------------------------
 
 
-def block(made: runner.Bench, target: Target, *names: WorkloadName) -> list[Record]:
+def block(made: measure.Runner, target: Target, *names: WorkloadName) -> list[Record]:
     """Measure one block with a visit for each workload, and return what was recorded of them."""
     label = target.name
     visits = tuple(Visit(block=1, target=label, workload=name) for name in names)
     one = plan.Block(number=1, sessions=(label,), visits=visits)
-    made.block(one, WORK, runner.Faults(), lambda _: None)
+    made.block(one, WORK, sessions.OpeningFailures(), lambda _: None)
     sink: Any = made.sink
     return list(sink.records)
 
 
-def shorter(made: runner.Bench, timeout: float) -> runner.Bench:
+def shorter(made: measure.Runner, timeout: float) -> measure.Runner:
     return replace(
         made,
         workloads={n: replace(w, timeout=seconds(timeout)) for n, w in made.workloads.items()},
@@ -288,7 +292,7 @@ GAPS = [
     ("run-interrupts", LOOP, "run: KeyboardInterrupt"),
     ("run-generator-exits", LOOP, "run: GeneratorExit"),
     ("run-unprintable", LOOP, "run: Unprintable"),
-    ("run-heard-text", LOOP, "run: TypeError: can't concat str to bytes"),
+    ("run-output-text", LOOP, "run: TypeError: can't concat str to bytes"),
     ("witness-number", LOOP, "witness: TypeError: one of the facts is an int, not an Evidence"),
     ("witness-exits", LOOP, "witness: SystemExit: 3"),
     ("witness-key", LOOP, 'the facts of a witness begin with "host."'),
@@ -302,10 +306,10 @@ GAPS = [
 
 @pytest.mark.parametrize(("name", "workload", "why"), GAPS)
 def test_whatever_goes_wrong_in_a_run_is_a_gap_that_names_the_distribution(
-    hostile: Callable[[str], Target], bench: Make, name: str, workload: WorkloadName, why: str
+    hostile: Callable[[str], Target], runner: Make, name: str, workload: WorkloadName, why: str
 ) -> None:
     target = hostile(name)
-    made = bench(target)
+    made = runner(target)
     (gap,) = block(made, target, workload)
     assert isinstance(gap, Gap)
     assert gap.cause is Cause.FAILED
@@ -318,10 +322,10 @@ def test_whatever_goes_wrong_in_a_run_is_a_gap_that_names_the_distribution(
 
 @pytest.mark.parametrize("name", ["run-misused", "run-hint-number"])
 def test_an_error_of_ours_that_a_plug_in_raises_is_a_gap_with_texts(
-    hostile: Callable[[str], Target], bench: Make, name: str
+    hostile: Callable[[str], Target], runner: Make, name: str
 ) -> None:
     target = hostile(name)
-    (gap,) = block(bench(target), target, LOOP)
+    (gap,) = block(runner(target), target, LOOP)
     assert isinstance(gap, Gap)
     assert isinstance(gap.hint, str)
     assert gap.detail
@@ -329,10 +333,10 @@ def test_an_error_of_ours_that_a_plug_in_raises_is_a_gap_with_texts(
 
 @pytest.mark.parametrize("name", ["close-raises", "close-exits"])
 def test_what_cannot_be_closed_is_a_gap_beside_the_figures(
-    hostile: Callable[[str], Target], bench: Make, name: str
+    hostile: Callable[[str], Target], runner: Make, name: str
 ) -> None:
     target = hostile(name)
-    *samples, gap = block(bench(target), target, LOOP)
+    *samples, gap = block(runner(target), target, LOOP)
     assert samples
     assert all(isinstance(record, Sample) for record in samples)
     assert isinstance(gap, Gap)
@@ -341,29 +345,29 @@ def test_what_cannot_be_closed_is_a_gap_beside_the_figures(
 
 
 def test_a_session_cannot_swallow_an_interruption(
-    hostile: Callable[[str], Target], bench: Make
+    hostile: Callable[[str], Target], runner: Make
 ) -> None:
     target = hostile("close-swallows")
-    with pytest.raises(KeyboardInterrupt), target.open(bench(target).stage(target)):
+    with pytest.raises(KeyboardInterrupt), target.open(runner(target).stage(target)):
         raise KeyboardInterrupt
 
 
 def test_an_honest_plug_in_is_measured_in_all_ways(
-    hostile: Callable[[str], Target], bench: Make
+    hostile: Callable[[str], Target], runner: Make
 ) -> None:
     target = hostile("honest")
-    records = block(bench(target), target, LOOP, EXEC, COLD, WARM)
+    records = block(runner(target), target, LOOP, EXEC, COLD, WARM)
     assert {record.workload for record in records} == {LOOP, EXEC, COLD, WARM}
     assert all(isinstance(record, Sample) for record in records)
 
 
 def test_an_opening_that_never_ends_is_broken_off_once(
-    hostile: Callable[[str], Target], bench: Make, monkeypatch: pytest.MonkeyPatch
+    hostile: Callable[[str], Target], runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "OPENING", 0.3)
     target = hostile("open-hangs")
     for _ in range(3):  # what was late once is not waited for again
-        gap = block(bench(target), target, LOOP)[-1]
+        gap = block(runner(target), target, LOOP)[-1]
         assert isinstance(gap, Gap)
         assert gap.detail == "open did not end within 0.3 s"
         assert BLAME.format("open-hangs") in gap.hint
@@ -371,23 +375,23 @@ def test_an_opening_that_never_ends_is_broken_off_once(
 
 
 def test_a_command_that_never_ends_is_broken_off_once(
-    hostile: Callable[[str], Target], bench: Make, monkeypatch: pytest.MonkeyPatch
+    hostile: Callable[[str], Target], runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "GRACE", 0.2)
     target = hostile("run-hangs")
-    first, second = block(shorter(bench(target), 0.1), target, LOOP, EXEC)
+    first, second = block(shorter(runner(target), 0.1), target, LOOP, EXEC)
     for gap in (first, second):
         assert isinstance(gap, Gap)
         assert gap.detail == "run did not end within 0.3 s"
 
 
 def test_limits_that_a_plug_in_cannot_set_are_unknown_and_say_whose_fault_that_is(
-    hostile: Callable[[str], Target], bench: Make
+    hostile: Callable[[str], Target], runner: Make
 ) -> None:
     target = hostile("limited-nothing")
     assert target.technology is Technology.CONTAINERIZATION
     assert limit_tests.limits_something(target)
-    made = bench(target)
+    made = runner(target)
     (check,) = limit_tests.push(made, target.name, Environment(facts={}))
     assert check.held is None
     assert "what limited returned is None" in check.why
@@ -404,13 +408,13 @@ class Interrupted(FakeTarget):
 
     by: Callable[[], object] = lambda: None
 
-    def answer(self, stage: Any, argv: Any, timeout: Any) -> Any:
-        if argv[0] != "_evidence":
+    def answer(self, command: Any, timeout: Any) -> Any:
+        if command.argv[0] != "_evidence":
             type(self).by()
-        return FakeTarget.answer(self, stage, argv, timeout)
+        return FakeTarget.answer(self, command, timeout)
 
 
-def test_ctrl_c_while_a_plug_in_runs_is_the_users(bench: Make) -> None:
+def test_ctrl_c_while_a_plug_in_runs_is_the_users(runner: Make) -> None:
     class Meanwhile(Interrupted):
         by = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
 
@@ -418,12 +422,12 @@ def test_ctrl_c_while_a_plug_in_runs_is_the_users(bench: Make) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            block(bench(target), target, LOOP)
+            block(runner(target), target, LOOP)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_that_asyncio_passes_on_is_the_users(bench: Make) -> None:
+def test_ctrl_c_that_asyncio_passes_on_is_the_users(runner: Make) -> None:
     async def forever() -> None:
         asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
         await asyncio.sleep(60)
@@ -435,19 +439,19 @@ def test_ctrl_c_that_asyncio_passes_on_is_the_users(bench: Make) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            block(bench(target), target, LOOP)
+            block(runner(target), target, LOOP)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_the_time_limit_of_a_run_is_no_fault_of_a_plug_in_that_runs_meanwhile(bench: Make) -> None:
+def test_the_time_limit_of_a_run_is_no_fault_of_a_plug_in_that_runs_meanwhile(runner: Make) -> None:
     class Meanwhile(Interrupted):
         by = lambda: time.sleep(60)  # noqa: E731
 
     target = guard.checked(Meanwhile(name=TargetName("box")), MAKER)
     alarm = lifecycle._Alarm(0.3)
     with pytest.raises(KeyboardInterrupt), alarm:
-        block(bench(target), target, LOOP)
+        block(runner(target), target, LOOP)
     assert alarm.rang
 
 
@@ -493,7 +497,7 @@ class Everything(FakeEngine):
         say("prepared")
 
     def sweep(self, alive: Any, *, cached: bool) -> Any:
-        return ["swept"]
+        return [Leftover(what="box")]
 
 
 @pytest.mark.parametrize("kind", [FakeTarget, FakeEngine, Everything])
@@ -507,41 +511,62 @@ def test_a_checked_target_has_the_abilities_of_the_plug_in_and_no_others(kind: A
     assert guard.direct(inner) is inner
 
 
-def test_a_checked_session_has_the_abilities_of_the_plug_ins(bench: Make) -> None:
+def test_a_checked_session_has_the_abilities_of_the_plug_ins(runner: Make) -> None:
     target = guard.checked(FakeTarget(name=TargetName("box"), witnessed={"host.x": 1}), MAKER)
-    with target.open(bench(target).stage(target)) as session:
+    with target.open(runner(target).stage(target)) as session:
         assert isinstance(session, Witness)
         assert not isinstance(session, Channel)
         assert [fact.value for fact in session.witness()] == [1]
 
 
-def test_every_ability_works_through_the_guard(bench: Make) -> None:
+def test_every_ability_works_through_the_guard(runner: Make) -> None:
     target: Any = guard.checked(Everything(name=TargetName("box")), MAKER)
-    stage_ = bench(target).stage(target)
+    stage_ = runner(target).stage(target)
     said: list[str] = []
     target.prepare(said.append)
     assert said == ["prepared"]
-    assert target.sweep(lambda _: True, cached=False) == ["swept"]
+    assert target.sweep(lambda _: True, cached=False) == [Leftover(what="box")]
     assert target.starts == {"cold": "at once"}
-    assert target.launch(stage_, ["_startup", "n"], timeout=seconds(1)).exit_code == 0
-    with target.stopped(stage_, ["_startup", "n"]) as instance:
+    assert (
+        target.launch(
+            stage_,
+            Command(
+                argv=(
+                    "_startup",
+                    "n",
+                )
+            ),
+            timeout=seconds(1),
+        ).exit_code
+        == 0
+    )
+    with target.stopped(
+        stage_,
+        Command(
+            argv=(
+                "_startup",
+                "n",
+            )
+        ),
+    ) as instance:
         assert instance.start(timeout=seconds(1)).exit_code == 0
     assert isinstance(target.limited(limit_tests.LIMITS), guard.CheckedTarget)
 
 
-def test_nothing_of_the_guard_stands_between_a_request_and_its_answer(bench: Make) -> None:
+def test_nothing_of_the_guard_stands_between_a_request_and_its_answer(runner: Make) -> None:
     callers: dict[str, set[str]] = {}
 
     class Seen(FakeEngine):
-        def answer(self, stage: Any, argv: Any, timeout: Any) -> Any:
+        def answer(self, command: Any, timeout: Any) -> Any:
             files = [Path(frame.filename).name for frame in traceback.extract_stack()]
-            # From the runner's line that asked down to here.
-            asked = max(at for at, file in enumerate(files) if file == "runner.py")
-            callers.setdefault(argv[0], set()).update(files[asked:])
-            return FakeEngine.answer(self, stage, argv, timeout)
+            # From the line that asked down to here.
+            asking = ("measure.py", "startup.py", "proving.py")
+            asked = max(at for at, file in enumerate(files) if file in asking)
+            callers.setdefault(command.argv[0], set()).update(files[asked:])
+            return FakeEngine.answer(self, command, timeout)
 
     target = guard.checked(Seen(name=TargetName("box")), MAKER)
-    records = block(bench(target), target, LOOP, EXEC, COLD, WARM)
+    records = block(runner(target), target, LOOP, EXEC, COLD, WARM)
     assert all(isinstance(record, Sample) for record in records)
     timed = {name: files for name, files in callers.items() if name != "_evidence"}
     assert len(timed) == 4

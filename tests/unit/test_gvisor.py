@@ -57,8 +57,8 @@ def environment(facts: dict[str, Fact]) -> Environment:
 
 def broken(target: Any, **changed: Fact) -> str:
     inside = INSIDE | {key.replace("__", "."): value for key, value in changed.items()}
-    checks = prove.hold(target.expectations, host=environment(HOST), inside=environment(inside))
-    return prove.broken(checks)
+    checks = prove.check(target.expectations, host=environment(HOST), inside=environment(inside))
+    return prove.unmet(checks)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_each_broken_expectation_is_caught(key: str, value: Fact) -> None:
 
 
 def test_the_host_itself_does_not_pass_for_gvisor() -> None:
-    checks = prove.hold(
+    checks = prove.check(
         GvisorTarget().expectations, host=environment(HOST), inside=environment(HOST)
     )
     assert not all(check.kept for check in checks)
@@ -196,7 +196,7 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
     dead, living = folder / f"{DEAD}-cafe", folder / f"{ownership.mine()}-cafe"
     for made in (dead, living):
         (made / "state").mkdir(parents=True)
-    removed = GvisorTarget().sweep(lambda whose: whose != DEAD, cached=False)
+    removed = [*map(str, GvisorTarget().sweep(lambda whose: whose != DEAD, cached=False))]
     assert f"gvisor sandbox {dead.name}" in removed
     assert not dead.exists()
     assert living.exists()

@@ -119,7 +119,7 @@ HOST = facts(
 
 
 def broken(target: KubernetesTarget, seen: Environment) -> str:
-    return prove.broken(prove.hold(target.expectations, host=HOST, inside=seen))
+    return prove.unmet(prove.check(target.expectations, host=HOST, inside=seen))
 
 
 def test_what_a_pod_shows_keeps_the_expectations() -> None:
@@ -705,7 +705,7 @@ def test_a_dead_runs_pod_is_ended_and_forgotten(
         "_gone",
         lambda *_, **__: server.answers.pop(("GET", f"{PODS}/{DEAD}-00")) is not None,
     )
-    assert _pod.sweep(lambda _: False) == [f"pod {DEAD}-00"]
+    assert [*map(str, _pod.sweep(lambda _: False))] == [f"pod {DEAD}-00"]
     assert deleted(server) == [{"gracePeriodSeconds": 1, "preconditions": {"uid": "u"}}]
     assert not note.exists()
 
@@ -725,7 +725,7 @@ def test_what_belongs_to_the_living_is_not_asked_about(server: Server, config: P
 def test_an_unreachable_cluster_is_said_and_remembered(tmp_path: Path, config: Path) -> None:
     gone = configured(tmp_path / "gone", "http://127.0.0.1:9")
     notes = [_pod._note(f"{DEAD}-0{n}", place(gone)) for n in range(2)]
-    lines = _pod.sweep(lambda _: False)
+    lines = [*map(str, _pod.sweep(lambda _: False))]
     assert len(lines) == 2
     assert all("not removed" in line and "127" not in line for line in lines)
     assert all(note.exists() for note in notes)

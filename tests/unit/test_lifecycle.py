@@ -26,6 +26,7 @@ from isobench.model import (
     Clock,
     Expectation,
     Lack,
+    Leftover,
     Payload,
     Relation,
     Sample,
@@ -46,9 +47,11 @@ from isobench.payload import build
 from isobench.plugins.api import Target
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeTarget, Fault, Script, honest_check
-from isobench.run import lifecycle
+from isobench.report import write
+from isobench.run import choose, cleanup
 from isobench.run import pilot as trying
-from isobench.run.lifecycle import Campaign, Chosen
+from isobench.run.choose import Chosen
+from isobench.run.lifecycle import Lifecycle
 from isobench.run.pilot import Pilot
 from isobench.storage import run_folder
 
@@ -209,13 +212,13 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISOBENCH_RESULTS_DIR", str(tmp_path / "results"))
 
 
-def choose(
+def chosen_of(
     of: Iterable[Target],
     observer: Observer | None = None,
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
     **run_options: Any,
 ) -> Chosen:
-    return lifecycle.choose(RunOptions(**run_options), Shelf(of), workloads, observer or Observer())
+    return choose.choose(RunOptions(**run_options), Shelf(of), workloads, observer or Observer())
 
 
 def run(
@@ -223,29 +226,29 @@ def run(
     observer: Observer | None = None,
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
     **run_options: Any,
-) -> lifecycle.Outcome:
+) -> write.Outcome:
     """Run a campaign of four blocks over native and some targets."""
     wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
     watcher = observer or Observer()
     shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
-    chosen = lifecycle.choose(wanted, shelf, workloads, watcher)
-    return Campaign(wanted, shelf, watcher).run(chosen)
+    chosen = choose.choose(wanted, shelf, workloads, watcher)
+    return Lifecycle(wanted, shelf, watcher).run(chosen)
 
 
-def cell(outcome: lifecycle.Outcome, name: str = "box", workload: str = "cpu.sieve") -> Any:
+def cell(outcome: write.Outcome, name: str = "box", workload: str = "cpu.sieve") -> Any:
     cells = outcome.summary["cells"]
     return next(c for c in cells if (c["target"], c["workload"]) == (name, workload))
 
 
-def gaps(outcome: lifecycle.Outcome) -> set[tuple[str, str, str]]:
+def gaps(outcome: write.Outcome) -> set[tuple[str, str, str]]:
     return {(g["target"], g["workload"], g["cause"]) for g in outcome.summary["gaps"]}
 
 
-def headline_of(outcome: lifecycle.Outcome) -> str:
+def headline_of(outcome: write.Outcome) -> str:
     return str(outcome.summary["run"]["headline"])
 
 
-def status(outcome: lifecycle.Outcome, name: str) -> str:
+def status(outcome: write.Outcome, name: str) -> str:
     (found,) = (t["status"] for t in outcome.summary["targets"] if t["name"] == name)
     return str(found)
 
@@ -255,7 +258,7 @@ def status(outcome: lifecycle.Outcome, name: str) -> str:
 
 def test_all_targets_are_asked_and_those_that_cannot_run_are_left_out() -> None:
     observer = Observer()
-    chosen = choose([native(), box(), box(JAR, availability=MISSING)], observer)
+    chosen = chosen_of([native(), box(), box(JAR, availability=MISSING)], observer)
     assert list(chosen.able) == [NATIVE, BOX]
     assert observer.answers == {
         NATIVE: chosen.answers[NATIVE],
@@ -266,7 +269,7 @@ def test_all_targets_are_asked_and_those_that_cannot_run_are_left_out() -> None:
 
 def test_a_target_asked_for_by_name_that_cannot_run_ends_the_run_with_its_hint() -> None:
     with pytest.raises(UnavailableError, match="jar cannot run here: jar is not") as caught:
-        choose([native(), box(JAR, availability=MISSING)], targets=("jar",))
+        chosen_of([native(), box(JAR, availability=MISSING)], targets=("jar",))
     assert caught.value.hint == "apt install jar"
     assert caught.value.exit_code == 3
 
@@ -275,7 +278,7 @@ def test_every_target_that_was_asked_for_and_cannot_run_is_named_with_its_hint()
     pot = Unavailable(lack=Lack.DEVICE, what="no stove", hint="buy a stove")
     targets = [native(), box(JAR, availability=MISSING), box(POT, availability=pot), box()]
     with pytest.raises(UnavailableError) as caught:
-        choose(targets, targets=("jar", "pot"))
+        chosen_of(targets, targets=("jar", "pot"))
     words = str(caught.value)
     for expected in ("2 targets", "jar is not installed", "apt install jar", "buy a stove"):
         assert expected in words
@@ -311,47 +314,47 @@ def test_a_target_that_cannot_be_prepared_is_a_gap_unless_it_is_required() -> No
             raise SessionError("no flour", hint="buy flour")
 
     shelf = [native(), box(), Broken(name=JAR, technology=Technology.SANDBOX)]
-    chosen = choose(shelf, targets=("box", "jar"))
-    made = lifecycle.prepare(chosen, RunOptions(targets=("box", "jar")), lambda _: None)
+    chosen = chosen_of(shelf, targets=("box", "jar"))
+    made = choose.prepare(chosen, RunOptions(targets=("box", "jar")), lambda _: None)
     assert list(made.able) == [NATIVE, BOX]
     assert made.answers[JAR].reason == "it cannot be prepared: no flour"  # type: ignore[union-attr]
     for run_options in (
         RunOptions(targets=("jar",)),
         RunOptions(targets=("box", "jar"), require=("jar",)),
     ):
-        chosen = choose(shelf, targets=run_options.targets, require=run_options.require)
+        chosen = chosen_of(shelf, targets=run_options.targets, require=run_options.require)
         with pytest.raises(UnavailableError, match="no flour"):
-            lifecycle.prepare(chosen, run_options, lambda _: None)
+            choose.prepare(chosen, run_options, lambda _: None)
 
 
 def test_what_ends_the_run_is_told_once() -> None:
     observer = Observer()
     with pytest.raises(UnavailableError, match="jar cannot run here"):
-        choose([native(), box(JAR, availability=MISSING)], observer, targets=("jar",))
+        chosen_of([native(), box(JAR, availability=MISSING)], observer, targets=("jar",))
     assert list(observer.answers) == [NATIVE]
 
 
 def test_a_required_target_must_run_even_when_all_are_asked_for() -> None:
     targets = [native(), box(JAR, availability=MISSING)]
     with pytest.raises(UnavailableError, match="jar"):
-        choose(targets, require=("jar",))
+        chosen_of(targets, require=("jar",))
     with pytest.raises(UnavailableError, match="jar"):
-        choose([*targets, box()], targets=("box",), require=("jar",))
+        chosen_of([*targets, box()], targets=("box",), require=("jar",))
 
 
 def test_an_unknown_required_name_is_told() -> None:
     with pytest.raises(UsageError, match="'jugg'"):
-        choose([native()], require=("jugg",))
+        chosen_of([native()], require=("jugg",))
 
 
 def test_without_native_there_is_no_run() -> None:
     with pytest.raises(UnavailableError, match="native cannot run here"):
-        choose([native(availability=MISSING), box()])
+        chosen_of([native(availability=MISSING), box()])
 
 
 def test_without_workloads_there_is_no_run() -> None:
     with pytest.raises(NothingToRunError) as caught:
-        choose([native()], workloads={})
+        chosen_of([native()], workloads={})
     assert caught.value.exit_code == 5
 
 
@@ -360,7 +363,7 @@ def test_a_probe_that_raises_is_reported_as_a_fault_of_the_plug_in() -> None:
         def probe(self) -> Availability:
             raise ZeroDivisionError("by zero")
 
-    answer = choose([native(), Rude(name=BOX)]).answers[BOX]
+    answer = chosen_of([native(), Rude(name=BOX)]).answers[BOX]
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.PLUGIN
     assert "ZeroDivisionError: by zero" in answer.what
@@ -574,7 +577,7 @@ def test_a_target_of_another_isa_gets_payloads_of_its_own() -> None:
 def test_an_old_run_is_answered_again_into_another_folder(tmp_path: Path) -> None:
     first = run(box())
     (tmp_path / "again").mkdir()
-    again = lifecycle.answer_again(first.folder, tmp_path / "again")
+    again = write.answer_again(first.folder, tmp_path / "again")
     assert again.summary == first.summary
     names = {path.name for path in (tmp_path / "again").iterdir()}
     assert names == {"summary.json", "summary.md", "report.html"}
@@ -588,22 +591,22 @@ def go_on(
     *targets: FakeTarget,
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
     **run_options: Any,
-) -> lifecycle.Outcome:
+) -> write.Outcome:
     """Resume the run in a folder, with the same wish."""
     earlier, watcher = run_folder.load(folder), Observer()
     wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
     shelf = Shelf((native(), *targets))
-    chosen = lifecycle.choose(wanted, shelf, workloads, watcher)
-    return Campaign(wanted, shelf, watcher).run(chosen, earlier)
+    chosen = choose.choose(wanted, shelf, workloads, watcher)
+    return Lifecycle(wanted, shelf, watcher).run(chosen, earlier)
 
 
 @pytest.fixture
-def interrupted() -> lifecycle.Outcome:
+def interrupted() -> write.Outcome:
     """A run of four blocks that was interrupted when the third began."""
     return run(box(), observer=Observer(interrupt_at="block 3:"))
 
 
-def test_a_resumed_run_is_the_same_run_made_complete(interrupted: lifecycle.Outcome) -> None:
+def test_a_resumed_run_is_the_same_run_made_complete(interrupted: write.Outcome) -> None:
     outcome = go_on(interrupted.folder, box())
     before, after = interrupted.summary["run"], outcome.summary["run"]
     assert outcome.folder == interrupted.folder
@@ -618,21 +621,21 @@ def test_a_resumed_run_is_the_same_run_made_complete(interrupted: lifecycle.Outc
 def test_a_run_is_its_writers_alone_until_its_report_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answered = lifecycle.answer
+    answered = write.answer
     held: list[str] = []
 
     def answer(folder: Path, *more: Any) -> Mapping[str, Any]:
         held.append(run_folder.writer(folder))
         return answered(folder, *more)
 
-    monkeypatch.setattr(lifecycle, "answer", answer)
+    monkeypatch.setattr(write, "answer", answer)
     outcome = run(box(), maximum_blocks=2)
     assert held == [f"process {os.getpid()}"]
     assert run_folder.writer(outcome.folder) == ""
 
 
 def test_what_was_written_until_the_lock_was_had_is_not_measured_again(
-    interrupted: lifecycle.Outcome, monkeypatch: pytest.MonkeyPatch
+    interrupted: write.Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = run_folder.load(interrupted.folder)
     go_on(interrupted.folder, box(), maximum_blocks=3)
@@ -651,7 +654,7 @@ def _first(
 
 
 def test_a_resumed_run_keeps_its_plan_and_every_record_it_had(
-    interrupted: lifecycle.Outcome,
+    interrupted: write.Outcome,
 ) -> None:
     plan_before = (interrupted.folder / "plan.json").read_bytes()
     records_before = (interrupted.folder / "records.jsonl").read_bytes()
@@ -662,21 +665,21 @@ def test_a_resumed_run_keeps_its_plan_and_every_record_it_had(
 
 @pytest.mark.parametrize("name", ["records.jsonl", "state/blocks.jsonl"])
 def test_a_run_that_was_killed_in_the_middle_of_a_line_can_be_resumed(
-    name: str, interrupted: lifecycle.Outcome
+    name: str, interrupted: write.Outcome
 ) -> None:
     path = interrupted.folder / name
     path.write_bytes(path.read_bytes()[:-9])
     assert go_on(interrupted.folder, box()).summary["run"]["blocks"] == 4
 
 
-def test_a_resumed_run_knows_natives_answers_again(interrupted: lifecycle.Outcome) -> None:
+def test_a_resumed_run_knows_natives_answers_again(interrupted: write.Outcome) -> None:
     liar = box(scripts={SIEVE: (Script(check="beef"),)})
     outcome = go_on(interrupted.folder, liar)
     assert ("box", "cpu.sieve", "wrong-answer") in gaps(outcome)
 
 
 def test_a_resumed_run_holds_expectations_against_native_again(
-    interrupted: lifecycle.Outcome,
+    interrupted: write.Outcome,
 ) -> None:
     outcome = go_on(interrupted.folder, box(inside=HOST))
     assert ("box", "cpu.sieve", "unproven") in gaps(outcome)
@@ -692,7 +695,7 @@ def test_a_run_says_what_starts_its_programs_and_why_that_is_not_its_spawner() -
 
 @pytest.mark.parametrize("key", ["payloads", "machine", "spawner"])
 def test_another_experiment_is_not_resumed_and_the_old_one_left_as_it_was(
-    key: str, interrupted: lifecycle.Outcome
+    key: str, interrupted: write.Outcome
 ) -> None:
     path = interrupted.folder / "run.json"
     about = json.loads(path.read_text())
@@ -742,11 +745,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Slow]:
     return make
 
 
-def planned(outcome: lifecycle.Outcome) -> Any:
+def planned(outcome: write.Outcome) -> Any:
     return json.loads((outcome.folder / "plan.json").read_text())
 
 
-def sessions_of(outcome: lifecycle.Outcome, name: str = "box") -> dict[int, int]:
+def sessions_of(outcome: write.Outcome, name: str = "box") -> dict[int, int]:
     """Return the session of each block in which a target was measured."""
     frame = run_folder.load(outcome.folder).samples
     mine = frame[(frame["workload"] == SIEVE) & (frame["block"] > 0) & (frame["target"] == name)]
@@ -839,7 +842,9 @@ def test_an_expensive_target_is_started_once_a_visit_and_a_cheap_one_more_often(
     assert cell(outcome, "box", COLD)["value"] > 0
 
 
-def test_a_resumed_run_still_starts_an_expensive_target_once_a_visit(slow: Callable[..., Slow]) -> None:
+def test_a_resumed_run_still_starts_an_expensive_target_once_a_visit(
+    slow: Callable[..., Slow],
+) -> None:
     shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
     first = run(
         slow(2.0),
@@ -1076,23 +1081,23 @@ class Leftovers(FakeTarget):
 
     swept: list[bool] = field(default_factory=list)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         self.swept.append(cached)
-        return ["container left-by-the-dead"]
+        return [Leftover(what="container left-by-the-dead")]
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_a_sweep_asks_every_target_that_can_and_tells_each_line(
+def test_a_sweep_asks_every_target_that_can_and_reports_each_leftover(
     everything: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "cache" / "isobench").mkdir(parents=True)
     subject = Leftovers(name=BOX)
-    lines: list[str] = []
-    lifecycle.sweep(Shelf([native(), subject]), everything=everything, observer=lines.append)
+    found: list[Leftover] = []
+    cleanup.sweep(Shelf([native(), subject]), everything=everything, observer=found.append)
     assert subject.swept == [everything]
-    assert lines[0] == "container left-by-the-dead"
+    assert found[0] == Leftover(what="container left-by-the-dead")
     assert (tmp_path / "cache" / "isobench").exists() is not everything
-    assert len(lines) == 1 + everything
+    assert len(found) == 1 + everything
 
 
 def test_an_interruption_sweeps_what_an_engine_may_have_left_of_this_very_run() -> None:
@@ -1108,7 +1113,7 @@ class Unsweepable(FakeTarget):
 
     fault: BaseException = field(default_factory=lambda: FileNotFoundError(2, "gone", "/a/b"))
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         raise self.fault
 
 
@@ -1116,15 +1121,18 @@ FAULTS = (FileNotFoundError(2, "gone", "/a/b"), ValueError("x"), SystemExit(3))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_a_sweep_that_fails_is_told_and_keeps_no_other_from_its_turn(fault: BaseException) -> None:
+def test_a_sweep_that_fails_is_reported_and_keeps_no_other_from_its_turn(
+    fault: BaseException,
+) -> None:
     subject = Leftovers(name=TargetName("jar"))
-    lines: list[str] = []
+    found: list[Leftover] = []
     shelf = Shelf([native(), Unsweepable(name=BOX, fault=fault), subject])
-    lifecycle.sweep(shelf, everything=False, observer=lines.append)
+    cleanup.sweep(shelf, everything=False, observer=found.append)
     assert subject.swept == [False]
-    assert lines[0].startswith("nothing: box: looking for leftovers failed")
-    assert type(fault).__name__ in lines[0]
-    assert lines[1:] == ["container left-by-the-dead"]
+    assert found[0].what == "box"
+    assert found[0].failure.startswith("looking for leftovers failed: ")
+    assert type(fault).__name__ in found[0].failure
+    assert found[1:] == [Leftover(what="container left-by-the-dead")]
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from isobench.model.units import TargetName
 from isobench.payload import stage
 from isobench.plugins.api import Limiter, Session, Target
 from isobench.plugins.testing import FakeTarget
-from isobench.run import limit_tests, runner
-from tests.unit.test_runner import NATIVE, Sink
-from tests.unit.test_runner import workshop as workshop  # noqa: PLC0414 - a fixture of theirs
+from isobench.run import limit_tests, measure
+from tests.unit.test_measure import NATIVE, Sink
+from tests.unit.test_measure import workshop as workshop  # noqa: PLC0414 - a fixture of theirs
 
 ALL = tuple(Resource)
 WITHOUT = {
@@ -150,14 +150,14 @@ class Box(FakeTarget):
 
 
 @pytest.fixture
-def bench(workshop: stage.Workshop) -> Callable[..., runner.Bench]:
-    def make(*targets: Target) -> runner.Bench:
+def runner(workshop: stage.Workshop) -> Callable[..., measure.Runner]:
+    def make(*targets: Target) -> measure.Runner:
         native = FakeTarget(name=NATIVE, inside={"kernel.boot_id": "b"})
-        made = runner.Bench(
+        made = measure.Runner(
             targets={NATIVE: native} | {target.name: target for target in targets},
             workloads={}, workshop=workshop, host_abi=Abi.ELF_X86_64, sink=Sink(), run_id="unit",
         )  # fmt: skip
-        made.reference = environment({})
+        made.prover.reference = environment({})
         return made
 
     return make
@@ -173,10 +173,10 @@ def test_only_a_container_that_can_set_limits_is_asked_for_some() -> None:
 
 
 def test_an_instance_that_does_not_open_leaves_its_limits_unknown_with_the_reason(
-    bench: Callable[..., runner.Bench],
+    runner: Callable[..., measure.Runner],
 ) -> None:
     box = Box(name=TargetName("box"), broken="no cgroup for you")
-    checks = limit_tests.push(bench(box), box.name, environment(WITHOUT))
+    checks = limit_tests.push(runner(box), box.name, environment(WITHOUT))
     assert [(check.resource, check.held, check.why) for check in checks] == [
         (Resource.CPU, None, "no cgroup for you"),
         (Resource.MEMORY, None, "no cgroup for you"),
@@ -185,9 +185,9 @@ def test_an_instance_that_does_not_open_leaves_its_limits_unknown_with_the_reaso
 
 
 def test_an_instance_that_says_nothing_of_use_leaves_them_unknown(
-    bench: Callable[..., runner.Bench],
+    runner: Callable[..., measure.Runner],
 ) -> None:
     box = Box(name=TargetName("box"))
-    checks = limit_tests.push(bench(box), box.name, environment(WITHOUT))
+    checks = limit_tests.push(runner(box), box.name, environment(WITHOUT))
     assert [check.held for check in checks] == [None, None]
     assert all(check.why for check in checks)

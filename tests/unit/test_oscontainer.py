@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Environment, Evidence, Fact, Lack, Stage, Unavailable
+from isobench.model import Command, Environment, Evidence, Fact, Lack, Stage, Unavailable
 from isobench.model.errors import SessionError
 from isobench.model.units import Sha256, seconds
 from isobench.plugins.api import Target
@@ -79,7 +79,7 @@ LXC: Mapping[str, Fact] = {
 
 
 def broken(target: Target, facts: Mapping[str, Fact]) -> str:
-    return prove.broken(prove.hold(target.expectations, host=seen(HOST), inside=seen(facts)))
+    return prove.unmet(prove.check(target.expectations, host=seen(HOST), inside=seen(facts)))
 
 
 # ---- expectations --------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def test_a_tool_that_fails_before_a_word_is_an_error_and_a_payload_that_fails_is
 ) -> None:
     def launched(script: str) -> object:
         return _oscontainer.launch(
-            ["/bin/sh", "-c", script], a_stage(tmp_path),
+            ["/bin/sh", "-c", script], Command(argv=("payload",)),
             timeout=seconds(10), environment={}, why=lambda said: said.decode().strip(),
         )  # fmt: skip
 
@@ -389,7 +389,7 @@ def test_a_tool_that_fails_before_a_word_is_an_error_and_a_payload_that_fails_is
 def test_a_tool_that_cannot_be_executed_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="cannot be executed"):
         _oscontainer.launch(
-            ["/nowhere/tool"], a_stage(tmp_path),
+            ["/nowhere/tool"], Command(argv=("payload",)),
             timeout=seconds(10), environment={}, why=lambda _: "",
         )  # fmt: skip
 
@@ -414,7 +414,8 @@ def test_a_cgroup_goes_with_those_below_it_and_one_that_lives_stays(
     foreign = tmp_path / "systemd" / "nspawn.something"
     for folder in (dead / "payload", dead / "supervisor", alive / "payload", foreign):
         folder.mkdir(parents=True)
-    said = _oscontainer.sweep_cgroups(["nspawn."], lambda owner: owner == "isobench-m-3-4")
+    found = _oscontainer.sweep_cgroups(["nspawn."], lambda owner: owner == "isobench-m-3-4")
+    said = [*map(str, found)]
     assert said == ["cgroups of isobench-m-1-2-abcd"]
     assert (dead.exists(), alive.exists(), foreign.exists()) == (False, True, True)
 

@@ -166,4 +166,10 @@ def test_the_plan_says_how_much_work_a_cell_is_for_all_targets_alike() -> None:
 
 
 def test_a_run_looks_at_its_intervals_after_every_fifth_block_from_the_tenth() -> None:
-    assert [blocks for blocks in range(31) if plan.is_look(blocks)] == [10, 15, 20, 25, 30]
+    assert [blocks for blocks in range(31) if plan.is_interim_analysis(blocks)] == [
+        10,
+        15,
+        20,
+        25,
+        30,
+    ]

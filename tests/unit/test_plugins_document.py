@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from isobench.model import (
+    Command,
     Expectation,
     Gap,
     Lack,
@@ -50,7 +51,12 @@ def abilities() -> list[str]:
 
 @pytest.mark.parametrize(
     ("title", "noun"),
-    [("Expectations", Expectation), ("The stage", Stage), ("What is recorded", Sample)],
+    [
+        ("Expectations", Expectation),
+        ("The stage", Stage),
+        ("The command", Command),
+        ("What is recorded", Sample),
+    ],
 )
 def test_it_names_every_field(title: str, noun: Any) -> None:
     for field in dataclasses.fields(noun):
@@ -63,11 +69,9 @@ def test_it_names_what_records_consist_of() -> None:
 
 
 def test_it_names_every_metric() -> None:
-    code_ = "".join(
-        (CHECKOUT / "isobench" / "run" / f"{name}.py").read_text() for name in ("runner", "duet")
-    )
+    code_ = "".join(path.read_text() for path in (CHECKOUT / "isobench" / "run").glob("*.py"))
     named = {
-        *re.findall(r'sample\("([a-z.]+)"|sample\(f"([a-z]+\.)', code_),
+        *re.findall(r'sample\(\s*(?:context\.)?visit,\s*(?:"([a-z.]+)"|f"([a-z]+\.))', code_),
         *re.findall(r'metric="([a-z.]+)"()|f"(phase\.)', code_),
     }
     metrics = {part for found in named for part in found if part} | {"time", "gone"}

@@ -13,7 +13,9 @@ def environment(**facts: Fact) -> Environment:
 
 
 def kept(expectation: Expectation, host: Fact, inside: Fact) -> bool:
-    (check,) = prove.hold([expectation], host=environment(key=host), inside=environment(key=inside))
+    (check,) = prove.check(
+        [expectation], host=environment(key=host), inside=environment(key=inside)
+    )
     return check.kept
 
 
@@ -60,7 +62,7 @@ def test_a_value_that_is_expectationd_must_be_seen_inside(
 
 def test_a_fact_that_nobody_reported_breaks_its_expectation() -> None:
     expectation = Expectation(key="ns.pid", relation=UNLIKE)
-    (check,) = prove.hold([expectation], host=environment(), inside=environment())
+    (check,) = prove.check([expectation], host=environment(), inside=environment())
     assert not check.kept
     assert (check.host, check.inside) == (None, None)
 
@@ -79,7 +81,7 @@ def test_broken_expectations_are_told_with_both_sides() -> None:
     ]
     host = environment(ns_pid="pid:[1]", boot="abc", canary=True, machine="x86_64")
     inside = environment(ns_pid="pid:[1]", boot="xyz", canary=True, machine="x86_64")
-    assert prove.broken(prove.hold(expectations, host=host, inside=inside)) == (
+    assert prove.unmet(prove.check(expectations, host=host, inside=inside)) == (
         "ns_pid should be unlike the host's, and is 'pid:[1]' inside (host: 'pid:[1]'); "
         "boot should be the host's, and is 'xyz' inside (host: 'abc'); "
         "canary should be False, and is True inside (host: True)"
@@ -89,8 +91,8 @@ def test_broken_expectations_are_told_with_both_sides() -> None:
 def test_kept_expectations_leave_nothing_to_tell() -> None:
     expectations = [Expectation(key="boot", relation=SAME)]
     same = environment(boot="abc")
-    assert prove.broken(prove.hold(expectations, host=same, inside=same)) == ""
-    assert prove.broken(()) == ""
+    assert prove.unmet(prove.check(expectations, host=same, inside=same)) == ""
+    assert prove.unmet(()) == ""
 
 
 def test_relations_cover_what_was_seen_inside_and_say_unknown_where_a_side_is_missing() -> None:
@@ -125,7 +127,7 @@ def test_a_part_that_must_be_there_and_a_value_that_must_not_be(
 @pytest.mark.parametrize("relation", list(Relation))
 def test_every_relation_can_be_told_when_it_is_broken(relation: Relation) -> None:
     expectation = Expectation(key="key", relation=relation, value="wanted")
-    told = prove.broken(prove.hold([expectation], host=environment(), inside=environment()))
+    told = prove.unmet(prove.check([expectation], host=environment(), inside=environment()))
     assert told.startswith("key should be ")
 
 

@@ -117,8 +117,8 @@ class Started:
             _qemu.started(
                 hardware(scenario, str(emulator)),
                 _qemu.Boot(),
-                heard=self.chunks.append,
-                mark=lambda name: self.hear(name),  # noqa: PLW0108 - a test puts another in its place
+                on_output=self.chunks.append,
+                on_mark=lambda name: self.hear(name),  # noqa: PLW0108 - a test puts another in its place
             )
         )
 
@@ -336,7 +336,7 @@ def test_a_flood_is_read_to_its_end_and_bounded(start: Start) -> None:
     out, err = fake.machine.output()
     assert len(out) == len(err) == processes.MOST
     assert len(fake.machine.log) <= 1 << 16
-    assert len(fake.machine._heard.marks) <= 256
+    assert len(fake.machine._seen.marks) <= 256
     assert sum(map(len, fake.chunks)) > 7 << 20  # all of it was handed on
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from isobench.model import Stage, host_abi
+from isobench.model import Command, host_abi
 from isobench.model.errors import SessionError
-from isobench.model.units import Sha256, seconds
+from isobench.model.units import seconds
 from isobench.payload import build
 from isobench.plugins import ownership
 from isobench.plugins.api import Completed
@@ -275,43 +275,36 @@ def test_many_start_in_a_row_and_no_descriptor_stays_open() -> None:
 
 
 @dataclass
-class Heard:
+class Listener:
     """What a stage was told, with its stamps."""
 
     chunks: list[bytes] = field(default_factory=list)
     stamps: list[int | None] = field(default_factory=list)
     excluded: list[int] = field(default_factory=list)
 
-    def heard(self, chunk: bytes, /, at: int | None = None) -> None:
+    def on_output(self, chunk: bytes, /, at: int | None = None) -> None:
         self.chunks.append(chunk)
         self.stamps.append(at)
 
-    def stage(self, folder: Path) -> Stage:
-        return Stage(
-            root=folder,
-            digest=Sha256(""),
-            scratch=folder,
-            owner=ownership.mine(),
-            heard=self.heard,
-            exclude=self.excluded.append,
-        )
+    def command(self) -> Command:
+        return Command(argv=(), on_output=self.on_output, exclude=self.excluded.append)
 
 
 @pytest.mark.usefixtures("way")
 def test_stamps_are_of_the_clock_that_isobench_reads(tmp_path: Path) -> None:
-    told = Heard()
+    listener = Listener()
     before = time.monotonic_ns()
     processes.run(
         ["sh", "-c", "echo one; sleep 0.3; echo two"],
-        timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path),
+        timeout=PATIENCE, env=PATH, command=listener.command(),
     )  # fmt: skip
     after = time.monotonic_ns()
-    assert told.chunks == [b"one\n", b"two\n"]
-    first, second = told.stamps
+    assert listener.chunks == [b"one\n", b"two\n"]
+    first, second = listener.stamps
     assert first is not None
     assert second is not None
     assert second - first >= 300_000_000
-    (excluded,) = told.excluded
+    (excluded,) = listener.excluded
     assert before < before + excluded < first < second < after
 
 
@@ -329,24 +322,24 @@ def test_what_is_said_is_handed_on_while_the_program_runs(tmp_path: Path) -> Non
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 
-    class Answering(Heard):
-        def heard(self, chunk: bytes, /, at: int | None = None) -> None:
-            super().heard(chunk, at)
+    class Answering(Listener):
+        def on_output(self, chunk: bytes, /, at: int | None = None) -> None:
+            super().on_output(chunk, at)
             if chunk == b"ask\n":
                 fifo.write_text("answer\n")
 
-    told = Answering()
+    listener = Answering()
     done = processes.run(
         ["sh", "-c", f"echo ask; cat {fifo}"],
-        timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path),
+        timeout=PATIENCE, env=PATH, command=listener.command(),
     )  # fmt: skip
     assert (done.exit_code, done.stdout) == (0, b"ask\nanswer\n")
 
 
-def test_by_subprocess_the_stage_takes_the_time_itself(tmp_path: Path) -> None:
-    told = Heard()
-    processes.run(["echo", "one"], timeout=PATIENCE, env=PATH, stage=told.stage(tmp_path))
-    assert (told.chunks, told.stamps, told.excluded) == ([b"one\n"], [None], [])
+def test_by_subprocess_the_listener_takes_the_time_itself(tmp_path: Path) -> None:
+    listener = Listener()
+    processes.run(["echo", "one"], timeout=PATIENCE, env=PATH, command=listener.command())
+    assert (listener.chunks, listener.stamps, listener.excluded) == ([b"one\n"], [None], [])
 
 
 # ---- nothing is left behind ----------------------------------------------------------------------
@@ -354,15 +347,15 @@ def test_by_subprocess_the_stage_takes_the_time_itself(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("way")
 def test_an_error_while_listening_ends_the_program_and_the_next_one_runs(tmp_path: Path) -> None:
-    class Broken(Heard):
-        def heard(self, chunk: bytes, /, at: int | None = None) -> None:
+    class Broken(Listener):
+        def on_output(self, chunk: bytes, /, at: int | None = None) -> None:
             raise KeyboardInterrupt
 
     before = children()
     with pytest.raises(KeyboardInterrupt):
         processes.run(
             ["sh", "-c", "echo $$; exec sleep 605"],
-            timeout=PATIENCE, env=PATH, stage=Broken().stage(tmp_path),
+            timeout=PATIENCE, env=PATH, command=Broken().command(),
         )  # fmt: skip
     assert children() <= before
     assert shell("exit 8").exit_code == 8
@@ -439,7 +432,7 @@ def test_a_sweep_finds_the_spawner_of_a_run_that_has_died(way: str) -> None:
     del way
     (spawner,) = running()
     mine = ownership.mine()
-    removed = processes.sweep(lambda whose: whose != mine)
+    removed = [*map(str, processes.sweep(lambda whose: whose != mine))]
     assert f"process {spawner.pid}" in removed
     assert until(lambda: ended(spawner.pid))
 

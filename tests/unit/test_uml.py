@@ -37,8 +37,8 @@ def environment(facts: dict[str, Any]) -> Environment:
 
 def broken(**changed: Fact) -> str:
     inside = INSIDE | {key.replace("__", "."): value for key, value in changed.items()}
-    checks = prove.hold(UmlTarget.expectations, host=environment(HOST), inside=environment(inside))
-    return prove.broken(checks)
+    checks = prove.check(UmlTarget.expectations, host=environment(HOST), inside=environment(inside))
+    return prove.unmet(checks)
 
 
 # ---- expectations --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from isobench.evidence import prove
 from isobench.model import (
     Abi,
     Available,
+    Command,
     Environment,
     Evidence,
     Fact,
@@ -95,19 +96,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Run]:
     return put
 
 
-def staged(root: Path, marks: list[str] | None = None) -> Stage:
+def staged(root: Path) -> Stage:
     (root / "isobench").mkdir(parents=True)
     (root / "isobench" / "cpu.sieve").write_bytes(b"\0asm")
     scratch = root / "scratch"
     scratch.mkdir()
-    return Stage(
-        root=root,
-        digest=Sha256(""),
-        scratch=scratch,
-        owner="o",
-        environment={"ISOBENCH": "1", "EMPTY": ""},
-        mark=(marks if marks is not None else []).append,
-    )
+    return Stage(root=root, digest=Sha256(""), scratch=scratch, owner="o")
 
 
 # ---- the engine
@@ -244,7 +238,7 @@ def test_a_module_is_compiled_once_and_copied_for_a_fresh_stage(
     for name in ("first", "second"):
         stage = staged(tmp_path / name)
         for _ in range(2):
-            target.launch(stage, ["cpu.sieve"], timeout=seconds(1))
+            target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
             used.append(Path(wasmtime.commands[-1][-1]))
     assert wasmtime.count("compile") == 1
     assert len(set(used)) == 2
@@ -258,13 +252,13 @@ def test_another_engine_or_content_is_compiled_anew(
     wasmtime = Wasmtime(done())
     runs(wasmtime)
     stage = staged(tmp_path / "stage")
-    wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     monkeypatch.setattr(
         processes, "ask", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
     )
-    wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     (stage.root / "isobench" / "cpu.sieve").write_bytes(b"\0asm2")
-    wasm.WasmTarget().launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     assert wasmtime.count("compile") == 3
 
 
@@ -274,28 +268,34 @@ def test_at_start_the_module_itself_is_run_and_no_code_is_trusted(
     wasmtime = Wasmtime(done())
     runs(wasmtime)
     stage = staged(tmp_path / "stage")
-    wasm.WasmTarget(compile_="at-start").launch(stage, ["cpu.sieve"], timeout=seconds(1))
+    wasm.WasmTarget(compile_="at-start").launch(
+        stage, Command(argv=("cpu.sieve",)), timeout=seconds(1)
+    )
     assert wasmtime.count("compile") == 0
     assert wasmtime.commands[-1][-1] == str(stage.root / "isobench" / "cpu.sieve")
     assert "--allow-precompiled" not in wasmtime.commands[-1]
 
 
-def test_the_command_line_grants_two_directories_and_the_stages_variables_alone(
+def test_the_command_line_grants_two_directories_and_the_commands_variables_alone(
     engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
 ) -> None:
     wasmtime = Wasmtime(done())
     runs(wasmtime)
     marks: list[str] = []
-    stage = staged(tmp_path / "stage", marks)
-    with wasm.WasmTarget().open(stage) as session:
-        session.run(["cpu.sieve", "-x", ""], timeout=seconds(1))
-    command = wasmtime.commands[-1]
-    pairs = list(itertools.pairwise(command))
+    command = Command(
+        argv=("cpu.sieve", "-x", ""),
+        environment={"ISOBENCH": "1", "EMPTY": ""},
+        on_phase=marks.append,
+    )
+    with wasm.WasmTarget().open(staged(tmp_path / "stage")) as session:
+        session.run(command, timeout=seconds(1))
+    words = wasmtime.commands[-1]
+    pairs = list(itertools.pairwise(words))
     granted = [value for word, value in pairs if word == "--dir"]
     assert [value.partition("::")[2] for value in granted] == ["/isobench", "/scratch"]
     given = {value for word, value in pairs if word == "--env"}
     assert given == {"ISOBENCH=1", "EMPTY=", "ISOBENCH_SCRATCH=/scratch"}
-    assert command[-2:] == ["-x", ""]
+    assert words[-2:] == ["-x", ""]
     assert marks == [BEGIN]
 
 
@@ -317,14 +317,16 @@ def test_an_engine_that_refuses_is_no_answer_and_a_trap_is_one(
     target, stage = wasm.WasmTarget(), staged(tmp_path / "stage")
     if is_error:
         with pytest.raises(SessionError, match="wasmtime: "):
-            target.launch(stage, ["cpu.sieve"], timeout=seconds(1))
+            target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     else:
-        assert target.launch(stage, ["cpu.sieve"], timeout=seconds(1)) == said
+        assert target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1)) == said
 
 
 def test_a_program_that_was_not_built_is_told(engine: Path, tmp_path: Path) -> None:
     with pytest.raises(SessionError, match=r"app\.mine"):
-        wasm.WasmTarget().launch(staged(tmp_path / "stage"), ["app.mine"], timeout=seconds(1))
+        wasm.WasmTarget().launch(
+            staged(tmp_path / "stage"), Command(argv=("app.mine",)), timeout=seconds(1)
+        )
 
 
 def test_an_engine_that_has_vanished_is_told(engine: Path, tmp_path: Path) -> None:
@@ -363,8 +365,8 @@ def inside(facts: dict[str, Fact]) -> Environment:
 
 
 def broken(facts: dict[str, Fact]) -> str:
-    return prove.broken(
-        prove.hold(wasm.WasmTarget.expectations, host=inside({}), inside=inside(facts))
+    return prove.unmet(
+        prove.check(wasm.WasmTarget.expectations, host=inside({}), inside=inside(facts))
     )
 
 

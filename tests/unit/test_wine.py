@@ -128,8 +128,10 @@ def environment(facts: dict[str, Fact]) -> Environment:
 
 
 def broken(inside: dict[str, Fact]) -> str:
-    checks = prove.hold(WineTarget.expectations, host=environment(HOST), inside=environment(inside))
-    return prove.broken(checks)
+    checks = prove.check(
+        WineTarget.expectations, host=environment(HOST), inside=environment(inside)
+    )
+    return prove.unmet(checks)
 
 
 def test_what_wine_shows_keeps_its_expectations() -> None:
@@ -257,9 +259,9 @@ def test_what_the_dead_have_left_is_swept_and_the_living_keep_theirs(
     for folder in (mine, dead, making, kept):
         folder.mkdir(parents=True)
     alive = {ownership.mine()}
-    assert sorted(_wine.sweep(alive.__contains__, cached=False)) == sorted(
+    assert sorted(map(str, _wine.sweep(alive.__contains__, cached=False))) == sorted(
         [f"folder {dead}", f"folder {making}"]
     )
     assert (mine.is_dir(), kept.is_dir()) == (True, True)
-    assert _wine.sweep(alive.__contains__, cached=True) == [f"folder {kept}"]
+    assert [*map(str, _wine.sweep(alive.__contains__, cached=True))] == [f"folder {kept}"]
     mine.rmdir()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from isobench.model import Evidence, Expectation, Fact, Relation, Stage, host_abi
+from isobench.model import Command, Evidence, Expectation, Fact, Leftover, Relation, Stage, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
 from isobench.plugins.api import Completed
@@ -27,7 +27,7 @@ TOOL_FAILURES: Final = (1, 255)
 """The exit codes by which both tools say that they have failed; a payload may have them, too."""
 _PATIENCE: Final = 100
 
-PROMISES: Final = (
+EXPECTATIONS: Final = (
     # Both tools show a boot id of their own: the evidence looks beneath it.
     Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
     *(
@@ -179,7 +179,7 @@ def program(stage_name: str) -> str:
 
 def launch(
     argv: Sequence[str],
-    stage: Stage,
+    command: Command,
     *,
     timeout: Nanoseconds,
     environment: Mapping[str, str],
@@ -191,7 +191,7 @@ def launch(
     fail: so an exit code of the tool's and not a word on standard output is the tool's failure.
     """
     try:
-        done = processes.run(argv, timeout=timeout, env=environment, stage=stage)
+        done = processes.run(argv, timeout=timeout, env=environment, command=command)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
     if done.exit_code in TOOL_FAILURES and not done.stdout:
@@ -216,10 +216,10 @@ class ContainerSession:
         """
         self._agent, self._settings, self._limits, self._why = agent, settings, limits, why
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Have the agent execute a program."""
         try:
-            return self._agent.run(argv, timeout=timeout)
+            return self._agent.run(command, timeout=timeout)
         except SessionError as error:
             why = self._why()
             raise SessionError(f"{error}: {why}" if why else str(error), hint=error.hint) from None
@@ -308,8 +308,8 @@ def remove_cgroup(folder: Path) -> str:
     return _cgroup.remove(folder, attempts=_PATIENCE)
 
 
-def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list[str]:
-    """Remove the cgroups PREFIX + owner + "-…" of runs that have died; return a line for each
+def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list[Leftover]:
+    """Remove the cgroups PREFIX + owner + "-…" of runs that have died; return one result for each
     container, however many hierarchies it was in.
     """
     errors: dict[str, list[str]] = {}
@@ -319,6 +319,6 @@ def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list
             if not alive(name.rpartition("-")[0]):
                 errors.setdefault(name, []).append(remove_cgroup(folder))
     return [
-        f"cgroups of {name}" + "".join(f": not removed: {error}" for error in filter(None, said))
+        Leftover(what=f"cgroups of {name}", failure="; ".join(filter(None, said)))
         for name, said in errors.items()
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from isobench.config import paths
+from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.targets.containers import _kubernetes
 from isobench.targets.shared import oci
@@ -271,9 +272,9 @@ def _found(cluster: _kubernetes.Cluster, name: str, wanted: Mapping[str, str]) -
     return Pod(cluster=cluster, name=name, uid=pod["metadata"]["uid"])
 
 
-def sweep(alive: Callable[[str], bool]) -> list[str]:
-    """Remove the pods that runs which died have noted; return a line for each."""
-    removed: list[str] = []
+def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
+    """Remove and return the pods that runs which died have noted."""
+    removed: list[Leftover] = []
     unreachable: dict[_kubernetes.Place, str] = {}
     for note in sorted(_notes().glob("isobench-*.json")):
         whose = note.stem.rpartition("-")[0]
@@ -287,7 +288,7 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
         why = unreachable.get(place) or _settle(note.stem, whose, place, removed)
         if why:
             unreachable[place] = why
-            removed.append(f"pod {note.stem}: not removed: {why}")
+            removed.append(Leftover(what=f"pod {note.stem}", failure=why))
             # By then the cluster has ended it by itself.
             if time.time() - note.stat().st_mtime < LONGEST:
                 continue
@@ -295,7 +296,7 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
     return removed
 
 
-def _settle(name: str, whose: str, place: _kubernetes.Place, removed: list[str]) -> str:
+def _settle(name: str, whose: str, place: _kubernetes.Place, removed: list[Leftover]) -> str:
     """Remove one noted pod; return why that cannot be done, or nothing."""
     if not _kubernetes.installed():
         return "the Python package kubernetes is no longer installed"
@@ -303,18 +304,18 @@ def _settle(name: str, whose: str, place: _kubernetes.Place, removed: list[str])
         pod = _found(_kubernetes.connect(place), name, oci.labels(whose))
         if pod is not None:
             pod.end()
-            removed.append(f"pod {name}")
+            removed.append(Leftover(what=f"pod {name}"))
     except SessionError as error:
         return str(error)
     return ""
 
 
-def sweep_labelled(cluster: _kubernetes.Cluster, alive: Callable[[str], bool]) -> list[str]:
+def sweep_labelled(cluster: _kubernetes.Cluster, alive: Callable[[str], bool]) -> list[Leftover]:
     """Remove the pods of this host that a run which died has left, noted or not."""
     removed = []
     for pod in cluster.pods(f"{oci.LABEL}=1,{HOST_LABEL}={host()}"):
         found = pod["metadata"]
         if not alive(found["labels"].get(oci.OWNER_LABEL, "")):
             Pod(cluster=cluster, name=found["name"], uid=found["uid"]).end()
-            removed.append(f"pod {found['name']}")
+            removed.append(Leftover(what=f"pod {found['name']}"))
     return removed

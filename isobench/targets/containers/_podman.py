@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from isobench.config import paths
-from isobench.model import Resource, host_abi
+from isobench.model import Leftover, Resource, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
 from isobench.plugins import ownership
@@ -265,8 +265,8 @@ def remove(name: str) -> None:
         run("rm", "--force", "--time", "0", "--volumes", "--ignore", name)
 
 
-def sweep_containers(alive: Callable[[str], bool], *, label: str = oci.LABEL) -> list[str]:
-    """Remove containers with this label whose run has died; a line for each. SessionError or
+def sweep_containers(alive: Callable[[str], bool], *, label: str = oci.LABEL) -> list[Leftover]:
+    """Remove and return containers with this label whose run has died. SessionError or
     ValueError: Podman does not answer.
     """
     removed = []
@@ -274,16 +274,16 @@ def sweep_containers(alive: Callable[[str], bool], *, label: str = oci.LABEL) ->
     for found in json.loads(said or b"[]") or ():
         if not alive((found.get("Labels") or {}).get(oci.OWNER_LABEL, "")):
             remove(found["Id"])
-            removed.append(f"podman container {found['Id'][:12]}")
+            removed.append(Leftover(what=f"podman container {found['Id'][:12]}"))
     return removed
 
 
-def sweep_images(*, label: str = oci.LABEL) -> list[str]:
-    """Remove images with this label; a line for each. Errors as `sweep_containers`."""
+def sweep_images(*, label: str = oci.LABEL) -> list[Leftover]:
+    """Remove and return images with this label. Errors as `sweep_containers`."""
     removed = []
     said = must("images", "--filter", f"label={label}", "--format", "json")
     for image in json.loads(said or b"[]") or ():
         must("rmi", image["Id"])
         names = ", ".join(image.get("Names") or [image["Id"][:12]])
-        removed.append(f"podman image {names}")
+        removed.append(Leftover(what=f"podman image {names}"))
     return removed

@@ -26,9 +26,11 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -166,12 +168,17 @@ class _Box:
             raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 
     def enter(
-        self, stage: Stage, request: bytes, *, timeout: Nanoseconds, heard: Callable[[bytes], None]
+        self,
+        stage: Stage,
+        request: bytes,
+        *,
+        timeout: Nanoseconds,
+        on_output: Callable[[bytes], None],
     ) -> Completed:
         """Have the agent in the box run a request."""
         agent = _seen(stage.root / "isobench" / "_agent")
         argv = ["distrobox", "enter", "--no-workdir", "--name", self.name, "--", agent, "once"]
-        done = _asked(argv, request, timeout=timeout, env=self.entering, heard=heard)
+        done = _asked(argv, request, timeout=timeout, env=self.entering, on_output=on_output)
         if done.exit_code == _OWN_FAILURE or (done.exit_code and b"Error:" in done.stderr):
             raise SessionError(f"distrobox enter: {processes.last_line(done.stderr)}")
         return done
@@ -246,7 +253,7 @@ def _asked(
     *,
     timeout: Nanoseconds,
     env: Mapping[str, str],
-    heard: Callable[[bytes], None],
+    on_output: Callable[[bytes], None],
 ) -> Completed:
     """Run a program that the agent stands behind; hanging up makes the agent kill what it runs."""
     deadline = time.monotonic() + timeout / SECOND
@@ -258,7 +265,7 @@ def _asked(
     assert process.stdout is not None
     assert process.stderr is not None
     streams = (process.stdout, process.stderr)
-    listener = processes.Listener(streams[0].fileno(), streams[1].fileno(), heard)
+    listener = processes.Listener(streams[0].fileno(), streams[1].fileno(), on_output)
     code: int | None = None
     try:
         with contextlib.suppress(BrokenPipeError):
@@ -378,7 +385,9 @@ class DistroboxTarget:
     def _set_up(self, stage: Stage) -> Iterator[_Box]:
         """Make a box and see it through its first start."""
         with self._created(stage.owner, self._image()) as box:
-            done = box.enter(stage, agent_request.NULL, timeout=_SETTING_UP, heard=lambda _: None)
+            done = box.enter(
+                stage, agent_request.NULL, timeout=_SETTING_UP, on_output=lambda _: None
+            )
             if done.exit_code != 0:
                 said = processes.last_line(done.stderr)
                 raise SessionError(f"the box does not start: {said}")
@@ -390,22 +399,22 @@ class DistroboxTarget:
         with self._set_up(stage) as box:
             yield _Session(box=box, stage=stage)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Make a box and enter it for the first time."""
         _podman.working(_podman.Options())
         image = self._image()
-        stage.mark(BEGIN)
+        command.on_phase(BEGIN)
         with self._created(stage.owner, image) as box:
-            stage.mark("engine.created")
-            return _Session(box=box, stage=stage).run(argv, timeout=timeout)
+            command.on_phase("engine.created")
+            return _Session(box=box, stage=stage).run(command, timeout=timeout)
 
     @contextlib.contextmanager
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+    def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Keep a box that is set up and stopped."""
         with self._set_up(stage) as box:
-            yield _Stopped(box=box, stage=stage, argv=tuple(argv))
+            yield _Stopped(box=box, stage=stage, command=command)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove boxes whose run has died, and the image where `cached` says so."""
         if shutil.which("podman") is None or os.geteuid() == 0 or not _podman.memory().exists():
             return []
@@ -413,11 +422,11 @@ class DistroboxTarget:
             removed = _podman.sweep_containers(alive)
             removed += _podman.sweep_images() if cached else []
         except (SessionError, ValueError) as error:
-            removed = [f"podman: {error}"]
+            removed = [Leftover(what="what podman may have left", failure=str(error))]
         for home in Path.home().glob(".cache/.isobench-*-*-*-*.home"):
             if not alive(home.stem[1:].rpartition("-")[0]):
                 shutil.rmtree(home, ignore_errors=True)
-                removed.append(f"folder {home}")
+                removed.append(Leftover(what=f"folder {home}"))
         return removed
 
 
@@ -426,15 +435,17 @@ class _Session:
     box: _Box
     stage: Stage
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         scratch = processes.private_scratch(self.stage.scratch, "distrobox")
-        program = _seen(self.stage.root / "isobench" / argv[0])
-        request = agent_request.framed([program, *argv[1:]], self.stage.environ(_seen(scratch)))
-        return self.box.enter(self.stage, request, timeout=timeout, heard=self.stage.heard)
+        words = [_seen(self.stage.root / "isobench" / command.argv[0]), *command.argv[1:]]
+        request = agent_request.framed(words, command.environ(_seen(scratch)))
+        return self.box.enter(self.stage, request, timeout=timeout, on_output=command.on_output)
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Enter the box and ask for nothing."""
-        return self.box.enter(self.stage, agent_request.NULL, timeout=timeout, heard=lambda _: None)
+        return self.box.enter(
+            self.stage, agent_request.NULL, timeout=timeout, on_output=lambda _: None
+        )
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what Podman says of the box, and whether it shows the host's home."""
@@ -457,8 +468,10 @@ class _Session:
             program = _seen(self.stage.root / "isobench" / "_evidence")
             words = [program, "home", planted.name]
             # Nothing is written to the scratch directory.
-            request = agent_request.framed(words, self.stage.environ("/tmp"))  # noqa: S108
-            done = self.box.enter(self.stage, request, timeout=seconds(60), heard=lambda _: None)
+            request = agent_request.framed(words, {"ISOBENCH_SCRATCH": "/tmp"})  # noqa: S108
+            done = self.box.enter(
+                self.stage, request, timeout=seconds(60), on_output=lambda _: None
+            )
         for line in done.stdout.splitlines():
             with contextlib.suppress(ValueError):
                 said = json.loads(line)
@@ -471,10 +484,10 @@ class _Session:
 class _Stopped:
     box: _Box
     stage: Stage
-    argv: tuple[str, ...]
+    command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
         """Stop the box, and begin when it has: that is no part of a start."""
         self.box.stop()
-        self.stage.mark(BEGIN)
-        return _Session(box=self.box, stage=self.stage).run(self.argv, timeout=timeout)
+        self.command.on_phase(BEGIN)
+        return _Session(box=self.box, stage=self.stage).run(self.command, timeout=timeout)

@@ -21,8 +21,10 @@ import requests.exceptions
 from isobench.model import (
     Availability,
     Available,
+    Command,
     Evidence,
     Lack,
+    Leftover,
     Limits,
     Resource,
     Stage,
@@ -189,15 +191,15 @@ class DockerTarget(oci.Engine):
         self,
         client: docker.DockerClient,
         stage: Stage,
-        argv: Sequence[str],
+        command: Command,
         settings: oci.Settings,
     ) -> str:
-        """Create a container that will run argv; return its id."""
+        """Create a container that will run a command; return its id."""
         return _create(
             client, self, settings,
             image=oci.image_name(stage),
-            command=[f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
-            environment=stage.environ(oci.INSIDE),
+            command=[f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
+            environment=command.environ(oci.INSIDE),
             labels=oci.labels(stage.owner),
             cpus=self.cpus or stage.cpus,
         )  # fmt: skip
@@ -219,43 +221,43 @@ class DockerTarget(oci.Engine):
         """Start a container that waits; payloads are executed in it."""
         with _engine() as client:
             settings = self._ready(client, stage)
-            container = self.create(client, stage, ["_agent"], settings)
+            container = self.create(client, stage, Command(argv=("_agent",)), settings)
             try:
                 client.api.start(container)
-                yield _Session(client, container, stage, settings)
+                yield _Session(client, container, settings)
             finally:
                 _remove(client, container)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Create, attach, start, read, remove: what `docker run --rm` does."""
         with _engine() as client:
-            container = self.create(client, stage, argv, self._ready(client, stage))
-            stage.mark("engine.created")
+            container = self.create(client, stage, command, self._ready(client, stage))
+            command.on_phase("engine.created")
             try:
-                return _attach_and_start(client, container, stage, timeout)
+                return _attach_and_start(client, container, command, timeout)
             finally:
                 _remove(client, container)
 
     @contextlib.contextmanager
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+    def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Create a container that is started again and again."""
         with _engine() as client:
-            container = self.create(client, stage, argv, self._ready(client, stage))
+            container = self.create(client, stage, command, self._ready(client, stage))
             try:
-                yield _Stopped(client, container, stage)
+                yield _Stopped(client, container, command)
             finally:
                 _remove(client, container)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove containers whose run has died, and the images where `cached` says so."""
-        removed: list[str] = []
+        removed: list[Leftover] = []
         try:
             client = _connect()
             for found in client.api.containers(all=True, filters={"label": oci.LABEL}):
                 whose = (found.get("Labels") or {}).get(oci.OWNER_LABEL, "")
                 if not alive(whose):
                     _remove(client, found["Id"])
-                    removed.append(f"docker container {found['Id'][:12]}")
+                    removed.append(Leftover(what=f"docker container {found['Id'][:12]}"))
             for image in client.api.images(filters={"label": oci.LABEL}):
                 names = image.get("RepoTags") or []
                 probing = [whose for name in names if (whose := oci.probe_owner(name))]
@@ -263,12 +265,11 @@ class DockerTarget(oci.Engine):
                     continue
                 client.api.remove_image(image["Id"], force=bool(probing))
                 _loaded.clear()
-                removed.append(
-                    f"docker image {', '.join(image.get('RepoTags') or [image['Id'][:19]])}"
-                )
+                named = ", ".join(image.get("RepoTags") or [image["Id"][:19]])
+                removed.append(Leftover(what=f"docker image {named}"))
         except _FAULTS as error:
             if removed:
-                removed.append(f"docker: {_said(error)}")
+                removed.append(Leftover(what="what docker may have left", failure=_said(error)))
         return removed
 
 
@@ -426,7 +427,7 @@ class _Watch:
         self._timer.cancel()
 
 
-def _listen(stream: object, stage: Stage) -> tuple[bytes, bytes]:
+def _listen(stream: object, command: Command) -> tuple[bytes, bytes]:
     """Read both streams of a container from the socket that carries them; close it."""
     out, err = bytearray(), bytearray()
     try:
@@ -434,7 +435,7 @@ def _listen(stream: object, stage: Stage) -> tuple[bytes, bytes]:
         for number, said in frames:
             kept = err
             if number == docker.utils.socket.STDOUT:
-                stage.heard(said)
+                command.on_output(said)
                 kept = out
             kept += said[: max(0, processes.MOST - len(kept))]
     finally:
@@ -449,15 +450,15 @@ def _listen(stream: object, stage: Stage) -> tuple[bytes, bytes]:
 
 
 def _attach_and_start(
-    client: docker.DockerClient, container: str, stage: Stage, timeout: Nanoseconds
+    client: docker.DockerClient, container: str, command: Command, timeout: Nanoseconds
 ) -> Completed:
     wanted = {"stdout": 1, "stderr": 1, "stream": 1}
     stream = client.api.attach_socket(container, params=wanted)
     with _Watch(client, container, timeout) as watch:
         watch.stream = stream
         client.api.start(container)
-        stage.mark("engine.started")
-        out, err = _listen(stream, stage)
+        command.on_phase("engine.started")
+        out, err = _listen(stream, command)
         status = client.api.wait(container, timeout=60)
     code = None if watch.rang else int(status["StatusCode"])
     return Completed(exit_code=code, stdout=out, stderr=err)
@@ -467,11 +468,11 @@ def _attach_and_start(
 class _Stopped:
     client: docker.DockerClient
     container: str
-    stage: Stage
+    command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
         try:
-            return _attach_and_start(self.client, self.container, self.stage, timeout)
+            return _attach_and_start(self.client, self.container, self.command, timeout)
         except _FAULTS as error:
             raise SessionError(f"docker: {_said(error)}") from None
 
@@ -480,19 +481,18 @@ class _Stopped:
 class _Session:
     client: docker.DockerClient
     container: str
-    stage: Stage
     settings: oci.Settings
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         try:
             made = self.client.api.exec_create(
                 self.container,
-                [f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
-                environment=self.stage.environ(oci.INSIDE),
+                [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
+                environment=command.environ(oci.INSIDE),
             )
             with _Watch(self.client, self.container, timeout) as watch:
                 watch.stream = stream = self.client.api.exec_start(made["Id"], socket=True)
-                out, err = _listen(stream, self.stage)
+                out, err = _listen(stream, command)
             if watch.rang:
                 # The stream ends a moment before the engine knows that the container has: what is
                 # asked of it then would fail in words of its own.

@@ -30,10 +30,12 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Fact,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -353,12 +355,11 @@ class KubernetesTarget:
 
     @contextlib.contextmanager
     def _created(
-        self, cluster: _kubernetes.Cluster, stage: Stage, command: Sequence[str], ready: "_Ready"
+        self, cluster: _kubernetes.Cluster, stage: Stage, words: Sequence[str], ready: "_Ready"
     ) -> Iterator[_pod.Pod]:
         name = f"{stage.owner}-{os.urandom(4).hex()}"
-        manifest = self._manifest(name, ready.image, command, stage.owner, ready.nodes)
+        manifest = self._manifest(name, ready.image, words, stage.owner, ready.nodes)
         with _pod.created(cluster, self._place, manifest) as pod:
-            stage.mark("pod.created")
             yield pod
 
     @contextlib.contextmanager
@@ -367,27 +368,29 @@ class KubernetesTarget:
         cluster = _kubernetes.connect(self._place)
         ready = self._ready(cluster, stage)
         with self._created(cluster, stage, (_AGENT,), ready) as pod:
-            session = Session(pod=pod, stage=stage, target=self, ready=ready)
+            stage.on_phase("pod.created")
+            session = Session(pod=pod, target=self, ready=ready)
             session.demand()
             yield session
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Create a pod, attach to its first process, have that execute the payload, read to the
         end, remove the pod.
         """
         cluster = _kubernetes.connect(self._place)
         ready = self._ready(cluster, stage)
-        stage.mark(BEGIN)
+        command.on_phase(BEGIN)
         with self._created(cluster, stage, _ONCE, ready) as pod:
+            command.on_phase("pod.created")
             with pod.reach(pod.attach, patience=self.start_timeout) as stream:
-                stage.mark("pod.attached")
-                done = _spoken(stream, stage, argv, timeout)
+                command.on_phase("pod.attached")
+                done = _run(stream, command, timeout)
             if done is None:
                 return Completed(exit_code=None, stdout=stream.out, stderr=stream.err)
             code = agent_request.exit_code(pod.exit_code())
             return Completed(exit_code=code, stdout=stream.out, stderr=stream.err)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove pods whose run has died; with `cached` those that nobody has noted as well, and
         the images on this node.
         """
@@ -400,7 +403,9 @@ class KubernetesTarget:
                 removed += _unload(self._loader(self._nodes(cluster)))
             except (SessionError, OSError) as error:
                 if removed:
-                    removed.append(f"kubernetes: {error}")
+                    removed.append(
+                        Leftover(what="what kubernetes may have left", failure=str(error))
+                    )
             _loaded.clear()
         return removed
 
@@ -418,14 +423,12 @@ class _Ready:
     nodes: list[_kubernetes.Json]
 
 
-def _spoken(
-    stream: _kubernetes.Stream, stage: Stage, argv: Sequence[str], timeout: Nanoseconds
-) -> bool | None:
+def _run(stream: _kubernetes.Stream, command: Command, timeout: Nanoseconds) -> bool | None:
     """Send the agent at the other end a request and listen; None: the time limit has passed."""
     deadline = time.monotonic() + timeout / SECOND
-    path = f"{Stage.INSIDE}/{argv[0]}"
-    stream.send(agent_request.framed([path, *argv[1:]], stage.environ(oci.INSIDE)))
-    return stream.listen(stage.heard, deadline) or None
+    words = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
+    stream.send(agent_request.framed(words, command.environ(oci.INSIDE)))
+    return stream.listen(command.on_output, deadline) or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -433,7 +436,6 @@ class Session:
     """A pod that runs, and the API's exec into it."""
 
     pod: _pod.Pod
-    stage: Stage
     target: KubernetesTarget
     ready: _Ready
 
@@ -457,14 +459,14 @@ class Session:
             why = "the pod is gone" if pod is None else wrong.why if wrong else str(error)
             raise SessionError(why, hint=error.hint) from None
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Have the API execute the agent, and the agent the program.
 
         At the time limit the pod is ended: only so is it certain that nothing of the program lives
         on.
         """
         with self._execute() as stream:
-            done = _spoken(stream, self.stage, argv, timeout)
+            done = _run(stream, command, timeout)
         if done is None:
             self.pod.end()
             return Completed(exit_code=None, stdout=stream.out, stderr=stream.err)
@@ -694,13 +696,15 @@ def _digest(archive: bytes) -> str:
         return str(json.load(manifest)[0]["Config"]).removesuffix(".json")
 
 
-def _unload(command: Sequence[str]) -> list[str]:
+def _unload(command: Sequence[str]) -> list[Leftover]:
     """Remove the images that containerd's own tool has brought to this node; other tools' go with
-    their clusters. Returns a line for each.
+    their clusters; return them.
     """
     if tuple(command[-2:]) != ("images", "import"):
         return []
     tool = command[:-1]
     listed = _call([*tool, "ls", "-q"]).stdout.decode(errors="replace").split()
     ours = [name for name in listed if name.startswith(f"{oci.REPOSITORY}:")]
-    return [f"image {name}" for name in ours if _call([*tool, "rm", name]).exit_code == 0]
+    return [
+        Leftover(what=f"image {name}") for name in ours if _call([*tool, "rm", name]).exit_code == 0
+    ]

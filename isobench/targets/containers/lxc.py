@@ -18,8 +18,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
+    Leftover,
     Limits,
     Resource,
     Stage,
@@ -120,7 +122,7 @@ class LxcTarget:
         """Return what must be seen, as the options are and for this user."""
         mapped = bool(self.idmap) or os.geteuid() != 0
         return (
-            *_oscontainer.PROMISES,
+            *_oscontainer.EXPECTATIONS,
             *((_oscontainer.PRIVATE_NETWORK,) if self.network != "host" else ()),
             *((_oscontainer.PRIVATE_USERS,) if mapped else ()),
             *(_oscontainer.limited(name, value) for name, (_, value) in self._limits().items()),
@@ -240,7 +242,7 @@ class LxcTarget:
         with (
             _oscontainer.instance(stage, self.name) as instance,
             self._prepared(instance, settings) as prefix,
-            prefixes.opened(prefix, stage, environment=_environment(instance)) as agent,
+            prefixes.opened(prefix, environment=_environment(instance)) as agent,
         ):
             yield _oscontainer.ContainerSession(
                 agent,
@@ -249,15 +251,15 @@ class LxcTarget:
                 why=lambda: _logged(instance),
             )
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a container whose command is the payload."""
-        variables = stage.environ(agents.INSIDE.scratch)
+        variables = command.environ(agents.INSIDE.scratch)
         with (
             _oscontainer.instance(stage, self.name) as instance,
             self._prepared(instance, self._settings(), variables) as prefix,
         ):
             return _oscontainer.launch(
-                [*prefix, _oscontainer.program(argv[0]), *argv[1:]], stage,
+                [*prefix, _oscontainer.program(command.argv[0]), *command.argv[1:]], command,
                 timeout=timeout, environment=_environment(instance),
                 why=lambda stderr: f"lxc-execute: {_why(instance, stderr)}",
             )  # fmt: skip
@@ -359,7 +361,7 @@ class LxcTarget:
         )
         return _Ids(users=users, groups=groups)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove what runs that have died left: their containers ended with them, the cgroups
         stay.
         """

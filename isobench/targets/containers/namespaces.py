@@ -19,9 +19,11 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Lack,
+    Leftover,
     Limits,
     Relation,
     Resource,
@@ -146,16 +148,16 @@ class NamespacesTarget:
         """Start a container whose first process is the agent."""
         with (
             _cgroups(self, stage.owner, stage.scratch) as (groups, limits),
-            prefixes.opened(_launcher(stage, groups), stage, environment={}) as session,
+            prefixes.opened(_launcher(stage, groups), environment={}) as session,
         ):
             yield _Session(session, limits)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a container whose first process is the payload; making its cgroup is part of it."""
-        stage.mark(BEGIN)
+        command.on_phase(BEGIN)
         with _cgroups(self, stage.owner, stage.scratch) as (groups, _):
             return prefixes.launch(
-                _launcher(stage, groups), stage, argv,
+                _launcher(stage, groups), command,
                 timeout=timeout, environment={}, own_failure=prefixes.OWN_FAILURE,
             )  # fmt: skip
 
@@ -179,7 +181,7 @@ class NamespacesTarget:
             write_limit=str(limits.write_rate),
         )
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove the cgroups of runs that have died; the containers died with their launchers."""
         del cached  # nothing is kept between runs
         removed = []
@@ -187,7 +189,7 @@ class NamespacesTarget:
             if alive(folder.name.rpartition("-")[0]):
                 continue
             error = _cgroup.remove(folder, attempts=_PATIENCE)
-            removed.append(f"cgroup {folder}" + (f": not removed: {error}" if error else ""))
+            removed.append(Leftover(what=f"cgroup {folder}", failure=error))
         return removed
 
 
@@ -197,8 +199,8 @@ class _Session:
     def __init__(self, agent: agents.AgentSession, limits: Mapping[str, str]) -> None:
         self._agent, self._limits = agent, limits
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        return self._agent.run(argv, timeout=timeout)
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        return self._agent.run(command, timeout=timeout)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield the limits of its cgroup."""

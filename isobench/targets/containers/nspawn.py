@@ -13,8 +13,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -102,7 +104,7 @@ class NspawnTarget:
         """Return what must be seen, as the options are."""
         private_users = self.private_users != "no"
         return (
-            *_oscontainer.PROMISES,
+            *_oscontainer.EXPECTATIONS,
             *((_oscontainer.PRIVATE_NETWORK,) if self.network != "host" else ()),
             *((_oscontainer.PRIVATE_USERS,) if private_users else ()),
             # Its root directory is made with nothing in it: who else would have written this?
@@ -171,21 +173,21 @@ class NspawnTarget:
         with (
             _oscontainer.instance(stage, self.name) as instance,
             self._prepared(instance, settings) as prefix,
-            prefixes.opened(prefix, stage, environment=self._environment()) as agent,
+            prefixes.opened(prefix, environment=self._environment()) as agent,
         ):
             yield _oscontainer.ContainerSession(
                 agent, settings=settings.words, limits={}, why=_nothing_more
             )
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a container whose command is the payload."""
-        variables = stage.environ(agents.INSIDE.scratch)
+        variables = command.environ(agents.INSIDE.scratch)
         with (
             _oscontainer.instance(stage, self.name) as instance,
             self._prepared(instance, self._settings(), variables) as prefix,
         ):
             return _oscontainer.launch(
-                [*prefix, _oscontainer.program(argv[0]), *argv[1:]], stage,
+                [*prefix, _oscontainer.program(command.argv[0]), *command.argv[1:]], command,
                 timeout=timeout, environment=self._environment(), why=_why,
             )  # fmt: skip
 
@@ -261,7 +263,7 @@ class NspawnTarget:
         first, _, count = self.private_users.partition(":")
         return int(first), int(count)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove what runs that have died left: their containers ended with them, the cgroups
         stay.
         """

@@ -16,9 +16,11 @@ from typing import Any, ClassVar, Final, Self
 from isobench.model import (
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Lack,
+    Leftover,
     Limits,
     Relation,
     Resource,
@@ -38,6 +40,7 @@ OWN_FAILURE: Final = 125
 it.
 """
 
+_WAITING: Final = Command(argv=("_agent",))
 _loaded: set[str] = set()
 
 
@@ -95,9 +98,9 @@ class PodmanTarget(_podman.Options):
         return settings
 
     def _arguments(
-        self, verb: str, stage: Stage, argv: Sequence[str], settings: oci.Settings, *more: str
+        self, verb: str, stage: Stage, command: Command, settings: oci.Settings, *more: str
     ) -> list[str]:
-        variables = stage.environ(oci.INSIDE)
+        variables = command.environ(oci.INSIDE)
         return [
             *_podman.before_the_verb(settings),
             verb,
@@ -107,8 +110,8 @@ class PodmanTarget(_podman.Options):
             *_podman.pairs("--label", oci.labels(stage.owner)),
             *_podman.pairs("--env", variables),
             oci.image_name(stage),
-            f"{Stage.INSIDE}/{argv[0]}",
-            *argv[1:],
+            f"{Stage.INSIDE}/{command.argv[0]}",
+            *command.argv[1:],
         ]
 
     @contextlib.contextmanager
@@ -118,45 +121,45 @@ class PodmanTarget(_podman.Options):
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
             _podman.must(
-                *self._arguments("run", stage, ["_agent"], settings, "--detach", "--name", name),
+                *self._arguments("run", stage, _WAITING, settings, "--detach", "--name", name),
                 folder=stage.scratch,
             )
             yield _Session(name, stage, settings)
         finally:
             _podman.remove(name)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Run a container to its end: `podman run --rm`."""
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
-        command = self._arguments("run", stage, argv, settings, "--rm", "--name", name)
-        return _streamed(command, name, stage, timeout)
+        words = self._arguments("run", stage, command, settings, "--rm", "--name", name)
+        return _streamed(words, name, stage, command, timeout)
 
     @contextlib.contextmanager
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+    def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Create a container that is started again and again."""
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
-            _podman.must(*self._arguments("create", stage, argv, settings, "--name", name))
-            yield _Stopped(name, stage, settings)
+            _podman.must(*self._arguments("create", stage, command, settings, "--name", name))
+            yield _Stopped(name, stage, command, settings)
         finally:
             _podman.remove(name)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove containers whose run has died, and the images where `cached` says so."""
         # Asking Podman leaves a process of its own behind for an ordinary user: so at every start
         # it is asked only where isobench has ever started a container with it.
         if shutil.which("podman") is None or not (cached or _podman.memory().exists()):
             return []
-        removed: list[str] = []
+        removed: list[Leftover] = []
         try:
             removed += _podman.sweep_containers(alive)
             if cached:
                 removed += _podman.sweep_images()
                 _loaded.clear()
         except (SessionError, ValueError) as error:
-            removed.append(f"podman: {error}")
+            removed.append(Leftover(what="what podman may have left", failure=str(error)))
         return removed
 
 
@@ -175,7 +178,7 @@ class PodTarget(PodmanTarget):
 
     name: ClassVar[TargetName] = TargetName("podman-pod")
     expectations: ClassVar[tuple[Expectation, ...]] = (
-        *oci.PROMISES,
+        *oci.EXPECTATIONS,
         # The pod's first container gives all of them their name: the pod's. A container alone is
         # called by its own identity.
         Expectation(key="kernel.hostname", relation=Relation.CONTAINS, value="isobench-"),
@@ -218,11 +221,11 @@ class PodTarget(PodmanTarget):
 
     @contextlib.contextmanager
     def _played(
-        self, stage: Stage, argv: Sequence[str], settings: oci.Settings, *, start: bool
+        self, stage: Stage, command: Command, settings: oci.Settings, *, start: bool
     ) -> Iterator[str]:
         """Make a pod, yield its container's name, remove it with all that is in it."""
         pod = f"{stage.owner}-{os.urandom(4).hex()}"
-        description = json.dumps(self._description(pod, stage, argv)).encode()
+        description = json.dumps(self._description(pod, stage, command)).encode()
         words = [
             *_podman.before_the_verb(settings),
             "kube",
@@ -241,14 +244,14 @@ class PodTarget(PodmanTarget):
         finally:
             _remove_pod(pod)
 
-    def _description(self, pod: str, stage: Stage, argv: Sequence[str]) -> dict[str, Any]:
+    def _description(self, pod: str, stage: Stage, command: Command) -> dict[str, Any]:
         memory = _quantity(self.memory)
-        variables = stage.environ(oci.INSIDE)
+        variables = command.environ(oci.INSIDE)
         container = {
             "name": _CONTAINER,
             "image": oci.image_name(stage),
             "imagePullPolicy": "Never",
-            "command": [f"{Stage.INSIDE}/{argv[0]}", *argv[1:]],
+            "command": [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
             "env": [{"name": key, "value": value} for key, value in variables.items()],
             "resources": {"limits": {"memory": memory}} if memory else {},
         }
@@ -263,36 +266,36 @@ class PodTarget(PodmanTarget):
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Start a pod whose container waits; payloads are executed in it."""
         settings = self._ready(stage)
-        with self._played(stage, ["_agent"], settings, start=True) as name:
+        with self._played(stage, _WAITING, settings, start=True) as name:
             yield _Session(name, stage, settings)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Make a pod, start it attached to its container, read to the end, remove it."""
         settings = self._ready(stage)
-        with self._played(stage, argv, settings, start=False) as name:
-            stage.mark("engine.created")
-            return _Stopped(name, stage, settings).start(timeout=timeout)
+        with self._played(stage, command, settings, start=False) as name:
+            command.on_phase("engine.created")
+            return _Stopped(name, stage, command, settings).start(timeout=timeout)
 
     @contextlib.contextmanager
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+    def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Make a pod that is started again and again."""
         settings = self._ready(stage)
-        with self._played(stage, argv, settings, start=False) as name:
-            yield _StoppedPod(name, stage, settings)
+        with self._played(stage, command, settings, start=False) as name:
+            yield _StoppedPod(name, stage, command, settings)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove pods whose run has died; images are `podman`'s to remove."""
         if shutil.which("podman") is None or not (cached or _podman.memory().exists()):
             return []
-        removed: list[str] = []
+        removed: list[Leftover] = []
         try:
             said = _podman.must("pod", "ps", "--filter", f"label={oci.LABEL}", "--format", "json")
             for found in json.loads(said or b"[]") or ():
                 if not alive((found.get("Labels") or {}).get(oci.OWNER_LABEL, "")):
                     _remove_pod(found["Id"])
-                    removed.append(f"podman pod {found['Name']}")
+                    removed.append(Leftover(what=f"podman pod {found['Name']}"))
         except (SessionError, ValueError) as error:
-            removed.append(f"podman: {error}")
+            removed.append(Leftover(what="what podman may have left", failure=str(error)))
         return removed
 
 
@@ -360,17 +363,19 @@ def _remove_pod(pod: str) -> None:
 # ---- sessions of both ----------------------------------------------------------------------------
 
 
-def _streamed(command: Sequence[str], name: str, stage: Stage, timeout: Nanoseconds) -> Completed:
+def _streamed(
+    words: Sequence[str], name: str, stage: Stage, command: Command, timeout: Nanoseconds
+) -> Completed:
     """Run a podman command that carries a payload's streams; end the container if the command does
     not end.
     """
     finished = False
     try:
         done = processes.run(
-            ["podman", *command],
+            ["podman", *words],
             timeout=timeout,
             env=os.environ,
-            stage=stage,
+            command=command,
             folder=stage.scratch,
         )
         finished = done.exit_code is not None
@@ -388,11 +393,12 @@ def _streamed(command: Sequence[str], name: str, stage: Stage, timeout: Nanoseco
 class _Stopped:
     name: str
     stage: Stage
+    command: Command
     settings: oci.Settings
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        command = [*_podman.before_the_verb(self.settings), "start", "--attach", self.name]
-        return _streamed(command, self.name, self.stage, timeout)
+        words = [*_podman.before_the_verb(self.settings), "start", "--attach", self.name]
+        return _streamed(words, self.name, self.stage, self.command, timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,17 +419,17 @@ class _Session:
     stage: Stage
     settings: oci.Settings
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        variables = self.stage.environ(oci.INSIDE)
-        command = [
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        variables = command.environ(oci.INSIDE)
+        words = [
             *_podman.before_the_verb(self.settings),
             "exec",
             *_podman.pairs("--env", variables),
             self.name,
-            f"{Stage.INSIDE}/{argv[0]}",
-            *argv[1:],
+            f"{Stage.INSIDE}/{command.argv[0]}",
+            *command.argv[1:],
         ]
-        return _streamed(command, self.name, self.stage, timeout)
+        return _streamed(words, self.name, self.stage, command, timeout)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what Podman says of this container."""

@@ -32,6 +32,7 @@ from typing import Final
 import msgspec
 
 from isobench.config import paths
+from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.targets.machines import _cpio
 from isobench.targets.shared import elf, processes
@@ -578,9 +579,9 @@ def ready(machine: str, *, own_kernel: bool) -> bool:
     return all(kept(name) is not None for name in names)
 
 
-def sweep() -> list[str]:
-    """Remove what a killed isobench was making; a line for each."""
-    removed: list[str] = []
+def sweep() -> list[Leftover]:
+    """Remove and return what a killed isobench was making."""
+    removed: list[Leftover] = []
     if not folder().is_dir():
         return removed
     # Whoever holds the lock is making something, and lives.
@@ -588,5 +589,5 @@ def sweep() -> list[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for left in folder().glob(".making-*"):
             shutil.rmtree(left, ignore_errors=True)
-            removed.append(f"folder {left}")
+            removed.append(Leftover(what=f"folder {left}"))
     return removed

@@ -7,12 +7,12 @@ import functools
 import hashlib
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from isobench.model import Evidence, Fact, Stage
+from isobench.model import Command, Evidence, Fact, Stage
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
 from isobench.plugins.api import BEGIN, Completed
@@ -39,10 +39,10 @@ def _sha256(path: Path | None) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def request(stage: Stage, argv: Sequence[str]) -> bytes:
+def request(command: Command) -> bytes:
     """Return the request to execute a program of the stage in a guest."""
-    path = f"{Stage.INSIDE}/{argv[0]}"
-    return agent_request.framed([path, *argv[1:]], stage.environ(SCRATCH))
+    words = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
+    return agent_request.framed(words, command.environ(SCRATCH))
 
 
 def _nothing(_: str) -> None:
@@ -107,10 +107,10 @@ class Booted(_serial.Booted):
 
 
 @contextlib.contextmanager
-def powered_on(stage: Stage, parts: Parts) -> Iterator[Booted]:
+def powered_on(stage: Stage, parts: Parts, listener: Command) -> Iterator[Booted]:
     """Start a machine; the clock of a start-up begins with QEMU's execution."""
-    stage.mark(BEGIN)
-    with _started(stage, parts) as machine:
+    listener.on_phase(BEGIN)
+    with _started(stage, parts, listener) as machine:
         try:
             if parts.boot.incoming is None:
                 machine.negotiate()
@@ -120,14 +120,16 @@ def powered_on(stage: Stage, parts: Parts) -> Iterator[Booted]:
             raise
 
 
-def _started(stage: Stage, parts: Parts) -> contextlib.AbstractContextManager[_qemu.Machine]:
+def _started(
+    stage: Stage, parts: Parts, listener: Command
+) -> contextlib.AbstractContextManager[_qemu.Machine]:
     return _qemu.started(
         parts.hardware,
         parts.boot,
         launcher=stage.tools["_launch"],
-        heard=stage.heard,
+        on_output=listener.on_output,
         # A restored guest has said its first word before it was saved.
-        mark=_serial.phases(stage) if parts.boot.incoming is None else _nothing,
+        on_mark=_serial.phases(listener) if parts.boot.incoming is None else _nothing,
     )
 
 
@@ -140,20 +142,21 @@ class Saved:
     stage: Stage
     parts: Parts
     state: Path
-    request: bytes
+    command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
         """Restore the state in a new QEMU, let it execute the request, end it."""
         deadline = time.monotonic() + timeout / SECOND
         with self.state.open("rb") as file:
             boot = self.parts.boot.restored_from(file.fileno())
-            with powered_on(self.stage, replace(self.parts, boot=boot)) as booted:
+            parts = replace(self.parts, boot=boot)
+            with powered_on(self.stage, parts, self.command) as booted:
                 machine = booted.machine
                 machine.negotiate(running=False)
                 machine.wait_for_state(deadline=deadline)
-                self.stage.mark("state.restored")
+                self.command.on_phase("state.restored")
                 machine.resume()
-                machine.send(self.request)
+                machine.send(request(self.command))
                 return booted.ended(deadline)
 
 
@@ -163,18 +166,20 @@ class Session:
 
     booted: Booted
     connection: _ssh.Connection
-    stage: Stage
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Have the guest's agent execute a program."""
-        message = request(self.stage, argv)
         with self.booted.explained():
-            return self.connection.run(message, timeout=timeout, heard=self.stage.heard)
+            return self.connection.run(
+                request(command), timeout=timeout, on_output=command.on_output
+            )
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Open a channel, execute the agent, ask for nothing."""
         with self.booted.explained():
-            return self.connection.run(agent_request.NULL, timeout=timeout, heard=lambda _: None)
+            return self.connection.run(
+                agent_request.NULL, timeout=timeout, on_output=lambda _: None
+            )
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the monitor and the host say of this machine."""

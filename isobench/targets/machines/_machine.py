@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from isobench.config import paths
-from isobench.model import Expectation, Relation, Technology
+from isobench.model import Expectation, Leftover, Relation, Technology
 from isobench.model.errors import SessionError
 from isobench.plugins import ownership
 from isobench.targets.shared import processes
@@ -309,12 +309,12 @@ def _write(cycle: LifeCycle, patience: float) -> Path:
     return fresh.rename(_notes() / f"{name}.json")
 
 
-def sweep(alive: Callable[[str], bool]) -> list[str]:
-    """Stop the machines that an isobench had started and could not stop; a line for each.
+def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
+    """Stop and return the machines that an isobench had started and could not stop.
 
     What this process has tried in vain it tries no more: every target of this kind sweeps.
     """
-    lines = []
+    found = []
     for path in sorted({*_notes().glob("*.json")} - _tried):
         try:
             note = msgspec.json.decode(path.read_bytes(), type=_Note)
@@ -327,19 +327,20 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
         )
         what = " ".join(note.stop)[:120]
         if cycle.status and not _runs(cycle):
-            lines.append(f"note of a machine that does not run any more ({what})")
+            found.append(Leftover(what=f"note of a machine that does not run any more ({what})"))
         else:
             code, said = execute(note.stop, timeout=note.patience)
             # One that is shutting down yet would be taken for one that somebody else has started.
             stopped = code == 0 and (not cycle.status or _ends(cycle, note.patience))
             if not stopped:
                 told = _told(note.stop, code, said)
-                lines.append(f"nothing: a machine is left that isobench started: {told}; {path}")
+                what = f"machine that isobench started ({path})"
+                found.append(Leftover(what=what, failure=told))
                 _tried.add(path)
                 continue
-            lines.append(f"machine ({what})")
+            found.append(Leftover(what=f"machine ({what})"))
         path.unlink(missing_ok=True)
-    return lines
+    return found
 
 
 def _runs(cycle: LifeCycle) -> bool:
@@ -383,7 +384,7 @@ class Machine:
         return _runs(self.cycle) if self.cycle.status else self.answers()
 
     @contextlib.contextmanager
-    def used(self, mark: Callable[[str], None], *, begin: str = "") -> Iterator[None]:
+    def used(self, on_phase: Callable[[str], None], *, begin: str = "") -> Iterator[None]:
         """Have the machine running; it is stopped after the last use, if it was started for one.
 
         With `begin` it must not run before, and that is marked just before it is started.
@@ -393,7 +394,7 @@ class Machine:
             if not self._users:
                 self._claim = _claimed(self.cycle)
             try:
-                self._have_running(mark, begin)
+                self._have_running(on_phase, begin)
             except BaseException:
                 self._let_go()
                 raise
@@ -409,7 +410,7 @@ class Machine:
                 self._users -= 1
                 try:
                     if not self._users and self._note is not None:
-                        self._stop(mark)
+                        self._stop(on_phase)
                 except SessionError as second:
                     if first is None:
                         raise
@@ -421,7 +422,7 @@ class Machine:
                 finally:
                     self._let_go()
 
-    def _have_running(self, mark: Callable[[str], None], begin: str) -> None:
+    def _have_running(self, on_phase: Callable[[str], None], begin: str) -> None:
         if begin and not self._users and self._note is not None and self.runs():
             raise SessionError(
                 "the machine still runs: it was not to be stopped after its last use, so that its"
@@ -434,17 +435,17 @@ class Machine:
                 hint="shut it down before; isobench stops no machine that it has not started",
             )
         if not self._users and (begin or not self.runs()):
-            self._start(mark, begin)
+            self._start(on_phase, begin)
 
     def _let_go(self) -> None:
         if not self._users:
             os.close(self._claim)
             self._claim = -1
 
-    def _start(self, mark: Callable[[str], None], begin: str) -> None:
+    def _start(self, on_phase: Callable[[str], None], begin: str) -> None:
         self._note = _write(self.cycle, self.stop_timeout)
         if begin:
-            mark(begin)
+            on_phase(begin)
         code, said = execute(self.cycle.start, timeout=self.start_timeout)
         if code != 0:
             told = _told(self.cycle.start, code, said)
@@ -457,10 +458,10 @@ class Machine:
                 if code is None
                 else "try the start command by hand",
             )
-        mark("machine.started")
+        on_phase("machine.started")
 
-    def _stop(self, mark: Callable[[str], None]) -> None:
-        mark("shutdown.asked")
+    def _stop(self, on_phase: Callable[[str], None]) -> None:
+        on_phase("shutdown.asked")
         code, said = execute(self.cycle.stop, timeout=self.stop_timeout)
         if code != 0:
             raise SessionError(
@@ -475,7 +476,7 @@ class Machine:
                     hint="a stop command that is heeded, or a longer stop_timeout",
                 )
             time.sleep(_POLL)
-        mark("machine.gone")
+        on_phase("machine.gone")
         self._forget()
 
     def _forget(self) -> None:

@@ -139,11 +139,13 @@ class Machine(_serial.Machine):
         self,
         process: subprocess.Popen[bytes],
         sockets: Mapping[str, socket.socket],
-        heard: Callable[[bytes], None],
-        mark: Callable[[str], None],
+        on_output: Callable[[bytes], None],
+        on_mark: Callable[[str], None],
     ) -> None:
-        """Take a started process and our ends of its sockets; `heard` gets what programs say."""
-        super().__init__(process, sockets, heard, mark)
+        """Take a started process and our ends of its sockets; `on_output` gets what programs
+        print.
+        """
+        super().__init__(process, sockets, on_output, on_mark)
         self._number = 0
         self._replies: dict[int, Mapping[str, Any]] = {}
         # A machine that is restored says that it is stopped, until it is let run.
@@ -163,11 +165,11 @@ class Machine(_serial.Machine):
                 if "id" in said:
                     self._replies[said["id"]] = said
                 elif said.get("event") == "STOP" and not self._expected_stop:
-                    self._heard.stopped = "stopped"
+                    self._seen.stopped = "stopped"
                 elif said.get("event") == "RESUME":
-                    self._heard.stopped = ""
+                    self._seen.stopped = ""
                 elif said.get("event") in ("GUEST_PANICKED", "WATCHDOG"):
-                    self._heard.stopped = said["event"].lower().replace("_", " ")
+                    self._seen.stopped = said["event"].lower().replace("_", " ")
 
     def _why_stopped(self) -> str:
         """Say what the monitor says of a guest that nobody has stopped."""
@@ -178,7 +180,7 @@ class Machine(_serial.Machine):
         answer = None
         if self.process.poll() is None:
             answer = self._asked("query-status", {}, patience=2.0, descriptor=None)
-        return str((answer or {}).get("return", {}).get("status", self._heard.stopped))
+        return str((answer or {}).get("return", {}).get("status", self._seen.stopped))
 
     def command(
         self,
@@ -220,9 +222,9 @@ class Machine(_serial.Machine):
                 else:
                     socket.send_fds(self._sockets["qmp"], [line], [descriptor])
             except OSError:
-                self._changed.wait_for(lambda: self._heard.ended, 2.0)
+                self._changed.wait_for(lambda: self._seen.ended, 2.0)
                 return None
-            self._changed.wait_for(lambda: number in self._replies or self._heard.ended, patience)
+            self._changed.wait_for(lambda: number in self._replies or self._seen.ended, patience)
             return self._replies.pop(number, None)
 
     def negotiate(self, *, running: bool = True) -> None:
@@ -279,8 +281,8 @@ def started(
     boot: Boot,
     *,
     launcher: Path | None = None,
-    heard: Callable[[bytes], None] = lambda _: None,
-    mark: Callable[[str], None] = lambda _: None,
+    on_output: Callable[[bytes], None] = lambda _: None,
+    on_mark: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Machine]:
     """Start QEMU and end it at the end.
 
@@ -307,7 +309,7 @@ def started(
                 )
             except OSError as error:
                 raise SessionError(f"QEMU cannot be executed: {error}") from None
-        machine = Machine(process, ours, heard, mark)
+        machine = Machine(process, ours, on_output, on_mark)
         stack.callback(machine.close)
         machine.listen()
         yield machine

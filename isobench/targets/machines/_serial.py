@@ -1,4 +1,4 @@
-"""A virtual machine heard over serial lines: its console, the two streams of its programs, its end.
+"""A virtual machine on serial lines: its console, the two streams of its programs, its end.
 Its first process is isobench's own (workloads/_init/payload.c).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from isobench.model import Stage
+from isobench.model import Command, Stage
 from isobench.model.errors import SessionError
 from isobench.plugins.api import Completed
 from isobench.targets.shared import agent_request, processes
@@ -39,12 +39,17 @@ _PHASES: Final = ("guest.output", "init")
 _CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
-def phases(stage: Stage) -> Callable[[str], None]:
-    """Return what hands on to a stage the marks that are phases of a start."""
+def opening(stage: Stage) -> Command:
+    """Return what listens while a session of this stage is opened: to phases alone."""
+    return Command(argv=(), on_phase=stage.on_phase)
+
+
+def phases(listener: Command) -> Callable[[str], None]:
+    """Return what hands on to a listener the marks that are phases of a start."""
 
     def forward(said: str) -> None:
         if said in _PHASES:
-            stage.mark(said)
+            listener.on_phase(said)
 
     return forward
 
@@ -65,7 +70,7 @@ def _named(failure: str) -> str:
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Seen:
     """What the machine has said so far; guarded by the machine's condition."""
 
     log: bytearray = field(default_factory=bytearray)
@@ -101,15 +106,15 @@ class Machine:
         self,
         process: subprocess.Popen[bytes],
         sockets: Mapping[str, socket.socket],
-        heard: Callable[[bytes], None],
-        mark: Callable[[str], None],
+        on_output: Callable[[bytes], None],
+        on_mark: Callable[[str], None],
     ) -> None:
-        """Take a started process and our ends of its sockets, by name; `heard` gets what programs
-        say.
+        """Take a started process and our ends of its sockets, by name; `on_output` gets what
+        programs print.
         """
         self.process = process
-        self._sockets, self._on_output, self._on_mark = sockets, heard, mark
-        self._heard = _Heard()
+        self._sockets, self._on_output, self._on_mark = sockets, on_output, on_mark
+        self._seen = _Seen()
         self._changed = threading.Condition()
         self._rest = {"log": b""}
         self._has_spoken = False
@@ -122,6 +127,10 @@ class Machine:
         self._thread.start()
 
     # ---- listening -------------------------------------------------------------------------------
+
+    def hand_output_to(self, on_output: Callable[[bytes], None]) -> None:
+        """Hand on to somebody else what programs print from here on."""
+        self._on_output = on_output
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
@@ -141,7 +150,7 @@ class Machine:
                             selector.unregister(key.fd)
         finally:
             with self._changed:
-                self._heard.ended = True
+                self._seen.ended = True
                 self._changed.notify_all()
 
     def _read(self, name: str) -> bytes | None:
@@ -174,12 +183,12 @@ class Machine:
         with self._changed:
             match name:
                 case "log":
-                    self._heard.log += chunk
-                    del self._heard.log[:-_KEPT]
-                    self._heard.marks += marks
-                    del self._heard.marks[:-_MOST_MARKS]
+                    self._seen.log += chunk
+                    del self._seen.log[:-_KEPT]
+                    self._seen.marks += marks
+                    del self._seen.marks[:-_MOST_MARKS]
                 case "out" | "err" | "stderr":
-                    kept: bytearray = getattr(self._heard, name)
+                    kept: bytearray = getattr(self._seen, name)
                     kept += chunk[: max(0, processes.MOST - len(kept))]
                 case _:
                     self._take_more(name, chunk)
@@ -193,8 +202,8 @@ class Machine:
         self._rest["log"] = self._rest["log"][-_KEPT:]
         for line in lines:
             _, panic, why = line.partition(_PANIC)
-            if panic and not self._heard.panic:
-                self._heard.panic = _printable((panic + why).strip()[:_LONGEST])
+            if panic and not self._seen.panic:
+                self._seen.panic = _printable((panic + why).strip()[:_LONGEST])
         return found + [
             _printable(line[len(MARK) :].strip()[:_LONGEST])
             for line in lines
@@ -206,7 +215,7 @@ class Machine:
 
     def _why_stopped(self) -> str:
         """Say why the guest does not run any more though its process does."""
-        return self._heard.stopped
+        return self._seen.stopped
 
     # ---- waiting ---------------------------------------------------------------------------------
 
@@ -214,14 +223,14 @@ class Machine:
     def log(self) -> str:
         """The end of what the guest said on its console, printable."""
         with self._changed:
-            return _printable(bytes(self._heard.log))
+            return _printable(bytes(self._seen.log))
 
     def output(self) -> tuple[bytes, bytes]:
         """Return what programs have said on their two streams since the last call."""
         with self._changed:
-            out, err = bytes(self._heard.out), bytes(self._heard.err)
-            self._heard.out.clear()
-            self._heard.err.clear()
+            out, err = bytes(self._seen.out), bytes(self._seen.err)
+            self._seen.out.clear()
+            self._seen.err.clear()
             return out, err
 
     def why(self, *, patience: float = 0.0) -> str:
@@ -230,25 +239,25 @@ class Machine:
         What leads to it may break a moment before its end is known: `patience` in seconds.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._heard.over, patience)
-        if self._heard.panic:
-            return f"the guest panicked: {self._heard.panic}"
-        if self._heard.stopped:
+            self._changed.wait_for(lambda: self._seen.over, patience)
+        if self._seen.panic:
+            return f"the guest panicked: {self._seen.panic}"
+        if self._seen.stopped:
             return self._why_stopped()
-        if self._heard.ended:  # it has let go of everything, and is about to be gone
+        if self._seen.ended:  # it has let go of everything, and is about to be gone
             self.wait_for_end(_QUIT)
         code = self.process.poll()
         if code is None:
             return ""
         how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-        lines = [line.strip() for line in _printable(bytes(self._heard.stderr)).splitlines()]
+        lines = [line.strip() for line in _printable(bytes(self._seen.stderr)).splitlines()]
         # What is wrong is often followed by a piece of advice, or by an assertion.
         said = " | ".join([line for line in lines if line][-2:])[-500:] or "it said nothing"
         return f"{self.called} has ended, {how}; {said}"
 
     def _complaints(self) -> str:
         """Return in what `hints` are looked for."""
-        return bytes(self._heard.stderr).decode(errors="replace")
+        return bytes(self._seen.stderr).decode(errors="replace")
 
     def last_words(self) -> str:
         """Say what the console said last."""
@@ -262,7 +271,7 @@ class Machine:
         printable.
         """
         with self._changed:
-            return _printable(bytes(self._heard.stderr)) + _printable(bytes(self._heard.log))
+            return _printable(bytes(self._seen.stderr)) + _printable(bytes(self._seen.log))
 
     def fault(self, what: str, *, hint: str = "") -> SessionError:
         """Return an error that says what failed, why, and what the console said last.
@@ -281,14 +290,14 @@ class Machine:
         """
         with self._changed:
             while True:
-                for number, said in enumerate(self._heard.marks):
+                for number, said in enumerate(self._seen.marks):
                     name, _, detail = said.partition(" ")
                     if name == mark:
-                        del self._heard.marks[: number + 1]
+                        del self._seen.marks[: number + 1]
                         return detail
                     if name == "failed":
                         raise self.fault(f"the guest could not set itself up: {_named(detail)}")
-                if self._heard.over:
+                if self._seen.over:
                     break
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -378,12 +387,12 @@ class Booted:
             raise self._too_late(f"nothing came to an end within {patience} of power-on")
         return done
 
-    def switch_off(self, stage: Stage) -> None:
+    def switch_off(self, on_phase: Callable[[str], None]) -> None:
         """Ask the guest to power off and see it gone, both as phases."""
-        stage.mark("shutdown.asked")
+        on_phase("shutdown.asked")
         if not self._machine.shut_down(agent_request.NULL):
             raise self._machine.fault("the guest was asked to power off and did not")
-        stage.mark("process.gone")
+        on_phase("process.gone")
 
 
 def answer(machine: Machine, deadline: float) -> Completed:

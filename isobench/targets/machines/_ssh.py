@@ -108,7 +108,7 @@ class Connection:
         return SessionError(f"the SSH connection is lost: {why}")
 
     def run(
-        self, message: bytes, *, timeout: Nanoseconds, heard: Callable[[bytes], None]
+        self, message: bytes, *, timeout: Nanoseconds, on_output: Callable[[bytes], None]
     ) -> Completed:
         """Send a request, listen to both streams, return how its program ended.
 
@@ -125,7 +125,7 @@ class Connection:
                 channel.settimeout(timeout / SECOND)
                 channel.exec_command(self._command)
                 channel.sendall(message)
-                streams = _Streams(channel, heard, self._why_lost)
+                streams = _Streams(channel, on_output, self._why_lost)
                 ended = streams.listen(deadline)
             except TimeoutError:
                 self.close()  # not even the command got through: the other end hangs
@@ -159,10 +159,10 @@ class _Streams:
     def __init__(
         self,
         channel: paramiko.Channel,
-        heard: Callable[[bytes], None],
+        on_output: Callable[[bytes], None],
         why_lost: Callable[[], str],
     ) -> None:
-        self._channel, self._heard, self._why_lost = channel, heard, why_lost
+        self._channel, self._on_output, self._why_lost = channel, on_output, why_lost
         self._kept = (bytearray(), bytearray())
 
     @property
@@ -198,7 +198,7 @@ class _Streams:
         while channel.recv_ready():
             chunk = channel.recv(65536)
             if chunk:
-                self._heard(chunk)
+                self._on_output(chunk)
                 self._keep(0, chunk)
         while channel.recv_stderr_ready():
             self._keep(1, channel.recv_stderr(65536))

@@ -21,8 +21,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -32,7 +34,7 @@ from isobench.model import (
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins.api import Completed, Startable
-from isobench.targets.machines import _complete, _guest, _image, _instance, _qemu, _ssh
+from isobench.targets.machines import _complete, _guest, _image, _instance, _qemu, _serial, _ssh
 from isobench.targets.shared import disks, kvm, processes
 
 _ADDRESS: Final = "10.0.2.15 24 eth0"
@@ -406,30 +408,30 @@ class _Qemu:
         """Boot a guest, log in, keep the connection."""
         with self._folder(stage) as folder:
             parts = self._parts(stage, folder, disk=True)
-            with _instance.powered_on(stage, parts) as booted:
+            with _instance.powered_on(stage, parts, _serial.opening(stage)) as booted:
                 booted.until_ready()
                 with booted.connected() as connection:
-                    stage.mark("ssh")
-                    yield _instance.Session(booted=booted, connection=connection, stage=stage)
+                    stage.on_phase("ssh")
+                    yield _instance.Session(booted=booted, connection=connection)
                 if not booted.machine.why():
-                    booted.switch_off(stage)
+                    booted.switch_off(stage.on_phase)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        """Power on a machine whose first process executes argv; go on to SSH; switch it off."""
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+        """Power on a machine whose first process executes the command; reach SSH; switch it off."""
         deadline = time.monotonic() + timeout / SECOND
         with self._folder(stage) as folder:
-            parts = self._parts(stage, folder, request=_instance.request(stage, argv))
-            with _instance.powered_on(stage, parts) as booted:
+            parts = self._parts(stage, folder, request=_instance.request(command))
+            with _instance.powered_on(stage, parts, command) as booted:
                 done = booted.ended(deadline)
                 if done.exit_code is not None:
                     booted.until_ready()
                     booted.banner().close()
-                    stage.mark("ssh")
-                    booted.switch_off(stage)
+                    command.on_phase("ssh")
+                    booted.switch_off(command.on_phase)
         return done
 
     @contextlib.contextmanager
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator[Startable]:
+    def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Keep the saved state of a guest that has started and waits for a request.
 
         One state serves the whole run: it lies in the stage's scratch directory and goes with it.
@@ -440,7 +442,7 @@ class _Qemu:
                 shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
                 folder.mkdir()
                 parts = self._parts(stage, folder)
-                with _instance.powered_on(stage, parts) as booted:
+                with _instance.powered_on(stage, parts, Command(argv=())) as booted:
                     booted.until_ready()
                     booted.machine.save(folder / "state", patience=parts.patience)
                 _saved[folder] = parts
@@ -448,10 +450,10 @@ class _Qemu:
             stage=stage,
             parts=_saved[folder],
             state=folder / "state",
-            request=_instance.request(stage, argv),
+            command=command,
         )
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End machines that a killed run has left, and remove what it was making."""
         del cached  # guests go with the rest of isobench's cache
         return [*processes.sweep(alive), *_guest.sweep()]
@@ -511,7 +513,7 @@ class KvmTarget(_Qemu):
         )
         deadline = time.monotonic() + _FIRST_OUTPUT
         try:
-            with _qemu.started(self._hardware(), boot, mark=hear) as machine:
+            with _qemu.started(self._hardware(), boot, on_mark=hear) as machine:
                 machine.negotiate()
                 while not spoke.wait(0.05) and time.monotonic() < deadline:
                     if machine.why():

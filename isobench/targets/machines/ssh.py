@@ -28,10 +28,12 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Fact,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -339,32 +341,37 @@ class SshTarget:
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["Session"]:
         """Start the machine unless it runs, log in, bring the stage there."""
-        with self._used(stage, fresh=False) as session:
+        with self._used(stage, stage.on_phase, fresh=False) as session:
             yield session
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        """Start the machine, log in, bring what argv needs, run it, shut the machine down."""
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+        """Start the machine, log in, bring the programs, run the command, shut the machine down."""
         if not self.exclusive:
             raise NotApplicableError(
                 "isobench was given no command that starts this machine",
                 hint='give it start = "…" and stop = "…", or a preset and machine = "…"',
             )
-        programs = {_AGENT, *(word for word in argv if _is_program(stage, word))}
-        with self._used(stage, fresh=True, programs=programs) as session:
-            return session.run(argv, timeout=timeout)
+        programs = {_AGENT, *(word for word in command.argv if _is_program(stage, word))}
+        with self._used(stage, command.on_phase, fresh=True, programs=programs) as session:
+            return session.run(command, timeout=timeout)
 
     @contextlib.contextmanager
     def _used(
-        self, stage: Stage, *, fresh: bool, programs: Iterable[str] | None = None
+        self,
+        stage: Stage,
+        on_phase: Callable[[str], None],
+        *,
+        fresh: bool,
+        programs: Iterable[str] | None = None,
     ) -> Iterator["Session"]:
         expected = self.abi or host_abi()
         life = self._life
         with contextlib.ExitStack() as stack:
             if life is not None:
-                stack.enter_context(life.used(stage.mark, begin=BEGIN if fresh else ""))
+                stack.enter_context(life.used(on_phase, begin=BEGIN if fresh else ""))
             patience = self.start_timeout if life is not None else 0.0
             link = stack.enter_context(_ssh_host.link(self._address(), patience=patience))
-            stage.mark("ssh")
+            on_phase("ssh")
             seen = _look(link)
             if seen.abi is not expected:
                 raise SessionError(
@@ -373,12 +380,12 @@ class SshTarget:
                     hint=f'say so, since it did not run when it was asked: isa = "{seen.machine}"',
                 )
             folder = stack.enter_context(self._staged(link, stage, programs))
-            stage.mark("stage")
+            on_phase("stage")
             connection = _ssh.Connection(
                 link.transport, f"exec {folder}/isobench/{_AGENT} once", lambda: ""
             )
             _demand_agent(connection, self.directory)
-            yield Session(link=link, connection=connection, stage=stage, folder=folder, target=self)
+            yield Session(link=link, connection=connection, folder=folder, target=self)
 
     @contextlib.contextmanager
     def _staged(
@@ -421,7 +428,7 @@ class SshTarget:
                 files.remove(path)
                 self._known.forget(path)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Stop machines that a killed run had started. Folders on machines go at the next session
         there: nothing is connected to unasked.
         """
@@ -443,7 +450,7 @@ def _is_program(stage: Stage, word: str) -> bool:
 
 def _demand_agent(connection: _ssh.Connection, directory: str) -> None:
     """Execute the agent, and nothing by it."""
-    done = connection.run(agent_request.NULL, timeout=_NULL_PATIENCE, heard=lambda _: None)
+    done = connection.run(agent_request.NULL, timeout=_NULL_PATIENCE, on_output=lambda _: None)
     if done.exit_code != 0:
         said = done.stderr.decode(errors="replace").strip()[-200:]
         raise SessionError(
@@ -488,21 +495,18 @@ class Session:
 
     link: _ssh_host.Link
     connection: _ssh.Connection
-    stage: Stage
     folder: str
     target: SshTarget
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Have the agent execute a program."""
-        path = f"{self.folder}/isobench/{argv[0]}"
-        message = agent_request.framed(
-            [path, *argv[1:]], self.stage.environ(f"{self.folder}/scratch")
-        )
-        return self.connection.run(message, timeout=timeout, heard=self.stage.heard)
+        words = [f"{self.folder}/isobench/{command.argv[0]}", *command.argv[1:]]
+        message = agent_request.framed(words, command.environ(f"{self.folder}/scratch"))
+        return self.connection.run(message, timeout=timeout, on_output=command.on_output)
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Open a channel, execute the agent, ask for nothing."""
-        return self.connection.run(agent_request.NULL, timeout=timeout, heard=lambda _: None)
+        return self.connection.run(agent_request.NULL, timeout=timeout, on_output=lambda _: None)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the connection and the configuration say."""

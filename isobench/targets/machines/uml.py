@@ -32,10 +32,12 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Fact,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -155,8 +157,8 @@ def _started(
     parts: _Parts,
     *,
     launcher: Path | None = None,
-    heard: Callable[[bytes], None] = lambda _: None,
-    mark: Callable[[str], None] = lambda _: None,
+    on_output: Callable[[bytes], None] = lambda _: None,
+    on_mark: Callable[[str], None] = lambda _: None,
 ) -> Iterator[_Machine]:
     """Start a guest and end it, with all its processes, at the end.
 
@@ -190,7 +192,7 @@ def _started(
                 process = aside(start) if aside else start()
             except (OSError, subprocess.SubprocessError) as error:
                 raise SessionError(f"{parts.kernel} cannot be executed: {error}") from None
-        machine = _Machine(process, ours, heard, mark)
+        machine = _Machine(process, ours, on_output, on_mark)
         stack.callback(machine.close)
         machine.listen()
         yield machine
@@ -356,38 +358,42 @@ class UmlTarget:
             )
 
     @contextlib.contextmanager
-    def _powered_on(self, stage: Stage, parts: _Parts) -> Iterator["_Booted"]:
+    def _powered_on(self, stage: Stage, parts: _Parts, listener: Command) -> Iterator["_Booted"]:
         """Start a guest; the clock of a start-up begins with its kernel's execution."""
-        stage.mark(BEGIN)
+        listener.on_phase(BEGIN)
         with _started(
             parts,
             launcher=stage.tools["_launch"],
-            heard=stage.heard,
-            mark=_serial.phases(stage),
+            on_output=listener.on_output,
+            on_mark=_serial.phases(listener),
         ) as machine:
             yield _Booted(machine, self.boot_timeout or _PATIENCE)
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Boot a guest and wait until it takes requests."""
-        with self._parts(stage) as parts, self._powered_on(stage, parts) as booted:
+        listener = _serial.opening(stage)
+        with self._parts(stage) as parts, self._powered_on(stage, parts, listener) as booted:
             booted.until_ready()
-            yield _Session(target=self, machine=booted.machine, parts=parts, stage=stage)
+            yield _Session(target=self, machine=booted.machine, parts=parts)
             if not booted.machine.why():
-                booted.switch_off(stage)
+                booted.switch_off(stage.on_phase)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        """Boot a guest whose first process executes argv; switch it off."""
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
+        """Boot a guest whose first process executes the command; switch it off."""
         deadline = time.monotonic() + timeout / SECOND
-        request = _instance.request(stage, argv)
-        with self._parts(stage, request) as parts, self._powered_on(stage, parts) as booted:
+        request = _instance.request(command)
+        with (
+            self._parts(stage, request) as parts,
+            self._powered_on(stage, parts, command) as booted,
+        ):
             done = booted.ended(deadline)
             if done.exit_code is not None:
                 booted.until_ready()
-                booted.switch_off(stage)
+                booted.switch_off(command.on_phase)
         return done
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End guests that a killed run has left; their files went with the run's folder."""
         del cached  # nothing is kept between runs
         return processes.sweep(alive)
@@ -408,13 +414,13 @@ class _Session:
     target: UmlTarget
     machine: _Machine
     parts: _Parts
-    stage: Stage
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Have the guest's first process execute a program."""
         deadline = time.monotonic() + timeout / SECOND
         self.machine.output()
-        self.machine.send(_instance.request(self.stage, argv))
+        self.machine.hand_output_to(command.on_output)
+        self.machine.send(_instance.request(command))
         done = _serial.answer(self.machine, deadline)
         if done.exit_code is not None:
             return done

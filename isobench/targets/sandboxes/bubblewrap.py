@@ -1,7 +1,7 @@
 """Bubblewrap: the unprivileged sandbox under Flatpak."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
     Relation,
@@ -81,14 +82,12 @@ class BubblewrapTarget:
     def open(self, stage: Stage) -> AbstractContextManager[agents.AgentSession]:
         """Start a sandbox whose command is the agent."""
         prefix = _arguments(stage.root, _scratch(stage))
-        return prefixes.opened(prefix, stage, environment=prefixes.host_path())
+        return prefixes.opened(prefix, environment=prefixes.host_path())
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a sandbox whose command is the payload."""
         prefix = _arguments(stage.root, _scratch(stage))
-        return prefixes.launch(
-            prefix, stage, argv, timeout=timeout, environment=prefixes.host_path()
-        )
+        return prefixes.launch(prefix, command, timeout=timeout, environment=prefixes.host_path())
 
 
 def _scratch(stage: Stage) -> Path:

@@ -20,8 +20,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -140,16 +142,16 @@ class FirejailTarget:
         with (
             _tidied(),
             prefixes.opened(
-                self._prefix(stage), stage, environment=prefixes.host_path(), view=view
+                self._prefix(stage), environment=prefixes.host_path(), view=view
             ) as session,
         ):
             yield session
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a sandbox whose command is the payload."""
         with _tidied():
             done = prefixes.launch(
-                self._prefix(stage), stage, argv,
+                self._prefix(stage), command,
                 timeout=timeout, environment=prefixes.host_path(), view=_view(stage),
             )  # fmt: skip
         said = processes.last_line(done.stderr)
@@ -160,7 +162,7 @@ class FirejailTarget:
     def _prefix(self, stage: Stage) -> list[str]:
         return self._arguments(stage.root, _scratch(stage), _name(stage.owner))
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End the sandboxes of runs that have died."""
         del cached  # nothing is kept between runs
         removed = []
@@ -168,7 +170,7 @@ class FirejailTarget:
             if alive(name.rpartition("-")[0]):
                 continue
             error = processes.terminate(pid)
-            removed.append(f"sandbox {name}" + (f": not ended: {error}" if error else ""))
+            removed.append(Leftover(what=f"sandbox {name}", failure=error or ""))
         return removed
 
 

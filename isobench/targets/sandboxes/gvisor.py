@@ -21,10 +21,12 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Fact,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -55,7 +57,7 @@ class GvisorTarget:
     abi: ClassVar[Abi | None] = None
     executes: ClassVar[Sequence[str]] = ("program", "flags")
     expectations: ClassVar[tuple[Expectation, ...]] = (
-        *sentry.PROMISES,
+        *sentry.EXPECTATIONS,
         Expectation(
             key="security.cap_effective", relation=Relation.EQUALS, value="0000000000000000"
         ),
@@ -163,31 +165,32 @@ class GvisorTarget:
         scratch = processes.private_scratch(stage.scratch, "gvisor")
         agent = [f"{Stage.INSIDE}/_agent", "serve"]
         with (
-            self._bundle(platform, stage.root, scratch, agent, {}) as command,
-            agents.opened(command, stage, environment=_environment()) as session,
+            self._bundle(platform, stage.root, scratch, agent, {}) as words,
+            agents.opened(words, environment=_environment()) as session,
         ):
             yield _Session(session=session, target=self, platform=platform)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a sandbox whose first process is the payload."""
         platform = self._platform()
         scratch = processes.private_scratch(stage.scratch, "gvisor")
-        inside = [f"{Stage.INSIDE}/{argv[0]}", *argv[1:]]
-        variables = stage.environ(agents.INSIDE.scratch)
-        with self._bundle(platform, stage.root, scratch, inside, variables) as command:
-            stage.mark(BEGIN)
-            return _run(command, timeout=timeout, stage=stage)
+        inside = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
+        variables = command.environ(agents.INSIDE.scratch)
+        with self._bundle(platform, stage.root, scratch, inside, variables) as words:
+            command.on_phase(BEGIN)
+            return _run(words, timeout=timeout, command=command)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End sandboxes that a killed run has left, and remove what runsc has noted of them."""
         del cached  # nothing is kept between runs
         removed = processes.sweep(alive)
         for instance in sorted(_folder().glob("isobench-*")):
             if not alive(instance.name.rpartition("-")[0]):
                 mark = f"--root={instance / _STATE}"
-                removed += [f"gvisor process {pid}" for pid in processes.sweep_marked(mark)]
+                ended = processes.sweep_marked(mark)
+                removed += [Leftover(what=f"gvisor process {pid}") for pid in ended]
                 shutil.rmtree(instance, ignore_errors=True)
-                removed.append(f"gvisor sandbox {instance.name}")
+                removed.append(Leftover(what=f"gvisor sandbox {instance.name}"))
         return removed
 
 
@@ -243,12 +246,14 @@ def _configuration(
     }
 
 
-def _run(command: Sequence[str], *, timeout: Nanoseconds, stage: Stage | None = None) -> Completed:
+def _run(
+    words: Sequence[str], *, timeout: Nanoseconds, command: Command | None = None
+) -> Completed:
     """Run a bundle to the end of its program; SessionError when runsc itself has failed."""
     try:
-        done = processes.run(command, timeout=timeout, env=_environment(), stage=stage)
+        done = processes.run(words, timeout=timeout, env=_environment(), command=command)
     except OSError as error:
-        raise SessionError(f"{command[0]} cannot be executed: {error}") from None
+        raise SessionError(f"{words[0]} cannot be executed: {error}") from None
     if done.exit_code == _OWN_FAILURE:
         raise SessionError(f"runsc: {processes.last_line(done.stderr)}")
     return done
@@ -299,8 +304,8 @@ class _Session:
     target: GvisorTarget
     platform: str
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        return self.session.run(argv, timeout=timeout)
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        return self.session.run(command, timeout=timeout)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the host sees of the sandbox; SessionError if it is not what was asked for."""

@@ -20,9 +20,11 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -160,14 +162,14 @@ class LandlockTarget:
         """Start the agent confined: what it executes inherits that."""
         view = _view(stage)
         with prefixes.opened(
-            self._prefix(stage), stage, environment=processes.tied(), view=view
+            self._prefix(stage), environment=processes.tied(), view=view
         ) as session:
             yield _Session(session)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start the payload confined."""
         return prefixes.launch(
-            self._prefix(stage), stage, argv, timeout=timeout, environment={},
+            self._prefix(stage), command, timeout=timeout, environment={},
             view=_view(stage), own_failure=prefixes.OWN_FAILURE,
         )  # fmt: skip
 
@@ -179,7 +181,7 @@ class LandlockTarget:
             *(str(stage.root), str(_scratch(stage)), "--"),
         ]
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End processes that a killed run has left."""
         del cached  # nothing is kept between runs
         return processes.sweep(alive)
@@ -191,8 +193,8 @@ class _Session:
     def __init__(self, agent: agents.AgentSession) -> None:
         self._agent = agent
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        return self._agent.run(argv, timeout=timeout)
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        return self._agent.run(command, timeout=timeout)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield which Landlock it is: nothing inside can ask."""

@@ -26,9 +26,11 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -142,25 +144,25 @@ class _Session:
     engine: _Engine
     stage: Stage
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        module = self.target.module(self.engine, self.stage, argv[0])
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        module = self.target.module(self.engine, self.stage, command.argv[0])
         scratch = processes.private_scratch(self.stage.scratch, "wasm")
-        variables = self.stage.environ(_SCRATCH)
+        variables = command.environ(_SCRATCH)
         # fmt: off
-        command = [
+        words = [
             str(self.engine.path), "run", *_QUIET, *self.target.trust,
             # Directories are granted for reading and writing alike: wasmtime's command line knows
             # no other grant.
             "--dir", f"{self.stage.root / 'isobench'}::{Stage.INSIDE}",
             "--dir", f"{scratch}::{_SCRATCH}",
             *(word for name, value in variables.items() for word in ("--env", f"{name}={value}")),
-            "--argv0", f"{Stage.INSIDE}/{argv[0]}",
-            str(module), *argv[1:],
+            "--argv0", f"{Stage.INSIDE}/{command.argv[0]}",
+            str(module), *command.argv[1:],
         ]
         # fmt: on
-        self.stage.mark(BEGIN)
+        command.on_phase(BEGIN)
         try:
-            done = processes.run(command, timeout=timeout, env=processes.tied(), stage=self.stage)
+            done = processes.run(words, timeout=timeout, env=processes.tied(), command=command)
         except OSError as error:
             raise SessionError(f"{self.engine.path} cannot be executed: {error}") from None
         own = done.stderr[:6].lower() == b"error:" and not done.stdout
@@ -267,12 +269,12 @@ class WasmTarget:
         """Nothing to start: every module gets an engine of its own."""
         yield _Session(target=self, engine=self._engine, stage=stage)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start an engine with the module."""
         with self.open(stage) as session:
-            return session.run(argv, timeout=timeout)
+            return session.run(command, timeout=timeout)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End processes that a killed run has left."""
         del cached  # compiled modules lie in isobench's cache, which is removed as a whole
         return processes.sweep(alive)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from isobench.model import Stage
+from isobench.model import Command, Stage
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
 from isobench.plugins.api import Completed
@@ -34,7 +34,7 @@ class View:
     programs: str = Stage.INSIDE
     scratch: str = "/scratch"
     more: Mapping[str, str] = field(default_factory=dict)
-    """Variables beside the stage's."""
+    """Variables beside the command's."""
 
 
 class AgentSession:
@@ -44,26 +44,25 @@ class AgentSession:
         self,
         process: subprocess.Popen[bytes],
         control: socket.socket,
-        stage: Stage,
         view: "View",
     ) -> None:
         """Take the launched process, our end of its socket, and what the instance sees."""
-        self._process, self._control, self._stage, self._view = process, control, stage, view
+        self._process, self._control, self._view = process, control, view
 
     @property
     def pid(self) -> int:
         """The launcher's process on the host."""
         return self._process.pid
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Send a request with two pipes, listen to them, take the answer."""
         deadline = time.monotonic() + timeout / SECOND
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
-        listener = processes.Listener(out_read, err_read, self._stage.heard)
+        listener = processes.Listener(out_read, err_read, command.on_output)
         try:
             try:
-                self._send(argv, (out_write, err_write))
+                self._send(command, (out_write, err_write))
             finally:
                 os.close(out_write)
                 os.close(err_write)
@@ -79,10 +78,10 @@ class AgentSession:
         code = None if status is None else _exit_code(status)
         return Completed(exit_code=code, stdout=stdout, stderr=stderr)
 
-    def _send(self, argv: Sequence[str], streams: tuple[int, int]) -> None:
-        path = f"{self._view.programs}/{argv[0]}"
-        environment = self._stage.environ(self._view.scratch) | dict(self._view.more)
-        message = agent_request.message([path, *argv[1:]], environment)
+    def _send(self, command: Command, streams: tuple[int, int]) -> None:
+        path = f"{self._view.programs}/{command.argv[0]}"
+        environment = command.environ(self._view.scratch) | dict(self._view.more)
+        message = agent_request.message([path, *command.argv[1:]], environment)
         try:
             socket.send_fds(self._control, [message], streams)
         except OSError as error:
@@ -120,7 +119,6 @@ INSIDE: Final = View()
 @contextlib.contextmanager
 def opened(
     argv: Sequence[str | Path],
-    stage: Stage,
     *,
     environment: Mapping[str, str],
     view: View = INSIDE,
@@ -136,7 +134,7 @@ def opened(
                 argv, env=environment, stdin=theirs.fileno(), stdout=subprocess.DEVNULL
             )
         try:
-            yield AgentSession(process, ours, stage, view)
+            yield AgentSession(process, ours, view)
         finally:
             ours.close()
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -35,7 +35,7 @@ INSIDE: Final = "/scratch"
 AGENT: Final = f"{Stage.INSIDE}/_agent"
 
 _CANARY: Final = Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False)
-PROMISES: Final = (
+EXPECTATIONS: Final = (
     Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
     *(
         Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
@@ -159,9 +159,9 @@ _TECHNOLOGIES: Final = {
     Kernel.GUEST: Technology.VIRTUALIZATION,
 }
 # Namespaces inside are the other kernel's own: they say nothing of this host's.
-_PROMISES: Final = {
-    Kernel.HOST: PROMISES,
-    Kernel.SENTRY: (*sentry.PROMISES, _CANARY),
+_EXPECTATIONS: Final = {
+    Kernel.HOST: EXPECTATIONS,
+    Kernel.SENTRY: (*sentry.EXPECTATIONS, _CANARY),
     Kernel.GUEST: (
         Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
         Expectation(key="kernel.version", relation=Relation.OTHER_THAN, value=sentry.BUILD),
@@ -261,7 +261,7 @@ class Engine:
     @property
     def expectations(self) -> tuple[Expectation, ...]:
         """What the kernel under the runtime must show of itself."""
-        return _PROMISES[kernel(self.runtime)]
+        return _EXPECTATIONS[kernel(self.runtime)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

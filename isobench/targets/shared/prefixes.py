@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from isobench.model import Stage, host_abi
+from isobench.model import Command, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
 from isobench.plugins.api import BEGIN, Completed
@@ -32,20 +32,18 @@ def host_path() -> dict[str, str]:
 
 def opened(
     prefix: Sequence[str],
-    stage: Stage,
     *,
     environment: Mapping[str, str],
     view: agents.View = agents.INSIDE,
 ) -> AbstractContextManager[agents.AgentSession]:
     """Start an instance whose command is the agent."""
     argv = [*prefix, f"{view.programs}/_agent", "serve"]
-    return agents.opened(argv, stage, environment=environment, view=view)
+    return agents.opened(argv, environment=environment, view=view)
 
 
 def launch(
     prefix: Sequence[str],
-    stage: Stage,
-    argv: Sequence[str],
+    command: Command,
     *,
     timeout: Nanoseconds,
     environment: Mapping[str, str],
@@ -56,14 +54,14 @@ def launch(
 
     `own_failure` is the exit code by which the prefix says that it has failed itself.
     """
-    variables = {**stage.environ(view.scratch), **view.more, **environment}
-    stage.mark(BEGIN)  # where the target has not done so before
+    variables = {**command.environ(view.scratch), **view.more, **environment}
+    command.on_phase(BEGIN)  # where the target has not done so before
     try:
         done = processes.run(
-            [*prefix, f"{view.programs}/{argv[0]}", *argv[1:]],
+            [*prefix, f"{view.programs}/{command.argv[0]}", *command.argv[1:]],
             timeout=timeout,
             env=variables,
-            stage=stage,
+            command=command,
         )
     except OSError as error:
         raise SessionError(f"{prefix[0]} cannot be executed: {error}") from None

@@ -15,7 +15,7 @@ from typing import IO, Final, Literal
 
 import psutil
 
-from isobench.model import Heard, Stage, host_abi
+from isobench.model import Command, Leftover, OnOutput, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
 from isobench.plugins import ownership
@@ -37,8 +37,8 @@ def tied() -> dict[str, str]:
     return {_TIED: ownership.mine()}
 
 
-def sweep(alive: Callable[[str], bool]) -> list[str]:
-    """Kill plain processes whose run has died; return a line for each."""
+def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
+    """Kill plain processes whose run has died, and return them."""
     removed = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -49,7 +49,7 @@ def sweep(alive: Callable[[str], bool]) -> list[str]:
                     os.killpg(process.pid, signal.SIGKILL)
                 else:
                     process.kill()
-                removed.append(f"process {process.pid}")
+                removed.append(Leftover(what=f"process {process.pid}"))
     return removed
 
 
@@ -104,9 +104,9 @@ def family(pid: int) -> list[int]:
 class Listener:
     """Reads two streams to their ends, hands on what the first says, keeps their beginnings."""
 
-    def __init__(self, out: int, err: int, heard: Callable[[bytes], None]) -> None:
+    def __init__(self, out: int, err: int, on_output: Callable[[bytes], None]) -> None:
         """Take two descriptors; closing them stays the caller's."""
-        self._heard = heard
+        self._on_output = on_output
         self._kept: dict[int, bytearray] = {out: bytearray(), err: bytearray()}
         self._out, self._err = out, err
         self._selector = selectors.DefaultSelector()
@@ -147,7 +147,7 @@ class Listener:
             self._selector.unregister(stream)
             return False
         if stream == self._out:
-            self._heard(chunk)
+            self._on_output(chunk)
         kept = self._kept[stream]
         kept += chunk[: max(0, MOST - len(kept))]
         return True
@@ -232,14 +232,14 @@ def run(
     *,
     timeout: Nanoseconds,
     env: Mapping[str, str],
-    stage: Stage | None = None,
+    command: Command | None = None,
     outlived: Callable[[], None] | None = None,
     folder: Path | None = None,
 ) -> Completed:
     """Run a program to its end, beginning in `folder`. OSError if it cannot be executed at all.
 
-    With a `stage`, the program is a timed one: the stage hears what it says on standard output, and
-    when. While `spawning`, isobench's spawner starts it.
+    With a `command`, whose program it is, its standard output is handed on as it arrives, with the
+    time. While `spawning`, isobench's spawner starts it.
 
     A program that leaves others behind, which hold its streams open, has no other end than its own:
     then `outlived` is called, and must end those.
@@ -249,13 +249,13 @@ def run(
     if _pool is not None:
         asked = spawners.request(argv, env=env, folder=folder)
         with _pool.lent() as spawner:
-            started = _Spawned(argv[0], spawner, stage, outlived, entered)
+            started = _Spawned(argv[0], spawner, command, outlived, entered)
             return started.finished(asked, deadline)
-    heard: Heard = _nothing if stage is None else stage.heard
+    on_output: OnOutput = _nothing if command is None else command.on_output
     process = start(argv, env=env, folder=folder)
     assert process.stdout is not None  # both are pipes, by `start`
     assert process.stderr is not None
-    listener = Listener(process.stdout.fileno(), process.stderr.fileno(), heard)
+    listener = Listener(process.stdout.fileno(), process.stderr.fileno(), on_output)
     exit_code: int | None = None
     try:
         if outlived is not None:
@@ -286,11 +286,11 @@ class _Spawned:
         self,
         name: str | os.PathLike[str],
         spawner: spawners.Spawner,
-        stage: Stage | None,
+        command: Command | None,
         outlived: Callable[[], None] | None,
         entered: int,
     ) -> None:
-        self._name, self._spawner, self._stage = name, spawner, stage
+        self._name, self._spawner, self._command = name, spawner, command
         self._outlived, self._entered = outlived, entered
         self._kept = {spawners.Kind.OUT: bytearray(), spawners.Kind.ERR: bytearray()}
         self._exit_code: int | None = None
@@ -314,14 +314,14 @@ class _Spawned:
     def _take(self, message: spawners.Message) -> None:
         match message.kind:
             case spawners.Kind.STARTED:
-                if self._stage is not None:
-                    self._stage.exclude(message.stamp - self._entered)
+                if self._command is not None:
+                    self._command.exclude(message.stamp - self._entered)
             case spawners.Kind.FAILED:
                 number = message.number
                 raise OSError(number, os.strerror(number), os.fspath(self._name))
             case spawners.Kind.OUT | spawners.Kind.ERR:
-                if message.kind is spawners.Kind.OUT and self._stage is not None:
-                    self._stage.heard(message.data, at=message.stamp)
+                if message.kind is spawners.Kind.OUT and self._command is not None:
+                    self._command.on_output(message.data, at=message.stamp)
                 kept = self._kept[message.kind]
                 kept += message.data[: max(0, MOST - len(kept))]
             case spawners.Kind.EXITED:

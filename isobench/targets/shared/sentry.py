@@ -11,7 +11,7 @@ from isobench.model import Expectation, Relation
 
 BUILD: Final = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
 """What every sentry says of the build of the Linux that it stands for."""
-PROMISES: Final = (
+EXPECTATIONS: Final = (
     # The sentry's log begins with its name, in a form that no kernel of Linux gives a line; no
     # other kernel answers so. Its boot_id says less: older ones have none.
     Expectation(key="kernel.sentry", relation=Relation.EQUALS, value="gVisor"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from isobench.config import paths
+from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
 from isobench.targets.shared import processes
@@ -343,11 +344,9 @@ def complaint(wine: Wine, program: bytes, answer: bytes) -> str:
     return "" if done.stdout == answer else processes.last_line(done.stderr)
 
 
-def sweep(alive: Callable[[str], bool], *, cached: bool) -> list[str]:
-    """Remove the instances of runs that have died, and with `cached` the prefixes, too; a line for
-    each.
-    """
-    removed: list[str] = []
+def sweep(alive: Callable[[str], bool], *, cached: bool) -> list[Leftover]:
+    """Remove the instances of runs that have died, and with `cached` the prefixes, too."""
+    removed: list[Leftover] = []
     if not folder().is_dir():
         return removed
     instances = sorted(folder().glob("isobench-*-*-*-*"))
@@ -361,10 +360,11 @@ def sweep(alive: Callable[[str], bool], *, cached: bool) -> list[str]:
     return removed
 
 
-def _removed(left: Path, prefix: Path) -> str:
+def _removed(left: Path, prefix: Path) -> Leftover:
     try:
         end(prefix)
     except SessionError as error:
-        return f"folder {left}: not removed: {error}"
+        return Leftover(what=f"folder {left}", failure=str(error))
     shutil.rmtree(left, ignore_errors=True)
-    return f"folder {left}" + (" (not all of it)" if left.exists() else "")
+    failure = "parts of it cannot be removed" if left.exists() else ""
+    return Leftover(what=f"folder {left}", failure=failure)

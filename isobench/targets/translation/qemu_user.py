@@ -13,8 +13,10 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -46,22 +48,22 @@ class _Session:
     stage: Stage
     emulator: str
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
-        path = self.stage.root / "isobench" / argv[0]
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        path = self.stage.root / "isobench" / command.argv[0]
         scratch = processes.private_scratch(self.stage.scratch, "qemu-user")
         environment = {
-            **self.stage.environ(str(scratch)),
+            **command.environ(str(scratch)),
             **processes.tied(),
             # What binfmt_misc would do for a child of a foreign ISA: name its interpreter.
             "ISOBENCH_INTERPRETER": self.emulator,
         }
-        self.stage.mark(BEGIN)
+        command.on_phase(BEGIN)
         try:
             return processes.run(
-                [self.emulator, str(path), *argv[1:]],
+                [self.emulator, str(path), *command.argv[1:]],
                 timeout=timeout,
                 env=environment,
-                stage=self.stage,
+                command=command,
             )
         except OSError as error:
             raise SessionError(f"{self.emulator} cannot be executed: {error}") from None
@@ -127,12 +129,12 @@ class _QemuUser:
             raise SessionError("the emulator has vanished since it was looked for")
         yield _Session(stage=stage, emulator=emulator)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start the emulator with the program."""
         with self.open(stage) as session:
-            return session.run(argv, timeout=timeout)
+            return session.run(command, timeout=timeout)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End processes that a killed run has left."""
         del cached  # nothing is kept between runs
         return processes.sweep(alive)

@@ -16,9 +16,11 @@ from isobench.model import (
     Abi,
     Availability,
     Available,
+    Command,
     Evidence,
     Expectation,
     Lack,
+    Leftover,
     Relation,
     Stage,
     Technology,
@@ -110,23 +112,23 @@ class WineTarget:
             session.wake()
             yield session
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a program where no server runs; the services that come with it end after it."""
         with self._instance(stage) as session:
-            stage.mark(BEGIN)
-            return session.alone(argv, timeout=timeout)
+            command.on_phase(BEGIN)
+            return session.alone(command, timeout=timeout)
 
     @contextlib.contextmanager
-    def stopped(self, stage: Stage, argv: Sequence[str]) -> Iterator["_Startable"]:
+    def stopped(self, stage: Stage, command: Command) -> Iterator["_Startable"]:
         """Keep a prefix, and with it its server."""
         with self.open(stage) as session:
-            yield _Startable(session=session, argv=tuple(argv))
+            yield _Startable(session=session, command=command)
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Make the prefix that all others are copies of."""
         _wine.base(self._installed(), say)
 
-    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[str]:
+    def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End servers, services and programs that a killed run has left; remove their prefixes."""
         return [*processes.sweep(alive), *_wine.sweep(alive, cached=cached)]
 
@@ -144,14 +146,14 @@ class WineTarget:
         # measured as if it were Wine.
         drives = {_PROGRAMS: stage.root / "isobench", _SCRATCH: scratch}
         with _wine.instance(wine, drives, stage.owner) as prefix:
-            yield _Session(wine=wine, prefix=prefix, stage=stage, kept=self.server == "kept")
+            yield _Session(wine=wine, prefix=prefix, kept=self.server == "kept")
 
 
 class _Session:
     """A prefix, and a server where one is kept."""
 
-    def __init__(self, *, wine: _wine.Wine, prefix: Path, stage: Stage, kept: bool) -> None:
-        self._wine, self._prefix, self._stage, self._kept = wine, prefix, stage, kept
+    def __init__(self, *, wine: _wine.Wine, prefix: Path, kept: bool) -> None:
+        self._wine, self._prefix, self._kept = wine, prefix, kept
         self._over = ""
 
     def wake(self) -> None:
@@ -159,28 +161,28 @@ class _Session:
         if self._kept:
             _wine.wake(self._wine, self._prefix)
 
-    def run(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         if self._over:
             raise SessionError(self._over)
-        return self._run(argv, timeout) if self._kept else self.alone(argv, timeout=timeout)
+        return self._run(command, timeout) if self._kept else self.alone(command, timeout=timeout)
 
-    def alone(self, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def alone(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Run a program with a server of its own."""
-        return self._run(argv, timeout, outlived=lambda: _wine.end(self._prefix))
+        return self._run(command, timeout, outlived=lambda: _wine.end(self._prefix))
 
     def _run(
         self,
-        argv: Sequence[str],
+        command: Command,
         timeout: Nanoseconds,
         outlived: Callable[[], None] | None = None,
     ) -> Completed:
-        variables = self._stage.environ(f"{_SCRATCH.upper()}:\\")
+        variables = command.environ(f"{_SCRATCH.upper()}:\\")
         try:
             done = processes.run(
-                [self._wine.loader, f"{_PROGRAMS.upper()}:\\{argv[0]}", *argv[1:]],
+                [self._wine.loader, f"{_PROGRAMS.upper()}:\\{command.argv[0]}", *command.argv[1:]],
                 timeout=timeout,
                 env={**variables, **self._wine.environment(self._prefix)},
-                stage=self._stage,
+                command=command,
                 outlived=outlived,
             )
         except OSError as error:
@@ -208,7 +210,7 @@ class _Startable:
     """A prefix in which the same program is started again and again."""
 
     session: _Session
-    argv: tuple[str, ...]
+    command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        return self.session.run(self.argv, timeout=timeout)
+        return self.session.run(self.command, timeout=timeout)

@@ -1,12 +1,11 @@
 """No technology at all: native, whose payloads are told to do a known share of work more."""
 
 import contextlib
-from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from typing import ClassVar
 
-from isobench.model import Stage
+from isobench.model import Command, Stage
 from isobench.model.units import Nanoseconds, TargetName
 from isobench.plugins.api import Completed
 from isobench.targets.native import NativeTarget
@@ -22,17 +21,27 @@ class DialledTarget(NativeTarget):
     permille: int = 0
     """By so many thousandths work or waiting is longer."""
 
-    def _turned(self, stage: Stage) -> Stage:
-        # A live view, as the stage's own is: a copy would keep what the last visit has seen.
-        seen = cast("dict[str, str]", stage.environment)
-        return replace(stage, environment=ChainMap({"ISOBENCH_DIAL": str(self.permille)}, seen))
+    def _turned(self, command: Command) -> Command:
+        environment = {**command.environment, "ISOBENCH_DIAL": str(self.permille)}
+        return replace(command, environment=environment)
 
     @contextlib.contextmanager
-    def open(self, stage: Stage) -> Iterator[AgentSession]:
+    def open(self, stage: Stage) -> Iterator["_Session"]:
         """Open native's session."""
-        with super().open(self._turned(stage)) as session:
-            yield session
+        with super().open(stage) as session:
+            yield _Session(target=self, session=session)
 
-    def launch(self, stage: Stage, argv: Sequence[str], *, timeout: Nanoseconds) -> Completed:
+    def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start native's process."""
-        return super().launch(self._turned(stage), argv, timeout=timeout)
+        return super().launch(stage, self._turned(command), timeout=timeout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """A session of native's whose payloads see ISOBENCH_DIAL."""
+
+    target: DialledTarget
+    session: AgentSession
+
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        return self.session.run(self.target._turned(command), timeout=timeout)

@@ -10,7 +10,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from isobench.model import Available, Evidence, Expectation, Lack, Resource, Technology, Unavailable
+from isobench.model import (
+    Available,
+    Evidence,
+    Expectation,
+    Lack,
+    Resource,
+    Technology,
+    Unavailable,
+)
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import TargetName
 from isobench.plugins.api import Completed
@@ -25,13 +33,13 @@ class Session:
     def __init__(self, stage: Any) -> None:
         self.stage = stage
 
-    def run(self, argv: Any, *, timeout: Any) -> Any:
-        return answer(self.stage, argv)
+    def run(self, command: Any, *, timeout: Any) -> Any:
+        return answer(command)
 
 
-def answer(stage: Any, argv: Any) -> Completed:
-    done = reply(argv, Script())
-    stage.heard(done.stdout)
+def answer(command: Any) -> Completed:
+    done = reply(command.argv, Script())
+    command.on_output(done.stdout)
     return done
 
 
@@ -213,9 +221,9 @@ class _Printing(Session):
         super().__init__(stage)
         self.target = target
 
-    def run(self, argv: Any, *, timeout: Any) -> Any:
+    def run(self, command: Any, *, timeout: Any) -> Any:
         self.target._print("run")
-        return super().run(argv, timeout=timeout)
+        return super().run(command, timeout=timeout)
 
 
 # ---- before and after a run ----------------------------------------------------------------------
@@ -310,8 +318,10 @@ class CloseSwallows(Honest):
 class _Bad(Session):
     """Is honest about evidence, and then not."""
 
-    def run(self, argv: Any, *, timeout: Any) -> Any:
-        return super().run(argv, timeout=timeout) if argv[0] == "_evidence" else self.bad()
+    def run(self, command: Any, *, timeout: Any) -> Any:
+        return (
+            super().run(command, timeout=timeout) if command.argv[0] == "_evidence" else self.bad()
+        )
 
     def bad(self) -> Any: ...
 
@@ -368,11 +378,11 @@ class RunHangs(Honest):
     session = running(lambda: time.sleep(NEVER))
 
 
-class RunHeardText(Honest):
+class RunOutputText(Honest):
     class session(Session):  # noqa: N801
-        def run(self, argv: Any, *, timeout: Any) -> Any:
-            self.stage.heard("text")
-            return super().run(argv, timeout=timeout)
+        def run(self, command: Any, *, timeout: Any) -> Any:
+            command.on_output("text")
+            return super().run(command, timeout=timeout)
 
 
 class WitnessNumber(Honest):
@@ -403,24 +413,24 @@ class NullExits(Honest):
 
 
 class LaunchExits(Honest):
-    def launch(self, stage: Any, argv: Any, *, timeout: Any) -> Any:
+    def launch(self, stage: Any, command: Any, *, timeout: Any) -> Any:
         sys.exit(3)
 
 
 class LaunchString(Honest):
-    def launch(self, stage: Any, argv: Any, *, timeout: Any) -> Any:
+    def launch(self, stage: Any, command: Any, *, timeout: Any) -> Any:
         return "launched"
 
 
 class StoppedNothing(Honest):
     @contextlib.contextmanager
-    def stopped(self, stage: Any, argv: Any) -> Any:
+    def stopped(self, stage: Any, command: Any) -> Any:
         yield None
 
 
 class StartExits(Honest):
     @contextlib.contextmanager
-    def stopped(self, stage: Any, argv: Any) -> Any:
+    def stopped(self, stage: Any, command: Any) -> Any:
         yield type("Instance", (), {"start": lambda self, *, timeout: sys.exit(3)})()
 
 

@@ -18,6 +18,7 @@ from isobench.model import (
     BlockHealth,
     Cause,
     Clock,
+    Command,
     Expectation,
     Fact,
     Gap,
@@ -40,7 +41,7 @@ from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, Workload
 from isobench.payload import stage, wire
 from isobench.plugins.api import Completed, Session, Target
 from isobench.plugins.testing import FakeEngine, FakeTarget, Fault, Script, honest_check
-from isobench.run import runner
+from isobench.run import context, measure, sessions
 
 NATIVE, BOX = TargetName("native"), TargetName("box")
 LOOP, OTHER = WorkloadName("cpu.sieve"), WorkloadName("io.fsync")
@@ -121,12 +122,12 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stage.
 
 
 @pytest.fixture
-def bench(workshop: stage.Workshop) -> Callable[..., runner.Bench]:
+def runner(workshop: stage.Workshop) -> Callable[..., measure.Runner]:
     """Return a function that makes a bench for some targets, native first."""
 
-    def make(*targets: Target) -> runner.Bench:
+    def make(*targets: Target) -> measure.Runner:
         native = FakeTarget(name=NATIVE, inside={"kernel.boot_id": "b", "ns.pid": "pid:[1]"})
-        return runner.Bench(
+        return measure.Runner(
             targets={NATIVE: native} | {target.name: target for target in targets},
             workloads=WORKLOADS,
             workshop=workshop,
@@ -147,14 +148,14 @@ def said(program: str, *scripts: Script) -> Mapping[str, tuple[Script, ...]]:
 
 
 def visit(
-    bench: runner.Bench, name: WorkloadName, target: TargetName = BOX, *, warmups: int = 1
+    runner: measure.Runner, name: WorkloadName, target: TargetName = BOX, *, warmups: int = 1
 ) -> list[Record]:
     """Return what one visit of a target in a session of its own records."""
     one = Visit(block=4, target=target, workload=name)
     work = replace(WORK[name], warmups=warmups)
-    subject = bench.targets[plan.actual(target)]
-    with subject.open(bench.stage(subject)) as session:
-        return list(bench.visit(one, work, session))
+    subject = runner.targets[plan.actual(target)]
+    with subject.open(runner.stage(subject)) as session:
+        return list(runner.visit(one, work, session))
 
 
 def gap(records: Sequence[Record]) -> Gap:
@@ -169,91 +170,91 @@ def values(records: Sequence[Record], metric: str) -> list[int]:
     return [r.value for r in records if isinstance(r, Sample) and r.metric == metric]
 
 
-Make = Callable[..., runner.Bench]
+Make = Callable[..., measure.Runner]
 
-# ---- the ear
+# ---- the timer
 
 
 def test_the_ear_waits_for_the_nonce_and_for_nothing_else() -> None:
-    ear = runner.Ear()
-    ear.ask("feed")
-    ear.heard(b"some banner\n")
-    ear.heard(b'{"isobench":1,"nonce":"dead"')
-    assert ear.arrived is None
-    ear.heard(b'\n{"isobench":1,"nonce":"feed","clock_ns":1}\n')
-    assert ear.arrived is not None
-    assert ear.arrived >= ear.asked
+    timer = context.StartTimer()
+    timer.expect_hello("feed")
+    timer.on_output(b"some banner\n")
+    timer.on_output(b'{"isobench":1,"nonce":"dead"')
+    assert timer.arrived_at is None
+    timer.on_output(b'\n{"isobench":1,"nonce":"feed","clock_ns":1}\n')
+    assert timer.arrived_at is not None
+    assert timer.arrived_at >= timer.begun_at
 
 
 def test_the_ear_puts_a_first_line_together_from_single_bytes() -> None:
-    ear = runner.Ear()
-    ear.ask("feed")
+    timer = context.StartTimer()
+    timer.expect_hello("feed")
     line = b'{"isobench":1,"nonce":"feed"'
     for byte in line[:-1]:
-        ear.heard(bytes([byte]))
-    assert ear.arrived is None
-    ear.heard(line[-1:])
-    assert ear.arrived == ear.last
+        timer.on_output(bytes([byte]))
+    assert timer.arrived_at is None
+    timer.on_output(line[-1:])
+    assert timer.arrived_at == timer.last_output_at
 
 
 def test_what_comes_later_does_not_move_the_arrival() -> None:
-    ear = runner.Ear()
-    ear.ask("feed")
-    ear.heard(b'{"isobench":1,"nonce":"feed"')
-    first = ear.arrived
-    ear.heard(b'{"isobench":1,"nonce":"feed"')
-    assert ear.arrived == first
-    assert ear.last >= (first or 0)
+    timer = context.StartTimer()
+    timer.expect_hello("feed")
+    timer.on_output(b'{"isobench":1,"nonce":"feed"')
+    first = timer.arrived_at
+    timer.on_output(b'{"isobench":1,"nonce":"feed"')
+    assert timer.arrived_at == first
+    assert timer.last_output_at >= (first or 0)
 
 
 def test_a_stamp_that_comes_with_the_output_is_when_it_came() -> None:
-    ear = runner.Ear()
-    ear.ask("feed")
-    stamp = ear.asked + 1000
-    ear.heard(wire.hello("feed"), at=stamp)
-    ear.heard(b"more", at=stamp + 500)
-    assert (ear.arrived, ear.last) == (stamp, stamp + 500)
+    timer = context.StartTimer()
+    timer.expect_hello("feed")
+    stamp = timer.begun_at + 1000
+    timer.on_output(wire.hello("feed"), at=stamp)
+    timer.on_output(b"more", at=stamp + 500)
+    assert (timer.arrived_at, timer.last_output_at) == (stamp, stamp + 500)
 
 
 def test_what_asking_the_spawner_takes_is_no_part_of_a_start() -> None:
-    ear = runner.Ear()
-    ear.ask("feed")
-    began = ear.asked
-    ear.exclude(700)
-    ear.heard(wire.hello("feed"), at=began + 1000)
-    assert ear.arrived == began + 1000
-    assert ear.arrived - ear.asked == 300
-    ear.exclude(700)  # of something that is started later
-    assert ear.arrived - ear.asked == 300
+    timer = context.StartTimer()
+    timer.expect_hello("feed")
+    began = timer.begun_at
+    timer.exclude(700)
+    timer.on_output(wire.hello("feed"), at=began + 1000)
+    assert timer.arrived_at == began + 1000
+    assert timer.arrived_at - timer.begun_at == 300
+    timer.exclude(700)  # of something that is started later
+    assert timer.arrived_at - timer.begun_at == 300
 
 
 def test_asking_again_forgets_what_was_heard() -> None:
-    ear = runner.Ear()
-    ear.ask("feed")
-    ear.mark("created")
-    ear.heard(b'{"isobench":1,"nonce":"feed"')
-    ear.ask("beef")
-    assert ear.arrived is None
-    assert ear.marks == {}
+    timer = context.StartTimer()
+    timer.expect_hello("feed")
+    timer.on_phase("created")
+    timer.on_output(b'{"isobench":1,"nonce":"feed"')
+    timer.expect_hello("beef")
+    assert timer.arrived_at is None
+    assert timer.phases == {}
 
 
 def test_a_phase_counts_from_asking_and_only_once() -> None:
-    ear = runner.Ear()
-    ear.ask("feed")
-    ear.mark("created")
-    first = ear.marks["created"]
+    timer = context.StartTimer()
+    timer.expect_hello("feed")
+    timer.on_phase("created")
+    first = timer.phases["created"]
     time.sleep(0.001)
-    ear.mark("created")
-    assert ear.marks == {"created": first}
+    timer.on_phase("created")
+    assert timer.phases == {"created": first}
     assert first >= 0
 
 
 # ---- visits of loops
 
 
-def test_a_good_visit_gives_every_iteration_with_its_operations_and_clock(bench: Make) -> None:
+def test_a_good_visit_gives_every_iteration_with_its_operations_and_clock(runner: Make) -> None:
     records = visit(
-        bench(fake(scripts=said(LOOP, Script(durations=(11, 12, 13), warmup=99)))), LOOP
+        runner(fake(scripts=said(LOOP, Script(durations=(11, 12, 13), warmup=99)))), LOOP
     )
     times = [r for r in records if isinstance(r, Sample) and r.metric == "time"]
     assert [(r.iteration, r.value, r.operations) for r in times] == [
@@ -267,8 +268,8 @@ def test_a_good_visit_gives_every_iteration_with_its_operations_and_clock(bench:
     assert values(records, "warmup") == [99]
 
 
-def test_passes_asked_for_besides_are_warm_up_and_no_times(bench: Make) -> None:
-    made = bench(fake(scripts=said(LOOP, Script(durations=(50, 20, 11, 12, 13), warmup=99))))
+def test_passes_asked_for_besides_are_warm_up_and_no_times(runner: Make) -> None:
+    made = runner(fake(scripts=said(LOOP, Script(durations=(50, 20, 11, 12, 13), warmup=99))))
     records = visit(made, LOOP, warmups=3)
     assert values(records, "warmup") == [99, 50, 20]
     assert values(records, "time") == [11, 12, 13]
@@ -277,21 +278,21 @@ def test_passes_asked_for_besides_are_warm_up_and_no_times(bench: Make) -> None:
     assert values(records, "span.guest") == [99 + 50 + 20 + 11 + 12 + 13]
 
 
-def test_the_same_span_is_stored_by_both_clocks_and_never_subtracted(bench: Make) -> None:
-    records = visit(bench(fake(scripts=said(LOOP, Script(durations=(11,), warmup=99)))), LOOP)
+def test_the_same_span_is_stored_by_both_clocks_and_never_subtracted(runner: Make) -> None:
+    records = visit(runner(fake(scripts=said(LOOP, Script(durations=(11,), warmup=99)))), LOOP)
     clocks = {r.metric: r.clock for r in records if isinstance(r, Sample)}
     assert clocks["span.guest"] is Clock.GUEST
     assert clocks["span.host"] is clocks["dispatch"] is Clock.HOST
     assert values(records, "span.guest") == [99 + 3 * 11]
 
 
-def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(bench: Make) -> None:
+def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(runner: Make) -> None:
     facts: dict[str, Fact] = {
         "io.cached_percent": 3,
         "io.filesystem": "0x0000ef53",
         "io.hidden": None,
     }
-    made = bench(fake(scripts=said(LOOP, Script(facts=facts))))
+    made = runner(fake(scripts=said(LOOP, Script(facts=facts))))
     records = visit(made, LOOP)
     assert values(records, "fact.io.cached_percent") == [3]
     assert {r.metric for r in records if isinstance(r, Sample) and "fact" in r.metric} == {
@@ -321,21 +322,21 @@ def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(bench:
     ],
 )
 def test_whatever_goes_wrong_in_a_visit_is_one_gap_with_its_cause(
-    script: Script, cause: Cause, detail: str, bench: Make
+    script: Script, cause: Cause, detail: str, runner: Make
 ) -> None:
-    found = gap(visit(bench(fake(scripts=said(LOOP, script))), LOOP))
+    found = gap(visit(runner(fake(scripts=said(LOOP, script))), LOOP))
     assert (found.block, found.target, found.workload) == (4, BOX, LOOP)
     assert found.cause is cause
     assert detail in found.detail
 
 
-def test_the_hint_of_a_session_that_broke_reaches_the_gap(bench: Make) -> None:
-    found = gap(visit(bench(fake(scripts=said(LOOP, Script(fault=Fault.GONE)))), LOOP))
+def test_the_hint_of_a_session_that_broke_reaches_the_gap(runner: Make) -> None:
+    found = gap(visit(runner(fake(scripts=said(LOOP, Script(fault=Fault.GONE)))), LOOP))
     assert found.hint == "as its script says"
 
 
-def test_a_known_answer_is_held_against_a_checksum(bench: Make) -> None:
-    made = bench(fake())
+def test_a_known_answer_is_held_against_a_checksum(runner: Make) -> None:
+    made = runner(fake())
     session_work = Work(workload=LOOP, loops=7, iterations=1)
     with made.targets[BOX].open(made.stage(made.targets[BOX])) as session:
         one = Visit(block=1, target=BOX, workload=LOOP)
@@ -344,8 +345,8 @@ def test_a_known_answer_is_held_against_a_checksum(bench: Make) -> None:
     assert "0000000000000000 is right" in found.detail
 
 
-def test_natives_checksum_is_held_against_every_other_targets(bench: Make) -> None:
-    made = bench(fake(scripts=said(LOOP, Script(check="beef"), Script())))
+def test_natives_checksum_is_held_against_every_other_targets(runner: Make) -> None:
+    made = runner(fake(scripts=said(LOOP, Script(check="beef"), Script())))
     assert values(visit(made, LOOP, NATIVE), "time")
     found = gap(visit(made, LOOP))
     assert found.cause is Cause.WRONG_ANSWER
@@ -353,16 +354,16 @@ def test_natives_checksum_is_held_against_every_other_targets(bench: Make) -> No
     assert values(visit(made, LOOP), "time")
 
 
-def test_what_a_payload_says_on_standard_error_is_kept_by_target(bench: Make) -> None:
-    made = bench(fake(scripts=said(LOOP, Script(stderr=b"careful\n"))))
+def test_what_a_payload_says_on_standard_error_is_kept_by_target(runner: Make) -> None:
+    made = runner(fake(scripts=said(LOOP, Script(stderr=b"careful\n"))))
     visit(made, LOOP)
     sink: Any = made.sink
     assert sink.logs["box"] == b"careful\n"
 
 
-def test_a_broken_expectation_is_answered_with_what_it_says_to_change(bench: Make) -> None:
+def test_a_broken_expectation_is_answered_with_what_it_says_to_change(runner: Make) -> None:
     told = replace(EXPECTATION, hint="mend preset")
-    _, bad = opened(bench(fake(inside={"ns.pid": "pid:[1]"}, expectations=(told,))), labels(BOX))
+    _, bad = opened(runner(fake(inside={"ns.pid": "pid:[1]"}, expectations=(told,))), labels(BOX))
     assert bad[BOX].cause is Cause.UNPROVEN
     assert bad[BOX].hint == "mend preset"
 
@@ -376,8 +377,8 @@ class Talkative(FakeTarget):
         yield
 
 
-def test_what_an_instance_that_failed_has_said_is_kept_whole_by_target(bench: Make) -> None:
-    made = bench(Talkative(name=BOX))
+def test_what_an_instance_that_failed_has_said_is_kept_whole_by_target(runner: Make) -> None:
+    made = runner(Talkative(name=BOX))
     sink: Any = made.sink
     opened(made, labels(BOX))
     assert sink.logs["box"] == b"Linux version 6\nout of everything\n"
@@ -386,21 +387,21 @@ def test_what_an_instance_that_failed_has_said_is_kept_whole_by_target(bench: Ma
     assert sink.logs["box"] == b"Linux version 6\nout of everything\n"
 
 
-def test_a_payload_is_asked_with_nonce_iterations_and_loops(bench: Make) -> None:
+def test_a_payload_is_asked_with_nonce_iterations_and_loops(runner: Make) -> None:
     box = fake()
-    visit(bench(box), LOOP)
-    visit(bench(box), LOOP)
+    visit(runner(box), LOOP)
+    visit(runner(box), LOOP)
     first, second = (each for each in box.asked if each.argv[0] == LOOP)
     assert first.argv[2:] == ("3", str(LOOPS))
     assert first.argv[1] != second.argv[1]
     assert first.timeout == seconds(60)
 
 
-def test_a_payload_sees_known_variables_and_none_of_the_hosts(bench: Make) -> None:
+def test_a_payload_sees_known_variables_and_none_of_the_hosts(runner: Make) -> None:
     box = fake()
-    visit(bench(box), LOOP)
+    visit(runner(box), LOOP)
     environment = dict(box.asked[0].environment)
-    assert len(environment.pop("ISOBENCH_PADDING")) < runner.MOST_PADDING
+    assert len(environment.pop("ISOBENCH_PADDING")) < context.MOST_PADDING
     assert environment == {
         "ISOBENCH": "1",
         "ISOBENCH_RUN_ID": "unit",
@@ -411,26 +412,26 @@ def test_a_payload_sees_known_variables_and_none_of_the_hosts(bench: Make) -> No
     }
 
 
-def test_the_size_of_the_environment_changes_from_visit_to_visit(bench: Make) -> None:
+def test_the_size_of_the_environment_changes_from_visit_to_visit(runner: Make) -> None:
     box = fake()
-    made = bench(box)
+    made = runner(box)
     for _ in range(12):
         visit(made, LOOP)
     assert len({len(each.environment["ISOBENCH_PADDING"]) for each in box.asked}) > 3
 
 
 @pytest.mark.parametrize("name", [LOOP, EXEC])
-def test_a_visit_without_a_session_is_a_gap(name: WorkloadName, bench: Make) -> None:
+def test_a_visit_without_a_session_is_a_gap(name: WorkloadName, runner: Make) -> None:
     one = Visit(block=1, target=BOX, workload=name)
-    assert gap(bench(fake()).visit(one, WORK[name], None)).cause is Cause.FAILED
+    assert gap(runner(fake()).visit(one, WORK[name], None)).cause is Cause.FAILED
 
 
 # ---- visits of starts
 
 
-def test_processes_in_an_open_session_are_timed_by_the_host(bench: Make) -> None:
+def test_processes_in_an_open_session_are_timed_by_the_host(runner: Make) -> None:
     box = fake()
-    records = visit(bench(box), EXEC)
+    records = visit(runner(box), EXEC)
     assert len(values(records, "time")) == len(values(records, "gone")) == 3
     assert {r.clock for r in records if isinstance(r, Sample)} == {Clock.HOST}
     assert [r.iteration for r in records if isinstance(r, Sample) and r.metric == "time"] == [
@@ -454,9 +455,9 @@ def test_processes_in_an_open_session_are_timed_by_the_host(bench: Make) -> None
 )
 @pytest.mark.parametrize("name", [EXEC, COLD, WARM])
 def test_a_start_that_goes_wrong_leaves_one_gap_and_no_time(
-    name: WorkloadName, script: Script, cause: Cause, detail: str, bench: Make
+    name: WorkloadName, script: Script, cause: Cause, detail: str, runner: Make
 ) -> None:
-    made = bench(fake(scripts=said(name, Script(), script)))
+    made = runner(fake(scripts=said(name, Script(), script)))
     visit(made, name, NATIVE)
     found = gap(visit(made, name))
     assert found.cause is cause
@@ -464,16 +465,16 @@ def test_a_start_that_goes_wrong_leaves_one_gap_and_no_time(
 
 
 def test_a_start_that_took_no_time_at_all_is_a_gap(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner.time, "monotonic_ns", lambda: 7)
-    found = gap(visit(bench(fake()), EXEC))
-    assert (found.cause, found.detail) == (Cause.FAILED, "the start took 0 ns by its own marks")
+    monkeypatch.setattr(measure.time, "monotonic_ns", lambda: 7)
+    found = gap(visit(runner(fake()), EXEC))
+    assert (found.cause, found.detail) == (Cause.FAILED, "the start took 0 ns by its own phases")
 
 
-def test_a_cold_start_without_a_launcher_is_a_session_of_its_own(bench: Make) -> None:
+def test_a_cold_start_without_a_launcher_is_a_session_of_its_own(runner: Make) -> None:
     box = fake()
-    made = bench(box)
+    made = runner(box)
     visit(made, LOOP, NATIVE)
     records = list(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
     assert len(values(records, "time")) == 3
@@ -482,7 +483,7 @@ def test_a_cold_start_without_a_launcher_is_a_session_of_its_own(bench: Make) ->
 
 
 def test_cold_starts_are_numbered_and_each_has_a_root_never_used_before(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots: list[Path] = []
 
@@ -491,7 +492,7 @@ def test_cold_starts_are_numbered_and_each_has_a_root_never_used_before(
             roots.append(stage.root)
             return super().open(stage)
 
-    made = bench(Noting(name=BOX, inside=INSIDE))
+    made = runner(Noting(name=BOX, inside=INSIDE))
     records = list(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
     times = [r for r in records if isinstance(r, Sample) and r.metric == "time"]
     assert [r.iteration for r in times] == [0, 1, 2]
@@ -506,17 +507,17 @@ class Spawning(FakeTarget):
     exit_code: int = 0
     roots: list[Path] = field(default_factory=list)
 
-    def null(self, stage: Stage, *, timeout: Nanoseconds) -> Completed:
+    def null(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         self.roots.append(stage.root)
-        stage.heard(b"any", at=time.monotonic_ns())
+        command.on_output(b"any", at=time.monotonic_ns())
         return Completed(exit_code=self.exit_code, stdout=b"any", stderr=b"")
 
 
 @pytest.mark.parametrize("name", [COLD, WARM])
 def test_each_visit_of_native_that_times_starts_has_null_spawns(
-    bench: Make, name: WorkloadName
+    runner: Make, name: WorkloadName
 ) -> None:
-    made = bench(Spawning(name=BOX, inside=INSIDE))
+    made = runner(Spawning(name=BOX, inside=INSIDE))
     one = Visit(block=3, target=BOX, workload=name)
     records = list(made.visit(one, WORK[name], None))
     spawns = [r for r in records if isinstance(r, Sample) and r.metric == "spawn"]
@@ -531,47 +532,57 @@ def test_each_visit_of_native_that_times_starts_has_null_spawns(
     assert len(set(roots)) == (3 if name == COLD else 1)
 
 
-def test_the_control_has_none_and_a_null_spawn_that_fails_is_a_gap(bench: Make) -> None:
-    made = bench(Spawning(name=BOX, inside=INSIDE))
+def test_the_control_has_none_and_a_null_spawn_that_fails_is_a_gap(runner: Make) -> None:
+    made = runner(Spawning(name=BOX, inside=INSIDE))
     control = Visit(block=3, target=TargetName("box#2"), workload=WARM)
     assert values(list(made.visit(control, WORK[WARM], None)), "spawn") == []
-    made = bench(Spawning(name=BOX, inside=INSIDE, exit_code=1))
+    made = runner(Spawning(name=BOX, inside=INSIDE, exit_code=1))
     found = gap(made.visit(Visit(block=3, target=BOX, workload=WARM), WORK[WARM], None))
     assert (found.cause, found.detail) == (
         Cause.FAILED, "the smallest program did not answer: exit code 1",
     )  # fmt: skip
 
 
-def test_a_launcher_starts_without_a_session_and_its_phases_are_stored(bench: Make) -> None:
+def test_a_launcher_starts_without_a_session_and_its_phases_are_stored(runner: Make) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE)
-    records = list(bench(engine).visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
+    records = list(
+        runner(engine).visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None)
+    )
     assert len(values(records, "time")) == len(values(records, "phase.engine.created")) == 3
     assert engine.opened == 0
     assert engine.history.count("launch box") == 4
 
 
-def test_a_warm_start_begins_after_a_first_start_that_is_not_timed(bench: Make) -> None:
+def test_a_warm_start_begins_after_a_first_start_that_is_not_timed(runner: Make) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE)
-    records = list(bench(engine).visit(Visit(block=1, target=BOX, workload=WARM), WORK[WARM], None))
+    records = list(
+        runner(engine).visit(Visit(block=1, target=BOX, workload=WARM), WORK[WARM], None)
+    )
     assert len(values(records, "time")) == 3
     assert engine.history.count("start box") == 5  # evidence, one untimed, three timed
     assert (engine.history[0], engine.history[-1]) == ("stop box", "remove box")
 
 
-def test_a_stopped_instance_is_removed_even_when_a_start_fails(bench: Make) -> None:
+def test_a_stopped_instance_is_removed_even_when_a_start_fails(runner: Make) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE, scripts=said(WARM, Script(fault=Fault.GONE)))
-    found = gap(bench(engine).visit(Visit(block=1, target=BOX, workload=WARM), WORK[WARM], None))
+    found = gap(runner(engine).visit(Visit(block=1, target=BOX, workload=WARM), WORK[WARM], None))
     assert found.cause is Cause.FAILED
     assert engine.history[-1] == "remove box"
 
 
+def prove_native(made: measure.Runner) -> None:
+    native: Any = made.targets[NATIVE]
+    visit = Visit(block=1, target=NATIVE, workload=COLD)
+    made.prover.prove(made.context(visit), lambda command: native.answer(command, seconds(1)))
+
+
 @pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
 def test_a_start_that_keeps_no_expectation_gives_no_time(
-    kind: type[FakeTarget], bench: Make
+    kind: type[FakeTarget], runner: Make
 ) -> None:
     box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(EXPECTATION,))
-    made = bench(box)
-    made.prove(NATIVE, lambda argv: made.targets[NATIVE].answer(made.stage(box), argv, seconds(1)))  # type: ignore[attr-defined]
+    made = runner(box)
+    prove_native(made)
     found = gap(made.visit(Visit(block=1, target=BOX, workload=COLD), WORK[COLD], None))
     assert found.cause is Cause.UNPROVEN
     assert "ns.pid should be unlike the host's" in found.detail
@@ -587,25 +598,24 @@ STARTS = {
 }
 
 
-def expensive(made: runner.Bench) -> runner.Bench:
+def expensive(made: measure.Runner) -> measure.Runner:
     """Let the box be dear to start, and its start-up workloads be the shipped ones."""
     made.workloads = {**WORKLOADS, **STARTS}
     made.expensive.add(BOX)
     return made
 
 
-def start(made: runner.Bench, name: WorkloadName) -> list[Record]:
-    reference: Any = made.targets[NATIVE]
-    made.prove(NATIVE, lambda argv: reference.answer(made.stage(reference), argv, seconds(1)))
+def start(made: measure.Runner, name: WorkloadName) -> list[Record]:
+    prove_native(made)
     return list(made.visit(Visit(block=1, target=BOX, workload=name), WORK[name], None))
 
 
 @pytest.mark.parametrize("name", [COLD, WARM])
 def test_a_dear_start_is_one_instance_that_also_proves_itself(
-    name: WorkloadName, bench: Make
+    name: WorkloadName, runner: Make
 ) -> None:
     box = fake(expectations=(EXPECTATION,))
-    records = start(expensive(bench(box)), name)
+    records = start(expensive(runner(box)), name)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time"]
     assert box.history == ["open box", "run _startup", "run _evidence", "close box"]
     program, first, evidence, second, canary = box.asked[0].argv
@@ -615,7 +625,7 @@ def test_a_dear_start_is_one_instance_that_also_proves_itself(
     assert box.asked[0].timeout == seconds(60)
 
 
-def test_a_dear_cold_start_has_a_root_never_used_before(bench: Make) -> None:
+def test_a_dear_cold_start_has_a_root_never_used_before(runner: Make) -> None:
     roots: list[Path] = []
 
     class Noting(FakeTarget):
@@ -623,24 +633,24 @@ def test_a_dear_cold_start_has_a_root_never_used_before(bench: Make) -> None:
             roots.append(stage.root)
             return super().open(stage)
 
-    made = expensive(bench(Noting(name=BOX, inside=INSIDE)))
+    made = expensive(runner(Noting(name=BOX, inside=INSIDE)))
     start(made, COLD)
     assert roots[0] != made.stage(made.targets[BOX]).root
     assert not roots[0].exists()
 
 
 def test_a_dear_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence(
-    bench: Make,
+    runner: Make,
 ) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE)
-    records = start(expensive(bench(engine)), COLD)
+    records = start(expensive(runner(engine)), COLD)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "phase.engine.created"]
     assert engine.history == ["launch box", "run _startup", "run _evidence"]
 
 
-def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> None:
+def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(runner: Make) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(EXPECTATION,))
-    records = start(expensive(bench(engine)), WARM)
+    records = start(expensive(runner(engine)), WARM)
     assert len(values(records, "time")) == 1
     one_start = ["start box", "run _startup", "run _evidence"]
     assert engine.history == ["stop box", *one_start * 2, "remove box"]
@@ -649,20 +659,22 @@ def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(bench: Make) -> N
 @pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
 @pytest.mark.parametrize("name", [COLD, WARM])
 def test_a_dear_start_that_keeps_no_expectation_gives_no_time(
-    name: WorkloadName, kind: type[FakeTarget], bench: Make
+    name: WorkloadName, kind: type[FakeTarget], runner: Make
 ) -> None:
     box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(EXPECTATION,))
-    found = gap(start(expensive(bench(box)), name))
+    found = gap(start(expensive(runner(box)), name))
     assert found.cause is Cause.UNPROVEN
     assert found.hint.startswith("state/box-pre.json")
     assert "ns.pid should be unlike the host's" in found.detail
 
 
-def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_expectations(bench: Make) -> None:
+def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_expectations(
+    runner: Make,
+) -> None:
     liar, honest = Script(facts={"ns.pid": "pid:[1]"}), Script(facts=INSIDE)
     scripts = said("_evidence", honest, liar)
     engine = FakeEngine(name=BOX, expectations=(EXPECTATION,), scripts=scripts)
-    assert gap(start(expensive(bench(engine)), WARM)).cause is Cause.UNPROVEN
+    assert gap(start(expensive(runner(engine)), WARM)).cause is Cause.UNPROVEN
 
 
 @pytest.mark.parametrize(
@@ -681,16 +693,16 @@ def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_expectations(b
 )
 @pytest.mark.parametrize("name", [COLD, WARM])
 def test_a_dear_start_that_goes_wrong_leaves_one_gap_and_no_time(
-    program: str, script: Script, cause: Cause, detail: str, name: WorkloadName, *, bench: Make
+    program: str, script: Script, cause: Cause, detail: str, name: WorkloadName, *, runner: Make
 ) -> None:
-    found = gap(start(expensive(bench(fake(scripts=said(program, script)))), name))
+    found = gap(start(expensive(runner(fake(scripts=said(program, script)))), name))
     assert found.cause is cause
     assert detail in found.detail
 
 
-def test_a_dear_start_of_another_program_keeps_its_separate_proof(bench: Make) -> None:
+def test_a_dear_start_of_another_program_keeps_its_separate_proof(runner: Make) -> None:
     box = fake()
-    made = bench(box)
+    made = runner(box)
     made.expensive.add(BOX)
     records = start(made, COLD)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time", "gone"]
@@ -700,9 +712,9 @@ def test_a_dear_start_of_another_program_keeps_its_separate_proof(bench: Make) -
     ]
 
 
-def test_a_cheap_start_of_the_shipped_program_is_proved_apart(bench: Make) -> None:
+def test_a_cheap_start_of_the_shipped_program_is_proved_apart(runner: Make) -> None:
     box = fake()
-    made = bench(box)
+    made = runner(box)
     made.workloads = {**WORKLOADS, **STARTS}
     records = start(made, COLD)
     assert len(values(records, "time")) == len(values(records, "gone")) == 3
@@ -719,54 +731,58 @@ def labels(*names: TargetName, number: int = 1) -> Block:
 Opened = tuple[dict[TargetName, Session], dict[TargetName, Gap]]
 
 
-def opened(made: runner.Bench, block: Block, faults: runner.Faults | None = None) -> Opened:
-    with made.sessions(block, faults or runner.Faults()) as (good, bad):
+def opened(
+    made: measure.Runner, block: Block, faults: sessions.OpeningFailures | None = None
+) -> Opened:
+    with made.sessions(block, faults or sessions.OpeningFailures()) as (good, bad):
         return good, bad
 
 
-def test_every_session_is_proved_before_it_is_used(bench: Make) -> None:
+def test_every_session_is_proved_before_it_is_used(runner: Make) -> None:
     box = fake(expectations=(EXPECTATION,))
-    good, bad = opened(bench(box), labels(BOX))
+    good, bad = opened(runner(box), labels(BOX))
     assert set(good) == {NATIVE, BOX}
     assert bad == {}
     assert box.history == ["open box", "run _evidence", "close box"]
 
 
-def test_a_session_that_keeps_no_expectation_is_bad_and_closed(bench: Make) -> None:
+def test_a_session_that_keeps_no_expectation_is_bad_and_closed(runner: Make) -> None:
     box = fake(expectations=(EXPECTATION,), inside={"ns.pid": "pid:[1]"})
-    good, bad = opened(bench(box), labels(BOX))
+    good, bad = opened(runner(box), labels(BOX))
     assert set(good) == {NATIVE}
     assert bad[BOX].cause is Cause.UNPROVEN
     assert bad[BOX].hint.startswith("state/box-pre.json")
     assert (box.opened, box.closed) == (1, 1)
 
 
-def test_what_the_host_sees_of_a_session_is_evidence_too_and_overrides_nothing(bench: Make) -> None:
-    made = bench(fake(witnessed={"host.runtime": "runc", "ns.pid": "pid:[9]"}))
+def test_what_the_host_sees_of_a_session_is_evidence_too_and_overrides_nothing(
+    runner: Make,
+) -> None:
+    made = runner(fake(witnessed={"host.runtime": "runc", "ns.pid": "pid:[9]"}))
     opened(made, labels(BOX))
-    environment = made.proofs[BOX].environment
+    environment = made.prover.proofs[BOX].environment
     assert environment.value("host.runtime") == "runc"
     assert environment.value("ns.pid") == "pid:[2]"
 
 
 @pytest.mark.parametrize(("runtime", "good"), [("runsc", True), ("runc", False), (None, False)])
 def test_a_expectation_may_be_about_what_only_the_host_sees(
-    runtime: str | None, good: bool, bench: Make
+    runtime: str | None, good: bool, runner: Make
 ) -> None:
     expectation = Expectation(key="host.runtime", relation=Relation.EQUALS, value="runsc")
     witnessed = {} if runtime is None else {"host.runtime": runtime}
-    found, bad = opened(bench(fake(expectations=(expectation,), witnessed=witnessed)), labels(BOX))
+    found, bad = opened(runner(fake(expectations=(expectation,), witnessed=witnessed)), labels(BOX))
     assert (BOX in found, BOX in bad) == (good, not good)
 
 
-def test_what_only_the_host_sees_is_not_asked_of_a_launched_instance(bench: Make) -> None:
+def test_what_only_the_host_sees_is_not_asked_of_a_launched_instance(runner: Make) -> None:
     witnessed = Expectation(key="host.runtime", relation=Relation.EQUALS, value="runc")
     engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(EXPECTATION, witnessed))
-    assert len(values(start(bench(engine), COLD), "time")) > 0
+    assert len(values(start(runner(engine), COLD), "time")) > 0
 
 
-def test_a_target_that_refuses_to_open_leaves_a_gap_with_its_reason_and_hint(bench: Make) -> None:
-    good, bad = opened(bench(fake(openings=("no space left",))), labels(BOX))
+def test_a_target_that_refuses_to_open_leaves_a_gap_with_its_reason_and_hint(runner: Make) -> None:
+    good, bad = opened(runner(fake(openings=("no space left",))), labels(BOX))
     assert BOX not in good
     assert (bad[BOX].cause, bad[BOX].detail) == (Cause.FAILED, "no space left")
     assert bad[BOX].hint == "as its script says"
@@ -782,39 +798,39 @@ def test_a_target_that_refuses_to_open_leaves_a_gap_with_its_reason_and_hint(ben
     ],
 )
 def test_evidence_that_does_not_come_makes_a_session_bad(
-    fault: Fault, cause: Cause, bench: Make
+    fault: Fault, cause: Cause, runner: Make
 ) -> None:
     box = fake(scripts=said("_evidence", Script(fault=fault)))
-    _, bad = opened(bench(box), labels(BOX))
+    _, bad = opened(runner(box), labels(BOX))
     assert bad[BOX].cause is cause
     assert box.closed == 1
 
 
-def test_evidence_with_another_nonce_is_not_believed(bench: Make) -> None:
+def test_evidence_with_another_nonce_is_not_believed(runner: Make) -> None:
     _, bad = opened(
-        bench(fake(scripts=said("_evidence", Script(fault=Fault.WRONG_NONCE)))), labels(BOX)
+        runner(fake(scripts=said("_evidence", Script(fault=Fault.WRONG_NONCE)))), labels(BOX)
     )
     assert BOX in bad
 
 
-def test_a_target_that_fails_three_times_in_a_row_is_left_alone(bench: Make) -> None:
+def test_a_target_that_fails_three_times_in_a_row_is_left_alone(runner: Make) -> None:
     box = fake(openings=("broken",))
-    made, faults = bench(box), runner.Faults()
+    made, faults = runner(box), sessions.OpeningFailures()
     gaps = [opened(made, labels(BOX, number=n), faults)[1][BOX] for n in range(1, 7)]
-    assert box.opened == runner.MOST_FAILURES
+    assert box.opened == sessions.MOST_FAILURES
     assert {each.detail for each in gaps} == {"broken"}
 
 
-def test_a_good_opening_forgives_the_bad_ones_before_it(bench: Make) -> None:
+def test_a_good_opening_forgives_the_bad_ones_before_it(runner: Make) -> None:
     box = fake(openings=("a", "b", "", "c", "d", ""))
-    made, faults = bench(box), runner.Faults()
+    made, faults = runner(box), sessions.OpeningFailures()
     outcomes = [BOX in opened(made, labels(BOX, number=n), faults)[0] for n in range(1, 7)]
     assert outcomes == [False, False, True, False, False, True]
     assert box.opened == 6
 
 
-def test_one_bad_target_leaves_the_others_alone(bench: Make) -> None:
-    good, _ = opened(bench(fake(openings=("broken",))), labels(BOX, plan.second(NATIVE)))
+def test_one_bad_target_leaves_the_others_alone(runner: Make) -> None:
+    good, _ = opened(runner(fake(openings=("broken",))), labels(BOX, plan.second(NATIVE)))
     assert set(good) == {NATIVE, "native#2"}
 
 
@@ -835,24 +851,24 @@ class Clinging(FakeTarget):
         raise SessionError("it could not be removed", hint="remove it by hand")
 
 
-def test_a_plug_in_that_raises_what_it_should_not_leaves_a_gap_and_no_crash(bench: Make) -> None:
-    _, bad = opened(bench(Rude(name=BOX)), labels(BOX))
+def test_a_plug_in_that_raises_what_it_should_not_leaves_a_gap_and_no_crash(runner: Make) -> None:
+    _, bad = opened(runner(Rude(name=BOX)), labels(BOX))
     assert bad[BOX].cause is Cause.FAILED
     assert "its own fault" in bad[BOX].detail
 
 
 def test_a_session_that_cannot_be_closed_is_a_gap_of_its_own_beside_what_it_measured(
-    bench: Make,
+    runner: Make,
 ) -> None:
-    made = bench(Clinging(name=BOX, inside=INSIDE))
-    made.block(labels(BOX), WORK, runner.Faults(), lambda _: None)
+    made = runner(Clinging(name=BOX, inside=INSIDE))
+    made.block(labels(BOX), WORK, sessions.OpeningFailures(), lambda _: None)
     sink: Any = made.sink
     gaps = [record for record in sink.records if isinstance(record, Gap)]
     found = gap(gaps)
     assert (found.block, found.target, found.workload) == (
         labels(BOX).number,
         BOX,
-        runner.SESSION,
+        measure.SESSION,
     )
     assert found.cause is Cause.FAILED
     assert found.detail == "it could not be closed: it could not be removed"
@@ -865,12 +881,12 @@ def test_a_session_that_cannot_be_closed_is_a_gap_of_its_own_beside_what_it_meas
 # ---- blocks
 
 
-def test_every_planned_cell_yields_a_record_and_is_safe_before_the_next(bench: Make) -> None:
+def test_every_planned_cell_yields_a_record_and_is_safe_before_the_next(runner: Make) -> None:
     box = fake(openings=("broken",))
-    made = bench(box)
+    made = runner(box)
     seen: list[Visit] = []
     block = labels(BOX, plan.second(NATIVE))
-    made.block(block, WORK, runner.Faults(), seen.append)
+    made.block(block, WORK, sessions.OpeningFailures(), seen.append)
     sink: Any = made.sink
     assert seen == list(block.visits)
     cells = {(r.block, r.target, r.workload) for r in sink.records}
@@ -882,11 +898,11 @@ def test_every_planned_cell_yields_a_record_and_is_safe_before_the_next(bench: M
 
 
 def test_all_sessions_of_a_block_are_open_before_the_first_visit_and_closed_after_the_last(
-    bench: Make,
+    runner: Make,
 ) -> None:
     history: list[str] = []
-    made = bench(fake(history=history), FakeTarget(name=TargetName("jar"), history=history))
-    made.block(labels(BOX, TargetName("jar")), WORK, runner.Faults(), lambda _: None)
+    made = runner(fake(history=history), FakeTarget(name=TargetName("jar"), history=history))
+    made.block(labels(BOX, TargetName("jar")), WORK, sessions.OpeningFailures(), lambda _: None)
     assert [line for line in history if "_evidence" not in line] == [
         *("open box", "open jar"),
         *(f"run {LOOP}", f"run {LOOP}", f"run {OTHER}", f"run {OTHER}"),
@@ -894,7 +910,7 @@ def test_all_sessions_of_a_block_are_open_before_the_first_visit_and_closed_afte
     ]
 
 
-def test_an_interruption_closes_every_session_and_turns_collection_on_again(bench: Make) -> None:
+def test_an_interruption_closes_every_session_and_turns_collection_on_again(runner: Make) -> None:
     box = fake()
 
     def interrupt(_: Visit) -> None:
@@ -902,7 +918,7 @@ def test_an_interruption_closes_every_session_and_turns_collection_on_again(benc
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bench(box).block(labels(BOX), WORK, runner.Faults(), interrupt)
+        runner(box).block(labels(BOX), WORK, sessions.OpeningFailures(), interrupt)
     assert gc.isenabled()
     assert (box.opened, box.closed) == (1, 1)
 
@@ -943,36 +959,36 @@ def made_plan(blocks: int, served: int = 1) -> Plan:
     )
 
 
-def limits(**options: Any) -> runner.Limits:
+def limits(**options: Any) -> measure.StopRules:
     usual: dict[str, Any] = {
         "budget_end": time.monotonic() + 600,
         "minimum_blocks": 3,
         "maximum_blocks": 20,
-        "look": lambda _: False,
+        "is_precise": lambda _: False,
     }
-    return runner.Limits(**(usual | options))
+    return measure.StopRules(**(usual | options))
 
 
-def measure(made: runner.Bench, blocks: int, wanted: runner.Limits) -> tuple[int, str]:
-    return runner.measure(made, made_plan(blocks), wanted, tick=lambda _visit, _valid: None)
+def measure_blocks(made: measure.Runner, blocks: int, wanted: measure.StopRules) -> tuple[int, str]:
+    return measure.measure(made, made_plan(blocks), wanted, tick=lambda _visit, _valid: None)
 
 
 def test_so_many_blocks_are_measured_as_were_wanted(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     box = fake()
-    assert measure(bench(box), 8, limits(maximum_blocks=6)) == (6, "blocks")
+    assert measure_blocks(runner(box), 8, limits(maximum_blocks=6)) == (6, "blocks")
     assert box.opened == 6
 
 
 def test_what_is_loaded_is_looked_through_once_and_not_before_every_block(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     spared: list[int] = []
-    runner.measure(
-        bench(fake()),
+    measure.measure(
+        runner(fake()),
         made_plan(2),
         limits(),
         tick=lambda _visit, _valid: spared.append(gc.get_freeze_count()),
@@ -982,44 +998,44 @@ def test_what_is_loaded_is_looked_through_once_and_not_before_every_block(
 
 
 def test_a_spent_budget_ends_a_run_after_its_fewest_blocks(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     spent = limits(budget_end=time.monotonic() - 1, minimum_blocks=4)
-    assert measure(bench(fake()), 20, spent) == (4, "budget")
+    assert measure_blocks(runner(fake()), 20, spent) == (4, "budget")
 
 
 def test_precision_is_looked_at_from_the_tenth_block_in_every_fifth(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
-    looked: list[int] = []
+    analysed: list[int] = []
 
-    def look(valid: int) -> bool:
-        looked.append(valid)
+    def is_precise(valid: int) -> bool:
+        analysed.append(valid)
         return valid == 20
 
-    wanted = limits(maximum_blocks=40, look=look)
-    assert measure(bench(fake()), 40, wanted) == (20, "precision")
-    assert looked == [10, 15, 20]
+    wanted = limits(maximum_blocks=40, is_precise=is_precise)
+    assert measure_blocks(runner(fake()), 40, wanted) == (20, "precision")
+    assert analysed == [10, 15, 20]
 
 
 def test_a_block_in_a_noisy_host_is_measured_again_and_marked(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch, 2)
-    made = bench(fake())
-    assert measure(made, 12, limits(maximum_blocks=5)) == (5, "blocks")
+    made = runner(fake())
+    assert measure_blocks(made, 12, limits(maximum_blocks=5)) == (5, "blocks")
     sink: Any = made.sink
     assert sink.healths == [(1, True), (2, False), (3, True), (4, True), (5, True), (6, True)]
 
 
 def test_a_host_that_is_always_noisy_costs_at_most_a_fifth_more_blocks(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch, *range(100))
-    made = bench(fake())
-    measured, why = measure(made, 24, limits(maximum_blocks=20))
+    made = runner(fake())
+    measured, why = measure_blocks(made, 24, limits(maximum_blocks=20))
     sink: Any = made.sink
     invalid = [block for block, valid in sink.healths if not valid]
     assert (measured, why) == (20, "blocks")
@@ -1029,11 +1045,11 @@ def test_a_host_that_is_always_noisy_costs_at_most_a_fifth_more_blocks(
 
 @pytest.mark.parametrize(("repeated", "blocks"), [(0, [5, 6]), (1, [5, 6, 7])])
 def test_a_run_that_goes_on_begins_after_the_blocks_it_has(
-    repeated: int, blocks: list[int], bench: Make, monkeypatch: pytest.MonkeyPatch
+    repeated: int, blocks: list[int], runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
-    made = bench(fake())
-    got = runner.measure(
+    made = runner(fake())
+    got = measure.measure(
         made,
         made_plan(8),
         limits(maximum_blocks=6),
@@ -1049,7 +1065,7 @@ def test_a_run_that_goes_on_begins_after_the_blocks_it_has(
 # ---- sessions that serve several blocks
 
 
-def sessions_of(made: runner.Bench, target: TargetName = BOX) -> dict[int, int]:
+def sessions_of(made: measure.Runner, target: TargetName = BOX) -> dict[int, int]:
     """Return which session each block had in which it has a time."""
     sink: Any = made.sink
     return {
@@ -1059,15 +1075,15 @@ def sessions_of(made: runner.Bench, target: TargetName = BOX) -> dict[int, int]:
     }
 
 
-def gaps_of(made: runner.Bench) -> dict[int, Gap]:
+def gaps_of(made: measure.Runner) -> dict[int, Gap]:
     sink: Any = made.sink
     return {record.block: record for record in sink.records if isinstance(record, Gap)}
 
 
-def reuse(made: runner.Bench, blocks: int, served: int, **options: Any) -> None:
+def reuse(made: measure.Runner, blocks: int, served: int, **options: Any) -> None:
     """Measure so many blocks; every planned cell must leave a record."""
     planned = made_plan(blocks, served)
-    runner.measure(made, planned, limits(), tick=lambda _visit, _valid: None, **options)
+    measure.measure(made, planned, limits(), tick=lambda _visit, _valid: None, **options)
     sink: Any = made.sink
     wanted = {
         (visit.block, visit.target, visit.workload)
@@ -1078,11 +1094,11 @@ def reuse(made: runner.Bench, blocks: int, served: int, **options: Any) -> None:
 
 
 def test_a_session_serves_as_many_blocks_as_the_plan_says_and_is_proved_in_each(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     box = fake()
-    made = bench(box)
+    made = runner(box)
     reuse(made, 7, served=3)
     assert sessions_of(made) == {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 2, 7: 3}
     assert sessions_of(made, NATIVE) == {block: block for block in range(1, 8)}
@@ -1096,12 +1112,12 @@ def test_a_session_serves_as_many_blocks_as_the_plan_says_and_is_proved_in_each(
 
 
 def test_a_expectation_that_a_session_breaks_later_is_a_gap_and_the_next_block_has_a_new_one(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     honest, liar = Script(facts=INSIDE), Script(facts=INSIDE | {"ns.pid": "pid:[1]"})
     box = fake(expectations=(EXPECTATION,), scripts=said("_evidence", honest, honest, liar, honest))
-    made = bench(box)
+    made = runner(box)
     reuse(made, 5, served=5)
     (found,) = gaps_of(made).values()
     assert (found.block, found.cause) == (3, Cause.UNPROVEN)
@@ -1111,12 +1127,12 @@ def test_a_expectation_that_a_session_breaks_later_is_a_gap_and_the_next_block_h
 
 
 def test_a_session_that_is_suddenly_on_another_machine_is_not_believed(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     first, other = (Script(facts=INSIDE | {"kernel.boot_id": name}) for name in ("one", "two"))
     box = fake(scripts=said("_evidence", first, other, other, other))
-    made = bench(box)
+    made = runner(box)
     reuse(made, 4, served=4)
     (found,) = gaps_of(made).values()
     assert (found.block, found.cause) == (2, Cause.UNPROVEN)
@@ -1126,11 +1142,11 @@ def test_a_session_that_is_suddenly_on_another_machine_is_not_believed(
 
 @pytest.mark.parametrize("fault", [Fault.GONE, Fault.TIME_OUT, Fault.WRONG_NONCE])
 def test_a_session_in_which_a_visit_failed_serves_no_further_block(
-    fault: Fault, bench: Make, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     box = fake(scripts=said(LOOP, Script(), Script(fault=fault), Script()))
-    made = bench(box)
+    made = runner(box)
     reuse(made, 4, served=4)
     assert list(gaps_of(made)) == [2]
     assert sessions_of(made) == {1: 1, 3: 2, 4: 2}
@@ -1138,24 +1154,24 @@ def test_a_session_in_which_a_visit_failed_serves_no_further_block(
 
 
 def test_a_session_that_is_gone_when_its_next_block_begins_is_replaced_in_the_one_after(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     proof = Script(facts=INSIDE)
     scripts = said("_evidence", proof, Script(fault=Fault.GONE), proof)
-    made = bench(fake(scripts=scripts))
+    made = runner(fake(scripts=scripts))
     reuse(made, 3, served=3)
     assert [found.cause for found in gaps_of(made).values()] == [Cause.FAILED]
     assert sessions_of(made) == {1: 1, 3: 2}
 
 
-def test_a_start_that_fails_in_an_instance_of_its_own_leaves_the_session_open(bench: Make) -> None:
+def test_a_start_that_fails_in_an_instance_of_its_own_leaves_the_session_open(runner: Make) -> None:
     box = FakeEngine(name=BOX, inside=INSIDE, scripts=said(COLD, Script(fault=Fault.GONE)))
-    made = bench(box)
-    with runner.Sessions({BOX: 9}) as held:
+    made = runner(box)
+    with sessions.Sessions({BOX: 9}) as held:
         for number in (1, 2):
             block = plan.block(number, [NATIVE, BOX], [COLD, EXEC], seed=1, shuffled=False)
-            made.block(block, WORK, runner.Faults(), lambda _: None, held)
+            made.block(block, WORK, sessions.OpeningFailures(), lambda _: None, held)
         assert (box.opened, box.closed) == (1, 0)
     assert box.closed == 1
     sink: Any = made.sink
@@ -1166,7 +1182,7 @@ def test_a_start_that_fails_in_an_instance_of_its_own_leaves_the_session_open(be
 
 
 def test_an_error_closes_a_session_that_was_to_serve_more_blocks(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     box = fake()
@@ -1176,32 +1192,32 @@ def test_an_error_closes_a_session_that_was_to_serve_more_blocks(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runner.measure(bench(box), made_plan(8, served=8), limits(), tick=stop)
+        measure.measure(runner(box), made_plan(8, served=8), limits(), tick=stop)
     assert box.opened == box.closed == 1
 
 
 def test_a_run_that_stops_before_its_plan_closes_what_is_open(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     box = fake()
     wanted = limits(maximum_blocks=2)
-    runner.measure(bench(box), made_plan(8, served=8), wanted, tick=lambda _visit, _valid: None)
+    measure.measure(runner(box), made_plan(8, served=8), wanted, tick=lambda _visit, _valid: None)
     assert box.opened == box.closed == 1
 
 
 def test_a_run_that_goes_on_opens_anew_and_goes_on_numbering(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
-    made = bench(fake())
+    made = runner(fake())
     reuse(made, 8, served=3, begun=4, sessions={BOX: 2, NATIVE: 4})
     assert sessions_of(made) == {5: 3, 6: 3, 7: 3, 8: 4}
     assert sessions_of(made, NATIVE) == {5: 5, 6: 6, 7: 7, 8: 8}
 
 
 def test_a_time_limit_inside_a_tick_ends_the_run_at_once(
-    bench: Make, monkeypatch: pytest.MonkeyPatch
+    runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
     box = fake()
@@ -1211,12 +1227,12 @@ def test_a_time_limit_inside_a_tick_ends_the_run_at_once(
             raise SessionError("the time limit has passed")
 
     with pytest.raises(SessionError):
-        runner.measure(bench(box), made_plan(8), limits(), tick=stop)
+        measure.measure(runner(box), made_plan(8), limits(), tick=stop)
     assert box.opened == box.closed == 3
 
 
-def test_nanoseconds_of_a_time_limit_are_told_in_seconds(bench: Make) -> None:
-    made = bench(fake(scripts=said(LOOP, Script(fault=Fault.TIME_OUT))))
+def test_nanoseconds_of_a_time_limit_are_told_in_seconds(runner: Make) -> None:
+    made = runner(fake(scripts=said(LOOP, Script(fault=Fault.TIME_OUT))))
     slow = replace(WORKLOADS[LOOP], timeout=Nanoseconds(1_500_000_000))
     made.workloads = {**WORKLOADS, LOOP: slow}
     assert gap(visit(made, LOOP)).detail == "not done after 1.5 s"
@@ -1245,7 +1261,7 @@ def visits(*names: WorkloadName, number: int = 1) -> Block:
     return plan.block(number, [NATIVE, BOX], list(names), seed=1, shuffled=False)
 
 
-def all_gaps(made: runner.Bench) -> list[Gap]:
+def all_gaps(made: measure.Runner) -> list[Gap]:
     assert isinstance(made.sink, Sink)
     return [record for record in made.sink.records if isinstance(record, Gap)]
 
@@ -1255,11 +1271,13 @@ def one_machine(**options: Any) -> OneMachine:
 
 
 def test_the_session_of_an_exclusive_target_ends_before_a_start_and_is_proved_anew_after_it(
-    bench: Make,
+    runner: Make,
 ) -> None:
     box = one_machine(expectations=(EXPECTATION,))
-    made = bench(box)
-    made.block(visits(LOOP, COLD, WARM, OTHER, EXEC), WORK, runner.Faults(), lambda _: None)
+    made = runner(box)
+    made.block(
+        visits(LOOP, COLD, WARM, OTHER, EXEC), WORK, sessions.OpeningFailures(), lambda _: None
+    )
     sink = made.sink
     assert isinstance(sink, Sink)
     assert all_gaps(made) == []
@@ -1267,62 +1285,62 @@ def test_the_session_of_an_exclusive_target_ends_before_a_start_and_is_proved_an
     proofs = [i for i, line in enumerate(box.history) if line == "run _evidence"]
     openings = [i for i, line in enumerate(box.history) if line == "open box"]
     assert all(opening + 1 in proofs for opening in openings)
-    sessions = {
+    numbers = {
         r.workload: r.session
         for r in sink.records
         if isinstance(r, Sample) and r.metric == "time" and r.target == BOX
     }
-    assert sessions == {LOOP: 1, COLD: 0, WARM: 0, OTHER: 2, EXEC: 2}
+    assert numbers == {LOOP: 1, COLD: 0, WARM: 0, OTHER: 2, EXEC: 2}
 
 
 def test_an_exclusive_session_that_does_not_come_back_leaves_gaps_and_is_tried_once(
-    bench: Make,
+    runner: Make,
 ) -> None:
     box = one_machine(openings=("", "it is gone", ""))
-    made = bench(box)
-    made.block(visits(COLD, LOOP, OTHER), WORK, runner.Faults(), lambda _: None)
+    made = runner(box)
+    made.block(visits(COLD, LOOP, OTHER), WORK, sessions.OpeningFailures(), lambda _: None)
     gaps = {gap.workload: gap.detail for gap in all_gaps(made)}
     assert gaps == {LOOP: "it is gone", OTHER: "it is gone"}
     assert box.opened == 2
 
 
 def test_an_exclusive_session_that_shows_something_else_afterwards_is_not_believed(
-    bench: Make,
+    runner: Make,
 ) -> None:
     seen = (Script(facts={"ns.pid": f"pid:[{n}]"}) for n in (2, 2, 1))
     box = one_machine(expectations=(EXPECTATION,), scripts={"_evidence": tuple(seen)})
-    made = bench(box)
-    made.block(visits(COLD, LOOP), WORK, runner.Faults(), lambda _: None)
+    made = runner(box)
+    made.block(visits(COLD, LOOP), WORK, sessions.OpeningFailures(), lambda _: None)
     (gap,) = all_gaps(made)
     assert (gap.workload, gap.cause) == (LOOP, Cause.UNPROVEN)
 
 
 def test_an_exclusive_session_that_serves_several_blocks_may_be_on_another_boot(
-    bench: Make,
+    runner: Make,
 ) -> None:
     box = one_machine()
-    made = bench(box)
-    with runner.Sessions({BOX: 2}) as held:
+    made = runner(box)
+    with sessions.Sessions({BOX: 2}) as held:
         for number in (1, 2):
             block = visits(LOOP, COLD, number=number)
-            made.block(block, WORK, runner.Faults(), lambda _: None, held)
+            made.block(block, WORK, sessions.OpeningFailures(), lambda _: None, held)
     assert all_gaps(made) == []
     assert box.opened == box.closed == 2
 
 
-def test_a_start_that_a_target_does_not_have_is_a_gap_that_is_nobodys_failure(bench: Make) -> None:
+def test_a_start_that_a_target_does_not_have_is_a_gap_that_is_nobodys_failure(runner: Make) -> None:
     class Given(FakeEngine):
         def launch(self, *_: Any, **__: Any) -> Any:
             raise NotApplicableError("no start command", hint="give it one")
 
-    (gap,) = visit(bench(Given(name=BOX, inside=INSIDE)), COLD)
+    (gap,) = visit(runner(Given(name=BOX, inside=INSIDE)), COLD)
     assert isinstance(gap, Gap)
     assert (gap.cause, gap.hint) == (Cause.NOT_APPLICABLE, "give it one")
 
 
-def test_what_an_abi_lacks_is_a_gap_that_is_nobodys_failure_and_never_run(bench: Make) -> None:
+def test_what_an_abi_lacks_is_a_gap_that_is_nobodys_failure_and_never_run(runner: Make) -> None:
     box = fake(abi=Abi.WASM32)
-    made = bench(box)
+    made = runner(box)
     needy = replace(WORKLOADS[LOOP], needs=(Need.THREADS,))
     made.workloads = {**WORKLOADS, LOOP: needy}
     (gap,) = made.visit(Visit(block=4, target=BOX, workload=LOOP), WORK[LOOP], None)
@@ -1331,8 +1349,8 @@ def test_what_an_abi_lacks_is_a_gap_that_is_nobodys_failure_and_never_run(bench:
     assert values(visit(made, LOOP, NATIVE), "time")
 
 
-def test_a_dear_start_that_cannot_become_the_evidence_keeps_a_separate_proof(bench: Make) -> None:
-    made = expensive(bench(fake(abi=Abi.WASM32)))
+def test_a_dear_start_that_cannot_become_the_evidence_keeps_a_separate_proof(runner: Make) -> None:
+    made = expensive(runner(fake(abi=Abi.WASM32)))
     records = start(made, COLD)
     assert len(values(records, "time")) == 1
     assert len(values(records, "gone")) == 1

@@ -1,0 +1,200 @@
+"""What a run measures: the targets that can run here, and what the budget has room for."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from isobench.analysis import headline
+from isobench.config.options import Observer, RunOptions
+from isobench.model import (
+    Availability,
+    Available,
+    Lack,
+    Unavailable,
+    Workload,
+    units,
+)
+from isobench.model.errors import (
+    NothingToRunError,
+    SessionError,
+    UnavailableError,
+)
+from isobench.model.units import TargetName, WorkloadName
+from isobench.plugins import guard, packages
+from isobench.plugins.api import Preparer, Target
+from isobench.plugins.registry import Registry
+from isobench.run import select
+
+if TYPE_CHECKING:
+    pass
+
+
+_MOST_OFFERED: Final = 3
+"""So many targets are named in place of those that cannot run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Targets that can run, those that cannot, and what to run."""
+
+    targets: Mapping[TargetName, Target]
+    answers: Mapping[TargetName, Availability]
+    workloads: Mapping[WorkloadName, Workload]
+    requested: frozenset[TargetName] = frozenset()
+    """The targets that were asked for by name, native among them."""
+    left_out: Mapping[str, Any] = field(default_factory=dict)
+    """"targets" and "workloads" for which the budget has no room; the "command" that measures all.
+    """
+
+    @property
+    def able(self) -> dict[TargetName, Target]:
+        """The targets that said they can run."""
+        return {n: t for n, t in self.targets.items() if isinstance(self.answers[n], Available)}
+
+
+def probe_targets(
+    targets: Mapping[TargetName, Target], on_answer: Callable[[TargetName, Availability], None]
+) -> dict[TargetName, Availability]:
+    """Ask all targets side by side what they can do here."""
+    answers: dict[TargetName, Availability] = {}
+
+    def take(name: TargetName, answer: Availability) -> None:
+        answers[name] = _for_this_user(answer)
+        on_answer(name, answers[name])
+
+    guard.probe(targets, take)
+    return answers
+
+
+def _for_this_user(answer: Availability) -> Availability:
+    """Return an answer whose hint this user can type."""
+    if isinstance(answer, Unavailable):
+        return replace(answer, hint=packages.for_this_user(answer.hint))
+    return answer
+
+
+def choose(
+    options: RunOptions,
+    registry: Registry,
+    workloads: Mapping[WorkloadName, Workload],
+    observer: Observer,
+) -> Chosen:
+    """Return what will run: of the targets that can, those for which the budget has room.
+
+    A target that was asked for by name and cannot run is reported and becomes a gap.
+    UnavailableError: a required target cannot run, or none of those asked for can.
+    """
+    targets, explicit = registry.select(options.targets)
+    native = TargetName("native")
+    required = {TargetName(name): registry.get(name) for name in options.require}
+    held_back: dict[TargetName, Unavailable] = {}  # an error may say all of these at once
+
+    def on_answer(name: TargetName, answer: Availability) -> None:
+        if isinstance(answer, Unavailable) and name in {native, *explicit, *required}:
+            held_back[name] = answer
+        else:
+            observer.looked(name, answer)
+
+    answers = probe_targets({**targets, **required}, on_answer)
+    lacking = {n: why for n, why in held_back.items() if n == native or n in required}
+    if lacking:
+        raise _cannot_run(lacking)
+    named = explicit - {native}
+    others = targets.keys() - explicit - {native}
+    if named and named <= held_back.keys() and not others:
+        raise _cannot_run(held_back, _can_run(registry, answers, options))
+    for name, answer in held_back.items():
+        observer.looked(name, answer)
+    if not workloads:
+        raise NothingToRunError(
+            "no workload is left to run", hint="isobench workloads lists them all"
+        )
+    chosen = Chosen(
+        targets=targets,
+        answers={name: answers[name] for name in targets},
+        workloads=workloads,
+        requested=frozenset({native, *explicit, *(required.keys() & targets.keys())}),
+    )
+    return _with_room(chosen, options, observer)
+
+
+def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") -> UnavailableError:
+    """Return the error that names every target that cannot run, and what to type."""
+    if len(lacking) == 1:
+        ((name, why),) = lacking.items()
+        hints = [why.hint, *([instead] if instead else [])]
+        return UnavailableError(f"{name} cannot run here: {why.reason}", hint="\n".join(hints))
+    lines = [f"  {name}: {why.reason}\n    → {why.hint}" for name, why in lacking.items()]
+    title = f"{len(lacking)} targets that were asked for cannot run here"
+    return UnavailableError("\n".join([title, *lines]), hint=instead)
+
+
+def _can_run(
+    registry: Registry, known: Mapping[TargetName, Availability], options: RunOptions
+) -> str:
+    """Return the command that measures the other targets that can run; empty where none can."""
+    others = {name: registry.get(name) for name in registry.names() if name not in known}
+    answers = probe_targets(others, lambda _name, _answer: None)
+    able = [name for name, answer in answers.items() if isinstance(answer, Available)]
+    able = select.most_asked_about(able)[:_MOST_OFFERED]
+    if not able:
+        return ""
+    words = ["--workloads", ",".join(options.workloads)] if options.workloads else []
+    return " ".join(["what can run here: isobench run --targets", ",".join(able), *words])
+
+
+def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chosen:
+    """Leave out what the budget has no room for, and say so."""
+    cpus = len(os.sched_getaffinity(0))
+    room = select.Room(
+        options=options,
+        kinds={name: target.name for name, target in chosen.targets.items()},
+        technologies={name: target.technology for name, target in chosen.targets.items()},
+        asked=chosen.requested,
+        busy=max(1.0, (os.getloadavg()[0] + 1) / cpus),
+    )
+    names, kept = room.choose(list(chosen.able), chosen.workloads)
+    targets = [name for name in chosen.able if name not in names]
+    dropped = [name for name in chosen.workloads if name not in kept]
+    command = room.command(list(chosen.able), chosen.workloads)
+    if targets or dropped:
+        observer.say(headline.left_out_sentence(targets, dropped, command))
+    answers = {
+        name: Unavailable(
+            lack=Lack.TIME,
+            what=f"left out: a budget of {units.duration(options.budget)} has no room for it",
+            hint=f"isobench run --targets {name}",
+        )
+        for name in targets
+    }
+    return replace(
+        chosen,
+        answers={**chosen.answers, **answers},
+        workloads={name: chosen.workloads[name] for name in kept},
+        left_out={"targets": targets, "workloads": dropped, "command": command},
+    )
+
+
+def prepare(chosen: Chosen, options: RunOptions, say: Callable[[str], None]) -> Chosen:
+    """Make what targets keep between runs; one that cannot be prepared cannot run.
+
+    UnavailableError: it is required, or nothing that was asked for is left.
+    """
+    answers = dict(chosen.answers)
+    lost: dict[TargetName, Unavailable] = {}
+    for name, target in chosen.able.items():
+        if not isinstance(target, Preparer):
+            continue
+        try:
+            target.prepare(say)
+        except SessionError as error:
+            lost[name] = Unavailable(
+                lack=Lack.RUNTIME, what=f"it cannot be prepared: {error}", hint=error.hint
+            )
+            say(f"{name} cannot be prepared: {error}")
+    required = {name: why for name, why in lost.items() if name in options.require}
+    left = chosen.able.keys() - lost.keys() - {"native"}
+    if required or (lost.keys() & chosen.requested and not left):
+        raise _cannot_run(required or lost)
+    return replace(chosen, answers={**answers, **lost})

@@ -1,0 +1,68 @@
+"""Remove what runs that died have left on this machine."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from isobench.model import Leftover
+from isobench.model.units import TargetName
+from isobench.payload import stage
+from isobench.plugins import ownership
+from isobench.plugins.api import Sweeper, Target
+from isobench.plugins.registry import Registry
+
+if TYPE_CHECKING:
+    pass
+
+
+CLEAN: Final = "isobench clean --stale removes what is left"
+_BETWEEN: Final = 0.2
+"""Seconds between two sweeps after an interruption."""
+
+
+def sweep(registry: Registry, *, everything: bool, observer: Callable[[Leftover], None]) -> None:
+    """Remove what runs that died have left; with `everything`, every trace of isobench but results.
+
+    Each target is asked by itself: one whose sweep fails keeps none of the others from theirs.
+    """
+    _report(_found("folders", lambda: stage.sweep(ownership.alive)), observer)
+    for name in registry.names():
+        target = registry.get(name)
+        if isinstance(target, Sweeper):
+            find = functools.partial(target.sweep, ownership.alive, cached=everything)
+            _report(_found(name, find), observer)
+    if everything:
+        _report(_found("cache", stage.forget), observer)
+
+
+def sweep_own(targets: Mapping[TargetName, Target], observer: Callable[[Leftover], None]) -> None:
+    """Remove what an interruption of this run may have left.
+
+    An engine can have made a container of which no answer came back any more. It is asked twice,
+    since it may still be working on it.
+    """
+
+    def alive(whose: str) -> bool:
+        return whose != ownership.mine() and ownership.alive(whose)
+
+    for _ in range(2):
+        for name, target in targets.items():
+            if isinstance(target, Sweeper):
+                find = functools.partial(target.sweep, alive, cached=False)
+                _report(_found(name, find), observer)
+        time.sleep(_BETWEEN)
+
+
+def _found(what: str, sweep: Callable[[], Sequence[Leftover]]) -> list[Leftover]:
+    """Return the results of one sweep; one that fails is a result itself."""
+    try:
+        return [*sweep()]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in must not end isobench
+        why = f"looking for leftovers failed: {type(error).__name__}: {error}"
+        return [Leftover(what=what, failure=why)]
+
+
+def _report(found: Sequence[Leftover], observer: Callable[[Leftover], None]) -> None:
+    for leftover in found:
+        observer(leftover)

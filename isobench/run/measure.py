@@ -1,0 +1,530 @@
+"""Drive a plan against targets: every record is written at once, nothing is decided about what it
+means.
+"""
+
+import contextlib
+import gc
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Final
+
+from isobench.evidence import host
+from isobench.model import (
+    Abi,
+    Block,
+    Cause,
+    Clock,
+    Evidence,
+    Gap,
+    LimitCheck,
+    Plan,
+    Record,
+    Sample,
+    Scope,
+    Stage,
+    Visit,
+    Work,
+    Workload,
+)
+from isobench.model.errors import NotApplicableError, SessionError
+from isobench.model.plan import actual, is_interim_analysis
+from isobench.model.units import SECOND, TargetName, Unit, WorkloadName
+from isobench.payload import wire
+from isobench.payload.stage import Workshop
+from isobench.plugins import guard
+from isobench.plugins.api import Exclusive, Session, Target
+from isobench.run.context import Context, StartTimer
+from isobench.run.proving import (
+    FailedError,
+    Prover,
+    Sink,
+    TimedOutError,
+    UnprovenError,
+    gap,
+    gap_of,
+    gap_of_opening,
+)
+from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
+from isobench.run.startup import Starts
+
+SESSION: Final = WorkloadName("session")
+"""Stands for a workload in the gap of a session that could not be closed."""
+REPEATED_SHARE: Final = 0.2
+"""Most blocks that may be measured again for a broken rule."""
+
+
+@dataclass(kw_only=True)
+class Runner:
+    """All that measuring needs; one for a run."""
+
+    targets: Mapping[TargetName, Target]
+    workloads: Mapping[WorkloadName, Workload]
+    workshop: Workshop
+    host_abi: Abi
+    sink: Sink
+    run_id: str
+    stages: dict[Abi, Stage] = field(default_factory=dict)
+    answers: dict[tuple[WorkloadName, int], str] = field(default_factory=dict)
+    """Native's checksum, by workload and loops."""
+    began: float = field(default_factory=time.monotonic)
+    seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
+    """What payloads saw of their surroundings: the file system they really wrote to."""
+    expensive: set[TargetName] = field(default_factory=set)
+    """Targets of which a visit starts one instance and no more, since that takes long."""
+    limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
+    """The limits that were pushed past, of the targets that set some."""
+    block_number: int = 0
+    """The block that is being measured."""
+
+    def __post_init__(self) -> None:
+        """Make what proves sessions and what times starts."""
+        self.prover = Prover(targets=self.targets, canary=str(self.workshop.canary), sink=self.sink)
+        self.starts = Starts(
+            prover=self.prover,
+            workshop=self.workshop,
+            stage=self.stage,
+            abi=self.abi,
+            sample=self.sample,
+            expensive=self.expensive,
+        )
+
+    def abi(self, target: Target) -> Abi:
+        """Return what payloads for this target are built for."""
+        return target.abi or self.host_abi
+
+    def stage(self, target: Target) -> Stage:
+        """Return the stage for a target, made at first use."""
+        abi = self.abi(target)
+        if abi not in self.stages:
+            self.stages[abi] = self.workshop.stage(abi)
+        return self.stages[abi]
+
+    def context(self, visit: Visit, *, timer: StartTimer | None = None, cpus: str = "") -> Context:
+        """Return what listens to one visit."""
+        return Context.of(visit, self.run_id, timer=timer, cpus=cpus)
+
+    def sample(
+        self,
+        visit: Visit,
+        metric: str,
+        value: int,
+        *,
+        clock: Clock,
+        iteration: int = 0,
+        operations: int = 1,
+    ) -> Sample:
+        """Return a sample of a visit, in nanoseconds, taken now."""
+        return Sample(
+            block=visit.block,
+            target=visit.target,
+            workload=visit.workload,
+            metric=metric,
+            iteration=iteration,
+            value=value,
+            unit=Unit.NANOSECOND,
+            operations=operations,
+            clock=clock,
+            at=round(time.monotonic() - self.began, 4),
+        )
+
+    # ---- visits ----------------------------------------------------------------------------------
+
+    def visit(
+        self, visit: Visit, work: Work, session: Session | None, context: Context | None = None
+    ) -> tuple[Record, ...]:
+        """Measure one cell once; whatever goes wrong becomes a Gap with its cause."""
+        target, workload = self.targets[actual(visit.target)], self.workloads[visit.workload]
+        context = context or self.context(visit)
+        # What is started but not timed is evidence, at most twice.
+        calls = 1 if workload.scope is Scope.LOOP else work.iterations + 2
+        try:
+            with guard.attending(target, calls * (workload.timeout / SECOND + guard.GRACE)):
+                own = None if session is None else guard.direct(session)
+                return self._visit(context, work, own)
+        except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
+            fault = guard.fault(
+                target, error, "run" if workload.scope is not Scope.SESSION else "a start"
+            )
+            self.prover.keep_log(visit.target, fault)
+            return (gap(visit, Cause.FAILED, str(fault), hint=fault.hint),)
+
+    def _visit(self, context: Context, work: Work, session: Session | None) -> tuple[Record, ...]:
+        visit = context.visit
+        workload = self.workloads[visit.workload]
+        try:
+            self._demand_possible(visit, workload)
+            match workload.scope:
+                case Scope.LOOP | Scope.EXEC if session is None:
+                    raise FailedError("no session")
+                case Scope.LOOP:
+                    assert session is not None
+                    return self._loop(context, work, workload, session)
+                case Scope.EXEC:
+                    assert session is not None
+                    return self.starts.in_session(context, work, workload, session)
+                case Scope.SESSION:
+                    return self.starts.of_instances(context, work, workload)
+        except TimedOutError:
+            return (gap(visit, Cause.TIMED_OUT, f"not done after {workload.timeout / 1e9:g} s"),)
+        except wire.WrongAnswerError as error:
+            new = actual(visit.target) == "native"
+            hint = "a new payload? then this is the check of its workload.toml" if new else ""
+            return (gap(visit, Cause.WRONG_ANSWER, str(error), hint),)
+        except UnprovenError as error:
+            return (gap_of_opening(visit, error),)
+        except (FailedError, SessionError, NotApplicableError) as error:
+            self.prover.keep_log(visit.target, error)
+            nothing = isinstance(error, NotApplicableError)
+            cause = Cause.NOT_APPLICABLE if nothing else Cause.FAILED
+            return (gap(visit, cause, str(error), hint=error.hint),)
+
+    def _demand_possible(self, visit: Visit, workload: Workload) -> None:
+        """Raise NotApplicableError where programs of the target's ABI cannot do the work at all."""
+        lack = workload.lack(self.abi(self.targets[actual(visit.target)]))
+        if lack:
+            raise NotApplicableError(lack)
+
+    def _loop(
+        self, context: Context, work: Work, workload: Workload, session: Session
+    ) -> tuple[Record, ...]:
+        """Run a payload that times its own iterations."""
+        nonce, timer = secrets.token_hex(8), context.timer
+        # A payload has one pass before its iterations; more of them are its first iterations.
+        early = work.warmups - 1
+        iterations = early + work.iterations
+        command = context.command(
+            workload.program, nonce, str(iterations), str(work.loops), *workload.args
+        )
+        timer.expect_hello(nonce)
+        done = session.run(command, timeout=workload.timeout)
+        dispatch, arrived, last = timer.taken, timer.arrived_at, timer.last_output_at
+        reply = self.prover.reply(done, context.visit.target, nonce=nonce, iterations=iterations)
+        self._check_answer(workload, work, reply)
+        _demand_times(context.visit, reply)
+        self._note_facts(context.visit, reply.facts)
+        records = [*self._iterations(context.visit, reply, early)]
+        if dispatch is not None and arrived is not None:
+            records += self._spans(context.visit, reply, dispatch=dispatch, host=last - arrived)
+        return (*records, *self._counted(context.visit, reply))
+
+    def _iterations(self, visit: Visit, reply: wire.Reply, early: int) -> Iterator[Sample]:
+        """Yield the timed iterations, and the warm-up passes before them."""
+        for i, measured in enumerate(reply.iterations[early:]):
+            yield self.sample(
+                visit,
+                "time",
+                measured.nanoseconds,
+                iteration=i,
+                operations=measured.operations,
+                clock=Clock.GUEST,
+            )
+        if reply.warmup is None:
+            return
+        operations = reply.iterations[0].operations
+        passes = [reply.warmup, *(each.nanoseconds for each in reply.iterations[:early])]
+        for i, value in enumerate(passes):
+            yield self.sample(
+                visit, "warmup", value, iteration=i, operations=operations, clock=Clock.GUEST
+            )
+
+    def _spans(
+        self, visit: Visit, reply: wire.Reply, *, dispatch: int, host: int
+    ) -> Iterator[Sample]:
+        """Yield one span by both clocks, each on its own: it shows whether the inner one can be
+        trusted. And how long the way to the first line took.
+        """
+        yield self.sample(visit, "span.guest", reply.span, clock=Clock.GUEST)
+        yield self.sample(visit, "span.host", host, clock=Clock.HOST)
+        yield self.sample(visit, "dispatch", dispatch, clock=Clock.HOST)
+
+    def _counted(self, visit: Visit, reply: wire.Reply) -> Iterator[Sample]:
+        """Yield the facts that are numbers; the last of a key counts."""
+        for fact in {fact.key: fact for fact in reply.facts}.values():
+            if isinstance(fact.value, int):
+                yield self.sample(visit, f"fact.{fact.key}", fact.value, clock=Clock.GUEST)
+
+    def _check_answer(self, workload: Workload, work: Work, reply: wire.Reply) -> None:
+        """Compare a checksum with the known one, and with native's for the same work."""
+        if not reply.steady:
+            raise wire.WrongAnswerError("the iterations of one visit computed different things")
+        known = workload.answer
+        if known is not None and known.loops == work.loops and reply.check != known.check:
+            raise wire.WrongAnswerError(f"checksum {reply.check}, and {known.check} is right")
+        expected = self.answers.setdefault((workload.name, work.loops), reply.check)
+        if reply.check != expected:
+            raise wire.WrongAnswerError(f"checksum {reply.check}, and native's is {expected}")
+
+    def _note_facts(self, visit: Visit, facts: Sequence[Evidence]) -> None:
+        """Keep what a payload saw of its surroundings (the file system it really ran on)."""
+        for fact in facts:
+            self.seen.setdefault((actual(visit.target), visit.workload), {})[fact.key] = fact
+
+    # ---- sessions --------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def sessions(
+        self,
+        block: Block,
+        failures: OpeningFailures,
+        kept: Sessions | None = None,
+        *,
+        cpus: str = "",
+    ) -> Iterator[tuple[dict[TargetName, OpenSession], dict[TargetName, Gap]]]:
+        """Open a session per target, or take the one `kept` from the block before; prove each.
+
+        Yields the good ones, and a gap for each bad one. At the end those are closed that serve no
+        further block; without `kept` all are.
+        """
+        self.block_number = block.number
+        good: dict[TargetName, OpenSession] = {}
+        bad: dict[TargetName, Gap] = {}
+        with contextlib.ExitStack() as stack:
+            kept = stack.enter_context(Sessions()) if kept is None else kept
+            for label in block.sessions:
+                opening = Visit(block=block.number, target=label, workload=WorkloadName(""))
+                context = self.context(opening, cpus=cpus)
+                try:
+                    good[label] = self._ready(context, failures, kept)
+                    failures.clear(label)
+                except Exception as error:  # noqa: BLE001 - as in `visit`
+                    self.prover.keep_log(label, error)
+                    bad[label] = gap_of_opening(opening, error)
+                    if bad[label].cause is Cause.FAILED:
+                        failures.count(label, bad[label].detail)
+                    kept.discard(label)
+            yield good, bad
+            kept.end_block()
+
+    def _ready(self, context: Context, failures: OpeningFailures, kept: Sessions) -> OpenSession:
+        """Return a session that has just proved itself; UnprovenError where it could not."""
+        label = context.visit.target
+        opened = kept.get(label)
+        if opened is None and failures.given_up(label):
+            raise SessionError(failures.why[label])
+        if opened is None or opened.is_suspended:
+            opened = self._open(context, kept)
+        return self._proven(context, opened)
+
+    def _open(self, context: Context, kept: Sessions) -> OpenSession:
+        label = context.visit.target
+        target = self.targets[actual(label)]
+        opened = kept.open(label, lambda stack: self._enter(stack, context, target))
+        opened.reopen = lambda: self._open(context, kept)
+        return opened
+
+    def _proven(self, context: Context, opened: OpenSession) -> OpenSession:
+        began = time.monotonic()
+        proof = self.prover.prove_session(context, opened.session)
+        self.prover.proofs[actual(context.visit.target)] = proof
+        opened.proving = time.monotonic() - began
+        opened.verify(proof)
+        return opened
+
+    def _enter(self, stack: contextlib.ExitStack, context: Context, target: Target) -> Session:
+        """Open a session that the stack will close; a close that fails is a gap of its own: what
+        was measured counts, and something may be left behind.
+        """
+        label = context.visit.target
+        manager = target.open(context.of_stage(self.stage(target)))
+        session = manager.__enter__()
+
+        def leave(
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            trace: TracebackType | None,
+        ) -> None:
+            try:
+                manager.__exit__(kind, error, trace)
+            except Exception as fault:  # noqa: BLE001 - as in `visit`
+                self.prover.keep_log(label, fault)
+                closing = Visit(block=self.block_number, target=label, workload=SESSION)
+                found = gap_of_opening(closing, fault)
+                self.sink.write(replace(found, detail=f"it could not be closed: {found.detail}"))
+
+        stack.push(leave)
+        return session
+
+    # ---- blocks ----------------------------------------------------------------------------------
+
+    def block(
+        self,
+        block: Block,
+        work: Mapping[WorkloadName, Work],
+        failures: OpeningFailures,
+        tick: Callable[[Visit], None],
+        kept: Sessions | None = None,
+    ) -> None:
+        """Measure one block; every planned cell yields at least one record.
+
+        Sessions `kept` from the block before are used again where they may be.
+        """
+        with undisturbed(), self.sessions(block, failures, kept) as (good, bad):
+            for visit in block.visits:
+                tick(visit)
+                if visit.target in bad:
+                    records: Sequence[Record] = (gap_of(visit, bad[visit.target]),)
+                else:
+                    opened = good.get(visit.target)
+                    records = self.visit_in_session(opened, visit, work[visit.workload])
+                for record in records:
+                    self.sink.write(record)
+                self.sink.sync()
+
+    def visit_in_session(
+        self,
+        opened: OpenSession | None,
+        visit: Visit,
+        work: Work,
+        context: Context | None = None,
+    ) -> Sequence[Record]:
+        """Measure one cell once as `visit_in` does, and note in its records in which session."""
+        records = self.visit_in(opened, visit, work, context)
+        if opened is None or self.workloads[visit.workload].scope is Scope.SESSION:
+            return records  # measured in instances of their own
+        # A session in which anything went wrong may be half dead: the next block has a new one.
+        opened.is_discarded |= any(isinstance(record, Gap) for record in records)
+        return [
+            record if isinstance(record, Gap) else replace(record, session=opened.number)
+            for record in records
+        ]
+
+    def visit_in(
+        self,
+        opened: OpenSession | None,
+        visit: Visit,
+        work: Work,
+        context: Context | None = None,
+    ) -> Sequence[Record]:
+        """Measure one cell once, in an open session where it needs one.
+
+        The session of an exclusive target is closed while instances of it are started, and opened
+        and proved anew for what comes then.
+        """
+        target = self.targets[actual(visit.target)]
+        if opened is not None and isinstance(target, Exclusive) and target.exclusive:
+            if self.workloads[visit.workload].scope is Scope.SESSION:
+                opened.suspend()
+            elif (fault := self._reopened(opened, visit)) is not None:
+                return (gap_of(visit, fault),)
+        return self.visit(visit, work, None if opened is None else opened.session, context)
+
+    def _reopened(self, opened: OpenSession, visit: Visit) -> Gap | None:
+        """Open and prove a suspended session again; return why that cannot be done."""
+        if opened.is_suspended and opened.fault is None:
+            try:
+                self._proven(self.context(visit), opened.reopen())
+            except Exception as error:  # noqa: BLE001 - as in `visit`
+                self.prover.keep_log(visit.target, error)
+                opened.is_discarded, opened.fault = True, gap_of_opening(visit, error)
+        return opened.fault
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep Python from looking for garbage while a block is measured."""
+    gc.collect()
+    # Looked at once: else every block pays for all modules, a tenth of a second with pandas.
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _demand_times(visit: Visit, reply: wire.Reply) -> None:
+    """Raise where an iteration took no time at all: it can be no part of a ratio.
+
+    In the trial it may: a coarse clock may not see the little work there.
+    """
+    nothing = sum(each.nanoseconds == 0 for each in reply.iterations)
+    if nothing and visit.block > 0:
+        raise FailedError(
+            f"{nothing} of {len(reply.iterations)} iterations took 0 ns by the clock inside, which"
+            " is too coarse for them",
+            hint="--min-time 100ms makes iterations longer",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRules:
+    """When to stop."""
+
+    budget_end: float
+    """time.monotonic at which no further block may begin to overrun."""
+    minimum_blocks: int
+    """So many are measured even when they overrun the budget."""
+    maximum_blocks: int
+    is_precise: Callable[[int], bool]
+    """Called at each interim analysis: are all intervals narrow enough?"""
+
+
+OneBlock = Callable[
+    [Block, Mapping[WorkloadName, Work], OpeningFailures, Callable[[Visit], None], Sessions | None],
+    None,
+]
+"""As `Runner.block`."""
+
+
+def measure(
+    runner: Runner,
+    plan: Plan,
+    rules: StopRules,
+    *,
+    tick: Callable[[Visit, int], None],
+    begun: int = 0,
+    repeated: int = 0,
+    sessions: Mapping[TargetName, int] | None = None,
+    one_block: OneBlock | None = None,
+) -> tuple[int, str]:
+    """Measure blocks until all are done, the budget is spent, or all is precise enough.
+
+    A resumed run goes on after the `begun` blocks it had, `repeated` of them invalid; the last of
+    them may be incomplete, and what it has still counts; `sessions` has the highest session number
+    of each target so far. `one_block` measures a block in place of the runner. Returns how many
+    valid blocks there are, and why it stopped: "blocks", "budget" or "precision".
+    """
+    try:
+        with Sessions(plan.blocks_per_session, sessions) as kept:
+            return _measure(
+                runner, plan, rules, kept, one_block or runner.block,
+                tick=tick, begun=begun, repeated=repeated,
+            )  # fmt: skip
+    finally:
+        gc.unfreeze()
+
+
+def _measure(
+    runner: Runner,
+    plan: Plan,
+    rules: StopRules,
+    kept: Sessions,
+    one_block: OneBlock,
+    *,
+    tick: Callable[[Visit, int], None],
+    begun: int,
+    repeated: int,
+) -> tuple[int, str]:
+    work = {item.workload: item for item in plan.work}
+    failures, meter = OpeningFailures(), host.Meter()
+    valid, longest = begun - repeated, 0.0
+    for block in plan.blocks[begun:]:
+        if valid >= rules.maximum_blocks:
+            break
+        began = time.monotonic()
+        if valid >= rules.minimum_blocks and began + longest > rules.budget_end:
+            return valid, "budget"
+        one_block(block, work, failures, lambda visit: tick(visit, valid), kept)  # noqa: B023
+        longest = max(longest * 0.9, time.monotonic() - began)
+        health = meter.lap(block.number)
+        spared = repeated >= REPEATED_SHARE * (valid + 1) or time.monotonic() > rules.budget_end
+        is_valid = not health.broken_rules or spared
+        repeated += not is_valid
+        valid += is_valid
+        runner.sink.health(health, valid=is_valid)
+        if is_valid and is_interim_analysis(valid) and rules.is_precise(valid):
+            return valid, "precision"
+    return valid, "blocks"

@@ -1,0 +1,221 @@
+"""What fits into the budget, once a trial has shown what everything costs here."""
+
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from isobench.config.options import RunOptions
+from isobench.model import Plan, Scope, Work, Workload, plan, units
+from isobench.model.units import TargetName, WorkloadName
+from isobench.run import measure, select
+from isobench.run.measure import Runner
+from isobench.run.pilot import (
+    FEWEST_BLOCKS,
+    OPENINGS_A_BLOCK,
+    OPENINGS_TO_TRY,
+    RESERVE,
+    SHORTEST,
+    Pilot,
+    choose_length,
+    leave_out,
+    leave_out_workload,
+)
+
+GRACE: Final = 10.0
+"""Seconds by which a run may overrun its budget to come to an interval at all."""
+
+
+@dataclass(kw_only=True)
+class Planner:
+    """Chooses targets, workloads and the length of iterations, and makes the plan."""
+
+    options: RunOptions
+    runner: Runner
+    reference: TargetName
+    requested: Collection[TargetName]
+    """The targets that were asked for by name; they are never left out."""
+    began: float
+    """time.monotonic() when measuring began."""
+    seed: int
+    say: Callable[[str], None]
+    left_out_targets: list[str] = field(default_factory=list)
+    left_out_workloads: list[str] = field(default_factory=list)
+    """What there was no room for."""
+    fewest: int = FEWEST_BLOCKS
+    """So many blocks are measured even when they overrun the budget."""
+
+    @property
+    def seconds_left(self) -> float:
+        """What is left of the budget."""
+        return self.options.budget - (time.monotonic() - self.began)
+
+    @property
+    def _minimum_blocks(self) -> int:
+        """How many blocks the budget should have room for."""
+        return FEWEST_BLOCKS if self.options.quick else self.options.minimum_blocks
+
+    def _fits(
+        self,
+        pilot: Pilot,
+        labels: Sequence[TargetName],
+        names: Collection[WorkloadName] | None = None,
+    ) -> int:
+        """Return how many blocks of these targets fit into the rest of the budget at most; of all
+        workloads, or of those that are named.
+        """
+        both = [*labels, plan.second(self.reference)]
+        workloads = self.runner.workloads
+        some = {n: w for n, w in workloads.items() if names is None or n in names}
+        _, blocks = choose_length(
+            pilot, self.options, some, both, native=self.reference, seconds_left=self.seconds_left
+        )
+        return blocks
+
+    def too_expensive(self, pilot: Pilot, label: TargetName) -> str:
+        """Return why a target that was merely found would cost the verdicts of all; else nothing.
+
+        Only its opening is known by now: a start takes as long, and there are several.
+        """
+        if label in self.requested:
+            return ""
+        opening = pilot.opening[label]
+        tried = [name for name in pilot.proving if name not in (label, *pilot.dead)]
+        left = self.seconds_left - OPENINGS_TO_TRY * opening
+        both = [*tried, plan.second(self.reference)]
+        cost = pilot.cost(SHORTEST, self.options, both, self.runner.workloads, self.reference)
+        if left * RESERVE >= self._minimum_blocks * (cost + OPENINGS_A_BLOCK * opening):
+            return ""
+        return self._no_room(label)
+
+    def too_late(self) -> str:
+        """Return why nothing more is tried; nothing while there is time."""
+        if self.seconds_left + GRACE >= 0:
+            return ""
+        return f"the budget of {units.duration(self.options.budget)} ended before it was tried"
+
+    def _no_room(self, name: str) -> str:
+        reason = (
+            f"with it {self._minimum_blocks} blocks do not fit into"
+            f" {units.duration(self.options.budget)}; it is measured where it is asked for by name"
+        )
+        self.say(f"{name} is left out: {reason}")
+        out = self.left_out_targets if name in self.runner.targets else self.left_out_workloads
+        out.append(name)
+        return reason
+
+    def make_room(self, pilot: Pilot, labels: Sequence[TargetName]) -> list[TargetName]:
+        """Return the targets that are measured, now that their cost is known.
+
+        Where not all fit, those that were asked for by name come first, then one of each kind.
+        Where not even these fit, workloads that were not named are left out.
+        """
+        living = [label for label in labels if label not in pilot.dead]
+        wanted = FEWEST_BLOCKS if self.options.quick else select.wanted_blocks(self.options)
+        if self._fits(pilot, living) >= wanted:
+            return living
+        found = select.in_turn(
+            [name for name in living if name not in self.requested],
+            lambda name: self.runner.targets[name].technology,
+        )
+        must = [name for name in living if name in self.requested]
+        must += found[:1] if len(must) == 1 else []
+        kept = select.that_fit(must, found, lambda names: self._fits(pilot, names) >= wanted)
+        for name in living:
+            if name not in kept:
+                leave_out(self.runner, pilot, name, self._no_room(name))
+        kept = [name for name in living if name in kept]
+        if not self.options.workloads:
+            self._drop_workloads(pilot, kept, wanted)
+        return kept
+
+    def _drop_workloads(self, pilot: Pilot, labels: Sequence[TargetName], wanted: int) -> None:
+        """Leave out workloads until the blocks fit; some of every class stay longest."""
+        workloads = self.runner.workloads
+        possible = [name for name in workloads if (self.reference, name) not in pilot.left_out]
+        order = select.in_turn(possible, lambda name: workloads[name].group)
+        kept = select.that_fit(
+            order[:1], order, lambda some: self._fits(pilot, labels, some) >= wanted
+        )
+        for name in possible:
+            if name not in kept:
+                leave_out_workload(self.runner, pilot, name, labels, self._no_room(name))
+
+    def plan(self, pilot: Pilot, labels: Sequence[TargetName]) -> Plan:
+        """Return the plan of a run of these targets, of those that fit."""
+        options, reference = self.options, self.reference
+        living = self.make_room(pilot, labels)
+        both, left = [*living, plan.second(reference)], self.seconds_left
+        workloads = self.runner.workloads
+        length, fits = choose_length(
+            pilot, options, workloads, both, native=reference, seconds_left=left
+        )
+        kept = pilot.kept(options.launch, reference)
+        served = plan.blocks_per_session(max(1, min(fits, options.maximum_blocks)))
+        block_cost = pilot.cost(length, options, both, workloads, reference, kept=kept)
+        block_cost += sum(pilot.opening[name] for name in kept) / served
+        # Fewer than three blocks have no interval; but a budget is no suggestion.
+        self.fewest = FEWEST_BLOCKS if FEWEST_BLOCKS * block_cost <= max(left, 0) + GRACE else 1
+        self._announce(pilot, length, block_cost, {name: served for name in kept if served > 1})
+        self._warn(fits, block_cost, left)
+        work = [
+            self._work(workload, pilot.loops(workload, options, length, reference))
+            for name, workload in workloads.items()
+            if (reference, name) not in pilot.left_out
+        ]
+        return plan.make(
+            living,
+            work,
+            reference=reference,
+            blocks=options.maximum_blocks
+            + math.ceil(options.maximum_blocks * measure.REPEATED_SHARE),
+            seed=self.seed,
+            schedule=options.schedule,
+            without=frozenset(pilot.left_out),
+            expensive=pilot.expensive,
+            blocks_per_session=dict.fromkeys(kept, served),
+        )
+
+    def _announce(
+        self, pilot: Pilot, length: float, block_cost: float, served: dict[TargetName, int]
+    ) -> None:
+        self.say(
+            f"About {units.duration(block_cost)} a block, iterations of"
+            f" {units.duration(length)} natively."
+        )
+        for name, blocks in served.items():
+            self.say(
+                f"A session of {name} takes {units.duration(pilot.opening[name])} to open"
+                f" and serves {blocks} blocks."
+            )
+
+    def _warn(self, fits: int, block_cost: float, left: float) -> None:
+        """Say that the budget is too small for verdicts, and how large it should be."""
+        options = self.options
+        if fits < options.minimum_blocks and not options.quick:
+            needed = options.minimum_blocks * block_cost / RESERVE + (options.budget - left)
+            self.say(
+                f"Only about {max(fits, 1)} blocks fit into {units.duration(options.budget)},"
+                f" verdicts need {options.minimum_blocks}: --budget {math.ceil(needed / 60)}m,"
+                " or fewer targets or workloads."
+            )
+        if options.quick and fits < FEWEST_BLOCKS:
+            self.say(
+                f"even {FEWEST_BLOCKS} blocks take about {FEWEST_BLOCKS * block_cost:.0f} s, longer"
+                " than a quick run should: fewer targets or workloads make it short"
+            )
+
+    def _work(self, workload: Workload, loops: int) -> Work:
+        match workload.scope:
+            case Scope.LOOP:
+                return Work(
+                    workload=workload.name,
+                    loops=loops,
+                    iterations=self.options.iterations,
+                    warmups=self.options.warmups,
+                )
+            case Scope.EXEC:
+                return Work(workload=workload.name, loops=1, iterations=self.options.iterations)
+            case Scope.SESSION:
+                return Work(workload=workload.name, loops=1, iterations=self.options.starts)

@@ -1,0 +1,258 @@
+"""Timed starts: of a process in an open session, and of whole instances, cold and warm.
+
+A start lasts from the request on the host to the payload's nonce, by the host's clock.
+"""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from isobench.model import (
+    Abi,
+    Clock,
+    Command,
+    Need,
+    Record,
+    Sample,
+    Stage,
+    Start,
+    Work,
+    Workload,
+)
+from isobench.model.plan import actual
+from isobench.model.units import Nanoseconds, TargetName
+from isobench.payload import wire
+from isobench.payload.build import EVIDENCE, STARTUP
+from isobench.payload.stage import Workshop
+from isobench.plugins import guard
+from isobench.plugins.api import (
+    Channel,
+    Completed,
+    Launcher,
+    NullSpawner,
+    Restarter,
+    Session,
+    Target,
+)
+from isobench.run.context import Context
+from isobench.run.proving import (
+    EVIDENCE_TIMEOUT,
+    PLUGIN_HINT,
+    FailedError,
+    Prover,
+    TimedOutError,
+    log_name,
+    quoted,
+)
+
+_Launch = Callable[[Stage, Command, Nanoseconds], Completed]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starts:
+    """Times starts."""
+
+    prover: Prover
+    workshop: Workshop
+    stage: Callable[[Target], Stage]
+    abi: Callable[[Target], Abi]
+    sample: Callable[..., Sample]
+    """Makes a sample of a visit: `sample(visit, metric, value, iteration=…, clock=…)`."""
+    expensive: set[TargetName]
+    """Targets of which a visit starts one instance and no more, since that takes long."""
+
+    # ---- processes in an open session ------------------------------------------------------------
+
+    def in_session(
+        self, context: Context, work: Work, workload: Workload, session: Session
+    ) -> tuple[Record, ...]:
+        """Time starts of a process in an open session."""
+        run = session.run
+        starts = self._times(
+            context, work, workload, lambda command: run(command, timeout=workload.timeout)
+        )
+        return (*starts, *self._channel_cost(context, session))
+
+    def _times(
+        self,
+        context: Context,
+        work: Work,
+        workload: Workload,
+        start: Callable[[Command], Completed],
+        nonce: str = "",
+    ) -> Iterator[Sample]:
+        """Time `work.iterations` starts, from the request to the nonce; each must exit cleanly."""
+        timer = context.timer
+        for iteration in range(work.iterations):
+            sent = nonce or secrets.token_hex(8)
+            command = context.command(workload.program, sent)
+            timer.expect_hello(sent)
+            done = start(command)
+            gone = time.monotonic_ns() - timer.begun_at
+            self._demand_start(context, done)
+            assert timer.taken is not None  # as `_demand_start` has seen
+            _demand_span(timer.taken)
+            yield from self._samples(context, iteration, {"time": timer.taken, "gone": gone})
+
+    def _demand_start(self, context: Context, done: Completed) -> None:
+        """Raise where a program did not start, or did not end as it should."""
+        guard.completed(done)
+        if done.exit_code is None:
+            raise TimedOutError
+        self.prover.sink.log(log_name(context.visit.target), done.stderr)
+        if context.timer.arrived_at is None or done.exit_code != 0:
+            raise FailedError(
+                f"no nonce came back; exit code {done.exit_code}; {quoted(done.stderr)}"
+            )
+
+    def _samples(
+        self, context: Context, iteration: int, spans: Mapping[str, int]
+    ) -> Iterator[Sample]:
+        """Yield the samples of one start, its phases among them."""
+        phases = {f"phase.{name}": at for name, at in context.timer.phases.items()}
+        for metric, value in {**spans, **phases}.items():
+            yield self.sample(context.visit, metric, value, iteration=iteration, clock=Clock.HOST)
+
+    def _channel_cost(self, context: Context, session: Session) -> Iterator[Sample]:
+        """Time the null command, where a session has one: the way to it and back."""
+        if not isinstance(session, Channel):
+            return
+        asked = time.monotonic_ns()
+        done = session.null(timeout=EVIDENCE_TIMEOUT)
+        taken = time.monotonic_ns() - asked
+        guard.completed(done)
+        if done.exit_code == 0:
+            yield self.sample(context.visit, "channel", taken, clock=Clock.HOST)
+
+    # ---- whole instances -------------------------------------------------------------------------
+
+    def of_instances(self, context: Context, work: Work, workload: Workload) -> tuple[Record, ...]:
+        """Time starts of instances; each kind is proved by one that was started the same way."""
+        label = context.visit.target
+        target = guard.direct(self.prover.targets[actual(label)])
+        stage = context.of_stage(self.stage(target))
+        if actual(label) in self.expensive:
+            if workload.program == STARTUP and Need.PROCESSES not in self.abi(target).lacks:
+                return self._proven_start(context, workload, target, stage)
+            work = replace(work, iterations=1)
+        if workload.start is Start.WARM and isinstance(target, Restarter):
+            return self._restarts(context, work, workload, target, stage)
+        return self._launches(context, work, workload, target, stage)
+
+    def _restarts(
+        self, context: Context, work: Work, workload: Workload, target: Restarter, stage: Stage
+    ) -> tuple[Record, ...]:
+        """Time starts of one stopped instance."""
+
+        def restart(command: Command) -> Completed:
+            with target.stopped(stage, command) as instance:
+                return instance.start(timeout=EVIDENCE_TIMEOUT)
+
+        self.prover.prove(context, restart).demand()
+        nonce, timeout = secrets.token_hex(8), workload.timeout
+        with target.stopped(stage, context.command(workload.program, nonce)) as instance:
+            instance.start(timeout=timeout)  # the first start of a new instance is a cold one
+            return tuple(
+                self._times(
+                    context, work, workload, lambda _: instance.start(timeout=timeout), nonce
+                )
+            )
+
+    def _launches(
+        self, context: Context, work: Work, workload: Workload, target: Target, stage: Stage
+    ) -> tuple[Record, ...]:
+        """Time starts of new instances."""
+        launch, timeout = _launcher(target), workload.timeout
+        # Evidence from an instance started the same way; it also leaves caches as the timed ones
+        # will find them.
+        self.prover.prove(
+            context, lambda command: launch(stage, command, EVIDENCE_TIMEOUT)
+        ).demand()
+        once = replace(work, iterations=1)
+        records: list[Record] = []
+        for iteration in range(work.iterations):
+            with self._stage_of_a_start(stage, workload, target) as own:
+                found = self._times(
+                    context, once, workload, lambda command: launch(own, command, timeout)
+                )
+                records += [replace(sample, iteration=iteration) for sample in found]
+        if isinstance(target, NullSpawner) and context.visit.target == target.name:
+            for iteration in range(work.iterations):
+                with self._stage_of_a_start(stage, workload, target) as own:
+                    records.append(self._null_spawn(context, iteration, target, own))
+        return tuple(records)
+
+    def _stage_of_a_start(
+        self, stage: Stage, workload: Workload, target: Target
+    ) -> contextlib.AbstractContextManager[Stage]:
+        """Return the stage of one start: a cold one has a root that no other has used."""
+        if workload.start is Start.WARM:
+            return contextlib.nullcontext(stage)
+        return self.workshop.fresh(stage, self.abi(target))
+
+    def _null_spawn(
+        self, context: Context, iteration: int, target: NullSpawner, stage: Stage
+    ) -> Sample:
+        """Time one start of the smallest program: the kernel's part of native's start-up."""
+        context.timer.expect(b"")
+        done = target.null(stage, context.command(), timeout=EVIDENCE_TIMEOUT)
+        if context.timer.taken is None or done.exit_code != 0:
+            raise FailedError(f"the smallest program did not answer: exit code {done.exit_code}")
+        return self.sample(
+            context.visit, "spawn", context.timer.taken, iteration=iteration, clock=Clock.HOST
+        )
+
+    def _proven_start(
+        self, context: Context, workload: Workload, target: Target, stage: Stage
+    ) -> tuple[Record, ...]:
+        """Time one start of an instance that then proves itself; no proof, no number.
+
+        There is no "gone" among the samples: the evidence would be part of it.
+        """
+        first, second = secrets.token_hex(8), secrets.token_hex(8)
+        command = context.command(STARTUP, first, EVIDENCE, second, self.prover.canary)
+        with contextlib.ExitStack() as stack:
+            if workload.start is Start.WARM and isinstance(target, Restarter):
+                instance = stack.enter_context(target.stopped(stage, command))
+                instance.start(timeout=workload.timeout)  # as in `_restarts`: a cold one
+                context.timer.expect_hello(first)
+                done = instance.start(timeout=workload.timeout)
+            else:
+                if workload.start is not Start.WARM:
+                    stage = stack.enter_context(self.workshop.fresh(stage, self.abi(target)))
+                launch = _launcher(target)
+                context.timer.expect_hello(first)
+                done = launch(stage, command, workload.timeout)
+            taken = context.timer.taken
+        guard.completed(done)
+        if done.exit_code is None:
+            raise TimedOutError
+        if taken is None:
+            raise FailedError(
+                f"no nonce came back; exit code {done.exit_code}; {quoted(done.stderr)}"
+            )
+        _, _, after = done.stdout.partition(wire.hello(first))
+        evidence = replace(done, stdout=after.partition(b"\n")[2])
+        self.prover.proof(context.visit.target, evidence, second).demand()
+        _demand_span(taken)
+        return tuple(self._samples(context, 0, {"time": taken}))
+
+
+def _launcher(target: Target) -> _Launch:
+    """Return how one instance of a target is started for one command."""
+    if isinstance(target, Launcher):
+        return lambda stage, command, timeout: target.launch(stage, command, timeout=timeout)
+
+    def open_and_run(stage: Stage, command: Command, timeout: Nanoseconds) -> Completed:
+        with target.open(stage) as session:
+            return session.run(command, timeout=timeout)
+
+    return open_and_run
+
+
+def _demand_span(nanoseconds: int) -> None:
+    """Raise where a start took no time at all: its clock was begun when it was over."""
+    if nanoseconds <= 0:
+        raise FailedError(f"the start took {nanoseconds} ns by its own phases", hint=PLUGIN_HINT)
