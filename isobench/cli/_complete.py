@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import click
 from click.shell_completion import shell_complete
 
-from isobench.cli._names import COMPLETING
+from isobench.cli import COMPLETING
 from isobench.model.errors import IsobenchError
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import click
 
 from isobench import __version__
-from isobench.cli._names import Commands
+from isobench.cli._group import Commands
 
 _NEXT: Final = (
     ("run --quick", "a first look in about a minute"),

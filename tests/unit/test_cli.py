@@ -16,8 +16,8 @@ from typing import Any
 import click
 import pytest
 
-from isobench import __version__, cli, stats
-from isobench.cli import _names, _progress
+from isobench import __version__, stats
+from isobench.cli import _front, _help, _progress
 from isobench.config import parameters
 from isobench.config.options import RunOptions
 from isobench.model import Cause, Gap, Lack, Leftover, Technology, Unavailable
@@ -38,7 +38,19 @@ COMMANDS = (
     *("run", "report", "verify", "compare", "noise", "targets", "workloads", "selftest", "doctor"),
     "clean",
 )
-HEAVY = ("pandas", "numpy", "scipy", "docker", "requests", "rich", "jinja2", "psutil", "ziglang")
+HEAVY = (
+    "click",
+    "msgspec",
+    "pandas",
+    "numpy",
+    "scipy",
+    "docker",
+    "requests",
+    "rich",
+    "jinja2",
+    "psutil",
+    "ziglang",
+)
 MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 Write = Callable[..., Path]
 
@@ -107,14 +119,14 @@ def test_the_package_is_a_program_too() -> None:
 
 
 def command(name: str) -> click.Command:
-    found = cli.cli.get_command(click.Context(cli.cli), name)
+    found = _front.cli.get_command(click.Context(_front.cli), name)
     assert found is not None
     return found
 
 
 def test_help_lists_every_command_in_whole_lines(isobench: Run) -> None:
     lines = isobench("--help").out.partition("Commands:")[2].splitlines()
-    assert [line.split()[0] for line in lines if line.strip()] == list(_names.COMMANDS)
+    assert [line.split()[0] for line in lines if line.strip()] == list(_help.COMMANDS)
     assert not any(line.endswith("...") for line in lines)
 
 

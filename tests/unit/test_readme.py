@@ -8,7 +8,7 @@ import click
 import msgspec
 import pytest
 
-from isobench.cli import cli
+from isobench.cli._front import cli
 from isobench.config.file import Settings
 from isobench.plugins.registry import announced
 from isobench.workloads import loader
