@@ -27,8 +27,8 @@ _UNKNOWN: Final = "-"
 _MANY: Final = "over 1,000"
 _MOST_NAMED: Final = 4
 _NOTES: Final = {
-    HostProperty.VIRTUALIZATION: "neighbours (other guests of its host) share caches, memory and disk"
-    " with it",
+    HostProperty.VIRTUALIZATION: "neighbours (other guests of its host) share caches, memory and"
+    " disk with it",
     HostProperty.GOVERNOR: "cpupower frequency-set -g performance",
     HostProperty.TURBO: "the clock rate depends on heat and load: off is steadier",
     HostProperty.SMT: "two threads share a core: off is steadier",
