@@ -12,7 +12,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "report": "Answer again from the records of a run.",
     "verify": "Judge sentences on a run: the documents', or your own.",
     "compare": "Compare runs: what isolation costs in one and the other.",
-    "noise": "Say what this machine can tell apart.",
+    "noise": "Show how small an effect this machine can resolve.",
     "targets": "List what can run here, and what to type for the rest.",
     "workloads": "List what can be measured.",
     "doctor": "Say why a target cannot run; install what it needs.",

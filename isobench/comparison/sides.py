@@ -125,7 +125,7 @@ def refuse_other_machines(found: Iterable[Difference], options: ComparisonOption
     refused = [difference for difference in found if difference.gravity is Gravity.REFUSED]
     if refused and not options.anyway:
         raise UsageError(
-            f"the runs are of different machines: {'; '.join(compatibility.told(refused))}",
+            f"the runs are of different machines: {'; '.join(compatibility.descriptions(refused))}",
             hint="--anyway compares them and keeps the warning; a fair comparison measures both"
             " sides on one machine",
         )

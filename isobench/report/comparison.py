@@ -180,13 +180,13 @@ def warnings(comparison: Comparison) -> Iterator[str]:
     """Yield a warning where the runs are of different machines."""
     refused = [one for one in comparison.differences if one.gravity is Gravity.REFUSED]
     if refused:
-        listing = "; ".join(compatibility.told(refused))
+        listing = "; ".join(compatibility.descriptions(refused))
         yield f"Different machines, compared because --anyway was given: {listing}."
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
     """Yield what else differs and may explain a change."""
-    yield from compatibility.told(
+    yield from compatibility.descriptions(
         one for one in comparison.differences if one.gravity is not Gravity.REFUSED
     )
     if comparison.native_changes:
