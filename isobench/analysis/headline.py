@@ -33,7 +33,7 @@ def headline(
     """Return one sentence a class of workloads, one on how sure all this is, and the `remarks`.
 
     Native and its control are left out. Classes are never merged: "near-native" is no verdict over
-    different kinds of work. Nothing is said that the standings do not say; a quick look gives
+    different kinds of work. It says nothing that the verdicts do not say; a quick run gives
     ratios only.
     """
     cells = [

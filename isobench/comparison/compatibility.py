@@ -1,4 +1,4 @@
-"""Whether runs may be compared: what differs in their machines, tools, programs and targets. Pure."""
+"""Whether runs may be compared: what differs in machines, tools, programs and targets. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
