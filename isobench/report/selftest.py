@@ -164,9 +164,10 @@ def _procedure(simulation: Simulation) -> str:
     return (
         "Each block visits native, native again and the target in random order,"
         f" {OPTIONS.iterations} iterations a visit; {simulation.replications} runs a row; seed"
-        f" {simulation.seed}. Stopped: at the first interim analysis (every {plan.BLOCKS_BETWEEN_ANALYSES}"
-        f" blocks from {plan.FIRST_INTERIM_ANALYSIS}) at which both intervals are within"
-        f" {_rate(OPTIONS.precision)}, or after {OPTIONS.maximum_blocks} blocks."
+        f" {simulation.seed}. Stopped: at the first interim analysis (every"
+        f" {plan.BLOCKS_BETWEEN_ANALYSES} blocks from {plan.FIRST_INTERIM_ANALYSIS}) at which both"
+        f" intervals are within {_rate(OPTIONS.precision)}, or after {OPTIONS.maximum_blocks}"
+        " blocks."
     )
 
 
