@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "isobench"
 FLOORS = (
     ("model",),
     ("config",),
-    ("stats", "storage", "evidence", "claims"),
-    ("workloads", "plugins", "analysis"),
+    ("stats", "storage", "evidence", "claims", "workloads"),
+    ("plugins", "analysis"),
     ("payload", "targets", "comparison", "selftest"),
     ("report",),
     ("run",),

@@ -26,6 +26,7 @@ from isobench.model import (
 from isobench.model.plan import FEWEST_SESSIONS, actual, is_partner, partner, second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.run_folder import Run
+from isobench.workloads import classes
 
 SECONDS: Final = 1e9
 MINIMUM_BLOCKS: Final = 10
@@ -625,7 +626,7 @@ class Analysis:
             mine = (
                 native[native["workload"] == workload].groupby("block")[["seconds", "at"]].median()
             )
-            if self.classes[workload] != "cpu" or mine.empty:
+            if not classes.get(self.classes[workload]).steady or mine.empty:
                 continue
             change = stats.drift(mine["seconds"].to_numpy(float), mine["at"].to_numpy(float))
             if change is not None and change.notable:

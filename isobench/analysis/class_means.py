@@ -20,10 +20,10 @@ from isobench.analysis.cells import LEVEL, MINIMUM_BLOCKS, Analysis
 from isobench.model import Doubt, Estimate, Status, Verdict
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
+from isobench.workloads import classes
 
 _FEWEST: Final = 2
 """A class of one workload is that workload."""
-_APART: Final = ("startup",)
 _UNLIKE: Final = (Status.SLOWER, Status.FASTER)
 
 
@@ -52,7 +52,7 @@ def class_means(analysis: Analysis) -> Iterator[ClassMean]:
     for name in analysis.workloads:
         groups.setdefault(analysis.classes[name], []).append(name)
     for group, names in groups.items():
-        if group in _APART or len(names) < _FEWEST:
+        if not classes.get(group).averaged or len(names) < _FEWEST:
             continue
         control = _blocks(analysis, names, second(analysis.reference))
         noise = None if control is None else verdict.noise_floor(_estimate(analysis, control, None))

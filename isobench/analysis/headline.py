@@ -5,16 +5,8 @@ from typing import Final
 
 from isobench.model import Status, Technology, Verdict
 from isobench.model.units import TargetName
+from isobench.workloads import classes
 
-CLASSES: Final = {
-    "cpu": "CPU work",
-    "memory": "Memory",
-    "syscall": "System calls",
-    "io": "I/O",
-    "net": "Network",
-    "app": "Applications",
-    "startup": "Start-up",
-}
 _MOST_NAMED: Final = 4
 """So many targets of a clause are named one by one; of more, the first and how many there are."""
 _DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
@@ -41,7 +33,7 @@ def headline(
     """Return one sentence a class of workloads, one on how sure all this is, and the `remarks`.
 
     Native and its control are left out. Classes are never merged: "near-native" is no verdict over
-    different kinds of work. Nothing is said that the standings do not say; a quick look gives
+    different kinds of work. It says nothing that the verdicts do not say; a quick run gives
     ratios only.
     """
     cells = [
@@ -53,13 +45,11 @@ def headline(
         ended = () if complete else ("The run was cut short.",)
         return " ".join(["Nothing was measured beside native.", *ended, *remarks])
     names = dict.fromkeys(each.workload.partition(".")[0] for each in cells)
-    ordered = [name for name in CLASSES if name in names]
-    ordered += [name for name in names if name not in CLASSES]
     sentences = ["Quick look, ratios to native without verdicts."] if quick else []
-    for name in ordered:
+    for name in sorted(names, key=classes.rank):
         own = [each for each in cells if each.workload.partition(".")[0] == name]
         clauses = _ratios(own) if quick else _clauses(own)
-        sentences.append(f"{CLASSES.get(name, name)}: {'; '.join(clauses)}.")
+        sentences.append(f"{classes.opening(name)}: {'; '.join(clauses)}.")
     sure = _sureness(cells, quick=quick, complete=complete, margin=margin)
     return " ".join([*sentences, *sure, *remarks])
 

@@ -32,6 +32,7 @@ from isobench.model import (
 from isobench.model.plan import actual, second
 from isobench.model.units import Sha256, TargetName
 from isobench.storage.run_folder import FORMAT, Run
+from isobench.workloads import classes
 
 __all__ = [
     "LEVEL",
@@ -192,7 +193,7 @@ def _told(judged: Verdict | None) -> list[str]:
 
 def _start_phases(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """Yield the phases of each kind of start in each target, native's included."""
-    starts = [name for name in analysis.workloads if analysis.classes[name] == "startup"]
+    starts = [name for name in analysis.workloads if analysis.classes[name] == classes.START_UP]
     for target in analysis.targets:
         for workload in starts:
             phases = analysis.phases(workload, target)

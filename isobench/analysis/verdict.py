@@ -13,15 +13,6 @@ _MOST_NAMES: Final = 4
 _MINUTE, _HOUR = 60.0, 3600.0
 _WHOLE_TECHNOLOGY: Final = 3
 _DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
-_PLACES: Final = {
-    "cpu": "on CPU work",
-    "memory": "on memory work",
-    "syscall": "on system calls",
-    "io": "on I/O",
-    "net": "on the network",
-    "app": "on applications",
-    "startup": "at start-up",
-}
 
 
 def noise_floor(control: Estimate | None) -> float | None:

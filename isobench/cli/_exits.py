@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from isobench.model import FAILED_CAUSES
 from isobench.model.errors import CellFailedError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ REGRESSED: Final = 1
 FAILURES: Final = ("claim", "error", "noisy", "skipped")
 COMPARISON_FAILURES: Final = ("regression", "error", "noisy")
 NOISE_FAILURES: Final = ("noisy",)
-FAILED_CAUSES: Final = frozenset({"failed", "timed-out", "wrong-answer", "unproven"})
 
 
 def refuse_unknown(

@@ -75,17 +75,17 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
 
 def workloads_of(options: "RunOptions") -> Any:
     from isobench.model import Schedule
-    from isobench.workloads import loader
+    from isobench.workloads import classes, loader
 
     found = loader.find(options.folders)
     if options.schedule is not Schedule.DUET:
         return loader.select(found, options.workloads)
-    chosen = loader.select(found, options.workloads or ("cpu",))
-    others = [workload.name for workload in chosen.values() if workload.group != "cpu"]
+    chosen = loader.select(found, options.workloads or classes.DUETS)
+    others = [one.name for one in chosen.values() if not classes.get(one.group).duets]
     if others:
         raise UsageError(
-            f"--schedule duet measures work of the CPU alone: {', '.join(others)} cannot be",
-            hint="--workloads cpu, or leave out --schedule duet",
+            f"--schedule duet measures only work of the CPU, not {', '.join(others)}",
+            hint=f"--workloads {','.join(classes.DUETS)}, or leave out --schedule duet",
         )
     return chosen
 

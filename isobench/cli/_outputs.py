@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isobench.cli import _progress
-from isobench.cli._exits import FAILED_CAUSES
 from isobench.cli._options import EXPORTS
 from isobench.cli._progress import all_as_called, program
-from isobench.model import Leftover
+from isobench.model import FAILED_CAUSES, Leftover
 from isobench.model.errors import UsageError
 from isobench.model.units import duration
 
@@ -103,12 +102,15 @@ def write(target: str, content: str) -> None:
 
 def publish(
     sheet: "Sheet",
-    document: Mapping[str, Any],
     options: Mapping[str, Any],
     *,
-    csv: Callable[[Mapping[str, Any]], str],
+    document: Callable[[], Mapping[str, Any]],
+    csv: Callable[[], str],
 ) -> None:
-    """Print a sheet, or its closing sentence alone, and write what was asked for besides."""
+    """Print a sheet, or its closing sentence alone, and write what was asked for besides.
+
+    `document` returns the same for JSON, `csv` its rows as CSV.
+    """
     import json
 
     from isobench.report import sheet as module
@@ -119,8 +121,8 @@ def publish(
     else:
         module.render(sheet, console)
     texts: dict[str, Callable[[], str]] = {
-        "json": lambda: json.dumps(document, indent=1),
-        "csv": lambda: csv(document),
+        "json": lambda: json.dumps(document(), indent=1),
+        "csv": csv,
         "markdown": lambda: module.markdown(sheet),
     }
     for kind, text in texts.items():

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench.cli._exits import (
-    COMPARISON_FAILURES,
-    FAILED_CAUSES,
-    NOISY,
-    REGRESSED,
-    refuse_unknown,
-)
+from isobench.cli._exits import COMPARISON_FAILURES, NOISY, REGRESSED, refuse_unknown
 from isobench.cli._inputs import runs_at
 from isobench.cli._options import (
     document_options,
@@ -25,13 +19,13 @@ from isobench.model.errors import CellFailedError, UsageError
 from isobench.model.units import TargetName
 
 if TYPE_CHECKING:
-    pass
+    from isobench.comparison.result import Comparison
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[BASE HEAD | RUN]")
-@click.option("--base", "bases", multiple=True, metavar="RUN", help="Runs of BASE; repeat it.")
-@click.option("--head", "heads", multiple=True, metavar="RUN", help="Runs of HEAD; repeat it.")
+@click.option("--base", "bases", multiple=True, metavar="RUN", help="A run of BASE; repeatable.")
+@click.option("--head", "heads", multiple=True, metavar="RUN", help="A run of HEAD; repeatable.")
 @click.option("--confirm", metavar="RUN", help="A further run of HEAD that must show it again.")
 @click.option(
     "-t", "--targets", multiple=True, callback=parameters.names_of, metavar="NAMES",
@@ -39,13 +33,16 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @workloads_option
 @click.option(
-    "--min-effect", type=parameters.Share(), default="5%", help="The smallest that matters (5%)."
+    "--min-effect", type=parameters.Share(), default="5%",
+    help="The smallest change that matters (5%).",
+)  # fmt: skip
+@click.option(
+    "--anyway", "--force", is_flag=True, help="Compare different machines and programs too."
 )
-@click.option("--anyway", "--force", is_flag=True, help="Also of different machines and programs.")
-@click.option("--only-changed", is_flag=True, help="Leave out what is the same or open.")
+@click.option("--only-changed", is_flag=True, help="Show only the cells that changed.")
 @click.option(
     "--group-by", type=click.Choice(["target", "workload", "class", "none"]), default="target",
-    help="What rows stand together by.",
+    help="Which rows stand together.",
 )  # fmt: skip
 @click.option(
     "--columns", multiple=True, callback=parameters.names_of, metavar="NAMES",
@@ -57,47 +54,53 @@ if TYPE_CHECKING:
     help=f"Of: {', '.join(COMPARISON_FAILURES)}.",
 )  # fmt: skip
 def compare(**options: Any) -> None:
-    """Hold two runs against each other: what isolation costs in HEAD and in BASE.
+    """Compare two runs: what isolation costs in HEAD and in BASE.
 
-    Runs are folders, zips or "latest"; several a side by --base and --head. With one RUN and two
-    --targets, one target of it is held against the other.
+    Runs are folders, zips or "latest"; several on one side by --base and --head. With one RUN and
+    two --targets, one target of it is compared with the other.
     """
     from isobench.report import comparison as view
 
     refuse_unknown(options["fail_on"], COMPARISON_FAILURES)
     refuse_unknown(options["columns"], view.COLUMNS, "--columns")
-    document = _compared(options)
+    comparison = _compared(options)
     chosen = {"columns": options["columns"]} if options["columns"] else {}
     sheet = view.build(
-        document, group_by=options["group_by"], only_changed=options["only_changed"], **chosen
+        comparison, group_by=options["group_by"], only_changed=options["only_changed"], **chosen
     )
-    publish(sheet, document, options, csv=view.csv)
-    cells, fail_on = document["cells"], options["fail_on"]
-    if "regression" in fail_on and any(
-        cell["standing"] == "regression" and cell["confirmed"] for cell in cells
-    ):
-        sys.exit(REGRESSED)
-    lost = [one for one in document["absent"] if one["lacking"] == "head"]
-    if "error" in fail_on and any(one["cause"] in FAILED_CAUSES for one in lost):
-        sys.exit(CellFailedError.exit_code)
-    if "noisy" in fail_on and any(cell["standing"] == "unproven" for cell in cells):
-        sys.exit(NOISY)
+    publish(
+        sheet,
+        options,
+        document=lambda: view.document(comparison),
+        csv=lambda: view.csv(comparison),
+    )
+    sys.exit(_exit_code(comparison, options["fail_on"]))
 
 
-def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
+def _exit_code(comparison: "Comparison", fail_on: tuple[str, ...]) -> int:
+    """Return the exit code of the gravest finding that the caller asked to fail on."""
+    from isobench.comparison import gate
+
+    codes = {"regression": REGRESSED, "error": CellFailedError.exit_code, "noisy": NOISY}
+    found = gate.failures(comparison)
+    return next((code for kind, code in codes.items() if kind in fail_on and kind in found), 0)
+
+
+def _compared(options: Mapping[str, Any]) -> "Comparison":
     """Return the comparison that the arguments ask for."""
     from isobench.comparison import changes
+    from isobench.comparison.result import ComparisonOptions
 
     names, targets = options["names"], options["targets"]
-    asked = changes.Asked(
+    chosen = ComparisonOptions(
         minimum_effect=options["min_effect"],
         workloads=options["workloads"],
         anyway=options["anyway"],
     )
-    confirm = next(iter(runs_at([options["confirm"]])), None) if options["confirm"] else None
+    further = next(iter(runs_at([options["confirm"]])), None) if options["confirm"] else None
     if len(names) == 1 and len(targets) == 2 and not options["bases"] + options["heads"]:  # noqa: PLR2004 - a pair
         (run,), (base, head) = runs_at(names), map(TargetName, targets)
-        return changes.compare_targets(run, base, head, asked, confirm=confirm)
+        return changes.compare_targets(run, base, head, chosen, confirmation=further)
     bases, heads = options["bases"], options["heads"]
     if len(names) == 2 and not bases + heads:  # noqa: PLR2004 - a pair
         bases, heads = names[:1], names[1:]
@@ -106,5 +109,5 @@ def _compared(options: Mapping[str, Any]) -> dict[str, Any]:
             "compare takes two runs, or --base and --head, or one run and two --targets",
             hint="isobench compare isobench-results/OLD latest",
         )
-    asked = dataclasses.replace(asked, targets=targets)
-    return changes.compare(runs_at(bases), runs_at(heads), asked, confirm=confirm)
+    chosen = dataclasses.replace(chosen, targets=targets)
+    return changes.compare(runs_at(bases), runs_at(heads), chosen, confirmation=further)

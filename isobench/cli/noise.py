@@ -1,4 +1,4 @@
-"""`isobench noise`: what this machine can tell apart."""
+"""`isobench noise`: how small an effect this machine can show."""
 
 import os
 import sys
@@ -41,10 +41,16 @@ if TYPE_CHECKING:
     "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Exactly so many blocks."
 )
 @click.option(
-    "--target-precision", type=parameters.Share(), default="2.5%", help="Planned for (2.5%)."
+    "--target-precision",
+    type=parameters.Share(),
+    default="2.5%",
+    help="Half the width that intervals shall have (2.5%).",
 )
 @click.option(
-    "--margin", type=parameters.Share(), default="5%", help="What a floor must not exceed (5%)."
+    "--margin",
+    type=parameters.Share(),
+    default="5%",
+    help="The largest acceptable noise floor (5%).",
 )
 @click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
@@ -55,13 +61,12 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @config_option
 def noise(name: str | None, **options: Any) -> None:
-    """Tell what this machine can resolve at all, by measuring native against native.
+    """Show how small an effect this machine can resolve, by measuring native against native.
 
-    With RUN (a folder, a zip or "latest"), from what a run has measured of native already.
+    With RUN (a folder, a zip or "latest"), nothing is measured: its own samples of native
+    are used.
     """
-    import json
-
-    from isobench.comparison import noise
+    from isobench.comparison.noise import machine_noise
     from isobench.report import noise as view
     from isobench.storage import run_folder
 
@@ -74,14 +79,19 @@ def noise(name: str | None, **options: Any) -> None:
         (run,) = runs_at([name])
     shares = {"precision": options["target_precision"], "margin": options["margin"]}
     try:
-        document = json.loads(json.dumps(noise.resolve(run, **shares)))
+        found = machine_noise(run, **shares)
     except UsageError:
         if outcome is None or not outcome.interrupted:
             raise
         sys.exit(INTERRUPTED)  # too early for an answer
-    publish(view.build(document), document, options, csv=view.csv)
+    publish(
+        view.build(found),
+        options,
+        document=lambda: view.document(found),
+        csv=lambda: view.csv(found),
+    )
     code = 0 if outcome is None else exit_code(outcome, ())
-    loud = any(row["exceeds"] for row in document["workloads"])
+    loud = any(one.exceeds for one in found.workloads)
     sys.exit(code or (NOISY if "noisy" in options["fail_on"] and loud else 0))
 
 
@@ -104,7 +114,7 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
         budget=options["budget"] or (UNBOUNDED if blocks else 75.0),
         minimum_blocks=blocks or 10,
         maximum_blocks=blocks or 60,
-        precision=0.0,  # it tells how noisy it is: more blocks tell more
+        precision=0.0,  # it never stops early: more blocks estimate the noise better
         margin=options["margin"],
         seed=options["seed"],
         output=options["output"] or paths.results() / f"noise-{stamp}-{os.getpid()}",

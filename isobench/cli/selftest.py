@@ -1,4 +1,4 @@
-"""`isobench selftest`: the statistics tried on runs whose truth is known."""
+"""`isobench selftest`: the statistics tried on simulated runs whose true ratio is known."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from isobench.model.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isobench.selftest.simulate import Result
+    from isobench.selftest.guarantees import Result
 
 
 @click.command()
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     type=click.IntRange(500),
     help="Simulated runs for every row of the tables (default 1000).",
 )
-@click.option("--rigorous", is_flag=True, help="5000 of them: a minute or two.")
-@click.option("--seed", type=click.IntRange(0), default=1, help="Other runs (default 1).")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="For documents.")
+@click.option("--rigorous", is_flag=True, help="5000 simulated runs a row: a minute or two.")
+@click.option("--seed", type=click.IntRange(0), default=1, help="Simulate other runs (default 1).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for documents.")
 @color_option
 def selftest(
     part: str,
@@ -37,9 +37,9 @@ def selftest(
     as_markdown: bool,
     color: str,
 ) -> None:
-    """Try intervals and verdicts on simulated runs whose true ratio is known. Measures nothing.
+    """Try intervals and verdicts on simulated runs whose true ratio is known. Nothing is measured.
 
-    Ends with exit code 1 where a guarantee does not hold, and says which.
+    The exit code is 1 where a guarantee does not hold; the output names it.
     """
     del part  # there is one so far
     if as_json and as_markdown:
@@ -48,23 +48,25 @@ def selftest(
         raise UsageError(
             "--rigorous and --replications exclude each other", hint="give one of them"
         )
-    from isobench.selftest import simulate as module
+    from isobench.report import selftest as view
+    from isobench.selftest import guarantees, simulate
 
     shown = _progress.Screen(quiet=False, color=color)
     try:
-        result = module.run(
-            replications=replications or (module.RIGOROUS if rigorous else module.REPLICATIONS),
+        simulation = simulate.run(
+            replications=replications or (simulate.RIGOROUS if rigorous else simulate.REPLICATIONS),
             seed=seed,
             progress=lambda what, done, total: shown.step(f"simulating {what}", done, total),
         )
     finally:
         shown.close()
+    result = guarantees.check(simulation)
     if as_json:
         import json
 
-        click.echo(json.dumps(module.document(result), indent=1))
+        click.echo(json.dumps(view.document(result), indent=1))
     elif as_markdown:
-        click.echo(module.markdown(result))
+        click.echo(view.markdown(result))
     else:
         _show_simulated(result, _progress.console_for(color=color))
     sys.exit(GUARANTEE_BROKEN if result.broken else 0)
@@ -74,9 +76,9 @@ def _show_simulated(result: "Result", console: "Console") -> None:
     """Print the tables of a self-test, how to read them, and what they show."""
     from rich.table import Table
 
-    from isobench.selftest import simulate as module
+    from isobench.report import selftest as view
 
-    for figures in module.tables(result):
+    for figures in view.tables(result.simulation):
         console.print(figures.title, style="bold", markup=False)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for place, heading in enumerate(figures.head):
@@ -86,6 +88,6 @@ def _show_simulated(result: "Result", console: "Console") -> None:
             table.add_row(*row)
         console.print(table)
         console.print()
-    for line in module.notes(result):
+    for line in view.notes(result.simulation):
         console.print(f"- {line}", style="dim", markup=False)
-    console.print(f"\n{module.sentence(result)}", style="bold", markup=False)
+    console.print(f"\n{view.sentence(result)}", style="bold", markup=False)

@@ -1,6 +1,4 @@
-"""Whether runs may be held against each other: what differs in machine, tools, programs, targets.
-Pure.
-"""
+"""Whether runs may be compared: what differs in machines, tools, programs and targets. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.run_folder import Run
 
 MOST_OTHER_WORK: Final = 2.0
-"""Loops are chosen anew in each run, by what a trial takes; up to this factor they are alike."""
+"""Loops are chosen anew in each run from the times of a trial: up to this factor they count as the
+same.
+"""
 _STARTS: Final = "_startup"
 """What starts execute: older runs do not name the program of a workload."""
 _SAME_MACHINE: Final = (
@@ -62,19 +62,19 @@ def differences(base: Sequence[Run], head: Sequence[Run]) -> tuple[Difference, .
     What a run does not know is no difference. Programs are compared cell by cell:
     `other_program`.
     """
-    told: dict[tuple[str, str, str], Difference] = {}
+    distinct: dict[tuple[str, str, str], Difference] = {}
     for found in (
         *_machine(base, head),
         *_circumstances(base, head),
         *(one for name in _targets(base, head) for one in _target(name, base, head)),
     ):
-        # What all targets share (a kernel, a clock) is told once, of the first that shows it.
-        told.setdefault((found.what, found.base, found.head), found)
-    return tuple(told.values())
+        # What all targets share (a kernel, a clock) is reported once, for the first that shows it.
+        distinct.setdefault((found.what, found.base, found.head), found)
+    return tuple(distinct.values())
 
 
-def told(found: Iterable[Difference]) -> Iterator[str]:
-    """Yield differences in words; mitigations, which have many, are only named."""
+def descriptions(found: Iterable[Difference]) -> Iterator[str]:
+    """Yield differences in words; of mitigations, which are many, only the names."""
     mitigations = []
     for one in found:
         if one.what.startswith(_MITIGATED):

@@ -23,6 +23,7 @@ from isobench.model.isolation import (
     linux_abi,
 )
 from isobench.model.measurement import (
+    FAILED_CAUSES,
     Answer,
     Block,
     Cause,
@@ -58,6 +59,7 @@ from isobench.model.result import (
 )
 
 __all__ = [
+    "FAILED_CAUSES",
     "MACHINES",
     "Abi",
     "Answer",

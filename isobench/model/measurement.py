@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from isobench.model.isolation import Abi, Need
 from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName
@@ -223,6 +223,12 @@ class Cause(StrEnum):
     WRONG_ANSWER = "wrong-answer"
     NOT_APPLICABLE = "not-applicable"
     INTERRUPTED = "interrupted"
+
+
+FAILED_CAUSES: Final = frozenset(
+    {Cause.FAILED, Cause.TIMED_OUT, Cause.WRONG_ANSWER, Cause.UNPROVEN}
+)
+"""The causes of gaps that should not be there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

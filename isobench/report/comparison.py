@@ -1,85 +1,426 @@
-"""The document of a comparison -> a sheet, and its cells as CSV. Pure."""
+"""A comparison in words: the sheet, the JSON document, the cells as CSV. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
+
+from isobench import stats
+from isobench.analysis.cells import LEVEL
+from isobench.analysis.headline import listed
 from isobench.analysis.verdict import interval_text, percent_text, ratio_text
+from isobench.comparison import compatibility
+from isobench.comparison.changes import ALPHA
+from isobench.comparison.compatibility import Gravity
+from isobench.comparison.result import (
+    CHANGED,
+    Absence,
+    Change,
+    Comparison,
+    Figure,
+    Mode,
+    NativeChange,
+    RunIdentity,
+    Side,
+    Status,
+)
 from isobench.model import Interval
 from isobench.report import sheet
 from isobench.report.sheet import Row, Sheet
+from isobench.storage.run_folder import FORMAT
 
-COLUMNS: Final = (
-    "target", "workload", "base", "head", "change", "interval", "p", "noise", "blocks", "runs",
-    "standing",
-)  # fmt: skip
 USUAL: Final = ("target", "workload", "base", "head", "change", "interval", "standing")
 GROUPS: Final = ("target", "workload", "class", "none")
 _NUMBERS: Final = frozenset({"change", "interval", "p", "noise", "blocks", "runs"})
 _STYLES: Final = {
-    "regression": "red",
-    "improvement": "blue",
-    "same": "green",
-    "unproven": "magenta",
+    Status.REGRESSION: "red",
+    Status.IMPROVEMENT: "blue",
+    Status.SAME: "green",
+    Status.UNPROVEN: "magenta",
+}
+_KEYS: Final[dict[str, Callable[[Change], str]]] = {
+    "target": lambda change: change.target,
+    "workload": lambda change: change.workload,
+    "class": lambda change: change.workload_class,
+    "none": lambda _: "",
+}
+"""What the rows of one group have in common."""
+_METHODS: Final = {
+    Mode.RUNS: "One run on each side; the block is the unit. Yuen-Welch interval of the ratio of"
+    " trimmed mean ratios to native. One run on each side cannot show how much runs differ, so the"
+    " noise floors of both runs (native against native) stand in for it and widen every interval."
+    " Several runs on each side (--base, --head) show it.",
+    Mode.HISTORIES: "Several runs on each side; the run is the unit. t interval of the runs' ratios"
+    " to native, which includes what differs between runs.",
+    Mode.TARGETS: "Both targets were interleaved in one run. Trimmed t interval of the block"
+    " log-ratios of one to the other; what all targets of a run share cancels out.",
 }
 _MOST_REASONS: Final = 12
 _MOST_NAMED: Final = 4
 _SMALL_P: Final = 0.001
 
 
+# ---- the sheet
+
+
 def build(
-    document: Mapping[str, Any],
+    comparison: Comparison,
     *,
     columns: Sequence[str] = USUAL,
     group_by: str = "target",
     only_changed: bool = False,
 ) -> Sheet:
-    """Return what is shown of a comparison: columns and groups as asked for."""
-    cells: list[Mapping[str, Any]] = list(document["cells"])
-    if group_by != "none":
-        order = list(dict.fromkeys(cell[group_by] for cell in cells))
-        cells.sort(key=lambda cell: order.index(cell[group_by]))
-    shown = [cell for cell in cells if not only_changed or status(cell) in _CHANGED]
-    targets = document["mode"] == "targets"
+    """Return what is shown of a comparison: `columns` of COLUMNS, `group_by` one of GROUPS."""
+    changes = _grouped(comparison.changes, _KEYS[group_by])
+    shown = [one for one in changes if not only_changed or one.status in CHANGED]
+    targets = comparison.mode is Mode.TARGETS
     kept = [name for name in columns if not (targets and name == "target")]
     names = {
-        "base": document["base"]["target"] or "BASE",
-        "head": document["head"]["target"] or "HEAD",
+        "base": comparison.base.target or "BASE",
+        "head": comparison.head.target or "HEAD",
     }
-    effect = percent_text(document["minimum_effect"])
-    left_out = len(cells) - len(shown)
     return Sheet(
-        title=_title(document),
-        warnings=tuple(document["warnings"]),
+        title=_title(comparison),
+        warnings=tuple(warnings(comparison)),
         headings=tuple(names.get(name, name) for name in kept),
         numbers=_NUMBERS | set(names.values()),
-        rows=tuple(
-            _row(cell, kept, "" if group_by == "none" else cell[group_by]) for cell in shown
-        ),
+        rows=tuple(_row(one, kept, _KEYS[group_by](one)) for one in shown),
         legend=(
-            _legend(names["base"], names["head"], effect),
-            document["method"],
-            *([f"Left out: {left_out} of {len(cells)}, that did not change."] if left_out else ()),
+            _legend(names["base"], names["head"], comparison.options.minimum_effect),
+            _METHODS[comparison.mode],
+            *_left_out(len(changes) - len(shown), len(changes)),
         ),
-        remarks=dict(_remarks(document, shown)),
-        closing=document["headline"],
+        remarks=dict(_remarks(comparison, shown)),
+        closing=headline(comparison),
     )
 
 
-_CHANGED: Final = frozenset(
-    {"regression", "improvement", "suspected regression", "suspected improvement"}
-)
+def _grouped(changes: Iterable[Change], key: Callable[[Change], str]) -> list[Change]:
+    """Return the changes with those of one group together, groups in the order they first come."""
+    groups: dict[str, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(key(change), []).append(change)
+    return [change for group in groups.values() for change in group]
 
 
-def status(cell: Mapping[str, Any]) -> str:
-    """Return a standing in words: what was seen once is suspected, other programs are unlike."""
-    word = str(cell["standing"])
-    if cell["change"] is None and "unlike" in cell["doubt_codes"]:
+def status_text(change: Change) -> str:
+    """Return a status in words: a change seen in one run only is suspected, a cell of other
+    programs is unlike.
+    """
+    if change.location is None and any(doubt.code == "unlike" for doubt in change.doubts):
         return "unlike"
-    changed = word in ("regression", "improvement")
-    return f"suspected {word}" if changed and cell["confirmed"] is None else word
+    return f"suspected {change.status}" if change.suspected else str(change.status)
 
 
-def csv(document: Mapping[str, Any]) -> str:
+def _title(comparison: Comparison) -> str:
+    base, head = comparison.base, comparison.head
+    if comparison.mode is Mode.TARGETS:
+        return f"{head.target} against {base.target}, in {_runs(base)}"
+    return f"HEAD {_runs(head)} against BASE {_runs(base)}"
+
+
+def _runs(side: Side) -> str:
+    first, *others = side.runs
+    more = f" and {len(others)} more" if others else ""
+    return f"{first.path} ({first.started}){more}"
+
+
+def _legend(base: str, head: str, effect: float) -> str:
+    return (
+        f"{base} and {head}: time over native. Change: {head} over {base}; above 1 costs more in"
+        f" {head}. Same: shown to lie within \N{PLUS-MINUS SIGN}{percent_text(effect)}."
+    )
+
+
+def _left_out(count: int, total: int) -> tuple[str, ...]:
+    return (f"Left out: {count} of {total} cells, which did not change.",) if count else ()
+
+
+def _row(change: Change, columns: Sequence[str], group: str) -> Row:
+    return Row(
+        cells=tuple(_COLUMNS[name](change) for name in columns),
+        style=_STYLES.get(change.status, "") if columns[-1:] == ["standing"] else "",
+        group=group,
+    )
+
+
+def _ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else ratio_text(ratio)
+
+
+def _interval(change: Change) -> str:
+    interval = change.interval()
+    return "-" if interval is None else interval_text(interval)
+
+
+def _p_value(change: Change) -> str:
+    return "<0.001" if change.p_adjusted < _SMALL_P else f"{change.p_adjusted:.3f}"
+
+
+_COLUMNS: Final[dict[str, Callable[[Change], str]]] = {
+    "target": lambda change: change.target,
+    "workload": lambda change: change.workload,
+    "base": lambda change: _ratio(change.base.ratio),
+    "head": lambda change: _ratio(change.head.ratio),
+    "change": lambda change: _ratio(change.ratio),
+    "interval": _interval,
+    "p": _p_value,
+    "noise": lambda change: "unknown" if change.noise is None else percent_text(change.noise),
+    "blocks": lambda change: f"{change.base.blocks}, {change.head.blocks}",
+    "runs": lambda change: f"{change.base.runs}, {change.head.runs}",
+    "standing": status_text,
+}
+COLUMNS: Final = tuple(_COLUMNS)
+
+
+# ---- warnings and notes
+
+
+def warnings(comparison: Comparison) -> Iterator[str]:
+    """Yield a warning where the runs are of different machines."""
+    refused = [one for one in comparison.differences if one.gravity is Gravity.REFUSED]
+    if refused:
+        listing = "; ".join(compatibility.descriptions(refused))
+        yield f"Different machines, compared because --anyway was given: {listing}."
+
+
+def notes(comparison: Comparison) -> Iterator[str]:
+    """Yield what else differs and may explain a change."""
+    yield from compatibility.descriptions(
+        one for one in comparison.differences if one.gravity is not Gravity.REFUSED
+    )
+    if comparison.native_changes:
+        yield _native_changed(comparison.native_changes)
+
+
+def _native_changed(changes: Sequence[NativeChange]) -> str:
+    named = [f"{one.workload} {ratio_text(one.ratio)}x" for one in changes[:_MOST_NAMED]]
+    return (
+        "native itself took another time in HEAD than in BASE: "
+        f"{_and_more(named, len(changes))}. Only ratios to native are compared, but what slows"
+        " native may slow a target more, or less."
+    )
+
+
+def _and_more(named: Sequence[str], total: int) -> str:
+    """Join names, and say how many of `total` are not among them."""
+    more = total - len(named)
+    return listed([*named, f"{more} more"] if more else named)
+
+
+def _remarks(
+    comparison: Comparison, shown: Sequence[Change]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what differs, the doubts about what is shown, and what only one side has."""
+    for heading, lines in (
+        ("What else differs", notes(comparison)),
+        ("Doubts", _doubts(shown)),
+        ("Only on one side", _absent(comparison.absences)),
+    ):
+        if found := tuple(lines):
+            yield heading, found
+
+
+def _doubts(changes: Iterable[Change]) -> Iterator[str]:
+    """Yield each doubt once, with the cells that it is about."""
+    about: dict[str, list[str]] = {}
+    for change in changes:
+        for doubt in doubts_text(change):
+            about.setdefault(doubt, []).append(f"{change.target} {change.workload}")
+    for place, (doubt, names) in enumerate(about.items()):
+        if place == _MOST_REASONS:
+            yield f"and {len(about) - place} more doubts, in --export-json"
+            return
+        first = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        yield f"{first}: {doubt}"
+
+
+def doubts_text(change: Change) -> list[str]:
+    """Return the doubts about a change, each with its advice."""
+    return [f"{doubt.detail}: {doubt.advice}" for doubt in change.doubts]
+
+
+def _absent(absences: Iterable[Absence]) -> Iterator[str]:
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for one in absences:
+        key = (one.lacking, one.target, _absence_text(one))
+        grouped.setdefault(key, []).append(one.workload)
+    for (lacking, target, detail), workloads in grouped.items():
+        named = ", ".join(workloads[:_MOST_NAMED])
+        more = len(workloads) - _MOST_NAMED
+        named += f" and {more} more" if more > 0 else ""
+        yield f"{lacking.upper()} lacks {target}, {named}: {detail}"
+
+
+def _absence_text(absence: Absence) -> str:
+    return "it was not measured there" if absence.cause is None else absence.detail
+
+
+# ---- the headline
+
+
+def headline(comparison: Comparison) -> str:
+    """Return what was found and how sure it is."""
+    if comparison.mode is Mode.TARGETS:
+        names = f"{comparison.head.target} against {comparison.base.target}"
+    else:
+        names = "HEAD against BASE"
+    count = len(comparison.changes)
+    cells = f"{count} cell{'' if count == 1 else 's'}"
+    return " ".join(
+        (f"{names}, {cells}: {'; '.join(_findings(comparison))}.", *_sureness(comparison))
+    )
+
+
+def _findings(comparison: Comparison) -> list[str]:
+    """Return how many cells have each status; changes with their figures."""
+    changes, effect = comparison.changes, percent_text(comparison.options.minimum_effect)
+    parts = []
+    if not any(change.status is Status.REGRESSION for change in changes):
+        parts.append(f"no regression of {effect} or more is shown")
+    for status in (Status.REGRESSION, Status.IMPROVEMENT):
+        for confirmed, word in ((True, "confirmed"), (None, "suspected")):
+            own = [one for one in changes if (one.status, one.confirmed) == (status, confirmed)]
+            if own:
+                noun = f"{word} {status}" if len(own) == 1 else f"{word} {status}s"
+                parts.append(f"{len(own)} {noun}: {_figures(own, comparison.mode)}")
+    for status, words in (
+        (Status.SAME, f"the same within {effect}"),
+        (Status.INCONCLUSIVE, "inconclusive"),
+        (Status.UNPROVEN, "unproven"),
+    ):
+        count = sum(change.status is status for change in changes)
+        if count:
+            parts.append(f"{count} {words}")
+    return parts
+
+
+def _figures(changes: Sequence[Change], mode: Mode) -> str:
+    """Name cells with their changes, the largest first."""
+    ordered = sorted(changes, key=lambda one: -abs(one.location.mean) if one.location else 0.0)
+    named = [_figure(one, mode) for one in ordered[:_MOST_NAMED]]
+    return _and_more(named, len(ordered))
+
+
+def _figure(change: Change, mode: Mode) -> str:
+    cell = change.workload if mode is Mode.TARGETS else f"{change.target} {change.workload}"
+    return f"{cell} {_ratio(change.ratio)}x {_interval(change)}"
+
+
+def _sureness(comparison: Comparison) -> Iterator[str]:
+    """Yield what the intervals include, and what would decide the cells that are open."""
+    yield _what_intervals_include(comparison)
+    targets = comparison.mode is Mode.TARGETS
+    if any(one.status is Status.INCONCLUSIVE for one in comparison.changes):
+        more = "more blocks" if targets else "more blocks in each run, or more runs,"
+        yield (
+            f"Inconclusive: {more} would narrow the interval; isobench noise RUN shows how many"
+            " blocks this machine needs."
+        )
+    if any(one.suspected for one in comparison.changes):
+        again = "a further run that shows it again (--confirm RUN) makes it sure"
+        if comparison.confirmation is not None:
+            again = "the run to confirm it does not have that cell"
+        yield f"Suspected: seen once; {again}."
+
+
+def _what_intervals_include(comparison: Comparison) -> str:
+    level = f"{100 * LEVEL:g} %"
+    match comparison.mode:
+        case Mode.RUNS:
+            return (
+                f"Intervals ({level}) include the noise floors of both runs, because one run on"
+                " each side cannot show what differs between runs."
+            )
+        case Mode.HISTORIES:
+            sizes = f"{len(comparison.base.runs)} and {len(comparison.head.runs)}"
+            return f"Intervals ({level}) are of {sizes} runs and include what differs between them."
+        case Mode.TARGETS:
+            return f"Intervals ({level}) are of visits paired in the same blocks."
+
+
+# ---- for scripts
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """Return the whole comparison for JSON."""
+    confirmation = comparison.confirmation
+    return {
+        "schema_version": FORMAT,
+        "mode": comparison.mode,
+        "base": _side_document(comparison.base),
+        "head": _side_document(comparison.head),
+        "confirm": None if confirmation is None else _run_document(confirmation),
+        "minimum_effect": comparison.options.minimum_effect,
+        "level": LEVEL,
+        "alpha": ALPHA,
+        "method": _METHODS[comparison.mode],
+        "anyway": comparison.options.anyway,
+        "differences": [msgspec.to_builtins(one) for one in comparison.differences],
+        "warnings": list(warnings(comparison)),
+        "notes": list(notes(comparison)),
+        "cells": [_cell_document(one) for one in comparison.changes],
+        "absent": [_absence_document(one) for one in comparison.absences],
+        "headline": headline(comparison),
+    }
+
+
+def _side_document(side: Side) -> dict[str, Any]:
+    return {"target": side.target, "runs": [_run_document(one) for one in side.runs]}
+
+
+def _run_document(run: RunIdentity) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(run)
+    return found
+
+
+def _cell_document(change: Change) -> dict[str, Any]:
+    location = change.location
+    return {
+        "target": change.target,
+        "workload": change.workload,
+        "class": change.workload_class,
+        "base": _figure_document(change.base),
+        "head": _figure_document(change.head),
+        "change": change.ratio,
+        "interval": _bounds(change.interval()),
+        "equivalence": _bounds(change.interval(stats.EQUIVALENCE_LEVEL)),
+        "p": None if location is None else location.p_difference,
+        "p_adjusted": change.p_adjusted,
+        "noise": change.noise,
+        "method": None if location is None else location.method,
+        "standing": change.status,
+        "confirmed": change.confirmed,
+        "doubts": doubts_text(change),
+        "doubt_codes": [doubt.code for doubt in change.doubts],
+    }
+
+
+def _figure_document(figure: Figure) -> dict[str, Any]:
+    return {
+        "ratio": figure.ratio,
+        "interval": _bounds(figure.interval),
+        "blocks": figure.blocks,
+        "runs": figure.runs,
+        "noise": figure.noise,
+    }
+
+
+def _bounds(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _absence_document(absence: Absence) -> dict[str, str]:
+    return {
+        "target": absence.target,
+        "workload": absence.workload,
+        "lacking": absence.lacking,
+        "cause": "not-measured" if absence.cause is None else absence.cause,
+        "detail": _absence_text(absence),
+    }
+
+
+def csv(comparison: Comparison) -> str:
     """Return all cells as CSV."""
     sides = ("ratio", "low", "high", "blocks", "runs", "noise")
     headings = [
@@ -87,10 +428,10 @@ def csv(document: Mapping[str, Any]) -> str:
         *(f"{side}_{key}" for side in ("base", "head") for key in sides),
         *("change", "low", "high", "p", "p_adjusted", "noise", "standing", "confirmed", "doubts"),
     ]
-    return sheet.csv(headings, [_flat(cell) for cell in document["cells"]])
+    return sheet.csv(headings, [_flat(_cell_document(one)) for one in comparison.changes])
 
 
-def _flat(cell: Mapping[str, Any]) -> dict[str, object]:
+def _flat(cell: dict[str, Any]) -> dict[str, object]:
     flat: dict[str, object] = {
         key: cell[key]
         for key in ("target", "workload", "class", "change", "p", "p_adjusted", "noise",
@@ -103,100 +444,3 @@ def _flat(cell: Mapping[str, Any]) -> dict[str, object]:
         flat[f"{side}_low"], flat[f"{side}_high"] = cell[side]["interval"] or (None, None)
     flat["doubts"] = "; ".join(cell["doubts"])
     return flat
-
-
-def _legend(base: str, head: str, effect: str) -> str:
-    return (
-        f"{base} and {head}: time over native. Change: {head} over {base}; above 1 costs more in"
-        f" {head}. Same: shown to lie within \N{PLUS-MINUS SIGN}{effect}."
-    )
-
-
-def _title(document: Mapping[str, Any]) -> str:
-    base, head = document["base"], document["head"]
-    if document["mode"] == "targets":
-        return f"{head['target']} against {base['target']}, in {_runs(base)}"
-    return f"HEAD {_runs(head)} against BASE {_runs(base)}"
-
-
-def _runs(side: Mapping[str, Any]) -> str:
-    first, *others = side["runs"]
-    more = f" and {len(others)} more" if others else ""
-    return f"{first['path']} ({first['started']}){more}"
-
-
-def _row(cell: Mapping[str, Any], columns: Sequence[str], group: str) -> Row:
-    return Row(
-        cells=tuple(_shown(cell, name) for name in columns),
-        style=_STYLES.get(cell["standing"], "") if columns[-1:] == ["standing"] else "",
-        group=group,
-    )
-
-
-def _shown(cell: Mapping[str, Any], column: str) -> str:
-    match column:
-        case "base" | "head":
-            ratio = cell[column]["ratio"]
-            return "-" if ratio is None else ratio_text(ratio)
-        case "change":
-            return "-" if cell["change"] is None else ratio_text(cell["change"])
-        case "interval":
-            return _interval(cell)
-        case "p":
-            p = cell["p_adjusted"]
-            return "<0.001" if p < _SMALL_P else f"{p:.3f}"
-        case "noise":
-            return "unknown" if cell["noise"] is None else percent_text(cell["noise"])
-        case "blocks" | "runs":
-            return f"{cell['base'][column]}, {cell['head'][column]}"
-        case "standing":
-            return status(cell)
-        case _:
-            return str(cell[column])
-
-
-def _interval(cell: Mapping[str, Any]) -> str:
-    if cell["interval"] is None:
-        return "-"
-    low, high = cell["interval"]
-    return interval_text(Interval(low=low, high=high, level=0))
-
-
-def _remarks(
-    document: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield what differs, why cells are open, and what one side alone has."""
-    if document["notes"]:
-        yield "What else differs", tuple(document["notes"])
-    reasons = tuple(_reasons(shown))
-    if reasons:
-        yield "Doubts", reasons
-    absent = tuple(_absent(document["absent"]))
-    if absent:
-        yield "In one side alone", absent
-
-
-def _reasons(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield each doubt once, with the cells that it is about."""
-    about: dict[str, list[str]] = {}
-    for cell in cells:
-        for doubt in cell["doubts"]:
-            about.setdefault(doubt, []).append(f"{cell['target']} {cell['workload']}")
-    for place, (doubt, names) in enumerate(about.items()):
-        if place == _MOST_REASONS:
-            yield f"and {len(about) - place} more doubts, in --export-json"
-            return
-        first = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        yield f"{first}: {doubt}"
-
-
-def _absent(absent: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    grouped: dict[tuple[str, str, str], list[str]] = {}
-    for one in absent:
-        key = (one["lacking"], one["target"], one["detail"])
-        grouped.setdefault(key, []).append(one["workload"])
-    for (lacking, target, detail), workloads in grouped.items():
-        named = ", ".join(workloads[:_MOST_NAMED])
-        more = len(workloads) - _MOST_NAMED
-        named += f" and {more} more" if more > 0 else ""
-        yield f"{lacking.upper()} lacks {target}, {named}: {detail}"

@@ -1,81 +1,96 @@
-"""The document of what a machine can tell apart -> a sheet. Pure."""
+"""How noisy a machine is, in words: the sheet, the JSON document, the workloads as CSV. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
+
+from isobench.analysis.cells import MINIMUM_BLOCKS
+from isobench.analysis.headline import listed
 from isobench.analysis.verdict import duration_text, percent_text
+from isobench.comparison.noise import (
+    QUOTED,
+    SIZES,
+    Effort,
+    HostFact,
+    HostProperty,
+    MachineNoise,
+    Spanned,
+    WorkloadNoise,
+)
 from isobench.report import sheet
 from isobench.report.sheet import Row, Sheet
+from isobench.storage.run_folder import FORMAT
+from isobench.workloads import classes
 
 _UNKNOWN: Final = "-"
 _MANY: Final = "over 1,000"
+_MOST_NAMED: Final = 4
+_NOTES: Final = {
+    HostProperty.VIRTUALIZATION: "neighbours (other guests of its host) share caches, memory and"
+    " disk with it",
+    HostProperty.GOVERNOR: "cpupower frequency-set -g performance",
+    HostProperty.TURBO: "the clock rate depends on heat and load: off is steadier",
+    HostProperty.SMT: "two threads share a core: off is steadier",
+    HostProperty.CLOCK: "a virtual or a slow clock: short iterations are less precise",
+    HostProperty.CPU_LIMIT: "the scheduler stops processes that have used it up",
+    HostProperty.LOAD: "something else was running",
+    HostProperty.STEAL: "the hypervisor gave the CPU to other guests",
+    HostProperty.PRESSURE: "more processes wanted to run than there are CPUs; measuring itself is"
+    " part of it",
+    HostProperty.SPEED: "frequency, heat, or other work on the same core; such blocks are measured"
+    " again",
+}
+"""Why a property makes figures less certain, or what to type against it."""
 
 
-def build(document: Mapping[str, Any]) -> Sheet:
-    """Return what is shown of it."""
-    sizes = list(document["workloads"][0]["smallest_effect"])
-    width, margin = percent_text(document["precision"]), percent_text(document["margin"])
+# ---- the sheet
+
+
+def build(noise: MachineNoise) -> Sheet:
+    """Return what is shown."""
+    width, margin = percent_text(noise.precision), percent_text(noise.margin)
     half = f"\N{PLUS-MINUS SIGN}{width}"
+    effects = [f"of {size}" for size in SIZES]
     return Sheet(
-        title=f"Native against native: {document['run']['path']} ({document['run']['started']})",
+        title=f"Native against native: {noise.run.path} ({noise.run.started})",
         warnings=(),
         headings=(
-            "workload", "floor", "a block", *(f"of {n}" for n in sizes), f"to {half}",
-            f"verdict at {margin}", "drift", "outliers",
+            "workload", "floor", "a block", *effects, f"to {half}", f"verdict at {margin}",
+            "drift", "outliers",
         ),
-        numbers=frozenset({"floor", "a block", *(f"of {n}" for n in sizes), "drift", "outliers"}),
-        rows=tuple(_row(row, sizes) for row in document["workloads"]),
-        legend=(_legend(document, sizes, half),),
-        remarks=dict(_remarks(document)),
-        closing=document["headline"],
+        numbers=frozenset({"floor", "a block", *effects, "drift", "outliers"}),
+        rows=tuple(_row(one) for one in noise.workloads),
+        legend=(_legend(noise, half),),
+        remarks=dict(_remarks(noise)),
+        closing=headline(noise),
     )  # fmt: skip
 
 
-def _legend(document: Mapping[str, Any], sizes: Sequence[str], half: str) -> str:
+def _legend(noise: MachineNoise, half: str) -> str:
     return (
-        "Floor: noise floor, the smallest effect that this run tells from none. A block: its"
-        f" spread. Of {', '.join(sizes)}: the smallest effect that so many blocks show, nine times"
-        f" out of ten. To {half}: blocks until the {100 * document['level']:g} % interval is as"
-        " narrow, and their time with one target as fast as native. Verdict: blocks that show"
-        f" near-native at {percent_text(document['margin'])}."
+        "Floor: noise floor, the smallest effect that this run distinguishes from none. A block:"
+        f" its spread. Of {', '.join(map(str, SIZES))}: the smallest effect that so many blocks"
+        f" show, nine times out of ten. To {half}: blocks until the {100 * noise.level:g} %"
+        " interval is as narrow, and their time with one target as fast as native. Verdict: blocks"
+        f" that show near-native at {percent_text(noise.margin)}."
     )
 
 
-def csv(document: Mapping[str, Any]) -> str:
-    """Return the workloads as CSV."""
-    sizes = list(document["workloads"][0]["smallest_effect"])
-    plain = ("workload", "class", "blocks", "noise", "spread", "seconds_a_block", "outlying_rate")
-    headings = [
-        *plain,
-        *(f"smallest_effect_{n}" for n in sizes),
-        *("precision_blocks", "precision_seconds", "verdict_blocks", "verdict_seconds", "drift"),
-    ]
-    return sheet.csv(headings, [_flat(row, plain) for row in document["workloads"]])
-
-
-def _flat(row: Mapping[str, Any], plain: Sequence[str]) -> dict[str, object]:
-    flat: dict[str, object] = {key: row[key] for key in plain}
-    flat |= {f"smallest_effect_{n}": effect for n, effect in row["smallest_effect"].items()}
-    for what in ("precision", "verdict"):
-        flat |= {f"{what}_{key}": value for key, value in row[what].items()}
-    return flat | {"drift": row["drift"] and row["drift"]["change"]}
-
-
-def _row(row: Mapping[str, Any], sizes: Sequence[str]) -> Row:
-    drift = row["drift"]
-    outlying = row["outlying_rate"]
+def _row(one: WorkloadNoise) -> Row:
+    drift, outlying = one.drift, one.outlying_rate
     return Row(
         cells=(
-            row["workload"],
-            _share(row["noise"]),
-            _share(row["spread"]),
-            *(_share(row["smallest_effect"][n]) for n in sizes),
-            _effort(row["precision"], known=row["spread"] is not None),
-            _effort(row["verdict"], known=row["spread"] is not None),
-            _UNKNOWN if drift is None else f"{drift['change']:+.0%}" + "!" * drift["notable"],
+            one.workload,
+            _share(one.noise),
+            _share(one.spread),
+            *(_share(one.smallest_effect[size]) for size in SIZES),
+            _effort(one.precision, known=one.spread is not None),
+            _effort(one.verdict, known=one.spread is not None),
+            _UNKNOWN if drift is None else f"{drift.change:+.0%}" + "!" * drift.notable,
             _UNKNOWN if outlying is None else f"{outlying:.0%}",
         ),
-        group=row["class"],
+        group=one.workload_class,
     )
 
 
@@ -83,21 +98,154 @@ def _share(value: float | None) -> str:
     return _UNKNOWN if value is None else percent_text(value)
 
 
-def _effort(effort: Mapping[str, Any], *, known: bool) -> str:
-    blocks, seconds = effort["blocks"], effort["seconds"]
+def _effort(effort: Effort, *, known: bool) -> str:
+    blocks, seconds = effort.blocks, effort.seconds
     if blocks is None:
         return _MANY if known else _UNKNOWN
     return f"{blocks:,}" if seconds is None else f"{blocks:,} in {duration_text(seconds)}"
 
 
-def _remarks(document: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    health = document["health"]
-    lines = [
-        f"{one['fact']}: {one['value']}" + (f" - {one['note']}" if one["note"] else "")
-        for one in document["host"]
-    ]
-    yield "This machine", tuple(lines)
-    broken = [f"{rule}: {count} of {health['blocks']}" for rule, count in health["broken"].items()]
+def _remarks(noise: MachineNoise) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield "This machine", tuple(_fact_text(one) for one in noise.host)
+    health = noise.health
+    broken = [f"{rule}: {count} of {health.blocks}" for rule, count in health.broken.items()]
     if broken:
-        said = f"{health['invalid']} of {health['blocks']} blocks do not count"
-        yield "Blocks that broke a rule for a quiet host", (*broken, said)
+        lost = f"{health.invalid} of {health.blocks} blocks do not count"
+        yield "Blocks that broke a rule for a quiet host", (*broken, lost)
+
+
+def _fact_text(fact: HostFact) -> str:
+    note = _note(fact)
+    return f"{fact.name}: {_value(fact)}" + (f" - {note}" if note else "")
+
+
+def _note(fact: HostFact) -> str:
+    return _NOTES[fact.name] if fact.harmful else ""
+
+
+def _value(fact: HostFact) -> str:
+    match fact.name, fact.value:
+        case HostProperty.CPU_LIMIT, None:
+            return "none"
+        case HostProperty.CPU_LIMIT, float() | int() as limit:
+            return f"{limit:g} CPUs"
+        case HostProperty.SPEED, Spanned() as speed:
+            return f"worst block {speed.worst:g} % of the usual"
+        case _, Spanned() as span:
+            return f"{span.median:g} % (worst block {span.worst:g} %)"
+        case _, None:
+            return "not visible"
+        case _:
+            return str(fact.value)
+
+
+# ---- the headline
+
+
+def headline(noise: MachineNoise) -> str:
+    """Return the effects that the machine can show, by class, and the workloads in which it cannot
+    show the margin.
+
+    Of the workloads that can, the worst one stands for its class; those that cannot are named.
+    """
+    known = [one for one in noise.workloads if one.effect is not None]
+    clear = [one for one in known if _effect(one) <= noise.margin]
+    blurred = sorted((one for one in known if one not in clear), key=_effect, reverse=True)
+    subject = f"With {QUOTED} blocks and one target this machine"
+    return " ".join(
+        (
+            *([f"{subject} resolves about {listed([*_by_class(clear, known)])}."] if clear else ()),
+            *_unresolved(blurred, "It" if clear else subject),
+            *_loud(noise),
+            _basis(noise.blocks),
+        )
+    )
+
+
+def _effect(one: WorkloadNoise) -> float:
+    """Return the smallest effect of a workload that has one."""
+    assert one.effect is not None
+    return one.effect
+
+
+def _unresolved(blurred: Sequence[WorkloadNoise], subject: str) -> Iterator[str]:
+    if not blurred:
+        return
+    named = [f"{percent_text(_effect(one))} in {one.workload}" for one in blurred]
+    more = len(named) - _MOST_NAMED
+    shown = [*named[:_MOST_NAMED], f"in {more} more workloads"] if more > 0 else named
+    yield f"{subject} cannot show effects smaller than {listed(shown)}."
+
+
+def _loud(noise: MachineNoise) -> Iterator[str]:
+    loud = sum(one.exceeds for one in noise.workloads)
+    if loud:
+        yield (
+            f"The noise floor of {loud} of {len(noise.workloads)} workloads is above"
+            f" {percent_text(noise.margin)}: they can have no verdict of near-native now."
+        )
+
+
+def _basis(blocks: int) -> str:
+    few = f": only a first estimate; measure {MINIMUM_BLOCKS} or more"
+    return f"From {blocks} blocks of native against native{few if blocks < MINIMUM_BLOCKS else ''}."
+
+
+def _by_class(clear: Sequence[WorkloadNoise], known: Sequence[WorkloadNoise]) -> Iterator[str]:
+    """Yield what is resolved in each class, in how many of its workloads, and in what time."""
+    for name in dict.fromkeys(one.workload_class for one in clear):
+        own = [one for one in clear if one.workload_class == name]
+        count = sum(one.workload_class == name for one in known)
+        share = [f"{len(own)} of {count} workloads"] if len(own) < count else []
+        taken = [one.seconds_a_block for one in own if one.seconds_a_block is not None]
+        spent = [duration_text(QUOTED * sum(taken))] if len(taken) == len(own) else []
+        about = f" ({', '.join([*share, *spent])})" if share or spent else ""
+        yield f"{percent_text(max(map(_effect, own)))} in {classes.get(name).within}{about}"
+
+
+# ---- for scripts
+
+
+def document(noise: MachineNoise) -> dict[str, Any]:
+    """Return all of it for JSON."""
+    health: dict[str, Any] = msgspec.to_builtins(noise.health)
+    return {
+        "schema_version": FORMAT,
+        "run": {**msgspec.to_builtins(noise.run), "blocks": noise.blocks},
+        "precision": noise.precision,
+        "margin": noise.margin,
+        "level": noise.level,
+        "workloads": [_workload_document(one) for one in noise.workloads],
+        "health": health,
+        "host": [
+            {"fact": fact.name.value, "value": _value(fact), "note": _note(fact)}
+            for fact in noise.host
+        ],
+        "headline": headline(noise),
+    }
+
+
+def _workload_document(one: WorkloadNoise) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(one, str_keys=True)
+    keys = {"workload_class": "class"}
+    return {keys.get(key, key): value for key, value in found.items()}
+
+
+def csv(noise: MachineNoise) -> str:
+    """Return the workloads as CSV."""
+    plain = ("workload", "class", "blocks", "noise", "spread", "seconds_a_block", "outlying_rate")
+    headings = [
+        *plain,
+        *(f"smallest_effect_{size}" for size in SIZES),
+        *("precision_blocks", "precision_seconds", "verdict_blocks", "verdict_seconds", "drift"),
+    ]
+    rows = [_flat(_workload_document(one), plain) for one in noise.workloads]
+    return sheet.csv(headings, rows)
+
+
+def _flat(row: dict[str, Any], plain: Sequence[str]) -> dict[str, object]:
+    flat: dict[str, object] = {key: row[key] for key in plain}
+    flat |= {f"smallest_effect_{size}": effect for size, effect in row["smallest_effect"].items()}
+    for goal in ("precision", "verdict"):
+        flat |= {f"{goal}_{key}": value for key, value in row[goal].items()}
+    return flat | {"drift": row["drift"] and row["drift"]["change"]}

@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """All of it as text: what is told before the table, below it, and at the end."""
+    """A table as text, with what stands above it, below it and at the end."""
 
     title: str
     warnings: tuple[str, ...]

@@ -26,6 +26,7 @@ from isobench.model.units import SECOND, TargetName, WorkloadName
 from isobench.plugins.api import Preparer, Session
 from isobench.run.measure import Runner
 from isobench.run.sessions import OpeningFailures, OpenSession
+from isobench.workloads import classes
 
 PILOT_ITERATIONS: Final = 2
 GROWTH, GROWN, LOOKS = 8, 0.25, 3
@@ -143,8 +144,7 @@ class Pilot:
 
 def _rounds(workload: Workload, work: RunOptions) -> int:
     """Return how many times as long as an iteration a visit takes."""
-    # Files are made and read back around the timed part: as long again.
-    return (work.iterations + work.warmups) * (2 if workload.group == "io" else 1)
+    return (work.iterations + work.warmups) * classes.get(workload.group).overhead
 
 
 def loops_for(workload: Workload, unit: float, length: float) -> int:

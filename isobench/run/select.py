@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from isobench.config.options import RunOptions
 from isobench.model import Scope, Technology, Workload
 from isobench.model.units import TargetName, WorkloadName
+from isobench.workloads import classes
 
 _T = TypeVar("_T")
 _G = TypeVar("_G", bound=Hashable)
@@ -61,8 +62,6 @@ INTEREST: Final = (
     "wine",
 )
 """Within a technology, what most people ask about comes first."""
-TYPICAL: Final = frozenset({"cpu.sieve", "syscall.getppid", "io.fsync", "startup.cold"})
-"""The workloads that stand for their class where there is no room for all of them."""
 UNKNOWN: Final = Cost(opening=1.0, start=0.5, visit=0.1)
 """Of a target that nobody has timed: a plug-in's, or one of the user's own."""
 EXPENSIVE: Final = 1.0
@@ -104,7 +103,7 @@ def block_seconds(cost: Cost, workloads: Iterable[Workload], options: RunOptions
     for workload in workloads:
         match workload.scope:
             case Scope.LOOP:
-                total += cost.visit * (2 if workload.group == "io" else 1)
+                total += cost.visit * classes.get(workload.group).overhead
             case Scope.EXEC:
                 total += cost.visit * options.iterations / 2
             case Scope.SESSION:
@@ -195,7 +194,7 @@ class Room:
         """
         must = [name for name in able if name in self.asked]
         found = [name for name in able if name not in self.asked]
-        whole = sorted(workloads.values(), key=lambda workload: workload.name not in TYPICAL)
+        whole = sorted(workloads.values(), key=lambda one: one.name not in classes.TYPICAL)
         order = in_turn(sorted(found, key=self._interest), self.technologies.__getitem__)
         if len(must) == 1:  # native alone is nothing to compare
             must += self._first_of_each(must, order, whole)

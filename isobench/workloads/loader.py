@@ -12,10 +12,9 @@ from isobench.config.toml import Source
 from isobench.model import Answer, Need, Scope, Start, Workload
 from isobench.model.errors import UsageError
 from isobench.model.units import Unit, WorkloadName, seconds
+from isobench.workloads import classes
 
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*\Z"
-CLASSES: Final = ("cpu", "syscall", "io", "startup", "memory", "net", "app")
-"""The order in which classes are shown; others follow."""
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,8 +119,7 @@ def find(folders: Sequence[Path] = ()) -> dict[WorkloadName, Workload]:
 
 
 def _order(workload: Workload) -> tuple[int, str]:
-    known = workload.group in CLASSES
-    return (CLASSES.index(workload.group) if known else len(CLASSES), workload.group)
+    return classes.rank(workload.group), workload.group
 
 
 def select(

@@ -253,6 +253,23 @@ def synthetic(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def make_run(synthetic: Callable[..., Path]) -> Callable[..., run_folder.Run]:
+    """Return a function that makes a run with a name, an id and noise of its own."""
+    count = 0
+
+    def make(
+        ratios: Mapping[tuple[str, str], float] | None = None, **options: Any
+    ) -> run_folder.Run:
+        nonlocal count
+        count += 1
+        about = {"id": f"run-{count}", **options.pop("about", {})}
+        path = synthetic(ratios, name=f"run{count}", seed=count, about=about, **options)
+        return run_folder.load(path)
+
+    return make
+
+
+@pytest.fixture
 def a_sample() -> Callable[..., Sample]:
     """Return the function that makes one sample."""
     return sample

@@ -30,6 +30,7 @@ from isobench.report.write import Outcome
 from isobench.run import choose, cleanup, lifecycle
 from isobench.run.choose import Chosen
 from isobench.selftest import simulate
+from isobench.selftest.scenarios import SCENARIOS
 from isobench.storage import run_folder
 from isobench.workloads import loader
 from tests.unit.command import Done
@@ -1106,9 +1107,9 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     asked: list[dict[str, Any]] = []
     right = simulate.run
 
-    def few(*, replications: int, seed: int, **options: Any) -> simulate.Result:
+    def few(*, replications: int, seed: int, **options: Any) -> simulate.Simulation:
         asked.append({"replications": replications, "seed": seed})
-        scenarios = simulate.SCENARIOS[:1]
+        scenarios = SCENARIOS[:1]
         return right(replications=200, seed=seed, scenarios=scenarios, **options)
 
     monkeypatch.setattr(simulate, "run", few)

@@ -76,7 +76,7 @@ def test_another_mitigation_is_another_machine_and_only_named(run: Make) -> None
     head = run(**about(**{"mitigation.spectre_v2": "off"}))
     (one,) = compatibility.differences([base], [head])
     assert one.gravity is Gravity.REFUSED
-    assert list(compatibility.told([one])) == ["mitigations: spectre v2"]
+    assert list(compatibility.descriptions([one])) == ["mitigations: spectre v2"]
 
 
 def test_the_frequency_and_the_load_of_the_moment_make_no_machine(run: Make) -> None:
@@ -108,7 +108,7 @@ def test_another_version_of_a_target_is_listed(run: Make) -> None:
     base, head = run(**state(version="Box 1")), run(**state(version="Box 2"))
     (one,) = compatibility.differences([base], [head])
     assert (one.what, one.where, one.gravity) == ("version", "box", Gravity.LISTED)
-    assert list(compatibility.told([one])) == ["box: version: Box 1 -> Box 2"]
+    assert list(compatibility.descriptions([one])) == ["box: version: Box 1 -> Box 2"]
 
 
 def test_what_sessions_see_otherwise_is_warned_of(run: Make) -> None:

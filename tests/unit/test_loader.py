@@ -9,7 +9,7 @@ from isobench.config import paths
 from isobench.model import Abi, Need, Scope, Start
 from isobench.model.errors import UsageError
 from isobench.model.units import seconds
-from isobench.workloads import loader
+from isobench.workloads import classes, loader
 
 GOOD = """
 name = "cpu.mine"
@@ -110,7 +110,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_workloads_come_in_the_order_of_their_classes() -> None:
     groups = [workload.group for workload in loader.find().values()]
-    assert groups == sorted(groups, key=loader.CLASSES.index)
+    assert groups == sorted(groups, key=classes.rank)
     assert {"cpu", "syscall", "io", "startup"} <= set(groups)
 
 

@@ -31,13 +31,7 @@ from isobench.report.sections.shapes import (
 )
 from isobench.report.sections.values import amount_of, clean, counted, listed, number_of, value_of
 from isobench.report.sections.warmup import warmup_profiles
-
-_CLASS_LEADS: Final = {
-    "cpu": "Work inside the processor: no system calls while the clock runs.",
-    "syscall": "Each operation crosses into the kernel, where filters and translators sit.",
-    "io": "Files on the scratch file system of each target; which one that is stands under Parity.",
-}
-
+from isobench.workloads import classes
 
 _MEAN: Final = "Geometric mean of this class's ratios, block by block"
 _LACKING: Final = "no mean, for want of some workload of the class"
@@ -113,7 +107,7 @@ def panels(run: Run) -> tuple[Panel, ...]:
             Panel(
                 anchor=f"class-{len(found) + 1}",
                 title=class_title(group),
-                lead=_CLASS_LEADS.get(group, ""),
+                lead=classes.get(group).lead,
                 ticks=ticks_of(scale, lambda value: f"{value:g}{TIMES}"),
                 one=scale(1),
                 margin_low=scale(1 / (1 + run.margin)),

@@ -11,8 +11,9 @@ from isobench.report.sections.figures import interval_text, ratio_text
 from isobench.report.sections.marks import FEW_CODES, MARKS
 from isobench.report.sections.shapes import Heading, Mark
 from isobench.report.sections.values import amount_of, clean, items_of, mapping_of, number_of
+from isobench.workloads import classes
 
-START_CLASS: Final = "startup"
+START_CLASS: Final = classes.START_UP
 REFERENCE: Final = "native"
 TECHNOLOGIES: Final = {
     Technology.NATIVE: "Native",
@@ -21,15 +22,6 @@ TECHNOLOGIES: Final = {
     Technology.EMULATION: "Emulation",
     Technology.TRANSLATION: "Translation layer",
     Technology.SANDBOX: "Sandbox",
-}
-_CLASSES: Final = {
-    "cpu": "CPU",
-    "syscall": "System calls",
-    "io": "I/O",
-    START_CLASS: "Start-up",
-    "memory": "Memory",
-    "net": "Network",
-    "app": "Applications",
 }
 
 
@@ -174,7 +166,7 @@ def mean_of(group: str) -> str:
 
 def class_title(group: str) -> str:
     """Return the title of a class of workloads."""
-    return _CLASSES.get(group, group or "Other")
+    return classes.get(group).title or "Other"
 
 
 def read(summary: Mapping[str, Any]) -> Run:
@@ -264,10 +256,7 @@ def _workloads(items: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> tup
         )
         for index, (name, item) in enumerate(known.items(), start=1)
     ]
-    order = list(_CLASSES)
-    return tuple(
-        sorted(found, key=lambda one: order.index(one.group) if one.group in order else len(order))
-    )
+    return tuple(sorted(found, key=lambda one: classes.rank(one.group)))
 
 
 def groups_of(run: Run) -> tuple[tuple[str, tuple[Workload, ...]], ...]:

@@ -1,0 +1,75 @@
+"""Which changes blocks measured anew confirm, and which findings make `--fail-on` fail."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+from isobench.analysis.verdict import interval_text
+from isobench.comparison.result import CHANGED, SEVERAL, Change, Comparison, Status
+from isobench.model import FAILED_CAUSES, Doubt
+
+
+class Failure(StrEnum):
+    """A kind of finding that a caller may ask to fail on."""
+
+    REGRESSION = "regression"  # confirmed; a suspected one does not fail
+    ERROR = "error"  # HEAD could not measure a cell that BASE has
+    NOISY = "noisy"  # a cell without a verdict
+
+
+def failures(comparison: Comparison) -> frozenset[Failure]:
+    """Return the kinds of findings that a comparison has."""
+    lost = [absence for absence in comparison.absences if absence.lacking == "head"]
+    found = {
+        Failure.REGRESSION: any(
+            change.status is Status.REGRESSION and change.confirmed for change in comparison.changes
+        ),
+        Failure.ERROR: any(absence.cause in FAILED_CAUSES for absence in lost),
+        Failure.NOISY: any(change.status is Status.UNPROVEN for change in comparison.changes),
+    }
+    return frozenset(kind for kind, present in found.items() if present)
+
+
+def confirmed_by_history(changes: Iterable[Change]) -> list[Change]:
+    """Return the changes, confirmed where both sides have several runs: their intervals are of
+    blocks that were measured anew.
+    """
+    return [
+        replace(change, confirmed=True)
+        if change.status in CHANGED and min(change.base.runs, change.head.runs) >= SEVERAL
+        else change
+        for change in changes
+    ]
+
+
+def confirmed_by_run(changes: Sequence[Change], again: Iterable[Change]) -> list[Change]:
+    """Return the changes after a further run: `again` has the same cells with its values.
+
+    What it shows again is confirmed; what it does not show again becomes inconclusive; what it does
+    not have stays suspected.
+    """
+    by_cell = {change.cell: change for change in again}
+    return [
+        change
+        if change.status not in CHANGED or change.cell not in by_cell
+        else _confirmed(change, by_cell[change.cell])
+        for change in changes
+    ]
+
+
+def _confirmed(change: Change, again: Change) -> Change:
+    if again.status is change.status:
+        return replace(change, confirmed=True)
+    interval = again.interval()
+    seen = "nothing" if interval is None else interval_text(interval)
+    doubt = Doubt(
+        code="not-confirmed",
+        detail=f"suspected to be a {change.status}; the further run did not show it again: {seen}",
+        advice="measure both sides again, with more blocks",
+    )
+    return replace(
+        change,
+        status=Status.INCONCLUSIVE,
+        confirmed=False,
+        doubts=(*change.doubts, doubt),
+    )

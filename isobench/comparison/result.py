@@ -1,0 +1,179 @@
+"""What a comparison finds, as typed values. The words for it are in `report.comparison`."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Self
+
+from isobench.analysis.cells import LEVEL
+from isobench.comparison.compatibility import Difference
+from isobench.model import Cause, Doubt, Interval
+from isobench.model.units import TargetName, WorkloadName
+from isobench.stats import Location
+from isobench.storage.run_folder import Run
+
+SEVERAL: Final = 2
+"""From so many runs on, the run and not the block is the unit."""
+
+
+class Mode(StrEnum):
+    """What the two sides are."""
+
+    RUNS = "runs"  # one run each
+    HISTORIES = "histories"  # several runs on one side at least
+    TARGETS = "targets"  # two targets of one run
+
+
+class Status(StrEnum):
+    """What HEAD is relative to BASE in one cell."""
+
+    REGRESSION = "regression"
+    IMPROVEMENT = "improvement"
+    SAME = "same"
+    INCONCLUSIVE = "inconclusive"
+    UNPROVEN = "unproven"
+
+
+CHANGED: Final = frozenset({Status.REGRESSION, Status.IMPROVEMENT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonOptions:
+    """What is compared, and how strictly. Shares are fractions: 0.05 is 5 %."""
+
+    minimum_effect: float = 0.05
+    """The smallest change that matters."""
+    targets: tuple[str, ...] = ()
+    """Only these targets; empty: all that both sides have."""
+    workloads: tuple[str, ...] = ()
+    """Only these workloads or classes of workloads; empty: all that both sides have."""
+    anyway: bool = False
+    """Compare different machines and programs too, with a warning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One side of a cell: its ratio to native."""
+
+    ratio: float | None
+    """None where no block has a value of both the cell and native."""
+    interval: Interval | None
+    """None where `ratio` is the mean of several runs."""
+    blocks: int
+    """The blocks of all its runs."""
+    runs: int
+    noise: float | None
+    """Its noise floor (0.012: 1.2 %): the median of its runs' floors. None: unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One cell of both sides: HEAD's ratio to native over BASE's. More than 1 costs more."""
+
+    target: TargetName
+    workload: WorkloadName
+    workload_class: str
+    base: Figure
+    head: Figure
+    location: Location | None
+    """ln(HEAD / BASE). None: too few blocks, or the cell is not comparable."""
+    noise: float | None
+    """The noise floor of the comparison. None: unknown."""
+    p_adjusted: float = 1.0
+    """The p value of "no difference" after Holm's correction for all cells."""
+    status: Status = Status.UNPROVEN
+    confirmed: bool | None = None
+    """Whether blocks that were measured anew show a regression or an improvement again. None: no
+    such blocks. Where both sides have several runs, these confirm the change.
+    """
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def cell(self) -> tuple[TargetName, WorkloadName]:
+        """The target and the workload."""
+        return self.target, self.workload
+
+    @property
+    def ratio(self) -> float | None:
+        """HEAD's ratio to native over BASE's."""
+        return None if self.location is None else math.exp(self.location.mean)
+
+    @property
+    def suspected(self) -> bool:
+        """Whether it is a regression or an improvement that was seen in one run only."""
+        return self.status in CHANGED and self.confirmed is None
+
+    def interval(self, level: float = LEVEL) -> Interval | None:
+        """Return the interval of the change."""
+        return None if self.location is None else self.location.interval(level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """A cell that only one side has."""
+
+    target: TargetName
+    workload: WorkloadName
+    lacking: str
+    """The side that does not have it: "base" or "head"."""
+    cause: Cause | None
+    """Why, according to the first gap of that side. None: it has no gap there either."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeChange:
+    """A workload in which native itself takes another time: HEAD's median over BASE's."""
+
+    workload: WorkloadName
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """Which run it was. What run.json does not have is None."""
+
+    id: str | None
+    started: str | None
+    machine: str | None
+    tool_version: str | None
+    path: str
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return the identity of a run."""
+        about = run.about
+        return cls(
+            id=about.get("id"),
+            started=about.get("started"),
+            machine=about.get("machine"),
+            tool_version=about.get("tool_version"),
+            path=str(run.path),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side of a comparison."""
+
+    target: TargetName | None
+    """The target, where two targets of one run are compared."""
+    runs: tuple[RunIdentity, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that a comparison finds."""
+
+    mode: Mode
+    base: Side
+    head: Side
+    confirmation: RunIdentity | None
+    """The further run of HEAD that must show every change again."""
+    options: ComparisonOptions
+    differences: tuple[Difference, ...]
+    """What differs in machines, tools and targets."""
+    native_changes: tuple[NativeChange, ...]
+    """The largest first."""
+    changes: tuple[Change, ...]
+    absences: tuple[Absence, ...]

@@ -1,0 +1,264 @@
+"""The self-test in words: tables, how to read them, the closing sentence, JSON, Markdown. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from isobench.analysis.verdict import percent_text
+from isobench.model import Status, plan
+from isobench.selftest.guarantees import ALARMS, STANDARD_ERRORS, Figure, Finding, Result
+from isobench.selftest.scenarios import TREND_BLOCKS, Scenario
+from isobench.selftest.simulate import (
+    ALARM_LEVEL,
+    MARGIN,
+    OPTIONS,
+    STOPPED,
+    USUAL,
+    Families,
+    Place,
+    Row,
+    Simulation,
+)
+
+RULE: Final = (
+    f"A guarantee is broken by a figure beyond its bound by more than {STANDARD_ERRORS:g} standard"
+    f" errors of the simulation; alarms at {ALARM_LEVEL:.0%} have {ALARMS[0]:.0%} to"
+    f" {ALARMS[1]:.0%}, whatever the number of runs."
+).replace("%", " %")
+_FIGURES: Final = {
+    Figure.ALARMS: "95 % interval misses it",
+    Figure.COVERAGE: "reported interval holds it",
+}
+_NAIVE: Final = (
+    "Naive: on the same machine all of native first and then all of the target, iterations pooled,"
+    ' ratio of means, 95 % t interval; "the same" is what it calls a difference that is not'
+    " significant."
+)
+
+
+def _rate(share: float | None) -> str:
+    """Return a share to a tenth of a percent: 4.9 %, 95 %."""
+    return "-" if share is None else f"{share * 100:.1f}".removesuffix(".0") + " %"
+
+
+# ---- tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Figures as text, row by row."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(simulation: Simulation) -> tuple[Table, Table]:
+    """Return the figures where nothing differs, and the verdicts at each true ratio."""
+    same = [_native_row(row) for row in simulation.rows if row.ratio == 1]
+    pairs = dict.fromkeys((row.scenario, row.ratio) for row in simulation.rows)
+    return (
+        Table(
+            title="Native against itself (true ratio 1)",
+            head=(
+                "scenario",
+                "blocks",
+                "95 % interval misses 1",
+                "97 % interval holds 1",
+                "its half-width",
+                "called slower or faster",
+                "naive: misses 1",
+                "naive: half-width",
+            ),
+            rows=tuple(same),
+        ),
+        Table(
+            title=f"Verdicts at a margin of {_rate(MARGIN - 1)}: runs of {USUAL} blocks / runs"
+            " that stop when intervals are narrow",
+            head=("scenario", "true ratio", "near-native", "slower", "open", 'naive: "the same"'),
+            rows=tuple(_verdict_row(simulation, *pair) for pair in pairs),
+        ),
+    )
+
+
+def _native_row(row: Row) -> tuple[str, ...]:
+    return (
+        row.scenario,
+        f"stopped, {row.blocks:g}" if row.length == STOPPED else row.length,
+        _rate(row.alarms),
+        _rate(row.coverage),
+        _rate(row.half_width),
+        _rate(row.rate(Status.SLOWER, Status.FASTER)),
+        _rate(row.naive_alarms),
+        _rate(row.naive_half_width),
+    )
+
+
+def _verdict_row(simulation: Simulation, scenario: str, ratio: float) -> tuple[str, ...]:
+    usual, stopped = (simulation.row(scenario, ratio, length) for length in (str(USUAL), STOPPED))
+    both = [
+        f"{_rate(usual.rate(*verdicts))} / {_rate(stopped.rate(*verdicts))}"
+        for verdicts in (
+            (Status.NEAR_NATIVE,),
+            (Status.SLOWER,),
+            (Status.INCONCLUSIVE, Status.UNPROVEN),
+        )
+    ]
+    return (scenario, f"{ratio:.2f}", *both, _rate(usual.naive_same))
+
+
+# ---- how to read them
+
+
+def notes(simulation: Simulation) -> list[str]:
+    """Return how to read the tables: parameters, rules, and what is not guaranteed."""
+    return [
+        *(f"{one.name}: {scenario_text(one)}" for one in simulation.scenarios),
+        *_weaker(simulation),
+        *(f"{one.name}: no guarantee, {one.limit}" for one in simulation.scenarios if one.limit),
+        _procedure(simulation),
+        _NAIVE,
+        RULE,
+        *([] if simulation.families is None else [_families(simulation.families)]),
+    ]
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """Return the parameters of a scenario in words."""
+    return "; ".join(_parameters(scenario))
+
+
+def _parameters(one: Scenario) -> Iterator[str]:
+    share = percent_text
+    law = "log-normal" if one.freedom is None else f"log of Student's t, {one.freedom} df,"
+    yield f"{law} {share(one.iteration)} an iteration, {share(one.launch)} a launch"
+    if one.wander:
+        yield (
+            f"the machine drifts by {share(one.wander)} (AR(1), {one.memory:g} from block to block,"
+            " in steps of one visit)"
+        )
+    if one.trend:
+        yield f"all times grow by {share(one.trend)} every {TREND_BLOCKS} blocks"
+    if one.stalls:
+        yield f"{share(one.stalls)} of launches take half as long again"
+    if one.tick:
+        yield f"the clock ticks every {share(one.tick)} of an iteration"
+    if one.session:
+        most = plan.blocks_per_session(OPTIONS.maximum_blocks)
+        yield (
+            f"sessions of the target differ by {share(one.session)} and serve a third of the"
+            f" blocks, {most} where the run may stop"
+        )
+
+
+def _weaker(simulation: Simulation) -> Iterator[str]:
+    for one in simulation.scenarios:
+        if one.weaker:
+            yield (
+                f"{one.name}: a weaker guarantee, errors up to {_rate(one.error)}, since the data"
+                " decide whether sessions are pooled"
+            )
+
+
+def _procedure(simulation: Simulation) -> str:
+    return (
+        "Each block visits native, native again and the target in random order,"
+        f" {OPTIONS.iterations} iterations a visit; {simulation.replications} runs a row; seed"
+        f" {simulation.seed}. Stopped: at the first interim analysis (every"
+        f" {plan.BLOCKS_BETWEEN_ANALYSES} blocks from {plan.FIRST_INTERIM_ANALYSIS}) at which both"
+        f" intervals are within {_rate(OPTIONS.precision)}, or after {OPTIONS.maximum_blocks}"
+        " blocks."
+    )
+
+
+def _families(found: Families) -> str:
+    return (
+        "Verdicts are given cell by cell, and their error is a cell's, not a run's: of"
+        f" {found.cells} cells on the margin at least one has p < 5 % in {_rate(found.own)} of"
+        f" {found.families} runs, by Holm's adjusted p in {_rate(found.adjusted)}."
+    )
+
+
+# ---- what it shows
+
+
+def place_text(place: Place) -> str:
+    """Return which row it is."""
+    length = STOPPED if place.length == STOPPED else f"{place.length} blocks"
+    return f"{place.scenario}, true ratio {place.ratio:.2f}, {length}"
+
+
+def figure_text(finding: Finding) -> str:
+    """Return which figure of which row a finding is about."""
+    figure = finding.figure
+    what = _FIGURES[figure] if isinstance(figure, Figure) else f"called {figure}"
+    return f"{place_text(finding.place)}: {what}"
+
+
+def finding_text(finding: Finding) -> str:
+    """Return the figure and its bounds as a line."""
+    if finding.low and finding.high < 1:
+        bounds = f"{_rate(finding.low)} to {_rate(finding.high)}"
+    elif finding.low:
+        bounds = f"at least {_rate(finding.low)}"
+    else:
+        bounds = f"at most {_rate(finding.high)}"
+    return f"{figure_text(finding)}: {_rate(finding.rate)}, guaranteed {bounds}"
+
+
+def sentence(result: Result) -> str:
+    """Return what the self-test shows."""
+    count, broken = len(result.findings), result.broken
+    if broken:
+        listing = "; ".join(finding_text(one) for one in broken)
+        return f"{len(broken)} of {count} guarantees are broken: {listing}."
+    weaker = "".join(
+        f" For {one.name} the guarantee is weaker: errors up to {_rate(one.error)}."
+        for one in result.simulation.scenarios
+        if one.weaker and not one.limit
+    )
+    return (
+        f"All {count} guarantees hold in {result.simulation.replications} simulated runs of each"
+        " kind: intervals hold the true ratio as often as they say, and no more verdicts are wrong"
+        f" than are allowed to be.{weaker}"
+    )
+
+
+def markdown(result: Result) -> str:
+    """Return tables, notes and the closing sentence as Markdown."""
+    parts = []
+    for table in tables(result.simulation):
+        lines = [table.head, ("---",) * len(table.head), *table.rows]
+        parts.append(f"### {table.title}")
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    parts.append("\n".join(f"- {line}" for line in notes(result.simulation)))
+    parts.append(f"**{sentence(result)}**")
+    return "\n\n".join(parts)
+
+
+def document(result: Result) -> dict[str, Any]:
+    """Return all of it for scripts: rates and widths are shares, 0 to 1."""
+    whole = asdict(result.simulation)
+    return {
+        **whole,
+        "rows": [_row_document(row) for row in whole["rows"]],
+        "findings": [_finding_document(one) for one in result.findings],
+        "held": not result.broken,
+        "sentence": sentence(result),
+    }
+
+
+def _row_document(row: dict[str, Any]) -> dict[str, Any]:
+    return {"standings" if key == "verdicts" else key: value for key, value in row.items()}
+
+
+def _finding_document(one: Finding) -> dict[str, Any]:
+    return {
+        "what": figure_text(one),
+        "rate": one.rate,
+        "runs": one.runs,
+        "low": one.low,
+        "high": one.high,
+        "exact": one.exact,
+        "held": one.held,
+    }

@@ -1,0 +1,101 @@
+"""The self-test in words."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from isobench.report import selftest as view
+from isobench.selftest import guarantees, simulate
+from isobench.selftest.guarantees import Figure, Finding, Result
+from isobench.selftest.scenarios import SCENARIOS, Scenario
+from isobench.selftest.simulate import STOPPED, Place, Simulation
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text()
+
+
+def named(name: str) -> Scenario:
+    (found,) = [scenario for scenario in SCENARIOS if scenario.name == name]
+    return found
+
+
+@pytest.fixture(scope="module")
+def every() -> Simulation:
+    """Return all rows, of few runs each."""
+    return simulate.run(replications=20)
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Result:
+    return guarantees.check(simulate.run(replications=500, scenarios=SCENARIOS[:1]))
+
+
+def test_the_parameters_in_the_notes_are_those_that_were_run() -> None:
+    assert view.scenario_text(named("stalls")).endswith("5 % of launches take half as long again")
+    changed = dataclasses.replace(named("stalls"), stalls=0.2, freedom=2)
+    assert "Student's t, 2 df" in view.scenario_text(changed)
+    assert "20 % of launches" in view.scenario_text(changed)
+    for scenario in SCENARIOS:
+        assert view.scenario_text(scenario)
+
+
+def test_the_documents_figures_are_of_these_scenarios() -> None:
+    for scenario in SCENARIOS:
+        assert f"- {scenario.name}: {view.scenario_text(scenario)}\n" in DOCUMENT
+        assert f"| {scenario.name} | 1.05 |" in DOCUMENT
+    assert view.RULE in DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.95, 1.0, "95 % interval misses it: 4 %, guaranteed at least 95 %"),
+        (0.0, 0.05, "95 % interval misses it: 4 %, guaranteed at most 5 %"),
+        (0.02, 0.09, "95 % interval misses it: 4 %, guaranteed 2 % to 9 %"),
+    ],
+)
+def test_a_finding_says_its_bounds(low: float, high: float, words: str) -> None:
+    place = Place(scenario="quiet", ratio=1.0, length="10")
+    finding = Finding(place=place, figure=Figure.ALARMS, rate=0.04, runs=1, low=low, high=high)
+    assert view.finding_text(finding) == f"quiet, true ratio 1.00, 10 blocks: {words}"
+
+
+def test_every_row_stands_in_a_table(every: Simulation) -> None:
+    same, verdicts = view.tables(every)
+    assert len(same.rows) == len(SCENARIOS) * 5
+    assert len(verdicts.rows) == len(SCENARIOS) * 4
+    for table in (same, verdicts):
+        assert {len(line) for line in table.rows} == {len(table.head)}
+    assert same.rows[4][0:2] == ("quiet", f"stopped, {every.row('quiet', 1.0, STOPPED).blocks:g}")
+
+
+def test_markdown_holds_tables_notes_and_the_sentence(quiet: Result) -> None:
+    said = view.markdown(quiet)
+    assert "| quiet | 10 |" in said
+    assert "| quiet | 1.05 |" in said
+    assert "seed 1" in said
+    assert said.endswith(f"**{view.sentence(quiet)}**")
+    assert all(f"- {line}" in said for line in view.notes(quiet.simulation))
+
+
+def test_a_document_holds_the_figures(quiet: Result) -> None:
+    document = view.document(quiet)
+    assert document["held"] is True
+    assert document["rows"][0]["coverage"] == quiet.simulation.rows[0].coverage
+    assert all(one["held"] for one in document["findings"])
+
+
+def test_the_document_has_the_keys_that_scripts_read(quiet: Result) -> None:
+    document = view.document(quiet)
+    assert list(document) == [
+        *("seed", "replications", "scenarios", "rows", "families", "findings", "held", "sentence"),
+    ]
+    assert list(document["rows"][0]) == [
+        *("scenario", "ratio", "length", "runs", "blocks", "alarms", "coverage", "half_width"),
+        *("standings", "naive_alarms", "naive_same", "naive_half_width"),
+    ]
+    assert list(document["findings"][0]) == [
+        *("what", "rate", "runs", "low", "high", "exact", "held"),
+    ]
+    what = document["findings"][0]["what"]
+    assert what == "quiet, true ratio 1.00, 10 blocks: 95 % interval misses it"
