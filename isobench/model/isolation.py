@@ -1,17 +1,42 @@
 """Nouns of isolation: what a target is, what must be seen of it, and what was seen."""
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 Fact = str | int | bool | None
 """A value read from a machine. None: looked, and could not read it."""
 
 
-class Technology(StrEnum):
-    """The documents' columns, the sandboxes they describe in prose, and the reference."""
+_PLAIN: Final = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*", re.ASCII)
+_LONGEST_NAME: Final = 40
+
+
+class _Open(StrEnum):
+    """An enumeration to which plug-ins add: every plain name is a member.
+
+    Iteration yields the members that are declared here, and no others.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        """Return the member of a name that is not declared; None, hence ValueError: no plain name."""
+        if not isinstance(value, str) or len(value) > _LONGEST_NAME or not _PLAIN.fullmatch(value):
+            return None
+        member = str.__new__(cls, value)
+        member._name_, member._value_ = value, value
+        cls._value2member_map_[value] = member
+        return member
+
+
+class Technology(_Open):
+    """The documents' columns, the sandboxes they describe in prose, and the reference.
+
+    A plug-in of another technology has a column of its own: `Technology("unikernel")`.
+    """
 
     NATIVE = "native"
     VIRTUALIZATION = "virtualization"
@@ -20,9 +45,20 @@ class Technology(StrEnum):
     TRANSLATION = "translation"
     SANDBOX = "sandbox"
 
+    @property
+    def heading(self) -> str:
+        """Its name as a heading: "Translation layer", "Unikernel"."""
+        if self is Technology.TRANSLATION:
+            return "Translation layer"
+        return self.value.replace("-", " ").capitalize()
 
-class Abi(StrEnum):
-    """What a payload is built for."""
+
+class Abi(_Open):
+    """What a payload is built for: an ISA and a system.
+
+    A plug-in names another one, `Abi("s390x-linux")`, and says how payloads are built for it:
+    `isobench.payload.build.add_toolchain`.
+    """
 
     ELF_X86_64 = "x86_64-linux"
     ELF_AARCH64 = "aarch64-linux"
