@@ -23,7 +23,7 @@ class _Open(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        """Return the member of a name that is not declared; None, hence ValueError: no plain name."""
+        """Return the member of a name that is not declared, or None for no plain name."""
         if not isinstance(value, str) or len(value) > _LONGEST_NAME or not _PLAIN.fullmatch(value):
             return None
         member = str.__new__(cls, value)
