@@ -5,6 +5,7 @@ Plain `nox` runs lint, types, tests and wheel.
     nox                       what must pass before a commit
     nox -s live               real engines and emulators, the contract suite included
     nox -s bench              speed of isobench itself, as ratios taken side by side
+    nox -s schemas            write the JSON Schemas in docs/schemas anew
     nox -s report             render the examples under reports/examples again
     nox -s bare               README's commands, pasted on fresh Debian roots: before a release
 
@@ -71,6 +72,12 @@ def bench(session: nox.Session) -> None:
     columns = "--benchmark-columns=median,iqr,ops,rounds"
     argv = ("pytest", "tests/bench", *names, "--benchmark-only", columns)
     session.run(sys.executable, "-m", *argv, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def schemas(session: nox.Session) -> None:
+    """Write the JSON Schemas of a run's files into docs/schemas."""
+    session.run(sys.executable, "tests/schemas.py")
 
 
 @nox.session(venv_backend="none")

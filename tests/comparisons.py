@@ -8,9 +8,9 @@ from isobench.comparison import changes
 from isobench.comparison.result import Comparison, ComparisonOptions
 from isobench.model.units import TargetName
 from isobench.report import comparison as view
-from isobench.storage import run_folder
+from isobench.storage import reader
 
-MakeRun = Callable[..., run_folder.Run]
+MakeRun = Callable[..., reader.Run]
 SIEVE, FSYNC = ("box", "cpu.sieve"), ("box", "io.fsync")
 USUAL = ComparisonOptions()
 
@@ -21,7 +21,7 @@ def compared(base: Any, head: Any, options: ComparisonOptions = USUAL, **more: A
     return changes.compare(*sides, options, **more)
 
 
-def pair(run: run_folder.Run, base: str, head: str, **more: Any) -> Comparison:
+def pair(run: reader.Run, base: str, head: str, **more: Any) -> Comparison:
     """Return the comparison of two targets of a run."""
     return changes.compare_targets(run, TargetName(base), TargetName(head), USUAL, **more)
 

@@ -36,7 +36,7 @@ FENCES = {
     "urllib3": {"targets.containers._kubernetes"},  # what its client sends with, and raises
     "websocket": {"targets.containers._kubernetes"},  # what its client brings for streams
     "psutil": {"targets.shared.processes", "evidence.host", "plugins.ownership"},
-    "pandas": {"storage.run_folder", "analysis"},
+    "pandas": {"storage.records", "storage.reader", "analysis"},
     "scipy": {"stats"},
     "numpy": {"stats", "analysis", "selftest", "comparison"},
     "jinja2": {"report.html"},

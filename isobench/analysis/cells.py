@@ -4,7 +4,7 @@ import functools
 import math
 import operator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,14 @@ from isobench.model import (
     Clock,
     Doubt,
     Estimate,
+    Fact,
     Schedule,
     Status,
     Verdict,
 )
 from isobench.model.plan import FEWEST_SESSIONS, actual, is_partner, partner, second
 from isobench.model.units import TargetName, WorkloadName
-from isobench.storage.run_folder import Run
+from isobench.storage.reader import Run
 from isobench.workloads import classes
 
 SECONDS: Final = 1e9
@@ -68,13 +69,12 @@ class Analysis:
     def __init__(self, run: Run) -> None:
         """Take a run; compute nothing yet."""
         self.run = run
-        self.margin = 1 + float(run.about.get("margin", 0.05))
-        self.quick = bool(run.about.get("quick", False))
+        self.margin = 1 + run.metadata.margin
+        self.quick = run.metadata.quick
         self.reference = run.plan.reference
         self.duet = run.plan.schedule is Schedule.DUET
-        about = run.about.get("workloads", [])
-        self.workloads = [WorkloadName(item["name"]) for item in about]
-        self.classes = {WorkloadName(item["name"]): str(item["class"]) for item in about}
+        self.workloads = [item.name for item in run.metadata.workloads]
+        self.classes = {item.name: item.group for item in run.metadata.workloads}
         self._paired: dict[tuple[str, str, str], pd.DataFrame] = {}
         self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
 
@@ -467,16 +467,16 @@ class Analysis:
             for label in self.times["target"].unique()
             if not is_partner(self.reference, label)
         }
-        labels = [TargetName(item["name"]) for item in self.run.about.get("targets", [])]
+        labels = [item.name for item in self.run.metadata.targets]
         ordered = [label for label in [*labels, second(self.reference)] if label in have]
         return ordered + sorted(have - set(ordered))
 
     # ---- doubts ----------------------------------------------------------------------------------
 
-    def _facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Any]:
+    def _facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Fact]:
         """Return what payloads saw in this cell: the worst number, the first text."""
-        state = self.run.states.get(actual(target), {})
-        facts: dict[str, Any] = dict(state.get("workloads", {}).get(workload, {}))
+        state = self.run.state(actual(target))
+        facts: dict[str, Fact] = dict(state.workloads.get(workload, {}))
         mine = self._recorded(workload, target)
         mine = mine[mine["metric"].str.startswith("fact.")]
         for metric, value in mine.groupby("metric")["value"].max().items():
@@ -497,15 +497,13 @@ class Analysis:
 
     def _own_kernel(self, target: TargetName) -> bool:
         """Say whether a target was seen to run a kernel of its own."""
-        ids = [
-            fact["value"]
-            for state in (
-                self.run.states.get(name, {}) for name in (actual(target), self.reference)
-            )
-            for fact in state.get("facts", ())
-            if fact["key"] == "kernel.boot_id"
-        ]
-        return len(set(ids)) > 1
+        ids = {
+            fact.value
+            for name in (actual(target), self.reference)
+            for fact in self.run.state(name).facts
+            if fact.key == "kernel.boot_id"
+        }
+        return len(ids) > 1
 
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)
@@ -528,15 +526,9 @@ class Analysis:
         mine = self._recorded(workload, target)
         return mine[mine["metric"] == metric].groupby("block")["value"].median()
 
-    def _seen(self, target: TargetName, key: str) -> Any:  # noqa: ANN401 - whatever a fact holds
-        """Return what the evidence payload saw of one fact in a target."""
-        facts = self.run.states.get(actual(target), {}).get("facts", ())
-        return next((fact["value"] for fact in facts if fact["key"] == key), None)
-
-    def _witnessed(self, target: TargetName) -> dict[str, Any]:
-        """Return what the host has seen of a target's session."""
-        facts = self.run.states.get(actual(target), {}).get("facts", ())
-        return {f["key"]: f["value"] for f in facts if f["key"].startswith("host.")}
+    def _seen(self, target: TargetName, key: str) -> Fact:
+        """Return what the evidence payload, or the host, saw of one fact in a target."""
+        return self.run.state(actual(target)).fact(key)
 
     def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         """Return the doubts about a cell that come from facts, not from its estimate."""
@@ -544,10 +536,10 @@ class Analysis:
         facts, native = self._facts(workload, target), self._facts(workload, self.reference)
         if "io.filesystem" in facts:
             found += doubts.of_io(workload, facts, native)
-            found += doubts.of_disk(facts, self._witnessed(target).get("host.disk_cache"))
+            found += doubts.of_disk(facts, self._seen(target, "host.disk_cache"))
         found += doubts.of_threads(facts, native)
         found += doubts.of_calls(facts, native)
-        if self.run.about.get("affinity") or self.duet:
+        if self.run.metadata.affinity or self.duet:
             both = [self._seen(name, "cpu.usable") for name in (target, self.reference)]
             found += doubts.of_affinity(*both)
         found += self._clock_doubts(workload, target)
@@ -615,7 +607,7 @@ class Analysis:
 
     def run_doubts(self) -> list[Doubt]:
         """Return doubts about the run as a whole."""
-        host = self.run.about.get("host") or {}
+        host = self.run.metadata.host
         found = [
             *doubts.of_lost_blocks(self.run.lost_blocks, len(self.run.health)),
             *doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)),

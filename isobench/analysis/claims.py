@@ -4,7 +4,6 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from isobench import claims as claiming
@@ -14,14 +13,14 @@ from isobench.model import (
     Cause,
     Claim,
     ClaimKind,
-    LimitCheck,
     Published,
     Status,
     Technology,
     Verdict,
 )
 from isobench.model.units import TargetName, WorkloadName
-from isobench.storage.run_folder import Run
+from isobench.storage.reader import Run
+from isobench.storage.schema import ClaimResult, PublishedFigure, TargetSummary
 
 _USUAL: Final = 0.95
 _NOISE: Final = "noise-floor"
@@ -43,7 +42,7 @@ def claims_of(run: Run, added: Sequence[Claim] = ()) -> tuple[Claim, ...]:
 
     Of two with one id the later stands: a user may put a sentence of the documents otherwise.
     """
-    own = claiming.of_table(run.about.get("claims", []), origin="run.json")
+    own = claiming.of_table(run.metadata.claims, origin="run.json")
     chosen = {claim.id: claim for claim in (*documents_claims(), *own, *added)}
     return tuple(chosen.values())
 
@@ -55,62 +54,62 @@ def published_figures() -> tuple[Published, ...]:
 
 
 def judge_claims(
-    claims: Sequence[Claim], analysis: Analysis, targets: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return how each claim stands after a run, as `summary.json` holds it.
-
-    `targets` are the targets of `summary.json`.
-    """
-    asked = _Asked(analysis, {TargetName(t["name"]): Technology(t["class"]) for t in targets})
-    facts = [
-        claiming.TargetFacts(
-            name=TargetName(item["name"]),
-            technology=Technology(item["class"]),
-            status=item["status"],
-            variation=item.get("variation_of") is not None,
-            relations=_relations(item),
-            values={fact["key"]: str(fact["value"]).lower() for fact in item["facts"]},
-            limits=msgspec.convert(item["limits"], tuple[LimitCheck, ...]),
-        )
-        for item in targets
-    ]
+    claims: Sequence[Claim], analysis: Analysis, targets: Sequence[TargetSummary]
+) -> tuple[ClaimResult, ...]:
+    """Return how each claim stands after a run whose targets are these."""
+    asked = _Asked(analysis, {item.name: item.technology for item in targets})
+    facts = [_facts(item) for item in targets]
+    judged = [claiming.judge(claim, list(asked.cells(claim)), facts) for claim in claims]
     figures = published_figures()
     shipped = {claim.id for claim in documents_claims()}
-    judged = [claiming.judge(claim, list(asked.cells(claim)), facts) for claim in claims]
-    return [
-        {
-            "id": each.claim.id,
-            "standing": each.status,
-            "sentence": each.sentence,
-            "quote": each.claim.quote,
-            "kind": each.claim.kind,
-            "axes": each.axes,
-            "change": each.change,
-            "origin": each.claim.origin.rpartition("/")[2],
-            "published": [
-                {
-                    "subject": figure.subject,
-                    "measured": figure.measured,
-                    "figure": figure.figure,
-                    "source": figure.source,
-                    "conditions": figure.conditions,
-                    "opened": figure.opened,
-                }
-                for figure in figures
-                if each.claim.id in figure.claims and each.claim.id in shipped
-            ],
-        }
+    return tuple(
+        ClaimResult(
+            id=each.claim.id,
+            status=each.status,
+            sentence=each.sentence,
+            quote=each.claim.quote,
+            kind=each.claim.kind,
+            axes=dict(each.axes),
+            change=each.change,
+            origin=each.claim.origin.rpartition("/")[2],
+            published=tuple(_beside(each.claim.id, figures)) if each.claim.id in shipped else (),
+        )
         for each in judged
-    ]
+    )
 
 
-def _relations(item: Mapping[str, Any]) -> dict[str, str]:
+def _facts(item: TargetSummary) -> claiming.TargetFacts:
+    """Return what claims about evidence ask of a target."""
+    return claiming.TargetFacts(
+        name=item.name,
+        technology=item.technology,
+        status=item.status,
+        variation=item.variation_of is not None,
+        relations=_relations(item),
+        values={fact.key: str(fact.value).lower() for fact in item.facts},
+        limits=item.limits,
+    )
+
+
+def _beside(name: str, figures: Sequence[Published]) -> Iterator[PublishedFigure]:
+    """Yield what others have published that speaks to a claim of the documents."""
+    for figure in figures:
+        if name in figure.claims:
+            yield PublishedFigure(
+                subject=figure.subject,
+                measured=figure.measured,
+                figure=figure.figure,
+                source=figure.source,
+                conditions=figure.conditions,
+                opened=figure.opened,
+            )
+
+
+def _relations(item: TargetSummary) -> dict[str, str]:
     """Return how facts stand to the host's; those that only the host side has, by their value."""
-    own = {fact["key"]: fact["value"] for fact in item["facts"] if fact["key"].startswith("host.")}
+    own = {fact.key: fact.value for fact in item.facts if fact.key.startswith("host.")}
     values = {key: str(value).lower() for key, value in own.items()}
-    return values | {
-        k: str(v) for k, v in item["evidence"].items() if v != "unknown" or k not in own
-    }
+    return values | {k: v for k, v in item.evidence.items() if v != "unknown" or k not in own}
 
 
 class _Asked:

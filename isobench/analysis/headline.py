@@ -5,20 +5,12 @@ from typing import Final
 
 from isobench.model import Status, Technology, Verdict
 from isobench.model.units import TargetName
+from isobench.model.wording import listed, range_text
 from isobench.workloads import classes
 
 _MOST_NAMED: Final = 4
 """So many targets of a clause are named one by one; of more, the first and how many there are."""
 _DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
-
-
-def figure(ratio: float) -> str:
-    """Return a ratio as people say it: 1.07x, 2.3x, 28x, 540x."""
-    if ratio < 1.995:  # noqa: PLR2004 - from here one decimal tells as much
-        return f"{ratio:.2f}x"
-    if ratio < 9.95:  # noqa: PLR2004 - from here no decimal does
-        return f"{ratio:.1f}x"
-    return f"{float(f'{ratio:.2g}'):,.0f}x"
 
 
 def headline(
@@ -87,7 +79,7 @@ def _ratios(cells: Sequence[Verdict]) -> Iterator[str]:
     for target, own in targets.items():
         found = _found(own)
         if found:
-            yield f"{target} {_span(found[0], found[-1])}"
+            yield f"{target} {range_text(found[0], found[-1])}"
         else:
             yield f"{target} without a figure"
 
@@ -95,11 +87,6 @@ def _ratios(cells: Sequence[Verdict]) -> Iterator[str]:
 def _found(cells: Sequence[Verdict]) -> list[float]:
     """Return the ratios of cells, from the lowest on."""
     return sorted(each.estimate.ratio for each in cells if each.estimate is not None)
-
-
-def _span(low: float, high: float) -> str:
-    ends = dict.fromkeys((figure(low).removesuffix("x"), figure(high).removesuffix("x")))
-    return "-".join(ends) + "x"
 
 
 def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
@@ -140,7 +127,7 @@ def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
     if len(figures) <= _MOST_NAMED:
         return listed(
             [
-                f"{target} ({_span(found[0], found[-1])})" if found else str(target)
+                f"{target} ({range_text(found[0], found[-1])})" if found else str(target)
                 for target, found in figures.items()
             ]
         )
@@ -150,7 +137,7 @@ def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
     least = min(known, key=lambda target: known[target][0])
     most = max(known, key=lambda target: known[target][-1])
     low, high = known[least][0], known[most][-1]
-    return f"{len(figures)} targets ({_span(low, high)}, from {least} to {most})"
+    return f"{len(figures)} targets ({range_text(low, high)}, from {least} to {most})"
 
 
 def _lacks_blocks(each: Verdict) -> bool:
@@ -172,11 +159,6 @@ def _shares(cells: Mapping[TargetName, Sequence[Verdict]], part: Sequence[Target
         f" of {len(cells[target])} cells)"
         for target in part
     ]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join names as English does: a, b and c."""
-    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _sureness(

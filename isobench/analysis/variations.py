@@ -2,53 +2,56 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from isobench.analysis.cells import Analysis
-from isobench.analysis.verdict import ratio_text
-from isobench.model import Status
-from isobench.model.units import TargetName
+from isobench.model import Estimate, Status
+from isobench.model.wording import times_text
 from isobench.stats import Share
+from isobench.storage.schema import VariationSummary
 
 _UNKNOWN = (Status.INCONCLUSIVE, Status.UNPROVEN)
 
 
-def variations(analysis: Analysis) -> Iterator[dict[str, Any]]:
+def variations(analysis: Analysis) -> Iterator[VariationSummary]:
     """Yield, for each variation and workload, the effect of its option: the time of the target as
     it is over the time with the option changed, in the same blocks (above 1: the option as it is
     costs), and which share of the overhead over native that is.
     """
-    for item in analysis.run.about.get("variations", []):
-        base, name = TargetName(item["base"]), TargetName(item["name"])
+    for item in analysis.run.metadata.variations:
         for workload in analysis.workloads:
-            found = analysis.contrast(workload, base, reference=name)
+            found = analysis.contrast(workload, item.base, reference=item.name)
             estimate = None if found is None else found[0].estimate
             if found is None or estimate is None:
                 continue
-            status, share = found[0].status, analysis.share(workload, base, name)
-            ratios = [analysis.estimate(workload, each) for each in (base, name)]
-            before, after = (ratio_text(each.ratio) if each else "?" for each in ratios)
-            moved = f"{before} x to {after} x native"
-            yield {
-                "target": name,
-                "base": base,
-                "option": item["option"],
-                "value": item["value"],
-                "workload": workload,
-                "effect": estimate.ratio,
-                "interval": [estimate.interval.low, estimate.interval.high],
-                "standing": status,
-                "share": share.point if share else None,
-                "share_interval": _bounds(share),
-                "blocks": estimate.blocks,
-                "sentence": f"from {moved}{_meaning(status, share)}",
-            }
+            status, share = found[0].status, analysis.share(workload, item.base, item.name)
+            before, after = (
+                _ratio(analysis.estimate(workload, name)) for name in (item.base, item.name)
+            )
+            yield VariationSummary(
+                target=item.name,
+                base=item.base,
+                option=item.option,
+                value=item.value,
+                workload=workload,
+                effect=estimate.ratio,
+                interval=estimate.interval.ends,
+                status=status,
+                share=share.point if share else None,
+                share_interval=_bounds(share),
+                blocks=estimate.blocks,
+                sentence=f"from {before} to {after} native{_meaning(status, share)}",
+            )
 
 
-def _bounds(share: Share | None) -> list[float | None] | None:
+def _ratio(estimate: Estimate | None) -> str:
+    return times_text(estimate.ratio) if estimate else "?"
+
+
+def _bounds(share: Share | None) -> tuple[float | None, float | None] | None:
     if share is None:
         return None
-    return [bound if math.isfinite(bound) else None for bound in (share.low, share.high)]
+    low, high = (bound if math.isfinite(bound) else None for bound in (share.low, share.high))
+    return low, high
 
 
 def _meaning(status: Status, share: Share | None) -> str:

@@ -1,4 +1,4 @@
-"""From one cell's estimate to a standing, and from standings to sentences. Pure."""
+"""From one cell's estimate to a verdict, with the doubts that it leaves. Pure."""
 
 from collections.abc import Iterator, Sequence
 from math import log
@@ -6,13 +6,10 @@ from typing import Final
 
 from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
+from isobench.model.wording import interval_text, percent_text, ratio_text, times_text
 
 _MOST_BLOCKS: Final = 1000
 """Beyond this, "more blocks" is no advice."""
-_MOST_NAMES: Final = 4
-_MINUTE, _HOUR = 60.0, 3600.0
-_WHOLE_TECHNOLOGY: Final = 3
-_DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
 
 
 def noise_floor(control: Estimate | None) -> float | None:
@@ -61,48 +58,6 @@ def judge(
         estimate=estimate,
         doubts=tuple(found),
     )
-
-
-def sentence(verdict: Verdict) -> str:
-    """Return one cell in words: ratio, interval, standing, and the reason of a missing verdict."""
-    if verdict.estimate is None:
-        figure = f"{verdict.target} has no ratio for {verdict.workload}"
-    else:
-        figure = (
-            f"{verdict.target} runs {verdict.workload} at "
-            f"{ratio_text(verdict.estimate.ratio)} x native "
-            f"{interval_text(verdict.estimate.interval)}"
-        )
-    reason = _reason(verdict)
-    return f"{figure}: {verdict.status}" + (f" ({reason})" if reason else "")
-
-
-def ratio_text(ratio: float) -> str:
-    """Return a ratio to three significant digits, at most two decimals: 0.99, 1.62, 28.4, 1,230."""
-    rounded = float(f"{ratio:.3g}")
-    if rounded < 0.1:  # noqa: PLR2004 - two decimals would leave one digit or none
-        return f"{rounded:g}"
-    decimals = sum(rounded < step for step in (10, 100))
-    return f"{rounded:,.{decimals}f}"
-
-
-def interval_text(interval: Interval) -> str:
-    """Return an interval of ratios: [0.99, 1.03]."""
-    return f"[{ratio_text(interval.low)}, {ratio_text(interval.high)}]"
-
-
-def percent_text(share: float) -> str:
-    """Return a share as a percentage to two significant digits: 5 %, 1.2 %, 28 %."""
-    return f"{float(f'{share * 100:.2g}'):g} %"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a time as people say it: 40 s, 3 min, 1.5 h."""
-    if seconds < _MINUTE:
-        return f"{max(1, round(seconds))} s"
-    if seconds < _HOUR:
-        return f"{float(f'{seconds / _MINUTE:.2g}'):g} min"
-    return f"{float(f'{seconds / _HOUR:.2g}'):g} h"
 
 
 # Doubts
@@ -211,9 +166,8 @@ def _disagreement(
     return Doubt(
         code="estimators-disagree",
         detail=f"{'session medians' if estimate.sessions else 'trimmed-t'} "
-        f"{interval_text(estimate.equivalence)} says "
-        f"{_outcome(estimate.equivalence, margin)}, Hodges-Lehmann {interval_text(check)} says "
-        f"{_outcome(check, margin)}",
+        f"{interval_text(estimate.equivalence.ends)} says {_outcome(estimate.equivalence, margin)},"
+        f" Hodges-Lehmann {interval_text(check.ends)} says {_outcome(check, margin)}",
         advice=_more_blocks(estimate, margin, blocks_needed),
     )
 
@@ -222,7 +176,7 @@ def _wide_interval(estimate: Estimate, margin: float, blocks_needed: int | None)
     return Doubt(
         code="wide-interval",
         detail=f"the {estimate.equivalence.level * 100:g} % interval "
-        f"{interval_text(estimate.equivalence)} reaches across the margin, "
+        f"{interval_text(estimate.equivalence.ends)} reaches across the margin, "
         f"[{ratio_text(1 / margin)}, {ratio_text(margin)}]",
         advice=_more_blocks(estimate, margin, blocks_needed),
     )
@@ -248,16 +202,8 @@ def _more_blocks(estimate: Estimate, margin: float, blocks_needed: int | None) -
 def _faster_than_native(estimate: Estimate) -> Doubt:
     return Doubt(
         code="faster-than-native",
-        detail=f"{ratio_text(estimate.ratio)} x native {interval_text(estimate.interval)}: "
+        detail=f"{times_text(estimate.ratio)} native {interval_text(estimate.interval.ends)}: "
         "isolation alone does not make work faster",
         advice="find out why before quoting it: another file system, page cache, allocator, "
         "CPU mitigation or clock (see the parity list)",
     )
-
-
-def _reason(verdict: Verdict) -> str:
-    """Return the first doubt that explains a missing verdict."""
-    if verdict.status in _DECIDED:
-        return ""
-    blocking = [doubt for doubt in verdict.doubts if doubt.blocks]
-    return next((doubt.detail for doubt in (*blocking, *verdict.doubts)), "")

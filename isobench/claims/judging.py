@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from isobench.claims import condition
 from isobench.model import (
@@ -15,9 +15,18 @@ from isobench.model import (
     Interval,
     LimitCheck,
     Status,
+    TargetStatus,
     Technology,
 )
 from isobench.model.units import TargetName, WorkloadName
+from isobench.model.wording import (
+    duration_text,
+    interval_text,
+    listed,
+    ratio_text,
+    seconds_text,
+    times_text,
+)
 
 _MOST_NAMED: Final = 3
 """So many cells are named in a sentence; the rest is counted."""
@@ -69,7 +78,7 @@ class TargetFacts:
 
     name: TargetName
     technology: Technology
-    status: Literal["measured", "unavailable", "failed", "unproven"]
+    status: TargetStatus
     variation: bool = False
     """It is another target with an option changed: only a claim that names it speaks of it."""
     relations: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -111,7 +120,7 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
     from its axes by the same rule.
     """
     subjects = [target for target in targets if _speaks_of(claim, target)]
-    measured = [target for target in subjects if target.status == "measured"]
+    measured = [target for target in subjects if target.status is TargetStatus.MEASURED]
     evident = claim.kind is ClaimKind.EVIDENCE
     match claim.kind:
         case ClaimKind.EVIDENCE:
@@ -277,7 +286,7 @@ def _finding(claim: Claim, cell: CellFacts, axis: str) -> _Finding:
 
 def _equivalent(_: Claim, cell: CellFacts) -> _Judged:
     words, room = _ratio_words(cell), -_distance(cell)
-    limits = f"[{_figure(1 / cell.margin)}, {_figure(cell.margin)}]"
+    limits = interval_text((1 / cell.margin, cell.margin))
     if cell.status is Status.NEAR_NATIVE:
         return _SUPPORTED, words, room, f"{_bounds_words(cell)} leaving {limits}"
     # Isolation does not make work faster: a faster cell wants an explanation before it counts
@@ -294,13 +303,14 @@ def _order(claim: Claim, cell: CellFacts) -> _Judged:
         claimed, opposite, limit = opposite, claimed, 1 / limit
     side = "above" if claimed is Status.SLOWER else "below"
     if cell.status is claimed:
-        return _SUPPORTED, words, room, f"{_bounds_words(cell)} not lying {side} {_figure(limit)}"
+        change = f"{_bounds_words(cell)} not lying {side} {ratio_text(limit)}"
+        return _SUPPORTED, words, room, change
     # A difference too small to matter may still be one in the direction claimed.
     refuted = cell.status is opposite or (
         cell.status is Status.NEAR_NATIVE
         and (claim.margin is not None or not _leans(cell.interval, claimed))
     )
-    change = f"{_bounds_words(cell)} lying {side} {_figure(limit)}"
+    change = f"{_bounds_words(cell)} lying {side} {ratio_text(limit)}"
     return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
 
@@ -318,11 +328,11 @@ def _bound(claim: Claim, cell: CellFacts) -> _Judged:
     side = "below" if below else "above"
     if ratio is not None:
         low, high = (cell.sided.low, cell.sided.high) if cell.sided else (None, None)
-        limit, shown = ratio, f"{side} {_figure(ratio)}"
+        limit, shown = ratio, f"{side} {ratio_text(ratio)}"
         words = f"{_ratio_words(cell)}, claimed {shown}"
     else:
         low, high, limit = cell.lower_seconds, cell.upper_seconds, seconds or 0.0
-        shown = f"{side} {_duration(limit)}"
+        shown = f"{side} {duration_text(limit)}"
         words = f"{_bound_words(claim, cell)}, claimed {shown}"
     if not below:  # mirrored, what is above becomes what is below
         low, high, limit = (
@@ -422,12 +432,12 @@ def _telling(findings: Sequence[_Finding], status: ClaimStatus) -> str:
 
 
 def _targets(findings: Sequence[_Finding]) -> str:
-    return _listed(list(dict.fromkeys(each.target for each in findings)))
+    return listed(list(dict.fromkeys(each.target for each in findings)))
 
 
 def _untested(claim: Claim, subjects: Sequence[TargetFacts]) -> str:
     """Return why nothing was measured, and what would have to be."""
-    whose = _listed(list(claim.targets)) or f"{claim.technology} target"
+    whose = listed(list(claim.targets)) or f"{claim.technology} target"
     absent = [f"{each.name} {each.status}" for each in subjects if each.status != "measured"]
     if not subjects:
         why = f"no {whose} in this run"
@@ -445,9 +455,9 @@ def _beside(claim: Claim) -> str:
 
 def _wanted(claim: Claim) -> str:
     """Return what a claim is about, from its fields alone."""
-    whom = _listed(list(claim.targets)) or f"{claim.technology} targets"
+    whom = listed(list(claim.targets)) or f"{claim.technology} targets"
     limits = [f"limits of {resource}" for resource in claim.limits]
-    what = _listed(list(claim.workloads or claim.evidence or limits))
+    what = listed(list(claim.workloads or claim.evidence or limits))
     return (f"{what} on {whom}" if what else whom) + _beside(claim)
 
 
@@ -461,8 +471,8 @@ def _ratio_words(cell: CellFacts) -> str:
         return f"{cell.target} {cell.workload} without a ratio ({cell.status})"
     interval, decides = "", cell.sided or cell.interval
     if decides is not None:
-        interval = f" [{_figure(decides.low)}, {_figure(decides.high)}]"
-    figure = f"{_figure(cell.ratio)} x {cell.reference}{interval}"
+        interval = f" {interval_text(decides.ends)}"
+    figure = f"{times_text(cell.ratio)} {cell.reference}{interval}"
     return f"{cell.target} {cell.workload} {figure} ({cell.status})"
 
 
@@ -477,7 +487,7 @@ def _bounds_words(cell: CellFacts) -> str:
 def _bound_words(claim: Claim, cell: CellFacts) -> str:
     middle = "median" if claim.quantile == _MEDIAN else f"p{claim.quantile * 100:g}"
     known = [
-        f"{word} {_duration(value)}"
+        f"{word} {seconds_text(value)}"
         for word, value in (
             (middle, cell.value_seconds),
             ("at least", cell.lower_seconds),
@@ -493,23 +503,3 @@ def _bound_words(claim: Claim, cell: CellFacts) -> str:
 def _distance(cell: CellFacts) -> float:
     """Return how far a ratio is from 1, either way."""
     return 0.0 if cell.ratio is None else max(cell.ratio, 1 / cell.ratio) - 1
-
-
-def _figure(ratio: float) -> str:
-    """Return three significant digits, at most two decimals."""
-    rounded = float(f"{ratio:.3g}")
-    decimals = sum(rounded < step for step in (10, 100))
-    return f"{rounded:,.{decimals}f}"
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in the unit that suits it: 420 ms, 1.3 s."""
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if float(f"{seconds:.3g}") * scale >= 1:
-            return f"{float(f'{seconds * scale:.3g}'):,g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Join names as English does: a, b and c."""
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

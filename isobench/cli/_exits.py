@@ -1,13 +1,14 @@
 """Exit codes, and which findings a caller may ask to fail on."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from isobench.model import FAILED_CAUSES
 from isobench.model.errors import CellFailedError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from isobench.report.write import Outcome
+    from isobench.storage.schema import ClaimResult
 
 INTERRUPTED: Final = 130
 TIMED_OUT: Final = 124
@@ -31,24 +32,24 @@ def refuse_unknown(
 
 
 def exit_code(
-    outcome: "Outcome", fail_on: Sequence[str], judged: Sequence[Mapping[str, Any]] | None = None
+    outcome: "Outcome", fail_on: Sequence[str], judged: "Sequence[ClaimResult] | None" = None
 ) -> int:
     summary = outcome.summary
-    claims = summary["claims"] if judged is None else judged
+    claims = summary.claims if judged is None else judged
     if outcome.interrupted:
         return INTERRUPTED
     if outcome.timed_out:
         return TIMED_OUT
-    if "claim" in fail_on and any(claim["standing"] == "refuted" for claim in claims):
+    if "claim" in fail_on and any(claim.status == "refuted" for claim in claims):
         return CLAIM_FAILED
-    if any(gap["cause"] in FAILED_CAUSES for gap in summary["gaps"]):
+    if any(gap.cause in FAILED_CAUSES for gap in summary.gaps):
         return CellFailedError.exit_code
     if any(
-        target["status"] == "unavailable" and (target["asked"] or "skipped" in fail_on)
-        for target in summary["targets"]
+        target.status == "unavailable" and (target.asked or "skipped" in fail_on)
+        for target in summary.targets
     ):
         return UnavailableError.exit_code
-    unsure = [cell for cell in summary["cells"] if cell["standing"] == "unproven"]
-    if "noisy" in fail_on and (unsure or summary["run"]["doubts"]):
+    unsure = any(cell.status == "unproven" for cell in summary.cells)
+    if "noisy" in fail_on and (unsure or summary.run.doubts):
         return NOISY
     return 0

@@ -35,13 +35,13 @@ def cli(context: click.Context) -> None:
 
 def _front_page(context: click.Context) -> None:
     """Say what this is and what to type next; show the last answer where there is one."""
-    import json
-
     from rich.table import Table
     from rich.text import Text
 
     from isobench.cli import _progress
     from isobench.config import paths
+    from isobench.model.errors import UsageError
+    from isobench.storage import documents
 
     name = _progress.program()
     console = _progress.console_for()
@@ -55,10 +55,10 @@ def _front_page(context: click.Context) -> None:
     console.print()
     latest = paths.results() / "latest"
     try:
-        summary = json.loads((latest / "summary.json").read_text())
-        said = f"Last run ({summary['run']['started']}): {summary['run']['headline']}"
+        last = documents.read_summary(latest).run
+        said = f"Last run ({last.started}): {last.headline}"
         console.print(_progress.as_called(said), markup=False)
         console.print(f"  {latest / 'report.html'}", markup=False, soft_wrap=True)
-    except (OSError, ValueError, KeyError, TypeError):
+    except UsageError:
         console.print("Nothing has been measured in this folder yet.")
     context.exit(0)

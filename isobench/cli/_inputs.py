@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from isobench.config.options import RunOptions
     from isobench.model import Claim
     from isobench.plugins.registry import Registry
-    from isobench.storage.run_folder import Run
+    from isobench.storage.reader import Run
 
 
 def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Registry", Any]:
@@ -42,7 +42,7 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
     from isobench.plugins.registry import Registry
     from isobench.plugins.untried import UntriedTarget
 
-    tables = earlier.about.get("config", {}).get("targets", {})
+    tables = earlier.metadata.config.targets
     written = earlier.path / "run.json"
     if tables and (why := trust.distrust(written)):
         strict = Registry(tables, source=Source(origin=str(written)), vouched=False)
@@ -104,9 +104,9 @@ def latest() -> Path:
 
 def say_if_going(path: Path) -> None:
     """Say that a run is still being measured, where it is."""
-    from isobench.storage import run_folder
+    from isobench.storage import lock
 
-    if who := run_folder.writer(path):
+    if who := lock.writer_of(path):
         _progress.note(
             f"{path} is still going ({who}): these answers are of what it has measured until now",
             hint=f"isobench report {path}, when it has ended",
@@ -117,7 +117,7 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
     """Return runs by folder, zip, pattern, or "latest"."""
     import glob
 
-    from isobench.storage import run_folder
+    from isobench.storage import reader
 
     found: list[Path] = []
     for name in names:
@@ -134,4 +134,4 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
             found += matched
     for path in found:
         say_if_going(path)
-    return [run_folder.load(path) for path in found]
+    return [reader.load(path) for path in found]

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from isobench.cli import _complete
 from isobench.cli._exits import FAILURES
 from isobench.config import parameters
+from isobench.report.exporters import EXPORTERS
 
-EXPORTS: Final = ("json", "csv", "markdown", "html", "junit", "openmetrics")
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -51,17 +51,9 @@ output_option = click.option(
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags of what may be written besides the run's folder."""
-    texts = {
-        "json": "Copy of summary.json (- for standard output).",
-        "csv": "All samples as CSV.",
-        "markdown": "Copy of summary.md.",
-        "html": "Copy of report.html.",
-        "junit": "Cells and claims as JUnit's XML.",
-        "openmetrics": "Ratios and standings as OpenMetrics text.",
-    }
-    for kind in reversed(EXPORTS):
+    for exporter in reversed(EXPORTERS.values()):
         option = click.option(
-            f"--export-{kind}", type=click.Path(allow_dash=True), help=texts[kind]
+            f"--export-{exporter.name}", type=click.Path(allow_dash=True), help=exporter.summary
         )
         command = option(command)
     return command

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isobench.cli import _progress
-from isobench.cli._options import EXPORTS
-from isobench.cli._progress import all_as_called, program
+from isobench.cli._progress import as_called, program
 from isobench.model import FAILED_CAUSES, Leftover
 from isobench.model.errors import UsageError
-from isobench.model.units import duration
+from isobench.model.wording import counted, duration_text
+from isobench.report.exporters import EXPORTERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from isobench.config.options import RunOptions
     from isobench.report.sheet import Sheet
     from isobench.report.write import Outcome
-    from isobench.storage.run_folder import Run
+    from isobench.storage.reader import Run
 
 
 def console_of(options: Mapping[str, Any]) -> "Console":
     """Return where people are spoken to: not where an export was sent."""
-    to_stdout = any(options.get(f"export_{kind}") == "-" for kind in EXPORTS)
+    to_stdout = any(options.get(f"export_{kind}") == "-" for kind in EXPORTERS)
     return _progress.console_for(stderr=to_stdout, color=options["color"])
 
 
 def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     """Print the report for the terminal, and write what was asked for besides."""
     console = console_of(options)
-    summary = all_as_called(outcome.summary)
+    summary = outcome.summary.with_texts(as_called)
     if options["quiet"]:
-        console.print(summary["run"]["headline"], markup=False)
-        failed = [gap for gap in summary["gaps"] if gap["cause"] in FAILED_CAUSES]
+        console.print(summary.run.headline, markup=False)
+        failed = [gap for gap in summary.gaps if gap.cause in FAILED_CAUSES]
         if failed:
-            first = f"{failed[0]['target']} {failed[0]['workload']}: {failed[0]['detail']}"
-            said = f"{count(len(failed), 'gap')}, the first: {first}"
+            first = f"{failed[0].target} {failed[0].workload}: {failed[0].detail}"
+            said = f"{counted(len(failed), 'gap')}, the first: {first}"
             console.print(said, markup=False)
         if failed or outcome.folder != outcome.source:
             where = f"report: {outcome.folder / 'report.html'}"
@@ -57,7 +57,7 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     if outcome.interrupted:
         where = (
             ""
-            if outcome.summary["run"]["headline"].startswith("Nothing")
+            if outcome.summary.run.headline.startswith("Nothing")
             else (f" {program()} run --resume goes on.")
         )
         console.print(
@@ -66,26 +66,11 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
 
 
 def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
-    files = {"json": "summary.json", "markdown": "summary.md", "html": "report.html"}
-    for kind in EXPORTS:
-        target = options.get(f"export_{kind}")
-        if target is None:
-            continue
-        if kind == "csv":
-            from isobench.storage import run_folder
-
-            content = run_folder.csv(run_folder.load(outcome.source).samples)
-        elif kind == "junit":
-            from isobench.report.exporters import junit
-
-            content = junit.junit(outcome.summary)
-        elif kind == "openmetrics":
-            from isobench.report.exporters import openmetrics
-
-            content = openmetrics.openmetrics(outcome.summary)
-        else:
-            content = (outcome.folder / files[kind]).read_text()
-        write(target, content)
+    """Write what was asked for besides."""
+    for name, exporter in EXPORTERS.items():
+        target = options.get(f"export_{name}")
+        if target is not None:
+            write(target, exporter(outcome))
 
 
 def write(target: str, content: str) -> None:
@@ -137,13 +122,9 @@ def cleared(leftover: Leftover) -> str:
     return f"cleared: {leftover.what}"
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def refuse_unwritable(options: Mapping[str, Any]) -> None:
     """Raise UsageError where a file that is asked for cannot be written: before measuring."""
-    for kind in EXPORTS:
+    for kind in EXPORTERS:
         target = options.get(f"export_{kind}")
         if target is None or target == "-":
             continue
@@ -179,7 +160,9 @@ def announce(
 
     if earlier is not None:
         done, planned = earlier.begun, options.maximum_blocks
-        left = "" if options.budget >= UNBOUNDED else f", for {duration(options.budget)} at most"
+        left = (
+            "" if options.budget >= UNBOUNDED else f", for {duration_text(options.budget)} at most"
+        )
         shown.say(
             f"Going on with {earlier.path}: {done} of at most {planned} blocks are there{left}."
         )
@@ -189,9 +172,9 @@ def announce(
     elif options.budget >= UNBOUNDED:
         length = f"{options.maximum_blocks} blocks"
     else:
-        length = f"budget {duration(options.budget)}"
+        length = f"budget {duration_text(options.budget)}"
     shown.say(
-        f"Measuring {count(len(chosen.workloads), 'workload')}"
-        f" in {count(len(chosen.able), 'target')}"
+        f"Measuring {counted(len(chosen.workloads), 'workload')}"
+        f" in {counted(len(chosen.able), 'target')}"
         f" ({cells} cells), {length}."
     )

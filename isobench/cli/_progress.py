@@ -50,17 +50,6 @@ def as_called(text: str) -> str:
     return text if name == "isobench" else _COMMAND.sub(lambda _: name, text)
 
 
-def all_as_called(value: Any) -> Any:
-    """Return plain data whose texts name the isobench that is running in their commands."""
-    if isinstance(value, str):
-        return as_called(value)
-    if isinstance(value, Mapping):
-        return {key: all_as_called(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [all_as_called(each) for each in value]
-    return value
-
-
 class _Trimmed:
     """A stream whose lines end without the blanks that a table is filled up with."""
 

@@ -68,13 +68,13 @@ def noise(name: str | None, **options: Any) -> None:
     """
     from isobench.comparison.noise import machine_noise
     from isobench.report import noise as view
-    from isobench.storage import run_folder
+    from isobench.storage import reader
 
     refuse_unknown(options["fail_on"], NOISE_FAILURES)
     outcome = None
     if name is None:
         outcome = _native_alone(options)
-        run = run_folder.load(outcome.source)
+        run = reader.load(outcome.source)
     else:
         (run,) = runs_at([name])
     shares = {"precision": options["target_precision"], "margin": options["margin"]}

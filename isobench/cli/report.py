@@ -37,14 +37,14 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
 def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
     """Answer again from the records of a run, with these claims besides its own."""
     from isobench.report import write
-    from isobench.storage import run_folder
+    from isobench.storage import reader
 
-    run_folder.load(source)
+    reader.load(source)
     say_if_going(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return write.answer_again(source, target, added)
+        return write.answer(source, target, added)
     except OSError as error:
         if not Path(str(error.filename)).is_relative_to(target):
             raise

@@ -20,7 +20,6 @@ from isobench.cli._inputs import (
     workloads_of,
 )
 from isobench.cli._options import (
-    EXPORTS,
     claims_option,
     color_option,
     config_option,
@@ -33,13 +32,14 @@ from isobench.cli._options import (
 from isobench.cli._outputs import announce, cleared, refuse_unwritable, show
 from isobench.config import parameters
 from isobench.model.errors import NothingToRunError, UsageError
-from isobench.model.units import duration
+from isobench.model.wording import duration_text
+from isobench.report.exporters import EXPORTERS
 
 if TYPE_CHECKING:
     from isobench.config.options import Launch, RunOptions
     from isobench.plugins.registry import Registry, Variation
     from isobench.report.write import Outcome
-    from isobench.storage.run_folder import Run
+    from isobench.storage.reader import Run
 
 _T = TypeVar("_T")
 
@@ -159,7 +159,7 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     from isobench.run import choose, cleanup, lifecycle
 
     heed_termination()
-    if options["dry_run"] and any(options[f"export_{kind}"] for kind in EXPORTS):
+    if options["dry_run"] and any(options[f"export_{kind}"] for kind in EXPORTERS):
         raise UsageError(
             "--dry-run measures nothing: there is nothing to export",
             hint="leave out --dry-run, or the --export flags",
@@ -212,11 +212,11 @@ def _earlier(name: str | None) -> "Run | None":
     """Return the run to resume: a folder, or "latest"."""
     if name is None:
         return None
-    from isobench.storage import run_folder
+    from isobench.storage import lock, reader
 
     path = latest() if name == "latest" else Path(name)
-    run_folder.demand_idle(path)
-    earlier = run_folder.load(path)
+    lock.demand_idle(path)
+    earlier = reader.load(path)
     if not earlier.path.is_dir():
         raise UsageError(
             f"{earlier.path} is a file: records cannot be added to it", hint="unpack it first"
@@ -245,21 +245,21 @@ def _same_again(
             f"--resume goes on with the schedule of the earlier run, {earlier.plan.schedule}",
             hint="leave out --schedule",
         )
-    about = earlier.about
+    before = earlier.metadata
     longer = bool(options["budget"] or options["blocks"] or options["max_blocks"])
-    if not longer and about.get("finished") and not about.get("interrupted", False):
+    if not longer and before.complete:
         raise NothingToRunError(
             f"{earlier.path} is complete",
             hint="--budget 10m measures more blocks of its plan; without --resume a new run begins",
         )
     if not longer:
-        left = (about.get("budget_seconds") or UNBOUNDED) - (about.get("elapsed_seconds") or 0.0)
+        left = (before.budget_seconds or UNBOUNDED) - (before.elapsed_seconds or 0.0)
         run_options = dataclasses.replace(
             run_options,
             budget=max(left, 0.0),
-            maximum_blocks=about.get("blocks_wanted") or run_options.maximum_blocks,
+            maximum_blocks=before.blocks_wanted or run_options.maximum_blocks,
         )
-    cpus = frozenset(int(cpu) for cpu in about.get("affinity") or ())
+    cpus = frozenset(before.affinity)
     _refuse_unusable(cpus)
     labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
     return dataclasses.replace(
@@ -267,7 +267,7 @@ def _same_again(
         targets=tuple(label for label in labels if "#" not in label),
         workloads=tuple(item.workload for item in earlier.plan.work),
         seed=earlier.plan.seed,
-        quick=bool(about.get("quick")),
+        quick=before.quick,
         schedule=earlier.plan.schedule,
         affinity=cpus,
     )
@@ -399,4 +399,4 @@ def _show_plan(run_options: "RunOptions", chosen: Any) -> None:
     fewest, most = run_options.minimum_blocks, run_options.maximum_blocks
     blocks = f"{most}" if fewest == most else f"{fewest} to {most}"
     click.echo(f"blocks:    {blocks}, native twice in each")
-    click.echo(f"budget:    {duration(run_options.budget)}")
+    click.echo(f"budget:    {duration_text(run_options.budget)}")

@@ -53,7 +53,7 @@ def verify(path: Path | None, **options: Any) -> None:
     """
     from rich.markup import escape
 
-    from isobench.analysis import summaries
+    from isobench.analysis.claims import documents_claims
     from isobench.report import sections, text
 
     refuse_unknown(options["fail_on"])
@@ -70,7 +70,7 @@ def verify(path: Path | None, **options: Any) -> None:
         outcome = answer_again(path or latest(), options["output"], own)
     ids = {claim.id for claim in own}
     if not options["claims"]:
-        ids |= {claim.id for claim in summaries.documents_claims()}
+        ids |= {claim.id for claim in documents_claims()}
     console = console_of(options)
     for line in _unknown_names(own, registry, outcome):
         console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
@@ -78,7 +78,7 @@ def verify(path: Path | None, **options: Any) -> None:
     text.verification(seen, ids, console, told=options["verbose"], short=options["quiet"])
     console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
     export(outcome, options)
-    judged = [claim for claim in outcome.summary["claims"] if claim["id"] in ids]
+    judged = [claim for claim in outcome.summary.claims if claim.id in ids]
     sys.exit(exit_code(outcome, options["fail_on"], judged))
 
 
@@ -90,9 +90,9 @@ def _unknown_names(
     from isobench.model import Technology
     from isobench.workloads import loader
 
-    measured = {str(item["name"]) for item in outcome.summary["targets"]}
+    measured = {str(item.name) for item in outcome.summary.targets}
     targets = {*map(str, registry.names()), *measured}
-    known = {*loader.find(), *(str(row["name"]) for row in outcome.summary["workloads"])}
+    known = {*loader.find(), *(str(row.name) for row in outcome.summary.workloads)}
     known |= {name.partition(".")[0] for name in known}
     for claim in claims:
         whom = {*claim.targets, claim.reference} - {*Technology}

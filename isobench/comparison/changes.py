@@ -20,7 +20,6 @@ import numpy as np
 
 from isobench import stats
 from isobench.analysis.cells import LEVEL, Analysis
-from isobench.analysis.verdict import percent_text
 from isobench.comparison import compatibility, gate, sides
 from isobench.comparison.result import (
     SEVERAL,
@@ -36,8 +35,9 @@ from isobench.comparison.sides import AnalysedSide, Cell
 from isobench.model import Doubt
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
+from isobench.model.wording import percent_text
 from isobench.stats import Location
-from isobench.storage.run_folder import Run
+from isobench.storage.reader import Run
 
 ALPHA: Final = 0.05
 _RUN_IS_UNIT: Final = frozenset({"few-blocks", "quick"})

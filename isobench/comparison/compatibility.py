@@ -1,17 +1,15 @@
 """Whether runs may be compared: what differs in machines, tools, programs and targets. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from isobench.evidence import parity, prove
-from isobench.model import Evidence
 from isobench.model.plan import actual
 from isobench.model.units import TargetName, WorkloadName
-from isobench.storage.run_folder import Run
+from isobench.storage.reader import Run
+from isobench.storage.schema import PayloadEntry, RunMetadata, TargetState
 
 MOST_OTHER_WORK: Final = 2.0
 """Loops are chosen anew in each run from the times of a trial: up to this factor they count as the
@@ -143,20 +141,17 @@ def _differ(
 
 def _host(key: str) -> Callable[[Run], object]:
     def value(run: Run) -> object:
-        return run.about.get("host", {}).get(key)
+        return run.metadata.host.get(key)
 
     return value
 
 
-def _about(key: str) -> Callable[[Run], object]:
-    def value(run: Run) -> object:
-        return run.about.get(key)
-
-    return value
+def _of_run(value: Callable[[RunMetadata], object]) -> Callable[[Run], object]:
+    return lambda run: value(run.metadata)
 
 
 def _machine(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
-    hosts = [run.about.get("host", {}) for run in (*base, *head)]
+    hosts = [run.metadata.host for run in (*base, *head)]
     mitigations = sorted({key for facts in hosts for key in facts if key.startswith(_MITIGATION)})
     for key in (*_SAME_MACHINE, *mitigations):
         what = key.removeprefix(_MITIGATION).replace("_", " ")
@@ -173,13 +168,13 @@ def _machine(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
 
 def _circumstances(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
     kinds = (
-        ("isobench", _about("tool_version"), Gravity.WARNED),
-        ("compiler", _about("compiler"), Gravity.LISTED),
-        ("flags", _about("flags"), Gravity.LISTED),
-        ("launch", _about("launch"), Gravity.WARNED),
+        ("isobench", _of_run(lambda it: it.tool_version), Gravity.WARNED),
+        ("compiler", _of_run(lambda it: it.compiler), Gravity.LISTED),
+        ("flags", _of_run(lambda it: it.flags), Gravity.LISTED),
+        ("launch", _of_run(lambda it: it.launch), Gravity.WARNED),
         ("schedule", lambda run: run.plan.schedule, Gravity.WARNED),
         # Versions that do not say had no other way.
-        ("spawner", lambda run: run.about.get("spawner", "subprocess"), Gravity.WARNED),
+        ("spawner", _of_run(lambda it: it.spawner or "subprocess"), Gravity.WARNED),
         ("completeness", _completeness, Gravity.WARNED),
     )
     for what, value, gravity in kinds:
@@ -188,8 +183,7 @@ def _circumstances(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Differe
 
 
 def _completeness(run: Run) -> str:
-    whole = bool(run.about.get("finished")) and not run.about.get("interrupted", False)
-    return "complete" if whole else "cut short"
+    return "complete" if run.metadata.complete else "cut short"
 
 
 def _own_programs(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
@@ -198,11 +192,11 @@ def _own_programs(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Differen
     def built(run: Run) -> dict[str, str]:
         own = [
             item
-            for item in run.about.get("payloads", ())
-            if item["program"].startswith("_") and item["program"] != _STARTS
+            for item in run.metadata.payloads
+            if item.program.startswith("_") and item.program != _STARTS
         ]
         # All ABIs are made from one source: the first tells enough.
-        return {p["program"]: str(p["sha256"])[:12] for p in own if p["abi"] == own[0]["abi"]}
+        return {one.program: one.sha256[:12] for one in own if one.abi == own[0].abi}
 
     def of(name: str) -> Callable[[Run], object]:
         return lambda run: built(run).get(name)
@@ -218,17 +212,21 @@ def _targets(base: Sequence[Run], head: Sequence[Run]) -> list[TargetName]:
     """Return the targets that both sides know something of, in the order of the first."""
     known = [{name for run in side for name in run.states} for side in (base, head)]
     ordered = dict.fromkeys(name for run in base for name in run.states)
-    return [name for name in ordered if name in known[0] & known[1] and name != "host"]
+    return [name for name in ordered if name in known[0] & known[1]]
 
 
 def _target(name: TargetName, base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
-    def of(key: str) -> Callable[[Run], object]:
-        return lambda run: run.states.get(name, {}).get(key)
+    kinds: tuple[tuple[str, Callable[[TargetState], object], Gravity], ...] = (
+        ("version", lambda state: state.version, Gravity.LISTED),
+        ("class", lambda state: state.technology, Gravity.WARNED),
+        ("abi", lambda state: state.abi, Gravity.WARNED),
+    )
 
-    yield from _differ(base, head, of("version"), what="version", where=name,
-                       gravity=Gravity.LISTED)  # fmt: skip
-    for key in ("class", "abi"):
-        yield from _differ(base, head, of(key), what=key, where=name, gravity=Gravity.WARNED)
+    def of(value: Callable[[TargetState], object]) -> Callable[[Run], object]:
+        return lambda run: value(run.state(name))
+
+    for what, value, gravity in kinds:
+        yield from _differ(base, head, of(value), what=what, where=name, gravity=gravity)
     yield from _seen_inside(name, base, head)
 
 
@@ -239,9 +237,7 @@ def _seen_inside(
     CPUs, limits.
     """
     first, *others = [
-        prove.gather(msgspec.convert(fact, type=Evidence) for fact in facts)
-        for run in (*base, *head)
-        if (facts := run.states.get(name, {}).get("facts"))
+        prove.gather(facts) for run in (*base, *head) if (facts := run.state(name).facts)
     ] or [prove.gather(())]
     told: dict[tuple[str, str, str], None] = {}
     for other in others:
@@ -255,17 +251,10 @@ def _seen_inside(
 
 def _payload(run: Run, workload: WorkloadName, target: TargetName) -> tuple[str, str] | None:
     """Return hash and compiler of what a cell runs, or None where it is not known."""
-    payloads: Sequence[Mapping[str, Any]] = run.about.get("payloads", ())
-    items = [item for item in run.about.get("workloads", ()) if item["name"] == workload]
-    program = items[0].get("program") if items else None
-    programs = {item["program"] for item in payloads}
-    program = program or (workload if workload in programs else _STARTS)
-    abi = run.states.get(target, {}).get("abi") or next((p["abi"] for p in payloads), None)
-    return next(
-        (
-            (str(item["sha256"]), str(item["compiler"]))
-            for item in payloads
-            if (item["program"], item["abi"]) == (program, abi)
-        ),
-        None,
-    )
+    payloads: Sequence[PayloadEntry] = run.metadata.payloads
+    named = next((one.program for one in run.metadata.workloads if one.name == workload), None)
+    programs = {item.program for item in payloads}
+    program = named or (workload if workload in programs else _STARTS)
+    abi = run.state(target).abi or next((item.abi for item in payloads), None)
+    found = (item for item in payloads if (item.program, item.abi) == (program, abi))
+    return next(((item.sha256, item.compiler) for item in found), None)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from isobench.analysis.verdict import interval_text
 from isobench.comparison.result import CHANGED, SEVERAL, Change, Comparison, Status
 from isobench.model import FAILED_CAUSES, Doubt
+from isobench.model.wording import interval_text
 
 
 class Failure(StrEnum):
@@ -61,7 +61,7 @@ def _confirmed(change: Change, again: Change) -> Change:
     if again.status is change.status:
         return replace(change, confirmed=True)
     interval = again.interval()
-    seen = "nothing" if interval is None else interval_text(interval)
+    seen = "nothing" if interval is None else interval_text(interval.ends)
     doubt = Doubt(
         code="not-confirmed",
         detail=f"suspected to be a {change.status}; the further run did not show it again: {seen}",

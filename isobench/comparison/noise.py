@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from isobench import stats
 from isobench.analysis.cells import LEVEL, Analysis
@@ -19,7 +19,7 @@ from isobench.model import BlockHealth, Estimate
 from isobench.model.errors import UsageError
 from isobench.model.plan import second
 from isobench.model.units import WorkloadName
-from isobench.storage.run_folder import Run
+from isobench.storage.reader import Run
 
 SIZES: Final = (10, 20, 60)
 """The fewest blocks of a verdict, a run of some minutes, the most blocks of a run."""
@@ -275,10 +275,10 @@ def _spanned(
 
 def _host_facts(run: Run, health: HealthSummary) -> Iterator[HostFact]:
     """Yield the properties of the host that matter for noise."""
-    facts: Mapping[str, Any] = run.about.get("host", {})
+    facts = run.metadata.host
     virtual, governor = facts.get("virtualization"), facts.get("frequency_governor")
     clock, limit = facts.get("clock_source"), facts.get("cpu_limit")
-    load, cpus = facts.get("load"), facts.get("cpus")
+    load = facts.get("load")
     turbo, smt = facts.get("turbo"), facts.get("smt")
     for name, value, harmful in (
         (HostProperty.VIRTUALIZATION, virtual, str(virtual).startswith("guest")),
@@ -287,10 +287,17 @@ def _host_facts(run: Run, health: HealthSummary) -> Iterator[HostFact]:
         (HostProperty.SMT, smt, smt == "on"),
         (HostProperty.CLOCK, clock, clock is not None and clock not in _STEADY_CLOCKS),
         (HostProperty.CPU_LIMIT, limit, limit is not None),
-        (HostProperty.LOAD, load, bool(load and cpus and load / cpus > _BUSY)),
+        (HostProperty.LOAD, load, _is_busy(load, facts.get("cpus"))),
     ):
         yield HostFact(name=name, value=value, harmful=harmful)
     yield from _health_facts(health)
+
+
+def _is_busy(load: str | float | None, cpus: str | float | None) -> bool:
+    """Say whether other work disturbs the measurement, where load and CPUs are numbers."""
+    if not isinstance(load, int | float) or not isinstance(cpus, int | float):
+        return False
+    return cpus > 0 and load / cpus > _BUSY
 
 
 def _health_facts(health: HealthSummary) -> Iterator[HostFact]:

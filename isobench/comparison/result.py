@@ -10,7 +10,7 @@ from isobench.comparison.compatibility import Difference
 from isobench.model import Cause, Doubt, Interval
 from isobench.model.units import TargetName, WorkloadName
 from isobench.stats import Location
-from isobench.storage.run_folder import Run
+from isobench.storage.reader import Run
 
 SEVERAL: Final = 2
 """From so many runs on, the run and not the block is the unit."""
@@ -142,12 +142,12 @@ class RunIdentity:
     @classmethod
     def of(cls, run: Run) -> Self:
         """Return the identity of a run."""
-        about = run.about
+        metadata = run.metadata
         return cls(
-            id=about.get("id"),
-            started=about.get("started"),
-            machine=about.get("machine"),
-            tool_version=about.get("tool_version"),
+            id=metadata.id,
+            started=metadata.started,
+            machine=metadata.machine,
+            tool_version=metadata.tool_version,
             path=str(run.path),
         )
 

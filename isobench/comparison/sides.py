@@ -20,7 +20,7 @@ from isobench.model.errors import UsageError
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.stats import Location
-from isobench.storage.run_folder import Run
+from isobench.storage.reader import Run
 
 Cell = tuple[TargetName, WorkloadName]
 _NATIVE_CHANGED: Final = math.log(1.05)

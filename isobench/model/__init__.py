@@ -55,6 +55,7 @@ from isobench.model.result import (
     Interval,
     Published,
     Status,
+    TargetStatus,
     Verdict,
 )
 
@@ -102,6 +103,7 @@ __all__ = [
     "Stage",
     "Start",
     "Status",
+    "TargetStatus",
     "Technology",
     "Unavailable",
     "Verdict",

@@ -16,6 +16,11 @@ class Interval:
     high: float
     level: float
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lower and the upper end."""
+        return self.low, self.high
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -50,6 +55,15 @@ class Status(StrEnum):
     SLOWER = "slower"
     FASTER = "faster"
     INCONCLUSIVE = "inconclusive"
+    UNPROVEN = "unproven"
+
+
+class TargetStatus(StrEnum):
+    """What has become of a target in a run, as `summary.json` spells it."""
+
+    MEASURED = "measured"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
     UNPROVEN = "unproven"
 
 

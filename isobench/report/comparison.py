@@ -7,8 +7,6 @@ import msgspec
 
 from isobench import stats
 from isobench.analysis.cells import LEVEL
-from isobench.analysis.headline import listed
-from isobench.analysis.verdict import interval_text, percent_text, ratio_text
 from isobench.comparison import compatibility
 from isobench.comparison.changes import ALPHA
 from isobench.comparison.compatibility import Gravity
@@ -25,9 +23,10 @@ from isobench.comparison.result import (
     Status,
 )
 from isobench.model import Interval
+from isobench.model.wording import interval_text, listed, percent_text, ratio_text
 from isobench.report import sheet
 from isobench.report.sheet import Row, Sheet
-from isobench.storage.run_folder import FORMAT
+from isobench.storage.schema import FORMAT
 
 USUAL: Final = ("target", "workload", "base", "head", "change", "interval", "standing")
 GROUPS: Final = ("target", "workload", "class", "none")
@@ -150,7 +149,7 @@ def _ratio(ratio: float | None) -> str:
 
 def _interval(change: Change) -> str:
     interval = change.interval()
-    return "-" if interval is None else interval_text(interval)
+    return "-" if interval is None else interval_text(interval.ends)
 
 
 def _p_value(change: Change) -> str:

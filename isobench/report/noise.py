@@ -6,8 +6,6 @@ from typing import Any, Final
 import msgspec
 
 from isobench.analysis.cells import MINIMUM_BLOCKS
-from isobench.analysis.headline import listed
-from isobench.analysis.verdict import duration_text, percent_text
 from isobench.comparison.noise import (
     QUOTED,
     SIZES,
@@ -18,9 +16,10 @@ from isobench.comparison.noise import (
     Spanned,
     WorkloadNoise,
 )
+from isobench.model.wording import duration_text, listed, percent_text
 from isobench.report import sheet
 from isobench.report.sheet import Row, Sheet
-from isobench.storage.run_folder import FORMAT
+from isobench.storage.schema import FORMAT
 from isobench.workloads import classes
 
 _UNKNOWN: Final = "-"

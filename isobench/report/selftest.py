@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from isobench.analysis.verdict import percent_text
 from isobench.model import Status, plan
+from isobench.model.wording import percent_text
 from isobench.selftest.guarantees import ALARMS, STANDARD_ERRORS, Figure, Finding, Result
 from isobench.selftest.scenarios import TREND_BLOCKS, Scenario
 from isobench.selftest.simulate import (

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from isobench.report.markdown import escaped, table
+from isobench.report.markup import escaped, table
 from isobench.report.text import Writer
 
 _PAD: Final = 2

@@ -10,18 +10,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isobench.report.sections import (
-    DASH,
-    NOTHING,
-    SPACE,
-    TIMES,
-    ClaimView,
-    Matrix,
-    MatrixCell,
-    Report,
-    StartUp,
-    claim_counts,
-)
+from isobench.model.wording import NOTHING
+from isobench.report.sections import Report
+from isobench.report.sections.claims import CLAIMS, ClaimView, claim_counts
+from isobench.report.sections.figures import DASH, SPACE, TIMES
+from isobench.report.sections.gaps import GAPS
+from isobench.report.sections.ratios import RATIOS, Matrix, MatrixCell, Ratios
+from isobench.report.sections.startup import START_UP, StartUp
+from isobench.report.sections.variations import VARIATIONS
 
 _STYLES: Final = {
     "near-native": "green",
@@ -64,7 +60,8 @@ class Writer:
         if not content:
             self.console.print()
             return
-        self.console.print(Padding(self.text(content, style), (0, 0, 0, indent), expand=False))
+        text = self.text(" ".join(content.splitlines()), style)
+        self.console.print(Padding(text, (0, 0, 0, indent), expand=False))
 
 
 def render(view: Report, console: Console) -> None:
@@ -73,10 +70,11 @@ def render(view: Report, console: Console) -> None:
     for banner in view.banners:
         writer.line(f"{banner.title}. {banner.text}", "bold red")
     writer.line()
-    if view.matrix.targets and view.matrix.groups:
-        _ratios(writer, view)
-    if view.startup is not None:
-        _startup(writer, view.startup)
+    ratios, startup = RATIOS.of(view), START_UP.of(view)
+    if ratios is not None and ratios.matrix.targets and ratios.matrix.groups:
+        _ratios(writer, ratios)
+    if startup is not None and startup.rows:
+        _startup(writer, startup)
     _gaps(writer, view)
     _variations(writer, view)
     _claims(writer, view)
@@ -87,7 +85,7 @@ def render(view: Report, console: Console) -> None:
     writer.line("; ".join(f"{fact.label.lower()} {fact.value.shown}" for fact in view.run), "dim")
 
 
-def _ratios(writer: Writer, view: Report) -> None:
+def _ratios(writer: Writer, view: Ratios) -> None:
     matrix = view.matrix
     names = [row.workload for group in matrix.groups for row in group.rows]
     first = min(max(map(len, names), default=0), 24)
@@ -97,7 +95,7 @@ def _ratios(writer: Writer, view: Report) -> None:
         writer.console.print(_table(writer, matrix, begin, begin + count))
     legend = [f"{mark.sign} {mark.word}" for mark in matrix.legend]
     writer.line(f"Time over native; more than 1{TIMES} is slower. {', '.join(legend)}.", "dim")
-    writer.line(f"Near-native: shown to lie within \N{PLUS-MINUS SIGN}{view.method.margin}.", "dim")
+    writer.line(f"Near-native: shown to lie within \N{PLUS-MINUS SIGN}{view.margin}.", "dim")
     if any(mark.kind == "unproven" for mark in matrix.legend):
         writer.line("Why a cell is unproven: report.html, under Gaps and doubts.", "dim")
 
@@ -150,11 +148,12 @@ def _startup(writer: Writer, startup: StartUp) -> None:
 
 
 def _gaps(writer: Writer, view: Report) -> None:
-    if not view.gaps:
+    found = GAPS.of(view)
+    if found is None or not found.gaps:
         return
     writer.line()
     writer.line("Gaps", "bold")
-    for gap in view.gaps:
+    for gap in found.gaps:
         writer.line(f"{gap.target}, {gap.workloads}: {gap.cause}: {gap.detail.shown}", indent=_PAD)
         if gap.hint.shown:
             writer.line(f"-> {gap.hint.full or gap.hint.shown}", "cyan", indent=2 * _PAD)
@@ -162,7 +161,7 @@ def _gaps(writer: Writer, view: Report) -> None:
 
 def _variations(writer: Writer, view: Report) -> None:
     """What single options explain, a line a workload."""
-    for one in view.variations:
+    for one in VARIATIONS.of(view) or ():
         writer.line()
         writer.line(f"{one.base} with {one.change}", "bold")
         for effect in one.effects:
@@ -172,11 +171,12 @@ def _variations(writer: Writer, view: Report) -> None:
 
 def _claims(writer: Writer, view: Report) -> None:
     """One line a sentence of the documents; what refutes one is told, the rest is in the report."""
-    if not view.claims and not view.untested:
+    claims = CLAIMS.of(view)
+    if claims is None or not claims.all:
         return
     writer.line()
-    writer.line(f"The documents' sentences: {view.claim_counts}", "bold")
-    for claim in view.claims:
+    writer.line(f"The documents' sentences: {claims.counts}", "bold")
+    for claim in claims.tested:
         told = f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}"
         writer.line(told, _style(claim), indent=_PAD)
         if claim.mark.kind == "refuted":
@@ -190,7 +190,8 @@ def verification(
     adds what others have published, `short` leaves but the last line.
     """
     writer = Writer(console)
-    chosen = [claim for claim in (*view.claims, *view.untested) if claim.id in ids]
+    claims = CLAIMS.of(view)
+    chosen = [claim for claim in claims.all if claim.id in ids] if claims else []
     for claim in () if short else chosen:
         writer.line(f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}", _style(claim))
         writer.line(claim.sentence, indent=_PAD)

@@ -1,19 +1,18 @@
-"""Answer from the records of a run: write its summary, its Markdown and its page."""
+"""The answers of a run, written beside its records: summary.json, summary.md, report.html."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from isobench.config import paths
-from isobench.model import (
-    Claim,
-)
 
 if TYPE_CHECKING:
-    pass
+    from isobench.model import Claim
+    from isobench.storage.schema import Summary
+
+MARKDOWN: Final = "summary.md"
+PAGE: Final = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,45 +22,26 @@ class Outcome:
     folder: Path
     source: Path
     """Where its records are: `folder`, unless it was answered again from elsewhere."""
-    summary: Mapping[str, Any]
-    interrupted: bool
-    timed_out: bool
+    summary: "Summary"
+    interrupted: bool = False
+    timed_out: bool = False
 
 
-def answer_again(source: Path, target: Path, added: Sequence[Claim] = ()) -> Outcome:
-    """Answer from the records of an earlier run, a folder or a zip; write into `target`.
+def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome:
+    """Answer from the records of a run, a folder or a zip, and write the answers into `target`.
 
-    The claims in `added` are judged besides the documents' and the run's own.
+    The claims in `added` are judged besides the documents' and the run's own. UsageError: the run
+    is damaged. OSError: `target` cannot be written to.
     """
-    from isobench.storage import run_folder  # noqa: PLC0415 - as above
+    # What follows needs pandas and SciPy; whoever imports this module may only want `Outcome`.
+    from isobench.analysis import summary as analysis  # noqa: PLC0415 - see above
+    from isobench.report import html, markdown, sections  # noqa: PLC0415 - see above
+    from isobench.storage import documents, reader  # noqa: PLC0415 - see above
 
-    summary = answer(
-        source,
-        lambda name, value: run_folder.write_document(target / name, value),
-        lambda name, content: run_folder.write_text(target / name, content),
-        added,
-    )
-    return Outcome(
-        folder=target, source=source, summary=summary, interrupted=False, timed_out=False
-    )
-
-
-def answer(
-    folder: Path,
-    document: Callable[[str, object], None],
-    text: Callable[[str, str], None],
-    added: Sequence[Claim] = (),
-) -> Mapping[str, Any]:
-    """Write summary.json, summary.md and report.html of a run; return the summary."""
-    from isobench.analysis import summaries  # noqa: PLC0415 - as above
-    from isobench.report import html, markdown, sections  # noqa: PLC0415 - as above
-    from isobench.storage import run_folder  # noqa: PLC0415 - as above
-
-    run = run_folder.load(folder)
-    summary = summaries.summarise(run, summaries.claims_of(run, added))
-    document("summary.json", summary)
-    decoded: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(summary))
-    seen = sections.build(decoded)
-    text("summary.md", markdown.markdown(seen))
-    text("report.html", html.render(seen, paths.shared("reports") / "templates"))
-    return decoded
+    run = reader.load(source)
+    summary = analysis.summarise(run, analysis.claims_of(run, added))
+    documents.write_document(target / documents.SUMMARY, summary)
+    view = sections.build(summary)
+    documents.write_text(target / MARKDOWN, markdown.markdown(view))
+    documents.write_text(target / PAGE, html.render(view, paths.shared("reports") / "templates"))
+    return Outcome(folder=target, source=source, summary=summary)

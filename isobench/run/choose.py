@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from isobench.analysis import headline
 from isobench.config.options import Observer, RunOptions
@@ -13,7 +13,6 @@ from isobench.model import (
     Lack,
     Unavailable,
     Workload,
-    units,
 )
 from isobench.model.errors import (
     NothingToRunError,
@@ -21,10 +20,12 @@ from isobench.model.errors import (
     UnavailableError,
 )
 from isobench.model.units import TargetName, WorkloadName
+from isobench.model.wording import duration_text
 from isobench.plugins import guard, packages
 from isobench.plugins.api import Preparer, Target
 from isobench.plugins.registry import Registry
 from isobench.run import select
+from isobench.storage.schema import LeftOut
 
 if TYPE_CHECKING:
     pass
@@ -43,9 +44,7 @@ class Chosen:
     workloads: Mapping[WorkloadName, Workload]
     requested: frozenset[TargetName] = frozenset()
     """The targets that were asked for by name, native among them."""
-    left_out: Mapping[str, Any] = field(default_factory=dict)
-    """"targets" and "workloads" for which the budget has no room; the "command" that measures all.
-    """
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def able(self) -> dict[TargetName, Target]:
@@ -163,7 +162,7 @@ def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chose
     answers = {
         name: Unavailable(
             lack=Lack.TIME,
-            what=f"left out: a budget of {units.duration(options.budget)} has no room for it",
+            what=f"left out: a budget of {duration_text(options.budget)} has no room for it",
             hint=f"isobench run --targets {name}",
         )
         for name in targets
@@ -172,7 +171,7 @@ def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chose
         chosen,
         answers={**chosen.answers, **answers},
         workloads={name: chosen.workloads[name] for name in kept},
-        left_out={"targets": targets, "workloads": dropped, "command": command},
+        left_out=LeftOut(targets=tuple(targets), workloads=tuple(dropped), command=command),
     )
 
 

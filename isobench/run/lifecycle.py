@@ -10,6 +10,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +25,12 @@ from isobench.model import (
     Available,
     ExpectationCheck,
     Leftover,
-    LimitCheck,
     Payload,
     Plan,
     Schedule,
+    Unavailable,
     Visit,
+    Workload,
     host_abi,
 )
 from isobench.model.errors import (
@@ -51,11 +53,24 @@ from isobench.run.pilot import (
     learn,
     try_all,
 )
+from isobench.storage.schema import (
+    FORMAT,
+    CheckedExpectation,
+    Configuration,
+    LeftOut,
+    PayloadEntry,
+    RunMetadata,
+    TargetEntry,
+    TargetState,
+    VariationEntry,
+    WorkloadEntry,
+)
 from isobench.targets.shared import processes
 from isobench.workloads import loader
 
 if TYPE_CHECKING:
-    from isobench.storage.run_folder import Run, RunFolder
+    from isobench.storage.reader import Run
+    from isobench.storage.writer import RunFolder
 
 
 TRIAL_SHARE: Final = 0.3
@@ -114,7 +129,8 @@ class Lifecycle:
         self.id = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ") + "-" + secrets.token_hex(3)
         self.chosen = Chosen(targets={}, answers={}, workloads={})
         self.requested: frozenset[TargetName] = frozenset({self.native})
-        self.about: dict[str, Any] = {}
+        self.metadata = RunMetadata(schema_version=FORMAT, reference=self.native)
+        self.planner: plan_budget.Planner | None = None
         self.done = 0.0
         """The share of the run that is behind it: what is shown never goes back."""
         self.fewest = FEWEST_BLOCKS
@@ -149,15 +165,15 @@ class Lifecycle:
     def run(self, chosen: Chosen, resumed: "Run | None" = None) -> Outcome:
         """Measure and answer; `resumed` is an earlier run that goes on where it ended."""
         self.chosen, self.requested = chosen, chosen.requested
-        from isobench.storage import run_folder  # noqa: PLC0415 - pandas, which `isobench --help` must not wait for
+        from isobench.storage import reader, writer  # noqa: PLC0415 - pandas, which `isobench --help` must not wait for
 
         payloads = self.build(chosen)
         # Programs are built once and kept: a budget is for measuring.
         self.began = time.monotonic()
         if resumed is None:
-            folder = run_folder.create(paths.results(), self.id, exact=self.options.output)
+            folder = writer.create(paths.results(), self.id, exact=self.options.output)
         else:
-            folder = run_folder.RunFolder(resumed.path)
+            folder = writer.RunFolder(resumed.path)
         guard.hand_over(chosen.targets, folder.log)
         # Held until the report is written: whoever resumes the run must find it whole.
         with contextlib.closing(folder):
@@ -167,7 +183,7 @@ class Lifecycle:
                     " that no other isobench resumes this run meanwhile"
                 )
             if resumed is not None:  # read again: until now another process may have written
-                resumed = run_folder.load(resumed.path)
+                resumed = reader.load(resumed.path)
             return self._run_in(folder, chosen, payloads, resumed)
 
     def _run_in(
@@ -187,16 +203,16 @@ class Lifecycle:
             ):
                 self._describe(chosen, payloads, shop.scratch)
                 spawner = next((p.path for p in payloads if p.program == build.SPAWN), None)
-                self.about["spawner"] = spawning.enter_context(processes.spawning(spawner))
-                if self.about["spawner"] == "subprocess":
+                self._note(spawner=spawning.enter_context(processes.spawning(spawner)))
+                if self.metadata.spawner == "subprocess":
                     self.observer.say(
                         "isobench's spawner does not work here: Python starts all programs, and"
                         " every start-up figure holds 0.2 to 0.5 ms of that"
                     )
                 if resumed is not None:
                     self._go_on(resumed)
-                folder.document("run.json", self.about)
-                folder.document("state/host-pre.json", self.about["host"])
+                self._save(folder)
+                folder.document("state/host-pre.json", self.metadata.host)
                 alarm = _Alarm(self.options.time_limit)
                 try:
                     with alarm:
@@ -206,53 +222,62 @@ class Lifecycle:
                     why = "The time limit has passed" if timed_out else "Interrupted"
                     self.observer.say(f"{why}: clearing up and writing the report …")
                     spawning.close()  # a sweep would end it as well, while it is asked for programs
-                    self.about["stopped"] = "time limit" if timed_out else "interrupted"
+                    self._note(stopped="time limit" if timed_out else "interrupted")
                     self._clear_up(chosen)
                 except IsobenchError as error:
                     failure = error
-                    self.about["stopped"] = "failure"
+                    self._note(stopped="failure")
                 folder.document("state/host-post.json", host.describe(shop.scratch))
         finally:
             folder.sync()
-        self.about |= {
-            "finished": _now(),
-            "interrupted": interrupted or timed_out or failure is not None,
-            "elapsed_seconds": round(self.earlier + time.monotonic() - self.began, 1),
-        }
-        folder.document("run.json", self.about)
-        summary = write.answer(folder.path, folder.document, folder.text)
+        self._note(
+            finished=_now(),
+            interrupted=interrupted or timed_out or failure is not None,
+            elapsed_seconds=round(self.earlier + time.monotonic() - self.began, 1),
+        )
+        self._save(folder)
+        outcome = write.answer(folder.path, folder.path)
         if failure is not None:  # only now: a report is always written first
             raise failure
-        return Outcome(
-            folder=folder.path,
-            source=folder.path,
-            summary=summary,
-            interrupted=interrupted,
-            timed_out=timed_out,
-        )
+        return replace(outcome, interrupted=interrupted, timed_out=timed_out)
+
+    def _note(self, **known: Any) -> None:  # noqa: ANN401 - fields of RunMetadata
+        """Keep what is now known of the run."""
+        self.metadata = msgspec.structs.replace(self.metadata, **known)
+
+    def _save(self, folder: "RunFolder") -> None:
+        """Write run.json with what is known now."""
+        if self.planner is not None:
+            before = self.metadata.left_out or LeftOut()
+            self._note(
+                left_out=LeftOut(
+                    targets=tuple(self.planner.left_out_targets),
+                    workloads=tuple(self.planner.left_out_workloads),
+                    command=before.command,
+                )
+            )
+        folder.document("run.json", self.metadata)
 
     def _go_on(self, resumed: "Run") -> None:
         """Take over what an earlier run was; refuse where it would not be the same experiment."""
-        old, new = resumed.about, self.about
-        for key, what in (
-            ("payloads", "payloads or compiler"),
-            ("machine", "machine"),
-            ("spawner", "way of starting programs"),
+        old, new = resumed.metadata, self.metadata
+        for same, what in (
+            (old.payloads == new.payloads, "payloads or compiler"),
+            (old.machine == new.machine, "machine"),
+            (old.spawner == new.spawner, "way of starting programs"),
         ):
-            if old.get(key) != msgspec.to_builtins(new[key]):
+            if not same:
                 raise UsageError(
                     f"{resumed.path} cannot be resumed: its {what} were others",
                     hint="measure anew with isobench run",
                 )
-        self.earlier = float(old.get("elapsed_seconds") or 0.0)
-        kept = (
-            *("id", "started", "argv", "seed", "quick", "launch", "margin", "workloads"),
-            *("targets", "config", "claims", "variations", "plan_sha256", "left_out"),
+        self.earlier = old.elapsed_seconds or 0.0
+        budget = new.budget_seconds
+        self._note(
+            **{name: getattr(old, name) for name in _OF_THE_BEGINNING},
+            budget_seconds=None if budget is None else budget + self.earlier,
+            resumed_by=(*old.resumed_by, self.options.argv),
         )
-        new |= {key: old[key] for key in kept if key in old}
-        new["resumed_by"] = [*old.get("resumed_by", ()), list(self.options.argv)]
-        if new["budget_seconds"] is not None:
-            new["budget_seconds"] += self.earlier
 
     def _clear_up(self, chosen: Chosen) -> None:
         """Remove what an interruption may have left."""
@@ -270,86 +295,63 @@ class Lifecycle:
     def _describe(self, chosen: Chosen, payloads: Sequence[Payload], scratch: Path) -> None:
         facts = host.describe(scratch)
         first = payloads[0]
-        self.about = {
-            "schema_version": 1,
-            "id": self.id,
-            "tool_version": __version__,
-            "started": _now(),
-            "finished": None,
-            "argv": list(self.options.argv),
-            "config": {"targets": self.registry.tables(chosen.targets)},
-            "claims": claims.to_table(self.options.claims),
-            "affinity": sorted(self.options.affinity),
-            "variations": [dict(one) for one in self.options.variations],
-            "seed": self.seed,
-            "reference": self.native,
-            "quick": self.options.quick,
-            "launch": self.options.launch,
-            "margin": self.options.margin,
-            "precision": self.options.precision,
-            "budget_seconds": self.options.budget if self.options.budget < UNBOUNDED else None,
-            "blocks_wanted": self.options.maximum_blocks,
-            "rules": list(host.RULES),
-            "machine": host.summary(facts),
-            "host": facts,
-            "compiler": first.compiler,
-            "flags": " ".join(first.flags),
-            "targets": [
-                {"name": name, "class": target.technology, "asked": name in chosen.requested}
+        self.metadata = RunMetadata(
+            schema_version=FORMAT,
+            id=self.id,
+            tool_version=__version__,
+            started=_now(),
+            argv=self.options.argv,
+            config=Configuration(targets=self.registry.tables(chosen.targets)),
+            claims=tuple(claims.to_table(self.options.claims)),
+            affinity=tuple(sorted(self.options.affinity)),
+            variations=msgspec.convert(self.options.variations, tuple[VariationEntry, ...]),
+            seed=self.seed,
+            reference=self.native,
+            quick=self.options.quick,
+            launch=self.options.launch,
+            margin=self.options.margin,
+            precision=self.options.precision,
+            budget_seconds=self.options.budget if self.options.budget < UNBOUNDED else None,
+            blocks_wanted=self.options.maximum_blocks,
+            rules=tuple(host.RULES),
+            machine=host.summary(facts),
+            host=facts,
+            compiler=first.compiler,
+            flags=" ".join(first.flags),
+            targets=tuple(
+                TargetEntry(name=name, technology=target.technology, asked=name in chosen.requested)
                 for name, target in chosen.targets.items()
-            ],
-            "left_out": {
-                "targets": [*chosen.left_out.get("targets", ())],
-                "workloads": [*chosen.left_out.get("workloads", ())],
-                "command": chosen.left_out.get("command", ""),
-            },
-            "workloads": [
-                {
-                    "name": workload.name,
-                    "class": workload.group,
-                    "summary": workload.summary,
-                    "operation": workload.operation,
-                    "scope": workload.scope,
-                    "program": workload.program,
-                }
-                for workload in chosen.workloads.values()
-            ],
-            "payloads": [
-                {
-                    "program": p.program,
-                    "abi": p.abi,
-                    "sha256": p.sha256,
-                    "compiler": p.compiler,
-                    "flags": list(p.flags),
-                }
-                for p in payloads
-            ],
-        }
+            ),
+            left_out=chosen.left_out,
+            workloads=tuple(map(_workload_entry, chosen.workloads.values())),
+            payloads=tuple(map(_payload_entry, payloads)),
+        )
 
     def _states(self, chosen: Chosen, runner: measure.Runner, folder: "RunFolder") -> None:
         """Write what each target is and showed of itself."""
         for name, target in chosen.targets.items():
-            answer_ = chosen.answers[name]
+            answer = chosen.answers[name]
             proof = runner.prover.proofs.get(name)
-            state: dict[str, Any] = {
-                "name": name,
-                "class": target.technology,
-                "status": "available" if isinstance(answer_, Available) else "unavailable",
-                "version": answer_.version if isinstance(answer_, Available) else None,
-                "reason": None if isinstance(answer_, Available) else answer_.reason,
-                "lack": None if isinstance(answer_, Available) else answer_.lack,
-                "hint": None if isinstance(answer_, Available) else answer_.hint,
-                "abi": runner.abi(target),
-                "starts": dict(target.starts) if isinstance(target, Explains) else {},
-                "promises": [] if proof is None else [_check(check) for check in proof.checks],
-                "limits": list(runner.limits.get(name, ())),
-                "facts": [] if proof is None else list(proof.environment.facts.values()),
-                "workloads": {
+            lacking = answer if isinstance(answer, Unavailable) else None
+            state = TargetState(
+                name=name,
+                technology=target.technology,
+                status="available" if lacking is None else "unavailable",
+                version=answer.version if isinstance(answer, Available) else None,
+                reason=lacking.reason if lacking else None,
+                lack=lacking.lack if lacking else None,
+                hint=lacking.hint if lacking else None,
+                abi=runner.abi(target),
+                starts=dict(target.starts) if isinstance(target, Explains) else {},
+                expectations=() if proof is None else tuple(map(_check, proof.checks)),
+                limits=tuple(runner.limits.get(name, ())),
+                facts=() if proof is None else tuple(proof.environment.facts.values()),
+                workloads={
                     workload: {key: fact.value for key, fact in facts.items()}
                     for (owner_, workload), facts in runner.seen.items()
                     if owner_ == name
                 },
-            }
+            )
             folder.document(f"state/{name}-pre.json", state)
 
     def _measure(
@@ -371,15 +373,13 @@ class Lifecycle:
         )
         labels = list(chosen.able)
         if resumed is not None:
-            for name, state in resumed.states.items():
-                found = msgspec.convert(state.get("limits", []), tuple[LimitCheck, ...])
-                runner.limits[name] = found
+            runner.limits |= {name: state.limits for name, state in resumed.states.items()}
             learn(runner, resumed.plan)
             self._measure_blocks(runner, resumed.plan, folder, resumed)
             self._states(chosen, runner, folder)
             return
         self._states(chosen, runner, folder)
-        planner = self._planner(runner)
+        planner = self.planner = self._planner(runner)
         pilot = try_all(
             runner,
             labels,
@@ -394,16 +394,16 @@ class Lifecycle:
         self.fewest = planner.fewest
         folder.document("plan.json", made)
         written = (folder.path / "plan.json").read_bytes()
-        self.about["plan_sha256"] = hashlib.sha256(written).hexdigest()
-        for item in self.about["workloads"]:
-            work = next((w for w in made.work if w.workload == item["name"]), None)
-            if work is not None:
-                item |= {"loops": work.loops, "iterations": work.iterations}
-        folder.document("run.json", self.about)
+        self._note(
+            plan_sha256=hashlib.sha256(written).hexdigest(),
+            workloads=tuple(_planned(item, made) for item in self.metadata.workloads),
+        )
+        self._save(folder)
         self._measure_blocks(runner, made, folder)
         self._states(chosen, runner, folder)
 
     def _planner(self, runner: measure.Runner) -> plan_budget.Planner:
+        left_out = self.metadata.left_out or LeftOut()
         return plan_budget.Planner(
             options=self.options,
             runner=runner,
@@ -412,8 +412,8 @@ class Lifecycle:
             began=self.began,
             seed=self.seed,
             say=self.observer.say,
-            left_out_targets=self.about["left_out"]["targets"],
-            left_out_workloads=self.about["left_out"]["workloads"],
+            left_out_targets=[*left_out.targets],
+            left_out_workloads=[*left_out.workloads],
         )
 
     def _push_limits(self, runner: measure.Runner, pilot: Pilot) -> None:
@@ -465,7 +465,7 @@ class Lifecycle:
             pairs = None
             if made.schedule is Schedule.DUET:
                 pairs = stack.enter_context(duet.Duet(runner, self._halves()))
-            _, self.about["stopped"] = measure.measure(
+            _, stopped = measure.measure(
                 runner,
                 made,
                 rules,
@@ -475,6 +475,7 @@ class Lifecycle:
                 sessions=None if resumed is None else resumed.sessions,
                 one_block=None if pairs is None else pairs.block,
             )
+        self._note(stopped=stopped)
 
     def _halves(self) -> duet.Halves:
         found = duet.halves(os.sched_getaffinity(0), duet.siblings)
@@ -487,18 +488,54 @@ class Lifecycle:
 
     def _precise(self, folder: "RunFolder") -> bool:
         """Look at the width of every interval; never at a verdict."""
-        from isobench.analysis import summaries  # noqa: PLC0415 - as above
-        from isobench.storage import run_folder  # noqa: PLC0415 - as above
+        from isobench.analysis.cells import Analysis  # noqa: PLC0415 - as above
+        from isobench.storage import reader  # noqa: PLC0415 - as above
 
-        return summaries.Analysis(run_folder.load(folder.path)).precise(self.options.precision)
+        return Analysis(reader.load(folder.path)).precise(self.options.precision)
 
 
-def _check(check: ExpectationCheck) -> dict[str, Any]:
-    return {
-        "key": check.expectation.key,
-        "relation": check.expectation.relation,
-        "expected": check.expectation.value,
-        "host": check.host,
-        "inside": check.inside,
-        "kept": check.kept,
-    }
+_OF_THE_BEGINNING: Final = (
+    "id", "started", "argv", "seed", "quick", "launch", "margin", "workloads", "targets", "config",
+    "claims", "variations", "plan_sha256", "left_out",
+)  # fmt: skip
+"""What a run keeps when it goes on; all else is of the process that goes on with it."""
+
+
+def _workload_entry(workload: Workload) -> WorkloadEntry:
+    return WorkloadEntry(
+        name=workload.name,
+        group=workload.group,
+        summary=workload.summary,
+        operation=workload.operation,
+        scope=workload.scope,
+        program=workload.program,
+    )
+
+
+def _payload_entry(payload: Payload) -> PayloadEntry:
+    return PayloadEntry(
+        program=payload.program,
+        abi=payload.abi,
+        sha256=payload.sha256,
+        compiler=payload.compiler,
+        flags=tuple(payload.flags),
+    )
+
+
+def _planned(item: WorkloadEntry, made: Plan) -> WorkloadEntry:
+    """Return a workload with what one visit of it does in this plan."""
+    work = next((work for work in made.work if work.workload == item.name), None)
+    if work is None:
+        return item
+    return msgspec.structs.replace(item, loops=work.loops, iterations=work.iterations)
+
+
+def _check(check: ExpectationCheck) -> CheckedExpectation:
+    return CheckedExpectation(
+        key=check.expectation.key,
+        relation=check.expectation.relation,
+        expected=check.expectation.value,
+        host=check.host,
+        inside=check.inside,
+        kept=check.kept,
+    )

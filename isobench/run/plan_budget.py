@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from isobench.config.options import RunOptions
-from isobench.model import Plan, Scope, Work, Workload, plan, units
+from isobench.model import Plan, Scope, Work, Workload, plan
 from isobench.model.units import TargetName, WorkloadName
+from isobench.model.wording import duration_text
 from isobench.run import measure, select
 from isobench.run.measure import Runner
 from isobench.run.pilot import (
@@ -93,12 +94,12 @@ class Planner:
         """Return why nothing more is tried; nothing while there is time."""
         if self.seconds_left + GRACE >= 0:
             return ""
-        return f"the budget of {units.duration(self.options.budget)} ended before it was tried"
+        return f"the budget of {duration_text(self.options.budget)} ended before it was tried"
 
     def _no_room(self, name: str) -> str:
         reason = (
             f"with it {self._minimum_blocks} blocks do not fit into"
-            f" {units.duration(self.options.budget)}; it is measured where it is asked for by name"
+            f" {duration_text(self.options.budget)}; it is measured where it is asked for by name"
         )
         self.say(f"{name} is left out: {reason}")
         out = self.left_out_targets if name in self.runner.targets else self.left_out_workloads
@@ -181,12 +182,12 @@ class Planner:
         self, pilot: Pilot, length: float, block_cost: float, served: dict[TargetName, int]
     ) -> None:
         self.say(
-            f"About {units.duration(block_cost)} a block, iterations of"
-            f" {units.duration(length)} natively."
+            f"About {duration_text(block_cost)} a block, iterations of"
+            f" {duration_text(length)} natively."
         )
         for name, blocks in served.items():
             self.say(
-                f"A session of {name} takes {units.duration(pilot.opening[name])} to open"
+                f"A session of {name} takes {duration_text(pilot.opening[name])} to open"
                 f" and serves {blocks} blocks."
             )
 
@@ -196,7 +197,7 @@ class Planner:
         if fits < options.minimum_blocks and not options.quick:
             needed = options.minimum_blocks * block_cost / RESERVE + (options.budget - left)
             self.say(
-                f"Only about {max(fits, 1)} blocks fit into {units.duration(options.budget)},"
+                f"Only about {max(fits, 1)} blocks fit into {duration_text(options.budget)},"
                 f" verdicts need {options.minimum_blocks}: --budget {math.ceil(needed / 60)}m,"
                 " or fewer targets or workloads."
             )

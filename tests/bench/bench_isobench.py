@@ -21,7 +21,7 @@ from isobench.model import Clock, Sample, Status
 from isobench.model.units import TargetName, Unit, WorkloadName, seconds
 from isobench.payload import wire
 from isobench.plugins.api import Target
-from isobench.storage import run_folder
+from isobench.storage import records, writer
 from tests.conftest import Staged
 
 Benchmark = Callable[..., Any]
@@ -68,7 +68,7 @@ def bench_reply(benchmark: Benchmark) -> None:
 
 @pytest.mark.benchmark(group="a million samples")
 def bench_reading_records(benchmark: Benchmark, tmp_path: Path) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     for i in range(10_000):
         folder.write(
             Sample(
@@ -86,7 +86,7 @@ def bench_reading_records(benchmark: Benchmark, tmp_path: Path) -> None:
         )
     folder.close()
     data = (tmp_path / "records.jsonl").read_bytes() * 100
-    frame, _ = benchmark.pedantic(run_folder.rows, args=(data,), rounds=3)  # type: ignore[attr-defined]
+    frame, _ = benchmark.pedantic(records.read, args=(data,), rounds=3)  # type: ignore[attr-defined]
     assert len(frame) == 1_000_000
 
 

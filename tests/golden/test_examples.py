@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from isobench.analysis import summaries
+from isobench.analysis import summary as analysis
 from isobench.config import paths
 from isobench.report import html, markdown, sections
-from isobench.storage import run_folder
+from isobench.storage import documents, reader
 
 EXAMPLES = Path(__file__).parents[2] / "reports" / "examples"
 FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/records.jsonl"))
@@ -34,14 +34,14 @@ def test_there_is_an_example() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_the_summary_follows_from_the_records(folder: Path) -> None:
-    fresh = summaries.summarise(run_folder.load(folder), summaries.documents_claims())
+    fresh = analysis.summarise(reader.load(folder), analysis.documents_claims())
     kept = json.loads((folder / "summary.json").read_text())
-    assert same(json.loads(json.dumps(fresh)), kept)
+    assert same(json.loads(documents.encoded(fresh)), kept)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_page_and_markdown_follow_from_the_summary(folder: Path) -> None:
-    seen = sections.build(json.loads((folder / "summary.json").read_text()))
+    seen = sections.build(documents.read_summary(folder))
     page = html.render(seen, paths.shared("reports") / "templates")
     assert page == (folder / "report.html").read_text()
     assert markdown.markdown(seen) == (folder / "summary.md").read_text()

@@ -18,7 +18,7 @@ from isobench import cli
 from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Schedule, Technology, Work, plan
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.run import cleanup
-from isobench.storage import run_folder
+from isobench.storage import reader, writer
 from tests.unit.command import Done
 
 # A slow machine is no reason for a test to fail, and a test leaves nothing in the checkout.
@@ -93,7 +93,7 @@ class Synthetic:
 
     def write(self, path: Path) -> Path:
         """Write the folder of this run, without any answer in it."""
-        folder = run_folder.create(path.parent, path.name, exact=path)
+        folder = writer.create(path.parent, path.name, exact=path)
         measured = self._duets() if self.schedule is Schedule.DUET else self._samples()
         for each in (*measured, *self.samples):
             folder.write(each)
@@ -253,18 +253,16 @@ def synthetic(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def make_run(synthetic: Callable[..., Path]) -> Callable[..., run_folder.Run]:
+def make_run(synthetic: Callable[..., Path]) -> Callable[..., reader.Run]:
     """Return a function that makes a run with a name, an id and noise of its own."""
     count = 0
 
-    def make(
-        ratios: Mapping[tuple[str, str], float] | None = None, **options: Any
-    ) -> run_folder.Run:
+    def make(ratios: Mapping[tuple[str, str], float] | None = None, **options: Any) -> reader.Run:
         nonlocal count
         count += 1
         about = {"id": f"run-{count}", **options.pop("about", {})}
         path = synthetic(ratios, name=f"run{count}", seed=count, about=about, **options)
-        return run_folder.load(path)
+        return reader.load(path)
 
     return make
 

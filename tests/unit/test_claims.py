@@ -28,6 +28,7 @@ from isobench.model import (
     LimitCheck,
     Resource,
     Status,
+    TargetStatus,
     Technology,
 )
 from isobench.model.errors import UsageError
@@ -48,7 +49,7 @@ technology = "containerization"
 
 def target(
     name: str,
-    status: Literal["measured", "unavailable", "failed", "unproven"] = "measured",
+    status: TargetStatus = TargetStatus.MEASURED,
     technology: Technology = Technology.CONTAINERIZATION,
     relations: Mapping[str, str] | None = None,
 ) -> TargetFacts:
@@ -278,7 +279,7 @@ def test_a_claim_of_near_native_follows_the_standing_of_its_cell(
     assert verdict.status is expected
     assert verdict.axes == {"cpu": expected}
     assert verdict.claim is EQUIVALENT
-    assert "1.00 x native [0.98, 1.02]" in verdict.sentence
+    assert "1.00x native [0.98, 1.02]" in verdict.sentence
     assert ("more blocks" in verdict.sentence) == (expected is INCONCLUSIVE)
 
 
@@ -300,27 +301,27 @@ def test_each_class_is_an_axis_and_one_refuted_axis_refutes_the_claim() -> None:
     assert verdict.axes == {"cpu": SUPPORTED, "syscall": REFUTED, "io": INCONCLUSIVE}
     assert verdict.sentence == (
         "cpu supported: all 3 cells of docker and podman, the closest call "
-        "docker cpu.matmul 1.02 x native [1.00, 1.04] (near-native); "
-        "syscall refuted: docker syscall.getppid 1.62 x native [1.60, 1.64] (slower); "
-        "io inconclusive: docker io.fsync 1.04 x native [1.02, 1.06] (inconclusive)."
+        "docker cpu.matmul 1.02x native [1.00, 1.04] (near-native); "
+        "syscall refuted: docker syscall.getppid 1.62x native [1.60, 1.64] (slower); "
+        "io inconclusive: docker io.fsync 1.04x native [1.02, 1.06] (inconclusive)."
     )
 
 
 def test_many_refuting_cells_are_named_worst_first_and_counted() -> None:
     cells = [cell("docker", f"io.w{n}", Status.SLOWER, 1.0 + n) for n in range(1, 6)]
     said = judge(EQUIVALENT, cells, [target("docker")]).sentence
-    assert said.startswith("io refuted: docker io.w5 6.00 x native")
+    assert said.startswith("io refuted: docker io.w5 6.00x native")
     assert "io.w3" in said
     assert "io.w2" not in said
     assert said.endswith(", and 2 more.")
     said = judge(EQUIVALENT, cells[:3], [target("docker")]).sentence
-    assert said.endswith("io.w1 2.00 x native [1.98, 2.02] (slower).")
+    assert said.endswith("io.w1 2.00x native [1.98, 2.02] (slower).")
 
 
 def test_a_cell_without_ratio_or_interval_is_told_as_far_as_it_is_known() -> None:
     bare = dataclasses.replace(cell("docker", "cpu.sieve"), interval=None)
     assert judge(EQUIVALENT, [bare], [target("docker")]).sentence == (
-        "cpu supported: docker cpu.sieve 1.00 x native (near-native)."
+        "cpu supported: docker cpu.sieve 1.00x native (near-native)."
     )
     blind = cell("docker", "cpu.sieve", Status.UNPROVEN, None)
     assert judge(EQUIVALENT, [blind], [target("docker")]).sentence == (
@@ -446,7 +447,7 @@ def test_a_supported_order_names_the_cell_closest_to_native() -> None:
         cell("docker", "cpu.b", Status.SLOWER, 2.41),
     ]
     said = judge(SLOWER, cells, [target("docker")]).sentence
-    assert "the closest call docker cpu.b 2.41 x native" in said
+    assert "the closest call docker cpu.b 2.41x native" in said
     assert "28.4" not in said
 
 
@@ -494,8 +495,8 @@ def test_the_words_of_a_bound_give_median_bounds_and_limit() -> None:
         upper_seconds=4.2e-7,
     )
     assert judge(BOUND, [start], [target("docker")]).sentence.startswith(
-        "startup inconclusive: docker startup.cold median 420 ms, at least 420 us, at most 420 ns "
-        "(unproven), claimed below 1 s;"
+        "startup inconclusive: docker startup.cold median 420 ms, at least 420 \N{MICRO SIGN}s, "
+        "at most 420 ns (unproven), claimed below 1 s;"
     )
     nothing = judge(BOUND, [cell("docker", "startup.cold", ratio=None)], [target("docker")])
     assert "docker startup.cold without a figure, claimed below 1 s" in nothing.sentence
@@ -728,11 +729,11 @@ def test_a_time_may_be_bounded_from_below() -> None:
     stated = dataclasses.replace(claim(ClaimKind.BOUND, "startup.cold"), above_seconds=1.0)
     verdict = judge(stated, [slow], [target("docker")])
     assert verdict.status is SUPPORTED
-    assert "median 3 s, at least 2.9 s, at most 3.1 s, claimed above 1 s" in verdict.sentence
+    assert "median 3.00 s, at least 2.90 s, at most 3.10 s, claimed above 1 s" in verdict.sentence
     stated = dataclasses.replace(stated, above_seconds=5.0, quantile=0.95)
     verdict = judge(stated, [slow], [target("docker")])
     assert verdict.status is REFUTED
-    assert "p95 3 s" in verdict.sentence
+    assert "p95 3.00 s" in verdict.sentence
 
 
 def test_what_would_change_a_standing_is_said() -> None:
@@ -763,7 +764,7 @@ def test_a_target_compared_with_another_is_told_with_it() -> None:
     )
     verdict = judge(against, [faster], [target("docker")])
     assert verdict.status is SUPPORTED
-    assert "docker startup.cold 1.50 x kvm [1.48, 1.52] (slower)" in verdict.sentence
+    assert "docker startup.cold 1.50x kvm [1.48, 1.52] (slower)" in verdict.sentence
     assert judge(against, [], [target("docker")]).status is UNTESTED
 
 
@@ -798,7 +799,7 @@ def test_the_interval_that_is_told_is_the_one_that_decides() -> None:
         sided=Interval(low=1.1, high=1.4, level=0.9),
     )
     said = judge(EQUIVALENT, [wide], [target("docker")]).sentence
-    assert "1.30 x native [1.10, 1.40]" in said
+    assert "1.30x native [1.10, 1.40]" in said
 
 
 # ---- limits

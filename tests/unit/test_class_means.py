@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from isobench.analysis import summaries
+from isobench.analysis import summary as analysis
 from isobench.report import html, markdown, sections
 from isobench.report.exporters.openmetrics import openmetrics
-from isobench.storage import run_folder
+from isobench.report.sections.gaps import GAPS
+from isobench.report.sections.ratios import RATIOS
+from isobench.storage import documents, reader
+from isobench.storage.schema import Summary
 from tests.unit.conftest import Synthetic
 
 DATA = Path(__file__).parents[1] / "data"
@@ -23,8 +26,11 @@ def ratios(*each: float, target: str = "box") -> dict[tuple[str, str], float]:
 
 
 def class_means(tmp_path: Path, run: Synthetic) -> dict[tuple[str, str], dict[str, Any]]:
-    summary = summaries.summarise(run_folder.load(run.write(tmp_path / "run")), ())
-    return {(one["target"], one["class"]): one for one in json.loads(json.dumps(summary))["suites"]}
+    summary = analysis.summarise(reader.load(run.write(tmp_path / "run")), ())
+    return {
+        (one["target"], one["class"]): one
+        for one in json.loads(documents.encoded(summary))["suites"]
+    }
 
 
 def test_the_mean_is_geometric_and_its_interval_holds_it(tmp_path: Path) -> None:
@@ -108,20 +114,21 @@ def test_sessions_that_serve_several_blocks_are_the_unit_of_a_mean_too(tmp_path:
 
 
 @pytest.fixture
-def summary() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((DATA / "summary.json").read_text(encoding="utf-8"))
-    return loaded
+def summary() -> Summary:
+    return documents.read_summary(DATA)
 
 
 def test_the_overview_has_a_row_for_the_mean_of_each_class_that_has_one(
-    summary: dict[str, Any],
+    summary: Summary,
 ) -> None:
     report = sections.build(summary)
-    rows = {row.workload: row for group in report.matrix.groups for row in group.rows}
+    ratios_ = RATIOS.of(report)
+    assert ratios_ is not None
+    rows = {row.workload: row for group in ratios_.matrix.groups for row in group.rows}
     assert "cpu: mean" in rows
     assert "io: mean" not in rows
     cells = dict(
-        zip((one.name for one in report.matrix.targets), rows["cpu: mean"].cells, strict=True)
+        zip((one.name for one in ratios_.matrix.targets), rows["cpu: mean"].cells, strict=True)
     )
     assert (cells["docker"].ratio, cells["docker"].mark.kind) == (
         "1.01\N{MULTIPLICATION SIGN}",
@@ -133,10 +140,12 @@ def test_the_overview_has_a_row_for_the_mean_of_each_class_that_has_one(
 
 
 def test_the_plot_of_a_class_ends_with_its_means_and_what_they_hide(
-    summary: dict[str, Any],
+    summary: Summary,
 ) -> None:
     report = sections.build(summary)
-    (last,) = [panel.groups[-1] for panel in report.panels if panel.title == "CPU"]
+    ratios_ = RATIOS.of(report)
+    assert ratios_ is not None
+    (last,) = [panel.groups[-1] for panel in ratios_.panels if panel.title == "CPU"]
     assert last.workload == "mean of CPU"
     assert [row.target.name for row in last.rows] == ["docker", "bubblewrap"]
     assert last.rows[0].note == "but not cpu.threads"
@@ -146,12 +155,14 @@ def test_the_plot_of_a_class_ends_with_its_means_and_what_they_hide(
     assert page.count(f'id="{last.anchor}"') == page.count(f'href="#{last.anchor}"') == 1
 
 
-def test_doubts_about_a_mean_are_listed_with_the_others(summary: dict[str, Any]) -> None:
-    (doubt,) = [one for one in sections.build(summary).doubts if "--blocks 80" in one.text.shown]
+def test_doubts_about_a_mean_are_listed_with_the_others(summary: Summary) -> None:
+    found = GAPS.of(sections.build(summary))
+    assert found is not None
+    (doubt,) = [one for one in found.doubts if "--blocks 80" in one.text.shown]
     assert doubt.where == "bubblewrap at cpu: mean"
 
 
-def test_open_metrics_has_the_mean_of_each_class(summary: dict[str, Any]) -> None:
+def test_open_metrics_has_the_mean_of_each_class(summary: Summary) -> None:
     text = openmetrics(summary)
     labels = 'class="cpu",target="docker",reference="native"'
     assert f'isobench_class_ratio{{{labels},bound="upper"}} 1.03' in text

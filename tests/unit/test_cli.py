@@ -31,7 +31,7 @@ from isobench.run import choose, cleanup, lifecycle
 from isobench.run.choose import Chosen
 from isobench.selftest import simulate
 from isobench.selftest.scenarios import SCENARIOS
-from isobench.storage import run_folder
+from isobench.storage import writer
 from isobench.workloads import loader
 from tests.unit.command import Done
 
@@ -162,8 +162,8 @@ def test_without_a_command_it_says_what_to_type_next(isobench: Run) -> None:
 def test_without_a_command_it_shows_the_last_answer(somewhere: Path, isobench: Run) -> None:
     latest = somewhere / "isobench-results" / "latest"
     latest.mkdir(parents=True)
-    run = {"run": {"started": "2024-01-02T03:04:05Z", "headline": "All is well."}}
-    (latest / "summary.json").write_text(json.dumps(run))
+    run = {"started": "2024-01-02T03:04:05Z", "headline": "All is well."}
+    (latest / "summary.json").write_text(json.dumps({"schema_version": 1, "run": run}))
     assert "Last run (2024-01-02T03:04:05Z): All is well." in isobench().out
 
 
@@ -505,7 +505,7 @@ def test_a_run_that_is_still_going_is_not_resumed(
     isobench: Run, cut_short: Callable[..., Path], two_targets: None
 ) -> None:
     path = cut_short()
-    with contextlib.closing(run_folder.RunFolder(path)):
+    with contextlib.closing(writer.RunFolder(path)):
         done = isobench("run", "--resume", path)
     words = (f"still going: process {os.getpid()} writes", f"kill -INT {os.getpid()}", "--resume")
     refused(done, *words)
@@ -515,7 +515,7 @@ def test_a_run_that_is_still_going_is_reported_and_that_is_said(
     isobench: Run, cut_short: Callable[..., Path]
 ) -> None:
     path = cut_short()
-    with contextlib.closing(run_folder.RunFolder(path)):
+    with contextlib.closing(writer.RunFolder(path)):
         done = isobench("report", path)
     assert (done.code, (path / "report.html").is_file()) == (0, True)
     assert f"{path} is still going (process {os.getpid()})" in done.err
@@ -636,7 +636,7 @@ def measured(
 
     def run(folder: Path, *argv: str, interrupted: bool = False, timed_out: bool = False) -> Done:
         def come_to(*_: object) -> Outcome:
-            outcome = write.answer_again(folder, folder)
+            outcome = write.answer(folder, folder)
             return replace(outcome, interrupted=interrupted, timed_out=timed_out)
 
         monkeypatch.setattr(lifecycle.Lifecycle, "run", come_to)

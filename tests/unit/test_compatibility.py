@@ -10,7 +10,7 @@ from isobench.comparison import compatibility
 from isobench.comparison.compatibility import Gravity
 from isobench.model import Schedule
 from isobench.model.units import TargetName, WorkloadName
-from isobench.storage import run_folder
+from isobench.storage import reader
 
 Write = Callable[..., Path]
 HOST = {"cpu": "none", "microcode": "0x2a", "cpus": 4, "kernel": "6.1", "filesystem": "ext4"}
@@ -19,26 +19,26 @@ NATIVE, BOX = TargetName("native"), TargetName("box")
 
 
 @pytest.fixture
-def run(synthetic: Write) -> Callable[..., run_folder.Run]:
+def run(synthetic: Write) -> Callable[..., reader.Run]:
     """Return a function that makes a run with other facts."""
     count = 0
 
-    def make(**options: Any) -> run_folder.Run:
+    def make(**options: Any) -> reader.Run:
         nonlocal count
         count += 1
-        return run_folder.load(synthetic(name=f"run{count}", blocks=3, **options))
+        return reader.load(synthetic(name=f"run{count}", blocks=3, **options))
 
     return make
 
 
-Make = Callable[..., run_folder.Run]
+Make = Callable[..., reader.Run]
 
 
 def about(**facts: Any) -> Mapping[str, Any]:
     return {"about": {"host": HOST | facts}}
 
 
-def found(base: run_folder.Run, head: run_folder.Run) -> dict[str, Gravity]:
+def found(base: reader.Run, head: reader.Run) -> dict[str, Gravity]:
     return {one.what: one.gravity for one in compatibility.differences([base], [head])}
 
 
@@ -160,7 +160,7 @@ def test_another_program_of_a_workload_is_told(run: Make) -> None:
 
 
 def test_a_program_of_another_abi_is_looked_at_where_it_runs(run: Make) -> None:
-    def made(foreign: str) -> run_folder.Run:
+    def made(foreign: str) -> reader.Run:
         items = [payload("cpu.sieve", "a" * 64), payload("cpu.sieve", foreign, "aarch64-linux")]
         states = {"box": {"abi": "aarch64-linux"}, "native": {"abi": "x86_64-linux"}}
         return run(about={"payloads": items}, states=states)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isobench.analysis.headline import figure, headline, listed
+from isobench.analysis.headline import headline
 from isobench.model import Estimate, Interval, Status, Technology, Verdict
 from isobench.model.units import TargetName, WorkloadName
 
@@ -117,27 +117,6 @@ def test_a_run_cut_short_says_so() -> None:
         "The run was cut short: these answers are partial."
     )
     assert said(complete=False) == "Nothing was measured beside native. The run was cut short."
-
-
-@pytest.mark.parametrize(
-    ("ratio", "text"),
-    [
-        (0.5, "0.50x"),
-        (1.004, "1.00x"),
-        (1.999, "2.0x"),
-        (9.94, "9.9x"),
-        (28.4, "28x"),
-        (1234, "1,200x"),
-    ],
-)
-def test_figures_have_no_more_digits_than_people_say(ratio: float, text: str) -> None:
-    assert figure(ratio) == text
-
-
-def test_names_are_listed_as_in_english() -> None:
-    assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == [
-        "a", "a and b", "a, b and c",
-    ]  # fmt: skip
 
 
 def test_what_is_undecided_is_told_with_what_was_seen() -> None:

@@ -53,7 +53,7 @@ from isobench.run import pilot as trying
 from isobench.run.choose import Chosen
 from isobench.run.lifecycle import Lifecycle
 from isobench.run.pilot import Pilot
-from isobench.storage import run_folder
+from isobench.storage import documents, lock, reader, records
 
 NATIVE, BOX, JAR, POT = (TargetName(name) for name in ("native", "box", "jar", "pot"))
 SIEVE, COLD, EXEC = (WorkloadName(n) for n in ("cpu.sieve", "startup.cold", "startup.exec"))
@@ -232,7 +232,18 @@ def run(
     watcher = observer or Observer()
     shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
     chosen = choose.choose(wanted, shelf, workloads, watcher)
-    return Lifecycle(wanted, shelf, watcher).run(chosen)
+    return as_read(Lifecycle(wanted, shelf, watcher).run(chosen))
+
+
+def as_read(outcome: write.Outcome) -> Any:
+    """Return an outcome whose summary is as scripts read it."""
+    return replace(outcome, summary=json.loads(documents.encoded(outcome.summary)))
+
+
+def code_of(outcome: Any, fail_on: Sequence[str]) -> int:
+    """Return with which code a command ends that came to this."""
+    typed = replace(outcome, summary=documents.summary_of(outcome.summary))
+    return exit_code(typed, fail_on)
 
 
 def cell(outcome: write.Outcome, name: str = "box", workload: str = "cpu.sieve") -> Any:
@@ -297,13 +308,13 @@ def test_what_was_asked_for_and_can_run_is_measured_beside_what_cannot() -> None
         ("jar", name, "unavailable") for name in WORKLOADS
     }
     assert "jar was asked for and cannot run here: jar is not installed." in headline_of(outcome)
-    assert exit_code(outcome, ()) == 3
+    assert code_of(outcome, ()) == 3
 
 
 def test_what_was_merely_found_and_cannot_run_is_nobodys_failure() -> None:
     outcome = run(native(), box(), box(JAR, availability=MISSING))
-    assert exit_code(outcome, ()) == 0
-    assert exit_code(outcome, ("skipped",)) == 3
+    assert code_of(outcome, ()) == 0
+    assert code_of(outcome, ("skipped",)) == 3
     assert "asked for" not in headline_of(outcome)
 
 
@@ -399,7 +410,7 @@ def test_start_ups_are_cells_too() -> None:
 
 def test_native_is_visited_twice_in_every_block() -> None:
     outcome = run(box())
-    frame = run_folder.load(outcome.folder).samples
+    frame = reader.load(outcome.folder).samples
     mine = frame[(frame["workload"] == SIEVE) & (frame["block"] > 0) & (frame["metric"] == "time")]
     counts = mine.groupby(["block", "target"]).size().unstack()
     assert set(counts.columns) == {"native", "native#2", "box"}
@@ -456,7 +467,7 @@ def test_a_target_that_will_not_open_leaves_gaps_and_is_not_planned() -> None:
     outcome = run(box(), box(JAR, openings=("no space",)))
     assert gaps(outcome) == {("jar", name, "failed") for name in WORKLOADS}
     assert status(outcome, "jar") == "failed"
-    targets = {v.target for b in run_folder.load(outcome.folder).plan.blocks for v in b.visits}
+    targets = {v.target for b in reader.load(outcome.folder).plan.blocks for v in b.visits}
     assert targets == {NATIVE, BOX, "native#2"}
     assert cell(outcome)["ratio"] == pytest.approx(2.0, rel=0.01)
 
@@ -482,7 +493,7 @@ def test_a_workload_that_fails_natively_is_left_out_for_all() -> None:
     bad = native(scripts={SIEVE: (Script(fault=Fault.SILENT),)})
     other = box()
     outcome = run(bad, other)
-    assert {w.workload for w in run_folder.load(outcome.folder).plan.work} == {COLD, EXEC}
+    assert {w.workload for w in reader.load(outcome.folder).plan.work} == {COLD, EXEC}
     assert other.runs(SIEVE) <= 1
     assert ("native", "cpu.sieve", "failed") in gaps(outcome)
 
@@ -516,7 +527,7 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_a_report(
     assert (outcome.folder / "report.html").is_file()
     assert other.opened == other.closed
     assert list((tmp_path / "cache" / "isobench" / "runs").iterdir()) == []
-    blocks = run_folder.load(outcome.folder).samples["block"].max()
+    blocks = reader.load(outcome.folder).samples["block"].max()
     assert blocks == (3 if at == "block 4:" else 0)
 
 
@@ -577,7 +588,7 @@ def test_a_target_of_another_isa_gets_payloads_of_its_own() -> None:
 def test_an_old_run_is_answered_again_into_another_folder(tmp_path: Path) -> None:
     first = run(box())
     (tmp_path / "again").mkdir()
-    again = write.answer_again(first.folder, tmp_path / "again")
+    again = as_read(write.answer(first.folder, tmp_path / "again"))
     assert again.summary == first.summary
     names = {path.name for path in (tmp_path / "again").iterdir()}
     assert names == {"summary.json", "summary.md", "report.html"}
@@ -593,11 +604,11 @@ def go_on(
     **run_options: Any,
 ) -> write.Outcome:
     """Resume the run in a folder, with the same wish."""
-    earlier, watcher = run_folder.load(folder), Observer()
+    earlier, watcher = reader.load(folder), Observer()
     wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
     shelf = Shelf((native(), *targets))
     chosen = choose.choose(wanted, shelf, workloads, watcher)
-    return Lifecycle(wanted, shelf, watcher).run(chosen, earlier)
+    return as_read(Lifecycle(wanted, shelf, watcher).run(chosen, earlier))
 
 
 @pytest.fixture
@@ -624,31 +635,29 @@ def test_a_run_is_its_writers_alone_until_its_report_is_there(
     answered = write.answer
     held: list[str] = []
 
-    def answer(folder: Path, *more: Any) -> Mapping[str, Any]:
-        held.append(run_folder.writer(folder))
+    def answer(folder: Path, *more: Any) -> write.Outcome:
+        held.append(lock.writer_of(folder))
         return answered(folder, *more)
 
     monkeypatch.setattr(write, "answer", answer)
     outcome = run(box(), maximum_blocks=2)
     assert held == [f"process {os.getpid()}"]
-    assert run_folder.writer(outcome.folder) == ""
+    assert lock.writer_of(outcome.folder) == ""
 
 
 def test_what_was_written_until_the_lock_was_had_is_not_measured_again(
     interrupted: write.Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stale = run_folder.load(interrupted.folder)
+    stale = reader.load(interrupted.folder)
     go_on(interrupted.folder, box(), maximum_blocks=3)
-    monkeypatch.setattr(run_folder, "load", functools.partial(_first, [stale], run_folder.load))
+    monkeypatch.setattr(reader, "load", functools.partial(_first, [stale], reader.load))
     outcome = go_on(interrupted.folder, box(), maximum_blocks=4)
     monkeypatch.undo()
     assert outcome.summary["run"]["blocks"] == 4
-    assert not run_folder.load(outcome.folder).samples.duplicated([*run_folder.KEY]).any()
+    assert not reader.load(outcome.folder).samples.duplicated([*records.KEY]).any()
 
 
-def _first(
-    kept: list[run_folder.Run], load: Callable[[Path], run_folder.Run], path: Path
-) -> run_folder.Run:
+def _first(kept: list[reader.Run], load: Callable[[Path], reader.Run], path: Path) -> reader.Run:
     """Return what is kept, once; then what is on disk."""
     return kept.pop() if kept else load(path)
 
@@ -699,7 +708,7 @@ def test_another_experiment_is_not_resumed_and_the_old_one_left_as_it_was(
 ) -> None:
     path = interrupted.folder / "run.json"
     about = json.loads(path.read_text())
-    path.write_text(json.dumps(about | {key: "another"}))
+    path.write_text(json.dumps(about | {key: [] if key == "payloads" else "another"}))
     before = {p: p.read_bytes() for p in interrupted.folder.rglob("*") if p.is_file()}
     with pytest.raises(UsageError, match="cannot be resumed") as caught:
         go_on(interrupted.folder, box())
@@ -751,7 +760,7 @@ def planned(outcome: write.Outcome) -> Any:
 
 def sessions_of(outcome: write.Outcome, name: str = "box") -> dict[int, int]:
     """Return the session of each block in which a target was measured."""
-    frame = run_folder.load(outcome.folder).samples
+    frame = reader.load(outcome.folder).samples
     mine = frame[(frame["workload"] == SIEVE) & (frame["block"] > 0) & (frame["target"] == name)]
     found = mine.groupby("block")["session"].unique()
     assert all(len(numbers) == 1 for numbers in found)
@@ -832,7 +841,7 @@ def test_an_expensive_target_is_started_once_a_visit_and_a_cheap_one_more_often(
     shipped = {COLD: replace(WORKLOADS[COLD], source=Path("workloads/_startup/payload.c"))}
     expensive, other = slow(2.0), box(JAR)
     outcome = run(expensive, other, workloads=shipped, maximum_blocks=4, budget=1e6)
-    frame = run_folder.load(outcome.folder).samples
+    frame = reader.load(outcome.folder).samples
     mine = frame[(frame["metric"] == "time") & (frame["block"] > 0)]
     counts = mine.groupby(["block", "target"]).size().unstack()
     assert set(counts["box"]) == {1}
@@ -866,7 +875,7 @@ def test_a_dead_target_is_neither_expensive_nor_reused(slow: Callable[..., Slow]
 
 def test_starts_are_instances_of_their_own_and_of_no_session() -> None:
     outcome = run(box(), launch=Launch.REUSE, maximum_blocks=6)
-    frame = run_folder.load(outcome.folder).samples
+    frame = reader.load(outcome.folder).samples
     assert set(frame[frame["workload"] == COLD]["session"]) == {0}
     assert 0 not in set(frame[(frame["workload"] == EXEC) & (frame["block"] > 0)]["session"])
 

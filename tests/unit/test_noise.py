@@ -12,14 +12,14 @@ from isobench.comparison.noise import Effort, MachineNoise, Spanned, WorkloadNoi
 from isobench.model import BlockHealth
 from isobench.model.errors import UsageError
 from isobench.report import noise as view
-from isobench.storage import run_folder
+from isobench.storage import reader
 
 Write = Callable[..., Path]
 SIEVE, FSYNC = ("box", "cpu.sieve"), ("box", "io.fsync")
 
 
 def resolved(path: Path, **options: Any) -> MachineNoise:
-    return noise.machine_noise(run_folder.load(path), **options)
+    return noise.machine_noise(reader.load(path), **options)
 
 
 def row(made: MachineNoise, workload: str = "cpu.sieve") -> WorkloadNoise:
@@ -63,7 +63,7 @@ def test_a_finer_precision_takes_more_blocks(synthetic: Write) -> None:
 
 def test_time_is_of_three_visits_from_end_to_end(synthetic: Write) -> None:
     path = synthetic({SIEVE: 1.0, FSYNC: 1.0})
-    run = run_folder.load(path)
+    run = reader.load(path)
     # Every visit takes two seconds and ends with its last iteration.
     frame = run.samples
     frame["at"] = 2.0 * frame.groupby(["block", "target", "workload"], sort=False).ngroup()

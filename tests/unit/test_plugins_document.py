@@ -24,7 +24,7 @@ from isobench.model import (
 )
 from isobench.payload import build
 from isobench.plugins import api
-from isobench.storage import run_folder
+from isobench.storage import records
 from isobench.targets import authoring
 from isobench.workloads import loader
 
@@ -64,7 +64,7 @@ def test_it_names_every_field(title: str, noun: Any) -> None:
 
 
 def test_it_names_what_records_consist_of() -> None:
-    for name in (*run_folder.COLUMNS, *(field.name for field in dataclasses.fields(Gap))):
+    for name in (*records.COLUMNS, *(field.name for field in dataclasses.fields(Gap))):
         assert f"`{name}`" in section("What is recorded"), name
 
 

@@ -9,21 +9,41 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from rich.console import Console
 
 from isobench.report import html, markdown, sections, text
+from isobench.report.sections import Report, Section
+from isobench.report.sections.claims import CLAIMS
+from isobench.report.sections.documents import DOCUMENTS, Column
+from isobench.report.sections.evidence import EVIDENCE
+from isobench.report.sections.figures import (
+    interval_text,
+    percent_text,
+    ratio_text,
+    seconds_text,
+)
+from isobench.report.sections.gaps import GAPS
+from isobench.report.sections.method import METHOD
+from isobench.report.sections.ratios import RATIOS
+from isobench.report.sections.startup import START_UP
+from isobench.storage import documents
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "reports" / "templates"
 EVIL = '<script>alert("x")</script>&\x1b[31m\u202e|`*'
 FORBIDDEN = re.compile(r"\b(None|nan|NaN|inf|undefined|Undefined)\b")
-FIXED = ("class", "status", "standing", "relation", "cause", "scope", "metric", "unit", "clock")
+FIXED = (
+    *("class", "status", "standing", "relation", "cause", "scope", "metric", "unit", "clock"),
+    *("abi", "axes"),
+)
+"""Keys whose values are of a fixed set, or are not shown."""
 VOID = {"meta", "br", "link", "img", "use"}
 
 Summary = dict[str, Any]
+Shown = TypeVar("Shown")
 
 
 class Page(HTMLParser):
@@ -83,18 +103,30 @@ def summary() -> Summary:
     return loaded
 
 
+def view_of(summary: Summary) -> Report:
+    """Return the view of a summary that is read from outside."""
+    return sections.build(documents.summary_of(summary))
+
+
+def shown(section: Section[Shown], summary: Summary) -> Shown:
+    """Return what a section shows of a summary."""
+    view = section.of(view_of(summary))
+    assert view is not None
+    return view
+
+
 def page_of(summary: Summary) -> Page:
-    return Page(html.render(sections.build(summary), TEMPLATES))
+    return Page(html.render(view_of(summary), TEMPLATES))
 
 
 def terminal_of(summary: Summary, width: int = 80) -> str:
     output = io.StringIO()
-    text.render(sections.build(summary), Console(file=output, width=width, color_system=None))
+    text.render(view_of(summary), Console(file=output, width=width, color_system=None))
     return output.getvalue()
 
 
 def rendered(summary: Summary) -> tuple[str, str, str]:
-    report = sections.build(summary)
+    report = view_of(summary)
     return html.render(report, TEMPLATES), terminal_of(summary), markdown.markdown(report)
 
 
@@ -105,8 +137,8 @@ def cell_of(summary: Summary, target: str, workload: str) -> Summary:
     return found
 
 
-def column_of(summary: Summary, title: str) -> sections.Column:
-    return next(one for one in sections.build(summary).columns if one.title == title)
+def column_of(summary: Summary, title: str) -> Column:
+    return next(one for one in shown(DOCUMENTS, summary) if one.title == title)
 
 
 def quick(summary: Summary) -> None:
@@ -157,22 +189,22 @@ def only_fixed_fields(summary: Summary) -> None:
         summary[name] = [{key: item[key] for key in keys} for item in summary[name]]
 
 
-def with_numbers_that_are_none(summary: Summary) -> None:
-    for place, cell in enumerate(summary["cells"]):
-        bad = (None, float("nan"), float("inf"), "text", -1.0)[place % 5]
-        cell.update(value=bad, reference=bad, ratio=bad, interval=[bad, bad], log_ratios=[bad])
-        cell.update(p95=bad, p99=bad, maximum=bad, blocks_needed=bad, outlying_blocks=bad)
+def without_numbers(summary: Summary) -> None:
+    for cell in summary["cells"]:
+        cell.update(value=None, reference=None, ratio=None, interval=None, log_ratios=[])
+        cell.update(p95=None, p99=None, maximum=None, blocks_needed=None, outlying_blocks=None)
     for suite in summary["suites"]:
-        suite.update(ratio=float("nan"), interval=[None, "x"], log_ratios="text", unlike=3)
+        suite.update(ratio=None, interval=None, log_ratios=[], unlike=[])
     for place, profile in enumerate(summary["courses"]):
-        profile["passes"] = ([None, "text", -1.0, float("nan")], "no list", None)[place]
-    for name in ("margin", "level", "blocks", "blocks_invalid", "budget_seconds", "started"):
-        summary["run"][name] = float("nan")
-    summary["run"]["noise"] = {"cpu.sieve": None, "cpu.sha256": float("inf")}
+        profile["passes"] = ([None, -1.0, None], [], [None])[place]
+    for name in ("blocks", "blocks_invalid", "budget_seconds", "started"):
+        summary["run"][name] = None
+    summary["run"]["noise"] = {"cpu.sieve": None, "cpu.sha256": None}
 
 
 def empty(summary: Summary) -> None:
     summary.clear()
+    summary["schema_version"] = 1
 
 
 VARIANTS: tuple[Callable[[Summary], None], ...] = (
@@ -181,7 +213,7 @@ VARIANTS: tuple[Callable[[Summary], None], ...] = (
     without_cells,
     without_targets,
     only_fixed_fields,
-    with_numbers_that_are_none,
+    without_numbers,
     empty,
 )
 
@@ -319,8 +351,8 @@ def test_sessions_are_told_beside_blocks_where_they_are_fewer(summary: Summary) 
 def test_all_standings_occur_in_the_example(summary: Summary) -> None:
     wanted = {"near-native", "slower", "faster", "inconclusive", "unproven"}
     assert {cell["standing"] for cell in summary["cells"]} == wanted
-    shown = {mark.kind for mark in sections.build(summary).matrix.legend}
-    assert shown == wanted | {"gap"}
+    marked = {mark.kind for mark in shown(RATIOS, summary).matrix.legend}
+    assert marked == wanted | {"gap"}
 
 
 def test_an_unavailable_target_is_named_with_its_reason_and_hint(summary: Summary) -> None:
@@ -349,7 +381,7 @@ def test_a_gap_is_shown_as_its_cause_and_told_in_full_once(summary: Summary) -> 
     tables = page_of(summary).tables
     row = next(row for row in tables["matrix"] if row[0] == "io.seq-read")
     assert "timed-out" in row
-    gaps = [gap for gap in sections.build(summary).gaps if gap.target == "podman"]
+    gaps = [gap for gap in shown(GAPS, summary).gaps if gap.target == "podman"]
     assert [(gap.workloads, gap.cause) for gap in gaps] == [("io.seq-read", "timed-out")]
 
 
@@ -367,13 +399,13 @@ def test_targets_that_lack_numbers_for_one_reason_are_one_gap_with_one_command(
         for name in ("lxc", "wine")
     ]
     summary["gaps"] += [{**gap, "workload": ""} for gap in left_out]
-    (found,) = [gap for gap in sections.build(summary).gaps if gap.detail.shown == "left out"]
+    (found,) = [gap for gap in shown(GAPS, summary).gaps if gap.detail.shown == "left out"]
     assert found.target == "lxc, wine"
     assert found.hint.shown == ".venv/bin/isobench run --targets lxc,wine"
 
 
 def test_gaps_of_a_whole_target_are_told_together(summary: Summary) -> None:
-    gaps = [gap for gap in sections.build(summary).gaps if gap.target == "kvm"]
+    gaps = [gap for gap in shown(GAPS, summary).gaps if gap.target == "kvm"]
     assert [gap.workloads for gap in gaps] == ["every workload"]
 
 
@@ -393,11 +425,9 @@ def test_what_any_program_takes_to_start_stands_beside_natives_figure(
 ) -> None:
     summary["null_spawns"] = [
         {"workload": "startup.cold", "spawner": spawner, "seconds": 0.0004, "native": 0.0005},
-        {"workload": "startup.warm", "spawner": spawner, "seconds": None, "native": 0.0005},
     ]
-    seen = sections.build(summary)
-    assert seen.startup is not None
-    assert seen.startup.remains == (sentence,)
+    seen = view_of(summary)
+    assert shown(START_UP, summary).remains == (sentence,)
     assert " ".join(sentence.split()) in Page(html.render(seen, TEMPLATES)).text
     assert f"- {sentence}" in markdown.markdown(seen).replace("\\", "")
     console = Console(file=io.StringIO(), width=1000, record=True)
@@ -410,9 +440,7 @@ def test_a_null_spawn_that_took_longer_than_native_says_that_the_machine_was_bus
 ) -> None:
     one = {"workload": "startup.cold", "spawner": "vfork", "seconds": 0.0006, "native": 0.0005}
     summary["null_spawns"] = [one]
-    seen = sections.build(summary)
-    assert seen.startup is not None
-    (sentence,) = seen.startup.remains
+    (sentence,) = shown(START_UP, summary).remains
     assert "takes 600\N{NO-BREAK SPACE}µs" in sentence
     assert sentence.endswith("the machine was too busy to tell")
 
@@ -435,21 +463,21 @@ def test_expectations_show_host_and_inside(summary: Summary) -> None:
 def test_a_broken_expectation_is_not_called_kept(summary: Summary) -> None:
     docker = next(target for target in summary["targets"] if target["name"] == "docker")
     docker["promises"][1].update(kept=False, inside=None)
-    proof = next(p for p in sections.build(summary).proofs if p.target.name == "docker")
+    proof = next(p for p in shown(EVIDENCE, summary) if p.target.name == "docker")
     assert (proof.verdict, proof.mark.word) == ("5 of 6 expectations met", "not kept")
     assert proof.expectations[1].inside.shown == "could not be read"
 
 
 def test_claims_that_are_contradicted_come_first_and_untested_ones_apart(summary: Summary) -> None:
-    report = sections.build(summary)
-    words = [claim.mark.word for claim in report.claims]
+    claims = shown(CLAIMS, summary)
+    words = [claim.mark.word for claim in claims.tested]
     assert words == sorted(words, key=("refuted", "supported", "inconclusive").index)
-    assert {claim.mark.word for claim in report.untested} == {"untested"}
-    assert len(report.claims) + len(report.untested) == len(summary["claims"])
+    assert {claim.mark.word for claim in claims.untested} == {"untested"}
+    assert len(claims.all) == len(summary["claims"])
 
 
 def test_doubts_say_where_they_apply(summary: Summary) -> None:
-    doubts = {doubt.text.shown: doubt for doubt in sections.build(summary).doubts}
+    doubts = {doubt.text.shown: doubt for doubt in shown(GAPS, summary).doubts}
     clock = doubts["no vDSO: reading the clock costs a system call"]
     assert "qemu-user-aarch64 at cpu.sieve" in clock.where
     assert any(doubt.blocks for doubt in doubts.values())
@@ -460,10 +488,10 @@ def test_the_margin_and_the_noise_floors_of_the_run_are_named(summary: Summary) 
     text = page_of(summary).text
     assert "10 %" in text
     assert "from 0.91\N{MULTIPLICATION SIGN} to 1.10\N{MULTIPLICATION SIGN}" in text
-    noise = {one.workload: one for one in sections.build(summary).noise}
+    noise = {one.workload: one for one in shown(METHOD, summary).noise}
     assert not noise["io.fsync"].over
     summary["run"]["margin"] = 0.05
-    assert {one.workload for one in sections.build(summary).noise if one.over} == {"io.fsync"}
+    assert {one.workload for one in shown(METHOD, summary).noise if one.over} == {"io.fsync"}
 
 
 def test_payload_hashes_are_listed(summary: Summary) -> None:
@@ -537,9 +565,9 @@ def test_performance_is_never_one_verdict_over_classes(summary: Summary) -> None
 
 
 def test_the_control_is_no_example_of_anything(summary: Summary) -> None:
-    report = sections.build(summary)
-    assert report.matrix.targets[-1].control
-    assert not any("native" in one.label for column in report.columns for one in column.ran)
+    assert shown(RATIOS, summary).matrix.targets[-1].control
+    columns = shown(DOCUMENTS, summary)
+    assert not any("native" in one.label for column in columns for one in column.ran)
 
 
 # Runs that went otherwise.
@@ -560,7 +588,7 @@ def test_an_interrupted_run_says_that_it_is_partial(summary: Summary) -> None:
 
 
 def test_a_whole_run_has_no_banner(summary: Summary) -> None:
-    assert sections.build(summary).banners == ()
+    assert view_of(summary).banners == ()
 
 
 def test_a_run_without_cells_says_so_and_keeps_its_gaps(summary: Summary) -> None:
@@ -573,7 +601,7 @@ def test_a_run_without_cells_says_so_and_keeps_its_gaps(summary: Summary) -> Non
 def test_without_a_closing_sentence_the_cells_are_counted(summary: Summary) -> None:
     summary["run"]["headline"] = ""
     counted = [cell for cell in summary["cells"] if cell["target"] != "native#2"]
-    assert sections.build(summary).headline.startswith(f"{len(counted)} cells measured: ")
+    assert view_of(summary).headline.startswith(f"{len(counted)} cells measured: ")
 
 
 def test_sixteen_targets_stay_within_the_terminal_and_the_page(summary: Summary) -> None:
@@ -595,7 +623,7 @@ def test_sixteen_targets_stay_within_the_terminal_and_the_page(summary: Summary)
 
 
 def poisoned(value: object, key: str = "") -> object:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and key != "axes":
         return {
             (name if not key or key in {"run", "[]"} else name + EVIL): poisoned(found, name)
             for name, found in value.items()
@@ -618,11 +646,52 @@ def test_no_field_can_put_markup_on_the_page(summary: Summary) -> None:
 
 
 def test_the_link_to_the_records_cannot_lead_elsewhere(summary: Summary) -> None:
-    for name in ("javascript:alert(1)", "../secret", "//host/x", "a/b", "", None, ".hidden"):
+    for name in ("javascript:alert(1)", "../secret", "//host/x", "a/b", "", ".hidden"):
         summary["run"]["records"] = name
-        assert sections.build(summary).records == "records.jsonl"
+        assert view_of(summary).records == "records.jsonl"
+    del summary["run"]["records"]
+    assert view_of(summary).records == "records.jsonl"
     summary["run"]["records"] = "records-2.jsonl"
     assert "records-2.jsonl" in page_of(summary).attributes("href")
+
+
+def cell_0(key: str, value: object) -> Callable[[Summary], None]:
+    return lambda summary: summary["cells"][0].update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda summary: summary.update(cells="none"), "$.cells"),
+        (lambda summary: summary["run"].update(margin=float("nan")), "$.run.margin"),
+        (lambda summary: summary["run"].update(margin=0), "$.run.margin"),
+        (lambda summary: summary["run"].update(records=None), "$.run.records"),
+        (lambda summary: summary["run"].update(noise={"cpu.sieve": -1.0}), "$.run.noise[...]"),
+        (lambda summary: summary["claims"][0].update(axes={"cpu": EVIL}), "$.claims[0].axes[...]"),
+        (lambda summary: summary["courses"][0].update(passes=["text"]), "$.courses[0].passes[0]"),
+        (lambda summary: summary["suites"][0].update(unlike=3), "$.suites[0].unlike"),
+        (lambda summary: summary["suites"][0].update(interval=[None, "x"]), "$.suites[0].interval"),
+        (cell_0("ratio", -1.0), "$.cells[0].ratio"),
+        (cell_0("ratio", "text"), "$.cells[0].ratio"),
+        (cell_0("value", 10**400), "summary.json"),
+        (cell_0("interval", [1.0, 0.5]), "ends below its beginning"),
+        (cell_0("standing", "bored"), "$.cells[0].standing"),
+    ],
+)
+def test_what_cannot_be_a_summary_is_refused_with_its_place(
+    change: Callable[[Summary], None], place: str, summary: Summary
+) -> None:
+    change(summary)
+    with pytest.raises(ValueError, match=r"^summary\.json: ") as caught:
+        documents.summary_of(summary)
+    assert place in str(caught.value)
+
+
+def test_a_key_of_a_newer_version_is_passed_over(summary: Summary) -> None:
+    before = rendered(summary)
+    summary["cells"][0]["joules"] = 3
+    summary["run"]["weather"] = {"rain": True}
+    assert rendered(summary) == before
 
 
 def test_terminal_markup_in_a_name_is_shown_as_it_is(summary: Summary) -> None:
@@ -647,7 +716,7 @@ def test_long_text_is_clipped_and_kept_whole_in_its_title(summary: Summary) -> N
 def test_a_console_that_knows_ascii_only_gets_ascii(summary: Summary) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    text.render(sections.build(summary), Console(file=stream, width=80, color_system=None))
+    text.render(view_of(summary), Console(file=stream, width=80, color_system=None))
     stream.flush()
     assert b"1.27x >" in raw.getvalue()
 
@@ -672,8 +741,8 @@ def test_a_console_that_knows_ascii_only_gets_ascii(summary: Summary) -> None:
 def test_a_ratio_has_the_digits_that_its_interval_justifies(
     ratio: float, bounds: tuple[float, float] | None, shown: str, interval: str
 ) -> None:
-    assert sections.ratio_text(ratio, bounds) == f"{shown}\N{MULTIPLICATION SIGN}"
-    assert sections.interval_text(ratio, bounds) == interval
+    assert ratio_text(ratio, bounds) == f"{shown}\N{MULTIPLICATION SIGN}"
+    assert interval_text(bounds, ratio) == interval
 
 
 @pytest.mark.parametrize(
@@ -693,18 +762,18 @@ def test_a_ratio_has_the_digits_that_its_interval_justifies(
 def test_a_time_is_given_in_the_unit_that_suits_it(
     seconds: float | None, digits: int, shown: str
 ) -> None:
-    assert sections.seconds_text(seconds, digits).replace("\N{NO-BREAK SPACE}", " ") == shown
+    assert seconds_text(seconds, digits).replace("\N{NO-BREAK SPACE}", " ") == shown
 
 
 @pytest.mark.parametrize(
     ("share", "shown"), [(0.05, "5 %"), (0.012, "1.2 %"), (0.0037, "0.37 %"), (0.97, "97 %")]
 )
 def test_a_share_is_given_in_percent(share: float, shown: str) -> None:
-    assert sections.percent_text(share).replace("\N{NO-BREAK SPACE}", " ") == shown
+    assert percent_text(share).replace("\N{NO-BREAK SPACE}", " ") == shown
 
 
 def test_places_on_an_axis_keep_the_order_of_the_values(summary: Summary) -> None:
-    for panel in sections.build(summary).panels:
+    for panel in shown(RATIOS, summary).panels:
         assert 0 < panel.margin_low < panel.one < panel.margin_high < 100
         strips = [row.strip for group in panel.groups for row in group.rows if row.strip]
         assert strips
@@ -723,7 +792,7 @@ def test_an_axis_has_a_few_labels_with_room_between_them(
 ) -> None:
     summary["cells"] = [cell_of(summary, "docker", "cpu.sieve")]
     summary["cells"][0].update(ratio=1.0, interval=list(ends))
-    ticks = sections.build(summary).panels[0].ticks
+    ticks = shown(RATIOS, summary).panels[0].ticks
     assert 3 <= len(ticks) <= 8
     assert len({tick.label for tick in ticks}) == len(ticks)
     assert all(after.place - before.place >= 8 for before, after in pairwise(ticks))
@@ -734,7 +803,7 @@ def test_a_time_of_a_wide_interval_is_not_given_to_three_digits(summary: Summary
     cell.update(value=0.00018123, ratio=1.0, interval=[0.6, 1.4])
     row = next(
         row
-        for row in sections.build(summary).panels[0].groups[0].rows
+        for row in shown(RATIOS, summary).panels[0].groups[0].rows
         if row.target.name == "docker"
     )
     assert row.value == "180\N{NO-BREAK SPACE}\N{MICRO SIGN}s"

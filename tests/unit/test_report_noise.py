@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
-from isobench.analysis.verdict import duration_text
 from isobench.comparison.noise import MachineNoise, machine_noise
 from isobench.report import noise as view
 from isobench.report import sheet
-from isobench.storage import run_folder
+from isobench.storage import reader
 
 Write = Callable[..., Path]
 SIEVE, FSYNC = ("box", "cpu.sieve"), ("box", "io.fsync")
 
 
 def resolved(path: Path) -> MachineNoise:
-    return machine_noise(run_folder.load(path))
+    return machine_noise(reader.load(path))
 
 
 def document(made: MachineNoise) -> dict[str, Any]:
@@ -75,13 +74,6 @@ def test_the_sheet_and_csv_hold_every_workload(synthetic: Write) -> None:
     assert "steal: 1 of 15" in " ".join(line for lines in seen.remarks.values() for line in lines)
     assert len(view.csv(made).splitlines()) == 3
     assert "cpu.sieve" in sheet.markdown(seen)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "1 s"), (40.4, "40 s"), (200, "3.3 min"), (5400, "1.5 h")]
-)
-def test_durations_are_said_as_people_do(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
 
 
 def test_the_document_has_the_keys_that_scripts_read(synthetic: Write) -> None:

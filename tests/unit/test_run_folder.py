@@ -21,7 +21,8 @@ import pytest
 from isobench.model import BlockHealth, Cause, Gap, Sample
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
-from isobench.storage import run_folder
+from isobench.storage import lock, reader, records, writer
+from isobench.storage.schema import TargetState
 
 GAP = Gap(
     block=2,
@@ -45,29 +46,29 @@ def test_records_come_back_as_they_were_written(
     tmp_path: Path, a_sample: Callable[..., Sample]
 ) -> None:
     samples = [a_sample(1, "native", "cpu.sieve", 5, iteration=i) for i in range(3)]
-    folder = run_folder.RunFolder(tmp_path / "run")
+    folder = writer.RunFolder(tmp_path / "run")
     for sample in samples:
         folder.write(sample)
     folder.write(GAP)
     folder.close()
-    frame, gaps = run_folder.rows((tmp_path / "run" / "records.jsonl").read_bytes())
+    frame, gaps = records.read((tmp_path / "run" / "records.jsonl").read_bytes())
     assert gaps == (GAP,)
-    assert list(frame.columns) == list(run_folder.COLUMNS)
+    assert list(frame.columns) == list(records.COLUMNS)
     for row, sample in zip(frame.to_dict("records"), samples, strict=True):
-        assert row == {name: getattr(sample, name) for name in run_folder.COLUMNS}
+        assert row == {name: getattr(sample, name) for name in records.COLUMNS}
 
 
 def test_the_session_of_a_record_comes_back_and_an_older_record_has_none(
     tmp_path: Path, a_sample: Callable[..., Sample]
 ) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     folder.write(dataclasses.replace(a_sample(1, "box", "cpu.sieve", 5), session=3))
     folder.close()
     path = tmp_path / "records.jsonl"
     line = json.loads(path.read_text())
     del line["session"]
     path.write_text(path.read_text() + json.dumps(line | {"block": 2}) + "\n")
-    frame, _ = run_folder.rows(path.read_bytes())
+    frame, _ = records.read(path.read_bytes())
     assert frame["session"].tolist() == [3, 0]
 
 
@@ -78,18 +79,18 @@ def test_a_run_knows_the_highest_session_of_each_target(
         dataclasses.replace(a_sample(block, "box", "cpu.sieve", 5), session=session)
         for block, session in ((1, 1), (2, 4), (3, 2))
     ]
-    assert run_folder.load(synthetic(samples=made)).sessions == {
+    assert reader.load(synthetic(samples=made)).sessions == {
         "box": 4,
         "native": 0,
         "native#2": 0,
     }
     path = synthetic(name="empty")
     (path / "records.jsonl").write_bytes(b"")
-    assert run_folder.load(path).sessions == {}
+    assert reader.load(path).sessions == {}
 
 
 def test_every_record_is_a_line_of_its_own_that_says_its_kind(tmp_path: Path) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     folder.write(GAP)
     folder.write(GAP)
     folder.close()
@@ -98,35 +99,35 @@ def test_every_record_is_a_line_of_its_own_that_says_its_kind(tmp_path: Path) ->
 
 
 def test_what_was_synced_is_on_disk_before_the_folder_is_closed(tmp_path: Path) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     folder.write(GAP)
     folder.sync()
-    assert run_folder.rows((tmp_path / "records.jsonl").read_bytes())[1] == (GAP,)
+    assert records.read((tmp_path / "records.jsonl").read_bytes())[1] == (GAP,)
     folder.close()
 
 
 def test_a_last_line_cut_short_by_a_crash_is_dropped(synthetic: Write) -> None:
     path = synthetic()
-    whole = run_folder.load(path)
+    whole = reader.load(path)
     records = path / "records.jsonl"
     records.write_bytes(records.read_bytes()[:-7])
-    cut = run_folder.load(path)
+    cut = reader.load(path)
     assert len(cut.samples) == len(whole.samples) - 1
 
 
 def test_a_run_without_any_record_is_read(tmp_path: Path, synthetic: Write) -> None:
     path = synthetic()
     (path / "records.jsonl").write_bytes(b"")
-    run = run_folder.load(path)
+    run = reader.load(path)
     assert run.gaps == ()
-    assert list(run.samples.columns) == list(run_folder.COLUMNS)
+    assert list(run.samples.columns) == list(records.COLUMNS)
     assert run.samples.empty
 
 
 def test_a_run_that_ended_before_its_plan_is_read(synthetic: Write) -> None:
     path = synthetic()
     (path / "plan.json").unlink()
-    run = run_folder.load(path)
+    run = reader.load(path)
     assert (run.plan.blocks, run.plan.reference, run.plan.seed) == ((), "native", 1)
 
 
@@ -136,7 +137,7 @@ def test_a_damaged_line_in_the_middle_is_told_and_not_skipped(synthetic: Write) 
     lines[3] = lines[3][:10] + b"\n"
     (path / "records.jsonl").write_bytes(b"".join(lines))
     with pytest.raises(UsageError, match=str(path)) as caught:
-        run_folder.load(path)
+        reader.load(path)
     assert "damaged" in caught.value.hint
 
 
@@ -145,7 +146,7 @@ def test_a_damaged_document_is_told_with_a_way_out(name: str, synthetic: Write) 
     path = synthetic()
     (path / name).write_text("{]\n")
     with pytest.raises(UsageError, match=str(path)) as caught:
-        run_folder.load(path)
+        reader.load(path)
     assert caught.value.hint
 
 
@@ -157,7 +158,7 @@ def test_a_document_of_another_shape_is_told_with_a_way_out(text: str, synthetic
     (path / "plan.json").unlink()
     (path / "run.json").write_text(text)
     with pytest.raises(UsageError):
-        run_folder.load(path)
+        reader.load(path)
 
 
 def test_a_cause_that_this_version_does_not_know_is_told(synthetic: Write) -> None:
@@ -165,18 +166,18 @@ def test_a_cause_that_this_version_does_not_know_is_told(synthetic: Write) -> No
     with (path / "records.jsonl").open("a") as file:
         file.write('{"kind":"gap","block":1,"target":"t","workload":"w","cause":"bored"}\n')
     with pytest.raises(UsageError, match="bored"):
-        run_folder.load(path)
+        reader.load(path)
 
 
 def test_a_newer_format_is_refused_with_the_two_numbers(synthetic: Write) -> None:
     path = synthetic(about={"schema_version": 2})
     with pytest.raises(UsageError, match="format 2, this isobench reads 1"):
-        run_folder.load(path)
+        reader.load(path)
 
 
 def test_a_folder_that_is_no_run_is_told_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no run\.json") as caught:
-        run_folder.load(tmp_path)
+        reader.load(tmp_path)
     assert "isobench-results/latest" in caught.value.hint
 
 
@@ -186,14 +187,14 @@ def test_a_zip_of_a_run_is_read_like_its_folder(
 ) -> None:
     path = synthetic(gaps=[GAP], invalid=frozenset({2}), states={"box": {"status": "available"}})
     folder, archive = (
-        run_folder.load(path),
-        run_folder.load(zipped(path, tmp_path / "run.zip", prefix)),
+        reader.load(path),
+        reader.load(zipped(path, tmp_path / "run.zip", prefix)),
     )
     assert archive.samples.equals(folder.samples)
-    assert archive.about == folder.about
+    assert archive.metadata == folder.metadata
     assert archive.plan == folder.plan
     assert archive.gaps == folder.gaps == (GAP,)
-    assert archive.states == folder.states == {"box": {"status": "available"}}
+    assert archive.states == folder.states == {"box": TargetState(status="available")}
     assert archive.invalid_blocks == folder.invalid_blocks == frozenset({2})
 
 
@@ -201,7 +202,7 @@ def test_a_zip_without_a_run_is_told(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("photo.txt", "a cat")
     with pytest.raises(UsageError, match=r"holds no run\.json"):
-        run_folder.load(tmp_path / "other.zip")
+        reader.load(tmp_path / "other.zip")
 
 
 def test_a_zip_with_a_damaged_member_is_told(tmp_path: Path, synthetic: Write) -> None:
@@ -211,11 +212,11 @@ def test_a_zip_with_a_damaged_member_is_told(tmp_path: Path, synthetic: Write) -
     data[place : place + 4] = b"XXXX"
     archive.write_bytes(data)
     with pytest.raises(UsageError, match=r"run\.zip"):
-        run_folder.load(archive)
+        reader.load(archive)
 
 
 def test_the_health_of_blocks_comes_back_with_those_that_do_not_count(tmp_path: Path) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     for block in (1, 2):
         health = BlockHealth(
             block=block,
@@ -230,14 +231,14 @@ def test_the_health_of_blocks_comes_back_with_those_that_do_not_count(tmp_path: 
         folder.health(health, valid=block == 1)
     folder.document("run.json", {"schema_version": 1, "reference": "native"})
     folder.close()
-    run = run_folder.load(tmp_path)
+    run = reader.load(tmp_path)
     assert [(h.block, h.broken_rules) for h in run.health] == [(1, ()), (2, ("a rule",))]
     assert run.invalid_blocks == frozenset({2})
 
 
 def test_a_log_is_kept_up_to_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_folder, "MOST_LOG", 100)
-    folder = run_folder.RunFolder(tmp_path)
+    monkeypatch.setattr(writer, "MOST_LOG", 100)
+    folder = writer.RunFolder(tmp_path)
     for _ in range(20):
         folder.log("box", b"y" * 30 + b"\n")
     folder.close()
@@ -245,7 +246,7 @@ def test_a_log_is_kept_up_to_its_limit(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_saying_nothing_leaves_no_log(tmp_path: Path) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     folder.log("box", b" \n")
     folder.close()
     assert list((tmp_path / "logs").iterdir()) == []
@@ -253,19 +254,19 @@ def test_saying_nothing_leaves_no_log(tmp_path: Path) -> None:
 
 def test_a_new_run_is_what_latest_points_at(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        run_folder.create(tmp_path, name).close()
+        writer.create(tmp_path, name).close()
         assert (tmp_path / "latest").resolve() == tmp_path / name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "latest", "second"]
 
 
 def test_a_folder_named_by_the_user_is_used_and_latest_left_alone(tmp_path: Path) -> None:
-    run_folder.create(tmp_path, "id", exact=tmp_path / "mine").close()
+    writer.create(tmp_path, "id", exact=tmp_path / "mine").close()
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_file_called_latest_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "latest").write_text("precious")
-    run_folder.create(tmp_path, "run").close()
+    writer.create(tmp_path, "run").close()
     assert (tmp_path / "latest").read_text() == "precious"
 
 
@@ -273,7 +274,7 @@ def test_a_folder_that_holds_a_run_is_not_written_into(synthetic: Write) -> None
     path = synthetic()
     before = (path / "records.jsonl").read_bytes()
     with pytest.raises(UsageError, match="holds a run already") as caught:
-        run_folder.create(path.parent, "x", exact=path)
+        writer.create(path.parent, "x", exact=path)
     assert "--output" in caught.value.hint
     assert (path / "records.jsonl").read_bytes() == before
 
@@ -281,12 +282,12 @@ def test_a_folder_that_holds_a_run_is_not_written_into(synthetic: Write) -> None
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="Not a directory") as caught:
-        run_folder.create(tmp_path, "x", exact=tmp_path / "file" / "run")
+        writer.create(tmp_path, "x", exact=tmp_path / "file" / "run")
     assert "--output" in caught.value.hint
 
 
 def test_a_document_is_replaced_whole_and_leaves_no_draft(tmp_path: Path) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     folder.document("run.json", {"a": 1})
     folder.document("run.json", {"b": Cause.FAILED})
     folder.close()
@@ -298,8 +299,8 @@ def test_a_document_is_replaced_whole_and_leaves_no_draft(tmp_path: Path) -> Non
 
 def test_a_text_beyond_ascii_is_written_in_any_locale(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys; from isobench.storage import run_folder;"
-        "run_folder.write_text(pathlib.Path(sys.argv[1]), '1.03 \\u00d7 native')"
+        "import pathlib, sys; from isobench.storage import documents;"
+        "documents.write_text(pathlib.Path(sys.argv[1]), '1.03 \\u00d7 native')"
     )
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run(
@@ -311,17 +312,17 @@ def test_a_text_beyond_ascii_is_written_in_any_locale(tmp_path: Path) -> None:
 
 
 def test_the_csv_of_a_run_has_a_line_for_every_sample(synthetic: Write) -> None:
-    run = run_folder.load(synthetic(blocks=2))
-    lines = run_folder.csv(run.samples).splitlines()
-    assert lines[0] == ",".join(run_folder.COLUMNS)
+    run = reader.load(synthetic(blocks=2))
+    lines = records.csv(run.samples).splitlines()
+    assert lines[0] == ",".join(records.COLUMNS)
     assert len(lines) == 1 + len(run.samples) > 1
 
 
 def test_a_run_that_was_moved_is_read_where_it_lies_now(tmp_path: Path, synthetic: Write) -> None:
     path = synthetic()
-    before = run_folder.load(path)
+    before = reader.load(path)
     moved = Path(shutil.move(path, tmp_path / "elsewhere"))
-    assert run_folder.load(moved).samples.equals(before.samples)
+    assert reader.load(moved).samples.equals(before.samples)
 
 
 # ---- one writer
@@ -330,8 +331,8 @@ def test_a_run_that_was_moved_is_read_where_it_lies_now(tmp_path: Path, syntheti
 HOLDING = """
 import sys, time
 from pathlib import Path
-from isobench.storage import run_folder
-folder = run_folder.RunFolder(Path(sys.argv[1]))
+from isobench.storage import writer
+folder = writer.RunFolder(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -356,19 +357,19 @@ def test_a_run_has_one_writer_and_the_second_is_refused_with_the_firsts_number(
 ) -> None:
     path, other = writing
     before = (path / "records.jsonl").read_bytes()
-    for refused in (lambda: run_folder.RunFolder(path), lambda: run_folder.demand_idle(path)):
+    for refused in (lambda: writer.RunFolder(path), lambda: lock.demand_idle(path)):
         with pytest.raises(UsageError, match=f"still going: process {other.pid} writes") as caught:
             refused()
         assert f"kill -INT {other.pid}" in caught.value.hint
         assert f"isobench run --resume {path}" in caught.value.hint
-    assert run_folder.writer(path) == f"process {other.pid}"
+    assert lock.writer_of(path) == f"process {other.pid}"
     assert (path / "records.jsonl").read_bytes() == before
 
 
 def test_a_run_that_is_still_going_can_be_read(
     writing: tuple[Path, "subprocess.Popen[str]"],
 ) -> None:
-    assert not run_folder.load(writing[0]).samples.empty
+    assert not reader.load(writing[0]).samples.empty
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -378,31 +379,31 @@ def test_a_process_that_ends_lets_go_of_its_run_however_it_does(
     path, other = writing
     other.send_signal(number)
     other.wait()
-    assert run_folder.writer(path) == ""
-    run_folder.demand_idle(path)
-    run_folder.RunFolder(path).close()
+    assert lock.writer_of(path) == ""
+    lock.demand_idle(path)
+    writer.RunFolder(path).close()
 
 
 def test_a_writer_whose_number_is_not_to_be_seen_is_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     for text in ("", "1: FLOCK ADVISORY WRITE 77 00:00:1 0 EOF\n2: -> FLOCK\n"):
         (tmp_path / "locks").write_text(text)
-        monkeypatch.setattr(run_folder, "_LOCKS", tmp_path / "locks")
-        assert run_folder.writer(tmp_path) == "another process"
-    monkeypatch.setattr(run_folder, "_LOCKS", tmp_path / "none")
+        monkeypatch.setattr(lock, "_LOCKS", tmp_path / "locks")
+        assert lock.writer_of(tmp_path) == "another process"
+    monkeypatch.setattr(lock, "_LOCKS", tmp_path / "none")
     with pytest.raises(UsageError, match="another process writes"):
-        run_folder.RunFolder(tmp_path)
+        writer.RunFolder(tmp_path)
     folder.close()
 
 
 def test_a_reader_that_looks_for_a_moment_does_not_refuse_a_writer(tmp_path: Path) -> None:
-    run_folder.RunFolder(tmp_path).close()
+    writer.RunFolder(tmp_path).close()
     with (tmp_path / "records.jsonl").open("rb") as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)
         threading.Timer(0.1, lambda: fcntl.flock(reader, fcntl.LOCK_UN)).start()
-        run_folder.RunFolder(tmp_path).close()
+        writer.RunFolder(tmp_path).close()
 
 
 def test_where_files_cannot_be_locked_a_run_goes_on_and_says_so(
@@ -412,9 +413,9 @@ def test_where_files_cannot_be_locked_a_run_goes_on_and_says_so(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    folder = run_folder.RunFolder(tmp_path)
+    folder = writer.RunFolder(tmp_path)
     assert folder.unlocked == "No locks available"
-    assert run_folder.writer(tmp_path) == ""
+    assert lock.writer_of(tmp_path) == ""
     folder.close()
 
 
@@ -426,7 +427,7 @@ def damaged(path: Path, change: Callable[[list[bytes]], None]) -> str:
     change(lines)
     (path / "records.jsonl").write_bytes(b"".join(lines))
     with pytest.raises(UsageError, match=r"records\.jsonl") as caught:
-        run_folder.load(path)
+        reader.load(path)
     return str(caught.value)
 
 

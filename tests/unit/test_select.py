@@ -8,7 +8,7 @@ import pytest
 
 from isobench.config.options import RunOptions
 from isobench.model import Scope, Start, Technology, Workload
-from isobench.model.units import TargetName, Unit, WorkloadName, duration, seconds
+from isobench.model.units import TargetName, Unit, WorkloadName, seconds
 from isobench.plugins.registry import announced
 from isobench.run import select
 from isobench.run.select import Room, block_seconds, cost_of, in_turn, that_fit, wanted_blocks
@@ -148,15 +148,3 @@ def test_starts_of_an_expensive_target_are_counted_once() -> None:
 def test_every_target_that_comes_with_isobench_has_a_usual_cost() -> None:
     assert set(select.COSTS) == set(announced())
     assert cost_of("of somebody else's") == select.UNKNOWN
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (0.05, "50 ms"), (1.0, "1 s"), (2.5, "2.5 s"), (5.0, "5 s"), (59.6, "59.6 s"),
-        (60.0, "1 min"), (90.0, "1 min 30 s"), (300.0, "5 min"), (3600.0, "1 h"),
-        (5400.0, "1 h 30 min"), (86400.0, "24 h"),
-    ],
-)  # fmt: skip
-def test_durations_are_written_as_people_write_them(value: float, words: str) -> None:
-    assert duration(value) == words

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from isobench import stats
-from isobench.analysis import summaries
-from isobench.analysis.summaries import Analysis
+from isobench.analysis import summary as analysis
+from isobench.analysis.summary import Analysis
 from isobench.model import Cause, Clock, Gap, Sample, Schedule, Technology
 from isobench.model.units import TargetName, WorkloadName
 from isobench.report import sections
-from isobench.storage import run_folder
+from isobench.report.sections.method import METHOD
+from isobench.storage import documents, reader
 
 Write = Callable[..., Path]
 BASE_SECONDS = 2e-6
@@ -26,7 +27,7 @@ SIEVE = ("box", "cpu.sieve")
 
 def summary(path: Path) -> dict[str, Any]:
     """Return the summary of a run as a script reads it."""
-    made = summaries.summarise(run_folder.load(path), summaries.documents_claims())
+    made = analysis.summarise(reader.load(path), analysis.documents_claims())
     decoded: dict[str, Any] = json.loads(msgspec.json.encode(made))
     return decoded
 
@@ -284,7 +285,7 @@ def test_only_the_sessions_of_blocks_that_count_are_counted(synthetic: Write) ->
 
 def test_nothing_is_precise_before_three_sessions(synthetic: Write) -> None:
     few, enough = (
-        summaries.Analysis(run_folder.load(synthetic(name=str(served), sessions={"box": served})))
+        analysis.Analysis(reader.load(synthetic(name=str(served), sessions={"box": served})))
         for served in (8, 5)
     )
     assert not few.precise(0.9)
@@ -377,7 +378,7 @@ def test_a_clock_inside_at_another_speed_gives_way_to_the_hosts_and_that_is_said
     assert found["clock"] == "host"
     assert found["doubt_codes"] == ["guest-clock"]
     assert "0.500" in found["doubts"][0]
-    assert set(run_folder.load(path).samples.query("metric == 'time'")["clock"]) == {"guest"}
+    assert set(reader.load(path).samples.query("metric == 'time'")["clock"]) == {"guest"}
 
 
 def test_a_clock_that_is_trusted_stays_in_charge(
@@ -399,9 +400,9 @@ def test_each_visit_is_brought_to_the_hosts_clock_by_its_own_span(
         spans(a_sample, 0.5, blocks=range(1, 9)),
         spans(a_sample, 0.25, blocks=range(9, 16)),
     )
-    run = run_folder.load(synthetic({SIEVE: 0.65}, samples=[*slow, *slower]))
+    run = reader.load(synthetic({SIEVE: 0.65}, samples=[*slow, *slower]))
     workload, name = WorkloadName("cpu.sieve"), TargetName("box")
-    ratios = summaries.Analysis(run).log_ratios(workload, name)
+    ratios = analysis.Analysis(run).log_ratios(workload, name)
     assert ratios[:8] == pytest.approx([math.log(1.3)] * 8, abs=0.02)
     assert ratios[8:] == pytest.approx([math.log(2.6)] * 7, abs=0.02)
 
@@ -490,7 +491,7 @@ def test_null_spawns_stand_beside_natives_starts(
 
 
 def test_a_run_without_null_spawns_says_nothing_of_them(synthetic: Write) -> None:
-    assert "null_spawns" not in summary(synthetic({("box", "startup.cold"): 3.0}))
+    assert not summary(synthetic({("box", "startup.cold"): 3.0}))["null_spawns"]
 
 
 def test_a_clock_inside_that_stands_still_is_not_proven(
@@ -626,7 +627,7 @@ def test_the_fields_that_scripts_read_are_all_there(synthetic: Write) -> None:
     keys = {"target", "workload", "cause", "detail", "hint"}
     assert all(keys <= set(each) for each in made["gaps"])
     assert all({"id", "standing", "sentence"} <= set(each) for each in made["claims"])
-    assert len(made["claims"]) == len(summaries.documents_claims())
+    assert len(made["claims"]) == len(analysis.documents_claims())
 
 
 def test_cells_leave_out_native_and_keep_its_control(synthetic: Write) -> None:
@@ -684,19 +685,19 @@ def test_claims_follow_from_the_cells(synthetic: Write) -> None:
 
 
 def test_precise_enough_depends_on_every_interval(synthetic: Write) -> None:
-    narrow = summaries.Analysis(run_folder.load(synthetic(noise=0.002)))
+    narrow = analysis.Analysis(reader.load(synthetic(noise=0.002)))
     assert narrow.precise(0.025)
     assert not narrow.precise(0.0001)
 
 
 def test_a_run_without_any_interval_is_not_precise(synthetic: Write) -> None:
-    assert not summaries.Analysis(run_folder.load(synthetic(blocks=2))).precise(0.025)
+    assert not analysis.Analysis(reader.load(synthetic(blocks=2))).precise(0.025)
 
 
 def test_a_cell_that_gave_up_half_way_does_not_make_a_run_precise(synthetic: Write) -> None:
     ratios = {SIEVE: 1.0, ("jar", "cpu.sieve"): 1.0}
     missing = {("jar", "cpu.sieve"): frozenset(range(3, 16))}
-    run = summaries.Analysis(run_folder.load(synthetic(ratios, noise=0.002, missing=missing)))
+    run = analysis.Analysis(reader.load(synthetic(ratios, noise=0.002, missing=missing)))
     assert run.precise(0.025)
 
 
@@ -720,12 +721,18 @@ def test_equivalence_is_also_judged_for_all_cells_together(synthetic: Write) -> 
     near = [p for one, p in zip(cells, together, strict=True) if one["standing"] == "near-native"]
     hold = sum(p <= 0.05 for p in near)
     assert 0 < hold < len(near), "else the test shows nothing"
-    told = sections.build(made).method.together
-    assert told == f"{hold} of {len(near)}, adjusted for 12 cells (Holm)"
+    assert together_in(made) == f"{hold} of {len(near)}, adjusted for 12 cells (Holm)"
 
 
 def test_without_a_near_native_cell_nothing_is_said_of_all_together(synthetic: Write) -> None:
-    assert sections.build(summary(synthetic({SIEVE: 2.0}))).method.together == ""
+    assert together_in(summary(synthetic({SIEVE: 2.0}))) == ""
+
+
+def together_in(made: dict[str, Any]) -> str:
+    """Return how many verdicts hold together, as a report of this summary says it."""
+    view = METHOD.of(sections.build(documents.summary_of(made)))
+    assert view is not None
+    return view.together
 
 
 def test_a_visit_of_a_duet_that_took_no_time_counts_for_nothing(
@@ -737,6 +744,6 @@ def test_a_visit_of_a_duet_that_took_no_time_counts_for_nothing(
         for i in range(10, 19)
     ]
     path = synthetic(name="zeros", samples=nothing, schedule=Schedule.DUET, blocks=16)
-    (found,) = (one for one in Analysis(run_folder.load(path)).cells if one.target == "box")
+    (found,) = (one for one in Analysis(reader.load(path)).cells if one.target == "box")
     assert np.isfinite(found.log_ratios).all()
     assert found.log_ratios.size == 7

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from isobench import stats
-from isobench.analysis import summaries
+from isobench.analysis import summary as analysis
 from isobench.model.errors import UsageError
 from isobench.plugins.registry import Registry
-from isobench.storage import run_folder
+from isobench.storage import reader
 
 Write = Callable[..., Path]
 
@@ -104,7 +104,7 @@ def test_a_share_that_nothing_bounds_is_without_end() -> None:
 
 
 def variations(path: Path) -> list[dict[str, Any]]:
-    made = summaries.summarise(run_folder.load(path), summaries.documents_claims())
+    made = analysis.summarise(reader.load(path), analysis.documents_claims())
     rows: list[dict[str, Any]] = json.loads(msgspec.json.encode(made))["variations"]
     return rows
 
@@ -126,7 +126,7 @@ def test_an_option_that_costs_is_told_with_its_share(synthetic: Write) -> None:
     assert row["effect"] == pytest.approx(1.5 / 1.1, rel=0.02)
     assert row["share"] == pytest.approx(np.log(1.5 / 1.1) / np.log(1.5), abs=0.03)
     assert row["share_interval"][0] < row["share"] < row["share_interval"][1]
-    assert "from 1.50 x to 1.10 x native: it explains 7" in row["sentence"]
+    assert "from 1.50x to 1.10x native: it explains 7" in row["sentence"]
 
 
 def test_an_option_that_costs_nothing_is_told_as_well(synthetic: Write) -> None:
@@ -150,13 +150,13 @@ def test_a_variation_speaks_for_no_technology_and_shows_in_the_report(
         noise=0.005,
         about=VARIED,
     )
-    made = summaries.summarise(run_folder.load(path), summaries.documents_claims())
-    claim = next(row for row in made["claims"] if row["id"] == "perf-container")
-    assert claim["axes"]["syscall"] == "supported"
-    assert "box-fast" not in made["run"]["headline"]
+    made = analysis.summarise(reader.load(path), analysis.documents_claims())
+    claim = next(row for row in made.claims if row.id == "perf-container")
+    assert claim.axes["syscall"] == "supported"
+    assert "box-fast" not in made.run.headline
     done = isobench("report", path)
     assert "box with seccomp = off" in done.words
-    assert "< syscall.getppid: from 1.00 x to 2.9" in done.words
+    assert "< syscall.getppid: from 1.00x to 2.9" in done.words
     assert "What single options explain" in (path / "report.html").read_text()
     assert "**saves** syscall.getppid" in (path / "summary.md").read_text()
 

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from isobench import claims
-from isobench.analysis import summaries
+from isobench.analysis import summary as analysis
 from isobench.model import Cause, Gap, Technology
 from isobench.model.units import TargetName, WorkloadName
 from isobench.report.exporters.junit import junit
 from isobench.report.exporters.openmetrics import openmetrics
-from isobench.storage import run_folder
+from isobench.storage import documents, reader
+from isobench.storage.schema import Summary
 
 Write = Callable[..., Path]
 KINDS = {"box": Technology.CONTAINERIZATION, "vm": Technology.VIRTUALIZATION}
@@ -24,15 +25,15 @@ KINDS = {"box": Technology.CONTAINERIZATION, "vm": Technology.VIRTUALIZATION}
 def judged(path: Path, text: str) -> dict[str, dict[str, Any]]:
     """Return how the claims of a TOML text stand after a run, by id."""
     own = claims.load(text, origin="mine.toml")
-    made = summaries.summarise(run_folder.load(path), own)
-    rows = json.loads(msgspec.json.encode(made["claims"]))
+    made = analysis.summarise(reader.load(path), own)
+    rows = json.loads(msgspec.json.encode(made.claims))
     return {row["id"]: row for row in rows}
 
 
 def summary(path: Path) -> dict[str, Any]:
-    run = run_folder.load(path)
+    run = reader.load(path)
     decoded: dict[str, Any] = json.loads(
-        msgspec.json.encode(summaries.summarise(run, summaries.claims_of(run)))
+        msgspec.json.encode(analysis.summarise(run, analysis.claims_of(run)))
     )
     return decoded
 
@@ -90,7 +91,7 @@ assert = { kind = "order", targets = ["box"], reference = "emulation" }
 """
     rows = judged(path, text)
     assert rows["slower-than-vm"]["standing"] == "supported"
-    assert "box cpu.sieve 1.25 x vm" in rows["slower-than-vm"]["sentence"]
+    assert "box cpu.sieve 1.25x vm" in rows["slower-than-vm"]["sentence"]
     assert rows["quarter"]["standing"] == "supported"
     assert rows["to-nobody"]["standing"] == "untested"
     assert "beside emulation" in rows["to-nobody"]["change"]
@@ -100,8 +101,7 @@ def test_sessions_of_both_sides_count_where_targets_are_compared(synthetic: Writ
     ratios = {("box", "cpu.sieve"): 1.0, ("vm", "cpu.sieve"): 1.0}
     options = {"blocks": 12, "noise": 0.002, "classes": KINDS, "session_spread": 0.05}
     path = synthetic(ratios, sessions={"vm": 4}, **options)
-    analysis = summaries.Analysis(run_folder.load(path))
-    estimate = analysis.estimate(
+    estimate = analysis.Analysis(reader.load(path)).estimate(
         WorkloadName("cpu.sieve"), TargetName("box"), reference=TargetName("vm")
     )
     assert estimate is not None
@@ -117,7 +117,7 @@ def test_the_users_claims_stand_beside_the_documents_and_may_replace_them(
     ]
     path = synthetic(about={"claims": rows})
     found = {row["id"]: row for row in summary(path)["claims"]}
-    assert len(found) == len(summaries.documents_claims()) + 1
+    assert len(found) == len(analysis.documents_claims()) + 1
     assert found["mine"]["quote"] == "Fast."
     assert found["perf-container"]["quote"] == "Fine."
     assert found["kernel-container"]["origin"] == "claims.toml"
@@ -173,7 +173,7 @@ def test_without_a_file_the_documents_are_judged(
     assert done.code == 0, done
     assert "(perf-container)" in done.words
     assert "Published: Docker, Linpack" in done.words
-    assert f"Of {len(summaries.documents_claims())} claims:" in done.words
+    assert f"Of {len(analysis.documents_claims())} claims:" in done.words
 
 
 def test_claims_of_the_configuration_are_judged_too(
@@ -244,7 +244,7 @@ def test_junit_has_a_suite_for_each_workload_and_one_for_claims(
 
 def test_open_metrics_has_a_line_for_each_bound_and_ends_as_it_must(synthetic: Write) -> None:
     made = summary(synthetic({("box", "cpu.sieve"): 2.0}))
-    text = openmetrics(made)
+    text = openmetrics(documents.summary_of(made))
     assert text.endswith("# EOF\n")
     labels = 'workload="cpu.sieve",target="box",reference="native"'
     for bound in ("point", "lower", "upper"):
@@ -252,13 +252,14 @@ def test_open_metrics_has_a_line_for_each_bound_and_ends_as_it_must(synthetic: W
     assert f'isobench_verdict{{{labels},verdict="slower"}} 1' in text
     assert 'isobench_claim{claim="perf-container",standing="refuted"} 1' in text
     assert "isobench_last_run_timestamp_seconds 1704164645" in text
-    hostile = {"cells": [{"workload": 'a"b\\', "target": "t\n", "ratio": 1.0, "interval": None}]}
-    assert 'workload="a\\"b\\\\",target="t\\\\n"' in openmetrics(hostile)
+    cell = {"workload": 'a"b\\', "target": "t\n", "class": "cpu", "ratio": 1.0, "interval": None}
+    hostile = documents.summary_of({"schema_version": 1, "cells": [cell]})
+    assert 'workload="a\\"b\\\\",target="t\\n"' in openmetrics(hostile)
 
 
 def test_what_a_summary_lacks_makes_no_export_fail() -> None:
-    assert openmetrics({}) == "# EOF\n"
-    assert ET.fromstring(junit({})).get("tests") == "0"  # noqa: S314 - our own
+    assert openmetrics(Summary()) == "# EOF\n"
+    assert ET.fromstring(junit(Summary())).get("tests") == "0"  # noqa: S314 - our own
 
 
 def test_names_that_nothing_bears_are_told(

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isobench.analysis import summaries
+from isobench.analysis import summary as analysis
 from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
 from isobench.evidence import doubts
 from isobench.report import html, sections
-from isobench.storage import run_folder
+from isobench.report.sections.ratios import RATIOS
+from isobench.storage import documents, reader
 from tests.unit.conftest import Synthetic, sample
 
 DATA = Path(__file__).parents[1] / "data"
@@ -110,7 +111,7 @@ def summary_of(tmp_path: Path, passes: tuple[int, ...]) -> dict[str, Any]:
         for target in ("native", "box")
     ]
     summary: dict[str, Any] = json.loads(
-        json.dumps(summaries.summarise(run_folder.load(run.write(tmp_path / "run")), ()))
+        documents.encoded(analysis.summarise(reader.load(run.write(tmp_path / "run")), ()))
     )
     return summary
 
@@ -125,9 +126,10 @@ def test_a_summary_tells_the_course_of_each_cell_native_included(tmp_path: Path)
 
 
 def test_the_page_shows_the_course_of_each_cell_native_first() -> None:
-    summary = json.loads((DATA / "summary.json").read_text(encoding="utf-8"))
-    report = sections.build(summary)
-    rows = {panel.title: panel.warmup_profiles for panel in report.panels}
+    report = sections.build(documents.read_summary(DATA))
+    ratios = RATIOS.of(report)
+    assert ratios is not None
+    rows = {panel.title: panel.warmup_profiles for panel in ratios.panels}
     assert [row.target for row in rows["CPU"]] == ["native", "docker"]
     docker = rows["CPU"][1]
     assert (docker.first, docker.late) == ("1.42\N{MULTIPLICATION SIGN}", "first 1 of 5 slower")

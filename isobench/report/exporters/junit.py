@@ -6,31 +6,33 @@ reason; a cell that broke is an error.
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from isobench.report.sections.run import bounds_of
-from isobench.report.sections.values import clean, items_of, mapping_of
+from isobench.model import Cause, ClaimStatus
+from isobench.report.write import Outcome
+from isobench.storage.schema import CellSummary, ClaimResult, GapSummary, Summary
 
-_SKIPPED: Final = frozenset({"unavailable", "not-applicable"})
-_SKIPPED_STANDINGS: Final = frozenset({"untested", "inconclusive"})
+_SKIPPED: Final = frozenset({Cause.UNAVAILABLE, Cause.NOT_APPLICABLE})
+_SKIPPED_STANDINGS: Final = frozenset({ClaimStatus.UNTESTED, ClaimStatus.INCONCLUSIVE})
 
 
-def junit(summary: Mapping[str, Any]) -> str:
-    """Return the document for a summary as `summary.json` holds it."""
+def export(outcome: Outcome) -> str:
+    """Return the document of a run."""
+    return junit(outcome.summary)
+
+
+def junit(summary: Summary) -> str:
+    """Return the document for the answers of a run."""
     root = ET.Element("testsuites", name="isobench")
-    cells, gaps = items_of(summary.get("cells")), items_of(summary.get("gaps"))
-    workloads = dict.fromkeys(clean(item.get("workload")) for item in (*cells, *gaps))
-    for workload in workloads:
-        cases = _cells(workload, cells, gaps)
-        _suite(root, workload, cases)
-    _suite(root, "claims", [_claim(item) for item in items_of(summary.get("claims"))])
+    names = [*(cell.workload for cell in summary.cells), *(gap.workload for gap in summary.gaps)]
+    for workload in dict.fromkeys(names):
+        _suite(root, workload, list(_cells(workload, summary).values()))
+    _suite(root, "claims", [_claim(item) for item in summary.claims])
     for name in ("tests", "failures", "errors", "skipped"):
-        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
-    run = mapping_of(summary.get("run"))
-    elapsed = run.get("elapsed_seconds")
-    if isinstance(elapsed, int | float):
-        root.set("time", f"{elapsed:.3f}")
+        root.set(name, str(sum(int(suite.attrib[name]) for suite in root)))
+    if summary.run.elapsed_seconds is not None:
+        root.set("time", f"{summary.run.elapsed_seconds:.3f}")
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -42,50 +44,59 @@ def _suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
     suite.extend(cases)
 
 
-def _cells(
-    workload: str, cells: Sequence[Mapping[str, Any]], gaps: Sequence[Mapping[str, Any]]
-) -> list[ET.Element]:
+def _cells(workload: str, summary: Summary) -> dict[str, ET.Element]:
     """Return a case for each target: its figures, and what it has no figure for."""
     found: dict[str, ET.Element] = {}
-    for cell in cells:
-        if clean(cell.get("workload")) == workload:
-            target = clean(cell.get("target"))
-            found[target] = ET.Element("testcase", classname=workload, name=target)
-            low, high = bounds_of(cell.get("interval")) or (None, None)
-            keys = ("ratio", "standing", "blocks", "value", "unit")
-            values = {key: cell.get(key) for key in keys} | {"lower": low, "upper": high}
-            _properties(found[target], values)
-    for gap in gaps:
-        target = clean(gap.get("target"))
-        if clean(gap.get("workload")) != workload:
-            continue
-        new = target not in found
-        case = found.setdefault(target, ET.Element("testcase", classname=workload, name=target))
-        said = f"{clean(gap.get('cause'))}: {clean(gap.get('detail'))}"
-        if clean(gap.get("cause")) in _SKIPPED and new:
-            ET.SubElement(case, "skipped", message=said).text = clean(gap.get("hint"))
-        elif case.find("error") is None and clean(gap.get("cause")) not in _SKIPPED:
-            ET.SubElement(case, "error", message=said).text = clean(gap.get("hint"))
-    return list(found.values())
+    for cell in summary.cells:
+        if cell.workload == workload:
+            found[cell.target] = case = _case(workload, cell.target)
+            _properties(case, dict(_figures(cell)))
+    for gap in summary.gaps:
+        if gap.workload == workload:
+            new = gap.target not in found
+            _mark(found.setdefault(gap.target, _case(workload, gap.target)), gap, new=new)
+    return found
 
 
-def _claim(item: Mapping[str, Any]) -> ET.Element:
-    case = ET.Element("testcase", classname="claims", name=clean(item.get("id")))
-    status = clean(item.get("standing"))
-    _properties(case, {"standing": status, "quote": item.get("quote")})
-    sentence = clean(item.get("sentence"))
-    if status == "refuted":
-        ET.SubElement(case, "failure", message=sentence).text = clean(item.get("change"))
-    elif status in _SKIPPED_STANDINGS:
-        message = f"{status}: {sentence}"
-        ET.SubElement(case, "skipped", message=message).text = clean(item.get("change"))
+def _case(workload: str, target: str) -> ET.Element:
+    return ET.Element("testcase", classname=workload, name=target)
+
+
+def _figures(cell: CellSummary) -> Iterator[tuple[str, object]]:
+    yield "ratio", cell.ratio
+    yield "standing", cell.status
+    yield "blocks", cell.blocks
+    yield "value", cell.value
+    yield "unit", cell.unit
+    low, high = cell.interval or (None, None)
+    yield "lower", low
+    yield "upper", high
+
+
+def _mark(case: ET.Element, gap: GapSummary, *, new: bool) -> None:
+    """Say in a case why it has no figure, or not all of them."""
+    said = f"{gap.cause}: {gap.detail}"
+    if gap.cause in _SKIPPED and new:
+        ET.SubElement(case, "skipped", message=said).text = gap.hint
+    elif case.find("error") is None and gap.cause not in _SKIPPED:
+        ET.SubElement(case, "error", message=said).text = gap.hint
+
+
+def _claim(item: ClaimResult) -> ET.Element:
+    case = ET.Element("testcase", classname="claims", name=item.id)
+    _properties(case, {"standing": item.status, "quote": item.quote or None})
+    if item.status is ClaimStatus.REFUTED:
+        ET.SubElement(case, "failure", message=item.sentence).text = item.change
+    elif item.status in _SKIPPED_STANDINGS:
+        message = f"{item.status}: {item.sentence}"
+        ET.SubElement(case, "skipped", message=message).text = item.change
     else:
-        ET.SubElement(case, "system-out").text = sentence
+        ET.SubElement(case, "system-out").text = item.sentence
     return case
 
 
-def _properties(case: ET.Element, values: Mapping[str, Any]) -> None:
+def _properties(case: ET.Element, values: Mapping[str, object]) -> None:
     held = ET.SubElement(case, "properties")
     for key, value in values.items():
         if value is not None:
-            ET.SubElement(held, "property", name=key, value=clean(value))
+            ET.SubElement(held, "property", name=key, value=str(value))

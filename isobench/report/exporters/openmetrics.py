@@ -3,13 +3,11 @@
 Values have three significant digits, since some readers compare them as texts.
 """
 
-import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from isobench.report.sections.run import bounds_of
-from isobench.report.sections.values import clean, items_of, mapping_of
+from isobench.report.write import Outcome
+from isobench.storage.schema import Bounds, CellSummary, Summary
 
 _HELP: Final = {
     "isobench_ratio": "Time over the reference's; more than 1 is slower.",
@@ -20,10 +18,16 @@ _HELP: Final = {
     "isobench_claim": "1 for the standing of a claim.",
     "isobench_last_run_timestamp_seconds": "When the run began.",
 }
+_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def openmetrics(summary: Mapping[str, Any]) -> str:
-    """Return the text for a summary as `summary.json` holds it."""
+def export(outcome: Outcome) -> str:
+    """Return the text of a run."""
+    return openmetrics(outcome.summary)
+
+
+def openmetrics(summary: Summary) -> str:
+    """Return the text for the answers of a run."""
     lines: list[str] = []
     for name, samples in (
         ("isobench_ratio", _ratios(summary)),
@@ -46,61 +50,55 @@ def openmetrics(summary: Mapping[str, Any]) -> str:
 _Samples = Iterator[tuple[dict[str, str], str]]
 
 
-def _cell(item: Mapping[str, Any]) -> dict[str, str]:
-    names = {key: clean(item.get(key)) for key in ("workload", "target")}
-    return names | {"reference": "native"}
+def _cell(item: CellSummary) -> dict[str, str]:
+    return {"workload": item.workload, "target": item.target, "reference": "native"}
 
 
-def _ratios(summary: Mapping[str, Any]) -> _Samples:
-    for item in items_of(summary.get("cells")):
-        yield from _bounds(item, _cell(item))
+def _ratios(summary: Summary) -> _Samples:
+    for item in summary.cells:
+        yield from _bounds(item.ratio, item.interval, _cell(item))
 
 
-def _bounds(item: Mapping[str, Any], names: Mapping[str, str]) -> _Samples:
+def _bounds(ratio: float | None, interval: Bounds | None, names: Mapping[str, str]) -> _Samples:
     """Yield a ratio and the ends of its interval, as far as they are known."""
-    low, high = bounds_of(item.get("interval")) or (None, None)
-    for bound, value in (("point", item.get("ratio")), ("lower", low), ("upper", high)):
-        if isinstance(value, int | float):
+    low, high = interval or (None, None)
+    for bound, value in (("point", ratio), ("lower", low), ("upper", high)):
+        if value is not None:
             yield {**names, "bound": bound}, _figure(value)
 
 
-def _class_means(summary: Mapping[str, Any]) -> _Samples:
-    for item in items_of(summary.get("suites")):
-        names = {key: clean(item.get(key)) for key in ("class", "target")}
-        yield from _bounds(item, names | {"reference": "native"})
+def _class_means(summary: Summary) -> _Samples:
+    for item in summary.class_means:
+        names = {"class": item.group, "target": item.target, "reference": "native"}
+        yield from _bounds(item.ratio, item.interval, names)
 
 
-def _durations(summary: Mapping[str, Any]) -> _Samples:
-    for item in items_of(summary.get("cells")):
-        for quantile, key in (("0.5", "value"), ("0.95", "p95"), ("0.99", "p99")):
-            value = item.get(key)
-            if isinstance(value, int | float):
+def _durations(summary: Summary) -> _Samples:
+    for item in summary.cells:
+        for quantile, value in (("0.5", item.value), ("0.95", item.p95), ("0.99", item.p99)):
+            if value is not None:
                 yield _cell(item) | {"quantile": quantile}, _figure(value)
 
 
-def _noise(summary: Mapping[str, Any]) -> _Samples:
-    for workload, value in mapping_of(mapping_of(summary.get("run")).get("noise")).items():
-        if isinstance(value, int | float):
-            yield {"workload": clean(workload)}, _figure(value)
+def _noise(summary: Summary) -> _Samples:
+    for workload, value in summary.run.noise.items():
+        if value is not None:
+            yield {"workload": workload}, _figure(value)
 
 
-def _verdicts(summary: Mapping[str, Any]) -> _Samples:
-    for item in items_of(summary.get("cells")):
-        yield _cell(item) | {"verdict": clean(item.get("standing"))}, "1"
+def _verdicts(summary: Summary) -> _Samples:
+    for item in summary.cells:
+        yield _cell(item) | {"verdict": item.status}, "1"
 
 
-def _claims(summary: Mapping[str, Any]) -> _Samples:
-    for item in items_of(summary.get("claims")):
-        yield {"claim": clean(item.get("id")), "standing": clean(item.get("standing"))}, "1"
+def _claims(summary: Summary) -> _Samples:
+    for item in summary.claims:
+        yield {"claim": item.id, "standing": item.status}, "1"
 
 
-def _started(summary: Mapping[str, Any]) -> _Samples:
-    started = clean(mapping_of(summary.get("run")).get("started"))
-    try:
-        moment = datetime.fromisoformat(started)
-    except ValueError:
-        return
-    yield {}, f"{moment.timestamp():.0f}"
+def _started(summary: Summary) -> _Samples:
+    if summary.run.began is not None:
+        yield {}, f"{summary.run.began.timestamp():.0f}"
 
 
 def _figure(value: float) -> str:
@@ -110,9 +108,5 @@ def _figure(value: float) -> str:
 def _labels(labels: Mapping[str, str]) -> str:
     if not labels:
         return ""
-    told = (f'{key}="{_escaped(value)}"' for key, value in labels.items())
+    told = (f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
     return "{" + ",".join(told) + "}"
-
-
-def _escaped(value: str) -> str:
-    return re.sub(r'[\\"]', lambda found: "\\" + found[0], value)

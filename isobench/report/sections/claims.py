@@ -1,68 +1,135 @@
 """The documents' sentences and how each stands after this run."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
 from isobench.model import ClaimStatus
-from isobench.report.sections.marks import CLAIM_MARKS
-from isobench.report.sections.run import Run, class_title
-from isobench.report.sections.shapes import Axis, ClaimView, Mark, PublishedView
-from isobench.report.sections.values import clean, items_of, listed, mapping_of
+from isobench.model.wording import joined
+from isobench.report.markup import escaped, items, quote
+from isobench.report.sections.lookup import Lookup, class_title
+from isobench.report.sections.marks import CLAIM_MARKS, Mark
+from isobench.report.sections.section import Section
+from isobench.storage.schema import ClaimResult, PublishedFigure
 
-_CLAIM_ORDER: Final = (
+_ORDER: Final = (
     ClaimStatus.REFUTED,
     ClaimStatus.SUPPORTED,
     ClaimStatus.INCONCLUSIVE,
     ClaimStatus.UNTESTED,
 )
+_SHIPPED: Final = frozenset({"", "claims.toml"})
+"""Where the documents' own claims are from."""
 
 
-def claim_views(run: Run) -> tuple[ClaimView, ...]:
-    """Return the claims, contradicted ones first: they are what a reader cannot get elsewhere."""
-    found = [_claim(item) for item in run.claims.values()]
-    order = {CLAIM_MARKS[status].word: place for place, status in enumerate(_CLAIM_ORDER)}
-    return tuple(sorted(found, key=lambda claim: order[claim.mark.word]))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAxis:
+    """How a claim stands in one class of workloads."""
+
+    name: str
+    mark: Mark
 
 
-def _claim_mark(spelled: object) -> Mark:
-    known = {status.value: mark for status, mark in CLAIM_MARKS.items()}
-    return known.get(clean(spelled), CLAIM_MARKS[ClaimStatus.INCONCLUSIVE])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedView:
+    """A figure that others have published, in words."""
+
+    figure: str
+    source: str
 
 
-def _claim(item: Mapping[str, Any]) -> ClaimView:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimView:
+    """A sentence, of the documents or a user's own, and how it stands."""
+
+    id: str
+    quote: str
+    sentence: str
+    mark: Mark
+    axes: tuple[ClaimAxis, ...]
+    change: str
+    """What would change how it stands; empty where that is not known."""
+    published: tuple[PublishedView, ...]
+    own: bool
+    """It is the user's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The claims: those that were tested, those that were not, and how many stand how."""
+
+    tested: tuple[ClaimView, ...]
+    """Contradicted ones first: they are what a reader cannot get elsewhere."""
+    untested: tuple[ClaimView, ...]
+    counts: str
+
+    @property
+    def all(self) -> tuple[ClaimView, ...]:
+        """All of them, those first that were tested."""
+        return (*self.tested, *self.untested)
+
+
+def claims(found: Lookup) -> Claims:
+    """Return the claims that were judged on the run."""
+    views = {status: [] for status in _ORDER}  # type: dict[ClaimStatus, list[ClaimView]]
+    for claim in found.claims.values():
+        views[claim.status].append(_view(claim))
+    untested = views.pop(ClaimStatus.UNTESTED)
+    tested = [view for some in views.values() for view in some]
+    return Claims(
+        tested=tuple(tested),
+        untested=tuple(untested),
+        counts=claim_counts([*tested, *untested]),
+    )
+
+
+def _view(claim: ClaimResult) -> ClaimView:
     axes = tuple(
-        Axis(
-            name=class_title(clean(name)),
-            mark=_claim_mark(status),
-            text="",
-            agreement=_claim_mark(status),
-        )
-        for name, status in mapping_of(item.get("axes")).items()
+        ClaimAxis(name=class_title(name), mark=CLAIM_MARKS[status])
+        for name, status in claim.axes.items()
     )
     return ClaimView(
-        id=clean(item.get("id")),
-        quote=clean(item.get("quote")),
-        sentence=clean(item.get("sentence")),
-        mark=_claim_mark(item.get("standing")),
+        id=claim.id,
+        quote=claim.quote,
+        sentence=claim.sentence,
+        mark=CLAIM_MARKS[claim.status],
         axes=axes if len(axes) > 1 else (),
-        change=clean(item.get("change")),
-        published=tuple(map(_published, items_of(item.get("published")))),
-        own=clean(item.get("origin")) not in {"", "claims.toml"},
+        change=claim.change,
+        published=tuple(map(_published, claim.published)),
+        own=claim.origin not in _SHIPPED,
     )
 
 
-def _published(item: Mapping[str, Any]) -> PublishedView:
-    subject, measured, figure = (clean(item.get(key)) for key in ("subject", "measured", "figure"))
-    conditions = clean(item.get("conditions"))
-    told = "" if item.get("opened") else ", as told by others"
-    about = f" ({conditions})" if conditions else ""
+def _published(one: PublishedFigure) -> PublishedView:
+    about = f" ({one.conditions})" if one.conditions else ""
     return PublishedView(
-        figure=f"{subject}, {measured}: {figure}{about}", source=clean(item.get("source")) + told
+        figure=f"{one.subject}, {one.measured}: {one.figure}{about}",
+        source=one.source if one.opened else f"{one.source}, as told by others",
     )
 
 
-def claim_counts(claims: Iterable[ClaimView]) -> str:
+def claim_counts(views: Iterable[ClaimView]) -> str:
     """Return how many claims stand how, in words; empty text for none."""
-    counts = Counter(claim.mark.word for claim in claims)
-    return listed(f"{counts[word]} {word}" for word in _CLAIM_ORDER if counts[word])
+    counts = Counter(view.mark.word for view in views)
+    return joined(f"{counts[word]} {word}" for word in _ORDER if counts[word])
+
+
+def _markdown(view: Claims) -> Iterator[str]:
+    if not view.all:
+        return
+    yield f"## Claims: {view.counts}"
+    if view.tested:
+        yield items(
+            f"**{claim.mark.word}** {quote(claim.quote)}: {escaped(claim.sentence)}"
+            for claim in view.tested
+        )
+
+
+CLAIMS: Final = Section(
+    anchor="claims",
+    title="Claims",
+    template="claims.html.j2",
+    build=claims,
+    markdown=_markdown,
+)

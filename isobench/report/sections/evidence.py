@@ -1,120 +1,99 @@
-"""Evidence and parity: expectations met, facts seen, and what differed besides the isolation."""
+"""Evidence: which expectations of each target's name were met, and what was seen inside."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from isobench.model import Resource
-from isobench.report.sections.figures import NOTHING
-from isobench.report.sections.marks import BROKEN, KEPT, MARKS
+from isobench.model import Relation
+from isobench.model.wording import counted
+from isobench.report.sections.lookup import Heading, Lookup, heading_of, is_control
+from isobench.report.sections.marks import BROKEN, KEPT, MARKS, Mark
 from isobench.report.sections.phrases import missing_of, version_of
-from isobench.report.sections.run import REFERENCE, Run
-from isobench.report.sections.shapes import Difference, Fact, Kept, LimitView, Mark, Parity, Proof
-from isobench.report.sections.values import amount_of, clean, counted, items_of, value_of
+from isobench.report.sections.section import Section
+from isobench.report.sections.values import Fact, Value, value_of
+from isobench.storage.schema import CheckedExpectation, TargetSummary
+
+_UNREAD: Final = "could not be read"
 
 
-def proofs(run: Run) -> Iterable[Proof]:
-    """Yield the evidence of each target, those that could not run included, the control not."""
-    for target in run.targets:
-        if target.heading.control:
-            continue
-        expectations = tuple(
-            _kept(expectation) for expectation in items_of(target.raw.get("promises"))
-        )
-        kept = sum(expectation.mark is KEPT for expectation in expectations)
-        if expectations:
-            verdict = f"{kept} of {counted(len(expectations), 'expectation')} met"
-        elif target.measured:
-            verdict = "nothing is expected"
-        else:
-            verdict = target.status
-        whole = target.measured and kept == len(expectations)
-        yield Proof(
-            target=target.heading,
-            version=version_of(target) if target.measured else missing_of(run, target).reason,
-            status=target.status,
-            verdict=verdict,
-            mark=KEPT if whole else BROKEN if target.measured or expectations else MARKS["gap"],
-            expectations=expectations,
-            facts=tuple(
-                Fact(
-                    label=clean(fact.get("key")),
-                    value=value_of(fact.get("value"), "could not be read"),
-                    source=clean(fact.get("source")),
-                )
-                for fact in items_of(target.raw.get("facts"))
-            ),
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An expectation of a target's name, compared with what was seen."""
+
+    key: str
+    relation: str
+    host: Value
+    inside: Value
+    mark: Mark
 
 
-def _kept(expectation: Mapping[str, Any]) -> Kept:
-    spelled = clean(expectation.get("relation"))
-    wanted = clean(expectation.get("expected"))
-    words = {
-        "same": "as on the host",
-        "unlike": "unlike the host",
-        "equals": f"is {wanted}",
-        "one-of": f"is one of {', '.join(wanted.split())}",
-        "contains": f"contains {wanted}",
-        "other-than": f"is not {wanted}",
-    }
-    return Kept(
-        key=clean(expectation.get("key")),
-        relation=words.get(spelled, spelled),
-        host=value_of(expectation.get("host"), "could not be read"),
-        inside=value_of(expectation.get("inside"), "could not be read"),
-        mark=KEPT if expectation.get("kept") is True else BROKEN,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The evidence of one target."""
+
+    target: Heading
+    version: Value
+    status: str
+    verdict: str
+    mark: Mark
+    expectations: tuple[Kept, ...]
+    facts: tuple[Fact, ...]
+
+
+def proofs(found: Lookup) -> tuple[Proof, ...]:
+    """Return the evidence of each target, those that could not run included, the control not."""
+    return tuple(_proof(found, one) for one in found.targets if not is_control(one.name))
+
+
+def _proof(found: Lookup, target: TargetSummary) -> Proof:
+    expectations = tuple(map(_kept, target.expectations))
+    kept = sum(expectation.mark is KEPT for expectation in expectations)
+    whole = target.measured and kept == len(expectations)
+    return Proof(
+        target=heading_of(target),
+        version=version_of(target) if target.measured else missing_of(found, target).reason,
+        status=target.status,
+        verdict=_verdict(target, kept),
+        mark=KEPT if whole else BROKEN if target.measured or expectations else MARKS["gap"],
+        expectations=expectations,
+        facts=tuple(
+            Fact(label=fact.key, value=value_of(fact.value, _UNREAD), source=fact.source)
+            for fact in target.facts
+        ),
     )
 
 
-_COUNTED: Final = {
-    Resource.CPU: "paused in {} periods",
-    Resource.MEMORY: "{} killed",
-    Resource.PROCESSES: "{} refused",
-}
-_HELD: Final = {
-    "yes": Mark(kind=KEPT.kind, word="held", sign=KEPT.sign),
-    "no": Mark(kind=BROKEN.kind, word="passed", sign=BROKEN.sign),
-    "": replace(MARKS["gap"], word="unknown"),
-}
+def _verdict(target: TargetSummary, kept: int) -> str:
+    if target.expectations:
+        return f"{kept} of {counted(len(target.expectations), 'expectation')} met"
+    return "nothing is expected" if target.measured else target.status
 
 
-def limits(run: Run) -> Iterable[LimitView]:
-    """Yield the limits that were pushed past, target by target."""
-    counters = {resource.value: words for resource, words in _COUNTED.items()}
-    for target in run.targets:
-        for item in items_of(target.raw.get("limits")):
-            resource, unit = clean(item.get("resource")), clean(item.get("unit"))
-            counted = amount_of(item.get("counted"))
-            words = counters.get(resource, "")
-            yield LimitView(
-                target=target.name,
-                resource=resource,
-                limit=_amount(item.get("limit"), unit),
-                reached=_amount(item.get("reached"), unit),
-                native=_amount(item.get("native"), unit),
-                counted="" if counted is None or not words else words.format(f"{counted:g}"),
-                mark=_HELD.get(clean(item.get("held")), _HELD[""]),
-                why=clean(item.get("why")),
-            )
+def _kept(expectation: CheckedExpectation) -> Kept:
+    return Kept(
+        key=expectation.key,
+        relation=_words(expectation.relation, value_of(expectation.expected, "").shown),
+        host=value_of(expectation.host, _UNREAD),
+        inside=value_of(expectation.inside, _UNREAD),
+        mark=KEPT if expectation.kept else BROKEN,
+    )
 
 
-def _amount(value: object, unit: str) -> str:
-    number = amount_of(value)
-    return NOTHING if number is None else f"{float(f'{number:.3g}'):,g} {unit}"
+def _words(relation: Relation, wanted: str) -> str:
+    match relation:
+        case Relation.SAME_AS_HOST:
+            return "as on the host"
+        case Relation.UNLIKE_HOST:
+            return "unlike the host"
+        case Relation.EQUALS:
+            return f"is {wanted}"
+        case Relation.ONE_OF:
+            return f"is one of {', '.join(wanted.split())}"
+        case Relation.CONTAINS:
+            return f"contains {wanted}"
+        case Relation.OTHER_THAN:
+            return f"is not {wanted}"
 
 
-def parity(run: Run) -> Iterable[Parity]:
-    """Yield what differed between native and each other target with numbers."""
-    for target in run.targets:
-        if not target.measured or target.heading.control or target.name == REFERENCE:
-            continue
-        differences = tuple(
-            Difference(
-                label=clean(item.get("label")),
-                native=value_of(item.get("native"), "not known"),
-                target=value_of(item.get("target"), "not known"),
-            )
-            for item in items_of(target.raw.get("parity"))
-        )
-        yield Parity(target=target.heading, differences=differences)
+EVIDENCE: Final = Section(
+    anchor="evidence", title="Evidence", template="evidence.html.j2", build=proofs
+)

@@ -1,69 +1,128 @@
 """Gaps and doubts: what has no number and why, and what to trust less."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
+from isobench.model.wording import joined
+from isobench.report.markup import escaped, items
+from isobench.report.sections.lookup import Lookup, mean_of
 from isobench.report.sections.phrases import missing_of
-from isobench.report.sections.run import Run, mean_of
-from isobench.report.sections.shapes import DoubtView, GapView
-from isobench.report.sections.values import clean, items_of, listed, value_of
+from isobench.report.sections.section import Section
+from isobench.report.sections.values import Value, value_of
 
 _OPTION: Final = " run --targets "
 """A hint that ends so in its own target: those of several targets are one command."""
+_Key = tuple[str, str, str, str]
 
 
-def gap_views(run: Run) -> tuple[GapView, ...]:
-    """Return the gaps, the workloads and the targets of one cause together; each target without
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapView:
+    """What has no number, and why. The workloads of one cause are shown together."""
+
+    target: str
+    workloads: str
+    cause: str
+    detail: Value
+    hint: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtView:
+    """A reason to trust numbers less, and where it applies."""
+
+    text: Value
+    advice: str
+    where: str
+    blocks: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """What has no number, and what to trust less."""
+
+    gaps: tuple[GapView, ...]
+    doubts: tuple[DoubtView, ...]
+
+
+def gaps(found: Lookup) -> Gaps:
+    """Return the gaps and the doubts of a run."""
+    return Gaps(gaps=tuple(_gaps(found)), doubts=(*_of_run(found), *_of_cells(found)))
+
+
+def _gaps(found: Lookup) -> Iterator[GapView]:
+    """Yield the gaps, the workloads and the targets of one cause together; each target without
     numbers has one.
     """
-    together: dict[tuple[str, str, str, str], list[str]] = {}
-    for gap in run.gaps:
-        key = tuple(clean(gap.get(name)) for name in ("target", "cause", "detail", "hint"))
-        workloads = together.setdefault((key[0], key[1], key[2], key[3]), [])
-        workload = clean(gap.get("workload"))
-        if workload and workload not in workloads:
-            workloads.append(workload)
-    for target in run.targets:
-        if not target.measured and not any(key[0] == target.name for key in together):
-            missing = missing_of(run, target)
-            together[target.name, target.status, missing.reason.shown, missing.hint.shown] = []
-    every = {workload.name for workload in run.workloads}
-    alike: dict[tuple[str, str, str, str], list[str]] = {}
-    for (name, cause, detail, hint), names in together.items():
-        cells = listed(names) if names and every - {*names} else "every workload"
+    every = {workload.name for workload in found.workloads}
+    alike: dict[_Key, list[str]] = {}
+    for (name, cause, detail, hint), names in _by_target(found).items():
+        cells = joined(names) if names and every - {*names} else "every workload"
         way_out = hint.removesuffix(name) if hint.endswith(f"{_OPTION}{name}") else hint
         alike.setdefault((cells, cause, detail, way_out), []).append(name)
-    return tuple(
-        GapView(
+    for (cells, cause, detail, hint), targets in alike.items():
+        yield GapView(
             target=", ".join(targets),
             workloads=cells,
-            cause=cause or "unknown",
+            cause=cause,
             detail=value_of(detail, "no detail was recorded"),
             hint=value_of(hint + ",".join(targets) if hint.endswith(_OPTION) else hint, ""),
         )
-        for (cells, cause, detail, hint), targets in alike.items()
-    )
 
 
-def doubt_views(run: Run) -> tuple[DoubtView, ...]:
-    """Return the doubts about the whole run, then those about cells, equal ones together."""
-    found = [
-        DoubtView(
-            text=value_of(item.get("detail") or item.get("code")),
-            advice=clean(item.get("advice")),
+def _by_target(found: Lookup) -> dict[_Key, list[str]]:
+    """Return the workloads of each gap by target, cause, detail and hint; none: all of them."""
+    together: dict[_Key, list[str]] = {}
+    for gap in found.summary.gaps:
+        workloads = together.setdefault((gap.target, gap.cause, gap.detail, gap.hint), [])
+        if gap.workload and gap.workload not in workloads:
+            workloads.append(gap.workload)
+    for target in found.targets:
+        if not target.measured and not any(key[0] == target.name for key in together):
+            missing = missing_of(found, target)
+            together[target.name, target.status, missing.reason.shown, missing.hint.shown] = []
+    return together
+
+
+def _of_run(found: Lookup) -> Iterator[DoubtView]:
+    for doubt in found.run.doubts:
+        yield DoubtView(
+            text=value_of(doubt.detail or doubt.code),
+            advice=doubt.advice,
             where="the whole run",
-            blocks=item.get("blocks") is True,
+            blocks=doubt.blocks,
         )
-        for item in items_of(run.raw.get("doubts"))
-    ]
+
+
+def _of_cells(found: Lookup) -> Iterator[DoubtView]:
+    """Yield the doubts about cells and means, equal ones together."""
     places: dict[str, dict[str, list[str]]] = {}
-    cells = [(cell, cell.workload) for cell in run.cells.values()]
-    class_means = [(suite, mean_of(suite.group)) for suite in run.class_means.values()]
-    for cell, name in (*cells, *class_means):
-        doubts = cell.raw.get("doubts")
-        for doubt in doubts if isinstance(doubts, list | tuple) else ():
-            place = places.setdefault(clean(doubt), {}).setdefault(cell.target, [])
-            place.append(name)
+    cells = [(cell, cell.place) for cell in found.cells.values()]
+    means = [(mean, mean_of(mean.group)) for mean in found.class_means.values()]
+    for figure, name in (*cells, *means):
+        for doubt in figure.data.doubts:
+            places.setdefault(doubt, {}).setdefault(figure.target, []).append(name)
     for text, targets in places.items():
-        where = "; ".join(f"{target} at {listed(names)}" for target, names in targets.items())
-        found.append(DoubtView(text=value_of(text), advice="", where=where, blocks=False))
-    return tuple(found)
+        where = "; ".join(f"{target} at {joined(names)}" for target, names in targets.items())
+        yield DoubtView(text=value_of(text), advice="", where=where, blocks=False)
+
+
+def _markdown(view: Gaps) -> Iterator[str]:
+    if view.gaps:
+        yield "## Gaps"
+        yield items(map(_line, view.gaps))
+
+
+def _line(gap: GapView) -> str:
+    text = escaped(f"{gap.target}, {gap.workloads}: {gap.cause}: {gap.detail.shown}")
+    hint = f" \N{RIGHTWARDS ARROW} {escaped(gap.hint.shown)}" if gap.hint.shown else ""
+    return f"{text}{hint}"
+
+
+GAPS: Final = Section(
+    anchor="gaps",
+    title="Gaps and doubts",
+    template="gaps.html.j2",
+    build=gaps,
+    markdown=_markdown,
+)

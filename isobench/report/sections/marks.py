@@ -1,9 +1,19 @@
 """The outcomes and how each is marked: a slug for shape and colour, a word, an ASCII sign."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from isobench.model import ClaimStatus, Status
-from isobench.report.sections.shapes import Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """An outcome: a slug for shape and colour, a word, and an ASCII sign for narrow places."""
+
+    kind: str
+    word: str
+    sign: str
+
 
 MARKS: Final = {
     mark.kind: mark

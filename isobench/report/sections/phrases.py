@@ -1,34 +1,52 @@
 """What several parts of a report say of a target or a cell, in the same words."""
 
+from dataclasses import dataclass
+
+from isobench.model.wording import counted
 from isobench.report.sections.figures import seconds_text
-from isobench.report.sections.run import Cell, Run, Target
-from isobench.report.sections.shapes import Mark, Missing, Value
-from isobench.report.sections.values import amount_of, clean, counted, number_of, value_of
+from isobench.report.sections.lookup import Figure, Lookup
+from isobench.report.sections.marks import Mark
+from isobench.report.sections.values import Value, value_of
+from isobench.storage.schema import CellSummary, TargetSummary
 
 
-def version_of(target: Target) -> Value:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A target without numbers, why, and what to type."""
+
+    name: str
+    status: str
+    reason: Value
+    hint: Value
+
+
+def version_of(target: TargetSummary) -> Value:
     """Return the version of what isolates a target, as it was read."""
-    return value_of(target.raw.get("version"), "version not known")
+    return value_of(target.version, "version not known")
 
 
-def missing_of(run: Run, target: Target) -> Missing:
+def missing_of(found: Lookup, target: TargetSummary) -> Missing:
     """Return why a target has no numbers and what to type, from itself or else its gaps."""
-    gap = run.gap(target.name, "") or next(
-        (gap for gap in run.gaps if clean(gap.get("target")) == target.name), {}
-    )
+    own = (gap for gap in found.summary.gaps if gap.target == target.name)
+    gap = found.gap(target.name, "") or next(own, None)
     return Missing(
         name=target.name,
         status=target.status,
-        reason=value_of(target.raw.get("reason") or gap.get("detail"), "no reason was recorded"),
-        hint=value_of(target.raw.get("hint") or gap.get("hint"), ""),
+        reason=value_of(target.reason or (gap.detail if gap else ""), "no reason was recorded"),
+        hint=value_of(target.hint or (gap.hint if gap else ""), ""),
     )
 
 
-def gap_mark(run: Run, target: str, workload: str) -> Mark:
+def gap_mark(found: Lookup, target: str, workload: str) -> Mark:
     """Return the mark of a cell without a number: its word is the cause."""
-    gap = run.gap(target, workload)
-    cause = clean(gap.get("cause")) if gap else ""
-    return Mark(kind="gap", word=cause or "not measured", sign="-")
+    gap = found.gap(target, workload)
+    return Mark(kind="gap", word=gap.cause if gap else "not measured", sign="-")
+
+
+def gap_detail(found: Lookup, target: str, workload: str) -> str:
+    """Return why a cell has no number, clipped; nothing where that is not recorded."""
+    gap = found.gap(target, workload)
+    return value_of(gap.detail if gap else "", "").shown
 
 
 def start_kind(workload: str) -> str:
@@ -36,25 +54,24 @@ def start_kind(workload: str) -> str:
     return workload.partition(".")[2] or workload
 
 
-def sessions_of(cell: Cell) -> int | None:
+def sessions_of(figure: Figure) -> int | None:
     """Return how many sessions served the blocks of a cell, or None where each had its own."""
-    sessions, blocks = (number_of(cell.raw.get(name)) for name in ("sessions", "blocks"))
-    if sessions is None or blocks is None or not 0 < sessions < blocks:
-        return None
-    return int(sessions)
+    sessions = figure.data.sessions
+    return sessions if sessions and sessions < figure.data.blocks else None
 
 
-def tails_of(cell: Cell) -> str:
+def tails_of(figure: Figure) -> str:
     """Return the slow end: tail quantiles where the sample allows them, and the largest value."""
-    parts = []
-    for name in ("p95", "p99"):
-        if name in cell.raw:
-            found = amount_of(cell.raw[name])
-            parts.append(f"{name} {'n too small' if found is None else seconds_text(found)}")
-    largest = amount_of(cell.raw.get("maximum"))
-    if largest is not None:
-        parts.append(f"largest {seconds_text(largest)}")
-    outlying = amount_of(cell.raw.get("outlying_blocks"))
-    if outlying:
-        parts.append(f"{counted(int(outlying), 'outlying block')}")
+    cell = figure.data
+    if not isinstance(cell, CellSummary):
+        return ""
+    parts = [f"{name} {_quantile(at)}" for name, at in (("p95", cell.p95), ("p99", cell.p99))]
+    if cell.maximum is not None:
+        parts.append(f"largest {seconds_text(cell.maximum)}")
+    if cell.outlying_blocks:
+        parts.append(counted(cell.outlying_blocks, "outlying block"))
     return "; ".join(parts)
+
+
+def _quantile(seconds: float | None) -> str:
+    return "n too small" if seconds is None else seconds_text(seconds)

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from isobench.report.sections.shapes import Tick
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A labelled place on an axis, in percent of its width."""
+
+    place: float
+    label: str
+    major: bool
 
 
 @dataclass(frozen=True, slots=True)

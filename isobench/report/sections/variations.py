@@ -1,38 +1,84 @@
 """What single options of targets explain."""
 
-from isobench.model import Status
-from isobench.report.sections.figures import interval_text, ratio_text
-from isobench.report.sections.marks import MARKS
-from isobench.report.sections.run import Run, bounds_of
-from isobench.report.sections.shapes import Mark, OptionEffect, VariationView
-from isobench.report.sections.values import clean, number_of
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
 
-_MARKS = {
-    Status.SLOWER: Mark(kind=Status.SLOWER, word="costs", sign=">"),
-    Status.FASTER: Mark(kind=Status.FASTER, word="saves", sign="<"),
-    Status.NEAR_NATIVE: Mark(kind=Status.NEAR_NATIVE, word="no effect", sign="="),
+from isobench.model import Status
+from isobench.report.markup import escaped, items
+from isobench.report.sections.figures import interval_text, ratio_text
+from isobench.report.sections.lookup import Lookup
+from isobench.report.sections.marks import MARKS, Mark
+from isobench.report.sections.section import Section
+from isobench.storage.schema import VariationSummary
+
+_MARKS: Final = {
+    Status.SLOWER: replace(MARKS[Status.SLOWER], word="costs"),
+    Status.FASTER: replace(MARKS[Status.FASTER], word="saves"),
+    Status.NEAR_NATIVE: replace(MARKS[Status.NEAR_NATIVE], word="no effect"),
 }
 
 
-def variation_views(run: Run) -> tuple[VariationView, ...]:
-    """Return the variations of a run, each with its effects by workload."""
-    found: dict[str, VariationView] = {}
-    marks = {kind.value: mark for kind, mark in _MARKS.items()}
-    for item in run.variations:
-        name = clean(item.get("target"))
-        effect, bounds = number_of(item.get("effect")), bounds_of(item.get("interval"))
-        one = OptionEffect(
-            workload=clean(item.get("workload")),
-            effect=ratio_text(effect, bounds),
-            interval=interval_text(effect, bounds),
-            mark=marks.get(clean(item.get("standing")), MARKS[Status.INCONCLUSIVE]),
-            sentence=clean(item.get("sentence")),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionEffect:
+    """What one option of a target costs in one workload."""
+
+    workload: str
+    effect: str
+    """Time as it is over time with the option changed."""
+    interval: str
+    mark: Mark
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariationView:
+    """A target with one option changed, against itself as it is."""
+
+    target: str
+    base: str
+    change: str
+    effects: tuple[OptionEffect, ...]
+
+
+def variations(found: Lookup) -> tuple[VariationView, ...] | None:
+    """Return the variations of a run, each with its effects by workload; None without any."""
+    views: dict[str, VariationView] = {}
+    for one in found.summary.variations:
+        earlier = views[one.target].effects if one.target in views else ()
+        views[one.target] = VariationView(
+            target=one.target,
+            base=one.base,
+            change=f"{one.option} = {one.value}",
+            effects=(*earlier, _effect(one)),
         )
-        earlier = found[name].effects if name in found else ()
-        found[name] = VariationView(
-            target=name,
-            base=clean(item.get("base")),
-            change=f"{clean(item.get('option'))} = {clean(item.get('value'))}",
-            effects=(*earlier, one),
+    return tuple(views.values()) or None
+
+
+def _effect(one: VariationSummary) -> OptionEffect:
+    return OptionEffect(
+        workload=one.workload,
+        effect=ratio_text(one.effect, one.interval),
+        interval=interval_text(one.interval, one.effect),
+        mark=_MARKS.get(one.status, MARKS[Status.INCONCLUSIVE]),
+        sentence=one.sentence,
+    )
+
+
+def _markdown(view: tuple[VariationView, ...]) -> Iterator[str]:
+    yield "## What single options explain"
+    for one in view:
+        yield f"{escaped(one.base)} with {escaped(one.change)}:"
+        yield items(
+            f"**{effect.mark.word}** {escaped(effect.workload)}: {escaped(effect.sentence)}"
+            for effect in one.effects
         )
-    return tuple(found.values())
+
+
+VARIATIONS: Final = Section(
+    anchor="variations",
+    title="Options",
+    template="variations.html.j2",
+    build=variations,
+    markdown=_markdown,
+)

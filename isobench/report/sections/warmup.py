@@ -1,12 +1,11 @@
-"""How the visits of each cell go, pass by pass."""
+"""The visits of each cell, pass by pass."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from isobench.report.sections.figures import TIMES
-from isobench.report.sections.run import REFERENCE, Run
-from isobench.report.sections.shapes import CoursePass, CourseRow
-from isobench.report.sections.values import clean, number_of
+from isobench.report.sections.lookup import REFERENCE, Lookup
+from isobench.storage.schema import WarmupSummary
 
 _MOST: Final = 40
 """Passes that are drawn."""
@@ -16,48 +15,69 @@ _LEAST: Final = 0.02
 """Of a bar's height: as much as can be seen."""
 
 
-def warmup_profiles(run: Run, group: str) -> tuple[CourseRow, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupPass:
+    """A bar for one pass of a visit; places in percent of the width and height."""
+
+    place: float
+    width: float
+    top: float
+    height: float
+    timed: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupRow:
+    """The visits of a cell: each pass over the median of its visit's timed ones."""
+
+    workload: str
+    target: str
+    passes: tuple[WarmupPass, ...]
+    usual: float
+    """Where 1 lies, in percent of the height from above."""
+    first: str
+    rest: str
+    late: str
+    """What is still slower among the timed passes; empty for nothing."""
+    words: str
+
+
+def warmup_profiles(found: Lookup, group: str) -> tuple[WarmupRow, ...]:
     """Return a row per cell of a class of workloads, native's first in each workload."""
-    names = [workload.name for workload in run.workloads if workload.group == group]
-    found = [row for raw in run.warmup_profiles if (row := _row(raw)) and row.workload in names]
-    return tuple(
-        sorted(found, key=lambda one: (names.index(one.workload), one.target != REFERENCE))
-    )
+    names = [workload.name for workload in found.workloads if workload.group == group]
+    profiles = (one for one in found.summary.warmup_profiles if one.workload in names)
+    rows = [row for one in profiles if (row := _row(one))]
+    return tuple(sorted(rows, key=lambda one: (names.index(one.workload), one.target != REFERENCE)))
 
 
-def _row(raw: Mapping[str, Any]) -> CourseRow | None:
-    passes = list(_numbers(raw.get("passes")))[:_MOST]
-    warmups, timed = (int(number_of(raw.get(key)) or 0) for key in ("warmups", "timed"))
-    if not passes or not 0 < warmups < len(passes):
+def _row(profile: WarmupSummary) -> WarmupRow | None:
+    passes = [one for one in profile.passes if one is not None and one > 0][:_MOST]
+    if not 0 < profile.warmups < len(passes):
         return None
     top = max(_TOP, *passes)
-    late = int(number_of(raw.get("late")) or 0)
-    steady = passes[warmups:]
+    steady = passes[profile.warmups :]
     told = " ".join(f"{one:.2f}" for one in passes)
-    return CourseRow(
-        workload=clean(raw.get("workload")),
-        target=clean(raw.get("target")),
-        passes=tuple(
-            CoursePass(
-                place=round(100 * index / len(passes), 2),
-                width=round(70 / len(passes), 2),
-                top=round(100 * (1 - max(one / top, _LEAST)), 2),
-                height=round(100 * max(one / top, _LEAST), 2),
-                timed=index >= warmups,
-                words=f"{'timed' if index >= warmups else 'warm-up'} pass: {one:.3f}{TIMES}",
-            )
-            for index, one in enumerate(passes)
-        ),
+    late = f"first {profile.late} of {profile.timed} slower" if profile.late else ""
+    return WarmupRow(
+        workload=profile.workload,
+        target=profile.target,
+        passes=tuple(_bar(passes, index, profile.warmups, top) for index in range(len(passes))),
         usual=round(100 * (1 - 1 / top), 2),
         first=f"{passes[0]:.2f}{TIMES}",
         rest=f"{min(steady):.2f} to {max(steady):.2f}{TIMES}",
-        late=f"first {late} of {timed} slower" if late else "",
-        words=f"{clean(raw.get('target'))}: passes of a visit over their median: {told}",
+        late=late,
+        words=f"{profile.target}: passes of a visit over their median: {told}",
     )
 
 
-def _numbers(values: object) -> Iterator[float]:
-    for value in values if isinstance(values, list | tuple) else ():
-        number = number_of(value)
-        if number is not None and number > 0:
-            yield number
+def _bar(passes: list[float], index: int, warmups: int, top: float) -> WarmupPass:
+    height, timed = max(passes[index] / top, _LEAST), index >= warmups
+    return WarmupPass(
+        place=round(100 * index / len(passes), 2),
+        width=round(70 / len(passes), 2),
+        top=round(100 * (1 - height), 2),
+        height=round(100 * height, 2),
+        timed=timed,
+        words=f"{'timed' if timed else 'warm-up'} pass: {passes[index]:.3f}{TIMES}",
+    )

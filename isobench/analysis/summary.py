@@ -1,0 +1,396 @@
+"""A run read back -> summary.json: estimates, verdicts, doubts, claims. Nothing here measures; it
+can be repeated years later.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from isobench import stats
+from isobench.analysis import headline
+from isobench.analysis.cells import LEVEL, MINIMUM_BLOCKS, Analysis, Cell
+from isobench.analysis.claims import claims_of, documents_claims, judge_claims, published_figures
+from isobench.analysis.class_means import ClassMean, class_means
+from isobench.analysis.variations import variations
+from isobench.evidence import doubts, parity, prove
+from isobench.model import (
+    Abi,
+    Cause,
+    Claim,
+    Doubt,
+    Estimate,
+    Gap,
+    Payload,
+    TargetStatus,
+    Technology,
+    Verdict,
+)
+from isobench.model.plan import actual, second
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage.reader import Run
+from isobench.storage.schema import (
+    CellSummary,
+    ClassMeanSummary,
+    GapSummary,
+    LeftOut,
+    NullSpawn,
+    ParityDifference,
+    Phase,
+    RunSummary,
+    StartPhases,
+    Summary,
+    TargetEntry,
+    TargetState,
+    TargetSummary,
+    WarmupSummary,
+)
+from isobench.workloads import classes
+
+__all__ = [
+    "LEVEL",
+    "MINIMUM_BLOCKS",
+    "Analysis",
+    "Cell",
+    "claims_of",
+    "documents_claims",
+    "published_figures",
+    "summarise",
+]
+
+
+def _status(
+    name: TargetName, state: TargetState, analysis: Analysis
+) -> tuple[TargetStatus, str | None]:
+    if state.status == "unavailable":
+        return TargetStatus.UNAVAILABLE, state.reason
+    if name in analysis.targets:
+        return TargetStatus.MEASURED, None
+    causes = [gap for gap in analysis.run.gaps if gap.target == name]
+    for cause, status in (
+        (Cause.UNPROVEN, TargetStatus.UNPROVEN),
+        (Cause.UNAVAILABLE, TargetStatus.UNAVAILABLE),
+    ):
+        first = next((gap for gap in causes if gap.cause is cause), None)
+        if first is not None:
+            return status, first.detail
+    detail = causes[0].detail if causes else "the run ended before it was measured"
+    return TargetStatus.FAILED, detail
+
+
+def _payloads(run: Run, abi: Abi | None) -> tuple[Payload, ...]:
+    return tuple(
+        Payload(
+            program=item.program,
+            abi=item.abi,
+            path=Path(),
+            sha256=item.sha256,
+            compiler=item.compiler,
+            flags=item.flags,
+        )
+        for item in run.metadata.payloads
+        if item.abi == abi
+    )
+
+
+def _parity(analysis: Analysis, name: TargetName) -> Iterator[ParityDifference]:
+    """Yield what differs between native and a target besides the isolation."""
+    native, state = analysis.run.state(analysis.reference), analysis.run.state(name)
+    if name == analysis.reference or not state.facts:
+        return
+    for one in parity.differences(
+        prove.gather(native.facts),
+        prove.gather(state.facts),
+        native_payloads=_payloads(analysis.run, native.abi),
+        target_payloads=_payloads(analysis.run, state.abi),
+    ):
+        yield ParityDifference(label=one.label, native=one.native, target=one.target)
+
+
+def _target(item: TargetEntry, analysis: Analysis) -> TargetSummary:
+    metadata, state = analysis.run.metadata, analysis.run.state(item.name)
+    native, seen = analysis.run.state(analysis.reference), prove.gather(state.facts)
+    status, reason = _status(item.name, state, analysis)
+    return TargetSummary(
+        name=item.name,
+        technology=item.technology,
+        asked=item.asked,
+        left_out=metadata.left_out is not None and item.name in metadata.left_out.targets,
+        variation_of=next((v.base for v in metadata.variations if v.name == item.name), None),
+        status=status,
+        version=state.version,
+        reason=reason,
+        hint=state.hint,
+        evidence=dict(prove.relations(prove.gather(native.facts), seen)),
+        expectations=state.expectations,
+        limits=state.limits,
+        facts=tuple(seen.facts.values()),
+        parity=tuple(_parity(analysis, item.name)),
+        starts=state.starts,
+    )
+
+
+def _bounds(estimate: Estimate | None) -> tuple[float, float] | None:
+    return estimate.interval.ends if estimate else None
+
+
+def _cell(cell: Cell, group: str, operation: str, adjusted: float | None) -> CellSummary:
+    estimate = cell.verdict.estimate
+    low, high = cell.bounds
+    return CellSummary(
+        target=cell.target,
+        workload=cell.workload,
+        group=group,
+        value=cell.value,
+        reference=cell.reference,
+        ratio=estimate.ratio if estimate else None,
+        interval=_bounds(estimate),
+        level=LEVEL,
+        equivalence=estimate.equivalence.ends if estimate else None,
+        p_equivalence=estimate.p_equivalence if estimate else None,
+        p_equivalence_together=adjusted,
+        method=estimate.method if estimate else None,
+        blocks=estimate.blocks if estimate else int(cell.log_ratios.size),
+        sessions=cell.sessions,
+        visits=cell.visits,
+        status=cell.verdict.status,
+        doubts=_told(cell.verdict),
+        doubt_codes=tuple(doubt.code for doubt in cell.verdict.doubts),
+        operation=operation,
+        clock=cell.clock,
+        median_bounds=None if low is None or high is None else (low, high),
+        p95=cell.tails.p95,
+        p99=cell.tails.p99,
+        maximum=cell.tails.maximum,
+        outlying_blocks=cell.tails.outlying_blocks,
+        blocks_needed=cell.needed,
+        log_ratios=tuple(round(float(value), 6) for value in cell.log_ratios),
+    )
+
+
+def _together(cells: Sequence[Cell]) -> dict[tuple[str, str], float]:
+    """Return the p value of equivalence of each cell, adjusted for all of them (Holm)."""
+    tested = [(c, c.verdict.estimate.p_equivalence) for c in cells if c.verdict.estimate]
+    adjusted = stats.holm(np.array([p for _, p in tested], dtype=np.float64))
+    return {
+        (cell.target, cell.workload): float(p)
+        for (cell, _), p in zip(tested, adjusted, strict=True)
+    }
+
+
+def _class_mean(mean: ClassMean) -> ClassMeanSummary:
+    judged = mean.verdict
+    estimate = judged.estimate if judged else None
+    return ClassMeanSummary(
+        group=mean.group,
+        target=mean.target,
+        workloads=mean.workloads,
+        lacking=mean.lacking,
+        ratio=estimate.ratio if estimate else None,
+        interval=_bounds(estimate),
+        level=LEVEL,
+        equivalence=estimate.equivalence.ends if estimate else None,
+        p_equivalence=estimate.p_equivalence if estimate else None,
+        blocks=estimate.blocks if estimate else int(mean.log_ratios.size),
+        sessions=mean.sessions,
+        noise=_rounded(mean.noise),
+        status=judged.status if judged else None,
+        doubts=_told(judged),
+        doubt_codes=tuple(doubt.code for doubt in judged.doubts) if judged else (),
+        blocks_needed=mean.needed,
+        unlike=mean.unlike,
+        log_ratios=tuple(round(float(value), 6) for value in mean.log_ratios),
+    )
+
+
+def _told(judged: Verdict | None) -> tuple[str, ...]:
+    return tuple(f"{doubt.detail}: {doubt.advice}" for doubt in judged.doubts) if judged else ()
+
+
+def _start_phases(analysis: Analysis) -> Iterator[StartPhases]:
+    """Yield the phases of each kind of start in each target, native's included."""
+    starts = [name for name in analysis.workloads if analysis.classes[name] == classes.START_UP]
+    for target in analysis.targets:
+        for workload in starts:
+            phases = analysis.phases(workload, target)
+            if phases and target == actual(target):
+                yield StartPhases(
+                    target=target,
+                    workload=workload,
+                    phases=tuple(Phase(name=name, seconds=at) for name, at in phases.items()),
+                    channel=analysis.channel(workload, target),
+                )
+
+
+def _null_spawns(analysis: Analysis) -> Iterator[NullSpawn]:
+    """Yield what of native's starts the smallest program takes too; nothing where a run, one of an
+    older version say, has started none.
+    """
+    for workload in analysis.workloads:
+        found = analysis.null_spawn(workload)
+        if found is not None:
+            seconds, native, starts = found
+            yield NullSpawn(
+                workload=workload,
+                seconds=seconds,
+                native=native,
+                starts=starts,
+                spawner=analysis.run.metadata.spawner,
+            )
+
+
+def _warmup_profiles(analysis: Analysis) -> Iterator[WarmupSummary]:
+    """Yield the visits of each cell pass by pass, native's included."""
+    for workload in analysis.workloads:
+        for target in analysis.targets:
+            profile = analysis.profile(workload, target)
+            if profile is not None and target == actual(target):
+                yield WarmupSummary(
+                    target=target,
+                    workload=workload,
+                    warmups=profile.warmups,
+                    timed=profile.timed,
+                    visits=profile.visits,
+                    passes=tuple(_rounded(one) for one in profile.passes),
+                    late=profile.late,
+                )
+
+
+def _absent(targets: Iterable[TargetSummary], analysis: Analysis) -> Iterator[Gap]:
+    """Yield a gap for every cell of a target that could not run here and was never tried."""
+    told = {gap.target for gap in analysis.run.gaps}
+    for item in targets:
+        absent = item.status is TargetStatus.UNAVAILABLE and item.name not in told
+        for workload in analysis.workloads if absent else ():
+            yield Gap(
+                block=0,
+                target=item.name,
+                workload=workload,
+                cause=Cause.UNAVAILABLE,
+                detail=str(item.reason),
+                hint=item.hint or "",
+            )
+
+
+def _gaps(gaps: Iterable[Gap]) -> Iterator[GapSummary]:
+    """Yield each kind of gap once, with how often it came."""
+    counted: dict[tuple[TargetName, WorkloadName, Cause, str, str], int] = {}
+    for gap in gaps:
+        key = (gap.target, gap.workload, gap.cause, gap.detail, gap.hint)
+        counted[key] = counted.get(key, 0) + 1
+    for (target, workload, cause, detail, hint), times in counted.items():
+        yield GapSummary(
+            target=target, workload=workload, cause=cause, detail=detail, hint=hint, times=times
+        )
+
+
+def _cells(analysis: Analysis, judged: Sequence[Cell]) -> Iterator[CellSummary]:
+    together = _together(judged)
+    operations = {item.name: item.operation for item in analysis.run.metadata.workloads}
+    for cell in analysis.cells:
+        adjusted = together.get((cell.target, cell.workload))
+        yield _cell(cell, analysis.classes[cell.workload], operations[cell.workload], adjusted)
+
+
+def _closing(
+    analysis: Analysis,
+    judged: Sequence[Cell],
+    technologies: Mapping[TargetName, Technology],
+    remarks: Sequence[str],
+) -> str:
+    return headline.headline(
+        [cell.verdict for cell in judged],
+        technologies,
+        quick=analysis.quick,
+        complete=_complete(analysis.run),
+        margin=analysis.margin,
+        remarks=remarks,
+    )
+
+
+def _complete(run: Run) -> bool:
+    return run.metadata.complete and not run.lost_blocks
+
+
+def _run(
+    analysis: Analysis, run_doubts: Sequence[Doubt], headline_: str, remarks: Sequence[str]
+) -> RunSummary:
+    run, metadata = analysis.run, analysis.run.metadata
+    planned = metadata.blocks_wanted
+    return RunSummary(
+        id=metadata.id,
+        started=metadata.started,
+        finished=metadata.finished,
+        seed=metadata.seed,
+        quick=metadata.quick,
+        machine=metadata.machine,
+        tool_version=metadata.tool_version,
+        argv=metadata.argv,
+        margin=metadata.margin,
+        budget_seconds=metadata.budget_seconds,
+        elapsed_seconds=metadata.elapsed_seconds,
+        stopped=metadata.stopped,
+        host=metadata.host,
+        compiler=metadata.compiler,
+        flags=metadata.flags,
+        payloads=metadata.payloads,
+        complete=_complete(run),
+        interrupted=metadata.interrupted,
+        noise={name: _rounded(value) for name, value in analysis.noise.items()},
+        level=LEVEL,
+        schedule=run.plan.schedule,
+        blocks=analysis.blocks,
+        blocks_planned=len(run.plan.blocks) if planned is None else planned,
+        blocks_invalid=len(run.invalid_blocks),
+        doubts=tuple(run_doubts),
+        left_out=metadata.left_out,
+        headline=headline_,
+        remarks=tuple(remarks),
+    )
+
+
+def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
+    """Return the whole of summary.json for a run, these claims judged on it."""
+    analysis = Analysis(run)
+    targets = [_target(item, analysis) for item in run.metadata.targets]
+    technologies = {item.name: item.technology for item in targets}
+    varied = [item.name for item in targets if item.variation_of]
+    apart = {second(analysis.reference), *varied}
+    judged = [cell for cell in analysis.cells if cell.target not in apart]
+    run_doubts = analysis.run_doubts()
+    remarks = [*_remarks(run.metadata.left_out or LeftOut(), targets, run_doubts)]
+    closing = _closing(analysis, judged, technologies, remarks)
+    return Summary(
+        run=_run(analysis, run_doubts, closing, remarks),
+        workloads=run.metadata.workloads,
+        targets=tuple(targets),
+        cells=tuple(_cells(analysis, judged)),
+        class_means=tuple(map(_class_mean, class_means(analysis))),
+        variations=tuple(variations(analysis)),
+        start_phases=tuple(_start_phases(analysis)),
+        null_spawns=tuple(_null_spawns(analysis)),
+        warmup_profiles=tuple(_warmup_profiles(analysis)),
+        gaps=tuple(_gaps([*run.gaps, *_absent(targets, analysis)])),
+        claims=judge_claims(claims, analysis, targets),
+    )
+
+
+def _remarks(
+    left_out: LeftOut, targets: Iterable[TargetSummary], run_doubts: Iterable[Doubt]
+) -> Iterator[str]:
+    """Yield what the closing sentence says beside the answers: what is missing, what was noisy."""
+    for item in targets:
+        if item.asked and item.status is TargetStatus.UNAVAILABLE:
+            yield f"{item.name} was asked for and cannot run here: {item.reason}."
+    noisy = [doubt for doubt in run_doubts if doubt.code in doubts.NOISE_CODES]
+    if noisy:
+        details = "; ".join(doubt.detail for doubt in noisy)
+        yield f"The machine was busy: {details}: {noisy[-1].advice}."
+    named = headline.left_out_sentence(left_out.targets, left_out.workloads, left_out.command)
+    if named:
+        yield named
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)

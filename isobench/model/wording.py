@@ -1,0 +1,139 @@
+"""How figures are rounded and written, and names joined: once for all that is printed. Pure.
+
+Plain text throughout; a page may set the signs otherwise.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+NOTHING: Final = "\N{EM DASH}"
+"""Stands for a figure that there is not."""
+_DIGITS: Final = 3
+_SMALL: Final = 0.1
+"""Ratios from here up have the decimals of 1; below, two would leave one digit or none."""
+_TENTHS: Final = 1.995
+"""From this ratio on one decimal tells as much, where a figure is only to give an idea."""
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+
+
+def ratio_text(
+    ratio: float | None, bounds: tuple[float, float] | None = None, *, coarse: bool = False
+) -> str:
+    """Return a ratio to three significant digits, at most two decimals: 0.99, 1.62, 28.4, 1230.
+
+    Fewer digits where its interval is wide, one more where the interval is so narrow that its ends
+    would look the same. `coarse` leaves two digits: 1.07, 2.3, 28, 540. A dash for none.
+    """
+    if ratio is None or ratio <= 0:
+        return NOTHING
+    places = _coarse_places(ratio) if coarse else decimals(ratio, bounds)
+    if bounds is None and not places:
+        ratio = float(f"{ratio:.{2 if coarse else _DIGITS}g}")
+    return f"{ratio:.{places}f}"
+
+
+def times_text(
+    ratio: float | None, bounds: tuple[float, float] | None = None, *, coarse: bool = False
+) -> str:
+    """Return a ratio as what it is, a factor: 1.07x; see `ratio_text`."""
+    text = ratio_text(ratio, bounds, coarse=coarse)
+    return text if text == NOTHING else f"{text}x"
+
+
+def range_text(low: float, high: float) -> str:
+    """Return what ratios span, as a coarse idea: 2.7-30x."""
+    ends = dict.fromkeys(ratio_text(end, coarse=True) for end in (low, high))
+    return "-".join(ends) + "x"
+
+
+def interval_text(bounds: tuple[float, float] | None, ratio: float | None = None) -> str:
+    """Return an interval of ratios, [0.99, 1.03], with the decimals of its ratio where that is
+    given; nothing for none.
+    """
+    if bounds is None or (ratio is not None and ratio <= 0):
+        return ""
+    if ratio is None:
+        return f"[{ratio_text(bounds[0])}, {ratio_text(bounds[1])}]"
+    places = decimals(ratio, bounds)
+    return f"[{bounds[0]:.{places}f}, {bounds[1]:.{places}f}]"
+
+
+def decimals(ratio: float, bounds: tuple[float, float] | None = None) -> int:
+    """Return how many decimals a ratio above 0 has; see `ratio_text`."""
+    # Just below 1 a third digit would claim ten times the resolution that it claims just above.
+    most = _places(max(ratio, 1.0) if ratio >= _SMALL else ratio, _DIGITS)
+    if bounds is None or bounds[0] == bounds[1]:
+        return most
+    half = (bounds[1] - bounds[0]) / 2
+    # However wide the interval: "0x" and "1x" tell less than the two digits of 0.79 and 1.4.
+    least = min(most, _places(ratio, 2))
+    places = max(least, min(most, math.ceil(-math.log10(half / 3))))
+    return places + (f"{bounds[0]:.{places}f}" == f"{bounds[1]:.{places}f}")
+
+
+def _coarse_places(ratio: float) -> int:
+    return 2 if ratio < _TENTHS else _places(ratio, 2)
+
+
+def _places(value: float, digits: int) -> int:
+    """Return how many decimals show `digits` significant digits of a positive number."""
+    rounded = float(f"{value:.{digits - 1}e}")
+    return max(0, digits - 1 - math.floor(math.log10(rounded))) if rounded > 0 else 0
+
+
+def percent_text(share: float | None) -> str:
+    """Return a share in percent to two significant digits, 5 %, 1.2 %, 0.37 %; from 100 % on whole
+    numbers. A dash for none.
+    """
+    if share is None:
+        return NOTHING
+    number = round(100 * share, 9)
+    return f"{number:.0f} %" if abs(number) >= 100 else f"{float(f'{number:.2g}'):g} %"  # noqa: PLR2004 - three digits
+
+
+def seconds_text(seconds: float | None, digits: int = _DIGITS) -> str:
+    """Return a time that was measured in the unit that suits it, 132 ns, 240 ms, 1.32 s, with so
+    many significant digits; a dash for none.
+    """
+    if seconds is None or seconds < 0:
+        return NOTHING
+    if seconds == 0:
+        return "0 s"
+    rounded = float(f"{seconds:.{digits - 1}e}")
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("\N{MICRO SIGN}s", 1e-6), ("ns", 1e-9)):
+        if rounded >= size * (1 - 1e-12) or unit == "ns":
+            break
+    number = rounded / size
+    return f"{number:.{_places(number, digits)}f} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time that somebody plans or has waited: 50 ms, 5 s, 1 min 30 s, 1 h 30 min."""
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    hours, rest = divmod(whole, _HOUR)
+    minutes, left = divmod(rest, _MINUTE)
+    if hours:
+        left = 0  # nobody plans hours by the second
+    parts = ((hours, "h"), (minutes, "min"), (left, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as English does: a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def joined(names: Iterable[str]) -> str:
+    """Join names with commas alone: a, b, c."""
+    return ", ".join(names)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 block, 2 blocks."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,27 @@
+"""The raw data of a run, and the programs that ran, by hash."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from isobench.report.sections.lookup import Lookup
+from isobench.report.sections.section import Section
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadView:
+    """A program that ran, by hash."""
+
+    program: str
+    abi: str
+    sha256: str
+
+
+def payloads(found: Lookup) -> tuple[PayloadView, ...]:
+    """Return the programs that ran, by hash, in the order of the summary."""
+    return tuple(
+        PayloadView(program=one.program, abi=one.abi, sha256=one.sha256)
+        for one in found.run.payloads or ()
+    )
+
+
+DATA: Final = Section(anchor="data", title="Data", template="data.html.j2", build=payloads)

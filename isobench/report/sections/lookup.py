@@ -1,0 +1,249 @@
+"""A summary with what sections look up in it: cells by target and workload, headings, gaps."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from isobench.model import Status, Technology
+from isobench.report.sections.figures import interval_text, ratio_text
+from isobench.report.sections.marks import FEW_CODES, MARKS, Mark
+from isobench.storage.schema import (
+    Bounds,
+    CellSummary,
+    ClaimResult,
+    ClassMeanSummary,
+    GapSummary,
+    RunSummary,
+    Summary,
+    TargetSummary,
+)
+from isobench.workloads import classes
+
+START_CLASS: Final = classes.START_UP
+REFERENCE: Final = "native"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """A target at the head of a column or row."""
+
+    name: str
+    technology: str
+    control: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A workload and its class, which is `group`; `operation` is what one value times."""
+
+    name: str
+    group: str
+    anchor: str
+    summary: str
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A ratio to native, as it is written and marked: of a cell, or of the mean of a class."""
+
+    data: CellSummary | ClassMeanSummary
+
+    @property
+    def target(self) -> str:
+        """Whose it is."""
+        return self.data.target
+
+    @property
+    def place(self) -> str:
+        """The workload, or the class that it is the mean of."""
+        return self.data.workload if isinstance(self.data, CellSummary) else self.data.group
+
+    @property
+    def group(self) -> str:
+        """The class of workloads."""
+        return self.data.group
+
+    @property
+    def value(self) -> float | None:
+        """Seconds per operation; means of ratios have none."""
+        return self.data.value if isinstance(self.data, CellSummary) else None
+
+    @property
+    def reference(self) -> float | None:
+        """Native's seconds per operation."""
+        return self.data.reference if isinstance(self.data, CellSummary) else None
+
+    @property
+    def noise(self) -> float | None:
+        """The noise floor of a mean; that of a cell is its workload's."""
+        return None if isinstance(self.data, CellSummary) else self.data.noise
+
+    @property
+    def ratio(self) -> float | None:
+        """Time over native."""
+        return self.data.ratio
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The ends of the interval of the ratio."""
+        return self.data.interval
+
+    @property
+    def digits(self) -> int:
+        """Significant digits of a time, one to three, as the width of the interval justifies."""
+        if self.bounds is None or not self.ratio:
+            return 3
+        half = (self.bounds[1] - self.bounds[0]) / 2 / self.ratio
+        return max(1, min(3, math.ceil(-math.log10(half)) + 1)) if half > 0 else 3
+
+    @property
+    def mark(self) -> Mark:
+        """The mark of the verdict.
+
+        A cell that only lacks blocks is marked differently from one that something speaks against.
+        """
+        if self.data.status is Status.UNPROVEN and FEW_CODES.intersection(self.data.doubt_codes):
+            return MARKS["few"]
+        return MARKS[self.data.status or Status.INCONCLUSIVE]
+
+    @property
+    def ratio_text(self) -> str:
+        """The ratio with the decimals that its interval justifies, or a dash."""
+        return ratio_text(self.ratio, self.bounds)
+
+    @property
+    def interval_text(self) -> str:
+        """The interval with the decimals of the ratio, or nothing."""
+        return "" if self.ratio is None else interval_text(self.bounds, self.ratio)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """A summary, and what is found in it by name."""
+
+    summary: Summary
+    workloads: tuple[Workload, ...]
+    cells: Mapping[tuple[str, str], Figure]
+    """By target and workload."""
+    class_means: Mapping[tuple[str, str], Figure]
+    """By target and class, of those that have a mean."""
+    claims: Mapping[str, ClaimResult]
+
+    @property
+    def run(self) -> RunSummary:
+        """What holds for the run as a whole."""
+        return self.summary.run
+
+    @property
+    def targets(self) -> tuple[TargetSummary, ...]:
+        """The targets, in the order of the run."""
+        return self.summary.targets
+
+    @property
+    def noise(self) -> dict[str, float]:
+        """The noise floor of each workload whose floor is known."""
+        return {name: floor for name, floor in self.run.noise.items() if floor is not None}
+
+    def gap(self, target: str, workload: str) -> GapSummary | None:
+        """Return the gap of a cell, or the one of the whole target."""
+        for name in (workload, ""):
+            for gap in self.summary.gaps:
+                if (gap.target, gap.workload) == (target, name):
+                    return gap
+        return None
+
+    def columns(self) -> tuple[Heading, ...]:
+        """Return the targets with numbers, in the order of the run; the control last."""
+        names = {cell.target for cell in self.cells.values()}
+        known = [heading_of(one) for one in self.targets if one.name in names]
+        strangers = sorted(names - {heading.name for heading in known})
+        found = [*known, *map(_stranger, strangers)]
+        found = [heading for heading in found if heading.name != REFERENCE]
+        return tuple(sorted(found, key=lambda heading: heading.control))
+
+    def reference(self, workload: str) -> float | None:
+        """Return native's seconds per operation: the median over the pairs with native."""
+        found = [
+            cell.reference
+            for cell in self.cells.values()
+            if cell.place == workload and cell.reference is not None
+        ]
+        return median(found) if found else None
+
+    def groups(self) -> tuple[tuple[str, tuple[Workload, ...]], ...]:
+        """Return the classes in order with their workloads; start-up, which stands apart, last."""
+        names = dict.fromkeys(workload.group for workload in self.workloads)
+        ordered = sorted(names, key=lambda name: name == START_CLASS)
+        return tuple((group, self.of_class(group)) for group in ordered)
+
+    def of_class(self, group: str) -> tuple[Workload, ...]:
+        """Return the workloads of a class."""
+        return tuple(workload for workload in self.workloads if workload.group == group)
+
+
+def heading_of(target: TargetSummary) -> Heading:
+    """Return the heading of a target."""
+    return _heading(target.name, target.technology.heading)
+
+
+def _heading(name: str, technology: str) -> Heading:
+    control = is_control(name)
+    return Heading(name=name, technology="A/A control" if control else technology, control=control)
+
+
+def _stranger(name: str) -> Heading:
+    """Return the heading of what has cells and is none of the run's targets: the control is."""
+    return _heading(name, "")
+
+
+def is_control(name: str) -> bool:
+    """Say whether a target is native against itself, the A/A control."""
+    return name.startswith(f"{REFERENCE}#")
+
+
+def native_heading() -> Heading:
+    """Return the heading of native."""
+    return _heading(REFERENCE, Technology.NATIVE.heading)
+
+
+def mean_of(group: str) -> str:
+    """Return what the mean of a class is called among its workloads."""
+    return f"{group}: mean"
+
+
+def class_title(group: str) -> str:
+    """Return the title of a class of workloads."""
+    return classes.get(group).title or "Other"
+
+
+def look_up(summary: Summary) -> Lookup:
+    """Return a summary with what is looked up in it."""
+    means = (mean for mean in summary.class_means if mean.ratio is not None)
+    return Lookup(
+        summary=summary,
+        workloads=_workloads(summary),
+        cells={(cell.target, cell.workload): Figure(cell) for cell in summary.cells},
+        class_means={(mean.target, mean.group): Figure(mean) for mean in means},
+        claims={claim.id: claim for claim in summary.claims},
+    )
+
+
+def _workloads(summary: Summary) -> tuple[Workload, ...]:
+    """Return the workloads by class; those that only cells name too."""
+    known = {one.name: (one.group, one.summary, one.operation) for one in summary.workloads}
+    for cell in summary.cells:
+        known.setdefault(cell.workload, (cell.group, "", cell.operation))
+    found: Sequence[Workload] = [
+        Workload(
+            name=name,
+            group=group or name.partition(".")[0],
+            anchor=f"workload-{index}",
+            summary=about,
+            operation=operation,
+        )
+        for index, (name, (group, about, operation)) in enumerate(known.items(), start=1)
+    ]
+    return tuple(sorted(found, key=lambda one: classes.rank(one.group)))

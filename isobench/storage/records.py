@@ -1,0 +1,122 @@
+"""records.jsonl -> the samples as a frame, and the gaps."""
+
+import io
+import operator
+from typing import Annotated, Final
+
+import msgspec
+import pandas as pd
+
+from isobench.model import Cause, Gap
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage.cleaning import cleaned
+from isobench.storage.lines import complete
+from isobench.storage.lock import RECORDS
+
+COLUMNS: Final = (
+    "block", "target", "workload", "metric", "iteration", "value", "unit", "operations", "clock",
+    "at", "session",
+)  # fmt: skip
+_TEXTS: Final = ("target", "workload", "metric", "unit", "clock")
+KEY: Final = ("block", "target", "workload", "metric", "iteration", "session")
+"""What tells one sample from all others of its run."""
+_Integer = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+
+class _Row(msgspec.Struct, gc=False):
+    """A line of records.jsonl, sample or gap."""
+
+    kind: str
+    block: _Integer
+    target: str
+    workload: str
+    metric: str = ""
+    iteration: _Integer = 0
+    value: _Integer = 0
+    unit: str = ""
+    operations: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] = 1
+    clock: str = ""
+    at: float = 0.0
+    session: _Integer = 0
+    cause: str = ""
+    detail: str = ""
+    hint: str = ""
+
+
+def _decoded(data: bytes) -> list[_Row]:
+    decoder = msgspec.json.Decoder(_Row)
+    try:
+        return decoder.decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        for number, line in enumerate(data.splitlines(), 1):  # slow, and names the line
+            try:
+                decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{RECORDS}:{number}: {error}") from None
+        raise
+
+
+def _demand_distinct(frame: pd.DataFrame, decoded: list[_Row]) -> None:
+    """ValueError: a sample is there twice, so that two processes have written, or lines were
+    copied. No estimate that rests on it would be honest.
+    """
+    again = frame.duplicated([*KEY]).to_numpy()
+    if not again.any():
+        return
+    second = int(again.argmax())
+    key = tuple(frame.loc[second, [*KEY]])
+    numbers = [number for number, row in enumerate(decoded, 1) if row.kind == "sample"]
+    first = next(n for n in numbers if tuple(getattr(decoded[n - 1], k) for k in KEY) == key)
+    what = ", ".join(f"{name} {value}" for name, value in zip(KEY, key, strict=True))
+    raise ValueError(
+        f"{RECORDS}:{numbers[second]}: the sample of line {first} once more ({what});"
+        f" {int(again.sum())} of {len(frame)} samples are repeated, as where two isobench have"
+        " written to one run"
+    )
+
+
+def _cleaned(column: list[str]) -> list[str]:
+    """Return a column of texts, cleaned: there are many rows and few texts."""
+    texts = {text: cleaned(text) for text in set(column)}
+    if all(text == clean for text, clean in texts.items()):
+        return column
+    return [texts[text] for text in column]
+
+
+def read(data: bytes) -> tuple[pd.DataFrame, tuple[Gap, ...]]:
+    """Return the samples as a frame with the columns in COLUMNS, and the gaps; texts are cleaned.
+
+    A last line that a crash has cut short is dropped. ValueError: a line is damaged, or a sample is
+    there twice; says which.
+    """
+    decoded = _decoded(complete(data))
+    samples = [row for row in decoded if row.kind == "sample"]
+    # One pass a column, in C.
+    columns = {name: list(map(operator.attrgetter(name), samples)) for name in COLUMNS}
+    frame = pd.DataFrame(columns)
+    _demand_distinct(frame, decoded)
+    for name in _TEXTS:
+        frame[name] = _cleaned(columns[name])
+    return frame, tuple(_gap(n, row) for n, row in enumerate(decoded, 1) if row.kind == "gap")
+
+
+def _gap(number: int, row: _Row) -> Gap:
+    try:
+        cause = Cause(row.cause)
+    except ValueError as error:
+        raise ValueError(f"{RECORDS}:{number}: {error}") from None
+    return Gap(
+        block=row.block,
+        target=TargetName(cleaned(row.target)),
+        workload=WorkloadName(cleaned(row.workload)),
+        cause=cause,
+        detail=cleaned(row.detail),
+        hint=cleaned(row.hint),
+    )
+
+
+def csv(samples: pd.DataFrame) -> str:
+    """Return the samples as CSV."""
+    buffer = io.StringIO()
+    samples.to_csv(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,315 @@
+"""summary.json: the answers of a run. Scripts read it: fields are added, and none is renamed."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from isobench.model import (
+    Cause,
+    ClaimKind,
+    ClaimStatus,
+    Doubt,
+    Evidence,
+    LimitCheck,
+    Schedule,
+    Status,
+    TargetStatus,
+    Technology,
+)
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage.schema.metadata import LeftOut, PayloadEntry, WorkloadEntry
+from isobench.storage.schema.state import CheckedExpectation
+from isobench.storage.schema.values import (
+    FORMAT,
+    Amount,
+    Bounds,
+    Count,
+    Facts,
+    Integer,
+    Positive,
+    demand_order,
+    moment_of,
+)
+
+
+class RunSummary(Struct, frozen=True, kw_only=True):
+    """The run itself: what run.json says of it, and what holds for all of its cells."""
+
+    id: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    seed: Integer | None = None
+    quick: bool | None = None
+    machine: str | None = None
+    tool_version: str | None = None
+    argv: tuple[str, ...] | None = None
+    margin: Positive = 0.05
+    budget_seconds: Amount | None = None
+    elapsed_seconds: Amount | None = None
+    stopped: str | None = None
+    host: Facts | None = None
+    compiler: str | None = None
+    flags: str | None = None
+    payloads: tuple[PayloadEntry, ...] | None = None
+    complete: bool = True
+    interrupted: bool = False
+    noise: dict[str, Amount | None] = field(default_factory=dict)
+    """The noise floor of each workload as a share; None where it is unknown."""
+    level: Positive = 0.97
+    schedule: Schedule = Schedule.BLOCKS
+    blocks: Count | None = None
+    blocks_planned: Count | None = None
+    blocks_invalid: Count | None = None
+    doubts: tuple[Doubt, ...] = ()
+    left_out: LeftOut | None = None
+    headline: str = ""
+    remarks: tuple[str, ...] = ()
+    """What the headline ends with beside the answers."""
+    records: str = "records.jsonl"
+
+    @property
+    def began(self) -> datetime | None:
+        """When it began, in UTC; None where that is not recorded."""
+        return moment_of(self.started)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended, in UTC; None where it has not."""
+        return moment_of(self.finished)
+
+
+class ParityDifference(Struct, frozen=True, kw_only=True):
+    """What differed between native and a target besides the isolation."""
+
+    label: str
+    native: str
+    target: str
+
+
+class TargetSummary(Struct, frozen=True, kw_only=True):
+    """A target of the run, and why it has no numbers where it has none."""
+
+    name: TargetName
+    technology: Technology = field(name="class")
+    asked: bool = False
+    left_out: bool = False
+    variation_of: TargetName | None = None
+    status: TargetStatus
+    version: str | None = None
+    reason: str | None = None
+    hint: str | None = None
+    evidence: dict[str, str] = field(default_factory=dict)
+    """How each fact stands to the host's: "same", "unlike" or "unknown"."""
+    expectations: tuple[CheckedExpectation, ...] = field(default=(), name="promises")
+    limits: tuple[LimitCheck, ...] = ()
+    facts: tuple[Evidence, ...] = ()
+    parity: tuple[ParityDifference, ...] = ()
+    starts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it has numbers."""
+        return self.status is TargetStatus.MEASURED
+
+
+class CellSummary(Struct, frozen=True, kw_only=True):
+    """One target at one workload. Times in seconds an operation or a start."""
+
+    target: TargetName
+    workload: WorkloadName
+    group: str = field(name="class")
+    metric: str = "time"
+    unit: str = "seconds"
+    value: Amount | None = None
+    reference: Amount | None = None
+    """Medians over visits."""
+    ratio: Positive | None = None
+    """Target over native; above 1 is slower."""
+    interval: Bounds | None = None
+    level: Positive = 0.97
+    equivalence: Bounds | None = None
+    p_equivalence: Amount | None = None
+    p_equivalence_together: Amount | None = None
+    """Adjusted for all cells of the run (Holm)."""
+    method: str | None = None
+    blocks: Count = 0
+    sessions: Count | None = None
+    visits: Count = 0
+    status: Status = field(default=Status.INCONCLUSIVE, name="standing")
+    doubts: tuple[str, ...] = ()
+    doubt_codes: tuple[str, ...] = ()
+    operation: str = ""
+    clock: str = ""
+    median_bounds: Bounds | None = None
+    p95: Amount | None = None
+    p99: Amount | None = None
+    """None: too few values for such a quantile."""
+    maximum: Amount | None = None
+    outlying_blocks: Count | None = None
+    blocks_needed: Count | None = None
+    log_ratios: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """ValueError: an interval ends below its beginning."""
+        demand_order(self.interval, self.equivalence, self.median_bounds)
+
+
+class ClassMeanSummary(Struct, frozen=True, kw_only=True):
+    """A class of workloads at one target: the geometric mean of its ratios, block by block."""
+
+    group: str = field(name="class")
+    target: TargetName
+    workloads: tuple[WorkloadName, ...] = ()
+    lacking: tuple[WorkloadName, ...] = ()
+    ratio: Positive | None = None
+    interval: Bounds | None = None
+    level: Positive = 0.97
+    equivalence: Bounds | None = None
+    p_equivalence: Amount | None = None
+    blocks: Count = 0
+    sessions: Count | None = None
+    noise: Amount | None = None
+    status: Status | None = field(default=None, name="standing")
+    doubts: tuple[str, ...] = ()
+    doubt_codes: tuple[str, ...] = ()
+    blocks_needed: Count | None = None
+    unlike: tuple[WorkloadName, ...] = ()
+    log_ratios: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """ValueError: an interval ends below its beginning."""
+        demand_order(self.interval, self.equivalence)
+
+
+class VariationSummary(Struct, frozen=True, kw_only=True):
+    """What one option of a target costs at one workload."""
+
+    target: TargetName
+    base: TargetName
+    option: str
+    value: str
+    workload: WorkloadName
+    effect: Positive
+    """The time as it is over the time with the option changed."""
+    interval: Bounds
+    status: Status = field(name="standing")
+    share: float | None = None
+    share_interval: tuple[float | None, float | None] | None = None
+    """Of the overhead over native; None where there is none to explain, or no end is known."""
+    blocks: Count = 0
+    sentence: str = ""
+
+    def __post_init__(self) -> None:
+        """ValueError: an interval ends below its beginning."""
+        demand_order(self.interval)
+
+
+class Phase(Struct, frozen=True, kw_only=True):
+    """A phase of a start, and when it passed: seconds from the beginning."""
+
+    name: str
+    seconds: float
+
+
+class StartPhases(Struct, frozen=True, kw_only=True):
+    """The phases of one kind of start in one target, in their order."""
+
+    target: TargetName
+    workload: WorkloadName
+    phases: tuple[Phase, ...] = ()
+    channel: float | None = None
+    """What going to a session and back costs without executing anything, in seconds."""
+
+
+class NullSpawn(Struct, frozen=True, kw_only=True):
+    """What of native's starts the smallest program takes too; medians in seconds."""
+
+    workload: WorkloadName
+    seconds: Amount
+    native: Amount
+    starts: Count = 0
+    spawner: str | None = None
+
+
+class WarmupSummary(Struct, frozen=True, kw_only=True):
+    """How the visits of a cell go, pass by pass."""
+
+    target: TargetName
+    workload: WorkloadName
+    warmups: Count
+    timed: Count
+    visits: Count = 0
+    passes: tuple[float | None, ...] = ()
+    """Each over the median of its visit's timed ones; the median over visits."""
+    late: Count = 0
+
+
+class GapSummary(Struct, frozen=True, kw_only=True):
+    """Why a cell, or with no workload a whole target, has no number."""
+
+    target: TargetName
+    workload: WorkloadName
+    cause: Cause
+    detail: str = ""
+    hint: str = ""
+    times: Count = 1
+
+
+class PublishedFigure(Struct, frozen=True, kw_only=True):
+    """A figure that others have published."""
+
+    subject: str
+    measured: str
+    figure: str
+    source: str
+    conditions: str = ""
+    opened: bool = False
+
+
+class ClaimResult(Struct, frozen=True, kw_only=True):
+    """A claim, and how it stands after this run."""
+
+    id: str
+    status: ClaimStatus = field(name="standing")
+    sentence: str = ""
+    quote: str = ""
+    kind: ClaimKind | None = None
+    axes: dict[str, ClaimStatus] = field(default_factory=dict)
+    change: str = ""
+    origin: str = ""
+    published: tuple[PublishedFigure, ...] = ()
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """The whole of summary.json."""
+
+    schema_version: int = FORMAT
+    run: RunSummary = field(default_factory=RunSummary)
+    workloads: tuple[WorkloadEntry, ...] = ()
+    targets: tuple[TargetSummary, ...] = ()
+    cells: tuple[CellSummary, ...] = ()
+    class_means: tuple[ClassMeanSummary, ...] = field(default=(), name="suites")
+    variations: tuple[VariationSummary, ...] = ()
+    start_phases: tuple[StartPhases, ...] = field(default=(), name="ladders")
+    null_spawns: tuple[NullSpawn, ...] = ()
+    """Empty in runs of versions that started none."""
+    warmup_profiles: tuple[WarmupSummary, ...] = field(default=(), name="courses")
+    gaps: tuple[GapSummary, ...] = ()
+    claims: tuple[ClaimResult, ...] = ()
+
+    def with_texts(self, change: Callable[[str], str]) -> "Summary":
+        """Return the same answers, each text changed; words that mean a status must stay."""
+        return msgspec.convert(_changed(msgspec.to_builtins(self), change), Summary)
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - plain data
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _changed(each, change) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_changed(each, change) for each in value]
+    return value
