@@ -18,6 +18,12 @@ def test_a_plain_name_is_a_technology_of_a_plug_in_and_always_the_same() -> None
     assert unikernel.heading == "Unikernel"
 
 
+def test_a_plain_name_is_the_same_technology_for_whoever_has_decoded_others_before() -> None:
+    assert msgspec.convert("sandbox", Technology) is Technology.SANDBOX
+    first = Technology("unikraft")
+    assert msgspec.convert("unikraft", Technology) is first is Technology("unikraft")
+
+
 def test_what_plug_ins_add_is_not_among_the_documents_columns() -> None:
     assert Technology("library-os") not in set(Technology)
     assert Technology.SANDBOX in set(Technology)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isobench import cli
+from isobench.cli._front import cli
 from isobench.report import html, markdown, sections
 from isobench.report.exporters import EXPORTERS, Exporter
 from isobench.report.sections import SECTIONS, Lookup, Section
@@ -66,7 +66,7 @@ def test_every_section_has_a_template_that_holds_its_anchor() -> None:
 
 @pytest.mark.parametrize("command", ["run", "report", "verify"])
 def test_every_exporter_has_its_flag(command: str) -> None:
-    found = cli.cli.get_command(cli.cli.make_context("isobench", ["targets"]), command)
+    found = cli.get_command(cli.make_context("isobench", ["targets"]), command)
     assert found is not None
     flags = {flag for parameter in found.params for flag in parameter.opts}
     assert {f"--export-{name}" for name in EXPORTERS} <= flags
