@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ FLOORS = (
     ("payload", "targets", "comparison", "selftest"),
     ("report",),
     ("run",),
+    ("api",),
     ("cli",),
     ("__main__",),
 )
@@ -36,7 +38,7 @@ FENCES = {
     "urllib3": {"targets.containers._kubernetes"},  # what its client sends with, and raises
     "websocket": {"targets.containers._kubernetes"},  # what its client brings for streams
     "psutil": {"targets.shared.processes", "evidence.host", "plugins.ownership"},
-    "pandas": {"storage.records", "storage.reader", "analysis"},
+    "pandas": {"storage.records", "storage.reader", "analysis", "api"},
     "scipy": {"stats"},
     "numpy": {"stats", "analysis", "selftest", "comparison"},
     "jinja2": {"report.html"},
@@ -44,7 +46,7 @@ FENCES = {
     "click": {"cli", "config.parameters"},
     "ziglang": {"payload.build"},
     # every edge, and no noun
-    "msgspec": {name for floor in FLOORS[1:] for name in floor} - {"cli", "__main__"},
+    "msgspec": {name for floor in FLOORS[1:] for name in floor} - {"api", "cli", "__main__"},
 }
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
@@ -136,5 +138,9 @@ def test_every_exception_and_every_door_is_still_used() -> None:
             assert users, f"the door {door} for {library} is no longer used"
 
 
-def test_the_package_itself_imports_nothing_so_that_help_answers_at_once() -> None:
-    assert imports(MODULES[""]) == ()
+def test_the_package_itself_imports_its_interface_alone_and_only_when_it_is_used() -> None:
+    assert {one.partition(".")[0] for one in imports(MODULES[""])} <= {"isobench", "typing"}
+    assert set(own(MODULES[""])) == {"api"}
+    code = "import sys, isobench; print(isobench.__version__, 'isobench.api' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(" False\n")

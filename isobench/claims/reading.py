@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -45,6 +46,16 @@ def load(text: str, *, origin: str) -> tuple[Claim, ...]:
         message = f"{origin}: only [[claims]] tables are expected{found}"
         raise UsageError(message, hint="reports/claims.toml is an example")
     return of_table(rows, origin=origin, text=text)
+
+
+def load_file(path: Path) -> tuple[Claim, ...]:
+    """Return the claims of a file. UsageError: it cannot be read, or a claim makes no sense."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise UsageError(f"{path}: {reason}", hint="name a claims file with --claims") from None
+    return load(text, origin=str(path))
 
 
 def of_table(rows: Sequence[Any], *, origin: str, text: str = "") -> tuple[Claim, ...]:

@@ -61,12 +61,7 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
     from isobench.config import file as configuration
 
     if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text"
-            raise UsageError(f"{file}: {reason}", hint="name a claims file with --claims") from None
-        return claims.load(text, origin=str(file))
+        return claims.load_file(file)
     if not settings.claims:
         return ()
     found = configuration.find(config)

@@ -275,7 +275,7 @@ def _same_again(
 
 def _wish(options: Mapping[str, Any], settings: Any) -> "RunOptions":
     """Return flags over environment over configuration over defaults."""
-    from isobench.config.options import UNBOUNDED, RunOptions
+    from isobench.config.options import QUICK, UNBOUNDED, RunOptions
     from isobench.model import Schedule
 
     table = settings.run
@@ -285,7 +285,7 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "RunOptions":
             "--quick, --fast and --rigorous exclude each other", hint="give one of them"
         )
     if options["quick"]:
-        preset = {"budget": 55.0, "maximum_blocks": 5, "iterations": 3, "starts": 2, "quick": True}
+        preset = dict(QUICK)
     elif options["fast"]:
         preset = {"maximum_blocks": 10}
     elif options["rigorous"]:

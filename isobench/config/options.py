@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from isobench.model import Availability, Claim, Schedule
 from isobench.model.units import TargetName
@@ -51,6 +51,16 @@ class RunOptions:
     argv: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     """The user's own, besides those of the documents."""
+
+
+QUICK: Final[Mapping[str, Any]] = {
+    "budget": 55.0,
+    "maximum_blocks": 5,
+    "iterations": 3,
+    "starts": 2,
+    "quick": True,
+}
+"""Options of a quick run: a first answer in about a minute, without verdicts."""
 
 
 class Observer(Protocol):

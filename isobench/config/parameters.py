@@ -1,14 +1,13 @@
 """What flags may hold: durations, shares, lists of names."""
 
-import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from isobench.model.units import parse_duration
+
 _MOST_CPUS = 1 << 16
-_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
-_NO_DURATION: Final = "{!r} is no duration: write 50ms, 90s, 10m or 1h30m"
 
 
 class Duration(click.ParamType[float]):
@@ -22,15 +21,10 @@ class Duration(click.ParamType[float]):
         """Return seconds."""
         if isinstance(value, int | float):
             return float(value)
-        parts = re.findall(r"([\d.]+)(ms|h|m|s|)", text := str(value).strip())
-        if "".join(number + unit for number, unit in parts) != text or any(
-            not unit for _, unit in parts[:-1]
-        ):
-            self.fail(_NO_DURATION.format(value), param, ctx)
-        total = sum(_float(number) * _SECONDS[unit] for number, unit in parts)
-        if not 0 < total < float("inf"):
-            self.fail(_NO_DURATION.format(value), param, ctx)
-        return total
+        try:
+            return parse_duration(str(value).strip())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Cpus(click.ParamType[frozenset[int]]):

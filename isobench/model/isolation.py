@@ -26,9 +26,7 @@ class _Open(StrEnum):
         """Return the member of a name that is not declared, or None for no plain name."""
         if not isinstance(value, str) or len(value) > _LONGEST_NAME or not _PLAIN.fullmatch(value):
             return None
-        if (
-            value in cls._value2member_map_
-        ):  # msgspec asks here, not the class
+        if value in cls._value2member_map_:  # msgspec asks here, not the class
             return cls(value)
         member = str.__new__(cls, value)
         member._name_, member._value_ = value, value

@@ -1,7 +1,8 @@
 """Names for plain values, and the units a number may have."""
 
+import re
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 Nanoseconds = NewType("Nanoseconds", int)
 TargetName = NewType("TargetName", str)
@@ -21,3 +22,20 @@ class Unit(StrEnum):
 def seconds(value: float) -> Nanoseconds:
     """Nanoseconds of a duration given in seconds."""
     return Nanoseconds(round(value * SECOND))
+
+
+_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
+_PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ms|h|m|s|)", re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds in "50ms", "90s", "10m", "1h30m" or "90" (seconds).
+
+    ValueError: it is no duration, or it is zero.
+    """
+    parts = _PART.findall(text)
+    whole = "".join(number + unit for number, unit in parts) == text
+    total = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if not whole or not all(unit for _, unit in parts[:-1]) or not 0 < total < float("inf"):
+        raise ValueError(f"{text!r} is not a duration: write 50ms, 90s, 10m or 1h30m")
+    return total
