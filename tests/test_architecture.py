@@ -44,7 +44,8 @@ FENCES = {
     "jinja2": {"report.html"},
     "rich": {"report.text", "report.sheet", "cli"},
     "click": {"cli", "config.parameters"},
-    "ziglang": {"payload.build"},
+    "ziglang": {"payload.compiler"},
+    "hatchling": {"payload._wheel"},  # what builds the wheel
     # every edge, and no noun
     "msgspec": {name for floor in FLOORS[1:] for name in floor} - {"api", "cli", "__main__"},
 }

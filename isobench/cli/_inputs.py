@@ -1,6 +1,6 @@
 """What commands read: configuration, claims, workloads, runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,8 @@ from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
     from isobench.config.options import RunOptions
-    from isobench.model import Claim
+    from isobench.model import Claim, Workload
+    from isobench.model.units import WorkloadName
     from isobench.plugins.registry import Registry
     from isobench.storage.reader import Run
 
@@ -69,6 +70,26 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
 
 
 def workloads_of(options: "RunOptions") -> Any:
+    """Return the workloads to measure; PayloadError where one must be compiled and no compiler is
+    here: before any target is looked for.
+    """
+    chosen = _named_workloads(options)
+    _demand_payloads(chosen.values())
+    return chosen
+
+
+def _demand_payloads(chosen: "Iterable[Workload]") -> None:
+    from isobench.model import host_abi
+    from isobench.payload import build
+    from isobench.workloads import loader
+
+    host = host_abi()
+    if host is not None:  # elsewhere nothing runs at all, which the run says
+        # All that ship go into every stage.
+        build.demand(build.for_run([*loader.find().values(), *chosen], [host], host))
+
+
+def _named_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]":
     from isobench.model import Schedule
     from isobench.workloads import classes, loader
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import click
 from isobench.cli import _complete, _progress
 from isobench.cli._inputs import registry_of
 from isobench.cli._options import color_option, config_option
-from isobench.model.errors import IsobenchError, UnavailableError, UsageError
+from isobench.model.errors import PayloadError, UnavailableError, UsageError
 from isobench.model.units import TargetName
 from isobench.plugins import packages
 
@@ -87,20 +87,32 @@ def _package_environment() -> dict[str, str]:
     return {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
 
 
+def _payloads() -> Iterator[str]:
+    """Yield where payloads come from: those that are shipped, and the compiler for all others."""
+    from isobench.payload import build, compiler, ship, shipped
+
+    came, missing = len(shipped.manifest()), build.to_compile(ship.jobs())
+    yield f"payloads: {came} came with isobench; must be compiled: {len(missing) or 'none'}"
+    for program, why in missing.items():
+        yield f"  {program}: {why}"
+    try:
+        yield f"compiler: {compiler.name()}"
+    except PayloadError as error:
+        use = "no run can start without it" if missing else "only C workloads of your own need it"
+        yield f"{error}; {use} → {_progress.as_called(error.hint)}"
+
+
 def _check_machine(console: "Console") -> None:
     """Say what about this machine will make figures worse."""
     from isobench.config import paths
     from isobench.evidence import host
-    from isobench.payload import build
 
     cache = paths.cache()
     cache.mkdir(parents=True, exist_ok=True)
     facts = host.describe(cache)
     console.print(f"\n{host.summary(facts)}", markup=False)
-    try:
-        console.print(f"compiler: {build.compiler()}", style="dim", markup=False)
-    except IsobenchError as error:
-        console.print(f"compiler: {error} → {error.hint}", markup=False)
+    for line in _payloads():
+        console.print(line, style="dim", markup=False, soft_wrap=True)
     if facts["filesystem"] in host.MEMORY_FILESYSTEMS:
         console.print(
             f"note: {cache} lies in memory ({facts['filesystem']}): I/O figures would be no disk's."

@@ -1,6 +1,6 @@
 """`isobench workloads`: what can be measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,9 +8,10 @@ import click
 
 from isobench.cli import _progress
 from isobench.cli._options import color_option, folder_option
+from isobench.model.errors import PayloadError
 
 if TYPE_CHECKING:
-    pass
+    from isobench.model import Workload
 
 
 @click.command()
@@ -38,4 +39,22 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
         table.add_column(heading, no_wrap=heading == "workload", overflow="fold")
     for workload in found.values():
         table.add_row(workload.name, workload.summary, workload.operation)
-    _progress.console_for(color=color).print(table)
+    console = _progress.console_for(color=color)
+    console.print(table)
+    for line in _uncompiled(found.values()):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _uncompiled(found: "Iterable[Workload]") -> Iterator[str]:
+    """Yield what a run of these workloads would refuse: those that no compiler here can build."""
+    from isobench.model import host_abi
+    from isobench.payload import build
+
+    host = host_abi()
+    if host is None:
+        return
+    try:
+        build.demand(build.jobs(build.programs(found), [host]))
+    except PayloadError as error:
+        yield f"\n{error}"
+        yield f"    → {_progress.as_called(error.hint)}"

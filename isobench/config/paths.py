@@ -3,6 +3,7 @@ such paths.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +13,21 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 def shared(name: str) -> Path:
     """Return a shipped folder ("workloads", "reports"): the checkout's where there is one, else the
     wheel's copy.
-
-    An editable install also copies a snapshot into site-packages, which goes stale: so the checkout
-    comes first.
     """
     checkout = _PACKAGE.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
         return checkout / name
     return _PACKAGE / "_shared" / name
+
+
+def payloads() -> Path | None:
+    """Return the folder of the programs that were built with the wheel, or None.
+
+    An editable install has them in site-packages, while the package itself is the checkout.
+    """
+    parts = Path("isobench", "_shared", "payloads")
+    places = [_PACKAGE.parent, *(Path(entry) for entry in sys.path if entry)]
+    return next((p / parts for p in places if (p / parts / "manifest.json").is_file()), None)
 
 
 def _xdg(variable: str, default: str) -> Path:

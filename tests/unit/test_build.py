@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from isobench.config import paths
 from isobench.model import Abi, Workload, host_abi
 from isobench.model.errors import PayloadError
-from isobench.payload import build, wire
+from isobench.payload import build, compiler, shipped, wire
 from isobench.targets.machines import _facts
 from isobench.workloads import loader
 
@@ -40,7 +41,14 @@ def nothing_to_compile_with(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it was compiled again")
 
-    monkeypatch.setattr(build, "_compile", refuse)
+    monkeypatch.setattr(compiler, "compile_to", refuse)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be where the extra `build` is not installed."""
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    monkeypatch.setattr(compiler, "_zig", compiler._zig.__wrapped__)
 
 
 def test_a_payload_is_built_and_speaks_the_protocol(source: Path) -> None:
@@ -113,7 +121,7 @@ def test_a_start_that_cannot_become_another_program_fails(beside: Path) -> None:
 
 
 def test_there_is_a_toolchain_for_every_abi() -> None:
-    assert set(build._TOOLCHAINS) == set(Abi)
+    assert set(compiler._TOOLCHAINS) == set(Abi)
 
 
 @pytest.mark.parametrize("abi", Abi)
@@ -147,26 +155,46 @@ def test_the_same_source_is_taken_from_the_cache(
 def test_another_source_abi_or_flag_is_another_program(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def key(abi: Abi = Abi.ELF_X86_64, *, compiler: str = "zig cc 1", libc: bool = False) -> str:
-        return build._key(source, abi, compiler, libc=libc)
+    def inputs(abi: Abi = Abi.ELF_X86_64, *, libc: bool = False) -> str:
+        return compiler.inputs(source, abi, libc=libc)
 
-    keys = {key(), key(Abi.ELF_AARCH64), key(compiler="zig cc 2"), key(libc=True)}
-    assert key() in keys
+    seen = {inputs(), inputs(Abi.ELF_AARCH64), inputs(libc=True)}
+    assert inputs() in seen
     source.write_text(ECHO + "/* changed */")
-    keys.add(key())
-    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
-    keys.add(key())
-    assert len(keys) == 6
+    seen.add(inputs())
+    monkeypatch.setattr(compiler, "FLAGS", (*compiler.FLAGS, "-g"))
+    seen.add(inputs())
+    chain = replace(compiler._TOOLCHAINS[Abi.ELF_X86_64], triple="x86_64-linux-none")
+    monkeypatch.setattr(compiler, "_TOOLCHAINS", {Abi.ELF_X86_64: chain})
+    seen.add(inputs())
+    assert len(seen) == 6
+
+
+def test_where_a_source_lies_is_no_part_of_the_program(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    moved = shutil.copy(source, tmp_path / "moved" / "other.c")
+    first, second = (
+        compiler.inputs(Path(path), Abi.WASM32, libc=False) for path in (source, moved)
+    )
+    assert first == second
+
+
+def test_another_compiler_is_another_program(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build.build("unit.echo", source, Abi.ELF_X86_64)
+    monkeypatch.setattr(compiler, "name", lambda: "zig cc 99")
+    second = build.build("unit.echo", source, Abi.ELF_X86_64)
+    assert first.path != second.path
+    assert (first.sha256, second.compiler) == (second.sha256, "zig cc 99")
 
 
 def test_another_header_is_another_program(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = build._key(source, Abi.ELF_X86_64, "zig", libc=False)
+    before = compiler.inputs(source, Abi.ELF_X86_64, libc=False)
     (tmp_path / "_include").mkdir()
     (tmp_path / "_include" / "isobench.h").write_text("/* another */")
     monkeypatch.setattr(paths, "shared", lambda _: tmp_path)
-    assert build._key(source, Abi.ELF_X86_64, "zig", libc=False) != before
+    assert compiler.inputs(source, Abi.ELF_X86_64, libc=False) != before
 
 
 def test_a_source_that_does_not_compile_is_told_with_what_the_compiler_says(
@@ -187,11 +215,11 @@ def test_a_failed_build_leaves_no_draft(source: Path, cache: Path) -> None:
     assert set((cache / "isobench" / "payloads").iterdir()) == before
 
 
-def test_a_missing_compiler_is_told_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ziglang", None)
-    with pytest.raises(PayloadError, match="not installed") as caught:
-        build._zig.__wrapped__()
-    assert caught.value.hint == "python -m pip install ziglang"
+def test_a_missing_compiler_is_told_with_what_to_type(no_compiler: None) -> None:
+    with pytest.raises(PayloadError, match="no compiler is installed") as caught:
+        compiler.name()
+    assert "isobench doctor --install build" in caught.value.hint
+    assert "pip install 'isobench[build]'" in caught.value.hint
 
 
 def test_a_compiler_that_does_not_run_is_told_with_what_to_type(
@@ -200,8 +228,29 @@ def test_a_compiler_that_does_not_run_is_told_with_what_to_type(
     ziglang = importlib.import_module("ziglang")
     monkeypatch.setattr(ziglang, "__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(PayloadError, match="does not run") as caught:
-        build._zig.__wrapped__()
+        compiler._zig.__wrapped__()
     assert "--force-reinstall ziglang" in caught.value.hint
+
+
+def test_a_source_of_ones_own_without_a_compiler_is_refused_before_anything_is_built(
+    source: Path, no_compiler: None
+) -> None:
+    wanted = {**build.programs([]), "app.mine": (source, False), "app.yours": (source, False)}
+    with pytest.raises(PayloadError) as caught:
+        build.build_all(wanted, [Abi.ELF_X86_64, Abi.WASM32], host=Abi.ELF_X86_64)
+    title, *lines = str(caught.value).splitlines()
+    assert title == "no compiler is installed, and these payloads must be compiled:"
+    assert lines == [
+        f"  {name}: it is C source of your own ({source})" for name in ("app.mine", "app.yours")
+    ]
+    assert caught.value.hint == compiler.INSTALL
+
+
+def test_no_compiler_is_asked_for_where_none_is_needed(
+    no_compiler: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "obstacle", lambda *_, **__: "")
+    build.demand(build.for_run(loader.find().values(), Abi, Abi.ELF_X86_64))
 
 
 def test_every_stage_holds_evidence_and_agent_beside_its_workloads() -> None:

@@ -1,5 +1,8 @@
 """What the installed program needs is in what is installed."""
 
+import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -24,3 +27,43 @@ def test_all_data_of_the_program_are_in_the_wheel() -> None:
     ]
     assert wanted
     assert left_out == []
+
+
+def test_the_compiler_is_needed_for_building_alone_and_is_of_one_version() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = settings["project"]
+    (pinned,) = project["optional-dependencies"]["build"]
+    assert pinned.startswith("ziglang==")
+    assert pinned in settings["build-system"]["requires"]
+    assert pinned in project["optional-dependencies"]["dev"]
+    assert not [line for line in project["dependencies"] if "zig" in line]
+    hook = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["path"]
+    assert (ROOT / hook).is_file()
+
+
+ALONE = """
+import sys
+allowed = {*sys.stdlib_module_names, *sys.argv[2:]}
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] not in allowed:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, sys.argv[1])
+import isobench.payload.ship
+print(len(isobench.payload.ship.jobs()))
+"""
+"""What the hook imports, where nothing but the named modules can be found."""
+
+
+def test_what_builds_the_wheel_needs_no_more_than_the_build_requires() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    names = [re.split(r"[=<>]", line)[0] for line in settings["build-system"]["requires"]]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(ROOT), "isobench", *names],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50

@@ -1,0 +1,178 @@
+"""One compiler and one set of flags for every program that isobench measures.
+
+Zig (the PyPI package `ziglang`) is that compiler: clang with its linker and the headers of every
+ISA in one wheel that pip installs, so that a machine without any compiler can build, and native and
+emulated code come from the same one. Payloads use no C library: measured, that makes a first build
+take 0.05 s a payload, where building Zig's musl first takes about a minute.
+"""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from isobench.config import paths
+from isobench.model import Abi
+from isobench.model.errors import PayloadError
+from isobench.model.units import Sha256
+
+FLAGS: Final = (
+    "-std=c11",
+    "-O2",
+    "-s",
+    "-static",
+    # Scalar code everywhere: vector units differ between ISAs, and isolation is what is compared.
+    "-fno-vectorize",
+    "-fno-slp-vectorize",
+    # Without fused multiply-add every ISA rounds at the same places: equal checksums.
+    "-ffp-contract=off",
+    "-fno-stack-protector",
+    "-fno-sanitize=all",
+    "-fno-pie",
+)
+FREESTANDING: Final = ("-nostdlib", "-ffreestanding", "-fno-builtin")
+WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
+INSTALL: Final = "isobench doctor --install build (it runs: pip install 'isobench[build]')"
+"""What to type to install the compiler, which is the extra `build`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Toolchain:
+    """How the compiler makes programs of one ABI."""
+
+    triple: str
+    headers: tuple[str, ...] = ()
+    """Of the system's calls, below the compiler's own folder of headers."""
+    flags: tuple[str, ...] = ()
+    entry: tuple[str, ...] = ()
+    """What the linker must be told where no C library says where a program begins."""
+
+
+def _linux(headers: str, machine: str) -> _Toolchain:
+    return _Toolchain(
+        triple=f"{machine}-linux-musl", headers=(f"{headers}-linux-any", "any-linux-any")
+    )
+
+
+_TOOLCHAINS: Final[Mapping[Abi, _Toolchain]] = {
+    Abi.ELF_X86_64: _linux("x86", "x86_64"),
+    Abi.ELF_AARCH64: _linux("aarch64", "aarch64"),
+    Abi.ELF_RISCV64: _linux("riscv", "riscv64"),
+    # Linux's headers are here for the names of its calls, which on_wasi.h answers. Scalar, as
+    # above: the extension of vectors is not part of WebAssembly itself.
+    Abi.WASM32: _Toolchain(
+        triple="wasm32-wasi",
+        headers=("x86-linux-any", "any-linux-any"),
+        flags=("-mno-simd128",),
+    ),
+    Abi.PE_X86_64: _Toolchain(
+        triple="x86_64-windows-gnu",
+        # What on Linux is an instruction, is a library here.
+        flags=("-lkernel32", "-lntdll"),
+        entry=("-Wl,--subsystem,console", "-Wl,-e,ib_entry"),
+    ),
+}
+
+
+def flags(abi: Abi, *, libc: bool) -> tuple[str, ...]:
+    """Return the compiler's flags for an ABI: everything but its triple and its headers."""
+    chain = _TOOLCHAINS[abi]
+    return (*FLAGS, *chain.flags, *(WITH_LIBC if libc else (*FREESTANDING, *chain.entry)))
+
+
+@cache
+def _zig() -> tuple[Path, str]:
+    """Return the compiler and what it is called."""
+    try:
+        import ziglang  # noqa: PLC0415 - a wheel that holds a compiler: looked for only when one is needed
+    except ImportError:
+        raise PayloadError("no compiler is installed", hint=INSTALL) from None
+    program = Path(str(ziglang.__file__)).parent / "zig"
+    try:
+        version = subprocess.run(
+            [program, "version"], capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PayloadError(
+            f"the compiler does not run: {error}",
+            hint="python -m pip install --force-reinstall ziglang",
+        ) from None
+    return program, f"zig cc {version}"
+
+
+def name() -> str:
+    """Return what the compiler is called; PayloadError when it is not installed or cannot run."""
+    return _zig()[1]
+
+
+def inputs(source: Path, abi: Abi, *, libc: bool) -> Sha256:
+    """Return the hash of all that makes a program what it is, but for the compiler: its source, the
+    headers of isobench, the ABI and the compiler's arguments.
+    """
+    parts = [source.read_bytes(), abi.encode()]
+    parts += [part for path in headers() for part in (path.name.encode(), path.read_bytes())]
+    parts += [word.encode() for word in _arguments(abi, libc=libc)]
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(len(part).to_bytes(8, "big") + part)
+    return Sha256(hashed.hexdigest())
+
+
+def headers() -> list[Path]:
+    """Return the headers that a payload may include."""
+    return sorted(_include().glob("*.h"))
+
+
+def _include() -> Path:
+    return paths.shared("workloads") / "_include"
+
+
+def _arguments(abi: Abi, *, libc: bool, system: Path = Path()) -> list[str]:
+    """Return the compiler's arguments for an ABI; `system` is where its headers of systems lie."""
+    chain = _TOOLCHAINS[abi]
+    words = ["-target", chain.triple, *flags(abi, libc=libc)]
+    if not libc or abi.system != "linux":
+        option = "-idirafter" if libc else "-isystem"
+        words += [word for name in chain.headers for word in (option, str(system / name))]
+    return words
+
+
+def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
+    system = zig.parent / "lib" / "libc" / "include"
+    words = _arguments(abi, libc=libc, system=system)
+    return [str(zig), "cc", *words, "-I", str(_include()), str(source)]
+
+
+def compile_to(
+    target: Path, program: str, source: Path, abi: Abi, *, libc: bool, store: Path
+) -> None:
+    """Compile one program into a file; `store` is where the compiler keeps what it may use again.
+
+    PayloadError: there is no compiler, or it refuses the source.
+    """
+    zig, _ = _zig()
+    store.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        output = Path(folder) / "payload"
+        command = [*_command(zig, source, abi, libc=libc), "-o", str(output)]
+        environment = {
+            **{key: os.environ[key] for key in ("PATH", "HOME", "TMPDIR") if key in os.environ},
+            "ZIG_GLOBAL_CACHE_DIR": str(store),
+            "ZIG_LOCAL_CACHE_DIR": str(store),
+        }
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, timeout=900
+        )
+        if done.returncode != 0 or not output.is_file():
+            raise PayloadError(
+                f"{program} could not be built for {abi}:\n{done.stderr.strip()[:4000]}",
+                hint=f"fix {source}, or leave the workload out with --workloads",
+            )
+        output.chmod(0o755)
+        output.replace(target)
