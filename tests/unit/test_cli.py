@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,18 +13,19 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import pytest
 
 from isobench import __version__, stats
 from isobench.cli import _front, _help, _progress
-from isobench.config import parameters
+from isobench.config import parameters, paths
 from isobench.config.options import RunOptions
 from isobench.model import Cause, Gap, Lack, Leftover, Technology, Unavailable
-from isobench.model.errors import UnavailableError, UsageError
+from isobench.model.errors import PayloadError, UnavailableError, UsageError
 from isobench.model.units import TargetName, WorkloadName
+from isobench.payload import build, compiler, shipped
 from isobench.plugins import packages, registry
 from isobench.plugins.testing import FakeTarget
 from isobench.report import write
@@ -984,6 +987,64 @@ def test_a_doctor_says_what_is_missing_and_what_to_type(isobench: Run, two_targe
     assert done.code == 0
     assert "→ apt install jar" in done.words
     assert "CPUs" in done.words
+
+
+def test_a_doctor_says_which_payloads_came_and_what_the_compiler_is_for(
+    isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert re.search(r"compiler: zig cc [\d.]+", isobench("doctor").out)
+    monkeypatch.setattr(build, "to_compile", lambda _: {})
+    monkeypatch.setattr(compiler, "_zig", without_compiler)
+    said = isobench("doctor").words
+    assert "must be compiled: none" in said
+    assert "no compiler is installed; only C workloads of your own need it" in said
+    assert "isobench doctor --install build" in said
+    monkeypatch.setattr(build, "to_compile", lambda _: {"cpu.sieve": "its sources have changed"})
+    said = isobench("doctor").words
+    assert "must be compiled: 1 cpu.sieve: its sources have changed" in said
+    assert "no compiler is installed; no run can start without it" in said
+
+
+def without_compiler() -> NoReturn:
+    raise PayloadError("no compiler is installed", hint=compiler.INSTALL)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a C workload, where the extra `build` is not installed."""
+    monkeypatch.setattr(compiler, "_zig", without_compiler)
+    monkeypatch.setattr(shipped, "obstacle", came_whole)
+    folder = tmp_path / "mine" / "hash"
+    shutil.copytree(paths.shared("workloads") / "cpu_sieve", folder)
+    toml = folder / "workload.toml"
+    toml.write_text(toml.read_text().replace("cpu.sieve", "app.hash"))
+    return folder.parent
+
+
+def came_whole(_program: str, source: Path, *_: object, **__: object) -> str:
+    return "" if source.is_relative_to(paths.shared("workloads")) else f"yours ({source})"
+
+
+@pytest.mark.parametrize("command", ["run", "noise"])
+def test_a_workload_of_ones_own_without_a_compiler_is_refused_before_a_target_is_looked_for(
+    command: str, own: Path, isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "look", lambda *_: pytest.fail("it looked for targets"))
+    done = isobench(command, "--workload-folder", str(own), "--workloads", "app.hash")
+    assert done.code == PayloadError.exit_code
+    assert "no compiler is installed, and these payloads must be compiled:" in done.err
+    assert f"app.hash: yours ({own}/hash/payload.c)" in done.err
+    assert "isobench doctor --install build (it runs: pip install 'isobench[build]')" in done.err
+
+
+def test_workloads_are_listed_with_those_that_no_compiler_here_can_build(
+    own: Path, isobench: Run
+) -> None:
+    done = isobench("workloads", "--workload-folder", str(own))
+    assert done.code == 0
+    assert "app.hash: yours" in done.out
+    assert "isobench doctor --install build" in done.out
+    assert "compiler" not in isobench("workloads").out
 
 
 @pytest.mark.parametrize(
