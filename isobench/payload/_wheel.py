@@ -22,8 +22,13 @@ class PayloadHook(BuildHookInterface):  # type: ignore[type-arg]
         sys.path.insert(0, self.root)
         from isobench.payload import ship  # noqa: PLC0415 - found by the line above
 
-        # Removed with the hook, whatever happens to the build.
+        # Should the build fail, the object takes the folder with it when this process ends.
         self._folder = tempfile.TemporaryDirectory(prefix="isobench-payloads-")
         ship.make(Path(self._folder.name))
         kind = "force_include_editable" if version == "editable" else "force_include"
         build_data[kind][self._folder.name] = "isobench/_shared/payloads"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove the folder when the wheel is packed."""
+        del version, build_data, artifact_path
+        self._folder.cleanup()

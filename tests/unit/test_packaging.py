@@ -3,8 +3,15 @@
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.payload import ship
+from isobench.payload._wheel import PayloadHook
 
 ROOT = Path(__file__).parents[2]
 RESULTS = [ROOT / "reports" / name for name in ("examples", "dial")]
@@ -67,3 +74,25 @@ def test_what_builds_the_wheel_needs_no_more_than_the_build_requires() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 50
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("standard", "force_include"), ("editable", "force_include_editable")],
+)
+def test_every_kind_of_wheel_gets_the_payloads_and_nothing_stays_behind(
+    version: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ship, "make", lambda folder: (folder / "manifest.json").write_text("{}"))
+    root = str(ROOT)
+    hook = PayloadHook(root, {}, None, None, root, "wheel")  # type: ignore[arg-type]
+    packed: dict[str, Any] = {"force_include": {}, "force_include_editable": {}}
+    hook.initialize(version, packed)
+    ((folder, place),) = packed[kind].items()
+    assert place == "isobench/_shared/payloads"
+    assert (Path(folder) / "manifest.json").is_file()
+    assert sum(map(len, packed.values())) == 1
+    hook.finalize(version, packed, "isobench.whl")
+    assert list(tmp_path.iterdir()) == []
