@@ -13,6 +13,7 @@ Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --
 Those of `bare` choose: `nox -s bare -- bookworm root`.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def wheel(session: nox.Session) -> None:
     """Build the wheel, install it outside the checkout without a compiler, run what it brings."""
     session.install("build")
     folder, check = Path(session.create_tmp()), Path("tests/as_shipped.py").resolve()
+    for left in folder.iterdir():  # by the session before: nox keeps the folder
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     # From the sdist, as pip does it with a release.
     session.run("python", "-m", "build", "--outdir", str(folder), ".", silent=True)
     built = max(folder.glob("isobench-*.whl"))
