@@ -149,7 +149,7 @@ def test_an_emulator_killed_in_mid_boot(one: Staged) -> None:
             for process in killed:
                 process.kill()
 
-    one.stage = replace(one.stage, mark=kill)
+    one.stage = replace(one.stage, on_phase=kill)
     error = fails(one)
     assert "QEMU has ended, killed by signal 9" in str(error)
     assert killed

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Abi, Available, Environment, Lack, Unavailable, host_abi
+from isobench.model import Abi, Available, Command, Environment, Lack, Unavailable, host_abi
 from isobench.model.errors import NotApplicableError, SessionError
 from isobench.model.units import seconds
 from isobench.payload import wire
@@ -36,7 +36,7 @@ from tests import waiting
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.contract import test_targets as contract
 from tests.live import guest
-from tests.live.conftest import Command
+from tests.live.conftest import Command as Program
 
 pytestmark = pytest.mark.live
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
@@ -592,8 +592,8 @@ def test_after_kill_9_the_next_start_stops_the_machine(
     assert (stops(host_off), len(notes())) == (0, 1)
     bare = Registry().get("ssh")  # a note is heeded whatever the configuration says by then
     assert isinstance(bare, Sweeper)
-    (line,) = bare.sweep(ownership.alive, cached=False)
-    assert line.startswith("machine (")
+    (found,) = bare.sweep(ownership.alive, cached=False)
+    assert str(found).startswith("machine (")
     assert (stops(host_off), notes()) == (1, [])
     assert contract.gone(token)
 
@@ -619,13 +619,7 @@ def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make
         assert target.sweep(ownership.alive, cached=False) == []
         assert (
             session.run(
-                Command(
-                    argv=(
-                        PROGRAM,
-                        "end",
-                        "3",
-                    )
-                ),
+                Command(argv=(PROGRAM, "end", "3")),
                 timeout=PATIENCE,
             ).exit_code
             == 3
@@ -635,7 +629,7 @@ def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make
 # ---- whole runs ----------------------------------------------------------------------------------
 
 
-def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench: Command) -> None:
+def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench: Program) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
     lines = [f'{key} = "{value}"' for key, value in (options | host_off.life).items()]
@@ -651,7 +645,7 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
 
 
 def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
-    host_off: Host, isobench: Command
+    host_off: Host, isobench: Program
 ) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
@@ -672,12 +666,12 @@ def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
     # The next start tries again, by the note of this one: in vain, and says it.
     (note,) = notes()
     again = isobench("run", *SHORT, "-t", "native", "-w", "cpu.sieve")
-    assert "a machine is left that isobench started" in again.said
+    assert "machine that isobench started" in again.said
     assert "cleared: nothing" not in again.said
     note.unlink()
 
 
-def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench: Command) -> None:
+def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench: Program) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(box.remote)}
     lines = [f'{key} = "{value}"' for key, value in options.items()]
@@ -779,7 +773,7 @@ X86_ONLY = pytest.mark.skipif(
 
 @X86_ONLY
 def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
-    my_guest: Guest, isobench: Command
+    my_guest: Guest, isobench: Program
 ) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
     to = _ssh_host.address("my-guest")
@@ -811,7 +805,7 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
 @X86_ONLY
 @pytest.mark.timeout(1800)
 def test_a_guest_that_is_started_is_timed_until_its_nonce(
-    my_guest: Guest, isobench: Command
+    my_guest: Guest, isobench: Program
 ) -> None:
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**my_guest.life))
     ran = isobench(*("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,startup.cold"), timeout=550)
@@ -826,7 +820,7 @@ def test_a_guest_that_is_started_is_timed_until_its_nonce(
 
 @pytest.mark.parametrize("my_guest", ["aarch64"], indirect=True)
 def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
-    my_guest: Guest, isobench: Command
+    my_guest: Guest, isobench: Program
 ) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
     with _ssh_host.link(_ssh_host.address("my-guest"), patience=240):

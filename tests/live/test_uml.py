@@ -117,7 +117,7 @@ def test_a_kernel_killed_in_mid_boot(one: Staged) -> None:
             killed.extend(mine())
             os.kill(killed[0].pid, signal.SIGKILL)
 
-    one.stage = replace(one.stage, mark=kill)
+    one.stage = replace(one.stage, on_phase=kill)
     with pytest.raises(SessionError, match="the user-mode kernel has ended"), opened(one):
         pytest.fail("it opened")
     assert alive(killed) == []

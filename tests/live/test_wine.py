@@ -180,7 +180,8 @@ def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path:
     (place,) = _wine._sockets(prefixes[0]) or (None,)
     assert place is not None
     assert place not in before
-    assert f"folder {prefixes[0]}" in target.sweep(ownership.alive, cached=False)
+    found = [*map(str, target.sweep(ownership.alive, cached=False))]
+    assert f"folder {prefixes[0]}" in found
     assert (prefixes[0].exists(), place.exists()) == (False, False)
 
 

@@ -530,24 +530,14 @@ def test_every_ability_works_through_the_guard(runner: Make) -> None:
     assert (
         target.launch(
             stage_,
-            Command(
-                argv=(
-                    "_startup",
-                    "n",
-                )
-            ),
+            Command(argv=("_startup", "n")),
             timeout=seconds(1),
         ).exit_code
         == 0
     )
     with target.stopped(
         stage_,
-        Command(
-            argv=(
-                "_startup",
-                "n",
-            )
-        ),
+        Command(argv=("_startup", "n")),
     ) as instance:
         assert instance.start(timeout=seconds(1)).exit_code == 0
     assert isinstance(target.limited(limit_tests.LIMITS), guard.CheckedTarget)
