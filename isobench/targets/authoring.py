@@ -102,7 +102,7 @@ class PrefixTarget(ABC):
     def version(self) -> str:
         """Return which version of what this is, in words."""
         program = self._program()
-        said = processes.ask([program, "--version"]) or program
+        said = processes.output_of([program, "--version"]) or program
         return said.splitlines()[0]
 
     # ---- Target ----------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class PrefixTarget(ABC):
             return Unavailable(
                 lack=Lack.TOOL, what=program, hint=self.install or f"install {program}"
             )
-        said = self.complaint()
+        said = self.start_error()
         if said:
             return Unavailable(
                 lack=Lack.RUNTIME, what=f"{program} starts nothing: {said}",
@@ -154,7 +154,7 @@ class PrefixTarget(ABC):
 
     # ---- helpers ---------------------------------------------------------------------------------
 
-    def complaint(self) -> str:
+    def start_error(self) -> str:
         """Start the smallest program, and return nothing where it answered; else the last that was
         said.
         """
@@ -165,7 +165,7 @@ class PrefixTarget(ABC):
                 done = run(argv, timeout=_TRIAL, env=self._environment())
             except OSError as error:
                 return str(error)
-        return "" if prefixes.answered(done) else last_line(done.stderr)
+        return "" if prefixes.probe_answered(done) else last_line(done.stderr)
 
     def _program(self) -> str:
         return self.words(Path("/"), Path("/scratch"))[0]
@@ -178,8 +178,8 @@ class PrefixTarget(ABC):
     def _inside(self, stage: Stage) -> tuple[Path, agents.View]:
         """Return the scratch directory on the host, and what an instance sees."""
         scratch = processes.private_scratch(stage.scratch, self.name)
-        more = processes.tied()
+        variables = processes.tied()
         if self.own_root:
-            return scratch, agents.View(more=more)
+            return scratch, agents.View(variables=variables)
         programs = str(stage.root / "isobench")
-        return scratch, agents.View(programs=programs, scratch=str(scratch), more=more)
+        return scratch, agents.View(programs=programs, scratch=str(scratch), variables=variables)

@@ -71,7 +71,7 @@ class NativeTarget:
         """
         programs = stage.root / "isobench"
         view = agents.View(
-            programs=str(programs), scratch=str(_scratch(stage)), more=processes.tied()
+            programs=str(programs), scratch=str(_scratch(stage)), variables=processes.tied()
         )
         argv = [str(programs / "_agent"), "serve"]
         with agents.opened(argv, environment=processes.tied(), view=view) as session:
@@ -90,7 +90,7 @@ class NativeTarget:
         if not path.exists():
             abi = host_abi()
             assert abi is not None  # or there were no stage
-            path.write_bytes(elf.answering(abi.machine))
+            path.write_bytes(elf.probe_program(abi.machine))
             path.chmod(0o755)
         return _started(stage, [str(path)], command, timeout)
 

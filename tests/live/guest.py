@@ -38,7 +38,9 @@ def account(machine: str, work: Path) -> bytes:
         if name not in done:
             done.add(name)
             archive.program(f"sftp/{name}", files[name])
-            wanted += [each.rpartition("/")[2] for each in elf.needed(files[name].read_bytes())]
+            wanted += [
+                each.rpartition("/")[2] for each in elf.needed_libraries(files[name].read_bytes())
+            ]
     (interpreter,) = [name for name in done if name.startswith("ld-")]
     # With its own libraries, whatever those of the guest's server are.
     script = f"#!/bin/sh\nexec /sftp/{interpreter} --library-path /sftp /sftp/sftp-server\n"

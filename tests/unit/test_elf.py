@@ -15,7 +15,7 @@ MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_its_header_says_what_it_is(machine: str) -> None:
-    program = elf.answering(machine)
+    program = elf.probe_program(machine)
     magic, bits, order, version = struct.unpack_from("<4sBBB", program)
     assert (magic, bits, order, version) == (b"\x7fELF", 2, 1, 1)
     kind, isa, elf_version, entry, table = struct.unpack_from("<HHIQQ", program, 16)
@@ -29,25 +29,25 @@ def test_its_header_says_what_it_is(machine: str) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_answer_lies_at_its_end(machine: str) -> None:
-    assert elf.answering(machine).endswith(elf.ANSWER)
+    assert elf.probe_program(machine).endswith(elf.ANSWER)
 
 
 def test_the_address_of_the_text_is_right_on_riscv64() -> None:
-    words = struct.unpack_from("<9I", elf.answering("riscv64"), 120)
+    words = struct.unpack_from("<9I", elf.probe_program("riscv64"), 120)
     auipc_at, offset = 4, words[2] >> 20
-    assert 120 + auipc_at + offset == elf.answering("riscv64").index(elf.ANSWER)
+    assert 120 + auipc_at + offset == elf.probe_program("riscv64").index(elf.ANSWER)
 
 
 def test_the_address_of_the_text_is_right_on_aarch64() -> None:
-    words = struct.unpack_from("<8I", elf.answering("aarch64"), 120)
+    words = struct.unpack_from("<8I", elf.probe_program("aarch64"), 120)
     instructions_on = words[1] >> 5 & 0x7FFFF
-    assert 120 + 4 + 4 * instructions_on == elf.answering("aarch64").index(elf.ANSWER)
+    assert 120 + 4 + 4 * instructions_on == elf.probe_program("aarch64").index(elf.ANSWER)
 
 
 @pytest.mark.skipif(platform.machine() not in MACHINES, reason="no such program for this machine")
 def test_it_answers_and_exits_cleanly_here(tmp_path: Path) -> None:
     path = tmp_path / "answer"
-    path.write_bytes(elf.answering(platform.machine()))
+    path.write_bytes(elf.probe_program(platform.machine()))
     path.chmod(0o755)
     done = subprocess.run([path], capture_output=True, check=False, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (0, elf.ANSWER, b"")
@@ -68,7 +68,7 @@ def test_the_libraries_of_a_program_of_this_machine_are_found(name: str) -> None
     path = shutil.which(name, path="/usr/bin:/bin")
     if path is None or not Path(path).read_bytes().startswith(b"\x7fELF"):
         pytest.skip(f"{name} is not installed")
-    interpreter, *libraries = elf.needed(Path(path).read_bytes())
+    interpreter, *libraries = elf.needed_libraries(Path(path).read_bytes())
     assert Path(interpreter).exists()
     assert "libc.so.6" in libraries
     # The linker also lists what libraries need in their turn.
@@ -77,21 +77,21 @@ def test_the_libraries_of_a_program_of_this_machine_are_found(name: str) -> None
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_static_program_needs_nothing(machine: str) -> None:
-    assert elf.needed(elf.answering(machine)) == ()
+    assert elf.needed_libraries(elf.probe_program(machine)) == ()
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\x7fELF", b"#!/bin/sh\n", b"\x7fELF\x02\x01" + b"\xff" * 200, bytes(5000)]
 )
 def test_what_is_no_program_needs_nothing(data: bytes) -> None:
-    assert elf.needed(data) == ()
+    assert elf.needed_libraries(data) == ()
 
 
 def test_a_program_cut_short_anywhere_or_damaged_is_no_error() -> None:
     whole = Path("/bin/ls").read_bytes()
     for length in (*range(0, 1200, 7), *range(1200, len(whole), 4999)):
-        assert isinstance(elf.needed(whole[:length]), tuple)
+        assert isinstance(elf.needed_libraries(whole[:length]), tuple)
     for at in range(32, 64 + 56 * 12):
         damaged = bytearray(whole)
         damaged[at] ^= 0xFF
-        assert isinstance(elf.needed(bytes(damaged)), tuple)
+        assert isinstance(elf.needed_libraries(bytes(damaged)), tuple)

@@ -206,8 +206,8 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
 
 
 def test_no_platform_is_seen_where_no_sentry_is() -> None:
-    assert sentry.platform(processes.family(os.getpid())) is None
-    assert processes.family(2**22 + 1) == []
+    assert sentry.platform(processes.process_tree(os.getpid())) is None
+    assert processes.process_tree(2**22 + 1) == []
 
 
 def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:

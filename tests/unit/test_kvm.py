@@ -233,16 +233,16 @@ def test_slow_and_failing_are_both_said() -> None:
 def test_the_lines_of_a_trial_are_understood() -> None:
     lines = b"""doing open\ndoing version\nversion 12\ndoing machine\ndoing processor\ndoing guest
 passed r\npassed p\npassed l\nspeed 1800.0\npassed c\npassed i\npassed b\nexit 5 0\ndoing end\n"""
-    assert kvm.heard(Observation(**INTEL), lines) == Observation(**GOOD)
+    assert kvm.with_output(Observation(**INTEL), lines) == Observation(**GOOD)
 
 
 def test_a_line_cut_short_by_the_end_of_the_process_is_left_out() -> None:
-    seen = kvm.heard(Observation(**INTEL), b"doing guest\npassed r\nspeed 18")
+    seen = kvm.with_output(Observation(**INTEL), b"doing guest\npassed r\nspeed 18")
     assert (seen.doing, seen.passed, seen.speed) == ("guest", "r", None)
 
 
 def test_an_error_belongs_to_the_step_before_it() -> None:
-    seen = kvm.heard(Observation(**INTEL), b"doing open\nerror 13\n")
+    seen = kvm.with_output(Observation(**INTEL), b"doing open\nerror 13\n")
     assert (seen.doing, seen.error) == ("open", 13)
 
 
@@ -271,7 +271,7 @@ def test_on_arm_a_machine_is_made_as_wide_as_it_may_be_and_not_run(
     lines, asked = lines_with(monkeypatch, "aarch64", answers)
     assert asked == [(0xAE00, 0), (0xAE03, 165), (0xAE01, 36), (0xAE41, 0)]
     assert lines[-1] == "doing end"
-    seen = kvm.heard(Observation(architecture="aarch64"), "\n".join([*lines, ""]).encode())
+    seen = kvm.with_output(Observation(architecture="aarch64"), "\n".join([*lines, ""]).encode())
     assert kvm.judge(seen) == kvm.Acceleration(flavour="ARM")
 
 

@@ -67,7 +67,7 @@ def test_programs_may_be_executed_and_scratch_written_by_anyone(tmp_path: Path) 
 def test_the_image_for_a_probe_holds_the_smallest_program() -> None:
     files = members(oci.probe_archive("x86_64"))
     layer = members(files["layer.tar"])
-    assert layer["isobench/answer"] == elf.answering("x86_64")
+    assert layer["isobench/answer"] == elf.probe_program("x86_64")
 
 
 def test_an_image_is_named_by_its_content_and_cannot_be_pulled_from_anywhere(
@@ -85,7 +85,7 @@ def test_everything_in_an_engine_is_labelled_with_its_owner() -> None:
 
 
 def test_the_ladder_begins_with_the_engines_own_defaults() -> None:
-    steps = list(oci.phases(["", "runc"], ["", "cgroupfs"]))
+    steps = list(oci.candidate_settings(["", "runc"], ["", "cgroupfs"]))
     assert steps[0] == oci.Settings()
     assert len(steps) == len(set(steps)) == 8
     assert {step.runtime for step in steps} == {"", "runc"}

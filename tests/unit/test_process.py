@@ -71,12 +71,15 @@ def child(note: Path) -> int:
 def test_a_program_that_is_outlived_ends_when_it_does_itself(note: Path) -> None:
     called: list[int] = []
 
-    def outlived() -> None:
+    def end_survivors() -> None:
         called.append(child(note))
         os.kill(child(note), signal.SIGKILL)
 
     done = processes.run(
-        ["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(60), env={}, outlived=outlived
+        ["sh", "-c", LEAVES_ONE, str(note)],
+        timeout=seconds(60),
+        env={},
+        end_survivors=end_survivors,
     )
     assert (done.exit_code, done.stdout) == (7, b"said\n")
     assert called == [child(note)]
@@ -88,7 +91,7 @@ def test_one_that_closes_its_streams_early_is_waited_for() -> None:
     done = processes.run(
         ["sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 3"],
         timeout=seconds(60), env={"PATH": os.environ["PATH"]},
-        outlived=lambda: at.append(time.monotonic()),
+        end_survivors=lambda: at.append(time.monotonic()),
     )  # fmt: skip
     assert done.exit_code == 3
     assert at[0] - began >= 0.3
@@ -99,7 +102,7 @@ def test_at_the_time_limit_nobody_is_outlived() -> None:
     done = processes.run(
         ["sh", "-c", "echo said; exec sleep 600"],
         timeout=seconds(0.5), env={"PATH": os.environ["PATH"]},
-        outlived=lambda: called.append(1),
+        end_survivors=lambda: called.append(1),
     )  # fmt: skip
     assert (done.exit_code, done.stdout) == (None, b"said\n")
     assert called == []
@@ -113,12 +116,12 @@ def test_without_it_the_end_is_that_of_both_streams(note: Path) -> None:
 
 def test_who_listens_on_a_socket_is_told_by_name(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    assert processes.behind(path) is None
+    assert processes.listening_process(path) is None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
-        assert processes.behind(path) is None  # nobody listens yet
+        assert processes.listening_process(path) is None  # nobody listens yet
         listener.listen(1)
-        assert processes.behind(path) == psutil.Process().name()
+        assert processes.listening_process(path) == psutil.Process().name()
 
 
 def test_what_a_process_descends_from_is_told_nearest_first() -> None:

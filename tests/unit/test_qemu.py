@@ -334,7 +334,7 @@ def test_a_flood_is_read_to_its_end_and_bounded(start: Start) -> None:
     fake = start("flood")
     assert fake.wait("exit") == "0"
     out, err = fake.machine.output()
-    assert len(out) == len(err) == processes.MOST
+    assert len(out) == len(err) == processes.MAX_OUTPUT
     assert len(fake.machine.log) <= 1 << 16
     assert len(fake.machine._seen.marks) <= 256
     assert sum(map(len, fake.chunks)) > 7 << 20  # all of it was handed on

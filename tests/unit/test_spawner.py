@@ -208,7 +208,7 @@ def test_what_no_process_could_be_given_is_refused_and_the_next_one_runs() -> No
     with pytest.raises(ValueError, match="null"):
         processes.run(["/bin/echo", "a\0b"], timeout=PATIENCE, env={})
     with pytest.raises(OSError, match="too long"):
-        processes.run(["/bin/echo", "x" * (spawners.MOST_REQUEST + 1)], timeout=PATIENCE, env={})
+        processes.run(["/bin/echo", "x" * (spawners.MAX_REQUEST + 1)], timeout=PATIENCE, env={})
     with pytest.raises(OSError, match="too long"):
         processes.run(["/bin/echo", *["x"] * 70_000], timeout=PATIENCE, env={})
     with pytest.raises(OSError, match="too long"):  # the kernel's own limit of one argument
@@ -254,7 +254,7 @@ def test_both_streams_may_say_much_at_the_same_time() -> None:
     script = "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait; exit 6"
     done = shell(script)
     assert done.exit_code == 6
-    assert (done.stdout, done.stderr) == (bytes(processes.MOST), bytes(processes.MOST))
+    assert (done.stdout, done.stderr) == (bytes(processes.MAX_OUTPUT), bytes(processes.MAX_OUTPUT))
 
 
 @pytest.mark.usefixtures("way")

@@ -64,9 +64,9 @@ def test_settings_for_ordinary_users_are_not_what_stops_root(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting(proc, "kernel/unprivileged_userns_clone", "0")
-    assert userns.forbidding(proc) == ["kernel.unprivileged_userns_clone"]
+    assert userns.forbidding_settings(proc) == ["kernel.unprivileged_userns_clone"]
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert userns.forbidding(proc) == []
+    assert userns.forbidding_settings(proc) == []
 
 
 def test_in_a_chroot_the_kernel_itself_forbids(proc: Path) -> None:

@@ -481,7 +481,7 @@ class Stream:
             if channel == _STDOUT:
                 heard(said)
             kept = self._kept[channel]
-            kept += said[: max(0, processes.MOST - len(kept))]
+            kept += said[: max(0, processes.MAX_OUTPUT - len(kept))]
 
     def exit_code(self) -> int:
         """Return how an executed process ended; ApiError: it never started."""

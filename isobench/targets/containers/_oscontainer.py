@@ -136,7 +136,7 @@ def trial(folder: Path, owner: str) -> Iterator[Instance]:
     for made in (programs, scratch):
         made.mkdir(exist_ok=True)
         made.chmod(0o755)
-    (programs / "answer").write_bytes(elf.answering(abi.machine))
+    (programs / "answer").write_bytes(elf.probe_program(abi.machine))
     (programs / "answer").chmod(0o755)
     stand_in = (sys.executable, "-I", "-S", "-c", _STAND_IN)
     with _instance(
@@ -227,7 +227,7 @@ class ContainerSession:
     def witness(self) -> Iterable[Evidence]:
         """Yield who made the container, how it was asked for, and the limits that are in force."""
         monitor = self._agent.pid
-        first = processes.first_inside(monitor)
+        first = processes.first_in_pid_namespace(monitor)
         parent = processes.parent(first) if first is not None else None
         source = f"/proc/{parent}/exe"
         yield Evidence(key="host.container.maker", value=_executable(parent), source=source)

@@ -133,7 +133,7 @@ def working(engine: Options) -> oci.Settings:
         raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
     runtimes = [engine.runtime] if engine.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
     rungs = itertools.chain(
-        _remembered(engine), oci.phases(runtimes, ("", "cgroupfs"), engine.flags())
+        _remembered(engine), oci.candidate_settings(runtimes, ("", "cgroupfs"), engine.flags())
     )
     complaints: list[str] = []
     with prefixes.probe_root("run", "etc") as root:
@@ -193,7 +193,7 @@ def options(engine: Options, settings: oci.Settings) -> list[str]:
 
 def storage_disk() -> str | None:
     """Return the disk that Podman's storage lies on; None where it is on none of its own."""
-    disk = disks.beneath(Path(info()["store"]["graphRoot"]))
+    disk = disks.disk_under(Path(info()["store"]["graphRoot"]))
     return None if disk is None else disk[0]
 
 

@@ -105,7 +105,7 @@ def _archive(busybox: Path) -> bytes:
     """Return a root directory with busybox as every command it knows, and stubs for what distrobox
     wants besides.
     """
-    commands = (processes.ask([str(busybox), "--list"]) or "").split()
+    commands = (processes.output_of([str(busybox), "--list"]) or "").split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
 
@@ -225,7 +225,7 @@ class _Box:
         """
         with contextlib.suppress(SessionError, ValueError):
             said = _podman.run("inspect", "--format", "{{.State.Pid}}", self.name).stdout
-            return processes.family(int(said))[1:]
+            return processes.process_tree(int(said))[1:]
         return []
 
     def _end(self, pids: Sequence[int]) -> None:
@@ -336,8 +336,10 @@ class DistroboxTarget:
             )
         if not self.image and _busybox() is None:
             return Unavailable(lack=Lack.TOOL, what="busybox", hint=_INSTALL)
-        version = (processes.ask(["distrobox", "version"]) or "").removeprefix("distrobox: ")
-        podman = (processes.ask(["podman", "--version"]) or "").removeprefix("podman version ")
+        version = (processes.output_of(["distrobox", "version"]) or "").removeprefix("distrobox: ")
+        podman = (processes.output_of(["podman", "--version"]) or "").removeprefix(
+            "podman version "
+        )
         try:
             self._try(f"{version} {podman} {self.image}")
         except SessionError as error:
@@ -356,7 +358,7 @@ class DistroboxTarget:
             program = _seen(root / "answer")
             argv = ["distrobox", "enter", "--no-workdir", "--name", box.name, "--", program]
             done = box.call(argv, timeout=_SETTING_UP, env=box.entering)
-        if not prefixes.answered(done):
+        if not prefixes.probe_answered(done):
             raise SessionError(f"no box can be entered: {processes.last_line(done.stderr)}")
         with contextlib.suppress(OSError):
             memory.write_text(what)

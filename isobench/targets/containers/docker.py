@@ -137,7 +137,7 @@ class DockerTarget(oci.Engine):
         with _probing:  # of several columns each removes the one image when it is done
             _load(client, oci.probe_archive(abi.machine))
             try:
-                for settings in oci.phases(runtimes):
+                for settings in oci.candidate_settings(runtimes):
                     said = _trial(client, self, settings)
                     if not said:
                         _working[self] = settings
@@ -377,7 +377,7 @@ def _daemon() -> str | None:
     this host's.
     """
     where = _socket_path()
-    return None if where is None else processes.behind(where)
+    return None if where is None else processes.listening_process(where)
 
 
 def _socket_path() -> Path | None:
@@ -390,7 +390,7 @@ def _storage_disk(info: Mapping[str, Any]) -> str | None:
     """Return the disk that the daemon's storage lies on; None where it is none of this host's."""
     if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
         return None
-    disk = disks.beneath(Path(info.get("DockerRootDir") or "/var/lib/docker"))
+    disk = disks.disk_under(Path(info.get("DockerRootDir") or "/var/lib/docker"))
     return None if disk is None else disk[0]
 
 
@@ -437,7 +437,7 @@ def _listen(stream: object, command: Command) -> tuple[bytes, bytes]:
             if number == docker.utils.socket.STDOUT:
                 command.on_output(said)
                 kept = out
-            kept += said[: max(0, processes.MOST - len(kept))]
+            kept += said[: max(0, processes.MAX_OUTPUT - len(kept))]
     finally:
         # The SDK ties a response to the socket by one attribute, wraps the socket in another, and
         # closes none of the three: each call would leak a connection to the daemon.

@@ -175,7 +175,7 @@ class LxcTarget:
             settings = self._settings()
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
-        version = processes.ask([_program() or "", "--version"]) or "?"
+        version = processes.output_of([_program() or "", "--version"]) or "?"
         kind = "privileged" if os.geteuid() == 0 and not self.idmap else "unprivileged"
         return Available(version=f"LXC {version}, {kind}, {settings.words}")
 

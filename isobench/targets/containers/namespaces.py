@@ -248,7 +248,7 @@ def _limits(target: NamespacesTarget, folder: Path, scratch: Path | None) -> dic
     if target.cpu_quota:
         quota = int(target.cpu_quota * _PERIOD)
         wanted |= {"cpu.max": f"{quota} {_PERIOD}", "cpu.cfs_quota_us": str(quota)}
-    disk = None if rate is None or scratch is None else disks.beneath(scratch)
+    disk = None if rate is None or scratch is None else disks.disk_under(scratch)
     if disk is not None:
         _, numbers = disk
         wanted["io.max"] = f"{numbers} wbps={rate}"
@@ -312,7 +312,7 @@ def _refusal(said: str, stderr: str) -> Unavailable:
             " --security-opt systempaths=unconfined",
         )
     # AppArmor lets the namespace be made, and takes its privileges away at the next step.
-    if step in ("unshare", "uid_map") or userns.forbidding():
+    if step in ("unshare", "uid_map") or userns.forbidding_settings():
         return userns.refusal(f"{step}: {reason}")
     return Unavailable(
         lack=Lack.PERMISSION,

@@ -134,7 +134,7 @@ class NspawnTarget:
             settings = self._settings()
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
-        said = processes.ask([_program() or "", "--version"]) or "systemd"
+        said = processes.output_of([_program() or "", "--version"]) or "systemd"
         return Available(version=f"{said.splitlines()[0]}, {settings.words}")
 
     def _settings(self) -> _Settings:

@@ -431,7 +431,7 @@ def server_archive(program: Path, root: Path) -> bytes:
         for path in sorted(root.glob(f"{place}/{pattern}"))
     }
     # The interpreter comes first: others name it as a library, and it must lie at its path.
-    wanted, done = [*elf.needed(program.read_bytes()), "libnss_files.so.2"], set[str]()
+    wanted, done = [*elf.needed_libraries(program.read_bytes()), "libnss_files.so.2"], set[str]()
     while wanted:
         name = wanted.pop(0)
         base = name.rpartition("/")[2]
@@ -441,7 +441,7 @@ def server_archive(program: Path, root: Path) -> bytes:
         data = _inside(root, libraries[base]).read_bytes()
         # The interpreter is named by its path, the others are looked for in /lib.
         archive.file(name.lstrip("/") if name.startswith("/") else f"lib/{base}", data, 0o755)
-        wanted += elf.needed(data)
+        wanted += elf.needed_libraries(data)
     # The agent is the login shell: what SSH asks to be executed never meets another one.
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/isobench/_agent\n")
     archive.file("etc/group", b"root:x:0:\n")

@@ -238,7 +238,9 @@ def execute(argv: Sequence[str], *, timeout: float) -> tuple[int | None, str]:
                 processes.end(process)
         said.seek(0)
         # Windows' own tools write two bytes a character.
-        return code, said.read(processes.MOST).replace(b"\0", b"").decode(errors="replace").strip()
+        return code, said.read(processes.MAX_OUTPUT).replace(b"\0", b"").decode(
+            errors="replace"
+        ).strip()
 
 
 def _told(argv: Sequence[str], code: int | None, said: str) -> str:

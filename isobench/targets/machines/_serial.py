@@ -189,7 +189,7 @@ class Machine:
                     del self._seen.marks[:-_MOST_MARKS]
                 case "out" | "err" | "stderr":
                     kept: bytearray = getattr(self._seen, name)
-                    kept += chunk[: max(0, processes.MOST - len(kept))]
+                    kept += chunk[: max(0, processes.MAX_OUTPUT - len(kept))]
                 case _:
                     self._take_more(name, chunk)
             self._changed.notify_all()

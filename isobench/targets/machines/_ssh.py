@@ -205,7 +205,7 @@ class _Streams:
 
     def _keep(self, stream: int, chunk: bytes) -> None:
         kept = self._kept[stream]
-        kept += chunk[: max(0, processes.MOST - len(kept))]
+        kept += chunk[: max(0, processes.MAX_OUTPUT - len(kept))]
 
 
 def banner(

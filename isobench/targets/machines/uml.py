@@ -220,7 +220,7 @@ def _demand_answer(kernel: str, more: tuple[str, ...], *, hidden: bool) -> None:
     archive = _cpio.Archive()
     archive.directory("dev")
     archive.device("dev/console", 5, 1)
-    archive.file("init", elf.answering(Abi.ELF_X86_64.machine), 0o755)
+    archive.file("init", elf.probe_program(Abi.ELF_X86_64.machine), 0o755)
     with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
         initrd, own = Path(folder) / "initrd", Path(folder) / "kernel"
         initrd.write_bytes(archive.finished())
@@ -318,7 +318,7 @@ class UmlTarget:
                 or f"{kernel} mem=64M con0=null,fd:1 con=null tells"
                 " more; its memory is a file in /dev/shm, or in TMPDIR",
             )
-        version = processes.ask([kernel, "--version"]) or "of unknown version"
+        version = processes.output_of([kernel, "--version"]) or "of unknown version"
         return Available(
             version=f"User-mode Linux {version}, paravirtual (no hardware virtualisation), one CPU"
             f"{', which knows no AMX' if hidden else ''}"

@@ -73,10 +73,10 @@ class BubblewrapTarget:
             )
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="bubblewrap needs Linux")
-        said = prefixes.complaint(_arguments, environment=prefixes.host_path())
+        said = prefixes.start_error(_arguments, environment=prefixes.host_path())
         if said:
             return _refusal(said)
-        version = processes.ask(["bwrap", "--version"]) or "bubblewrap"
+        version = processes.output_of(["bwrap", "--version"]) or "bubblewrap"
         return Available(version=version)
 
     def open(self, stage: Stage) -> AbstractContextManager[agents.AgentSession]:

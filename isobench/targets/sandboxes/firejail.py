@@ -114,7 +114,7 @@ class FirejailTarget:
         said = self._complaint()
         if said:
             return _refusal(said)
-        version = processes.ask(["firejail", "--version"]) or "firejail"
+        version = processes.output_of(["firejail", "--version"]) or "firejail"
         return Available(version=version.splitlines()[0].replace(" version", ""))
 
     def _complaint(self) -> str:
@@ -222,7 +222,7 @@ def _listed() -> list[tuple[int, str]]:
     """Return the sandboxes of isobench's: process and name. Asking also clears away the records of
     those that were killed.
     """
-    said = processes.ask(["firejail", "--list"]) or ""
+    said = processes.output_of(["firejail", "--list"]) or ""
     found = re.findall(r"^(\d+):[^:]*:(isobench-[^:]+):", said, re.MULTILINE)
     return [(int(pid), name) for pid, name in found]
 
@@ -235,7 +235,7 @@ def _tidied() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             if any(not Path(f"/proc/{record.name}").exists() for record in _RECORDS.iterdir()):
-                processes.ask(["firejail", "--list"])
+                processes.output_of(["firejail", "--list"])
 
 
 _NO_SANDBOX: Final = "firejail executes programs without a sandbox here"

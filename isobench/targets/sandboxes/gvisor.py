@@ -280,7 +280,7 @@ def _trial(target: GvisorTarget, platform: str) -> str:
 
 def _version(program: str) -> str:
     """Return which runsc it is: "0.0~20221219.0", "release-20240729.0"."""
-    said = (processes.ask([program, "--version"]) or "").splitlines()
+    said = (processes.output_of([program, "--version"]) or "").splitlines()
     return said[0].rpartition(" ")[2] if said else "of an unknown version"
 
 
@@ -309,7 +309,7 @@ class _Session:
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the host sees of the sandbox; SessionError if it is not what was asked for."""
-        family = processes.family(self.session.pid)
+        family = processes.process_tree(self.session.pid)
         platform = sentry.platform(family)
         if platform not in (self.platform, None):
             raise SessionError(f"the sandbox is on {platform}, and {self.platform} was asked for")

@@ -209,7 +209,9 @@ def _scratch(stage: Stage) -> Path:
 
 def _view(stage: Stage) -> agents.View:
     return agents.View(
-        programs=str(stage.root / "isobench"), scratch=str(_scratch(stage)), more=processes.tied()
+        programs=str(stage.root / "isobench"),
+        scratch=str(_scratch(stage)),
+        variables=processes.tied(),
     )
 
 

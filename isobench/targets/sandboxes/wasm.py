@@ -291,10 +291,10 @@ class WasmTarget:
     @staticmethod
     def _asked(path: Path) -> _Engine:
         """Return what a program says it is; SessionError where it is no wasmtime, or interprets."""
-        version = processes.ask([str(path), "--version"]) or ""
+        version = processes.output_of([str(path), "--version"]) or ""
         if not version.startswith("wasmtime"):
             raise SessionError(f"{path} does not say that it is wasmtime: {version[:80]!r}")
-        said = re.search(r"target '([^']+)'", processes.ask([str(path), "settings"]) or "")
+        said = re.search(r"target '([^']+)'", processes.output_of([str(path), "settings"]) or "")
         code = said[1] if said else "unknown"
         home = host_abi()
         if home is None or not code.startswith(home.machine):

@@ -33,7 +33,7 @@ class View:
 
     programs: str = Stage.INSIDE
     scratch: str = "/scratch"
-    more: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     """Variables beside the command's."""
 
 
@@ -80,12 +80,12 @@ class AgentSession:
 
     def _send(self, command: Command, streams: tuple[int, int]) -> None:
         path = f"{self._view.programs}/{command.argv[0]}"
-        environment = command.environ(self._view.scratch) | dict(self._view.more)
+        environment = command.environ(self._view.scratch) | dict(self._view.variables)
         message = agent_request.message([path, *command.argv[1:]], environment)
         try:
             socket.send_fds(self._control, [message], streams)
         except OSError as error:
-            raise SessionError(f"the instance is gone: {self.last_words() or error}") from None
+            raise SessionError(f"the instance is gone: {self.launcher_error() or error}") from None
 
     def _answer(self, deadline: float) -> int | None:
         self._control.settimeout(max(0.001, deadline - time.monotonic()))
@@ -94,12 +94,12 @@ class AgentSession:
         except TimeoutError:
             return None
         except OSError as error:
-            raise SessionError(f"the instance is gone: {self.last_words() or error}") from None
+            raise SessionError(f"the instance is gone: {self.launcher_error() or error}") from None
         if len(answer) != _NUMBER.size:
-            raise SessionError(f"the instance is gone: {self.last_words()}")
+            raise SessionError(f"the instance is gone: {self.launcher_error()}")
         return int(_NUMBER.unpack(answer)[0])
 
-    def last_words(self) -> str:
+    def launcher_error(self) -> str:
         """Return what the launcher said when it gave up."""
         # Its end of the socket closes a moment before the process itself has ended.
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -24,7 +24,7 @@ def mebibytes(size: str, option: str) -> int:
     return int(found.group(1)) * (1024 if found.group(2) == "GiB" else 1)
 
 
-def beneath(path: Path) -> tuple[str, str] | None:
+def disk_under(path: Path) -> tuple[str, str] | None:
     """Return the whole disk that a folder's file system lies on: its device's path, and its numbers
     as in "254:0". None where there is none, or none of its own (memory, btrfs, a network).
     """

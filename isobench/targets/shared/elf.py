@@ -54,7 +54,7 @@ def _code(machine: str) -> bytes:
     return struct.pack("<9I", *words)
 
 
-def answering(machine: str) -> bytes:
+def probe_program(machine: str) -> bytes:
     """Return a static ELF executable for `machine` that prints ANSWER and exits with 0."""
     body = _code(machine) + ANSWER
     size = _HEADERS + len(body)
@@ -85,7 +85,7 @@ def answering(machine: str) -> bytes:
     return header + program + body
 
 
-def needed(data: bytes) -> tuple[str, ...]:
+def needed_libraries(data: bytes) -> tuple[str, ...]:
     """Return the interpreter's path and the libraries that a 64-bit ELF file names; the first is
     absent from libraries and static programs. Nothing where it is no such file.
 

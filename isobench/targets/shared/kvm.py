@@ -278,10 +278,10 @@ def examine(device: Path = DEVICE) -> Acceleration:
         group=_group(device),
         fault=fault,
     )
-    return judge(heard(about, output))
+    return judge(with_output(about, output))
 
 
-def heard(about: Observation, output: bytes) -> Observation:
+def with_output(about: Observation, output: bytes) -> Observation:
     """Add the lines of a trial to what is known of the machine."""
     seen = about
     for line in output.decode(errors="replace").split("\n")[:-1]:  # the last was cut short
@@ -315,7 +315,7 @@ def _try(device: Path) -> tuple[bytes, str]:
         output, said = process.communicate(timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
-        return _last_words(process), ""
+        return _remaining_output(process), ""
     if process.returncode in {0, -signal.SIGALRM}:
         return output, ""
     if process.returncode < 0:
@@ -323,7 +323,7 @@ def _try(device: Path) -> tuple[bytes, str]:
     return output, processes.last_line(said)
 
 
-def _last_words(process: subprocess.Popen[bytes]) -> bytes:
+def _remaining_output(process: subprocess.Popen[bytes]) -> bytes:
     """Return what a killed process has said, and wait for it no longer than is bearable."""
     try:
         return process.communicate(timeout=_GRACE)[0]

@@ -125,7 +125,9 @@ def probe_owner(name: str) -> str | None:
 
 def probe_archive(machine: str) -> bytes:
     """Return an image of 200 bytes of program: enough to see a container start."""
-    return _archive(probe_image(), machine, _layer([("isobench/answer", elf.answering(machine))]))
+    return _archive(
+        probe_image(), machine, _layer([("isobench/answer", elf.probe_program(machine))])
+    )
 
 
 class Kernel(Enum):
@@ -173,13 +175,13 @@ _EXPECTATIONS: Final = {
 
 def runtime_version(program: str) -> str | None:
     """Return what a runtime on this host says of its version, or None where it says nothing."""
-    return (processes.ask([program, "--version"]) or "").partition("\n")[0] or None
+    return (processes.output_of([program, "--version"]) or "").partition("\n")[0] or None
 
 
 def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
     """Yield what the host sees of the kernel under a container, where that is a program."""
     if kernel(runtime) is Kernel.SENTRY and isinstance(first_pid, int) and first_pid > 0:
-        seen = sentry.platform(processes.family(first_pid))
+        seen = sentry.platform(processes.process_tree(first_pid))
         yield Evidence(key="host.sentry.platform", value=seen, source="/proc/PID of the sentry")
 
 
@@ -291,7 +293,7 @@ class Settings:
 LIMITS: Final = (("nofile", 1024), ("nproc", 4096))
 
 
-def phases(
+def candidate_settings(
     runtimes: Iterable[str],
     managers: Iterable[str] = ("",),
     flags: Iterable[tuple[str, ...]] = ((),),

@@ -54,7 +54,7 @@ def launch(
 
     `own_failure` is the exit code by which the prefix says that it has failed itself.
     """
-    variables = {**command.environ(view.scratch), **view.more, **environment}
+    variables = {**command.environ(view.scratch), **view.variables, **environment}
     command.on_phase(BEGIN)  # where the target has not done so before
     try:
         done = processes.run(
@@ -83,17 +83,17 @@ def probe_root(*more: str) -> Iterator[Path]:
         root = Path(folder) / "root"
         for name in ("dev", "proc", "scratch", "sys", "tmp", *more):
             (root / name).mkdir(parents=True)
-        (root / "answer").write_bytes(elf.answering(abi.machine))
+        (root / "answer").write_bytes(elf.probe_program(abi.machine))
         (root / "answer").chmod(0o755)
         yield root
 
 
-def answered(done: Completed) -> bool:
+def probe_answered(done: Completed) -> bool:
     """Say whether the smallest program has run and said its word."""
     return done.exit_code == 0 and done.stdout == elf.ANSWER
 
 
-def complaint(prefix: Prefix, *, environment: Mapping[str, str]) -> str:
+def start_error(prefix: Prefix, *, environment: Mapping[str, str]) -> str:
     """Start the smallest program under the prefix; return nothing when it answered, and else the
     last that was said.
     """
@@ -103,4 +103,4 @@ def complaint(prefix: Prefix, *, environment: Mapping[str, str]) -> str:
             done = processes.run(argv, timeout=seconds(20), env=environment)
         except OSError as error:
             return str(error)
-    return "" if answered(done) else processes.last_line(done.stderr)
+    return "" if probe_answered(done) else processes.last_line(done.stderr)

@@ -22,7 +22,7 @@ from isobench.plugins import ownership
 from isobench.plugins.api import Completed
 from isobench.targets.shared import elf, spawners
 
-MOST: Final = 1 << 20
+MAX_OUTPUT: Final = 1 << 20
 """How many bytes of each stream are kept."""
 _TIED: Final = "ISOBENCH_TIED"
 _ENDING: Final = 10.0
@@ -93,7 +93,7 @@ def sweep_marked(mark: str) -> list[int]:
     return sorted({process.pid for process in found})
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """Return the number of a process and those of all its descendants; nothing where it is gone."""
     with contextlib.suppress(psutil.Error):
         whole = psutil.Process(pid)
@@ -149,7 +149,7 @@ class Listener:
         if stream == self._out:
             self._on_output(chunk)
         kept = self._kept[stream]
-        kept += chunk[: max(0, MOST - len(kept))]
+        kept += chunk[: max(0, MAX_OUTPUT - len(kept))]
         return True
 
     def close(self) -> None:
@@ -233,7 +233,7 @@ def run(
     timeout: Nanoseconds,
     env: Mapping[str, str],
     command: Command | None = None,
-    outlived: Callable[[], None] | None = None,
+    end_survivors: Callable[[], None] | None = None,
     folder: Path | None = None,
 ) -> Completed:
     """Run a program to its end, beginning in `folder`. OSError if it cannot be executed at all.
@@ -242,14 +242,14 @@ def run(
     time. While `spawning`, isobench's spawner starts it.
 
     A program that leaves others behind, which hold its streams open, has no other end than its own:
-    then `outlived` is called, and must end those.
+    then `end_survivors` is called, and must end those.
     """
     entered = time.monotonic_ns()
     deadline = time.monotonic() + timeout / SECOND
     if _pool is not None:
         asked = spawners.request(argv, env=env, folder=folder)
         with _pool.lent() as spawner:
-            started = _Spawned(argv[0], spawner, command, outlived, entered)
+            started = _Spawned(argv[0], spawner, command, end_survivors, entered)
             return started.finished(asked, deadline)
     on_output: OnOutput = _nothing if command is None else command.on_output
     process = start(argv, env=env, folder=folder)
@@ -258,14 +258,14 @@ def run(
     listener = Listener(process.stdout.fileno(), process.stderr.fileno(), on_output)
     exit_code: int | None = None
     try:
-        if outlived is not None:
+        if end_survivors is not None:
             own_end = os.pidfd_open(process.pid)
             try:
                 in_time = listener.listen(deadline, until=own_end)
             finally:
                 os.close(own_end)
             if in_time:
-                outlived()
+                end_survivors()
         if listener.listen(deadline):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 exit_code = process.wait(max(0.0, deadline - time.monotonic()))
@@ -287,11 +287,11 @@ class _Spawned:
         name: str | os.PathLike[str],
         spawner: spawners.Spawner,
         command: Command | None,
-        outlived: Callable[[], None] | None,
+        end_survivors: Callable[[], None] | None,
         entered: int,
     ) -> None:
         self._name, self._spawner, self._command = name, spawner, command
-        self._outlived, self._entered = outlived, entered
+        self._end_survivors, self._entered = end_survivors, entered
         self._kept = {spawners.Kind.OUT: bytearray(), spawners.Kind.ERR: bytearray()}
         self._exit_code: int | None = None
 
@@ -323,11 +323,11 @@ class _Spawned:
                 if message.kind is spawners.Kind.OUT and self._command is not None:
                     self._command.on_output(message.data, at=message.stamp)
                 kept = self._kept[message.kind]
-                kept += message.data[: max(0, MOST - len(kept))]
+                kept += message.data[: max(0, MAX_OUTPUT - len(kept))]
             case spawners.Kind.EXITED:
                 self._exit_code = message.number
-                if self._outlived is not None:
-                    self._outlived()
+                if self._end_survivors is not None:
+                    self._end_survivors()
             case spawners.Kind.END:
                 pass
 
@@ -409,7 +409,7 @@ def answering() -> Iterator[Path]:
     assert abi is not None  # who asks has looked
     with tempfile.TemporaryDirectory(prefix="isobench-") as folder:
         path = Path(folder) / "answer"
-        path.write_bytes(elf.answering(abi.machine))
+        path.write_bytes(elf.probe_program(abi.machine))
         path.chmod(0o755)
         yield path
 
@@ -426,7 +426,7 @@ def proportional_kib(pid: int) -> int | None:
     return total // 1024
 
 
-def first_inside(pid: int) -> int | None:
+def first_in_pid_namespace(pid: int) -> int | None:
     """Return the descendant of a process that is the first of a PID namespace of its own, as this
     host numbers it; None where there is none.
     """
@@ -454,7 +454,7 @@ def ancestors(pid: int) -> list[str]:
     return []
 
 
-def behind(socket_path: Path) -> str | None:
+def listening_process(socket_path: Path) -> str | None:
     """Return the name of the process that listens on a socket of this host, or None where that
     cannot be seen. A service manager that listens for another shows itself.
     """
@@ -482,7 +482,7 @@ def open_flags(pid: int, path: Path) -> list[int]:
     return found
 
 
-def ask(argv: Sequence[str], *, timeout: float = 10) -> str | None:
+def output_of(argv: Sequence[str], *, timeout: float = 10) -> str | None:
     """Return what a short command prints, or None where it cannot be run or fails."""
     try:
         done = subprocess.run(

@@ -21,10 +21,10 @@ from typing import Final
 
 from isobench.model.errors import SessionError
 
-MOST_REQUEST: Final = 1 << 21
+MAX_REQUEST: Final = 1 << 21
 """Bytes of paths, arguments and variables together: as many as Linux accepts."""
-_MOST_STRINGS: Final = 1 << 16
-_MOST_MESSAGE: Final = 1 << 16
+_MAX_STRINGS: Final = 1 << 16
+_MAX_MESSAGE: Final = 1 << 16
 _REQUEST: Final = struct.Struct("<5I")
 _MESSAGE: Final = struct.Struct("<IIQ")
 _NUMBER: Final = struct.Struct("<q")
@@ -73,7 +73,7 @@ def request(
     if any(b"\0" in string for string in strings):
         raise ValueError("embedded null byte")
     body = b"".join(string + b"\0" for string in strings)
-    if len(body) > MOST_REQUEST or len(strings) + 3 > _MOST_STRINGS:
+    if len(body) > MAX_REQUEST or len(strings) + 3 > _MAX_STRINGS:
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), os.fsdecode(words[0]))
     header = _REQUEST.pack(len(body), len(paths), len(words), len(variables), folder is not None)
     return header + body
@@ -154,7 +154,7 @@ class Spawner:
         if len(self._rest) < _MESSAGE.size:
             return None
         kind, length, stamp = _MESSAGE.unpack_from(self._rest)
-        if length > _MOST_MESSAGE:
+        if length > _MAX_MESSAGE:
             raise self._gone(f"it says {length} bytes at once")
         end = _MESSAGE.size + length
         padded = -(-end // _ALIGNED) * _ALIGNED

@@ -26,7 +26,7 @@ def refusal(said: str, *, proc: Path = _PROC) -> Unavailable:
             what=f"the kernel forbids user namespaces in a chroot ({said})",
             hint="run isobench outside of the chroot, or enter the folder with systemd-nspawn -D",
         )
-    wrong = forbidding(proc)
+    wrong = forbidding_settings(proc)
     if wrong:
         settings = " ".join(f"{name}={_SYSCTLS[name][1]}" for name in wrong)
         return Unavailable(
@@ -42,7 +42,7 @@ def refusal(said: str, *, proc: Path = _PROC) -> Unavailable:
     )
 
 
-def forbidding(proc: Path = _PROC) -> list[str]:
+def forbidding_settings(proc: Path = _PROC) -> list[str]:
     """Return the settings that forbid user namespaces to this user."""
     found = []
     for name, (forbids, _) in _SYSCTLS.items():

@@ -104,7 +104,7 @@ class _QemuUser:
             )
         with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
             program = Path(folder) / "answer"
-            program.write_bytes(elf.answering(machine))
+            program.write_bytes(elf.probe_program(machine))
             program.chmod(0o755)
             try:
                 done = processes.run([emulator, str(program)], timeout=seconds(20), env=os.environ)
@@ -116,7 +116,7 @@ class _QemuUser:
                 what=f"{emulator} does not run a program: {processes.last_line(done.stderr)}",
                 hint=f"{emulator} --version; then reinstall the package it comes from",
             )
-        version = (processes.ask([emulator, "--version"]) or emulator).splitlines()[0]
+        version = (processes.output_of([emulator, "--version"]) or emulator).splitlines()[0]
         return Available(
             version=f"QEMU user mode, {version.removeprefix(f'qemu-{machine} version ')}"
         )

@@ -168,13 +168,13 @@ class _Session:
 
     def alone(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Run a program with a server of its own."""
-        return self._run(command, timeout, outlived=lambda: _wine.end(self._prefix))
+        return self._run(command, timeout, end_survivors=lambda: _wine.end(self._prefix))
 
     def _run(
         self,
         command: Command,
         timeout: Nanoseconds,
-        outlived: Callable[[], None] | None = None,
+        end_survivors: Callable[[], None] | None = None,
     ) -> Completed:
         variables = command.environ(f"{_SCRATCH.upper()}:\\")
         try:
@@ -183,7 +183,7 @@ class _Session:
                 timeout=timeout,
                 env={**variables, **self._wine.environment(self._prefix)},
                 command=command,
-                outlived=outlived,
+                end_survivors=end_survivors,
             )
         except OSError as error:
             raise SessionError(f"{self._wine.loader} cannot be executed: {error}") from None
