@@ -1,9 +1,10 @@
-"""What authors of targets need, ready made: a target that is a command before the command.
+"""For authors of targets: a ready-made target whose technology is a command prefix.
 
-Many technologies are a program that takes the command to run as its last words: `unshare …
-PROGRAM`, `bwrap … PROGRAM`, `firejail … PROGRAM`. `PrefixTarget` is such a target, but for its
-name, its expectations and its words. It starts sessions and single instances, hands on output as it
-arrives, keeps time limits, gives payloads their environment, and leaves no process behind.
+Many technologies are a tool that takes the command to run as its last arguments: `unshare …
+PROGRAM`, `bwrap … PROGRAM`, `firejail … PROGRAM`. `PrefixTarget` implements such a target. A
+subclass adds its name, its expectations and the prefix (`words`). The class starts sessions and
+single instances, passes on output as it arrives, enforces time limits, sets the environment of
+payloads, and leaves no process behind.
 
     class NiceTarget(PrefixTarget):
         name = TargetName("nice")
@@ -13,7 +14,7 @@ arrives, keeps time limits, gives payloads their environment, and leaves no proc
         def words(self, root: Path, scratch: Path) -> Sequence[str]:
             return ["nice", "--"]
 
-docs/plugins.md is the guide; tests/data/example_target is a whole distribution.
+docs/plugins.md is the guide; tests/data/example_target is a complete distribution.
 """
 
 import shutil
@@ -45,36 +46,37 @@ __all__ = ["PrefixTarget", "last_line", "run"]
 _TRIAL: Final = seconds(20)
 
 run = processes.run
-"""Run a program of the host: `run(argv, timeout=…, env=…, command=command)` hands its standard
-output to the stage as it arrives, kills the program with all its descendants at the time limit, and
-returns a `Completed`. OSError: it cannot be executed at all.
+"""Run a program of the host: `run(argv, timeout=…, env=…, command=command)`.
+
+It passes standard output to the command as it arrives, kills the program with all its descendants
+at the time limit, and returns a `Completed`. OSError: the program cannot be executed.
 """
 last_line = processes.last_line
-"""Return the last line that a program said (bytes), for an error message."""
+"""Return the last line of a program's output (bytes), for an error message."""
 
 
 class PrefixTarget(ABC):
-    """A target whose technology is a command before the command. See the module for an example.
+    """A target whose technology is a command prefix. The module's docstring has an example.
 
-    A target (`Target`) that can launch single instances (`Launcher`) and ends what killed runs have
-    left (`Sweeper`). A subclass that is a dataclass may have fields: they are its options.
+    It is a `Target`, a `Launcher` (it launches single instances) and a `Sweeper` (it ends what
+    killed runs have left). A subclass may be a dataclass: its fields are then its options.
     """
 
     own_root: bool = False
     """Whether programs inside see the stage's root directory as `/` and its scratch directory as
-    `/scratch`. False: they see the host's files, and both where they are.
+    `/scratch`. False: they see the host's files, and both directories at their paths on the host.
     """
     own_failure: int | None = None
-    """The exit code by which the command before says that it has failed itself, if it has one."""
+    """The tool's exit code when the tool itself fails, if it has one of its own."""
     install: str = ""
-    """What to type where the command before is not installed."""
+    """What to type where the tool is not installed."""
     repair: str = ""
-    """What to type or change where it is installed and starts nothing."""
+    """What to type or change where the tool is installed but starts nothing."""
 
     @property
     @abstractmethod
     def name(self) -> TargetName:
-        """The name users type. A class attribute will do, here and for the next three."""
+        """The name that users type. A class attribute is enough, here and for the next three."""
 
     @property
     @abstractmethod
@@ -89,26 +91,26 @@ class PrefixTarget(ABC):
     @property
     @abstractmethod
     def expectations(self) -> tuple[Expectation, ...]:
-        """What must be seen from inside for the name to be true."""
+        """What the evidence from inside must show for results to count under this name."""
 
     @abstractmethod
     def words(self, root: Path, scratch: Path) -> Sequence[str]:
-        """Return the command before: the program and its options, "--" included where it wants one.
+        """Return the prefix: the tool and its options, with "--" where the tool needs one.
 
-        What follows is the path of a payload and its arguments. `root` is a directory with the
-        payloads and with empty mount points, not to be written to; `scratch` is to be written to.
+        The path of a payload and its arguments follow it. `root` is a directory with the payloads
+        and with empty mount points, and must not be changed; payloads write into `scratch`.
         """
 
     def version(self) -> str:
-        """Return which version of what this is, in words."""
+        """Return the tool's name and version: the first line of its `--version`."""
         program = self._program()
-        said = processes.output_of([program, "--version"]) or program
-        return said.splitlines()[0]
+        output = processes.output_of([program, "--version"]) or program
+        return output.splitlines()[0]
 
     # ---- Target ----------------------------------------------------------------------------------
 
     def probe(self) -> Availability:
-        """Start the smallest program with it."""
+        """Run the probe program with the prefix."""
         program = self._program()
         if host_abi() is None:
             return Unavailable(
@@ -119,11 +121,11 @@ class PrefixTarget(ABC):
             return Unavailable(
                 lack=Lack.TOOL, what=program, hint=self.install or f"install {program}"
             )
-        said = self.start_error()
-        if said:
+        error = self.start_error()
+        if error:
             return Unavailable(
-                lack=Lack.RUNTIME, what=f"{program} starts nothing: {said}",
-                hint=self.repair or f"see what {program} says",
+                lack=Lack.RUNTIME, what=f"{program} starts nothing: {error}",
+                hint=self.repair or f"{program} --help",
             )  # fmt: skip
         return Available(version=self.version())
 
@@ -148,16 +150,14 @@ class PrefixTarget(ABC):
         )
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End the processes of runs that have died."""
+        """Kill the processes of runs that have died."""
         del cached  # nothing is kept between runs
         return processes.sweep(alive)
 
     # ---- helpers ---------------------------------------------------------------------------------
 
     def start_error(self) -> str:
-        """Start the smallest program, and return nothing where it answered; else the last that was
-        said.
-        """
+        """Run the probe program; return "" if it answered, else the last line of its errors."""
         with prefixes.probe_root() as root:
             program = "/answer" if self.own_root else str(root / "answer")
             argv = [*self.words(root, root / "scratch"), program]
@@ -171,12 +171,12 @@ class PrefixTarget(ABC):
         return self.words(Path("/"), Path("/scratch"))[0]
 
     def _environment(self) -> Mapping[str, str]:
-        # By this variable the processes are found again after a `kill -9`; and as payloads see it,
-        # they die with whatever has started them.
+        # After a `kill -9` of isobench, `sweep` finds the processes by this variable. Payloads that
+        # see it die with the process that has started them.
         return {**prefixes.host_path(), **processes.tied()}
 
     def _inside(self, stage: Stage) -> tuple[Path, agents.View]:
-        """Return the scratch directory on the host, and what an instance sees."""
+        """Return the scratch directory on the host, and the paths that an instance sees."""
         scratch = processes.private_scratch(stage.scratch, self.name)
         variables = processes.tied()
         if self.own_root:

@@ -41,18 +41,18 @@ class NativeTarget:
         Expectation(key="ns.pid", relation=_SAME),
         Expectation(key="ns.mnt", relation=_SAME),
         Expectation(key="ns.net", relation=_SAME),
-        # The negative control: a file planted on the host must be seen, or not seeing it proves
-        # nothing elsewhere.
+        # The negative control: only if native sees the planted file does it prove anything that a
+        # container does not see it.
         Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=True),
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "a process is started from a copy of the program made just before",
-        "warm": "a process is started; nothing else exists that could be kept",
+        "warm": "a process is started; a plain process leaves nothing to reuse",
         "exec": "isobench's agent, a plain process, forks and executes the payload",
     }
 
     def probe(self) -> Availability:
-        """Payloads exist for this host, or not."""
+        """Look whether payloads exist for this host."""
         abi = host_abi()
         if abi is None:
             return Unavailable(
@@ -66,8 +66,8 @@ class NativeTarget:
     def open(self, stage: Stage) -> Iterator[agents.AgentSession]:
         """Start the agent as a plain process.
 
-        It executes payloads natively by the same few instructions as in a sandbox, so that no
-        other way of starting them stands between the two.
+        The same agent executes payloads in sandboxes. Otherwise the ratio of `exec` would compare
+        two ways of starting a program: with Python's for native, sandboxes came out faster.
         """
         programs = stage.root / "isobench"
         view = agents.View(
@@ -78,24 +78,26 @@ class NativeTarget:
             yield session
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start the process itself."""
+        """Start the payload as a plain process."""
         path = stage.root / "isobench" / command.argv[0]
         return _started(stage, [str(path), *command.argv[1:]], command, timeout)
 
     def null(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start the smallest program that says anything, from a file that belongs to this stage's
-        root: one that was just made where the root was.
+        """Start the probe program: the cost of starting any program that prints something.
+
+        It ends at the same event as a payload's start, its first output. Its file is made once for
+        each root directory: a cold start, with a new root, gets a new file.
         """
         path = _scratch(stage) / f"null-{stage.root.name}"
         if not path.exists():
             abi = host_abi()
-            assert abi is not None  # or there were no stage
+            assert abi is not None  # there is a stage, so there are payloads for this host
             path.write_bytes(elf.probe_program(abi.machine))
             path.chmod(0o755)
         return _started(stage, [str(path)], command, timeout)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End processes that a killed run has left, under native or an emulator."""
+        """Kill the plain processes of runs that have died, emulators' processes included."""
         del cached  # nothing is kept between runs
         return processes.sweep(alive)
 

@@ -192,7 +192,7 @@ LISTED = """7:me:isobench-abcdef-7-9-0a:firejail --name=isobench-abcdef-7-9-0a -
 
 def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[str]]:
     ended: list[int] = []
-    monkeypatch.setattr(processes, "ask", lambda _: LISTED)
+    monkeypatch.setattr(processes, "output_of", lambda _: LISTED)
     monkeypatch.setattr(processes, "terminate", lambda pid: ended.append(pid) or error)
     found = FirejailTarget().sweep(lambda whose: whose != "isobench-abcdef-7-9", cached=False)
     removed = [*map(str, found)]

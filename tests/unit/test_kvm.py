@@ -1,4 +1,4 @@
-"""What /dev/kvm does: the decision over what was seen, the guest, and the process that tries it."""
+"""/dev/kvm: the decision from an observation, the guest, and the process that runs it."""
 
 import errno
 import os
@@ -59,7 +59,7 @@ def test_a_guest_that_does_all_at_speed_is_accepted() -> None:
         ("kvm kvm_amd", "svm", "SVM"),
         ("kvm kvm_amd", "svm hypervisor", "nested SVM"),
         ("kvm kvm_pvm", "hypervisor", "PVM"),
-        # All built in: the module of the other maker is there and does nothing.
+        # All built in: the other vendor's module is there and does nothing.
         ("kvm kvm_intel kvm_amd", "svm", "SVM"),
         ("kvm kvm_intel kvm_pvm", "hypervisor", "PVM"),
         ("kvm kvm_intel kvm_pvm", "vmx", "VT-x"),
@@ -89,15 +89,15 @@ BARE: dict[str, Any] = {"architecture": "x86_64"}
         (INTEL, "lacks the device", "--device /dev/kvm"),
         ({**BARE, "flags": {"vmx"}}, "kvm_intel is not loaded", "sudo modprobe kvm_intel"),
         ({**BARE, "flags": {"svm", "hypervisor"}}, "kvm_amd is not", "sudo modprobe kvm_amd"),
-        ({**BARE, "flags": {"hypervisor"}}, "a guest itself", "turn on nested virtualization"),
+        ({**BARE, "flags": {"hypervisor"}}, "itself a guest", "turn on nested virtualization"),
         (BARE, "the firmware has it switched off", "VT-x or SVM"),
-        # Built in on a processor that cannot: the firmware, not a container.
+        # Built in, on a processor without the flag: the firmware's doing, not a container's.
         ({**BARE, "modules": {"kvm_intel"}}, "the firmware has it switched off", "VT-x or SVM"),
         ({"architecture": "aarch64"}, "has not started KVM", "dmesg"),
     ],
 )
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.ENXIO])
-def test_why_there_is_no_device_is_told_apart(
+def test_a_missing_device_is_explained(
     known: dict[str, Any], what: str, hint: str, number: int
 ) -> None:
     answer = judged(known, doing="open", error=number)
@@ -110,7 +110,7 @@ def test_why_there_is_no_device_is_told_apart(
 @pytest.mark.parametrize(
     ("doing", "number", "lack", "what", "hint"),
     [
-        ("open", errno.EACCES, Lack.PERMISSION, "by this user", "sudo usermod -aG kvm $USER"),
+        ("open", errno.EACCES, Lack.PERMISSION, "this user may", "sudo usermod -aG kvm $USER"),
         ("open", errno.EPERM, Lack.PERMISSION, "this container", "--device /dev/kvm"),
         ("open", errno.EMFILE, Lack.RUNTIME, "opening it: Too many open files", "dmesg"),
         ("version", errno.ENOTTY, Lack.DEVICE, "not KVM's device", "ls -l /dev/kvm"),
@@ -121,7 +121,7 @@ def test_why_there_is_no_device_is_told_apart(
         ("guest", errno.EFAULT, Lack.RUNTIME, "KVM_RUN: Bad address", "dmesg"),
     ],
 )
-def test_a_call_that_fails_is_named_with_what_to_type(
+def test_a_failed_call_is_named_with_a_hint(
     doing: str, number: int, lack: Lack, what: str, hint: str
 ) -> None:
     answer = judged(INTEL, doing=doing, error=number)
@@ -130,14 +130,14 @@ def test_a_call_that_fails_is_named_with_what_to_type(
     assert hint in answer.hint
 
 
-def test_joining_a_group_is_advised_only_after_a_group_may() -> None:
+def test_the_hint_gives_the_device_to_a_group_before_the_user_joins_it() -> None:
     refused: dict[str, Any] = {"doing": "open", "error": errno.EACCES}
     assert judged(INTEL, **refused, group="virt").hint.startswith("sudo usermod -aG virt $USER")
     hint = judged(INTEL, **refused, group="").hint
     assert hint.startswith("sudo chgrp kvm /dev/kvm && sudo chmod 660 /dev/kvm && sudo usermod")
 
 
-def test_nobody_is_advised_to_be_let_in_to_a_device_that_would_not_do() -> None:
+def test_no_hint_gives_access_to_a_device_that_runs_no_kernel() -> None:
     for group in ("", "kvm"):
         answer = judged(INTEL, **PVM, doing="open", error=errno.EACCES, group=group)
         assert answer.lack is Lack.PERMISSION
@@ -165,29 +165,29 @@ def test_another_version_of_the_api_is_refused() -> None:
         ({"doing": "guest", "passed": "rplcib", "speed": 900.0}, "has not returned in hlt"),
     ],
 )
-def test_what_never_came_back_is_named(seen: dict[str, Any], what: str) -> None:
+def test_a_call_that_has_not_returned_is_named(seen: dict[str, Any], what: str) -> None:
     answer = judged(INTEL, **seen)
     assert answer.lack is Lack.RUNTIME
     assert what in answer.what
     assert answer.hint
 
 
-def test_a_trial_that_fails_itself_is_no_verdict_on_the_device() -> None:
+def test_a_failure_of_the_trial_is_not_blamed_on_the_device() -> None:
     answer = judged(INTEL, doing="machine", version=12, fault="it was ended by signal 11")
     assert answer.lack is Lack.RUNTIME
     assert answer.what == "the trial of /dev/kvm failed: it was ended by signal 11"
 
 
-def test_slow_is_refused_although_every_instruction_worked() -> None:
+def test_slow_emulation_is_refused_although_every_instruction_works() -> None:
     answer = judged(GOOD, **PVM, speed=0.2)
     assert answer.lack is Lack.RUNTIME
     assert answer.speed == 0.2
-    assert answer.what.endswith("(0.2 million loop iterations a second, 20 are demanded)")
+    assert answer.what.endswith("(0.2 million loop iterations a second, 20 are required)")
     assert "not kvm_pvm" in answer.hint
 
 
 @pytest.mark.parametrize(("speed", "lack"), [(19.9, Lack.RUNTIME), (20.0, None)])
-def test_the_bound_of_speed_is_what_it_says(speed: float, lack: Lack | None) -> None:
+def test_the_limit_of_speed_is_20(speed: float, lack: Lack | None) -> None:
     assert judged(GOOD, speed=speed).lack is lack
 
 
@@ -210,7 +210,7 @@ def test_the_bound_of_speed_is_what_it_says(speed: float, lack: Lack | None) -> 
         ("rplcib", 900.0, (6, 0), "hlt of a guest ends in KVM exit reason 6"),
     ],
 )
-def test_an_instruction_that_fails_is_named_with_how(
+def test_a_failed_instruction_is_named_with_the_exit_reason(
     passed: str, speed: float | None, end: tuple[int, int], what: str
 ) -> None:
     answer = judged(GOOD, passed=passed, speed=speed, exit=end)
@@ -220,28 +220,28 @@ def test_an_instruction_that_fails_is_named_with_how(
     assert answer.hint
 
 
-def test_slow_and_failing_are_both_said() -> None:
+def test_slow_and_failing_are_both_reported() -> None:
     answer = judged(GOOD, **PVM, speed=0.2, passed="rpl", exit=(17, 1))
     assert "emulated" in answer.what
     assert "lock cmpxchg16b of a guest ends in KVM_EXIT_INTERNAL_ERROR, suberror 1" in answer.what
     assert answer.summary == f"PVM: {answer.what}"
 
 
-# ---- what the trial says -------------------------------------------------------------------------
+# ---- the trial's output --------------------------------------------------------------------------
 
 
-def test_the_lines_of_a_trial_are_understood() -> None:
+def test_the_lines_of_a_trial_are_read() -> None:
     lines = b"""doing open\ndoing version\nversion 12\ndoing machine\ndoing processor\ndoing guest
 passed r\npassed p\npassed l\nspeed 1800.0\npassed c\npassed i\npassed b\nexit 5 0\ndoing end\n"""
     assert kvm.with_output(Observation(**INTEL), lines) == Observation(**GOOD)
 
 
-def test_a_line_cut_short_by_the_end_of_the_process_is_left_out() -> None:
+def test_an_incomplete_last_line_is_ignored() -> None:
     seen = kvm.with_output(Observation(**INTEL), b"doing guest\npassed r\nspeed 18")
     assert (seen.doing, seen.passed, seen.speed) == ("guest", "r", None)
 
 
-def test_an_error_belongs_to_the_step_before_it() -> None:
+def test_an_error_belongs_to_the_last_step() -> None:
     seen = kvm.with_output(Observation(**INTEL), b"doing open\nerror 13\n")
     assert (seen.doing, seen.error) == ("open", 13)
 
@@ -249,35 +249,35 @@ def test_an_error_belongs_to_the_step_before_it() -> None:
 def lines_with(
     monkeypatch: pytest.MonkeyPatch, architecture: str, answers: dict[int, int]
 ) -> tuple[list[str], list[tuple[int, Any]]]:
-    """Let a device answer by itself; return the trial's lines and what was asked of it."""
-    asked: list[tuple[int, Any]] = []
+    """Replace the device by one with these answers; return the trial's lines and its requests."""
+    requests: list[tuple[int, Any]] = []
     opened: list[int] = []
 
     def ioctl(descriptor: int, request: int, argument: Any = 0) -> int:
         opened.append(descriptor)
-        asked.append((request, argument))
+        requests.append((request, argument))
         return answers[request]
 
     monkeypatch.setattr(kvm_trial.fcntl, "ioctl", ioctl)
     lines = list(kvm_trial.trial(os.devnull, architecture))
-    os.close(opened[0])  # the trial leaves it to the end of its process
-    return lines, asked
+    os.close(opened[0])  # the trial closes nothing: its process ends
+    return lines, requests
 
 
-def test_on_arm_a_machine_is_made_as_wide_as_it_may_be_and_not_run(
+def test_on_arm_the_machine_has_the_widest_addresses_and_is_not_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = {0xAE00: 12, 0xAE03: 36, 0xAE01: 1000, 0xAE41: 1001}
-    lines, asked = lines_with(monkeypatch, "aarch64", answers)
-    assert asked == [(0xAE00, 0), (0xAE03, 165), (0xAE01, 36), (0xAE41, 0)]
+    lines, requests = lines_with(monkeypatch, "aarch64", answers)
+    assert requests == [(0xAE00, 0), (0xAE03, 165), (0xAE01, 36), (0xAE41, 0)]
     assert lines[-1] == "doing end"
     seen = kvm.with_output(Observation(architecture="aarch64"), "\n".join([*lines, ""]).encode())
     assert kvm.judge(seen) == kvm.Acceleration(flavour="ARM")
 
 
-def test_a_device_of_another_version_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines, asked = lines_with(monkeypatch, "x86_64", {0xAE00: 10})
-    assert asked == [(0xAE00, 0)]
+def test_the_trial_stops_at_another_version_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, requests = lines_with(monkeypatch, "x86_64", {0xAE00: 10})
+    assert requests == [(0xAE00, 0)]
     assert lines == ["doing open", "doing version", "version 10"]
 
 
@@ -290,7 +290,7 @@ def test_the_guest_is_a_boot_sector() -> None:
     assert sector.endswith(b"\x55\xaa")
 
 
-def test_its_tables_lie_where_it_says() -> None:
+def test_its_pointers_lead_to_its_tables() -> None:
     sector, base = kvm_trial.boot_sector(), kvm_trial.BASE
     lgdt = sector.index(b"\x0f\x01\x16")
     (pointer,) = struct.unpack_from("<H", sector, lgdt + 3)
@@ -318,7 +318,7 @@ def test_the_cell_of_cmpxchg16b_is_aligned_and_empty() -> None:
     assert sector[cell - base : cell - base + 16] == bytes(16)
 
 
-# ---- the process that tries it -------------------------------------------------------------------
+# ---- the trial's process -------------------------------------------------------------------------
 
 
 def descriptors() -> list[str]:
@@ -327,20 +327,20 @@ def descriptors() -> list[str]:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """What the examination has started."""
+    """The processes that `examine` has started."""
     found: list[subprocess.Popen[bytes]] = []
     start = processes.start
 
-    def noted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+    def recording(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
         found.append(start(*arguments, **options))
         return found[-1]
 
-    monkeypatch.setattr(processes, "start", noted)
+    monkeypatch.setattr(processes, "start", recording)
     return found
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
-    """Let a few lines be the trial."""
+    """Replace the trial by this code."""
     path = folder / "trial.py"
     path.write_text(code)
     monkeypatch.setattr(kvm, "_TRIAL", path)
@@ -359,7 +359,7 @@ def test_a_device_that_is_not_kvm() -> None:
     assert answer.what.startswith("/dev/null is not KVM's device: ")
 
 
-def test_it_leaves_no_descriptor_and_no_process_of_a_thread(
+def test_two_threads_leave_no_descriptor_and_no_process(
     started: list[subprocess.Popen[bytes]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = descriptors()
@@ -371,7 +371,7 @@ def test_it_leaves_no_descriptor_and_no_process_of_a_thread(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_trial_that_hangs_is_ended_and_told(
+def test_a_trial_that_hangs_is_killed_and_reported(
     started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stand_in(monkeypatch, tmp_path, "print('doing guest', flush=True)\nwhile True: pass\n")
@@ -395,7 +395,7 @@ def test_a_process_that_cannot_be_killed_is_not_waited_for(
     assert reaper.daemon
     kill(process)
     reaper.join(20)
-    assert process.returncode == -signal.SIGKILL  # collected, though nobody waits any more
+    assert process.returncode == -signal.SIGKILL  # reaped by the thread
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_a_process_that_cannot_be_killed_is_not_waited_for(
         ("raise SystemExit('no ctypes')", "no ctypes"),
     ],
 )
-def test_a_trial_that_fails_is_told(
+def test_a_failed_trial_is_reported_with_its_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, fault: str
 ) -> None:
     stand_in(monkeypatch, tmp_path, code)
@@ -413,7 +413,7 @@ def test_a_trial_that_fails_is_told(
     assert answer.what == f"the trial of /dev/null failed: {fault}"
 
 
-def test_no_interpreter_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_interpreter_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python3")
     answer = kvm.examine(Path(os.devnull))
     assert answer.lack is Lack.RUNTIME

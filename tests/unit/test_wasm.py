@@ -53,7 +53,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(processes, "ask", lambda argv: SAYS[argv[1]])
+    monkeypatch.setattr(processes, "output_of", lambda argv: SAYS[argv[1]])
     return program
 
 
@@ -167,7 +167,7 @@ def test_an_ordinary_user_is_told_to_ask_root(
 def test_something_else_under_that_name_is_refused(
     engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "ask", lambda _: "wasmer 4.0")
+    monkeypatch.setattr(processes, "output_of", lambda _: "wasmer 4.0")
     assert "does not say that it is wasmtime" in refused(wasm.WasmTarget()).what
 
 
@@ -175,7 +175,7 @@ def test_something_else_under_that_name_is_refused(
 def test_an_engine_that_would_interpret_is_refused(
     settings: str, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "ask", lambda argv: {**SAYS, "settings": settings}[argv[1]])
+    monkeypatch.setattr(processes, "output_of", lambda argv: {**SAYS, "settings": settings}[argv[1]])
     assert "not this processor" in refused(wasm.WasmTarget()).what
 
 

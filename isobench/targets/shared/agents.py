@@ -1,4 +1,4 @@
-"""Talk to isobench's own first process in an open instance (workloads/_agent/payload.c)."""
+"""Talk to isobench's agent, the first process of an open instance (workloads/_agent/payload.c)."""
 
 import contextlib
 import os
@@ -21,7 +21,10 @@ _NUMBER: Final = struct.Struct("<i")
 
 
 def _exit_code(status: int) -> int:
-    """Return an exit code, or minus the signal, from a wait status; minus errno is refused."""
+    """Return the exit code, or minus the signal, that a wait status (wait(2)) holds.
+
+    SessionError: the agent could not start the program, and has sent minus errno.
+    """
     if status < 0:
         raise SessionError(f"the instance could not start a process: {os.strerror(-status)}")
     return os.waitstatus_to_exitcode(status)
@@ -29,16 +32,16 @@ def _exit_code(status: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """Where an instance sees what the stage holds."""
+    """The paths inside an instance at which it sees the stage's files."""
 
     programs: str = Stage.INSIDE
     scratch: str = "/scratch"
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Variables beside the command's."""
+    """Environment variables in addition to the command's."""
 
 
 class AgentSession:
-    """One instance whose first process executes what it is sent."""
+    """An open instance whose first process executes the requests that it receives."""
 
     def __init__(
         self,
@@ -46,16 +49,22 @@ class AgentSession:
         control: socket.socket,
         view: "View",
     ) -> None:
-        """Take the launched process, our end of its socket, and what the instance sees."""
+        """Take the launched process, isobench's end of its socket, and the instance's paths."""
         self._process, self._control, self._view = process, control, view
 
     @property
     def pid(self) -> int:
-        """The launcher's process on the host."""
+        """The host's number of the launcher's process."""
         return self._process.pid
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Send a request with two pipes, listen to them, take the answer."""
+        """Execute a command in the instance and return its streams and exit code.
+
+        At the time limit the whole instance is killed. SessionError: the instance has ended, or
+        could not start the program.
+        """
+        # The payload writes into pipes of the host: the agent relays nothing, so that it adds no
+        # time to what is measured.
         deadline = time.monotonic() + timeout / SECOND
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
@@ -64,11 +73,14 @@ class AgentSession:
             try:
                 self._send(command, (out_write, err_write))
             finally:
+                # With the write ends open here, the streams would never end.
                 os.close(out_write)
                 os.close(err_write)
             status = self._answer(deadline) if listener.listen(deadline) else None
             if status is None:
-                processes.end(self._process)  # its PID namespace dies with it
+                # The kernel kills a PID namespace with its first process: pid_namespaces(7).
+                processes.end(self._process)
+                # Output that was written before the kill is still in the pipes.
                 listener.listen(time.monotonic() + 5)
             stdout, stderr = listener.output
         finally:
@@ -88,6 +100,7 @@ class AgentSession:
             raise SessionError(f"the instance is gone: {self.launcher_error() or error}") from None
 
     def _answer(self, deadline: float) -> int | None:
+        # settimeout(0) would make the socket non-blocking instead of expiring at once.
         self._control.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             answer = self._control.recv(_NUMBER.size)
@@ -95,25 +108,26 @@ class AgentSession:
             return None
         except OSError as error:
             raise SessionError(f"the instance is gone: {self.launcher_error() or error}") from None
-        if len(answer) != _NUMBER.size:
+        if len(answer) != _NUMBER.size:  # empty: the agent has closed its end
             raise SessionError(f"the instance is gone: {self.launcher_error()}")
         return int(_NUMBER.unpack(answer)[0])
 
     def launcher_error(self) -> str:
-        """Return what the launcher said when it gave up."""
-        # Its end of the socket closes a moment before the process itself has ended.
+        """Return the last line of the launcher's standard error; empty while it still runs."""
+        # The socket closes when the instance ends, a moment before the launcher has ended: the
+        # launcher then still has to write its reason.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         stream = self._process.stderr
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)  # what it launched goes first, and it has yet to say why
+            self._process.wait(1)
         if stream is None or self._process.poll() is None:
             return ""
         return processes.last_line(stream.read() or b"")
 
 
 INSIDE: Final = View()
-"""What an instance sees whose root directory is the stage's."""
+"""The view of an instance whose root directory is the stage's."""
 
 
 @contextlib.contextmanager
@@ -123,10 +137,13 @@ def opened(
     environment: Mapping[str, str],
     view: View = INSIDE,
 ) -> Iterator[AgentSession]:
-    """Start `argv`, which must end in the agent's `serve`, and yield the session with it.
+    """Start `argv`, whose last words must be the agent and `serve`, and yield its session.
 
-    Leaving the context ends the launched process, and with it the PID namespace it made.
+    Leaving the context ends the launched process, and with it the PID namespace that it made.
+    OSError: `argv` cannot be executed.
     """
+    # SEQPACKET keeps the boundaries of messages, and a Unix socket passes the descriptors of the
+    # payload's streams: unix(7).
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
@@ -138,7 +155,8 @@ def opened(
         finally:
             ours.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(2)  # the agent leaves by itself when its socket closes
+                # The agent exits when its socket closes, and its launcher with it.
+                process.wait(2)
             processes.end(process)
             if process.stderr is not None:
                 process.stderr.close()

@@ -1,5 +1,7 @@
-"""ELF files: the smallest program that answers, for probes before any compiler is there; and which
-libraries a program of any ISA needs, without running it.
+"""ELF files: write the probe program, and read which libraries a program needs.
+
+The probe program is the smallest program that prints a line. Probes run it before any compiler is
+installed. Libraries are read from the file, so that programs of any ISA can be examined.
 """
 
 import struct
@@ -8,6 +10,7 @@ from typing import Final
 ANSWER: Final = b"isobench-probe\n"
 
 _MACHINES: Final = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
+"""e_machine: EM_X86_64, EM_AARCH64 and EM_RISCV of elf.h."""
 _BASE: Final = 0x400000
 _HEADERS: Final = 64 + 56
 _LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
@@ -15,23 +18,27 @@ _NEEDED, _STRINGS = 1, 5
 
 
 def _code(machine: str) -> bytes:
-    """Return instructions for: write(1, what follows these instructions, its length); exit(0)."""
+    """Return the instructions of write(1, ANSWER, its length); exit(0).
+
+    ANSWER follows the last instruction. Addresses are relative to the program counter. System
+    call numbers are those of syscalls(2): write 1 and exit 60 on x86_64, 64 and 93 elsewhere.
+    """
     length = len(ANSWER)
     if machine == "x86_64":
         after_lea = (
-            bytes.fromhex("ba")
-            + struct.pack("<I", length)
-            + bytes.fromhex("0f05b83c00000031ff0f05")
-        )
+            b"\xba" + struct.pack("<I", length)  # mov edx, length
+            + b"\x0f\x05"  # syscall
+            + b"\xb8\x3c\x00\x00\x00\x31\xff\x0f\x05"  # mov eax, 60; xor edi, edi; syscall
+        )  # fmt: skip
         return (
-            bytes.fromhex("b801000000bf01000000488d35")
-            + struct.pack("<I", len(after_lea))
+            b"\xb8\x01\x00\x00\x00\xbf\x01\x00\x00\x00"  # mov eax, 1; mov edi, 1
+             b"\x48\x8d\x35" + struct.pack("<I", len(after_lea))  # lea rsi, [rip + after_lea]
             + after_lea
-        )
+        )  # fmt: skip
     if machine == "aarch64":
         words = [
             0xD2800020,  # mov x0, #1
-            0x10000001 | 7 << 5,  # adr x1, seven instructions on
+            0x10000001 | 7 << 5,  # adr x1, seven instructions further
             0xD2800002 | length << 5,  # mov x2, #length
             0xD2800808,  # mov x8, #64
             0xD4000001,  # svc 0
@@ -58,36 +65,25 @@ def probe_program(machine: str) -> bytes:
     """Return a static ELF executable for `machine` that prints ANSWER and exits with 0."""
     body = _code(machine) + ANSWER
     size = _HEADERS + len(body)
-    flags = (
-        4 if machine == "riscv64" else 0
-    )  # riscv64: the double-float ABI, as distributions build
-    header = (
-        b"\x7fELF\x02\x01\x01"
-        + bytes(9)
-        + struct.pack(
-            "<HHIQQQIHHHHHH",
-            2,
-            _MACHINES[machine],
-            1,
-            _BASE + _HEADERS,
-            64,
-            0,
-            flags,
-            64,
-            56,
-            1,
-            0,
-            0,
-            0,
-        )
+    # EF_RISCV_FLOAT_ABI_DOUBLE: the ABI that distributions build for.
+    flags = 4 if machine == "riscv64" else 0
+    # After e_ident: ET_EXEC, the entry point, one program header, no section headers.
+    # fmt: off
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
+        "<HHIQQQIHHHHHH",
+        2, _MACHINES[machine], 1, _BASE + _HEADERS, 64, 0, flags, 64, 56, 1, 0, 0, 0,
     )
+    # fmt: on
+    # One PT_LOAD segment, readable and executable, of the whole file.
     program = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
     return header + program + body
 
 
 def needed_libraries(data: bytes) -> tuple[str, ...]:
-    """Return the interpreter's path and the libraries that a 64-bit ELF file names; the first is
-    absent from libraries and static programs. Nothing where it is no such file.
+    """Return the interpreter's path and the names of the libraries that a program needs.
+
+    Libraries and static programs have no interpreter. Empty: `data` is no 64-bit little-endian
+    ELF file, or is damaged.
 
     Source: System V ABI, chapter 5, "Dynamic Linking".
     """
@@ -105,6 +101,7 @@ def _needed(data: bytes) -> tuple[str, ...]:
     segments = [struct.unpack_from("<IIQQQQQQ", data, table + i * size) for i in range(count)]
     loads = [(at, where, length) for kind, _, at, where, _, length, *_ in segments if kind == _LOAD]
 
+    # DT_STRTAB holds an address in memory; the segments map it to an offset in the file.
     def text(at: int) -> str:
         return data[at : data.index(b"\0", at)].decode()
 

@@ -1,14 +1,14 @@
-"""What /dev/kvm really does on this machine: whether it can run an unmodified kernel.
+"""Find out whether /dev/kvm can run an unmodified kernel on this machine.
 
-That the device opens and names its capabilities proves little. KVM-PVM (cloud machines whose
-processor keeps VT-x and SVM to itself) answers every question as the others do, and yet emulates
-ring 0: a kernel dies in it after minutes, at an instruction that the emulator does not know. So a
-guest is started and watched, by a process of its own that may hang: see `_kvm_trial`.
+That the device opens and reports its capabilities proves little. KVM-PVM (on cloud machines that
+give their guests neither VT-x nor SVM) reports the same, but emulates ring 0: a kernel runs in it
+for minutes and then dies at an instruction that the emulator lacks. So a guest is started and
+observed, in a process that may hang: see `kvm_trial`.
 
-`judge` decides over what was seen and touches nothing. Never exercised: a processor with VT-x, and
-any real one that executes ring 0; an accepted guest was seen on Linux 6.1 with kvm_amd on a
-processor with SVM that QEMU emulated. On ARM no guest is run and this code has never run; its calls
-were made, by a program in C, on Linux 6.1 on an emulated processor, and succeeded.
+`judge` is pure: it decides from an `Observation`. Not tested: a processor with VT-x, and any real
+processor that executes ring 0. An accepted guest was seen on Linux 6.1 with kvm_amd, on a processor
+with SVM that QEMU emulated. On ARM no guest is run, and this code has never run: a C program made
+the same calls on Linux 6.1 on an emulated processor, and they succeeded.
 """
 
 import errno
@@ -28,8 +28,11 @@ from isobench.targets.shared import kvm_trial, processes
 
 DEVICE: Final = Path("/dev/kvm")
 SPEED: Final = 20.0
-"""Million loop iterations a second that ring 0 must reach. KVM-PVM was seen to do 0.1 to 1, SVM of
-an emulated processor 170 to 240; a processor of today executes one in each cycle."""
+"""Million loop iterations a second that ring 0 must reach.
+
+Measured: KVM-PVM 0.1 to 1, SVM of an emulated processor 170 to 240. A current processor executes
+one iteration in each cycle.
+"""
 
 _PATIENCE: Final = kvm_trial.SECONDS + 0.4
 _GRACE: Final = 0.2
@@ -46,7 +49,7 @@ _STEPS: Final = {
     kvm_trial.INT3: "int3",
     kvm_trial.IRETQ: "iretq",
 }
-"""What the guest was at when it had not yet reported the letter, in its order."""
+"""What the guest does before it reports each letter, in its order."""
 _CALLS: Final = {
     "open": "opening it",
     "version": "asking for its version",
@@ -54,6 +57,7 @@ _CALLS: Final = {
     "processor": "making a virtual processor",
     "guest": "KVM_RUN",
 }
+# Numbers of linux/kvm.h.
 _EXITS: Final = {
     5: "KVM_EXIT_HLT: it computed something wrong",
     8: "KVM_EXIT_SHUTDOWN: a triple fault",
@@ -65,23 +69,22 @@ _HALTED: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceleration:
-    """What /dev/kvm really does."""
+    """Whether /dev/kvm runs an unmodified kernel, and by which technology."""
 
     flavour: str
-    """ "VT-x", "SVM", "PVM", "ARM", "nested VT-x" where the host itself is a guest; "KVM": unknown.
-    """
+    """ "VT-x", "SVM", "PVM" or "ARM"; "nested VT-x" where the host is a guest; "KVM": unknown."""
     lack: Lack | None = None
-    """None: guests execute in ring 0. On machines other than x86_64 that is taken on trust."""
+    """None: guests execute in ring 0. On machines other than x86_64 that is assumed."""
     what: str = ""
-    """What is wrong, as the end of a sentence."""
+    """What is wrong, as a clause without a full stop."""
     hint: str = ""
-    """What to type or to do about it."""
+    """What to type or to do."""
     speed: float | None = None
-    """Million iterations a second of a loop in ring 0; None: it was not tried, or not reached."""
+    """Million iterations a second of a loop in ring 0; None: not tried, or not reached."""
 
     @property
     def summary(self) -> str:
-        """The kind of acceleration in words, for the version of a target."""
+        """A description of the acceleration, for the version of a target."""
         if self.lack is not None:
             return f"{self.flavour}: {self.what}"
         tried = "execution not tried" if self.speed is None else "ring 0 executes"
@@ -90,29 +93,31 @@ class Acceleration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What was seen of a machine and its /dev/kvm."""
+    """What is known of a machine and of its /dev/kvm."""
 
     architecture: str
-    """As `uname -m` has it."""
+    """As `uname -m` prints it."""
     modules: frozenset[str] = frozenset()
-    """Of /sys/module, those whose names begin with kvm."""
+    """The names in /sys/module that begin with kvm."""
     flags: frozenset[str] = frozenset()
-    """Of /proc/cpuinfo: vmx, svm, hypervisor and the rest."""
+    """The first processor's flags in /proc/cpuinfo: vmx, svm, hypervisor and others."""
     device: str = str(DEVICE)
     group: str = ""
-    """Whose members may open the device; empty: no group may."""
+    """The group whose members may open the device; empty: none."""
     doing: str = ""
-    """The last step that the trial began, "end" for all; empty: it did not begin."""
+    """The last step that the trial began; "end": all are done; empty: it did not begin."""
     error: int | None = None
     """errno of that step."""
     version: int | None = None
+    """Of KVM's API; None: unknown."""
     passed: str = ""
-    """Letters that the guest has reported."""
+    """The letters that the guest has reported."""
     speed: float | None = None
+    """As `Acceleration.speed`."""
     exit: tuple[int, int] | None = None
-    """Why KVM gave the guest up, and a detail of it."""
+    """KVM's last exit reason and its detail."""
     fault: str = ""
-    """How the trial itself failed."""
+    """How the trial process itself failed; empty: it did not."""
 
 
 # ---- the decision --------------------------------------------------------------------------------
@@ -126,7 +131,7 @@ class _Refusal:
 
 
 def judge(seen: Observation) -> Acceleration:
-    """Decide whether an unmodified kernel could run, and if not, why."""
+    """Decide whether an unmodified kernel can run, and if not, why."""
     refusal = _refusal(seen)
     good = Acceleration(flavour=_flavour(seen), speed=seen.speed)
     if refusal is None:
@@ -137,7 +142,7 @@ def judge(seen: Observation) -> Acceleration:
 def _flavour(seen: Observation) -> str:
     if seen.architecture == "aarch64":
         return "ARM"
-    # A module that is built in is there on processors of the other maker too.
+    # /sys/module lists built-in modules as well, on processors of the other vendor too.
     by_name = {"kvm_intel": ("vmx", "VT-x"), "kvm_amd": ("svm", "SVM")}
     for module, (flag, name) in by_name.items():
         if module in seen.modules and flag in seen.flags:
@@ -151,7 +156,7 @@ def _refusal(seen: Observation) -> _Refusal | None:
     if seen.version is not None and seen.version != kvm_trial.API:
         return _Refusal(
             Lack.VERSION,
-            f"{seen.device} speaks version {seen.version} of KVM's API, not {kvm_trial.API}",
+            f"{seen.device} has version {seen.version} of KVM's API, not {kvm_trial.API}",
             "boot a kernel of 2007 or newer",
         )
     if seen.fault:
@@ -159,7 +164,7 @@ def _refusal(seen: Observation) -> _Refusal | None:
     if not seen.doing:
         return _Refusal(
             Lack.RUNTIME,
-            f"the trial of {seen.device} did not begin in time",
+            f"the trial of {seen.device} did not begin in {_PATIENCE:g} s",
             "try again when this machine is less busy",
         )
     if seen.doing != "end":
@@ -170,7 +175,7 @@ def _refusal(seen: Observation) -> _Refusal | None:
             _LOG,
         )
     if seen.exit is None:
-        return None  # nothing was executed
+        return None  # no guest is run on this architecture
     return _bad_guest(seen, seen.exit)
 
 
@@ -181,12 +186,12 @@ def _bad_guest(seen: Observation, end: tuple[int, int]) -> _Refusal | None:
     if slow:
         complaints.append(
             f"ring 0 of a guest is emulated ({seen.speed:.1f} million loop iterations a second,"
-            f" {SPEED:.0f} are demanded)"
+            f" {SPEED:.0f} are required)"
         )
     if failed:
         reason, detail = end
-        said = _EXITS.get(reason, "KVM exit reason {1}").format(detail, reason)
-        complaints.append(f"{_at(seen)} of a guest ends in {said}")
+        exit_ = _EXITS.get(reason, "KVM exit reason {1}").format(detail, reason)
+        complaints.append(f"{_at(seen)} of a guest ends in {exit_}")
     if not complaints:
         return None
     return _Refusal(
@@ -197,52 +202,59 @@ def _bad_guest(seen: Observation, end: tuple[int, int]) -> _Refusal | None:
 
 
 def _at(seen: Observation) -> str:
-    """Name what the guest was at."""
+    """Return what the guest was doing when it ended."""
     if seen.speed is None and kvm_trial.LONG_MODE in seen.passed:
         return "the loop"
     return next((words for letter, words in _STEPS.items() if letter not in seen.passed), "hlt")
 
 
 def _failed_call(seen: Observation, number: int) -> _Refusal:
-    device, said = seen.device, os.strerror(number)
+    device, message = seen.device, os.strerror(number)
     if seen.doing == "open":
         if number in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
             return _missing(seen)
-        if number == errno.EACCES and _flavour(seen) == "PVM":
-            # To be let in would not help: no unmodified kernel runs there.
-            return _Refusal(
-                Lack.PERMISSION,
-                f"{device} may not be opened by this user; it is KVM-PVM's, which was never seen to"
-                " run an unmodified kernel",
-                _NOT_PVM,
-            )
         if number == errno.EACCES:
-            group = seen.group or "kvm"
-            give = "" if seen.group else f"sudo chgrp kvm {device} && sudo chmod 660 {device} && "
-            return _Refusal(
-                Lack.PERMISSION,
-                f"{device} may not be opened by this user",
-                f"{give}sudo usermod -aG {group} $USER, then log in again",
-            )
+            return _no_access(seen)
+        # The device cgroup of a container denies with EPERM, file permissions with EACCES.
         if number == errno.EPERM:
             return _Refusal(
                 Lack.PERMISSION,
-                f"{device} is kept from this container",
+                f"this container may not use {device}",
                 f"start the container with --device {device}",
             )
     if seen.doing == "version":
         return _Refusal(
             Lack.DEVICE,
-            f"{device} is not KVM's device: {said}",
+            f"{device} is not KVM's device: {message}",
             f"ls -l {device}, which shows 10, 232 where it is KVM's",
         )
+    # VT-x and SVM have one owner at a time on each processor.
     if seen.doing in {"machine", "processor"} and number == errno.EBUSY:
         return _Refusal(
             Lack.RUNTIME,
             "another hypervisor holds the processor's virtualization",
             "lsmod | grep -E 'vbox|vmmon', then end VirtualBox or VMware",
         )
-    return _Refusal(Lack.RUNTIME, f"{device} does not work: {_CALLS[seen.doing]}: {said}", _LOG)
+    return _Refusal(Lack.RUNTIME, f"{device} does not work: {_CALLS[seen.doing]}: {message}", _LOG)
+
+
+def _no_access(seen: Observation) -> _Refusal:
+    device = seen.device
+    if _flavour(seen) == "PVM":
+        # Permission would not help: no unmodified kernel runs there.
+        return _Refusal(
+            Lack.PERMISSION,
+            f"this user may not open {device}; it is KVM-PVM's, on which no unmodified kernel has"
+            " ever run in tests",
+            _NOT_PVM,
+        )
+    group = seen.group or "kvm"
+    give = "" if seen.group else f"sudo chgrp kvm {device} && sudo chmod 660 {device} && "
+    return _Refusal(
+        Lack.PERMISSION,
+        f"this user may not open {device}",
+        f"{give}sudo usermod -aG {group} $USER, then log in again",
+    )
 
 
 def _missing(seen: Observation) -> _Refusal:
@@ -251,12 +263,13 @@ def _missing(seen: Observation) -> _Refusal:
     if seen.architecture != "x86_64":
         why, hint = "this kernel has not started KVM", _LOG
     elif _flavour(seen) != "KVM":
-        why = "the kernel has KVM, and this container or /dev lacks the device"
+        why = "the kernel has KVM, but this container or /dev lacks the device"
         hint = f"start the container with --device {device}, or sudo mknod -m 660 {device} c 10 232"
     elif module:
-        why, hint = f"the processor can, and {module} is not loaded", f"sudo modprobe {module}"
+        why = f"the processor has virtualization, but {module} is not loaded"
+        hint = f"sudo modprobe {module}"
     elif "hypervisor" in seen.flags:
-        why = "this machine is a guest itself, without nested virtualization"
+        why = "this machine is itself a guest, without nested virtualization"
         hint = "turn on nested virtualization for this guest where its hypervisor runs"
     else:
         why = "the processor lacks virtualization, or the firmware has it switched off"
@@ -264,11 +277,15 @@ def _missing(seen: Observation) -> _Refusal:
     return _Refusal(Lack.DEVICE, f"there is no {device}: {why}", hint)
 
 
-# ---- looking -------------------------------------------------------------------------------------
+# ---- the observation -----------------------------------------------------------------------------
 
 
 def examine(device: Path = DEVICE) -> Acceleration:
-    """Try what the device does, within two seconds; raises nothing, leaves nothing."""
+    """Run the trial on a device and judge it, in at most two seconds.
+
+    Raises nothing. No process and no descriptor of this process stays open, except that the kernel
+    may keep a process that it cannot end.
+    """
     output, fault = _try(device)
     about = Observation(
         architecture=os.uname().machine,
@@ -282,9 +299,10 @@ def examine(device: Path = DEVICE) -> Acceleration:
 
 
 def with_output(about: Observation, output: bytes) -> Observation:
-    """Add the lines of a trial to what is known of the machine."""
+    """Add the lines of a trial's output (see `kvm_trial`) to an observation."""
     seen = about
-    for line in output.decode(errors="replace").split("\n")[:-1]:  # the last was cut short
+    # Whatever follows the last newline was cut short by the end of the process.
+    for line in output.decode(errors="replace").split("\n")[:-1]:
         match line.split():
             case ["doing", step]:
                 seen = replace(seen, doing=step)
@@ -304,7 +322,7 @@ def with_output(about: Observation, output: bytes) -> Observation:
 
 
 def _try(device: Path) -> tuple[bytes, str]:
-    """Return what the trial has said, and how it failed if not by its alarm."""
+    """Return the trial's output, and how it failed; empty if it ended by itself or by its alarm."""
     try:
         process = processes.start(
             [sys.executable, "-I", "-S", _TRIAL, os.fspath(device)], env=os.environ
@@ -312,7 +330,7 @@ def _try(device: Path) -> tuple[bytes, str]:
     except OSError as error:
         return b"", str(error)
     try:
-        output, said = process.communicate(timeout=_PATIENCE)
+        output, errors = process.communicate(timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         return _remaining_output(process), ""
@@ -320,16 +338,16 @@ def _try(device: Path) -> tuple[bytes, str]:
         return output, ""
     if process.returncode < 0:
         return output, f"it was ended by signal {-process.returncode}"
-    return output, processes.last_line(said)
+    return output, processes.last_line(errors)
 
 
 def _remaining_output(process: subprocess.Popen[bytes]) -> bytes:
-    """Return what a killed process has said, and wait for it no longer than is bearable."""
+    """Return the output of a killed process; wait for its end for `_GRACE` seconds."""
     try:
         return process.communicate(timeout=_GRACE)[0]
     except subprocess.TimeoutExpired as error:
-        # Not even a kill ends a process that the kernel does not let go. Nobody can remove it now;
-        # once it is let go, it is gone.
+        # SIGKILL does not end a process that is stuck in the kernel (KVM_RUN). It ends when the
+        # kernel lets it go; the thread then reaps it.
         threading.Thread(target=process.wait, daemon=True).start()
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
@@ -355,7 +373,10 @@ def _flags() -> frozenset[str]:
 
 
 def _group(device: Path) -> str:
-    """Name the group that may read and write the device, by number where it has no name."""
+    """Return the group that may read and write the device, its number where it has no name.
+
+    Empty where there is none, or only root's.
+    """
     try:
         status = device.stat()
     except OSError:

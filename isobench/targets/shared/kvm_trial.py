@@ -1,22 +1,22 @@
-"""Start a guest on /dev/kvm and write down what became of it; run as a program by `_kvm`.
+"""Start a guest on /dev/kvm and report what happens; `kvm` runs this module as a program.
 
-A process of its own, because KVM_RUN may never return: then the alarm below ends it wherever it is.
-It needs nothing but the standard library and is started by its path, without site packages.
+A process of its own, because KVM_RUN may never return: the alarm below then ends the process. It
+needs the standard library alone and is started by its path, without site packages.
 
-The guest is a boot sector and does what every kernel does: it begins in real mode, passes through
-protected mode and arrives in ring 0 of long mode with paging. There a loop of `dec; jnz` is timed,
-then `lock cmpxchg16b` (Linux: per-CPU lists, page tables) and `int3` through an IDT, with the
-`iretq` out of it (Linux patches its own text through it), must do what the processor's manual says.
-Each of these is known to work where the processor executes the guest, and to fail or to crawl where
-KVM emulates ring 0. Only the loop in long mode is timed: KVM rightly emulates parts of real mode on
-old processors. On other machines than x86_64 no guest is run.
+The guest is a boot sector and does what every kernel does. It begins in real mode, passes through
+protected mode and arrives in ring 0 of long mode with paging. There a loop of `dec; jnz` is timed.
+Then three instructions must do what the processor's manual says: `lock cmpxchg16b` (Linux uses it
+for per-CPU lists and page tables), `int3` through an IDT, and the `iretq` out of it (Linux patches
+its own text with them). All of these work where the processor executes the guest, and fail or are
+slow where KVM emulates ring 0. Only the loop in long mode is timed, since KVM emulates parts of
+real mode on old processors, which is no fault. On other machines than x86_64 no guest is run.
 
-Output: lines of words, each written as soon as it is true.
+Output: lines of words, each written as soon as it is known.
     doing STEP          begins: open, version, machine, processor, guest; last of all: end
     version NUMBER      of the API
     passed LETTER       the guest has reported; see the letters below
     speed NUMBER        million iterations a second, best of all rounds
-    exit REASON DETAIL  why KVM gave the guest up, as linux/kvm.h numbers it
+    exit REASON DETAIL  why KVM_RUN has returned for the last time, in the numbers of linux/kvm.h
     error NUMBER        errno of the step
 """
 
@@ -34,9 +34,9 @@ from typing import Final
 API: Final = 12
 """The version of KVM's API; there has been no other since Linux 2.6.22."""
 SECONDS: Final = 1.2
-"""After so long the alarm ends this process."""
+"""Seconds after which the alarm ends this process."""
 ENOUGH: Final = 0.004
-"""Seconds of one round of the loop that are told well from its two exits (some 10 us)."""
+"""Seconds of a round of the loop beside which its two exits (some 10 us) do not matter."""
 ROUNDS: Final = range(10, 31)
 """Iterations of a round as powers of two: 1024 take 10 ms where ring 0 is emulated."""
 
@@ -49,7 +49,8 @@ INT3: Final = "i"
 IRETQ: Final = "b"
 
 PORT: Final = 0xE9
-"""What the guest reports to and asks; in QEMU `-device isa-debugcon` answers there."""
+"""The I/O port that the guest writes to and reads from; QEMU's `-device isa-debugcon` has it too.
+"""
 
 # ---- the guest -----------------------------------------------------------------------------------
 
@@ -127,10 +128,10 @@ def _long_mode() -> bytes:
         b"\xbc" + struct.pack("<I", BASE),  # mov esp, BASE
         _report(LONG_MODE),
         b"\x0f\x01\x1c\x25" + struct.pack("<I", _IDT_POINTER),  # lidt
-        # As long as there is an answer, loop two to its power times.
+        # Read the exponent of the next round from the port; zero ends the loop.
         question + b"\x74" + bytes([len(asked) + 2]),  # jz past the loop
         asked + b"\xeb" + bytes([256 - back]),  # jmp to the question
-        # The cell holds 0 and is to hold 2 * 2**64 + 1.
+        # The cell holds 0; the instruction must write 2 * 2**64 + 1.
         b"\x31\xc0\x31\xd2",  # xor eax, eax; xor edx, edx
         b"\xbb\x01\x00\x00\x00\xb9\x02\x00\x00\x00",  # mov ebx, 1; mov ecx, 2
         b"\xf0\x48\x0f\xc7\x0c\x25" + cell,  # lock cmpxchg16b [cell]
@@ -159,17 +160,19 @@ def boot_sector() -> bytes:
         ),
         _GATE: struct.pack("<HHHHQ", _HANDLER, 0x18, 0x8E00, 0, 0),  # 64-bit interrupt gate
         _GDT_POINTER: struct.pack("<HI", 4 * 8 - 1, _GDT),
-        # The table would begin three gates before the one that is there: no other is used.
+        # int3 is vector 3: the table would begin three gates earlier. No other gate is used.
         _IDT_POINTER: struct.pack("<HQ", 4 * 16 - 1, _GATE - 3 * 16),
     }
     image = bytearray()
     for address, part in parts.items():
-        assert len(image) <= address - BASE, f"{address:#x} is taken"
+        assert len(image) <= address - BASE, f"{address:#x} is in use"
         image += bytes(address - BASE - len(image)) + part
     return bytes(image.ljust(_SIZE - 2, b"\0")) + b"\x55\xaa"
 
 
 # ---- the machine around it -----------------------------------------------------------------------
+
+# Requests of linux/kvm.h; Documentation/virt/kvm/api.rst describes them.
 
 _GET_API_VERSION: Final = 0xAE00
 _CREATE_VM: Final = 0xAE01
@@ -188,7 +191,7 @@ _SET_CPUID2: Final = 0x4008AE90
 _ARM_ADDRESS_BITS: Final = 165
 """KVM_CAP_ARM_VM_IPA_SIZE."""
 _TSS: Final = 0x7FFBD000
-"""Three pages that Intel's processors want for real mode, where no memory is."""
+"""Three free pages, outside of the guest's memory, that Intel's processors need for real mode."""
 _MEMORY: Final = 0x10000
 _CPUID_ENTRIES: Final = 256
 
@@ -198,7 +201,7 @@ _EXIT_INTERNAL_ERROR: Final = 17
 
 
 class _Guest:
-    """The boot sector on a virtual processor at its first instruction."""
+    """A virtual processor at the first instruction of the boot sector."""
 
     def __init__(self, kvm: int, machine: int, processor: int) -> None:
         self._processor = processor
@@ -211,22 +214,23 @@ class _Guest:
             _SET_USER_MEMORY_REGION,
             struct.pack("<IIQQQ", 0, 0, 0, _MEMORY, address),
         )
-        # Without them there is no long mode: a processor of KVM's begins without any feature.
+        # A new virtual processor has no features in CPUID, and without them no long mode.
         features = bytearray(struct.pack("<II", _CPUID_ENTRIES, 0) + bytes(40 * _CPUID_ENTRIES))
         fcntl.ioctl(kvm, _GET_SUPPORTED_CPUID, features)
         fcntl.ioctl(processor, _SET_CPUID2, features)
+        # After a reset, CS leads to the firmware at the end of the address space.
         special = bytearray(312)
         fcntl.ioctl(processor, _GET_SREGS, special)
         struct.pack_into("<Q", special, 0, 0)  # cs.base
         struct.pack_into("<H", special, 12, 0)  # cs.selector
         fcntl.ioctl(processor, _SET_SREGS, special)
         registers = bytearray(144)
-        struct.pack_into("<QQ", registers, 128, BASE, 2)  # rip, rflags
+        struct.pack_into("<QQ", registers, 128, BASE, 2)  # rip, rflags (bit 1 is always set)
         fcntl.ioctl(processor, _SET_REGS, registers)
         self._shared = mmap.mmap(processor, fcntl.ioctl(kvm, _GET_VCPU_MMAP_SIZE))
 
     def run(self) -> Iterator[str]:
-        """Yield what the guest reports, until KVM gives it up."""
+        """Run the guest; yield its reports until KVM_RUN returns for another reason than I/O."""
         rounds = iter(ROUNDS)
         best = took = began = 0.0
         iterations = 0
@@ -235,8 +239,11 @@ class _Guest:
                 fcntl.ioctl(self._processor, _RUN, 0)
             except InterruptedError:  # stopped and continued, or traced
                 continue
-            # Evidence of how ring 0 executes and no benchmark: the one clock a target may read.
+            # The only clock that a target reads: this is evidence of how ring 0 executes, and no
+            # result of a benchmark.
             now = time.perf_counter()
+            # struct kvm_run: exit_reason at 8; of KVM_EXIT_IO direction, size, port, count and the
+            # offset of the data at 32.
             (reason,) = struct.unpack_from("<I", self._shared, 8)
             if reason != _EXIT_IO:
                 yield f"exit {reason} {self._detail(reason)}"
@@ -268,7 +275,7 @@ class _Guest:
 
 
 def trial(device: str, architecture: str) -> Iterator[str]:
-    """Yield the lines; descriptors are the process's to close."""
+    """Yield the lines of the output. Descriptors stay open until the process ends."""
     try:
         yield "doing open"
         kvm = os.open(device, os.O_RDWR | os.O_CLOEXEC)
@@ -280,7 +287,7 @@ def trial(device: str, architecture: str) -> Iterator[str]:
         yield "doing machine"
         kind = 0
         if architecture == "aarch64":
-            # The width of guest addresses, which is the default's 40 bits not everywhere.
+            # The width of guest addresses: the default, 40 bits, is more than some processors have.
             kind = fcntl.ioctl(kvm, _CHECK_EXTENSION, _ARM_ADDRESS_BITS)
         machine = fcntl.ioctl(kvm, _CREATE_VM, kind)
         if architecture == "x86_64":
@@ -297,9 +304,9 @@ def trial(device: str, architecture: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Examine the device named on the command line."""
-    # By default an alarm ends a process, in KVM_RUN too, and without Python's help. It also ends
-    # the trial of an isobench that was killed.
+    """Examine the device whose path is the first argument."""
+    # The default action of SIGALRM ends a process without Python's help, in KVM_RUN too, and also
+    # when isobench itself has been killed. The parent may have ignored or blocked the signal.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     signal.setitimer(signal.ITIMER_REAL, SECONDS)

@@ -1,6 +1,4 @@
-"""What Docker and Podman share: images made from nothing, labels, the ladder of settings. No engine
-is touched here.
-"""
+"""What Docker and Podman share: images, labels, options, and the settings to try. Pure."""
 
 import hashlib
 import io
@@ -47,22 +45,24 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "risc
 
 
 def image_name(stage: Stage) -> str:
-    """Return the name of the image of a stage: its content decides."""
+    """Return the name of a stage's image. The tag is the hash of its content."""
     return f"{REPOSITORY}:{stage.digest[:16]}"
 
 
 def labels(owner: str) -> dict[str, str]:
-    """Return the labels of everything isobench makes in an engine."""
+    """Return the labels of everything that isobench makes in an engine."""
     return {LABEL: "1", OWNER_LABEL: owner}
 
 
 def _layer(files: Iterable[tuple[str, bytes]]) -> bytes:
     """Return a tar of mount points and programs, the same bytes for the same content."""
     buffer = io.BytesIO()
+    # A TarInfo has time 0 and owner 0 unless they are set: files of the host would bring theirs.
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in ("dev", "isobench", "proc", "scratch", "sys", "tmp"):
             folder = tarfile.TarInfo(name)
             folder.type = tarfile.DIRTYPE
+            # Containers may run as any user: rootless, or with a user namespace.
             folder.mode = 0o1777 if name in ("scratch", "tmp") else 0o755
             tar.addfile(folder)
         for name, content in files:
@@ -73,7 +73,12 @@ def _layer(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def _archive(name: str, machine: str, layer: bytes) -> bytes:
-    """Return an image in the format of `docker save`, which both engines load."""
+    """Return an image in the format of `docker save`, which Docker and Podman load.
+
+    Source: the "Docker Image Specification v1.2.0" of moby, "Combined Image JSON + Filesystem
+    Changeset Format"; the configuration is also OCI's (image-spec, config.md).
+    """
+    # A fixed date and sorted keys: the same content always has the same identity.
     config = json.dumps(
         {
             "architecture": _ARCHITECTURES[machine],
@@ -104,8 +109,9 @@ def _archive(name: str, machine: str, layer: bytes) -> bytes:
 
 
 def stage_archive(stage: Stage, machine: str, *, name: str = "") -> bytes:
-    """Return the image of a stage: its payloads and nothing else; under another `name` where it is
-    to go to a registry.
+    """Return the image of a stage, which holds its payloads and nothing else.
+
+    Another `name` than `image_name` is for an image that goes to a registry.
     """
     programs = sorted((stage.root / "isobench").iterdir())
     layer = _layer((f"isobench/{path.name}", path.read_bytes()) for path in programs)
@@ -113,25 +119,26 @@ def stage_archive(stage: Stage, machine: str, *, name: str = "") -> bytes:
 
 
 def probe_image() -> str:
-    """Return the name of this process's probe image: another that probes removes its own."""
+    """Return the name of this process's probe image."""
+    # One for each process: each removes its image when its probe is done.
     return f"{_PROBE_IMAGE}:{ownership.mine()}"
 
 
 def probe_owner(name: str) -> str | None:
-    """Return whom a probe image belongs to; None where it is another image."""
-    image, _, whose = name.rpartition(":")
-    return whose if image == _PROBE_IMAGE else None
+    """Return the owner of a probe image; None for any other image."""
+    image, _, owner = name.rpartition(":")
+    return owner if image == _PROBE_IMAGE else None
 
 
 def probe_archive(machine: str) -> bytes:
-    """Return an image of 200 bytes of program: enough to see a container start."""
+    """Return an image with the probe program, which shows whether a container starts."""
     return _archive(
         probe_image(), machine, _layer([("isobench/answer", elf.probe_program(machine))])
     )
 
 
 class Kernel(Enum):
-    """Whose kernel an OCI runtime runs programs on."""
+    """The kernel on which an OCI runtime runs programs."""
 
     HOST = "the host's"
     SENTRY = "gVisor's"
@@ -143,12 +150,13 @@ _GUEST_NAMES: Final = ("kata", "krun")
 
 
 def kernel(runtime: str) -> Kernel:
-    """Return whose kernel a runtime gives, by its name: "runsc-kvm", "/usr/bin/runsc" and
-    "io.containerd.runsc.v1" are gVisor, "kata-qemu" is a virtual machine.
+    """Return the kernel on which a runtime of this name or path runs programs.
 
-    One whose name says nothing is held to the host's kernel: what it runs on is then seen, and a
-    figure under the wrong heading is not shown.
+    "runsc-kvm", "/usr/bin/runsc" and "io.containerd.runsc.v1" are gVisor; "kata-qemu" is a virtual
+    machine; any other name is taken for a runtime on the host's kernel.
     """
+    # A wrong guess is noticed: the evidence from inside contradicts the expectations, and no figure
+    # is shown under a wrong heading.
     words = re.split(r"[^a-z]+", runtime.rpartition("/")[2].lower())
     if not set(words).isdisjoint(_SENTRY_NAMES):
         return Kernel.SENTRY
@@ -160,7 +168,7 @@ _TECHNOLOGIES: Final = {
     Kernel.SENTRY: Technology.SANDBOX,
     Kernel.GUEST: Technology.VIRTUALIZATION,
 }
-# Namespaces inside are the other kernel's own: they say nothing of this host's.
+# Only for the host's kernel are namespaces compared: another kernel numbers its own.
 _EXPECTATIONS: Final = {
     Kernel.HOST: EXPECTATIONS,
     Kernel.SENTRY: (*sentry.EXPECTATIONS, _CANARY),
@@ -174,34 +182,34 @@ _EXPECTATIONS: Final = {
 
 
 def runtime_version(program: str) -> str | None:
-    """Return what a runtime on this host says of its version, or None where it says nothing."""
+    """Return the first line of a runtime's `--version`, or None."""
     return (processes.output_of([program, "--version"]) or "").partition("\n")[0] or None
 
 
 def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
-    """Yield what the host sees of the kernel under a container, where that is a program."""
+    """Yield what the host sees of a container's kernel, where that is a process (gVisor)."""
     if kernel(runtime) is Kernel.SENTRY and isinstance(first_pid, int) and first_pid > 0:
-        seen = sentry.platform(processes.process_tree(first_pid))
-        yield Evidence(key="host.sentry.platform", value=seen, source="/proc/PID of the sentry")
+        platform = sentry.platform(processes.process_tree(first_pid))
+        yield Evidence(key="host.sentry.platform", value=platform, source="/proc/PID of the sentry")
 
 
-_MOST_CPUS: Final = 4096.0
+_MAX_CPUS: Final = 4096.0
 _RATE: Final = re.compile(r"(\d+)([bkmg]?)", re.IGNORECASE)
 _UNITS: Final = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30}
 
 
-def rate(written: str) -> int:
-    """Return bytes a second from what `write_limit` says."""
-    found = _RATE.fullmatch(written)
-    assert found is not None  # looked at when the option was read
+def rate(text: str) -> int:
+    """Return the bytes a second in a value of `write_limit`, such as "8m"."""
+    found = _RATE.fullmatch(text)
+    assert found is not None  # `Engine` refuses any other value
     return int(found[1]) << _UNITS[found[2].lower()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What a container engine is to isobench, and the options that all of them have.
+    """The options that all container engines share, and what follows from them.
 
-    The runtime decides the column and the expectations: Docker with runsc is a sandbox.
+    The runtime decides the technology and the expectations: Docker with runsc is a sandbox.
     """
 
     abi: ClassVar[Abi | None] = None
@@ -215,30 +223,31 @@ class Engine:
         "seccomp": "security_opt=seccomp={}",
         "apparmor": "security_opt=apparmor={}",
     }
-    """What `--vary` may call a part of an option."""
+    """Short names of parts of an option, for `--vary`."""
 
     runtime: str = ""
-    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's own, or the first that works."""
+    """OCI runtime ("runc", "crun", "runsc"); empty: the engine's default, or the first that works.
+    """
     network: str = "none"
-    """Network mode; "none" leaves the network's set-up out of the start-up figures."""
+    """Network mode; "none" keeps the set-up of a network out of the start-up times."""
     security_opt: tuple[str, ...] = ()
     """As `--security-opt`."""
     memory: str = ""
     """Limit, as `--memory`; empty: none."""
     pids: int = 0
-    """Most processes, as `--pids-limit`; 0: the engine's own limit."""
+    """Maximum number of processes, as `--pids-limit`; 0: the engine's default."""
     cpu_quota: float = 0.0
-    """Most CPU time, in CPUs, as `--cpus`; 0: no limit."""
+    """Maximum CPU time, in CPUs, as `--cpus`; 0: no limit."""
     write_limit: str = ""
-    """Most bytes a second written to the disk of the engine's storage, as `--device-write-bps`;
-    empty: no limit.
+    """Maximum bytes a second written to the disk of the engine's storage, as `--device-write-bps`:
+    "8m"; empty: no limit.
     """
 
     def __post_init__(self) -> None:
-        """Refuse what is no limit: ValueError."""
+        """Check the limits. ValueError: one is not a limit."""
         if self.pids < 0:
             raise ValueError(f"pids = {self.pids}: write a number of processes; 0: no limit")
-        if not 0 <= self.cpu_quota < _MOST_CPUS:
+        if not 0 <= self.cpu_quota < _MAX_CPUS:
             raise ValueError(f"cpu_quota = {self.cpu_quota:g}: write CPUs, as in 0.5; 0: no limit")
         if self.write_limit and _RATE.fullmatch(self.write_limit) is None:
             raise ValueError(
@@ -246,7 +255,7 @@ class Engine:
             )
 
     def limited(self, limits: Limits) -> Self:
-        """Return the same engine's containers with these limits."""
+        """Return this target with these limits."""
         return replace(
             self,
             memory=f"{limits.memory}b",
@@ -257,30 +266,28 @@ class Engine:
 
     @property
     def technology(self) -> Technology:
-        """Containerization, unless the runtime brings a kernel of its own."""
+        """Containerization, unless the runtime has a kernel of its own."""
         return _TECHNOLOGIES[kernel(self.runtime)]
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """What the kernel under the runtime must show of itself."""
+        """What evidence from inside must show, depending on the runtime's kernel."""
         return _EXPECTATIONS[kernel(self.runtime)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One way to ask an engine for a container. Empty means the engine's default."""
+    """One set of settings to start containers with. Empty: the engine's default."""
 
     runtime: str = ""
     cgroup_manager: str = ""
     limits: bool = False
-    """Ask for low limits of files and processes: an engine's defaults may exceed what this host
-    allows.
-    """
+    """Whether to lower the limits of open files and processes to `LIMITS`."""
     flags: tuple[str, ...] = ()
-    """What the runtime is told besides."""
+    """Flags for the runtime."""
 
     def words(self) -> str:
-        """Return the settings in words, for the report."""
+        """Return a description of the settings, for the report."""
         parts = [
             self.runtime or "its default runtime",
             f"cgroup manager {self.cgroup_manager}" if self.cgroup_manager else "",
@@ -290,6 +297,9 @@ class Settings:
         return ", ".join(part for part in parts if part)
 
 
+# Engines raise both limits by default. Where this process's own hard limits are lower and may not
+# be raised (in a container, say), the runtime then fails: "setrlimit RLIMIT_NOFILE: Operation not
+# permitted" of crun 1.8 under Podman 4.3.
 LIMITS: Final = (("nofile", 1024), ("nproc", 4096))
 
 
@@ -298,8 +308,10 @@ def candidate_settings(
     managers: Iterable[str] = ("",),
     flags: Iterable[tuple[str, ...]] = ((),),
 ) -> Iterator[Settings]:
-    """Yield settings to try, the engine's own defaults first: the first that starts a container is
-    used.
+    """Yield the settings to try, in order: the engine's defaults first, then all combinations.
+
+    The first that starts a container is used, so that a host that needs nothing special gets what
+    its users get.
     """
     for runtime, manager, more in itertools.product(runtimes, managers, tuple(flags)):
         for limits in (False, True):
@@ -307,8 +319,9 @@ def candidate_settings(
 
 
 def start_daemon_hint(service: str, daemon: str) -> str:
-    """Return what to type to start an engine's daemon on this host."""
-    sudo = "" if os.geteuid() == 0 else "sudo "  # root's machine need not have it
+    """Return the command that starts an engine's daemon on this host."""
+    sudo = "" if os.geteuid() == 0 else "sudo "  # not installed on every machine
     if Path("/run/systemd/system").is_dir():
         return f"{sudo}systemctl start {service}"
+    # Without systemd: in a session of its own, or the daemon would end with the user's shell.
     return f"{sudo}sh -c 'setsid {daemon} >/var/log/{daemon}.log 2>&1 &'"

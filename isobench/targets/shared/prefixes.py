@@ -1,7 +1,7 @@
-"""A command before the command is the whole technology: bwrap, firejail, our own launchers.
+"""Technologies that are a command prefix: bwrap, firejail, isobench's own launchers.
 
-The prefix names the root directory, the scratch directory and whatever confines; what follows it is
-the path of a program inside. It lives as long as the program does.
+The prefix is a tool with its options: the root directory, the scratch directory, what confines. The
+path of a program inside follows it. The tool lives as long as the program does.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.shared import agents, elf, processes
 
 Prefix = Callable[[Path, Path], Sequence[str]]
-"""Takes the root directory and the scratch directory on the host; gives the words that confine."""
+"""Takes the root directory and the scratch directory on the host; returns the prefix."""
 
 OWN_FAILURE: Final = 125
-"""The exit code by which isobench's own launchers say that they, not the program, have failed."""
+"""The exit code of isobench's own launchers when they, not the program, have failed."""
 
 
 def host_path() -> dict[str, str]:
-    """Return the one variable of the host's that a tool of the host's needs."""
+    """Return the only environment variable that a tool of the host needs: its PATH."""
     return {"PATH": os.environ.get("PATH", "")}
 
 
@@ -36,7 +36,7 @@ def opened(
     environment: Mapping[str, str],
     view: agents.View = agents.INSIDE,
 ) -> AbstractContextManager[agents.AgentSession]:
-    """Start an instance whose command is the agent."""
+    """Start an instance whose command is the agent. Errors are those of `agents.opened`."""
     argv = [*prefix, f"{view.programs}/_agent", "serve"]
     return agents.opened(argv, environment=environment, view=view)
 
@@ -52,10 +52,11 @@ def launch(
 ) -> Completed:
     """Start an instance whose command is the payload, and wait for its end.
 
-    `own_failure` is the exit code by which the prefix says that it has failed itself.
+    `own_failure` is the tool's exit code when the tool itself fails, if it has one. SessionError:
+    the tool fails, or cannot be executed.
     """
     variables = {**command.environ(view.scratch), **view.variables, **environment}
-    command.on_phase(BEGIN)  # where the target has not done so before
+    command.on_phase(BEGIN)  # without effect if the target has reported it already
     try:
         done = processes.run(
             [*prefix, f"{view.programs}/{command.argv[0]}", *command.argv[1:]],
@@ -72,13 +73,14 @@ def launch(
 
 @contextlib.contextmanager
 def probe_root(*more: str) -> Iterator[Path]:
-    """Yield a root directory with mount points and `answer`, the smallest program that answers.
+    """Yield a root directory with mount points and `answer`, the probe program.
 
-    Everybody may pass through it: an engine's user need not be this one.
+    `more` are further mount points. The caller has checked that this host has payloads.
     """
     abi = host_abi()
-    assert abi is not None  # who asks has looked
+    assert abi is not None
     with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+        # Open to all users: an instance may run as another user than this process.
         Path(folder).chmod(0o755)
         root = Path(folder) / "root"
         for name in ("dev", "proc", "scratch", "sys", "tmp", *more):
@@ -89,13 +91,14 @@ def probe_root(*more: str) -> Iterator[Path]:
 
 
 def probe_answered(done: Completed) -> bool:
-    """Say whether the smallest program has run and said its word."""
+    """Return whether the probe program has run and printed its line."""
     return done.exit_code == 0 and done.stdout == elf.ANSWER
 
 
 def start_error(prefix: Prefix, *, environment: Mapping[str, str]) -> str:
-    """Start the smallest program under the prefix; return nothing when it answered, and else the
-    last that was said.
+    """Run the probe program with the prefix.
+
+    Return an empty string if it answered, else the last line on standard error.
     """
     with probe_root() as root:
         argv = [*prefix(root, root / "scratch"), "/answer"]

@@ -1,4 +1,4 @@
-"""Run a program: stream what it says, keep to the time limit, end all its descendants."""
+"""Run a program: stream its output, enforce the time limit, end all its descendants."""
 
 import contextlib
 import os
@@ -23,29 +23,37 @@ from isobench.plugins.api import Completed
 from isobench.targets.shared import elf, spawners
 
 MAX_OUTPUT: Final = 1 << 20
-"""How many bytes of each stream are kept."""
+"""Bytes of each stream that are kept. The rest is read, so that the program does not block."""
 _TIED: Final = "ISOBENCH_TIED"
-_ENDING: Final = 10.0
-_MOMENT: Final = 0.01
+_KILL_SECONDS: Final = 10.0
+"""How long killed processes may take to be gone."""
+_PAUSE: Final = 0.01
 
 
 def tied() -> dict[str, str]:
-    """Return the variable of payloads that are plain processes of the host.
+    """Return the environment variable of payloads that are plain processes of the host.
 
-    With it they die with isobench, and their children can be told from foreign processes.
+    It ties them to their run: payloads that see it set a parent-death signal, and `sweep` finds
+    the processes of dead runs by it.
     """
+    # Not for payloads in containers: their parent is a helper of the engine that exits at once,
+    # and the parent-death signal would kill them.
     return {_TIED: ownership.mine()}
 
 
 def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
-    """Kill plain processes whose run has died, and return them."""
+    """Kill plain processes whose run has died, and return them.
+
+    `alive` says whether the run of an owner's name still exists.
+    """
     removed = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             whose = process.environ().get(_TIED)
             if whose is not None and not alive(whose):
                 if os.getpgid(process.pid) == process.pid:
-                    # At once: a user-mode kernel's guest must not outlive it by an instant.
+                    # The whole group in one instant: a user-mode kernel that is killed alone
+                    # lets its guest's processes run loose on the host.
                     os.killpg(process.pid, signal.SIGKILL)
                 else:
                     process.kill()
@@ -54,13 +62,13 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
 
 
 def end_all(variable: str, value: str) -> list[int]:
-    """Kill every process of this host that has this variable in its environment, wait until all
-    are gone, and return those that stay.
+    """Kill every process of this host with this variable in its environment, and wait for them.
 
-    They need not be children of ours. Those that are keep their exit codes for whoever started
-    them.
+    Return the numbers of those that do not end. They need not be children of this process.
+    Children are not reaped: their exit codes stay for the code that started them.
     """
-    limit = time.monotonic() + _ENDING
+    limit = time.monotonic() + _KILL_SECONDS
+    # Looked for again until none is left: one may start another just before it is killed.
     while True:
         left = []
         for process in psutil.process_iter():
@@ -70,16 +78,17 @@ def end_all(variable: str, value: str) -> list[int]:
                     process.kill()
         if not left or time.monotonic() > limit:
             return left
-        time.sleep(_MOMENT)
+        time.sleep(_PAUSE)
 
 
-def _nothing(_: bytes, /, at: int | None = None) -> None:
-    """Listen to nothing."""
+def _ignore(_: bytes, /, at: int | None = None) -> None:
+    """Ignore the output."""
 
 
 def sweep_marked(mark: str) -> list[int]:
-    """Kill the processes that have `mark` among their arguments, with their descendants, and wait
-    for them; return their numbers.
+    """Kill the processes with `mark` among their arguments, and their descendants; wait for them.
+
+    Return their numbers.
     """
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
@@ -94,7 +103,7 @@ def sweep_marked(mark: str) -> list[int]:
 
 
 def process_tree(pid: int) -> list[int]:
-    """Return the number of a process and those of all its descendants; nothing where it is gone."""
+    """Return the numbers of a process and all its descendants; empty where it has ended."""
     with contextlib.suppress(psutil.Error):
         whole = psutil.Process(pid)
         return [pid, *(process.pid for process in whole.children(recursive=True))]
@@ -102,10 +111,10 @@ def process_tree(pid: int) -> list[int]:
 
 
 class Listener:
-    """Reads two streams to their ends, hands on what the first says, keeps their beginnings."""
+    """Reads two streams to their ends, passes the first on, keeps the beginning of both."""
 
     def __init__(self, out: int, err: int, on_output: Callable[[bytes], None]) -> None:
-        """Take two descriptors; closing them stays the caller's."""
+        """Take two descriptors, which the caller closes, and the receiver of the first stream."""
         self._on_output = on_output
         self._kept: dict[int, bytearray] = {out: bytearray(), err: bytearray()}
         self._out, self._err = out, err
@@ -115,13 +124,13 @@ class Listener:
 
     @property
     def output(self) -> tuple[bytes, bytes]:
-        """What both streams have said so far."""
+        """The beginning of both streams: at most MAX_OUTPUT bytes of each."""
         return bytes(self._kept[self._out]), bytes(self._kept[self._err])
 
     def listen(self, deadline: float, until: int | None = None) -> bool:
         """Return True when both streams have ended, False at the deadline (time.monotonic).
 
-        With `until`, a descriptor, the end is when that can be read, and neither before nor after.
+        With the descriptor `until`, return True as soon as that is readable, and only then.
         """
         streams = len(self._selector.get_map())
         if until is not None:
@@ -141,7 +150,7 @@ class Listener:
         return True
 
     def _read(self, stream: int) -> bool:
-        """Hand on what a stream says; say whether it goes on."""
+        """Read a stream once; return whether it is still open."""
         chunk = os.read(stream, 65536)
         if not chunk:
             self._selector.unregister(stream)
@@ -153,38 +162,39 @@ class Listener:
         return True
 
     def close(self) -> None:
-        """Forget the descriptors."""
+        """Release the selector. The descriptors stay open."""
         self._selector.close()
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that we started, its group and its descendants, and wait for it."""
-    family: list[psutil.Process] = []
-    # Killing the first process of a PID namespace takes the rest with it: they may vanish at any
-    # moment.
+    """Kill a process that we started, its group and its descendants, and wait for them."""
+    tree: list[psutil.Process] = []
+    # Listed before the kill: orphans get another parent and could not be found afterwards. Any of
+    # them may vanish meanwhile, as the kernel kills a PID namespace with its first process.
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid).children(recursive=True)
+        tree = psutil.Process(process.pid).children(recursive=True)
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
-    for member in family:
+    for member in tree:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             member.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(10)
-    psutil.wait_procs(family, timeout=5)
+    psutil.wait_procs(tree, timeout=5)
 
 
 def terminate(pid: int, *, patience: float = 5) -> str:
-    """End a process that is not our child: ask it, wait for so many seconds, kill it; return what
-    is wrong, or nothing.
+    """End a process that is not our child: SIGTERM, and SIGKILL after `patience` seconds.
+
+    Return what is wrong, or an empty string.
     """
     try:
         process = psutil.Process(pid)
         process.terminate()
         deadline = time.monotonic() + patience
-        # One that nobody waits for stays, as a zombie: ended all the same.
+        # A zombie has ended; it stays until its own parent waits for it.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 process.kill()
@@ -207,9 +217,10 @@ def start(
     user: int | None = None,
     folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, so that a Ctrl-C at the terminal reaches only
-    isobench. It inherits the `descriptors` under their own numbers. Root may start it as another
-    `user`, in the group of the same number alone. It begins in `folder`, where one is named.
+    """Start a program in a session of its own, in `folder` where one is given.
+
+    It inherits the `descriptors` under their own numbers. Root may start it as another `user`, in
+    the group of the same number and in no other. OSError: it cannot be executed.
     """
     return subprocess.Popen(
         argv,
@@ -218,6 +229,8 @@ def start(
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
+        # The terminal sends a Ctrl-C to its foreground group: to isobench alone, which then ends
+        # the program in order.
         start_new_session=True,
         close_fds=True,
         pass_fds=descriptors,
@@ -236,37 +249,44 @@ def run(
     end_survivors: Callable[[], None] | None = None,
     folder: Path | None = None,
 ) -> Completed:
-    """Run a program to its end, beginning in `folder`. OSError if it cannot be executed at all.
+    """Run a program in `folder` until it has ended and its streams are closed.
 
-    With a `command`, whose program it is, its standard output is handed on as it arrives, with the
-    time. While `spawning`, isobench's spawner starts it.
+    At the time limit the program is killed with all its descendants; the exit code is then None.
+    Standard output goes to `command`, whose program this is, as it arrives, with the time. Inside
+    `spawning`, isobench's spawner starts the program.
 
-    A program that leaves others behind, which hold its streams open, has no other end than its own:
-    then `end_survivors` is called, and must end those.
+    Some programs leave processes behind that hold their streams open, so that these never end.
+    `end_survivors` is called when the program itself has ended, and must end those processes.
+    OSError: the program cannot be executed.
     """
-    entered = time.monotonic_ns()
+    called_at = time.monotonic_ns()
     deadline = time.monotonic() + timeout / SECOND
     if _pool is not None:
-        asked = spawners.request(argv, env=env, folder=folder)
-        with _pool.lent() as spawner:
-            started = _Spawned(argv[0], spawner, command, end_survivors, entered)
-            return started.finished(asked, deadline)
-    on_output: OnOutput = _nothing if command is None else command.on_output
+        request = spawners.request(argv, env=env, folder=folder)
+        with _pool.borrowed() as spawner:
+            started = _Spawned(argv[0], spawner, command, end_survivors, called_at)
+            return started.run(request, deadline)
+    on_output: OnOutput = _ignore if command is None else command.on_output
     process = start(argv, env=env, folder=folder)
+    return _listen_to(process, on_output, deadline, end_survivors)
+
+
+def _listen_to(
+    process: subprocess.Popen[bytes],
+    on_output: OnOutput,
+    deadline: float,
+    end_survivors: Callable[[], None] | None,
+) -> Completed:
+    """Read a process to its end; end it at the deadline, and whenever this is interrupted."""
     assert process.stdout is not None  # both are pipes, by `start`
     assert process.stderr is not None
     listener = Listener(process.stdout.fileno(), process.stderr.fileno(), on_output)
     exit_code: int | None = None
     try:
-        if end_survivors is not None:
-            own_end = os.pidfd_open(process.pid)
-            try:
-                in_time = listener.listen(deadline, until=own_end)
-            finally:
-                os.close(own_end)
-            if in_time:
-                end_survivors()
+        if end_survivors is not None and _ends_by(deadline, process, listener):
+            end_survivors()
         if listener.listen(deadline):
+            # Closed streams are not the end of the program: it may have closed them itself.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 exit_code = process.wait(max(0.0, deadline - time.monotonic()))
     finally:
@@ -279,6 +299,16 @@ def run(
     return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
 
 
+def _ends_by(deadline: float, process: subprocess.Popen[bytes], listener: Listener) -> bool:
+    """Listen until the process itself has ended; return False at the deadline."""
+    # A pidfd is readable when its process has ended: pidfd_open(2).
+    ended = os.pidfd_open(process.pid)
+    try:
+        return listener.listen(deadline, until=ended)
+    finally:
+        os.close(ended)
+
+
 class _Spawned:
     """A program that a spawner starts, from the request to its end."""
 
@@ -288,19 +318,19 @@ class _Spawned:
         spawner: spawners.Spawner,
         command: Command | None,
         end_survivors: Callable[[], None] | None,
-        entered: int,
+        called_at: int,
     ) -> None:
         self._name, self._spawner, self._command = name, spawner, command
-        self._end_survivors, self._entered = end_survivors, entered
+        self._end_survivors, self._called_at = end_survivors, called_at
         self._kept = {spawners.Kind.OUT: bytearray(), spawners.Kind.ERR: bytearray()}
         self._exit_code: int | None = None
 
-    def finished(self, asked: bytes, deadline: float) -> Completed:
-        """Ask for it and wait for its end; whatever else ends this ends it."""
+    def run(self, request: bytes, deadline: float) -> Completed:
+        """Send the request and wait for the end; an exception on the way ends the program."""
         try:
-            self._spawner.send(asked)
+            self._spawner.send(request)
             for message in self._spawner.messages(deadline):
-                self._take(message)
+                self._receive(message)
         finally:
             in_time = self._spawner.idle
             if not in_time:
@@ -311,11 +341,12 @@ class _Spawned:
             stderr=bytes(self._kept[spawners.Kind.ERR]),
         )
 
-    def _take(self, message: spawners.Message) -> None:
+    def _receive(self, message: spawners.Message) -> None:
         match message.kind:
             case spawners.Kind.STARTED:
+                # The way from here to the clone is isobench's own and no part of a start.
                 if self._command is not None:
-                    self._command.exclude(message.stamp - self._entered)
+                    self._command.exclude(message.stamp - self._called_at)
             case spawners.Kind.FAILED:
                 number = message.number
                 raise OSError(number, os.strerror(number), os.fspath(self._name))
@@ -333,21 +364,22 @@ class _Spawned:
 
 
 def _end_spawner(spawner: spawners.Spawner) -> None:
-    """End a spawner in which something runs, that program, its group and its descendants."""
-    family: list[psutil.Process] = []
+    """End a spawner that runs a program, with that program, its group and its descendants."""
+    tree: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(spawner.pid).children(recursive=True)
+        tree = psutil.Process(spawner.pid).children(recursive=True)
     spawner.close()  # kills the group
-    for member in family:
+    # Descendants with a session of their own are outside of the group.
+    for member in tree:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             member.kill()
-    deadline = time.monotonic() + _ENDING / 2
-    while any(map(_runs, family)) and time.monotonic() < deadline:
-        time.sleep(_MOMENT)
+    deadline = time.monotonic() + _KILL_SECONDS / 2
+    while any(map(_runs, tree)) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Say whether a process has not ended; one that only waits to be reaped has."""
+    """Return whether a process still runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -355,24 +387,25 @@ def _runs(process: psutil.Process) -> bool:
 
 
 _pool: spawners.Pool | None = None
-"""The spawners of the run that goes on in this process."""
-Way = Literal["vfork", "subprocess"]
+"""The spawners of this process's run; None: Python's `subprocess` starts programs."""
+StartMethod = Literal["vfork", "subprocess"]
 """What starts programs: isobench's spawner, or Python's own `subprocess`."""
 
 
 @contextlib.contextmanager
-def spawning(program: Path | None) -> Iterator[Way]:
-    """Let isobench's spawner, `program`, start whatever `run` runs; yield what does so.
+def spawning(program: Path | None) -> Iterator[StartMethod]:
+    """Let isobench's spawner, `program`, start what `run` runs; yield the method that is used.
 
-    Where it does not work, nothing of this run is started by it: ratios of starts compare like with
-    like. One run at a time.
+    One run at a time.
     """
     global _pool  # noqa: PLW0603 - of this process, as its children are
     before = _pool
-    pool = None if program is None else spawners.Pool(make=lambda: _made(program))
+    pool = None if program is None else spawners.Pool(make=lambda: _start_spawner(program))
     if pool is not None:
+        # Tried before the run: if the spawner does not work, `subprocess` starts all programs of
+        # this run. With both methods in one run, ratios of starts would compare the methods.
         try:
-            with pool.lent():
+            with pool.borrowed():
                 pass
         except (OSError, SessionError):
             pool = None
@@ -385,15 +418,15 @@ def spawning(program: Path | None) -> Iterator[Way]:
             pool.close()
 
 
-def _made(program: Path) -> spawners.Spawner:
-    """Start a spawner and see it run the smallest program that answers: SessionError where it does
-    not. What it needs is in memory afterwards.
-    """
+def _start_spawner(program: Path) -> spawners.Spawner:
+    """Start a spawner and let it run the probe program. SessionError: that fails."""
     spawner = spawners.Spawner(program, tied())
     try:
-        with answering() as answer:
-            asked = spawners.request([answer], env={}, folder=None)
-            done = _Spawned(answer, spawner, None, None, 0).finished(asked, time.monotonic() + 10)
+        # This also loads the spawner's pages, so that the first program of the run does not pay
+        # for their page faults.
+        with probe_program() as path:
+            request = spawners.request([path], env={}, folder=None)
+            done = _Spawned(path, spawner, None, None, 0).run(request, time.monotonic() + 10)
             if (done.exit_code, done.stdout) != (0, elf.ANSWER):
                 raise SessionError(f"isobench's spawner does not run a program: {done}")
     except BaseException:
@@ -403,10 +436,10 @@ def _made(program: Path) -> spawners.Spawner:
 
 
 @contextlib.contextmanager
-def answering() -> Iterator[Path]:
-    """Yield a file of the smallest program that answers; it is gone afterwards."""
+def probe_program() -> Iterator[Path]:
+    """Yield the path of the probe program (`elf.probe_program`); it is removed afterwards."""
     abi = host_abi()
-    assert abi is not None  # who asks has looked
+    assert abi is not None  # a spawner is a payload, and there are none for other hosts
     with tempfile.TemporaryDirectory(prefix="isobench-") as folder:
         path = Path(folder) / "answer"
         path.write_bytes(elf.probe_program(abi.machine))
@@ -415,7 +448,10 @@ def answering() -> Iterator[Path]:
 
 
 def proportional_kib(pid: int) -> int | None:
-    """Return the memory of a process tree in KiB, shared pages by their share; None: unknown."""
+    """Return the memory of a process tree in KiB: the sum of Pss; None where it is unknown.
+
+    Pss divides each shared page among the processes that map it: proc_pid_smaps_rollup(5).
+    """
     total = 0
     try:
         whole = psutil.Process(pid)
@@ -427,41 +463,40 @@ def proportional_kib(pid: int) -> int | None:
 
 
 def first_in_pid_namespace(pid: int) -> int | None:
-    """Return the descendant of a process that is the first of a PID namespace of its own, as this
-    host numbers it; None where there is none.
-    """
+    """Return the host's number of the first process of a PID namespace below a process, or None."""
     with contextlib.suppress(psutil.Error, OSError):
         for member in psutil.Process(pid).children(recursive=True):
             for line in Path(f"/proc/{member.pid}/status").read_text().splitlines():
+                # One number for each namespace, the host's first: proc_pid_status(5).
                 if line.startswith("NSpid:") and line.split()[2:] == ["1"]:
                     return member.pid
     return None
 
 
 def parent(pid: int) -> int | None:
-    """Return the parent of a process, or None where it is gone."""
+    """Return the number of a process's parent, or None where the process has ended."""
     with contextlib.suppress(psutil.Error):
         return psutil.Process(pid).ppid()
     return None
 
 
 def ancestors(pid: int) -> list[str]:
-    """Return the names of what a process descends from, the nearest first; nothing where it is
-    gone.
-    """
+    """Return the names of a process's ancestors, the parent first; empty where it has ended."""
     with contextlib.suppress(psutil.Error):
         return [each.name() for each in psutil.Process(pid).parents()]
     return []
 
 
 def listening_process(socket_path: Path) -> str | None:
-    """Return the name of the process that listens on a socket of this host, or None where that
-    cannot be seen. A service manager that listens for another shows itself.
+    """Return the name of the process that listens on a Unix socket, or None where it is hidden.
+
+    Where a service manager listens for a service (systemd.socket(5)), this is the manager.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(5)
             link.connect(str(socket_path))
+            # The credentials of the process that called listen(2): unix(7).
             peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             (pid, _, _) = struct.unpack("3i", peer)
             return psutil.Process(pid).name()
@@ -470,8 +505,9 @@ def listening_process(socket_path: Path) -> str | None:
 
 
 def open_flags(pid: int, path: Path) -> list[int]:
-    """Return the flags with which a process tree has opened a file, once each time it has; nothing
-    where that cannot be seen.
+    """Return the flags (open(2)) of each descriptor of a file that a process tree has open.
+
+    Empty where they cannot be seen.
     """
     wanted, found = os.path.realpath(path), []
     with contextlib.suppress(psutil.Error, OSError):
@@ -483,7 +519,10 @@ def open_flags(pid: int, path: Path) -> list[int]:
 
 
 def output_of(argv: Sequence[str], *, timeout: float = 10) -> str | None:
-    """Return what a short command prints, or None where it cannot be run or fails."""
+    """Return the standard output of a short command, or None where it cannot run or fails.
+
+    `timeout` is in seconds.
+    """
     try:
         done = subprocess.run(
             argv, capture_output=True, check=True, timeout=timeout, stdin=subprocess.DEVNULL
@@ -494,9 +533,9 @@ def output_of(argv: Sequence[str], *, timeout: float = 10) -> str | None:
 
 
 def last_line(text: bytes) -> str:
-    """Return the last line that a program said, for an error message."""
+    """Return the last line that a program has printed, for an error message."""
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "it said nothing"
+    return lines[-1][:500] if lines else "it printed nothing"
 
 
 def private_scratch(scratch: Path, name: str) -> Path:

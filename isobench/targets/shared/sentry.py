@@ -1,5 +1,7 @@
-"""gVisor's kernel, the sentry, as it shows itself from inside and to the host: what a sandbox of
-runsc's and a container that an engine has run by runsc have in common.
+"""gVisor's kernel, the sentry: how programs inside and the host recognise it.
+
+Sandboxes that isobench starts with runsc and containers of an engine whose runtime is runsc share
+this.
 """
 
 import contextlib
@@ -10,21 +12,23 @@ from typing import Final
 from isobench.model import Expectation, Relation
 
 BUILD: Final = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
-"""What every sentry says of the build of the Linux that it stands for."""
+"""The kernel version (uname -v) that every sentry reports: linux64.go of gVisor."""
 EXPECTATIONS: Final = (
-    # The sentry's log begins with its name, in a form that no kernel of Linux gives a line; no
-    # other kernel answers so. Its boot_id says less: older ones have none.
+    # The sentry's kernel log begins with its name, in a form that Linux gives to no line. The
+    # boot_id is no proof: older versions of gVisor have none.
     Expectation(key="kernel.sentry", relation=Relation.EQUALS, value="gVisor"),
     Expectation(key="kernel.version", relation=Relation.UNLIKE_HOST),
 )
 
 
 def platform(processes: Iterable[int]) -> str | None:
-    """Return how a sentry among these processes catches system calls: "kvm" (it has a virtual
-    machine open), "systrap" (it shares memory with its stubs), "ptrace" (it traces them); None:
-    nothing shows.
+    """Return how a sentry among these processes intercepts system calls, its "platform".
+
+    "kvm": it has a virtual machine open. "systrap": it shares memory with its stub processes.
+    "ptrace": it traces them. None: none of these is visible.
     """
     members = tuple(processes)
+    # Tracing comes last: systrap needs ptrace as well, to prepare its stub processes.
     for pid in members:
         if _has_machine(pid):
             return "kvm"
@@ -33,7 +37,7 @@ def platform(processes: Iterable[int]) -> str | None:
     return "ptrace" if any(map(_is_traced, members)) else None
 
 
-def _names(folder: Path) -> Sequence[str]:
+def _link_targets(folder: Path) -> Sequence[str]:
     found = []
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
@@ -43,11 +47,13 @@ def _names(folder: Path) -> Sequence[str]:
 
 
 def _has_machine(pid: int) -> bool:
-    return any("kvm-vm" in name for name in _names(Path(f"/proc/{pid}/fd")))
+    # The name that the kernel gives to the descriptor of KVM_CREATE_VM.
+    return any("kvm-vm" in name for name in _link_targets(Path(f"/proc/{pid}/fd")))
 
 
 def _shares_memory(pid: int) -> bool:
     with contextlib.suppress(OSError):
+        # The memory's name in createMemoryFile, pkg/sentry/platform/systrap/systrap.go.
         return "memfd:systrap-memory" in Path(f"/proc/{pid}/maps").read_text()
     return False
 
