@@ -199,18 +199,18 @@ def test_probe_answers_even_when_every_tool_is_gone(name: str) -> None:
     assert available or (what and hint)
 
 
-def test_its_name_is_the_one_it_is_announced_by(name: str) -> None:
+def test_its_name_is_that_of_its_entry_point(name: str) -> None:
     assert Registry().get(name).name == name
 
 
 @pytest.mark.parametrize("name", having(Explains), indirect=True)
-def test_it_explains_its_start_up_figures(name: str) -> None:
+def test_it_explains_its_start_up_times(name: str) -> None:
     target = Registry().get(name)
     assert isinstance(target, Explains)
     assert set(target.starts) == {"cold", "warm", "exec"}
 
 
-def test_an_unavailable_target_says_what_to_type(name: str) -> None:
+def test_an_unavailable_target_has_a_hint(name: str) -> None:
     answer = Registry().get(name).probe()
     match answer:
         case Available():
@@ -227,7 +227,7 @@ def test_arguments_arrive_as_sent(target: Target, one: Staged) -> None:
     assert done.exit_code == 0
 
 
-def test_variables_arrive_and_nothing_of_the_hosts_does(
+def test_variables_arrive_without_those_of_the_host(
     target: Target, one: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOST_SECRET", "not for inside")
@@ -240,7 +240,7 @@ def test_variables_arrive_and_nothing_of_the_hosts_does(
     assert done.stdout.strip() == b"null"
 
 
-def test_a_failing_command_is_an_answer_with_both_streams(target: Target, one: Staged) -> None:
+def test_a_failing_command_is_a_result_with_both_streams(target: Target, one: Staged) -> None:
     with opened(target, one) as session:
         done = session.run(one.command(PROGRAM, "end", "42"), timeout=PATIENCE)
     assert (done.exit_code, done.stdout, done.stderr.strip()) == (42, b"out\n", b"err")
@@ -281,13 +281,13 @@ def test_processes_are_seen_from_inside(target: Target, one: Staged) -> None:
     assert found == [b"0\n", b"1\n"]
 
 
-def test_a_clean_run_says_nothing_on_standard_error(target: Target, one: Staged) -> None:
+def test_a_clean_run_prints_nothing_on_standard_error(target: Target, one: Staged) -> None:
     with opened(target, one) as session:
         done = session.run(one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
     assert done.stderr == b""
 
 
-def test_output_is_handed_on_while_the_program_runs(target: Target, one: Staged) -> None:
+def test_output_is_passed_on_while_the_program_runs(target: Target, one: Staged) -> None:
     nonce = secrets.token_hex(8)
     arrived_at: list[float] = []
 
@@ -319,7 +319,9 @@ def host(able: Able, staged: Make) -> Environment:
         )
 
 
-def test_expectations_are_shown_by_evidence(target: Target, one: Staged, host: Environment) -> None:
+def test_the_evidence_meets_the_expectations(
+    target: Target, one: Staged, host: Environment
+) -> None:
     assert target.expectations
     with opened(target, one) as session:
         inside = evidence(
@@ -333,7 +335,7 @@ def test_expectations_are_shown_by_evidence(target: Target, one: Staged, host: E
 
 
 @pytest.mark.parametrize("name", having(Launcher), indirect=True)
-def test_a_launched_instance_keeps_the_same_expectations(
+def test_a_launched_instance_meets_the_same_expectations(
     target: Target, one: Staged, host: Environment
 ) -> None:
     assert isinstance(target, Launcher)
@@ -344,7 +346,7 @@ def test_a_launched_instance_keeps_the_same_expectations(
     assert prove.unmet(prove.check(expectations, host=host, inside=inside)) == ""
 
 
-def test_natives_expectations_are_broken_in_every_isolation(
+def test_every_isolation_contradicts_natives_expectations(
     name: str, target: Target, one: Staged, host: Environment, able: Able
 ) -> None:
     """The negative control: evidence that cannot tell inside from outside proves nothing."""
@@ -357,7 +359,7 @@ def test_natives_expectations_are_broken_in_every_isolation(
 
 
 @pytest.mark.parametrize("workload", ["cpu.sieve", "cpu.sha256", "cpu.matmul", "cpu.threads"])
-def test_checksums_equal_the_known_answer(target: Target, one: Staged, workload: str) -> None:
+def test_checksums_equal_the_expected_ones(target: Target, one: Staged, workload: str) -> None:
     answered(target, one, workload, iterations=1)
 
 
@@ -373,9 +375,7 @@ def test_every_other_workload_runs_and_answers(target: Target, one: Staged, work
     assert reply is None or all(iteration.nanoseconds > 0 for iteration in reply.iterations)
 
 
-def test_what_its_programs_cannot_do_is_a_gap_that_is_nobodys_failure(
-    target: Target, one: Staged
-) -> None:
+def test_what_its_programs_cannot_do_is_a_gap_and_no_failure(target: Target, one: Staged) -> None:
     known = loader.find()
     runner = Runner(
         targets={target.name: target}, workloads=known, workshop=one.shop, host_abi=one.abi,
@@ -430,7 +430,7 @@ def test_nothing_is_left_in_the_scratch_directory(target: Target, one: Staged) -
     assert [path for path in one.shop.scratch.rglob("*") if path.is_file()] == []
 
 
-def test_two_sessions_live_side_by_side(target: Target, one: Staged) -> None:
+def test_two_sessions_are_open_at_the_same_time(target: Target, one: Staged) -> None:
     barrier = threading.Barrier(2, timeout=120)
     ended: list[int | None] = []
 
@@ -538,7 +538,7 @@ def pods() -> set[str]:
     return set()
 
 
-def test_nothing_is_left_after_a_session_that_was_broken_off(target: Target, one: Staged) -> None:
+def test_nothing_is_left_after_an_interrupted_session(target: Target, one: Staged) -> None:
     before = leftovers()  # a mount of somebody else's may have such a name, too
     with pytest.raises(KeyboardInterrupt), opened(target, one) as session:
         session.run(one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
@@ -581,7 +581,7 @@ def line_within(patience: float, process: "subprocess.Popen[bytes]") -> bytes:
     return said
 
 
-def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target) -> None:
+def test_after_kill_9_the_next_start_removes_everything(name: str, target: Target) -> None:
     token = secrets.token_hex(8)
     doomed = subprocess.Popen(
         [sys.executable, "-c", KILLED, name, token, str(SOURCE)], stdout=subprocess.PIPE
@@ -611,7 +611,7 @@ def test_after_kill_9_the_next_start_clears_everything(name: str, target: Target
 
 
 @pytest.mark.parametrize("name", having(Sweeper), indirect=True)
-def test_what_belongs_to_the_living_is_left_alone(target: Target, one: Staged) -> None:
+def test_what_belongs_to_living_runs_is_left_alone(target: Target, one: Staged) -> None:
     assert isinstance(target, Sweeper)
     with opened(target, one) as session:
         target.sweep(ownership.alive, cached=False)

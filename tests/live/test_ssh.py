@@ -224,21 +224,21 @@ def target(box: Host) -> Target:
 
 one, host = contract.one, contract.host
 test_arguments_arrive_as_sent = contract.test_arguments_arrive_as_sent
-test_variables_arrive = contract.test_variables_arrive_and_nothing_of_the_hosts_does
-test_a_failing_command = contract.test_a_failing_command_is_an_answer_with_both_streams
+test_variables_arrive = contract.test_variables_arrive_without_those_of_the_host
+test_a_failing_command = contract.test_a_failing_command_is_a_result_with_both_streams
 test_the_time_limit = contract.test_the_time_limit_leaves_no_process_behind
 test_processes_are_seen = contract.test_processes_are_seen_from_inside
-test_a_clean_run = contract.test_a_clean_run_says_nothing_on_standard_error
-test_output_is_handed_on = contract.test_output_is_handed_on_while_the_program_runs
-test_expectations_are_shown = contract.test_expectations_are_shown_by_evidence
+test_a_clean_run = contract.test_a_clean_run_prints_nothing_on_standard_error
+test_output_is_handed_on = contract.test_output_is_passed_on_while_the_program_runs
+test_expectations_are_shown = contract.test_the_evidence_meets_the_expectations
 test_natives_expectations_are_broken = (
-    contract.test_natives_expectations_are_broken_in_every_isolation
+    contract.test_every_isolation_contradicts_natives_expectations
 )
 test_every_other_workload = contract.test_every_other_workload_runs_and_answers
 test_nothing_in_scratch = contract.test_nothing_is_left_in_the_scratch_directory
-test_two_sessions = contract.test_two_sessions_live_side_by_side
+test_two_sessions = contract.test_two_sessions_are_open_at_the_same_time
 test_evidence_after_a_start = contract.test_a_process_whose_start_was_timed_becomes_the_evidence
-test_nothing_is_left = contract.test_nothing_is_left_after_a_session_that_was_broken_off
+test_nothing_is_left = contract.test_nothing_is_left_after_an_interrupted_session
 
 
 # ---- SSH itself ----------------------------------------------------------------------------------

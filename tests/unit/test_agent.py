@@ -1,6 +1,6 @@
-"""The agent at the far end of a connection: requests as Python writes them, as C reads them.
+"""The agent at the other end of a connection: requests that Python writes and C reads.
 
-It is built for this machine and spoken to over pipes, as an SSH server would.
+The agent is built for this machine and used over pipes, as an SSH server would use it.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from tests import waiting
 from tests.conftest import PROGRAM, SOURCE
 
 AWKWARD = ("two words", "'quotes\"", "$HOME", "*", "-x", "é", "", "a\\b", "semi;colon", "new\nline")
-MOST = 32768
-"""Bytes of the longest message, the NUL behind it not counted (request.h)."""
+LONGEST = 32768
+"""Bytes of the longest message without the NUL after it (request.h)."""
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,11 @@ def start(programs: Mapping[str, Path]) -> Iterator[Start]:
         waiting.killed(process)
 
 
-Ask = Callable[..., tuple[int, bytes, bytes]]
+Exchange = Callable[..., tuple[int, bytes, bytes]]
 
 
 @pytest.fixture
-def ask(start: Start) -> Ask:
+def exchange(start: Start) -> Exchange:
     """Return a function that sends bytes, keeps the stream open, and returns how it ended."""
 
     def send(message: bytes, *words: str) -> tuple[int, bytes, bytes]:
@@ -72,7 +72,7 @@ def ask(start: Start) -> Ask:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(message)
             process.stdin.flush()
-        # Its standard input stays open: an end of it says that the asker is gone.
+        # Its standard input stays open: its end would mean that the client has hung up.
         out, err = waiting.outputs(process)
         return process.wait(20), out, err
 
@@ -89,47 +89,49 @@ def unquoted(stdout: bytes) -> list[str]:
     return [json.loads(line).encode("latin-1").decode() for line in stdout.splitlines()]
 
 
-def test_arguments_arrive_as_sent(ask: Ask, programs: Mapping[str, Path]) -> None:
-    code, out, err = ask(contract(programs, "say", *AWKWARD))
+def test_arguments_arrive_as_sent(exchange: Exchange, programs: Mapping[str, Path]) -> None:
+    code, out, err = exchange(contract(programs, "say", *AWKWARD))
     assert (code, unquoted(out), err) == (0, list(AWKWARD), b"")
 
 
-def test_as_a_login_shell_it_looks_at_no_command(ask: Ask, programs: Mapping[str, Path]) -> None:
-    code, out, _ = ask(contract(programs, "say", "hello"), "-c", "rm -rf nothing; exit 9")
+def test_a_login_shell_ignores_its_command(
+    exchange: Exchange, programs: Mapping[str, Path]
+) -> None:
+    code, out, _ = exchange(contract(programs, "say", "hello"), "-c", "rm -rf nothing; exit 9")
     assert (code, unquoted(out)) == (0, ["hello"])
 
 
-def test_as_many_arguments_and_variables_as_there_may_be(
-    ask: Ask, programs: Mapping[str, Path]
+def test_the_largest_number_of_arguments_and_variables_arrives(
+    exchange: Exchange, programs: Mapping[str, Path]
 ) -> None:
     many = [f"number {n}" for n in range(255)]
     variables = {f"V{n}": "x" for n in range(255)}
-    code, out, _ = ask(contract(programs, "say", *many[:253], environment=variables))
+    code, out, _ = exchange(contract(programs, "say", *many[:253], environment=variables))
     assert (code, unquoted(out)) == (0, many[:253])
 
 
-def test_the_environment_is_what_was_sent_and_nothing_of_the_agents(
-    ask: Ask, programs: Mapping[str, Path]
+def test_the_environment_is_what_was_sent_without_the_agents_own(
+    exchange: Exchange, programs: Mapping[str, Path]
 ) -> None:
     sent = {"ISOBENCH_BLOCK": "with = and spaces é", "EMPTY": ""}
     for name, value in {**sent, "SECRET": None, "PATH": None}.items():
-        _, out, _ = ask(contract(programs, "see", name, environment=sent))
+        _, out, _ = exchange(contract(programs, "see", name, environment=sent))
         assert unquoted(out.replace(b"null", b'"\\u0000"')) == ["\0" if value is None else value]
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 127, 255])
-def test_exit_codes_come_back_with_both_streams(
-    code: int, ask: Ask, programs: Mapping[str, Path]
+def test_exit_codes_and_both_streams_are_returned(
+    code: int, exchange: Exchange, programs: Mapping[str, Path]
 ) -> None:
-    assert ask(contract(programs, "end", str(code))) == (code, b"out\n", b"err\n")
+    assert exchange(contract(programs, "end", str(code))) == (code, b"out\n", b"err\n")
 
 
-def test_a_signal_is_told_as_shells_tell_it(start: Start, programs: Mapping[str, Path]) -> None:
+def test_a_signal_is_reported_as_shells_do(start: Start, programs: Mapping[str, Path]) -> None:
     for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM):
         process = start()
         token = secrets.token_hex(8)
         send(process, contract(programs, "linger", token))
-        # Looked for before one of them is killed: the other one goes with it.
+        # Searched before one of them is killed: the other one ends with it.
         (child,) = [found for found in wait_for(token, 2) if found.ppid() == process.pid]
         child.send_signal(number)
         assert process.wait(20) == 128 + number
@@ -137,18 +139,18 @@ def test_a_signal_is_told_as_shells_tell_it(start: Start, programs: Mapping[str,
         assert wait_for(token, 0) == []
 
 
-def test_a_program_that_is_none_is_127(ask: Ask) -> None:
-    assert ask(agent_request.framed(["/nowhere/program"], {}))[0] == 127
+def test_a_missing_program_has_exit_code_127(exchange: Exchange) -> None:
+    assert exchange(agent_request.framed(["/nowhere/program"], {}))[0] == 127
 
 
-def test_the_null_request_leaves_at_once(ask: Ask) -> None:
-    assert ask(agent_request.NULL) == (0, b"", b"")
+def test_the_null_request_ends_at_once(exchange: Exchange) -> None:
+    assert exchange(agent_request.NULL) == (0, b"", b"")
 
 
-def test_the_program_reads_nothing_of_the_agents_input(
-    ask: Ask, programs: Mapping[str, Path]
+def test_the_program_does_not_read_the_agents_input(
+    exchange: Exchange, programs: Mapping[str, Path]
 ) -> None:
-    code, out, _ = ask(agent_request.framed(["/bin/cat"], {}) + b"meant for nobody")
+    code, out, _ = exchange(agent_request.framed(["/bin/cat"], {}) + b"meant for nobody")
     assert (code, out) == (0, b"")
 
 
@@ -159,7 +161,7 @@ def send(process: subprocess.Popen[bytes], message: bytes) -> None:
 
 
 def wait_for(token: str, count: int) -> Sequence[psutil.Process]:
-    """Wait until so many processes have a word among their arguments."""
+    """Wait until `count` processes have the token among their arguments."""
     end = time.monotonic() + 20
     while True:
         found = []
@@ -174,7 +176,7 @@ def wait_for(token: str, count: int) -> Sequence[psutil.Process]:
         time.sleep(0.02)
 
 
-def test_when_the_asker_is_gone_everything_it_started_dies(
+def test_everything_dies_when_the_client_hangs_up(
     start: Start, programs: Mapping[str, Path]
 ) -> None:
     process, token = start(), secrets.token_hex(8)
@@ -189,13 +191,15 @@ def test_when_the_asker_is_gone_everything_it_started_dies(
     assert wait_for(token, 0) == []
 
 
-def test_orphans_of_a_program_that_has_ended_die_with_it(
-    ask: Ask, programs: Mapping[str, Path]
+def test_orphans_die_when_their_program_has_ended(
+    exchange: Exchange, programs: Mapping[str, Path]
 ) -> None:
     token = secrets.token_hex(8)
     linger = f"{programs[PROGRAM]} linger {token}"
     script = f"setsid {linger} >/dev/null 2>&1 & exit 5"
-    code, _, _ = ask(agent_request.framed(["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}))
+    code, _, _ = exchange(
+        agent_request.framed(["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]})
+    )
     assert code == 5
     assert wait_for(token, 0) == []
 
@@ -221,41 +225,43 @@ def counts(arguments: int, variables: int) -> bytes:
         framed(counts(300, 300) + b"/bin/echo\0" * 600),
         framed(counts(0xFFFFFFFF, 0xFFFFFFFF) + b"/bin/echo\0"),
         framed(counts(0x80000000, 0x80000000) + b"/bin/echo\0"),
-        struct.pack("<I", MOST + 1),
+        struct.pack("<I", LONGEST + 1),
         struct.pack("<I", 0xFFFFFFFF) + b"x" * 70000,
         b"SSH-2.0-garbage\r\n" + bytes(range(256)),
     ],
 )
-def test_a_request_that_is_none_is_refused_and_executes_nothing(message: bytes, ask: Ask) -> None:
-    code, out, err = ask(message)
+def test_a_malformed_request_is_refused_and_executes_nothing(
+    message: bytes, exchange: Exchange
+) -> None:
+    code, out, err = exchange(message)
     assert (code, out, err) == (125, b"", b"")
 
 
-def test_an_input_that_ends_within_a_request_is_refused(start: Start) -> None:
+def test_an_incomplete_request_is_refused(start: Start) -> None:
     whole = framed(counts(1, 0) + b"/bin/echo\0")
     for length in range(len(whole)):
         out, err = (process := start()).communicate(whole[:length], timeout=20)
         assert (process.returncode, out, err) == (125, b"", b"")
 
 
-def test_the_longest_request_is_taken_and_one_byte_more_is_not(
-    ask: Ask, programs: Mapping[str, Path]
+def test_the_longest_request_is_accepted_and_one_byte_more_is_refused(
+    exchange: Exchange, programs: Mapping[str, Path]
 ) -> None:
-    rest = MOST - len(contract(programs, "say", "")) + 4
-    code, out, _ = ask(contract(programs, "say", "x" * rest))
+    rest = LONGEST - len(contract(programs, "say", "")) + 4
+    code, out, _ = exchange(contract(programs, "say", "x" * rest))
     assert (code, len(out)) == (0, rest + 3)
-    assert ask(contract(programs, "say", "x" * (rest + 1)))[0] == 125
+    assert exchange(contract(programs, "say", "x" * (rest + 1)))[0] == 125
 
 
-def test_a_message_whose_last_string_does_not_end_is_bounded(ask: Ask) -> None:
-    code, out, _ = ask(framed(counts(2, 0) + b"/bin/echo\0unended"))
+def test_a_last_string_without_its_nul_ends_with_the_message(exchange: Exchange) -> None:
+    code, out, _ = exchange(framed(counts(2, 0) + b"/bin/echo\0unended"))
     assert (code, out) == (0, b"unended\n")
 
 
 # ---- keys ----------------------------------------------------------------------------------------
 
 
-def test_a_key_reads_as_dropbear_wants_it_and_as_openssh_does() -> None:
+def test_a_key_is_readable_by_dropbear_and_by_openssh() -> None:
     key = _ssh.new_key()
     parts, rest = [], key.dropbear
     while rest:
@@ -274,7 +280,8 @@ def test_a_key_reads_as_dropbear_wants_it_and_as_openssh_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "meant"), [(0, 0), (1, 1), (127, 127), (128, 128), (137, -9), (143, -15), (255, 255)]
+    ("reported", "meaning"),
+    [(0, 0), (1, 1), (127, 127), (128, 128), (137, -9), (143, -15), (255, 255)],
 )
-def test_an_exit_code_above_128_is_a_signal(told: int, meant: int) -> None:
-    assert agent_request.exit_code(told) == meant
+def test_an_exit_code_above_128_is_a_signal(reported: int, meaning: int) -> None:
+    assert agent_request.exit_code(reported) == meaning

@@ -1,4 +1,4 @@
-"""Cgroups that others make and remove meanwhile."""
+"""Sweeps of cgroups while other processes make and remove cgroups."""
 
 import errno
 import os
@@ -14,13 +14,13 @@ from isobench.targets.containers import _cgroup, _oscontainer, kubernetes, names
 MINE = "isobench-m-1-2-abcd"
 
 
-def nobody_lives(_: str) -> bool:
+def no_run_lives(_: str) -> bool:
     return False
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand for the tree of cgroups, with something of a dead run's in it."""
+    """Replace the tree of cgroups by one with cgroups of a dead run."""
     for name in ("memory", "systemd"):
         (tmp_path / name / f"nspawn.{MINE}" / "payload").mkdir(parents=True)
     (tmp_path / "memory" / MINE).mkdir()
@@ -30,15 +30,16 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def sweeps() -> list[str]:
-    found = _oscontainer.sweep_cgroups(["nspawn."], nobody_lives)
-    found += namespaces.NamespacesTarget().sweep(nobody_lives, cached=False)
+    found = _oscontainer.sweep_cgroups(["nspawn."], no_run_lives)
+    found += namespaces.NamespacesTarget().sweep(no_run_lives, cached=False)
     return [*map(str, found)]
 
 
 @pytest.fixture
 def vanishing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Let a folder of someone else's be listed everywhere, and be gone when it is opened; return
-    how often that was so.
+    """Let a foreign folder be listed everywhere and be gone when it is opened.
+
+    Return a function that counts how often that happened.
     """
     scan, gone = os.scandir, []
 
@@ -55,7 +56,7 @@ def vanishing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: len(gone)
 
 
-def test_a_cgroup_that_vanishes_during_a_sweep_ends_nothing(
+def test_a_cgroup_that_vanishes_during_a_sweep_is_no_error(
     tree: Path, vanishing: Callable[[], int]
 ) -> None:
     assert sweeps() == [f"cgroups of {MINE}", f"cgroup {tree / 'memory' / MINE}"]
@@ -87,7 +88,7 @@ def churn(tree: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("churn")
-def test_sweeps_go_on_beside_others_that_make_and_remove_cgroups(tree: Path) -> None:
+def test_sweeps_work_while_others_make_and_remove_cgroups(tree: Path) -> None:
     for _ in range(200):
         (tree / "memory" / MINE).mkdir(exist_ok=True)
         assert f"cgroup {tree / 'memory' / MINE}" in sweeps()
@@ -104,7 +105,7 @@ def test_a_cgroup_that_is_gone_needs_no_removal(
     assert _cgroup.remove(tree / "memory", attempts=1) == ""
 
 
-def test_what_goes_by_itself_meanwhile_does_not_leave_its_parent_behind(
+def test_a_cgroup_is_removed_though_another_removes_its_child_meanwhile(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tree / "systemd" / f"nspawn.{MINE}"
@@ -127,7 +128,7 @@ def test_a_cgroup_that_is_in_use_is_reported(tree: Path) -> None:
     assert folder.is_dir()
 
 
-def test_names_are_those_of_owners_alone(tree: Path) -> None:
+def test_only_names_of_owners_are_found(tree: Path) -> None:
     for name in ("isobench", "isobench-1-2-3", "nspawn.other", "isobench.slice"):
         (tree / "memory" / name).mkdir()
     assert _cgroup.below(tree, ["", "nspawn."]) == [
@@ -139,7 +140,7 @@ def test_names_are_those_of_owners_alone(tree: Path) -> None:
     assert list(_cgroup.children(tree / "gone")) == []
 
 
-def test_a_process_that_ends_during_the_search_for_a_container_ends_nothing(
+def test_a_process_that_ends_during_the_search_for_a_container_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "listdir", lambda _: ["1", "2", "self", "cgroups"])

@@ -1,4 +1,4 @@
-"""How boxes are entered."""
+"""The environment in which boxes are entered."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def entering(name: str, **environment: str) -> dict[str, str]:
     return dict(distrobox._Box(name=name, environment=environment).entering)
 
 
-def test_each_box_is_entered_with_a_home_of_its_own(home: Path) -> None:
+def test_each_box_is_entered_with_its_own_home(home: Path) -> None:
     """`distrobox enter` deletes ~/.cache/.*.fifo, which another one may be reading."""
     one, two = (Path(entering(name, HOME=str(home))["HOME"]) for name in ("one", "two"))
     assert len({home, one, two}) == 3

@@ -1,4 +1,4 @@
-"""The target `docker`, as far as it goes without a daemon."""
+"""The target `docker`, the part that needs no daemon."""
 
 import gc
 import warnings
@@ -10,14 +10,14 @@ from isobench.model import Lack, Unavailable
 from isobench.targets.containers.docker import DockerTarget
 
 
-def test_a_daemon_that_is_not_there_leaves_no_socket_open(
+def test_a_missing_daemon_leaves_no_socket_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         answer = DockerTarget().probe()
         gc.collect()
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.SERVICE
-    assert not [warning for warning in told if "unclosed" in str(warning.message)]
+    assert not [warning for warning in caught if "unclosed" in str(warning.message)]

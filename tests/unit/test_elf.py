@@ -1,4 +1,4 @@
-"""The smallest program that answers: an ELF file made of nothing."""
+"""ELF files: the probe program, and the libraries that a program needs."""
 
 import platform
 import shutil
@@ -14,7 +14,7 @@ MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_its_header_says_what_it_is(machine: str) -> None:
+def test_its_header_describes_the_program(machine: str) -> None:
     program = elf.probe_program(machine)
     magic, bits, order, version = struct.unpack_from("<4sBBB", program)
     assert (magic, bits, order, version) == (b"\x7fELF", 2, 1, 1)
@@ -28,7 +28,7 @@ def test_its_header_says_what_it_is(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_answer_lies_at_its_end(machine: str) -> None:
+def test_the_answer_is_at_its_end(machine: str) -> None:
     assert elf.probe_program(machine).endswith(elf.ANSWER)
 
 
@@ -40,8 +40,8 @@ def test_the_address_of_the_text_is_right_on_riscv64() -> None:
 
 def test_the_address_of_the_text_is_right_on_aarch64() -> None:
     words = struct.unpack_from("<8I", elf.probe_program("aarch64"), 120)
-    instructions_on = words[1] >> 5 & 0x7FFFF
-    assert 120 + 4 + 4 * instructions_on == elf.probe_program("aarch64").index(elf.ANSWER)
+    distance = words[1] >> 5 & 0x7FFFF
+    assert 120 + 4 + 4 * distance == elf.probe_program("aarch64").index(elf.ANSWER)
 
 
 @pytest.mark.skipif(platform.machine() not in MACHINES, reason="no such program for this machine")
@@ -57,7 +57,7 @@ def test_it_answers_and_exits_cleanly_here(tmp_path: Path) -> None:
 
 
 def linked_by_the_system(path: str) -> set[str]:
-    """What the dynamic linker itself finds needed: "libc.so.6 => /lib/… (0x…)"."""
+    """Return the libraries that the dynamic linker finds: "libc.so.6 => /lib/… (0x…)"."""
     done = subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=20)
     return {line.split()[0] for line in done.stdout.splitlines() if "=>" in line}
 
@@ -71,23 +71,23 @@ def test_the_libraries_of_a_program_of_this_machine_are_found(name: str) -> None
     interpreter, *libraries = elf.needed_libraries(Path(path).read_bytes())
     assert Path(interpreter).exists()
     assert "libc.so.6" in libraries
-    # The linker also lists what libraries need in their turn.
+    # The linker also lists the libraries of libraries.
     assert set(libraries) <= linked_by_the_system(path) | {Path(interpreter).name}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_a_static_program_needs_nothing(machine: str) -> None:
+def test_a_static_program_needs_no_libraries(machine: str) -> None:
     assert elf.needed_libraries(elf.probe_program(machine)) == ()
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\x7fELF", b"#!/bin/sh\n", b"\x7fELF\x02\x01" + b"\xff" * 200, bytes(5000)]
 )
-def test_what_is_no_program_needs_nothing(data: bytes) -> None:
+def test_other_files_need_no_libraries(data: bytes) -> None:
     assert elf.needed_libraries(data) == ()
 
 
-def test_a_program_cut_short_anywhere_or_damaged_is_no_error() -> None:
+def test_a_truncated_or_damaged_program_is_no_error() -> None:
     whole = Path("/bin/ls").read_bytes()
     for length in (*range(0, 1200, 7), *range(1200, len(whole), 4999)):
         assert isinstance(elf.needed_libraries(whole[:length]), tuple)

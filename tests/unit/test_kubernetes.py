@@ -60,7 +60,7 @@ def pod(**state: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", ["500m", "2", "1.5", "512Mi", "1Gi", "3k"])
-def test_quantities_of_kubernetes_are_taken(value: str) -> None:
+def test_quantities_of_kubernetes_are_accepted(value: str) -> None:
     assert KubernetesTarget(memory=value).memory == value
 
 
@@ -71,18 +71,18 @@ def test_other_quantities_are_refused(options: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("image", ["registry.test/a:1", "a@sha256:00"])
-def test_an_image_is_named_without_a_tag(image: str) -> None:
+def test_an_image_with_a_tag_is_refused(image: str) -> None:
     with pytest.raises(ValueError, match="without a tag"):
         KubernetesTarget(image=image)
     assert KubernetesTarget(image="registry.test:5000/a").image
 
 
-def test_a_start_needs_time() -> None:
+def test_a_start_timeout_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="above zero"):
         KubernetesTarget(start_timeout=0)
 
 
-def test_the_name_of_a_runtime_class_decides_what_must_be_seen() -> None:
+def test_the_name_of_a_runtime_class_decides_the_expectations() -> None:
     kinds = {
         "": Technology.CONTAINERIZATION,
         "nvidia": Technology.CONTAINERIZATION,
@@ -122,7 +122,7 @@ def broken(target: KubernetesTarget, seen: Environment) -> str:
     return prove.unmet(prove.check(target.expectations, host=HOST, inside=seen))
 
 
-def test_what_a_pod_shows_keeps_the_expectations() -> None:
+def test_a_real_pod_meets_the_expectations() -> None:
     assert broken(KubernetesTarget(), inside()) == ""
 
 
@@ -136,11 +136,11 @@ def test_what_a_pod_shows_keeps_the_expectations() -> None:
         ("host__canary_readable", True),
     ],
 )
-def test_a_broken_expectation_is_caught(key: str, value: Any) -> None:
+def test_each_contradiction_is_found(key: str, value: Any) -> None:
     assert key.replace("__", ".") in broken(KubernetesTarget(), inside(**{key: value}))
 
 
-def test_restricted_must_be_seen_from_inside() -> None:
+def test_restricted_adds_expectations() -> None:
     target = KubernetesTarget(restricted=True)
     assert "security.seccomp" in broken(target, inside(security__seccomp="0"))
 
@@ -152,7 +152,7 @@ def described(target: KubernetesTarget) -> dict[str, Any]:
     return target._manifest("n", "i:1", ("/isobench/_agent",), "isobench-a-1-2", [node()])
 
 
-def test_a_pod_says_whose_it_is_and_where_it_may_run() -> None:
+def test_a_pod_names_its_owner_and_its_nodes() -> None:
     made = described(KubernetesTarget(tolerate=("control-plane",), pull_secret="key"))  # noqa: S106 - a name
     assert made["metadata"]["labels"] == {
         "isobench": "1", "isobench.owner": "isobench-a-1-2", "isobench.host": _pod.host()
@@ -210,7 +210,7 @@ def test_other_nodes_are_refused(nodes: list[dict[str, Any]], wanted: str, said:
     assert caught.value.hint
 
 
-def test_a_node_says_how_an_image_gets_to_it() -> None:
+def test_the_loader_follows_from_what_a_node_reports() -> None:
     socket = {"annotations": {module._CRI_SOCKET: "unix:///run/c.sock"}}
     assert module.loader(node(metadata=socket))[:3] == ("ctr", "--address", "/run/c.sock")
     kind = node(spec={"providerID": "kind://docker/bench/bench-control-plane"})
@@ -221,7 +221,7 @@ def test_a_node_says_how_an_image_gets_to_it() -> None:
     assert module.loader(node()) == ()
 
 
-def test_the_archive_stands_where_it_is_wanted_or_last() -> None:
+def test_the_archive_replaces_its_placeholder_or_comes_last() -> None:
     push = ("skopeo", "copy", "docker-archive:{archive}", "docker://{image}")
     assert module.filled(push, archive="/a.tar", image="r/i:1") == [
         "skopeo", "copy", "docker-archive:/a.tar", "docker://r/i:1"
@@ -233,7 +233,7 @@ def test_the_archive_stands_where_it_is_wanted_or_last() -> None:
     ]
 
 
-def test_who_runs_a_container_is_seen_on_the_host(tmp_path: Path) -> None:
+def test_the_ancestors_of_a_container_are_seen_on_the_host(tmp_path: Path) -> None:
     tree = {
         7: ("_agent", 5, "0::/k8s.io/c0ffee"),
         5: ("containerd (shim)", 1, "0::/"),
@@ -265,7 +265,7 @@ def test_who_runs_a_container_is_seen_on_the_host(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_pod_that_cannot_run_is_not_waited_for(state: dict[str, Any], said: str) -> None:
+def test_a_pod_that_cannot_run_is_given_up_at_once(state: dict[str, Any], said: str) -> None:
     found = _pod.refusal(pod(**state))
     assert found is not None
     assert said in found.why
@@ -273,7 +273,7 @@ def test_a_pod_that_cannot_run_is_not_waited_for(state: dict[str, Any], said: st
     assert found.hint
 
 
-def test_a_pod_without_a_node_may_still_get_one() -> None:
+def test_a_pod_without_a_node_may_get_one_later() -> None:
     waiting = pod()
     waiting["status"]["conditions"] = [
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}
@@ -290,14 +290,14 @@ def test_a_pod_that_starts_is_not_refused() -> None:
     assert _pod.ended(pod(terminated={"exitCode": 3})) == 3
 
 
-def test_a_pod_that_was_evicted_says_so() -> None:
+def test_an_evicted_pod_is_reported() -> None:
     gone = {"spec": {}, "status": {"phase": "Failed", "reason": "Evicted", "message": "disk"}}
     found = _pod.refusal(gone)
     assert found is not None
     assert "Evicted: disk" in found.why
 
 
-def test_what_a_policy_has_made_of_a_pod_is_refused() -> None:
+def test_a_pod_that_a_policy_has_changed_is_refused() -> None:
     seen = pod(running={})
     module.demand_ours(seen, "i:1", "abc")
     with pytest.raises(SessionError, match="another image of that name"):
@@ -460,7 +460,7 @@ def probed(target: KubernetesTarget = LOADED) -> Unavailable:
     return answer
 
 
-def test_a_probe_asks_and_creates_nothing(server: Server, config: Path) -> None:
+def test_a_probe_creates_nothing(server: Server, config: Path) -> None:
     answer = LOADED.probe()
     assert answer == Available(version="Kubernetes v1.2.3, containerd 1.6.20")
     created = [
@@ -486,13 +486,15 @@ def test_a_missing_client_is_named_with_what_to_type(
     assert answer.hint == "isobench doctor --install kubernetes"
 
 
-def test_a_client_that_does_not_load_is_told(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_load_is_reported(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_kubernetes, "installed", lambda: True)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     assert "does not load" in probed().what
 
 
-def test_a_kubeconfig_that_cannot_be_read_is_not_repeated(
+def test_an_unreadable_kubeconfig_is_not_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "broken"
@@ -501,11 +503,11 @@ def test_a_kubeconfig_that_cannot_be_read_is_not_repeated(
     assert "cannot be used" in probed().what
 
 
-def test_a_context_that_is_not_there_is_refused(config: Path) -> None:
+def test_a_missing_context_is_refused(config: Path) -> None:
     assert "no context of this name" in probed(KubernetesTarget(context="elsewhere")).what
 
 
-def test_a_server_that_is_gone_is_told_without_its_address(
+def test_an_unreachable_server_is_reported_without_its_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = configured(tmp_path / "gone", "http://127.0.0.1:9")
@@ -515,7 +517,7 @@ def test_a_server_that_is_gone_is_told_without_its_address(
     assert answer.what == "the cluster's API server does not answer: connection refused"
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(
+def test_a_silent_server_is_given_up_at_the_time_limit(
     server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Handler, "do_GET", lambda _: time.sleep(1.5))
@@ -535,7 +537,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(
         ((500, "etcd is away"), Lack.SERVICE, ("etcd is away", "kubectl")),
     ],
 )
-def test_a_refusal_says_why_and_what_to_do(
+def test_a_refusal_has_a_reason_and_a_hint(
     server: Server, config: Path, refusal: tuple[int, str], lack: Lack, told: tuple[str, str]
 ) -> None:
     (status, message), (said, hint) = refusal, told
@@ -547,13 +549,15 @@ def test_a_refusal_says_why_and_what_to_do(
     assert "jane" not in answer.what
 
 
-def test_what_may_not_be_done_is_named(server: Server, config: Path) -> None:
+def test_a_missing_permission_is_named(server: Server, config: Path) -> None:
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     server.answers["POST", path] = (201, {"status": {"allowed": False}})
     assert (probed().lack, "create pods" in probed().what) == (Lack.PERMISSION, True)
 
 
-def test_a_cluster_elsewhere_is_refused_before_anything_runs(server: Server, config: Path) -> None:
+def test_a_cluster_on_other_machines_is_refused_before_anything_runs(
+    server: Server, config: Path
+) -> None:
     server.answers["GET", "/api/v1/nodes"] = (200, {"items": [node(boot="another")]})
     answer = probed()
     assert "would compare two machines" in answer.what
@@ -562,14 +566,14 @@ def test_a_cluster_elsewhere_is_refused_before_anything_runs(server: Server, con
     ]
 
 
-def test_who_may_not_see_nodes_leaves_it_to_the_evidence(server: Server, config: Path) -> None:
+def test_without_the_right_to_see_nodes_the_evidence_decides(server: Server, config: Path) -> None:
     server.answers["GET", "/api/v1/nodes"] = (403, {"message": "forbidden"})
     assert isinstance(LOADED.probe(), Available)
     # A kernel of its own shows no boot id of the host's: then nothing would tell.
     assert "may not see nodes" in probed(KubernetesTarget(load=("cat",), runtime_class="kata")).what
 
 
-def test_who_brings_the_image_must_be_known(server: Server, config: Path) -> None:
+def test_an_unknown_loader_is_refused_with_a_hint(server: Server, config: Path) -> None:
     answer = probed(KubernetesTarget())
     assert "nothing says how an image gets to the node" in answer.what
     assert "load = [" in answer.hint
@@ -577,7 +581,7 @@ def test_who_brings_the_image_must_be_known(server: Server, config: Path) -> Non
     assert isinstance(KubernetesTarget(image="registry.test/a").probe(), Available)
 
 
-def test_a_runtime_that_is_roots_is_told_with_what_to_type(
+def test_a_runtime_of_root_is_reported_with_a_hint(
     server: Server, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     socket = {"annotations": {module._CRI_SOCKET: f"unix://{tmp_path}/absent.sock"}}
@@ -593,7 +597,7 @@ def test_the_namespace_is_the_contexts_unless_one_is_named(config: Path) -> None
     assert _kubernetes.connect(place(config, namespace="mine")).namespace == "mine"
 
 
-def test_keys_of_the_kubeconfig_lie_in_no_file(
+def test_keys_of_the_kubeconfig_are_in_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "temporary"
@@ -620,7 +624,7 @@ def status(code: int) -> bytes:
     return json.dumps({"status": "Failure", "details": {"causes": causes}}).encode()
 
 
-def test_a_process_is_heard_as_it_speaks_and_its_end_is_told(
+def test_output_arrives_as_it_is_printed_and_the_exit_code_at_the_end(
     server: Server, cluster: _kubernetes.Cluster
 ) -> None:
     got: list[bytes] = []
@@ -645,7 +649,7 @@ def test_a_process_is_heard_as_it_speaks_and_its_end_is_told(
     assert "container=isobench" in path
 
 
-def test_a_silent_process_is_left_at_the_time_limit(
+def test_a_silent_process_is_given_up_at_the_time_limit(
     server: Server, cluster: _kubernetes.Cluster
 ) -> None:
     server.stream = lambda handler: (handler.frame(1, b"x"), time.sleep(1))[1]
@@ -654,7 +658,7 @@ def test_a_silent_process_is_left_at_the_time_limit(
     assert (stream.out, stream.status) == (b"x", None)
 
 
-def test_a_stream_that_breaks_is_no_end(server: Server, cluster: _kubernetes.Cluster) -> None:
+def test_a_broken_stream_is_an_error(server: Server, cluster: _kubernetes.Cluster) -> None:
     server.stream = lambda handler: handler.frame(1, b"x")
     with (
         cluster.attach("p", "isobench") as stream,
@@ -663,7 +667,7 @@ def test_a_stream_that_breaks_is_no_end(server: Server, cluster: _kubernetes.Clu
         stream.listen(lambda _: None, time.monotonic() + 5)
 
 
-def test_what_was_never_executed_has_no_exit_code(
+def test_a_program_that_never_started_has_no_exit_code(
     server: Server, cluster: _kubernetes.Cluster
 ) -> None:
     server.stream = lambda handler: handler.frame(3, b"no such file in the container")
@@ -673,7 +677,7 @@ def test_what_was_never_executed_has_no_exit_code(
             stream.exit_code()
 
 
-def test_a_refused_stream_says_why(server: Server, cluster: _kubernetes.Cluster) -> None:
+def test_a_refused_stream_has_a_reason(server: Server, cluster: _kubernetes.Cluster) -> None:
     server.answers["GET", f"{PODS}/p/exec"] = (403, {"message": 'User "jane" cannot get pods/exec'})
     with pytest.raises(_kubernetes.ApiError, match="this user cannot get") as caught:
         cluster.execute("p", "isobench", ["/x"])
@@ -696,7 +700,7 @@ def deleted(server: Server) -> list[Any]:
     return [body for method, _, body in server.asked if method == "DELETE"]
 
 
-def test_a_dead_runs_pod_is_ended_and_forgotten(
+def test_the_pod_of_a_dead_run_is_removed_with_its_record(
     server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note = left(server, config, oci.labels(DEAD))
@@ -710,19 +714,23 @@ def test_a_dead_runs_pod_is_ended_and_forgotten(
     assert not note.exists()
 
 
-def test_a_pod_of_that_name_that_is_not_ours_is_not_touched(server: Server, config: Path) -> None:
+def test_a_pod_of_the_same_name_with_other_labels_is_left_alone(
+    server: Server, config: Path
+) -> None:
     note = left(server, config, {"app": "somebody's"})
     assert _pod.sweep(lambda _: False) == []
     assert (deleted(server), note.exists()) == ([], False)
 
 
-def test_what_belongs_to_the_living_is_not_asked_about(server: Server, config: Path) -> None:
+def test_pods_of_living_runs_are_left_alone(server: Server, config: Path) -> None:
     note = left(server, config, oci.labels(DEAD))
     assert _pod.sweep(lambda _: True) == []
     assert (server.asked, note.exists()) == ([], True)
 
 
-def test_an_unreachable_cluster_is_said_and_remembered(tmp_path: Path, config: Path) -> None:
+def test_an_unreachable_cluster_is_reported_and_the_record_stays(
+    tmp_path: Path, config: Path
+) -> None:
     gone = configured(tmp_path / "gone", "http://127.0.0.1:9")
     notes = [_pod._note(f"{DEAD}-0{n}", place(gone)) for n in range(2)]
     lines = [*map(str, _pod.sweep(lambda _: False))]
@@ -732,7 +740,7 @@ def test_an_unreachable_cluster_is_said_and_remembered(tmp_path: Path, config: P
     assert all(note.stat().st_mode & 0o077 == 0 for note in notes)
 
 
-def test_a_note_that_makes_no_sense_is_dropped(config: Path) -> None:
+def test_an_invalid_record_is_removed(config: Path) -> None:
     note = paths.cache() / "pods" / f"{DEAD}-00.json"
     note.parent.mkdir(parents=True)
     note.write_text("{}")
@@ -740,7 +748,7 @@ def test_a_note_that_makes_no_sense_is_dropped(config: Path) -> None:
     assert not note.exists()
 
 
-def test_labelled_pods_of_other_hosts_are_not_asked_for(
+def test_labelled_pods_of_other_hosts_are_not_requested(
     server: Server, cluster: _kubernetes.Cluster
 ) -> None:
     server.answers["GET", PODS] = (200, {"items": []})
@@ -748,7 +756,7 @@ def test_labelled_pods_of_other_hosts_are_not_asked_for(
     assert f"isobench.host%3D{_pod.host()}" in server.asked[-1][1]
 
 
-def test_a_refused_creation_leaves_no_note(server: Server, config: Path) -> None:
+def test_a_refused_creation_leaves_no_record(server: Server, config: Path) -> None:
     server.answers["POST", PODS] = (403, {"message": "exceeded quota: pods"})
     cluster = _kubernetes.connect(place(config))
     made = LOADED._manifest(f"{ownership.mine()}-0", "i:1", ("a",), ownership.mine(), [])

@@ -1,4 +1,4 @@
-"""What Docker and Podman share, without an engine."""
+"""What Docker and Podman share; no engine is needed."""
 
 import hashlib
 import io
@@ -41,7 +41,7 @@ def test_the_same_stage_gives_the_same_image_byte_for_byte(tmp_path: Path) -> No
     assert first == second
 
 
-def test_the_manifest_leads_to_a_configuration_and_a_layer_with_the_right_hashes(
+def test_the_manifest_names_a_configuration_and_a_layer_with_the_right_hashes(
     tmp_path: Path,
 ) -> None:
     made = stage(tmp_path, p=b"x")
@@ -70,7 +70,7 @@ def test_the_image_for_a_probe_holds_the_smallest_program() -> None:
     assert layer["isobench/answer"] == elf.probe_program("x86_64")
 
 
-def test_an_image_is_named_by_its_content_and_cannot_be_pulled_from_anywhere(
+def test_an_image_is_named_by_its_content_and_has_no_registry(
     tmp_path: Path,
 ) -> None:
     made = stage(tmp_path)
@@ -84,13 +84,13 @@ def test_everything_in_an_engine_is_labelled_with_its_owner() -> None:
     }
 
 
-def test_the_ladder_begins_with_the_engines_own_defaults() -> None:
-    steps = list(oci.candidate_settings(["", "runc"], ["", "cgroupfs"]))
-    assert steps[0] == oci.Settings()
-    assert len(steps) == len(set(steps)) == 8
-    assert {step.runtime for step in steps} == {"", "runc"}
-    assert {step.cgroup_manager for step in steps} == {"", "cgroupfs"}
-    assert {step.limits for step in steps} == {True, False}
+def test_the_engines_own_defaults_are_tried_first() -> None:
+    candidates = list(oci.candidate_settings(["", "runc"], ["", "cgroupfs"]))
+    assert candidates[0] == oci.Settings()
+    assert len(candidates) == len(set(candidates)) == 8
+    assert {candidate.runtime for candidate in candidates} == {"", "runc"}
+    assert {candidate.cgroup_manager for candidate in candidates} == {"", "cgroupfs"}
+    assert {candidate.limits for candidate in candidates} == {True, False}
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_the_ladder_begins_with_the_engines_own_defaults() -> None:
         (oci.Settings(runtime="crun", limits=True), "crun, lowered limits of files and processes"),
     ],
 )
-def test_settings_are_told_in_words(settings: oci.Settings, words: str) -> None:
+def test_settings_are_described_in_words(settings: oci.Settings, words: str) -> None:
     assert settings.words() == words
 
 
-def test_a_container_expectations_namespaces_of_its_own_and_the_hosts_kernel() -> None:
-    expectationd = {expectation.key: expectation.relation for expectation in oci.EXPECTATIONS}
-    assert expectationd["kernel.boot_id"] is Relation.SAME_AS_HOST
+def test_a_container_must_have_its_own_namespaces_and_the_hosts_kernel() -> None:
+    relations = {expectation.key: expectation.relation for expectation in oci.EXPECTATIONS}
+    assert relations["kernel.boot_id"] is Relation.SAME_AS_HOST
     for space in ("pid", "net", "mnt", "uts", "ipc"):
-        assert expectationd[f"ns.{space}"] is Relation.UNLIKE_HOST
+        assert relations[f"ns.{space}"] is Relation.UNLIKE_HOST
 
 
 @pytest.mark.parametrize(("user", "prefix"), [(0, ""), (1000, "sudo ")])

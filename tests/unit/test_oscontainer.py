@@ -85,7 +85,7 @@ def broken(target: Target, facts: Mapping[str, Fact]) -> str:
 # ---- expectations --------------------------------------------------------------------------------
 
 
-def test_what_a_true_container_shows_keeps_every_expectation(root: None) -> None:
+def test_a_real_container_meets_every_expectation(root: None) -> None:
     assert broken(NspawnTarget(), NSPAWN) == ""
     assert broken(LxcTarget(memory="64MiB"), LXC) == ""
 
@@ -104,7 +104,7 @@ def test_what_a_true_container_shows_keeps_every_expectation(root: None) -> None
         ("host.canary_readable", True),
     ],
 )
-def test_a_false_nspawn_is_found_out(key: str, value: Fact, root: None) -> None:
+def test_each_contradiction_of_nspawn_is_found(key: str, value: Fact, root: None) -> None:
     assert broken(NspawnTarget(), {**NSPAWN, key: value}).startswith(f"{key} should be")
 
 
@@ -118,14 +118,14 @@ def test_a_false_nspawn_is_found_out(key: str, value: Fact, root: None) -> None:
         ("host.limit.memory", None),
     ],
 )
-def test_a_false_lxc_or_a_limit_that_is_none_is_found_out(
+def test_each_contradiction_of_lxc_and_of_a_limit_is_found(
     key: str, value: Fact, root: None
 ) -> None:
     target = LxcTarget(memory="64MiB")
     assert broken(target, {**LXC, key: value}).startswith(f"{key} should be")
 
 
-def test_only_what_was_asked_for_is_expectationd(ordinary: Path) -> None:
+def test_only_chosen_options_are_expected(ordinary: Path) -> None:
     def keys(target: Target) -> set[str]:
         return {expectation.key for expectation in target.expectations}
 
@@ -154,15 +154,15 @@ def test_only_what_was_asked_for_is_expectationd(ordinary: Path) -> None:
         (LxcTarget, {"idmap": "u 0 100000 65536"}),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused_by_its_name(
-    kind: Any, options: dict[str, Any]
-) -> None:
+def test_an_invalid_option_is_refused_by_its_name(kind: Any, options: dict[str, Any]) -> None:
     ((name, _),) = options.items()
     with pytest.raises(ValueError, match=f"^{name} = "):
         kind(**options)
 
 
-def test_nspawn_is_for_root_and_says_how(monkeypatch: pytest.MonkeyPatch, ordinary: Path) -> None:
+def test_nspawn_needs_root_and_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Path
+) -> None:
     installed(monkeypatch, "systemd-nspawn")
     answer = NspawnTarget().probe()
     assert isinstance(answer, Unavailable)
@@ -170,7 +170,7 @@ def test_nspawn_is_for_root_and_says_how(monkeypatch: pytest.MonkeyPatch, ordina
     assert answer.hint.startswith("sudo ")
 
 
-def test_lxc_says_what_an_ordinary_user_lacks(
+def test_lxc_reports_what_an_ordinary_user_lacks(
     monkeypatch: pytest.MonkeyPatch, ordinary: Path
 ) -> None:
     installed(monkeypatch, "lxc-execute")
@@ -196,7 +196,7 @@ def test_lxc_says_what_an_ordinary_user_lacks(
         ("something else", True, "lxc-checkconfig"),
     ],
 )
-def test_each_refusal_of_lxcs_has_its_own_way_out(
+def test_each_error_of_lxc_has_its_own_hint(
     said: str, unified: bool, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_oscontainer, "unified", lambda: unified)
@@ -215,7 +215,7 @@ def nspawn_words(
         return words
 
 
-def test_nspawn_reads_nobodys_settings_and_is_told_what_to_show(
+def test_nspawn_ignores_settings_files_and_gets_its_binds(
     instance: _oscontainer.Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = nspawn_words(NspawnTarget(), instance, monkeypatch)
@@ -226,7 +226,7 @@ def test_nspawn_reads_nobodys_settings_and_is_told_what_to_show(
     assert words[-1] == "--"
 
 
-def test_nspawns_network_is_what_was_asked_for(
+def test_nspawns_network_follows_the_option(
     instance: _oscontainer.Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = nspawn_words(NspawnTarget(network="host"), instance, monkeypatch)
@@ -239,7 +239,7 @@ def test_nspawns_network_is_what_was_asked_for(
 
 
 @pytest.mark.parametrize(("asked", "base"), [("pick", None), ("700000:65536", 700000)])
-def test_nspawns_users_are_a_range_of_their_own(asked: str, base: int | None) -> None:
+def test_nspawns_users_are_a_separate_range(asked: str, base: int | None) -> None:
     users = NspawnTarget(private_users=asked)._users()
     assert users is not None
     assert users[1] == 65536
@@ -251,11 +251,11 @@ def test_nspawns_users_are_a_range_of_their_own(asked: str, base: int | None) ->
     assert NspawnTarget()._users() is None
 
 
-def test_a_colon_in_a_path_ends_no_bind_of_nspawns() -> None:
+def test_a_colon_in_a_path_is_escaped_for_nspawn() -> None:
     assert nspawn._quoted(Path("/a:b\\c")) == "/a\\:b\\\\c"
 
 
-def test_without_nspawns_filter_its_own_variable_says_so() -> None:
+def test_nspawns_filter_is_turned_off_by_its_variable() -> None:
     assert NspawnTarget(seccomp=False)._environment()["SYSTEMD_SECCOMP"] == "0"
     assert "SYSTEMD_SECCOMP" not in NspawnTarget()._environment()
 
@@ -270,7 +270,7 @@ def configuration(
     return target._configuration(instance, settings, target._ids(), variables)
 
 
-def test_roots_container_is_privileged_as_lxcs_are(
+def test_roots_container_is_privileged_as_is_lxcs_default(
     instance: _oscontainer.Instance, root: None
 ) -> None:
     lines = configuration(LxcTarget(), instance, DEFAULTS, ISOBENCH="1")
@@ -281,7 +281,7 @@ def test_roots_container_is_privileged_as_lxcs_are(
     assert not [key for key, _ in lines if key in ("lxc.idmap", "lxc.apparmor.profile")]
 
 
-def test_an_ordinary_user_is_root_in_his_container_and_his_subordinates_are_the_rest(
+def test_an_ordinary_user_becomes_root_with_the_subordinate_ids_as_other_users(
     instance: _oscontainer.Instance, ordinary: Path
 ) -> None:
     lines = configuration(LxcTarget(), instance, DEFAULTS)
@@ -294,9 +294,7 @@ def test_an_ordinary_user_is_root_in_his_container_and_his_subordinates_are_the_
     assert ("lxc.include", "/usr/share/lxc/config/userns.conf") in lines
 
 
-def test_a_map_of_ids_that_was_asked_for_is_the_only_one(
-    instance: _oscontainer.Instance, root: None
-) -> None:
+def test_the_option_idmap_is_the_only_map(instance: _oscontainer.Instance, root: None) -> None:
     lines = configuration(LxcTarget(idmap="100000:65536"), instance, BARE)
     mapped = [value for key, value in lines if key == "lxc.idmap"]
     assert mapped == ["u 0 100000 65536", "g 0 100000 65536"]
@@ -311,7 +309,7 @@ def test_a_map_of_ids_that_was_asked_for_is_the_only_one(
         (True, {"lxc.cgroup2.memory.max": "2147483648", "lxc.cgroup2.pids.max": "7"}),
     ],
 )
-def test_limits_are_set_by_the_keys_of_this_hosts_cgroups(
+def test_limits_use_the_keys_of_the_hosts_cgroup_version(
     unified: bool,
     limits: dict[str, str],
     instance: _oscontainer.Instance,
@@ -324,16 +322,16 @@ def test_limits_are_set_by_the_keys_of_this_hosts_cgroups(
     assert {k: v for k, v in set_.items() if "dir" not in k} == limits
 
 
-def test_nothing_makes_two_lines_of_one(instance: _oscontainer.Instance, root: None) -> None:
+def test_a_newline_in_a_value_is_refused(instance: _oscontainer.Instance, root: None) -> None:
     with pytest.raises(SessionError, match=r"lxc\.environment"):
         configuration(LxcTarget(), instance, BARE, A="1\nlxc.rootfs.path = dir:/")
 
 
-def test_a_space_in_a_path_ends_no_field_of_lxcs() -> None:
+def test_a_space_in_a_path_is_escaped_for_lxc() -> None:
     assert lxc._escaped(Path("/a b\\c")) == "/a\\040b\\134c"
 
 
-def test_without_hardening_or_where_there_are_no_defaults_lxc_is_tried_alone(
+def test_lxc_is_tried_alone_without_hardening_or_without_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lxc, "_DEFAULTS", tmp_path)
@@ -357,7 +355,7 @@ def test_the_first_error_in_lxcs_log_is_the_reason(instance: _oscontainer.Instan
 # ---- what both share -----------------------------------------------------------------------------
 
 
-def test_an_instance_bears_its_owners_name_and_its_files_are_gone_at_the_end(
+def test_an_instance_has_its_owners_name_and_its_files_are_removed(
     tmp_path: Path,
 ) -> None:
     with _oscontainer.trial(tmp_path, OWNER) as made:
@@ -372,7 +370,7 @@ def a_stage(folder: Path) -> Stage:
 
 
 @pytest.mark.parametrize("code", _oscontainer.TOOL_FAILURES)
-def test_a_tool_that_fails_before_a_word_is_an_error_and_a_payload_that_fails_is_an_answer(
+def test_a_tool_that_fails_without_output_is_an_error_and_a_failed_payload_is_a_result(
     code: int, tmp_path: Path
 ) -> None:
     def launched(script: str) -> object:
@@ -394,7 +392,7 @@ def test_a_tool_that_cannot_be_executed_is_an_error(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_the_directory_is_named_that_a_containers_users_cannot_pass() -> None:
+def test_the_directory_that_other_users_cannot_pass_is_named() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as made:
         folder = Path(made)
         (folder / "open").mkdir(mode=0o755)
@@ -405,7 +403,7 @@ def test_the_directory_is_named_that_a_containers_users_cannot_pass() -> None:
         assert _oscontainer.closed(folder / "open") == folder / "open"
 
 
-def test_a_cgroup_goes_with_those_below_it_and_one_that_lives_stays(
+def test_a_sweep_removes_a_cgroup_with_those_below_it_and_leaves_living_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_oscontainer, "CGROUPS", tmp_path)
@@ -421,7 +419,7 @@ def test_a_cgroup_goes_with_those_below_it_and_one_that_lives_stays(
 
 
 @pytest.mark.parametrize("named", ["9:name=systemd:/a/b", "8:systemd:/a/b", "0::/a/b"])
-def test_a_processs_cgroups_are_found_as_this_host_mounts_them(
+def test_the_cgroups_of_a_process_are_found_where_this_host_mounts_them(
     named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _oscontainer.cgroups_of(None) == []

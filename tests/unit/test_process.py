@@ -1,4 +1,4 @@
-"""Programs of the host: run, streamed, ended with all they have started; and others' ends."""
+"""Programs of the host: running them, streaming their output, ending them with all descendants."""
 
 import os
 import signal
@@ -31,27 +31,27 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     waiting.killed(process)
 
 
-def test_a_process_that_is_asked_to_end_does_so(sleeper: subprocess.Popen[bytes]) -> None:
-    # Until we wait for it, it is a zombie: ended all the same.
+def test_a_process_ends_by_sigterm(sleeper: subprocess.Popen[bytes]) -> None:
+    # Until its parent waits for it, it is a zombie, which counts as ended.
     assert processes.terminate(sleeper.pid) == ""
     assert sleeper.wait(20) == -signal.SIGTERM
 
 
-def test_one_that_does_not_listen_is_killed() -> None:
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-IS", "-c", STUBBORN], stdout=subprocess.PIPE) as child:
         assert waiting.line(child) == "ready"
         assert processes.terminate(child.pid, patience=0.1) == ""
         assert child.wait(20) == -signal.SIGKILL
 
 
-def test_one_that_is_gone_is_no_fault(sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_process_that_has_ended_is_no_error(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.kill()
     sleeper.wait(20)
     assert processes.terminate(sleeper.pid) == ""
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may end every process")
-def test_one_that_is_somebody_elses_is_told() -> None:
+def test_a_process_of_another_user_is_reported() -> None:
     assert processes.terminate(1) != ""
 
 
@@ -68,7 +68,7 @@ def child(note: Path) -> int:
     return int(note.read_text())
 
 
-def test_a_program_that_is_outlived_ends_when_it_does_itself(note: Path) -> None:
+def test_survivors_are_ended_when_the_program_itself_has_ended(note: Path) -> None:
     called: list[int] = []
 
     def end_survivors() -> None:
@@ -85,7 +85,7 @@ def test_a_program_that_is_outlived_ends_when_it_does_itself(note: Path) -> None
     assert called == [child(note)]
 
 
-def test_one_that_closes_its_streams_early_is_waited_for() -> None:
+def test_a_program_that_closes_its_streams_early_is_waited_for() -> None:
     at: list[float] = []
     began = time.monotonic()
     done = processes.run(
@@ -97,7 +97,7 @@ def test_one_that_closes_its_streams_early_is_waited_for() -> None:
     assert at[0] - began >= 0.3
 
 
-def test_at_the_time_limit_nobody_is_outlived() -> None:
+def test_survivors_are_not_ended_at_the_time_limit() -> None:
     called: list[int] = []
     done = processes.run(
         ["sh", "-c", "echo said; exec sleep 600"],
@@ -108,23 +108,23 @@ def test_at_the_time_limit_nobody_is_outlived() -> None:
     assert called == []
 
 
-def test_without_it_the_end_is_that_of_both_streams(note: Path) -> None:
+def test_without_end_survivors_a_run_lasts_until_both_streams_end(note: Path) -> None:
     done = processes.run(["sh", "-c", LEAVES_ONE, str(note)], timeout=seconds(0.5), env={})
     os.kill(child(note), signal.SIGKILL)
     assert (done.exit_code, done.stdout) == (None, b"said\n")
 
 
-def test_who_listens_on_a_socket_is_told_by_name(tmp_path: Path) -> None:
+def test_the_process_that_listens_on_a_socket_is_named(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     assert processes.listening_process(path) is None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
-        assert processes.listening_process(path) is None  # nobody listens yet
+        assert processes.listening_process(path) is None  # no process listens yet
         listener.listen(1)
         assert processes.listening_process(path) == psutil.Process().name()
 
 
-def test_what_a_process_descends_from_is_told_nearest_first() -> None:
-    above = processes.ancestors(os.getpid())
-    assert above[0] == psutil.Process(os.getppid()).name()
+def test_ancestors_are_named_nearest_first() -> None:
+    names = processes.ancestors(os.getpid())
+    assert names[0] == psutil.Process(os.getppid()).name()
     assert processes.ancestors(2**22 + 1) == []

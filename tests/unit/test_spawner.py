@@ -1,4 +1,4 @@
-"""isobench's own spawner: programs start as they are asked to, are stamped, and leave nothing."""
+"""isobench's own spawner: programs start as requested, have stamps, and leave nothing behind."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def program() -> Path:
 
 
 @pytest.fixture
-def way(program: Path) -> Iterator[str]:
+def vfork(program: Path) -> Iterator[str]:
     with processes.spawning(program) as found:
         assert found == "vfork"
         yield found
@@ -46,13 +46,13 @@ def way(program: Path) -> Iterator[str]:
 
 @pytest.fixture
 def both(request: pytest.FixtureRequest, program: Path) -> Iterator[str]:
-    """Both ways of starting programs keep to the same rules."""
+    """Start programs by each of the two methods, which keep to the same rules."""
     with processes.spawning(program if request.param == "vfork" else None) as found:
         assert found == request.param
         yield found
 
 
-EITHER_WAY = pytest.mark.parametrize("both", ["vfork", "subprocess"], indirect=True)
+EITHER_METHOD = pytest.mark.parametrize("both", ["vfork", "subprocess"], indirect=True)
 
 
 def python(code: str, *words: str | bytes, timeout: float = 60) -> Completed:
@@ -88,7 +88,7 @@ def until(condition: Callable[[], bool], patience: float = 30) -> bool:
 
 
 def ended(pid: int) -> bool:
-    """Say whether a process has ended, waited for or not."""
+    """Return whether a process has ended, be it reaped or not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     return True
@@ -97,7 +97,7 @@ def ended(pid: int) -> bool:
 # ---- what a program is given ---------------------------------------------------------------------
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
 def test_arguments_arrive_byte_by_byte() -> None:
     words = [*AWKWARD, *(bytes([byte]) for byte in range(1, 256)), b"x" * 100_000]
@@ -105,9 +105,9 @@ def test_arguments_arrive_byte_by_byte() -> None:
     assert done.stdout.split(b"\0") == [os.fsencode(os.fsdecode(word)) for word in words]
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_a_program_has_the_variables_it_is_given_and_no_others() -> None:
+def test_a_program_has_only_the_variables_that_it_is_given() -> None:
     variables = {"ONE": "1", "AWKWARD": "a b\n=\udcff", "EMPTY": ""}
     done = processes.run(["/usr/bin/env", "-0"], timeout=PATIENCE, env=variables)
     assert set(done.stdout.split(b"\0")) == {b"ONE=1", b"AWKWARD=a b\n=\xff", b"EMPTY=", b""}
@@ -115,9 +115,9 @@ def test_a_program_has_the_variables_it_is_given_and_no_others() -> None:
     assert (none.exit_code, none.stdout) == (0, b"")
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_it_has_a_session_of_its_own_and_its_three_streams_alone() -> None:
+def test_it_has_its_own_session_and_only_three_descriptors() -> None:
     code = """
         import os
         open_ = sorted(int(name) for name in os.listdir("/proc/self/fd"))
@@ -129,18 +129,18 @@ def test_it_has_a_session_of_its_own_and_its_three_streams_alone() -> None:
     assert done.stdout.splitlines() == [b"True [0, 1, 2] 4", b"/dev/null pipe"]
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_it_begins_in_the_folder_that_is_named(tmp_path: Path) -> None:
+def test_it_starts_in_the_given_folder(tmp_path: Path) -> None:
     done = processes.run(["/bin/pwd"], timeout=PATIENCE, env={}, folder=tmp_path)
     assert done.stdout.decode().strip() == str(tmp_path.resolve())
     done = processes.run(["/bin/pwd"], timeout=PATIENCE, env={})
     assert done.stdout.decode().strip() == str(Path.cwd())
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_no_signal_is_blocked_or_ignored_that_was_not_before() -> None:
+def test_blocked_and_ignored_signals_stay_as_they_were() -> None:
     def masks(text: str) -> list[str]:
         return [line for line in text.splitlines() if line.startswith(("SigBlk", "SigIgn"))]
 
@@ -154,17 +154,17 @@ def test_no_signal_is_blocked_or_ignored_that_was_not_before() -> None:
 # ---- how it ends ---------------------------------------------------------------------------------
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_its_end_is_its_exit_code_or_minus_the_signal() -> None:
+def test_its_exit_code_is_minus_the_signal_that_killed_it() -> None:
     assert shell("exit 7").exit_code == 7
     assert shell("kill -SEGV $$").exit_code == -signal.SIGSEGV
     assert shell("kill -KILL $$").exit_code == -signal.SIGKILL
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_one_that_cannot_be_executed_is_an_error_with_its_reason(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_executed_is_an_error_with_a_reason(tmp_path: Path) -> None:
     plain, text, folder = tmp_path / "plain", tmp_path / "text", tmp_path / "folder"
     plain.write_text("#!/bin/sh\n")
     text.write_bytes(b"\0\0\0\0")
@@ -188,9 +188,9 @@ def test_one_that_cannot_be_executed_is_an_error_with_its_reason(tmp_path: Path)
     assert shell("exit 3").exit_code == 3  # and the next one runs
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_a_bare_name_is_looked_for_on_the_path_that_is_given(tmp_path: Path) -> None:
+def test_a_bare_name_is_searched_on_the_given_path(tmp_path: Path) -> None:
     first, second = tmp_path / "1", tmp_path / "2"
     for folder, mode in ((first, 0o644), (second, 0o755)):
         folder.mkdir()
@@ -203,8 +203,8 @@ def test_a_bare_name_is_looked_for_on_the_path_that_is_given(tmp_path: Path) -> 
         processes.run(["tool"], timeout=PATIENCE, env={"PATH": f"{first}:{tmp_path}/none"})
 
 
-@pytest.mark.usefixtures("way")
-def test_what_no_process_could_be_given_is_refused_and_the_next_one_runs() -> None:
+@pytest.mark.usefixtures("vfork")
+def test_impossible_arguments_are_refused_and_the_next_program_runs() -> None:
     with pytest.raises(ValueError, match="null"):
         processes.run(["/bin/echo", "a\0b"], timeout=PATIENCE, env={})
     with pytest.raises(OSError, match="too long"):
@@ -216,9 +216,9 @@ def test_what_no_process_could_be_given_is_refused_and_the_next_one_runs() -> No
     assert processes.run(["/bin/echo", "x"], timeout=PATIENCE, env={}).stdout == b"x\n"
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_at_the_time_limit_the_group_ends_and_so_do_descendants_outside_of_it(
+def test_the_time_limit_ends_the_group_and_descendants_outside_of_it(
     tmp_path: Path,
 ) -> None:
     script = f"echo said; echo said >&2; sleep 601 & echo $! > {tmp_path}/1"
@@ -229,8 +229,8 @@ def test_at_the_time_limit_the_group_ends_and_so_do_descendants_outside_of_it(
         assert until(lambda n=name: ended(int((tmp_path / n).read_text())))  # type: ignore[misc]
 
 
-@pytest.mark.usefixtures("way")
-def test_who_holds_the_streams_after_its_program_ends_with_it_at_the_time_limit(
+@pytest.mark.usefixtures("vfork")
+def test_the_time_limit_ends_orphans_that_hold_the_streams(
     tmp_path: Path,
 ) -> None:
     done = shell(f"sleep 603 & echo $! > {tmp_path}/1; echo said; exit 4", timeout=1.0)
@@ -238,9 +238,9 @@ def test_who_holds_the_streams_after_its_program_ends_with_it_at_the_time_limit(
     assert until(lambda: ended(int((tmp_path / "1").read_text())))
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_who_does_not_hold_its_streams_lives_on(tmp_path: Path) -> None:
+def test_orphans_that_do_not_hold_the_streams_live_on(tmp_path: Path) -> None:
     script = f"setsid sleep 604 >&- 2>&- <&- & echo $! > {tmp_path}/1; exit 5"
     assert shell(script).exit_code == 5
     pid = int((tmp_path / "1").read_text())
@@ -248,17 +248,17 @@ def test_who_does_not_hold_its_streams_lives_on(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@EITHER_WAY
+@EITHER_METHOD
 @pytest.mark.usefixtures("both")
-def test_both_streams_may_say_much_at_the_same_time() -> None:
+def test_both_streams_may_be_long_at_the_same_time() -> None:
     script = "head -c 5000000 /dev/zero >&2 & head -c 6000000 /dev/zero; wait; exit 6"
     done = shell(script)
     assert done.exit_code == 6
     assert (done.stdout, done.stderr) == (bytes(processes.MAX_OUTPUT), bytes(processes.MAX_OUTPUT))
 
 
-@pytest.mark.usefixtures("way")
-def test_many_start_in_a_row_and_no_descriptor_stays_open() -> None:
+@pytest.mark.usefixtures("vfork")
+def test_many_programs_in_a_row_leave_no_descriptor_open() -> None:
     assert shell("exit 0").exit_code == 0
     (spawner,) = running()
     before = psutil.Process().num_fds(), spawner.num_fds()
@@ -271,12 +271,12 @@ def test_many_start_in_a_row_and_no_descriptor_stays_open() -> None:
     assert running() == [spawner]
 
 
-# ---- the stage -----------------------------------------------------------------------------------
+# ---- output --------------------------------------------------------------------------------------
 
 
 @dataclass
 class Listener:
-    """What a stage was told, with its stamps."""
+    """The output that a command has received, with its stamps."""
 
     chunks: list[bytes] = field(default_factory=list)
     stamps: list[int | None] = field(default_factory=list)
@@ -290,8 +290,8 @@ class Listener:
         return Command(argv=(), on_output=self.on_output, exclude=self.excluded.append)
 
 
-@pytest.mark.usefixtures("way")
-def test_stamps_are_of_the_clock_that_isobench_reads(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("vfork")
+def test_stamps_are_times_of_isobenchs_clock(tmp_path: Path) -> None:
     listener = Listener()
     before = time.monotonic_ns()
     processes.run(
@@ -308,8 +308,8 @@ def test_stamps_are_of_the_clock_that_isobench_reads(tmp_path: Path) -> None:
     assert before < before + excluded < first < second < after
 
 
-@pytest.mark.usefixtures("way")
-def test_the_shortest_words_are_handed_on_as_the_longest_are() -> None:
+@pytest.mark.usefixtures("vfork")
+def test_output_of_any_length_is_passed_on_at_once() -> None:
     for length in (1, 5, 8, 9, 100, 65_536):
         script = f"echo; sleep 0.1; head -c {length} /dev/zero; exec sleep 608"
         done = shell(script, timeout=1.5)
@@ -317,8 +317,8 @@ def test_the_shortest_words_are_handed_on_as_the_longest_are() -> None:
         assert children() == {each.pid for each in running()}
 
 
-@pytest.mark.usefixtures("way")
-def test_what_is_said_is_handed_on_while_the_program_runs(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("vfork")
+def test_output_is_passed_on_while_the_program_runs(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 
@@ -336,7 +336,7 @@ def test_what_is_said_is_handed_on_while_the_program_runs(tmp_path: Path) -> Non
     assert (done.exit_code, done.stdout) == (0, b"ask\nanswer\n")
 
 
-def test_by_subprocess_the_listener_takes_the_time_itself(tmp_path: Path) -> None:
+def test_with_subprocess_output_has_no_stamps(tmp_path: Path) -> None:
     listener = Listener()
     processes.run(["echo", "one"], timeout=PATIENCE, env=PATH, command=listener.command())
     assert (listener.chunks, listener.stamps, listener.excluded) == ([b"one\n"], [None], [])
@@ -345,8 +345,8 @@ def test_by_subprocess_the_listener_takes_the_time_itself(tmp_path: Path) -> Non
 # ---- nothing is left behind ----------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("way")
-def test_an_error_while_listening_ends_the_program_and_the_next_one_runs(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("vfork")
+def test_an_error_in_the_listener_ends_the_program_and_the_next_one_runs(tmp_path: Path) -> None:
     class Broken(Listener):
         def on_output(self, chunk: bytes, /, at: int | None = None) -> None:
             raise KeyboardInterrupt
@@ -361,8 +361,8 @@ def test_an_error_while_listening_ends_the_program_and_the_next_one_runs(tmp_pat
     assert shell("exit 8").exit_code == 8
 
 
-@pytest.mark.usefixtures("way")
-def test_a_spawner_that_is_killed_costs_what_runs_in_it_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("vfork")
+def test_a_killed_spawner_ends_only_its_own_program(tmp_path: Path) -> None:
     assert shell("exit 0").exit_code == 0
     (spawner,) = running()
     note = tmp_path / "1"
@@ -390,8 +390,8 @@ RUNS_ONE = """
 import pathlib, sys
 from isobench.targets.shared import processes
 from isobench.model.units import seconds
-with processes.spawning(pathlib.Path(sys.argv[1])) as way:
-    assert way == "vfork"
+with processes.spawning(pathlib.Path(sys.argv[1])) as method:
+    assert method == "vfork"
     print("ready", flush=True)
     env = {"PATH": "/usr/bin:/bin"}
     script = "sleep 607 & echo $$ $! $PPID > $0.new; mv $0.new $0; wait"
@@ -422,33 +422,33 @@ def test_nothing_is_left_when_isobench_is_killed(
         assert all(until(lambda p=pid: ended(int(p))) for pid in note.read_text().split())  # type: ignore[misc]
 
 
-def test_a_ctrl_c_reaches_isobench_alone(way: str) -> None:
-    del way
+def test_a_ctrl_c_reaches_isobench_alone(vfork: str) -> None:
+    del vfork
     (spawner,) = running()
     assert os.getsid(spawner.pid) == spawner.pid != os.getsid(0)
 
 
-def test_a_sweep_finds_the_spawner_of_a_run_that_has_died(way: str) -> None:
-    del way
+def test_a_sweep_finds_the_spawner_of_a_run_that_has_died(vfork: str) -> None:
+    del vfork
     (spawner,) = running()
     mine = ownership.mine()
-    removed = [*map(str, processes.sweep(lambda whose: whose != mine))]
+    removed = [*map(str, processes.sweep(lambda owner: owner != mine))]
     assert f"process {spawner.pid}" in removed
     assert until(lambda: ended(spawner.pid))
 
 
-# ---- one run, one way ----------------------------------------------------------------------------
+# ---- one run, one method -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("other", ["/bin/true", "/no/such/program"])
-def test_where_the_spawner_does_not_work_nothing_is_started_by_it(other: str) -> None:
+def test_a_spawner_that_does_not_work_starts_nothing(other: str) -> None:
     with processes.spawning(Path(other)) as found:
         assert found == "subprocess"
         assert shell("exit 3").exit_code == 3
         assert running() == []
 
 
-def test_the_way_ends_with_the_run(program: Path) -> None:
+def test_the_start_method_ends_with_the_run(program: Path) -> None:
     with processes.spawning(None) as outer:
         assert outer == "subprocess"
         with processes.spawning(program) as inner:
@@ -457,7 +457,7 @@ def test_the_way_ends_with_the_run(program: Path) -> None:
         assert running() == []
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("vfork")
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU can be used here")
 def test_two_threads_start_programs_at_the_same_time_each_on_its_own_cpus(tmp_path: Path) -> None:
     """Each program waits for the other: neither ends unless both run."""
@@ -480,7 +480,7 @@ def test_two_threads_start_programs_at_the_same_time_each_on_its_own_cpus(tmp_pa
     for cpu in cpus:
         assert found[cpu].exit_code == 0
         assert found[cpu].stdout.split()[-1] == str(cpu).encode()
-    # Whoever is lent one next has it on all CPUs of its own again.
+    # A spawner that is lent again gets the CPUs of the thread that borrows it.
     assert (
         shell(code).stdout
         == subprocess.run(["sh", "-c", code], capture_output=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Why there is no user namespace: what this machine shows, and only what is not right already."""
+"""Why the kernel refuses a user namespace, and the hints for it."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def setting(proc: Path, name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "way_out"),
+    ("name", "value", "assignment"),
     [
         ("user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
         ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
@@ -44,23 +44,23 @@ def setting(proc: Path, name: str, value: str) -> None:
         ),
     ],
 )
-def test_the_setting_that_forbids_is_named_and_no_other(
-    proc: Path, name: str, value: str, way_out: str
+def test_only_the_setting_that_forbids_is_named(
+    proc: Path, name: str, value: str, assignment: str
 ) -> None:
     setting(proc, name, value)
     answer = userns.refusal("unshare: EPERM", proc=proc)
-    assert answer.hint == f"sudo sysctl {way_out}"
+    assert answer.hint == f"sudo sysctl {assignment}"
     assert name.replace("/", ".") in answer.what
     assert "unshare: EPERM" in answer.what
 
 
-def test_settings_that_are_right_already_are_not_mentioned(proc: Path) -> None:
+def test_settings_that_allow_are_not_named(proc: Path) -> None:
     answer = userns.refusal("unshare: EPERM", proc=proc)
     assert "sysctl" not in answer.hint
     assert "though its settings allow them" in answer.what
 
 
-def test_settings_for_ordinary_users_are_not_what_stops_root(
+def test_settings_for_ordinary_users_do_not_apply_to_root(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting(proc, "kernel/unprivileged_userns_clone", "0")
@@ -69,7 +69,7 @@ def test_settings_for_ordinary_users_are_not_what_stops_root(
     assert userns.forbidding_settings(proc) == []
 
 
-def test_in_a_chroot_the_kernel_itself_forbids(proc: Path) -> None:
+def test_a_chroot_is_named_as_the_reason(proc: Path) -> None:
     (proc / "self" / "mountinfo").write_text("25 21 0:22 / /proc rw - proc proc rw\n")
     answer = userns.refusal("unshare: EPERM", proc=proc)
     assert answer.lack is Lack.PERMISSION
@@ -77,7 +77,7 @@ def test_in_a_chroot_the_kernel_itself_forbids(proc: Path) -> None:
     assert "sysctl" not in answer.hint
 
 
-def test_root_sees_a_chroot_by_the_root_directory_of_the_first_process(
+def test_root_recognises_a_chroot_by_the_root_of_the_first_process(
     proc: Path, tmp_path: Path
 ) -> None:
     (proc / "1").mkdir()

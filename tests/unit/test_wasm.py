@@ -175,7 +175,9 @@ def test_something_else_under_that_name_is_refused(
 def test_an_engine_that_would_interpret_is_refused(
     settings: str, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "output_of", lambda argv: {**SAYS, "settings": settings}[argv[1]])
+    monkeypatch.setattr(
+        processes, "output_of", lambda argv: {**SAYS, "settings": settings}[argv[1]]
+    )
     assert "not this processor" in refused(wasm.WasmTarget()).what
 
 
@@ -254,7 +256,7 @@ def test_another_engine_or_content_is_compiled_anew(
     stage = staged(tmp_path / "stage")
     wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     monkeypatch.setattr(
-        processes, "ask", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
+        processes, "output_of", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
     )
     wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     (stage.root / "isobench" / "cpu.sieve").write_bytes(b"\0asm2")
