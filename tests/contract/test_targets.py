@@ -531,7 +531,7 @@ def pods() -> set[str]:
     """This process's pods in the cluster that KUBECONFIG leads to, where there is one."""
     if "KUBECONFIG" not in os.environ or not _kubernetes.installed():
         return set()
-    where = _kubernetes.Place(kubeconfig=_kubernetes.kubeconfig(), context="", namespace="")
+    where = _kubernetes.Location(kubeconfig=_kubernetes.kubeconfig(), context="", namespace="")
     with contextlib.suppress(SessionError):
         found = _kubernetes.connect(where).pods(f"isobench.owner={ownership.mine()}")
         return {f"pod {pod['metadata']['name']}" for pod in found}

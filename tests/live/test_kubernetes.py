@@ -177,7 +177,7 @@ def test_the_role_that_the_hint_names_is_enough(
         "subjects": [{"apiGroup": group, "kind": "User", "name": "guest"}],
     }
     real.ask("POST", f"{rbac}/rolebindings", binding)
-    # Who may not see nodes is not told by them how an image gets there.
+    # A user who may not list nodes must configure how an image is loaded.
     target = KubernetesTarget(namespace=namespace, load=(*real.CTR, "images", "import"))
     deadline = time.monotonic() + 10
     while not isinstance(answer := target.probe(), Available):

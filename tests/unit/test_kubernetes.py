@@ -1,5 +1,6 @@
-"""The target kubernetes: options, what the API's answers mean, what is said of refusals; against an
-API server of the test's own.
+"""The target kubernetes: options, answers of the API, messages for refusals.
+
+The tests run their own API server.
 """
 
 import base64
@@ -66,13 +67,13 @@ def test_quantities_of_kubernetes_are_accepted(value: str) -> None:
 
 @pytest.mark.parametrize("options", [{"cpu": "two"}, {"memory": "512MB"}, {"memory_request": "-1"}])
 def test_other_quantities_are_refused(options: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="no quantity"):
+    with pytest.raises(UsageError, match="write a quantity"):
         Registry({"kubernetes": options}).get("kubernetes")
 
 
 @pytest.mark.parametrize("image", ["registry.test/a:1", "a@sha256:00"])
 def test_an_image_with_a_tag_is_refused(image: str) -> None:
-    with pytest.raises(ValueError, match="without a tag"):
+    with pytest.raises(ValueError, match="leave out the tag"):
         KubernetesTarget(image=image)
     assert KubernetesTarget(image="registry.test:5000/a").image
 
@@ -118,18 +119,18 @@ HOST = facts(
 )
 
 
-def broken(target: KubernetesTarget, seen: Environment) -> str:
+def unmet(target: KubernetesTarget, seen: Environment) -> str:
     return prove.unmet(prove.check(target.expectations, host=HOST, inside=seen))
 
 
 def test_a_real_pod_meets_the_expectations() -> None:
-    assert broken(KubernetesTarget(), inside()) == ""
+    assert unmet(KubernetesTarget(), inside()) == ""
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("mount__termination_log", None),  # a container that no kubelet made
+        ("mount__termination_log", None),  # not made by a kubelet
         ("mount__termination_log", "/var/lib/kubelet/pods/u/containers/sidecar/1a2b"),
         ("kernel__boot_id", "c"),  # a node that is another machine
         ("ns__net", "1"),  # the host's network
@@ -137,12 +138,12 @@ def test_a_real_pod_meets_the_expectations() -> None:
     ],
 )
 def test_each_contradiction_is_found(key: str, value: Any) -> None:
-    assert key.replace("__", ".") in broken(KubernetesTarget(), inside(**{key: value}))
+    assert key.replace("__", ".") in unmet(KubernetesTarget(), inside(**{key: value}))
 
 
 def test_restricted_adds_expectations() -> None:
     target = KubernetesTarget(restricted=True)
-    assert "security.seccomp" in broken(target, inside(security__seccomp="0"))
+    assert "security.seccomp" in unmet(target, inside(security__seccomp="0"))
 
 
 # ---- the description of a pod --------------------------------------------------------------------
@@ -187,26 +188,25 @@ def test_a_request_without_a_value_is_the_limit() -> None:
 
 
 def test_only_nodes_that_are_this_machine_count() -> None:
-    found = module.here([node("far", "x"), node("near"), node("other")], BOOT)
+    found = module.local_nodes([node("far", "x"), node("near"), node("other")], BOOT)
     assert [one["metadata"]["name"] for one in found] == ["near", "other"]
-    assert (
-        module.here([node("near"), node("other")], BOOT, "other")[0]["metadata"]["name"] == "other"
-    )
+    (one,) = module.local_nodes([node("near"), node("other")], BOOT, "other")
+    assert one["metadata"]["name"] == "other"
 
 
 @pytest.mark.parametrize(
-    ("nodes", "wanted", "said"),
+    (("nodes", "wanted", "message")),
     [
         ([node("far", "x")], "", "none of the cluster's 1 nodes is this machine"),
         ([node("far", "x")], "far", "the node far is not this machine"),
         ([node()], "nowhere", "no node 'nowhere'"),
-        ([node(ready="False")], "", "takes no pods"),
+        ([node(ready="False")], "", "accepts no pods"),
         ([node(spec={"unschedulable": True})], "", "cordoned"),
     ],
 )
-def test_other_nodes_are_refused(nodes: list[dict[str, Any]], wanted: str, said: str) -> None:
-    with pytest.raises(SessionError, match=said) as caught:
-        module.here(nodes, BOOT, wanted)
+def test_other_nodes_are_refused(nodes: list[dict[str, Any]], wanted: str, message: str) -> None:
+    with pytest.raises(SessionError, match=message) as caught:
+        module.local_nodes(nodes, BOOT, wanted)
     assert caught.value.hint
 
 
@@ -223,10 +223,10 @@ def test_the_loader_follows_from_what_a_node_reports() -> None:
 
 def test_the_archive_replaces_its_placeholder_or_comes_last() -> None:
     push = ("skopeo", "copy", "docker-archive:{archive}", "docker://{image}")
-    assert module.filled(push, archive="/a.tar", image="r/i:1") == [
+    assert module.fill_placeholders(push, archive="/a.tar", image="r/i:1") == [
         "skopeo", "copy", "docker-archive:/a.tar", "docker://r/i:1"
     ]  # fmt: skip
-    assert module.filled(("ctr", "import"), archive="/a.tar", image="i") == [
+    assert module.fill_placeholders(("ctr", "import"), archive="/a.tar", image="i") == [
         "ctr",
         "import",
         "/a.tar",
@@ -247,11 +247,11 @@ def test_the_ancestors_of_a_container_are_seen_on_the_host(tmp_path: Path) -> No
     assert module.ancestors("absent", tmp_path) == []
 
 
-# ---- what the API says of a pod ------------------------------------------------------------------
+# ---- a pod's status in the API -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "reason"),
     [
         (
             {"waiting": {"reason": "ErrImageNeverPull", "message": "absent"}},
@@ -265,10 +265,10 @@ def test_the_ancestors_of_a_container_are_seen_on_the_host(tmp_path: Path) -> No
         ),
     ],
 )
-def test_a_pod_that_cannot_run_is_given_up_at_once(state: dict[str, Any], said: str) -> None:
+def test_a_pod_that_cannot_run_is_given_up_at_once(state: dict[str, Any], reason: str) -> None:
     found = _pod.refusal(pod(**state))
     assert found is not None
-    assert said in found.why
+    assert reason in found.reason
     assert found.final
     assert found.hint
 
@@ -280,7 +280,7 @@ def test_a_pod_without_a_node_may_get_one_later() -> None:
     ]
     found = _pod.refusal(waiting)
     assert found is not None
-    assert (found.final, "Unschedulable: 0/1" in found.why) == (False, True)
+    assert (found.final, "Unschedulable: 0/1" in found.reason) == (False, True)
 
 
 def test_a_pod_that_starts_is_not_refused() -> None:
@@ -294,19 +294,19 @@ def test_an_evicted_pod_is_reported() -> None:
     gone = {"spec": {}, "status": {"phase": "Failed", "reason": "Evicted", "message": "disk"}}
     found = _pod.refusal(gone)
     assert found is not None
-    assert "Evicted: disk" in found.why
+    assert "Evicted: disk" in found.reason
 
 
 def test_a_pod_that_a_policy_has_changed_is_refused() -> None:
     seen = pod(running={})
-    module.demand_ours(seen, "i:1", "abc")
+    module.check_pod(seen, "i:1", "abc")
     with pytest.raises(SessionError, match="another image of that name"):
-        module.demand_ours(seen, "i:1", "def")
+        module.check_pod(seen, "i:1", "def")
     with pytest.raises(SessionError, match="replaced the image"):
-        module.demand_ours(seen, "j:1", "abc")
+        module.check_pod(seen, "j:1", "abc")
     seen["spec"]["hostNetwork"] = True
     with pytest.raises(SessionError, match="namespaces of the host"):
-        module.demand_ours(seen, "i:1", "abc")
+        module.check_pod(seen, "i:1", "abc")
 
 
 # ---- an API server -------------------------------------------------------------------------------
@@ -316,13 +316,13 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers what it is told to, and remembers what it was asked."""
+    """Gives prepared answers, and records the requests."""
 
-    daemon_threads = False  # closing waits for them: no other test sees their sockets close
+    daemon_threads = False  # closing waits for the threads, so that no later test sees them close
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[tuple[str, str, Any]] = []
+        self.requests: list[tuple[str, str, Any]] = []
         self.answers: dict[tuple[str, str], Answer] = {
             ("GET", "/version"): (200, {"gitVersion": "v1.2.3"}),
             ("GET", "/api/v1/nodes"): (200, {"items": [node()]}),
@@ -339,24 +339,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def answer(self) -> None:
         length = int(self.headers.get("content-length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
         path = self.path.partition("?")[0]
-        self.server.asked.append((self.command, self.path, body))
+        self.server.requests.append((self.command, self.path, body))
         if self.headers.get("upgrade") == "websocket" and self.server.stream is not None:
             self.upgrade()
             return
         status, document = self.server.answers.get((self.command, path), (404, {}))
         if self.headers.get("authorization") != f"Bearer {SECRET}":
             status, document = 401, {"message": "Unauthorized"}
-        said = json.dumps(document).encode()
+        content = json.dumps(document).encode()
         self.send_response(status)
-        self.send_header("content-length", str(len(said)))
+        self.send_header("content-length", str(len(content)))
         self.end_headers()
-        self.wfile.write(said)
+        self.wfile.write(content)
 
     do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the library's names
 
@@ -377,9 +377,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.stream(self)
         self.close_connection = True
 
-    def frame(self, channel: int, said: bytes) -> None:
+    def frame(self, channel: int, data: bytes) -> None:
         """Send one message of a channel."""
-        content = bytes([channel]) + said
+        content = bytes([channel]) + data
         head = b"\x82" + (
             bytes([len(content)])
             if len(content) < 126
@@ -437,21 +437,21 @@ def config(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return path
 
 
-def place(config: Path, **more: str) -> _kubernetes.Place:
-    return _kubernetes.Place(
+def location(config: Path, **more: str) -> _kubernetes.Location:
+    return _kubernetes.Location(
         kubeconfig=str(config), context=more.get("context", ""), namespace=more.get("namespace", "")
     )
 
 
 @pytest.fixture
 def cluster(config: Path) -> _kubernetes.Cluster:
-    return _kubernetes.connect(place(config))
+    return _kubernetes.connect(location(config))
 
 
 LOADED = KubernetesTarget(load=("cat",))
 
 
-def probed(target: KubernetesTarget = LOADED) -> Unavailable:
+def refused(target: KubernetesTarget = LOADED) -> Unavailable:
     answer = target.probe()
     assert isinstance(answer, Unavailable), answer
     assert answer.hint
@@ -464,14 +464,16 @@ def test_a_probe_creates_nothing(server: Server, config: Path) -> None:
     answer = LOADED.probe()
     assert answer == Available(version="Kubernetes v1.2.3, containerd 1.6.20")
     created = [
-        path for method, path, _ in server.asked if (method, path.split("?")[0]) == ("POST", PODS)
+        path
+        for method, path, _ in server.requests
+        if (method, path.split("?")[0]) == ("POST", PODS)
     ]
     assert created == [f"{PODS}?dryRun=All"]
 
 
 def test_without_a_kubeconfig_no_cluster_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config:/nowhere/else")
-    assert (probed().lack, "no kubeconfig at /nowhere/config" in probed().what) == (
+    assert (refused().lack, "no kubeconfig at /nowhere/config" in refused().what) == (
         Lack.SERVICE,
         True,
     )
@@ -481,7 +483,7 @@ def test_a_missing_client_is_named_with_what_to_type(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_kubernetes, "installed", lambda: False)
-    answer = probed()
+    answer = refused()
     assert answer.lack is Lack.TOOL
     assert answer.hint == "isobench doctor --install kubernetes"
 
@@ -491,7 +493,7 @@ def test_a_client_that_does_not_load_is_reported(
 ) -> None:
     monkeypatch.setattr(_kubernetes, "installed", lambda: True)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
-    assert "does not load" in probed().what
+    assert "does not load" in refused().what
 
 
 def test_an_unreadable_kubeconfig_is_not_quoted(
@@ -500,11 +502,11 @@ def test_an_unreadable_kubeconfig_is_not_quoted(
     path = tmp_path / "broken"
     path.write_text(f"users: [{SECRET}: {{]")
     monkeypatch.setenv("KUBECONFIG", str(path))
-    assert "cannot be used" in probed().what
+    assert "cannot be used" in refused().what
 
 
 def test_a_missing_context_is_refused(config: Path) -> None:
-    assert "no context of this name" in probed(KubernetesTarget(context="elsewhere")).what
+    assert "no context of this name" in refused(KubernetesTarget(context="elsewhere")).what
 
 
 def test_an_unreachable_server_is_reported_without_its_address(
@@ -512,7 +514,7 @@ def test_an_unreachable_server_is_reported_without_its_address(
 ) -> None:
     path = configured(tmp_path / "gone", "http://127.0.0.1:9")
     monkeypatch.setenv("KUBECONFIG", str(path))
-    answer = probed()
+    answer = refused()
     assert answer.lack is Lack.SERVICE
     assert answer.what == "the cluster's API server does not answer: connection refused"
 
@@ -521,15 +523,15 @@ def test_a_silent_server_is_given_up_at_the_time_limit(
     server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Handler, "do_GET", lambda _: time.sleep(1.5))
-    cluster = _kubernetes.connect(place(config))
+    cluster = _kubernetes.connect(location(config))
     with pytest.raises(_kubernetes.ApiError, match="no answer in time"):
         cluster.version(timeout=0.2)
 
 
 @pytest.mark.parametrize(
-    ("refusal", "lack", "told"),
+    ("refusal", "lack", "answered"),
     [
-        ((401, "Unauthorized"), Lack.PERMISSION, ("credentials", "log in again")),
+        ((401, "Unauthorized"), Lack.PERMISSION, ("credentials", "log in to your cluster again")),
         ((403, 'User "jane" cannot create pods'), Lack.PERMISSION, ("this user", "role")),
         ((403, "exceeded quota: q, pods=1"), Lack.PERMISSION, ("quota", "describe quota")),
         ((403, "q: must specify limits.cpu"), Lack.PERMISSION, ("must specify", 'cpu = "1"')),
@@ -538,13 +540,13 @@ def test_a_silent_server_is_given_up_at_the_time_limit(
     ],
 )
 def test_a_refusal_has_a_reason_and_a_hint(
-    server: Server, config: Path, refusal: tuple[int, str], lack: Lack, told: tuple[str, str]
+    server: Server, config: Path, refusal: tuple[int, str], lack: Lack, answered: tuple[str, str]
 ) -> None:
-    (status, message), (said, hint) = refusal, told
+    (status, message), (what, hint) = refusal, answered
     server.answers["POST", PODS] = (status, {"message": message})
-    answer = probed()
+    answer = refused()
     assert answer.lack is lack
-    assert said in answer.what
+    assert what in answer.what
     assert hint in answer.hint
     assert "jane" not in answer.what
 
@@ -552,32 +554,34 @@ def test_a_refusal_has_a_reason_and_a_hint(
 def test_a_missing_permission_is_named(server: Server, config: Path) -> None:
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     server.answers["POST", path] = (201, {"status": {"allowed": False}})
-    assert (probed().lack, "create pods" in probed().what) == (Lack.PERMISSION, True)
+    assert (refused().lack, "create pods" in refused().what) == (Lack.PERMISSION, True)
 
 
 def test_a_cluster_on_other_machines_is_refused_before_anything_runs(
     server: Server, config: Path
 ) -> None:
     server.answers["GET", "/api/v1/nodes"] = (200, {"items": [node(boot="another")]})
-    answer = probed()
-    assert "would compare two machines" in answer.what
+    answer = refused()
+    assert "the difference of two machines" in answer.what
     assert not [
-        1 for method, path, _ in server.asked if (method, path.split("?")[0]) == ("POST", PODS)
+        1 for method, path, _ in server.requests if (method, path.split("?")[0]) == ("POST", PODS)
     ]
 
 
 def test_without_the_right_to_see_nodes_the_evidence_decides(server: Server, config: Path) -> None:
     server.answers["GET", "/api/v1/nodes"] = (403, {"message": "forbidden"})
     assert isinstance(LOADED.probe(), Available)
-    # A kernel of its own shows no boot id of the host's: then nothing would tell.
-    assert "may not see nodes" in probed(KubernetesTarget(load=("cat",), runtime_class="kata")).what
+    # A kernel of its own has another boot id: then the evidence cannot decide.
+    assert (
+        "may not list nodes" in refused(KubernetesTarget(load=("cat",), runtime_class="kata")).what
+    )
 
 
 def test_an_unknown_loader_is_refused_with_a_hint(server: Server, config: Path) -> None:
-    answer = probed(KubernetesTarget())
-    assert "nothing says how an image gets to the node" in answer.what
+    answer = refused(KubernetesTarget())
+    assert "does not know how to load an image" in answer.what
     assert "load = [" in answer.hint
-    assert "not there" in probed(KubernetesTarget(load=("no-such-tool",))).what
+    assert "is not installed" in refused(KubernetesTarget(load=("no-such-tool",))).what
     assert isinstance(KubernetesTarget(image="registry.test/a").probe(), Available)
 
 
@@ -586,15 +590,15 @@ def test_a_runtime_of_root_is_reported_with_a_hint(
 ) -> None:
     socket = {"annotations": {module._CRI_SOCKET: f"unix://{tmp_path}/absent.sock"}}
     server.answers["GET", "/api/v1/nodes"] = (200, {"items": [node(metadata=socket)]})
-    answer = probed(KubernetesTarget())
-    assert "its runtime is root's" in answer.what
+    answer = refused(KubernetesTarget())
+    assert "its runtime belongs to root" in answer.what
     assert 'load = ["sudo", "ctr", "--address"' in answer.hint
 
 
 def test_the_namespace_is_the_contexts_unless_one_is_named(config: Path) -> None:
-    assert _kubernetes.connect(place(config)).namespace == "bench"
-    assert _kubernetes.connect(place(config, context="bare")).namespace == "default"
-    assert _kubernetes.connect(place(config, namespace="mine")).namespace == "mine"
+    assert _kubernetes.connect(location(config)).namespace == "bench"
+    assert _kubernetes.connect(location(config, context="bare")).namespace == "default"
+    assert _kubernetes.connect(location(config, namespace="mine")).namespace == "mine"
 
 
 def test_keys_of_the_kubeconfig_are_in_no_file(
@@ -608,7 +612,7 @@ def test_keys_of_the_kubeconfig_are_in_no_file(
     key = base64.b64encode(b"private").decode()
     document["users"][0]["user"] = {"client-key-data": key, "client-certificate-data": key}
     path.write_text(json.dumps(document))
-    settings, _ = _kubernetes._configuration(place(path))
+    settings, _ = _kubernetes._configuration(location(path))
     assert list(folder.iterdir()) == []
     assert Path(settings.key_file).read_bytes() == b"private"
     assert str(settings.key_file).startswith("/proc/self/fd/")
@@ -627,24 +631,24 @@ def status(code: int) -> bytes:
 def test_output_arrives_as_it_is_printed_and_the_exit_code_at_the_end(
     server: Server, cluster: _kubernetes.Cluster
 ) -> None:
-    got: list[bytes] = []
+    sent: list[bytes] = []
 
     def serve(handler: Handler) -> None:
-        got.append(handler.message())
-        handler.frame(1, b"")  # the runtime's first word
+        sent.append(handler.message())
+        handler.frame(1, b"")  # a channel begins with an empty frame
         handler.frame(1, b"out" * 100)
         handler.frame(2, b"err")
         handler.frame(3, status(42))
 
     server.stream = serve
-    heard: list[bytes] = []
+    received: list[bytes] = []
     with cluster.execute("p", "isobench", ["/isobench/_agent", "once"]) as stream:
         stream.send(b"request")
-        assert stream.listen(heard.append, time.monotonic() + 10)
-    assert got == [b"\x00request"]
+        assert stream.listen(received.append, time.monotonic() + 10)
+    assert sent == [b"\x00request"]
     assert (stream.out, stream.err, stream.exit_code()) == (b"out" * 100, b"err", 42)
-    assert heard == [b"out" * 100]
-    path = server.asked[-1][1]
+    assert received == [b"out" * 100]
+    path = server.requests[-1][1]
     assert "command=%2Fisobench%2F_agent&command=once" in path
     assert "container=isobench" in path
 
@@ -684,26 +688,26 @@ def test_a_refused_stream_has_a_reason(server: Server, cluster: _kubernetes.Clus
     assert caught.value.status == 403
 
 
-# ---- what is to be removed -----------------------------------------------------------------------
+# ---- records of pods that are to be removed ------------------------------------------------------
 
 
 def left(server: Server, config: Path, labels: dict[str, str]) -> Path:
-    """Leave a pod and a note of it, as a killed run does."""
-    note = _pod._note(f"{DEAD}-00", place(config, namespace="bench"))
+    """Leave a pod and its record, as a killed run does."""
+    record = _pod._record(f"{DEAD}-00", location(config, namespace="bench"))
     path = f"{PODS}/{DEAD}-00"
     document = {"metadata": {"name": f"{DEAD}-00", "uid": "u", "labels": labels}}
     server.answers["GET", path] = (200, document)
-    return note
+    return record
 
 
 def deleted(server: Server) -> list[Any]:
-    return [body for method, _, body in server.asked if method == "DELETE"]
+    return [body for method, _, body in server.requests if method == "DELETE"]
 
 
 def test_the_pod_of_a_dead_run_is_removed_with_its_record(
     server: Server, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = left(server, config, oci.labels(DEAD))
+    record = left(server, config, oci.labels(DEAD))
     monkeypatch.setattr(
         _pod.Pod,
         "_gone",
@@ -711,41 +715,41 @@ def test_the_pod_of_a_dead_run_is_removed_with_its_record(
     )
     assert [*map(str, _pod.sweep(lambda _: False))] == [f"pod {DEAD}-00"]
     assert deleted(server) == [{"gracePeriodSeconds": 1, "preconditions": {"uid": "u"}}]
-    assert not note.exists()
+    assert not record.exists()
 
 
 def test_a_pod_of_the_same_name_with_other_labels_is_left_alone(
     server: Server, config: Path
 ) -> None:
-    note = left(server, config, {"app": "somebody's"})
+    record = left(server, config, {"app": "another"})
     assert _pod.sweep(lambda _: False) == []
-    assert (deleted(server), note.exists()) == ([], False)
+    assert (deleted(server), record.exists()) == ([], False)
 
 
 def test_pods_of_living_runs_are_left_alone(server: Server, config: Path) -> None:
-    note = left(server, config, oci.labels(DEAD))
+    record = left(server, config, oci.labels(DEAD))
     assert _pod.sweep(lambda _: True) == []
-    assert (server.asked, note.exists()) == ([], True)
+    assert (server.requests, record.exists()) == ([], True)
 
 
 def test_an_unreachable_cluster_is_reported_and_the_record_stays(
     tmp_path: Path, config: Path
 ) -> None:
     gone = configured(tmp_path / "gone", "http://127.0.0.1:9")
-    notes = [_pod._note(f"{DEAD}-0{n}", place(gone)) for n in range(2)]
+    records = [_pod._record(f"{DEAD}-0{n}", location(gone)) for n in range(2)]
     lines = [*map(str, _pod.sweep(lambda _: False))]
     assert len(lines) == 2
     assert all("not removed" in line and "127" not in line for line in lines)
-    assert all(note.exists() for note in notes)
-    assert all(note.stat().st_mode & 0o077 == 0 for note in notes)
+    assert all(record.exists() for record in records)
+    assert all(record.stat().st_mode & 0o077 == 0 for record in records)
 
 
 def test_an_invalid_record_is_removed(config: Path) -> None:
-    note = paths.cache() / "pods" / f"{DEAD}-00.json"
-    note.parent.mkdir(parents=True)
-    note.write_text("{}")
+    record = paths.cache() / "pods" / f"{DEAD}-00.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
     assert _pod.sweep(lambda _: False) == []
-    assert not note.exists()
+    assert not record.exists()
 
 
 def test_labelled_pods_of_other_hosts_are_not_requested(
@@ -753,16 +757,16 @@ def test_labelled_pods_of_other_hosts_are_not_requested(
 ) -> None:
     server.answers["GET", PODS] = (200, {"items": []})
     assert _pod.sweep_labelled(cluster, ownership.alive) == []
-    assert f"isobench.host%3D{_pod.host()}" in server.asked[-1][1]
+    assert f"isobench.host%3D{_pod.host()}" in server.requests[-1][1]
 
 
 def test_a_refused_creation_leaves_no_record(server: Server, config: Path) -> None:
     server.answers["POST", PODS] = (403, {"message": "exceeded quota: pods"})
-    cluster = _kubernetes.connect(place(config))
+    cluster = _kubernetes.connect(location(config))
     made = LOADED._manifest(f"{ownership.mine()}-0", "i:1", ("a",), ownership.mine(), [])
     with (
         pytest.raises(SessionError, match="exceeded quota"),
-        _pod.created(cluster, place(config), made),
+        _pod.created(cluster, location(config), made),
     ):
         pytest.fail("created")
     assert list((paths.cache() / "pods").iterdir()) == []

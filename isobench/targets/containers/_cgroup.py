@@ -1,7 +1,7 @@
-"""The tree of cgroups, in which others make and remove folders at any moment.
+"""Find and remove isobench's cgroups, while other processes make and remove theirs.
 
-A folder may be gone between the listing of its parent and the look into it. That is no error
-anywhere here: what is gone needs no removal.
+A folder may vanish between the listing of its parent and its own listing. That is never an error
+here: a cgroup that is gone needs no removal.
 """
 
 import errno
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Final
 
 OWNED: Final = "isobench-"
-"""How the names of what isobench makes begin; four more parts, with dashes between them, follow."""
+"""The beginning of the names of isobench's instances; four parts, separated by dashes, follow."""
 _PARTS: Final = 5
 _GONE: Final = (errno.ENOENT, errno.ENODEV)
-"""What the kernel says of a cgroup that was removed: of its path, and of its open files."""
+"""The errors of a removed cgroup: ENOENT for its path, ENODEV for its open files."""
 _PAUSE: Final = 0.01
 
 
 def is_owned(name: str) -> bool:
-    """Say whether a name without its prefix is that of an instance of isobench's."""
+    """Return whether a name, without a tool's prefix, is that of an instance of isobench."""
     return name.startswith(OWNED) and len(name.split("-", _PARTS - 1)) == _PARTS
 
 
 def below(root: Path, prefixes: Iterable[str]) -> list[Path]:
-    """Return every folder beneath the root that is called PREFIX + owner + "-…", sorted."""
+    """Return every folder below the root whose name is PREFIX + owner + "-…", sorted."""
     names = tuple(prefixes)
-    # os.walk passes over what it can no longer list; Path.glob raises.
+    # os.walk skips folders that it can no longer list; Path.glob raises.
     return sorted(
         Path(path, folder)
         for path, folders, _ in os.walk(root)
@@ -37,33 +37,37 @@ def below(root: Path, prefixes: Iterable[str]) -> list[Path]:
 
 
 def children(parent: Path) -> Iterator[Path]:
-    """Yield the folders of instances of isobench's in one folder; nothing where it is gone."""
+    """Yield the folders of isobench's instances in one folder; nothing where it is gone."""
     try:
-        names = sorted(os.listdir(parent))  # noqa: PTH208 - names alone: no entry is looked at
+        names = sorted(os.listdir(parent))  # noqa: PTH208 - the names alone: entries may vanish
     except OSError:
         return
     yield from (parent / name for name in names if is_owned(name))
 
 
 def remove(folder: Path, *, attempts: int) -> str:
-    """Remove a cgroup and those below it, of which no process is left; return what is wrong, or
-    nothing. The last process may take a moment to be gone.
+    """Remove a cgroup and those below it, which hold no processes any more.
+
+    Return what is wrong after so many attempts, or an empty string.
     """
-    said = ""
+    error = ""
+    # Removal fails with EBUSY until the kernel has reaped the last process, a moment after its end.
     for attempt in range(attempts):
         if attempt:
             time.sleep(_PAUSE)
+        # From the leaves up: the kernel removes only cgroups without children. Their errors do not
+        # matter, as the last call fails while anything is left.
         for path, _, _ in os.walk(folder, topdown=False):
             _rmdir(path)
-        said = _rmdir(folder)  # says what holds it: one below, or a process
-        if not said:
+        error = _rmdir(folder)
+        if not error:
             break
-    return said
+    return error
 
 
 def _rmdir(path: str | Path) -> str:
     try:
-        os.rmdir(path)  # noqa: PTH106 - of a path as os.walk yields it
-    except OSError as error:
-        return "" if error.errno in _GONE else str(error)
+        os.rmdir(path)  # noqa: PTH106 - a string, as os.walk yields it
+    except OSError as fault:
+        return "" if fault.errno in _GONE else str(fault)
     return ""

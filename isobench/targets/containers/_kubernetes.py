@@ -1,11 +1,11 @@
-"""The API of a Kubernetes cluster, as far as pods need it: the one door to the official client.
+"""The part of a Kubernetes cluster's API that pods need. Only this module imports its client.
 
-The client reads the kubeconfig, logs in, and holds TLS together; its generated models are left
-alone: what is asked for is a handful of paths, and a server of any age must be able to answer.
+The official client reads the kubeconfig, logs in, and sets up TLS. Its generated models are not
+used: isobench needs few paths, and servers of any version must be able to answer.
 
-Whatever is said here in words is fit for a run folder: no name, address, user or credential of the
-kubeconfig is in it. The client is an optional part of isobench and is imported late: that takes a
-second.
+All messages of this module may be stored in a run folder: they contain no name, address, user or
+credential of the kubeconfig. The client is an optional dependency and takes a second to import, so
+that it is imported only when it is used.
 """
 
 import contextlib
@@ -31,9 +31,11 @@ Json = dict[str, Any]
 CONNECTING: Final = 5.0
 """Seconds that a connection may take."""
 ANSWERING: Final = 20.0
-"""Seconds that one answer of the API server's may take."""
+"""Seconds that an answer of the API server may take."""
 _PING: Final = 20.0
-"""Seconds of silence after which a stream is pinged: proxies on the way end idle ones."""
+"""Seconds of silence after which a stream is pinged: proxies close idle connections."""
+# The kubelet's protocol for exec and attach over websockets: the first byte of each frame is the
+# channel, and the last channel carries the exit status as JSON.
 _PROTOCOL: Final = "v4.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
@@ -52,7 +54,7 @@ class ApiError(SessionError):
     """The cluster refuses, or does not answer. `status` is HTTP's; 0: there was no answer."""
 
     def __init__(self, message: str, *, hint: str = "", status: int = 0) -> None:
-        """Say what, in words fit for a run folder."""
+        """Take a message and a hint without names and addresses of the kubeconfig."""
         super().__init__(message, hint=hint)
         self.status = status
 
@@ -61,37 +63,36 @@ class ApiError(SessionError):
 
 
 def installed() -> bool:
-    """Say whether the official client is there, without importing it."""
+    """Return whether the official client is installed, without importing it."""
     return importlib.util.find_spec("kubernetes") is not None
 
 
 def kubeconfig() -> str:
-    """Return what KUBECONFIG says, or the usual path: one or several, with colons."""
+    """Return KUBECONFIG, or else the default path; several paths are separated by colons."""
     return os.environ.get("KUBECONFIG") or "~/.kube/config"
 
 
 def has_kubeconfig(paths: str) -> bool:
-    """Say whether any of the files is there."""
+    """Return whether any of the files exists."""
     return any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where pods go."""
+class Location:
+    """Where pods are created."""
 
     kubeconfig: str
+    """Its paths, separated by colons."""
     context: str
     """Empty: the current one."""
     namespace: str
-    """Empty: the context's own, and without one "default"."""
+    """Empty: the context's, or else "default"."""
 
 
-def _sealed(path: str | None, folder: str) -> str | None:
-    """Return a path by which this process alone can read the file.
-
-    The client writes keys of the kubeconfig into temporary files, which a killed process would
-    leave behind. A file without a name goes with its process.
-    """
+def _in_memory(path: str | None, folder: str) -> str | None:
+    """Return a path of an anonymous copy of a file in `folder`; other paths stay as they are."""
+    # The client writes keys of the kubeconfig into temporary files, which stay on the disk when
+    # isobench is killed. A memfd ends with its process, and no other user can open it.
     if path is None or not Path(path).is_relative_to(folder):
         return path
     descriptor = os.memfd_create("isobench-kubeconfig")
@@ -100,8 +101,11 @@ def _sealed(path: str | None, folder: str) -> str | None:
     return f"/proc/self/fd/{descriptor}"
 
 
-def _configuration(place: Place) -> tuple[Any, str]:
-    """Return the client's configuration for a place, and the namespace; ApiError: unusable."""
+def _configuration(location: Location) -> tuple[Any, str]:
+    """Return the client's configuration for a location, and the namespace.
+
+    ApiError: the client does not load, or the kubeconfig cannot be used.
+    """
     try:
         from kubernetes import client, config  # noqa: PLC0415 - optional, and slow to import
     except ImportError as error:
@@ -111,53 +115,54 @@ def _configuration(place: Place) -> tuple[Any, str]:
         ) from None
     hint = "kubectl config get-contexts; kubectl get --raw /version"
     configuration = client.Configuration()
-    wanted = place.context or None
+    wanted = location.context or None
     with tempfile.TemporaryDirectory(prefix="isobench-") as folder:
         try:
-            contexts, current = config.list_kube_config_contexts(place.kubeconfig)
+            contexts, current = config.list_kube_config_contexts(location.kubeconfig)
             named = next((c for c in contexts if c["name"] == wanted), None) if wanted else current
             if named is None:
                 raise ApiError("the kubeconfig has no context of this name", hint=hint)
             config.load_kube_config(
-                place.kubeconfig, wanted,
+                location.kubeconfig, wanted,
                 client_configuration=configuration, temp_file_path=folder,
             )  # fmt: skip
         except ApiError:
             raise
-        except Exception as error:  # noqa: BLE001 - parsers, helpers, TLS: whatever it is
-            # A parser shows the lines that it cannot read, and a helper that logs in says what it
-            # likes: neither is repeated.
+        except Exception as error:  # noqa: BLE001 - any error of parsers, login helpers and TLS
+            # Only the type: a parser's message quotes the kubeconfig, and a login helper's may
+            # contain anything.
             kind = type(error).__name__
             raise ApiError(f"the kubeconfig cannot be used ({kind})", hint=hint) from None
         for name in ("ssl_ca_cert", "cert_file", "key_file"):
-            setattr(configuration, name, _sealed(getattr(configuration, name), folder))
-    configuration.retries = False  # a retry would multiply every time limit
-    return configuration, place.namespace or named["context"].get("namespace") or "default"
+            setattr(configuration, name, _in_memory(getattr(configuration, name), folder))
+    configuration.retries = False  # urllib3 retries three times, which multiplies time limits
+    return configuration, location.namespace or named["context"].get("namespace") or "default"
 
 
 @functools.cache
-def connect(place: Place) -> "Cluster":
-    """Return the one connection of this process to a place; ApiError where there is no way to it.
+def connect(location: Location) -> "Cluster":
+    """Return this process's client for a location. Nothing is sent to the cluster yet.
 
-    Nothing is asked of the cluster yet.
+    ApiError: the kubeconfig cannot be used.
     """
-    return Cluster(*_configuration(place))
+    return Cluster(*_configuration(location))
 
 
 # ---- the API -------------------------------------------------------------------------------------
 
 
 class Cluster:
-    """A cluster's API, by one identity, and one namespace of it."""
+    """The API of a cluster for one identity and one namespace."""
 
     def __init__(self, configuration: Any, namespace: str) -> None:  # noqa: ANN401 - the client's, which has no types
-        """Take the client's configuration; nothing is asked of the cluster yet."""
+        """Take the client's configuration. Nothing is sent to the cluster yet."""
         from kubernetes import client  # noqa: PLC0415 - as above
 
         self.namespace = namespace
         self._configuration = configuration
         self._http = client.ApiClient(configuration).rest_client.pool_manager
-        # Whenever the client renews a token, it points to its own temporary files again.
+        # Kept here: whenever the client renews a token, its configuration names its own temporary
+        # files again.
         self._files = {
             "ca_certs": configuration.ssl_ca_cert,
             "certfile": configuration.cert_file,
@@ -165,19 +170,19 @@ class Cluster:
         }
 
     def _headers(self) -> dict[str, str]:
-        """Return what logs in; a token that has run out is fetched anew by the client."""
+        """Return the headers that log in. The client renews an expired token on the way."""
         settings = self._configuration.auth_settings().values()
         return {one["key"]: one["value"] for one in settings if one.get("in") == "header"}
 
-    def _clean(self, said: str) -> str:
-        """Return a message without who we are and where the server is."""
-        text = _USER.sub("this user", " ".join(said.split()))
+    def _clean(self, message: str) -> str:
+        """Return a message without the user's name and the server's address."""
+        text = _USER.sub("this user", " ".join(message.split()))
         host = urllib.parse.urlsplit(self._configuration.host)
         for private in (self._configuration.host, host.netloc, host.hostname):
             text = text.replace(private, "the API server") if private else text
         return text[:500]
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -186,7 +191,10 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         timeout: float = ANSWERING,
     ) -> Json:
-        """Ask once; ApiError where it is refused, or not answered in time."""
+        """Send one request and return its answer; `timeout` in seconds.
+
+        ApiError: the cluster refuses, or does not answer in time.
+        """
         import urllib3  # noqa: PLC0415 - comes with the client
 
         url = self._configuration.host.rstrip("/") + path
@@ -205,34 +213,31 @@ class Cluster:
             )  # fmt: skip
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _unreachable(error) from None
-        try:
-            said = json.loads(answer.data or b"{}")
-        except ValueError:
-            said = {}
-        said = said if isinstance(said, dict) else {}
+        content = _object(answer.data)
         if answer.status >= 300:  # noqa: PLR2004 - HTTP's
-            raise self._refused(answer.status, str(said.get("message") or answer.reason or ""))
-        return said
+            raise self._refused(answer.status, str(content.get("message") or answer.reason or ""))
+        return content
 
     def _refused(self, status: int, message: str) -> ApiError:
-        said = self._clean(message) or f"HTTP status {status}"
+        reason = self._clean(message) or f"HTTP status {status}"
         match status:
             case 401:
                 return ApiError(
                     "the cluster does not accept the credentials of the kubeconfig",
-                    hint="log in again as your cluster wants it; kubectl get --raw /version",
+                    hint="log in to your cluster again; kubectl get --raw /version",
                     status=status,
                 )
             case 403:
-                return ApiError(f"the cluster refuses: {said}", hint=_way_out(said), status=status)
+                hint = _refusal_hint(reason)
+                return ApiError(f"the cluster refuses: {reason}", hint=hint, status=status)
             case _:
                 return ApiError(
-                    f"the cluster refuses: {said}",
+                    f"the cluster refuses: {reason}",
                     hint="kubectl get events --sort-by=.lastTimestamp",
                     status=status,
                 )
 
-    # What isobench asks for.
+    # Requests.
 
     @property
     def _pods(self) -> str:
@@ -240,67 +245,70 @@ class Cluster:
 
     def version(self, timeout: float = CONNECTING) -> str:
         """Return the server's version: "v1.20.2"."""
-        return str(self.ask("GET", "/version", timeout=timeout).get("gitVersion", "?"))
+        return str(self.request("GET", "/version", timeout=timeout).get("gitVersion", "?"))
 
     def nodes(self) -> list[Json] | None:
-        """Return the nodes; None: this user may not see them."""
+        """Return the nodes; None where this user may not list them."""
         try:
-            return list(self.ask("GET", "/api/v1/nodes").get("items") or ())
+            return list(self.request("GET", "/api/v1/nodes").get("items") or ())
         except ApiError as error:
             if error.status == _FORBIDDEN:
                 return None
             raise
 
-    def may(self, verb: str, resource: str, part: str = "") -> bool:
-        """Say whether this user may do something with pods of the namespace."""
-        wanted = {"namespace": self.namespace, "verb": verb, "resource": resource}
+    def allows(self, verb: str, resource: str, part: str = "") -> bool:
+        """Return whether this user may use a verb on a resource, or on a part of it."""
+        access = {"namespace": self.namespace, "verb": verb, "resource": resource}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {**wanted, "subresource": part}},
+            "spec": {"resourceAttributes": {**access, "subresource": part}},
         }
-        answer = self.ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        answer = self.request(
+            "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review
+        )
         return bool(answer.get("status", {}).get("allowed"))
 
-    def create(self, pod: Json, *, trial: bool = False) -> Json:
-        """Create a pod; with `trial` everything is checked, quota and policies too, and nothing is
-        created.
-        """
-        return self.ask("POST", self._pods, pod, query={"dryRun": "All"} if trial else None)
+    def create(self, pod: Json, *, dry_run: bool = False) -> Json:
+        """Create a pod; with `dry_run` the cluster only checks it, quotas and policies included."""
+        return self.request("POST", self._pods, pod, query={"dryRun": "All"} if dry_run else None)
 
     def pod(self, name: str) -> Json | None:
-        """Return a pod; None: there is none of this name."""
+        """Return the pod of this name, or None."""
         try:
-            return self.ask("GET", f"{self._pods}/{name}")
+            return self.request("GET", f"{self._pods}/{name}")
         except ApiError as error:
             if error.status == _NOT_FOUND:
                 return None
             raise
 
     def pods(self, selector: str) -> list[Json]:
-        """Return the pods with these labels."""
-        found = self.ask("GET", self._pods, query={"labelSelector": selector})
+        """Return the pods that a label selector matches."""
+        found = self.request("GET", self._pods, query={"labelSelector": selector})
         return list(found.get("items") or ())
 
     def delete(self, name: str, uid: str, *, grace: int) -> None:
-        """Ask for a pod's end, `grace` seconds after it is told; nothing happens to another pod of
-        that name.
+        """Delete a pod: SIGTERM, and SIGKILL after `grace` seconds. Does not wait.
+
+        A pod that is gone already is no error.
         """
+        # By its uid: a pod of another run or user may have the same name by now.
         options: Json = {"gracePeriodSeconds": grace, "preconditions": {"uid": uid}}
         try:
-            self.ask("DELETE", f"{self._pods}/{name}", options)
+            self.request("DELETE", f"{self._pods}/{name}", options)
         except ApiError as error:
             if error.status not in (_NOT_FOUND, _CONFLICT):
                 raise
 
     def warnings(self, name: str) -> list[str]:
-        """Return what the cluster has warned of about a pod, the latest last; nothing where it may
-        not be seen.
+        """Return the cluster's warnings about a pod, the latest last.
+
+        Empty where this user may not read events.
         """
         path = f"/api/v1/namespaces/{urllib.parse.quote(self.namespace)}/events"
         chosen = f"involvedObject.name={name},type=Warning"
         try:
-            found = self.ask("GET", path, query={"fieldSelector": chosen})
+            found = self.request("GET", path, query={"fieldSelector": chosen})
         except ApiError:
             return []
         events = sorted(found.get("items") or (), key=lambda e: str(e.get("lastTimestamp")))
@@ -309,12 +317,12 @@ class Cluster:
     # Streams.
 
     def execute(self, name: str, container: str, argv: Sequence[str]) -> "Stream":
-        """Start a process in a container that runs, with all three streams."""
-        wanted = [("container", container), *(("command", word) for word in argv)]
-        return self._stream(f"{self._pods}/{name}/exec", wanted)
+        """Start a process in a running container, with all three streams."""
+        query = [("container", container), *(("command", word) for word in argv)]
+        return self._stream(f"{self._pods}/{name}/exec", query)
 
     def attach(self, name: str, container: str) -> "Stream":
-        """Take hold of the streams of a container's first process."""
+        """Attach to the streams of a container's first process."""
         return self._stream(f"{self._pods}/{name}/attach", [("container", container)])
 
     def _stream(self, path: str, query: Sequence[tuple[str, str]]) -> "Stream":
@@ -339,18 +347,19 @@ class Cluster:
         return Stream(connection, self._clean)
 
     def _tls(self) -> Json:
-        """Return the client's settings of TLS as the websocket library names them."""
+        """Return the client's settings of TLS under the names of the websocket library."""
         settings = self._configuration
-        found = {
+        # Older clients have no tls_server_name.
+        options = {
             **self._files, "server_hostname": getattr(settings, "tls_server_name", None)
         }  # fmt: skip
-        checked = ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE
-        named = settings.verify_ssl and settings.assert_hostname is not False
-        options = {key: value for key, value in found.items() if value}
-        return {**options, "cert_reqs": checked, "check_hostname": named}
+        check_certificate = ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE
+        check_name = settings.verify_ssl and settings.assert_hostname is not False
+        given = {key: value for key, value in options.items() if value}
+        return {**given, "cert_reqs": check_certificate, "check_hostname": check_name}
 
     def _proxy(self) -> Json:
-        """Return the client's settings of a proxy as the websocket library names them."""
+        """Return the client's settings of a proxy under the names of the websocket library."""
         from kubernetes.stream import ws_client  # noqa: PLC0415 - as above
 
         if not self._configuration.proxy:
@@ -360,37 +369,47 @@ class Cluster:
 
 
 def _message(error: Any) -> str:  # noqa: ANN401 - the library has no types
-    """Return what the server said when it refused a stream."""
+    """Return the server's message when it has refused a stream."""
     body = getattr(error, "resp_body", None) or b""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:
-        said = json.loads(text)
+        status = json.loads(text)
     except ValueError:
         return text
-    return str(said.get("message", "")) if isinstance(said, dict) else text
+    return str(status.get("message", "")) if isinstance(status, dict) else text
+
+
+def _object(data: bytes | None) -> Json:
+    """Return the JSON object in an answer; an empty one where there is none (a proxy's page)."""
+    with contextlib.suppress(ValueError):
+        content = json.loads(data or b"{}")
+        if isinstance(content, dict):
+            return content
+    return {}
 
 
 def _unreachable(error: BaseException) -> ApiError:
-    """Return the error of no answer: the libraries' own words hold the server's address."""
-    words = f"{error} {getattr(error, 'reason', '')}"
-    found = _ERRNO.search(words)
-    if "certificate" in words.lower():
-        why, hint = "its certificate is not accepted", "kubectl get --raw /version"
-    elif "timed out" in words.lower():
-        why, hint = "no answer in time", "kubectl get --raw /version"
-    elif "resolve" in words.lower():
-        why, hint = "its name cannot be resolved", "kubectl cluster-info"
+    """Return the error for a server that does not answer."""
+    # The libraries' own messages contain the server's address: only known parts are used.
+    message = f"{error} {getattr(error, 'reason', '')}"
+    found = _ERRNO.search(message)
+    if "certificate" in message.lower():
+        reason, hint = "its certificate is not accepted", "kubectl get --raw /version"
+    elif "timed out" in message.lower():
+        reason, hint = "no answer in time", "kubectl get --raw /version"
+    elif "resolve" in message.lower():
+        reason, hint = "its name cannot be resolved", "kubectl cluster-info"
     else:
-        why = found[1].strip().lower() if found else type(error).__name__
+        reason = found[1].strip().lower() if found else type(error).__name__
         hint = "start the cluster, or choose another context: kubectl config use-context NAME"
-    return ApiError(f"the cluster's API server does not answer: {why}", hint=hint)
+    return ApiError(f"the cluster's API server does not answer: {reason}", hint=hint)
 
 
-def _way_out(said: str) -> str:
-    """Return what to do about a refusal: of a role, a quota or a policy."""
-    low = said.lower()
-    if "must specify" in low:
-        return 'say what a pod may use: [targets.kubernetes] / cpu = "1" / memory = "256Mi"'
+def _refusal_hint(message: str) -> str:
+    """Return what to do about a refusal by a role, a quota or a policy."""
+    low = message.lower()
+    if "must specify" in low:  # a quota, for a pod without limits
+        return 'set what a pod may use: [targets.kubernetes] / cpu = "1" / memory = "256Mi"'
     if "quota" in low or "limitrange" in low or "maximum" in low:
         return (
             "kubectl describe quota,limitrange; then lower cpu and memory of [targets.kubernetes]"
@@ -401,23 +420,24 @@ def _way_out(said: str) -> str:
 
 
 class Stream:
-    """A process in a container, by its streams. Close it: the agent at the other end then kills
-    whatever it has started.
+    """The streams of a process in a container, over one websocket.
+
+    Closing it hangs up: the agent at the other end then kills whatever it has started.
     """
 
     def __init__(self, connection: Any, clean: Callable[[str], str]) -> None:  # noqa: ANN401 - no types
-        """Take an open websocket."""
+        """Take an open websocket, and what removes private words from messages."""
         self._connection, self._clean = connection, clean
         self._kept = {_STDOUT: bytearray(), _STDERR: bytearray()}
         self.status: Json | None = None
-        """How the API says that it ended; None: it has not."""
+        """How the process ended, as the API reports it; None: it has not ended."""
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the stream."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the connection without waiting for the other side."""
         with contextlib.suppress(Exception):
             self._connection.close(timeout=0)
 
@@ -432,14 +452,14 @@ class Stream:
         return bytes(self._kept[_STDERR])
 
     def send(self, message: bytes) -> None:
-        """Write to standard input. ApiError: the other end is gone."""
-        with self._faults():
+        """Write to standard input. ApiError: the connection is lost."""
+        with self._errors_mapped():
             self._connection.send_binary(bytes([_STDIN]) + message)
 
-    def listen(self, heard: Callable[[bytes], None], deadline: float) -> bool:
-        """Read until the process has ended: True. False at the deadline (time.monotonic).
+    def listen(self, on_output: Callable[[bytes], None], deadline: float) -> bool:
+        """Return True when the process has ended, False at the deadline (time.monotonic).
 
-        ApiError: the connection broke before.
+        ApiError: the connection is lost before.
         """
         import websocket  # noqa: PLC0415 - as above
 
@@ -449,19 +469,19 @@ class Stream:
                 return False
             self._connection.settimeout(min(left, _PING))
             try:
-                with self._faults():
+                with self._errors_mapped():
                     code, frame = self._connection.recv_data(control_frame=False)
             except TimeoutError:
-                with self._faults():
+                with self._errors_mapped():
                     self._connection.ping()
                 continue
             if code == websocket.ABNF.OPCODE_CLOSE:
                 raise ApiError("the stream ended before the process did")
-            self._take(frame, heard)
+            self._receive(frame, on_output)
         return True
 
     @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+    def _errors_mapped(self) -> Iterator[None]:
         import websocket  # noqa: PLC0415 - as above
 
         try:
@@ -473,18 +493,19 @@ class Stream:
         except (websocket.WebSocketException, OSError) as error:
             raise ApiError(f"the stream is lost ({type(error).__name__})") from None
 
-    def _take(self, frame: bytes, heard: Callable[[bytes], None]) -> None:
-        channel, said = frame[0] if frame else None, frame[1:]
+    def _receive(self, frame: bytes, on_output: Callable[[bytes], None]) -> None:
+        channel, data = frame[0] if frame else None, frame[1:]
         if channel == _STATUS:
-            self.status = _decoded(said)
-        elif channel in self._kept and said:
+            self.status = _decoded(data)
+        elif channel in self._kept and data:  # a channel begins with an empty frame
             if channel == _STDOUT:
-                heard(said)
+                on_output(data)
             kept = self._kept[channel]
-            kept += said[: max(0, processes.MAX_OUTPUT - len(kept))]
+            kept += data[: max(0, processes.MAX_OUTPUT - len(kept))]
 
     def exit_code(self) -> int:
-        """Return how an executed process ended; ApiError: it never started."""
+        """Return the exit code of an executed process. ApiError: it never started."""
+        # The API reports an exit code other than zero as a failure with a cause.
         status = self.status or {}
         if status.get("status") == "Success":
             return 0
@@ -492,13 +513,13 @@ class Stream:
         for cause in causes:
             if cause.get("reason") == "ExitCode" and str(cause.get("message")).isdigit():
                 return int(cause["message"])
-        said = self._clean(str(status.get("message") or "no status"))
-        raise ApiError(f"nothing could be executed in the pod: {said}")
+        reason = self._clean(str(status.get("message") or "no status"))
+        raise ApiError(f"the pod could not execute a program: {reason}")
 
 
-def _decoded(said: bytes) -> Json:
+def _decoded(data: bytes) -> Json:
     with contextlib.suppress(ValueError):
-        found = json.loads(said)
+        found = json.loads(data)
         if isinstance(found, dict):
             return found
-    return {"status": "Failure", "message": said.decode(errors="replace")}
+    return {"status": "Failure", "message": data.decode(errors="replace")}
