@@ -92,7 +92,7 @@ def test_an_nspawn_that_cannot_start_says_why_wherever_it_is_asked(
 ) -> None:
     able("nspawn")
     target = NspawnTarget(network="host")
-    wrong = nspawn._Settings(words="wrong", arguments=("--no-such-option",))
+    wrong = nspawn._Settings(description="wrong", arguments=("--no-such-option",))
     monkeypatch.setitem(nspawn._working, target, wrong)
     one = staged(target)
     with pytest.raises(SessionError, match="no-such-option"):
@@ -192,7 +192,7 @@ def test_something_that_is_called_nspawn_and_makes_namespaces_is_no_nspawn(
 def launchers(staged: Make, able: Able) -> Sequence[Sequence[str]]:
     """What starts tools in a run, and what stands in for it in a probe."""
     tool = staged(able("native")).stage.tools["_launch"]
-    stand_in = (sys.executable, "-I", "-S", "-c", _oscontainer._STAND_IN)
+    stand_in = (sys.executable, "-I", "-S", "-c", _oscontainer._LAUNCHER_STAND_IN)
     return ((str(tool), "tool"), stand_in)
 
 

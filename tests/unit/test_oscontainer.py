@@ -36,7 +36,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ordinary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Be an ordinary user; the folder holds his subordinate ids."""
+    """Be an ordinary user; the folder holds the user's subordinate ids."""
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     monkeypatch.setattr(os, "getegid", lambda: 4322)
     files = (tmp_path / "subuid", tmp_path / "subgid")
@@ -51,7 +51,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, *programs: str) -> None:
     monkeypatch.setattr(shutil, "which", found.get)
 
 
-def seen(facts: Mapping[str, Fact]) -> Environment:
+def evidence(facts: Mapping[str, Fact]) -> Environment:
     return prove.gather(Evidence(key=k, value=v, source="a test") for k, v in facts.items())
 
 
@@ -78,22 +78,24 @@ LXC: Mapping[str, Fact] = {
 }
 
 
-def broken(target: Target, facts: Mapping[str, Fact]) -> str:
-    return prove.unmet(prove.check(target.expectations, host=seen(HOST), inside=seen(facts)))
+def unmet(target: Target, facts: Mapping[str, Fact]) -> str:
+    return prove.unmet(
+        prove.check(target.expectations, host=evidence(HOST), inside=evidence(facts))
+    )
 
 
 # ---- expectations --------------------------------------------------------------------------------
 
 
 def test_a_real_container_meets_every_expectation(root: None) -> None:
-    assert broken(NspawnTarget(), NSPAWN) == ""
-    assert broken(LxcTarget(memory="64MiB"), LXC) == ""
+    assert unmet(NspawnTarget(), NSPAWN) == ""
+    assert unmet(LxcTarget(memory="64MiB"), LXC) == ""
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        # A wrapper that executes the program on the host, or in namespaces of its own making.
+        # A wrapper that runs the program on the host, or in namespaces that it makes itself.
         ("ns.pid", "host"),
         ("container.manager", None),
         ("process.first", "/isobench/_agent"),
@@ -105,7 +107,7 @@ def test_a_real_container_meets_every_expectation(root: None) -> None:
     ],
 )
 def test_each_contradiction_of_nspawn_is_found(key: str, value: Fact, root: None) -> None:
-    assert broken(NspawnTarget(), {**NSPAWN, key: value}).startswith(f"{key} should be")
+    assert unmet(NspawnTarget(), {**NSPAWN, key: value}).startswith(f"{key} should be")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_each_contradiction_of_lxc_and_of_a_limit_is_found(
     key: str, value: Fact, root: None
 ) -> None:
     target = LxcTarget(memory="64MiB")
-    assert broken(target, {**LXC, key: value}).startswith(f"{key} should be")
+    assert unmet(target, {**LXC, key: value}).startswith(f"{key} should be")
 
 
 def test_only_chosen_options_are_expected(ordinary: Path) -> None:
@@ -187,7 +189,7 @@ def test_lxc_reports_what_an_ordinary_user_lacks(
 
 
 @pytest.mark.parametrize(
-    ("said", "unified", "hint"),
+    ("error", "unified", "hint"),
     [
         ('newuidmap failed to write mapping "…"', True, "--add-subuids"),
         ('Failed to attach "veth" to bridge "br0"', True, "ip link"),
@@ -197,10 +199,10 @@ def test_lxc_reports_what_an_ordinary_user_lacks(
     ],
 )
 def test_each_error_of_lxc_has_its_own_hint(
-    said: str, unified: bool, hint: str, monkeypatch: pytest.MonkeyPatch
+    error: str, unified: bool, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_oscontainer, "unified", lambda: unified)
-    assert hint in lxc._hint(said)
+    monkeypatch.setattr(_oscontainer, "is_unified", lambda: unified)
+    assert hint in lxc._hint(error)
 
 
 # ---- command lines and configurations ------------------------------------------------------------
@@ -211,7 +213,7 @@ def nspawn_words(
 ) -> list[str]:
     monkeypatch.setattr(nspawn, "_cgroup_parents", list)
     monkeypatch.setattr(_oscontainer.Instance, "give", lambda *_: None)
-    with target._prepared(instance, nspawn._LADDER[0], {"ISOBENCH": "1"}) as words:
+    with target._prepared(instance, nspawn._CANDIDATES[0], {"ISOBENCH": "1"}) as words:
         return words
 
 
@@ -235,12 +237,12 @@ def test_nspawns_network_follows_the_option(
     (link,) = (word for word in words if word.startswith("--network-veth-extra="))
     name = link.partition("=")[2].partition(":")[0]
     assert name.startswith(nspawn.LINK)
-    assert len(name) <= 15, "the kernel's longest name of an interface"
+    assert len(name) <= 15, "the kernel allows 15 characters"
 
 
-@pytest.mark.parametrize(("asked", "base"), [("pick", None), ("700000:65536", 700000)])
-def test_nspawns_users_are_a_separate_range(asked: str, base: int | None) -> None:
-    users = NspawnTarget(private_users=asked)._users()
+@pytest.mark.parametrize(("option", "base"), [("pick", None), ("700000:65536", 700000)])
+def test_nspawns_users_are_a_separate_range(option: str, base: int | None) -> None:
+    users = NspawnTarget(private_users=option)._users()
     assert users is not None
     assert users[1] == 65536
     if base is None:
@@ -316,7 +318,7 @@ def test_limits_use_the_keys_of_the_hosts_cgroup_version(
     monkeypatch: pytest.MonkeyPatch,
     root: None,
 ) -> None:
-    monkeypatch.setattr(_oscontainer, "unified", lambda: unified)
+    monkeypatch.setattr(_oscontainer, "is_unified", lambda: unified)
     lines = configuration(LxcTarget(memory="2GiB", pids=7), instance, DEFAULTS)
     set_ = {k: v for k, v in lines if k.startswith(("lxc.cgroup.", "lxc.cgroup2."))}
     assert {k: v for k, v in set_.items() if "dir" not in k} == limits
@@ -335,21 +337,26 @@ def test_lxc_is_tried_alone_without_hardening_or_without_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lxc, "_DEFAULTS", tmp_path)
-    assert {settings.defaults for settings in LxcTarget()._ladder()} == {False}
+    assert {settings.defaults for settings in LxcTarget()._candidates()} == {False}
     (tmp_path / "common.conf").touch()
-    assert [settings.defaults for settings in LxcTarget()._ladder()] == [True, True, False, False]
-    assert {s.defaults for s in LxcTarget(hardening="none")._ladder()} == {False}
+    assert [settings.defaults for settings in LxcTarget()._candidates()] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert {s.defaults for s in LxcTarget(hardening="none")._candidates()} == {False}
 
 
 def test_the_first_error_in_lxcs_log_is_the_reason(instance: _oscontainer.Instance) -> None:
-    assert lxc._why(instance, b"last words\n") == "last words"
+    assert lxc._reason(instance, b"an error\n") == "an error"
     instance.log.write_text(
         "lxc-execute x 20261125145041.117 WARN     conf - ../src/conf.c:f:1 - careless\n"
         "lxc-execute x 20261125145041.117 ERROR    conf - ../src/conf.c:f:576 - No such file or"
         ' directory - Failed to open "/nowhere"\n'
         "lxc-execute x 20261125145041.630 ERROR    start - ../src/start.c:g:2079 - It failed\n"
     )
-    assert lxc._why(instance, b"") == 'No such file or directory - Failed to open "/nowhere"'
+    assert lxc._reason(instance, b"") == 'No such file or directory - Failed to open "/nowhere"'
 
 
 # ---- what both share -----------------------------------------------------------------------------
@@ -376,7 +383,7 @@ def test_a_tool_that_fails_without_output_is_an_error_and_a_failed_payload_is_a_
     def launched(script: str) -> object:
         return _oscontainer.launch(
             ["/bin/sh", "-c", script], Command(argv=("payload",)),
-            timeout=seconds(10), environment={}, why=lambda said: said.decode().strip(),
+            timeout=seconds(10), environment={}, reason=lambda errors: errors.decode().strip(),
         )  # fmt: skip
 
     with pytest.raises(SessionError, match=r"^no such thing$"):
@@ -388,7 +395,7 @@ def test_a_tool_that_cannot_be_executed_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="cannot be executed"):
         _oscontainer.launch(
             ["/nowhere/tool"], Command(argv=("payload",)),
-            timeout=seconds(10), environment={}, why=lambda _: "",
+            timeout=seconds(10), environment={}, reason=lambda _: "",
         )  # fmt: skip
 
 
@@ -413,7 +420,6 @@ def test_a_sweep_removes_a_cgroup_with_those_below_it_and_leaves_living_ones(
     for folder in (dead / "payload", dead / "supervisor", alive / "payload", foreign):
         folder.mkdir(parents=True)
     found = _oscontainer.sweep_cgroups(["nspawn."], lambda owner: owner == "isobench-m-3-4")
-    said = [*map(str, found)]
     assert said == ["cgroups of isobench-m-1-2-abcd"]
     assert (dead.exists(), alive.exists(), foreign.exists()) == (False, True, True)
 

@@ -1,5 +1,7 @@
-"""What tools that make containers of a root directory share (systemd-nspawn, LXC): an instance's
-files and name, the launcher that they are started by, and what the host sees of them.
+"""What systemd-nspawn and LXC share: tools that make a container from a root directory.
+
+An instance's files and name, the launcher that starts the tool, and what the host sees of a
+container.
 """
 
 import contextlib
@@ -22,13 +24,15 @@ CGROUPS: Final = Path("/sys/fs/cgroup")
 MOUNT_POINTS: Final = (
     *("dev", "etc", "isobench", "proc", "root", "run", "scratch", "sys", "tmp", "usr", "var"),
 )
-"""What a root directory must hold to be taken for that of an operating system."""
+"""The directories of an empty root directory. systemd-nspawn refuses a root without /usr."""
 TOOL_FAILURES: Final = (1, 255)
-"""The exit codes by which both tools say that they have failed; a payload may have them, too."""
+"""The exit codes of both tools when they fail. A payload may have them as well."""
 _PATIENCE: Final = 100
+"""Attempts to remove a cgroup, 10 ms apart."""
 
 EXPECTATIONS: Final = (
-    # Both tools show a boot id of their own: the evidence looks beneath it.
+    # Both tools mount an invented boot id over the kernel's. The evidence payload looks below it,
+    # in a mount namespace of its own.
     Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
     *(
         Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
@@ -39,9 +43,10 @@ EXPECTATIONS: Final = (
 PRIVATE_NETWORK: Final = Expectation(key="ns.net", relation=Relation.UNLIKE_HOST)
 PRIVATE_USERS: Final = Expectation(key="ns.user", relation=Relation.UNLIKE_HOST)
 
-# What `_launch tool` does (workloads/_launch/payload.c), for a probe, which runs before any payload
-# is built.
-_STAND_IN: Final = """
+# Does in Python what `_launch tool` does (workloads/_launch/payload.c): a probe runs before any
+# payload is built. prctl(1, 9) kills the tool when isobench dies; 0x20000 is CLONE_NEWNS, 0x44000
+# MS_REC | MS_PRIVATE, and 6 is MS_NOSUID | MS_NODEV.
+_LAUNCHER_STAND_IN: Final = """
 import ctypes, os, sys
 c = ctypes.CDLL(None, use_errno=True)
 def must(what, result):
@@ -70,17 +75,17 @@ os.execv(words[end + 1], words[end + 1:])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One container's name and its files; both tell whose it is."""
+    """One container's name, which contains its owner's, and its files."""
 
     name: str
     folder: Path
-    """Whatever belongs to it alone; gone at the end."""
+    """Holds everything that belongs to this container alone; removed at the end."""
     programs: Path
-    """What it sees as /isobench."""
+    """The directory that the container sees as /isobench."""
     scratch: Path
-    """What it sees as /scratch."""
+    """The directory that the container sees as /scratch."""
     launcher: Sequence[str]
-    """What executes words of `_launch tool`."""
+    """The command that executes the arguments of `_launch tool`."""
 
     @property
     def root(self) -> Path:
@@ -89,11 +94,11 @@ class Instance:
 
     @property
     def log(self) -> Path:
-        """Where the tool writes what it has to say."""
+        """The tool's log file."""
         return self.folder / "log"
 
     def give(self, user: int, group: int) -> None:
-        """Make the container's root the owner of what it may write."""
+        """Make this user and group the owners of the directories that the container writes to."""
         for path in (self.root, *self.root.iterdir(), self.scratch):
             os.chown(path, user, group)
 
@@ -108,7 +113,7 @@ def _instance(
     try:
         for mount_point in MOUNT_POINTS:
             (made.root / mount_point).mkdir(parents=True)
-        # Whatever the umask: the container's users are not the host's.
+        # Open to all users whatever the umask is: the container's users may be others.
         for path in (folder, made.root, *made.root.iterdir()):
             path.chmod(0o755)
         yield made
@@ -117,7 +122,7 @@ def _instance(
 
 
 def instance(stage: Stage, kind: str) -> contextlib.AbstractContextManager[Instance]:
-    """Make the files of a container that shows a stage's programs."""
+    """Make the files of a container that sees a stage's programs; `kind` is the target's name."""
     return _instance(
         stage.scratch,
         stage.owner,
@@ -129,16 +134,19 @@ def instance(stage: Stage, kind: str) -> contextlib.AbstractContextManager[Insta
 
 @contextlib.contextmanager
 def trial(folder: Path, owner: str) -> Iterator[Instance]:
-    """Make the files of a container that shows `answer`, the smallest program that answers."""
+    """Make the files of a container that sees `answer`, the probe program.
+
+    The caller has checked that this host has payloads.
+    """
     abi = host_abi()
-    assert abi is not None  # who asks has looked
+    assert abi is not None
     programs, scratch = folder / "programs", folder / "scratch"
     for made in (programs, scratch):
         made.mkdir(exist_ok=True)
         made.chmod(0o755)
     (programs / "answer").write_bytes(elf.probe_program(abi.machine))
     (programs / "answer").chmod(0o755)
-    stand_in = (sys.executable, "-I", "-S", "-c", _STAND_IN)
+    stand_in = (sys.executable, "-I", "-S", "-c", _LAUNCHER_STAND_IN)
     with _instance(
         folder, owner, programs=programs, scratch=scratch, launcher=stand_in
     ) as instance_:
@@ -146,10 +154,9 @@ def trial(folder: Path, owner: str) -> Iterator[Instance]:
 
 
 def answers(argv: Sequence[str], *, environment: Mapping[str, str]) -> Completed | None:
-    """Start a trial; return how it ended where it did not answer, and None where it did.
-
-    A container that answers and yet has something to say on standard error has not answered.
-    """
+    """Run a command that ends in the probe program; return None if it answered, else its result."""
+    # With output on standard error it has not answered: settings with which a tool prints warnings
+    # are not the right ones, and payloads share its standard error.
     try:
         done = processes.run(argv, timeout=seconds(20), env=environment)
     except OSError as error:
@@ -159,18 +166,18 @@ def answers(argv: Sequence[str], *, environment: Mapping[str, str]) -> Completed
 
 
 def covered(*candidates: str) -> str:
-    """Return the first of these directories that exists, to be covered; the last must."""
+    """Return the first of these directories that exists, to mount over. The last must exist."""
     return next(path for path in candidates if Path(path).is_dir())
 
 
 def closed(path: Path) -> Path | None:
-    """Return the outermost directory on the way to a path that is closed to other users."""
+    """Return the outermost directory of a path that other users may not pass; None: they may."""
     above = [*reversed(path.parents), path]
     return next((folder for folder in above if not folder.stat().st_mode & 0o001), None)
 
 
 def program(stage_name: str) -> str:
-    """Return the path inside of a program of the stage."""
+    """Return the path inside a container of a program of the stage."""
     return f"{Stage.INSIDE}/{stage_name}"
 
 
@@ -183,19 +190,19 @@ def launch(
     *,
     timeout: Nanoseconds,
     environment: Mapping[str, str],
-    why: Callable[[bytes], str],
+    reason: Callable[[bytes], str],
 ) -> Completed:
-    """Run a tool's command to its end; SessionError where the tool itself has failed.
+    """Run a tool's command to its end. SessionError: the tool itself has failed.
 
-    `why` returns the reason from what was said on standard error. A payload speaks before it can
-    fail: so an exit code of the tool's and not a word on standard output is the tool's failure.
+    `reason` returns the tool's error from its standard error.
     """
     try:
         done = processes.run(argv, timeout=timeout, env=environment, command=command)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
+    # Payloads print a line before they can fail: without output, this exit code is the tool's.
     if done.exit_code in TOOL_FAILURES and not done.stdout:
-        raise SessionError(why(done.stderr))
+        raise SessionError(reason(done.stderr))
     return done
 
 
@@ -208,24 +215,27 @@ class ContainerSession:
         *,
         settings: str,
         limits: Mapping[str, str],
-        why: Callable[[], str],
+        reason: Callable[[], str],
     ) -> None:
-        """Take the agent in the container; how the container was asked for, in words; the file
-        of its cgroup that holds each limit that was asked for, by the limit's name; and what says
-        what the tool has logged.
+        """Take the agent in the container, and three facts about the container.
+
+        `settings` describes how it was started. `limits` are the files of its cgroup that hold
+        its limits, by the limits' names. `reason` returns the tool's logged error, if any.
         """
-        self._agent, self._settings, self._limits, self._why = agent, settings, limits, why
+        self._agent, self._settings, self._limits, self._reason = agent, settings, limits, reason
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Have the agent execute a program."""
+        """Let the agent execute a program. SessionError, with the reason: the container is gone."""
         try:
             return self._agent.run(command, timeout=timeout)
         except SessionError as error:
-            why = self._why()
-            raise SessionError(f"{error}: {why}" if why else str(error), hint=error.hint) from None
+            reason = self._reason()
+            raise SessionError(
+                f"{error}: {reason}" if reason else str(error), hint=error.hint
+            ) from None
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield who made the container, how it was asked for, and the limits that are in force."""
+        """Yield which program made the container, how it was started, and its limits in force."""
         monitor = self._agent.pid
         first = processes.first_in_pid_namespace(monitor)
         parent = processes.parent(first) if first is not None else None
@@ -241,7 +251,7 @@ class ContainerSession:
 
 
 def first_process(executable: str) -> Expectation:
-    """Return the expectation that the first process of the container is this program."""
+    """Return the expectation that the container's first process is this program."""
     return Expectation(key="process.first", relation=Relation.CONTAINS, value=executable)
 
 
@@ -263,7 +273,7 @@ def _executable(pid: int | None) -> str | None:
 
 
 def _limit(pid: int | None, file: str) -> tuple[str, Fact]:
-    """Return where a limit of a process stands and what it is; None where it cannot be read."""
+    """Return the path and the value of a limit of a process; None where it cannot be read."""
     for path in (folder / file for folder in cgroups_of(pid)):
         with contextlib.suppress(OSError, ValueError):
             return str(path), int(path.read_text())
@@ -273,13 +283,16 @@ def _limit(pid: int | None, file: str) -> tuple[str, Fact]:
 # ---- cgroups -------------------------------------------------------------------------------------
 
 
-def unified() -> bool:
-    """Say whether all controllers are those of cgroup v2."""
+def is_unified() -> bool:
+    """Return whether all controllers belong to cgroup v2."""
     return (CGROUPS / "cgroup.controllers").is_file()
 
 
 def cgroups_of(pid: int | str | None) -> list[Path]:
-    """Return the folders of a process's cgroups, as this host mounts them."""
+    """Return the folders of a process's cgroups, where this host mounts them.
+
+    Source: /proc/PID/cgroup of cgroups(7).
+    """
     found = []
     try:
         lines = _membership(pid).read_text().splitlines()
@@ -288,6 +301,9 @@ def cgroups_of(pid: int | str | None) -> list[Path]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         name = controllers.removeprefix("name=")
+        # cgroup v2 has no name here: it is mounted at the root, or at "unified" where systemd uses
+        # both versions. Controllers of v1 that are mounted together ("cpu,cpuacct") usually have a
+        # link for the first of them.
         mounted = ["unified", ""] if not name else [name, name.partition(",")[0]]
         for hierarchy in dict.fromkeys(mounted):
             folder = CGROUPS / hierarchy / path.lstrip("/")
@@ -302,15 +318,14 @@ def _membership(pid: int | str | None) -> Path:
 
 
 def remove_cgroup(folder: Path) -> str:
-    """Remove a cgroup and those below it, of which no process is left; return what is wrong, or
-    nothing.
-    """
+    """Remove a cgroup and those below it, without processes; return what is wrong, or ""."""
     return _cgroup.remove(folder, attempts=_PATIENCE)
 
 
 def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list[Leftover]:
-    """Remove the cgroups PREFIX + owner + "-…" of runs that have died; return one result for each
-    container, however many hierarchies it was in.
+    """Remove the cgroups PREFIX + owner + "-…" of runs that have died.
+
+    Return one result for each container, which may have a cgroup in several hierarchies.
     """
     errors: dict[str, list[str]] = {}
     for prefix in prefixes:
@@ -319,6 +334,6 @@ def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list
             if not alive(name.rpartition("-")[0]):
                 errors.setdefault(name, []).append(remove_cgroup(folder))
     return [
-        Leftover(what=f"cgroups of {name}", failure="; ".join(filter(None, said)))
-        for name, said in errors.items()
+        Leftover(what=f"cgroups of {name}", failure="; ".join(filter(None, failures)))
+        for name, failures in errors.items()
     ]

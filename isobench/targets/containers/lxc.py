@@ -1,7 +1,7 @@
-"""LXC: the containers of a whole system that Docker once grew from, by `lxc-execute`.
+"""LXC, by `lxc-execute`: lxc-execute(1) and lxc.container.conf(5).
 
-Run by root they are privileged, as LXC's are by default; run by an ordinary user they have a user
-namespace, in which their root is that user.
+Containers of root are privileged, which is LXC's default. Containers of an ordinary user have a
+user namespace, in which root is that user.
 """
 
 import contextlib
@@ -37,27 +37,27 @@ from isobench.targets.containers import _oscontainer
 from isobench.targets.shared import agents, prefixes, processes
 
 _CGROUPS: Final = ("lxc.payload.", "lxc.monitor.", "lxc.pivot.")
-"""How the cgroups of an instance begin, before its name."""
+"""Prefixes of the names of an instance's cgroups."""
 _DEFAULTS: Final = Path("/usr/share/lxc/config")
 _SIZE: Final = re.compile(r"([1-9]\d{0,8})\s*(MiB|GiB)", re.ASCII)
 _RANGE: Final = re.compile(r"(\d{1,10}):([1-9]\d{0,9})", re.ASCII)
 _BRIDGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", re.ASCII)
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ERROR: Final = re.compile(r" ERROR +\S+ - \S+:\d+ - (.*)")
-"""A line of LXC's log: name, time, "ERROR", part, "file:function:line - ", and then the words."""
+"""A line of LXC's log: name, time, "ERROR", component, "file:function:line - ", message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settings:
-    """One way to ask for a container."""
+    """One set of settings to start containers with."""
 
     defaults: bool
-    """Whether the distribution's defaults are included."""
+    """Whether the distribution's defaults (common.conf) are included."""
     unconfined: bool
-    """Whether AppArmor's profile is left out: its file may be missing, or forbid the start."""
+    """Whether to start without AppArmor's profile, which may be missing, or forbid the start."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         defaults = "the distribution's defaults" if self.defaults else "no defaults"
         return defaults + (", no AppArmor profile" if self.unconfined else "")
 
@@ -67,7 +67,7 @@ _working: dict["LxcTarget", _Settings] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ids:
-    """Which of the host's users and groups a container has: its id, the host's id, how many."""
+    """A container's users and groups as ranges: the id inside, the host's id, how many."""
 
     users: Sequence[tuple[int, int, int]]
     groups: Sequence[tuple[int, int, int]]
@@ -75,7 +75,7 @@ class _Ids:
 
 @dataclass(frozen=True, kw_only=True)
 class LxcTarget:
-    """A container of LXC's: the payloads on a root directory that holds nothing else."""
+    """A container of LXC on a root directory that holds only the payloads."""
 
     name: ClassVar[TargetName] = TargetName("lxc")
     technology: ClassVar[Technology] = Technology.CONTAINERIZATION
@@ -89,68 +89,70 @@ class LxcTarget:
     }
 
     network: str = "none"
-    """"none": a network namespace with a loopback interface alone; "host": the host's network; or
-    the name of a bridge ("lxcbr0") to which a virtual link is made.
+    """"none": a network namespace with only a loopback interface; "host": the host's network; or
+    the name of a bridge ("lxcbr0"), to which a virtual link is made.
     """
     hardening: Literal["distribution", "none"] = "distribution"
-    """"distribution": what its own containers have (common.conf: a filter of system calls, some
-    capabilities dropped, a list of devices) where that starts; "none": LXC alone.
+    """"distribution": the distribution's defaults (common.conf: a filter of system calls, dropped
+    capabilities, a list of devices) where containers start with them; "none": LXC's own alone.
     """
     memory: str = ""
-    """Most memory, as "512MiB" or "2GiB"; empty: no limit."""
+    """Maximum memory, as "512MiB" or "2GiB"; empty: no limit."""
     pids: int = 0
-    """Most processes; 0: no limit."""
+    """Maximum number of processes; 0: no limit."""
     idmap: str = ""
-    """Users and groups of the host's that the container has, as "100000:65536". Empty: all of them
-    for root; for an ordinary user himself as root, and his subordinate ones."""
+    """The host's users and groups that the container has, as "100000:65536". Empty: for root all of
+    them; for an ordinary user this user as root, and the subordinate ids.
+    """
 
     def __post_init__(self) -> None:
-        """Refuse what is no size, no number, no name and no range."""
+        """Check the options. ValueError: one is invalid."""
         if self.network not in ("none", "host") and not _BRIDGE.fullmatch(self.network):
             raise ValueError(
-                f'network = {self.network!r} is neither "none", "host" nor the name of a bridge'
+                f'network = {self.network!r}: write "none", "host" or the name of a bridge'
             )
         if self.memory and not _SIZE.fullmatch(self.memory):
             raise ValueError(f'memory = {self.memory!r}: write it as "512MiB" or "2GiB"')
         if self.pids < 0:
-            raise ValueError(f"pids = {self.pids} is no number of processes")
+            raise ValueError(f"pids = {self.pids}: write a number of processes; 0: no limit")
         if self.idmap and not _RANGE.fullmatch(self.idmap):
             raise ValueError(f'idmap = {self.idmap!r}: write it as "100000:65536"')
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """Return what must be seen, as the options are and for this user."""
+        """What evidence must show with these options and for this user."""
         mapped = bool(self.idmap) or os.geteuid() != 0
         return (
             *_oscontainer.EXPECTATIONS,
             *((_oscontainer.PRIVATE_NETWORK,) if self.network != "host" else ()),
             *((_oscontainer.PRIVATE_USERS,) if mapped else ()),
             *(_oscontainer.limited(name, value) for name, (_, value) in self._limits().items()),
-            # On a root directory without any program but isobench's, only LXC can have put its own
-            # there.
+            # LXC puts its own init into the container as process 1. The root directory holds only
+            # isobench's programs, so that nothing else can have put it there.
             _oscontainer.first_process("lxc"),
             _oscontainer.maker("lxc-execute"),
         )
 
     @property
     def limitable(self) -> Sequence[Resource]:
-        """What root limits; an ordinary user's LXC is given no cgroup on every host."""
+        """What this user can limit: an ordinary user gets cgroups only on some hosts."""
         return (Resource.MEMORY, Resource.PROCESSES) if os.geteuid() == 0 else ()
 
     def limited(self, limits: Limits) -> "LxcTarget":
-        """Return the same container with these limits, started with the same settings."""
+        """Return this target with these limits, started with the same settings."""
         limited = replace(self, memory=f"{limits.memory >> 20}MiB", pids=limits.processes)
         if self in _working:
             _working[limited] = _working[self]
         return limited
 
     def _limits(self) -> dict[str, tuple[str, int]]:
-        """Return the file and the value of each limit that is asked for, by its name."""
+        """Return the cgroup's file and the value of each limit that is set, by its name."""
         found = {}
         size = _SIZE.fullmatch(self.memory)
         if size is not None:
             value = int(size.group(1)) << (30 if size.group(2) == "GiB" else 20)
-            file = "memory.max" if _oscontainer.unified() else "memory.limit_in_bytes"
+            file = "memory.max" if _oscontainer.is_unified() else "memory.limit_in_bytes"
+            # The kernel rounds down to pages: the evidence compares what it reads back.
             found["memory"] = file, value - value % _PAGE
         if self.pids:
             found["pids"] = "pids.max", self.pids
@@ -177,10 +179,12 @@ class LxcTarget:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
         version = processes.output_of([_program() or "", "--version"]) or "?"
         kind = "privileged" if os.geteuid() == 0 and not self.idmap else "unprivileged"
-        return Available(version=f"LXC {version}, {kind}, {settings.words}")
+        return Available(version=f"LXC {version}, {kind}, {settings.description}")
 
     def _lacking(self) -> Unavailable | None:
-        """Say what an ordinary user lacks, or return None."""
+        """Return what an ordinary user lacks, or None."""
+        # An unprivileged container needs more than one user, and only these set-uid programs write
+        # such a map: user_namespaces(7), newuidmap(1).
         if os.geteuid() == 0:
             return None
         if shutil.which("newuidmap") is None or shutil.which("newgidmap") is None:
@@ -198,30 +202,30 @@ class LxcTarget:
         return None
 
     def _settings(self) -> _Settings:
-        """Return settings with which a container starts; SessionError when none do."""
+        """Return the first settings with which a container starts. SessionError: none do."""
         if self in _working:
             return _working[self]
-        complaints = []
+        errors = []
         with prefixes.probe_root() as root:
-            for settings in self._ladder():
-                complaint = self._trial(settings, root.parent)
-                if not complaint:
+            for settings in self._candidates():
+                error = self._start_error(settings, root.parent)
+                if not error:
                     _working[self] = settings
                     return settings
-                complaints.append(complaint)
+                errors.append(error)
         raise SessionError(
-            f"lxc-execute is there, but no container starts: {complaints[0]}",
-            hint=_hint(complaints[0]),
+            f"lxc-execute is installed, but no container starts: {errors[0]}",
+            hint=_hint(errors[0]),
         )
 
-    def _ladder(self) -> Iterator[_Settings]:
+    def _candidates(self) -> Iterator[_Settings]:
         wanted = self.hardening == "distribution" and (_DEFAULTS / "common.conf").is_file()
         for defaults in (True, False) if wanted else (False,):
             for unconfined in (False, True):
                 yield _Settings(defaults=defaults, unconfined=unconfined)
 
-    def _trial(self, settings: _Settings, folder: Path) -> str:
-        """Return why a container did not answer, or nothing."""
+    def _start_error(self, settings: _Settings, folder: Path) -> str:
+        """Run the probe program in a container; return "" if it answered, else the error."""
         try:
             with (
                 _oscontainer.trial(folder, ownership.mine()) as instance,
@@ -229,7 +233,7 @@ class LxcTarget:
             ):
                 argv = [*prefix, _oscontainer.program("answer")]
                 done = _oscontainer.answers(argv, environment=_environment(instance))
-                return "" if done is None else _why(instance, done.stderr)
+                return "" if done is None else _reason(instance, done.stderr)
         except (OSError, SessionError) as error:
             return str(error)
 
@@ -237,7 +241,7 @@ class LxcTarget:
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_oscontainer.ContainerSession]:
-        """Start a container whose command is the agent."""
+        """Start a container owner command is the agent."""
         settings = self._settings()
         with (
             _oscontainer.instance(stage, self.name) as instance,
@@ -246,13 +250,13 @@ class LxcTarget:
         ):
             yield _oscontainer.ContainerSession(
                 agent,
-                settings=settings.words,
+                settings=settings.description,
                 limits={name: file for name, (file, _) in self._limits().items()},
-                why=lambda: _logged(instance),
+                reason=lambda: _logged(instance),
             )
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start a container whose command is the payload."""
+        """Start a container owner command is the payload."""
         variables = command.environ(agents.INSIDE.scratch)
         with (
             _oscontainer.instance(stage, self.name) as instance,
@@ -261,7 +265,7 @@ class LxcTarget:
             return _oscontainer.launch(
                 [*prefix, _oscontainer.program(command.argv[0]), *command.argv[1:]], command,
                 timeout=timeout, environment=_environment(instance),
-                why=lambda stderr: f"lxc-execute: {_why(instance, stderr)}",
+                reason=lambda stderr: f"lxc-execute: {_reason(instance, stderr)}",
             )  # fmt: skip
 
     @contextlib.contextmanager
@@ -271,7 +275,11 @@ class LxcTarget:
         settings: _Settings,
         variables: Mapping[str, str] | None = None,
     ) -> Iterator[list[str]]:
-        """Write an instance's configuration; yield the command before the command."""
+        """Write an instance's configuration, and yield the command prefix.
+
+        `variables` are the environment variables of the program in the container. SessionError:
+        the container's users cannot reach its files.
+        """
         ids = self._ids()
         if os.geteuid() == 0 and ids is not None:
             instance.give(ids.users[0][1], ids.groups[0][1])
@@ -286,7 +294,8 @@ class LxcTarget:
         configuration.write_text("".join(f"{key} = {value}\n" for key, value in lines))
         containers = instance.folder / "containers"
         containers.mkdir()
-        # Locks: an ordinary user's lie where XDG_RUNTIME_DIR says.
+        # Root's locks are in /run/lxc; a tmpfs over it removes them with the container. An ordinary
+        # user's are in XDG_RUNTIME_DIR, which is the instance's folder.
         cover = ("cover", _oscontainer.covered("/run/lxc", "/run")) if os.geteuid() == 0 else ()
         # fmt: off
         command = [
@@ -315,7 +324,7 @@ class LxcTarget:
         ids: _Ids | None,
         variables: Mapping[str, str],
     ) -> list[tuple[str, str]]:
-        """Return the lines of a container's configuration; SessionError for what would be two."""
+        """Return the lines of a container's configuration. SessionError: a value has a newline."""
         lines: list[tuple[str, str]] = []
         if settings.defaults:
             lines.append(("lxc.include", str(_DEFAULTS / "common.conf")))
@@ -330,7 +339,8 @@ class LxcTarget:
             ("lxc.uts.name", "isobench"),
             ("lxc.mount.entry", f"{_escaped(instance.programs)} isobench none bind,ro 0 0"),
             ("lxc.mount.entry", f"{_escaped(instance.scratch)} scratch none bind 0 0"),
-            # Where the monitor waits at the end; by default for all containers of the host's.
+            # The cgroup of the monitor while the container is removed. The default is one cgroup
+            # for all containers of the host.
             ("lxc.cgroup.dir.monitor.pivot", f"lxc.pivot.{instance.name}"),
             *_network(self.network),
         ]
@@ -338,23 +348,25 @@ class LxcTarget:
             for kind, ranges in (("u", ids.users), ("g", ids.groups)):
                 for inside, outside, count in ranges:
                     lines.append(("lxc.idmap", f"{kind} {inside} {outside} {count}"))
-        version = "cgroup2" if _oscontainer.unified() else "cgroup"
+        # Keys of the other version are accepted, and limit nothing (LXC 5).
+        version = "cgroup2" if _oscontainer.is_unified() else "cgroup"
         for file, value in self._limits().values():
             lines.append((f"lxc.{version}.{file}", str(value)))
         lines += [("lxc.environment", f"{key}={value}") for key, value in variables.items()]
         for key, text in lines:
             if "\n" in text:
-                raise SessionError(f"{key} cannot be {text!r}: a line of LXC's holds no newline")
+                raise SessionError(f"{key} cannot be {text!r}: LXC allows no newline in a value")
         return lines
 
     def _ids(self) -> _Ids | None:
-        """Return the ids that the container has; None: all, as a privileged one does."""
+        """Return the container's users and groups; None: all of the host's (privileged)."""
         if self.idmap:
             first, _, count = self.idmap.partition(":")
             return _Ids(users=[(0, int(first), int(count))], groups=[(0, int(first), int(count))])
         if os.geteuid() == 0:
             return None
-        # Its root is this user, so that a home closed to all others can be passed.
+        # The container's root is this user: a home directory is often closed to all others, and
+        # the container's files are in it.
         users, groups = (
             [(0, own, 1), *((1, *found) for found in (_subordinate(file),) if found)]
             for file, own in zip(_SUBORDINATE, (os.geteuid(), os.getegid()), strict=True)
@@ -362,9 +374,7 @@ class LxcTarget:
         return _Ids(users=users, groups=groups)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove what runs that have died left: their containers ended with them, the cgroups
-        stay.
-        """
+        """Remove the cgroups of runs that have died. Their containers have died with them."""
         del cached  # nothing is kept between runs
         return [*processes.sweep(alive), *_oscontainer.sweep_cgroups(_CGROUPS, alive)]
 
@@ -374,9 +384,9 @@ def _program() -> str | None:
 
 
 def _environment(instance: _oscontainer.Instance) -> dict[str, str]:
-    """Return the variables of lxc-execute itself; the container gets none of them."""
+    """Return the environment of lxc-execute itself, which its container does not get."""
     mine = {key: os.environ[key] for key in ("HOME",) if key in os.environ}
-    # To put an ordinary user's container into a cgroup, newer ones ask systemd.
+    # Newer versions of LXC get a cgroup for an ordinary user's container from systemd, over D-Bus.
     bus = Path(f"/run/user/{os.geteuid()}/bus")
     if bus.exists():
         mine["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={bus}"
@@ -386,7 +396,7 @@ def _environment(instance: _oscontainer.Instance) -> dict[str, str]:
 
 def _network(network: str) -> list[tuple[str, str]]:
     match network:
-        case "none":
+        case "none":  # "none" of LXC is the host's network
             return [("lxc.net.0.type", "empty")]
         case "host":
             return [("lxc.net.0.type", "none")]
@@ -399,12 +409,12 @@ def _network(network: str) -> list[tuple[str, str]]:
 
 
 def _escaped(path: Path) -> str:
-    """Return a path as a line of fstab has it."""
+    """Return a path with the octal escapes of fstab(5)."""
     return "".join(f"\\{ord(c):03o}" if c in " \t\\" else c for c in str(path))
 
 
 def _logged(instance: _oscontainer.Instance) -> str:
-    """Return the first error that LXC has logged, or nothing: the later ones follow from it."""
+    """Return the first error in LXC's log, the cause of all later ones; empty: there is none."""
     with contextlib.suppress(OSError):
         for line in instance.log.read_text(errors="replace").splitlines():
             found = _ERROR.search(line)
@@ -413,21 +423,21 @@ def _logged(instance: _oscontainer.Instance) -> str:
     return ""
 
 
-def _why(instance: _oscontainer.Instance, stderr: bytes) -> str:
+def _reason(instance: _oscontainer.Instance, stderr: bytes) -> str:
     return _logged(instance) or processes.last_line(stderr)
 
 
-def _hint(said: str) -> str:
-    if "newuidmap" in said or "newgidmap" in said or "mapping" in said:
+def _hint(error: str) -> str:
+    if "newuidmap" in error or "newgidmap" in error or "mapping" in error:
         return (
             f'grep "^{_user()}:" /etc/subuid /etc/subgid; sudo usermod'
             f" --add-subuids 100000-165535 --add-subgids 100000-165535 {_user()}"
         )
-    if "bridge" in said or "veth" in said or "network" in said:
+    if "bridge" in error or "veth" in error or "network" in error:
         return 'ip link show type bridge; or [targets.lxc] network = "none"'
-    if "cgroup" in said and _oscontainer.unified():
+    if "cgroup" in error and _oscontainer.is_unified():
         return "systemd-run --user --scope --property=Delegate=yes isobench run --targets lxc"
-    if "cgroup" in said:
+    if "cgroup" in error:
         return 'on cgroup v1 root alone sets limits: [targets.lxc] memory = "", pids = 0, or sudo'
     return "lxc-checkconfig"
 
@@ -445,12 +455,12 @@ def _user() -> str:
 
 
 def _subordinate(file: Path) -> tuple[int, int] | None:
-    """Return the first range of this user's in a file, first and count; None where he has none."""
+    """Return this user's first range in a file of subuid(5): first id and count; or None."""
     mine = {_user(), str(os.geteuid())}
     with contextlib.suppress(OSError):
         for line in file.read_text().splitlines():
-            whose, _, found = line.partition(":")
-            if whose in mine and _RANGE.fullmatch(found):
+            owner, _, found = line.partition(":")
+            if owner in mine and _RANGE.fullmatch(found):
                 first, _, count = found.partition(":")
                 return int(first), int(count)
     return None
@@ -460,7 +470,8 @@ def _subordinate(file: Path) -> tuple[int, int] | None:
 
 
 def _found_cgroups(name: str) -> Iterator[Path]:
-    """Yield what is left of an instance's cgroups: beneath this process's, or the first one's."""
+    """Yield what is left of an instance's cgroups."""
+    # LXC makes them below the cgroup of this process or of process 1, or beside it.
     parents = dict.fromkeys(
         above
         for folder in (*_oscontainer.cgroups_of("self"), *_oscontainer.cgroups_of(1))

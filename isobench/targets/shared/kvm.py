@@ -164,7 +164,7 @@ def _refusal(seen: Observation) -> _Refusal | None:
     if not seen.doing:
         return _Refusal(
             Lack.RUNTIME,
-            f"the trial of {seen.device} did not begin in {_PATIENCE:g} s",
+            f"the trial of {seen.device} did not begin in time",
             "try again when this machine is less busy",
         )
     if seen.doing != "end":
