@@ -1,6 +1,4 @@
-"""systemd-nspawn and LXC, without starting either: options, command lines, refusals, broken
-expectations.
-"""
+"""systemd-nspawn and LXC, without starting them: options, command lines, errors, expectations."""
 
 import os
 import shutil
@@ -420,7 +418,7 @@ def test_a_sweep_removes_a_cgroup_with_those_below_it_and_leaves_living_ones(
     for folder in (dead / "payload", dead / "supervisor", alive / "payload", foreign):
         folder.mkdir(parents=True)
     found = _oscontainer.sweep_cgroups(["nspawn."], lambda owner: owner == "isobench-m-3-4")
-    assert said == ["cgroups of isobench-m-1-2-abcd"]
+    assert [*map(str, found)] == ["cgroups of isobench-m-1-2-abcd"]
     assert (dead.exists(), alive.exists(), foreign.exists()) == (False, True, True)
 
 

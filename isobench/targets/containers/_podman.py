@@ -1,6 +1,4 @@
-"""Podman's command line, for every target that stands on it: calls, settings that work here, the
-removal of what isobench has made.
-"""
+"""Podman's command line, for the targets that use it: calls, working settings, sweeps."""
 
 import contextlib
 import dataclasses
@@ -22,34 +20,35 @@ from isobench.plugins.api import Completed
 from isobench.targets.shared import disks, elf, oci, prefixes, processes
 
 CALL: Final = seconds(120)
-"""Time limit of a command of Podman's that should take a second."""
-NOTHING: Final[Mapping[str, str]] = {}
+"""Time limit of a command of Podman, which normally takes a second."""
+NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(oci.Engine):
-    """What may be said of Podman's containers."""
+    """The options of Podman's containers."""
 
     runtime_flags: tuple[str, ...] = ()
     """As `--runtime-flag`: "platform=ptrace" for runsc."""
 
     @property
     def executes(self) -> Sequence[str]:
-        """Which options are commands: a runtime by its path is, one that Podman knows is not."""
+        """The options that are commands: a runtime's path is, a name that Podman knows is not."""
         return ("runtime", "runtime_flags") if "/" in self.runtime else ("runtime_flags",)
 
     def flags(self) -> tuple[tuple[str, ...], ...]:
-        """Return what to tell the runtime: choices, the plainest first."""
+        """Return the sets of flags for the runtime that are worth trying, the plainest first."""
         if oci.kernel(self.runtime) is not oci.Kernel.SENTRY:
             return (self.runtime_flags,)
-        # runsc has a network of its own to be chosen beside the container's, and it makes cgroups
-        # where an ordinary user may make none.
+        # runsc has a network option of its own beside the container's. It also makes cgroups, which
+        # fails for an ordinary user who may make none.
         network = [f"network={self.network}"] if self.network in ("none", "host") else []
         flags = (*network, *self.runtime_flags)
         return (flags, ("ignore-cgroups", *flags))
 
 
 _working: dict[Options, oci.Settings] = {}
+"""The settings that start a container, for this process."""
 _CONTROLLERS: Final = {
     Resource.CPU: {"cpu"},
     Resource.MEMORY: {"memory"},
@@ -59,12 +58,12 @@ _CONTROLLERS: Final = {
 
 
 def limitable(engine: Options) -> list[Resource]:
-    """Return what cgroups limit for this user; nothing where Podman does not say."""
+    """Return the resources that cgroups can limit for this user; empty where that is unknown."""
     try:
-        said = info(*before_the_verb(working(engine))).get("host", {})
+        host = info(*global_options(working_settings(engine))).get("host", {})
     except (SessionError, ValueError):
         return []
-    own = set(said.get("cgroupControllers") or ())
+    own = set(host.get("cgroupControllers") or ())
     return [
         resource
         for resource, names in _CONTROLLERS.items()
@@ -72,8 +71,8 @@ def limitable(engine: Options) -> list[Resource]:
     ]
 
 
-def adopt(engine: Options, other: Options) -> None:
-    """Start containers of `engine` with the settings that work for `other`."""
+def share_settings(engine: Options, other: Options) -> None:
+    """Let containers of `engine` start with the settings that work for `other`."""
     if other in _working:
         _working[engine] = _working[other]
 
@@ -81,14 +80,15 @@ def adopt(engine: Options, other: Options) -> None:
 def run(
     *arguments: str,
     timeout: Nanoseconds = CALL,
-    variables: Mapping[str, str] = NOTHING,
+    variables: Mapping[str, str] = NO_VARIABLES,
     folder: Path | None = None,
 ) -> Completed:
-    """Run podman; SessionError when it cannot be executed at all.
+    """Run podman in `folder`. SessionError: it cannot be executed.
 
-    What starts a container begins in a `folder` that will be removed: the monitor that it leaves
-    with the container writes a file named "oom" where it stands, once memory has run out.
+    Commands that start a container need a folder that will be removed.
     """
+    # conmon, the monitor that podman leaves with a container, writes a file "oom" into its working
+    # directory when the container's memory has run out.
     try:
         return processes.run(
             ["podman", *arguments],
@@ -100,13 +100,13 @@ def run(
         raise SessionError(f"podman cannot be executed: {error}") from None
 
 
-def must(
+def checked(
     *arguments: str,
     timeout: Nanoseconds = CALL,
-    variables: Mapping[str, str] = NOTHING,
+    variables: Mapping[str, str] = NO_VARIABLES,
     folder: Path | None = None,
 ) -> bytes:
-    """Run podman as `run` does and return what it says; SessionError when it fails."""
+    """Run podman as `run` does and return its standard output. SessionError: it fails."""
     done = run(*arguments, timeout=timeout, variables=variables, folder=folder)
     if done.exit_code != 0:
         verb = next((word for word in arguments if not word.startswith("-")), "")
@@ -115,50 +115,51 @@ def must(
 
 
 def info(*options: str) -> Mapping[str, Any]:
-    """Return what `podman info` says."""
-    said = must(*options, "info", "--format", "json", timeout=seconds(60))
-    loaded: Mapping[str, Any] = json.loads(said)
+    """Return the content of `podman info`. Errors: SessionError, and ValueError for no JSON."""
+    output = checked(*options, "info", "--format", "json", timeout=seconds(60))
+    loaded: Mapping[str, Any] = json.loads(output)
     return loaded
 
 
-def working(engine: Options) -> oci.Settings:
-    """Return settings with which a container starts; SessionError when none do.
-
-    What worked last time is tried first: on a host where Podman's defaults fail, the search
-    costs seconds.
-    """
+def working_settings(engine: Options) -> oci.Settings:
+    """Return the first settings with which a container starts. SessionError: none do."""
     if engine in _working:
         return _working[engine]
     if host_abi() is None:
         raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
     runtimes = [engine.runtime] if engine.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
-    rungs = itertools.chain(
+    # The settings that worked last time come first: where Podman's defaults fail, the search takes
+    # seconds.
+    candidates = itertools.chain(
         _remembered(engine), oci.candidate_settings(runtimes, ("", "cgroupfs"), engine.flags())
     )
-    complaints: list[str] = []
+    errors: list[str] = []
     with prefixes.probe_root("run", "etc") as root:
-        for settings in rungs:
-            said = _trial(engine, settings, root)
-            if not said:
+        for settings in candidates:
+            error = _start_error(engine, settings, root)
+            if not error:
                 _working[engine] = settings
                 _remember(engine, settings)
                 return settings
-            complaints.append(said)
-    said = " and then ".join(dict.fromkeys((complaints[0], complaints[-1])))
+            errors.append(error)
+    # Two errors may have two causes, as for crun 1.8 on hybrid cgroups: with the default limits
+    # "setrlimit RLIMIT_NOFILE: Operation not permitted", with lower ones "cgroups in hybrid mode
+    # not supported".
+    both = " and then ".join(dict.fromkeys((errors[0], errors[-1])))
     raise SessionError(
-        f"podman is there, but no container starts: {said}", hint=_runtime_hint(said)
+        f"podman is installed, but no container starts: {both}", hint=_runtime_hint(both)
     )
 
 
 def pairs(option: str, values: Mapping[str, str]) -> Iterator[str]:
-    """Yield an option before each KEY=VALUE."""
+    """Yield the option before each KEY=VALUE."""
     for key, value in values.items():
         yield option
         yield f"{key}={value}"
 
 
-def before_the_verb(settings: oci.Settings) -> list[str]:
-    """Return the settings that are options of podman itself."""
+def global_options(settings: oci.Settings) -> list[str]:
+    """Return the settings as options of podman itself, which come before the subcommand."""
     return [
         *([f"--cgroup-manager={settings.cgroup_manager}"] if settings.cgroup_manager else []),
         *([f"--runtime={settings.runtime}"] if settings.runtime else []),
@@ -166,8 +167,8 @@ def before_the_verb(settings: oci.Settings) -> list[str]:
     ]
 
 
-def options(engine: Options, settings: oci.Settings) -> list[str]:
-    """Return the options of a container."""
+def container_options(engine: Options, settings: oci.Settings) -> list[str]:
+    """Return the options of a container. SessionError: its write_limit cannot be set."""
     words = ["--network", engine.network]
     if settings.limits:
         for name, value in oci.LIMITS:
@@ -184,23 +185,23 @@ def options(engine: Options, settings: oci.Settings) -> list[str]:
         disk = storage_disk()
         if disk is None:
             raise SessionError(
-                "write_limit limits a disk, and Podman's storage is on none",
-                hint="leave out write_limit of this target in isobench.toml",
+                "write_limit needs a disk, and Podman's storage is not on one",
+                hint="remove write_limit of this target from isobench.toml",
             )
         words += ["--device-write-bps", f"{disk}:{oci.rate(engine.write_limit)}"]
     return words
 
 
 def storage_disk() -> str | None:
-    """Return the disk that Podman's storage lies on; None where it is on none of its own."""
+    """Return the device path of the disk with Podman's storage, or None."""
     disk = disks.disk_under(Path(info()["store"]["graphRoot"]))
     return None if disk is None else disk[0]
 
 
-def _trial(engine: Options, settings: oci.Settings, root: Path) -> str:
-    """Return why no container starts with these settings, or nothing when one did and answered."""
+def _start_error(engine: Options, settings: oci.Settings, root: Path) -> str:
+    """Run the probe program in a container; return "" if it answered, else the last error."""
     done = run(
-        *(*before_the_verb(settings), "run", "--rm", *options(engine, settings)),
+        *(*global_options(settings), "run", "--rm", *container_options(engine, settings)),
         *pairs("--label", oci.labels(ownership.mine())),
         *("--rootfs", str(root), "/answer"),
         timeout=seconds(60),
@@ -210,53 +211,53 @@ def _trial(engine: Options, settings: oci.Settings, root: Path) -> str:
     return processes.last_line(done.stderr)
 
 
-def memory() -> Path:
-    """Return the file of settings that have worked: it is there once a container has started."""
+def settings_cache() -> Path:
+    """Return the file of the settings that have worked. It exists once a container has started."""
     return paths.cache() / "podman-settings.json"
 
 
-def _notes() -> dict[str, Any]:
-    """Return the settings that have worked, by what was asked for."""
+def _cached() -> dict[str, Any]:
+    """Return the content of the file, by `_cache_key`; empty where it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        notes = json.loads(memory().read_text())
-        if isinstance(notes, dict):
-            return {asked: note for asked, note in notes.items() if isinstance(note, dict)}
+        cached = json.loads(settings_cache().read_text())
+        if isinstance(cached, dict):
+            return {key: entry for key, entry in cached.items() if isinstance(entry, dict)}
     return {}
 
 
-def _asked(engine: Options) -> str:
+def _cache_key(engine: Options) -> str:
     return " ".join((engine.runtime, *engine.flags()[-1]))
 
 
 def _remembered(engine: Options) -> Iterator[oci.Settings]:
     with contextlib.suppress(TypeError, KeyError):
-        note = _notes()[_asked(engine)]
-        yield oci.Settings(**{**note, "flags": tuple(note["flags"])})
+        entry = _cached()[_cache_key(engine)]
+        yield oci.Settings(**{**entry, "flags": tuple(entry["flags"])})
 
 
 def _remember(engine: Options, settings: oci.Settings) -> None:
-    path = memory()
+    path = settings_cache()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_notes() | {_asked(engine): dataclasses.asdict(settings)}))
+        path.write_text(json.dumps(_cached() | {_cache_key(engine): dataclasses.asdict(settings)}))
 
 
-def _runtime_hint(said: str) -> str:
-    if "newuidmap" in said or "subuid" in said:
+def _runtime_hint(error: str) -> str:
+    if "newuidmap" in error or "subuid" in error:
         return (
             "isobench doctor --install podman;"
             " sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
         )
-    if "hybrid" in said:
+    if "hybrid" in error:
         return (
-            'runtime = "runc", which runs on hybrid cgroups as well; or start this machine with'
+            'runtime = "runc", which runs on hybrid cgroups as well; or boot this machine with'
             " systemd.unified_cgroup_hierarchy=1"
         )
-    if "cgroup" in said:
+    if "cgroup" in error:
         return (
             "isobench doctor --install podman (it brings runc, which also runs on hybrid cgroups)"
         )
-    return "podman run --rm --network none --rootfs / true, to see what it says"
+    return "podman run --rm --network none --rootfs / true"
 
 
 def remove(name: str) -> None:
@@ -266,12 +267,13 @@ def remove(name: str) -> None:
 
 
 def sweep_containers(alive: Callable[[str], bool], *, label: str = oci.LABEL) -> list[Leftover]:
-    """Remove and return containers with this label whose run has died. SessionError or
-    ValueError: Podman does not answer.
+    """Remove the containers with this label whose run has died, and return them.
+
+    SessionError or ValueError: Podman does not answer.
     """
     removed = []
-    said = must("ps", "--all", "--filter", f"label={label}", "--format", "json")
-    for found in json.loads(said or b"[]") or ():
+    output = checked("ps", "--all", "--filter", f"label={label}", "--format", "json")
+    for found in json.loads(output or b"[]") or ():
         if not alive((found.get("Labels") or {}).get(oci.OWNER_LABEL, "")):
             remove(found["Id"])
             removed.append(Leftover(what=f"podman container {found['Id'][:12]}"))
@@ -279,11 +281,11 @@ def sweep_containers(alive: Callable[[str], bool], *, label: str = oci.LABEL) ->
 
 
 def sweep_images(*, label: str = oci.LABEL) -> list[Leftover]:
-    """Remove and return images with this label. Errors as `sweep_containers`."""
+    """Remove the images with this label, and return them. Errors as for `sweep_containers`."""
     removed = []
-    said = must("images", "--filter", f"label={label}", "--format", "json")
-    for image in json.loads(said or b"[]") or ():
-        must("rmi", image["Id"])
+    output = checked("images", "--filter", f"label={label}", "--format", "json")
+    for image in json.loads(output or b"[]") or ():
+        checked("rmi", image["Id"])
         names = ", ".join(image.get("Names") or [image["Id"][:12]])
         removed.append(Leftover(what=f"podman image {names}"))
     return removed

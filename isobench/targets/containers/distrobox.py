@@ -1,9 +1,10 @@
-"""Distrobox: a container that is to feel native, with the home, the network and the processes of
-the host.
+"""Distrobox: a container that shares the home, the network and the processes of the host.
 
-Its box is made by `distrobox create` and entered by `distrobox enter`, on Podman, rootless:
-distrobox refuses root. `enter` puts what it is to execute through `eval`; so it executes isobench's
-agent, and what the agent is to run comes through its standard input.
+`distrobox create` makes a box and `distrobox enter` executes programs in it, on rootless Podman:
+distrobox refuses root.
+
+`enter` passes its command through `eval` of a shell, which would expand arguments. So the command
+is always isobench's agent, and the program to run arrives through the agent's standard input.
 """
 
 import contextlib
@@ -46,25 +47,23 @@ from isobench.targets.shared import agent_request, oci, prefixes, processes
 
 _REPOSITORY: Final = "localhost/isobench/box"
 _SETTING_UP: Final = seconds(300)
-"""Time limit of the making of a box and of its first start, in which distrobox sets it up."""
-_KILLING: Final = 10.0
-"""Seconds that the agent gets to kill what exceeded its time limit."""
-_WANTED: Final = (
+"""Time limit of creating a box, and of its first start, in which distrobox sets it up."""
+_KILL_SECONDS: Final = 10.0
+"""Seconds in which the agent kills the program and its descendants after it is hung up."""
+_REQUIRED: Final = (
     *("bc", "chpasswd", "curl", "diff", "find", "findmnt", "less", "lsof", "mount", "passwd"),
     *("pinentry", "sudo", "time", "useradd", "usermod", "wget"),
 )
-"""Commands without which distrobox would install packages when the box is first entered."""
+"""Commands without which distrobox 1.4 installs packages when a box is first entered."""
 _STUB: Final = b"#!/bin/sh\nexit 0\n"
-_NO: Final = b"#!/bin/sh\nexit 1\n"
+_FAILING_STUB: Final = b"#!/bin/sh\nexit 1\n"
 _OWN_FAILURE: Final = 125
 _INSTALL: Final = "isobench doctor --install distrobox"
 
 
 def _environment(settings: oci.Settings) -> dict[str, str]:
-    """Return what distrobox and Podman need of this user's environment.
-
-    distrobox hands every variable on into the box; these are few.
-    """
+    """Return the few variables of this user's environment that distrobox and Podman need."""
+    # distrobox passes every variable on into the box.
     kept = ("HOME", "PATH", "USER", "LOGNAME", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
     found = {name: os.environ[name] for name in kept if name in os.environ}
     found |= {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
@@ -75,7 +74,8 @@ def _environment(settings: oci.Settings) -> dict[str, str]:
 
 
 def _configuration(settings: oci.Settings) -> Path:
-    """Write Podman's settings where distrobox, which gives it none, makes it find them."""
+    """Write a containers.conf with Podman's settings; return its path."""
+    # distrobox calls podman without any option for its settings.
     limits = ", ".join(f'"{name}={value}:{value}"' for name, value in oci.LIMITS)
     lines = [
         "[engine]",
@@ -83,10 +83,11 @@ def _configuration(settings: oci.Settings) -> Path:
         f'cgroup_manager = "{settings.cgroup_manager}"' if settings.cgroup_manager else "",
         "[containers]",
         f"default_ulimits = [{limits}]" if settings.limits else "",
-        # Its start is followed in the box's log: journald may not be there.
+        # `enter` follows the start in the box's log. Podman's default, journald, may not run.
         'log_driver = "k8s-file"',
     ]
-    path = _podman.memory().with_name("distrobox-containers.conf")
+    path = _podman.settings_cache().with_name("distrobox-containers.conf")
+    # Another isobench may be reading the file: a rename replaces it in one step.
     fresh = path.with_name(f".{path.name}-{os.getpid()}")
     fresh.write_text("".join(f"{line}\n" for line in lines if line))
     return fresh.rename(path)
@@ -96,15 +97,13 @@ def _configuration(settings: oci.Settings) -> Path:
 
 
 def _busybox() -> Path | None:
-    """Return a busybox without libraries: all that a box needs of a distribution."""
+    """Return the path of a static busybox, which is all that a box needs; or None."""
     found = shutil.which("busybox", path=f"/bin:/usr/bin:{os.environ.get('PATH', '')}")
     return None if found is None else Path(found)
 
 
 def _archive(busybox: Path) -> bytes:
-    """Return a root directory with busybox as every command it knows, and stubs for what distrobox
-    wants besides.
-    """
+    """Return a tar of a root directory: busybox under all its names, stubs for other commands."""
     commands = (processes.output_of([str(busybox), "--list"]) or "").split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -119,14 +118,16 @@ def _archive(busybox: Path) -> bytes:
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(folder)
         add("bin/busybox", busybox.read_bytes(), 0o755)
-        for name in sorted({*commands} - {"busybox", *_WANTED} | {"find", "mount", "passwd"}):
+        # find, mount and passwd must work. For the other required commands a stub that succeeds is
+        # enough.
+        for name in sorted({*commands} - {"busybox", *_REQUIRED} | {"find", "mount", "passwd"}):
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-        for name in _WANTED:
+        for name in _REQUIRED:
             if name not in ("find", "mount", "passwd"):
-                # A mount point that findmnt knew would be unmounted first.
-                add(f"bin/{name}", _NO if name == "findmnt" else _STUB, 0o755)
+                # findmnt must find nothing: distrobox unmounts a mount point that it finds.
+                add(f"bin/{name}", _FAILING_STUB if name == "findmnt" else _STUB, 0o755)
         add("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644)
         add("etc/group", b"root:x:0:\n", 0o644)
         add("etc/shadow", b"root:*:19000:0:99999:7:::\n", 0o600)
@@ -134,7 +135,7 @@ def _archive(busybox: Path) -> bytes:
 
 
 def _own_image() -> str:
-    """Make isobench's image unless Podman has it; return its name."""
+    """Import isobench's image unless Podman has it; return its name. SessionError: no busybox."""
     busybox = _busybox()
     if busybox is None:
         raise SessionError("busybox is not installed", hint=_INSTALL)
@@ -145,7 +146,7 @@ def _own_image() -> str:
             file.write(archive)
             file.flush()
             label = f"LABEL {oci.LABEL}=1"
-            _podman.must("import", "--quiet", "--change", label, file.name, image)
+            _podman.checked("import", "--quiet", "--change", label, file.name, image)
     return image
 
 
@@ -154,7 +155,7 @@ def _own_image() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Box:
-    """A box by its name, and what is needed to reach it."""
+    """A box by its name, and the environment in which distrobox and Podman run."""
 
     name: str
     environment: Mapping[str, str]
@@ -175,61 +176,66 @@ class _Box:
         timeout: Nanoseconds,
         on_output: Callable[[bytes], None],
     ) -> Completed:
-        """Have the agent in the box run a request."""
-        agent = _seen(stage.root / "isobench" / "_agent")
+        """Enter the box and let the agent run a request. SessionError: the box is not entered."""
+        agent = _path_inside(stage.root / "isobench" / "_agent")
         argv = ["distrobox", "enter", "--no-workdir", "--name", self.name, "--", agent, "once"]
-        done = _asked(argv, request, timeout=timeout, env=self.entering, on_output=on_output)
+        done = _run_agent(
+            argv, request, timeout=timeout, env=self.enter_environment, on_output=on_output
+        )
         if done.exit_code == _OWN_FAILURE or (done.exit_code and b"Error:" in done.stderr):
             raise SessionError(f"distrobox enter: {processes.last_line(done.stderr)}")
         return done
 
     @property
-    def entering(self) -> Mapping[str, str]:
-        """The environment of `distrobox enter`, with a home of the box's own.
+    def enter_environment(self) -> Mapping[str, str]:
+        """The environment of `distrobox enter`, with a separate home for each box.
 
-        When one `enter` ends, it deletes ~/.cache/.*.fifo of all boxes, and with it what another
-        one reads from that is setting up its box. The box itself keeps the home it was made with.
+        Inside, the box keeps the home with which it was created.
         """
+        # An `enter` that ends deletes ~/.cache/.*.fifo of all boxes (distrobox 1.4.2), the pipe of
+        # another `enter` that is setting up its box included. With one home, two sessions side by
+        # side failed in 1 of 8 rounds.
         home, real = _home(self.name), Path.home()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = home / ".distroboxrc"
         if (real / settings.name).exists() and not settings.exists():
             settings.symlink_to(real / settings.name)
-        # Where Podman looks for its own settings and images, which stay those of the real home.
+        # Podman's settings and images stay those of the real home.
         usual = {"XDG_CONFIG_HOME": f"{real}/.config", "XDG_DATA_HOME": f"{real}/.local/share"}
         return {**usual, **self.environment, "HOME": str(home)}
 
-    def create(self, image: str, whose: str) -> None:
-        labels = " ".join(_podman.pairs("--label", oci.labels(whose)))
+    def create(self, image: str, owner: str) -> None:
+        labels = " ".join(_podman.pairs("--label", oci.labels(owner)))
         argv = ["distrobox", "create", "--yes", "--no-entry", "--image", image, "--name", self.name]
         done = self.call([*argv, "--additional-flags", labels], timeout=_SETTING_UP)
         if done.exit_code != 0:
             raise SessionError(f"distrobox create: {processes.last_line(done.stderr)}")
 
     def stop(self) -> None:
-        """Stop the box; what its first process had started goes with it."""
-        children = self._children()
+        """Stop the box, and kill the processes that its first process has started."""
+        children = self._children()  # listed first: orphans would get another parent
         self.call(["podman", "stop", "--time", "0", self.name], timeout=_podman.CALL)
         self._end(children)
 
     def remove(self) -> None:
-        """Remove the box, and the home in which distrobox notes how it starts."""
+        """Remove the box, its processes, and the home of `enter`."""
         children = self._children()
         _podman.remove(self.name)
         self._end(children)
         shutil.rmtree(_home(self.name), ignore_errors=True)
 
     def _children(self) -> list[int]:
-        """Return the processes of the box's first process: it shares the host's PID namespace, and
-        they would outlive it.
-        """
+        """Return the numbers of the descendants of the box's first process."""
+        # A box has no PID namespace of its own, so that the kernel does not end them with it.
         with contextlib.suppress(SessionError, ValueError):
-            said = _podman.run("inspect", "--format", "{{.State.Pid}}", self.name).stdout
-            return processes.process_tree(int(said))[1:]
+            output = _podman.run("inspect", "--format", "{{.State.Pid}}", self.name).stdout
+            return processes.process_tree(int(output))[1:]
         return []
 
     def _end(self, pids: Sequence[int]) -> None:
-        """Kill processes that belong to this user's subordinate ids, as only Podman may."""
+        """Kill processes of the box."""
+        # They run as this user's subordinate ids. This user may kill them only inside the user
+        # namespace that maps these ids, which `podman unshare` enters.
         if pids:
             with contextlib.suppress(SessionError):
                 _podman.run("unshare", "kill", "-KILL", *map(str, pids))
@@ -239,15 +245,14 @@ def _home(name: str) -> Path:
     return Path.home() / ".cache" / f".{name}.home"
 
 
-def _seen(path: Path) -> str:
-    """Return a path of the host's as the box has it: home and /tmp where they are, all else under
-    /run/host.
-    """
-    shown = (Path.home(), Path("/tmp"))  # noqa: S108 - a folder that every box shares
-    return str(path) if any(path.is_relative_to(top) for top in shown) else f"/run/host{path}"
+def _path_inside(path: Path) -> str:
+    """Return the path inside a box of a path of the host."""
+    # distrobox mounts home and /tmp at their own paths, and the whole root under /run/host.
+    same = (Path.home(), Path("/tmp"))  # noqa: S108 - a folder that every box shares
+    return str(path) if any(path.is_relative_to(top) for top in same) else f"/run/host{path}"
 
 
-def _asked(
+def _run_agent(
     argv: Sequence[str],
     request: bytes,
     *,
@@ -255,12 +260,27 @@ def _asked(
     env: Mapping[str, str],
     on_output: Callable[[bytes], None],
 ) -> Completed:
-    """Run a program that the agent stands behind; hanging up makes the agent kill what it runs."""
+    """Run a command that executes the agent, send a request, and return the agent's result.
+
+    Standard input stays open while the program runs: the agent kills it when that ends.
+    """
     deadline = time.monotonic() + timeout / SECOND
     try:
         process = processes.start(argv, env=env, stdin=subprocess.PIPE)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
+    code, out, err = _exchange(process, request, deadline, on_output)
+    known = None if code is None else agent_request.exit_code(code)
+    return Completed(exit_code=known, stdout=out, stderr=err)
+
+
+def _exchange(
+    process: subprocess.Popen[bytes],
+    request: bytes,
+    deadline: float,
+    on_output: Callable[[bytes], None],
+) -> tuple[int | None, bytes, bytes]:
+    """Return the exit code, None at the deadline, and both streams; end the process anyway."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -277,15 +297,15 @@ def _asked(
     finally:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
+        # Only the agent can end the program, which is no descendant of `process`. So it gets time
+        # before the process is killed; the streams end when it is done.
         if code is None:
-            listener.listen(time.monotonic() + _KILLING)
+            listener.listen(time.monotonic() + _KILL_SECONDS)
             processes.end(process)
         listener.close()
         for stream in streams:
             stream.close()
-    out, err = listener.output
-    known = None if code is None else agent_request.exit_code(code)
-    return Completed(exit_code=known, stdout=out, stderr=err)
+    return code, *listener.output
 
 
 # ---- the target ----------------------------------------------------------------------------------
@@ -293,7 +313,7 @@ def _asked(
 
 @dataclass(frozen=True, kw_only=True)
 class DistroboxTarget:
-    """A box with the home, the network and the processes of the host."""
+    """A box that shares the home, the network and the processes of the host."""
 
     name: ClassVar[TargetName] = TargetName("distrobox")
     technology: ClassVar[Technology] = Technology.CONTAINERIZATION
@@ -301,7 +321,7 @@ class DistroboxTarget:
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         *(Expectation(key=f"ns.{own}", relation=Relation.UNLIKE_HOST) for own in ("mnt", "user")),
-        # What "feels native" rests on: these it shares.
+        # Distrobox's integration with the host: these namespaces are shared.
         *(
             Expectation(key=f"ns.{shared}", relation=Relation.SAME_AS_HOST)
             for shared in ("ipc", "net", "pid")
@@ -310,19 +330,19 @@ class DistroboxTarget:
         Expectation(key="host.box.manager", relation=Relation.EQUALS, value="distrobox"),
     )
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "a box is created from an image that is there, and entered for the first time:"
+        "cold": "a box is created from a cached image and entered for the first time, when"
         " distrobox sets it up",
-        "warm": "a box that exists, set up and stopped, is entered",
-        "exec": "a box that runs is entered",
+        "warm": "a box that is set up and stopped is entered",
+        "exec": "a running box is entered",
     }
 
     image: str = ""
-    """An image that Podman has; it should hold all commands that distrobox wants, or each new box
-    installs them. Empty: a small one that isobench makes of busybox.
+    """An image that Podman has. A command that distrobox needs and that the image lacks is
+    installed in each new box. Empty: a small image that isobench makes from busybox.
     """
 
     def probe(self) -> Availability:
-        """Make a box, enter it, remove it; once it has worked, look for the tools alone."""
+        """Create a box, enter it and remove it. Once that has worked, only look for the tools."""
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="distrobox needs Linux")
         for tool in ("distrobox", "podman"):
@@ -341,27 +361,31 @@ class DistroboxTarget:
             "podman version "
         )
         try:
-            self._try(f"{version} {podman} {self.image}")
+            self._check_box(f"{version} {podman} {self.image}")
         except SessionError as error:
             return Unavailable(
                 lack=Lack.RUNTIME, what=str(error), hint=error.hint or "distrobox create --help"
             )
         return Available(version=f"distrobox {version}, Podman {podman}, rootless")
 
-    def _try(self, what: str) -> None:
-        """See a box set itself up, unless that has been seen before; SessionError: it does not."""
-        memory = _podman.memory().with_name("distrobox-worked")
+    def _check_box(self, versions: str) -> None:
+        """Run the probe program in a new box, unless that has worked with the same versions.
+
+        SessionError: the box does not work.
+        """
+        # Setting up a box takes seconds, too long for every listing of targets.
+        cache = _podman.settings_cache().with_name("distrobox-worked")
         with contextlib.suppress(OSError):
-            if memory.read_text() == what:
+            if cache.read_text() == versions:
                 return
         with prefixes.probe_root() as root, self._created(ownership.mine(), self._image()) as box:
-            program = _seen(root / "answer")
+            program = _path_inside(root / "answer")
             argv = ["distrobox", "enter", "--no-workdir", "--name", box.name, "--", program]
-            done = box.call(argv, timeout=_SETTING_UP, env=box.entering)
+            done = box.call(argv, timeout=_SETTING_UP, env=box.enter_environment)
         if not prefixes.probe_answered(done):
             raise SessionError(f"no box can be entered: {processes.last_line(done.stderr)}")
         with contextlib.suppress(OSError):
-            memory.write_text(what)
+            cache.write_text(versions)
 
     def _image(self) -> str:
         if not self.image:
@@ -373,37 +397,38 @@ class DistroboxTarget:
         return self.image
 
     @contextlib.contextmanager
-    def _created(self, whose: str, image: str) -> Iterator[_Box]:
-        """Make a box that has not been started yet; remove it at the end."""
-        settings = _podman.working(_podman.Options())
-        box = _Box(name=f"{whose}-{secrets.token_hex(4)}", environment=_environment(settings))
+    def _created(self, owner: str, image: str) -> Iterator[_Box]:
+        """Create a box, which does not start it; remove it at the end."""
+        settings = _podman.working_settings(_podman.Options())
+        box = _Box(name=f"{owner}-{secrets.token_hex(4)}", environment=_environment(settings))
         try:
-            box.create(image, whose)
+            box.create(image, owner)
             yield box
         finally:
             box.remove()
 
     @contextlib.contextmanager
     def _set_up(self, stage: Stage) -> Iterator[_Box]:
-        """Make a box and see it through its first start."""
+        """Create a box and let it set itself up, in its first start."""
         with self._created(stage.owner, self._image()) as box:
             done = box.enter(
                 stage, agent_request.NULL, timeout=_SETTING_UP, on_output=lambda _: None
             )
             if done.exit_code != 0:
-                said = processes.last_line(done.stderr)
-                raise SessionError(f"the box does not start: {said}")
+                error = processes.last_line(done.stderr)
+                raise SessionError(f"the box does not start: {error}")
             yield box
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
-        """Make a box, start it, enter it for every program."""
+        """Create and start a box, which is entered for every program."""
         with self._set_up(stage) as box:
             yield _Session(box=box, stage=stage)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Make a box and enter it for the first time."""
-        _podman.working(_podman.Options())
+        """Create a box and enter it for the first time."""
+        # Found before the clock starts: what isobench prepares is no part of a start.
+        _podman.working_settings(_podman.Options())
         image = self._image()
         command.on_phase(BEGIN)
         with self._created(stage.owner, image) as box:
@@ -417,8 +442,12 @@ class DistroboxTarget:
             yield _Stopped(box=box, stage=stage, command=command)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove boxes whose run has died, and the image where `cached` says so."""
-        if shutil.which("podman") is None or os.geteuid() == 0 or not _podman.memory().exists():
+        """Remove the boxes of runs that have died, and with `cached` the image."""
+        if (
+            shutil.which("podman") is None
+            or os.geteuid() == 0
+            or not _podman.settings_cache().exists()
+        ):
             return []
         try:
             removed = _podman.sweep_containers(alive)
@@ -439,46 +468,46 @@ class _Session:
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         scratch = processes.private_scratch(self.stage.scratch, "distrobox")
-        words = [_seen(self.stage.root / "isobench" / command.argv[0]), *command.argv[1:]]
-        request = agent_request.framed(words, command.environ(_seen(scratch)))
+        words = [_path_inside(self.stage.root / "isobench" / command.argv[0]), *command.argv[1:]]
+        request = agent_request.framed(words, command.environ(_path_inside(scratch)))
         return self.box.enter(self.stage, request, timeout=timeout, on_output=command.on_output)
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
-        """Enter the box and ask for nothing."""
+        """Enter the box and send the null request."""
         return self.box.enter(
             self.stage, agent_request.NULL, timeout=timeout, on_output=lambda _: None
         )
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what Podman says of the box, and whether it shows the host's home."""
+        """Yield what Podman shows of the box, and whether the box shares the host's home."""
         try:
-            seen = json.loads(_podman.must("inspect", self.box.name))[0]
+            inspected = json.loads(_podman.checked("inspect", self.box.name))[0]
         except (ValueError, IndexError) as error:
             raise SessionError(f"podman inspect: {error}") from None
         facts = {
-            "host.box.manager": (seen.get("Config", {}).get("Labels") or {}).get("manager"),
-            "host.engine.runtime": seen.get("OCIRuntime"),
-            "host.engine.network": seen.get("HostConfig", {}).get("NetworkMode"),
+            "host.box.manager": (inspected.get("Config", {}).get("Labels") or {}).get("manager"),
+            "host.engine.runtime": inspected.get("OCIRuntime"),
+            "host.engine.network": inspected.get("HostConfig", {}).get("NetworkMode"),
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source="podman inspect")
         yield Evidence(key="host.home_shared", value=self._home_shared(), source="a file in $HOME")
 
     def _home_shared(self) -> bool:
-        """Plant a file in the home and have it read inside."""
+        """Create a file in the home, and let the evidence payload read it inside the box."""
         with tempfile.NamedTemporaryFile(prefix=".isobench-", dir=Path.home()) as planted:
-            program = _seen(self.stage.root / "isobench" / "_evidence")
+            program = _path_inside(self.stage.root / "isobench" / "_evidence")
             words = [program, "home", planted.name]
-            # Nothing is written to the scratch directory.
+            # The payload demands a scratch directory, but writes nothing here.
             request = agent_request.framed(words, {"ISOBENCH_SCRATCH": "/tmp"})  # noqa: S108
             done = self.box.enter(
                 self.stage, request, timeout=seconds(60), on_output=lambda _: None
             )
         for line in done.stdout.splitlines():
             with contextlib.suppress(ValueError):
-                said = json.loads(line)
-                if isinstance(said, dict) and said.get("fact") == "host.canary_readable":
-                    return said.get("value") is True
+                fact = json.loads(line)
+                if isinstance(fact, dict) and fact.get("fact") == "host.canary_readable":
+                    return fact.get("value") is True
         return False
 
 
@@ -489,7 +518,7 @@ class _Stopped:
     command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        """Stop the box, and begin when it has: that is no part of a start."""
+        """Stop the box, which is no part of a start, and then enter it."""
         self.box.stop()
         self.command.on_phase(BEGIN)
         return _Session(box=self.box, stage=self.stage).run(self.command, timeout=timeout)

@@ -1,7 +1,7 @@
-"""Podman, by its command line: it has no daemon, which is its point.
+"""Podman, a container engine without a daemon, used by its command line.
 
-Run by an ordinary user it is rootless, by root it is rootful; which one it was stands in the
-version and in the evidence.
+For an ordinary user it is rootless, for root it is rootful. The version and the evidence show
+which.
 """
 
 import contextlib
@@ -36,17 +36,17 @@ from isobench.targets.containers import _podman
 from isobench.targets.shared import oci, processes
 
 OWN_FAILURE: Final = 125
-"""Podman's exit code when it, and not the program, has failed; no payload of isobench exits with
-it.
-"""
+"""Podman's exit code when it, and not the program, has failed: podman-run(1). No payload has it."""
 
-_WAITING: Final = Command(argv=("_agent",))
+_WAIT: Final = Command(argv=("_agent",))
+"""The agent alone waits and reaps, as the first process of a container in which Podman executes."""
 _loaded: set[str] = set()
+"""The images that are known to be in Podman's storage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodmanTarget(_podman.Options):
-    """A container of Podman's."""
+    """A container of Podman."""
 
     name: ClassVar[TargetName] = TargetName("podman")
 
@@ -57,8 +57,8 @@ class PodmanTarget(_podman.Options):
                 lack=Lack.TOOL, what="podman", hint="isobench doctor --install podman"
             )
         try:
-            settings = _podman.working(self)
-            info = _podman.info(*_podman.before_the_verb(settings))
+            settings = _podman.working_settings(self)
+            info = _podman.info(*_podman.global_options(settings))
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint or "podman info")
         except ValueError as error:
@@ -73,27 +73,28 @@ class PodmanTarget(_podman.Options):
 
     @property
     def limitable(self) -> Sequence[Resource]:
-        """What cgroups limit for this user."""
+        """The resources that cgroups can limit for this user."""
         return _podman.limitable(self)
 
     def limited(self, limits: Limits) -> Self:
-        """Return the same container with these limits, started with the same settings."""
+        """Return this target with these limits, started with the same settings."""
         limited = super().limited(limits)
+        # A limit that cannot be set would keep the container from starting.
         if Resource.IO not in self.limitable:
             limited = replace(limited, write_limit=self.write_limit)
-        _podman.adopt(limited, self)
+        _podman.share_settings(limited, self)
         return limited
 
     def _ready(self, stage: Stage) -> oci.Settings:
-        """See to it that the image is there; return settings that work."""
-        settings = _podman.working(self)
+        """Load the image unless Podman has it; return settings that work."""
+        settings = _podman.working_settings(self)
         image = oci.image_name(stage)
         if image not in _loaded:
             if _podman.run("image", "exists", image).exit_code != 0:
                 with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
                     file.write(oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
                     file.flush()
-                    _podman.must("load", "--quiet", "--input", file.name)
+                    _podman.checked("load", "--quiet", "--input", file.name)
             _loaded.add(image)
         return settings
 
@@ -102,10 +103,10 @@ class PodmanTarget(_podman.Options):
     ) -> list[str]:
         variables = command.environ(oci.INSIDE)
         return [
-            *_podman.before_the_verb(settings),
+            *_podman.global_options(settings),
             verb,
             *more,
-            *_podman.options(self, settings),
+            *_podman.container_options(self, settings),
             *(["--cpuset-cpus", stage.cpus] if stage.cpus else ()),
             *_podman.pairs("--label", oci.labels(stage.owner)),
             *_podman.pairs("--env", variables),
@@ -116,12 +117,12 @@ class PodmanTarget(_podman.Options):
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
-        """Start a container that waits; payloads are executed in it."""
+        """Start a container whose first process waits; payloads are executed in it."""
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
-            _podman.must(
-                *self._arguments("run", stage, _WAITING, settings, "--detach", "--name", name),
+            _podman.checked(
+                *self._arguments("run", stage, _WAIT, settings, "--detach", "--name", name),
                 folder=stage.scratch,
             )
             yield _Session(name, stage, settings)
@@ -129,11 +130,11 @@ class PodmanTarget(_podman.Options):
             _podman.remove(name)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Run a container to its end: `podman run --rm`."""
+        """Run a container until the payload has ended: `podman run --rm`."""
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         words = self._arguments("run", stage, command, settings, "--rm", "--name", name)
-        return _streamed(words, name, stage, command, timeout)
+        return _run_podman(words, name, stage, command, timeout)
 
     @contextlib.contextmanager
     def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
@@ -141,16 +142,16 @@ class PodmanTarget(_podman.Options):
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
-            _podman.must(*self._arguments("create", stage, command, settings, "--name", name))
+            _podman.checked(*self._arguments("create", stage, command, settings, "--name", name))
             yield _Stopped(name, stage, command, settings)
         finally:
             _podman.remove(name)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove containers whose run has died, and the images where `cached` says so."""
-        # Asking Podman leaves a process of its own behind for an ordinary user: so at every start
-        # it is asked only where isobench has ever started a container with it.
-        if shutil.which("podman") is None or not (cached or _podman.memory().exists()):
+        """Remove the containers of runs that have died, and with `cached` the images."""
+        # Every podman command of an ordinary user leaves a pause process behind. So an ordinary
+        # start runs none unless isobench has ever started a container.
+        if shutil.which("podman") is None or not (cached or _podman.settings_cache().exists()):
             return []
         removed: list[Leftover] = []
         try:
@@ -171,38 +172,37 @@ _CONTAINER: Final = "payload"
 
 @dataclass(frozen=True, kw_only=True)
 class PodTarget(PodmanTarget):
-    """A pod as Kubernetes describes one, made by Podman alone: `podman kube play`.
+    """A pod from a Kubernetes manifest, made by Podman alone: `podman kube play`.
 
-    What it takes beside a plain container is what a pod costs, without a cluster around it.
+    Compared with a plain container it shows the cost of a pod without the cost of a cluster.
     """
 
     name: ClassVar[TargetName] = TargetName("podman-pod")
     expectations: ClassVar[tuple[Expectation, ...]] = (
         *oci.EXPECTATIONS,
-        # The pod's first container gives all of them their name: the pod's. A container alone is
-        # called by its own identity.
+        # All containers of a pod have the pod's name as their host name. A plain container has its
+        # id.
         Expectation(key="kernel.hostname", relation=Relation.CONTAINS, value="isobench-"),
     )
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "Podman makes a pod and its container from a description in the format of"
-        " Kubernetes (`kube play`), then starts both: what holds the pod's namespaces, and the"
-        " payload",
-        "warm": "Podman starts a pod again that has stopped, as `start` does with its container",
-        "exec": "Podman executes the payload in a container of a pod that runs, as `exec` does",
+        "cold": "Podman makes a pod and its container from a Kubernetes manifest (`kube play`),"
+        " then starts both the container that holds the pod's namespaces and the payload's",
+        "warm": "Podman starts a stopped pod again, as `start` does with its container",
+        "exec": "Podman executes the payload in a container of a running pod, as `exec` does",
     }
 
     def __post_init__(self) -> None:
-        """Refuse what a pod cannot have."""
+        """Check the options. ValueError: a pod cannot have one of them."""
         if self.security_opt:
-            raise ValueError("security_opt: the description of a pod has no such thing")
+            raise ValueError("security_opt: not for a pod, whose manifest has no such field")
         for option in ("pids", "cpu_quota", "write_limit"):
             if getattr(self, option):
-                raise ValueError(f"{option}: isobench sets no such limit for a pod")
+                raise ValueError(f"{option}: not for a pod, whose limits isobench does not set")
         _quantity(self.memory)
 
     @property
     def limitable(self) -> Sequence[Resource]:
-        """Nothing: Podman heeds only some limits of a pod's description."""
+        """Nothing: `podman kube play` ignores some limits of a manifest."""
         return ()
 
     def probe(self) -> Availability:
@@ -210,31 +210,31 @@ class PodTarget(PodmanTarget):
         answer = super().probe()
         if isinstance(answer, Unavailable):
             return answer
-        said = _pod_trial(_podman.working(self))
-        if said:
+        error = _pod_start_error(_podman.working_settings(self))
+        if error:
             return Unavailable(
                 lack=Lack.RUNTIME,
-                what=f"a container starts, but no pod: {said}",
-                hint="isobench doctor --install podman (it brings catatonit, which holds a pod)",
+                what=f"a container starts, but no pod: {error}",
+                hint="isobench doctor --install podman (it brings catatonit, which a pod needs)",
             )
         return answer
 
     @contextlib.contextmanager
-    def _played(
+    def _created(
         self, stage: Stage, command: Command, settings: oci.Settings, *, start: bool
     ) -> Iterator[str]:
-        """Make a pod, yield its container's name, remove it with all that is in it."""
+        """Make a pod, yield its container's name, remove the pod with its containers."""
         pod = f"{stage.owner}-{os.urandom(4).hex()}"
-        description = json.dumps(self._description(pod, stage, command)).encode()
+        manifest = json.dumps(self._manifest(pod, stage, command)).encode()
         words = [
-            *_podman.before_the_verb(settings),
+            *_podman.global_options(settings),
             "kube",
             "play",
             f"--start={str(start).lower()}",
         ]
         try:
-            with _file(description) as path, _low_limits(settings) as variables:
-                _podman.must(
+            with _temporary_file(manifest) as path, _limit_variables(settings) as variables:
+                _podman.checked(
                     *words,
                     *("--network", self.network, path),
                     variables=variables,
@@ -244,7 +244,7 @@ class PodTarget(PodmanTarget):
         finally:
             _remove_pod(pod)
 
-    def _description(self, pod: str, stage: Stage, command: Command) -> dict[str, Any]:
+    def _manifest(self, pod: str, stage: Stage, command: Command) -> dict[str, Any]:
         memory = _quantity(self.memory)
         variables = command.environ(oci.INSIDE)
         container = {
@@ -266,13 +266,13 @@ class PodTarget(PodmanTarget):
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Start a pod whose container waits; payloads are executed in it."""
         settings = self._ready(stage)
-        with self._played(stage, _WAITING, settings, start=True) as name:
+        with self._created(stage, _WAIT, settings, start=True) as name:
             yield _Session(name, stage, settings)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Make a pod, start it attached to its container, read to the end, remove it."""
+        """Make a pod, run its container until the payload has ended, remove the pod."""
         settings = self._ready(stage)
-        with self._played(stage, command, settings, start=False) as name:
+        with self._created(stage, command, settings, start=False) as name:
             command.on_phase("engine.created")
             return _Stopped(name, stage, command, settings).start(timeout=timeout)
 
@@ -280,17 +280,19 @@ class PodTarget(PodmanTarget):
     def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
         """Make a pod that is started again and again."""
         settings = self._ready(stage)
-        with self._played(stage, command, settings, start=False) as name:
+        with self._created(stage, command, settings, start=False) as name:
             yield _StoppedPod(name, stage, command, settings)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove pods whose run has died; images are `podman`'s to remove."""
-        if shutil.which("podman") is None or not (cached or _podman.memory().exists()):
+        """Remove the pods of runs that have died. The target `podman` removes the images."""
+        if shutil.which("podman") is None or not (cached or _podman.settings_cache().exists()):
             return []
         removed: list[Leftover] = []
         try:
-            said = _podman.must("pod", "ps", "--filter", f"label={oci.LABEL}", "--format", "json")
-            for found in json.loads(said or b"[]") or ():
+            output = _podman.checked(
+                "pod", "ps", "--filter", f"label={oci.LABEL}", "--format", "json"
+            )
+            for found in json.loads(output or b"[]") or ():
                 if not alive((found.get("Labels") or {}).get(oci.OWNER_LABEL, "")):
                     _remove_pod(found["Id"])
                     removed.append(Leftover(what=f"podman pod {found['Name']}"))
@@ -300,17 +302,20 @@ class PodTarget(PodmanTarget):
 
 
 def _quantity(memory: str) -> str:
-    """Return a limit as Kubernetes spells it: Podman's "512m" would be half a byte there."""
+    """Return Podman's notation of a limit as a quantity of Kubernetes. ValueError: it is neither.
+
+    Podman's "512m" is 512 MiB; as a quantity of Kubernetes it would be half a byte.
+    """
     if not memory:
         return ""
     digits, unit = memory.lower().rstrip("bkmg"), memory.lower().lstrip("0123456789")
     if not digits.isdigit() or (unit and unit not in _BYTES):
-        raise ValueError(f'memory = "{memory}": a number with b, k, m or g is wanted: "512m"')
+        raise ValueError(f'memory = "{memory}": write a number with b, k, m or g, as in "512m"')
     return digits + _BYTES.get(unit, "")
 
 
 @contextlib.contextmanager
-def _file(content: bytes) -> Iterator[str]:
+def _temporary_file(content: bytes) -> Iterator[str]:
     with tempfile.NamedTemporaryFile(prefix="isobench-") as file:
         file.write(content)
         file.flush()
@@ -318,27 +323,26 @@ def _file(content: bytes) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _low_limits(settings: oci.Settings) -> Iterator[Mapping[str, str]]:
-    """Yield variables by which a pod gets lowered limits, where it needs them.
-
-    No option of `kube play` does that, only a configuration in place of this host's.
-    """
+def _limit_variables(settings: oci.Settings) -> Iterator[Mapping[str, str]]:
+    """Yield the environment variables that give a pod lowered limits, if the settings need them."""
+    # `kube play` has no option for limits: only a containers.conf has, which then replaces this
+    # host's.
     if not settings.limits:
-        yield _podman.NOTHING
+        yield _podman.NO_VARIABLES
         return
     limits = ", ".join(f'"{name}={value}:{value}"' for name, value in oci.LIMITS)
-    with _file(f"[containers]\ndefault_ulimits = [{limits}]\n".encode()) as path:
+    with _temporary_file(f"[containers]\ndefault_ulimits = [{limits}]\n".encode()) as path:
         yield {"CONTAINERS_CONF": path}
 
 
-def _pod_trial(settings: oci.Settings) -> str:
-    """Return why no pod starts, or nothing where an empty one did."""
+def _pod_start_error(settings: oci.Settings) -> str:
+    """Start an empty pod and remove it; return "" if it started, else the error."""
     pod = f"{ownership.mine()}-{os.urandom(4).hex()}"
     labels = _podman.pairs("--label", oci.labels(ownership.mine()))
     try:
-        with _low_limits(settings) as variables:
+        with _limit_variables(settings) as variables:
             words = (
-                *_podman.before_the_verb(settings),
+                *_podman.global_options(settings),
                 "pod",
                 "create",
                 "--network",
@@ -346,8 +350,8 @@ def _pod_trial(settings: oci.Settings) -> str:
                 "--name",
                 pod,
             )
-            _podman.must(*words, *labels, variables=variables)
-        _podman.must(*_podman.before_the_verb(settings), "pod", "start", pod, timeout=seconds(60))
+            _podman.checked(*words, *labels, variables=variables)
+        _podman.checked(*_podman.global_options(settings), "pod", "start", pod, timeout=seconds(60))
     except SessionError as error:
         return str(error)
     finally:
@@ -360,15 +364,17 @@ def _remove_pod(pod: str) -> None:
         _podman.run("pod", "rm", "--force", "--time", "0", "--ignore", pod)
 
 
-# ---- sessions of both ----------------------------------------------------------------------------
+# ---- sessions of containers and pods -------------------------------------------------------------
 
 
-def _streamed(
+def _run_podman(
     words: Sequence[str], name: str, stage: Stage, command: Command, timeout: Nanoseconds
 ) -> Completed:
-    """Run a podman command that carries a payload's streams; end the container if the command does
-    not end.
+    """Run a podman command that carries a payload's streams.
+
+    The container is removed if the command does not end. SessionError: podman itself fails.
     """
+    # Killing the command does not end the container: conmon, which holds it, is no child of it.
     finished = False
     try:
         done = processes.run(
@@ -384,7 +390,7 @@ def _streamed(
     finally:
         if not finished:
             _podman.remove(name)
-    if done.exit_code == OWN_FAILURE and b"rror" in done.stderr:
+    if done.exit_code == OWN_FAILURE and b"rror" in done.stderr:  # "Error: …", "… error …"
         raise SessionError(f"podman: {processes.last_line(done.stderr)}")
     return done
 
@@ -397,16 +403,16 @@ class _Stopped:
     settings: oci.Settings
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        words = [*_podman.before_the_verb(self.settings), "start", "--attach", self.name]
-        return _streamed(words, self.name, self.stage, self.command, timeout)
+        words = [*_podman.global_options(self.settings), "start", "--attach", self.name]
+        return _run_podman(words, self.name, self.stage, self.command, timeout)
 
 
 @dataclass(frozen=True, slots=True)
 class _StoppedPod(_Stopped):
     def start(self, *, timeout: Nanoseconds) -> Completed:
         done = _Stopped.start(self, timeout=timeout)
-        # What holds the pod's namespaces ends by itself, a moment after the last container: a pod
-        # that is started again meanwhile fails.
+        # The container that holds the pod's namespaces ends by itself a moment after the last other
+        # container. Starting the pod again in that moment fails.
         _podman.run(
             "pod", "stop", "--time", "0", "--ignore", self.name.removesuffix(f"-{_CONTAINER}")
         )
@@ -422,45 +428,45 @@ class _Session:
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         variables = command.environ(oci.INSIDE)
         words = [
-            *_podman.before_the_verb(self.settings),
+            *_podman.global_options(self.settings),
             "exec",
             *_podman.pairs("--env", variables),
             self.name,
             f"{Stage.INSIDE}/{command.argv[0]}",
             *command.argv[1:],
         ]
-        return _streamed(words, self.name, self.stage, command, timeout)
+        return _run_podman(words, self.name, self.stage, command, timeout)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what Podman says of this container."""
+        """Yield what Podman and the host show of this container. SessionError: Podman fails."""
         try:
-            seen = json.loads(_podman.must("inspect", self.name))[0]
-            info = _podman.info(*_podman.before_the_verb(self.settings))
+            inspected = json.loads(_podman.checked("inspect", self.name))[0]
+            info = _podman.info(*_podman.global_options(self.settings))
         except (ValueError, IndexError) as error:
             raise SessionError(f"podman inspect: {error}") from None
         source, host = "podman inspect", info.get("host", {})
-        runtime, first_pid = str(seen.get("OCIRuntime")), seen.get("State", {}).get("Pid")
-        limit = seen.get("HostConfig", {}).get("Memory")
-        options = seen.get("HostConfig", {}).get("SecurityOpt")
+        runtime, first_pid = str(inspected.get("OCIRuntime")), inspected.get("State", {}).get("Pid")
+        limit = inspected.get("HostConfig", {}).get("Memory")
+        options = inspected.get("HostConfig", {}).get("SecurityOpt")
         path = host.get("ociRuntime", {}).get("path")
         facts = {
             "host.engine.runtime": runtime,
             "host.engine.runtime_version": oci.runtime_version(path) if path else None,
             "host.engine.settings": self.settings.words(),
-            "host.engine.pod": seen.get("Pod") or "none",
-            "host.engine.network": seen.get("HostConfig", {}).get("NetworkMode"),
+            "host.engine.pod": inspected.get("Pod") or "none",
+            "host.engine.network": inspected.get("HostConfig", {}).get("NetworkMode"),
             "host.engine.storage": info.get("store", {}).get("graphDriverName"),
             "host.engine.cgroups": f"{host.get('cgroupVersion')}, {host.get('cgroupManager')}",
             "host.engine.security_options": " ".join(options or ["the engine's default"]),
             "host.engine.memory": limit or "no limit",
             "host.engine.first_pid": first_pid,
         }
-        if os.geteuid() != 0:  # as root Podman was asked to be rootful: that says nothing of it
+        if os.geteuid() != 0:  # root's containers are rootful, which shows nothing about Podman
             facts["host.rootless"] = bool(host.get("security", {}).get("rootless"))
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source=source)
-        # What holds a container once the command has returned: a monitor of its own, or an engine.
-        if isinstance(first_pid, int) and (above := processes.ancestors(first_pid)):
-            engine = "podman" if "podman" in above else "none"
-            yield Evidence(key="host.engine.daemon", value=engine, source=" < ".join(above))
+        # Who holds the container once the command has returned: conmon alone, or a daemon.
+        if isinstance(first_pid, int) and (ancestors := processes.ancestors(first_pid)):
+            engine = "podman" if "podman" in ancestors else "none"
+            yield Evidence(key="host.engine.daemon", value=engine, source=" < ".join(ancestors))
         yield from oci.witnessed(runtime, first_pid)
