@@ -1,4 +1,4 @@
-"""Docker, by its Python SDK."""
+"""Docker, by its Python SDK (docker-py)."""
 
 import atexit
 import contextlib
@@ -37,68 +37,73 @@ from isobench.plugins import ownership
 from isobench.plugins.api import Completed, Startable
 from isobench.targets.shared import disks, elf, oci, processes
 
-_FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
-_GRACE: Final = 3
-"""Seconds in which a stream ends after its container was killed."""
+# The SDK lets errors of `requests` and of sockets through.
+_ERRORS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+_HANG_UP_SECONDS: Final = 3
+"""Seconds after a container was killed until a stream that has not ended is closed."""
 _SOCKET: Final = Path("/var/run/docker.sock")
 
 _working: dict["DockerTarget", oci.Settings] = {}
-"""Which settings start a container: found once a process, so that no start-up figure holds the
+"""The settings that start a container, found once in a process: no start-up time includes the
 search.
 """
 _probing = threading.Lock()
 _loaded: set[str] = set()
-"""Images known to be in the engine."""
+"""The images that are known to be in the engine."""
 
 
 def _connect() -> docker.DockerClient:
-    """Return this process's one connection to the engine; one of `_FAULTS` where nobody listens."""
+    """Return this process's client of the engine; one of `_ERRORS` if no daemon listens."""
+    # One for each address: DOCKER_HOST may change within a process, as it does in tests.
     return _connected(os.environ.get("DOCKER_HOST"))
 
 
 @functools.cache
 def _connected(_address: str | None) -> docker.DockerClient:
-    where = _socket_path()
-    if where is not None:
-        # The SDK leaves the socket of a refused connection open.
+    address = _socket_path()
+    if address is not None:
+        # The SDK (docker 7.2) leaves the socket of a refused connection open: this one is closed.
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(60)
-            link.connect(str(where))
+            link.connect(str(address))
     client = docker.from_env(timeout=60)
     atexit.register(client.close)
     return client
 
 
 def _load(client: docker.DockerClient, archive: bytes) -> None:
-    """Load an image; the SDK hands back what the engine says of it, piece by piece."""
-    for said in client.api.load_image(archive):  # type: ignore[no-untyped-call]  # the SDK has few types
-        if "error" in said:
-            raise docker.errors.APIError(str(said["error"]))
+    """Load an image. APIError: the engine refuses it."""
+    # The SDK reports an error only as a part of the answer's stream.
+    for part in client.api.load_image(archive):  # type: ignore[no-untyped-call]  # the SDK has few types
+        if "error" in part:
+            raise docker.errors.APIError(str(part["error"]))
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     explained = getattr(error, "explanation", None) or str(error)
     return " ".join(str(explained).split())[:500]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DockerTarget(oci.Engine):
-    """A container of the Docker engine that DOCKER_HOST or the default socket leads to."""
+    """A container of the Docker engine at DOCKER_HOST or at the default socket."""
 
     name: ClassVar[TargetName] = TargetName("docker")
 
     cpus: str = ""
-    """CPUs to run on, as `--cpuset-cpus`; empty: all."""
+    """CPUs to run on, as `--cpuset-cpus`: "0-1"; empty: all."""
 
     def probe(self) -> Availability:
-        """Ask the daemon, then start a container."""
+        """Connect to the daemon, then start a container."""
         try:
             client = _connect()
-            return self._try(client, str(client.version().get("Version", "?")), client.info())
-        except _FAULTS as error:
+            return self._check_daemon(
+                client, str(client.version().get("Version", "?")), client.info()
+            )
+        except _ERRORS as error:
             return _unreachable(error)
 
-    def _try(
+    def _check_daemon(
         self, client: docker.DockerClient, version: str, info: Mapping[str, Any]
     ) -> Availability:
         if info.get("OSType", "linux") != "linux":
@@ -120,13 +125,14 @@ class DockerTarget(oci.Engine):
         )
 
     def _settings(self, client: docker.DockerClient, info: Mapping[str, Any]) -> oci.Settings:
-        """Return settings with which a container starts and answers; SessionError when none do."""
+        """Return the first settings with which a container starts. SessionError: none do."""
         if self in _working:
             return _working[self]
         abi = host_abi()
         if abi is None:
             raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
-        # In place of a default that starts nothing, any runtime on the host's kernel will do.
+        # A default runtime that starts nothing may be replaced by any other on the host's kernel:
+        # technology and expectations then stay the same.
         others = [
             name
             for name in info.get("Runtimes") or {}
@@ -134,24 +140,26 @@ class DockerTarget(oci.Engine):
         ]
         runtimes = [self.runtime] if self.runtime else ["", *others]
         first_error = ""
-        with _probing:  # of several columns each removes the one image when it is done
+        # Configured variants of this target are probed at the same time, share the probe image, and
+        # each removes it when it is done.
+        with _probing:
             _load(client, oci.probe_archive(abi.machine))
             try:
                 for settings in oci.candidate_settings(runtimes):
-                    said = _trial(client, self, settings)
-                    if not said:
+                    error = _start_error(client, self, settings)
+                    if not error:
                         _working[self] = settings
                         return settings
-                    first_error = first_error or said
+                    first_error = first_error or error
             finally:
-                with contextlib.suppress(*_FAULTS):
+                with contextlib.suppress(*_ERRORS):
                     client.api.remove_image(oci.probe_image(), force=True)
         raise SessionError(
             f"the daemon answers, but no container starts: {first_error}",
-            hint=self._way_out(first_error, info),
+            hint=self._start_hint(first_error, info),
         )
 
-    def _way_out(self, said: str, info: Mapping[str, Any]) -> str:
+    def _start_hint(self, error: str, info: Mapping[str, Any]) -> str:
         """Return what to do where no container starts."""
         if self.runtime and self.runtime not in (info.get("Runtimes") or {}):
             known = ", ".join(sorted(info.get("Runtimes") or {}))
@@ -159,16 +167,16 @@ class DockerTarget(oci.Engine):
                 f"this daemon knows the runtimes {known}; add {self.runtime} under runtimes in"
                 " /etc/docker/daemon.json, and restart it"
             )
-        if "cpuset" in said.lower() or "cpus" in said.lower():
-            return 'cpus takes CPUs as Linux lists them, as in "0-1"'
-        return "docker info; journalctl -u docker; a reinstall of runc or containerd"
+        if "cpuset" in error.lower() or "cpus" in error.lower():
+            return 'write cpus as a list of this machine\'s CPUs, as in "0-1"'
+        return "docker info; journalctl -u docker; or install runc and containerd again"
 
     @property
     def limitable(self) -> Sequence[Resource]:
-        """What the daemon says that it can limit; its disk's, where that is this host's."""
+        """The resources that the daemon reports it can limit; the disk's only on this host."""
         try:
             info = _connect().info()
-        except _FAULTS:
+        except _ERRORS:
             return ()
         can = {
             Resource.CPU: info.get("CpuCfsQuota"),
@@ -179,8 +187,9 @@ class DockerTarget(oci.Engine):
         return [resource for resource, able in can.items() if able]
 
     def limited(self, limits: Limits) -> Self:
-        """Return the same container with these limits, started with the same settings."""
+        """Return this target with these limits, started with the same settings."""
         limited = super().limited(limits)
+        # A limit that cannot be set would keep the container from starting.
         if Resource.IO not in self.limitable:
             limited = replace(limited, write_limit=self.write_limit)
         if self in _working:
@@ -194,7 +203,7 @@ class DockerTarget(oci.Engine):
         command: Command,
         settings: oci.Settings,
     ) -> str:
-        """Create a container that will run a command; return its id."""
+        """Create a container for a command without starting it; return its id."""
         return _create(
             client, self, settings,
             image=oci.image_name(stage),
@@ -205,7 +214,7 @@ class DockerTarget(oci.Engine):
         )  # fmt: skip
 
     def _ready(self, client: docker.DockerClient, stage: Stage) -> oci.Settings:
-        """See to it that the image is there; return settings that work."""
+        """Load the image unless the engine has it; return settings that work."""
         settings = _working.get(self) or self._settings(client, client.info())
         image = oci.image_name(stage)
         if image not in _loaded:
@@ -218,7 +227,7 @@ class DockerTarget(oci.Engine):
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
-        """Start a container that waits; payloads are executed in it."""
+        """Start a container whose first process waits; payloads are executed in it."""
         with _engine() as client:
             settings = self._ready(client, stage)
             container = self.create(client, stage, Command(argv=("_agent",)), settings)
@@ -229,7 +238,7 @@ class DockerTarget(oci.Engine):
                 _remove(client, container)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Create, attach, start, read, remove: what `docker run --rm` does."""
+        """Create, attach, start, read and remove a container, as `docker run --rm` does."""
         with _engine() as client:
             container = self.create(client, stage, command, self._ready(client, stage))
             command.on_phase("engine.created")
@@ -249,37 +258,41 @@ class DockerTarget(oci.Engine):
                 _remove(client, container)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove containers whose run has died, and the images where `cached` says so."""
+        """Remove the containers of runs that have died, and with `cached` the images.
+
+        Probe images of dead processes are removed in any case.
+        """
         removed: list[Leftover] = []
         try:
             client = _connect()
             for found in client.api.containers(all=True, filters={"label": oci.LABEL}):
-                whose = (found.get("Labels") or {}).get(oci.OWNER_LABEL, "")
-                if not alive(whose):
+                owner = (found.get("Labels") or {}).get(oci.OWNER_LABEL, "")
+                if not alive(owner):
                     _remove(client, found["Id"])
                     removed.append(Leftover(what=f"docker container {found['Id'][:12]}"))
             for image in client.api.images(filters={"label": oci.LABEL}):
                 names = image.get("RepoTags") or []
-                probing = [whose for name in names if (whose := oci.probe_owner(name))]
+                probing = [owner for name in names if (owner := oci.probe_owner(name))]
                 if not cached and (not probing or any(map(alive, probing))):
                     continue
                 client.api.remove_image(image["Id"], force=bool(probing))
                 _loaded.clear()
                 named = ", ".join(image.get("RepoTags") or [image["Id"][:19]])
                 removed.append(Leftover(what=f"docker image {named}"))
-        except _FAULTS as error:
+        except _ERRORS as error:
+            # A daemon that does not run is no failure: there is then nothing to remove.
             if removed:
-                removed.append(Leftover(what="what docker may have left", failure=_said(error)))
+                removed.append(Leftover(what="what docker may have left", failure=_message(error)))
         return removed
 
 
 @contextlib.contextmanager
 def _engine() -> Iterator[docker.DockerClient]:
-    """Yield a client; whatever the engine refuses becomes a SessionError."""
+    """Yield a client, and turn its errors into SessionErrors."""
     try:
         yield _connect()
-    except _FAULTS as error:
-        raise SessionError(f"docker: {_said(error)}") from None
+    except _ERRORS as error:
+        raise SessionError(f"docker: {_message(error)}") from None
 
 
 def _create(
@@ -294,17 +307,6 @@ def _create(
     cpus: str = "",
 ) -> str:
     limits = [docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in oci.LIMITS]
-    more: dict[str, Any] = {"runtime": settings.runtime} if settings.runtime else {}
-    if target.cpu_quota:
-        more["nano_cpus"] = int(target.cpu_quota * 1e9)
-    if target.write_limit:
-        disk = _storage_disk(client.info())
-        if disk is None:
-            raise SessionError(
-                "write_limit limits a disk, and the daemon's storage is on none of this host's",
-                hint="leave out write_limit of this target in isobench.toml",
-            )
-        more["device_write_bps"] = [{"Path": disk, "Rate": oci.rate(target.write_limit)}]
     host = client.api.create_host_config(
         network_mode=target.network,
         security_opt=list(target.security_opt) or None,
@@ -312,20 +314,41 @@ def _create(
         mem_limit=target.memory or None,
         pids_limit=target.pids or None,
         ulimits=limits if settings.limits else None,
-        **more,
+        **_optional(client, target, settings),
     )
-    made = client.api.create_container(
+    created = client.api.create_container(
         image,
         list(command),
         environment=dict(environment),
         labels=dict(labels),
         host_config=host,
     )
-    return str(made["Id"])
+    return str(created["Id"])
 
 
-def _trial(client: docker.DockerClient, target: DockerTarget, settings: oci.Settings) -> str:
-    """Return why no container starts with these settings, or nothing when one did and answered."""
+def _optional(
+    client: docker.DockerClient, target: DockerTarget, settings: oci.Settings
+) -> dict[str, Any]:
+    """Return the parts of the host configuration that are only given when they are set.
+
+    SessionError: write_limit cannot be set.
+    """
+    options: dict[str, Any] = {"runtime": settings.runtime} if settings.runtime else {}
+    if target.cpu_quota:
+        options["nano_cpus"] = int(target.cpu_quota * 1e9)
+    if target.write_limit:
+        disk = _storage_disk(client.info())
+        if disk is None:
+            raise SessionError(
+                "write_limit needs a disk, and the daemon's storage is not on a disk of this host",
+                hint="remove write_limit of this target from isobench.toml",
+            )
+        options["device_write_bps"] = [{"Path": disk, "Rate": oci.rate(target.write_limit)}]
+    return options
+
+
+def _start_error(client: docker.DockerClient, target: DockerTarget, settings: oci.Settings) -> str:
+    """Run the probe program in a container; return "" if it answered, else the error."""
     container = ""
     try:
         container = _create(
@@ -335,86 +358,84 @@ def _trial(client: docker.DockerClient, target: DockerTarget, settings: oci.Sett
         )  # fmt: skip
         client.api.start(container)
         client.api.wait(container, timeout=30)
-        said = client.api.logs(container)
-    except _FAULTS as error:
-        return _said(error)
+        output = client.api.logs(container)
+    except _ERRORS as error:
+        return _message(error)
     else:
-        return "" if said == elf.ANSWER else f"it said {said[:80]!r}"
+        return "" if output == elf.ANSWER else f"the probe program printed {output[:80]!r}"
     finally:
         if container:
             _remove(client, container)
 
 
 def _remove(client: docker.DockerClient, container: str) -> None:
-    with contextlib.suppress(*_FAULTS):
+    with contextlib.suppress(*_ERRORS):
         client.api.remove_container(container, force=True, v=True)
 
 
 def _unreachable(error: Exception) -> Unavailable:
-    said = _said(error)
-    elsewhere = os.environ.get("DOCKER_HOST")
-    if "Permission" in said or (_SOCKET.exists() and not os.access(_SOCKET, os.W_OK)):
+    message = _message(error)
+    address = os.environ.get("DOCKER_HOST")
+    if "Permission" in message or (_SOCKET.exists() and not os.access(_SOCKET, os.W_OK)):
         return Unavailable(
             lack=Lack.PERMISSION,
-            what=f"this user may not use {elsewhere or _SOCKET}",
+            what=f"this user may not use {address or _SOCKET}",
             hint="sudo usermod -aG docker $USER, then log in again",
         )
-    if elsewhere is None and shutil.which("dockerd") is None and not _SOCKET.exists():
+    if address is None and shutil.which("dockerd") is None and not _SOCKET.exists():
         return Unavailable(
             lack=Lack.TOOL, what="Docker Engine (dockerd)", hint="isobench doctor --install docker"
         )
     return Unavailable(
         lack=Lack.SERVICE,
-        what=f"no Docker daemon answers at {elsewhere or _SOCKET}",
+        what=f"no Docker daemon answers at {address or _SOCKET}",
         hint="unset DOCKER_HOST, or start that daemon"
-        if elsewhere
+        if address
         else oci.start_daemon_hint("docker", "dockerd"),
     )
 
 
 def _daemon() -> str | None:
-    """Return the name of the process that serves the engine's socket; None where it is not one of
-    this host's.
-    """
-    where = _socket_path()
-    return None if where is None else processes.listening_process(where)
+    """Return the name of the process that serves the engine's socket; None on another host."""
+    address = _socket_path()
+    return None if address is None else processes.listening_process(address)
 
 
 def _socket_path() -> Path | None:
-    """Return the socket that leads to the engine; None where it is reached otherwise."""
-    where = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
-    return Path(where.removeprefix("unix://") or _SOCKET) if where.startswith("unix://") else None
+    """Return the path of the engine's Unix socket; None where it is reached in another way."""
+    address = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
+    return (
+        Path(address.removeprefix("unix://") or _SOCKET) if address.startswith("unix://") else None
+    )
 
 
 def _storage_disk(info: Mapping[str, Any]) -> str | None:
-    """Return the disk that the daemon's storage lies on; None where it is none of this host's."""
+    """Return the device path of the disk with the daemon's storage; None: no disk of this host."""
     if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
         return None
     disk = disks.disk_under(Path(info.get("DockerRootDir") or "/var/lib/docker"))
     return None if disk is None else disk[0]
 
 
-class _Watch:
-    """Kills a container at the time limit, which ends every stream that is read from it.
-
-    An engine may lose the end of what it executed in a container when that is killed (Docker 20.10
-    with runsc): a stream that goes on all the same is then hung up on.
-    """
+class _TimeLimit:
+    """Kills a container at the time limit, which ends every stream that is read from it."""
 
     def __init__(self, client: docker.DockerClient, container: str, timeout: Nanoseconds) -> None:
-        self.rang = False
+        self.expired = False
         self.stream: object = None
-        """What is listened to."""
+        """The stream that is being read."""
         self._client, self._container = client, container
         self._over = threading.Event()
-        self._timer = threading.Timer(timeout / SECOND, self._ring)
+        self._timer = threading.Timer(timeout / SECOND, self._expire)
         self._timer.daemon = True
 
-    def _ring(self) -> None:
-        self.rang = True
-        with contextlib.suppress(*_FAULTS):
+    def _expire(self) -> None:
+        self.expired = True
+        with contextlib.suppress(*_ERRORS):
             self._client.api.kill(self._container)
-        if not self._over.wait(_GRACE):
+        # With runsc, Docker 20.10 does not notice the end of an executed process when its container
+        # is killed, and the stream never ends: it is then closed from this side.
+        if not self._over.wait(_HANG_UP_SECONDS):
             with contextlib.suppress(OSError, AttributeError):
                 self.stream._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # noqa: SLF001 - the SDK has no other way
 
@@ -427,19 +448,19 @@ class _Watch:
         self._timer.cancel()
 
 
-def _listen(stream: object, command: Command) -> tuple[bytes, bytes]:
-    """Read both streams of a container from the socket that carries them; close it."""
+def _read_streams(stream: object, command: Command) -> tuple[bytes, bytes]:
+    """Read both streams of a container from the socket that carries them, and close it."""
     out, err = bytearray(), bytearray()
     try:
         frames = docker.utils.socket.frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
-        for number, said in frames:
+        for number, data in frames:
             kept = err
             if number == docker.utils.socket.STDOUT:
-                command.on_output(said)
+                command.on_output(data)
                 kept = out
-            kept += said[: max(0, processes.MAX_OUTPUT - len(kept))]
+            kept += data[: max(0, processes.MAX_OUTPUT - len(kept))]
     finally:
-        # The SDK ties a response to the socket by one attribute, wraps the socket in another, and
+        # The SDK keeps the response in one attribute of the stream and the socket in another, and
         # closes none of the three: each call would leak a connection to the daemon.
         parts = [getattr(stream, name, None) for name in ("_response", "_sock")]
         for part in (parts[0], stream, parts[1]):
@@ -452,15 +473,15 @@ def _listen(stream: object, command: Command) -> tuple[bytes, bytes]:
 def _attach_and_start(
     client: docker.DockerClient, container: str, command: Command, timeout: Nanoseconds
 ) -> Completed:
-    wanted = {"stdout": 1, "stderr": 1, "stream": 1}
-    stream = client.api.attach_socket(container, params=wanted)
-    with _Watch(client, container, timeout) as watch:
-        watch.stream = stream
+    # Attached before the start: a stream that is attached later misses the first output.
+    stream = client.api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1})
+    with _TimeLimit(client, container, timeout) as limit:
+        limit.stream = stream
         client.api.start(container)
         command.on_phase("engine.started")
-        out, err = _listen(stream, command)
+        out, err = _read_streams(stream, command)
         status = client.api.wait(container, timeout=60)
-    code = None if watch.rang else int(status["StatusCode"])
+    code = None if limit.expired else int(status["StatusCode"])
     return Completed(exit_code=code, stdout=out, stderr=err)
 
 
@@ -473,8 +494,8 @@ class _Stopped:
     def start(self, *, timeout: Nanoseconds) -> Completed:
         try:
             return _attach_and_start(self.client, self.container, self.command, timeout)
-        except _FAULTS as error:
-            raise SessionError(f"docker: {_said(error)}") from None
+        except _ERRORS as error:
+            raise SessionError(f"docker: {_message(error)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,28 +511,28 @@ class _Session:
                 [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
                 environment=command.environ(oci.INSIDE),
             )
-            with _Watch(self.client, self.container, timeout) as watch:
-                watch.stream = stream = self.client.api.exec_start(made["Id"], socket=True)
-                out, err = _listen(stream, command)
-            if watch.rang:
-                # The stream ends a moment before the engine knows that the container has: what is
-                # asked of it then would fail in words of its own.
+            with _TimeLimit(self.client, self.container, timeout) as limit:
+                limit.stream = stream = self.client.api.exec_start(made["Id"], socket=True)
+                out, err = _read_streams(stream, command)
+            if limit.expired:
+                # The stream ends a moment before the engine notices the container's end. Until then
+                # its answers about the container are errors of another kind.
                 self.client.api.wait(self.container, timeout=60)
                 return Completed(exit_code=None, stdout=out, stderr=err)
             code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
-        except _FAULTS as error:
-            raise SessionError(f"docker: {_said(error)}") from None
+        except _ERRORS as error:
+            raise SessionError(f"docker: {_message(error)}") from None
         return Completed(exit_code=int(code), stdout=out, stderr=err)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what the engine says of this container."""
+        """Yield what the engine and the host show of this container. SessionError: it fails."""
         try:
-            seen = self.client.api.inspect_container(self.container)
+            inspected = self.client.api.inspect_container(self.container)
             info = self.client.info()
-        except _FAULTS as error:
-            raise SessionError(f"docker: {_said(error)}") from None
-        host, source = seen["HostConfig"], "docker inspect"
-        runtime, first_pid = str(host.get("Runtime")), seen["State"].get("Pid")
+        except _ERRORS as error:
+            raise SessionError(f"docker: {_message(error)}") from None
+        host, source = inspected["HostConfig"], "docker inspect"
+        runtime, first_pid = str(host.get("Runtime")), inspected["State"].get("Pid")
         facts = {
             "host.engine.runtime": runtime,
             "host.engine.settings": self.settings.words(),
@@ -531,8 +552,8 @@ class _Session:
         )
         if os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
             path = ((info.get("Runtimes") or {}).get(runtime) or {}).get("path")
-            said = oci.runtime_version(path) if path else None
+            version = oci.runtime_version(path) if path else None
             yield Evidence(
-                key="host.engine.runtime_version", value=said, source=f"{path} --version"
+                key="host.engine.runtime_version", value=version, source=f"{path} --version"
             )
             yield from oci.witnessed(runtime, first_pid)

@@ -241,7 +241,7 @@ class LxcTarget:
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_oscontainer.ContainerSession]:
-        """Start a container owner command is the agent."""
+        """Start a container whose command is the agent."""
         settings = self._settings()
         with (
             _oscontainer.instance(stage, self.name) as instance,
@@ -256,7 +256,7 @@ class LxcTarget:
             )
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start a container owner command is the payload."""
+        """Start a container whose command is the payload."""
         variables = command.environ(agents.INSIDE.scratch)
         with (
             _oscontainer.instance(stage, self.name) as instance,
@@ -278,44 +278,30 @@ class LxcTarget:
         """Write an instance's configuration, and yield the command prefix.
 
         `variables` are the environment variables of the program in the container. SessionError:
-        the container's users cannot reach its files.
+        the container's users cannot reach its files, or a value has a newline.
         """
         ids = self._ids()
         if os.geteuid() == 0 and ids is not None:
-            instance.give(ids.users[0][1], ids.groups[0][1])
-            closed = _oscontainer.closed(instance.folder)
-            if closed is not None:
-                raise SessionError(
-                    f"the users of idmap = {self.idmap!r} cannot pass {closed}",
-                    hint='XDG_CACHE_HOME=/var/cache isobench run --targets lxc; or idmap = ""',
-                )
+            self._give_files(instance, ids)
         lines = self._configuration(instance, settings, ids, variables or {})
         configuration = instance.folder / "config"
         configuration.write_text("".join(f"{key} = {value}\n" for key, value in lines))
         containers = instance.folder / "containers"
         containers.mkdir()
-        # Root's locks are in /run/lxc; a tmpfs over it removes them with the container. An ordinary
-        # user's are in XDG_RUNTIME_DIR, which is the instance's folder.
-        cover = ("cover", _oscontainer.covered("/run/lxc", "/run")) if os.geteuid() == 0 else ()
-        # fmt: off
-        command = [
-            *instance.launcher,
-            *cover,
-            "--",
-            _program() or "lxc-execute",
-            "--quiet",
-            f"--lxcpath={containers}",
-            f"--name={instance.name}",
-            f"--rcfile={configuration}",
-            f"--logfile={instance.log}", "--logpriority=ERROR",
-            "--",
-        ]
-        # fmt: on
         try:
-            yield command
+            yield _command(instance, configuration, containers)
         finally:
             for folder in _found_cgroups(instance.name):
                 _oscontainer.remove_cgroup(folder)
+
+    def _give_files(self, instance: _oscontainer.Instance, ids: _Ids) -> None:
+        instance.give(ids.users[0][1], ids.groups[0][1])
+        closed = _oscontainer.closed(instance.folder)
+        if closed is not None:
+            raise SessionError(
+                f"the users of idmap = {self.idmap!r} cannot pass {closed}",
+                hint='XDG_CACHE_HOME=/var/cache isobench run --targets lxc; or idmap = ""',
+            )
 
     def _configuration(
         self,
@@ -344,10 +330,7 @@ class LxcTarget:
             ("lxc.cgroup.dir.monitor.pivot", f"lxc.pivot.{instance.name}"),
             *_network(self.network),
         ]
-        if ids is not None:
-            for kind, ranges in (("u", ids.users), ("g", ids.groups)):
-                for inside, outside, count in ranges:
-                    lines.append(("lxc.idmap", f"{kind} {inside} {outside} {count}"))
+        lines += _idmap(ids)
         # Keys of the other version are accepted, and limit nothing (LXC 5).
         version = "cgroup2" if _oscontainer.is_unified() else "cgroup"
         for file, value in self._limits().values():
@@ -381,6 +364,36 @@ class LxcTarget:
 
 def _program() -> str | None:
     return shutil.which("lxc-execute")
+
+
+def _command(instance: _oscontainer.Instance, configuration: Path, containers: Path) -> list[str]:
+    # Root's locks are in /run/lxc; a tmpfs over it removes them with the container. An ordinary
+    # user's are in XDG_RUNTIME_DIR, which is the instance's folder.
+    cover = ("cover", _oscontainer.covered("/run/lxc", "/run")) if os.geteuid() == 0 else ()
+    # fmt: off
+    return [
+        *instance.launcher,
+        *cover,
+        "--",
+        _program() or "lxc-execute",
+        "--quiet",
+        f"--lxcpath={containers}",
+        f"--name={instance.name}",
+        f"--rcfile={configuration}",
+        f"--logfile={instance.log}", "--logpriority=ERROR",
+        "--",
+    ]
+    # fmt: on
+
+
+def _idmap(ids: _Ids | None) -> list[tuple[str, str]]:
+    if ids is None:
+        return []
+    return [
+        ("lxc.idmap", f"{kind} {inside} {outside} {count}")
+        for kind, ranges in (("u", ids.users), ("g", ids.groups))
+        for inside, outside, count in ranges
+    ]
 
 
 def _environment(instance: _oscontainer.Instance) -> dict[str, str]:

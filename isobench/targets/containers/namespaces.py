@@ -1,9 +1,8 @@
-"""A container made of the kernel's own parts, by isobench's own launcher: nothing to install.
+"""A container made by isobench's own launcher (workloads/_launch/payload.c): nothing to install.
 
-User, mount, PID, network, IPC, UTS and cgroup namespaces, pivot_root to a root that holds only the
-payload, no capability, no-new-privileges, a seccomp filter, and a cgroup of its own where this user
-may make one: what the documents say a container is made of. The launcher is
-workloads/_launch/payload.c.
+It has the parts that documents name as a container's: user, mount, PID, network, IPC, UTS and
+cgroup namespaces, pivot_root to a root that holds only the payload, no capability,
+no-new-privileges, a seccomp filter, and a cgroup of its own where this user may make one.
 """
 
 import contextlib
@@ -40,24 +39,27 @@ from isobench.targets.containers import _cgroup
 from isobench.targets.shared import agents, disks, prefixes, processes, userns
 
 _NOBODY: Final = 65534
-_PATIENCE: Final = 50
+_ATTEMPTS: Final = 50
+"""Attempts to remove a cgroup, 10 ms apart."""
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _V1: Final = ("memory", "pids", "cpu", "blkio")
 _PERIOD: Final = 100_000
-"""Microseconds in which a quota of CPU time is counted, the kernel's default."""
+"""Microseconds of a period of the CPU quota: the kernel's default."""
 _FILES: Final = {
     Resource.CPU: ("cpu.max", "cpu.cfs_quota_us"),
     Resource.MEMORY: ("memory.max", "memory.limit_in_bytes"),
     Resource.PROCESSES: ("pids.max",),
     Resource.IO: ("io.max", "blkio.throttle.write_bps_device"),
 }
-"""The files of a cgroup that set a limit, by its version."""
-_FEWEST_PROCESSES: Final = 8
-_LEAST_QUOTA, _MOST_QUOTA = 0.01, 4096.0
+"""The cgroup files that set a limit: of v2, then of v1 (cgroup-v2.rst and cgroup-v1/)."""
+_MIN_PROCESSES: Final = 8
+_MIN_QUOTA, _MAX_QUOTA = 0.01, 4096.0
 
-# Everything the launcher will ask of the kernel, in a child that then ends: what fails first is
-# printed.
-_TRIAL: Final = """
+# Does in a child what the launcher does, and prints the first step that fails with its errno.
+# 0x7e020000 is CLONE_NEW* for all namespaces but time, 0x44000 MS_REC | MS_PRIVATE, 6 is
+# MS_NOSUID | MS_NODEV, and 14 adds MS_NOEXEC. A mapping of gids needs setgroups denied first:
+# user_namespaces(7). A fork is needed, as unshare puts only children into the new PID namespace.
+_TRY_STEPS: Final = """
 import ctypes, os, sys
 c = ctypes.CDLL(None, use_errno=True)
 def must(what, result):
@@ -84,7 +86,7 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 @dataclass(frozen=True, kw_only=True)
 class NamespacesTarget:
-    """A container without an engine. Options set the limits of its cgroup."""
+    """A container without an engine. Its options are the limits of its cgroup."""
 
     name: ClassVar[TargetName] = TargetName("namespaces")
     technology: ClassVar[Technology] = Technology.CONTAINERIZATION
@@ -104,35 +106,35 @@ class NamespacesTarget:
     )
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "the launcher is executed on a root made just before; the payload is process 1",
-        "warm": "the launcher is executed again on the same root: it keeps no stopped instance",
+        "warm": "the launcher is executed again on the same root: there are no stopped instances",
         "exec": "isobench's agent in an open container forks and executes the payload",
     }
 
     pids: int = 1024
-    """Most processes (pids.max), at least 8."""
+    """Maximum number of processes (pids.max), at least 8."""
     memory: str = ""
-    """Most memory in bytes or as 512MiB; empty: no limit."""
+    """Maximum memory in bytes, or as "512MiB"; empty: no limit."""
     cpu_quota: float = 0.0
-    """Most CPU time, in CPUs: 0.5 is half of one; 0: no limit."""
+    """Maximum CPU time, in CPUs: 0.5 is half of one; 0: no limit."""
     write_limit: str = ""
-    """Most bytes a second that go to the scratch directory's disk, as 8MiB; empty: no limit."""
+    """Maximum bytes a second to the scratch directory's disk, as "8MiB"; empty: no limit."""
 
     def __post_init__(self) -> None:
-        """Refuse a limit that no payload fits into: ValueError."""
-        if self.pids < _FEWEST_PROCESSES:
-            raise ValueError(f"pids = {self.pids}: write {_FEWEST_PROCESSES} or more")
-        if self.cpu_quota and not _LEAST_QUOTA <= self.cpu_quota < _MOST_QUOTA:
+        """Check the limits. ValueError: one is too small for any payload, or not a limit."""
+        if self.pids < _MIN_PROCESSES:
+            raise ValueError(f"pids = {self.pids}: write {_MIN_PROCESSES} or more")
+        if self.cpu_quota and not _MIN_QUOTA <= self.cpu_quota < _MAX_QUOTA:
             raise ValueError(f"cpu_quota = {self.cpu_quota:g}: write CPUs, as in 0.5; 0: no limit")
 
     def probe(self) -> Availability:
-        """Ask the kernel for all that the launcher will ask for."""
+        """Try all system calls that the launcher makes."""
         if host_abi() is None:
             return Unavailable(
                 lack=Lack.PLATFORM, what="Linux namespaces", hint="run isobench on Linux"
             )
         try:
             done = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", _TRIAL],
+                [sys.executable, "-I", "-S", "-c", _TRY_STEPS],
                 capture_output=True, text=True, check=False, timeout=20,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
@@ -153,7 +155,7 @@ class NamespacesTarget:
             yield _Session(session, limits)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start a container whose first process is the payload; making its cgroup is part of it."""
+        """Start a container whose first process is the payload; the cgroup is part of the start."""
         command.on_phase(BEGIN)
         with _cgroups(self, stage.owner, stage.scratch) as (groups, _):
             return prefixes.launch(
@@ -163,7 +165,7 @@ class NamespacesTarget:
 
     @property
     def limitable(self) -> Sequence[Resource]:
-        """What a cgroup of this user's limits."""
+        """The resources that a cgroup of this user can limit."""
         with _cgroups(self, ownership.mine(), None) as (folders, _):
             return [
                 resource
@@ -172,7 +174,7 @@ class NamespacesTarget:
             ]
 
     def limited(self, limits: Limits) -> "NamespacesTarget":
-        """Return the same container with these limits."""
+        """Return this target with these limits."""
         return replace(
             self,
             cpu_quota=limits.cpus,
@@ -182,19 +184,19 @@ class NamespacesTarget:
         )
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove the cgroups of runs that have died; the containers died with their launchers."""
+        """Remove the cgroups of runs that have died. Their containers have died with them."""
         del cached  # nothing is kept between runs
         removed = []
         for folder in _found_cgroups():
             if alive(folder.name.rpartition("-")[0]):
                 continue
-            error = _cgroup.remove(folder, attempts=_PATIENCE)
+            error = _cgroup.remove(folder, attempts=_ATTEMPTS)
             removed.append(Leftover(what=f"cgroup {folder}", failure=error))
         return removed
 
 
 class _Session:
-    """An open container, and what was set for it from outside."""
+    """An open container, and the limits that were set from outside."""
 
     def __init__(self, agent: agents.AgentSession, limits: Mapping[str, str]) -> None:
         self._agent, self._limits = agent, limits
@@ -203,7 +205,7 @@ class _Session:
         return self._agent.run(command, timeout=timeout)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield the limits of its cgroup."""
+        """Yield the limits of the container's cgroup."""
         if not self._limits:
             yield Evidence(
                 key="host.cgroup", value="none: this user may not make one", source="mkdir"
@@ -216,8 +218,8 @@ def _launcher(stage: Stage, groups: Sequence[Path]) -> list[str]:
     scratch = processes.private_scratch(stage.scratch, "namespaces")
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:
-        # Root of the host is nobody in there: its root maps to a user who owns nothing but the
-        # scratch directory.
+        # The container's root is not the host's: it maps to a user who owns nothing but the scratch
+        # directory.
         uid = gid = _NOBODY
         os.chown(scratch, uid, gid)
     return [
@@ -231,7 +233,8 @@ def _launcher(stage: Stage, groups: Sequence[Path]) -> list[str]:
 
 
 def _cgroup_folders(name: str) -> list[Path]:
-    """Return the folders to make for a cgroup of this name; none where this user may not."""
+    """Return the folders of a new cgroup of this name; empty where this user may make none."""
+    # v2 has one tree; each controller of v1 has its own.
     if (_CGROUPS / "cgroup.controllers").is_file():
         parents = [_CGROUPS]
     else:
@@ -240,7 +243,8 @@ def _cgroup_folders(name: str) -> list[Path]:
 
 
 def _limits(target: NamespacesTarget, folder: Path, scratch: Path | None) -> dict[str, str]:
-    """Return what to write into which file of a cgroup's folder, whatever its version."""
+    """Return the value of each file that sets a limit, in both versions of cgroups."""
+    # The caller writes those that exist.
     wanted = {"pids.max": str(target.pids)}
     memory, rate = _bytes("memory", target.memory), _bytes("write_limit", target.write_limit)
     if memory is not None:
@@ -264,25 +268,26 @@ def _bytes(option: str, text: str) -> int | None:
         if text.endswith(suffix) and digits.isdigit():
             return int(digits) * factor
     raise SessionError(
-        f"{option} = {text!r} is no size", hint=f'[targets.namespaces] {option} = "512MiB"'
+        f"{option} = {text!r} is not a size", hint=f'[targets.namespaces] {option} = "512MiB"'
     )
 
 
 @contextlib.contextmanager
 def _cgroups(
-    target: NamespacesTarget, whose: str, scratch: Path | None
+    target: NamespacesTarget, owner: str, scratch: Path | None
 ) -> Iterator[tuple[Sequence[Path], Mapping[str, str]]]:
-    """Make a cgroup, yield its folders and the limits that were really set, remove it."""
+    """Make a cgroup, yield its folders and the limits as read back by file, and remove it."""
     made: list[Path] = []
     limits: dict[str, str] = {}
     try:
-        for folder in _cgroup_folders(f"{whose}-{os.urandom(4).hex()}"):
+        for folder in _cgroup_folders(f"{owner}-{os.urandom(4).hex()}"):
             try:
                 folder.mkdir()
             except OSError:
                 continue
             made.append(folder)
             for path, value in _limits(target, folder, scratch).items():
+                # A controller may not be enabled here, and a value may be rounded.
                 if Path(path).exists():
                     with contextlib.suppress(OSError):
                         Path(path).write_text(value)
@@ -290,7 +295,7 @@ def _cgroups(
         yield made, limits
     finally:
         for folder in made:
-            _cgroup.remove(folder, attempts=_PATIENCE)
+            _cgroup.remove(folder, attempts=_ATTEMPTS)
 
 
 def _found_cgroups() -> list[Path]:
@@ -301,21 +306,23 @@ def _found_cgroups() -> list[Path]:
 _CONTAINERS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
-def _refusal(said: str, stderr: str) -> Unavailable:
-    step, _, number = said.partition(":")
+def _refusal(output: str, stderr: str) -> Unavailable:
+    step, _, number = output.partition(":")
     reason = os.strerror(int(number)) if number.isdigit() else stderr.strip()[-200:] or "unknown"
     if any(path.exists() for path in _CONTAINERS):
         return Unavailable(
             lack=Lack.PERMISSION,
-            what=f"this container may make no container of its own ({step}: {reason})",
+            what=f"isobench runs in a container that may not make another ({step}: {reason})",
             hint="run it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
             " --security-opt systempaths=unconfined",
         )
-    # AppArmor lets the namespace be made, and takes its privileges away at the next step.
+    # Ubuntu's AppArmor allows the namespace, and denies its privileges at the next step.
     if step in ("unshare", "uid_map") or userns.forbidding_settings():
         return userns.refusal(f"{step}: {reason}")
     return Unavailable(
         lack=Lack.PERMISSION,
         what=f"a user namespace may not mount here ({step}: {reason})",
-        hint="look for what mounts over /proc: grep ' /proc/' /proc/self/mountinfo",
+        # The kernel refuses a new proc where parts of the present one are hidden by mounts
+        # (mount_too_revealing() in fs/namespace.c).
+        hint="find what is mounted over /proc: grep ' /proc/' /proc/self/mountinfo",
     )

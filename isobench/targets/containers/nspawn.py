@@ -172,7 +172,7 @@ class NspawnTarget:
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_oscontainer.ContainerSession]:
-        """Start a container owner command is the agent."""
+        """Start a container whose command is the agent."""
         settings = self._settings()
         with (
             _oscontainer.instance(stage, self.name) as instance,
@@ -184,7 +184,7 @@ class NspawnTarget:
             )
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start a container owner command is the payload."""
+        """Start a container whose command is the payload."""
         variables = command.environ(agents.INSIDE.scratch)
         with (
             _oscontainer.instance(stage, self.name) as instance,

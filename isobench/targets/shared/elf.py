@@ -23,30 +23,38 @@ def _code(machine: str) -> bytes:
     ANSWER follows the last instruction. Addresses are relative to the program counter. System
     call numbers are those of syscalls(2): write 1 and exit 60 on x86_64, 64 and 93 elsewhere.
     """
-    length = len(ANSWER)
-    if machine == "x86_64":
-        after_lea = (
-            b"\xba" + struct.pack("<I", length)  # mov edx, length
-            + b"\x0f\x05"  # syscall
-            + b"\xb8\x3c\x00\x00\x00\x31\xff\x0f\x05"  # mov eax, 60; xor edi, edi; syscall
-        )  # fmt: skip
-        return (
-            b"\xb8\x01\x00\x00\x00\xbf\x01\x00\x00\x00"  # mov eax, 1; mov edi, 1
-             b"\x48\x8d\x35" + struct.pack("<I", len(after_lea))  # lea rsi, [rip + after_lea]
-            + after_lea
-        )  # fmt: skip
-    if machine == "aarch64":
-        words = [
-            0xD2800020,  # mov x0, #1
-            0x10000001 | 7 << 5,  # adr x1, seven instructions further
-            0xD2800002 | length << 5,  # mov x2, #length
-            0xD2800808,  # mov x8, #64
-            0xD4000001,  # svc 0
-            0xD2800000,  # mov x0, #0
-            0xD2800BA8,  # mov x8, #93
-            0xD4000001,  # svc 0
-        ]
-        return struct.pack("<8I", *words)
+    instructions = {"x86_64": _x86_64, "aarch64": _aarch64, "riscv64": _riscv64}[machine]
+    return instructions(len(ANSWER))
+
+
+def _x86_64(length: int) -> bytes:
+    after_lea = b"".join((
+        b"\xba" + struct.pack("<I", length),  # mov edx, length
+        b"\x0f\x05",  # syscall
+        b"\xb8\x3c\x00\x00\x00\x31\xff\x0f\x05",  # mov eax, 60; xor edi, edi; syscall
+    ))  # fmt: skip
+    return b"".join((
+        b"\xb8\x01\x00\x00\x00\xbf\x01\x00\x00\x00",  # mov eax, 1; mov edi, 1
+        b"\x48\x8d\x35" + struct.pack("<I", len(after_lea)),  # lea rsi, [rip + after_lea]
+        after_lea,
+    ))  # fmt: skip
+
+
+def _aarch64(length: int) -> bytes:
+    words = [
+        0xD2800020,  # mov x0, #1
+        0x10000001 | 7 << 5,  # adr x1, seven instructions further
+        0xD2800002 | length << 5,  # mov x2, #length
+        0xD2800808,  # mov x8, #64
+        0xD4000001,  # svc 0
+        0xD2800000,  # mov x0, #0
+        0xD2800BA8,  # mov x8, #93
+        0xD4000001,  # svc 0
+    ]
+    return struct.pack("<8I", *words)
+
+
+def _riscv64(length: int) -> bytes:
     words = [
         0x00100513,  # li a0, 1
         0x00000597,  # auipc a1, 0
