@@ -94,7 +94,7 @@ def test_the_engines_own_defaults_are_tried_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "description"),
     [
         (oci.Settings(), "its default runtime"),
         (oci.Settings(runtime="runc"), "runc"),
@@ -102,8 +102,8 @@ def test_the_engines_own_defaults_are_tried_first() -> None:
         (oci.Settings(runtime="crun", limits=True), "crun, lowered limits of files and processes"),
     ],
 )
-def test_settings_are_described_in_words(settings: oci.Settings, words: str) -> None:
-    assert settings.words() == words
+def test_settings_are_described_in_words(settings: oci.Settings, description: str) -> None:
+    assert settings.description() == description
 
 
 def test_a_container_must_have_its_own_namespaces_and_the_hosts_kernel() -> None:

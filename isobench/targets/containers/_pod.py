@@ -242,7 +242,7 @@ def _record(name: str, location: _kubernetes.Location) -> Path:
     path = _records() / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     fields = ("kubeconfig", "context", "namespace")
-    path.touch(mode=0o600)  # paths and names of clusters are nobody else's business
+    path.touch(mode=0o600)  # paths and names of clusters are private
     path.write_text(json.dumps({field: getattr(location, field) for field in fields}))
     return path
 

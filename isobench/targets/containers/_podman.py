@@ -169,18 +169,18 @@ def global_options(settings: oci.Settings) -> list[str]:
 
 def container_options(engine: Options, settings: oci.Settings) -> list[str]:
     """Return the options of a container. SessionError: its write_limit cannot be set."""
-    words = ["--network", engine.network]
+    arguments = ["--network", engine.network]
     if settings.limits:
         for name, value in oci.LIMITS:
-            words += ["--ulimit", f"{name}={value}:{value}"]
+            arguments += ["--ulimit", f"{name}={value}:{value}"]
     for option in engine.security_opt:
-        words += ["--security-opt", option]
+        arguments += ["--security-opt", option]
     if engine.memory:
-        words += ["--memory", engine.memory]
+        arguments += ["--memory", engine.memory]
     if engine.pids:
-        words += ["--pids-limit", str(engine.pids)]
+        arguments += ["--pids-limit", str(engine.pids)]
     if engine.cpu_quota:
-        words += ["--cpus", f"{engine.cpu_quota:g}"]
+        arguments += ["--cpus", f"{engine.cpu_quota:g}"]
     if engine.write_limit:
         disk = storage_disk()
         if disk is None:
@@ -188,8 +188,8 @@ def container_options(engine: Options, settings: oci.Settings) -> list[str]:
                 "write_limit needs a disk, and Podman's storage is not on one",
                 hint="remove write_limit of this target from isobench.toml",
             )
-        words += ["--device-write-bps", f"{disk}:{oci.rate(engine.write_limit)}"]
-    return words
+        arguments += ["--device-write-bps", f"{disk}:{oci.rate(engine.write_limit)}"]
+    return arguments
 
 
 def storage_disk() -> str | None:

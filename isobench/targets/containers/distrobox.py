@@ -468,8 +468,8 @@ class _Session:
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         scratch = processes.private_scratch(self.stage.scratch, "distrobox")
-        words = [_path_inside(self.stage.root / "isobench" / command.argv[0]), *command.argv[1:]]
-        request = agent_request.framed(words, command.environ(_path_inside(scratch)))
+        argv = [_path_inside(self.stage.root / "isobench" / command.argv[0]), *command.argv[1:]]
+        request = agent_request.framed(argv, command.environ(_path_inside(scratch)))
         return self.box.enter(self.stage, request, timeout=timeout, on_output=command.on_output)
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
@@ -497,9 +497,9 @@ class _Session:
         """Create a file in the home, and let the evidence payload read it inside the box."""
         with tempfile.NamedTemporaryFile(prefix=".isobench-", dir=Path.home()) as planted:
             program = _path_inside(self.stage.root / "isobench" / "_evidence")
-            words = [program, "home", planted.name]
+            argv = [program, "home", planted.name]
             # The payload demands a scratch directory, but writes nothing here.
-            request = agent_request.framed(words, {"ISOBENCH_SCRATCH": "/tmp"})  # noqa: S108
+            request = agent_request.framed(argv, {"ISOBENCH_SCRATCH": "/tmp"})  # noqa: S108
             done = self.box.enter(
                 self.stage, request, timeout=seconds(60), on_output=lambda _: None
             )

@@ -535,7 +535,7 @@ class _Session:
         runtime, first_pid = str(host.get("Runtime")), inspected["State"].get("Pid")
         facts = {
             "host.engine.runtime": runtime,
-            "host.engine.settings": self.settings.words(),
+            "host.engine.settings": self.settings.description(),
             "host.engine.network": host.get("NetworkMode"),
             "host.engine.security_options": " ".join(
                 host.get("SecurityOpt") or ["the engine's default"]

@@ -234,9 +234,9 @@ class KubernetesTarget:
             self._manifest(name, "isobench", (_AGENT,), ownership.mine(), nodes), dry_run=True
         )
         runtime = nodes[0]["status"]["nodeInfo"]["containerRuntimeVersion"] if nodes else ""
-        words = [f"Kubernetes {version}", runtime.replace("://", " ")]
-        words += [f"RuntimeClass {self.runtime_class}"] if self.runtime_class else []
-        return Available(version=", ".join(word for word in words if word))
+        parts = [f"Kubernetes {version}", runtime.replace("://", " ")]
+        parts += [f"RuntimeClass {self.runtime_class}"] if self.runtime_class else []
+        return Available(version=", ".join(part for part in parts if part))
 
     def _nodes(self, cluster: _kubernetes.Cluster) -> list[_kubernetes.Json]:
         """Return the nodes that are this machine. SessionError: there is none.
@@ -369,10 +369,10 @@ class KubernetesTarget:
 
     @contextlib.contextmanager
     def _created(
-        self, cluster: _kubernetes.Cluster, stage: Stage, words: Sequence[str], inputs: "_PodInputs"
+        self, cluster: _kubernetes.Cluster, stage: Stage, argv: Sequence[str], inputs: "_PodInputs"
     ) -> Iterator[_pod.Pod]:
         name = f"{stage.owner}-{os.urandom(4).hex()}"
-        manifest = self._manifest(name, inputs.image, words, stage.owner, inputs.nodes)
+        manifest = self._manifest(name, inputs.image, argv, stage.owner, inputs.nodes)
         with _pod.created(cluster, self._location, manifest) as pod:
             yield pod
 
@@ -440,8 +440,8 @@ class _PodInputs:
 def _run(stream: _kubernetes.Stream, command: Command, timeout: Nanoseconds) -> bool | None:
     """Let the agent at the other end run a command; None: the time limit has passed."""
     deadline = time.monotonic() + timeout / SECOND
-    words = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
-    stream.send(agent_request.framed(words, command.environ(oci.INSIDE)))
+    argv = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
+    stream.send(agent_request.framed(argv, command.environ(oci.INSIDE)))
     return stream.listen(command.on_output, deadline) or None
 
 
@@ -655,8 +655,8 @@ def _node_affinity(names: Sequence[str]) -> _kubernetes.Json:
 
 def fill_placeholders(command: Sequence[str], *, archive: str, image: str) -> list[str]:
     """Return the words of `load` for an archive and an image."""
-    words = [word.replace("{archive}", archive).replace("{image}", image) for word in command]
-    return words if any("{archive}" in word for word in command) else [*words, archive]
+    argv = [word.replace("{archive}", archive).replace("{image}", image) for word in command]
+    return argv if any("{archive}" in word for word in command) else [*argv, archive]
 
 
 def ancestors(identity: str, processes: Path = Path("/proc")) -> list[str]:
@@ -706,22 +706,22 @@ def _load_image(command: Sequence[str], image: str, stage: Stage) -> str:
     with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
         file.write(archive)
         file.flush()
-        words = fill_placeholders(command, archive=file.name, image=image)
-        done = _run_loader(words)
+        argv = fill_placeholders(command, archive=file.name, image=image)
+        done = _run_loader(argv)
         if done.exit_code != 0:
             error = processes.last_line(done.stderr or done.stdout)
             raise SessionError(
-                f"the image cannot be loaded: {words[0]}: {error}",
-                hint=f"{shlex.join([*words[:-1], 'ARCHIVE'])}",
+                f"the image cannot be loaded: {argv[0]}: {error}",
+                hint=f"{shlex.join([*argv[:-1], 'ARCHIVE'])}",
             )
     return _digest(archive)
 
 
-def _run_loader(words: Sequence[str]) -> Completed:
+def _run_loader(argv: Sequence[str]) -> Completed:
     try:
-        return processes.run(words, timeout=_LOADING, env=os.environ)
+        return processes.run(argv, timeout=_LOADING, env=os.environ)
     except OSError as error:
-        raise SessionError(f"{words[0]} cannot be executed: {error}") from None
+        raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
 
 
 def _digest(archive: bytes) -> str:

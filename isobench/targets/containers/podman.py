@@ -133,8 +133,8 @@ class PodmanTarget(_podman.Options):
         """Run a container until the payload has ended: `podman run --rm`."""
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
-        words = self._arguments("run", stage, command, settings, "--rm", "--name", name)
-        return _run_podman(words, name, stage, command, timeout)
+        arguments = self._arguments("run", stage, command, settings, "--rm", "--name", name)
+        return _run_podman(arguments, name, stage, command, timeout)
 
     @contextlib.contextmanager
     def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
@@ -226,7 +226,7 @@ class PodTarget(PodmanTarget):
         """Make a pod, yield its container's name, remove the pod with its containers."""
         pod = f"{stage.owner}-{os.urandom(4).hex()}"
         manifest = json.dumps(self._manifest(pod, stage, command)).encode()
-        words = [
+        arguments = [
             *_podman.global_options(settings),
             "kube",
             "play",
@@ -235,7 +235,7 @@ class PodTarget(PodmanTarget):
         try:
             with _temporary_file(manifest) as path, _limit_variables(settings) as variables:
                 _podman.checked(
-                    *words,
+                    *arguments,
                     *("--network", self.network, path),
                     variables=variables,
                     folder=stage.scratch,
@@ -341,7 +341,7 @@ def _pod_start_error(settings: oci.Settings) -> str:
     labels = _podman.pairs("--label", oci.labels(ownership.mine()))
     try:
         with _limit_variables(settings) as variables:
-            words = (
+            arguments = (
                 *_podman.global_options(settings),
                 "pod",
                 "create",
@@ -350,7 +350,7 @@ def _pod_start_error(settings: oci.Settings) -> str:
                 "--name",
                 pod,
             )
-            _podman.checked(*words, *labels, variables=variables)
+            _podman.checked(*arguments, *labels, variables=variables)
         _podman.checked(*_podman.global_options(settings), "pod", "start", pod, timeout=seconds(60))
     except SessionError as error:
         return str(error)
@@ -368,7 +368,7 @@ def _remove_pod(pod: str) -> None:
 
 
 def _run_podman(
-    words: Sequence[str], name: str, stage: Stage, command: Command, timeout: Nanoseconds
+    arguments: Sequence[str], name: str, stage: Stage, command: Command, timeout: Nanoseconds
 ) -> Completed:
     """Run a podman command that carries a payload's streams.
 
@@ -378,7 +378,7 @@ def _run_podman(
     finished = False
     try:
         done = processes.run(
-            ["podman", *words],
+            ["podman", *arguments],
             timeout=timeout,
             env=os.environ,
             command=command,
@@ -403,8 +403,8 @@ class _Stopped:
     settings: oci.Settings
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        words = [*_podman.global_options(self.settings), "start", "--attach", self.name]
-        return _run_podman(words, self.name, self.stage, self.command, timeout)
+        arguments = [*_podman.global_options(self.settings), "start", "--attach", self.name]
+        return _run_podman(arguments, self.name, self.stage, self.command, timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,7 +427,7 @@ class _Session:
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         variables = command.environ(oci.INSIDE)
-        words = [
+        arguments = [
             *_podman.global_options(self.settings),
             "exec",
             *_podman.pairs("--env", variables),
@@ -435,7 +435,7 @@ class _Session:
             f"{Stage.INSIDE}/{command.argv[0]}",
             *command.argv[1:],
         ]
-        return _run_podman(words, self.name, self.stage, command, timeout)
+        return _run_podman(arguments, self.name, self.stage, command, timeout)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what Podman and the host show of this container. SessionError: Podman fails."""
@@ -452,7 +452,7 @@ class _Session:
         facts = {
             "host.engine.runtime": runtime,
             "host.engine.runtime_version": oci.runtime_version(path) if path else None,
-            "host.engine.settings": self.settings.words(),
+            "host.engine.settings": self.settings.description(),
             "host.engine.pod": inspected.get("Pod") or "none",
             "host.engine.network": inspected.get("HostConfig", {}).get("NetworkMode"),
             "host.engine.storage": info.get("store", {}).get("graphDriverName"),

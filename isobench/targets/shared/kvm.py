@@ -130,91 +130,93 @@ class _Refusal:
     hint: str
 
 
-def judge(seen: Observation) -> Acceleration:
+def judge(observed: Observation) -> Acceleration:
     """Decide whether an unmodified kernel can run, and if not, why."""
-    refusal = _refusal(seen)
-    good = Acceleration(flavour=_flavour(seen), speed=seen.speed)
+    refusal = _refusal(observed)
+    good = Acceleration(flavour=_flavour(observed), speed=observed.speed)
     if refusal is None:
         return good
     return replace(good, lack=refusal.lack, what=refusal.what, hint=refusal.hint)
 
 
-def _flavour(seen: Observation) -> str:
-    if seen.architecture == "aarch64":
+def _flavour(observed: Observation) -> str:
+    if observed.architecture == "aarch64":
         return "ARM"
     # /sys/module lists built-in modules as well, on processors of the other vendor too.
     by_name = {"kvm_intel": ("vmx", "VT-x"), "kvm_amd": ("svm", "SVM")}
     for module, (flag, name) in by_name.items():
-        if module in seen.modules and flag in seen.flags:
-            return f"nested {name}" if "hypervisor" in seen.flags else name
-    return "PVM" if "kvm_pvm" in seen.modules else "KVM"
+        if module in observed.modules and flag in observed.flags:
+            return f"nested {name}" if "hypervisor" in observed.flags else name
+    return "PVM" if "kvm_pvm" in observed.modules else "KVM"
 
 
-def _refusal(seen: Observation) -> _Refusal | None:
-    if seen.error is not None:
-        return _failed_call(seen, seen.error)
-    if seen.version is not None and seen.version != kvm_trial.API:
+def _refusal(observed: Observation) -> _Refusal | None:
+    if observed.error is not None:
+        return _failed_call(observed, observed.error)
+    if observed.version is not None and observed.version != kvm_trial.API:
         return _Refusal(
             Lack.VERSION,
-            f"{seen.device} has version {seen.version} of KVM's API, not {kvm_trial.API}",
+            f"{observed.device} has version {observed.version} of KVM's API, not {kvm_trial.API}",
             "boot a kernel of 2007 or newer",
         )
-    if seen.fault:
-        return _Refusal(Lack.RUNTIME, f"the trial of {seen.device} failed: {seen.fault}", _LOG)
-    if not seen.doing:
+    if observed.fault:
+        return _Refusal(
+            Lack.RUNTIME, f"the trial of {observed.device} failed: {observed.fault}", _LOG
+        )
+    if not observed.doing:
         return _Refusal(
             Lack.RUNTIME,
-            f"the trial of {seen.device} did not begin in time",
+            f"the trial of {observed.device} did not begin in time",
             "try again when this machine is less busy",
         )
-    if seen.doing != "end":
-        where = f" in {_at(seen)}" if seen.doing == "guest" else ""
+    if observed.doing != "end":
+        where = f" in {_at(observed)}" if observed.doing == "guest" else ""
         return _Refusal(
             Lack.RUNTIME,
-            f"{seen.device} does not answer: {_CALLS[seen.doing]} has not returned{where}",
+            f"{observed.device} does not answer: {_CALLS[observed.doing]} has not returned{where}",
             _LOG,
         )
-    if seen.exit is None:
+    if observed.exit is None:
         return None  # no guest is run on this architecture
-    return _bad_guest(seen, seen.exit)
+    return _bad_guest(observed, observed.exit)
 
 
-def _bad_guest(seen: Observation, end: tuple[int, int]) -> _Refusal | None:
-    slow = seen.speed is not None and seen.speed < SPEED
-    failed = end[0] != _HALTED or not set(_STEPS) <= set(seen.passed) or seen.speed is None
-    complaints = []
+def _bad_guest(observed: Observation, end: tuple[int, int]) -> _Refusal | None:
+    slow = observed.speed is not None and observed.speed < SPEED
+    failed = end[0] != _HALTED or not set(_STEPS) <= set(observed.passed) or observed.speed is None
+    faults = []
     if slow:
-        complaints.append(
-            f"ring 0 of a guest is emulated ({seen.speed:.1f} million loop iterations a second,"
+        faults.append(
+            f"ring 0 of a guest is emulated ({observed.speed:.1f} million loop iterations a second,"
             f" {SPEED:.0f} are required)"
         )
     if failed:
         reason, detail = end
         exit_ = _EXITS.get(reason, "KVM exit reason {1}").format(detail, reason)
-        complaints.append(f"{_at(seen)} of a guest ends in {exit_}")
-    if not complaints:
+        faults.append(f"{_at(observed)} of a guest ends in {exit_}")
+    if not faults:
         return None
     return _Refusal(
         Lack.RUNTIME,
-        f"{seen.device} opens and cannot run an unmodified kernel: {'; '.join(complaints)}",
-        _NOT_PVM if _flavour(seen) == "PVM" else _LOG,
+        f"{observed.device} opens and cannot run an unmodified kernel: {'; '.join(faults)}",
+        _NOT_PVM if _flavour(observed) == "PVM" else _LOG,
     )
 
 
-def _at(seen: Observation) -> str:
+def _at(observed: Observation) -> str:
     """Return what the guest was doing when it ended."""
-    if seen.speed is None and kvm_trial.LONG_MODE in seen.passed:
+    if observed.speed is None and kvm_trial.LONG_MODE in observed.passed:
         return "the loop"
-    return next((words for letter, words in _STEPS.items() if letter not in seen.passed), "hlt")
+    return next((words for letter, words in _STEPS.items() if letter not in observed.passed), "hlt")
 
 
-def _failed_call(seen: Observation, number: int) -> _Refusal:
-    device, message = seen.device, os.strerror(number)
-    if seen.doing == "open":
+def _failed_call(observed: Observation, number: int) -> _Refusal:
+    device, message = observed.device, os.strerror(number)
+    if observed.doing == "open":
         if number in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
-            return _missing(seen)
+            return _missing(observed)
         if number == errno.EACCES:
-            return _no_access(seen)
+            return _no_access(observed)
         # The device cgroup of a container denies with EPERM, file permissions with EACCES.
         if number == errno.EPERM:
             return _Refusal(
@@ -222,25 +224,27 @@ def _failed_call(seen: Observation, number: int) -> _Refusal:
                 f"this container may not use {device}",
                 f"start the container with --device {device}",
             )
-    if seen.doing == "version":
+    if observed.doing == "version":
         return _Refusal(
             Lack.DEVICE,
             f"{device} is not KVM's device: {message}",
             f"ls -l {device}, which shows 10, 232 where it is KVM's",
         )
     # VT-x and SVM have one owner at a time on each processor.
-    if seen.doing in {"machine", "processor"} and number == errno.EBUSY:
+    if observed.doing in {"machine", "processor"} and number == errno.EBUSY:
         return _Refusal(
             Lack.RUNTIME,
             "another hypervisor holds the processor's virtualization",
             "lsmod | grep -E 'vbox|vmmon', then end VirtualBox or VMware",
         )
-    return _Refusal(Lack.RUNTIME, f"{device} does not work: {_CALLS[seen.doing]}: {message}", _LOG)
+    return _Refusal(
+        Lack.RUNTIME, f"{device} does not work: {_CALLS[observed.doing]}: {message}", _LOG
+    )
 
 
-def _no_access(seen: Observation) -> _Refusal:
-    device = seen.device
-    if _flavour(seen) == "PVM":
+def _no_access(observed: Observation) -> _Refusal:
+    device = observed.device
+    if _flavour(observed) == "PVM":
         # Permission would not help: no unmodified kernel runs there.
         return _Refusal(
             Lack.PERMISSION,
@@ -248,8 +252,8 @@ def _no_access(seen: Observation) -> _Refusal:
             " ever run in tests",
             _NOT_PVM,
         )
-    group = seen.group or "kvm"
-    give = "" if seen.group else f"sudo chgrp kvm {device} && sudo chmod 660 {device} && "
+    group = observed.group or "kvm"
+    give = "" if observed.group else f"sudo chgrp kvm {device} && sudo chmod 660 {device} && "
     return _Refusal(
         Lack.PERMISSION,
         f"this user may not open {device}",
@@ -257,18 +261,20 @@ def _no_access(seen: Observation) -> _Refusal:
     )
 
 
-def _missing(seen: Observation) -> _Refusal:
-    device = seen.device
-    module = "kvm_intel" if "vmx" in seen.flags else "kvm_amd" if "svm" in seen.flags else ""
-    if seen.architecture != "x86_64":
+def _missing(observed: Observation) -> _Refusal:
+    device = observed.device
+    module = (
+        "kvm_intel" if "vmx" in observed.flags else "kvm_amd" if "svm" in observed.flags else ""
+    )
+    if observed.architecture != "x86_64":
         why, hint = "this kernel has not started KVM", _LOG
-    elif _flavour(seen) != "KVM":
+    elif _flavour(observed) != "KVM":
         why = "the kernel has KVM, but this container or /dev lacks the device"
         hint = f"start the container with --device {device}, or sudo mknod -m 660 {device} c 10 232"
     elif module:
         why = f"the processor has virtualization, but {module} is not loaded"
         hint = f"sudo modprobe {module}"
-    elif "hypervisor" in seen.flags:
+    elif "hypervisor" in observed.flags:
         why = "this machine is itself a guest, without nested virtualization"
         hint = "turn on nested virtualization for this guest where its hypervisor runs"
     else:
@@ -300,25 +306,25 @@ def examine(device: Path = DEVICE) -> Acceleration:
 
 def with_output(about: Observation, output: bytes) -> Observation:
     """Add the lines of a trial's output (see `kvm_trial`) to an observation."""
-    seen = about
+    observed = about
     # Whatever follows the last newline was cut short by the end of the process.
     for line in output.decode(errors="replace").split("\n")[:-1]:
         match line.split():
             case ["doing", step]:
-                seen = replace(seen, doing=step)
+                observed = replace(observed, doing=step)
             case ["version", number]:
-                seen = replace(seen, version=int(number))
+                observed = replace(observed, version=int(number))
             case ["passed", letter]:
-                seen = replace(seen, passed=seen.passed + letter)
+                observed = replace(observed, passed=observed.passed + letter)
             case ["speed", number]:
-                seen = replace(seen, speed=float(number))
+                observed = replace(observed, speed=float(number))
             case ["exit", reason, detail]:
-                seen = replace(seen, exit=(int(reason), int(detail)))
+                observed = replace(observed, exit=(int(reason), int(detail)))
             case ["error", number]:
-                seen = replace(seen, error=int(number))
+                observed = replace(observed, error=int(number))
             case _:
                 pass
-    return seen
+    return observed
 
 
 def _try(device: Path) -> tuple[bytes, str]:

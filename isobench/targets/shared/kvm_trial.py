@@ -111,13 +111,13 @@ def _protected_mode() -> bytes:
 def _long_mode() -> bytes:
     cell = struct.pack("<I", _CELL)
     high = struct.pack("<I", _CELL + 8)
-    asked = b"".join((
+    loop = b"".join((
         b"\x88\xc1\x31\xc0\xff\xc0\xd3\xe0",  # mov cl, al; xor eax, eax; inc eax; shl eax, cl
         b"\xff\xc8\x75\xfc",  # again: dec eax; jnz again
         _report(LOOP),
     ))  # fmt: skip
-    question = b"\xe4" + bytes([PORT]) + b"\x84\xc0"  # in al, PORT; test al, al
-    back = len(question) + 2 + len(asked) + 2
+    query = b"\xe4" + bytes([PORT]) + b"\x84\xc0"  # in al, PORT; test al, al
+    back = len(query) + 2 + len(loop) + 2
     right = _report(CMPXCHG16B) + b"\xcc" + _report(IRETQ)  # int3
     compare_high = b"\x80\x3c\x25" + high + b"\x02"  # cmp byte [cell + 8], 2
     compare_low = b"\x80\x3c\x25" + cell + b"\x01"  # cmp byte [cell], 1
@@ -129,8 +129,8 @@ def _long_mode() -> bytes:
         _report(LONG_MODE),
         b"\x0f\x01\x1c\x25" + struct.pack("<I", _IDT_POINTER),  # lidt
         # Read the exponent of the next round from the port; zero ends the loop.
-        question + b"\x74" + bytes([len(asked) + 2]),  # jz past the loop
-        asked + b"\xeb" + bytes([256 - back]),  # jmp to the question
+        query + b"\x74" + bytes([len(loop) + 2]),  # jz past the loop
+        loop + b"\xeb" + bytes([256 - back]),  # jmp to the query
         # The cell holds 0; the instruction must write 2 * 2**64 + 1.
         b"\x31\xc0\x31\xd2",  # xor eax, eax; xor edx, edx
         b"\xbb\x01\x00\x00\x00\xb9\x02\x00\x00\x00",  # mov ebx, 1; mov ecx, 2

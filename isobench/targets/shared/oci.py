@@ -286,7 +286,7 @@ class Settings:
     flags: tuple[str, ...] = ()
     """Flags for the runtime."""
 
-    def words(self) -> str:
+    def description(self) -> str:
         """Return a description of the settings, for the report."""
         parts = [
             self.runtime or "its default runtime",
