@@ -1,4 +1,4 @@
-"""The contract is kept as in a run: isobench's spawner starts what targets start."""
+"""Contract tests run as a run does: isobench's spawner starts the programs of targets."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,14 @@ from isobench.payload import build
 from isobench.targets.shared import processes
 
 
-# Of the module, not of the session: tests that come after it have no spawner, as they expect.
+# Of the module, not of the session: later tests expect to have no spawner.
 @pytest.fixture(scope="module", autouse=True)
 def spawner(cache: object) -> Iterator[None]:
-    del cache  # where it is built
+    del cache  # the spawner is built there
     host = host_abi()
     assert host is not None
     built = build.build_all({}, [host], host=host)
     program = next(each.path for each in built if each.program == build.SPAWN)
-    with processes.spawning(program) as way:
-        assert way == "vfork"
+    with processes.spawning(program) as method:
+        assert method == "vfork"
         yield

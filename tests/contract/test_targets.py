@@ -1,4 +1,4 @@
-"""What every announced target must keep to. Announcing a target is testing it."""
+"""The behaviour that every target with an entry point must have. Each of them is tested."""
 
 import contextlib
 import errno
@@ -64,7 +64,7 @@ Make = Callable[[Target], Staged]
 
 
 class Silent:
-    """A sink for what nobody reads."""
+    """A sink that drops all records."""
 
     def write(self, record: Record) -> None: ...
     def sync(self) -> None: ...
@@ -78,7 +78,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def having(ability: type) -> list[str]:
-    """The targets that have an ability: the others are not skipped, they are not asked."""
+    """Return the targets that have an ability. The others are not part of the test: no skips."""
     every = Registry()
     return [name for name in under_test() if isinstance(every.get(name), ability)]
 
@@ -118,7 +118,7 @@ def gone(token: str, patience: float = 10) -> bool:
 
 
 def hidden(target: Target) -> bool:
-    """Whether the host sees nothing of what runs inside: an instance has a kernel of its own."""
+    """Return whether processes inside are invisible on the host: the instance has its own kernel."""
     own_kernel = {
         ("kernel.boot_id", Relation.UNLIKE_HOST),
         ("kernel.version", Relation.UNLIKE_HOST),
@@ -130,15 +130,15 @@ def hidden(target: Target) -> bool:
 
 
 def lacking(target: Target, need: Need) -> bool:
-    """Whether programs of the target's ABI have no such thing, wherever they run."""
+    """Return whether programs of the target's ABI can never have what a workload needs."""
     return target.abi is not None and need in target.abi.lacks
 
 
 def answered(target: Target, one: Staged, workload: str, iterations: int) -> wire.Reply | None:
-    """Run a workload with the loops of its known answer, and return what it replied.
+    """Run a workload with the loops of its known answer, and return its reply.
 
-    Where the ABI is declared to lack what the workload needs, its payload must say so itself, by
-    the error of a call that is not there; and nothing is returned.
+    Where the ABI lacks what the workload needs, the payload must fail with ENOSYS; then None is
+    returned.
     """
     known = loader.find()[WorkloadName(workload)]
     assert known.answer is not None
@@ -156,7 +156,7 @@ def answered(target: Target, one: Staged, workload: str, iterations: int) -> wir
 
 
 def instances_of(pid: int) -> list[str]:
-    """What an isobench of this number has started: processes of this host, engines' containers."""
+    """Return the processes and containers that an isobench with this process number has started."""
     found = []
     for engine in ("docker", "podman"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -175,7 +175,7 @@ def instances_of(pid: int) -> list[str]:
 
 
 def unquoted(stdout: bytes) -> list[str]:
-    """Payloads write every byte outside ASCII as \\u00XX: back to bytes, then to text."""
+    """Return the texts in a payload's output, which has every byte outside ASCII as \\u00XX."""
     return [json.loads(line).encode("latin-1").decode() for line in stdout.splitlines()]
 
 
@@ -251,8 +251,8 @@ def test_the_time_limit_leaves_no_process_behind(target: Target, one: Staged) ->
     with opened(target, one) as session:
         done = session.run(one.command(PROGRAM, "linger", token), timeout=seconds(1.5))
         assert done.exit_code is None
-        # Where nothing of an instance is to be seen from the host, look from inside; where the
-        # limit ends the whole instance, there is no inside any more.
+        # Processes that are invisible on the host are looked for inside. Where the time limit ends
+        # the whole instance, the session is over.
         with contextlib.suppress(SessionError):
             assert (
                 session.run(one.command(PROGRAM, "find", token), timeout=PATIENCE).stdout == b"0\n"
@@ -261,9 +261,9 @@ def test_the_time_limit_leaves_no_process_behind(target: Target, one: Staged) ->
 
 
 def test_processes_are_seen_from_inside(target: Target, one: Staged) -> None:
-    """The negative control of the test above: what does run is found."""
+    """The negative control of the test above: a process that runs is found."""
     token = secrets.token_hex(8)
-    if lacking(target, Need.PROCESSES):  # nothing is seen from inside: it is seen from the host
+    if lacking(target, Need.PROCESSES):  # invisible inside, but visible on the host
         with opened(target, one) as session, ThreadPoolExecutor(1) as pool:
             ended = pool.submit(
                 session.run, one.command(PROGRAM, "linger", token), timeout=seconds(5)
@@ -297,8 +297,8 @@ def test_output_is_passed_on_while_the_program_runs(target: Target, one: Staged)
     one.on_chunk = listen
     with opened(target, one) as session:
         done = session.run(one.command(PROGRAM, "wait", nonce), timeout=PATIENCE)
-    # The program leaves a second after it has spoken: what was handed on only at its end would
-    # come within an instant of it. No noise makes this difference smaller.
+    # The program ends a second after its output. Output that is passed on only at the end would
+    # arrive at once with it; noise cannot make the difference smaller.
     assert time.monotonic() - arrived_at[0] > 0.5
     assert done.stdout == nonce.encode()
     assert b"".join(one.chunks) == done.stdout
@@ -306,8 +306,8 @@ def test_output_is_passed_on_while_the_program_runs(target: Target, one: Staged)
 
 def evidence(run: Callable[[list[str]], bytes], staged: Staged) -> Environment:
     nonce = secrets.token_hex(8)
-    said = run(["_evidence", nonce, str(staged.shop.canary)])
-    return prove.gather(wire.read(said, nonce=nonce, iterations=0).facts)
+    output = run(["_evidence", nonce, str(staged.shop.canary)])
+    return prove.gather(wire.read(output, nonce=nonce, iterations=0).facts)
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def test_the_evidence_meets_the_expectations(
         )
         if isinstance(session, Witness):
             inside = prove.gather((*inside.facts.values(), *session.witness()))
-    # What cannot be read inside is there as well, and unknown.
+    # Facts that cannot be read inside are present as well, with the value unknown.
     assert {"kernel.boot_id", "machine", "host.canary_readable"} <= set(inside.facts)
     assert prove.unmet(prove.check(target.expectations, host=host, inside=inside)) == ""
 
@@ -410,14 +410,15 @@ def test_the_limits_that_a_target_can_set_hold(
     checks = limit_tests.push(runner, target.name, without)
     assert [check.resource for check in checks] == [r for r in Resource if r in target.limitable]
     for check in checks:
-        # Beside other work even natively less than the limit may be all there is.
-        unseen = check.held is None and check.why.startswith("natively")
-        assert check.held or unseen, check
-    assert list(here.iterdir()) == []  # an engine's monitor notes the end of memory where it stands
+        # On a busy machine even native may get less than the limit: then nothing is decided.
+        undecided = check.held is None and check.why.startswith("natively")
+        assert check.held or undecided, check
+    # Podman's conmon writes a file into its working directory when memory has run out.
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", under_test(("namespaces", "docker", "podman")))
-@pytest.mark.skipif(os.geteuid() != 0, reason="of root: what else is delegated depends on the host")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an ordinary user's cgroups differ")
 def test_root_can_limit_processors_memory_and_processes(target: Target) -> None:
     assert isinstance(target, Limiter)
     assert {Resource.CPU, Resource.MEMORY, Resource.PROCESSES} <= set(target.limitable)
@@ -478,7 +479,7 @@ def test_a_process_whose_start_was_timed_becomes_the_evidence(target: Target, on
     with opened(target, one) as session:
         argv = ["_startup", first, "_evidence", second, str(one.shop.canary)]
         done = session.run(one.command(*argv), timeout=PATIENCE)
-        if lacking(target, Need.PROCESSES):  # it cannot, and says so after its first line
+        if lacking(target, Need.PROCESSES):  # it has no execve, and fails after its first line
             assert done.stdout.startswith(wire.hello(first))
             assert done.exit_code not in (0, None)
             return
@@ -487,13 +488,13 @@ def test_a_process_whose_start_was_timed_becomes_the_evidence(target: Target, on
         assert hello.startswith(wire.hello(first))
         facts = {fact.key for fact in wire.read(rest, nonce=second, iterations=0).facts}
         assert {"kernel.boot_id", "host.canary_readable"} <= facts
-        # 127, or what an emulator says that was to execute it.
+        # 127, or the exit code of the emulator that should have executed it.
         refused = session.run(one.command("_startup", first, "nowhere"), timeout=PATIENCE)
         assert refused.exit_code not in (0, None)
 
 
 def named_after(owner_: str) -> set[str]:
-    """Every cgroup, and every file of a container manager's, with a run's name in its own."""
+    """Return every cgroup and every file of a container manager with a run's name in its path."""
     kept = [
         *(Path("/run/lxc"), Path("/var/lib/lxc"), Path("/var/cache/lxc")),
         *(Path("/run/systemd/nspawn"), Path("/run/systemd/machines"), Path("/var/lib/machines")),
@@ -506,7 +507,7 @@ def named_after(owner_: str) -> set[str]:
 
 
 def leftovers() -> set[str]:
-    """Everything of this process's that an engine or the kernel could still hold."""
+    """Return everything of this process that an engine or the kernel may still hold."""
     found = named_after(ownership.mine())
     found |= {
         line
@@ -528,7 +529,7 @@ def leftovers() -> set[str]:
 
 
 def pods() -> set[str]:
-    """This process's pods in the cluster that KUBECONFIG leads to, where there is one."""
+    """Return this process's pods in the cluster of KUBECONFIG, if there is one."""
     if "KUBECONFIG" not in os.environ or not _kubernetes.installed():
         return set()
     where = _kubernetes.Location(kubeconfig=_kubernetes.kubeconfig(), context="", namespace="")
@@ -539,7 +540,7 @@ def pods() -> set[str]:
 
 
 def test_nothing_is_left_after_an_interrupted_session(target: Target, one: Staged) -> None:
-    before = leftovers()  # a mount of somebody else's may have such a name, too
+    before = leftovers()  # a mount of another program may have such a name as well
     with pytest.raises(KeyboardInterrupt), opened(target, one) as session:
         session.run(one.command(PROGRAM, "say", "hello"), timeout=PATIENCE)
         raise KeyboardInterrupt
@@ -569,16 +570,16 @@ with stage.workshop(payloads) as shop:
 
 
 def line_within(patience: float, process: "subprocess.Popen[bytes]") -> bytes:
-    """The first line of a process, or what there is of it at the end or when patience ends."""
+    """Return a process's first line, incomplete if it ends or after `patience` seconds."""
     assert process.stdout is not None
-    end, said = time.monotonic() + patience, b""
-    while not said.endswith(b"\n"):
+    end, output = time.monotonic() + patience, b""
+    while not output.endswith(b"\n"):
         ready, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
         byte = os.read(process.stdout.fileno(), 1) if ready else b""
         if not byte:
             break
-        said += byte
-    return said
+        output += byte
+    return output
 
 
 def test_after_kill_9_the_next_start_removes_everything(name: str, target: Target) -> None:
@@ -589,8 +590,8 @@ def test_after_kill_9_the_next_start_removes_everything(name: str, target: Targe
     try:
         assert line_within(120, doomed) == b"printed\n"
         end = time.monotonic() + 30
-        # The doomed process itself has the token among its arguments; a child is forked where it
-        # can be.
+        # The killed process itself has the token among its arguments, and where the program can
+        # fork, it has a child.
         wanted = 2 if lacking(target, Need.PROCESSES) else 3
         while not hidden(target) and len(processes_with(token)) < wanted:
             assert time.monotonic() < end
