@@ -118,7 +118,7 @@ def gone(token: str, patience: float = 10) -> bool:
 
 
 def hidden(target: Target) -> bool:
-    """Return whether processes inside are invisible on the host: the instance has its own kernel."""
+    """Return whether the host cannot see processes inside: the instance has its own kernel."""
     own_kernel = {
         ("kernel.boot_id", Relation.UNLIKE_HOST),
         ("kernel.version", Relation.UNLIKE_HOST),

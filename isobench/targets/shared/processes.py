@@ -49,8 +49,8 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
     removed = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            whose = process.environ().get(_TIED)
-            if whose is not None and not alive(whose):
+            owner = process.environ().get(_TIED)
+            if owner is not None and not alive(owner):
                 if os.getpgid(process.pid) == process.pid:
                     # The whole group in one instant: a user-mode kernel that is killed alone
                     # lets its guest's processes run loose on the host.
