@@ -25,7 +25,7 @@ from isobench.model.units import seconds
 from isobench.payload import wire
 from isobench.plugins import ownership
 from isobench.plugins.registry import Registry
-from isobench.targets.machines import _guest, _instance, _ssh
+from isobench.targets.machines import _cache, _guest, _instance, _ssh
 from isobench.targets.machines.qemu import _Qemu
 from isobench.targets.shared import kvm
 from tests import waiting
@@ -329,7 +329,7 @@ def test_an_isobench_killed_in_mid_boot_leaves_no_machine_and_the_next_clears_th
     psutil.wait_procs(machines, timeout=10)
     assert isobench("clean", "--stale").code == 0
     assert left_by(process) == []
-    assert not list(_guest.folder().glob(".making-*"))
+    assert not list(_cache.folder().glob(".making-*"))
 
 
 @pytest.mark.timeout(1800)

@@ -15,7 +15,7 @@ import pytest
 from isobench.model.errors import SessionError
 from isobench.payload import stage
 from isobench.plugins import ownership
-from isobench.targets.machines import _guest
+from isobench.targets.machines import _cache, _guest
 from tests.unit.test_cpio import entries
 
 MAGIC = b"~Module signature appended~\n"
@@ -24,8 +24,8 @@ MAGIC = b"~Module signature appended~\n"
 @pytest.fixture(autouse=True)
 def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / 'cache, of "mine" é'))
-    monkeypatch.setattr(_guest, "_seen_whole", set())
-    return _guest.folder()
+    monkeypatch.setattr(_cache, "_verified_files", set())
+    return _cache.folder()
 
 
 class Maker:
@@ -44,7 +44,7 @@ class Maker:
         return ["linux 6.1"]
 
     def part(self, name: str = "kernel-1-x") -> Path:
-        folder, made = _guest.part(name, self, "making", self.said.append)
+        folder, made = _cache.obtain(name, self, "making", self.said.append)
         assert made.packages == ["linux 6.1"]
         return folder
 
@@ -83,7 +83,7 @@ def test_a_damaged_part_is_not_used_and_is_replaced(file: str, how: str) -> None
             path.mkdir()
         case _:
             pass
-    assert _guest.kept("kernel-1-x") is None
+    assert _cache.find("kernel-1-x") is None
     folder = maker.part()
     assert (folder / "kernel").read_bytes() == maker.content
     assert maker.calls == 2
@@ -95,17 +95,17 @@ def test_a_manifest_that_lists_nothing_is_no_part() -> None:
     """One that was put there, not made: its name is not the hash of what it says."""
     folder = Maker().part()
     (folder / "manifest.json").write_text('{"files":{},"packages":[]}')
-    assert _guest.kept("kernel-1-x") is None
+    assert _cache.find("kernel-1-x") is None
 
 
 def test_what_is_read_once_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Maker().part()
-    assert _guest.kept("kernel-1-x") is not None
-    monkeypatch.setattr(_guest, "_digest", lambda _: pytest.fail("read again"))
-    assert _guest.kept("kernel-1-x") is not None
+    assert _cache.find("kernel-1-x") is not None
+    monkeypatch.setattr(_cache, "_digest", lambda _: pytest.fail("read again"))
+    assert _cache.find("kernel-1-x") is not None
     os.utime(folder / "kernel", (1, 1))
     with pytest.raises(pytest.fail.Exception):
-        _guest.kept("kernel-1-x")
+        _cache.find("kernel-1-x")
 
 
 def test_two_makers_at_once_make_one_part() -> None:
@@ -147,15 +147,15 @@ def test_a_full_disk_is_an_error_with_a_way_out() -> None:
 
 
 def test_the_sweep_removes_what_a_killed_maker_left_and_nothing_else(guests: Path) -> None:
-    assert _guest.sweep() == []
+    assert _cache.sweep() == []
     folder = Maker().part()
     left = guests / ".making-abc"
     (left / "work").mkdir(parents=True)
     (left / "work" / "half").write_bytes(b"x")
-    assert [str(found) for found in _guest.sweep()] == [f"folder {left}"]
+    assert [str(found) for found in _cache.sweep()] == [f"folder {left}"]
     assert not left.exists()
     assert (folder / "kernel").exists()
-    assert _guest.sweep() == []
+    assert _cache.sweep() == []
 
 
 def test_the_sweep_leaves_a_living_maker_alone(guests: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_sweep_leaves_a_living_maker_alone(guests: Path) -> None:
     left.mkdir(parents=True)
     with (guests / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert _guest.sweep() == []
+        assert _cache.sweep() == []
     assert left.exists()
 
 
@@ -181,7 +181,7 @@ def test_the_cache_is_not_removed_under_a_living_maker(guests: Path) -> None:
 def test_the_sweep_of_a_cache_that_cannot_be_opened_does_not_raise(guests: Path) -> None:
     guests.mkdir(parents=True)
     (guests / "lock").mkdir()
-    assert _guest.sweep() == []
+    assert _cache.sweep() == []
 
 
 # ---- apt -----------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_sources_that_do_not_answer_are_told_as_such(tools: Path) -> None:
 
 def test_a_package_that_the_sources_do_not_have_is_told_as_such(tools: Path) -> None:
     stand_in(tools, apt_get="exit 0", apt_cache=UNKNOWN)
-    with pytest.raises(SessionError, match="apt knows no package dropbear-bin") as caught:
+    with pytest.raises(SessionError, match="apt has no package dropbear-bin") as caught:
         _guest.guest("x86_64")
     assert "universe" in caught.value.hint
     with pytest.raises(SessionError, match="no kernel for amd64"):
@@ -343,7 +343,7 @@ def test_signatures_are_taken_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"short", MAGIC, b"x" + MAGIC, b"\xff" * 12 + MAGIC])
 def test_what_only_looks_signed_stays_whole(data: bytes) -> None:
-    assert _guest.unsigned(data) == data
+    assert _guest.without_signature(data) == data
 
 
 # ---- the archive of an instance ------------------------------------------------------------------
@@ -381,6 +381,6 @@ def test_archives_of_a_guest_follow_each_other_at_borders_that_a_kernel_finds(
 
 
 def test_a_missing_folder_of_modules_is_an_empty_archive(tmp_path: Path, guests: Path) -> None:
-    archive = _guest._own_modules(tmp_path / "nowhere")
+    archive = _guest._user_modules(tmp_path / "nowhere")
     assert listed(archive.read_bytes()) == ([], {})
     assert list(guests.glob(".making-*")) == []

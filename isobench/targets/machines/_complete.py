@@ -17,7 +17,7 @@ from typing import Final
 
 from isobench.model import host_abi
 from isobench.model.errors import SessionError
-from isobench.targets.machines import _guest
+from isobench.targets.machines import _cache
 
 FORMAT: Final = 1
 """Of what is kept in the cache; another number makes the image anew."""
@@ -77,22 +77,22 @@ _LINKS: Final = {
 _FOLDERS: Final = ("scratch", "isobench", "guest")
 
 
-def lacking() -> str:
+def missing_tool() -> str:
     """Return the first program that is missing to make the image, or nothing."""
-    if ready():
+    if is_cached():
         return "" if shutil.which("qemu-img") else "qemu-img"
     return next((tool for tool in _TOOLS if _tool(tool) is None), "")
 
 
-def ready() -> bool:
+def is_cached() -> bool:
     """Say whether the image is in the cache."""
-    return _guest.kept(_NAME) is not None
+    return _cache.find(_NAME) is not None
 
 
-def image(say: _guest.Say) -> tuple[Path, tuple[str, ...]]:
+def image(say: _cache.Say) -> tuple[Path, tuple[str, ...]]:
     """Return the qcow2 image and what it was made of, made at first use."""
     what = "putting a complete guest together from packages: about 80 MB and a minute, once"
-    part, made = _guest.part(_NAME, _make, what, say)
+    part, made = _cache.obtain(_NAME, _make, what, say)
     return part / "root.qcow2", (f"{_codename()} of {len(made.packages)} packages",)
 
 

@@ -34,7 +34,17 @@ from isobench.model import (
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins.api import Completed, Startable
-from isobench.targets.machines import _complete, _guest, _image, _instance, _qemu, _serial, _ssh
+from isobench.targets.machines import (
+    _cache,
+    _complete,
+    _guest,
+    _image,
+    _instance,
+    _packages,
+    _qemu,
+    _serial,
+    _ssh,
+)
 from isobench.targets.shared import disks, kvm, processes
 
 _ADDRESS: Final = "10.0.2.15 24 eth0"
@@ -241,7 +251,7 @@ class _Qemu:
         more = _complete.COMMAND_LINE if self.guest == "complete" else ""
         return " ".join(f"{words} {more} {self.append}".split())
 
-    def _guest(self, say: _guest.Say = lambda _: None) -> _guest.Guest:
+    def _guest(self, say: _cache.Say = lambda _: None) -> _guest.Guest:
         return _guest.guest(
             self._isa(),
             kernel=self.kernel,
@@ -318,10 +328,10 @@ class _Qemu:
                 what="a complete guest is made for the host's own ISA only",
                 hint=f'leave out guest = "complete" in [targets.{self.name}]',
             )
-        if self.guest == "complete" and (missing := _complete.lacking()):
+        if self.guest == "complete" and (missing := _complete.missing_tool()):
             return Unavailable(lack=Lack.TOOL, what=missing, hint=_INSTALL)
-        tool = _guest.lacking()
-        if tool and not _guest.ready(self._isa(), own_kernel=bool(self.kernel)):
+        tool = _packages.missing_tool()
+        if tool and not _guest.is_cached(self._isa(), own_kernel=bool(self.kernel)):
             return Unavailable(
                 lack=Lack.PLATFORM,
                 what=f"{tool} is not here, and a guest is made from Debian's or Ubuntu's packages",
@@ -357,7 +367,7 @@ class _Qemu:
     ) -> _instance.Parts:
         """Put together in `folder` what a machine is started from."""
         key, host_key = _ssh.new_key(), _ssh.new_key()
-        with _guest.writing():
+        with _cache.write_errors():
             guest = self._guest()
             disks, packages = self._root(folder)
             archive = _guest.stage_archive(
@@ -456,7 +466,7 @@ class _Qemu:
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """End machines that a killed run has left, and remove what it was making."""
         del cached  # guests go with the rest of isobench's cache
-        return [*processes.sweep(alive), *_guest.sweep()]
+        return [*processes.sweep(alive), *_cache.sweep()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ from isobench.model import (
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins.api import BEGIN, Completed
-from isobench.targets.machines import _cpio, _guest, _instance, _serial, _xstate
+from isobench.targets.machines import _cache, _cpio, _guest, _instance, _serial, _xstate
 from isobench.targets.shared import disks, elf, processes
 
 _KILLED_AT_ONCE: Final = "Attempted to kill init! exitcode=0x0000000b"
@@ -338,7 +338,7 @@ class UmlTarget:
         with tempfile.TemporaryDirectory(dir=stage.scratch, prefix="uml-") as made:
             folder = Path(made)
             own = folder / "kernel"
-            with _guest.writing():
+            with _cache.write_errors():
                 own.mkdir(mode=0o700)
                 archive = _guest.stage_archive(stage.root / "isobench", request=request)
                 (folder / "initrd").write_bytes(archive)
