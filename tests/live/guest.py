@@ -80,7 +80,7 @@ def main(folder: Path) -> None:
         (folder / "port.new").write_text(str(machine.port()))
         (folder / "port.new").rename(folder / "port")
         machine.wait_for("ready", deadline=time.monotonic() + TIMEOUT)
-        while not stop_signals and not machine.why():
+        while not stop_signals and not machine.failure_reason():
             time.sleep(0.1)
         machine.shut_down(agent_request.NULL)
 

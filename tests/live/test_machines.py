@@ -33,7 +33,7 @@ from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 Able = Callable[[str], object]
 Make = Callable[[Any], Staged]
@@ -160,7 +160,7 @@ def test_an_emulator_killed_in_mid_boot(one: Staged) -> None:
 
 def test_a_panic_in_mid_session(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run(one.command(PROGRAM, "crash"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "crash"), timeout=TIMEOUT)
     assert "Kernel panic - not syncing: sysrq triggered crash" in str(caught.value)
     assert "the serial console said last" in str(caught.value)
 
@@ -178,7 +178,7 @@ def test_a_program_that_never_ends_does_not_end_the_session(one: Staged) -> None
     with opened(one) as session:
         done = session.run(one.command(PROGRAM, "linger", "x"), timeout=seconds(1.5))
         assert done.exit_code is None
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
 
 
 def test_an_emulator_killed_in_mid_session(one: Staged) -> None:
@@ -193,7 +193,7 @@ def test_an_emulator_killed_in_mid_session(one: Staged) -> None:
 
 def test_a_connection_that_breaks_and_no_more(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run(one.command(PROGRAM, "hang-up"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "hang-up"), timeout=TIMEOUT)
     assert "the SSH connection is lost" in str(caught.value)
     assert "the serial console said last" in str(caught.value)
 
@@ -220,16 +220,16 @@ def test_another_key_than_the_one_that_was_made(
 
 def test_a_full_disk_is_told(one: Staged) -> None:
     with opened(one, disk="8MiB") as session:
-        done = session.run(one.command("io.seq-write", "cafe", "1", "64"), timeout=PATIENCE)
+        done = session.run(one.command("io.seq-write", "cafe", "1", "64"), timeout=TIMEOUT)
         assert done.exit_code != 0
         with pytest.raises(wire.WireError, match="No space left on device"):
             wire.read(done.stdout, nonce="cafe", iterations=1)
-        assert session.run(one.command(PROGRAM, "end", "4"), timeout=PATIENCE).exit_code == 4
+        assert session.run(one.command(PROGRAM, "end", "4"), timeout=TIMEOUT).exit_code == 4
 
 
 def test_a_flood_of_output_is_bounded(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run(one.command(PROGRAM, "flood", "320"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "flood", "320"), timeout=TIMEOUT)
         assert (done.exit_code, len(done.stdout)) == (0, 1 << 20)
         assert sum(map(len, one.chunks)) == 320 << 16
     done = configured().launch(one.stage, one.command(PROGRAM, "flood", "32"), timeout=seconds(120))
@@ -242,7 +242,7 @@ def test_a_forged_word_on_the_console_is_no_answer(one: Staged, forged: str) -> 
     done = None
     with contextlib.suppress(SessionError):
         done = configured().launch(
-            one.stage, one.command(PROGRAM, "console", forged), timeout=PATIENCE
+            one.stage, one.command(PROGRAM, "console", forged), timeout=TIMEOUT
         )
     assert done is None or done.stdout == b""
 
@@ -253,13 +253,13 @@ def test_a_complete_guest_is_a_distribution_with_its_own_init(one: Staged) -> No
     if isinstance(answer, Unavailable):
         pytest.skip(sentence("qemu with a complete guest", answer))
     with target.open(one.stage) as session:
-        done = session.run(one.command("_evidence", "cafe"), timeout=PATIENCE)
+        done = session.run(one.command("_evidence", "cafe"), timeout=TIMEOUT)
         facts = {f.key: f.value for f in wire.read(done.stdout, nonce="cafe", iterations=0).facts}
         assert facts["cpu.hypervisor"] == "TCGTCGTCGTCG"
         assert "ext4" in str(facts["mount.root"])
         # Its own services run beside ours.
         assert int(str(facts["processes.visible"])) > 20
-        done = session.run(one.command(PROGRAM, "end", "42"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "end", "42"), timeout=TIMEOUT)
         assert (done.exit_code, done.stdout) == (42, b"out\n")
     one.marks.clear()
     done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=seconds(240))

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Abi, Available, Command, Environment, Lack, Unavailable, host_abi
+from isobench.model import Abi, Available, Environment, Lack, Unavailable, host_abi
 from isobench.model.errors import NotApplicableError, SessionError
 from isobench.model.units import seconds
 from isobench.payload import wire
@@ -36,11 +36,11 @@ from tests import waiting
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.contract import test_targets as contract
 from tests.live import guest
-from tests.live.conftest import Command as Program
+from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 Make = Callable[[Target], Staged]
 
 SETTINGS = """\
@@ -97,7 +97,7 @@ class Host:
         self.know(host_key)
         self.configure("")
         (self.folder / "start").write_text(
-            f"#!/bin/sh\n{self._words()} & echo $! > {self.folder}/machine.pid\n"
+            f"#!/bin/sh\n{self._shell_command()} & echo $! > {self.folder}/machine.pid\n"
         )
         (self.folder / "stop").write_text(
             f"#!/bin/sh\necho stop >> {self.folder}/stops\n"
@@ -119,7 +119,7 @@ class Host:
             f"Host box\n  HostName {self.address}\n  Port {self.port}\n  User root\n{more}\n"
         )
 
-    def _words(self) -> str:
+    def _shell_command(self) -> str:
         """What runs it, for a shell."""
         (self.folder / "sshd_config").write_text(
             SETTINGS.format(
@@ -134,7 +134,7 @@ class Host:
         )
 
     def start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(["sh", "-c", self._words()])
+        process = subprocess.Popen(["sh", "-c", self._shell_command()])
         self.started.append(process)
         end = time.monotonic() + 20
         while not (self.folder / "sshd.pid").exists():
@@ -224,21 +224,21 @@ def target(box: Host) -> Target:
 
 one, host = contract.one, contract.host
 test_arguments_arrive_as_sent = contract.test_arguments_arrive_as_sent
-test_variables_arrive = contract.test_variables_arrive_without_those_of_the_host
-test_a_failing_command = contract.test_a_failing_command_is_a_result_with_both_streams
+test_variables_arrive = contract.test_variables_arrive_and_nothing_of_the_hosts_does
+test_a_failing_command = contract.test_a_failing_command_is_an_answer_with_both_streams
 test_the_time_limit = contract.test_the_time_limit_leaves_no_process_behind
 test_processes_are_seen = contract.test_processes_are_seen_from_inside
-test_a_clean_run = contract.test_a_clean_run_prints_nothing_on_standard_error
-test_output_is_handed_on = contract.test_output_is_passed_on_while_the_program_runs
-test_expectations_are_shown = contract.test_the_evidence_meets_the_expectations
+test_a_clean_run = contract.test_a_clean_run_says_nothing_on_standard_error
+test_output_is_handed_on = contract.test_output_is_handed_on_while_the_program_runs
+test_expectations_are_shown = contract.test_expectations_are_shown_by_evidence
 test_natives_expectations_are_broken = (
-    contract.test_every_isolation_contradicts_natives_expectations
+    contract.test_natives_expectations_are_broken_in_every_isolation
 )
 test_every_other_workload = contract.test_every_other_workload_runs_and_answers
 test_nothing_in_scratch = contract.test_nothing_is_left_in_the_scratch_directory
-test_two_sessions = contract.test_two_sessions_are_open_at_the_same_time
+test_two_sessions = contract.test_two_sessions_live_side_by_side
 test_evidence_after_a_start = contract.test_a_process_whose_start_was_timed_becomes_the_evidence
-test_nothing_is_left = contract.test_nothing_is_left_after_an_interrupted_session
+test_nothing_is_left = contract.test_nothing_is_left_after_a_session_that_was_broken_off
 
 
 # ---- SSH itself ----------------------------------------------------------------------------------
@@ -254,10 +254,10 @@ def unavailable(target: Target) -> Unavailable:
 def test_a_session_is_a_channel_with_a_cost_and_a_witness(target: Target, one: Staged) -> None:
     with target.open(one.stage) as session:
         assert isinstance(session, Channel)
-        assert session.null(timeout=PATIENCE).exit_code == 0
+        assert session.null(timeout=TIMEOUT).exit_code == 0
         assert isinstance(session, Witness)
-        seen = {fact.key: fact.value for fact in session.witness()}
-    assert str(seen["host.ssh_server"]).startswith("OpenSSH")
+        facts = {fact.key: fact.value for fact in session.witness()}
+    assert str(facts["host.ssh_server"]).startswith("OpenSSH")
     assert one.marks == ["ssh", "stage"]
 
 
@@ -280,7 +280,7 @@ def test_a_class_that_the_evidence_contradicts_is_unproven(
     claimed = box.target(**{"class": "virtualization"})
     with claimed.open(one.stage) as session:
         inside = contract.evidence(
-            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+            lambda argv: session.run(one.command(*argv), timeout=TIMEOUT).stdout, one
         )
     broken = prove.unmet(prove.check(claimed.expectations, host=host, inside=inside))
     assert "kernel.boot_id should be unlike the host's" in broken
@@ -293,7 +293,7 @@ def test_a_wrong_preset_is_unproven(box: Host, one: Staged, host: Environment) -
     expectations = {expectation.key: expectation for expectation in claimed.expectations}
     with box.target().open(one.stage) as session:
         inside = contract.evidence(
-            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+            lambda argv: session.run(one.command(*argv), timeout=TIMEOUT).stdout, one
         )
     (check,) = prove.check([expectations["machine.product"]], host=host, inside=inside)
     assert not check.kept
@@ -372,7 +372,7 @@ def test_the_configuration_of_the_user_leads_there(box: Host, one: Staged, way: 
         (ssh / "known_hosts").write_text(listed.replace(listed.split()[0], "known-as"))
     (ssh / "config").write_text(ways[way])
     with box.target().open(one.stage) as session:
-        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
     assert box.left() == []
 
 
@@ -439,13 +439,13 @@ def test_a_connection_that_is_lost_ends_the_session_and_its_processes(
         cutting = threading.Thread(target=cut)
         cutting.start()
         with pytest.raises(SessionError, match="lost"):
-            session.run(one.command(PROGRAM, "linger", token), timeout=PATIENCE)
+            session.run(one.command(PROGRAM, "linger", token), timeout=TIMEOUT)
         cutting.join(waiting.PATIENCE)
     assert contract.gone(token)
     assert len(box.left()) == 1, "the way to the folder was lost as well"
     with target.open(one.stage) as session:
         assert len(box.left()) == 1, "the next session removes it, and has its own"
-        assert session.run(one.command(PROGRAM, "end", "0"), timeout=PATIENCE).exit_code == 0
+        assert session.run(one.command(PROGRAM, "end", "0"), timeout=TIMEOUT).exit_code == 0
     assert box.left() == []
 
 
@@ -476,7 +476,7 @@ def test_a_machine_is_started_for_a_session_and_stopped_after_it(
     one = staged(target)
     for round_ in (1, 2):
         with target.open(one.stage) as session:
-            assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+            assert session.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
             assert len(notes()) == 1
             assert stops(host_off) == round_ - 1
         assert stops(host_off) == round_
@@ -491,10 +491,10 @@ def test_a_machine_that_ran_before_is_not_stopped(host_off: Host, staged: Make) 
     run(host_off.life["start"])
     one = staged(target)
     with target.open(one.stage) as session:
-        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
     assert (stops(host_off), notes()) == (0, [])
     with pytest.raises(SessionError, match="is running"):
-        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
     assert stops(host_off) == 0
 
 
@@ -503,16 +503,16 @@ def test_two_sessions_share_one_machine(host_off: Host, staged: Make) -> None:
     one = staged(target)
     with target.open(one.stage) as first:
         with target.open(one.stage) as second:
-            assert second.run(one.command(PROGRAM, "end", "4"), timeout=PATIENCE).exit_code == 4
+            assert second.run(one.command(PROGRAM, "end", "4"), timeout=TIMEOUT).exit_code == 4
         assert stops(host_off) == 0
-        assert first.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+        assert first.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
     assert stops(host_off) == 1
 
 
 def test_a_launch_starts_the_machine_and_shuts_it_down(host_off: Host, staged: Make) -> None:
     target = host_off.target(**host_off.life)
     one = staged(target)
-    done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+    done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
     assert done.exit_code == 0
     assert wire.hello("cafe") in b"".join(one.chunks)
     assert one.marks == [
@@ -523,7 +523,7 @@ def test_a_launch_starts_the_machine_and_shuts_it_down(host_off: Host, staged: M
 
 def test_without_a_life_cycle_nothing_can_be_launched(target: Target, one: Staged) -> None:
     with pytest.raises(NotApplicableError):
-        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
 
 
 def test_a_machine_that_does_not_start_is_told_and_stopped(host_off: Host, staged: Make) -> None:
@@ -592,8 +592,8 @@ def test_after_kill_9_the_next_start_stops_the_machine(
     assert (stops(host_off), len(notes())) == (0, 1)
     bare = Registry().get("ssh")  # a note is heeded whatever the configuration says by then
     assert isinstance(bare, Sweeper)
-    (found,) = bare.sweep(ownership.alive, cached=False)
-    assert str(found).startswith("machine (")
+    (line,) = bare.sweep(ownership.alive, cached=False)
+    assert line.startswith("machine (")
     assert (stops(host_off), notes()) == (1, [])
     assert contract.gone(token)
 
@@ -619,8 +619,14 @@ def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make
         assert target.sweep(ownership.alive, cached=False) == []
         assert (
             session.run(
-                Command(argv=(PROGRAM, "end", "3")),
-                timeout=PATIENCE,
+                Command(
+                    argv=(
+                        PROGRAM,
+                        "end",
+                        "3",
+                    )
+                ),
+                timeout=TIMEOUT,
             ).exit_code
             == 3
         )
@@ -629,7 +635,7 @@ def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make
 # ---- whole runs ----------------------------------------------------------------------------------
 
 
-def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench: Program) -> None:
+def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench: Command) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
     lines = [f'{key} = "{value}"' for key, value in (options | host_off.life).items()]
@@ -645,7 +651,7 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
 
 
 def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
-    host_off: Host, isobench: Program
+    host_off: Host, isobench: Command
 ) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
@@ -666,12 +672,12 @@ def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
     # The next start tries again, by the note of this one: in vain, and says it.
     (note,) = notes()
     again = isobench("run", *SHORT, "-t", "native", "-w", "cpu.sieve")
-    assert "machine that isobench started" in again.said
+    assert "a machine is left that isobench started" in again.said
     assert "cleared: nothing" not in again.said
     note.unlink()
 
 
-def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench: Program) -> None:
+def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench: Command) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(box.remote)}
     lines = [f'{key} = "{value}"' for key, value in options.items()]
@@ -726,7 +732,7 @@ class Guest:
     def life(self) -> dict[str, str]:
         return {name: str(self.folder / name) for name in ("start", "stop", "status")}
 
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         return subprocess.run([self.folder / "status"], check=False).returncode == 0
 
     def toml(self, **options: str) -> str:
@@ -760,7 +766,7 @@ def my_guest(
     finally:
         subprocess.run([found.folder / "stop"], check=False, capture_output=True)
         end = time.monotonic() + 30
-        while found.runs() and time.monotonic() < end:
+        while found.is_running() and time.monotonic() < end:
             time.sleep(0.1)
 
 
@@ -773,12 +779,12 @@ X86_ONLY = pytest.mark.skipif(
 
 @X86_ONLY
 def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
-    my_guest: Guest, isobench: Program
+    my_guest: Guest, isobench: Command
 ) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
     to = _ssh_host.address("my-guest")
-    with _ssh_host.link(to, patience=240) as link:
-        assert link.ask("uname -m") == (0, "x86_64")
+    with _ssh_host.link(to, retry_for=240) as link:
+        assert link.execute("uname -m") == (0, "x86_64")
     (isobench.folder / "isobench.toml").write_text(my_guest.toml())
     ran = isobench(
         *("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,syscall.getppid,startup"),
@@ -792,20 +798,22 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
     measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "my-guest"}
     assert {"cpu.sieve", "syscall.getppid", "startup.exec"} <= measured
     with _ssh_host.link(to) as link:
-        assert link.ask("cd /tmp && echo isobench-*") == (0, "isobench-*"), "nothing is left there"
+        assert link.execute("cd /tmp && echo isobench-*") == (0, "isobench-*"), (
+            "nothing is left there"
+        )
     # What QEMU translates is no virtual machine, whatever the configuration calls it.
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**{"class": "virtualization"}))
     ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve")
     (gap,) = [gap for gap in ran.summary()["gaps"] if gap["workload"] == "cpu.sieve"]
     assert gap["cause"] == "unproven"
     assert "cpu.hypervisor should be other than 'TCGTCGTCGTCG'" in gap["detail"]
-    assert my_guest.runs(), "it ran before"
+    assert my_guest.is_running(), "it ran before"
 
 
 @X86_ONLY
 @pytest.mark.timeout(1800)
 def test_a_guest_that_is_started_is_timed_until_its_nonce(
-    my_guest: Guest, isobench: Program
+    my_guest: Guest, isobench: Command
 ) -> None:
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**my_guest.life))
     ran = isobench(*("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,startup.cold"), timeout=550)
@@ -814,16 +822,16 @@ def test_a_guest_that_is_started_is_timed_until_its_nonce(
     assert summary["gaps"] == []
     measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "my-guest"}
     assert measured == {"cpu.sieve", "startup.cold"}
-    assert not my_guest.runs()
+    assert not my_guest.is_running()
     assert notes() == []
 
 
 @pytest.mark.parametrize("my_guest", ["aarch64"], indirect=True)
 def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
-    my_guest: Guest, isobench: Program
+    my_guest: Guest, isobench: Command
 ) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
-    with _ssh_host.link(_ssh_host.address("my-guest"), patience=240):
+    with _ssh_host.link(_ssh_host.address("my-guest"), retry_for=240):
         pass
     config = isobench.folder / "isobench.toml"
     config.write_text(my_guest.toml())
@@ -837,6 +845,6 @@ def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
     assert ran.summary()["gaps"] == []
     state = json.loads((ran.latest / "state" / "my-guest-pre.json").read_text())
     assert state["abi"] == "aarch64-linux"
-    seen = {fact["key"]: fact["value"] for fact in state["facts"]}
-    assert seen["payload.machine"] == "aarch64"
+    facts = {fact["key"]: fact["value"] for fact in state["facts"]}
+    assert facts["payload.machine"] == "aarch64"
     assert "aarch64" in state["version"]

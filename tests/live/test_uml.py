@@ -24,7 +24,7 @@ from isobench.targets.shared import disks
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_kernel_whose_watcher_was_killed_ends_as_any_other(one: Staged) -> Non
     with opened(one) as session:
         seen = mine()
         watcher_of(session).kill()
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
     assert alive(seen) == []
 
 
@@ -125,7 +125,7 @@ def test_a_kernel_killed_in_mid_boot(one: Staged) -> None:
 
 def test_a_panic_in_mid_session(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run(one.command(PROGRAM, "crash"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "crash"), timeout=TIMEOUT)
     assert "the guest panicked: Kernel panic - not syncing: sysrq triggered crash" in str(
         caught.value
     )
@@ -168,9 +168,9 @@ def test_a_program_that_never_ends_does_not_end_the_session(one: Staged) -> None
             done = session.run(one.command(PROGRAM, "linger", token), timeout=seconds(0.5))
             assert done.exit_code is None
             assert (
-                session.run(one.command(PROGRAM, "find", token), timeout=PATIENCE).stdout == b"0\n"
+                session.run(one.command(PROGRAM, "find", token), timeout=TIMEOUT).stdout == b"0\n"
             )
-            assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+            assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
 
 
 def test_what_was_said_before_the_time_limit_is_kept(one: Staged) -> None:
@@ -183,24 +183,24 @@ def test_a_program_that_says_more_than_anyone_reads_is_stopped(one: Staged) -> N
     with opened(one) as session:
         done = session.run(one.command(PROGRAM, "flood", "1000000"), timeout=seconds(1))
         assert done.exit_code is None
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).stdout == b"out\n"
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).stdout == b"out\n"
 
 
 def test_a_guest_that_hangs_whole_is_ended(one: Staged, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uml, "_KILLING", 0.5)
+    monkeypatch.setattr(uml, "_KILL_TIMEOUT", 0.5)
     with pytest.raises(SessionError, match="takes no request"), opened(one) as session:
         seen = mine()
         session.machine.process.send_signal(signal.SIGSTOP)
         assert session.run(one.command(PROGRAM, "end", "5"), timeout=seconds(0.5)).exit_code is None
         assert alive(seen) == []
-        session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT)
 
 
 def test_every_byte_arrives_as_it_was_said(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run(one.command(PROGRAM, "bytes"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "bytes"), timeout=TIMEOUT)
         assert (done.stdout, done.stderr) == (bytes(range(256)), bytes(range(256)))
-        flood = session.run(one.command(PROGRAM, "flood", "16"), timeout=PATIENCE)
+        flood = session.run(one.command(PROGRAM, "flood", "16"), timeout=TIMEOUT)
     assert len(flood.stdout) == 1 << 20
     assert set(flood.stdout.split(b"\n")) == {b"x" * 63, b""}
 
@@ -208,7 +208,7 @@ def test_every_byte_arrives_as_it_was_said(one: Staged) -> None:
 def test_all_that_a_program_said_is_there_when_its_end_is_known(one: Staged) -> None:
     with opened(one) as session:
         for _ in range(50):
-            done = session.run(one.command(PROGRAM, "flood", "1"), timeout=PATIENCE)
+            done = session.run(one.command(PROGRAM, "flood", "1"), timeout=TIMEOUT)
             assert (done.exit_code, len(done.stdout)) == (0, 1 << 16)
 
 
@@ -216,15 +216,15 @@ def test_all_that_a_program_said_is_there_when_its_end_is_known(one: Staged) -> 
 def test_a_signal_is_told_as_one(one: Staged, number: int) -> None:
     with opened(one) as session:
         assert (
-            session.run(one.command(PROGRAM, "signal", str(number)), timeout=PATIENCE).exit_code
+            session.run(one.command(PROGRAM, "signal", str(number)), timeout=TIMEOUT).exit_code
             == -number
         )
 
 
 def test_a_request_that_asks_for_nothing_is_answered(one: Staged) -> None:
     with opened(one) as session:
-        assert session.null(timeout=PATIENCE).exit_code == 0
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+        assert session.null(timeout=TIMEOUT).exit_code == 0
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
 
 
 # ---- what it is ----------------------------------------------------------------------------------

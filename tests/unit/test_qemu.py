@@ -118,11 +118,11 @@ class Started:
                 hardware(scenario, str(emulator)),
                 _qemu.Boot(),
                 on_output=self.chunks.append,
-                on_mark=lambda name: self.hear(name),  # noqa: PLW0108 - a test puts another in its place
+                on_mark=lambda name: self.on_mark(name),  # noqa: PLW0108 - a test puts another in its place
             )
         )
 
-    def hear(self, mark: str) -> None:
+    def on_mark(self, mark: str) -> None:
         self.marks.append(mark)
 
     def wait(self, mark: str) -> str | None:
@@ -158,7 +158,7 @@ def test_a_mark_that_does_not_come_is_none_at_the_deadline(start: Start) -> None
     fake = start("in-pieces")
     assert fake.wait("exit") == "7"
     assert fake.machine.wait_for("ready", deadline=time.monotonic() + 0.05) is None
-    assert fake.machine.why() == ""
+    assert fake.machine.failure_reason() == ""
 
 
 def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_words(start: Start) -> None:
@@ -171,7 +171,7 @@ def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_words(start: Sta
 
 @pytest.mark.parametrize("failure", ["network", "network nineteen", "network 99999", "19", ""])
 def test_a_failure_without_a_known_number_is_told_as_it_came(failure: str) -> None:
-    assert _serial._named(failure) == failure
+    assert _serial._with_errno_name(failure) == failure
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ def test_a_guest_that_is_late_is_answered_with_what_to_set(
     fake = start(scenario)
     if scenario != "idle":
         fake.wait("exit")
-    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(patience=0.05)))
+    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(timeout=0.05)))
     with pytest.raises(SessionError, match="did not start within") as caught:
-        booted.until_ready()
+        booted.wait_until_ready()
     assert re.search(hint, caught.value.hint)
 
 
@@ -193,14 +193,14 @@ def test_a_guest_that_is_late_is_answered_with_what_to_set(
 def test_a_guest_that_says_nothing_at_all_is_given_up_before_its_time(
     scenario: str, silent: bool, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_serial, "_SILENCE", 0.05)
+    monkeypatch.setattr(_serial, "_SILENT_TIMEOUT", 0.05)
     fake = start(scenario)
     if scenario != "idle":
         fake.wait("exit")
-    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(patience=0.2)))
+    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(timeout=0.2)))
     expected = "the guest said nothing within 0.05 s" if silent else "did not start within 0.2 s"
     with pytest.raises(SessionError, match=expected):
-        booted.until_ready()
+        booted.wait_until_ready()
 
 
 @pytest.mark.parametrize("option", ["kernel", "initrd", "modules"])
@@ -242,7 +242,7 @@ def test_a_stopped_guest_is_an_error_with_the_monitors_reason(start: Start) -> N
     fake = start("stop")
     with pytest.raises(SessionError, match="QEMU has stopped the guest: io-error"):
         fake.wait("ready")
-    assert "io-error" in fake.machine.why()
+    assert "io-error" in fake.machine.failure_reason()
 
 
 def test_a_stopped_guest_whose_monitor_is_mute_is_told_too(start: Start) -> None:
@@ -255,7 +255,7 @@ def test_a_stop_that_was_asked_for_is_no_fault(start: Start) -> None:
     fake = start("stop", negotiate=False)
     fake.machine.negotiate(running=False)
     assert fake.machine.command("query-version")["qemu"]["major"] == 7
-    assert fake.machine.why() == ""
+    assert fake.machine.failure_reason() == ""
 
 
 def test_a_panic_ends_the_waiting_and_is_told_whole_and_printable(start: Start) -> None:
@@ -279,7 +279,7 @@ def test_a_refusal_of_the_monitor_is_told_in_its_words(start: Start) -> None:
 def test_a_mute_monitor_is_an_error_in_time(start: Start) -> None:
     fake = start("mute", negotiate=False)
     with pytest.raises(SessionError, match=r"monitor does not answer \(query-version\)"):
-        fake.machine.command("query-version", patience=0.1)
+        fake.machine.command("query-version", timeout=0.1)
 
 
 def test_the_forwarded_port_is_read_from_the_monitor(start: Start) -> None:
@@ -323,7 +323,7 @@ def test_the_end_of_the_emulator_is_told_with_its_last_line_and_the_consoles(
     with pytest.raises(SessionError, match=told):
         fake.machine.negotiate()
         fake.wait("ready")
-    assert "QEMU has ended" in fake.machine.why()
+    assert "QEMU has ended" in fake.machine.failure_reason()
     with pytest.raises(SessionError, match="QEMU has ended"):
         fake.machine.command("query-version")
     with pytest.raises(SessionError, match="takes no request"):
@@ -336,7 +336,7 @@ def test_a_flood_is_read_to_its_end_and_bounded(start: Start) -> None:
     out, err = fake.machine.output()
     assert len(out) == len(err) == processes.MAX_OUTPUT
     assert len(fake.machine.log) <= 1 << 16
-    assert len(fake.machine._seen.marks) <= 256
+    assert len(fake.machine._state.marks) <= 256
     assert sum(map(len, fake.chunks)) > 7 << 20  # all of it was handed on
 
 
@@ -363,7 +363,7 @@ def test_a_listener_that_raises_ends_the_waiting(
     monkeypatch.setattr("threading.excepthook", raised.append)
     monkeypatch.setattr(_serial, "_QUIT", 0.1)
     fake = start("in-pieces", negotiate=False)
-    monkeypatch.setattr(fake, "hear", lambda _: 1 / 0)
+    monkeypatch.setattr(fake, "on_mark", lambda _: 1 / 0)
     fake.machine.negotiate()
     with pytest.raises(SessionError, match="the guest has ended"):
         fake.wait("ready")
@@ -397,4 +397,4 @@ def test_closing_leaves_no_process_and_no_thread(start: Start) -> None:
     machine.close()
     assert machine.process.returncode is not None
     assert not machine._thread.is_alive()
-    assert "killed by signal 9" in machine.why()
+    assert "killed by signal 9" in machine.failure_reason()

@@ -279,7 +279,7 @@ def readable(words: tuple[str, ...]) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", list(_machine.PRESETS))
 def test_each_preset_says_exactly_this(name: str) -> None:
-    cycle = _machine.of_preset(name, NAMED.get(name, "d e"))
+    cycle = _machine.from_preset(name, NAMED.get(name, "d e"))
     said = tuple(readable(words) for words in (cycle.start, cycle.stop, cycle.status))
     assert said == WORDS[name]
 
@@ -304,19 +304,19 @@ def test_a_name_that_a_tool_could_take_for_something_else_is_refused(
     name: str, machine: str
 ) -> None:
     with pytest.raises(ValueError, match="machine"):
-        _machine.of_preset(name, machine)
+        _machine.from_preset(name, machine)
 
 
 def test_another_tool_takes_the_place_of_the_presets() -> None:
     tool = ("virsh", "-c", "qemu:///system")
-    assert _machine.of_preset("libvirt", "d", tool).stop == (*tool, "shutdown", "--domain", "d")
+    assert _machine.from_preset("libvirt", "d", tool).stop == (*tool, "shutdown", "--domain", "d")
 
 
 def test_what_ssh_carries_must_be_one_word_at_its_other_end() -> None:
     tool = ("ssh", "hypervisor", "virsh")
     with pytest.raises(ValueError, match="machine"):
-        _machine.of_preset("libvirt", "d $(reboot)", tool)
-    assert _machine.of_preset("libvirt", "d", tool).start[-1] == "d"
+        _machine.from_preset("libvirt", "d $(reboot)", tool)
+    assert _machine.from_preset("libvirt", "d", tool).start[-1] == "d"
 
 
 SAID = {
@@ -334,13 +334,16 @@ SAID = {
 @pytest.mark.parametrize("name", list(_machine.PRESETS))
 @pytest.mark.parametrize("wide", [False, True])
 def test_what_a_tool_says_of_a_machine_is_understood(name: str, wide: bool, tmp_path: Path) -> None:
-    cycle = _machine.of_preset(name, NAMED.get(name, "d e"))
+    cycle = _machine.from_preset(name, NAMED.get(name, "d e"))
     for text, runs in zip(SAID[name], (True, False), strict=True):
         (tmp_path / "said").write_bytes(text.encode("utf-16-le" if wide else "utf-8"))
         status = _machine.LifeCycle(
-            start=(), stop=(), status=("cat", str(tmp_path / "said")), runs=cycle.runs
+            start=(),
+            stop=(),
+            status=("cat", str(tmp_path / "said")),
+            running_pattern=cycle.running_pattern,
         )
-        assert _machine._runs(status) is runs
+        assert _machine._is_running(status) is runs
 
 
 # ---- commands and notes --------------------------------------------------------------------------
@@ -360,7 +363,7 @@ def machine(state: Path) -> _machine.Machine:
         cycle=_machine.LifeCycle(
             start=("touch", str(state)), stop=("rm", str(state)), status=("test", "-e", str(state))
         ),
-        answers=state.exists,
+        is_reachable=state.exists,
         start_timeout=5,
         stop_timeout=5,
     )
@@ -369,14 +372,17 @@ def machine(state: Path) -> _machine.Machine:
 def test_a_machine_has_one_user_at_a_time_and_is_free_again_after_it(tmp_path: Path) -> None:
     state = tmp_path / "state"
     first, second = machine(state), machine(state)
-    with first.used(lambda _: None):
-        with first.used(lambda _: None):  # sessions of one target share it
+    with first.keep_running(lambda _: None):
+        with first.keep_running(lambda _: None):  # sessions of one target share it
             assert state.exists()
-        with pytest.raises(SessionError, match="another isobench"), second.used(lambda _: None):
+        with (
+            pytest.raises(SessionError, match="another isobench"),
+            second.keep_running(lambda _: None),
+        ):
             pass
         assert state.exists()
     assert not state.exists()
-    with second.used(lambda _: None):
+    with second.keep_running(lambda _: None):
         assert state.exists()
     assert not state.exists()
 
@@ -392,15 +398,21 @@ def test_what_went_wrong_first_is_told_first_where_the_machine_cannot_be_stopped
 ) -> None:
     box = stubborn(tmp_path / "state")
     both = "lost; and the machine cannot be stopped"
-    with pytest.raises(SessionError, match=both) as caught, box.used(lambda _: None):
+    with pytest.raises(SessionError, match=both) as caught, box.keep_running(lambda _: None):
         raise SessionError("the connection is lost", hint="mend the cable")
     assert caught.value.hint == "mend the cable"
-    with pytest.raises(SessionError, match=r"^the machine cannot be"), box.used(lambda _: None):
+    with (
+        pytest.raises(SessionError, match=r"^the machine cannot be"),
+        box.keep_running(lambda _: None),
+    ):
         pass
 
 
 def test_ctrl_c_goes_through_a_machine_that_cannot_be_stopped(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), stubborn(tmp_path / "state").used(lambda _: None):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        stubborn(tmp_path / "state").keep_running(lambda _: None),
+    ):
         raise KeyboardInterrupt
 
 
@@ -408,15 +420,15 @@ def test_a_machine_that_was_not_to_be_stopped_is_told_apart_from_one_of_somebody
     tmp_path: Path,
 ) -> None:
     box = stubborn(tmp_path / "state")
-    with pytest.raises(SessionError, match="cannot be stopped"), box.used(lambda _: None):
+    with pytest.raises(SessionError, match="cannot be stopped"), box.keep_running(lambda _: None):
         pass
     ours = "not to be stopped after its last use"
-    with pytest.raises(SessionError, match=ours), box.used(lambda _: None, begin="begin"):
+    with pytest.raises(SessionError, match=ours), box.keep_running(lambda _: None, begin="begin"):
         pass
     foreign = machine(tmp_path / "other")
     (tmp_path / "other").touch()
     running = pytest.raises(SessionError, match="is running")
-    with running as caught, foreign.used(lambda _: None, begin="begin"):
+    with running as caught, foreign.keep_running(lambda _: None, begin="begin"):
         pass
     assert "not started" in caught.value.hint
 
@@ -424,7 +436,10 @@ def test_a_machine_that_was_not_to_be_stopped_is_told_apart_from_one_of_somebody
 def test_a_machine_that_cannot_be_started_is_let_go(tmp_path: Path) -> None:
     broken = machine(tmp_path / "nowhere" / "state")
     for _ in range(2):
-        with pytest.raises(SessionError, match="cannot be started"), broken.used(lambda _: None):
+        with (
+            pytest.raises(SessionError, match="cannot be started"),
+            broken.keep_running(lambda _: None),
+        ):
             pass
 
 
@@ -477,9 +492,9 @@ def key_file(path: Path, password: bytes = b"") -> Path:
 def test_the_command_of_a_hint_does_what_isobench_did(home: Path) -> None:
     key = key_file(home / "my key")
     to = _ssh_host.address("127.0.0.1", user="me", port=1, key=str(key))
-    assert _ssh_host.login(to) == f"ssh -p 1 -i '{key}' me@127.0.0.1"
+    assert _ssh_host.login_command(to) == f"ssh -p 1 -i '{key}' me@127.0.0.1"
     target = made(host="127.0.0.1", user="me", port=1, key=str(key))
-    assert target.probe().hint == _ssh_host.login(to)
+    assert target.probe().hint == _ssh_host.login_command(to)
 
 
 def test_a_key_that_is_not_there_is_named(home: Path) -> None:
@@ -501,7 +516,7 @@ def test_a_key_that_cannot_be_used_is_named_with_its_flaw(
 ) -> None:
     path = home / "key"
     path.write_text("root:x:0:0\n") if password is None else key_file(path, password)
-    said = _ssh_host._unconnected(_ssh_host.address("box", key=str(path)), error)
+    said = _ssh_host._login_error(_ssh_host.address("box", key=str(path)), error)
     assert str(path) in str(said)
     assert told in str(said)
     assert not isinstance(said, _ssh_host.UnreachableError | _ssh_host.RefusedError)
@@ -511,7 +526,7 @@ def test_a_key_that_cannot_be_used_is_named_with_its_flaw(
 
 def test_a_good_key_that_opens_nothing_is_told_as_the_server_says_it(home: Path) -> None:
     to = _ssh_host.address("box", user="me", key=str(key_file(home / "key")))
-    said = _ssh_host._unconnected(to, paramiko.AuthenticationException("go away"))
+    said = _ssh_host._login_error(to, paramiko.AuthenticationException("go away"))
     assert isinstance(said, _ssh_host.RefusedError)
     assert "lets me in with none of the keys: go away" in str(said)
     assert f"-i {home}/key me@box" in said.hint

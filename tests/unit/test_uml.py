@@ -229,7 +229,7 @@ def test_what_keeps_a_guest_from_starting_is_told_with_what_to_type(
 def test_a_kernel_that_says_nothing_is_not_waited_for(
     here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uml, "_TRIAL", 0.2)
+    monkeypatch.setattr(uml, "_PROBE_TIMEOUT", 0.2)
     assert "does not start" in refusal(kernel=kernel(tmp_path, "exec sleep 60")).what
 
 

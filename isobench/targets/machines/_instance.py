@@ -20,8 +20,8 @@ from isobench.targets.machines import _guest, _qemu, _serial, _ssh
 from isobench.targets.shared import agent_request, processes
 
 SCRATCH: Final = "/scratch"
-_LOGIN: Final = 60.0
-_AFTERMATH: Final = 1.0
+_LOGIN_TIMEOUT: Final = 60.0
+_END_TIMEOUT: Final = 1.0
 """Seconds that a machine whose connection has broken gets to be seen ending."""
 _SETTINGS: Final = (
     "kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this target in"
@@ -45,7 +45,7 @@ def request(command: Command) -> bytes:
     return agent_request.framed(words, command.environ(SCRATCH))
 
 
-def _nothing(_: str) -> None:
+def _ignore(_: str) -> None:
     """Forward nothing."""
 
 
@@ -57,7 +57,7 @@ class Parts:
     boot: _qemu.Boot
     key: _ssh.Key
     host_key: _ssh.Key
-    patience: float
+    timeout: float
     """Seconds within which it must have started."""
     packages: tuple[str, ...]
 
@@ -67,42 +67,44 @@ class Booted(_serial.Booted):
 
     def __init__(self, machine: _qemu.Machine, parts: Parts) -> None:
         """Take a machine that has just been started."""
-        super().__init__(machine, parts.patience)
+        super().__init__(machine, parts.timeout)
         self.machine, self.parts = machine, parts
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
+    def explain_errors(self) -> Iterator[None]:
         """Add to an error of the connection why the machine ended, and what its console said."""
         try:
             yield
         except SessionError as error:
-            why = self.machine.why(patience=_AFTERMATH)
+            why = self.machine.failure_reason(timeout=_END_TIMEOUT)
             said = str(error) if why in str(error) else f"{error}: {why}"
             raise SessionError(
-                f"{said}; {self.machine.last_words()}",
+                f"{said}; {self.machine.console_tail()}",
                 hint=error.hint,
-                log=self.machine.transcript,
+                log=self.machine.console_log,
             ) from None
 
     def banner(self) -> socket.socket:
         """Return a link on which the guest's SSH server has answered."""
         left = max(1.0, self.deadline - time.monotonic())
         port = self.machine.port()
-        with self.explained():
-            return _ssh.banner(("127.0.0.1", port), timeout=left, why_lost=self.machine.why)
+        with self.explain_errors():
+            return _ssh.banner(
+                ("127.0.0.1", port), timeout=left, failure_reason=self.machine.failure_reason
+            )
 
     def connected(self) -> _ssh.Connection:
         """Log in; the guest's host key is known, since isobench made it."""
         link = self.banner()
-        with self.explained():
+        with self.explain_errors():
             return _ssh.connect_pinned(
                 link,
                 user=_guest.USER,
                 key=self.parts.key,
                 host_key=self.parts.host_key,
                 command=f"exec {Stage.INSIDE}/_agent once",
-                timeout=_LOGIN,
-                why_lost=self.machine.why,
+                timeout=_LOGIN_TIMEOUT,
+                failure_reason=self.machine.failure_reason,
             )
 
 
@@ -129,7 +131,7 @@ def _started(
         launcher=stage.tools["_launch"],
         on_output=listener.on_output,
         # A restored guest has said its first word before it was saved.
-        on_mark=_serial.phases(listener) if parts.boot.incoming is None else _nothing,
+        on_mark=_serial.phase_marks(listener) if parts.boot.incoming is None else _ignore,
     )
 
 
@@ -157,7 +159,7 @@ class Saved:
                 self.command.on_phase("state.restored")
                 machine.resume()
                 machine.send(request(self.command))
-                return booted.ended(deadline)
+                return booted.wait_for_exit(deadline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,14 +171,14 @@ class Session:
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Have the guest's agent execute a program."""
-        with self.booted.explained():
+        with self.booted.explain_errors():
             return self.connection.run(
                 request(command), timeout=timeout, on_output=command.on_output
             )
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Open a channel, execute the agent, ask for nothing."""
-        with self.booted.explained():
+        with self.booted.explain_errors():
             return self.connection.run(
                 agent_request.NULL, timeout=timeout, on_output=lambda _: None
             )

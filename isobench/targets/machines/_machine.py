@@ -30,9 +30,9 @@ from isobench.plugins import ownership
 from isobench.targets.shared import processes
 
 _POLL: Final = 0.25
-_STATUS: Final = 30.0
+_STATUS_TIMEOUT: Final = 30.0
 """Seconds that a status command may take."""
-_tried: Final[set[Path]] = set()
+_failed_notes: Final[set[Path]] = set()
 """Notes of machines that could not be stopped."""
 
 Words = tuple[str, ...]
@@ -52,15 +52,15 @@ class Preset:
     start: Words
     stop: Words
     status: Words
-    runs: str
+    running_pattern: str
     """Expression that the output of `status` holds while the machine runs; {} is its name."""
-    names: str
+    name_pattern: str
     """Expression of the names that go safely through all that lies between."""
     example: str
     """Such a name."""
     expectations: tuple[Expectation, ...] = ()
     technology: Technology = Technology.VIRTUALIZATION
-    script: bool = False
+    powershell: bool = False
     """The commands are PowerShell, each one word."""
 
 
@@ -78,8 +78,8 @@ _VSPHERE: Final = Preset(
     start=("vm.power", "-on", "{}"),
     stop=("vm.power", "-s", "{}"),
     status=("vm.info", "{}"),
-    runs=r"(?m)^\s*Power state:\s+poweredOn\s*$",
-    names=r"[\w./][\w ./()+-]*",
+    running_pattern=r"(?m)^\s*Power state:\s+poweredOn\s*$",
+    name_pattern=r"[\w./][\w ./()+-]*",
     example="debian-12 or /ha-datacenter/vm/debian-12",
     expectations=_VMWARE,
 )
@@ -92,8 +92,8 @@ _WSL: Final = Preset(
     ),
     stop=("--terminate", "{}"),
     status=("--list", "--running", "--quiet"),
-    runs=r"(?m)^{}\s*$",
-    names=r"[\w.][\w.-]*",
+    running_pattern=r"(?m)^{}\s*$",
+    name_pattern=r"[\w.][\w.-]*",
     example="Debian",
     expectations=(_inside("kernel.release", "microsoft", Relation.CONTAINS),),
 )
@@ -104,8 +104,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         start=("start", "--domain", "{}"),
         stop=("shutdown", "--domain", "{}"),
         status=("domstate", "--domain", "{}"),
-        runs=r"(?m)^running\s*$",
-        names=r"[^\s/-][^\n/]*",
+        running_pattern=r"(?m)^running\s*$",
+        name_pattern=r"[^\s/-][^\n/]*",
         example="debian-12",
     ),
     "esxi": _VSPHERE,
@@ -115,8 +115,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         start=("start", "{}", "nogui"),
         stop=("stop", "{}", "soft"),
         status=("list",),
-        runs=r"(?m)^{}\s*$",
-        names=r"/[^\n]+\.vmx",
+        running_pattern=r"(?m)^{}\s*$",
+        name_pattern=r"/[^\n]+\.vmx",
         example="/home/me/vmware/debian-12/debian-12.vmx",
         expectations=_VMWARE,
     ),
@@ -126,8 +126,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         start=("startvm", "{}", "--type", "headless"),
         stop=("controlvm", "{}", "acpipowerbutton"),
         status=("showvminfo", "{}", "--machinereadable"),
-        runs=r'(?m)^VMState="running"\s*$',
-        names=r"[^\s-][^\n]*",
+        running_pattern=r'(?m)^VMState="running"\s*$',
+        name_pattern=r"[^\s-][^\n]*",
         example="debian-12",
         expectations=(_inside("machine.product", "VirtualBox"),),
     ),
@@ -137,14 +137,14 @@ PRESETS: Final[Mapping[str, Preset]] = {
         start=("Start-VM -Name '{}'",),
         stop=("Stop-VM -Name '{}' -Confirm:$false",),
         status=("[string](Get-VM -Name '{}').State",),
-        runs=r"(?m)^Running\s*$",
-        names=_PLAIN,
+        running_pattern=r"(?m)^Running\s*$",
+        name_pattern=_PLAIN,
         example="Debian 12",
         expectations=(
             _inside("machine.vendor", "Microsoft Corporation"),
             _inside("machine.product", "Virtual Machine"),
         ),
-        script=True,
+        powershell=True,
     ),
     "wsl": _WSL,
     # Linux's system calls, carried out by the Windows kernel: no machine at all.
@@ -153,8 +153,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         start=_WSL.start,
         stop=_WSL.stop,
         status=_WSL.status,
-        runs=_WSL.runs,
-        names=_WSL.names,
+        running_pattern=_WSL.running_pattern,
+        name_pattern=_WSL.name_pattern,
         example=_WSL.example,
         expectations=(_inside("kernel.release", "Microsoft", Relation.CONTAINS),),
         technology=Technology.TRANSLATION,
@@ -175,11 +175,11 @@ class LifeCycle:
     start: Words
     stop: Words
     status: Words = ()
-    runs: str = ""
+    running_pattern: str = ""
     """Expression in the output of `status`; empty: its exit code 0 says that it runs."""
 
 
-def of_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
+def from_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
     """Return the commands of a preset for a machine; ValueError: the machine's name will not do.
 
     `tool` are the words that stand in place of the preset's own tool: a path, a connection, the way
@@ -188,8 +188,8 @@ def of_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
     preset = PRESETS[name]
     first = tuple(tool) or tuple(preset.tool.split())
     # Where SSH carries the command, a shell at its other end takes it apart at spaces.
-    carried = Path(first[0]).name == "ssh" and not preset.script
-    for names in (preset.names, *([_WORD] if carried else [])):
+    carried = Path(first[0]).name == "ssh" and not preset.powershell
+    for names in (preset.name_pattern, *([_WORD] if carried else [])):
         if re.fullmatch(names, machine) is None:
             way = "; carried by SSH it must be one plain word" if names == _WORD else ""
             raise ValueError(
@@ -198,13 +198,13 @@ def of_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
 
     def words(command: Words) -> Words:
         told = tuple(word.replace("{}", machine) for word in command)
-        return (*first, *(_encoded(told[0]) if preset.script else told))
+        return (*first, *(_encoded(told[0]) if preset.powershell else told))
 
     return LifeCycle(
         start=words(preset.start),
         stop=words(preset.stop),
         status=words(preset.status),
-        runs=preset.runs.replace("{}", re.escape(machine)),
+        running_pattern=preset.running_pattern.replace("{}", re.escape(machine)),
     )
 
 
@@ -243,13 +243,13 @@ def execute(argv: Sequence[str], *, timeout: float) -> tuple[int | None, str]:
         ).strip()
 
 
-def _told(argv: Sequence[str], code: int | None, said: str) -> str:
+def _describe(argv: Sequence[str], code: int | None, said: str) -> str:
     ended = "did not end" if code is None else f"exit code {code}"
     last = processes.last_line(said.encode())
     return f"{argv[0]} {' '.join(argv[1:])[:120]}: {ended}; {last}"
 
 
-def lacking(cycle: LifeCycle) -> str:
+def missing_tool(cycle: LifeCycle) -> str:
     """Return the first program of a life cycle that is not here, or nothing."""
     tools = (command[0] for command in (cycle.start, cycle.stop, cycle.status) if command)
     return next((tool for tool in tools if shutil.which(tool) is None), "")
@@ -258,14 +258,16 @@ def lacking(cycle: LifeCycle) -> str:
 # ---- notes ---------------------------------------------------------------------------------------
 
 
-class _Note(msgspec.Struct, frozen=True):
+class _Note(
+    msgspec.Struct, frozen=True, rename={"running_pattern": "runs", "stop_timeout": "patience"}
+):
     """That an isobench has started a machine: how to stop it."""
 
     owner: str
     stop: list[str]
     status: list[str] = []
-    runs: str = ""
-    patience: float = 120.0
+    running_pattern: str = ""
+    stop_timeout: float = 120.0
 
 
 def _notes() -> Path:
@@ -276,7 +278,7 @@ def _name(cycle: LifeCycle, *more: str) -> str:
     return hashlib.sha256("\0".join((*cycle.start, *more)).encode()).hexdigest()[:16]
 
 
-def _claimed(cycle: LifeCycle) -> int:
+def _locked(cycle: LifeCycle) -> int:
     """Take a machine for this process alone: of two that use it, one would stop it under the other.
 
     Return what closes at the end of its use. SessionError: another isobench has it.
@@ -295,13 +297,13 @@ def _claimed(cycle: LifeCycle) -> int:
     return descriptor
 
 
-def _write(cycle: LifeCycle, patience: float) -> Path:
+def _write(cycle: LifeCycle, stop_timeout: float) -> Path:
     note = _Note(
         owner=ownership.mine(),
         stop=[*cycle.stop],
         status=[*cycle.status],
-        runs=cycle.runs,
-        patience=patience,
+        running_pattern=cycle.running_pattern,
+        stop_timeout=stop_timeout,
     )
     _notes().mkdir(parents=True, exist_ok=True)
     name = _name(cycle, ownership.mine())
@@ -317,7 +319,7 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
     What this process has tried in vain it tries no more: every target of this kind sweeps.
     """
     found = []
-    for path in sorted({*_notes().glob("*.json")} - _tried):
+    for path in sorted({*_notes().glob("*.json")} - _failed_notes):
         try:
             note = msgspec.json.decode(path.read_bytes(), type=_Note)
         except (OSError, msgspec.DecodeError):
@@ -325,37 +327,42 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
         if alive(note.owner):
             continue
         cycle = LifeCycle(
-            start=(), stop=tuple(note.stop), status=tuple(note.status), runs=note.runs
+            start=(),
+            stop=tuple(note.stop),
+            status=tuple(note.status),
+            running_pattern=note.running_pattern,
         )
         what = " ".join(note.stop)[:120]
-        if cycle.status and not _runs(cycle):
+        if cycle.status and not _is_running(cycle):
             found.append(Leftover(what=f"note of a machine that does not run any more ({what})"))
         else:
-            code, said = execute(note.stop, timeout=note.patience)
+            code, said = execute(note.stop, timeout=note.stop_timeout)
             # One that is shutting down yet would be taken for one that somebody else has started.
-            stopped = code == 0 and (not cycle.status or _ends(cycle, note.patience))
+            stopped = code == 0 and (
+                not cycle.status or _wait_until_stopped(cycle, note.stop_timeout)
+            )
             if not stopped:
-                told = _told(note.stop, code, said)
+                told = _describe(note.stop, code, said)
                 what = f"machine that isobench started ({path})"
                 found.append(Leftover(what=what, failure=told))
-                _tried.add(path)
+                _failed_notes.add(path)
                 continue
             found.append(Leftover(what=f"machine ({what})"))
         path.unlink(missing_ok=True)
     return found
 
 
-def _runs(cycle: LifeCycle) -> bool:
-    code, said = execute(cycle.status, timeout=_STATUS)
-    if not cycle.runs:
+def _is_running(cycle: LifeCycle) -> bool:
+    code, said = execute(cycle.status, timeout=_STATUS_TIMEOUT)
+    if not cycle.running_pattern:
         return code == 0
-    return code == 0 and re.search(cycle.runs, said) is not None
+    return code == 0 and re.search(cycle.running_pattern, said) is not None
 
 
-def _ends(cycle: LifeCycle, patience: float) -> bool:
+def _wait_until_stopped(cycle: LifeCycle, stop_timeout: float) -> bool:
     """Wait for a machine that was asked to stop; say whether it has."""
-    end = time.monotonic() + patience
-    while _runs(cycle):
+    end = time.monotonic() + stop_timeout
+    while _is_running(cycle):
         if time.monotonic() > end:
             return False
         time.sleep(_POLL)
@@ -370,7 +377,7 @@ class Machine:
     """One machine and who uses it in this process: the first starts it, the last stops it."""
 
     cycle: LifeCycle
-    answers: Callable[[], bool]
+    is_reachable: Callable[[], bool]
     """Whether it is reached: stands in for a status command where there is none."""
     start_timeout: float
     stop_timeout: float
@@ -378,15 +385,15 @@ class Machine:
     _users: int = 0
     _note: Path | None = None
     """There is one while the machine runs by our doing."""
-    _claim: int = -1
+    _lock_descriptor: int = -1
     """An open file with a lock while the machine is used."""
 
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         """Say whether it runs."""
-        return _runs(self.cycle) if self.cycle.status else self.answers()
+        return _is_running(self.cycle) if self.cycle.status else self.is_reachable()
 
     @contextlib.contextmanager
-    def used(self, on_phase: Callable[[str], None], *, begin: str = "") -> Iterator[None]:
+    def keep_running(self, on_phase: Callable[[str], None], *, begin: str = "") -> Iterator[None]:
         """Have the machine running; it is stopped after the last use, if it was started for one.
 
         With `begin` it must not run before, and that is marked just before it is started.
@@ -394,11 +401,11 @@ class Machine:
         """
         with self._lock:
             if not self._users:
-                self._claim = _claimed(self.cycle)
+                self._lock_descriptor = _locked(self.cycle)
             try:
-                self._have_running(on_phase, begin)
+                self._ensure_running(on_phase, begin)
             except BaseException:
-                self._let_go()
+                self._release()
                 raise
             self._users += 1
         first: BaseException | None = None
@@ -422,27 +429,27 @@ class Machine:
                         ) from None
                     # Ctrl-C goes through: a run that is interrupted sweeps up after itself.
                 finally:
-                    self._let_go()
+                    self._release()
 
-    def _have_running(self, on_phase: Callable[[str], None], begin: str) -> None:
-        if begin and not self._users and self._note is not None and self.runs():
+    def _ensure_running(self, on_phase: Callable[[str], None], begin: str) -> None:
+        if begin and not self._users and self._note is not None and self.is_running():
             raise SessionError(
                 "the machine still runs: it was not to be stopped after its last use, so that its"
                 " start cannot be timed",
                 hint="try the stop command by hand",
             )
-        if begin and (self._users or self.runs()):
+        if begin and (self._users or self.is_running()):
             raise SessionError(
                 "the machine is running, so that its start cannot be timed",
                 hint="shut it down before; isobench stops no machine that it has not started",
             )
-        if not self._users and (begin or not self.runs()):
+        if not self._users and (begin or not self.is_running()):
             self._start(on_phase, begin)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if not self._users:
-            os.close(self._claim)
-            self._claim = -1
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
 
     def _start(self, on_phase: Callable[[str], None], begin: str) -> None:
         self._note = _write(self.cycle, self.stop_timeout)
@@ -450,10 +457,10 @@ class Machine:
             on_phase(begin)
         code, said = execute(self.cycle.start, timeout=self.start_timeout)
         if code != 0:
-            told = _told(self.cycle.start, code, said)
+            told = _describe(self.cycle.start, code, said)
             # It may be half started.
-            execute(self.cycle.stop, timeout=_STATUS)
-            self._forget()
+            execute(self.cycle.stop, timeout=_STATUS_TIMEOUT)
+            self._remove_note()
             raise SessionError(
                 f"the machine cannot be started: {told}",
                 hint="a start command must end once the machine is on its way"
@@ -467,11 +474,11 @@ class Machine:
         code, said = execute(self.cycle.stop, timeout=self.stop_timeout)
         if code != 0:
             raise SessionError(
-                f"the machine cannot be stopped: {_told(self.cycle.stop, code, said)}",
+                f"the machine cannot be stopped: {_describe(self.cycle.stop, code, said)}",
                 hint="try the stop command by hand",
             )
         end = time.monotonic() + self.stop_timeout
-        while self.runs():
+        while self.is_running():
             if time.monotonic() > end:
                 raise SessionError(
                     f"the machine was asked to stop and runs {self.stop_timeout:g} s later",
@@ -479,9 +486,9 @@ class Machine:
                 )
             time.sleep(_POLL)
         on_phase("machine.gone")
-        self._forget()
+        self._remove_note()
 
-    def _forget(self) -> None:
+    def _remove_note(self) -> None:
         if self._note is not None:
             self._note.unlink(missing_ok=True)
             self._note = None

@@ -132,7 +132,7 @@ def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[s
 class Machine(_serial.Machine):
     """A running QEMU: a machine that has a monitor beside its serial lines."""
 
-    called: ClassVar[str] = "QEMU"
+    process_name: ClassVar[str] = "QEMU"
     hints: ClassVar[Mapping[str, str]] = _HINTS
 
     def __init__(
@@ -150,13 +150,13 @@ class Machine(_serial.Machine):
         self._replies: dict[int, Mapping[str, Any]] = {}
         # A machine that is restored says that it is stopped, until it is let run.
         self._expected_stop = True
-        self._rest["qmp"] = b""
+        self._partial_lines["qmp"] = b""
 
     # ---- the monitor -----------------------------------------------------------------------------
 
-    def _take_more(self, name: str, chunk: bytes) -> None:
+    def _handle_other(self, name: str, chunk: bytes) -> None:
         """Take what the monitor has said."""
-        *lines, self._rest[name] = (self._rest[name] + chunk).split(b"\n")
+        *lines, self._partial_lines[name] = (self._partial_lines[name] + chunk).split(b"\n")
         for line in lines:
             with contextlib.suppress(ValueError):
                 said = json.loads(line)
@@ -165,13 +165,13 @@ class Machine(_serial.Machine):
                 if "id" in said:
                     self._replies[said["id"]] = said
                 elif said.get("event") == "STOP" and not self._expected_stop:
-                    self._seen.stopped = "stopped"
+                    self._state.stopped = "stopped"
                 elif said.get("event") == "RESUME":
-                    self._seen.stopped = ""
+                    self._state.stopped = ""
                 elif said.get("event") in ("GUEST_PANICKED", "WATCHDOG"):
-                    self._seen.stopped = said["event"].lower().replace("_", " ")
+                    self._state.stopped = said["event"].lower().replace("_", " ")
 
-    def _why_stopped(self) -> str:
+    def _stop_reason(self) -> str:
         """Say what the monitor says of a guest that nobody has stopped."""
         status = self._status()
         return f"QEMU has stopped the guest: {_STOPS.get(status, status)}"
@@ -179,52 +179,52 @@ class Machine(_serial.Machine):
     def _status(self) -> str:
         answer = None
         if self.process.poll() is None:
-            answer = self._asked("query-status", {}, patience=2.0, descriptor=None)
-        return str((answer or {}).get("return", {}).get("status", self._seen.stopped))
+            answer = self._exchange("query-status", {}, timeout=2.0, descriptor=None)
+        return str((answer or {}).get("return", {}).get("status", self._state.stopped))
 
     def command(
         self,
         name: str,
         options: Mapping[str, object] | None = None,
         *,
-        patience: float = 30.0,
+        timeout: float = 30.0,
         descriptor: int | None = None,
     ) -> Mapping[str, Any]:
         """Ask the monitor, return its answer; SessionError when it refuses or is gone.
 
         With `descriptor` a file goes along ("getfd").
         """
-        reply = self._asked(name, options or {}, patience=patience, descriptor=descriptor)
+        reply = self._exchange(name, options or {}, timeout=timeout, descriptor=descriptor)
         if reply is None:
-            raise self.fault(f"QEMU's monitor does not answer ({name})")
+            raise self.failure(f"QEMU's monitor does not answer ({name})")
         if "error" in reply:
             raise SessionError(f"QEMU refuses {name}: {reply['error'].get('desc')}")
         answer = reply.get("return")
         return answer if isinstance(answer, dict) else {"text": answer}
 
-    def _asked(
+    def _exchange(
         self,
         name: str,
         options: Mapping[str, object],
         *,
-        patience: float,
+        timeout: float,
         descriptor: int | None,
     ) -> Mapping[str, Any] | None:
         """Ask the monitor; None where no answer comes."""
         with self._changed:
             self._number += 1
             number = self._number
-            asked = {"execute": name, "id": number, "arguments": options}
-            line = json.dumps(asked).encode() + b"\n"
+            message = {"execute": name, "id": number, "arguments": options}
+            line = json.dumps(message).encode() + b"\n"
             try:
                 if descriptor is None:
                     self._sockets["qmp"].sendall(line)
                 else:
                     socket.send_fds(self._sockets["qmp"], [line], [descriptor])
             except OSError:
-                self._changed.wait_for(lambda: self._seen.ended, 2.0)
+                self._changed.wait_for(lambda: self._state.ended, 2.0)
                 return None
-            self._changed.wait_for(lambda: number in self._replies or self._seen.ended, patience)
+            self._changed.wait_for(lambda: number in self._replies or self._state.ended, timeout)
             return self._replies.pop(number, None)
 
     def negotiate(self, *, running: bool = True) -> None:
@@ -240,9 +240,9 @@ class Machine(_serial.Machine):
             raise SessionError("QEMU forwards no port to the guest")
         return int(found.group(1))
 
-    def save(self, path: Path, *, patience: float) -> None:
+    def save(self, path: Path, *, timeout: float) -> None:
         """Stop the guest and write its whole state into a file; the machine ends."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         self._expected_stop = True
         self.command("stop")
         with path.open("wb") as file:
@@ -255,7 +255,7 @@ class Machine(_serial.Machine):
             if status == "completed":
                 break
             if status in ("failed", "cancelled") or time.monotonic() > deadline:
-                raise self.fault(f"the guest's state could not be saved: {status}")
+                raise self.failure(f"the guest's state could not be saved: {status}")
             time.sleep(0.02)
         self.command("quit")
         self.wait_for_end(_QUIT)
@@ -264,10 +264,10 @@ class Machine(_serial.Machine):
         """Wait until a saved state has been read."""
         while (status := self.command("query-status").get("status")) == "inmigrate":
             if time.monotonic() > deadline:
-                raise self.fault("the saved state was not read in time")
+                raise self.failure("the saved state was not read in time")
             time.sleep(0.002)
         if status not in ("paused", "prelaunch"):
-            raise self.fault(f"the saved state could not be restored: {status}")
+            raise self.failure(f"the saved state could not be restored: {status}")
 
     def resume(self) -> None:
         """Let a restored guest run."""

@@ -26,11 +26,11 @@ STOP_REQUEST: Final = agent_request.framed((), {"stop": ""})
 """Asks that what runs be killed; the answer is the mark "stopped"."""
 _KEPT: Final = 1 << 16
 _MOST_MARKS: Final = 256
-_LONGEST: Final = 200
+_LONGEST_MARK: Final = 200
 _CHUNK: Final = 1 << 16
 _MOST_CHUNKS: Final = 64
 """Four mebibytes: more than a socket holds."""
-_TOLD_LINES: Final = 4
+_TAIL_LINES: Final = 4
 _PANIC: Final = b"Kernel panic - "
 _SHUTDOWN: Final = 10.0
 _QUIT: Final = 5.0
@@ -39,12 +39,12 @@ _PHASES: Final = ("guest.output", "init")
 _CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
-def opening(stage: Stage) -> Command:
+def phase_listener(stage: Stage) -> Command:
     """Return what listens while a session of this stage is opened: to phases alone."""
     return Command(argv=(), on_phase=stage.on_phase)
 
 
-def phases(listener: Command) -> Callable[[str], None]:
+def phase_marks(listener: Command) -> Callable[[str], None]:
     """Return what hands on to a listener the marks that are phases of a start."""
 
     def forward(said: str) -> None:
@@ -60,7 +60,7 @@ def _printable(text: bytes) -> str:
     return "".join(c for c in said if c.isprintable() or c == "\n")
 
 
-def _named(failure: str) -> str:
+def _with_errno_name(failure: str) -> str:
     """Return what a guest says has failed, with its number of an error in words."""
     what, _, number = failure.rpartition(" ")
     code = int(number) if number.isdecimal() and len(number) < len("1000") else 0
@@ -70,7 +70,7 @@ def _named(failure: str) -> str:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _State:
     """What the machine has said so far; guarded by the machine's condition."""
 
     log: bytearray = field(default_factory=bytearray)
@@ -86,7 +86,7 @@ class _Seen:
     """The process has let go of its ends."""
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing more is to be expected."""
         return bool(self.ended or self.stopped or self.panic)
 
@@ -94,10 +94,10 @@ class _Seen:
 class Machine:
     """A running machine. One thread listens to all it says; waiting is for what that thread hears.
 
-    A kind of machine with lines of its own takes what they say in `_take_more`.
+    A kind of machine with lines of its own takes what they say in `_handle_other`.
     """
 
-    called: ClassVar[str] = "the machine"
+    process_name: ClassVar[str] = "the machine"
     """Name of the process, as the beginning of a sentence."""
     hints: ClassVar[Mapping[str, str]] = {}
     """What to do about something that is said, on the process's standard error as a rule."""
@@ -114,10 +114,10 @@ class Machine:
         """
         self.process = process
         self._sockets, self._on_output, self._on_mark = sockets, on_output, on_mark
-        self._seen = _Seen()
+        self._state = _State()
         self._changed = threading.Condition()
-        self._rest = {"log": b""}
-        self._has_spoken = False
+        self._partial_lines = {"log": b""}
+        self._has_output = False
         self._thread = threading.Thread(target=self._listen, name="machine", daemon=True)
 
     def listen(self) -> None:
@@ -128,7 +128,7 @@ class Machine:
 
     # ---- listening -------------------------------------------------------------------------------
 
-    def hand_output_to(self, on_output: Callable[[bytes], None]) -> None:
+    def redirect_output(self, on_output: Callable[[bytes], None]) -> None:
         """Hand on to somebody else what programs print from here on."""
         self._on_output = on_output
 
@@ -143,14 +143,14 @@ class Machine:
                     for key, _ in selector.select():
                         chunk = self._read(key.data)
                         if key.data == "log":
-                            self._catch_up()
+                            self._read_program_output()
                         if chunk:
-                            self._take(key.data, chunk)
+                            self._handle(key.data, chunk)
                         elif chunk is not None:
                             selector.unregister(key.fd)
         finally:
             with self._changed:
-                self._seen.ended = True
+                self._state.ended = True
                 self._changed.notify_all()
 
     def _read(self, name: str) -> bytes | None:
@@ -165,16 +165,16 @@ class Machine:
         except OSError:
             return b""
 
-    def _catch_up(self) -> None:
+    def _read_program_output(self) -> None:
         """Read what programs said before the console said the latest: their end, it may be."""
         for name in ("out", "err"):
             for _ in range(_MOST_CHUNKS):
                 chunk = self._read(name)
                 if not chunk:
                     break
-                self._take(name, chunk)
+                self._handle(name, chunk)
 
-    def _take(self, name: str, chunk: bytes) -> None:
+    def _handle(self, name: str, chunk: bytes) -> None:
         if name == "out":
             self._on_output(chunk)
         marks = self._marks_in(chunk) if name == "log" else []
@@ -183,39 +183,39 @@ class Machine:
         with self._changed:
             match name:
                 case "log":
-                    self._seen.log += chunk
-                    del self._seen.log[:-_KEPT]
-                    self._seen.marks += marks
-                    del self._seen.marks[:-_MOST_MARKS]
+                    self._state.log += chunk
+                    del self._state.log[:-_KEPT]
+                    self._state.marks += marks
+                    del self._state.marks[:-_MOST_MARKS]
                 case "out" | "err" | "stderr":
-                    kept: bytearray = getattr(self._seen, name)
-                    kept += chunk[: max(0, processes.MAX_OUTPUT - len(kept))]
+                    kept: bytearray = getattr(self._state, name)
+                    kept += chunk[: max(0, processes.MOST - len(kept))]
                 case _:
-                    self._take_more(name, chunk)
+                    self._handle_other(name, chunk)
             self._changed.notify_all()
 
     def _marks_in(self, chunk: bytes) -> list[str]:
         """Return the marks that a piece of the console completes, its first word among them."""
-        found = [] if self._has_spoken or not chunk.strip() else ["guest.output"]
-        self._has_spoken |= bool(found)
-        *lines, self._rest["log"] = (self._rest["log"] + chunk).split(b"\n")
-        self._rest["log"] = self._rest["log"][-_KEPT:]
+        found = [] if self._has_output or not chunk.strip() else ["guest.output"]
+        self._has_output |= bool(found)
+        *lines, self._partial_lines["log"] = (self._partial_lines["log"] + chunk).split(b"\n")
+        self._partial_lines["log"] = self._partial_lines["log"][-_KEPT:]
         for line in lines:
             _, panic, why = line.partition(_PANIC)
-            if panic and not self._seen.panic:
-                self._seen.panic = _printable((panic + why).strip()[:_LONGEST])
+            if panic and not self._state.panic:
+                self._state.panic = _printable((panic + why).strip()[:_LONGEST_MARK])
         return found + [
-            _printable(line[len(MARK) :].strip()[:_LONGEST])
+            _printable(line[len(MARK) :].strip()[:_LONGEST_MARK])
             for line in lines
             if line.startswith(MARK)
         ]
 
-    def _take_more(self, name: str, chunk: bytes) -> None:
+    def _handle_other(self, name: str, chunk: bytes) -> None:
         """Take what another line than LINES has said; the condition is held."""
 
-    def _why_stopped(self) -> str:
+    def _stop_reason(self) -> str:
         """Say why the guest does not run any more though its process does."""
-        return self._seen.stopped
+        return self._state.stopped
 
     # ---- waiting ---------------------------------------------------------------------------------
 
@@ -223,66 +223,66 @@ class Machine:
     def log(self) -> str:
         """The end of what the guest said on its console, printable."""
         with self._changed:
-            return _printable(bytes(self._seen.log))
+            return _printable(bytes(self._state.log))
 
     def output(self) -> tuple[bytes, bytes]:
         """Return what programs have said on their two streams since the last call."""
         with self._changed:
-            out, err = bytes(self._seen.out), bytes(self._seen.err)
-            self._seen.out.clear()
-            self._seen.err.clear()
+            out, err = bytes(self._state.out), bytes(self._state.err)
+            self._state.out.clear()
+            self._state.err.clear()
             return out, err
 
-    def why(self, *, patience: float = 0.0) -> str:
+    def failure_reason(self, *, timeout: float = 0.0) -> str:
         """Say why the machine does not run any more, or nothing while it runs.
 
-        What leads to it may break a moment before its end is known: `patience` in seconds.
+        What leads to it may break a moment before its end is known: `timeout` in seconds.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._seen.over, patience)
-        if self._seen.panic:
-            return f"the guest panicked: {self._seen.panic}"
-        if self._seen.stopped:
-            return self._why_stopped()
-        if self._seen.ended:  # it has let go of everything, and is about to be gone
+            self._changed.wait_for(lambda: self._state.is_over, timeout)
+        if self._state.panic:
+            return f"the guest panicked: {self._state.panic}"
+        if self._state.stopped:
+            return self._stop_reason()
+        if self._state.ended:  # it has let go of everything, and is about to be gone
             self.wait_for_end(_QUIT)
         code = self.process.poll()
         if code is None:
             return ""
         how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-        lines = [line.strip() for line in _printable(bytes(self._seen.stderr)).splitlines()]
+        lines = [line.strip() for line in _printable(bytes(self._state.stderr)).splitlines()]
         # What is wrong is often followed by a piece of advice, or by an assertion.
         said = " | ".join([line for line in lines if line][-2:])[-500:] or "it said nothing"
-        return f"{self.called} has ended, {how}; {said}"
+        return f"{self.process_name} has ended, {how}; {said}"
 
-    def _complaints(self) -> str:
+    def _error_text(self) -> str:
         """Return in what `hints` are looked for."""
-        return bytes(self._seen.stderr).decode(errors="replace")
+        return bytes(self._state.stderr).decode(errors="replace")
 
-    def last_words(self) -> str:
+    def console_tail(self) -> str:
         """Say what the console said last."""
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
-        tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
+        tail = " | ".join(lines[-_TAIL_LINES:])[-400:] or "nothing"
         return f"the serial console said last: {tail}"
 
     @property
-    def transcript(self) -> str:
+    def console_log(self) -> str:
         """What the process complained of and the end of what the guest said on its console,
         printable.
         """
         with self._changed:
-            return _printable(bytes(self._seen.stderr)) + _printable(bytes(self._seen.log))
+            return _printable(bytes(self._state.stderr)) + _printable(bytes(self._state.log))
 
-    def fault(self, what: str, *, hint: str = "") -> SessionError:
+    def failure(self, what: str, *, hint: str = "") -> SessionError:
         """Return an error that says what failed, why, and what the console said last.
 
         `hint` is the way out unless what was said suggests a better one.
         """
-        why = self.why()
+        why = self.failure_reason()
         reason = f"{what}{': ' + why if why else ''}"
-        said = reason + self._complaints()
+        said = reason + self._error_text()
         hint = next((way for sign, way in self.hints.items() if sign in said), hint)
-        return SessionError(f"{reason}; {self.last_words()}", hint=hint, log=self.transcript)
+        return SessionError(f"{reason}; {self.console_tail()}", hint=hint, log=self.console_log)
 
     def wait_for(self, mark: str, *, deadline: float) -> str | None:
         """Wait for a mark of the guest and take it: what follows its name, or None at the deadline
@@ -290,20 +290,22 @@ class Machine:
         """
         with self._changed:
             while True:
-                for number, said in enumerate(self._seen.marks):
+                for number, said in enumerate(self._state.marks):
                     name, _, detail = said.partition(" ")
                     if name == mark:
-                        del self._seen.marks[: number + 1]
+                        del self._state.marks[: number + 1]
                         return detail
                     if name == "failed":
-                        raise self.fault(f"the guest could not set itself up: {_named(detail)}")
-                if self._seen.over:
+                        raise self.failure(
+                            f"the guest could not set itself up: {_with_errno_name(detail)}"
+                        )
+                if self._state.is_over:
                     break
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
                 self._changed.wait(left)
-        raise self.fault("the guest has ended")
+        raise self.failure("the guest has ended")
 
     def wait_for_end(self, seconds: float) -> bool:
         """Wait for the process to end by itself."""
@@ -320,7 +322,7 @@ class Machine:
         try:
             self._sockets["out"].sendall(request)
         except OSError:
-            raise self.fault("the guest takes no request") from None
+            raise self.failure("the guest takes no request") from None
 
     def shut_down(self, request: bytes) -> bool:
         """Ask the guest to power off; say whether it did so by itself."""
@@ -338,7 +340,7 @@ class Machine:
             self.process.stderr.close()
 
 
-_SILENCE: Final = 60.0
+_SILENT_TIMEOUT: Final = 60.0
 """Seconds in which any kernel that runs has said a first word, emulated ones on busy hosts too."""
 _SILENT_SHARE: Final = 0.25
 """Whoever is more patient with a guest is so with its first word."""
@@ -347,61 +349,63 @@ _SILENT_SHARE: Final = 0.25
 class Booted:
     """A machine that has been powered on."""
 
-    def __init__(self, machine: Machine, patience: float) -> None:
+    def __init__(self, machine: Machine, timeout: float) -> None:
         """Take a machine that has just been started, and the seconds within which it must have
         come up.
         """
-        self._machine, self.patience = machine, patience
-        self.deadline = time.monotonic() + patience
+        self._machine, self.timeout = machine, timeout
+        self.deadline = time.monotonic() + timeout
 
-    def until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until the guest takes requests; SessionError where it never does, or where a while
         passes in which its kernel says nothing at all: then it does not run.
         """
-        silence = min(self.patience, max(_SILENCE, _SILENT_SHARE * self.patience))
-        first = self.deadline - self.patience + silence
+        silence = min(self.timeout, max(_SILENT_TIMEOUT, _SILENT_SHARE * self.timeout))
+        first = self.deadline - self.timeout + silence
         if self._machine.wait_for("ready", deadline=first) is None:
-            if silence < self.patience and not self._machine.log.strip():
-                raise self._too_late(f"the guest said nothing within {silence:g} s of power-on")
+            if silence < self.timeout and not self._machine.log.strip():
+                raise self._timeout_error(
+                    f"the guest said nothing within {silence:g} s of power-on"
+                )
             if self._machine.wait_for("ready", deadline=self.deadline) is None:
-                raise self._too_late(f"the guest did not start within {self.patience:g} s")
+                raise self._timeout_error(f"the guest did not start within {self.timeout:g} s")
         self._machine.output()  # what was said on the way is nobody's answer
 
-    def _too_late(self, what: str) -> SessionError:
+    def _timeout_error(self, what: str) -> SessionError:
         """Return the error of a machine that runs and has not come as far as it should."""
         if self._machine.log.strip():
-            hint = f"set boot_timeout = {2 * max(1.0, self.patience):.1f}, or more, for this"
+            hint = f"set boot_timeout = {2 * max(1.0, self.timeout):.1f}, or more, for this"
             hint += " target in isobench.toml; where more time does not help: its kernel and memory"
         else:
             hint = (
                 "is kernel one for this ISA, machine and cpu, with its serial console built in, and"
                 " is memory enough for it? all are set in isobench.toml, and so is boot_timeout"
             )
-        return self._machine.fault(what, hint=hint)
+        return self._machine.failure(what, hint=hint)
 
-    def ended(self, deadline: float) -> Completed:
+    def wait_for_exit(self, deadline: float) -> Completed:
         """Wait for the end of the first request; SessionError where the guest ends before."""
-        done = answer(self._machine, min(deadline, self.deadline))
+        done = wait_for_exit(self._machine, min(deadline, self.deadline))
         if done.exit_code is None and deadline > self.deadline:
-            patience = f"{self.patience:g} s"
-            raise self._too_late(f"nothing came to an end within {patience} of power-on")
+            timeout = f"{self.timeout:g} s"
+            raise self._timeout_error(f"nothing came to an end within {timeout} of power-on")
         return done
 
-    def switch_off(self, on_phase: Callable[[str], None]) -> None:
+    def power_off(self, on_phase: Callable[[str], None]) -> None:
         """Ask the guest to power off and see it gone, both as phases."""
         on_phase("shutdown.asked")
         if not self._machine.shut_down(agent_request.NULL):
-            raise self._machine.fault("the guest was asked to power off and did not")
+            raise self._machine.failure("the guest was asked to power off and did not")
         on_phase("process.gone")
 
 
-def answer(machine: Machine, deadline: float) -> Completed:
+def wait_for_exit(machine: Machine, deadline: float) -> Completed:
     """Wait for the end of a request until `deadline` (time.monotonic), and take what was said;
     SessionError where the guest ends before.
     """
     code = machine.wait_for("exit", deadline=deadline)
     if code is not None and _CODE.fullmatch(code) is None:
-        raise machine.fault(f"the guest says {code!r} where an exit code belongs")
+        raise machine.failure(f"the guest says {code!r} where an exit code belongs")
     out, err = machine.output()
     return Completed(
         exit_code=None if code is None else agent_request.exit_code(int(code)),

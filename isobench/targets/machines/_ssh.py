@@ -31,9 +31,9 @@ logging.getLogger("paramiko").propagate = False
 
 KEEP_ALIVE: Final = 15
 FAULTS: Final = (paramiko.SSHException, OSError, EOFError)
-_KILLING: Final = 10.0
+_KILL_TIMEOUT: Final = 10.0
 """Seconds that the agent gets to kill what exceeded its time limit."""
-_GLANCE: Final = 0.5
+_POLL: Final = 0.5
 """Seconds between two looks at whether the other end still runs: a stopped one says nothing."""
 
 
@@ -79,10 +79,10 @@ class Connection:
     """An authenticated connection whose other end runs the agent."""
 
     def __init__(
-        self, transport: paramiko.Transport, command: str, why_lost: Callable[[], str]
+        self, transport: paramiko.Transport, command: str, failure_reason: Callable[[], str]
     ) -> None:
         """Take a transport, the command that runs the agent, and who knows why it ended."""
-        self._transport, self._command, self._why_lost = transport, command, why_lost
+        self._transport, self._command, self._failure_reason = transport, command, failure_reason
         transport.set_keepalive(KEEP_ALIVE)
 
     def __enter__(self) -> Self:
@@ -104,7 +104,7 @@ class Connection:
         return self._transport.is_active()
 
     def _lost(self, error: object) -> SessionError:
-        why = self._why_lost() or str(error) or type(error).__name__
+        why = self._failure_reason() or str(error) or type(error).__name__
         return SessionError(f"the SSH connection is lost: {why}")
 
     def run(
@@ -125,19 +125,19 @@ class Connection:
                 channel.settimeout(timeout / SECOND)
                 channel.exec_command(self._command)
                 channel.sendall(message)
-                streams = _Streams(channel, on_output, self._why_lost)
+                streams = _Streams(channel, on_output, self._failure_reason)
                 ended = streams.listen(deadline)
             except TimeoutError:
                 self.close()  # not even the command got through: the other end hangs
                 return Completed(exit_code=None, stdout=b"", stderr=b"")
-            except (*FAULTS, _LostError) as error:
+            except (*FAULTS, _ConnectionLostError) as error:
                 raise self._lost(error) from None
             if not ended:
                 # The end of its input tells the agent to kill the program with all descendants;
                 # it leaves when they are gone.
                 with contextlib.suppress(*FAULTS):
                     channel.shutdown_write()
-                    if not channel.status_event.wait(_KILLING):
+                    if not channel.status_event.wait(_KILL_TIMEOUT):
                         # It hangs whole: what follows is told so at once, not after its own limit.
                         self.close()
                 return Completed(exit_code=None, stdout=streams.out, stderr=streams.err)
@@ -149,7 +149,7 @@ class Connection:
         )
 
 
-class _LostError(Exception):
+class _ConnectionLostError(Exception):
     """The other end has stopped, and will never say so itself."""
 
 
@@ -160,9 +160,9 @@ class _Streams:
         self,
         channel: paramiko.Channel,
         on_output: Callable[[bytes], None],
-        why_lost: Callable[[], str],
+        failure_reason: Callable[[], str],
     ) -> None:
-        self._channel, self._on_output, self._why_lost = channel, on_output, why_lost
+        self._channel, self._on_output, self._failure_reason = channel, on_output, failure_reason
         self._kept = (bytearray(), bytearray())
 
     @property
@@ -182,9 +182,9 @@ class _Streams:
             if channel.closed or (channel.eof_received and channel.exit_status_ready()):
                 self._drain()
                 return True
-            if why := self._why_lost():
-                raise _LostError(why)
-            left = min(deadline - time.monotonic(), _GLANCE)
+            if why := self._failure_reason():
+                raise _ConnectionLostError(why)
+            left = min(deadline - time.monotonic(), _POLL)
             if left <= 0:
                 return False
             # The descriptor tells of data, end of file and close; an exit code that comes after
@@ -209,7 +209,7 @@ class _Streams:
 
 
 def banner(
-    address: tuple[str, int], *, timeout: float, why_lost: Callable[[], str] = lambda: ""
+    address: tuple[str, int], *, timeout: float, failure_reason: Callable[[], str] = lambda: ""
 ) -> socket.socket:
     """Return a connection on which an SSH server has said who it is; its banner is left to be read.
 
@@ -217,11 +217,11 @@ def banner(
     """
     end = time.monotonic() + timeout
     why = "no answer"
-    while (left := end - time.monotonic()) > 0 and not why_lost():
+    while (left := end - time.monotonic()) > 0 and not failure_reason():
         with contextlib.ExitStack() as stack:
             try:
                 link = stack.enter_context(socket.create_connection(address, timeout=left))
-                if _greets(link, end, why_lost):
+                if _greets(link, end, failure_reason):
                     # Small packets at once: waiting for an acknowledgement costs 40 ms a command.
                     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     stack.pop_all()
@@ -232,9 +232,9 @@ def banner(
     raise SessionError(f"no SSH server answers at {address[0]}:{address[1]}: {why}")
 
 
-def _greets(link: socket.socket, end: float, why_lost: Callable[[], str]) -> bool:
-    while (left := end - time.monotonic()) > 0 and not why_lost():
-        if select.select([link], [], [], min(left, _GLANCE))[0]:
+def _greets(link: socket.socket, end: float, failure_reason: Callable[[], str]) -> bool:
+    while (left := end - time.monotonic()) > 0 and not failure_reason():
+        if select.select([link], [], [], min(left, _POLL))[0]:
             return link.recv(4, socket.MSG_PEEK).startswith(b"SSH-")
     return False
 
@@ -247,7 +247,7 @@ def connect_pinned(
     host_key: Key,
     command: str,
     timeout: float,
-    why_lost: Callable[[], str] = lambda: "",
+    failure_reason: Callable[[], str] = lambda: "",
 ) -> Connection:
     """Log in with `key` on an open link to a server that must hold `host_key`."""
     transport = paramiko.Transport(link)
@@ -266,9 +266,9 @@ def connect_pinned(
         raise SessionError(f"the guest refuses the key of this run: {error}") from None
     except FAULTS as error:
         transport.close()
-        said = why_lost() or str(error) or type(error).__name__
+        said = failure_reason() or str(error) or type(error).__name__
         raise SessionError(f"SSH: {said}") from None
     except SessionError:
         transport.close()
         raise
-    return Connection(transport, command, why_lost)
+    return Connection(transport, command, failure_reason)

@@ -29,17 +29,17 @@ from isobench.targets.shared import processes
 
 _CONFIGURATION: Final = ("~/.ssh/config", "/etc/ssh/ssh_config")
 _KNOWN_HOSTS: Final = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
-_EVERYONES_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+_SYSTEM_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 _INCLUDE: Final = re.compile(r"\s*include(?:\s*=\s*|\s+)(.+?)\s*", re.IGNORECASE)
 _MOST_INCLUDED: Final = 16
 _PORT: Final = 22
-_LOGIN: Final = 20.0
+_LOGIN_TIMEOUT: Final = 20.0
 """Seconds that each step of a login may take."""
-_ENDING: Final = 2.0
+_CLOSE_TIMEOUT: Final = 2.0
 """Seconds that a server gets to end SFTP."""
-_AGAIN: Final = 0.1
+_RETRY_INTERVAL: Final = 0.1
 """Seconds between two attempts to reach a machine that is starting."""
-_MOST_ANSWER: Final = 1 << 16
+_MOST_OUTPUT: Final = 1 << 16
 
 
 class UnreachableError(SessionError):
@@ -122,7 +122,7 @@ def address(alias: str, *, user: str = "", port: int = 0, key: str = "") -> Addr
         ) from None
     text = {name: value for name, value in said.items() if isinstance(value, str)}
     known = shlex.split(text.get("userknownhostsfile", _KNOWN_HOSTS))
-    known += shlex.split(text.get("globalknownhostsfile", _EVERYONES_KNOWN_HOSTS))
+    known += shlex.split(text.get("globalknownhostsfile", _SYSTEM_KNOWN_HOSTS))
     # Of the two ways the one that is named first keeps the other from counting, "none" too.
     way = next((name for name in said if name in ("proxyjump", "proxycommand")), "")
     command = text.get("proxycommand", "") if way == "proxycommand" else ""
@@ -163,7 +163,7 @@ def _jump(stop: str) -> Address:
 # ---- the way there -------------------------------------------------------------------------------
 
 
-def _dial(
+def _connect(
     to: Address, stack: contextlib.ExitStack, *, timeout: float
 ) -> socket.socket | paramiko.Channel:
     """Return a link to the server of `to`; the stack closes what it needs."""
@@ -171,7 +171,7 @@ def _dial(
         *before, last = to.jumps
         stop = _jump(last)
         # The stops are reached through each other, the first by its own configuration.
-        via = _client(replace(stop, jumps=tuple(before) or stop.jumps), stack, timeout=timeout)
+        via = _log_in(replace(stop, jumps=tuple(before) or stop.jumps), stack, timeout=timeout)
         transport = via.get_transport()
         assert transport is not None
         try:
@@ -180,14 +180,14 @@ def _dial(
             )
         except _ssh.FAULTS as error:
             why = f"{to.alias}: not through {last}: {error}"
-            raise UnreachableError(why, hint=login(to)) from None
+            raise UnreachableError(why, hint=login_command(to)) from None
     if to.command:
         return _through_command(to.command, stack)
     try:
         link = socket.create_connection((to.name, to.port), timeout=timeout)
     except OSError as error:
         raise UnreachableError(
-            f"{to.alias} ({to.name}:{to.port}): {error.strerror or error}", hint=login(to)
+            f"{to.alias} ({to.name}:{to.port}): {error.strerror or error}", hint=login_command(to)
         ) from None
     # Small packets at once: waiting for an acknowledgement costs 40 ms a command.
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -237,7 +237,7 @@ def _agent_key(to: Address) -> paramiko.PKey | None:
     return None
 
 
-def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> paramiko.SSHClient:
+def _log_in(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> paramiko.SSHClient:
     """Log in at a host whose key is known."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
@@ -249,7 +249,7 @@ def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
                 if isinstance(error, FileNotFoundError):
                     raise
                 raise SessionError(f"{path} cannot be read: {error}", hint=f"mend {path}") from None
-    link = _dial(to, stack, timeout=timeout)
+    link = _connect(to, stack, timeout=timeout)
     stack.callback(client.close)
     keys = [str(path) for path in to.keys if path.is_file()]
     try:
@@ -270,10 +270,10 @@ def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
     except paramiko.BadHostKeyException:
         raise SessionError(
             f"{to.alias} shows another host key than the one that is known of it (known_hosts)",
-            hint=f"{login(to)} says which line; a stranger may be answering",
+            hint=f"{login_command(to)} says which line; a stranger may be answering",
         ) from None
     except _ssh.FAULTS as error:
-        raise _unconnected(to, error) from None
+        raise _login_error(to, error) from None
     transport = client.get_transport()
     assert transport is not None
     if transport.get_remote_server_key().get_base64() in _revoked(to):
@@ -281,7 +281,7 @@ def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
     return client
 
 
-def login(to: Address, *words: str) -> str:
+def login_command(to: Address, *words: str) -> str:
     """Return the command that does by OpenSSH what isobench did: `words` come before the host."""
     port = ["-p", str(to.port)] if to.port != _PORT else []
     key = ["-i", str(to.key)] if to.key is not None else []
@@ -291,45 +291,47 @@ def login(to: Address, *words: str) -> str:
 _KEY_KINDS: Final = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
-def _flaw(key: Path) -> str:
+def _key_problem(key: Path) -> str:
     """Return why a file is no key that can be used, as the end of a sentence, or nothing."""
-    flaw = "is no private key that can be read"
+    problem = "is no private key that can be read"
     for kind in _KEY_KINDS:
         try:
             kind.from_private_key_file(str(key))
         except paramiko.PasswordRequiredException:
-            flaw = "is encrypted, and passwords are never asked for"
+            problem = "is encrypted, and passwords are never asked for"
         except (*_ssh.FAULTS, ValueError):
             continue
         else:
             return ""
-    return flaw
+    return problem
 
 
-def _unconnected(to: Address, error: Exception) -> SessionError:
+def _login_error(to: Address, error: Exception) -> SessionError:
     said = str(error) or type(error).__name__
     if "not found in known_hosts" in said:
         return SessionError(
             f"the host key of {to.alias} is not known ({to.listed_as} is not in known_hosts)",
-            hint=f"{login(to)} once, to check and accept its key",
+            hint=f"{login_command(to)} once, to check and accept its key",
         )
     files = [path for path in to.keys if path.is_file()]
-    flaws = [f"{path} {flaw}" for path in files if (flaw := _flaw(path))]
-    batch = f"make `{login(to, '-o', 'BatchMode=yes')} true` work: keys only, no password"
-    if any("is encrypted" in flaw for flaw in flaws):
-        which = next(path for path in files if "is encrypted" in _flaw(path))
+    problems = [f"{path} {problem}" for path in files if (problem := _key_problem(path))]
+    batch = f"make `{login_command(to, '-o', 'BatchMode=yes')} true` work: keys only, no password"
+    if any("is encrypted" in problem for problem in problems):
+        which = next(path for path in files if "is encrypted" in _key_problem(path))
         batch = f"ssh-add {shlex.quote(str(which))}, and keep its .pub beside it; or another key"
-    if flaws and to.only_these_keys and len(flaws) == len(files):  # no waiting makes it better
-        return SessionError(f"{to.alias}: no key can be used: {'; '.join(flaws)}", hint=batch)
+    if (
+        problems and to.only_these_keys and len(problems) == len(files)
+    ):  # no waiting makes it better
+        return SessionError(f"{to.alias}: no key can be used: {'; '.join(problems)}", hint=batch)
     if isinstance(error, paramiko.AuthenticationException):
-        why = "; ".join(flaws) or said
+        why = "; ".join(problems) or said
         return RefusedError(
             f"{to.alias} lets {to.user} in with none of the keys: {why}", hint=batch
         )
-    if "No authentication methods" in said or flaws:
-        why = "; ".join(flaws) or said
+    if "No authentication methods" in said or problems:
+        why = "; ".join(problems) or said
         return RefusedError(f"{to.alias}: there is no key to log in with: {why}", hint=batch)
-    return UnreachableError(f"{to.alias}: {said}", hint=login(to))
+    return UnreachableError(f"{to.alias}: {said}", hint=login_command(to))
 
 
 class Link:
@@ -351,14 +353,14 @@ class Link:
         """The cipher of what is sent."""
         return str(self.transport.local_cipher)
 
-    def ask(self, command: str, *, timeout: float = _LOGIN) -> tuple[int, str]:
+    def execute(self, command: str, *, timeout: float = _LOGIN_TIMEOUT) -> tuple[int, str]:
         """Have the account's shell execute a fixed command; return its exit code and output."""
         try:
             with contextlib.closing(self.transport.open_session(timeout=timeout)) as channel:
                 channel.settimeout(timeout)
                 channel.exec_command(command)
                 said = b""
-                while len(said) < _MOST_ANSWER and (chunk := channel.recv(4096)):
+                while len(said) < _MOST_OUTPUT and (chunk := channel.recv(4096)):
                     said += chunk
                 code = channel.recv_exit_status()
         except _ssh.FAULTS as error:
@@ -379,7 +381,7 @@ class Link:
             raise SessionError(f"{self.to.alias} offers no SFTP")
         channel = client.get_channel()
         if channel is not None:
-            channel.settimeout(_LOGIN)
+            channel.settimeout(_LOGIN_TIMEOUT)
         with contextlib.closing(client):
             try:
                 yield Files(client)
@@ -387,7 +389,7 @@ class Link:
                     # Let the other side end by itself: what is cut off may still be ending when the
                     # next channel opens.
                     channel.shutdown_write()
-                    channel.status_event.wait(_ENDING)
+                    channel.status_event.wait(_CLOSE_TIMEOUT)
             except _ssh.FAULTS as error:
                 raise SessionError(f"{self.to.alias}: SFTP: {error}") from None
 
@@ -416,7 +418,7 @@ class Files:
         self._client.put(str(source), path, confirm=True)
         self._client.chmod(path, 0o755)
 
-    def own_folders(self, folder: str, beside: str) -> list[str]:
+    def folders_of_owner(self, folder: str, beside: str) -> list[str]:
         """Return the names of folders in `folder` that belong to the owner of `beside`."""
         owner = self._client.lstat(beside).st_uid
         return [
@@ -440,37 +442,37 @@ class Files:
 def link(
     to: Address,
     *,
-    patience: float = 0.0,
-    timeout: float = _LOGIN,
-    gone: Callable[[], str] = lambda: "",
+    retry_for: float = 0.0,
+    timeout: float = _LOGIN_TIMEOUT,
+    failure_reason: Callable[[], str] = lambda: "",
 ) -> Iterator[Link]:
-    """Log in. With `patience` (seconds) a machine that is starting is asked again and again, unless
+    """Log in. With `retry_for` (seconds) a machine that is starting is asked again and again, unless
     `gone` says why it will never answer.
 
     SessionError: no way there, an unknown host key, no key that opens.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + retry_for
     while True:
         with contextlib.ExitStack() as stack:
             try:
-                client = _client(to, stack, timeout=timeout)
+                client = _log_in(to, stack, timeout=timeout)
             except (UnreachableError, RefusedError) as error:
                 left = end - time.monotonic()
-                why = gone()
+                why = failure_reason()
                 if why or left <= 0:
                     said = f"{error}: {why}" if why else str(error)
                     raise SessionError(said, hint=error.hint) from None
             else:
                 yield Link(client, to)
                 return
-        time.sleep(_AGAIN)
+        time.sleep(_RETRY_INTERVAL)
 
 
-def answers(to: Address, *, timeout: float) -> bool:
+def is_reachable(to: Address, *, timeout: float) -> bool:
     """Say whether an SSH server answers there: only its banner proves something."""
     with contextlib.ExitStack() as stack:
         try:
-            dialled = _dial(to, stack, timeout=timeout)
+            dialled = _connect(to, stack, timeout=timeout)
             dialled.settimeout(timeout)
             return dialled.recv(4) == b"SSH-"
         except (SessionError, *_ssh.FAULTS):

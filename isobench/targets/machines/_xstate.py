@@ -52,7 +52,7 @@ _FILTER: Final = (
 )
 
 
-def _hide() -> None:
+def _install_filter() -> None:
     """Filter the calling thread and whatever it will start. OSError where it cannot be."""
     code = b"".join(struct.pack("HBBI", *step) for step in _FILTER)
     kept = ctypes.create_string_buffer(code, len(code))
@@ -69,11 +69,11 @@ def _hide() -> None:
 
 
 @contextlib.contextmanager
-def hidden() -> Iterator[Callable[[Callable[[], _T]], _T]]:
+def limited_registers() -> Iterator[Callable[[Callable[[], _T]], _T]]:
     """Yield what calls a function in a thread of its own, whose children see no extended registers.
 
     The thread lasts until the end: what asks to die with its parent would die with the thread.
     """
     with concurrent.futures.ThreadPoolExecutor(1, "isobench-xstate") as thread:
-        thread.submit(_hide).result()
+        thread.submit(_install_filter).result()
         yield lambda function: thread.submit(function).result()

@@ -52,9 +52,9 @@ _ADDRESS: Final = "10.0.2.15 24 eth0"
 _MOST_VCPUS: Final = 8
 _LEAST_MEMORY: Final = 80
 """MiB in which a distribution's kernel still starts; with 64 it does not."""
-_PATIENCE: Final = {"kvm": 60.0, "tcg": 240.0}
+_BOOT_TIMEOUTS: Final = {"kvm": 60.0, "tcg": 240.0}
 """Seconds within which a guest must have started, unless the configuration says otherwise."""
-_FIRST_OUTPUT: Final = 20.0
+_FIRST_OUTPUT_TIMEOUT: Final = 20.0
 """Seconds within which a kernel of the user's own must say something where others do not run.
 The firmware before it was seen to take 2.7 to 7 under KVM-PVM, which emulates it; microvm's takes
 less. Nobody waits for this who has not named a kernel.
@@ -210,8 +210,8 @@ class _Qemu:
     def _emulator(self) -> str | None:
         return shutil.which(self.emulator or f"qemu-system-{self._isa()}")
 
-    def _patience(self) -> float:
-        return self.boot_timeout or _PATIENCE[self.accelerator]
+    def _start_timeout(self) -> float:
+        return self.boot_timeout or _BOOT_TIMEOUTS[self.accelerator]
 
     def _hardware(self) -> _qemu.Hardware:
         kind, emulator = _KINDS[self._isa()], self._emulator()
@@ -390,7 +390,7 @@ class _Qemu:
             ),
             key=key,
             host_key=host_key,
-            patience=self._patience(),
+            timeout=self._start_timeout(),
             packages=(*guest.packages, *packages),
         )
 
@@ -418,13 +418,13 @@ class _Qemu:
         """Boot a guest, log in, keep the connection."""
         with self._folder(stage) as folder:
             parts = self._parts(stage, folder, disk=True)
-            with _instance.powered_on(stage, parts, _serial.opening(stage)) as booted:
-                booted.until_ready()
+            with _instance.powered_on(stage, parts, _serial.phase_listener(stage)) as booted:
+                booted.wait_until_ready()
                 with booted.connected() as connection:
                     stage.on_phase("ssh")
                     yield _instance.Session(booted=booted, connection=connection)
-                if not booted.machine.why():
-                    booted.switch_off(stage.on_phase)
+                if not booted.machine.failure_reason():
+                    booted.power_off(stage.on_phase)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Power on a machine whose first process executes the command; reach SSH; switch it off."""
@@ -432,12 +432,12 @@ class _Qemu:
         with self._folder(stage) as folder:
             parts = self._parts(stage, folder, request=_instance.request(command))
             with _instance.powered_on(stage, parts, command) as booted:
-                done = booted.ended(deadline)
+                done = booted.wait_for_exit(deadline)
                 if done.exit_code is not None:
-                    booted.until_ready()
+                    booted.wait_until_ready()
                     booted.banner().close()
                     command.on_phase("ssh")
-                    booted.switch_off(command.on_phase)
+                    booted.power_off(command.on_phase)
         return done
 
     @contextlib.contextmanager
@@ -453,8 +453,8 @@ class _Qemu:
                 folder.mkdir()
                 parts = self._parts(stage, folder)
                 with _instance.powered_on(stage, parts, Command(argv=())) as booted:
-                    booted.until_ready()
-                    booted.machine.save(folder / "state", patience=parts.patience)
+                    booted.wait_until_ready()
+                    booted.machine.save(folder / "state", timeout=parts.timeout)
                 _saved[folder] = parts
         yield _instance.Saved(
             stage=stage,
@@ -512,7 +512,7 @@ class KvmTarget(_Qemu):
         """Boot the user's kernel alone; SessionError unless it says something soon."""
         spoke = threading.Event()
 
-        def hear(said: str) -> None:
+        def on_mark(said: str) -> None:
             if said == "guest.output":
                 spoke.set()
 
@@ -521,17 +521,17 @@ class KvmTarget(_Qemu):
             command_line=self._command_line(),
             network=False,
         )
-        deadline = time.monotonic() + _FIRST_OUTPUT
+        deadline = time.monotonic() + _FIRST_OUTPUT_TIMEOUT
         try:
-            with _qemu.started(self._hardware(), boot, on_mark=hear) as machine:
+            with _qemu.started(self._hardware(), boot, on_mark=on_mark) as machine:
                 machine.negotiate()
                 while not spoke.wait(0.05) and time.monotonic() < deadline:
-                    if machine.why():
-                        raise machine.fault("QEMU gave it up")
+                    if machine.failure_reason():
+                        raise machine.failure("QEMU gave it up")
         except SessionError as error:
             raise SessionError(f"did not start: {error}", hint=error.hint) from None
         if not spoke.is_set():
-            raise SessionError(f"said nothing within {_FIRST_OUTPUT:g} s")
+            raise SessionError(f"said nothing within {_FIRST_OUTPUT_TIMEOUT:g} s")
 
     def _flavour(self) -> str:
         seen = kvm.examine()

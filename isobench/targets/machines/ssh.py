@@ -49,8 +49,8 @@ from isobench.targets.machines import _facts, _machine, _ssh, _ssh_host
 from isobench.targets.shared import agent_request
 
 _AGENT: Final = "_agent"
-_NULL_PATIENCE: Final = Nanoseconds(30 * SECOND)
-_PROBE: Final = 8.0
+_NULL_TIMEOUT: Final = Nanoseconds(30 * SECOND)
+_PROBE_TIMEOUT: Final = 8.0
 """Seconds that each step of a probe's login may take."""
 _SAFE: Final = re.compile(r"/[A-Za-z0-9._/-]*")
 """Paths that no shell of the other side reads as anything but a path."""
@@ -65,7 +65,7 @@ _PresetName = Literal[
 _Class = Literal["", "virtualization", "emulation", "containerization", "sandbox", "translation"]
 
 
-class _Seen(NamedTuple):
+class _System(NamedTuple):
     """What a machine says it is."""
 
     system: str
@@ -79,29 +79,29 @@ class _Seen(NamedTuple):
         return linux_abi(name)
 
 
-def _look(link: _ssh_host.Link) -> _Seen:
+def _identify(link: _ssh_host.Link) -> _System:
     """Ask which ISA it is; SessionError where isobench has no payloads for it."""
-    code, said = link.ask("uname -srm")
+    code, said = link.execute("uname -srm")
     words = said.split()
-    if code != 0 or len(words) != len(_Seen._fields):
+    if code != 0 or len(words) != len(_System._fields):
         raise SessionError(
             f"{link.to.alias} answers `uname -srm` with {said[:80]!r}, exit code {code}",
             hint="isobench wants a Linux machine, and an account with a shell",
         )
-    seen = _Seen(*words)
-    if seen.system != "Linux" or seen.abi is None:
+    system = _System(*words)
+    if system.system != "Linux" or system.abi is None:
         raise SessionError(
-            f"{link.to.alias} is {seen.system} on {seen.machine}: isobench has no payloads for it",
+            f"{link.to.alias} is {system.system} on {system.machine}: isobench has no payloads for it",
             hint=f"use Linux on one of {', '.join(MACHINES)}",
         )
-    return seen
+    return system
 
 
 def _equals(key: str, value: Fact) -> Expectation:
     return Expectation(key=key, relation=Relation.EQUALS, value=value)
 
 
-def _demand_fact(key: str) -> None:
+def _check_fact(key: str) -> None:
     """ValueError: there is no such fact."""
     known = {*_facts.known(), *_WITNESSED}
     if key not in known:
@@ -182,7 +182,7 @@ class SshTarget:
         if not 0 <= self.port <= _LAST_PORT:
             raise ValueError(f"port = {self.port}: a port is a number from 1 to {_LAST_PORT}")
         for key in self.expect:
-            _demand_fact(key)
+            _check_fact(key)
 
     # ---- what it is ------------------------------------------------------------------------------
 
@@ -198,17 +198,17 @@ class SshTarget:
     @functools.cached_property
     def _cycle(self) -> _machine.LifeCycle | None:
         """The commands of its life cycle; None: it is there, or it is not."""
-        start, stop = _words(self.start, "start"), _words(self.stop, "stop")
-        status = _words(self.status, "status")
+        start, stop = _split_command(self.start, "start"), _split_command(self.stop, "stop")
+        status = _split_command(self.status, "status")
         if not self.preset:
             own = _machine.LifeCycle(start=start, stop=stop, status=status)
             return own if start or stop or status else None
-        given = _machine.of_preset(self.preset, self.machine, _words(self.tool, "tool"))
+        given = _machine.from_preset(self.preset, self.machine, _split_command(self.tool, "tool"))
         return _machine.LifeCycle(
             start=start or given.start,
             stop=stop or given.stop,
             status=status or given.status,
-            runs="" if status else given.runs,
+            running_pattern="" if status else given.running_pattern,
         )
 
     @functools.cached_property
@@ -217,20 +217,20 @@ class SshTarget:
             return None
         return _machine.Machine(
             cycle=self._cycle,
-            answers=lambda: _ssh_host.answers(self._address(), timeout=_PROBE),
+            is_reachable=lambda: _ssh_host.is_reachable(self._address(), timeout=_PROBE_TIMEOUT),
             start_timeout=self.start_timeout,
             stop_timeout=self.stop_timeout,
         )
 
     @functools.cached_property
-    def _known(self) -> "_Known":
-        return _Known()
+    def _learned(self) -> "_Learned":
+        return _Learned()
 
     @property
     def abi(self) -> Abi | None:
         """What the probe found, or what the configuration says; None: this host's own."""
-        if self._known.abi is not None:
-            return self._known.abi
+        if self._learned.abi is not None:
+            return self._learned.abi
         return linux_abi(self.isa)
 
     @property
@@ -287,32 +287,32 @@ class SshTarget:
                 what="no host is configured",
                 hint=f"isobench.toml: {_EXAMPLE}",
             )
-        tool = "" if self._cycle is None else _machine.lacking(self._cycle)
+        tool = "" if self._cycle is None else _machine.missing_tool(self._cycle)
         if tool:
             return Unavailable(
                 lack=Lack.TOOL, what=tool, hint="install it, or say where it is: tool = …"
             )
         try:
-            version = self._asleep() or self._awake()
+            version = self._if_stopped() or self._if_running()
         except SessionError as error:
-            hint = error.hint or _ssh_host.login(self._address())
+            hint = error.hint or _ssh_host.login_command(self._address())
             return Unavailable(lack=Lack.SERVICE, what=str(error), hint=hint)
         return self._unprovable() or Available(version=version)
 
-    def _asleep(self) -> str:
+    def _if_stopped(self) -> str:
         """Say that the machine does not run, and would be started; nothing where it runs."""
-        if self._life is None or self._life.runs():
+        if self._life is None or self._life.is_running():
             return ""
         self._address()
         return f"{self.preset or 'a machine'} that does not run now and is started when it is used"
 
-    def _awake(self) -> str:
-        with _ssh_host.link(self._address(), timeout=_PROBE) as link:
-            seen = _look(link)
+    def _if_running(self) -> str:
+        with _ssh_host.link(self._address(), timeout=_PROBE_TIMEOUT) as link:
+            system = _identify(link)
             with link.files() as files:
-                self._demand_folder(files)
-            self._known.abi = seen.abi
-            return f"{link.server}, Linux {seen.release}, {seen.machine}"
+                self._check_folder(files)
+            self._learned.abi = system.abi
+            return f"{link.server}, Linux {system.release}, {system.machine}"
 
     def _unprovable(self) -> Unavailable | None:
         """Return why nothing inside could show the class, or None."""
@@ -329,7 +329,7 @@ class SshTarget:
             " (cat /sys/class/dmi/id/sys_vendor, or /sys/firmware/devicetree/base/model)",
         )
 
-    def _demand_folder(self, files: _ssh_host.Files) -> None:
+    def _check_folder(self, files: _ssh_host.Files) -> None:
         if not files.is_folder(self.directory):
             raise SessionError(
                 f"there is no folder {self.directory} on {self.host}",
@@ -341,7 +341,7 @@ class SshTarget:
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["Session"]:
         """Start the machine unless it runs, log in, bring the stage there."""
-        with self._used(stage, stage.on_phase, fresh=False) as session:
+        with self._session(stage, stage.on_phase, fresh=False) as session:
             yield session
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
@@ -352,11 +352,11 @@ class SshTarget:
                 hint='give it start = "…" and stop = "…", or a preset and machine = "…"',
             )
         programs = {_AGENT, *(word for word in command.argv if _is_program(stage, word))}
-        with self._used(stage, command.on_phase, fresh=True, programs=programs) as session:
+        with self._session(stage, command.on_phase, fresh=True, programs=programs) as session:
             return session.run(command, timeout=timeout)
 
     @contextlib.contextmanager
-    def _used(
+    def _session(
         self,
         stage: Stage,
         on_phase: Callable[[str], None],
@@ -368,23 +368,23 @@ class SshTarget:
         life = self._life
         with contextlib.ExitStack() as stack:
             if life is not None:
-                stack.enter_context(life.used(on_phase, begin=BEGIN if fresh else ""))
-            patience = self.start_timeout if life is not None else 0.0
-            link = stack.enter_context(_ssh_host.link(self._address(), patience=patience))
+                stack.enter_context(life.keep_running(on_phase, begin=BEGIN if fresh else ""))
+            retry_for = self.start_timeout if life is not None else 0.0
+            link = stack.enter_context(_ssh_host.link(self._address(), retry_for=retry_for))
             on_phase("ssh")
-            seen = _look(link)
-            if seen.abi is not expected:
+            system = _identify(link)
+            if system.abi is not expected:
                 raise SessionError(
-                    f"{self.host} is {seen.machine}, and its payloads were built for"
+                    f"{self.host} is {system.machine}, and its payloads were built for"
                     f" {expected and expected.machine}",
-                    hint=f'say so, since it did not run when it was asked: isa = "{seen.machine}"',
+                    hint=f'say so, since it did not run when it was asked: isa = "{system.machine}"',
                 )
             folder = stack.enter_context(self._staged(link, stage, programs))
             on_phase("stage")
             connection = _ssh.Connection(
                 link.transport, f"exec {folder}/isobench/{_AGENT} once", lambda: ""
             )
-            _demand_agent(connection, self.directory)
+            _check_agent(connection, self.directory)
             yield Session(link=link, connection=connection, folder=folder, target=self)
 
     @contextlib.contextmanager
@@ -402,31 +402,31 @@ class SshTarget:
         )
         try:
             with link.files() as files:
-                self._demand_folder(files)
-                self._known.hold(folder)
+                self._check_folder(files)
+                self._learned.hold(folder)
                 for path in (folder, f"{folder}/isobench", f"{folder}/scratch"):
                     files.make_folder(path)
                 for name in names:
                     files.put_program(source / name, f"{folder}/isobench/{name}")
-                self._clear(files, base, folder)
+                self._remove_leftovers(files, base, folder)
             yield folder
         finally:
             # Where the connection is lost, so is the way to the folder: the next session removes
             # it, in this run or in another one.
-            self._known.drop(folder)
+            self._learned.drop(folder)
             with contextlib.suppress(SessionError), link.files() as files:
                 files.remove(folder)
-                self._known.forget(folder)
+                self._learned.forget(folder)
 
-    def _clear(self, files: _ssh_host.Files, base: str, beside: str) -> None:
+    def _remove_leftovers(self, files: _ssh_host.Files, base: str, beside: str) -> None:
         """Remove what sessions have left that could not do so themselves."""
-        for name in files.own_folders(base or "/", beside):
+        for name in files.folders_of_owner(base or "/", beside):
             path = f"{base}/{name}"
             whose = name.rpartition("-")[0]
             dead = whose.startswith("isobench-") and not ownership.alive(whose)
-            if dead or self._known.is_left(path):
+            if dead or self._learned.is_left(path):
                 files.remove(path)
-                self._known.forget(path)
+                self._learned.forget(path)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Stop machines that a killed run had started. Folders on machines go at the next session
@@ -436,7 +436,7 @@ class SshTarget:
         return _machine.sweep(alive)
 
 
-def _words(command: str | Sequence[str], option: str) -> tuple[str, ...]:
+def _split_command(command: str | Sequence[str], option: str) -> tuple[str, ...]:
     """Return the words of a command; ValueError that names the option: it cannot be taken apart."""
     try:
         return tuple(shlex.split(command) if isinstance(command, str) else command)
@@ -448,9 +448,9 @@ def _is_program(stage: Stage, word: str) -> bool:
     return "/" not in word and bool(word) and (stage.root / "isobench" / word).is_file()
 
 
-def _demand_agent(connection: _ssh.Connection, directory: str) -> None:
+def _check_agent(connection: _ssh.Connection, directory: str) -> None:
     """Execute the agent, and nothing by it."""
-    done = connection.run(agent_request.NULL, timeout=_NULL_PATIENCE, on_output=lambda _: None)
+    done = connection.run(agent_request.NULL, timeout=_NULL_TIMEOUT, on_output=lambda _: None)
     if done.exit_code != 0:
         said = done.stderr.decode(errors="replace").strip()[-200:]
         raise SessionError(
@@ -460,7 +460,7 @@ def _demand_agent(connection: _ssh.Connection, directory: str) -> None:
 
 
 @dataclass(kw_only=True)
-class _Known:
+class _Learned:
     """What a target learns while it is used."""
 
     abi: Abi | None = None

@@ -50,17 +50,17 @@ from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.machines import _cache, _cpio, _guest, _instance, _serial, _xstate
 from isobench.targets.shared import disks, elf, processes
 
-_KILLED_AT_ONCE: Final = "Attempted to kill init! exitcode=0x0000000b"
+_REGISTERS_REFUSED: Final = "Attempted to kill init! exitcode=0x0000000b"
 """What a kernel says that cannot load the registers of its first process."""
 _LEAST_MEMORY: Final = 32
 """MiB."""
 _NAMES: Final = ("linux.uml", "linux")
 """What distributions, and a kernel's own build, call the program."""
 _NOBODY: Final = 65534
-_PATIENCE: Final = 60.0
-_KILLING: Final = 10.0
+_BOOT_TIMEOUT: Final = 60.0
+_KILL_TIMEOUT: Final = 10.0
 """Seconds within which a guest must have killed what exceeded its time limit."""
-_TRIAL: Final = 20.0
+_PROBE_TIMEOUT: Final = 20.0
 # Nothing in it changes how the guest computes. "quiet" is for the kernel as a process, which else
 # tells of each look at the host; the guest says what others do. Taken from the kernel: the file
 # system that shows files of the host, and a second of preparations that nobody here asks for, the
@@ -90,12 +90,12 @@ _HINTS: Final = {
 class _Machine(_serial.Machine):
     """A running user-mode kernel."""
 
-    called: ClassVar[str] = "the user-mode kernel"
+    process_name: ClassVar[str] = "the user-mode kernel"
     hints: ClassVar[Mapping[str, str]] = _HINTS
 
-    def _complaints(self) -> str:
-        """Return what the kernel has said, as a process and as a guest's: it is both."""
-        return f"{super()._complaints()}\n{self.log}"
+    def _error_text(self) -> str:
+        """Return what the kernel has facts, as a process and as a guest's: it is both."""
+        return f"{super()._error_text()}\n{self.log}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class _Parts:
     synchronous: bool = True
     """Each write to the disk's file waits for the host's disk."""
     more: Sequence[str] = ()
-    hidden: bool = False
+    limited_registers: bool = False
     """The CPU's extended registers are kept from the kernel."""
 
     def arguments(self, lines: Mapping[str, int], files: Mapping[str, int]) -> list[str]:
@@ -127,7 +127,7 @@ class _Parts:
             argv += [f"ubd0{'s' if self.synchronous else ''}={opened['disk']}"]
         return [*argv, *_COMMAND_LINE.split(), *self.more]
 
-    def owned_by(self, user: int) -> None:
+    def give_to(self, user: int) -> None:
         """Give away what the kernel writes."""
         for path in (self.folder, self.disk):
             if path is not None:
@@ -167,7 +167,7 @@ def _started(
     user = _user()
     group = user if os.geteuid() == 0 else os.getegid()
     if os.geteuid() == 0:
-        parts.owned_by(user)
+        parts.give_to(user)
     kept = {name: os.environ[name] for name in ("PATH", *_TEMPORARY) if name in os.environ}
     with contextlib.ExitStack() as stack:
         ours: dict[str, socket.socket] = {}
@@ -188,8 +188,12 @@ def _started(
                 user=None if launcher or os.geteuid() != 0 else user,
             )
             try:
-                aside = stack.enter_context(_xstate.hidden()) if parts.hidden else None
-                process = aside(start) if aside else start()
+                call = (
+                    stack.enter_context(_xstate.limited_registers())
+                    if parts.limited_registers
+                    else None
+                )
+                process = call(start) if call else start()
             except (OSError, subprocess.SubprocessError) as error:
                 raise SessionError(f"{parts.kernel} cannot be executed: {error}") from None
         machine = _Machine(process, ours, on_output, on_mark)
@@ -199,24 +203,24 @@ def _started(
 
 
 @functools.cache
-def _registers_hidden(kernel: str, more: tuple[str, ...]) -> bool:
+def _needs_limited_registers(kernel: str, more: tuple[str, ...]) -> bool:
     """Boot a guest that says one line; SessionError unless it does. Say whether the CPU's extended
     registers had to be kept from this kernel: tried only where it does not start with them.
     """
     try:
-        _demand_answer(kernel, more, hidden=False)
+        _try_guest(kernel, more, limited_registers=False)
     except SessionError as error:
-        if _KILLED_AT_ONCE not in str(error):
+        if _REGISTERS_REFUSED not in str(error):
             raise
         try:
-            _demand_answer(kernel, more, hidden=True)
+            _try_guest(kernel, more, limited_registers=True)
         except SessionError:
             raise error from None
         return True
     return False
 
 
-def _demand_answer(kernel: str, more: tuple[str, ...], *, hidden: bool) -> None:
+def _try_guest(kernel: str, more: tuple[str, ...], *, limited_registers: bool) -> None:
     archive = _cpio.Archive()
     archive.directory("dev")
     archive.device("dev/console", 5, 1)
@@ -233,12 +237,14 @@ def _demand_answer(kernel: str, more: tuple[str, ...], *, hidden: bool) -> None:
             folder=own,
             name=f"isobench-{secrets.token_hex(4)}",
             more=more,
-            hidden=hidden,
+            limited_registers=limited_registers,
         )
         with _started(parts) as machine:
-            machine.why(patience=_TRIAL)  # its first process ends: a panic, as it should be
+            machine.failure_reason(
+                timeout=_PROBE_TIMEOUT
+            )  # its first process ends: a panic, as it should be
             if elf.ANSWER.decode() not in machine.log:
-                raise machine.fault("a guest of the user-mode kernel does not start")
+                raise machine.failure("a guest of the user-mode kernel does not start")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,7 +315,7 @@ class UmlTarget:
         if disks.tool() is None:
             return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
         try:
-            hidden = _registers_hidden(kernel, tuple(self.append.split()))
+            limited_registers = _needs_limited_registers(kernel, tuple(self.append.split()))
         except (SessionError, OSError) as error:
             return Unavailable(
                 lack=Lack.RUNTIME,
@@ -321,7 +327,7 @@ class UmlTarget:
         version = processes.output_of([kernel, "--version"]) or "of unknown version"
         return Available(
             version=f"User-mode Linux {version}, paravirtual (no hardware virtualisation), one CPU"
-            f"{', which knows no AMX' if hidden else ''}"
+            f"{', which knows no AMX' if limited_registers else ''}"
         )
 
     # ---- instances -------------------------------------------------------------------------------
@@ -354,7 +360,7 @@ class UmlTarget:
                 disk=folder / "disk" if request is None else None,
                 synchronous=self.cache == "writethrough",
                 more=more,
-                hidden=_registers_hidden(kernel, more),
+                limited_registers=_needs_limited_registers(kernel, more),
             )
 
     @contextlib.contextmanager
@@ -365,19 +371,19 @@ class UmlTarget:
             parts,
             launcher=stage.tools["_launch"],
             on_output=listener.on_output,
-            on_mark=_serial.phases(listener),
+            on_mark=_serial.phase_marks(listener),
         ) as machine:
-            yield _Booted(machine, self.boot_timeout or _PATIENCE)
+            yield _Booted(machine, self.boot_timeout or _BOOT_TIMEOUT)
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Boot a guest and wait until it takes requests."""
-        listener = _serial.opening(stage)
+        listener = _serial.phase_listener(stage)
         with self._parts(stage) as parts, self._powered_on(stage, parts, listener) as booted:
-            booted.until_ready()
+            booted.wait_until_ready()
             yield _Session(target=self, machine=booted.machine, parts=parts)
-            if not booted.machine.why():
-                booted.switch_off(stage.on_phase)
+            if not booted.machine.failure_reason():
+                booted.power_off(stage.on_phase)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Boot a guest whose first process executes the command; switch it off."""
@@ -387,10 +393,10 @@ class UmlTarget:
             self._parts(stage, request) as parts,
             self._powered_on(stage, parts, command) as booted,
         ):
-            done = booted.ended(deadline)
+            done = booted.wait_for_exit(deadline)
             if done.exit_code is not None:
-                booted.until_ready()
-                booted.switch_off(command.on_phase)
+                booted.wait_until_ready()
+                booted.power_off(command.on_phase)
         return done
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
@@ -402,8 +408,8 @@ class UmlTarget:
 class _Booted(_serial.Booted):
     """A guest that has been started."""
 
-    def __init__(self, machine: _Machine, patience: float) -> None:
-        super().__init__(machine, patience)
+    def __init__(self, machine: _Machine, timeout: float) -> None:
+        super().__init__(machine, timeout)
         self.machine = machine
 
 
@@ -419,9 +425,9 @@ class _Session:
         """Have the guest's first process execute a program."""
         deadline = time.monotonic() + timeout / SECOND
         self.machine.output()
-        self.machine.hand_output_to(command.on_output)
+        self.machine.redirect_output(command.on_output)
         self.machine.send(_instance.request(command))
-        done = _serial.answer(self.machine, deadline)
+        done = _serial.wait_for_exit(self.machine, deadline)
         if done.exit_code is not None:
             return done
         self._stop()
@@ -432,7 +438,10 @@ class _Session:
         """Have what runs killed inside; failing that, end the guest."""
         with contextlib.suppress(SessionError):
             self.machine.send(_serial.STOP_REQUEST)
-            if self.machine.wait_for("stopped", deadline=time.monotonic() + _KILLING) is not None:
+            if (
+                self.machine.wait_for("stopped", deadline=time.monotonic() + _KILL_TIMEOUT)
+                is not None
+            ):
                 return
         self.machine.close()
 
@@ -452,7 +461,7 @@ class _Session:
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the host knows of this guest."""
-        said: Mapping[str, tuple[Fact, str]] = {
+        facts: Mapping[str, tuple[Fact, str]] = {
             "host.kernel": (self.parts.kernel, "path"),
             "host.kernel_user": (_user(), "uid"),
             "host.vcpus": (1, "user-mode Linux has one"),
@@ -467,9 +476,9 @@ class _Session:
                 "smaps_rollup",
             ),
         }
-        for key, (value, source) in said.items():
+        for key, (value, source) in facts.items():
             yield Evidence(key=key, value=value, source=source)
-        if self.parts.hidden:
+        if self.parts.limited_registers:
             yield Evidence(
                 key="host.extended_registers",
                 value="hidden from the guest's kernel, which knows no AMX: threads of a process"
