@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The content of a part, written beside its files."""
+    """The content of a part, stored with its files."""
 
     files: dict[str, str]
     """File name -> SHA-256 in hexadecimal."""
@@ -168,7 +168,7 @@ def _store(name: str, work: Path, packages: list[str]) -> tuple[Path, Manifest]:
     target = folder() / _content_name(encoded)
     if _verified(target) is None:
         if target.exists():
-            # A damaged part is in the way. Moved beside `work`, it is removed with that folder.
+            # A damaged part is in the way. Moved next to `work`, it is removed with that folder.
             target.rename(work.with_name("damaged"))
         work.chmod(0o755)
         work.rename(target)

@@ -1,6 +1,4 @@
-"""Instances of virtual machines: one that has been powered on, a session in it over SSH, and one
-that is restored from a saved state.
-"""
+"""Instances of virtual machines: a booted one, a session in it over SSH, and a restored one."""
 
 import contextlib
 import functools
@@ -22,17 +20,16 @@ from isobench.targets.shared import agent_request, processes
 SCRATCH: Final = "/scratch"
 _LOGIN_TIMEOUT: Final = 60.0
 _END_TIMEOUT: Final = 1.0
-"""Seconds that a machine whose connection has broken gets to be seen ending."""
+"""Seconds to wait for the end of a machine whose connection has broken."""
 _SETTINGS: Final = (
-    "kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this target in"
-    " isobench.toml"
-    " say what is started; its console is in logs/ in the folder of the run"
+    "check kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this"
+    " target in isobench.toml; its console is in logs/ in the folder of the run"
 )
 
 
 @functools.cache
 def _sha256(path: Path | None) -> str | None:
-    """Return the hash of a file that does not change while a run lasts."""
+    """Return the hash of a file. It is computed once: the file does not change during a run."""
     if path is None:
         return None
     with path.open("rb") as file:
@@ -40,25 +37,25 @@ def _sha256(path: Path | None) -> str | None:
 
 
 def request(command: Command) -> bytes:
-    """Return the request to execute a program of the stage in a guest."""
+    """Return the request that executes a program of the stage in a guest (`agent_request`)."""
     words = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
     return agent_request.framed(words, command.environ(SCRATCH))
 
 
 def _ignore(_: str) -> None:
-    """Forward nothing."""
+    """Ignore a mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """All that a machine is started from."""
+    """Everything that a machine is started from."""
 
     hardware: _qemu.Hardware
     boot: _qemu.Boot
     key: _ssh.Key
     host_key: _ssh.Key
     timeout: float
-    """Seconds within which it must have started."""
+    """Seconds within which the guest must have started."""
     packages: tuple[str, ...]
 
 
@@ -72,20 +69,20 @@ class Booted(_serial.Booted):
 
     @contextlib.contextmanager
     def explain_errors(self) -> Iterator[None]:
-        """Add to an error of the connection why the machine ended, and what its console said."""
+        """Add why the machine ended, and the end of its console, to an error of the connection."""
         try:
             yield
         except SessionError as error:
             why = self.machine.failure_reason(timeout=_END_TIMEOUT)
-            said = str(error) if why in str(error) else f"{error}: {why}"
+            what = str(error) if why in str(error) else f"{error}: {why}"
             raise SessionError(
-                f"{said}; {self.machine.console_tail()}",
+                f"{what}; {self.machine.console_tail()}",
                 hint=error.hint,
                 log=self.machine.console_log,
             ) from None
 
     def banner(self) -> socket.socket:
-        """Return a link on which the guest's SSH server has answered."""
+        """Return a TCP connection on which the guest's SSH server has sent its banner."""
         left = max(1.0, self.deadline - time.monotonic())
         port = self.machine.port()
         with self.explain_errors():
@@ -94,7 +91,7 @@ class Booted(_serial.Booted):
             )
 
     def connected(self) -> _ssh.Connection:
-        """Log in; the guest's host key is known, since isobench made it."""
+        """Log in. isobench made the guest's host key, and accepts no other."""
         link = self.banner()
         with self.explain_errors():
             return _ssh.connect_pinned(
@@ -110,7 +107,7 @@ class Booted(_serial.Booted):
 
 @contextlib.contextmanager
 def powered_on(stage: Stage, parts: Parts, listener: Command) -> Iterator[Booted]:
-    """Start a machine; the clock of a start-up begins with QEMU's execution."""
+    """Start a machine. A start-up time begins when QEMU is executed."""
     listener.on_phase(BEGIN)
     with _started(stage, parts, listener) as machine:
         try:
@@ -130,15 +127,16 @@ def _started(
         parts.boot,
         launcher=stage.tools["_launch"],
         on_output=listener.on_output,
-        # A restored guest has said its first word before it was saved.
+        # A restored guest printed its first output before it was saved: it is no phase.
         on_mark=_serial.phase_marks(listener) if parts.boot.incoming is None else _ignore,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """The state of a guest that has started and waits for a request; it can be restored again and
-    again.
+    """The saved state of a guest that has started and waits for a request.
+
+    It can be restored any number of times.
     """
 
     stage: Stage
@@ -147,7 +145,7 @@ class Saved:
     command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        """Restore the state in a new QEMU, let it execute the request, end it."""
+        """Restore the state in a new QEMU, have the guest execute the request, end QEMU."""
         deadline = time.monotonic() + timeout / SECOND
         with self.state.open("rb") as file:
             boot = self.parts.boot.restored_from(file.fileno())
@@ -170,25 +168,26 @@ class Session:
     connection: _ssh.Connection
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Have the guest's agent execute a program."""
+        """Execute a program by the guest's agent."""
         with self.booted.explain_errors():
             return self.connection.run(
                 request(command), timeout=timeout, on_output=command.on_output
             )
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
-        """Open a channel, execute the agent, ask for nothing."""
+        """Open a channel and execute the agent without a program: the cost of the channel."""
         with self.booted.explain_errors():
             return self.connection.run(
                 agent_request.NULL, timeout=timeout, on_output=lambda _: None
             )
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what the monitor and the host say of this machine."""
+        """Yield facts about this machine from the monitor and from the host."""
         machine, parts = self.booted.machine, self.booted.parts
         hardware = parts.hardware
+        # From the monitor, not from the command line: QEMU may fall back to another accelerator.
         enabled = bool(machine.command("query-kvm").get("enabled"))
-        said: Mapping[str, tuple[Fact, str]] = {
+        facts: Mapping[str, tuple[Fact, str]] = {
             "host.accelerator": ("kvm" if enabled else "tcg", "QMP query-kvm"),
             "host.machine": (hardware.machine, "-machine"),
             "host.cpu_model": (hardware.cpu, "-cpu"),
@@ -201,7 +200,7 @@ class Session:
             "host.guest": ("; ".join(parts.packages), "packages"),
             "host.resident_kib": (processes.proportional_kib(machine.process.pid), "smaps_rollup"),
         }
-        for key, (value, source) in said.items():
+        for key, (value, source) in facts.items():
             yield Evidence(key=key, value=value, source=source)
         if hardware.more:
             yield Evidence(key="host.arguments", value=" ".join(hardware.more), source="arguments")

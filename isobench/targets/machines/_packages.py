@@ -23,7 +23,9 @@ _TIMEOUT: Final = 900.0
 """Seconds for one command of apt or dpkg-deb."""
 _NETWORK: Final = "check the network and the sources of apt: apt-get update"
 _HOOKS: Final = ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success")
-"""Commands that a host may have configured around an update, for caches of its own."""
+"""Lists of commands that a host has configured around an update. They refresh caches of the host,
+such as those of PackageKit and AppStream.
+"""
 
 
 def missing_tool() -> str:
