@@ -67,7 +67,7 @@ def test_a_time_limit_of_a_launched_sandbox_leaves_no_record(able: Able, staged:
     assert done.exit_code is None
 
 
-def test_an_argument_that_it_does_not_know_is_its_own_error(staged: Make) -> None:
+def test_an_unknown_argument_is_an_error_of_firejail(staged: Make) -> None:
     target = configured(arguments=["--nonsense"])
     assert isinstance(target, Launcher)
     one = staged(target)
@@ -85,7 +85,7 @@ print(type(answer).__name__, getattr(answer, "what", ""))
 """
 
 
-def test_inside_another_sandbox_where_it_merely_executes_it_is_refused(able: Able) -> None:
+def test_inside_another_sandbox_firejail_is_refused(able: Able) -> None:
     space = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*space, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("unshare can make no PID namespace here")
@@ -113,7 +113,7 @@ def broken(expectations: Any, host: bytes, inside: bytes) -> str:
 @pytest.mark.parametrize(
     "options", [{"seccomp": False}, {"noroot": False}, {"arguments": ["--protocol=unix"]}]
 )
-def test_every_configuration_keeps_its_expectations(
+def test_every_configuration_meets_its_expectations(
     options: dict[str, Any], able: Able, staged: Make
 ) -> None:
     native, target = able("native"), configured(**options)
@@ -135,7 +135,7 @@ os.execv({real!r}, [word for word in sys.argv if not word.startswith({words!r})]
         (("--whitelist", "--private"), "host.canary_readable"),
     ],
 )
-def test_a_part_that_is_not_in_force_breaks_its_expectation(
+def test_a_restriction_that_is_not_in_force_breaks_its_expectation(
     without: tuple[tuple[str, ...], str],
     able: Able,
     staged: Make,

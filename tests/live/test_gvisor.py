@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Available, Command
+from isobench.model import Available
 from isobench.model.units import seconds
 from isobench.payload import wire
 from isobench.plugins.api import Target, Witness
 from isobench.plugins.registry import Registry
 from tests.conftest import PROGRAM, Staged, sentence
-from tests.live.conftest import Command as Program
+from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
 PATIENCE = seconds(60)
@@ -44,7 +44,7 @@ def variant(**options: object) -> Target:
     [{}, {"rootless": True}, {"platform": "ptrace"}, {"platform": "systrap"}, {"network": "host"}],
     ids=lambda options: "-".join(map(str, options.values())) or "plain",
 )
-def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
+def test_every_variant_is_gvisor_and_the_host_detects_its_platform(
     able: Able, staged: Make, options: dict[str, object]
 ) -> None:
     native = able("native")
@@ -55,12 +55,24 @@ def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
     def evidence(chosen: Target, made: Staged) -> tuple[Any, dict[str, Any]]:
         with chosen.open(made.stage) as session:
             done = session.run(
-                Command(argv=("_evidence", "cafe", str(made.shop.canary))),
+                Command(
+                    argv=(
+                        "_evidence",
+                        "cafe",
+                        str(made.shop.canary),
+                    )
+                ),
                 timeout=PATIENCE,
             )
             assert (
                 session.run(
-                    Command(argv=(PROGRAM, "say", "x")),
+                    Command(
+                        argv=(
+                            PROGRAM,
+                            "say",
+                            "x",
+                        )
+                    ),
                     timeout=PATIENCE,
                 ).stderr
                 == b""
@@ -93,9 +105,7 @@ def measured(ran: Any, name: str) -> dict[str, Any]:
     return found | {"facts": facts}
 
 
-def test_podman_with_runsc_is_a_sandbox_in_a_column_of_its_own(
-    isobench: Program, able: Able
-) -> None:
+def test_podman_with_runsc_is_a_sandbox_with_its_own_column(isobench: Command, able: Able) -> None:
     able("podman")
     able("gvisor")
     (isobench.folder / "isobench.toml").write_text(
@@ -147,8 +157,8 @@ def daemon(tmp_path: Path) -> Iterator[str]:
         psutil.wait_procs(family, timeout=20)
 
 
-def test_docker_runs_containers_by_every_runtime_that_its_daemon_knows(
-    isobench: Program, able: Able, daemon: str
+def test_docker_runs_containers_with_every_configured_runtime(
+    isobench: Command, able: Able, daemon: str
 ) -> None:
     able("docker")
     able("gvisor")

@@ -102,7 +102,7 @@ REFUSED: dict[str, int | None] = {
 }
 
 
-def test_everything_outside_is_refused_that_a_plain_process_may_have(
+def test_landlock_refuses_files_that_a_plain_process_may_open(
     able: Able, staged: Make, outside: Outside
 ) -> None:
     native, confined = able("native"), able("landlock")
@@ -110,9 +110,7 @@ def test_everything_outside_is_refused_that_a_plain_process_may_have(
     assert refused(confined, staged(confined), outside.wanted) == REFUSED
 
 
-def test_it_is_landlock_that_refuses_and_not_the_filter_of_system_calls(
-    staged: Make, outside: Outside
-) -> None:
+def test_landlock_itself_refuses_and_not_the_seccomp_filter(staged: Make, outside: Outside) -> None:
     unfiltered = configured(seccomp=False)
     assert refused(unfiltered, staged(unfiltered), outside.wanted) == REFUSED
 
@@ -123,7 +121,7 @@ def test_tcp_is_refused_unless_the_configuration_allows_it(staged: Make, outside
     assert refused(connected, staged(connected), outside.wanted) == {**REFUSED, **tcp}
 
 
-def test_the_filter_refuses_what_landlock_knows_nothing_of(staged: Make) -> None:
+def test_the_seccomp_filter_refuses_what_landlock_does_not_cover(staged: Make) -> None:
     options = {"personality": "0"}
     filtered, unfiltered = configured(), configured(seccomp=False)
     assert refused(filtered, staged(filtered), options) == {"personality": errno.EPERM}
@@ -142,21 +140,21 @@ def test_the_scratch_directory_is_writable_and_the_root_is_not(able: Able, stage
     assert refused(target, one, {"create": str(another / "new")}) == {"create": errno.EACCES}
 
 
-def test_nothing_of_it_stays_with_this_process(able: Able, staged: Make, outside: Outside) -> None:
+def test_this_process_is_not_confined(able: Able, staged: Make, outside: Outside) -> None:
     target = able("landlock")
     refused(target, staged(target), outside.wanted)
     assert Path(outside.wanted["read"]).read_text() == "not for inside\n"
 
 
 @pytest.mark.parametrize("options", [{}, {"network": True}, {"seccomp": False}])
-def test_every_configuration_keeps_its_expectations(
+def test_every_configuration_meets_its_expectations(
     options: dict[str, Any], able: Able, staged: Make
 ) -> None:
     target = configured(**options)
     assert broken(target, staged(target), host_of(able, staged)) == ""
 
 
-def test_a_witness_tells_which_landlock_it_is(able: Able, staged: Make) -> None:
+def test_the_session_reports_the_abi_of_landlock(able: Able, staged: Make) -> None:
     target = able("landlock")
     with target.open(staged(target).stage) as session:
         assert isinstance(session, Witness)
@@ -193,7 +191,7 @@ os.execve(program[0], program, dict(os.environ))
 """
 
 
-def test_a_launcher_that_merely_executes_breaks_the_expectations(
+def test_a_launcher_that_confines_nothing_breaks_the_expectations(
     able: Able, staged: Make, tmp_path: Path
 ) -> None:
     target = able("landlock")

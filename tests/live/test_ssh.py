@@ -1,8 +1,8 @@
-"""Machines that SSH reaches: a real sshd in a network namespace of the tests' own, and a guest of
-QEMU that is addressed as a mere host.
+"""Machines that SSH reaches: an sshd in a network namespace of the tests, and a guest of QEMU that
+is addressed as a plain host.
 
-The sshd runs in the kernel of the tests, in a PID namespace of its own and where the runs' folder
-is not to be seen: isobench may call it a sandbox, and must not call it a virtual machine.
+The sshd runs on the kernel of the tests, in its own PID namespace, and cannot see the folder of the
+runs: isobench may call it a sandbox, and must not call it a virtual machine.
 """
 
 import contextlib
@@ -188,7 +188,6 @@ def host_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
             run("ip", "-n", space, "link", "set", "lo", "up")
         except subprocess.CalledProcessError as error:
             pytest.skip(f"no network namespace can be made here: {str(error.stderr).strip()}")
-        # Everyone may pass: what runs there is root, and its files are nobody's secret.
         found = Host(folder=tmp_path / "host", home=tmp_path / "home", space=space, address=far)
         found.folder.mkdir()
         monkeypatch.setenv("HOME", str(found.home))
@@ -207,7 +206,7 @@ def box(host_off: Host) -> Host:
     return host_off
 
 
-# ---- what every target must keep to --------------------------------------------------------------
+# ---- the contract of all targets -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -261,7 +260,7 @@ def test_a_session_is_a_channel_with_a_cost_and_a_witness(target: Target, one: S
     assert one.marks == ["ssh", "stage"]
 
 
-def test_the_stage_is_there_while_the_session_is_and_gone_with_it(
+def test_the_stage_is_copied_for_a_session_and_removed_after_it(
     box: Host, target: Target, one: Staged
 ) -> None:
     with target.open(one.stage):
@@ -276,7 +275,7 @@ def test_the_stage_is_there_while_the_session_is_and_gone_with_it(
 def test_a_class_that_the_evidence_contradicts_is_unproven(
     box: Host, one: Staged, host: Environment
 ) -> None:
-    """The same kernel answers: no virtual machine, whatever the configuration says."""
+    """The sshd shares the kernel: it is no virtual machine, whatever class is configured."""
     claimed = box.target(**{"class": "virtualization"})
     with claimed.open(one.stage) as session:
         inside = contract.evidence(
@@ -308,7 +307,7 @@ def test_an_unknown_host_key_is_refused(box: Host, target: Target) -> None:
 
 def test_another_host_key_than_the_known_one_is_refused(box: Host, tmp_path: Path) -> None:
     box.know(new_key(tmp_path / "another"))
-    assert "another host key" in unavailable(box.target()).what
+    assert "is not the one in known_hosts" in unavailable(box.target()).what
 
 
 def test_a_revoked_host_key_is_refused(box: Host, target: Target) -> None:
@@ -318,21 +317,21 @@ def test_a_revoked_host_key_is_refused(box: Host, target: Target) -> None:
     assert "revoked" in unavailable(box.target()).what
 
 
-def test_a_key_that_the_host_does_not_know_opens_nothing(box: Host) -> None:
+def test_a_key_that_the_host_does_not_accept_is_an_error(box: Host) -> None:
     new_key(box.home / ".ssh" / "id_ed25519")
     answer = unavailable(box.target())
     assert answer.lack is Lack.SERVICE
     assert "none of the keys" in answer.what
 
 
-def test_a_key_that_is_named_is_the_one_that_is_used(box: Host, tmp_path: Path) -> None:
+def test_the_configured_key_is_the_one_that_is_used(box: Host, tmp_path: Path) -> None:
     shutil.move(box.home / ".ssh" / "id_ed25519", tmp_path / "mine")
     assert isinstance(box.target(key=str(tmp_path / "mine")).probe(), Available)
     box.configure(f"  IdentityFile {tmp_path}/mine\n  IdentitiesOnly yes")
     assert isinstance(box.target().probe(), Available)
 
 
-def test_a_key_of_the_agent_opens(
+def test_a_key_of_the_ssh_agent_is_accepted(
     box: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "agent"
@@ -354,7 +353,7 @@ def test_a_key_of_the_agent_opens(
 
 
 @pytest.mark.parametrize("way", ["jump", "command", "include", "alias"])
-def test_the_configuration_of_the_user_leads_there(box: Host, one: Staged, way: str) -> None:
+def test_the_users_configuration_of_ssh_is_followed(box: Host, one: Staged, way: str) -> None:
     ssh = box.home / ".ssh"
     listed = (ssh / "known_hosts").read_text()
     direct = f"  HostName {box.address}\n  Port {box.port}\n  User root\n"
@@ -389,12 +388,12 @@ while chunk := sys.stdin.buffer.raw.read(65536):
 """
 
 
-def test_nobody_at_home_is_said_with_what_to_type(host_off: Host) -> None:
+def test_a_host_that_does_not_answer_gives_the_ssh_command_as_hint(host_off: Host) -> None:
     answer = unavailable(host_off.target())
     assert (answer.lack, answer.hint) == (Lack.SERVICE, f"ssh -p {host_off.port} root@box")
 
 
-def test_a_server_without_sftp_is_told_so(host_off: Host) -> None:
+def test_a_server_without_sftp_is_an_error_with_a_hint(host_off: Host) -> None:
     host_off.more = ""
     host_off.start()
     answer = unavailable(host_off.target())
@@ -402,13 +401,13 @@ def test_a_server_without_sftp_is_told_so(host_off: Host) -> None:
     assert "Subsystem sftp" in answer.hint
 
 
-def test_a_folder_that_is_not_there_is_told(box: Host) -> None:
+def test_the_error_for_a_missing_folder_has_its_path(box: Host) -> None:
     answer = unavailable(box.target(directory="/no/such"))
     assert "/no/such" in answer.what
     assert "directory" in answer.hint
 
 
-def test_a_folder_where_nothing_can_be_executed_is_told(box: Host, one: Staged) -> None:
+def test_a_folder_mounted_noexec_is_an_error_with_a_hint(box: Host, one: Staged) -> None:
     run("nsenter", "--target", str(first_process(box).pid), "--mount", "mount", "-t", "tmpfs",
         "-o", "noexec", "none", str(box.remote))  # fmt: skip
     opening = box.target().open(one.stage)
@@ -521,12 +520,16 @@ def test_a_launch_starts_the_machine_and_shuts_it_down(host_off: Host, staged: M
     assert (stops(host_off), notes(), host_off.left()) == (1, [], [])
 
 
-def test_without_a_life_cycle_nothing_can_be_launched(target: Target, one: Staged) -> None:
+def test_without_start_and_stop_commands_nothing_can_be_launched(
+    target: Target, one: Staged
+) -> None:
     with pytest.raises(NotApplicableError):
         target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
 
 
-def test_a_machine_that_does_not_start_is_told_and_stopped(host_off: Host, staged: Make) -> None:
+def test_a_machine_that_does_not_start_is_an_error_and_is_stopped(
+    host_off: Host, staged: Make
+) -> None:
     target = host_off.target(**host_off.life | {"start": "/bin/false"})
     opening = target.open(staged(target).stage)
     with pytest.raises(SessionError, match="cannot be started: /bin/false"), opening:
@@ -534,7 +537,9 @@ def test_a_machine_that_does_not_start_is_told_and_stopped(host_off: Host, stage
     assert (stops(host_off), notes()) == (1, [])
 
 
-def test_a_machine_that_never_answers_is_told_and_stopped(host_off: Host, staged: Make) -> None:
+def test_a_machine_that_never_answers_is_an_error_and_is_stopped(
+    host_off: Host, staged: Make
+) -> None:
     target = host_off.target(**host_off.life, start_timeout=1.0, port=2)
     opening = target.open(staged(target).stage)
     with pytest.raises(SessionError, match=r"198\.18\."), opening:
@@ -590,10 +595,12 @@ def test_after_kill_9_the_next_start_stops_the_machine(
 ) -> None:
     token = killed(host_off.life)
     assert (stops(host_off), len(notes())) == (0, 1)
-    bare = Registry().get("ssh")  # a note is heeded whatever the configuration says by then
+    bare = Registry().get(
+        "ssh"
+    )  # a note counts although the configuration no longer has the target
     assert isinstance(bare, Sweeper)
-    (line,) = bare.sweep(ownership.alive, cached=False)
-    assert line.startswith("machine (")
+    (left,) = bare.sweep(ownership.alive, cached=False)
+    assert str(left).startswith("machine (")
     assert (stops(host_off), notes()) == (1, [])
     assert contract.gone(token)
 
@@ -612,7 +619,7 @@ def test_after_kill_9_the_next_session_removes_the_folder(
         assert foreign.name in host_off.left()
 
 
-def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make) -> None:
+def test_machines_of_living_runs_are_not_stopped(host_off: Host, staged: Make) -> None:
     target = host_off.target(**host_off.life)
     assert isinstance(target, Sweeper)
     with target.open(staged(target).stage) as session:
@@ -650,7 +657,7 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
     assert stops(host_off) > 3
 
 
-def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
+def test_a_run_that_cannot_stop_a_machine_reports_it_and_fails(
     host_off: Host, isobench: Command
 ) -> None:
     config = isobench.folder / "isobench.toml"
@@ -663,17 +670,17 @@ def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
     summary = ran.summary()
     (gap,) = summary["gaps"]
     assert (gap["target"], gap["workload"], gap["cause"]) == ("box", "session", "failed")
-    assert "asked to stop and runs 0.5 s later" in gap["detail"]
-    assert "asked to stop and runs" in " ".join(ran.said.split())
+    assert "still runs 0.5 s after its stop command" in gap["detail"]
+    assert "still runs 0.5 s after its stop command" in " ".join(ran.said.split())
     assert [c["target"] for c in summary["cells"] if c["workload"] == "cpu.sieve"] == [
         "box",
         "native#2",
     ]
-    # The next start tries again, by the note of this one: in vain, and says it.
+    # The next run tries again because of the note, and reports that it failed.
     (note,) = notes()
     again = isobench("run", *SHORT, "-t", "native", "-w", "cpu.sieve")
-    assert "a machine is left that isobench started" in again.said
-    assert "cleared: nothing" not in again.said
+    assert "machine that isobench started" in " ".join(again.said.split())
+    assert "is still there" in " ".join(again.said.split())
     note.unlink()
 
 
@@ -689,12 +696,12 @@ def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench:
     assert box.left() == []
 
 
-# ---- a guest of QEMU as a mere host --------------------------------------------------------------
+# ---- a guest of QEMU as a plain host -------------------------------------------------------------
 
 
 @dataclass
 class Guest:
-    """A virtual machine that somebody else's commands start and stop."""
+    """A virtual machine with external start and stop commands."""
 
     folder: Path
     home: Path
@@ -711,7 +718,7 @@ class Guest:
         shutil.copytree(programs, self.folder / "programs")
         (self.home / ".ssh" / "known_hosts").write_text(f"my-guest {host_key.line}\n")
         (self.folder / "relay").write_text(RELAY)
-        # Its port is another one at each start.
+        # QEMU picks another port at each start.
         relay = f"{sys.executable} {self.folder}/relay 127.0.0.1 $(cat {self.folder}/port)"
         (self.home / ".ssh" / "config").write_text(
             f"Host my-guest\n  User user\n  HostKeyAlias my-guest\n  ProxyCommand {relay}\n"
@@ -771,16 +778,15 @@ def my_guest(
 
 
 SHORT = ("--quick", "-r", "2", "--min-time", "0.004s")
-"""Facts are tested, not figures: two blocks tell whether they come."""
+"""Two blocks are enough: facts are tested, not figures."""
 X86_ONLY = pytest.mark.skipif(
-    host_abi() is not Abi.ELF_X86_64, reason="only CPUID tells a translator from a hypervisor"
+    host_abi() is not Abi.ELF_X86_64,
+    reason="only CPUID distinguishes a translator from a hypervisor",
 )
 
 
 @X86_ONLY
-def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
-    my_guest: Guest, isobench: Command
-) -> None:
+def test_a_running_guest_is_measured_as_a_plain_host(my_guest: Guest, isobench: Command) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
     to = _ssh_host.address("my-guest")
     with _ssh_host.link(to, retry_for=240) as link:
@@ -801,7 +807,7 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
         assert link.execute("cd /tmp && echo isobench-*") == (0, "isobench-*"), (
             "nothing is left there"
         )
-    # What QEMU translates is no virtual machine, whatever the configuration calls it.
+    # A guest that QEMU translates is no virtual machine, whatever class is configured.
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**{"class": "virtualization"}))
     ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve")
     (gap,) = [gap for gap in ran.summary()["gaps"] if gap["workload"] == "cpu.sieve"]
@@ -835,7 +841,7 @@ def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
         pass
     config = isobench.folder / "isobench.toml"
     config.write_text(my_guest.toml())
-    # Nothing in that processor tells what it is.
+    # No instruction of that ISA shows whether it is emulated.
     ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve")
     assert ran.code == 3
     assert "expect" in ran.err

@@ -83,29 +83,29 @@ def run(shop: stage.Workshop, *arguments: str, target: Target | None = None) -> 
         )
 
 
-def test_a_trap_is_a_failure_with_what_was_said_before_and_why(own: stage.Workshop) -> None:
+def test_a_trap_is_a_failure_with_the_output_before_it_and_the_reason(own: stage.Workshop) -> None:
     done = run(own, "trap")
     assert done.exit_code not in (0, None)
     assert done.stdout == b"before\n"
     assert b"wasm trap" in done.stderr
 
 
-def test_memory_has_an_end_and_the_module_hears_of_it(own: stage.Workshop) -> None:
+def test_a_failed_allocation_is_reported_to_the_module(own: stage.Workshop) -> None:
     done = run(own, "memory")
     assert done.exit_code == 3
     assert 0 < int(done.stdout) <= 64  # four gibibytes are all that it can name
 
 
-def test_an_exit_code_that_wasi_does_not_have_is_no_success(own: stage.Workshop) -> None:
+def test_an_exit_code_above_wasis_range_is_no_success(own: stage.Workshop) -> None:
     assert run(own, "end").exit_code == 125
 
 
-def test_an_argument_that_is_no_text_is_refused_and_never_an_answer(own: stage.Workshop) -> None:
+def test_an_argument_that_is_not_utf_8_is_an_error_of_the_engine(own: stage.Workshop) -> None:
     with pytest.raises(SessionError, match="utf-8"):
         run(own, "open", "\udcff")
 
 
-def test_no_path_leads_out_of_what_was_granted(own: stage.Workshop) -> None:
+def test_no_path_leaves_the_granted_directories(own: stage.Workshop) -> None:
     scratch = own.scratch / "wasm"
     scratch.mkdir()
     (scratch / "inside").write_text("")
@@ -125,7 +125,7 @@ def evidence(target: Target, staged: Staged) -> Environment:
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
 
-def test_a_target_that_grants_the_whole_host_does_not_keep_its_expectations(
+def test_a_target_that_grants_the_whole_host_breaks_its_expectations(
     able: Able, staged: Make
 ) -> None:
     native = able("native")
@@ -138,9 +138,7 @@ def test_a_target_that_grants_the_whole_host_does_not_keep_its_expectations(
     assert "wasi.directories" in broken
 
 
-def test_either_way_of_compiling_computes_and_proves_the_same(
-    target: WasmTarget, staged: Make
-) -> None:
+def test_both_times_of_compilation_give_the_same_results(target: WasmTarget, staged: Make) -> None:
     one = staged(target)
     assert (
         prove.unmet(

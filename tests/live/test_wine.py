@@ -84,7 +84,7 @@ def nothing_left(cache: Path) -> Iterator[None]:
         ["%PATH%", "^", "&", "|", "<", ">", "/?", "@x"],
     ],
 )
-def test_words_survive_the_one_command_line_that_windows_has(
+def test_arguments_survive_the_command_line_of_windows(
     words: list[str], target: WineTarget, one: Staged
 ) -> None:
     with target.open(one.stage) as session:
@@ -99,7 +99,7 @@ def test_bytes_arrive_as_they_were_written(target: WineTarget, one: Staged) -> N
     assert b"\r" not in done.stdout
 
 
-def test_a_session_has_services_that_hold_no_stream_of_its_own(
+def test_the_services_of_a_session_hold_none_of_its_streams(
     target: WineTarget, one: Staged
 ) -> None:
     with target.open(one.stage) as session:
@@ -111,7 +111,7 @@ def test_a_session_has_services_that_hold_no_stream_of_its_own(
     assert tied(ownership.mine()) == []
 
 
-def test_a_launch_begins_where_no_server_runs_and_marks_it(target: WineTarget, one: Staged) -> None:
+def test_a_launch_begins_without_a_server(target: WineTarget, one: Staged) -> None:
     seen: list[list[str]] = []
     nonce = secrets.token_hex(8)
     one.on_chunk = lambda _: seen.append(tied(ownership.mine()))
@@ -123,7 +123,7 @@ def test_a_launch_begins_where_no_server_runs_and_marks_it(target: WineTarget, o
 
 
 @pytest.mark.parametrize("server", ["kept", "fresh"])
-def test_the_server_goes_on_or_does_not_as_the_option_says(
+def test_the_option_decides_whether_the_server_keeps_running(
     server: str, one: Staged, target: WineTarget
 ) -> None:
     target = WineTarget(server=server, loader=target.loader)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_the_server_goes_on_or_does_not_as_the_option_says(
 
 
 @pytest.mark.timeout(1800)
-def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
+def test_a_run_distinguishes_both_kinds_of_calls_and_names_them(
     target: WineTarget, isobench: Command
 ) -> None:
     done = isobench(
@@ -166,7 +166,7 @@ def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
     assert "page cache" in doubts["io.seq-read"]
 
 
-def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path: Path) -> None:
+def test_after_kill_9_no_server_and_no_prefix_are_left(target: WineTarget, tmp_path: Path) -> None:
     token = secrets.token_hex(8)
     before = sockets()
     program = [sys.executable, "-c", KILLED, "wine", token, str(SOURCE)]

@@ -81,7 +81,7 @@ def calls(program: Path) -> list[str]:
 # ---- expectations --------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_names_itself_gvisor_keeps_the_expectations_with_or_without_a_boot_id() -> (
+def test_a_kernel_that_names_itself_gvisor_meets_the_expectations_with_or_without_a_boot_id() -> (
     None
 ):
     assert broken(GvisorTarget()) == ""
@@ -102,7 +102,7 @@ def test_each_broken_expectation_is_caught(key: str, value: Fact) -> None:
     assert key.replace("__", ".") in broken(GvisorTarget(), **{key: value})
 
 
-def test_the_host_itself_does_not_pass_for_gvisor() -> None:
+def test_the_host_itself_does_not_meet_gvisors_expectations() -> None:
     checks = prove.check(
         GvisorTarget().expectations, host=environment(HOST), inside=environment(HOST)
     )
@@ -127,7 +127,7 @@ def test_other_flags_reach_runsc(runsc: Path) -> None:
     assert all("--overlay2=none" in call for call in calls(runsc))
 
 
-def test_a_missing_program_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_named_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = GvisorTarget(program="/nowhere/runsc").probe()
     assert isinstance(answer, Unavailable)
     assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/runsc")
@@ -138,7 +138,7 @@ def test_a_missing_program_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPa
     assert usual.hint == "isobench doctor --install gvisor"
 
 
-def test_platforms_are_tried_in_order_and_the_last_complaint_is_told(
+def test_platforms_are_tried_in_order_and_the_last_error_is_reported(
     runsc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
@@ -188,7 +188,7 @@ def test_a_bundle_shows_the_root_read_only_and_binds_the_scratch_directory() -> 
     assert [(mount["source"], mount["destination"]) for mount in bound] == [("/s", "/scratch")]
 
 
-def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
+def test_sandboxes_of_dead_runs_are_swept_and_those_of_living_runs_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -205,12 +205,12 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
 # ---- what the host sees of a sentry --------------------------------------------------------------
 
 
-def test_no_platform_is_seen_where_no_sentry_is() -> None:
-    assert sentry.platform(processes.process_tree(os.getpid())) is None
-    assert processes.process_tree(2**22 + 1) == []
+def test_without_a_sentry_no_platform_is_detected() -> None:
+    assert sentry.platform(processes.family(os.getpid())) is None
+    assert processes.family(2**22 + 1) == []
 
 
-def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:
+def test_processes_are_ended_by_a_mark_in_their_arguments() -> None:
     mark = f"--root=/nowhere/{os.urandom(8).hex()}"
     argv = [sys.executable, "-c", "print('runs', flush=True); input()", mark]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
@@ -251,13 +251,13 @@ def test_the_runtime_decides_the_column(
     assert kind(runtime=runtime).technology is technology
 
 
-def test_an_unknown_runtime_is_held_to_the_hosts_kernel() -> None:
+def test_an_unknown_runtime_is_expected_to_use_the_hosts_kernel() -> None:
     target = DockerTarget(runtime="something-of-my-own")
     assert target.expectations == oci.EXPECTATIONS
     assert "kernel.boot_id" in broken(target)  # it was gVisor after all
 
 
-def test_an_engine_with_runsc_expectations_gvisors_kernel_and_no_other_keeps_it() -> None:
+def test_an_engine_with_runsc_expects_gvisors_kernel_and_no_other_meets_that() -> None:
     target = PodmanTarget(runtime="runsc")
     assert broken(target) == ""
     assert "kernel.sentry" in broken(target, kernel__sentry="")
@@ -273,7 +273,7 @@ def test_a_virtual_machine_is_neither_the_hosts_kernel_nor_gvisors() -> None:
     assert Relation.SAME_AS_HOST not in relations
 
 
-def test_podman_tells_runsc_which_network_to_make() -> None:
+def test_podman_passes_the_network_option_to_runsc() -> None:
     plain, without_cgroups = PodmanTarget(
         runtime="runsc", runtime_flags=("platform=ptrace",)
     ).flags()
@@ -283,7 +283,7 @@ def test_podman_tells_runsc_which_network_to_make() -> None:
     assert PodmanTarget(runtime="crun", runtime_flags=("debug",)).flags() == (("debug",),)
 
 
-def test_podman_remembers_for_each_runtime_what_worked(
+def test_podman_caches_for_each_runtime_which_options_worked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 

@@ -120,7 +120,7 @@ def test_the_program_in_the_package_is_found_without_its_launcher(package: Path)
     assert wasm.find("") == package
 
 
-def test_an_engine_of_the_users_choice_is_taken(engine: Path, tmp_path: Path) -> None:
+def test_a_configured_engine_is_used(engine: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"\x7fELF")
     assert wasm.find(str(other)) == other
@@ -137,19 +137,19 @@ def refused(target: wasm.WasmTarget) -> Unavailable:
     return answer
 
 
-def test_a_missing_engine_is_told_with_what_to_type(engine: Path) -> None:
+def test_a_missing_engine_is_reported_with_a_hint(engine: Path) -> None:
     engine.unlink()
     answer = refused(wasm.WasmTarget())
     assert (answer.lack, answer.what, answer.hint) == (Lack.TOOL, "wasmtime", wasm.INSTALL)
 
 
-def test_a_chosen_engine_that_is_none_is_told(engine: Path) -> None:
+def test_the_error_for_a_configured_engine_that_is_none_names_it(engine: Path) -> None:
     answer = refused(wasm.WasmTarget(engine="/nowhere/wasmtime"))
     assert "/nowhere/wasmtime" in answer.reason
     assert "leave it out" in answer.hint
 
 
-def test_a_package_whose_program_may_not_be_executed_is_told_with_what_to_type(
+def test_the_hint_for_a_package_without_execute_permission_is_chmod(
     package: Path,
 ) -> None:
     answer = refused(wasm.WasmTarget())
@@ -157,7 +157,7 @@ def test_a_package_whose_program_may_not_be_executed_is_told_with_what_to_type(
     assert answer.hint == f"chmod +x {package}"
 
 
-def test_an_ordinary_user_is_told_to_ask_root(
+def test_the_hint_for_an_ordinary_user_contains_sudo(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: package.stat().st_uid + 1)
@@ -181,7 +181,7 @@ def test_an_engine_that_would_interpret_is_refused(
     assert "not this processor" in refused(wasm.WasmTarget()).what
 
 
-def test_a_module_that_does_not_answer_is_a_refusal_with_the_last_line(
+def test_a_module_that_does_not_answer_makes_the_target_unavailable(
     engine: Path, runs: Callable[[Run], Run]
 ) -> None:
     runs(Wasmtime(done(1, err=b"Error: failed\n\nCaused by:\n    unknown import\n")))
@@ -190,7 +190,9 @@ def test_a_module_that_does_not_answer_is_a_refusal_with_the_last_line(
     assert answer.hint
 
 
-def test_a_compilation_that_fails_is_a_refusal(engine: Path, runs: Callable[[Run], Run]) -> None:
+def test_a_failed_compilation_makes_the_target_unavailable(
+    engine: Path, runs: Callable[[Run], Run]
+) -> None:
     runs(lambda *_, **__: done(2, err=b"error: unrecognized subcommand 'compile'\n"))
     assert "unrecognized subcommand" in refused(wasm.WasmTarget()).what
 
@@ -211,7 +213,7 @@ def test_an_engine_that_answers_is_available(
     assert wasmtime.count("compile") == compilations
 
 
-def test_another_time_of_compilation_is_a_mistake_in_the_configuration() -> None:
+def test_an_unknown_time_of_compilation_is_a_configuration_error() -> None:
     with pytest.raises(UsageError, match="compile"):
         Registry({"wasm": {"compile": "never"}}).get("wasm")
 
@@ -248,7 +250,7 @@ def test_a_module_is_compiled_once_and_copied_for_a_fresh_stage(
     assert used[0].is_relative_to(tmp_path / "first")
 
 
-def test_another_engine_or_content_is_compiled_anew(
+def test_another_engine_or_content_is_compiled_again(
     engine: Path, tmp_path: Path, runs: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wasmtime = Wasmtime(done())
@@ -264,7 +266,7 @@ def test_another_engine_or_content_is_compiled_anew(
     assert wasmtime.count("compile") == 3
 
 
-def test_at_start_the_module_itself_is_run_and_no_code_is_trusted(
+def test_at_start_the_module_itself_is_run_and_no_precompiled_code(
     engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
 ) -> None:
     wasmtime = Wasmtime(done())
@@ -312,7 +314,7 @@ def test_the_command_line_grants_two_directories_and_the_commands_variables_alon
         (done(None, err=b"Error: late\n"), False),
     ],
 )
-def test_an_engine_that_refuses_is_no_answer_and_a_trap_is_one(
+def test_an_error_of_the_engine_is_distinguished_from_a_trap(
     said: Completed, is_error: bool, engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
 ) -> None:
     runs(Wasmtime(said))
@@ -324,14 +326,14 @@ def test_an_engine_that_refuses_is_no_answer_and_a_trap_is_one(
         assert target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1)) == said
 
 
-def test_a_program_that_was_not_built_is_told(engine: Path, tmp_path: Path) -> None:
+def test_a_program_that_was_not_built_is_an_error(engine: Path, tmp_path: Path) -> None:
     with pytest.raises(SessionError, match=r"app\.mine"):
         wasm.WasmTarget().launch(
             staged(tmp_path / "stage"), Command(argv=("app.mine",)), timeout=seconds(1)
         )
 
 
-def test_an_engine_that_has_vanished_is_told(engine: Path, tmp_path: Path) -> None:
+def test_an_engine_that_was_removed_is_an_error(engine: Path, tmp_path: Path) -> None:
     engine.unlink()
     target = wasm.WasmTarget()
     with pytest.raises(SessionError, match="vanished"), target.open(staged(tmp_path / "stage")):
@@ -341,7 +343,7 @@ def test_an_engine_that_has_vanished_is_told(engine: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("option", "words"), [("ahead", "ahead of time"), ("at-start", "at every start")]
 )
-def test_its_witness_says_who_made_the_code_and_when(
+def test_the_session_reports_the_engine_and_the_time_of_compilation(
     option: str, words: str, engine: Path, tmp_path: Path
 ) -> None:
     target = Registry({"wasm": {"compile": option}}).get("wasm")
@@ -372,7 +374,7 @@ def broken(facts: dict[str, Fact]) -> str:
     )
 
 
-def test_evidence_from_webassembly_keeps_its_expectations() -> None:
+def test_evidence_from_webassembly_meets_its_expectations() -> None:
     assert broken(KEPT) == ""
 
 
@@ -389,5 +391,5 @@ def test_a_broken_expectation_is_caught(key: str, value: Fact) -> None:
     assert key in broken({**KEPT, key: value})
 
 
-def test_webassembly_is_no_hosts_own() -> None:
+def test_no_host_executes_webassembly_itself() -> None:
     assert host_abi() is not Abi.WASM32
