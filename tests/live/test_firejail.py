@@ -1,4 +1,4 @@
-"""Firejail where it would only pretend, and what is left of a sandbox that had to be killed."""
+"""Firejail without a sandbox, and the records of a sandbox that had to be killed."""
 
 import os
 import secrets
@@ -22,14 +22,14 @@ from isobench.targets.sandboxes import firejail
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 Able = Callable[[str], Target]
 Make = Callable[[Any], Staged]
 
 
 def records() -> set[str]:
-    """What Firejail keeps of sandboxes that run, or ran and were killed."""
+    """Firejail's records of sandboxes that run or were killed."""
     folders = ("name", "profile", "network", "bandwidth", "x11")
     home = firejail._RECORDS.parent
     return {str(path) for folder in folders for path in (home / folder).glob("[0-9]*")}
@@ -61,7 +61,13 @@ def test_a_time_limit_of_a_launched_sandbox_leaves_no_record(able: Able, staged:
     token = secrets.token_hex(8)
     done = target.launch(
         staged(target).stage,
-        Command(argv=(PROGRAM, "linger", token)),
+        Command(
+            argv=(
+                PROGRAM,
+                "linger",
+                token,
+            )
+        ),
         timeout=seconds(1),
     )
     assert done.exit_code is None
@@ -72,9 +78,9 @@ def test_an_unknown_argument_is_an_error_of_firejail(staged: Make) -> None:
     assert isinstance(target, Launcher)
     one = staged(target)
     with pytest.raises(SessionError, match="--nonsense"):
-        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)
     with pytest.raises(SessionError, match="--nonsense"), target.open(one.stage) as session:
-        session.run(one.command("_startup", "cafe"), timeout=PATIENCE)
+        session.run(one.command("_startup", "cafe"), timeout=TIMEOUT)
     assert one.chunks == []
 
 
@@ -98,14 +104,14 @@ def test_inside_another_sandbox_firejail_is_refused(able: Able) -> None:
 def evidence(target: Target, one: Staged) -> bytes:
     nonce = secrets.token_hex(8)
     with target.open(one.stage) as session:
-        done = session.run(one.command("_evidence", nonce, str(one.shop.canary)), timeout=PATIENCE)
+        done = session.run(one.command("_evidence", nonce, str(one.shop.canary)), timeout=TIMEOUT)
     return b"\n".join((nonce.encode(), done.stdout))
 
 
 def broken(expectations: Any, host: bytes, inside: bytes) -> str:
     seen = []
-    for said in (host, inside):
-        nonce, _, lines = said.partition(b"\n")
+    for output in (host, inside):
+        nonce, _, lines = output.partition(b"\n")
         seen.append(prove.gather(wire.read(lines, nonce=nonce.decode(), iterations=0).facts))
     return prove.unmet(prove.check(expectations, host=seen[0], inside=seen[1]))
 
@@ -156,7 +162,7 @@ def test_a_restriction_that_is_not_in_force_breaks_its_expectation(
 
 
 SKELETON = (".bashrc", ".cshrc", ".zshrc", ".profile", ".Xauthority")
-"""What Firejail puts into a home directory that it has emptied, where the user has it."""
+"""Files that Firejail copies into an empty home directory if the user has them."""
 
 
 def test_the_home_directory_is_empty_inside(able: Able, staged: Make) -> None:
@@ -168,7 +174,14 @@ def test_the_home_directory_is_empty_inside(able: Able, staged: Make) -> None:
     target = able("firejail")
     with target.open(staged(target).stage) as session:
         done = session.run(
-            Command(argv=(PROGRAM, "may", "read", str(found))),
-            timeout=PATIENCE,
+            Command(
+                argv=(
+                    PROGRAM,
+                    "may",
+                    "read",
+                    str(found),
+                )
+            ),
+            timeout=TIMEOUT,
         )
     assert done.stdout == b"2\n"

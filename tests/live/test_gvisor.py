@@ -1,4 +1,4 @@
-"""gVisor as it really is: its variants, and engines that run containers by it."""
+"""gVisor itself: its variants, and container engines that use it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 QUICK = ("-w", "cpu.sieve", "--blocks", "3", "--min-time", "0.004s")
 
 Able = Callable[[str], Target]
@@ -30,7 +30,7 @@ Make = Callable[[Target], Staged]
 
 
 def variant(**options: object) -> Target:
-    """Return gVisor with options, or skip where it cannot run so."""
+    """Return gVisor with options, or skip if it cannot run with them."""
     target = Registry({"gvisor": options}).get("gvisor")
     answer = target.probe()
     if not isinstance(answer, Available):
@@ -62,7 +62,7 @@ def test_every_variant_is_gvisor_and_the_host_detects_its_platform(
                         str(made.shop.canary),
                     )
                 ),
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
             )
             assert (
                 session.run(
@@ -73,7 +73,7 @@ def test_every_variant_is_gvisor_and_the_host_detects_its_platform(
                             "x",
                         )
                     ),
-                    timeout=PATIENCE,
+                    timeout=TIMEOUT,
                 ).stderr
                 == b""
             )
@@ -121,7 +121,7 @@ def test_podman_with_runsc_is_a_sandbox_with_its_own_column(isobench: Command, a
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[str]:
-    """A dockerd of the test's own that knows runsc and, where it is there, crun."""
+    """A separate dockerd with runsc and, if installed, crun."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip(
             "a dockerd of the test's own needs root and dockerd; isobench doctor --install docker"
@@ -143,10 +143,8 @@ def daemon(tmp_path: Path) -> Iterator[str]:
         end = time.monotonic() + 60
         while not (tmp_path / "docker.sock").exists():
             if process.poll() is not None or time.monotonic() > end:
-                said = (tmp_path / "log").read_text().splitlines() or [
-                    "no word from it in a minute"
-                ]
-                pytest.skip(f"a dockerd of the test's own does not start here: {said[-1]}")
+                lines = (tmp_path / "log").read_text().splitlines() or ["no log within a minute"]
+                pytest.skip(f"a separate dockerd does not start here: {lines[-1]}")
             time.sleep(0.1)
         yield at
     finally:

@@ -1,4 +1,4 @@
-"""Landlock really refuses, Landlock it is that refuses, and it refuses no more than it must."""
+"""What Landlock refuses, that Landlock itself refuses it, and what it allows."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ from isobench.targets.sandboxes import landlock
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 ABI = landlock._abi()
 
 Able = Callable[[str], Target]
@@ -38,7 +38,7 @@ def needed(able: Able) -> None:
 
 @dataclass(frozen=True)
 class Outside:
-    """What lies outside of the sandbox, and each of which a plain process may have."""
+    """Things outside of the sandbox that a plain process may use."""
 
     wanted: Mapping[str, str]
 
@@ -71,13 +71,20 @@ def outside(tmp_path: Path) -> Iterator[Outside]:
 
 
 def refused(target: Target, staged: Staged, wanted: Mapping[str, str]) -> dict[str, int | None]:
-    """What the kernel answers inside to each wish: its errno; None where a program was executed."""
+    """The errno of each attempt inside; None if a program was executed."""
     answers: dict[str, int | None] = {}
     with target.open(staged.stage) as session:
         for what, which in wanted.items():
             done = session.run(
-                Command(argv=(PROGRAM, "may", what, which)),
-                timeout=PATIENCE,
+                Command(
+                    argv=(
+                        PROGRAM,
+                        "may",
+                        what,
+                        which,
+                    )
+                ),
+                timeout=TIMEOUT,
             )
             assert done.exit_code == 0, done.stderr
             answers[what] = int(done.stdout) if done.stdout else None
@@ -158,11 +165,11 @@ def test_the_session_reports_the_abi_of_landlock(able: Able, staged: Make) -> No
     target = able("landlock")
     with target.open(staged(target).stage) as session:
         assert isinstance(session, Witness)
-        told = {fact.key: fact.value for fact in session.witness()}
-    assert told == {"host.landlock.abi": ABI}
+        reported = {fact.key: fact.value for fact in session.witness()}
+    assert reported == {"host.landlock.abi": ABI}
 
 
-# ---- a heading that would be false ---------------------------------------------------------------
+# ---- launchers that do not confine ---------------------------------------------------------------
 
 
 def host_of(able: Able, staged: Make) -> Environment:
@@ -174,8 +181,14 @@ def evidence(target: Target, staged: Staged) -> Environment:
     nonce = secrets.token_hex(8)
     with target.open(staged.stage) as session:
         done = session.run(
-            Command(argv=("_evidence", nonce, str(staged.shop.canary))),
-            timeout=PATIENCE,
+            Command(
+                argv=(
+                    "_evidence",
+                    nonce,
+                    str(staged.shop.canary),
+                )
+            ),
+            timeout=TIMEOUT,
         )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
@@ -184,7 +197,7 @@ def broken(target: Target, staged: Staged, host: Environment) -> str:
     return prove.unmet(prove.check(target.expectations, host=host, inside=evidence(target, staged)))
 
 
-MERELY_EXECUTES = """#!{python} -IS
+CONFINES_NOTHING = """#!{python} -IS
 import os, sys
 program = sys.argv[sys.argv.index("--") + 1:]
 os.execve(program[0], program, dict(os.environ))
@@ -197,13 +210,13 @@ def test_a_launcher_that_confines_nothing_breaks_the_expectations(
     target = able("landlock")
     one = staged(target)
     fake = tmp_path / "_confine"
-    fake.write_text(MERELY_EXECUTES.format(python=sys.executable))
+    fake.write_text(CONFINES_NOTHING.format(python=sys.executable))
     fake.chmod(0o755)
     one.stage = replace(one.stage, tools={**one.stage.tools, "_confine": fake})
-    said = broken(target, one, host_of(able, staged))
+    unmet = broken(target, one, host_of(able, staged))
     for key in ("host.canary_readable", "security.no_new_privs", "security.seccomp_filters"):
-        assert key in said
-    assert ("net.loopback_errno" in said) == (ABI >= 4)
+        assert key in unmet
+    assert ("net.loopback_errno" in unmet) == (ABI >= 4)
 
 
 def test_a_launcher_that_cannot_confine_executes_nothing(able: Able, staged: Make) -> None:
@@ -211,8 +224,8 @@ def test_a_launcher_that_cannot_confine_executes_nothing(able: Able, staged: Mak
     one = staged(target)
     gone = replace(one.stage, root=one.stage.root / "gone")
     with pytest.raises(SessionError, match=r"gone: errno 2"):
-        target.launch(gone, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(gone, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
     with contextlib.ExitStack() as stack, pytest.raises(SessionError, match=r"gone: errno 2"):
         session = stack.enter_context(target.open(gone))
-        session.run(one.command("_startup", "cafe"), timeout=PATIENCE)
+        session.run(one.command("_startup", "cafe"), timeout=TIMEOUT)
     assert one.chunks == []

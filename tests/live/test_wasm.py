@@ -1,4 +1,4 @@
-"""WebAssembly for real: what ends a module, what it cannot reach, and when it is compiled."""
+"""WebAssembly: the end of a module, what it cannot reach, the time of compilation."""
 
 import contextlib
 import secrets
@@ -19,7 +19,7 @@ from isobench.workloads import loader
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 Able = Callable[[str], Target]
 Make = Callable[[Target], Staged]
@@ -52,7 +52,7 @@ static int ib_main(int argc, char **argv, char **environment) {
 
 @dataclass(frozen=True, kw_only=True)
 class Trusting(WasmTarget):
-    """A target that would be no sandbox: the whole host is granted."""
+    """A target that grants the whole host, and so is no sandbox."""
 
     @property
     def trust(self) -> tuple[str, ...]:
@@ -78,8 +78,13 @@ def run(shop: stage.Workshop, *arguments: str, target: Target | None = None) -> 
     made = shop.stage(Abi.WASM32)
     with (target or WasmTarget()).open(made) as session:
         return session.run(
-            Command(argv=("own", *arguments)),
-            timeout=PATIENCE,
+            Command(
+                argv=(
+                    "own",
+                    *arguments,
+                )
+            ),
+            timeout=TIMEOUT,
         )
 
 
@@ -93,7 +98,7 @@ def test_a_trap_is_a_failure_with_the_output_before_it_and_the_reason(own: stage
 def test_a_failed_allocation_is_reported_to_the_module(own: stage.Workshop) -> None:
     done = run(own, "memory")
     assert done.exit_code == 3
-    assert 0 < int(done.stdout) <= 64  # four gibibytes are all that it can name
+    assert 0 < int(done.stdout) <= 64  # a module can address four gibibytes
 
 
 def test_an_exit_code_above_wasis_range_is_no_success(own: stage.Workshop) -> None:
@@ -119,8 +124,14 @@ def evidence(target: Target, staged: Staged) -> Environment:
     nonce = secrets.token_hex(8)
     with target.open(staged.stage) as session:
         done = session.run(
-            Command(argv=("_evidence", nonce, str(staged.shop.canary))),
-            timeout=PATIENCE,
+            Command(
+                argv=(
+                    "_evidence",
+                    nonce,
+                    str(staged.shop.canary),
+                )
+            ),
+            timeout=TIMEOUT,
         )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
@@ -150,7 +161,7 @@ def test_both_times_of_compilation_give_the_same_results(target: WasmTarget, sta
         answer = loader.find()[WorkloadName(workload)].answer
         assert answer is not None
         done = target.launch(
-            one.stage, one.command(workload, "cafe", "1", str(answer.loops)), timeout=PATIENCE
+            one.stage, one.command(workload, "cafe", "1", str(answer.loops)), timeout=TIMEOUT
         )
         assert wire.read(done.stdout, nonce="cafe", iterations=1).check == answer.check
 
@@ -159,8 +170,8 @@ def test_streams_are_exact_to_the_byte(able: Able, staged: Make) -> None:
     one = staged(target := able("wasm"))
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(target.open(one.stage))
-        done = session.run(one.command(PROGRAM, "flood", "8"), timeout=PATIENCE)
-    said = b"".join(one.chunks)
-    assert len(said) == 8 * 65536
-    assert said == done.stdout
-    assert said.count(b"\n") == len(said) // 64
+        done = session.run(one.command(PROGRAM, "flood", "8"), timeout=TIMEOUT)
+    output = b"".join(one.chunks)
+    assert len(output) == 8 * 65536
+    assert output == done.stdout
+    assert output.count(b"\n") == len(output) // 64

@@ -1,4 +1,4 @@
-"""Programs for Windows under a real Wine: what the contract suite does not ask of every target."""
+"""Programs for Windows under a real Wine: tests beyond the contract of all targets."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from tests.contract.test_targets import KILLED, SOURCE, unquoted
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(120)
+TIMEOUT = seconds(120)
 
 Able = Callable[[str], Target]
 Make = Callable[[Target], Staged]
@@ -44,7 +44,7 @@ def one(target: WineTarget, staged: Make) -> Staged:
 
 
 def sockets() -> set[Path]:
-    """The folders that servers of this user's have in /tmp."""
+    """The folders of this user's servers in /tmp."""
     temporary = Path("/tmp")
     found = [*temporary.glob("wine-??????"), *temporary.glob(f".wine-{os.getuid()}/server-*")]
     return {path for path in found if path.is_dir()}
@@ -65,7 +65,7 @@ def nothing_left(cache: Path) -> Iterator[None]:
     yield
     assert tied(ownership.mine()) == []
     assert list((cache / "isobench/wine").glob("isobench-*")) == []
-    # Others may use Wine meanwhile: their servers stand in these folders.
+    # Others may use Wine at the same time: these folders contain their servers as well.
     status = set[Path]()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -88,13 +88,13 @@ def test_arguments_survive_the_command_line_of_windows(
     words: list[str], target: WineTarget, one: Staged
 ) -> None:
     with target.open(one.stage) as session:
-        done = session.run(one.command(PROGRAM, "say", *words), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "say", *words), timeout=TIMEOUT)
     assert unquoted(done.stdout) == words
 
 
 def test_bytes_arrive_as_they_were_written(target: WineTarget, one: Staged) -> None:
     with target.open(one.stage) as session:
-        done = session.run(one.command(PROGRAM, "flood", "4"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "flood", "4"), timeout=TIMEOUT)
     assert len(done.stdout) == 4 * 65536
     assert b"\r" not in done.stdout
 
@@ -106,7 +106,7 @@ def test_the_services_of_a_session_hold_none_of_its_streams(
         names = tied(ownership.mine())
         assert any(name.startswith("wineserver") for name in names)
         assert "services.exe" in names
-        # It ends by itself: with a service that holds its output it would run into the limit.
+        # It ends by itself. If a service held its output, it would run into the time limit.
         assert session.run(one.command(PROGRAM, "end", "5"), timeout=seconds(60)).exit_code == 5
     assert tied(ownership.mine()) == []
 
@@ -115,7 +115,7 @@ def test_a_launch_begins_without_a_server(target: WineTarget, one: Staged) -> No
     seen: list[list[str]] = []
     nonce = secrets.token_hex(8)
     one.on_chunk = lambda _: seen.append(tied(ownership.mine()))
-    done = target.launch(one.stage, one.command("_startup", nonce), timeout=PATIENCE)
+    done = target.launch(one.stage, one.command("_startup", nonce), timeout=TIMEOUT)
     assert done.exit_code == 0
     assert one.marks == [BEGIN]
     assert done.stdout.startswith(wire.hello(nonce))
@@ -130,7 +130,7 @@ def test_the_option_decides_whether_the_server_keeps_running(
     with target.open(one.stage) as session:
         for code in (3, 4):
             assert (
-                session.run(one.command(PROGRAM, "end", str(code)), timeout=PATIENCE).exit_code
+                session.run(one.command(PROGRAM, "end", str(code)), timeout=TIMEOUT).exit_code
                 == code
             )
             assert bool(tied(ownership.mine())) == (server == "kept")
@@ -180,8 +180,7 @@ def test_after_kill_9_no_server_and_no_prefix_are_left(target: WineTarget, tmp_p
     (place,) = _wine._sockets(prefixes[0]) or (None,)
     assert place is not None
     assert place not in before
-    found = [*map(str, target.sweep(ownership.alive, cached=False))]
-    assert f"folder {prefixes[0]}" in found
+    assert f"folder {prefixes[0]}" in map(str, target.sweep(ownership.alive, cached=False))
     assert (prefixes[0].exists(), place.exists()) == (False, False)
 
 

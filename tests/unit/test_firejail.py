@@ -17,11 +17,11 @@ from isobench.targets.sandboxes import firejail
 from isobench.targets.sandboxes.firejail import FirejailTarget
 from isobench.targets.shared import processes
 
-PATIENCE = seconds(20)
+TIMEOUT = seconds(20)
 
 
 def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """Have a firejail that does as it is told here."""
+    """Replace firejail by a few lines of Python."""
     fake = tmp_path / "bin" / "firejail"
     fake.parent.mkdir()
     fake.write_text(f"#!{sys.executable} -IS\nimport os, sys\n{body}\n")
@@ -46,7 +46,7 @@ def user(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-# ---- who stands in for it ------------------------------------------------------------------------
+# ---- replacements for firejail -------------------------------------------------------------------
 
 EXECUTES = """
 at = sys.argv.index("--") + 1 if "--" in sys.argv else 0
@@ -82,8 +82,8 @@ def test_the_error_for_a_firejail_that_fails_has_its_last_line(
 def test_a_user_without_a_login_shell_is_an_error_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = "sys.stderr.write('This account is currently not available.'); sys.exit(1)"
-    answer = refusal(monkeypatch, tmp_path, said)
+    script = "sys.stderr.write('This account is currently not available.'); sys.exit(1)"
+    answer = refusal(monkeypatch, tmp_path, script)
     assert answer.lack is Lack.PERMISSION
     assert "chsh" in answer.hint
 
@@ -103,20 +103,20 @@ def test_an_error_of_firejail_is_not_taken_for_output_of_the_payload(
     put(tmp_path, monkeypatch, REFUSES.format("--nonsense is invalid"))
     target = FirejailTarget(arguments=("--nonsense",))
     with pytest.raises(SessionError, match="--nonsense is invalid"):
-        target.launch(one, Command(argv=("payload",)), timeout=PATIENCE)
+        target.launch(one, Command(argv=("payload",)), timeout=TIMEOUT)
     with pytest.raises(SessionError, match="--nonsense is invalid"), target.open(one) as session:
-        session.run(Command(argv=("payload",)), timeout=PATIENCE)
+        session.run(Command(argv=("payload",)), timeout=TIMEOUT)
 
 
 def test_a_failing_payload_is_no_error_of_the_session(
     one: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, monkeypatch, "print('out', flush=True); sys.exit('Error: mine')")
-    done = FirejailTarget().launch(one, Command(argv=("payload",)), timeout=PATIENCE)
+    done = FirejailTarget().launch(one, Command(argv=("payload",)), timeout=TIMEOUT)
     assert (done.exit_code, done.stdout) == (1, b"out\n")
 
 
-# ---- what is asked for and expected --------------------------------------------------------------
+# ---- arguments and expectations ------------------------------------------------------------------
 
 
 def arguments(one: Stage, **options: Any) -> list[str]:
@@ -182,7 +182,7 @@ def test_further_arguments_precede_the_program(one: Stage) -> None:
     assert arguments(one, arguments=("--apparmor",))[-2:] == ["--apparmor", "--"]
 
 
-# ---- what a killed run has left ------------------------------------------------------------------
+# ---- leftovers of killed runs --------------------------------------------------------------------
 
 LISTED = """7:me:isobench-abcdef-7-9-0a:firejail --name=isobench-abcdef-7-9-0a -- x
 8:me::firejail --name=isobench-none -- y
@@ -194,7 +194,7 @@ def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[
     ended: list[int] = []
     monkeypatch.setattr(processes, "output_of", lambda _: LISTED)
     monkeypatch.setattr(processes, "terminate", lambda pid: ended.append(pid) or error)
-    found = FirejailTarget().sweep(lambda whose: whose != "isobench-abcdef-7-9", cached=False)
+    found = FirejailTarget().sweep(lambda owner: owner != "isobench-abcdef-7-9", cached=False)
     removed = [*map(str, found)]
     return ended, list(removed)
 

@@ -1,4 +1,4 @@
-"""gVisor, without it: options, refusals, what a sentry shows of itself, runtimes' names."""
+"""gVisor on hosts without it: options, refusals, facts of a sentry, names of runtimes."""
 
 import json
 import os
@@ -46,7 +46,7 @@ INSIDE: dict[str, Fact] = {
 }
 
 DEAD = "isobench-000000-1-1"
-"""An owner of the tests' own: a sweep reaches every process of this machine."""
+"""An owner that only these tests use: a sweep reaches every process of this machine."""
 
 
 def environment(facts: dict[str, Fact]) -> Environment:
@@ -63,7 +63,7 @@ def broken(target: Any, **changed: Fact) -> str:
 
 @pytest.fixture
 def runsc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A runsc that notes how it was called and ends as runsc does when it fails."""
+    """A runsc that records its arguments and exits as runsc does when it fails."""
     program = tmp_path / "bin" / "runsc"
     program.parent.mkdir()
     program.write_text(
@@ -131,7 +131,7 @@ def test_a_missing_program_is_named_with_a_hint(monkeypatch: pytest.MonkeyPatch)
     answer = GvisorTarget(program="/nowhere/runsc").probe()
     assert isinstance(answer, Unavailable)
     assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/runsc")
-    assert answer.hint.startswith("program = '/nowhere/runsc' is no program here")
+    assert answer.hint.startswith("fix program = '/nowhere/runsc': there is no such program")
     monkeypatch.setenv("PATH", "/nowhere")
     usual = GvisorTarget().probe()
     assert isinstance(usual, Unavailable)
@@ -147,7 +147,7 @@ def test_platforms_are_tried_in_order_and_the_last_error_is_reported(
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.RUNTIME
     assert "no luck" in answer.what
-    # KVM that executes no guest is never touched: runsc would hang on it.
+    # runsc would hang on a KVM that executes no guest: it is never started there.
     asked = [word for call in calls(runsc) for word in call.split() if "--platform" in word]
     assert asked == ["--platform=systrap", "--platform=ptrace"]
 
@@ -196,7 +196,7 @@ def test_sandboxes_of_dead_runs_are_swept_and_those_of_living_runs_are_not(
     dead, living = folder / f"{DEAD}-cafe", folder / f"{ownership.mine()}-cafe"
     for made in (dead, living):
         (made / "state").mkdir(parents=True)
-    removed = [*map(str, GvisorTarget().sweep(lambda whose: whose != DEAD, cached=False))]
+    removed = [*map(str, GvisorTarget().sweep(lambda owner: owner != DEAD, cached=False))]
     assert f"gvisor sandbox {dead.name}" in removed
     assert not dead.exists()
     assert living.exists()
@@ -254,7 +254,7 @@ def test_the_runtime_decides_the_column(
 def test_an_unknown_runtime_is_expected_to_use_the_hosts_kernel() -> None:
     target = DockerTarget(runtime="something-of-my-own")
     assert target.expectations == oci.EXPECTATIONS
-    assert "kernel.boot_id" in broken(target)  # it was gVisor after all
+    assert "kernel.boot_id" in broken(target)  # it was gVisor nevertheless
 
 
 def test_an_engine_with_runsc_expects_gvisors_kernel_and_no_other_meets_that() -> None:

@@ -1,4 +1,4 @@
-"""The target `landlock` without a kernel that has it: refusals, expectations, messages."""
+"""The target `landlock` on any kernel: refusals, expectations, messages."""
 
 import errno
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_confined_process_meets_the_expectations() -> None:
     ("key", "value"),
     [
         ("host.canary_readable", True),
-        ("host.canary_errno", errno.ENOENT),  # out of sight: that is a container
+        ("host.canary_errno", errno.ENOENT),  # the file does not exist inside: a container
         ("ns.mnt", "mnt:[2]"),
         ("ns.pid", "pid:[2]"),
         ("security.no_new_privs", "0"),
@@ -149,20 +149,20 @@ def test_the_hint_for_a_kernel_booted_without_landlock_has_the_parameter(
 
 
 @pytest.mark.parametrize(
-    ("said", "lack", "what"),
+    ("failure", "lack", "what"),
     [
         ("landlock:38", Lack.VERSION, "has no Landlock"),
         ("landlock:1", Lack.PERMISSION, "forbids"),
         ("restrict:1", Lack.PERMISSION, "forbids"),
-        ("outside:0", Lack.RUNTIME, "does not refuse what it should"),
-        ("tcp:111", Lack.RUNTIME, "does not refuse what it should"),
-        ("inside:13", Lack.RUNTIME, "or more"),
+        ("outside:0", Lack.RUNTIME, "refuses too much or too little"),
+        ("tcp:111", Lack.RUNTIME, "refuses too much or too little"),
+        ("inside:13", Lack.RUNTIME, "refuses too much or too little"),
         ("seccomp:22", Lack.RUNTIME, "seccomp: Invalid argument"),
-        ("", Lack.RUNTIME, "no answer"),
+        ("", Lack.RUNTIME, "no output"),
     ],
 )
-def test_each_refusal_has_a_reason_and_a_hint(said: str, lack: Lack, what: str) -> None:
-    answer = landlock._refusal(said, "")
+def test_each_refusal_has_a_reason_and_a_hint(failure: str, lack: Lack, what: str) -> None:
+    answer = landlock._refusal(failure, "")
     assert answer.lack is lack
     assert what in answer.what
     assert answer.hint

@@ -1,4 +1,4 @@
-"""The target wasm: where its engine is found, what is refused, what is compiled when."""
+"""The target wasm: the search for its engine, refusals, the time of compilation."""
 
 import importlib.machinery
 import importlib.util
@@ -44,7 +44,7 @@ def done(code: int | None = 0, out: bytes = b"", err: bytes = b"") -> Completed:
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a program called wasmtime on an otherwise empty PATH, and have no package."""
+    """Put only a program named wasmtime on PATH, and hide PyPI's package."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "wasmtime"
@@ -53,13 +53,13 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(processes, "output_of", lambda argv: SAYS[argv[1]])
+    monkeypatch.setattr(processes, "ask", lambda argv: SAYS[argv[1]])
     return program
 
 
 @pytest.fixture
 def package(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have PyPI's package alone; return its program."""
+    """Provide only PyPI's package; return its program."""
     engine.unlink()
     folder = tmp_path / "site" / "wasmtime_cli"
     folder.mkdir(parents=True)
@@ -71,7 +71,7 @@ def package(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 class Wasmtime:
-    """Stands in for running the engine: compiles by copying, runs by a script."""
+    """Replaces the engine: it compiles by copying, and returns a given result."""
 
     def __init__(self, runs: Completed | None = None) -> None:
         self.runs, self.commands = runs or done(out=wasm.ANSWER), list[list[str]]()
@@ -167,18 +167,16 @@ def test_the_hint_for_an_ordinary_user_contains_sudo(
 def test_something_else_under_that_name_is_refused(
     engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "output_of", lambda _: "wasmer 4.0")
-    assert "does not say that it is wasmtime" in refused(wasm.WasmTarget()).what
+    monkeypatch.setattr(processes, "ask", lambda _: "wasmer 4.0")
+    assert "is not wasmtime" in refused(wasm.WasmTarget()).what
 
 
 @pytest.mark.parametrize("settings", [SETTINGS.format("pulley64"), ""])
 def test_an_engine_that_would_interpret_is_refused(
     settings: str, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        processes, "output_of", lambda argv: {**SAYS, "settings": settings}[argv[1]]
-    )
-    assert "not this processor" in refused(wasm.WasmTarget()).what
+    monkeypatch.setattr(processes, "ask", lambda argv: {**SAYS, "settings": settings}[argv[1]])
+    assert "not for this processor" in refused(wasm.WasmTarget()).what
 
 
 def test_a_module_that_does_not_answer_makes_the_target_unavailable(
@@ -198,18 +196,18 @@ def test_a_failed_compilation_makes_the_target_unavailable(
 
 
 @pytest.mark.parametrize(
-    ("option", "compilations", "said"),
+    ("option", "compilations", "text"),
     [("ahead", 1, "compiled ahead of time"), ("at-start", 0, "compiled at every start")],
 )
 def test_an_engine_that_answers_is_available(
-    option: str, compilations: int, said: str, engine: Path, runs: Callable[[Run], Run]
+    option: str, compilations: int, text: str, engine: Path, runs: Callable[[Run], Run]
 ) -> None:
     wasmtime = Wasmtime()
     runs(wasmtime)
     target = Registry({"wasm": {"compile": option}}).get("wasm")
     answer = target.probe()
     assert isinstance(answer, Available)
-    assert answer.version == f"wasmtime 49.0.3, {said}"
+    assert answer.version == f"wasmtime 49.0.3, {text}"
     assert wasmtime.count("compile") == compilations
 
 
@@ -219,7 +217,7 @@ def test_an_unknown_time_of_compilation_is_a_configuration_error() -> None:
 
 
 def test_the_smallest_module_is_well_formed() -> None:
-    content = wasm.answering()
+    content = wasm.probe_module()
     assert content.startswith(b"\0asm\1\0\0\0")
     at, sections = 8, []
     while at < len(content):
@@ -258,7 +256,7 @@ def test_another_engine_or_content_is_compiled_again(
     stage = staged(tmp_path / "stage")
     wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     monkeypatch.setattr(
-        processes, "output_of", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
+        processes, "ask", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
     )
     wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     (stage.root / "isobench" / "cpu.sieve").write_bytes(b"\0asm2")
@@ -304,7 +302,7 @@ def test_the_command_line_grants_two_directories_and_the_commands_variables_alon
 
 
 @pytest.mark.parametrize(
-    ("said", "is_error"),
+    ("result", "is_error"),
     [
         (done(1, err=b"Error: failed to convert\n"), True),
         (done(2, err=b"error: unexpected argument\n"), True),
@@ -315,15 +313,15 @@ def test_the_command_line_grants_two_directories_and_the_commands_variables_alon
     ],
 )
 def test_an_error_of_the_engine_is_distinguished_from_a_trap(
-    said: Completed, is_error: bool, engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
+    result: Completed, is_error: bool, engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
 ) -> None:
-    runs(Wasmtime(said))
+    runs(Wasmtime(result))
     target, stage = wasm.WasmTarget(), staged(tmp_path / "stage")
     if is_error:
         with pytest.raises(SessionError, match="wasmtime: "):
             target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     else:
-        assert target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1)) == said
+        assert target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1)) == result
 
 
 def test_a_program_that_was_not_built_is_an_error(engine: Path, tmp_path: Path) -> None:
@@ -336,7 +334,7 @@ def test_a_program_that_was_not_built_is_an_error(engine: Path, tmp_path: Path) 
 def test_an_engine_that_was_removed_is_an_error(engine: Path, tmp_path: Path) -> None:
     engine.unlink()
     target = wasm.WasmTarget()
-    with pytest.raises(SessionError, match="vanished"), target.open(staged(tmp_path / "stage")):
+    with pytest.raises(SessionError, match="was removed"), target.open(staged(tmp_path / "stage")):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The target `wine` where no Wine is needed: options, refusals, expectations, files."""
+"""The target `wine` without Wine: options, refusals, expectations, files."""
 
 import os
 import struct
@@ -35,7 +35,7 @@ def script(path: Path, text: str) -> Path:
 
 
 def installed(folder: Path, loader: str = "echo wine-8.0") -> Path:
-    """An installation that says a version, and does whatever `loader` does."""
+    """An installation whose loader is a shell script."""
     script(folder / "bin" / "wineserver", "exit 0")
     libraries = folder / "lib64" / "wine" / "x86_64-windows"
     libraries.mkdir(parents=True)
@@ -52,7 +52,7 @@ def test_its_options_are_checked() -> None:
     assert '"kept", "fresh"' in caught.value.hint
 
 
-@pytest.mark.parametrize(("server", "words"), [("kept", "run already"), ("fresh", "anew")])
+@pytest.mark.parametrize(("server", "words"), [("kept", "run already"), ("fresh", "started again")])
 def test_the_description_of_starts_follows_the_option(server: str, words: str) -> None:
     target = Registry({"wine": {"server": server}}).get("wine")
     assert isinstance(target, WineTarget)
@@ -75,7 +75,7 @@ def refusal(loader: Path | str) -> Unavailable:
 def test_a_missing_loader_is_named() -> None:
     answer = refusal("/nowhere/wine64")
     assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/wine64")
-    assert "[targets.wine] loader" in answer.hint
+    assert "loader in [targets.wine]" in answer.hint
 
 
 @pytest.mark.usefixtures("x86")
@@ -159,7 +159,7 @@ def test_evidence_that_contradicts_wine_is_caught(
 
 
 def test_the_smallest_program_is_a_console_program_for_windows() -> None:
-    program = _pe.answering()
+    program = _pe.probe_program()
     (at,) = struct.unpack_from("<I", program, 60)
     assert program[:2] == b"MZ"
     assert program[at : at + 4] == b"PE\0\0"
@@ -239,7 +239,7 @@ def test_a_socket_folder_outside_tmp_is_not_removed(tmp_path: Path) -> None:
 def test_a_prefix_that_wine_cannot_make_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The suite's own cache may hold a real prefix of its live tests.
+    # The cache of the test suite may contain a real prefix of live tests.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     wine = _wine.find(str(installed(tmp_path, "[ $1 = --version ] && echo wine-8.0")))
     with pytest.raises(SessionError, match="wineboot") as caught:
@@ -251,7 +251,7 @@ def test_a_prefix_that_wine_cannot_make_leaves_nothing(
 def test_instances_of_dead_runs_are_swept_and_those_of_living_runs_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The suite's own cache may hold a real prefix of its live tests.
+    # The cache of the test suite may contain a real prefix of live tests.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert paths.cache() == tmp_path / "cache" / "isobench"
     mine = _wine.folder() / f"{ownership.mine()}-00000001"
