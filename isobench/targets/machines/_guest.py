@@ -323,6 +323,8 @@ def guest(
         image = kernel_part / "kernel"
         archives.insert(0, kernel_part / "modules")
         packages = [*made.packages, *packages]
+    # Files of later archives replace those of earlier ones: the user's archive comes first, so that
+    # it cannot replace isobench's own files.
     if initrd:
         archives.insert(0, Path(initrd).expanduser())
     return Guest(kernel=image, archives=tuple(archives), packages=tuple(packages))

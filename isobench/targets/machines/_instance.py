@@ -105,12 +105,17 @@ class Booted(_serial.Booted):
             )
 
 
+# A start-up is timed up to the nonce on the serial line. SSH would add tens of milliseconds of its
+# own, or seconds under emulation; it is reported as a phase.
+
+
 @contextlib.contextmanager
 def powered_on(stage: Stage, parts: Parts, listener: Command) -> Iterator[Booted]:
     """Start a machine. A start-up time begins when QEMU is executed."""
     listener.on_phase(BEGIN)
     with _started(stage, parts, listener) as machine:
         try:
+            # A restored machine is negotiated with by `Saved.start`: it must not run yet.
             if parts.boot.incoming is None:
                 machine.negotiate()
             yield Booted(machine, parts)
@@ -153,9 +158,12 @@ class Saved:
             with powered_on(self.stage, parts, self.command) as booted:
                 machine = booted.machine
                 machine.negotiate(running=False)
+                # The CPUs are halted (-S) until the state is read: this phase ends before they run.
                 machine.wait_for_state(deadline=deadline)
                 self.command.on_phase("state.restored")
                 machine.resume()
+                # The guest waits for this request since before it was saved, so that nothing of
+                # its start is repeated. Measured under TCG: 1 s in place of 7 s for a boot.
                 machine.send(request(self.command))
                 return booted.wait_for_exit(deadline)
 

@@ -295,6 +295,7 @@ def _locked(cycle: LifeCycle) -> int:
     SessionError if another process has locked it.
     """
     _notes().mkdir(parents=True, exist_ok=True)
+    # Named after the start command: two targets with the same command use the same machine.
     path = _notes() / f"{_name(cycle)}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -320,6 +321,8 @@ def _write(cycle: LifeCycle, stop_timeout: float) -> Path:
     name = _name(cycle, ownership.mine())
     fresh = _notes() / f".{name}"
     fresh.write_bytes(msgspec.json.encode(note))
+    # The note holds commands that a later isobench executes: nobody else may change it, and a
+    # rename leaves no moment with half a note.
     fresh.chmod(0o600)
     return fresh.rename(_notes() / f"{name}.json")
 
@@ -338,6 +341,7 @@ def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
             continue
         if alive(note.owner):
             continue
+        # The note has all commands: the configuration may have changed since.
         cycle = LifeCycle(
             start=(),
             stop=tuple(note.stop),
@@ -469,6 +473,8 @@ class Machine:
             self._lock_descriptor = -1
 
     def _start(self, on_phase: Callable[[str], None], begin: str) -> None:
+        # The note comes first: a kill -9 in between leaves a note without a machine, which is
+        # harmless, and not a machine without a note.
         self._note = _write(self.cycle, self.stop_timeout)
         if begin:
             on_phase(begin)

@@ -174,6 +174,7 @@ class Machine:
         try:
             if name == "stderr":
                 return os.read(self.process.stderr.fileno(), _CHUNK)
+            # The sockets stay blocking for `send`; only reads must not wait.
             return self._sockets[name].recv(_CHUNK, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
@@ -196,6 +197,8 @@ class Machine:
         marks = self._marks_in(chunk) if name == "log" else []
         for mark in marks:
             self._on_mark(mark)
+        # Both callbacks run before the condition is taken: they may take long, and an exception in
+        # one of them ends the thread, which `_listen` then reports as the end of the machine.
         with self._changed:
             match name:
                 case "log":
@@ -215,11 +218,14 @@ class Machine:
 
         "guest.output" stands for the first output of the guest, whatever it is.
         """
+        # A console may begin with blank lines, which do not show that the guest runs.
         found = [] if self._has_output or not chunk.strip() else ["guest.output"]
         self._has_output |= bool(found)
         *lines, self._partial_lines["log"] = (self._partial_lines["log"] + chunk).split(b"\n")
         self._partial_lines["log"] = self._partial_lines["log"][-_KEPT:]
         for line in lines:
+            # A panic is looked for anywhere in a line: a time stamp may precede it. It counts at
+            # once, since with panic=0 the machine goes on without end.
             _, panic, why = line.partition(_PANIC)
             if panic and not self._state.panic:
                 self._state.panic = _printable((panic + why).strip()[:_LONGEST_MARK])
@@ -314,6 +320,7 @@ class Machine:
                 for number, text in enumerate(self._state.marks):
                     name, _, detail = text.partition(" ")
                     if name == mark:
+                        # Earlier marks go as well: they belong to steps that are over.
                         del self._state.marks[: number + 1]
                         return detail
                     if name == "failed":
@@ -352,6 +359,7 @@ class Machine:
 
     def close(self) -> None:
         """Kill the process if it still runs, and close all its lines."""
+        # First the process: its end ends the thread, which still reads from the sockets.
         processes.end(self.process)
         # A thread that was not started cannot be joined: Ctrl-C may come before `listen`.
         if self._thread.ident is not None:

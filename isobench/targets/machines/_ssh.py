@@ -143,20 +143,25 @@ class Connection:
             except (*FAULTS, _ConnectionLostError) as error:
                 raise self._lost(error) from None
             if not ended:
-                # At the end of its input the agent kills the program with all descendants, and
-                # exits when they have ended.
-                with contextlib.suppress(*FAULTS):
-                    channel.shutdown_write()
-                    if not channel.status_event.wait(_KILL_TIMEOUT):
-                        # The other end hangs as a whole: later requests then fail at once.
-                        self.close()
+                self._stop_program(channel)
                 return Completed(exit_code=None, stdout=streams.out, stderr=streams.err)
             code = channel.recv_exit_status()
+        # paramiko returns -1 if the channel closed without an exit status.
         if code < 0:
             raise self._lost("the channel closed without an exit code")
         return Completed(
             exit_code=agent_request.exit_code(code), stdout=streams.out, stderr=streams.err
         )
+
+    def _stop_program(self, channel: paramiko.Channel) -> None:
+        """Have the agent kill the program of a channel, and wait for that."""
+        # At the end of its input the agent kills the program with all descendants, and exits when
+        # they have ended. A signal sent over SSH would not reach descendants.
+        with contextlib.suppress(*FAULTS):
+            channel.shutdown_write()
+            if not channel.status_event.wait(_KILL_TIMEOUT):
+                # The other end hangs as a whole: later requests then fail at once.
+                self.close()
 
 
 class _ConnectionLostError(Exception):
@@ -174,6 +179,9 @@ class _Streams:
     ) -> None:
         self._channel, self._on_output, self._failure_reason = channel, on_output, failure_reason
         self._kept = (bytearray(), bytearray())
+
+    # Only the first bytes of a flood are kept, but all of it is read: a full window would block the
+    # program (RFC 4254, section 5.2).
 
     @property
     def out(self) -> bytes:

@@ -186,6 +186,7 @@ def _connect(
         transport = via.get_transport()
         assert transport is not None
         try:
+            # As `ssh -W`: the jump host forwards TCP, and sees only encrypted data (RFC 4254, 7.2).
             return transport.open_channel(
                 "direct-tcpip", (to.name, to.port), ("127.0.0.1", 0), timeout=timeout
             )
@@ -207,6 +208,8 @@ def _connect(
 
 
 def _through_command(command: str, stack: contextlib.ExitStack) -> socket.socket:
+    # paramiko needs a socket with a timeout, which a pair of pipes is not. Its other end is closed
+    # here, so that the end of the command is seen.
     ours, theirs = socket.socketpair()
     stack.enter_context(ours)
     with theirs:
@@ -265,6 +268,8 @@ def _log_in(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
     keys = [str(path) for path in to.keys if path.is_file()]
     try:
         client.connect(
+            # With a socket given, paramiko uses name and port only to look up the host key, as
+            # [NAME]:PORT unless the port is 22. An alias is listed without a port.
             to.known_as or to.name.lower(),
             port=_PORT if to.known_as else to.port,
             username=to.user,
@@ -319,6 +324,7 @@ _KEY_KINDS: Final = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 def _key_problem(key: Path) -> str:
     """Return why a private key cannot be used, as the end of a sentence, or an empty string."""
     problem = "is no private key that can be read"
+    # paramiko's own error does not name the file.
     for kind in _KEY_KINDS:
         try:
             kind.from_private_key_file(str(key))

@@ -52,6 +52,7 @@ _ADDRESS: Final = "10.0.2.15 24 eth0"
 address by default (qemu(1), -netdev user).
 """
 _MOST_VCPUS: Final = 8
+
 _LEAST_MEMORY: Final = 80
 """MiB in which the kernel of a distribution starts. Measured: it does not start in 64 MiB."""
 _BOOT_TIMEOUTS: Final = {"kvm": 60.0, "tcg": 240.0}
@@ -107,6 +108,7 @@ _KINDS: Final = {
             *("-device", "pci-serial,chardev=out"),
             *("-device", "pci-serial,chardev=err"),
         ),
+        # The machine's own port (PL011) is ttyAMA0, so that PCI ports are counted from ttyS0.
         console="ttyAMA0",
         first_port="ttyS0",
         command_line=_QUICK,
@@ -396,6 +398,8 @@ class _Qemu:
         key, host_key = _ssh.new_key(), _ssh.new_key()
         with _cache.write_errors():
             guest = self._guest()
+            # A new key pair for each instance: nobody else on the host can log in at the forwarded
+            # port, and a guest cannot impersonate another one.
             disks, packages = self._root(folder)
             archive = _guest.stage_archive(
                 stage.root / "isobench",
@@ -426,6 +430,7 @@ class _Qemu:
         if self.guest == "minimal":
             return (), ()
         base, packages = _complete.image(lambda _: None)
+        # The overlay starts empty: no instance sees what another one has written.
         _complete.overlay(base, folder / "root")
         return (_qemu.Disk(path=folder / "root", format="qcow2", cache="writeback"),), packages
 
@@ -446,6 +451,8 @@ class _Qemu:
         with self._folder(stage) as folder:
             parts = self._parts(stage, folder, disk=True)
             with _instance.powered_on(stage, parts, _serial.phase_listener(stage)) as booted:
+                # SSH is contacted only after the mark "ready". slirp forwards earlier connections,
+                # too, and retries them in the guest with a back-off of up to 2 s.
                 booted.wait_until_ready()
                 with booted.connected() as connection:
                     stage.on_phase("ssh")
@@ -458,6 +465,9 @@ class _Qemu:
         """Boot a machine whose first process executes the command, reach SSH, power it off."""
         deadline = time.monotonic() + timeout / SECOND
         with self._folder(stage) as folder:
+            # The request is in the initial RAM disk: the guest executes it before drivers and
+            # network, so that the nonce comes as early as the kernel allows. The program of a
+            # start-up uses no disk.
             parts = self._parts(stage, folder, request=_instance.request(command))
             with _instance.powered_on(stage, parts, command) as booted:
                 done = booted.wait_for_exit(deadline)

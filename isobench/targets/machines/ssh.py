@@ -389,6 +389,8 @@ class SshTarget:
                 )
             folder = stack.enter_context(self._staged(link, stage, programs))
             on_phase("stage")
+            # exec: the account's shell is replaced by the agent, and adds no process to each
+            # command. Nothing else watches the machine, so that there is no reason to report.
             connection = _ssh.Connection(
                 link.transport, f"exec {folder}/isobench/{_AGENT} once", lambda: ""
             )
@@ -413,6 +415,7 @@ class SshTarget:
             with link.files() as files:
                 self._check_folder(files)
                 self._learned.hold(folder)
+                # Held before it is made: other sessions must not remove it as a leftover.
                 for path in (folder, f"{folder}/isobench", f"{folder}/scratch"):
                     files.make_folder(path)
                 for name in names:

@@ -177,13 +177,12 @@ def _started(
     With `launcher` (workloads/_launch) it also ends when this thread ends, after a kill -9 too.
     Raises SessionError if the kernel cannot be executed.
     """
-    user = _user()
-    group = user if os.geteuid() == 0 else os.getegid()
     if os.geteuid() == 0:
-        parts.give_to(user)
-    kept = {name: os.environ[name] for name in ("PATH", *_TEMPORARY) if name in os.environ}
+        parts.give_to(_user())
     with contextlib.ExitStack() as stack:
         ours: dict[str, socket.socket] = {}
+        # `passing` closes the other ends here once the kernel has inherited them. Otherwise a read
+        # would not show the end of the kernel.
         with contextlib.ExitStack() as passing:
             theirs = {}
             for name in _serial.LINES:
@@ -191,28 +190,36 @@ def _started(
                 ours[name] = stack.enter_context(mine)
                 theirs[name] = passing.enter_context(other).fileno()
             files = passing.enter_context(parts.opened())
-            guard = [str(launcher), "guard", str(user), str(group)] if launcher else []
-            start = functools.partial(
-                processes.start,
-                [*guard, *parts.arguments(theirs, files)],
-                env={**kept, **processes.tied()},
-                stdout=theirs["log"],
-                descriptors=[theirs["out"], theirs["err"], *files.values()],
-                user=None if launcher or os.geteuid() != 0 else user,
-            )
+            start = functools.partial(_start_process, parts, launcher, theirs, files)
             try:
-                call = (
-                    stack.enter_context(_xstate.limited_registers())
-                    if parts.limited_registers
-                    else None
-                )
-                process = call(start) if call else start()
+                if parts.limited_registers:
+                    process = stack.enter_context(_xstate.limited_registers())(start)
+                else:
+                    process = start()
             except (OSError, subprocess.SubprocessError) as error:
                 raise SessionError(f"{parts.kernel} cannot be executed: {error}") from None
         machine = _Machine(process, ours, on_output, on_mark)
         stack.callback(machine.close)
         machine.listen()
         yield machine
+
+
+def _start_process(
+    parts: _Parts, launcher: Path | None, lines: Mapping[str, int], files: Mapping[str, int]
+) -> subprocess.Popen[bytes]:
+    """Start the kernel, with the launcher's guard if there is a launcher."""
+    user = _user()
+    group = user if os.geteuid() == 0 else os.getegid()
+    guard = [str(launcher), "guard", str(user), str(group)] if launcher else []
+    kept = {name: os.environ[name] for name in ("PATH", *_TEMPORARY) if name in os.environ}
+    return processes.start(
+        [*guard, *parts.arguments(lines, files)],
+        env={**kept, **processes.tied()},
+        stdout=lines["log"],
+        descriptors=[lines["out"], lines["err"], *files.values()],
+        # With a launcher the guard changes the user, after it has started its watcher.
+        user=None if launcher or os.geteuid() != 0 else user,
+    )
 
 
 @functools.cache
@@ -365,10 +372,14 @@ class UmlTarget:
             folder = Path(made)
             own = folder / "kernel"
             with _cache.write_errors():
+                # Its socket lets anyone who can reach it control the guest (uml_mconsole).
                 own.mkdir(mode=0o700)
                 archive = _guest.stage_archive(stage.root / "isobench", request=request)
                 (folder / "initrd").write_bytes(archive)
+                # Opening /proc/self/fd/N checks permissions again (proc(5)), and the kernel may run
+                # as nobody.
                 (folder / "initrd").chmod(0o644)
+                # The program of a start-up uses no disk.
                 if request is None:
                     disks.make(folder / "disk", disks.mebibytes(self.disk, "disk"))
             yield _Parts(
@@ -447,6 +458,7 @@ class _Session:
         self.machine.output()  # discards what an earlier program may have left
         self.machine.redirect_output(command.on_output)
         self.machine.send(_instance.request(command))
+        # A mark has the exit code: the exit code of the kernel's own process does not carry it.
         done = _serial.wait_for_exit(self.machine, deadline)
         if done.exit_code is not None:
             return done

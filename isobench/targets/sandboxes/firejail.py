@@ -94,6 +94,8 @@ class FirejailTarget:
         # fmt: off
         return [
             "firejail",
+            # Profiles of distributions differ, and the default one hides programs outside of the
+            # standard paths. --quiet: standard error must contain only what the program writes.
             "--quiet", "--noprofile",
             f"--name={name}",
             "--net=none", "--ipc-namespace",  # firejail makes mount, PID and UTS by default
@@ -128,6 +130,7 @@ class FirejailTarget:
         program outside of the view must therefore be out of reach.
         """
         with prefixes.probe_root() as root:
+            # The same program outside of the view: it may only run if there is no sandbox.
             hidden = root.parent / "answer"
             shutil.copy2(root / "answer", hidden)
             prefix = self._arguments(root, root / "scratch", _name(ownership.mine()))

@@ -126,7 +126,8 @@ class GvisorTarget:
             return _working[self]
         problems = []
         for platform in [self.platform] if self.platform else ("systrap", "kvm", "ptrace"):
-            # On KVM-PVM the device opens, but executes no ring 0: runsc would hang.
+            # On KVM-PVM the device opens, but an unmodified kernel does not run: runsc hangs there
+            # with --platform=kvm, until the time limit of each trial.
             if platform == "kvm" and not self.platform and _kvm_refusal() is not None:
                 continue
             problem = _trial(self, platform)
@@ -158,6 +159,7 @@ class GvisorTarget:
         instance = _folder() / f"{ownership.mine()}-{token}"
         instance.mkdir(parents=True)
         try:
+            # A state directory for each instance: whatever runsc leaves in it is removed with it.
             (instance / _STATE).mkdir()
             configuration = _configuration(root, scratch, argv, env)
             (instance / "config.json").write_text(json.dumps(configuration))
@@ -232,6 +234,7 @@ def _configuration(
         "source": str(scratch),
         "options": ["rbind", "rw"],
     }
+    # These file systems are of gVisor's kernel: none of them shows files of the host.
     kernels = (("proc", "proc"), ("dev", "tmpfs"), ("sys", "sysfs"), ("tmp", "tmpfs"))
     return {
         "ociVersion": "1.0.2",
@@ -322,6 +325,7 @@ class _Session:
 
         Raises SessionError if the sandbox does not use the requested platform.
         """
+        # Inside, nothing shows the platform; the sentry's arguments and descriptors do.
         family = processes.family(self.session.pid)
         platform = sentry.platform(family)
         if platform not in (self.platform, None):

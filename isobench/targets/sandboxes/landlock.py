@@ -153,6 +153,7 @@ class LandlockTarget:
             return Unavailable(lack=Lack.PLATFORM, what="Landlock", hint="run isobench on Linux")
         try:
             done = subprocess.run(
+                # -I -S: nothing of the user's own Python set-up is executed.
                 [sys.executable, "-I", "-S", "-c", _TRIAL],
                 capture_output=True, text=True, check=False, timeout=20,
             )  # fmt: skip

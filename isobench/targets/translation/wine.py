@@ -108,6 +108,7 @@ class WineTarget:
     def open(self, stage: Stage) -> Iterator["_Session"]:
         """Make a prefix and start its server."""
         with self._instance(stage) as session:
+            # A cold start of server and services takes 0.7 s: it is no part of the programs' times.
             session.start_server()
             yield session
 
@@ -194,6 +195,7 @@ class _Session:
             _wine.end(self._prefix)
             if self._kept:
                 self._end_reason = "a time limit has ended all processes of this prefix"
+        # Messages of the loader begin with its name; no payload prints such a line.
         elif not done.stdout and done.stderr.startswith(b"wine"):
             raise SessionError(f"Wine: {processes.last_line(done.stderr)}")
         return done
