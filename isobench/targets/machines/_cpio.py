@@ -47,8 +47,8 @@ class Archive:
         self._count += 1
         name = path.encode() + b"\0"
         links = 2 if stat.S_ISDIR(mode) else 1
-        # inode, mode, uid, gid, links, mtime, size, device (major, minor), rdev (major, minor),
-        # length of the name, checksum (0 in this format)
+        # The fields are inode, mode, uid, gid, links, mtime, size, device (major, minor), rdev
+        # (major, minor), length of the name, checksum (0 in this format).
         numbers = (
             *(self._count, mode, 0, 0, links, 0, len(content), 0, 0),
             *(*device, len(name), 0),
