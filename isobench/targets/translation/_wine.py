@@ -82,7 +82,7 @@ class Wine:
     @property
     def key(self) -> str:
         """The name of its prefix in the cache: each build of Wine has its own."""
-        # Distributions rebuild a version of Wine: the content of a library tells builds apart.
+        # Distributions rebuild a version of Wine: the content of a library distinguishes them.
         hashed = hashlib.sha256(f"{FORMAT} {self.version} {self.libraries}".encode())
         with (self.libraries / "ntdll.dll").open("rb") as file:
             hashed.update(hashlib.file_digest(file, "sha256").digest())
