@@ -61,13 +61,7 @@ def test_a_time_limit_of_a_launched_sandbox_leaves_no_record(able: Able, staged:
     token = secrets.token_hex(8)
     done = target.launch(
         staged(target).stage,
-        Command(
-            argv=(
-                PROGRAM,
-                "linger",
-                token,
-            )
-        ),
+        Command(argv=(PROGRAM, "linger", token)),
         timeout=seconds(1),
     )
     assert done.exit_code is None
@@ -174,14 +168,7 @@ def test_the_home_directory_is_empty_inside(able: Able, staged: Make) -> None:
     target = able("firejail")
     with target.open(staged(target).stage) as session:
         done = session.run(
-            Command(
-                argv=(
-                    PROGRAM,
-                    "may",
-                    "read",
-                    str(found),
-                )
-            ),
+            Command(argv=(PROGRAM, "may", "read", str(found))),
             timeout=TIMEOUT,
         )
     assert done.stdout == b"2\n"

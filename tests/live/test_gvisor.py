@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Available
+from isobench.model import Available, Command
 from isobench.model.units import seconds
 from isobench.payload import wire
 from isobench.plugins.api import Target, Witness
 from isobench.plugins.registry import Registry
 from tests.conftest import PROGRAM, Staged, sentence
-from tests.live.conftest import Command
+from tests.live.conftest import Command as Program
 
 pytestmark = pytest.mark.live
 TIMEOUT = seconds(60)
@@ -55,24 +55,12 @@ def test_every_variant_is_gvisor_and_the_host_detects_its_platform(
     def evidence(chosen: Target, made: Staged) -> tuple[Any, dict[str, Any]]:
         with chosen.open(made.stage) as session:
             done = session.run(
-                Command(
-                    argv=(
-                        "_evidence",
-                        "cafe",
-                        str(made.shop.canary),
-                    )
-                ),
+                Command(argv=("_evidence", "cafe", str(made.shop.canary))),
                 timeout=TIMEOUT,
             )
             assert (
                 session.run(
-                    Command(
-                        argv=(
-                            PROGRAM,
-                            "say",
-                            "x",
-                        )
-                    ),
+                    Command(argv=(PROGRAM, "say", "x")),
                     timeout=TIMEOUT,
                 ).stderr
                 == b""
@@ -105,7 +93,7 @@ def measured(ran: Any, name: str) -> dict[str, Any]:
     return found | {"facts": facts}
 
 
-def test_podman_with_runsc_is_a_sandbox_with_its_own_column(isobench: Command, able: Able) -> None:
+def test_podman_with_runsc_is_a_sandbox_with_its_own_column(isobench: Program, able: Able) -> None:
     able("podman")
     able("gvisor")
     (isobench.folder / "isobench.toml").write_text(
@@ -156,7 +144,7 @@ def daemon(tmp_path: Path) -> Iterator[str]:
 
 
 def test_docker_runs_containers_with_every_configured_runtime(
-    isobench: Command, able: Able, daemon: str
+    isobench: Program, able: Able, daemon: str
 ) -> None:
     able("docker")
     able("gvisor")

@@ -76,14 +76,7 @@ def refused(target: Target, staged: Staged, wanted: Mapping[str, str]) -> dict[s
     with target.open(staged.stage) as session:
         for what, which in wanted.items():
             done = session.run(
-                Command(
-                    argv=(
-                        PROGRAM,
-                        "may",
-                        what,
-                        which,
-                    )
-                ),
+                Command(argv=(PROGRAM, "may", what, which)),
                 timeout=TIMEOUT,
             )
             assert done.exit_code == 0, done.stderr
@@ -181,13 +174,7 @@ def evidence(target: Target, staged: Staged) -> Environment:
     nonce = secrets.token_hex(8)
     with target.open(staged.stage) as session:
         done = session.run(
-            Command(
-                argv=(
-                    "_evidence",
-                    nonce,
-                    str(staged.shop.canary),
-                )
-            ),
+            Command(argv=("_evidence", nonce, str(staged.shop.canary))),
             timeout=TIMEOUT,
         )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from isobench.evidence import prove
-from isobench.model import Abi, Available, Environment, Lack, Unavailable, host_abi
+from isobench.model import Abi, Available, Command, Environment, Lack, Unavailable, host_abi
 from isobench.model.errors import NotApplicableError, SessionError
 from isobench.model.units import seconds
 from isobench.payload import wire
@@ -36,7 +36,7 @@ from tests import waiting
 from tests.conftest import PROGRAM, SOURCE, Staged
 from tests.contract import test_targets as contract
 from tests.live import guest
-from tests.live.conftest import Command
+from tests.live.conftest import Command as Program
 
 pytestmark = pytest.mark.live
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
@@ -223,21 +223,21 @@ def target(box: Host) -> Target:
 
 one, host = contract.one, contract.host
 test_arguments_arrive_as_sent = contract.test_arguments_arrive_as_sent
-test_variables_arrive = contract.test_variables_arrive_and_nothing_of_the_hosts_does
-test_a_failing_command = contract.test_a_failing_command_is_an_answer_with_both_streams
+test_variables_arrive = contract.test_variables_arrive_without_those_of_the_host
+test_a_failing_command = contract.test_a_failing_command_is_a_result_with_both_streams
 test_the_time_limit = contract.test_the_time_limit_leaves_no_process_behind
 test_processes_are_seen = contract.test_processes_are_seen_from_inside
-test_a_clean_run = contract.test_a_clean_run_says_nothing_on_standard_error
-test_output_is_handed_on = contract.test_output_is_handed_on_while_the_program_runs
-test_expectations_are_shown = contract.test_expectations_are_shown_by_evidence
+test_a_clean_run = contract.test_a_clean_run_prints_nothing_on_standard_error
+test_output_is_handed_on = contract.test_output_is_passed_on_while_the_program_runs
+test_expectations_are_shown = contract.test_the_evidence_meets_the_expectations
 test_natives_expectations_are_broken = (
-    contract.test_natives_expectations_are_broken_in_every_isolation
+    contract.test_every_isolation_contradicts_natives_expectations
 )
 test_every_other_workload = contract.test_every_other_workload_runs_and_answers
 test_nothing_in_scratch = contract.test_nothing_is_left_in_the_scratch_directory
-test_two_sessions = contract.test_two_sessions_live_side_by_side
+test_two_sessions = contract.test_two_sessions_are_open_at_the_same_time
 test_evidence_after_a_start = contract.test_a_process_whose_start_was_timed_becomes_the_evidence
-test_nothing_is_left = contract.test_nothing_is_left_after_a_session_that_was_broken_off
+test_nothing_is_left = contract.test_nothing_is_left_after_an_interrupted_session
 
 
 # ---- SSH itself ----------------------------------------------------------------------------------
@@ -595,9 +595,8 @@ def test_after_kill_9_the_next_start_stops_the_machine(
 ) -> None:
     token = killed(host_off.life)
     assert (stops(host_off), len(notes())) == (0, 1)
-    bare = Registry().get(
-        "ssh"
-    )  # a note counts although the configuration no longer has the target
+    # A note counts although the configuration no longer has the target.
+    bare = Registry().get("ssh")
     assert isinstance(bare, Sweeper)
     (left,) = bare.sweep(ownership.alive, cached=False)
     assert str(left).startswith("machine (")
@@ -626,13 +625,7 @@ def test_machines_of_living_runs_are_not_stopped(host_off: Host, staged: Make) -
         assert target.sweep(ownership.alive, cached=False) == []
         assert (
             session.run(
-                Command(
-                    argv=(
-                        PROGRAM,
-                        "end",
-                        "3",
-                    )
-                ),
+                Command(argv=(PROGRAM, "end", "3")),
                 timeout=TIMEOUT,
             ).exit_code
             == 3
@@ -642,7 +635,7 @@ def test_machines_of_living_runs_are_not_stopped(host_off: Host, staged: Make) -
 # ---- whole runs ----------------------------------------------------------------------------------
 
 
-def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench: Command) -> None:
+def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench: Program) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
     lines = [f'{key} = "{value}"' for key, value in (options | host_off.life).items()]
@@ -658,7 +651,7 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
 
 
 def test_a_run_that_cannot_stop_a_machine_reports_it_and_fails(
-    host_off: Host, isobench: Command
+    host_off: Host, isobench: Program
 ) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(host_off.remote)}
@@ -684,7 +677,7 @@ def test_a_run_that_cannot_stop_a_machine_reports_it_and_fails(
     note.unlink()
 
 
-def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench: Command) -> None:
+def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench: Program) -> None:
     config = isobench.folder / "isobench.toml"
     options = {"kind": "ssh", "host": "box", "class": "sandbox", "directory": str(box.remote)}
     lines = [f'{key} = "{value}"' for key, value in options.items()]
@@ -786,7 +779,7 @@ X86_ONLY = pytest.mark.skipif(
 
 
 @X86_ONLY
-def test_a_running_guest_is_measured_as_a_plain_host(my_guest: Guest, isobench: Command) -> None:
+def test_a_running_guest_is_measured_as_a_plain_host(my_guest: Guest, isobench: Program) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
     to = _ssh_host.address("my-guest")
     with _ssh_host.link(to, retry_for=240) as link:
@@ -819,7 +812,7 @@ def test_a_running_guest_is_measured_as_a_plain_host(my_guest: Guest, isobench: 
 @X86_ONLY
 @pytest.mark.timeout(1800)
 def test_a_guest_that_is_started_is_timed_until_its_nonce(
-    my_guest: Guest, isobench: Command
+    my_guest: Guest, isobench: Program
 ) -> None:
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**my_guest.life))
     ran = isobench(*("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,startup.cold"), timeout=550)
@@ -834,7 +827,7 @@ def test_a_guest_that_is_started_is_timed_until_its_nonce(
 
 @pytest.mark.parametrize("my_guest", ["aarch64"], indirect=True)
 def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
-    my_guest: Guest, isobench: Command
+    my_guest: Guest, isobench: Program
 ) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
     with _ssh_host.link(_ssh_host.address("my-guest"), retry_for=240):

@@ -78,12 +78,7 @@ def run(shop: stage.Workshop, *arguments: str, target: Target | None = None) -> 
     made = shop.stage(Abi.WASM32)
     with (target or WasmTarget()).open(made) as session:
         return session.run(
-            Command(
-                argv=(
-                    "own",
-                    *arguments,
-                )
-            ),
+            Command(argv=("own", *arguments)),
             timeout=TIMEOUT,
         )
 
@@ -124,13 +119,7 @@ def evidence(target: Target, staged: Staged) -> Environment:
     nonce = secrets.token_hex(8)
     with target.open(staged.stage) as session:
         done = session.run(
-            Command(
-                argv=(
-                    "_evidence",
-                    nonce,
-                    str(staged.shop.canary),
-                )
-            ),
+            Command(argv=("_evidence", nonce, str(staged.shop.canary))),
             timeout=TIMEOUT,
         )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)

@@ -206,8 +206,8 @@ def test_sandboxes_of_dead_runs_are_swept_and_those_of_living_runs_are_not(
 
 
 def test_without_a_sentry_no_platform_is_detected() -> None:
-    assert sentry.platform(processes.family(os.getpid())) is None
-    assert processes.family(2**22 + 1) == []
+    assert sentry.platform(processes.process_tree(os.getpid())) is None
+    assert processes.process_tree(2**22 + 1) == []
 
 
 def test_processes_are_ended_by_a_mark_in_their_arguments() -> None:

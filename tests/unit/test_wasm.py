@@ -53,7 +53,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(processes, "ask", lambda argv: SAYS[argv[1]])
+    monkeypatch.setattr(processes, "output_of", lambda argv: SAYS[argv[1]])
     return program
 
 
@@ -167,7 +167,7 @@ def test_the_hint_for_an_ordinary_user_contains_sudo(
 def test_something_else_under_that_name_is_refused(
     engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "ask", lambda _: "wasmer 4.0")
+    monkeypatch.setattr(processes, "output_of", lambda _: "wasmer 4.0")
     assert "is not wasmtime" in refused(wasm.WasmTarget()).what
 
 
@@ -175,7 +175,9 @@ def test_something_else_under_that_name_is_refused(
 def test_an_engine_that_would_interpret_is_refused(
     settings: str, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "ask", lambda argv: {**SAYS, "settings": settings}[argv[1]])
+    monkeypatch.setattr(
+        processes, "output_of", lambda argv: {**SAYS, "settings": settings}[argv[1]]
+    )
     assert "not for this processor" in refused(wasm.WasmTarget()).what
 
 
@@ -256,7 +258,7 @@ def test_another_engine_or_content_is_compiled_again(
     stage = staged(tmp_path / "stage")
     wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     monkeypatch.setattr(
-        processes, "ask", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
+        processes, "output_of", lambda argv: {**SAYS, "--version": "wasmtime 50"}[argv[1]]
     )
     wasm.WasmTarget().launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     (stage.root / "isobench" / "cpu.sieve").write_bytes(b"\0asm2")

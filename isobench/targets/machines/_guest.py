@@ -265,7 +265,7 @@ def _add_libraries(archive: _cpio.Archive, program: Path, root: Path) -> None:
     }
     # glibc before 2.34 loads libnss_files at run time, so that no program lists it as needed.
     # The interpreter comes first: libraries list it without its path, and it must lie at its path.
-    wanted, done = [*elf.needed(program.read_bytes()), "libnss_files.so.2"], set[str]()
+    wanted, done = [*elf.needed_libraries(program.read_bytes()), "libnss_files.so.2"], set[str]()
     while wanted:
         name = wanted.pop(0)
         base = name.rpartition("/")[2]
@@ -275,7 +275,7 @@ def _add_libraries(archive: _cpio.Archive, program: Path, root: Path) -> None:
         data = _resolve_inside(root, libraries[base]).read_bytes()
         # The kernel opens the interpreter by its path; the interpreter searches /lib for the rest.
         archive.file(name.lstrip("/") if name.startswith("/") else f"lib/{base}", data, 0o755)
-        wanted += elf.needed(data)
+        wanted += elf.needed_libraries(data)
 
 
 # ---- the guest -----------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ def execute(argv: Sequence[str], *, timeout: float) -> tuple[int | None, str]:
                 processes.end(process)
         output.seek(0)
         # Tools of Windows, wsl.exe among them, write UTF-16: two bytes for each character.
-        text = output.read(processes.MOST).replace(b"\0", b"")
+        text = output.read(processes.MAX_OUTPUT).replace(b"\0", b"")
         return code, text.decode(errors="replace").strip()
 
 

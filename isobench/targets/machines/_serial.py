@@ -208,7 +208,7 @@ class Machine:
                     del self._state.marks[:-_MOST_MARKS]
                 case "out" | "err" | "stderr":
                     kept: bytearray = getattr(self._state, name)
-                    kept += chunk[: max(0, processes.MOST - len(kept))]
+                    kept += chunk[: max(0, processes.MAX_OUTPUT - len(kept))]
                 case _:
                     self._handle_other(name, chunk)
             self._changed.notify_all()

@@ -325,7 +325,7 @@ class UmlTarget:
         return next((found for name in names if (found := shutil.which(name))), None)
 
     def probe(self) -> Availability:
-        """Boot a guest whose first process prints one line (`elf.answering`)."""
+        """Boot a guest whose first process prints one line (`elf.probe_program`)."""
         if host_abi() is not Abi.ELF_X86_64:
             return Unavailable(
                 lack=Lack.PLATFORM,

@@ -86,10 +86,10 @@ class BubblewrapTarget:
             )
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="bubblewrap needs Linux")
-        problem = prefixes.complaint(_arguments, environment=prefixes.host_path())
+        problem = prefixes.start_error(_arguments, environment=prefixes.host_path())
         if problem:
             return _refusal(problem)
-        version = processes.ask(["bwrap", "--version"]) or "bubblewrap"
+        version = processes.output_of(["bwrap", "--version"]) or "bubblewrap"
         return Available(version=version)
 
     def open(self, stage: Stage) -> AbstractContextManager[agents.AgentSession]:

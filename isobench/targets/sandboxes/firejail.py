@@ -120,7 +120,7 @@ class FirejailTarget:
         problem = self._problem()
         if problem:
             return _refusal(problem)
-        version = processes.ask(["firejail", "--version"]) or "firejail"
+        version = processes.output_of(["firejail", "--version"]) or "firejail"
         return Available(version=version.splitlines()[0].replace(" version", ""))
 
     def _problem(self) -> str:
@@ -235,7 +235,7 @@ def _listed() -> list[tuple[int, str]]:
 
     `firejail --list` also removes the records of sandboxes that were killed.
     """
-    output = processes.ask(["firejail", "--list"]) or ""
+    output = processes.output_of(["firejail", "--list"]) or ""
     found = re.findall(r"^(\d+):[^:]*:(isobench-[^:]+):", output, re.MULTILINE)
     return [(int(pid), name) for pid, name in found]
 
@@ -248,7 +248,7 @@ def _records_removed() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             if any(not Path(f"/proc/{record.name}").exists() for record in _RECORDS.iterdir()):
-                processes.ask(["firejail", "--list"])
+                processes.output_of(["firejail", "--list"])
 
 
 _NO_SANDBOX: Final = "firejail executes programs without a sandbox here"

@@ -292,7 +292,7 @@ def _trial(target: GvisorTarget, platform: str) -> str:
 
 def _version(program: str) -> str:
     """Return the version of runsc: "0.0~20221219.0", "release-20240729.0"."""
-    lines = (processes.ask([program, "--version"]) or "").splitlines()
+    lines = (processes.output_of([program, "--version"]) or "").splitlines()
     return lines[0].rpartition(" ")[2] if lines else "of an unknown version"
 
 
@@ -326,7 +326,7 @@ class _Session:
         Raises SessionError if the sandbox does not use the requested platform.
         """
         # Inside, nothing shows the platform; the sentry's arguments and descriptors do.
-        family = processes.family(self.session.pid)
+        family = processes.process_tree(self.session.pid)
         platform = sentry.platform(family)
         if platform not in (self.platform, None):
             raise SessionError(

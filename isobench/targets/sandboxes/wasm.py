@@ -302,10 +302,10 @@ class WasmTarget:
     @staticmethod
     def _identified(path: Path) -> _Engine:
         """Return the engine at a path. Raises SessionError if it is no wasmtime, or interprets."""
-        version = processes.ask([str(path), "--version"]) or ""
+        version = processes.output_of([str(path), "--version"]) or ""
         if not version.startswith("wasmtime"):
             raise SessionError(f"{path} is not wasmtime: --version prints {version[:80]!r}")
-        found = re.search(r"target '([^']+)'", processes.ask([str(path), "settings"]) or "")
+        found = re.search(r"target '([^']+)'", processes.output_of([str(path), "settings"]) or "")
         code = found[1] if found else "unknown"
         home = host_abi()
         if home is None or not code.startswith(home.machine):

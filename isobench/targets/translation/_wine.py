@@ -135,7 +135,7 @@ def find(loader: str) -> Wine:
     libraries = _libraries(path)
     if libraries is None:
         raise MissingError(f"64-bit libraries (x86_64-windows/ntdll.dll) for {path}")
-    version = processes.ask([str(path), "--version"])
+    version = processes.output_of([str(path), "--version"])
     if version is None:
         raise MissingError(f"a version of {path}: it does not run")
     return Wine(loader=path, server=server, libraries=libraries, version=version.splitlines()[0])
@@ -358,7 +358,7 @@ def trial_error(wine: Wine, program: bytes, answer: bytes) -> str:
                 [wine.loader, "I:\\answer"],
                 timeout=seconds(30),
                 env=wine.environment(prefix),
-                outlived=lambda: end(prefix),
+                end_survivors=lambda: end(prefix),
             )
         except OSError as error:
             return str(error)

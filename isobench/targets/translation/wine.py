@@ -170,13 +170,13 @@ class _Session:
 
     def run_with_new_server(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Run a program that starts a new server, and end that server."""
-        return self._run(command, timeout, outlived=lambda: _wine.end(self._prefix))
+        return self._run(command, timeout, end_survivors=lambda: _wine.end(self._prefix))
 
     def _run(
         self,
         command: Command,
         timeout: Nanoseconds,
-        outlived: Callable[[], None] | None = None,
+        end_survivors: Callable[[], None] | None = None,
     ) -> Completed:
         variables = command.environ(f"{_SCRATCH.upper()}:\\")
         try:
@@ -185,7 +185,7 @@ class _Session:
                 timeout=timeout,
                 env={**variables, **self._wine.environment(self._prefix)},
                 command=command,
-                outlived=outlived,
+                end_survivors=end_survivors,
             )
         except OSError as error:
             raise SessionError(f"{self._wine.loader} cannot be executed: {error}") from None
