@@ -47,9 +47,9 @@ def bench_boot(
             if until == "the first process":
                 assert booted.machine.wait_for("init", deadline=booted.deadline) is not None
             elif until == "the nonce":
-                assert booted.ended(booted.deadline).exit_code == 0
+                assert booted.wait_for_exit(booted.deadline).exit_code == 0
             else:
-                booted.until_ready()
+                booted.wait_until_ready()
                 link = booted.banner()
                 if until == "logged in":
                     booted.connected().close()

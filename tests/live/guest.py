@@ -1,8 +1,8 @@
-"""Somebody else's virtual machine, as far as isobench knows: QEMU in a process of its own, with an
-SSH server, a shell and SFTP. `python guest.py FOLDER` runs it until SIGTERM, which shuts it down.
+"""A virtual machine that isobench did not start: QEMU in a separate process, with an SSH server, a
+shell and SFTP. `python guest.py FOLDER` runs it until SIGTERM, which shuts it down.
 
 FOLDER holds `account` (an archive, see `account`), `host_key`, `authorized`, `programs` and the
-name of a `target`; the port on which it is reached is written to `port`.
+name of a `target`. The port of its SSH server is written to `port`.
 """
 
 import signal
@@ -14,18 +14,19 @@ from typing import Any
 
 from isobench.plugins.registry import Registry
 from isobench.targets.machines import _cpio, _guest, _qemu
+from isobench.targets.machines._packages import PackageClient
 from isobench.targets.shared import agent_request, elf
 
 TARGETS = {"x86_64": "qemu", "aarch64": "qemu-aarch64"}
-PATIENCE = 240.0
+TIMEOUT = 240.0
 
 
 def account(machine: str, work: Path) -> bytes:
-    """Return the archive of an account that has a shell and SFTP; it goes over the guest's own."""
+    """Return the archive of an account with a shell and SFTP, unpacked after the guest's own."""
     work.mkdir()
-    apt = _guest._Apt(machine, work)
+    apt = PackageClient(machine, work)
     apt.update()
-    root, _ = apt.fetched([*apt.closure("openssh-sftp-server"), "busybox-static"])
+    root, _ = apt.unpack([*apt.with_dependencies("openssh-sftp-server"), "busybox-static"])
     archive = _cpio.Archive()
     for name in ("etc", "bin", "tmp", "sftp", "usr", "usr/lib", "home", "home/user"):
         archive.directory(name, 0o1777 if name == "tmp" else 0o755)
@@ -42,7 +43,7 @@ def account(machine: str, work: Path) -> bytes:
                 each.rpartition("/")[2] for each in elf.needed_libraries(files[name].read_bytes())
             ]
     (interpreter,) = [name for name in done if name.startswith("ld-")]
-    # With its own libraries, whatever those of the guest's server are.
+    # With its own libraries: those of the guest's SSH server may be of another version.
     script = f"#!/bin/sh\nexec /sftp/{interpreter} --library-path /sftp /sftp/sftp-server\n"
     archive.file("usr/lib/sftp-server", script.encode(), 0o755)
     archive.file("etc/passwd", b"user:x:0:0:user:/home/user:/bin/sh\n")
@@ -71,15 +72,15 @@ def main(folder: Path) -> None:
         initrd=folder / "initrd",
         command_line=emulated._command_line(),
     )
-    # A list, and no event of `threading`: its lock may be held by what is interrupted.
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    # A list, not a threading.Event: the signal may interrupt a holder of the event's lock.
+    stop_signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stop_signals.append(number))
     with _qemu.started(emulated._hardware(), boot) as machine:
         machine.negotiate()
         (folder / "port.new").write_text(str(machine.port()))
         (folder / "port.new").rename(folder / "port")
-        machine.wait_for("ready", deadline=time.monotonic() + PATIENCE)
-        while not asked and not machine.why():
+        machine.wait_for("ready", deadline=time.monotonic() + TIMEOUT)
+        while not stop_signals and not machine.failure_reason():
             time.sleep(0.1)
         machine.shut_down(agent_request.NULL)
 

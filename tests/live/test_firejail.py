@@ -1,4 +1,4 @@
-"""Firejail where it would only pretend, and what is left of a sandbox that had to be killed."""
+"""Firejail without a sandbox, and the records of a sandbox that had to be killed."""
 
 import os
 import secrets
@@ -22,14 +22,14 @@ from isobench.targets.sandboxes import firejail
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 Able = Callable[[str], Target]
 Make = Callable[[Any], Staged]
 
 
 def records() -> set[str]:
-    """What Firejail keeps of sandboxes that run, or ran and were killed."""
+    """Firejail's records of sandboxes that run or were killed."""
     folders = ("name", "profile", "network", "bandwidth", "x11")
     home = firejail._RECORDS.parent
     return {str(path) for folder in folders for path in (home / folder).glob("[0-9]*")}
@@ -67,14 +67,14 @@ def test_a_time_limit_of_a_launched_sandbox_leaves_no_record(able: Able, staged:
     assert done.exit_code is None
 
 
-def test_an_argument_that_it_does_not_know_is_its_own_error(staged: Make) -> None:
+def test_an_unknown_argument_is_an_error_of_firejail(staged: Make) -> None:
     target = configured(arguments=["--nonsense"])
     assert isinstance(target, Launcher)
     one = staged(target)
     with pytest.raises(SessionError, match="--nonsense"):
-        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)
     with pytest.raises(SessionError, match="--nonsense"), target.open(one.stage) as session:
-        session.run(one.command("_startup", "cafe"), timeout=PATIENCE)
+        session.run(one.command("_startup", "cafe"), timeout=TIMEOUT)
     assert one.chunks == []
 
 
@@ -85,7 +85,7 @@ print(type(answer).__name__, getattr(answer, "what", ""))
 """
 
 
-def test_inside_another_sandbox_where_it_merely_executes_it_is_refused(able: Able) -> None:
+def test_inside_another_sandbox_firejail_is_refused(able: Able) -> None:
     space = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*space, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("unshare can make no PID namespace here")
@@ -98,14 +98,14 @@ def test_inside_another_sandbox_where_it_merely_executes_it_is_refused(able: Abl
 def evidence(target: Target, one: Staged) -> bytes:
     nonce = secrets.token_hex(8)
     with target.open(one.stage) as session:
-        done = session.run(one.command("_evidence", nonce, str(one.shop.canary)), timeout=PATIENCE)
+        done = session.run(one.command("_evidence", nonce, str(one.shop.canary)), timeout=TIMEOUT)
     return b"\n".join((nonce.encode(), done.stdout))
 
 
 def broken(expectations: Any, host: bytes, inside: bytes) -> str:
     seen = []
-    for said in (host, inside):
-        nonce, _, lines = said.partition(b"\n")
+    for output in (host, inside):
+        nonce, _, lines = output.partition(b"\n")
         seen.append(prove.gather(wire.read(lines, nonce=nonce.decode(), iterations=0).facts))
     return prove.unmet(prove.check(expectations, host=seen[0], inside=seen[1]))
 
@@ -113,7 +113,7 @@ def broken(expectations: Any, host: bytes, inside: bytes) -> str:
 @pytest.mark.parametrize(
     "options", [{"seccomp": False}, {"noroot": False}, {"arguments": ["--protocol=unix"]}]
 )
-def test_every_configuration_keeps_its_expectations(
+def test_every_configuration_meets_its_expectations(
     options: dict[str, Any], able: Able, staged: Make
 ) -> None:
     native, target = able("native"), configured(**options)
@@ -135,7 +135,7 @@ os.execv({real!r}, [word for word in sys.argv if not word.startswith({words!r})]
         (("--whitelist", "--private"), "host.canary_readable"),
     ],
 )
-def test_a_part_that_is_not_in_force_breaks_its_expectation(
+def test_a_restriction_that_is_not_in_force_breaks_its_expectation(
     without: tuple[tuple[str, ...], str],
     able: Able,
     staged: Make,
@@ -156,7 +156,7 @@ def test_a_part_that_is_not_in_force_breaks_its_expectation(
 
 
 SKELETON = (".bashrc", ".cshrc", ".zshrc", ".profile", ".Xauthority")
-"""What Firejail puts into a home directory that it has emptied, where the user has it."""
+"""Files that Firejail copies into an empty home directory if the user has them."""
 
 
 def test_the_home_directory_is_empty_inside(able: Able, staged: Make) -> None:
@@ -169,6 +169,6 @@ def test_the_home_directory_is_empty_inside(able: Able, staged: Make) -> None:
     with target.open(staged(target).stage) as session:
         done = session.run(
             Command(argv=(PROGRAM, "may", "read", str(found))),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     assert done.stdout == b"2\n"

@@ -1,4 +1,4 @@
-"""gVisor as it really is: its variants, and engines that run containers by it."""
+"""gVisor itself: its variants, and container engines that use it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command as Program
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 QUICK = ("-w", "cpu.sieve", "--blocks", "3", "--min-time", "0.004s")
 
 Able = Callable[[str], Target]
@@ -30,7 +30,7 @@ Make = Callable[[Target], Staged]
 
 
 def variant(**options: object) -> Target:
-    """Return gVisor with options, or skip where it cannot run so."""
+    """Return gVisor with options, or skip if it cannot run with them."""
     target = Registry({"gvisor": options}).get("gvisor")
     answer = target.probe()
     if not isinstance(answer, Available):
@@ -44,7 +44,7 @@ def variant(**options: object) -> Target:
     [{}, {"rootless": True}, {"platform": "ptrace"}, {"platform": "systrap"}, {"network": "host"}],
     ids=lambda options: "-".join(map(str, options.values())) or "plain",
 )
-def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
+def test_every_variant_is_gvisor_and_the_host_detects_its_platform(
     able: Able, staged: Make, options: dict[str, object]
 ) -> None:
     native = able("native")
@@ -56,12 +56,12 @@ def test_every_variant_is_gvisor_and_the_host_sees_its_platform(
         with chosen.open(made.stage) as session:
             done = session.run(
                 Command(argv=("_evidence", "cafe", str(made.shop.canary))),
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
             )
             assert (
                 session.run(
                     Command(argv=(PROGRAM, "say", "x")),
-                    timeout=PATIENCE,
+                    timeout=TIMEOUT,
                 ).stderr
                 == b""
             )
@@ -93,9 +93,7 @@ def measured(ran: Any, name: str) -> dict[str, Any]:
     return found | {"facts": facts}
 
 
-def test_podman_with_runsc_is_a_sandbox_in_a_column_of_its_own(
-    isobench: Program, able: Able
-) -> None:
+def test_podman_with_runsc_is_a_sandbox_with_its_own_column(isobench: Program, able: Able) -> None:
     able("podman")
     able("gvisor")
     (isobench.folder / "isobench.toml").write_text(
@@ -111,7 +109,7 @@ def test_podman_with_runsc_is_a_sandbox_in_a_column_of_its_own(
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[str]:
-    """A dockerd of the test's own that knows runsc and, where it is there, crun."""
+    """A separate dockerd with runsc and, if installed, crun."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip(
             "a dockerd of the test's own needs root and dockerd; isobench doctor --install docker"
@@ -133,10 +131,8 @@ def daemon(tmp_path: Path) -> Iterator[str]:
         end = time.monotonic() + 60
         while not (tmp_path / "docker.sock").exists():
             if process.poll() is not None or time.monotonic() > end:
-                said = (tmp_path / "log").read_text().splitlines() or [
-                    "no word from it in a minute"
-                ]
-                pytest.skip(f"a dockerd of the test's own does not start here: {said[-1]}")
+                lines = (tmp_path / "log").read_text().splitlines() or ["no log within a minute"]
+                pytest.skip(f"a separate dockerd does not start here: {lines[-1]}")
             time.sleep(0.1)
         yield at
     finally:
@@ -147,7 +143,7 @@ def daemon(tmp_path: Path) -> Iterator[str]:
         psutil.wait_procs(family, timeout=20)
 
 
-def test_docker_runs_containers_by_every_runtime_that_its_daemon_knows(
+def test_docker_runs_containers_with_every_configured_runtime(
     isobench: Program, able: Able, daemon: str
 ) -> None:
     able("docker")

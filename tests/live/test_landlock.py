@@ -1,4 +1,4 @@
-"""Landlock really refuses, Landlock it is that refuses, and it refuses no more than it must."""
+"""What Landlock refuses, that Landlock itself refuses it, and what it allows."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ from isobench.targets.sandboxes import landlock
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 ABI = landlock._abi()
 
 Able = Callable[[str], Target]
@@ -38,7 +38,7 @@ def needed(able: Able) -> None:
 
 @dataclass(frozen=True)
 class Outside:
-    """What lies outside of the sandbox, and each of which a plain process may have."""
+    """Things outside of the sandbox that a plain process may use."""
 
     wanted: Mapping[str, str]
 
@@ -71,13 +71,13 @@ def outside(tmp_path: Path) -> Iterator[Outside]:
 
 
 def refused(target: Target, staged: Staged, wanted: Mapping[str, str]) -> dict[str, int | None]:
-    """What the kernel answers inside to each wish: its errno; None where a program was executed."""
+    """The errno of each attempt inside; None if a program was executed."""
     answers: dict[str, int | None] = {}
     with target.open(staged.stage) as session:
         for what, which in wanted.items():
             done = session.run(
                 Command(argv=(PROGRAM, "may", what, which)),
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
             )
             assert done.exit_code == 0, done.stderr
             answers[what] = int(done.stdout) if done.stdout else None
@@ -102,7 +102,7 @@ REFUSED: dict[str, int | None] = {
 }
 
 
-def test_everything_outside_is_refused_that_a_plain_process_may_have(
+def test_landlock_refuses_files_that_a_plain_process_may_open(
     able: Able, staged: Make, outside: Outside
 ) -> None:
     native, confined = able("native"), able("landlock")
@@ -110,9 +110,7 @@ def test_everything_outside_is_refused_that_a_plain_process_may_have(
     assert refused(confined, staged(confined), outside.wanted) == REFUSED
 
 
-def test_it_is_landlock_that_refuses_and_not_the_filter_of_system_calls(
-    staged: Make, outside: Outside
-) -> None:
+def test_landlock_itself_refuses_and_not_the_seccomp_filter(staged: Make, outside: Outside) -> None:
     unfiltered = configured(seccomp=False)
     assert refused(unfiltered, staged(unfiltered), outside.wanted) == REFUSED
 
@@ -123,7 +121,7 @@ def test_tcp_is_refused_unless_the_configuration_allows_it(staged: Make, outside
     assert refused(connected, staged(connected), outside.wanted) == {**REFUSED, **tcp}
 
 
-def test_the_filter_refuses_what_landlock_knows_nothing_of(staged: Make) -> None:
+def test_the_seccomp_filter_refuses_what_landlock_does_not_cover(staged: Make) -> None:
     options = {"personality": "0"}
     filtered, unfiltered = configured(), configured(seccomp=False)
     assert refused(filtered, staged(filtered), options) == {"personality": errno.EPERM}
@@ -142,29 +140,29 @@ def test_the_scratch_directory_is_writable_and_the_root_is_not(able: Able, stage
     assert refused(target, one, {"create": str(another / "new")}) == {"create": errno.EACCES}
 
 
-def test_nothing_of_it_stays_with_this_process(able: Able, staged: Make, outside: Outside) -> None:
+def test_this_process_is_not_confined(able: Able, staged: Make, outside: Outside) -> None:
     target = able("landlock")
     refused(target, staged(target), outside.wanted)
     assert Path(outside.wanted["read"]).read_text() == "not for inside\n"
 
 
 @pytest.mark.parametrize("options", [{}, {"network": True}, {"seccomp": False}])
-def test_every_configuration_keeps_its_expectations(
+def test_every_configuration_meets_its_expectations(
     options: dict[str, Any], able: Able, staged: Make
 ) -> None:
     target = configured(**options)
     assert broken(target, staged(target), host_of(able, staged)) == ""
 
 
-def test_a_witness_tells_which_landlock_it_is(able: Able, staged: Make) -> None:
+def test_the_session_reports_the_abi_of_landlock(able: Able, staged: Make) -> None:
     target = able("landlock")
     with target.open(staged(target).stage) as session:
         assert isinstance(session, Witness)
-        told = {fact.key: fact.value for fact in session.witness()}
-    assert told == {"host.landlock.abi": ABI}
+        reported = {fact.key: fact.value for fact in session.witness()}
+    assert reported == {"host.landlock.abi": ABI}
 
 
-# ---- a heading that would be false ---------------------------------------------------------------
+# ---- launchers that do not confine ---------------------------------------------------------------
 
 
 def host_of(able: Able, staged: Make) -> Environment:
@@ -177,7 +175,7 @@ def evidence(target: Target, staged: Staged) -> Environment:
     with target.open(staged.stage) as session:
         done = session.run(
             Command(argv=("_evidence", nonce, str(staged.shop.canary))),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
@@ -186,26 +184,26 @@ def broken(target: Target, staged: Staged, host: Environment) -> str:
     return prove.unmet(prove.check(target.expectations, host=host, inside=evidence(target, staged)))
 
 
-MERELY_EXECUTES = """#!{python} -IS
+CONFINES_NOTHING = """#!{python} -IS
 import os, sys
 program = sys.argv[sys.argv.index("--") + 1:]
 os.execve(program[0], program, dict(os.environ))
 """
 
 
-def test_a_launcher_that_merely_executes_breaks_the_expectations(
+def test_a_launcher_that_confines_nothing_breaks_the_expectations(
     able: Able, staged: Make, tmp_path: Path
 ) -> None:
     target = able("landlock")
     one = staged(target)
     fake = tmp_path / "_confine"
-    fake.write_text(MERELY_EXECUTES.format(python=sys.executable))
+    fake.write_text(CONFINES_NOTHING.format(python=sys.executable))
     fake.chmod(0o755)
     one.stage = replace(one.stage, tools={**one.stage.tools, "_confine": fake})
-    said = broken(target, one, host_of(able, staged))
+    unmet = broken(target, one, host_of(able, staged))
     for key in ("host.canary_readable", "security.no_new_privs", "security.seccomp_filters"):
-        assert key in said
-    assert ("net.loopback_errno" in said) == (ABI >= 4)
+        assert key in unmet
+    assert ("net.loopback_errno" in unmet) == (ABI >= 4)
 
 
 def test_a_launcher_that_cannot_confine_executes_nothing(able: Able, staged: Make) -> None:
@@ -213,8 +211,8 @@ def test_a_launcher_that_cannot_confine_executes_nothing(able: Able, staged: Mak
     one = staged(target)
     gone = replace(one.stage, root=one.stage.root / "gone")
     with pytest.raises(SessionError, match=r"gone: errno 2"):
-        target.launch(gone, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(gone, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
     with contextlib.ExitStack() as stack, pytest.raises(SessionError, match=r"gone: errno 2"):
         session = stack.enter_context(target.open(gone))
-        session.run(one.command("_startup", "cafe"), timeout=PATIENCE)
+        session.run(one.command("_startup", "cafe"), timeout=TIMEOUT)
     assert one.chunks == []

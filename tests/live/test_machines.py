@@ -1,4 +1,4 @@
-"""Virtual machines that fail: each failure is told, and leaves nothing."""
+"""Virtual machines that fail: each failure is reported, and leaves nothing."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from isobench.model.units import seconds
 from isobench.payload import wire
 from isobench.plugins import ownership
 from isobench.plugins.registry import Registry
-from isobench.targets.machines import _guest, _instance, _ssh
+from isobench.targets.machines import _cache, _guest, _instance, _ssh
 from isobench.targets.machines.qemu import _Qemu
 from isobench.targets.shared import kvm
 from tests import waiting
@@ -33,7 +33,7 @@ from tests.conftest import PROGRAM, Staged, sentence
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 Able = Callable[[str], object]
 Make = Callable[[Any], Staged]
@@ -87,14 +87,14 @@ def fails(staged: Staged, **options: Any) -> SessionError:
     """Return the error of an opening that must fail."""
     with pytest.raises(SessionError) as caught, opened(staged, **options):
         pytest.fail("it opened")
-    assert "the serial console said last: " in str(caught.value)
+    assert "end of the serial console: " in str(caught.value)
     return caught.value
 
 
 # ---- the start -----------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_is_none(one: Staged, tmp_path: Path) -> None:
+def test_a_file_that_is_no_kernel(one: Staged, tmp_path: Path) -> None:
     file = tmp_path / "kernel"
     file.write_bytes(b"no kernel at all\n" * 4096)
     error = fails(one, kernel=str(file), boot_timeout=20.0)
@@ -103,20 +103,20 @@ def test_a_kernel_that_is_none(one: Staged, tmp_path: Path) -> None:
     assert "kernel" in error.hint
 
 
-def test_an_archive_that_is_none(one: Staged, tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive(one: Staged, tmp_path: Path) -> None:
     file = tmp_path / "initrd"
     file.write_bytes(b"no archive" * 1000)
     error = fails(one, initrd=str(file))
     assert "the guest panicked: Kernel panic - not syncing: VFS: Unable to mount root" in str(error)
 
 
-def test_a_first_process_that_is_none(one: Staged) -> None:
+def test_a_first_process_that_does_not_exist(one: Staged) -> None:
     error = fails(one, append="rdinit=/nonexistent root=/dev/nothing")
     assert "the guest panicked: Kernel panic - not syncing: VFS: Unable to mount root" in str(error)
 
 
 @pytest.mark.timeout(1800)
-def test_a_panic_after_which_the_guest_stays_is_not_waited_out(one: Staged) -> None:
+def test_a_panic_ends_the_waiting_although_the_machine_goes_on(one: Staged) -> None:
     error = fails(one, append="rdinit=/nonexistent panic=0", boot_timeout=600.0)
     assert "the guest panicked" in str(error)
 
@@ -127,11 +127,11 @@ def test_a_guest_that_is_too_slow(one: Staged) -> None:
     assert "boot_timeout" in error.hint
 
 
-def test_a_machine_that_there_is_none_of(one: Staged) -> None:
+def test_an_unknown_machine_type(one: Staged) -> None:
     assert "unsupported machine type" in str(fails(one, machine="abacus"))
 
 
-def test_drivers_that_are_missing_are_told(one: Staged, tmp_path: Path) -> None:
+def test_missing_drivers_are_an_error_with_a_hint(one: Staged, tmp_path: Path) -> None:
     kernel = _guest.guest("x86_64").kernel
     (tmp_path / "empty").mkdir()
     error = fails(one, kernel=str(kernel), modules=str(tmp_path / "empty"))
@@ -160,9 +160,9 @@ def test_an_emulator_killed_in_mid_boot(one: Staged) -> None:
 
 def test_a_panic_in_mid_session(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run(one.command(PROGRAM, "crash"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "crash"), timeout=TIMEOUT)
     assert "Kernel panic - not syncing: sysrq triggered crash" in str(caught.value)
-    assert "the serial console said last" in str(caught.value)
+    assert "end of the serial console" in str(caught.value)
 
 
 def test_a_guest_that_is_stopped_is_not_waited_for(one: Staged) -> None:
@@ -178,7 +178,7 @@ def test_a_program_that_never_ends_does_not_end_the_session(one: Staged) -> None
     with opened(one) as session:
         done = session.run(one.command(PROGRAM, "linger", "x"), timeout=seconds(1.5))
         assert done.exit_code is None
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
 
 
 def test_an_emulator_killed_in_mid_session(one: Staged) -> None:
@@ -191,22 +191,22 @@ def test_an_emulator_killed_in_mid_session(one: Staged) -> None:
     assert refuses(port)
 
 
-def test_a_connection_that_breaks_and_no_more(one: Staged) -> None:
+def test_a_connection_that_breaks_while_the_guest_runs(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run(one.command(PROGRAM, "hang-up"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "hang-up"), timeout=TIMEOUT)
     assert "the SSH connection is lost" in str(caught.value)
-    assert "the serial console said last" in str(caught.value)
+    assert "end of the serial console" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "text"),
     [
         ("authorized", "the guest refuses the key of this run"),
-        ("host_key", "shows another host key than the one it was given"),
+        ("host_key", "the host key of the guest is not the one that isobench made"),
     ],
 )
-def test_another_key_than_the_one_that_was_made(
-    what: str, told: str, one: Staged, monkeypatch: pytest.MonkeyPatch
+def test_a_key_that_isobench_did_not_make_is_refused(
+    what: str, text: str, one: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, other = _guest.stage_archive, _ssh.new_key()
     changed = {"authorized": other.line, "host_key": other.dropbear}[what]
@@ -215,21 +215,21 @@ def test_another_key_than_the_one_that_was_made(
         return make(programs, **{**options, what: changed})
 
     monkeypatch.setattr(_guest, "stage_archive", tampered)
-    assert told in str(fails(one))
+    assert text in str(fails(one))
 
 
-def test_a_full_disk_is_told(one: Staged) -> None:
+def test_a_full_disk_in_the_guest_is_reported(one: Staged) -> None:
     with opened(one, disk="8MiB") as session:
-        done = session.run(one.command("io.seq-write", "cafe", "1", "64"), timeout=PATIENCE)
+        done = session.run(one.command("io.seq-write", "cafe", "1", "64"), timeout=TIMEOUT)
         assert done.exit_code != 0
         with pytest.raises(wire.WireError, match="No space left on device"):
             wire.read(done.stdout, nonce="cafe", iterations=1)
-        assert session.run(one.command(PROGRAM, "end", "4"), timeout=PATIENCE).exit_code == 4
+        assert session.run(one.command(PROGRAM, "end", "4"), timeout=TIMEOUT).exit_code == 4
 
 
 def test_a_flood_of_output_is_bounded(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run(one.command(PROGRAM, "flood", "320"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "flood", "320"), timeout=TIMEOUT)
         assert (done.exit_code, len(done.stdout)) == (0, 1 << 20)
         assert sum(map(len, one.chunks)) == 320 << 16
     done = configured().launch(one.stage, one.command(PROGRAM, "flood", "32"), timeout=seconds(120))
@@ -237,12 +237,12 @@ def test_a_flood_of_output_is_bounded(one: Staged) -> None:
 
 
 @pytest.mark.parametrize("forged", ["isobench: exit 0", "isobench: exit all", "isobench: failed x"])
-def test_a_forged_word_on_the_console_is_no_answer(one: Staged, forged: str) -> None:
-    """What a payload has not said on its own stream, with its nonce, was not said."""
+def test_a_forged_mark_on_the_console_is_not_accepted_as_output(one: Staged, forged: str) -> None:
+    """Only what a payload writes to its own stream, with its nonce, counts as output."""
     done = None
     with contextlib.suppress(SessionError):
         done = configured().launch(
-            one.stage, one.command(PROGRAM, "console", forged), timeout=PATIENCE
+            one.stage, one.command(PROGRAM, "console", forged), timeout=TIMEOUT
         )
     assert done is None or done.stdout == b""
 
@@ -253,13 +253,13 @@ def test_a_complete_guest_is_a_distribution_with_its_own_init(one: Staged) -> No
     if isinstance(answer, Unavailable):
         pytest.skip(sentence("qemu with a complete guest", answer))
     with target.open(one.stage) as session:
-        done = session.run(one.command("_evidence", "cafe"), timeout=PATIENCE)
+        done = session.run(one.command("_evidence", "cafe"), timeout=TIMEOUT)
         facts = {f.key: f.value for f in wire.read(done.stdout, nonce="cafe", iterations=0).facts}
         assert facts["cpu.hypervisor"] == "TCGTCGTCGTCG"
         assert "ext4" in str(facts["mount.root"])
         # Its own services run beside ours.
         assert int(str(facts["processes.visible"])) > 20
-        done = session.run(one.command(PROGRAM, "end", "42"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "end", "42"), timeout=TIMEOUT)
         assert (done.exit_code, done.stdout) == (42, b"out\n")
     one.marks.clear()
     done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=seconds(240))
@@ -329,11 +329,11 @@ def test_an_isobench_killed_in_mid_boot_leaves_no_machine_and_the_next_clears_th
     psutil.wait_procs(machines, timeout=10)
     assert isobench("clean", "--stale").code == 0
     assert left_by(process) == []
-    assert not list(_guest.folder().glob(".making-*"))
+    assert not list(_cache.folder().glob(".making-*"))
 
 
 @pytest.mark.timeout(1800)
-def test_a_run_answers_for_every_cell_from_a_kernel_of_its_own_and_leaves_nothing(
+def test_a_run_measures_every_cell_on_its_own_kernel_and_leaves_nothing(
     isobench: Command,
 ) -> None:
     workloads = "cpu.sieve,syscall.getppid,io.metadata,startup"
@@ -365,7 +365,7 @@ def test_a_run_answers_for_every_cell_from_a_kernel_of_its_own_and_leaves_nothin
     assert any(r.get("metric") == "channel" for r in records)
 
 
-def test_a_kernel_of_the_users_own_by_configuration_only(isobench: Command, tmp_path: Path) -> None:
+def test_a_kernel_of_the_user_needs_configuration_only(isobench: Command, tmp_path: Path) -> None:
     guest = _guest.guest("x86_64")
     folder = tmp_path / "modules, and more"
     folder.mkdir()
@@ -404,7 +404,7 @@ def unpacked(archive: bytes) -> dict[str, bytes]:
 # ---- KVM -----------------------------------------------------------------------------------------
 
 
-def test_kvm_asked_for_by_name_where_it_cannot_run_ends_with_3_and_the_reason(
+def test_kvm_by_name_on_a_host_without_it_ends_with_3_and_the_reason(
     isobench: Command,
 ) -> None:
     answer = Registry().get("kvm").probe()
@@ -459,18 +459,18 @@ def with_kernel(content: bytes, folder: Path, **options: Any) -> Available | Una
 
 
 @pytest.mark.usefixtures("refused_kvm")
-def test_a_kernel_that_does_run_on_the_kvm_here_needs_configuration_only(tmp_path: Path) -> None:
+def test_a_kernel_that_runs_on_this_kvm_needs_configuration_only(tmp_path: Path) -> None:
     answer = with_kernel(tiny_kernel(b"hello from a kernel\n"), tmp_path)
     assert isinstance(answer, Available), answer
     assert "PVM" in answer.version or "KVM" in answer.version
 
 
 @pytest.mark.usefixtures("refused_kvm")
-def test_a_kernel_that_says_nothing_is_refused_with_both_reasons(tmp_path: Path) -> None:
+def test_a_kernel_without_output_is_refused_with_both_reasons(tmp_path: Path) -> None:
     answer = with_kernel(tiny_kernel(b""), tmp_path)
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.RUNTIME
-    assert "said nothing within" in answer.what
+    assert "printed nothing within" in answer.what
     assert "/dev/kvm opens and cannot run an unmodified kernel" in answer.what
 
 

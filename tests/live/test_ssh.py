@@ -1,8 +1,8 @@
-"""Machines that SSH reaches: a real sshd in a network namespace of the tests' own, and a guest of
-QEMU that is addressed as a mere host.
+"""Machines that SSH reaches: an sshd in a network namespace of the tests, and a guest of QEMU that
+is addressed as a plain host.
 
-The sshd runs in the kernel of the tests, in a PID namespace of its own and where the runs' folder
-is not to be seen: isobench may call it a sandbox, and must not call it a virtual machine.
+The sshd runs on the kernel of the tests, in its own PID namespace, and cannot see the folder of the
+runs: isobench may call it a sandbox, and must not call it a virtual machine.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from tests.live.conftest import Command as Program
 
 pytestmark = pytest.mark.live
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 Make = Callable[[Target], Staged]
 
 SETTINGS = """\
@@ -97,7 +97,7 @@ class Host:
         self.know(host_key)
         self.configure("")
         (self.folder / "start").write_text(
-            f"#!/bin/sh\n{self._words()} & echo $! > {self.folder}/machine.pid\n"
+            f"#!/bin/sh\n{self._shell_command()} & echo $! > {self.folder}/machine.pid\n"
         )
         (self.folder / "stop").write_text(
             f"#!/bin/sh\necho stop >> {self.folder}/stops\n"
@@ -119,7 +119,7 @@ class Host:
             f"Host box\n  HostName {self.address}\n  Port {self.port}\n  User root\n{more}\n"
         )
 
-    def _words(self) -> str:
+    def _shell_command(self) -> str:
         """What runs it, for a shell."""
         (self.folder / "sshd_config").write_text(
             SETTINGS.format(
@@ -134,7 +134,7 @@ class Host:
         )
 
     def start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(["sh", "-c", self._words()])
+        process = subprocess.Popen(["sh", "-c", self._shell_command()])
         self.started.append(process)
         end = time.monotonic() + 20
         while not (self.folder / "sshd.pid").exists():
@@ -188,7 +188,6 @@ def host_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
             run("ip", "-n", space, "link", "set", "lo", "up")
         except subprocess.CalledProcessError as error:
             pytest.skip(f"no network namespace can be made here: {str(error.stderr).strip()}")
-        # Everyone may pass: what runs there is root, and its files are nobody's secret.
         found = Host(folder=tmp_path / "host", home=tmp_path / "home", space=space, address=far)
         found.folder.mkdir()
         monkeypatch.setenv("HOME", str(found.home))
@@ -207,7 +206,7 @@ def box(host_off: Host) -> Host:
     return host_off
 
 
-# ---- what every target must keep to --------------------------------------------------------------
+# ---- the contract of all targets -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -254,14 +253,14 @@ def unavailable(target: Target) -> Unavailable:
 def test_a_session_is_a_channel_with_a_cost_and_a_witness(target: Target, one: Staged) -> None:
     with target.open(one.stage) as session:
         assert isinstance(session, Channel)
-        assert session.null(timeout=PATIENCE).exit_code == 0
+        assert session.null(timeout=TIMEOUT).exit_code == 0
         assert isinstance(session, Witness)
-        seen = {fact.key: fact.value for fact in session.witness()}
-    assert str(seen["host.ssh_server"]).startswith("OpenSSH")
+        facts = {fact.key: fact.value for fact in session.witness()}
+    assert str(facts["host.ssh_server"]).startswith("OpenSSH")
     assert one.marks == ["ssh", "stage"]
 
 
-def test_the_stage_is_there_while_the_session_is_and_gone_with_it(
+def test_the_stage_is_copied_for_a_session_and_removed_after_it(
     box: Host, target: Target, one: Staged
 ) -> None:
     with target.open(one.stage):
@@ -276,11 +275,11 @@ def test_the_stage_is_there_while_the_session_is_and_gone_with_it(
 def test_a_class_that_the_evidence_contradicts_is_unproven(
     box: Host, one: Staged, host: Environment
 ) -> None:
-    """The same kernel answers: no virtual machine, whatever the configuration says."""
+    """The sshd shares the kernel: it is no virtual machine, whatever class is configured."""
     claimed = box.target(**{"class": "virtualization"})
     with claimed.open(one.stage) as session:
         inside = contract.evidence(
-            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+            lambda argv: session.run(one.command(*argv), timeout=TIMEOUT).stdout, one
         )
     broken = prove.unmet(prove.check(claimed.expectations, host=host, inside=inside))
     assert "kernel.boot_id should be unlike the host's" in broken
@@ -293,7 +292,7 @@ def test_a_wrong_preset_is_unproven(box: Host, one: Staged, host: Environment) -
     expectations = {expectation.key: expectation for expectation in claimed.expectations}
     with box.target().open(one.stage) as session:
         inside = contract.evidence(
-            lambda argv: session.run(one.command(*argv), timeout=PATIENCE).stdout, one
+            lambda argv: session.run(one.command(*argv), timeout=TIMEOUT).stdout, one
         )
     (check,) = prove.check([expectations["machine.product"]], host=host, inside=inside)
     assert not check.kept
@@ -308,7 +307,7 @@ def test_an_unknown_host_key_is_refused(box: Host, target: Target) -> None:
 
 def test_another_host_key_than_the_known_one_is_refused(box: Host, tmp_path: Path) -> None:
     box.know(new_key(tmp_path / "another"))
-    assert "another host key" in unavailable(box.target()).what
+    assert "is not the one in known_hosts" in unavailable(box.target()).what
 
 
 def test_a_revoked_host_key_is_refused(box: Host, target: Target) -> None:
@@ -318,21 +317,21 @@ def test_a_revoked_host_key_is_refused(box: Host, target: Target) -> None:
     assert "revoked" in unavailable(box.target()).what
 
 
-def test_a_key_that_the_host_does_not_know_opens_nothing(box: Host) -> None:
+def test_a_key_that_the_host_does_not_accept_is_an_error(box: Host) -> None:
     new_key(box.home / ".ssh" / "id_ed25519")
     answer = unavailable(box.target())
     assert answer.lack is Lack.SERVICE
     assert "none of the keys" in answer.what
 
 
-def test_a_key_that_is_named_is_the_one_that_is_used(box: Host, tmp_path: Path) -> None:
+def test_the_configured_key_is_the_one_that_is_used(box: Host, tmp_path: Path) -> None:
     shutil.move(box.home / ".ssh" / "id_ed25519", tmp_path / "mine")
     assert isinstance(box.target(key=str(tmp_path / "mine")).probe(), Available)
     box.configure(f"  IdentityFile {tmp_path}/mine\n  IdentitiesOnly yes")
     assert isinstance(box.target().probe(), Available)
 
 
-def test_a_key_of_the_agent_opens(
+def test_a_key_of_the_ssh_agent_is_accepted(
     box: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "agent"
@@ -354,7 +353,7 @@ def test_a_key_of_the_agent_opens(
 
 
 @pytest.mark.parametrize("way", ["jump", "command", "include", "alias"])
-def test_the_configuration_of_the_user_leads_there(box: Host, one: Staged, way: str) -> None:
+def test_the_users_configuration_of_ssh_is_followed(box: Host, one: Staged, way: str) -> None:
     ssh = box.home / ".ssh"
     listed = (ssh / "known_hosts").read_text()
     direct = f"  HostName {box.address}\n  Port {box.port}\n  User root\n"
@@ -372,7 +371,7 @@ def test_the_configuration_of_the_user_leads_there(box: Host, one: Staged, way: 
         (ssh / "known_hosts").write_text(listed.replace(listed.split()[0], "known-as"))
     (ssh / "config").write_text(ways[way])
     with box.target().open(one.stage) as session:
-        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
     assert box.left() == []
 
 
@@ -389,12 +388,12 @@ while chunk := sys.stdin.buffer.raw.read(65536):
 """
 
 
-def test_nobody_at_home_is_said_with_what_to_type(host_off: Host) -> None:
+def test_a_host_that_does_not_answer_gives_the_ssh_command_as_hint(host_off: Host) -> None:
     answer = unavailable(host_off.target())
     assert (answer.lack, answer.hint) == (Lack.SERVICE, f"ssh -p {host_off.port} root@box")
 
 
-def test_a_server_without_sftp_is_told_so(host_off: Host) -> None:
+def test_a_server_without_sftp_is_an_error_with_a_hint(host_off: Host) -> None:
     host_off.more = ""
     host_off.start()
     answer = unavailable(host_off.target())
@@ -402,13 +401,13 @@ def test_a_server_without_sftp_is_told_so(host_off: Host) -> None:
     assert "Subsystem sftp" in answer.hint
 
 
-def test_a_folder_that_is_not_there_is_told(box: Host) -> None:
+def test_the_error_for_a_missing_folder_has_its_path(box: Host) -> None:
     answer = unavailable(box.target(directory="/no/such"))
     assert "/no/such" in answer.what
     assert "directory" in answer.hint
 
 
-def test_a_folder_where_nothing_can_be_executed_is_told(box: Host, one: Staged) -> None:
+def test_a_folder_mounted_noexec_is_an_error_with_a_hint(box: Host, one: Staged) -> None:
     run("nsenter", "--target", str(first_process(box).pid), "--mount", "mount", "-t", "tmpfs",
         "-o", "noexec", "none", str(box.remote))  # fmt: skip
     opening = box.target().open(one.stage)
@@ -439,13 +438,13 @@ def test_a_connection_that_is_lost_ends_the_session_and_its_processes(
         cutting = threading.Thread(target=cut)
         cutting.start()
         with pytest.raises(SessionError, match="lost"):
-            session.run(one.command(PROGRAM, "linger", token), timeout=PATIENCE)
+            session.run(one.command(PROGRAM, "linger", token), timeout=TIMEOUT)
         cutting.join(waiting.PATIENCE)
     assert contract.gone(token)
     assert len(box.left()) == 1, "the way to the folder was lost as well"
     with target.open(one.stage) as session:
         assert len(box.left()) == 1, "the next session removes it, and has its own"
-        assert session.run(one.command(PROGRAM, "end", "0"), timeout=PATIENCE).exit_code == 0
+        assert session.run(one.command(PROGRAM, "end", "0"), timeout=TIMEOUT).exit_code == 0
     assert box.left() == []
 
 
@@ -476,7 +475,7 @@ def test_a_machine_is_started_for_a_session_and_stopped_after_it(
     one = staged(target)
     for round_ in (1, 2):
         with target.open(one.stage) as session:
-            assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+            assert session.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
             assert len(notes()) == 1
             assert stops(host_off) == round_ - 1
         assert stops(host_off) == round_
@@ -491,10 +490,10 @@ def test_a_machine_that_ran_before_is_not_stopped(host_off: Host, staged: Make) 
     run(host_off.life["start"])
     one = staged(target)
     with target.open(one.stage) as session:
-        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
     assert (stops(host_off), notes()) == (0, [])
     with pytest.raises(SessionError, match="is running"):
-        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
     assert stops(host_off) == 0
 
 
@@ -503,16 +502,16 @@ def test_two_sessions_share_one_machine(host_off: Host, staged: Make) -> None:
     one = staged(target)
     with target.open(one.stage) as first:
         with target.open(one.stage) as second:
-            assert second.run(one.command(PROGRAM, "end", "4"), timeout=PATIENCE).exit_code == 4
+            assert second.run(one.command(PROGRAM, "end", "4"), timeout=TIMEOUT).exit_code == 4
         assert stops(host_off) == 0
-        assert first.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+        assert first.run(one.command(PROGRAM, "end", "3"), timeout=TIMEOUT).exit_code == 3
     assert stops(host_off) == 1
 
 
 def test_a_launch_starts_the_machine_and_shuts_it_down(host_off: Host, staged: Make) -> None:
     target = host_off.target(**host_off.life)
     one = staged(target)
-    done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+    done = target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
     assert done.exit_code == 0
     assert wire.hello("cafe") in b"".join(one.chunks)
     assert one.marks == [
@@ -521,12 +520,16 @@ def test_a_launch_starts_the_machine_and_shuts_it_down(host_off: Host, staged: M
     assert (stops(host_off), notes(), host_off.left()) == (1, [], [])
 
 
-def test_without_a_life_cycle_nothing_can_be_launched(target: Target, one: Staged) -> None:
+def test_without_start_and_stop_commands_nothing_can_be_launched(
+    target: Target, one: Staged
+) -> None:
     with pytest.raises(NotApplicableError):
-        target.launch(one.stage, one.command("_startup", "cafe"), timeout=PATIENCE)  # type: ignore[attr-defined]
+        target.launch(one.stage, one.command("_startup", "cafe"), timeout=TIMEOUT)  # type: ignore[attr-defined]
 
 
-def test_a_machine_that_does_not_start_is_told_and_stopped(host_off: Host, staged: Make) -> None:
+def test_a_machine_that_does_not_start_is_an_error_and_is_stopped(
+    host_off: Host, staged: Make
+) -> None:
     target = host_off.target(**host_off.life | {"start": "/bin/false"})
     opening = target.open(staged(target).stage)
     with pytest.raises(SessionError, match="cannot be started: /bin/false"), opening:
@@ -534,7 +537,9 @@ def test_a_machine_that_does_not_start_is_told_and_stopped(host_off: Host, stage
     assert (stops(host_off), notes()) == (1, [])
 
 
-def test_a_machine_that_never_answers_is_told_and_stopped(host_off: Host, staged: Make) -> None:
+def test_a_machine_that_never_answers_is_an_error_and_is_stopped(
+    host_off: Host, staged: Make
+) -> None:
     target = host_off.target(**host_off.life, start_timeout=1.0, port=2)
     opening = target.open(staged(target).stage)
     with pytest.raises(SessionError, match=r"198\.18\."), opening:
@@ -590,10 +595,11 @@ def test_after_kill_9_the_next_start_stops_the_machine(
 ) -> None:
     token = killed(host_off.life)
     assert (stops(host_off), len(notes())) == (0, 1)
-    bare = Registry().get("ssh")  # a note is heeded whatever the configuration says by then
+    # A note counts although the configuration no longer has the target.
+    bare = Registry().get("ssh")
     assert isinstance(bare, Sweeper)
-    (found,) = bare.sweep(ownership.alive, cached=False)
-    assert str(found).startswith("machine (")
+    (left,) = bare.sweep(ownership.alive, cached=False)
+    assert str(left).startswith("machine (")
     assert (stops(host_off), notes()) == (1, [])
     assert contract.gone(token)
 
@@ -612,7 +618,7 @@ def test_after_kill_9_the_next_session_removes_the_folder(
         assert foreign.name in host_off.left()
 
 
-def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make) -> None:
+def test_machines_of_living_runs_are_not_stopped(host_off: Host, staged: Make) -> None:
     target = host_off.target(**host_off.life)
     assert isinstance(target, Sweeper)
     with target.open(staged(target).stage) as session:
@@ -620,7 +626,7 @@ def test_what_the_living_have_started_is_left_alone(host_off: Host, staged: Make
         assert (
             session.run(
                 Command(argv=(PROGRAM, "end", "3")),
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
             ).exit_code
             == 3
         )
@@ -644,7 +650,7 @@ def test_a_whole_run_starts_the_machine_again_and_again(host_off: Host, isobench
     assert stops(host_off) > 3
 
 
-def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
+def test_a_run_that_cannot_stop_a_machine_reports_it_and_fails(
     host_off: Host, isobench: Program
 ) -> None:
     config = isobench.folder / "isobench.toml"
@@ -657,17 +663,17 @@ def test_a_run_that_leaves_a_machine_on_says_so_and_does_not_end_well(
     summary = ran.summary()
     (gap,) = summary["gaps"]
     assert (gap["target"], gap["workload"], gap["cause"]) == ("box", "session", "failed")
-    assert "asked to stop and runs 0.5 s later" in gap["detail"]
-    assert "asked to stop and runs" in " ".join(ran.said.split())
+    assert "still runs 0.5 s after its stop command" in gap["detail"]
+    assert "still runs 0.5 s after its stop command" in " ".join(ran.said.split())
     assert [c["target"] for c in summary["cells"] if c["workload"] == "cpu.sieve"] == [
         "box",
         "native#2",
     ]
-    # The next start tries again, by the note of this one: in vain, and says it.
+    # The next run tries again because of the note, and reports that it failed.
     (note,) = notes()
     again = isobench("run", *SHORT, "-t", "native", "-w", "cpu.sieve")
-    assert "machine that isobench started" in again.said
-    assert "cleared: nothing" not in again.said
+    assert "machine that isobench started" in " ".join(again.said.split())
+    assert "is still there" in " ".join(again.said.split())
     note.unlink()
 
 
@@ -683,12 +689,12 @@ def test_a_whole_run_without_a_life_cycle_leaves_starts_out(box: Host, isobench:
     assert box.left() == []
 
 
-# ---- a guest of QEMU as a mere host --------------------------------------------------------------
+# ---- a guest of QEMU as a plain host -------------------------------------------------------------
 
 
 @dataclass
 class Guest:
-    """A virtual machine that somebody else's commands start and stop."""
+    """A virtual machine with external start and stop commands."""
 
     folder: Path
     home: Path
@@ -705,7 +711,7 @@ class Guest:
         shutil.copytree(programs, self.folder / "programs")
         (self.home / ".ssh" / "known_hosts").write_text(f"my-guest {host_key.line}\n")
         (self.folder / "relay").write_text(RELAY)
-        # Its port is another one at each start.
+        # QEMU picks another port at each start.
         relay = f"{sys.executable} {self.folder}/relay 127.0.0.1 $(cat {self.folder}/port)"
         (self.home / ".ssh" / "config").write_text(
             f"Host my-guest\n  User user\n  HostKeyAlias my-guest\n  ProxyCommand {relay}\n"
@@ -726,7 +732,7 @@ class Guest:
     def life(self) -> dict[str, str]:
         return {name: str(self.folder / name) for name in ("start", "stop", "status")}
 
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         return subprocess.run([self.folder / "status"], check=False).returncode == 0
 
     def toml(self, **options: str) -> str:
@@ -760,25 +766,24 @@ def my_guest(
     finally:
         subprocess.run([found.folder / "stop"], check=False, capture_output=True)
         end = time.monotonic() + 30
-        while found.runs() and time.monotonic() < end:
+        while found.is_running() and time.monotonic() < end:
             time.sleep(0.1)
 
 
 SHORT = ("--quick", "-r", "2", "--min-time", "0.004s")
-"""Facts are tested, not figures: two blocks tell whether they come."""
+"""Two blocks are enough: facts are tested, not figures."""
 X86_ONLY = pytest.mark.skipif(
-    host_abi() is not Abi.ELF_X86_64, reason="only CPUID tells a translator from a hypervisor"
+    host_abi() is not Abi.ELF_X86_64,
+    reason="only CPUID distinguishes a translator from a hypervisor",
 )
 
 
 @X86_ONLY
-def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
-    my_guest: Guest, isobench: Program
-) -> None:
+def test_a_running_guest_is_measured_as_a_plain_host(my_guest: Guest, isobench: Program) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
     to = _ssh_host.address("my-guest")
-    with _ssh_host.link(to, patience=240) as link:
-        assert link.ask("uname -m") == (0, "x86_64")
+    with _ssh_host.link(to, retry_for=240) as link:
+        assert link.execute("uname -m") == (0, "x86_64")
     (isobench.folder / "isobench.toml").write_text(my_guest.toml())
     ran = isobench(
         *("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve,syscall.getppid,startup"),
@@ -792,14 +797,16 @@ def test_a_guest_that_runs_is_measured_as_the_mere_host_that_it_is(
     measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "my-guest"}
     assert {"cpu.sieve", "syscall.getppid", "startup.exec"} <= measured
     with _ssh_host.link(to) as link:
-        assert link.ask("cd /tmp && echo isobench-*") == (0, "isobench-*"), "nothing is left there"
-    # What QEMU translates is no virtual machine, whatever the configuration calls it.
+        assert link.execute("cd /tmp && echo isobench-*") == (0, "isobench-*"), (
+            "nothing is left there"
+        )
+    # A guest that QEMU translates is no virtual machine, whatever class is configured.
     (isobench.folder / "isobench.toml").write_text(my_guest.toml(**{"class": "virtualization"}))
     ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve")
     (gap,) = [gap for gap in ran.summary()["gaps"] if gap["workload"] == "cpu.sieve"]
     assert gap["cause"] == "unproven"
     assert "cpu.hypervisor should be other than 'TCGTCGTCGTCG'" in gap["detail"]
-    assert my_guest.runs(), "it ran before"
+    assert my_guest.is_running(), "it ran before"
 
 
 @X86_ONLY
@@ -814,7 +821,7 @@ def test_a_guest_that_is_started_is_timed_until_its_nonce(
     assert summary["gaps"] == []
     measured = {cell["workload"] for cell in summary["cells"] if cell["target"] == "my-guest"}
     assert measured == {"cpu.sieve", "startup.cold"}
-    assert not my_guest.runs()
+    assert not my_guest.is_running()
     assert notes() == []
 
 
@@ -823,11 +830,11 @@ def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
     my_guest: Guest, isobench: Program
 ) -> None:
     subprocess.run([my_guest.folder / "start"], check=True)
-    with _ssh_host.link(_ssh_host.address("my-guest"), patience=240):
+    with _ssh_host.link(_ssh_host.address("my-guest"), retry_for=240):
         pass
     config = isobench.folder / "isobench.toml"
     config.write_text(my_guest.toml())
-    # Nothing in that processor tells what it is.
+    # No instruction of that ISA shows whether it is emulated.
     ran = isobench("run", *SHORT, "-t", "my-guest", "-w", "cpu.sieve")
     assert ran.code == 3
     assert "expect" in ran.err
@@ -837,6 +844,6 @@ def test_a_guest_of_a_foreign_isa_is_found_and_gets_its_payloads(
     assert ran.summary()["gaps"] == []
     state = json.loads((ran.latest / "state" / "my-guest-pre.json").read_text())
     assert state["abi"] == "aarch64-linux"
-    seen = {fact["key"]: fact["value"] for fact in state["facts"]}
-    assert seen["payload.machine"] == "aarch64"
+    facts = {fact["key"]: fact["value"] for fact in state["facts"]}
+    assert facts["payload.machine"] == "aarch64"
     assert "aarch64" in state["version"]

@@ -1,4 +1,4 @@
-"""What happens to a user-mode kernel, and to what it was asked to do."""
+"""User-mode kernels that fail, end or are killed, and their requests."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ from isobench.targets.shared import disks
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 
 @pytest.fixture
@@ -96,16 +96,16 @@ def broken_by(one: Staged, break_it: Callable[[uml._Session], None]) -> str:
     return str(caught.value)
 
 
-def test_a_kernel_killed_by_itself_lets_no_process_loose(one: Staged) -> None:
-    said = broken_by(one, lambda session: session.machine.process.kill())
-    assert "the user-mode kernel has ended, killed by signal 9" in said
+def test_after_the_kernel_alone_is_killed_no_process_of_the_guest_runs(one: Staged) -> None:
+    error = broken_by(one, lambda session: session.machine.process.kill())
+    assert "the user-mode kernel has ended, killed by signal 9" in error
 
 
-def test_a_kernel_whose_watcher_was_killed_ends_as_any_other(one: Staged) -> None:
+def test_a_kernel_whose_watcher_was_killed_still_ends_completely(one: Staged) -> None:
     with opened(one) as session:
         seen = mine()
         watcher_of(session).kill()
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
     assert alive(seen) == []
 
 
@@ -125,14 +125,14 @@ def test_a_kernel_killed_in_mid_boot(one: Staged) -> None:
 
 def test_a_panic_in_mid_session(one: Staged) -> None:
     with pytest.raises(SessionError) as caught, opened(one) as session:
-        session.run(one.command(PROGRAM, "crash"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "crash"), timeout=TIMEOUT)
     assert "the guest panicked: Kernel panic - not syncing: sysrq triggered crash" in str(
         caught.value
     )
     assert mine() == []
 
 
-def test_a_first_process_that_is_none(one: Staged) -> None:
+def test_a_first_process_that_does_not_exist(one: Staged) -> None:
     with (
         pytest.raises(SessionError, match="the guest panicked"),
         opened(one, append="rdinit=/nonexistent root=/dev/nothing"),
@@ -148,7 +148,7 @@ def test_a_guest_that_is_too_slow(one: Staged) -> None:
         pytest.fail("it opened")
 
 
-def test_it_switches_itself_off_and_leaves_nothing(one: Staged) -> None:
+def test_a_guest_powers_itself_off_and_leaves_nothing(one: Staged) -> None:
     with opened(one) as session:
         process = session.machine.process
         assert mine()
@@ -168,86 +168,88 @@ def test_a_program_that_never_ends_does_not_end_the_session(one: Staged) -> None
             done = session.run(one.command(PROGRAM, "linger", token), timeout=seconds(0.5))
             assert done.exit_code is None
             assert (
-                session.run(one.command(PROGRAM, "find", token), timeout=PATIENCE).stdout == b"0\n"
+                session.run(one.command(PROGRAM, "find", token), timeout=TIMEOUT).stdout == b"0\n"
             )
-            assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+            assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
 
 
-def test_what_was_said_before_the_time_limit_is_kept(one: Staged) -> None:
+def test_output_before_the_time_limit_is_kept(one: Staged) -> None:
     with opened(one) as session:
         done = session.run(one.command(PROGRAM, "wait", "hello"), timeout=seconds(0.5))
         assert (done.exit_code, done.stdout) == (None, b"hello")
 
 
-def test_a_program_that_says_more_than_anyone_reads_is_stopped(one: Staged) -> None:
+def test_a_program_that_prints_without_end_is_stopped(one: Staged) -> None:
     with opened(one) as session:
         done = session.run(one.command(PROGRAM, "flood", "1000000"), timeout=seconds(1))
         assert done.exit_code is None
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).stdout == b"out\n"
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).stdout == b"out\n"
 
 
-def test_a_guest_that_hangs_whole_is_ended(one: Staged, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uml, "_KILLING", 0.5)
-    with pytest.raises(SessionError, match="takes no request"), opened(one) as session:
+def test_a_guest_that_hangs_as_a_whole_is_ended(
+    one: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uml, "_KILL_TIMEOUT", 0.5)
+    with pytest.raises(SessionError, match="accepts no requests"), opened(one) as session:
         seen = mine()
         session.machine.process.send_signal(signal.SIGSTOP)
         assert session.run(one.command(PROGRAM, "end", "5"), timeout=seconds(0.5)).exit_code is None
         assert alive(seen) == []
-        session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE)
+        session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT)
 
 
-def test_every_byte_arrives_as_it_was_said(one: Staged) -> None:
+def test_every_byte_arrives_as_it_was_written(one: Staged) -> None:
     with opened(one) as session:
-        done = session.run(one.command(PROGRAM, "bytes"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "bytes"), timeout=TIMEOUT)
         assert (done.stdout, done.stderr) == (bytes(range(256)), bytes(range(256)))
-        flood = session.run(one.command(PROGRAM, "flood", "16"), timeout=PATIENCE)
+        flood = session.run(one.command(PROGRAM, "flood", "16"), timeout=TIMEOUT)
     assert len(flood.stdout) == 1 << 20
     assert set(flood.stdout.split(b"\n")) == {b"x" * 63, b""}
 
 
-def test_all_that_a_program_said_is_there_when_its_end_is_known(one: Staged) -> None:
+def test_all_output_of_a_program_is_there_when_its_end_is_known(one: Staged) -> None:
     with opened(one) as session:
         for _ in range(50):
-            done = session.run(one.command(PROGRAM, "flood", "1"), timeout=PATIENCE)
+            done = session.run(one.command(PROGRAM, "flood", "1"), timeout=TIMEOUT)
             assert (done.exit_code, len(done.stdout)) == (0, 1 << 16)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
-def test_a_signal_is_told_as_one(one: Staged, number: int) -> None:
+def test_a_signal_is_reported_as_a_negative_exit_code(one: Staged, number: int) -> None:
     with opened(one) as session:
         assert (
-            session.run(one.command(PROGRAM, "signal", str(number)), timeout=PATIENCE).exit_code
+            session.run(one.command(PROGRAM, "signal", str(number)), timeout=TIMEOUT).exit_code
             == -number
         )
 
 
-def test_a_request_that_asks_for_nothing_is_answered(one: Staged) -> None:
+def test_the_null_request_is_answered(one: Staged) -> None:
     with opened(one) as session:
-        assert session.null(timeout=PATIENCE).exit_code == 0
-        assert session.run(one.command(PROGRAM, "end", "5"), timeout=PATIENCE).exit_code == 5
+        assert session.null(timeout=TIMEOUT).exit_code == 0
+        assert session.run(one.command(PROGRAM, "end", "5"), timeout=TIMEOUT).exit_code == 5
 
 
 # ---- what it is ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["writethrough", "unsafe"])
-def test_how_writes_reach_the_disk_is_seen_and_not_believed(one: Staged, way: str) -> None:
+def test_the_reported_disk_cache_is_read_from_the_process(one: Staged, way: str) -> None:
     with opened(one, cache=way) as session:
         seen = {fact.key: fact.value for fact in session.witness()}
     assert seen["host.disk_cache"] == way
     assert seen["host.vcpus"] == 1
 
 
-def test_root_runs_no_kernel_of_its_own(one: Staged) -> None:
+def test_root_runs_the_kernel_as_another_user(one: Staged) -> None:
     with opened(one) as session:
         watcher = watcher_of(session).pid
         users = {process.uids().effective for process in mine() if process.pid != watcher}
-        told = {fact.key: fact.value for fact in session.witness()}["host.kernel_user"]
-    assert users == {told}
-    assert told != 0
+        reported = {fact.key: fact.value for fact in session.witness()}["host.kernel_user"]
+    assert users == {reported}
+    assert reported != 0
 
 
-def test_a_kernel_that_is_something_else_is_refused() -> None:
+def test_a_program_that_is_no_kernel_is_refused() -> None:
     if disks.tool() is None:
         pytest.skip(
             "mke2fs, which makes a guest's disk, is not installed; isobench doctor --install uml"

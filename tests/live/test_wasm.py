@@ -1,4 +1,4 @@
-"""WebAssembly for real: what ends a module, what it cannot reach, and when it is compiled."""
+"""WebAssembly: the end of a module, what it cannot reach, the time of compilation."""
 
 import contextlib
 import secrets
@@ -19,7 +19,7 @@ from isobench.workloads import loader
 from tests.conftest import PROGRAM, Staged
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(60)
+TIMEOUT = seconds(60)
 
 Able = Callable[[str], Target]
 Make = Callable[[Target], Staged]
@@ -52,7 +52,7 @@ static int ib_main(int argc, char **argv, char **environment) {
 
 @dataclass(frozen=True, kw_only=True)
 class Trusting(WasmTarget):
-    """A target that would be no sandbox: the whole host is granted."""
+    """A target that grants the whole host, and so is no sandbox."""
 
     @property
     def trust(self) -> tuple[str, ...]:
@@ -79,33 +79,33 @@ def run(shop: stage.Workshop, *arguments: str, target: Target | None = None) -> 
     with (target or WasmTarget()).open(made) as session:
         return session.run(
             Command(argv=("own", *arguments)),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
 
 
-def test_a_trap_is_a_failure_with_what_was_said_before_and_why(own: stage.Workshop) -> None:
+def test_a_trap_is_a_failure_with_the_output_before_it_and_the_reason(own: stage.Workshop) -> None:
     done = run(own, "trap")
     assert done.exit_code not in (0, None)
     assert done.stdout == b"before\n"
     assert b"wasm trap" in done.stderr
 
 
-def test_memory_has_an_end_and_the_module_hears_of_it(own: stage.Workshop) -> None:
+def test_a_failed_allocation_is_reported_to_the_module(own: stage.Workshop) -> None:
     done = run(own, "memory")
     assert done.exit_code == 3
-    assert 0 < int(done.stdout) <= 64  # four gibibytes are all that it can name
+    assert 0 < int(done.stdout) <= 64  # a module can address four gibibytes
 
 
-def test_an_exit_code_that_wasi_does_not_have_is_no_success(own: stage.Workshop) -> None:
+def test_an_exit_code_above_wasis_range_is_no_success(own: stage.Workshop) -> None:
     assert run(own, "end").exit_code == 125
 
 
-def test_an_argument_that_is_no_text_is_refused_and_never_an_answer(own: stage.Workshop) -> None:
+def test_an_argument_that_is_not_utf_8_is_an_error_of_the_engine(own: stage.Workshop) -> None:
     with pytest.raises(SessionError, match="utf-8"):
         run(own, "open", "\udcff")
 
 
-def test_no_path_leads_out_of_what_was_granted(own: stage.Workshop) -> None:
+def test_no_path_leaves_the_granted_directories(own: stage.Workshop) -> None:
     scratch = own.scratch / "wasm"
     scratch.mkdir()
     (scratch / "inside").write_text("")
@@ -120,12 +120,12 @@ def evidence(target: Target, staged: Staged) -> Environment:
     with target.open(staged.stage) as session:
         done = session.run(
             Command(argv=("_evidence", nonce, str(staged.shop.canary))),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     return prove.gather(wire.read(done.stdout, nonce=nonce, iterations=0).facts)
 
 
-def test_a_target_that_grants_the_whole_host_does_not_keep_its_expectations(
+def test_a_target_that_grants_the_whole_host_breaks_its_expectations(
     able: Able, staged: Make
 ) -> None:
     native = able("native")
@@ -138,9 +138,7 @@ def test_a_target_that_grants_the_whole_host_does_not_keep_its_expectations(
     assert "wasi.directories" in broken
 
 
-def test_either_way_of_compiling_computes_and_proves_the_same(
-    target: WasmTarget, staged: Make
-) -> None:
+def test_both_times_of_compilation_give_the_same_results(target: WasmTarget, staged: Make) -> None:
     one = staged(target)
     assert (
         prove.unmet(
@@ -152,7 +150,7 @@ def test_either_way_of_compiling_computes_and_proves_the_same(
         answer = loader.find()[WorkloadName(workload)].answer
         assert answer is not None
         done = target.launch(
-            one.stage, one.command(workload, "cafe", "1", str(answer.loops)), timeout=PATIENCE
+            one.stage, one.command(workload, "cafe", "1", str(answer.loops)), timeout=TIMEOUT
         )
         assert wire.read(done.stdout, nonce="cafe", iterations=1).check == answer.check
 
@@ -161,8 +159,8 @@ def test_streams_are_exact_to_the_byte(able: Able, staged: Make) -> None:
     one = staged(target := able("wasm"))
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(target.open(one.stage))
-        done = session.run(one.command(PROGRAM, "flood", "8"), timeout=PATIENCE)
-    said = b"".join(one.chunks)
-    assert len(said) == 8 * 65536
-    assert said == done.stdout
-    assert said.count(b"\n") == len(said) // 64
+        done = session.run(one.command(PROGRAM, "flood", "8"), timeout=TIMEOUT)
+    output = b"".join(one.chunks)
+    assert len(output) == 8 * 65536
+    assert output == done.stdout
+    assert output.count(b"\n") == len(output) // 64

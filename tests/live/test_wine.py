@@ -1,4 +1,4 @@
-"""Programs for Windows under a real Wine: what the contract suite does not ask of every target."""
+"""Programs for Windows under a real Wine: tests beyond the contract of all targets."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from tests.contract.test_targets import KILLED, SOURCE, unquoted
 from tests.live.conftest import Command
 
 pytestmark = pytest.mark.live
-PATIENCE = seconds(120)
+TIMEOUT = seconds(120)
 
 Able = Callable[[str], Target]
 Make = Callable[[Target], Staged]
@@ -44,7 +44,7 @@ def one(target: WineTarget, staged: Make) -> Staged:
 
 
 def sockets() -> set[Path]:
-    """The folders that servers of this user's have in /tmp."""
+    """The folders of this user's servers in /tmp."""
     temporary = Path("/tmp")
     found = [*temporary.glob("wine-??????"), *temporary.glob(f".wine-{os.getuid()}/server-*")]
     return {path for path in found if path.is_dir()}
@@ -65,7 +65,7 @@ def nothing_left(cache: Path) -> Iterator[None]:
     yield
     assert tied(ownership.mine()) == []
     assert list((cache / "isobench/wine").glob("isobench-*")) == []
-    # Others may use Wine meanwhile: their servers stand in these folders.
+    # Others may use Wine at the same time: these folders contain their servers as well.
     status = set[Path]()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -84,38 +84,38 @@ def nothing_left(cache: Path) -> Iterator[None]:
         ["%PATH%", "^", "&", "|", "<", ">", "/?", "@x"],
     ],
 )
-def test_words_survive_the_one_command_line_that_windows_has(
+def test_arguments_survive_the_command_line_of_windows(
     words: list[str], target: WineTarget, one: Staged
 ) -> None:
     with target.open(one.stage) as session:
-        done = session.run(one.command(PROGRAM, "say", *words), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "say", *words), timeout=TIMEOUT)
     assert unquoted(done.stdout) == words
 
 
 def test_bytes_arrive_as_they_were_written(target: WineTarget, one: Staged) -> None:
     with target.open(one.stage) as session:
-        done = session.run(one.command(PROGRAM, "flood", "4"), timeout=PATIENCE)
+        done = session.run(one.command(PROGRAM, "flood", "4"), timeout=TIMEOUT)
     assert len(done.stdout) == 4 * 65536
     assert b"\r" not in done.stdout
 
 
-def test_a_session_has_services_that_hold_no_stream_of_its_own(
+def test_the_services_of_a_session_hold_none_of_its_streams(
     target: WineTarget, one: Staged
 ) -> None:
     with target.open(one.stage) as session:
         names = tied(ownership.mine())
         assert any(name.startswith("wineserver") for name in names)
         assert "services.exe" in names
-        # It ends by itself: with a service that holds its output it would run into the limit.
+        # It ends by itself. If a service held its output, it would run into the time limit.
         assert session.run(one.command(PROGRAM, "end", "5"), timeout=seconds(60)).exit_code == 5
     assert tied(ownership.mine()) == []
 
 
-def test_a_launch_begins_where_no_server_runs_and_marks_it(target: WineTarget, one: Staged) -> None:
+def test_a_launch_begins_without_a_server(target: WineTarget, one: Staged) -> None:
     seen: list[list[str]] = []
     nonce = secrets.token_hex(8)
     one.on_chunk = lambda _: seen.append(tied(ownership.mine()))
-    done = target.launch(one.stage, one.command("_startup", nonce), timeout=PATIENCE)
+    done = target.launch(one.stage, one.command("_startup", nonce), timeout=TIMEOUT)
     assert done.exit_code == 0
     assert one.marks == [BEGIN]
     assert done.stdout.startswith(wire.hello(nonce))
@@ -123,14 +123,14 @@ def test_a_launch_begins_where_no_server_runs_and_marks_it(target: WineTarget, o
 
 
 @pytest.mark.parametrize("server", ["kept", "fresh"])
-def test_the_server_goes_on_or_does_not_as_the_option_says(
+def test_the_option_decides_whether_the_server_keeps_running(
     server: str, one: Staged, target: WineTarget
 ) -> None:
     target = WineTarget(server=server, loader=target.loader)  # type: ignore[arg-type]
     with target.open(one.stage) as session:
         for code in (3, 4):
             assert (
-                session.run(one.command(PROGRAM, "end", str(code)), timeout=PATIENCE).exit_code
+                session.run(one.command(PROGRAM, "end", str(code)), timeout=TIMEOUT).exit_code
                 == code
             )
             assert bool(tied(ownership.mine())) == (server == "kept")
@@ -140,7 +140,7 @@ def test_the_server_goes_on_or_does_not_as_the_option_says(
 
 
 @pytest.mark.timeout(1800)
-def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
+def test_a_run_distinguishes_both_kinds_of_calls_and_names_them(
     target: WineTarget, isobench: Command
 ) -> None:
     done = isobench(
@@ -166,7 +166,7 @@ def test_a_run_tells_both_kinds_of_calls_apart_and_what_was_compared(
     assert "page cache" in doubts["io.seq-read"]
 
 
-def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path: Path) -> None:
+def test_after_kill_9_no_server_and_no_prefix_are_left(target: WineTarget, tmp_path: Path) -> None:
     token = secrets.token_hex(8)
     before = sockets()
     program = [sys.executable, "-c", KILLED, "wine", token, str(SOURCE)]
@@ -180,8 +180,7 @@ def test_after_kill_9_no_server_and_no_prefix_stay(target: WineTarget, tmp_path:
     (place,) = _wine._sockets(prefixes[0]) or (None,)
     assert place is not None
     assert place not in before
-    found = [*map(str, target.sweep(ownership.alive, cached=False))]
-    assert f"folder {prefixes[0]}" in found
+    assert f"folder {prefixes[0]}" in map(str, target.sweep(ownership.alive, cached=False))
     assert (prefixes[0].exists(), place.exists()) == (False, False)
 
 

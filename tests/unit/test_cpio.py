@@ -1,4 +1,4 @@
-"""Archives for kernels, read back by a reader of their own."""
+"""Archives for kernels, read back by an independent reader."""
 
 import stat
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def filled(tmp_path: Path) -> bytes:
     return archive.finished()
 
 
-def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
+def test_an_archive_contains_what_was_added(tmp_path: Path) -> None:
     found = entries(filled(tmp_path))
     assert [entry.name for entry in found] == [
         "a", "a/secret", "a/n", "a/nn", "a/nnn", "a/nnnn", "a/nnnnn", "a/nnnnnn", "é", "init",
@@ -77,7 +77,7 @@ def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
     assert (device["device_major"], device["device_minor"]) == (1, 3)
 
 
-def test_everything_is_roots_and_has_no_time(tmp_path: Path) -> None:
+def test_everything_belongs_to_root_and_has_no_time_stamp(tmp_path: Path) -> None:
     for entry in entries(filled(tmp_path)):
         assert (entry.numbers["uid"], entry.numbers["gid"], entry.numbers["time"]) == (0, 0, 0)
 

@@ -17,11 +17,11 @@ from isobench.targets.sandboxes import firejail
 from isobench.targets.sandboxes.firejail import FirejailTarget
 from isobench.targets.shared import processes
 
-PATIENCE = seconds(20)
+TIMEOUT = seconds(20)
 
 
 def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """Have a firejail that does as it is told here."""
+    """Replace firejail by a few lines of Python."""
     fake = tmp_path / "bin" / "firejail"
     fake.parent.mkdir()
     fake.write_text(f"#!{sys.executable} -IS\nimport os, sys\n{body}\n")
@@ -46,7 +46,7 @@ def user(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-# ---- who stands in for it ------------------------------------------------------------------------
+# ---- replacements for firejail -------------------------------------------------------------------
 
 EXECUTES = """
 at = sys.argv.index("--") + 1 if "--" in sys.argv else 0
@@ -64,7 +64,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> Unava
     return answer
 
 
-def test_one_that_merely_executes_is_found_out_by_the_probe(
+def test_the_probe_detects_a_firejail_that_makes_no_sandbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = refusal(monkeypatch, tmp_path, EXECUTES)
@@ -72,23 +72,23 @@ def test_one_that_merely_executes_is_found_out_by_the_probe(
     assert answer.hint
 
 
-def test_one_that_refuses_is_answered_with_its_last_line(
+def test_the_error_for_a_firejail_that_fails_has_its_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = refusal(monkeypatch, tmp_path, REFUSES.format("no such option"))
     assert (answer.lack, answer.what) == (Lack.RUNTIME, "Error: no such option")
 
 
-def test_a_user_without_a_login_shell_is_told_so(
+def test_a_user_without_a_login_shell_is_an_error_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = "sys.stderr.write('This account is currently not available.'); sys.exit(1)"
-    answer = refusal(monkeypatch, tmp_path, said)
+    script = "sys.stderr.write('This account is currently not available.'); sys.exit(1)"
+    answer = refusal(monkeypatch, tmp_path, script)
     assert answer.lack is Lack.PERMISSION
     assert "chsh" in answer.hint
 
 
-def test_none_at_all_is_answered_with_the_command_that_installs_it(
+def test_without_firejail_the_hint_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -97,26 +97,26 @@ def test_none_at_all_is_answered_with_the_command_that_installs_it(
     assert answer.hint == "isobench doctor --install firejail"
 
 
-def test_its_own_error_ends_the_session_and_is_no_answer_of_the_payload(
+def test_an_error_of_firejail_is_not_taken_for_output_of_the_payload(
     one: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, monkeypatch, REFUSES.format("--nonsense is invalid"))
     target = FirejailTarget(arguments=("--nonsense",))
     with pytest.raises(SessionError, match="--nonsense is invalid"):
-        target.launch(one, Command(argv=("payload",)), timeout=PATIENCE)
+        target.launch(one, Command(argv=("payload",)), timeout=TIMEOUT)
     with pytest.raises(SessionError, match="--nonsense is invalid"), target.open(one) as session:
-        session.run(Command(argv=("payload",)), timeout=PATIENCE)
+        session.run(Command(argv=("payload",)), timeout=TIMEOUT)
 
 
-def test_a_payload_that_fails_is_an_answer(
+def test_a_failing_payload_is_no_error_of_the_session(
     one: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, monkeypatch, "print('out', flush=True); sys.exit('Error: mine')")
-    done = FirejailTarget().launch(one, Command(argv=("payload",)), timeout=PATIENCE)
+    done = FirejailTarget().launch(one, Command(argv=("payload",)), timeout=TIMEOUT)
     assert (done.exit_code, done.stdout) == (1, b"out\n")
 
 
-# ---- what is asked for and expected --------------------------------------------------------------
+# ---- arguments and expectations ------------------------------------------------------------------
 
 
 def arguments(one: Stage, **options: Any) -> list[str]:
@@ -127,7 +127,7 @@ def expectationd(**options: Any) -> set[str]:
     return {expectation.key for expectation in FirejailTarget(**options).expectations}
 
 
-def test_the_stage_is_seen_and_nothing_beside_it(one: Stage) -> None:
+def test_the_stage_is_visible_and_nothing_else(one: Stage) -> None:
     words = arguments(one)
     root = one.root.resolve()
     assert {f"--whitelist={root}", f"--read-only={root}"} <= set(words)
@@ -144,14 +144,14 @@ def test_the_home_directory_is_hidden_wherever_the_stage_lies(
     assert ("--private" in arguments(one)) is bool(home)
 
 
-def test_a_user_whom_the_database_does_not_know_has_no_home(
+def test_a_user_who_is_not_in_the_database_has_no_home(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 4000000000)
     assert firejail._home() is None
 
 
-def test_every_sandbox_has_a_name_of_its_own_that_says_whose_it_is(one: Stage) -> None:
+def test_every_sandbox_has_a_unique_name_with_its_owner(one: Stage) -> None:
     first, second = (
         next(word for word in arguments(one) if word.startswith("--name=")) for _ in range(2)
     )
@@ -159,7 +159,7 @@ def test_every_sandbox_has_a_name_of_its_own_that_says_whose_it_is(one: Stage) -
     assert first.rpartition("-")[0] == f"--name={one.owner}"
 
 
-def test_root_of_an_ordinary_user_is_nobody_and_root_itself_has_no_such_space(
+def test_noroot_gives_a_user_namespace_to_ordinary_users_only(
     user: pytest.MonkeyPatch, one: Stage
 ) -> None:
     assert "--noroot" in arguments(one)
@@ -171,18 +171,18 @@ def test_root_of_an_ordinary_user_is_nobody_and_root_itself_has_no_such_space(
     assert "ns.user" not in expectationd()
 
 
-def test_what_is_left_out_is_not_expectationd(one: Stage) -> None:
+def test_a_restriction_that_is_left_out_is_not_expected(one: Stage) -> None:
     assert "--seccomp" in arguments(one)
     assert {"security.seccomp", "security.seccomp_filters"} <= expectationd()
     assert "--seccomp" not in arguments(one, seccomp=False)
     assert not {"security.seccomp", "security.seccomp_filters"} & expectationd(seccomp=False)
 
 
-def test_more_arguments_stand_before_the_program(one: Stage) -> None:
+def test_further_arguments_precede_the_program(one: Stage) -> None:
     assert arguments(one, arguments=("--apparmor",))[-2:] == ["--apparmor", "--"]
 
 
-# ---- what a killed run has left ------------------------------------------------------------------
+# ---- leftovers of killed runs --------------------------------------------------------------------
 
 LISTED = """7:me:isobench-abcdef-7-9-0a:firejail --name=isobench-abcdef-7-9-0a -- x
 8:me::firejail --name=isobench-none -- y
@@ -194,20 +194,20 @@ def swept(monkeypatch: pytest.MonkeyPatch, error: str) -> tuple[list[int], list[
     ended: list[int] = []
     monkeypatch.setattr(processes, "output_of", lambda _: LISTED)
     monkeypatch.setattr(processes, "terminate", lambda pid: ended.append(pid) or error)
-    found = FirejailTarget().sweep(lambda whose: whose != "isobench-abcdef-7-9", cached=False)
+    found = FirejailTarget().sweep(lambda owner: owner != "isobench-abcdef-7-9", cached=False)
     removed = [*map(str, found)]
     return ended, list(removed)
 
 
-def test_only_sandboxes_of_the_dead_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_sandboxes_of_dead_runs_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert swept(monkeypatch, "") == ([7], ["sandbox isobench-abcdef-7-9-0a"])
 
 
-def test_what_could_not_be_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_that_could_not_be_ended_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert swept(monkeypatch, "not yours")[1] == [
         "sandbox isobench-abcdef-7-9-0a: not removed: not yours"
     ]
 
 
-def test_a_sandbox_of_this_process_belongs_to_the_living() -> None:
+def test_a_sandbox_of_this_process_is_not_swept() -> None:
     assert ownership.alive(firejail._name(ownership.mine()).rpartition("-")[0])

@@ -15,7 +15,7 @@ import pytest
 from isobench.model.errors import SessionError
 from isobench.payload import stage
 from isobench.plugins import ownership
-from isobench.targets.machines import _guest
+from isobench.targets.machines import _cache, _guest
 from tests.unit.test_cpio import entries
 
 MAGIC = b"~Module signature appended~\n"
@@ -24,15 +24,15 @@ MAGIC = b"~Module signature appended~\n"
 @pytest.fixture(autouse=True)
 def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / 'cache, of "mine" é'))
-    monkeypatch.setattr(_guest, "_seen_whole", set())
-    return _guest.folder()
+    monkeypatch.setattr(_cache, "_verified_files", set())
+    return _cache.folder()
 
 
 class Maker:
-    """Fills a part with a file, and counts how often it was asked to."""
+    """Fills a part with a file, and counts its calls."""
 
     def __init__(self, content: bytes = b"kernel" * 1000) -> None:
-        self.content, self.calls, self.said = content, 0, list[str]()
+        self.content, self.calls, self.messages = content, 0, list[str]()
         self.before: Callable[[], None] = lambda: None
 
     def __call__(self, work: Path, result: Path) -> list[str]:
@@ -44,7 +44,7 @@ class Maker:
         return ["linux 6.1"]
 
     def part(self, name: str = "kernel-1-x") -> Path:
-        folder, made = _guest.part(name, self, "making", self.said.append)
+        folder, made = _cache.obtain(name, self, "making", self.messages.append)
         assert made.packages == ["linux 6.1"]
         return folder
 
@@ -52,11 +52,11 @@ class Maker:
 # ---- the cache -----------------------------------------------------------------------------------
 
 
-def test_a_part_is_made_once_and_said_once(guests: Path) -> None:
+def test_a_part_is_made_once_and_announced_once(guests: Path) -> None:
     maker = Maker()
     folder = maker.part()
     assert folder == maker.part()
-    assert (maker.calls, maker.said) == (1, ["making"])
+    assert (maker.calls, maker.messages) == (1, ["making"])
     assert (folder / "kernel").read_bytes() == maker.content
     assert (folder.parent, folder.name) == (guests, (guests / "kernel-1-x").readlink().name)
     assert sorted(path.name for path in guests.iterdir()) == sorted(
@@ -66,7 +66,7 @@ def test_a_part_is_made_once_and_said_once(guests: Path) -> None:
 
 @pytest.mark.parametrize("file", ["kernel", "manifest.json"])
 @pytest.mark.parametrize("how", ["flipped", "cut", "empty", "gone", "folder"])
-def test_a_damaged_part_is_not_used_and_is_replaced(file: str, how: str) -> None:
+def test_a_damaged_part_is_replaced_and_not_used(file: str, how: str) -> None:
     maker = Maker()
     path = maker.part() / file
     data = bytearray(path.read_bytes())
@@ -83,29 +83,29 @@ def test_a_damaged_part_is_not_used_and_is_replaced(file: str, how: str) -> None
             path.mkdir()
         case _:
             pass
-    assert _guest.kept("kernel-1-x") is None
+    assert _cache.find("kernel-1-x") is None
     folder = maker.part()
     assert (folder / "kernel").read_bytes() == maker.content
     assert maker.calls == 2
     assert maker.part() == folder
-    assert maker.calls == 2  # and stays mended
+    assert maker.calls == 2  # and the replacement is used
 
 
-def test_a_manifest_that_lists_nothing_is_no_part() -> None:
-    """One that was put there, not made: its name is not the hash of what it says."""
+def test_a_manifest_whose_name_is_not_its_hash_is_no_part() -> None:
+    """It was written by hand: the name of its folder is not the hash of its content."""
     folder = Maker().part()
     (folder / "manifest.json").write_text('{"files":{},"packages":[]}')
-    assert _guest.kept("kernel-1-x") is None
+    assert _cache.find("kernel-1-x") is None
 
 
-def test_what_is_read_once_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_verified_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Maker().part()
-    assert _guest.kept("kernel-1-x") is not None
-    monkeypatch.setattr(_guest, "_digest", lambda _: pytest.fail("read again"))
-    assert _guest.kept("kernel-1-x") is not None
+    assert _cache.find("kernel-1-x") is not None
+    monkeypatch.setattr(_cache, "_digest", lambda _: pytest.fail("read again"))
+    assert _cache.find("kernel-1-x") is not None
     os.utime(folder / "kernel", (1, 1))
     with pytest.raises(pytest.fail.Exception):
-        _guest.kept("kernel-1-x")
+        _cache.find("kernel-1-x")
 
 
 def test_two_makers_at_once_make_one_part() -> None:
@@ -126,7 +126,7 @@ def test_a_part_that_cannot_be_made_leaves_nothing(guests: Path) -> None:
     maker = Maker()
 
     def fail() -> None:
-        raise SessionError("no network", hint="plug it in")
+        raise SessionError("no network", hint="connect it")
 
     maker.before = fail
     with pytest.raises(SessionError, match="no network"):
@@ -134,7 +134,7 @@ def test_a_part_that_cannot_be_made_leaves_nothing(guests: Path) -> None:
     assert [path.name for path in guests.iterdir()] == ["lock"]
 
 
-def test_a_full_disk_is_an_error_with_a_way_out() -> None:
+def test_a_full_disk_is_an_error_with_a_hint() -> None:
     maker = Maker()
 
     def fill() -> None:
@@ -146,28 +146,28 @@ def test_a_full_disk_is_an_error_with_a_way_out() -> None:
     assert "XDG_CACHE_HOME" in caught.value.hint
 
 
-def test_the_sweep_removes_what_a_killed_maker_left_and_nothing_else(guests: Path) -> None:
-    assert _guest.sweep() == []
+def test_the_sweep_removes_unfinished_parts_and_nothing_else(guests: Path) -> None:
+    assert _cache.sweep() == []
     folder = Maker().part()
     left = guests / ".making-abc"
     (left / "work").mkdir(parents=True)
     (left / "work" / "half").write_bytes(b"x")
-    assert [str(found) for found in _guest.sweep()] == [f"folder {left}"]
+    assert [str(found) for found in _cache.sweep()] == [f"folder {left}"]
     assert not left.exists()
     assert (folder / "kernel").exists()
-    assert _guest.sweep() == []
+    assert _cache.sweep() == []
 
 
-def test_the_sweep_leaves_a_living_maker_alone(guests: Path) -> None:
+def test_the_sweep_removes_nothing_while_a_part_is_made(guests: Path) -> None:
     left = guests / ".making-abc"
     left.mkdir(parents=True)
     with (guests / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert _guest.sweep() == []
+        assert _cache.sweep() == []
     assert left.exists()
 
 
-def test_the_cache_is_not_removed_under_a_living_maker(guests: Path) -> None:
+def test_the_cache_is_not_removed_while_a_part_is_made(guests: Path) -> None:
     Maker().part()
     with (guests / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -181,14 +181,14 @@ def test_the_cache_is_not_removed_under_a_living_maker(guests: Path) -> None:
 def test_the_sweep_of_a_cache_that_cannot_be_opened_does_not_raise(guests: Path) -> None:
     guests.mkdir(parents=True)
     (guests / "lock").mkdir()
-    assert _guest.sweep() == []
+    assert _cache.sweep() == []
 
 
 # ---- apt -----------------------------------------------------------------------------------------
 
 
 def stand_in(folder: Path, **scripts: str) -> None:
-    """Put programs into a folder: "apt_get" is apt-get, a script for sh."""
+    """Write shell scripts into a folder as programs; `apt_get` becomes apt-get."""
     folder.mkdir(exist_ok=True)
     for name, script in scripts.items():
         path = folder / name.replace("_", "-")
@@ -198,7 +198,7 @@ def stand_in(folder: Path, **scripts: str) -> None:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that PATH leads to before all others."""
+    """A folder that comes first on PATH."""
     folder = tmp_path / "tools"
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
@@ -208,17 +208,17 @@ UNKNOWN = "echo 'E: No packages found' >&2; exit 100"
 UNREACHED = "W: Failed to fetch http://deb.example/InRelease  Could not connect to deb.example"
 
 
-def test_sources_that_do_not_answer_are_told_as_such(tools: Path) -> None:
-    """apt-get itself ends with 0, and then knows no package."""
+def test_the_error_for_sources_that_do_not_answer_quotes_apt(tools: Path) -> None:
+    """apt-get exits with 0, and then finds no package."""
     stand_in(tools, apt_get=f"echo '{UNREACHED}' >&2; exit 0", apt_cache=UNKNOWN)
     with pytest.raises(SessionError, match="Could not connect to deb") as caught:
         _guest.guest("x86_64")
     assert "network" in caught.value.hint
 
 
-def test_a_package_that_the_sources_do_not_have_is_told_as_such(tools: Path) -> None:
+def test_the_error_for_a_package_that_no_source_has_names_it(tools: Path) -> None:
     stand_in(tools, apt_get="exit 0", apt_cache=UNKNOWN)
-    with pytest.raises(SessionError, match="apt knows no package dropbear-bin") as caught:
+    with pytest.raises(SessionError, match="apt has no package dropbear-bin") as caught:
         _guest.guest("x86_64")
     assert "universe" in caught.value.hint
     with pytest.raises(SessionError, match="no kernel for amd64"):
@@ -235,7 +235,7 @@ def test_an_apt_that_fails_is_quoted(tools: Path) -> None:
     assert "df -h" in caught.value.hint
 
 
-def test_apt_is_kept_from_the_hosts_own_state_and_hooks(tools: Path, tmp_path: Path) -> None:
+def test_apt_uses_neither_the_state_nor_the_hooks_of_the_host(tools: Path, tmp_path: Path) -> None:
     stand_in(
         tools,
         apt_get=f'printf "%s\\n" "$@" > "{tmp_path}/argv"; cat no-hooks.conf > "{tmp_path}/conf";'
@@ -293,7 +293,7 @@ def test_modules_are_loaded_after_what_they_depend_on(tmp_path: Path) -> None:
         assert names.index(f"{before}.ko") < names.index(f"{after}.ko")
 
 
-def test_where_all_is_built_in_the_list_is_empty() -> None:
+def test_with_all_drivers_built_in_the_list_is_empty() -> None:
     assert listed(_guest.module_archive({})) == ([], {})
 
 
@@ -306,7 +306,7 @@ def test_modules_that_need_each_other_do_not_loop(tmp_path: Path) -> None:
     assert sorted(names) == ["a.ko", "b.ko"]
 
 
-def test_packed_modules_are_unpacked_where_python_can_and_else_left_to_the_kernel(
+def test_compressed_modules_are_decompressed_if_python_can_and_otherwise_by_the_kernel(
     tmp_path: Path,
 ) -> None:
     plain = module("", b"the code")
@@ -326,14 +326,14 @@ def test_packed_modules_are_unpacked_where_python_can_and_else_left_to_the_kerne
 
 
 @pytest.mark.parametrize("suffix", [".ko.xz", ".ko.gz"])
-def test_a_damaged_module_is_told_by_its_path(suffix: str, tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_module_has_its_path(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"virtio{suffix}"
     path.write_bytes(b"no such thing")
     with pytest.raises(SessionError, match=f"virtio{suffix}"):
         _guest.module_archive({"virtio": path}, ("virtio",))
 
 
-def test_signatures_are_taken_off(tmp_path: Path) -> None:
+def test_signatures_are_removed(tmp_path: Path) -> None:
     plain = module("", b"the code" * 100)
     path = tmp_path / "one.ko"
     path.write_bytes(signed(plain))
@@ -342,14 +342,14 @@ def test_signatures_are_taken_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"short", MAGIC, b"x" + MAGIC, b"\xff" * 12 + MAGIC])
-def test_what_only_looks_signed_stays_whole(data: bytes) -> None:
-    assert _guest.unsigned(data) == data
+def test_data_without_a_valid_signature_is_unchanged(data: bytes) -> None:
+    assert _guest.without_signature(data) == data
 
 
 # ---- the archive of an instance ------------------------------------------------------------------
 
 
-def test_archives_of_a_guest_follow_each_other_at_borders_that_a_kernel_finds(
+def test_archives_of_a_guest_are_aligned_as_the_kernel_expects(
     tmp_path: Path,
 ) -> None:
     programs = tmp_path / "programs"
@@ -381,6 +381,6 @@ def test_archives_of_a_guest_follow_each_other_at_borders_that_a_kernel_finds(
 
 
 def test_a_missing_folder_of_modules_is_an_empty_archive(tmp_path: Path, guests: Path) -> None:
-    archive = _guest._own_modules(tmp_path / "nowhere")
+    archive = _guest._user_modules(tmp_path / "nowhere")
     assert listed(archive.read_bytes()) == ([], {})
     assert list(guests.glob(".making-*")) == []

@@ -1,4 +1,4 @@
-"""gVisor, without it: options, refusals, what a sentry shows of itself, runtimes' names."""
+"""gVisor on hosts without it: options, refusals, facts of a sentry, names of runtimes."""
 
 import json
 import os
@@ -46,7 +46,7 @@ INSIDE: dict[str, Fact] = {
 }
 
 DEAD = "isobench-000000-1-1"
-"""An owner of the tests' own: a sweep reaches every process of this machine."""
+"""An owner that only these tests use: a sweep reaches every process of this machine."""
 
 
 def environment(facts: dict[str, Fact]) -> Environment:
@@ -63,7 +63,7 @@ def broken(target: Any, **changed: Fact) -> str:
 
 @pytest.fixture
 def runsc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A runsc that notes how it was called and ends as runsc does when it fails."""
+    """A runsc that records its arguments and exits as runsc does when it fails."""
     program = tmp_path / "bin" / "runsc"
     program.parent.mkdir()
     program.write_text(
@@ -81,7 +81,7 @@ def calls(program: Path) -> list[str]:
 # ---- expectations --------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_names_itself_gvisor_keeps_the_expectations_with_or_without_a_boot_id() -> (
+def test_a_kernel_that_names_itself_gvisor_meets_the_expectations_with_or_without_a_boot_id() -> (
     None
 ):
     assert broken(GvisorTarget()) == ""
@@ -102,7 +102,7 @@ def test_each_broken_expectation_is_caught(key: str, value: Fact) -> None:
     assert key.replace("__", ".") in broken(GvisorTarget(), **{key: value})
 
 
-def test_the_host_itself_does_not_pass_for_gvisor() -> None:
+def test_the_host_itself_does_not_meet_gvisors_expectations() -> None:
     checks = prove.check(
         GvisorTarget().expectations, host=environment(HOST), inside=environment(HOST)
     )
@@ -127,18 +127,18 @@ def test_other_flags_reach_runsc(runsc: Path) -> None:
     assert all("--overlay2=none" in call for call in calls(runsc))
 
 
-def test_a_missing_program_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_named_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = GvisorTarget(program="/nowhere/runsc").probe()
     assert isinstance(answer, Unavailable)
     assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/runsc")
-    assert answer.hint.startswith("program = '/nowhere/runsc' is no program here")
+    assert answer.hint.startswith("fix program = '/nowhere/runsc': there is no such program")
     monkeypatch.setenv("PATH", "/nowhere")
     usual = GvisorTarget().probe()
     assert isinstance(usual, Unavailable)
     assert usual.hint == "isobench doctor --install gvisor"
 
 
-def test_platforms_are_tried_in_order_and_the_last_complaint_is_told(
+def test_platforms_are_tried_in_order_and_the_last_error_is_reported(
     runsc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = kvm.Acceleration(flavour="PVM", lack=Lack.RUNTIME, what="it hangs", hint="elsewhere")
@@ -147,7 +147,7 @@ def test_platforms_are_tried_in_order_and_the_last_complaint_is_told(
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.RUNTIME
     assert "no luck" in answer.what
-    # KVM that executes no guest is never touched: runsc would hang on it.
+    # runsc would hang on a KVM that executes no guest: it is never started there.
     asked = [word for call in calls(runsc) for word in call.split() if "--platform" in word]
     assert asked == ["--platform=systrap", "--platform=ptrace"]
 
@@ -188,7 +188,7 @@ def test_a_bundle_shows_the_root_read_only_and_binds_the_scratch_directory() -> 
     assert [(mount["source"], mount["destination"]) for mount in bound] == [("/s", "/scratch")]
 
 
-def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
+def test_sandboxes_of_dead_runs_are_swept_and_those_of_living_runs_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -196,7 +196,7 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
     dead, living = folder / f"{DEAD}-cafe", folder / f"{ownership.mine()}-cafe"
     for made in (dead, living):
         (made / "state").mkdir(parents=True)
-    removed = [*map(str, GvisorTarget().sweep(lambda whose: whose != DEAD, cached=False))]
+    removed = [*map(str, GvisorTarget().sweep(lambda owner: owner != DEAD, cached=False))]
     assert f"gvisor sandbox {dead.name}" in removed
     assert not dead.exists()
     assert living.exists()
@@ -205,12 +205,12 @@ def test_what_a_dead_run_left_is_swept_and_what_belongs_to_the_living_is_not(
 # ---- what the host sees of a sentry --------------------------------------------------------------
 
 
-def test_no_platform_is_seen_where_no_sentry_is() -> None:
+def test_without_a_sentry_no_platform_is_detected() -> None:
     assert sentry.platform(processes.process_tree(os.getpid())) is None
     assert processes.process_tree(2**22 + 1) == []
 
 
-def test_processes_are_ended_by_what_stands_among_their_arguments() -> None:
+def test_processes_are_ended_by_a_mark_in_their_arguments() -> None:
     mark = f"--root=/nowhere/{os.urandom(8).hex()}"
     argv = [sys.executable, "-c", "print('runs', flush=True); input()", mark]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
@@ -251,13 +251,13 @@ def test_the_runtime_decides_the_column(
     assert kind(runtime=runtime).technology is technology
 
 
-def test_an_unknown_runtime_is_held_to_the_hosts_kernel() -> None:
+def test_an_unknown_runtime_is_expected_to_use_the_hosts_kernel() -> None:
     target = DockerTarget(runtime="something-of-my-own")
     assert target.expectations == oci.EXPECTATIONS
-    assert "kernel.boot_id" in broken(target)  # it was gVisor after all
+    assert "kernel.boot_id" in broken(target)  # it was gVisor nevertheless
 
 
-def test_an_engine_with_runsc_expectations_gvisors_kernel_and_no_other_keeps_it() -> None:
+def test_an_engine_with_runsc_expects_gvisors_kernel_and_no_other_meets_that() -> None:
     target = PodmanTarget(runtime="runsc")
     assert broken(target) == ""
     assert "kernel.sentry" in broken(target, kernel__sentry="")
@@ -273,7 +273,7 @@ def test_a_virtual_machine_is_neither_the_hosts_kernel_nor_gvisors() -> None:
     assert Relation.SAME_AS_HOST not in relations
 
 
-def test_podman_tells_runsc_which_network_to_make() -> None:
+def test_podman_passes_the_network_option_to_runsc() -> None:
     plain, without_cgroups = PodmanTarget(
         runtime="runsc", runtime_flags=("platform=ptrace",)
     ).flags()
@@ -283,7 +283,7 @@ def test_podman_tells_runsc_which_network_to_make() -> None:
     assert PodmanTarget(runtime="crun", runtime_flags=("debug",)).flags() == (("debug",),)
 
 
-def test_podman_remembers_for_each_runtime_what_worked(
+def test_podman_caches_for_each_runtime_which_options_worked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 

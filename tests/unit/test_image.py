@@ -1,4 +1,4 @@
-"""What begins as a kernel does."""
+"""Files that begin like a kernel."""
 
 import struct
 from pathlib import Path
@@ -34,19 +34,21 @@ IMAGE = bytes(0x38) + b"ARMd" + bytes(64)
         (elf(243), set()),
     ],
 )
-def test_a_kernel_is_one_for_its_isa(content: bytes, machines: set[str], tmp_path: Path) -> None:
+def test_a_kernel_is_recognised_for_its_isa_only(
+    content: bytes, machines: set[str], tmp_path: Path
+) -> None:
     path = tmp_path / "kernel"
     path.write_bytes(content)
     assert {isa for isa in ("x86_64", "aarch64") if _image.is_kernel(path, isa)} == machines
 
 
-def test_what_cannot_be_read_is_no_kernel(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_no_kernel(tmp_path: Path) -> None:
     assert not _image.is_kernel(tmp_path, "x86_64")
     assert not _image.is_kernel(tmp_path / "nowhere", "x86_64")
 
 
 @pytest.mark.parametrize("name", ["qemu", "qemu-aarch64"])
-def test_a_kernel_that_is_none_is_refused_before_anything_is_started(
+def test_a_file_that_is_no_kernel_is_refused_before_anything_starts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -56,5 +58,5 @@ def test_a_kernel_that_is_none_is_refused_before_anything_is_started(
     answer = target.probe()
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.RUNTIME
-    assert "/etc/passwd is no kernel that QEMU boots" in answer.what
+    assert "/etc/passwd is not a kernel that QEMU boots" in answer.what
     assert "set kernel of this target" in answer.hint

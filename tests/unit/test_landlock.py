@@ -1,4 +1,4 @@
-"""The target `landlock` without a kernel that has it: refusals, expectations, messages."""
+"""The target `landlock` on any kernel: refusals, expectations, messages."""
 
 import errno
 from pathlib import Path
@@ -50,7 +50,7 @@ def young(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "_abi", lambda: 7)
 
 
-def test_a_confined_process_keeps_the_expectations() -> None:
+def test_a_confined_process_meets_the_expectations() -> None:
     assert broken(LandlockTarget()) == ""
 
 
@@ -58,7 +58,7 @@ def test_a_confined_process_keeps_the_expectations() -> None:
     ("key", "value"),
     [
         ("host.canary_readable", True),
-        ("host.canary_errno", errno.ENOENT),  # out of sight: that is a container
+        ("host.canary_errno", errno.ENOENT),  # the file does not exist inside: a container
         ("ns.mnt", "mnt:[2]"),
         ("ns.pid", "pid:[2]"),
         ("security.no_new_privs", "0"),
@@ -69,17 +69,17 @@ def test_a_confined_process_keeps_the_expectations() -> None:
         ("kernel.boot_id", "elsewhere"),
     ],
 )
-def test_each_part_that_is_not_in_force_is_caught(key: str, value: Fact) -> None:
+def test_each_restriction_that_is_not_in_force_is_caught(key: str, value: Fact) -> None:
     assert broken(LandlockTarget(), **{key.replace(".", "__"): value}).startswith(f"{key} should")
 
 
-def test_a_filter_of_the_hosts_own_is_not_taken_for_the_sandboxs() -> None:
+def test_a_seccomp_filter_of_the_host_does_not_count_as_the_sandboxs() -> None:
     outside = environment(NATIVE | {"security.seccomp": "2", "security.seccomp_filters": "1"})
     checks = prove.check(LandlockTarget().expectations, host=outside, inside=environment(CONFINED))
     assert prove.unmet(checks).startswith("security.seccomp_filters should be unlike the host's")
 
 
-def test_without_the_filter_none_is_expected_and_none_may_be_there() -> None:
+def test_without_the_option_no_filter_may_be_present() -> None:
     target = LandlockTarget(seccomp=False)
     off: dict[str, Fact] = {"security__seccomp": "0", "security__seccomp_filters": "0"}
     assert broken(target, **off) == ""
@@ -90,7 +90,7 @@ def test_without_the_filter_none_is_expected_and_none_may_be_there() -> None:
     ("options", "abi", "expected"),
     [({}, 3, False), ({}, 4, True), ({"network": True}, 7, False), ({}, -95, False)],
 )
-def test_tcp_is_expected_where_it_can_be_refused_and_shall_be(
+def test_tcp_is_expected_to_be_refused_if_it_can_and_should_be(
     options: dict[str, Any], abi: int, *, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landlock, "_abi", lambda: abi)
@@ -116,7 +116,7 @@ def test_no_namespace_is_expected_to_differ() -> None:
         ({"network": True, "seccomp": False}, ["network", "unfiltered"]),
     ],
 )
-def test_options_become_words_of_the_launcher(
+def test_options_become_arguments_of_the_launcher(
     options: dict[str, Any], words: list[str], tmp_path: Path
 ) -> None:
     stage = Stage(
@@ -135,7 +135,7 @@ def test_options_become_words_of_the_launcher(
 # ---- refusals ------------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_was_booted_without_it_is_told_the_parameter(
+def test_the_hint_for_a_kernel_booted_without_landlock_has_the_parameter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = tmp_path / "lsm"
@@ -149,26 +149,26 @@ def test_a_kernel_that_was_booted_without_it_is_told_the_parameter(
 
 
 @pytest.mark.parametrize(
-    ("said", "lack", "what"),
+    ("failure", "lack", "what"),
     [
         ("landlock:38", Lack.VERSION, "has no Landlock"),
         ("landlock:1", Lack.PERMISSION, "forbids"),
         ("restrict:1", Lack.PERMISSION, "forbids"),
-        ("outside:0", Lack.RUNTIME, "does not refuse what it should"),
-        ("tcp:111", Lack.RUNTIME, "does not refuse what it should"),
-        ("inside:13", Lack.RUNTIME, "or more"),
+        ("outside:0", Lack.RUNTIME, "refuses too much or too little"),
+        ("tcp:111", Lack.RUNTIME, "refuses too much or too little"),
+        ("inside:13", Lack.RUNTIME, "refuses too much or too little"),
         ("seccomp:22", Lack.RUNTIME, "seccomp: Invalid argument"),
-        ("", Lack.RUNTIME, "no answer"),
+        ("", Lack.RUNTIME, "no output"),
     ],
 )
-def test_each_refusal_says_what_is_wrong_and_what_to_do(said: str, lack: Lack, what: str) -> None:
-    answer = landlock._refusal(said, "")
+def test_each_refusal_has_a_reason_and_a_hint(failure: str, lack: Lack, what: str) -> None:
+    answer = landlock._refusal(failure, "")
     assert answer.lack is lack
     assert what in answer.what
     assert answer.hint
 
 
-def test_a_trial_that_dies_is_answered_with_its_last_words(
+def test_the_error_for_a_trial_that_dies_has_its_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(landlock, "_TRIAL", "raise SystemExit('the sky fell')")
@@ -177,7 +177,7 @@ def test_a_trial_that_dies_is_answered_with_its_last_words(
     assert "the sky fell" in answer.what
 
 
-def test_an_interpreter_that_cannot_be_started_is_answered(
+def test_an_interpreter_that_cannot_be_started_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(landlock.sys, "executable", "/nowhere/python")

@@ -1,4 +1,4 @@
-"""QEMU's command line, and the machine behind it: a small program that speaks as QEMU does."""
+"""QEMU's command line, and a machine that is a small program with QEMU's protocol."""
 
 import itertools
 import re
@@ -42,7 +42,7 @@ def values(argv: list[str], option: str) -> list[str]:
     return [after for name, after in itertools.pairwise(argv) if name == option]
 
 
-def test_what_a_machine_is_asked_to_be() -> None:
+def test_the_command_line_describes_the_hardware() -> None:
     boot = _qemu.Boot(kernel=Path("/k"), initrd=Path("/i"), command_line="console=ttyS0 a=b")
     argv = _qemu.arguments(hardware(), boot, ENDS)
     assert argv[0] == "/usr/bin/qemu-system-x86_64"
@@ -58,7 +58,7 @@ def test_what_a_machine_is_asked_to_be() -> None:
     assert "-incoming" not in argv
 
 
-def test_the_guests_network_leads_nowhere_but_to_its_ssh_server_from_loopback() -> None:
+def test_only_the_guests_ssh_server_is_reachable_and_only_from_loopback() -> None:
     (network,) = values(_qemu.arguments(hardware(), _qemu.Boot(), ENDS), "-netdev")
     assert network == "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"
     assert values(_qemu.arguments(hardware(), _qemu.Boot(network=False), ENDS), "-netdev") == []
@@ -92,7 +92,7 @@ def test_each_disk_is_a_device_in_its_order() -> None:
     ]  # fmt: skip
 
 
-def test_a_halted_machine_and_a_restored_one_do_not_run_at_once() -> None:
+def test_a_halted_machine_and_a_restored_one_start_paused() -> None:
     assert "-S" in _qemu.arguments(hardware(), _qemu.Boot(halted=True), ENDS)
     boot = _qemu.Boot(kernel=Path("/k"), disks=(_qemu.Disk(path=Path("/d")),)).restored_from(31)
     argv = _qemu.arguments(hardware(), boot, ENDS)
@@ -105,7 +105,7 @@ def test_a_halted_machine_and_a_restored_one_do_not_run_at_once() -> None:
 
 
 class Started:
-    """A machine whose QEMU is the fake one, and all that it handed on."""
+    """A machine whose QEMU is the fake one, and everything that it passed on."""
 
     def __init__(self, scenario: str, stack: ExitStack, folder: Path) -> None:
         emulator = folder / f"qemu-{scenario}"
@@ -118,11 +118,11 @@ class Started:
                 hardware(scenario, str(emulator)),
                 _qemu.Boot(),
                 on_output=self.chunks.append,
-                on_mark=lambda name: self.hear(name),  # noqa: PLW0108 - a test puts another in its place
+                on_mark=lambda name: self.on_mark(name),  # noqa: PLW0108 - a test puts another in its place
             )
         )
 
-    def hear(self, mark: str) -> None:
+    def on_mark(self, mark: str) -> None:
         self.marks.append(mark)
 
     def wait(self, mark: str) -> str | None:
@@ -145,7 +145,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield begin
 
 
-def test_marks_are_found_across_the_borders_of_what_is_read(start: Start) -> None:
+def test_marks_are_found_across_the_chunks_that_are_read(start: Start) -> None:
     fake = start("in-pieces")
     assert fake.wait("init") == ""
     assert fake.wait("ready") == ""
@@ -154,14 +154,14 @@ def test_marks_are_found_across_the_borders_of_what_is_read(start: Start) -> Non
     assert fake.machine.log.startswith("\nLinux version 6\n")
 
 
-def test_a_mark_that_does_not_come_is_none_at_the_deadline(start: Start) -> None:
+def test_waiting_for_a_mark_returns_none_at_the_deadline(start: Start) -> None:
     fake = start("in-pieces")
     assert fake.wait("exit") == "7"
     assert fake.machine.wait_for("ready", deadline=time.monotonic() + 0.05) is None
-    assert fake.machine.why() == ""
+    assert fake.machine.failure_reason() == ""
 
 
-def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_words(start: Start) -> None:
+def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_message(start: Start) -> None:
     with pytest.raises(SessionError) as caught:
         start("failed").wait("ready")
     assert "could not set itself up: network: No such device (ENODEV)" in str(caught.value)
@@ -170,71 +170,70 @@ def test_a_guest_that_cannot_set_itself_up_is_an_error_with_its_words(start: Sta
 
 
 @pytest.mark.parametrize("failure", ["network", "network nineteen", "network 99999", "19", ""])
-def test_a_failure_without_a_known_number_is_told_as_it_came(failure: str) -> None:
-    assert _serial._named(failure) == failure
+def test_a_failure_without_a_known_errno_is_shown_as_received(failure: str) -> None:
+    assert _serial._with_errno_name(failure) == failure
 
 
 @pytest.mark.parametrize(
-    ("scenario", "hint"), [("in-pieces", r"boot_timeout = 2\.0"), ("idle", "is kernel one for")]
+    ("scenario", "hint"),
+    [("in-pieces", r"boot_timeout = 2\.0"), ("idle", "check in isobench.toml that kernel is for")],
 )
-def test_a_guest_that_is_late_is_answered_with_what_to_set(
+def test_the_hint_for_a_slow_guest_names_the_option_to_set(
     scenario: str, hint: str, start: Start
 ) -> None:
     fake = start(scenario)
     if scenario != "idle":
         fake.wait("exit")
-    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(patience=0.05)))
+    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(timeout=0.05)))
     with pytest.raises(SessionError, match="did not start within") as caught:
-        booted.until_ready()
+        booted.wait_until_ready()
     assert re.search(hint, caught.value.hint)
 
 
 @pytest.mark.parametrize(("scenario", "silent"), [("idle", True), ("in-pieces", False)])
-def test_a_guest_that_says_nothing_at_all_is_given_up_before_its_time(
+def test_a_guest_without_any_output_fails_before_its_timeout(
     scenario: str, silent: bool, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_serial, "_SILENCE", 0.05)
+    monkeypatch.setattr(_serial, "_SILENT_TIMEOUT", 0.05)
     fake = start(scenario)
     if scenario != "idle":
         fake.wait("exit")
-    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(patience=0.2)))
-    expected = "the guest said nothing within 0.05 s" if silent else "did not start within 0.2 s"
+    booted = _instance.Booted(fake.machine, cast("Any", SimpleNamespace(timeout=0.2)))
+    expected = "the guest printed nothing within 0.05 s" if silent else "did not start within 0.2 s"
     with pytest.raises(SessionError, match=expected):
-        booted.until_ready()
+        booted.wait_until_ready()
 
 
 @pytest.mark.parametrize("option", ["kernel", "initrd", "modules"])
-def test_a_folder_where_a_file_belongs_and_the_other_way_round_is_refused(
-    option: str, tmp_path: Path
-) -> None:
+def test_a_folder_in_place_of_a_file_is_refused_and_vice_versa(option: str, tmp_path: Path) -> None:
     wrong = tmp_path / "file"
     wrong.write_bytes(b"")
     named = str(wrong if option == "modules" else tmp_path)
     options = {"kernel": str(FAKE), option: named}
     target = QemuTarget(**options)
-    assert target._misplaced().startswith(f"{option} = {named} is no ")
+    assert target._misplaced().startswith(f"{option} = {named} is not a ")
     assert QemuTarget()._misplaced() == ""
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "text"),
     [
         ("-cpu", "write cpu = …"),
         ("--smp", "write vcpus = …"),
         ("-M", "write machine = …"),
         ("-enable-kvm", "target's name"),
-        ("-daemonize", "hands"),
-        ("--daemonize", "hands"),
+        ("-daemonize", "could not control QEMU"),
+        ("--daemonize", "could not control QEMU"),
     ],
 )
-def test_arguments_that_would_make_evidence_untrue_are_refused(word: str, told: str) -> None:
-    with pytest.raises(ValueError, match=f"arguments: .*{told}"):
+def test_arguments_that_would_make_evidence_untrue_are_refused(word: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"arguments: .*{text}"):
         QemuTarget(arguments=("-device", "virtio-rng-pci", word, "x"))
     assert QemuTarget(arguments=("-device", "virtio-rng-pci")).arguments
 
 
 def test_modules_without_a_kernel_of_their_own_are_refused() -> None:
-    with pytest.raises(ValueError, match="modules = /lib/modules: they belong"):
+    with pytest.raises(ValueError, match="modules = /lib/modules: set kernel too"):
         QemuTarget(modules="/lib/modules")
 
 
@@ -242,44 +241,46 @@ def test_a_stopped_guest_is_an_error_with_the_monitors_reason(start: Start) -> N
     fake = start("stop")
     with pytest.raises(SessionError, match="QEMU has stopped the guest: io-error"):
         fake.wait("ready")
-    assert "io-error" in fake.machine.why()
+    assert "io-error" in fake.machine.failure_reason()
 
 
-def test_a_stopped_guest_whose_monitor_is_mute_is_told_too(start: Start) -> None:
+def test_a_stopped_guest_is_an_error_even_if_the_monitor_does_not_reply(start: Start) -> None:
     fake = start("stopped-and-mute")
     with pytest.raises(SessionError, match="QEMU has stopped the guest: stopped"):
         fake.wait("ready")
 
 
-def test_a_stop_that_was_asked_for_is_no_fault(start: Start) -> None:
+def test_a_requested_stop_is_no_error(start: Start) -> None:
     fake = start("stop", negotiate=False)
     fake.machine.negotiate(running=False)
     assert fake.machine.command("query-version")["qemu"]["major"] == 7
-    assert fake.machine.why() == ""
+    assert fake.machine.failure_reason() == ""
 
 
-def test_a_panic_ends_the_waiting_and_is_told_whole_and_printable(start: Start) -> None:
+def test_a_panic_ends_the_waiting_and_its_message_is_printable(start: Start) -> None:
     fake = start("panic")
-    told = "the guest panicked: Kernel panic - not syncing: VFS: Unable to mount [31mroot fs"
+    panic = "the guest panicked: Kernel panic - not syncing: VFS: Unable to mount [31mroot fs"
     with pytest.raises(SessionError) as caught:
         fake.wait("ready")
-    assert told in str(caught.value)
+    assert panic in str(caught.value)
     assert "\x1b" not in str(caught.value)
-    assert "the serial console said last" in str(caught.value)
-    assert fake.machine.process.poll() is None  # QEMU itself goes on: waiting for its end is vain
+    assert "end of the serial console" in str(caught.value)
+    assert (
+        fake.machine.process.poll() is None
+    )  # QEMU itself goes on: so that waiting for its end would not help
 
 
-def test_a_refusal_of_the_monitor_is_told_in_its_words(start: Start) -> None:
+def test_the_error_for_a_refused_command_quotes_the_monitor(start: Start) -> None:
     fake = start("idle")
     with pytest.raises(SessionError, match="QEMU refuses device_add: no such device"):
         fake.machine.command("device_add", {"driver": "nothing"})
     assert fake.machine.command("query-status")["status"] == "running"
 
 
-def test_a_mute_monitor_is_an_error_in_time(start: Start) -> None:
+def test_a_monitor_that_does_not_reply_is_an_error_at_the_timeout(start: Start) -> None:
     fake = start("mute", negotiate=False)
     with pytest.raises(SessionError, match=r"monitor does not answer \(query-version\)"):
-        fake.machine.command("query-version", patience=0.1)
+        fake.machine.command("query-version", timeout=0.1)
 
 
 def test_the_forwarded_port_is_read_from_the_monitor(start: Start) -> None:
@@ -288,12 +289,12 @@ def test_the_forwarded_port_is_read_from_the_monitor(start: Start) -> None:
         start("no-port").machine.port()
 
 
-def test_an_emulator_that_refuses_its_arguments_is_told_in_its_words(start: Start) -> None:
+def test_the_error_for_refused_arguments_quotes_the_emulator(start: Start) -> None:
     with pytest.raises(SessionError, match=r"exit code 1; .*unsupported machine type"):
         start("refuse")
 
 
-def test_a_disk_that_cannot_bypass_the_page_cache_is_answered_with_what_to_type(
+def test_the_hint_for_a_disk_without_o_direct_sets_the_cache_option(
     start: Start,
 ) -> None:
     with pytest.raises(SessionError) as caught:
@@ -310,37 +311,37 @@ def test_an_emulator_that_cannot_be_executed_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "told"),
+    ("scenario", "text"),
     [
         ("vanish", r"exit code 9; qemu-system-fake: something broke; .*isobench: init"),
         ("killed", "killed by signal 9"),
     ],
 )
-def test_the_end_of_the_emulator_is_told_with_its_last_line_and_the_consoles(
-    scenario: str, told: str, start: Start
+def test_the_error_for_an_emulator_that_ended_has_its_last_line_and_the_console(
+    scenario: str, text: str, start: Start
 ) -> None:
     fake = start(scenario, negotiate=False)
-    with pytest.raises(SessionError, match=told):
+    with pytest.raises(SessionError, match=text):
         fake.machine.negotiate()
         fake.wait("ready")
-    assert "QEMU has ended" in fake.machine.why()
+    assert "QEMU has ended" in fake.machine.failure_reason()
     with pytest.raises(SessionError, match="QEMU has ended"):
         fake.machine.command("query-version")
-    with pytest.raises(SessionError, match="takes no request"):
+    with pytest.raises(SessionError, match="accepts no requests"):
         fake.machine.send(b"anything")
 
 
-def test_a_flood_is_read_to_its_end_and_bounded(start: Start) -> None:
+def test_a_flood_of_output_is_read_to_its_end_and_kept_in_part(start: Start) -> None:
     fake = start("flood")
     assert fake.wait("exit") == "0"
     out, err = fake.machine.output()
     assert len(out) == len(err) == processes.MAX_OUTPUT
     assert len(fake.machine.log) <= 1 << 16
-    assert len(fake.machine._seen.marks) <= 256
-    assert sum(map(len, fake.chunks)) > 7 << 20  # all of it was handed on
+    assert len(fake.machine._state.marks) <= 256
+    assert sum(map(len, fake.chunks)) > 7 << 20  # all of it was passed on
 
 
-def test_all_that_a_program_said_is_there_when_its_end_is_known(start: Start) -> None:
+def test_all_output_of_a_program_is_there_when_its_end_is_known(start: Start) -> None:
     for _ in range(5):
         fake = start("answer-and-end")
         assert fake.wait("exit") == "3"
@@ -349,7 +350,7 @@ def test_all_that_a_program_said_is_there_when_its_end_is_known(start: Start) ->
         assert fake.machine.output() == (b"", b"")
 
 
-def test_a_console_of_garbage_harms_nothing(start: Start) -> None:
+def test_garbage_on_the_console_has_no_effect(start: Start) -> None:
     fake = start("garbage")
     assert fake.wait("ready") == ""
     assert fake.machine.command("query-version")["qemu"]["minor"] == 2
@@ -363,7 +364,7 @@ def test_a_listener_that_raises_ends_the_waiting(
     monkeypatch.setattr("threading.excepthook", raised.append)
     monkeypatch.setattr(_serial, "_QUIT", 0.1)
     fake = start("in-pieces", negotiate=False)
-    monkeypatch.setattr(fake, "hear", lambda _: 1 / 0)
+    monkeypatch.setattr(fake, "on_mark", lambda _: 1 / 0)
     fake.machine.negotiate()
     with pytest.raises(SessionError, match="the guest has ended"):
         fake.wait("ready")
@@ -397,4 +398,4 @@ def test_closing_leaves_no_process_and_no_thread(start: Start) -> None:
     machine.close()
     assert machine.process.returncode is not None
     assert not machine._thread.is_alive()
-    assert "killed by signal 9" in machine.why()
+    assert "killed by signal 9" in machine.failure_reason()

@@ -213,7 +213,7 @@ def test_a_value_that_a_target_refuses_is_told_with_its_table(install: Install) 
     [
         ({"memory": "12"}, 'memory = "12": write it as "512MiB" or "2GiB"'),
         ({"memory": "0MiB"}, 'memory = "0MiB"'),
-        ({"memory": "79MiB"}, 'memory = "79MiB": a guest needs 80MiB at least'),
+        ({"memory": "79MiB"}, 'memory = "79MiB": a guest needs at least 80MiB'),
         ({"memory": 512}, "memory = 512: Expected `str`"),
         ({"disk": "1 TB"}, 'disk = "1 TB": write it as'),
         ({"vcpus": -1}, "vcpus = -1: write a number of CPUs"),
@@ -376,7 +376,7 @@ def test_an_emulator_that_is_not_there_is_not_to_be_installed() -> None:
     answer = Registry({"qemu": {"emulator": "/no/such/qemu"}}).get("qemu").probe()
     assert isinstance(answer, Unavailable)
     assert answer.what == "/no/such/qemu"
-    assert "mend emulator" in answer.hint
+    assert "fix emulator" in answer.hint
     assert "--install" not in answer.hint
 
 

@@ -1,4 +1,4 @@
-"""The `ssh` kind without a machine: options, presets' command lines, ~/.ssh/config."""
+"""The `ssh` kind without a machine: options, command lines of presets, ~/.ssh/config."""
 
 import base64
 import stat
@@ -19,7 +19,7 @@ from isobench.plugins.api import Exclusive, Launcher, Restarter
 from isobench.plugins.registry import Registry
 from isobench.targets.machines import _machine, _ssh_host
 
-AWAY = {"start": "/bin/true", "stop": "/bin/true", "status": "/bin/false"}
+STOPPED = {"start": "/bin/true", "stop": "/bin/true", "status": "/bin/false"}
 
 
 def made(**options: Any) -> Any:
@@ -38,13 +38,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # ---- options -------------------------------------------------------------------------------------
 
 
-def test_without_configuration_it_says_what_to_write() -> None:
+def test_without_configuration_the_hint_shows_what_to_write() -> None:
     answer = Registry().get("ssh").probe()
     assert isinstance(answer, Unavailable)
     assert all(word in answer.hint for word in ("[targets.", 'kind = "ssh"', "host ="))
 
 
-def test_commands_are_words_and_a_text_is_split_as_a_shell_does() -> None:
+def test_a_command_is_a_list_and_a_string_is_split_as_by_a_shell() -> None:
     for start in ("up 'the box' $HOME;ls", ["up", "the box", "$HOME;ls"]):
         assert made(start=start, stop="down")._cycle.start == ("up", "the box", "$HOME;ls")
 
@@ -70,28 +70,28 @@ def test_commands_are_words_and_a_text_is_split_as_a_shell_does() -> None:
         ({"port": -1}, "port = -1"),
         (
             {"expect": {"machine.vendr": "QEMU"}},
-            r'no fact "machine.vendr"; there is machine.vendor',
+            r'no fact "machine.vendr"; use machine.vendor',
         ),
         ({"expect": {"colour": 1}}, r"no fact .*machine.vendor"),
         ({"isa": "sparc"}, "sparc"),
         ({"preset": "libvirt", "machine": "-x"}, "machine"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_its_table(options: dict[str, Any], why: str) -> None:
+def test_an_invalid_option_is_refused_with_its_table(options: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why) as caught:
         made(**options)
     assert "[targets.box]" in str(caught.value)
 
 
-def test_the_class_is_the_presets_unless_it_is_given() -> None:
+def test_the_class_is_that_of_the_preset_unless_it_is_configured() -> None:
     assert made().technology is Technology.VIRTUALIZATION
     assert made(preset="wsl-1", machine="d").technology is Technology.TRANSLATION
     given = made(preset="libvirt", machine="d", **{"class": "emulation"})
     assert given.technology is Technology.EMULATION
 
 
-def test_only_a_machine_with_a_life_cycle_is_one_that_is_started() -> None:
-    for target, expected in ((made(), False), (made(**AWAY), True)):
+def test_only_a_machine_with_start_and_stop_commands_is_started() -> None:
+    for target, expected in ((made(), False), (made(**STOPPED), True)):
         assert isinstance(target, Exclusive)
         assert target.exclusive is expected
         assert isinstance(target, Launcher)
@@ -100,12 +100,12 @@ def test_only_a_machine_with_a_life_cycle_is_one_that_is_started() -> None:
 
 
 def test_a_machine_that_does_not_run_is_not_started_by_the_probe(tmp_path: Path) -> None:
-    target = made(**AWAY | {"start": f"touch {tmp_path}/started"})
+    target = made(**STOPPED | {"start": f"touch {tmp_path}/started"})
     assert isinstance(target.probe(), Available)
     assert not (tmp_path / "started").exists()
 
 
-def test_a_tool_that_is_missing_is_named() -> None:
+def test_a_missing_tool_is_named() -> None:
     answer = made(preset="esxi", machine="debian", tool="/no/govc").probe()
     assert answer == Unavailable(lack=Lack.TOOL, what="/no/govc", hint=answer.hint)
 
@@ -170,7 +170,7 @@ TCG = {"cpu.hypervisor": "TCGTCGTCGTCG"}
         ({"expect": {"machine.product": "KVM Server"}}, {"machine.product": "KVM Server"}, True),
     ],
 )
-def test_evidence_that_contradicts_class_or_preset_breaks_a_expectation(
+def test_evidence_that_contradicts_class_or_preset_breaks_an_expectation(
     options: dict[str, Any], facts: dict[str, Fact], kept: bool
 ) -> None:
     preset = options.get("preset")
@@ -199,10 +199,10 @@ def test_a_broken_expectation_names_the_option_that_is_contradicted(
     outside = prove.gather(evidence({"kernel.boot_id": "outside"}))
     inside = prove.gather(evidence(X86 | facts))
     checks = prove.check(made(isa="x86_64", **options).expectations, host=outside, inside=inside)
-    assert prove.hints(checks) == f"box contradicts {hint} in isobench.toml: mend that"
+    assert prove.hints(checks) == f"fix {hint} in isobench.toml: facts of box contradict it"
 
 
-def test_every_fact_that_can_be_witnessed_can_be_expected() -> None:
+def test_every_fact_can_be_expected() -> None:
     keys = ("ns.pid", "machine", "cpu.hypervisor_bit", "host.ssh_server", "kernel.release")
     assert set(made(expect=dict.fromkeys(keys, "x")).expect) == set(keys)
 
@@ -211,12 +211,12 @@ def evidence(facts: dict[str, Fact]) -> list[Any]:
     return [Evidence(key=key, value=value, source="") for key, value in facts.items()]
 
 
-def test_where_no_instruction_tells_the_firmware_must() -> None:
-    silent = made(isa="aarch64", **AWAY).probe()
+def test_without_cpuid_an_expectation_about_the_firmware_is_required() -> None:
+    silent = made(isa="aarch64", **STOPPED).probe()
     assert isinstance(silent, Unavailable)
     assert "expect" in silent.hint
-    told = made(isa="aarch64", expect={"machine.model": "linux,dummy-virt"}, **AWAY).probe()
-    assert isinstance(told, Available)
+    stated = made(isa="aarch64", expect={"machine.model": "linux,dummy-virt"}, **STOPPED).probe()
+    assert isinstance(stated, Available)
 
 
 # ---- presets -------------------------------------------------------------------------------------
@@ -278,10 +278,10 @@ def readable(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", list(_machine.PRESETS))
-def test_each_preset_says_exactly_this(name: str) -> None:
-    cycle = _machine.of_preset(name, NAMED.get(name, "d e"))
-    said = tuple(readable(words) for words in (cycle.start, cycle.stop, cycle.status))
-    assert said == WORDS[name]
+def test_each_preset_has_exactly_these_commands(name: str) -> None:
+    cycle = _machine.from_preset(name, NAMED.get(name, "d e"))
+    commands = tuple(readable(words) for words in (cycle.start, cycle.stop, cycle.status))
+    assert commands == WORDS[name]
 
 
 @pytest.mark.parametrize(
@@ -304,22 +304,22 @@ def test_a_name_that_a_tool_could_take_for_something_else_is_refused(
     name: str, machine: str
 ) -> None:
     with pytest.raises(ValueError, match="machine"):
-        _machine.of_preset(name, machine)
+        _machine.from_preset(name, machine)
 
 
-def test_another_tool_takes_the_place_of_the_presets() -> None:
+def test_a_configured_tool_replaces_the_presets() -> None:
     tool = ("virsh", "-c", "qemu:///system")
-    assert _machine.of_preset("libvirt", "d", tool).stop == (*tool, "shutdown", "--domain", "d")
+    assert _machine.from_preset("libvirt", "d", tool).stop == (*tool, "shutdown", "--domain", "d")
 
 
-def test_what_ssh_carries_must_be_one_word_at_its_other_end() -> None:
+def test_a_name_sent_over_ssh_must_be_one_plain_word() -> None:
     tool = ("ssh", "hypervisor", "virsh")
     with pytest.raises(ValueError, match="machine"):
-        _machine.of_preset("libvirt", "d $(reboot)", tool)
-    assert _machine.of_preset("libvirt", "d", tool).start[-1] == "d"
+        _machine.from_preset("libvirt", "d $(reboot)", tool)
+    assert _machine.from_preset("libvirt", "d", tool).start[-1] == "d"
 
 
-SAID = {
+OUTPUTS = {
     "libvirt": ("running\n\n", "shut off\n\n"),
     "esxi": ("  Power state:  poweredOn\n", "  Power state:  poweredOff\n"),
     "vsphere": ("  Power state:  poweredOn\n", "  Power state:  poweredOff\n"),
@@ -333,50 +333,56 @@ SAID = {
 
 @pytest.mark.parametrize("name", list(_machine.PRESETS))
 @pytest.mark.parametrize("wide", [False, True])
-def test_what_a_tool_says_of_a_machine_is_understood(name: str, wide: bool, tmp_path: Path) -> None:
-    cycle = _machine.of_preset(name, NAMED.get(name, "d e"))
-    for text, runs in zip(SAID[name], (True, False), strict=True):
-        (tmp_path / "said").write_bytes(text.encode("utf-16-le" if wide else "utf-8"))
+def test_the_status_output_of_each_tool_is_understood(
+    name: str, wide: bool, tmp_path: Path
+) -> None:
+    cycle = _machine.from_preset(name, NAMED.get(name, "d e"))
+    for text, runs in zip(OUTPUTS[name], (True, False), strict=True):
+        (tmp_path / "output").write_bytes(text.encode("utf-16-le" if wide else "utf-8"))
         status = _machine.LifeCycle(
-            start=(), stop=(), status=("cat", str(tmp_path / "said")), runs=cycle.runs
+            start=(),
+            stop=(),
+            status=("cat", str(tmp_path / "output")),
+            running_pattern=cycle.running_pattern,
         )
-        assert _machine._runs(status) is runs
+        assert _machine._is_running(status) is runs
 
 
 # ---- commands and notes --------------------------------------------------------------------------
 
 
-def test_a_command_is_given_up_at_its_time_limit_and_what_it_leaves_behind_is_not_waited_for() -> (
-    None
-):
+def test_a_command_ends_at_its_time_limit_and_background_processes_run_on() -> None:
     assert _machine.execute(["sleep", "60"], timeout=0.1)[0] is None
     assert _machine.execute(["sh", "-c", "sleep 5 & echo on"], timeout=4) == (0, "on")
     assert _machine.execute(["/no/such"], timeout=1)[0] == 127
 
 
 def machine(state: Path) -> _machine.Machine:
-    """A machine that is a file: it runs while the file is there."""
+    """A machine that is a file: it runs while the file exists."""
     return _machine.Machine(
         cycle=_machine.LifeCycle(
             start=("touch", str(state)), stop=("rm", str(state)), status=("test", "-e", str(state))
         ),
-        answers=state.exists,
+        is_reachable=state.exists,
         start_timeout=5,
         stop_timeout=5,
     )
 
 
-def test_a_machine_has_one_user_at_a_time_and_is_free_again_after_it(tmp_path: Path) -> None:
+def test_a_machine_is_locked_while_it_is_used_and_unlocked_afterwards(tmp_path: Path) -> None:
     state = tmp_path / "state"
     first, second = machine(state), machine(state)
-    with first.used(lambda _: None):
-        with first.used(lambda _: None):  # sessions of one target share it
+    with first.keep_running(lambda _: None):
+        with first.keep_running(lambda _: None):  # sessions of one target share it
             assert state.exists()
-        with pytest.raises(SessionError, match="another isobench"), second.used(lambda _: None):
+        with (
+            pytest.raises(SessionError, match="another isobench"),
+            second.keep_running(lambda _: None),
+        ):
             pass
         assert state.exists()
     assert not state.exists()
-    with second.used(lambda _: None):
+    with second.keep_running(lambda _: None):
         assert state.exists()
     assert not state.exists()
 
@@ -387,44 +393,55 @@ def stubborn(state: Path) -> _machine.Machine:
     return replace(made, cycle=replace(made.cycle, stop=("false",)))
 
 
-def test_what_went_wrong_first_is_told_first_where_the_machine_cannot_be_stopped_either(
+def test_the_first_error_comes_first_if_the_machine_cannot_be_stopped_either(
     tmp_path: Path,
 ) -> None:
     box = stubborn(tmp_path / "state")
     both = "lost; and the machine cannot be stopped"
-    with pytest.raises(SessionError, match=both) as caught, box.used(lambda _: None):
-        raise SessionError("the connection is lost", hint="mend the cable")
-    assert caught.value.hint == "mend the cable"
-    with pytest.raises(SessionError, match=r"^the machine cannot be"), box.used(lambda _: None):
+    with pytest.raises(SessionError, match=both) as caught, box.keep_running(lambda _: None):
+        raise SessionError("the connection is lost", hint="check the cable")
+    assert caught.value.hint == "check the cable"
+    with (
+        pytest.raises(SessionError, match=r"^the machine cannot be"),
+        box.keep_running(lambda _: None),
+    ):
         pass
 
 
-def test_ctrl_c_goes_through_a_machine_that_cannot_be_stopped(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), stubborn(tmp_path / "state").used(lambda _: None):
+def test_ctrl_c_is_not_replaced_by_the_error_of_a_machine_that_cannot_be_stopped(
+    tmp_path: Path,
+) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        stubborn(tmp_path / "state").keep_running(lambda _: None),
+    ):
         raise KeyboardInterrupt
 
 
-def test_a_machine_that_was_not_to_be_stopped_is_told_apart_from_one_of_somebody_elses(
+def test_a_machine_that_did_not_stop_and_one_of_the_user_give_different_errors(
     tmp_path: Path,
 ) -> None:
     box = stubborn(tmp_path / "state")
-    with pytest.raises(SessionError, match="cannot be stopped"), box.used(lambda _: None):
+    with pytest.raises(SessionError, match="cannot be stopped"), box.keep_running(lambda _: None):
         pass
-    ours = "not to be stopped after its last use"
-    with pytest.raises(SessionError, match=ours), box.used(lambda _: None, begin="begin"):
+    ours = "could not be stopped after its last use"
+    with pytest.raises(SessionError, match=ours), box.keep_running(lambda _: None, begin="begin"):
         pass
     foreign = machine(tmp_path / "other")
     (tmp_path / "other").touch()
     running = pytest.raises(SessionError, match="is running")
-    with running as caught, foreign.used(lambda _: None, begin="begin"):
+    with running as caught, foreign.keep_running(lambda _: None, begin="begin"):
         pass
-    assert "not started" in caught.value.hint
+    assert "only machines that it has started" in caught.value.hint
 
 
-def test_a_machine_that_cannot_be_started_is_let_go(tmp_path: Path) -> None:
+def test_a_machine_that_cannot_be_started_is_unlocked(tmp_path: Path) -> None:
     broken = machine(tmp_path / "nowhere" / "state")
     for _ in range(2):
-        with pytest.raises(SessionError, match="cannot be started"), broken.used(lambda _: None):
+        with (
+            pytest.raises(SessionError, match="cannot be started"),
+            broken.keep_running(lambda _: None),
+        ):
             pass
 
 
@@ -432,19 +449,19 @@ def test_a_machine_that_cannot_be_started_is_let_go(tmp_path: Path) -> None:
     ("stop", "status", "line", "kept"),
     [
         ("/bin/true", (), "machine (", False),
-        ("/bin/true", ("/bin/false",), "note of a machine that does not run", False),
+        ("/bin/true", ("/bin/false",), "note of a machine that no longer runs", False),
         ("/bin/false", ("/bin/true",), "machine that isobench started", True),
         ("/bin/true", ("/bin/true",), "machine that isobench started", True),
     ],
 )
-def test_a_note_of_the_dead_is_heeded_and_one_of_the_living_is_not(
+def test_machines_of_dead_runs_are_stopped_and_those_of_living_runs_are_not(
     stop: str, status: tuple[str, ...], line: str, kept: bool
 ) -> None:
     path = _machine._write(_machine.LifeCycle(start=("x",), stop=(stop,), status=status), 0.5)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert _machine.sweep(lambda _: True) == []
-    (said,) = map(str, _machine.sweep(lambda _: False))
-    assert line in said
+    (left,) = map(str, _machine.sweep(lambda _: False))
+    assert line in left
     assert path.exists() is kept
     assert _machine.sweep(lambda _: False) == []  # of another target of this kind
 
@@ -457,7 +474,7 @@ def config(home: Path) -> Callable[[str], None]:
     return lambda text: (home / ".ssh" / "config").write_text(text) and None
 
 
-def test_a_host_without_configuration_is_what_it_is_called(home: Path) -> None:
+def test_a_host_without_configuration_is_reached_by_its_name(home: Path) -> None:
     to = _ssh_host.address("10.0.0.7")
     assert (to.name, to.port, to.keys, to.jumps, to.command) == ("10.0.0.7", 22, (), (), "")
     assert home / ".ssh" / "known_hosts" in to.known_hosts
@@ -474,15 +491,15 @@ def key_file(path: Path, password: bytes = b"") -> Path:
     return path
 
 
-def test_the_command_of_a_hint_does_what_isobench_did(home: Path) -> None:
+def test_the_command_in_a_hint_makes_the_same_login(home: Path) -> None:
     key = key_file(home / "my key")
     to = _ssh_host.address("127.0.0.1", user="me", port=1, key=str(key))
-    assert _ssh_host.login(to) == f"ssh -p 1 -i '{key}' me@127.0.0.1"
+    assert _ssh_host.login_command(to) == f"ssh -p 1 -i '{key}' me@127.0.0.1"
     target = made(host="127.0.0.1", user="me", port=1, key=str(key))
-    assert target.probe().hint == _ssh_host.login(to)
+    assert target.probe().hint == _ssh_host.login_command(to)
 
 
-def test_a_key_that_is_not_there_is_named(home: Path) -> None:
+def test_the_error_for_a_missing_key_has_its_path(home: Path) -> None:
     answer = made(key="/no/key").probe()
     assert isinstance(answer, Unavailable)
     assert "/no/key" in answer.what
@@ -490,34 +507,34 @@ def test_a_key_that_is_not_there_is_named(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "password", "told"),
+    ("error", "password", "text"),
     [
         (paramiko.SSHException("not a valid OPENSSH private key file"), None, "no private key"),
         (paramiko.PasswordRequiredException("Private key file is encrypted"), b"x", "encrypted"),
     ],
 )
-def test_a_key_that_cannot_be_used_is_named_with_its_flaw(
-    error: Exception, password: bytes | None, told: str, home: Path
+def test_the_error_for_an_unusable_key_has_its_path_and_the_problem(
+    error: Exception, password: bytes | None, text: str, home: Path
 ) -> None:
     path = home / "key"
     path.write_text("root:x:0:0\n") if password is None else key_file(path, password)
-    said = _ssh_host._unconnected(_ssh_host.address("box", key=str(path)), error)
-    assert str(path) in str(said)
-    assert told in str(said)
-    assert not isinstance(said, _ssh_host.UnreachableError | _ssh_host.RefusedError)
-    assert "none of the keys" not in str(said)
-    assert ("ssh-add" in said.hint) is bool(password)
+    found = _ssh_host._login_error(_ssh_host.address("box", key=str(path)), error)
+    assert str(path) in str(found)
+    assert text in str(found)
+    assert not isinstance(found, _ssh_host.UnreachableError | _ssh_host.RefusedError)
+    assert "none of the keys" not in str(found)
+    assert ("ssh-add" in found.hint) is bool(password)
 
 
-def test_a_good_key_that_opens_nothing_is_told_as_the_server_says_it(home: Path) -> None:
+def test_a_valid_key_that_the_server_refuses_gives_the_servers_message(home: Path) -> None:
     to = _ssh_host.address("box", user="me", key=str(key_file(home / "key")))
-    said = _ssh_host._unconnected(to, paramiko.AuthenticationException("go away"))
-    assert isinstance(said, _ssh_host.RefusedError)
-    assert "lets me in with none of the keys: go away" in str(said)
-    assert f"-i {home}/key me@box" in said.hint
+    error = _ssh_host._login_error(to, paramiko.AuthenticationException("go away"))
+    assert isinstance(error, _ssh_host.RefusedError)
+    assert "accepts none of the keys for me: go away" in str(error)
+    assert f"-i {home}/key me@box" in error.hint
 
 
-def test_the_configuration_is_heeded_and_options_come_first(
+def test_options_take_precedence_over_the_configuration_of_ssh(
     home: Path, config: Callable[[str], None]
 ) -> None:
     config(
@@ -552,7 +569,9 @@ def test_a_jump_host_is_not_reached_through_itself(config: Callable[[str], None]
 
 
 @pytest.mark.parametrize("none", ["ProxyJump none", "ProxyCommand none"])
-def test_none_is_no_way(none: str, config: Callable[[str], None]) -> None:
+def test_proxyjump_none_and_proxycommand_none_mean_a_direct_connection(
+    none: str, config: Callable[[str], None]
+) -> None:
     config(f"Host box\n {none}\nHost *\n ProxyCommand relay\n")
     to = _ssh_host.address("box")
     assert (to.jumps, to.command) == ((), "")

@@ -1,4 +1,4 @@
-"""User-mode Linux: options, command line, refusals; the kernel is a script that does as told."""
+"""User-mode Linux: options, command line, refusals; the kernel is a shell script."""
 
 import os
 import time
@@ -44,15 +44,15 @@ def broken(**changed: Fact) -> str:
 # ---- expectations --------------------------------------------------------------------------------
 
 
-def test_a_guest_of_a_user_mode_kernel_keeps_its_expectations() -> None:
+def test_a_guest_of_a_user_mode_kernel_meets_its_expectations() -> None:
     assert broken() == ""
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("kernel.boot_id", "a"),  # the host's own kernel answers
-        ("cpu.vendor", "GenuineIntel"),  # a kernel of its own, but for hardware
+        ("kernel.boot_id", "a"),  # the kernel of the host
+        ("cpu.vendor", "GenuineIntel"),  # another kernel, but for hardware
         ("cpu.vendor", None),
         ("machine", "aarch64"),
         ("filesystem.hostfs", True),  # its root could mount the host's files
@@ -67,7 +67,7 @@ def test_a_broken_expectation_is_caught(key: str, value: Fact) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "text"),
     [
         ({"memory": "much"}, 'memory = "much"'),
         ({"memory": "0MiB"}, 'memory = "0MiB"'),
@@ -76,8 +76,8 @@ def test_a_broken_expectation_is_caught(key: str, value: Fact) -> None:
         ({"boot_timeout": float("inf")}, "boot_timeout = inf"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_an_invalid_option_is_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         UmlTarget(**options)
 
 
@@ -109,7 +109,7 @@ def test_files_are_named_by_descriptors_so_that_any_user_may_open_them(tmp_path:
     assert str(tmp_path) not in " ".join(argv)
 
 
-def test_writes_wait_for_the_disk_unless_that_is_not_wanted(tmp_path: Path) -> None:
+def test_writes_are_synchronous_unless_configured_otherwise(tmp_path: Path) -> None:
     assert "ubd0s=/proc/self/fd/10" in parts(tmp_path).arguments(LINES, FILES)
     fast = parts(tmp_path, synchronous=False).arguments(LINES, FILES)
     assert "ubd0=/proc/self/fd/10" in fast
@@ -117,7 +117,7 @@ def test_writes_wait_for_the_disk_unless_that_is_not_wanted(tmp_path: Path) -> N
     assert not any(word.startswith("ubd") for word in none)
 
 
-def test_what_could_show_files_of_the_host_is_taken_from_the_kernel(tmp_path: Path) -> None:
+def test_the_file_system_hostfs_is_disabled_in_the_kernel(tmp_path: Path) -> None:
     (word,) = [w for w in parts(tmp_path).arguments(LINES, FILES) if "blacklist" in w]
     assert "init_hostfs" in word.partition("=")[2].split(",")
 
@@ -127,10 +127,10 @@ def test_what_could_show_files_of_the_host_is_taken_from_the_kernel(tmp_path: Pa
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be on a machine that user-mode Linux runs on, with all it needs."""
+    """Simulate a host with everything that user-mode Linux needs."""
     monkeypatch.setattr(uml, "host_abi", lambda: Abi.ELF_X86_64)
     monkeypatch.setattr(disks, "tool", lambda: "/sbin/mke2fs")
-    # Root would hand the kernel to a user who cannot reach a test's folder.
+    # Root would run the kernel as a user who cannot enter the folder of a test.
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
 
@@ -153,19 +153,21 @@ def test_another_processor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal().lack is Lack.PLATFORM
 
 
-def test_a_missing_kernel_is_told_with_how_to_get_one(here: None) -> None:
+def test_the_hint_for_a_missing_kernel_says_how_to_get_one(here: None) -> None:
     answer = refusal(kernel="/nowhere/linux")
     assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/linux")
     assert "isobench doctor --install uml" in answer.hint
     assert "ARCH=um" in answer.hint
 
 
-def test_a_missing_mke2fs_is_told(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_mke2fs_is_reported(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disks, "tool", lambda: None)
     assert "mke2fs" in refusal(kernel="/bin/true").what
 
 
-def test_a_guest_that_answers_is_told_with_its_kernels_version(here: None, tmp_path: Path) -> None:
+def test_a_guest_that_starts_is_available_with_its_kernels_version(
+    here: None, tmp_path: Path
+) -> None:
     answers = "echo isobench-probe; echo 'Kernel panic - not syncing: Attempted to kill init!'; cat"
     answer = UmlTarget(kernel=kernel(tmp_path, answers)).probe()
     assert isinstance(answer, Available)
@@ -181,12 +183,12 @@ cat
 """
 
 
-def test_a_kernel_that_cannot_load_the_cpus_registers_is_kept_from_them(
+def test_extended_registers_are_hidden_from_a_kernel_that_cannot_load_them(
     here: None, tmp_path: Path
 ) -> None:
     answer = UmlTarget(kernel=kernel(tmp_path, NEEDS_LEGACY)).probe()
     assert isinstance(answer, Available)
-    assert "knows no AMX" in answer.version
+    assert "without AMX" in answer.version
 
 
 def test_a_kernel_that_dies_with_fewer_registers_too_is_refused(here: None, tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_a_kernel_that_dies_with_fewer_registers_too_is_refused(here: None, tmp_
 
 
 @pytest.mark.parametrize(
-    ("does", "told", "hint"),
+    ("does", "text", "hint"),
     [
         (
             "echo Not permitted >&2; echo /dev/shm must be not mounted noexec >&2; exit 1",
@@ -212,24 +214,24 @@ def test_a_kernel_that_dies_with_fewer_registers_too_is_refused(here: None, tmp_
             "ran out of space",
             'memory = "128MiB"',
         ),
-        ("exit 1", "exit code 1; it said nothing", "con0=null,fd:1"),
+        ("exit 1", "exit code 1; no error message", "con0=null,fd:1"),
         ("echo 'Kernel panic - not syncing: no init'; sleep 9", "no init", "con0=null,fd:1"),
         ("kill -9 $$", "killed by signal 9", "con0=null,fd:1"),
     ],
 )
-def test_what_keeps_a_guest_from_starting_is_told_with_what_to_type(
-    here: None, tmp_path: Path, does: str, told: str, hint: str
+def test_the_error_for_a_guest_that_does_not_start_has_a_hint(
+    here: None, tmp_path: Path, does: str, text: str, hint: str
 ) -> None:
     answer = refusal(kernel=kernel(tmp_path, does))
     assert answer.lack is Lack.RUNTIME
-    assert told in answer.what
+    assert text in answer.what
     assert hint in answer.hint
 
 
-def test_a_kernel_that_says_nothing_is_not_waited_for(
+def test_a_kernel_without_output_is_not_waited_for(
     here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uml, "_TRIAL", 0.2)
+    monkeypatch.setattr(uml, "_PROBE_TIMEOUT", 0.2)
     assert "does not start" in refusal(kernel=kernel(tmp_path, "exec sleep 60")).what
 
 
@@ -240,10 +242,10 @@ def test_a_kernel_that_cannot_be_executed_is_an_error(here: None, tmp_path: Path
     assert "cannot be executed" in refusal(kernel=str(file)).what
 
 
-# ---- what it shares with others ------------------------------------------------------------------
+# ---- shared helpers ------------------------------------------------------------------------------
 
 
-def test_how_a_file_was_opened_is_seen(tmp_path: Path) -> None:
+def test_the_flags_of_an_open_file_are_read(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.touch()
     assert processes.open_flags(os.getpid(), path) == []
@@ -255,10 +257,12 @@ def test_how_a_file_was_opened_is_seen(tmp_path: Path) -> None:
     assert flags & os.O_SYNC == os.O_SYNC
 
 
-def test_what_a_dead_run_has_left_is_killed_with_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_a_dead_run_are_killed_with_their_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gone = ownership.mine().replace(f"-{os.getpid()}-", "-999999999-")
     monkeypatch.setattr(ownership, "mine", lambda: gone)
-    # A member of the group whose variables tell nothing, as a guest's process shows none.
+    # A member of the group without ISOBENCH_TIED, as processes of a guest are.
     process = processes.start(
         ["/bin/sh", "-c", "env -i sleep 300 & echo $!; wait"],
         env={"PATH": os.environ["PATH"], **processes.tied()},

@@ -1,4 +1,4 @@
-"""The target wasm: where its engine is found, what is refused, what is compiled when."""
+"""The target wasm: the search for its engine, refusals, the time of compilation."""
 
 import importlib.machinery
 import importlib.util
@@ -44,7 +44,7 @@ def done(code: int | None = 0, out: bytes = b"", err: bytes = b"") -> Completed:
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a program called wasmtime on an otherwise empty PATH, and have no package."""
+    """Put only a program named wasmtime on PATH, and hide PyPI's package."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "wasmtime"
@@ -59,7 +59,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def package(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have PyPI's package alone; return its program."""
+    """Provide only PyPI's package; return its program."""
     engine.unlink()
     folder = tmp_path / "site" / "wasmtime_cli"
     folder.mkdir(parents=True)
@@ -71,7 +71,7 @@ def package(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 class Wasmtime:
-    """Stands in for running the engine: compiles by copying, runs by a script."""
+    """Replaces the engine: it compiles by copying, and returns a given result."""
 
     def __init__(self, runs: Completed | None = None) -> None:
         self.runs, self.commands = runs or done(out=wasm.ANSWER), list[list[str]]()
@@ -120,7 +120,7 @@ def test_the_program_in_the_package_is_found_without_its_launcher(package: Path)
     assert wasm.find("") == package
 
 
-def test_an_engine_of_the_users_choice_is_taken(engine: Path, tmp_path: Path) -> None:
+def test_a_configured_engine_is_used(engine: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"\x7fELF")
     assert wasm.find(str(other)) == other
@@ -137,19 +137,19 @@ def refused(target: wasm.WasmTarget) -> Unavailable:
     return answer
 
 
-def test_a_missing_engine_is_told_with_what_to_type(engine: Path) -> None:
+def test_a_missing_engine_is_reported_with_a_hint(engine: Path) -> None:
     engine.unlink()
     answer = refused(wasm.WasmTarget())
     assert (answer.lack, answer.what, answer.hint) == (Lack.TOOL, "wasmtime", wasm.INSTALL)
 
 
-def test_a_chosen_engine_that_is_none_is_told(engine: Path) -> None:
+def test_the_error_for_a_configured_engine_that_is_none_names_it(engine: Path) -> None:
     answer = refused(wasm.WasmTarget(engine="/nowhere/wasmtime"))
     assert "/nowhere/wasmtime" in answer.reason
     assert "leave it out" in answer.hint
 
 
-def test_a_package_whose_program_may_not_be_executed_is_told_with_what_to_type(
+def test_the_hint_for_a_package_without_execute_permission_is_chmod(
     package: Path,
 ) -> None:
     answer = refused(wasm.WasmTarget())
@@ -157,7 +157,7 @@ def test_a_package_whose_program_may_not_be_executed_is_told_with_what_to_type(
     assert answer.hint == f"chmod +x {package}"
 
 
-def test_an_ordinary_user_is_told_to_ask_root(
+def test_the_hint_for_an_ordinary_user_contains_sudo(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: package.stat().st_uid + 1)
@@ -168,7 +168,7 @@ def test_something_else_under_that_name_is_refused(
     engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "output_of", lambda _: "wasmer 4.0")
-    assert "does not say that it is wasmtime" in refused(wasm.WasmTarget()).what
+    assert "is not wasmtime" in refused(wasm.WasmTarget()).what
 
 
 @pytest.mark.parametrize("settings", [SETTINGS.format("pulley64"), ""])
@@ -178,10 +178,10 @@ def test_an_engine_that_would_interpret_is_refused(
     monkeypatch.setattr(
         processes, "output_of", lambda argv: {**SAYS, "settings": settings}[argv[1]]
     )
-    assert "not this processor" in refused(wasm.WasmTarget()).what
+    assert "not for this processor" in refused(wasm.WasmTarget()).what
 
 
-def test_a_module_that_does_not_answer_is_a_refusal_with_the_last_line(
+def test_a_module_that_does_not_answer_makes_the_target_unavailable(
     engine: Path, runs: Callable[[Run], Run]
 ) -> None:
     runs(Wasmtime(done(1, err=b"Error: failed\n\nCaused by:\n    unknown import\n")))
@@ -190,34 +190,36 @@ def test_a_module_that_does_not_answer_is_a_refusal_with_the_last_line(
     assert answer.hint
 
 
-def test_a_compilation_that_fails_is_a_refusal(engine: Path, runs: Callable[[Run], Run]) -> None:
+def test_a_failed_compilation_makes_the_target_unavailable(
+    engine: Path, runs: Callable[[Run], Run]
+) -> None:
     runs(lambda *_, **__: done(2, err=b"error: unrecognized subcommand 'compile'\n"))
     assert "unrecognized subcommand" in refused(wasm.WasmTarget()).what
 
 
 @pytest.mark.parametrize(
-    ("option", "compilations", "said"),
+    ("option", "compilations", "text"),
     [("ahead", 1, "compiled ahead of time"), ("at-start", 0, "compiled at every start")],
 )
 def test_an_engine_that_answers_is_available(
-    option: str, compilations: int, said: str, engine: Path, runs: Callable[[Run], Run]
+    option: str, compilations: int, text: str, engine: Path, runs: Callable[[Run], Run]
 ) -> None:
     wasmtime = Wasmtime()
     runs(wasmtime)
     target = Registry({"wasm": {"compile": option}}).get("wasm")
     answer = target.probe()
     assert isinstance(answer, Available)
-    assert answer.version == f"wasmtime 49.0.3, {said}"
+    assert answer.version == f"wasmtime 49.0.3, {text}"
     assert wasmtime.count("compile") == compilations
 
 
-def test_another_time_of_compilation_is_a_mistake_in_the_configuration() -> None:
+def test_an_unknown_time_of_compilation_is_a_configuration_error() -> None:
     with pytest.raises(UsageError, match="compile"):
         Registry({"wasm": {"compile": "never"}}).get("wasm")
 
 
 def test_the_smallest_module_is_well_formed() -> None:
-    content = wasm.answering()
+    content = wasm.probe_module()
     assert content.startswith(b"\0asm\1\0\0\0")
     at, sections = 8, []
     while at < len(content):
@@ -248,7 +250,7 @@ def test_a_module_is_compiled_once_and_copied_for_a_fresh_stage(
     assert used[0].is_relative_to(tmp_path / "first")
 
 
-def test_another_engine_or_content_is_compiled_anew(
+def test_another_engine_or_content_is_compiled_again(
     engine: Path, tmp_path: Path, runs: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wasmtime = Wasmtime(done())
@@ -264,7 +266,7 @@ def test_another_engine_or_content_is_compiled_anew(
     assert wasmtime.count("compile") == 3
 
 
-def test_at_start_the_module_itself_is_run_and_no_code_is_trusted(
+def test_at_start_the_module_itself_is_run_and_no_precompiled_code(
     engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
 ) -> None:
     wasmtime = Wasmtime(done())
@@ -302,7 +304,7 @@ def test_the_command_line_grants_two_directories_and_the_commands_variables_alon
 
 
 @pytest.mark.parametrize(
-    ("said", "is_error"),
+    ("result", "is_error"),
     [
         (done(1, err=b"Error: failed to convert\n"), True),
         (done(2, err=b"error: unexpected argument\n"), True),
@@ -312,36 +314,36 @@ def test_the_command_line_grants_two_directories_and_the_commands_variables_alon
         (done(None, err=b"Error: late\n"), False),
     ],
 )
-def test_an_engine_that_refuses_is_no_answer_and_a_trap_is_one(
-    said: Completed, is_error: bool, engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
+def test_an_error_of_the_engine_is_distinguished_from_a_trap(
+    result: Completed, is_error: bool, engine: Path, tmp_path: Path, runs: Callable[[Run], Run]
 ) -> None:
-    runs(Wasmtime(said))
+    runs(Wasmtime(result))
     target, stage = wasm.WasmTarget(), staged(tmp_path / "stage")
     if is_error:
         with pytest.raises(SessionError, match="wasmtime: "):
             target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1))
     else:
-        assert target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1)) == said
+        assert target.launch(stage, Command(argv=("cpu.sieve",)), timeout=seconds(1)) == result
 
 
-def test_a_program_that_was_not_built_is_told(engine: Path, tmp_path: Path) -> None:
+def test_a_program_that_was_not_built_is_an_error(engine: Path, tmp_path: Path) -> None:
     with pytest.raises(SessionError, match=r"app\.mine"):
         wasm.WasmTarget().launch(
             staged(tmp_path / "stage"), Command(argv=("app.mine",)), timeout=seconds(1)
         )
 
 
-def test_an_engine_that_has_vanished_is_told(engine: Path, tmp_path: Path) -> None:
+def test_an_engine_that_was_removed_is_an_error(engine: Path, tmp_path: Path) -> None:
     engine.unlink()
     target = wasm.WasmTarget()
-    with pytest.raises(SessionError, match="vanished"), target.open(staged(tmp_path / "stage")):
+    with pytest.raises(SessionError, match="was removed"), target.open(staged(tmp_path / "stage")):
         pass
 
 
 @pytest.mark.parametrize(
     ("option", "words"), [("ahead", "ahead of time"), ("at-start", "at every start")]
 )
-def test_its_witness_says_who_made_the_code_and_when(
+def test_the_session_reports_the_engine_and_the_time_of_compilation(
     option: str, words: str, engine: Path, tmp_path: Path
 ) -> None:
     target = Registry({"wasm": {"compile": option}}).get("wasm")
@@ -372,7 +374,7 @@ def broken(facts: dict[str, Fact]) -> str:
     )
 
 
-def test_evidence_from_webassembly_keeps_its_expectations() -> None:
+def test_evidence_from_webassembly_meets_its_expectations() -> None:
     assert broken(KEPT) == ""
 
 
@@ -389,5 +391,5 @@ def test_a_broken_expectation_is_caught(key: str, value: Fact) -> None:
     assert key in broken({**KEPT, key: value})
 
 
-def test_webassembly_is_no_hosts_own() -> None:
+def test_no_host_executes_webassembly_itself() -> None:
     assert host_abi() is not Abi.WASM32

@@ -1,4 +1,4 @@
-"""The target `wine` where no Wine is needed: options, refusals, expectations, files."""
+"""The target `wine` without Wine: options, refusals, expectations, files."""
 
 import os
 import struct
@@ -35,7 +35,7 @@ def script(path: Path, text: str) -> Path:
 
 
 def installed(folder: Path, loader: str = "echo wine-8.0") -> Path:
-    """An installation that says a version, and does whatever `loader` does."""
+    """An installation whose loader is a shell script."""
     script(folder / "bin" / "wineserver", "exit 0")
     libraries = folder / "lib64" / "wine" / "x86_64-windows"
     libraries.mkdir(parents=True)
@@ -52,8 +52,8 @@ def test_its_options_are_checked() -> None:
     assert '"kept", "fresh"' in caught.value.hint
 
 
-@pytest.mark.parametrize(("server", "words"), [("kept", "run already"), ("fresh", "anew")])
-def test_how_starts_are_explained_follows_the_option(server: str, words: str) -> None:
+@pytest.mark.parametrize(("server", "words"), [("kept", "run already"), ("fresh", "started again")])
+def test_the_description_of_starts_follows_the_option(server: str, words: str) -> None:
     target = Registry({"wine": {"server": server}}).get("wine")
     assert isinstance(target, WineTarget)
     assert all(words in target.starts[name] for name in ("warm", "exec"))
@@ -72,10 +72,10 @@ def refusal(loader: Path | str) -> Unavailable:
 
 
 @pytest.mark.usefixtures("x86")
-def test_a_loader_that_is_not_there_is_named() -> None:
+def test_a_missing_loader_is_named() -> None:
     answer = refusal("/nowhere/wine64")
     assert (answer.lack, answer.what) == (Lack.TOOL, "/nowhere/wine64")
-    assert "[targets.wine] loader" in answer.hint
+    assert "loader in [targets.wine]" in answer.hint
 
 
 @pytest.mark.usefixtures("x86")
@@ -97,14 +97,14 @@ def test_an_installation_without_64_bit_libraries_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("x86")
-def test_a_loader_that_only_pretends_is_found_out(tmp_path: Path) -> None:
+def test_a_loader_that_does_not_run_the_program_is_detected(tmp_path: Path) -> None:
     answer = refusal(installed(tmp_path, "echo wine-8.0; echo cannot today >&2"))
     assert answer.lack is Lack.RUNTIME
     assert answer.what.endswith("does not run a program for Windows: cannot today")
     assert "wineboot --init" in answer.hint
 
 
-def test_on_another_machine_it_says_so_and_looks_for_nothing(
+def test_on_another_isa_the_target_is_unavailable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
@@ -134,7 +134,7 @@ def broken(inside: dict[str, Fact]) -> str:
     return prove.unmet(checks)
 
 
-def test_what_wine_shows_keeps_its_expectations() -> None:
+def test_evidence_from_wine_meets_its_expectations() -> None:
     assert broken(INSIDE) == ""
 
 
@@ -149,7 +149,9 @@ def test_what_wine_shows_keeps_its_expectations() -> None:
         ("another ISA", INSIDE | {"machine": 12}, "machine"),
     ],
 )
-def test_a_false_heading_is_found_out(why: str, facts: dict[str, Fact], key: str) -> None:
+def test_evidence_that_contradicts_wine_is_caught(
+    why: str, facts: dict[str, Fact], key: str
+) -> None:
     assert f"{key} should be" in broken(facts), why
 
 
@@ -157,7 +159,7 @@ def test_a_false_heading_is_found_out(why: str, facts: dict[str, Fact], key: str
 
 
 def test_the_smallest_program_is_a_console_program_for_windows() -> None:
-    program = _pe.answering()
+    program = _pe.probe_program()
     (at,) = struct.unpack_from("<I", program, 60)
     assert program[:2] == b"MZ"
     assert program[at : at + 4] == b"PE\0\0"
@@ -171,7 +173,7 @@ def test_the_smallest_program_is_a_console_program_for_windows() -> None:
     assert elf.ANSWER in program
 
 
-def test_a_prefix_is_shrunk_to_what_is_not_wines_own(tmp_path: Path) -> None:
+def test_a_prefix_is_reduced_to_files_that_are_not_wines_own(tmp_path: Path) -> None:
     loader = installed(tmp_path / "opt")
     wine = _wine.find(str(loader))
     prefix = tmp_path / "prefix"
@@ -205,7 +207,7 @@ def test_another_wine_has_another_prefix(tmp_path: Path) -> None:
     assert len(keys) == 4
 
 
-def test_only_what_belongs_to_a_prefix_is_ended(tmp_path: Path) -> None:
+def test_only_processes_of_the_prefix_are_ended(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     sleepers = [
         subprocess.Popen(
@@ -226,7 +228,7 @@ def test_only_what_belongs_to_a_prefix_is_ended(tmp_path: Path) -> None:
             waiting.killed(sleeper)
 
 
-def test_a_note_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+def test_a_socket_folder_outside_tmp_is_not_removed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     for noted in (f"../{victim}", str(victim), "", "wine-/../..", "x"):
@@ -237,7 +239,7 @@ def test_a_note_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
 def test_a_prefix_that_wine_cannot_make_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The suite's own cache may hold a real prefix of its live tests.
+    # The cache of the test suite may contain a real prefix of live tests.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     wine = _wine.find(str(installed(tmp_path, "[ $1 = --version ] && echo wine-8.0")))
     with pytest.raises(SessionError, match="wineboot") as caught:
@@ -246,10 +248,10 @@ def test_a_prefix_that_wine_cannot_make_leaves_nothing(
     assert [path.name for path in _wine.folder().iterdir()] == ["lock"]
 
 
-def test_what_the_dead_have_left_is_swept_and_the_living_keep_theirs(
+def test_instances_of_dead_runs_are_swept_and_those_of_living_runs_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The suite's own cache may hold a real prefix of its live tests.
+    # The cache of the test suite may contain a real prefix of live tests.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert paths.cache() == tmp_path / "cache" / "isobench"
     mine = _wine.folder() / f"{ownership.mine()}-00000001"

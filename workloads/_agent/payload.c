@@ -1,14 +1,15 @@
-/* The agent: the first process of an instance that stays open, where the technology has no "exec" of its own.
+/* The agent: the first process of an instance that stays open. It executes payloads if the technology has no "exec" itself.
  *
- * `_agent` alone waits and reaps (an engine executes the payloads), and leaves when it is asked to (SIGTERM).
+ * `_agent` without arguments reaps children and waits for SIGTERM, at which it exits. An engine executes the payloads.
  *
- * `_agent serve` answers requests (request.h) on its standard input, a SOCK_SEQPACKET socket, with two descriptors attached to each
- * (SCM_RIGHTS): standard output and standard error of the program to be executed. The answer is one 32-bit number: the
- * wait status, or minus errno. The program writes straight to the host's pipes: nothing is relayed, no time is added.
+ * `_agent serve` executes requests (request.h) that it reads from its standard input, a SOCK_SEQPACKET socket. Two descriptors
+ * are attached to each (SCM_RIGHTS): standard output and standard error of the program. The reply is one 32-bit number: the
+ * wait status, or minus errno. The program writes directly to the host's pipes, so that the agent adds no time to its output.
  *
- * `_agent once`, or `_agent -c ANYTHING` as a login shell is called, reads one request from its standard input, executes it with its own
- * two streams, and leaves with its exit code. When standard input ends before that, the other side has hung up: then the
- * program and all its descendants are killed. The null command leaves with 0: what is left is the cost of the channel.
+ * `_agent once`, or `_agent -c ANYTHING` as a login shell is called, reads one request from its standard input, executes it with
+ * its own output streams, and exits with its exit code. If standard input ends before that, the other side has closed the
+ * connection: the program and all its descendants are killed. The null request exits with 0, so that only the cost of the
+ * channel is measured.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -41,7 +42,7 @@ static long serve(void) {
     struct message m = {.iov = &iov, .iov_count = 1, .control = &control, .control_length = sizeof control};
     long n = ib_sys(__NR_recvmsg, 0, &m, 0x40000000 /* MSG_CMSG_CLOEXEC */);
     if (n == -4 /* EINTR */) return 0;
-    if (n <= 0) ib_exit(0); /* the host closed its end: the instance is over */
+    if (n <= 0) ib_exit(0); /* the host has closed its end: the instance ends */
     int answer = -22;
     struct ib_command command;
     if (control.header.type != 1 || control.header.length < 24) goto reply;
@@ -55,7 +56,7 @@ static long serve(void) {
     if (pid > 0) {
         int status = 0;
         long r;
-        /* Orphans of the payload come to the first process of a PID namespace: reap them on the way. */
+        /* Orphans of the payload become children of the first process of a PID namespace: they must be reaped. */
         do r = ib_sys(__NR_wait4, -1, &status, 0, 0);
         while (r != pid && (r > 0 || r == -4));
         answer = r == pid ? status : (int)r;
@@ -71,7 +72,8 @@ reply:
     return 0;
 }
 
-/* The parent of a process, read from /proc/PID/stat: what follows the last ")" is the state, then the parent. */
+/* The parent of a process, from /proc/PID/stat: after the last ")" follow the state and the parent (proc(5)). The name of the
+ * program before it may itself contain parentheses. */
 static uint64_t parent_of(const char *digits) {
     static char path[64], stat[1024];
     size_t n = 0;
@@ -91,7 +93,7 @@ static uint64_t parent_of(const char *digits) {
     return after && after[1] && after[2] && after[3] ? ib_number(after + 4) : 0;
 }
 
-/* Kill every descendant. Their parents' deaths bring them to us, a subreaper, generation by generation. */
+/* Kill all descendants, one generation in each round: when a process ends, its children become children of this subreaper. */
 static void kill_descendants(void) {
     static char entries[32768];
     uint64_t self = (uint64_t)ib_sys(__NR_getpid);
@@ -106,7 +108,7 @@ static void kill_descendants(void) {
                 long child = (long)ib_number(name);
                 ib_sys(__NR_kill, child, 9);
                 while (ib_sys(__NR_wait4, child, 0, 0, 0) == -4) {
-                } /* for this one alone: its own children are ours from now on, and sleep perhaps */
+                } /* not for any child: this one's children are now children of this process, and may never end */
                 found = 1;
             }
         ib_close((int)fd);
@@ -156,8 +158,8 @@ static int ib_main(int argc, char **argv, char **environment) {
         for (;;) serve();
     }
     if (argc > 1 && (ib_same(argv[1], "once", 5) || ib_same(argv[1], "-c", 3))) return once();
-    /* The first process of a PID namespace is sent no signal that it neither handles nor blocks: so an engine that asks
-     * before it kills would wait in vain. Both are blocked, and taken one by one. */
+    /* The first process of a PID namespace gets only signals that it handles or blocks (pid_namespaces(7)). Without this an
+     * engine would send SIGTERM without effect, and wait before it kills. Both signals are blocked and read one by one. */
     uint64_t wanted = 1u << 16 | 1u << 14; /* SIGCHLD is 17, SIGTERM 15 */
     ib_sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &wanted, 0, 8);
     for (;;) {

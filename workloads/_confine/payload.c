@@ -1,26 +1,28 @@
-/* The launcher behind the target `landlock`: a process that has given up most of what it may do, and nothing else.
+/* The launcher of the target `landlock`: it restricts itself and then executes a program in its place.
  *
  *     _confine [network] [unfiltered] ROOT SCRATCH -- PROGRAM [ARGUMENT...]
  *
- * It makes no namespace, mounts nothing and needs no privilege: what programs do that confine themselves. In this order:
- * no-new-privileges, a Landlock ruleset, no capability, a seccomp filter (the one of _launch; `unfiltered` leaves it
- * out), and PROGRAM in its own place: there is no further process, and the exit code is PROGRAM's. It exits with 125
- * and a line on standard error if it could not, and never executes PROGRAM with less than what it was asked for.
+ * It makes no namespace, mounts nothing and needs no privilege. In this order it sets no-new-privileges and a Landlock ruleset,
+ * drops all capabilities, and installs the seccomp filter of launcher.h unless `unfiltered` is given. Then it executes PROGRAM:
+ * there is no further process, and the exit code is PROGRAM's. If a step fails, it exits with 125 and a line on standard error,
+ * and does not execute PROGRAM.
  *
  * What the ruleset allows, beneath which directory or file:
  *     ROOT                read, list, execute
  *     SCRATCH             read, list, write, truncate, make and remove files and directories, rename among them
  *     /proc, /sys         read and list: how many CPUs, which namespaces, which processes
  *     /dev/null, zero, full, random, urandom     read and write
- * Every other file, and every other right to these, is refused (EACCES). So is, as far as the kernel's Landlock knows it:
- * to bind or connect a TCP socket (ABI 4; `network` allows it), ioctl on devices (5), to reach an abstract Unix socket
- * or signal a process of the outside (6).
+ * All other files, and all other rights to these, are refused (EACCES). If the kernel's Landlock supports it, these are refused
+ * as well: bind or connect of a TCP socket (ABI 4; `network` allows it), ioctl on devices (ABI 5), connections to abstract Unix
+ * sockets and signals to processes outside (ABI 6).
+ *
+ * Source: landlock(7).
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
 #include "launcher.h"
 
-/* The kernel's interface, written out: <linux/landlock.h> of an older compiler lacks the younger half of it. */
+/* The kernel's interface, since <linux/landlock.h> of an older compiler lacks its newer parts. */
 #define CREATE_RULESET 444
 #define ADD_RULE 445
 #define RESTRICT_SELF 446
@@ -45,7 +47,7 @@ struct beneath {
     int32_t directory;
 } __attribute__((packed));
 
-/* Every right to files that this ABI can refuse: the bits are numbered without a gap. */
+/* All rights to files that this ABI can refuse. The bits are numbered without a gap. */
 static uint64_t files_of(long abi) {
     if (abi < 2) return (1u << 13) - 1;
     if (abi < 3) return (1u << 14) - 1;
@@ -56,7 +58,7 @@ static uint64_t files_of(long abi) {
 static long place(const char *path) { return ib_open(path, 010000000 /* O_PATH */, 0); }
 
 static void allow(long rules, const struct ruleset *r, long fd, uint64_t rights) {
-    if (fd < 0) return; /* it is not there: less is allowed */
+    if (fd < 0) return; /* without the file nothing need be allowed */
     struct beneath rule = {.allowed = rights & r->files, .directory = (int32_t)fd};
     must("landlock_add_rule", ib_sys(ADD_RULE, rules, 1 /* beneath a path */, &rule, 0));
     ib_close((int)fd);
@@ -86,12 +88,12 @@ static int ib_main(int argc, char **argv, char **environment) {
     for (; at < argc && argv[at][0] != '/'; at++) {
         if (ib_same(argv[at], "network", 8)) network = 1;
         else if (ib_same(argv[at], "unfiltered", 11)) unfiltered = 1;
-        else give_up("no such word", 0);
+        else give_up("unknown argument: use network or unfiltered", 0);
     }
     if (argc < at + 4 || !ib_same(argv[at + 2], "--", 3))
         give_up("usage: _confine [network] [unfiltered] ROOT SCRATCH -- PROGRAM [ARGUMENT...]", 0);
     ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
-    must("no_new_privs", ib_sys(__NR_prctl, 38, 1, 0, 0, 0)); /* or only root could restrict itself */
+    must("no_new_privs", ib_sys(__NR_prctl, 38, 1, 0, 0, 0)); /* without it only root may restrict itself */
     confine(argv[at], argv[at + 1], network);
     drop_capabilities();
     if (!unfiltered) filter_system_calls();

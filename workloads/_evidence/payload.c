@@ -1,9 +1,9 @@
-/* Facts from inside a session, one JSON line each: what the expectations of a target are held against.
+/* Prints facts from inside a session, one JSON line each. The expectations of a target are checked against them.
  *
- * PAYLOAD NONCE CANARY     CANARY is the path of a file planted on the host that no isolated process may read.
- * A fact that could not be read is null: looked, and could not.
+ * PAYLOAD NONCE CANARY     CANARY is the path of a file on the host that no isolated process may read.
+ * A fact that could not be read is null.
  *
- * A program for Windows asks Wine about itself, and reads of the system under it what that shows in files.
+ * As a program for Windows it gets some facts from Wine, and the others from the host's files.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -11,8 +11,8 @@
 static char content[16384];
 
 #if defined(_WIN32)
-/* The number that this process has under Wine. Its own files are read for it by Wine's server, so that /proc/self is the
- * server's: it is looked for by the nonce among its words. The youngest is meant, should another name it, too. */
+/* The host's number of this process, under Wine. Wine opens files on behalf of a program, so that /proc/self may be another
+ * process. It is found by the nonce among its arguments; of several, the one with the highest number is the youngest. */
 static uint64_t own_number(const char *nonce) {
     static char entries[65536], words[4096];
     static uint64_t found;
@@ -36,7 +36,7 @@ static uint64_t own_number(const char *nonce) {
 }
 static const char *nonce_of_this;
 
-/* "/proc/self/status" -> "/proc/1234/status", or a path that leads nowhere. */
+/* "/proc/self/status" -> "/proc/1234/status". If the process is not found, no file has the result's path. */
 static const char *own_path(const char *path) {
     static char own[256];
     size_t skipped = ib_same(path, "/proc/self/", 11) ? 11 : 0, n = 6, d = 0;
@@ -74,7 +74,7 @@ static void system_facts(const char *self) {
     GetNativeSystemInfo(information);
     if (information[0] == 9) ib_fact("machine", "x86_64", "GetNativeSystemInfo");
     else ib_fact_number("machine", information[0], "GetNativeSystemInfo");
-    /* The program as it lies in memory: its headers, by which it was loaded. */
+    /* The image of this program in memory begins with the headers of its file: "MZ", and at 60 the offset of "PE". */
     const char *image = GetModuleHandleW(NULL);
     const char *header = image && image[0] == 'M' && image[1] == 'Z' ? image + *(const uint32_t *)(image + 60) : NULL;
     if (header && ib_same(header, "PE\0", 4)) ib_fact("payload.format", "PE", "image header");
@@ -98,7 +98,7 @@ static void system_facts(const char *self) {
 #else
     ib_fact("payload.format", "ELF", "compiler");
 #endif
-    ib_fact("wine.version", "", "no program for Windows");
+    ib_fact("wine.version", "", "not a program for Windows");
     link_fact("process.executable", "/proc/thread-self/exe");
 }
 #endif
@@ -128,7 +128,7 @@ static void link_fact(const char *key, const char *path) {
     else ib_fact_n(key, target, (size_t)n, path);
 }
 
-/* Whether something is mounted on this path: the fifth field of a line of mountinfo. */
+/* Whether something is mounted on this path: the fifth field of a line of mountinfo (proc(5)). */
 static int is_mount_point(const char *path) {
     size_t length = ib_length(path);
     if (slurp("/proc/self/mountinfo") < 0) return 0;
@@ -145,8 +145,8 @@ static int is_mount_point(const char *path) {
     return 0;
 }
 
-/* systemd-nspawn and LXC mount an invented boot id over the kernel's. A child looks beneath, in a mount namespace of its own; where
- * it may not, the kernel's is unknown: what was invented says nothing of it. */
+/* systemd-nspawn and LXC mount an invented boot ID over the kernel's. A child process unmounts it in its own mount namespace, and
+ * reads the kernel's. If it may not do so, the fact is null: the invented ID says nothing about the kernel. */
 static void boot_id_fact(void) {
     static const char path[] = "/proc/sys/kernel/random/boot_id";
     char seen[64];
@@ -163,7 +163,8 @@ static void boot_id_fact(void) {
         if (pid == 0) {
             if (ib_sys(__NR_unshare, 0x20000 /* CLONE_NEWNS */) < 0) ib_exit(1);
             if (ib_sys(__NR_mount, 0, "/", 0, 0x44000 /* MS_REC | MS_PRIVATE */, 0) < 0) ib_exit(1);
-            /* One may hide another; mountinfo also lists those that are out of reach, so ask the file itself. */
+            /* There may be several mounts, one over the other. mountinfo also lists mounts that are out of reach, so that statfs
+             * decides whether the file is now the kernel's own. */
             while (ib_sys(__NR_umount2, path, 2 /* MNT_DETACH */) == 0) {
             }
             uint64_t system[16] = {0};
@@ -181,7 +182,7 @@ static void boot_id_fact(void) {
     else ib_fact_literal("kernel.boot_id", "null", "/proc/sys/kernel/random/boot_id, beneath what is mounted on it");
 }
 
-/* What the kernel, and not the processor, says that the processor is: a user-mode kernel names itself. */
+/* The vendor of the processor as the kernel reports it. A user-mode kernel reports its own name. */
 static void vendor_fact(void) {
     ib_long n = slurp("/proc/cpuinfo");
     for (char *line = content; n > 0 && *line;) {
@@ -197,7 +198,7 @@ static void vendor_fact(void) {
     ib_fact_literal("cpu.vendor", "null", "/proc/cpuinfo");
 }
 
-/* Whether this kernel can mount files of the host that executes it: a user-mode kernel, unless that was taken from it. */
+/* Whether this kernel can mount files of the host that executes it. A user-mode kernel can, unless hostfs is disabled. */
 static void hostfs_fact(void) {
     static const char name[] = "\thostfs\n";
     ib_long n = slurp("/proc/filesystems");
@@ -246,7 +247,7 @@ static void root_mount_facts(void) {
     ib_fact_number("mount.count", mounts, "/proc/self/mountinfo");
 }
 
-/* What lies behind one mount point, within its own file system: the fourth field of its line. */
+/* The root of a mount within its file system: the fourth field of the line in mountinfo. */
 static void mount_source_fact(const char *key, const char *point) {
     size_t length = ib_length(point);
     if (slurp("/proc/self/mountinfo") < 0) content[0] = 0;
@@ -331,7 +332,7 @@ static void processor_facts(void) {
         cpuid(0x40000000, r);
         size_t length = 12;
         for (int i = 0; i < 12; i++) vendor[i] = (char)(r[1 + i / 4] >> (8 * (i % 4)));
-        while (length && vendor[length - 1] == 0) length--; /* KVM fills up with zeros */
+        while (length && vendor[length - 1] == 0) length--; /* KVM's "KVMKVMKVM" is padded with zeros */
         ib_fact_n("cpu.hypervisor", vendor, length, "CPUID 0x40000000");
     } else {
         ib_fact("cpu.hypervisor", "", "CPUID 0x40000000");
@@ -344,7 +345,7 @@ static void processor_facts(void) {
     else ib_fact_literal("cpu.usable", "null", IB_CALL(sched_getaffinity));
 }
 
-/* In WebAssembly: the directories that the engine has granted, all that there is of the host. */
+/* In WebAssembly: the directories that the engine has granted. Nothing else of the host is visible. */
 static void granted_directories(void) {
 #if defined(__wasm__)
     static char names[2304];
@@ -357,8 +358,8 @@ static void granted_directories(void) {
 #endif
 }
 
-/* How a TCP connection to a port of this machine's own ends at which nobody listens: refused (111) unless a policy
- * forbids to try (13). */
+/* The errno of a TCP connection to a local port without a listener: ECONNREFUSED (111), or EACCES (13) if a policy forbids
+ * the attempt. */
 static void loopback_fact(void) {
     struct {
         uint16_t family;
@@ -374,8 +375,8 @@ static void loopback_fact(void) {
     ib_close((int)fd);
 }
 
-/* gVisor's kernel begins its log with its own name, in a form that Linux gives no line of its log. Nothing else of a log is
- * told: a host's is nobody's business. */
+/* gVisor's kernel log begins with its name, in a format that Linux does not use. Nothing else of a log is printed: the log of
+ * a host may contain confidential data. */
 static void sentry_fact(void) {
     static const char first[] = "<6>[   0.000000] Starting gVisor...\n";
     long n = ib_sys(__NR_syslog, 3 /* SYSLOG_ACTION_READ_ALL */, content, sizeof content - 1);
@@ -448,7 +449,7 @@ static int ib_main(int argc, char **argv, char **environment) {
     if (argc > 2) {
         ib_long fd = ib_open(argv[2], IB_O_RDONLY, 0);
         ib_fact_literal("host.canary_readable", fd >= 0 ? "true" : "false", argv[2]);
-        /* Out of sight (2) or in sight and forbidden (13)? */
+        /* ENOENT (2): not visible. EACCES (13): visible, but forbidden. */
         ib_fact_number("host.canary_errno", fd >= 0 ? 0 : (uint64_t)-fd, argv[2]);
         if (fd >= 0) ib_close((int)fd);
     }

@@ -1,23 +1,23 @@
 /* isobench.h - what a payload may use: system calls, one clock, JSON lines, threads.
  *
- * A payload includes this file, defines `ib_work`, and is done:
+ * A payload includes this file and defines `ib_work`:
  *
  *     #include "isobench.h"
  *     static uint64_t ib_work(struct ib *ib, uint64_t loops) { ... return checksum; }
  *
- * It is built without a C library for every ISA by the same compiler with the same flags, so that a ratio
- * compares isolation and not two libcs, and so that a first build takes milliseconds. A workload whose
- * workload.toml says `libc = true` is linked with musl instead; everything here works there as well.
+ * It is built without a C library, for every ISA by the same compiler with the same flags: a ratio then compares
+ * isolation, not two C libraries, and a first build takes milliseconds. With `libc = true` in workload.toml a
+ * workload is linked with musl; everything here works there as well.
  *
  * Invocation:  PAYLOAD NONCE ITERATIONS LOOPS [ARGUMENT...]
  * Output, one JSON object a line (the reader is isobench/payload/wire.py):
- *     {"isobench":1,"nonce":"...","clock_ns":C}     at once: the host stamps its arrival
+ *     {"isobench":1,"nonce":"...","clock_ns":C}     sent at once: the host records when it arrives
  *     {"fact":"io.filesystem","value":"0xef53","source":"statfs"}
- *     {"warmup_ns":N}                               the untimed first iteration, shown, never used
- *     {"i":0,"ns":N,"ops":N}                        one line an iteration
+ *     {"warmup_ns":N}                               the first iteration, which is shown and not used
+ *     {"i":0,"ns":N,"ops":N}                        one line for each iteration
  *     {"end":ITERATIONS,"check":"%016x","steady":true,"nonce":"...","clock_ns":C}
- *     {"error":"what failed","errno":N}             instead of the end
- * All but the first line are kept back until the end, so that printing never disturbs an iteration.
+ *     {"error":"what failed","errno":N}             in place of the end
+ * All lines but the first are buffered until the end, so that output does not disturb an iteration.
  */
 #ifndef ISOBENCH_H
 #define ISOBENCH_H
@@ -25,10 +25,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What ib_sys gives: as wide as a pointer, a file's size and a time, also where long is not. */
+/* The result of ib_sys: wide enough for a pointer, a file size or a time; on Windows and wasm32 long has 32 bits. */
 typedef long long ib_long;
 
-/* The system the payload runs on: what it gives is listed in on_linux.h. */
+/* The header for the system that the payload runs on; on_linux.h lists what such a header defines. */
 #if defined(_WIN32)
 #define IB_SYSTEM "on_windows.h"
 #elif defined(__wasm__)
@@ -38,7 +38,7 @@ typedef long long ib_long;
 #endif
 #include IB_SYSTEM
 
-/* ---- what the compiler may call by itself ---------------------------------------------------- */
+/* ---- functions that the compiler may call ---------------------------------------------------- */
 
 #ifndef ISOBENCH_LIBC
 __attribute__((used)) void *memcpy(void *restrict to, const void *restrict from, size_t n) {
@@ -72,7 +72,7 @@ static inline uint64_t ib_number(const char *s) {
     return v;
 }
 
-/* ---- text out -------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static char ib_buffer[65536];
 static size_t ib_filled;
@@ -82,7 +82,7 @@ static void ib_flush(void) {
     while (done < ib_filled) {
         ib_long n = ib_write(1, ib_buffer + done, ib_filled - done);
         if (n == -4 /* EINTR */) continue;
-        if (n <= 0) ib_exit(74); /* nobody listens any more */
+        if (n <= 0) ib_exit(74); /* the reader has closed the stream; EX_IOERR of sysexits.h */
         done += (size_t)n;
     }
     ib_filled = 0;
@@ -104,7 +104,7 @@ static void ib_decimal(uint64_t v) {
 static void ib_hex(uint64_t v, int width) {
     for (int shift = (width - 1) * 4; shift >= 0; shift -= 4) ib_byte("0123456789abcdef"[v >> shift & 15]);
 }
-/* A JSON string. Bytes outside printable ASCII become \u00XX: what a kernel file holds is not always UTF-8. */
+/* Print a JSON string. Bytes outside printable ASCII become \u00XX: files of a kernel are not always UTF-8. */
 static void ib_quoted_n(const char *s, size_t n) {
     ib_byte('"');
     for (size_t i = 0; i < n; i++) {
@@ -127,17 +127,17 @@ static void ib_quoted(const char *s) { ib_quoted_n(s, ib_length(s)); }
 
 struct ib {
     const char *self;    /* argv[0], a path */
-    const char *nonce;   /* sent back, unchanged */
+    const char *nonce;   /* printed unchanged */
     const char *scratch; /* a writable directory, or NULL */
-    char **arguments;    /* what follows LOOPS, NULL at the end */
+    char **arguments;    /* the arguments after LOOPS, NULL-terminated */
     char **environment;
     uint64_t iterations;
     uint64_t loops;
-    uint64_t elapsed;    /* of the running iteration, ns */
+    uint64_t elapsed;    /* of the current iteration, ns */
     uint64_t started;
-    uint64_t operations; /* of the running iteration; 0: as many as loops */
+    uint64_t operations; /* of the current iteration; 0: as many as loops */
     int iteration;       /* -1 during the warm-up */
-    int own_timing;      /* ib_start was called: only what lies between it and ib_stop counts */
+    int own_timing;      /* ib_start was called: only the time between ib_start and ib_stop counts */
 };
 
 static inline void ib_start(struct ib *ib) {
@@ -156,14 +156,15 @@ static inline const char *ib_env(struct ib *ib, const char *name) {
     return NULL;
 }
 
-/* The reason of a write to a file that wrote `n` of `size` bytes, minus errno: asking for the rest tells it. */
+/* Why a write to a file wrote only `n` of `size` bytes, as minus errno. On a full disk the kernel writes what fits, and returns
+ * the error only for the rest. */
 static inline ib_long ib_cut_short(int fd, const void *p, size_t size, ib_long n) {
     if (n < 0) return n;
     ib_long r = ib_write(fd, (const char *)p + n, size - (size_t)n);
     return r < 0 ? r : 0;
 }
 
-/* Give up: say what failed with which errno (a result of ib_sys), and leave. */
+/* Print what failed, with the errno in a result of ib_sys, and exit. */
 __attribute__((noreturn)) static void ib_fail(const char *what, ib_long result) {
     ib_text("{\"error\":");
     ib_quoted(what);
@@ -206,12 +207,12 @@ static inline void ib_fact_number(const char *key, uint64_t value, const char *s
     ib_text("}\n");
 }
 
-/* With which system calls a payload does its work: once, in the warm-up. Elsewhere than on Linux they are others. */
+/* Print once, in the warm-up, which system calls a payload uses. On other systems than Linux they are others. */
 static inline void ib_fact_calls(struct ib *ib, const char *calls) {
     if (ib->iteration < 0) ib_fact("syscall.call", calls, "the payload's source");
 }
 
-/* The file system under `path` by statfs(2), as its magic number. */
+/* Print the file system of `path` as its magic number (statfs(2)). */
 static inline void ib_fact_filesystem(const char *key, const char *path) {
     uint64_t buffer[16] = {0};
     if (ib_sys(__NR_statfs, path, buffer) < 0) {
@@ -227,8 +228,9 @@ static inline void ib_fact_filesystem(const char *key, const char *path) {
 
 /* The name of a file in the scratch directory that no other visit uses.
  *
- * It is relative, and the scratch directory becomes the current one: directories lie deep on the host and shallow in a
- * container, and a look-up of a long path would be measured as if it were the isolation. */
+ * It is relative, and the scratch directory becomes the current one. Paths are long on the host and short in a container: the
+ * look-up of a long path would be measured as if it were an effect of the isolation. (With full paths, open and close were 16 %
+ * faster in containers.) */
 static inline void ib_scratch_path(struct ib *ib, char *path, size_t size, const char *suffix) {
     if (!ib->scratch) ib_fail("no scratch directory: ISOBENCH_SCRATCH is not set", 0);
     ib_long r = ib_sys(__NR_chdir, ib->scratch);
@@ -243,8 +245,8 @@ static inline void ib_scratch_path(struct ib *ib, char *path, size_t size, const
     path[n] = 0;
 }
 
-/* Make the directory of the payload's own file the current one; return the file's bare name: one component to
- * look up, wherever the file lies. */
+/* Make the directory of the payload's own file the current one, and return the file's name. A look-up then has one component,
+ * wherever the file is. */
 static inline const char *ib_own_name(struct ib *ib) {
     char folder[4096];
     size_t slash = 0, n = ib_length(ib->self);
@@ -264,9 +266,9 @@ static inline uint64_t ib_mix(uint64_t a, uint64_t b) { /* a checksum step: orde
     return a ^ a >> 33;
 }
 
-/* ---- work that more than one payload does -------------------------------------------------------- */
+/* ---- work that several payloads share ------------------------------------------------------------ */
 
-/* How many primes lie below `limit`, by the sieve of Eratosthenes over the odd numbers; `composite` has limit / 2
+/* The number of primes below `limit`, by the sieve of Eratosthenes over the odd numbers; `composite` has limit / 2
  * bytes. */
 static inline uint64_t ib_sieve(unsigned char *composite, uint32_t limit) {
     uint32_t half = limit / 2;
@@ -315,8 +317,8 @@ static int ib_main(int argc, char **argv, char **environment) {
     ib.iterations = ib_number(argv[2]);
     ib.loops = ib_number(argv[3]);
     ib.scratch = ib_env(&ib, "ISOBENCH_SCRATCH");
-    /* A plain process of the host must not outlive isobench. Inside an instance this would be wrong: the parent
-     * there is an engine's helper that leaves at once, and the instance has an end of its own. */
+    /* A process of the host must not outlive isobench. Inside an instance this would be wrong: the parent there is a helper
+     * of an engine that exits at once, so that the payload would be killed. The instance is ended by other means. */
     if (ib_env(&ib, "ISOBENCH_TIED")) ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
     ib_hello(&ib);
     ib.iteration = -1;

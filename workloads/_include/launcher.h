@@ -1,6 +1,6 @@
-/* launcher.h - what isobench's own launchers share: how they give up, a seccomp filter, no capability.
+/* launcher.h - what isobench's launchers share: their error messages, a seccomp filter, dropping capabilities.
  *
- * A launcher includes it after isobench.h, does what is its own, and executes the program.
+ * A launcher includes it after isobench.h.
  */
 #ifndef ISOBENCH_LAUNCHER_H
 #define ISOBENCH_LAUNCHER_H
@@ -13,7 +13,7 @@
 #define NEW_NAMESPACES 0x7e020000 /* user, mount, PID, network, IPC, UTS, cgroup */
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-/* Say what failed, and leave with the code that no program of a stage uses: 125. */
+/* Print what failed, and exit with 125, a code that no program of a stage uses. */
 __attribute__((noreturn)) static void give_up(const char *what, long result) {
     ib_filled = 0;
     ib_text("isobench launcher: ");
@@ -29,7 +29,7 @@ static long must(const char *what, long result) {
     return result;
 }
 
-/* ---- what nobody inside may ask of the kernel: the list that Docker's default profile refuses ---------------- */
+/* ---- system calls that are refused: those that Docker's default seccomp profile does not allow ---------------- */
 
 static const int refused[] = {
     __NR_acct,          __NR_add_key,       __NR_adjtimex,          __NR_bpf,
@@ -72,10 +72,11 @@ static inline void filter_system_calls(void) {
     STEP(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS);
     STEP(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0); /* the number */
 #ifdef __x86_64__
-    STEP(BPF_JMP | BPF_JGE | BPF_K, 0, 1, 0x40000000); /* the x32 calls have numbers of their own */
+    STEP(BPF_JMP | BPF_JGE | BPF_K, 0, 1, 0x40000000); /* the x32 ABI has other numbers for the same calls (seccomp(2)) */
     STEP(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | 38);
 #endif
-    STEP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, __NR_clone3); /* its flags lie in memory: no filter can read them */
+    /* clone3 has its flags in memory, which no filter can read. ENOSYS makes C libraries use clone. */
+    STEP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, __NR_clone3);
     STEP(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | 38);
     STEP(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, __NR_clone);
     STEP(BPF_LD | BPF_W | BPF_ABS, 0, 0, 16); /* clone's flags */

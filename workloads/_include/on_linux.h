@@ -1,7 +1,9 @@
-/* on_linux.h - what isobench.h needs of the system, by Linux system calls: the only one that has them all.
+/* on_linux.h - what isobench.h needs of the system, implemented with Linux system calls. No other system has all of them.
  *
- * A system's header gives IB_MACHINE, ib_sys with __NR_* numbers, IB_CALL, IB_O_*, ib_exit, ib_pages, ib_clock_ns, ib_spawn,
- * ib_cpus, threads and, with IB_ENTRY defined, the entry point. It is included twice, for the entry point comes last.
+ * A system's header defines IB_MACHINE, ib_sys with __NR_* numbers, IB_CALL, IB_O_*, ib_exit, ib_pages, ib_clock_ns, ib_spawn,
+ * ib_cpus, threads and, if IB_ENTRY is defined, the entry point. It is included twice, since the entry point must come last.
+ *
+ * Source: syscall(2), clone(2).
  */
 #ifndef IB_ENTRY
 #include <asm/unistd.h>
@@ -60,10 +62,10 @@ static inline long ib_syscall(long n, long a, long b, long c, long d, long e, lo
 
 #define IB_ARGUMENT_7(n, a, b, c, d, e, f, ...) \
     ib_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-/* ib_sys(number, up to six arguments): the result, or minus errno. It may be an address: keep it in 64 bits. */
+/* ib_sys(number, up to six arguments): the result, or minus errno. The result may be an address, which needs 64 bits. */
 #define ib_sys(...) IB_ARGUMENT_7(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 
-/* What a payload says that it has called: another system has other calls to the same end. */
+/* The name of a call for facts. Other systems have other calls for the same purpose. */
 #define IB_CALL(name) #name
 
 #define IB_AT_FDCWD (-100)
@@ -109,7 +111,7 @@ static inline uint64_t ib_clock_ns(int clock) {
     ib_sys(__NR_clock_gettime, clock, t);
     return (uint64_t)t[0] * 1000000000u + (uint64_t)t[1];
 }
-/* The target's monotonic clock in nanoseconds: for durations, never compared across a boundary. */
+/* The target's monotonic clock in nanoseconds. It is for durations; clocks of host and target are never subtracted. */
 static inline uint64_t ib_now(void) { return ib_clock_ns(1); }
 
 __attribute__((noreturn)) static void ib_fail(const char *what, ib_long result);
@@ -134,7 +136,7 @@ __asm__(".text\n.global ib_clone\n.type ib_clone,@function\nib_clone:\n"
         "li a0,0\nli a7,93\necall\n");
 #endif
 
-/* The flags a POSIX thread library passes: user-mode emulators accept exactly this set. */
+/* The flags of a POSIX thread library. QEMU's user-mode emulation accepts no other set for a thread. */
 #define IB_THREAD_FLAGS 0x250f00 /* VM FS FILES SIGHAND THREAD SYSVSEM CHILD_CLEARTID */
 struct ib_thread {
     volatile int alive;

@@ -1,19 +1,21 @@
-/* on_wasi.h - what isobench.h needs of the system, in WebAssembly, by WASI preview 1.
+/* on_wasi.h - what isobench.h needs of the system, in WebAssembly, implemented with WASI preview 1.
  *
- * The names are those of on_linux.h, so that payloads stay one source: ib_sys takes Linux's numbers and answers as Linux
- * does, with a result or minus a Linux errno, and asks WASI for it. What WASI has no counterpart for is -38, "function not
- * implemented": processes, threads, /proc, memory that is mapped.
+ * It defines the names of on_linux.h, so that payloads have one source. ib_sys takes Linux's numbers and returns a result or
+ * minus a Linux errno. It calls WASI. Without a counterpart in WASI the result is -38 (ENOSYS): for processes, threads, /proc
+ * and mapped memory.
  *
- * There is no current directory: chdir keeps a descriptor that relative paths begin at. An absolute path is looked up in
- * the directory that was granted under its longest beginning, and where none was, WASI itself is asked all the same and
- * refuses: nothing here decides what a payload may reach.
+ * WASI has no current directory: chdir stores a descriptor to which paths are relative. An absolute path is looked up in the
+ * granted directory that is its longest prefix. Without one, WASI is called nevertheless and refuses: this file does not
+ * decide what a payload may access.
+ *
+ * Source: github.com/WebAssembly/WASI, "WASI preview 1" (wasi_snapshot_preview1.witx).
  */
 #ifndef IB_ENTRY
-#include <asm/unistd_64.h> /* for the names alone: WASI knows no numbers */
+#include <asm/unistd_64.h> /* only for the names: WASI has no numbers */
 
 #define IB_MACHINE "wasm32"
 
-/* What answers a call of Linux's here, by the name that WASI gives it. */
+/* The WASI function that implements a call of Linux, for facts. */
 #define IB_CALL(name) IB_CALL_##name
 #define IB_CALL_clock_gettime "clock_time_get"
 #define IB_CALL_close "fd_close"
@@ -76,7 +78,7 @@ IB_WASI(sched_yield)(void);
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("proc_exit"), noreturn)) void ib_wasi_proc_exit(
     int32_t code);
 
-/* WASI's error numbers, which follow the alphabet, as Linux's; the last says that no right was granted. */
+/* Converts WASI's error numbers, which are in alphabetical order, to Linux's. The last one is ENOTCAPABLE: EPERM. */
 static inline ib_long ib_minus_errno(int32_t error) {
     static const unsigned char numbers[77] = {
         0,   7,   13,  98,  99,  97,  11,  114, 9,   74,  16,  125, 10,  103, 111, 104, 35,  89,  33, 122,
@@ -144,11 +146,11 @@ static struct ib_place ib_located(int32_t fd, const char *path) {
 static ib_long ib_wasi_openat(int32_t fd, const char *path, ib_long flags) {
     struct ib_place place = ib_located(fd, path);
     int32_t opened = -1, how = 0;
-    /* What one may do with a descriptor: read, seek, tell, advise, readdir, filestat_get ... */
+    /* Rights of a descriptor: read, seek, tell, advise, readdir, filestat_get ... */
     uint64_t rights = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 7 | 1 << 14 | 1 << 21;
     if (flags & 3) rights |= 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 22; /* datasync, sync, write, allocate, set_size */
     if ((flags & 3) == IB_O_WRONLY) rights &= ~(uint64_t)(1 << 1);
-    if (flags & IB_O_DIRECTORY) rights = 0x1fffffff & ~(uint64_t)(1 << 6); /* ... and whatever is done below it */
+    if (flags & IB_O_DIRECTORY) rights = 0x1fffffff & ~(uint64_t)(1 << 6); /* ... and all rights for what is below it */
     if (flags & IB_O_CREAT) how |= 1;
     if (flags & IB_O_DIRECTORY) how |= 2;
     if (flags & IB_O_EXCL) how |= 4;
@@ -176,7 +178,7 @@ static ib_long ib_wasi_statx(int32_t fd, const char *path, ib_long flags, void *
     if (error) return ib_minus_errno(error);
     uint64_t *wide = to;
     for (int i = 0; i < 32; i++) wide[i] = 0;
-    /* Of struct statx: stx_nlink, stx_ino, stx_size. There is no device: wasmtime gives every file the same one. */
+    /* Fields of struct statx: stx_nlink, stx_ino, stx_size. The device is left out: wasmtime returns one for all files. */
     wide[2] = seen.links & 0xffffffffu;
     wide[4] = seen.inode;
     wide[5] = seen.size;
@@ -193,7 +195,7 @@ static ib_long ib_wasi_sleep(const int64_t *span) {
 
 /* ---- system calls ---------------------------------------------------------------------------- */
 
-/* Always part of its caller, where the number is known: what is left of it is one call. */
+/* Always inlined: with a constant number the compiler leaves only one call. */
 __attribute__((always_inline)) static inline ib_long ib_syscall(ib_long number, ib_long a, ib_long b, ib_long c, ib_long d,
                                                                 ib_long e) {
     int32_t fd = (int32_t)a, error;
@@ -233,7 +235,7 @@ __attribute__((always_inline)) static inline ib_long ib_syscall(ib_long number, 
                                                  : ib_wasi_path_unlink_file(place.fd, place.path, place.length);
             break;
         case __NR_renameat2:
-            if (e) return -38; /* WASI knows no flags */
+            if (e) return -38; /* WASI has no flags for this */
             place = ib_located(fd, path);
             other = ib_located((int32_t)c, (const char *)(uintptr_t)d);
             error = ib_wasi_path_rename(place.fd, place.path, place.length, other.fd, other.path, other.length);
@@ -266,10 +268,10 @@ static inline ib_long ib_close(int fd) { return ib_sys(__NR_close, fd); }
 static inline ib_long ib_read(int fd, void *p, size_t n) { return ib_sys(__NR_read, fd, p, n); }
 static inline ib_long ib_write(int fd, const void *p, size_t n) { return ib_sys(__NR_write, fd, p, n); }
 
-/* WASI's exit codes end at 125: what lies above becomes that. */
+/* WASI's exit codes end at 125: larger ones become 125. */
 __attribute__((noreturn)) static inline void ib_exit(int code) { ib_wasi_proc_exit(code >= 0 && code < 126 ? code : 125); }
 
-static inline void *ib_pages(size_t bytes) { /* memory that nobody else uses, all zero, or NULL */
+static inline void *ib_pages(size_t bytes) { /* new memory filled with zeros, or NULL */
     size_t before = __builtin_wasm_memory_grow(0, (bytes + 65535) / 65536);
     return before == (size_t)-1 ? NULL : (void *)(before * 65536);
 }
@@ -284,7 +286,7 @@ static inline uint64_t ib_clock_ns(int clock) {
     ib_wasi_clock_time_get(clock, 1, &now);
     return now;
 }
-/* The target's monotonic clock in nanoseconds: for durations, never compared across a boundary. */
+/* The target's monotonic clock in nanoseconds. It is for durations; clocks of host and target are never subtracted. */
 static inline uint64_t ib_now(void) { return ib_clock_ns(1); }
 
 __attribute__((noreturn)) static void ib_fail(const char *what, ib_long result);
@@ -296,14 +298,14 @@ struct ib_thread {
 };
 __attribute__((noreturn)) static inline void ib_thread_start(struct ib_thread *t, void (*f)(void *), void *argument) {
     (void)t, (void)f, (void)argument;
-    ib_fail("start a thread", -38);
+    ib_fail("start of a thread", -38);
 }
 static inline void ib_thread_join(struct ib_thread *t) { (void)t; }
 static inline uint64_t ib_cpus(void) { return 1; }
 
 #else /* IB_ENTRY */
 
-/* Two lists of strings from WASI, each NULL at the end, or NULL where memory is out. */
+/* A NULL-terminated list of strings from WASI (arguments or variables), or NULL if there is no memory for it. */
 static char **ib_strings_of(int32_t (*measure)(size_t *, size_t *), int32_t (*get)(char **, char *), size_t *count) {
     size_t bytes = 0;
     if (measure(count, &bytes)) return NULL;

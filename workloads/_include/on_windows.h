@@ -1,9 +1,9 @@
-/* on_windows.h - what isobench.h needs of the system, by the Windows API, with Linux semantics.
+/* on_windows.h - what isobench.h needs of the system, implemented with the Windows API and Linux's semantics.
  *
- * The same names as on_linux.h, so that a payload stays one source: `ib_sys` takes the same numbers and gives the same
- * results, by whatever a program for Windows calls to that end, and minus 38 (ENOSYS) where Windows has no such thing.
- * Where the call is another one, IB_CALL names it: the report must say what was compared. Paths are UTF-8 with slashes;
- * one that begins with a slash is a path of the system under Wine.
+ * It defines the names of on_linux.h, so that payloads have one source. `ib_sys` takes the same numbers and returns the same
+ * results. It calls what a program for Windows would call for the purpose, and returns -38 (ENOSYS) if Windows has nothing
+ * for it. IB_CALL names the call, since the report must show what was compared. Paths are UTF-8 with slashes; a path that
+ * begins with a slash is one of the host under Wine.
  */
 #ifndef IB_ENTRY
 
@@ -83,7 +83,7 @@ IB_IMPORT int GlobalMemoryStatusEx(uint64_t *);
 IB_IMPORT void GetNativeSystemInfo(void *);
 IB_IMPORT int32_t NtQueryInformationProcess(ib_handle, int, void *, uint32_t, uint32_t *);
 
-/* What a payload says that it has called. */
+/* The name of a call for facts. */
 #define IB_CALL(name) IB_CALL_##name
 #define IB_CALL_clock_gettime "QueryPerformanceCounter"
 #define IB_CALL_close "CloseHandle"
@@ -103,11 +103,11 @@ IB_IMPORT int32_t NtQueryInformationProcess(ib_handle, int, void *, uint32_t, ui
 #define IB_CALL_wait4 "WaitForSingleObject"
 #define IB_CALL_write "WriteFile"
 
-/* ---- text: UTF-16 there, UTF-8 here; halves of surrogate pairs pass both ways ------------------- */
+/* ---- text: UTF-16 in the API, UTF-8 here; unpaired surrogates are kept in both directions ------- */
 
 #define IB_PATH 4096
 
-static inline size_t ib_to_utf8(const ib_wide *from, char *to, size_t size) { /* its length, or 0: too long */
+static inline size_t ib_to_utf8(const ib_wide *from, char *to, size_t size) { /* the length, or 0 if it is too long */
     size_t n = 0;
     for (; *from; from++) {
         uint32_t c = *from;
@@ -141,7 +141,7 @@ static inline size_t ib_to_wide(const char *from, ib_wide *to, size_t size) {
     return n;
 }
 
-/* A path as Windows writes it. Wine shows the system's own paths under \\?\unix. */
+/* A path in the form of Windows. Wine shows the host's paths under \\?\unix. */
 static inline int ib_path(const char *path, ib_wide *to, size_t size) {
     static const ib_wide below[] = L"\\\\?\\unix";
     size_t n = 0;
@@ -152,13 +152,13 @@ static inline int ib_path(const char *path, ib_wide *to, size_t size) {
     for (ib_wide *c = to + n; *c; c++)
         if (*c == '/') *c = '\\';
     n += length;
-    if (to[n - 1] == ':') to[n] = '\\', to[n + 1] = 0; /* the root of a drive, not where one stands on it */
+    if (to[n - 1] == ':') to[n] = '\\', to[n + 1] = 0; /* "i:" is the current directory of the drive, "i:\" its root */
     return 1;
 }
 
 /* ---- errors and descriptors -------------------------------------------------------------------- */
 
-static int64_t ib_last_error(void) { /* minus the errno that says the same */
+static int64_t ib_last_error(void) { /* minus the errno with the same meaning */
     static const unsigned char pairs[][2] = {
         {2, 2 /* ENOENT */}, {3, 2}, {6, 9 /* EBADF */}, {8, 12 /* ENOMEM */}, {14, 12}, {5, 13 /* EACCES */},
         {32, 16 /* EBUSY */}, {80, 17 /* EEXIST */}, {183, 17}, {87, 22 /* EINVAL */}, {123, 2}, {112, 28 /* ENOSPC */},
@@ -172,7 +172,7 @@ static int64_t ib_last_error(void) { /* minus the errno that says the same */
 #define IB_MOST_FILES 64
 struct ib_file {
     ib_handle handle;
-    struct ib_found *entry; /* of a directory: what is to be told next */
+    struct ib_found *entry; /* of a directory: the next entry to return */
 };
 static struct ib_file ib_files[IB_MOST_FILES];
 static struct ib_found ib_entry_found; /* one directory may be open at a time */
@@ -215,7 +215,7 @@ static inline int64_t ib_do_open(const char *name, int64_t flags) {
     if (flags & IB_O_DIRECTORY) return ib_open_directory(path);
     static const uint32_t access[] = {0x80000000, 0x40000000, 0xc0000000, 0};
     uint32_t how = flags & IB_O_CREAT ? flags & IB_O_EXCL ? 1 : flags & IB_O_TRUNC ? 2 : 4 : flags & IB_O_TRUNC ? 5 : 3;
-    ib_handle handle = CreateFileW(path, access[flags & 3], 7 /* others may do anything */, NULL, how, 0x80 /* normal */, NULL);
+    ib_handle handle = CreateFileW(path, access[flags & 3], 7 /* share read, write, delete */, NULL, how, 0x80 /* normal */, NULL);
     return handle == IB_INVALID ? ib_last_error() : ib_new_file(handle, NULL);
 }
 static inline int64_t ib_do_close(int64_t fd) {
@@ -228,13 +228,13 @@ static inline int64_t ib_do_read(int64_t fd, void *to, uint64_t size) {
     uint32_t n = 0;
     if (ReadFile(ib_file(fd), to, (uint32_t)size, &n, NULL)) return n;
     int64_t error = ib_last_error();
-    return error == -32 ? 0 : error; /* a pipe that nobody writes to any more has ended */
+    return error == -32 ? 0 : error; /* a pipe without a writer: end of file */
 }
 static inline int64_t ib_do_write(int64_t fd, const void *from, uint64_t size, struct ib_overlapped *where) {
     uint32_t n = 0;
     return WriteFile(ib_file(fd), from, (uint32_t)size, &n, where) ? (int64_t)n : ib_last_error();
 }
-/* Directory entries as getdents64 gives them: 19 bytes, the length of all in two of them, then the name. */
+/* Directory entries in the form of getdents64: 19 bytes, of which those at 16 are the length of the entry, then the name. */
 static inline int64_t ib_do_entries(int64_t fd, char *to, uint64_t size) {
     struct ib_found *entry = fd < 3 || fd >= IB_MOST_FILES ? NULL : ib_files[fd].entry;
     uint64_t n = 0;
@@ -255,7 +255,7 @@ static struct {
     ib_handle handle;
 } ib_children[16];
 
-/* One command line of many words, by the rules by which programs take it apart again. */
+/* Join words to a command line, quoted so that programs split it into the same words (see ib_take_apart). */
 static inline int ib_command_line(char **words, ib_wide *line, size_t size) {
     size_t n = 0;
     for (; *words; words++) {
@@ -277,9 +277,9 @@ static inline int ib_command_line(char **words, ib_wide *line, size_t size) {
     return n != 0;
 }
 
-/* Start a program with this one's variables and streams: its number, or minus errno. */
+/* Start a program with the variables and streams of this one: its number, or minus errno. */
 static inline long ib_spawn(const char *program, char **words, char **environment) {
-    (void)environment; /* no payload changes them: a child inherits its parent's */
+    (void)environment; /* no payload changes the variables: a child inherits them */
     static ib_wide line[32768];
     ib_wide path[IB_PATH];
     struct ib_startup startup = {.size = sizeof startup, .flags = 0x100 /* with the streams */};
@@ -314,7 +314,7 @@ static inline int64_t ib_do_kill(int64_t number) {
             return TerminateProcess(ib_children[i].handle, 137) ? 0 : ib_last_error();
     return -3 /* ESRCH */;
 }
-/* No program becomes another one here: start it, wait, end as it does. */
+/* Windows cannot replace a process by another program: start it, wait, exit with its exit code. */
 static inline int64_t ib_do_execute(const char *program, char **words) {
     long number = ib_spawn(program, words, NULL);
     if (number < 0) return number;
@@ -329,7 +329,7 @@ static inline int64_t ib_do_parent(void) {
     return NtQueryInformationProcess(GetCurrentProcess(), 0, &basic, sizeof basic, NULL) ? -5 : (int64_t)basic.parent;
 }
 
-/* The magic number of the file system under a path, by the name it has among Wine's host's mounts. */
+/* The magic number of the file system of a path, by the type in the host's list of mounts. */
 static inline int64_t ib_do_filesystem(const char *path, uint64_t *result) {
     static const struct {
         const char *name;
@@ -383,13 +383,13 @@ enum {
     __NR_mmap, __NR_munmap, __NR_nanosleep, __NR_openat, __NR_prctl, __NR_prlimit64, __NR_pwrite64, __NR_read,
     __NR_readlinkat, __NR_renameat2, __NR_sched_getaffinity, __NR_sched_yield, __NR_statfs, __NR_statx, __NR_sysinfo,
     __NR_uname, __NR_unlinkat, __NR_wait4, __NR_write,
-    /* Nothing answers these; they are asked for all the same. */
+    /* Payloads use these, too; here they return ENOSYS. */
     __NR_bind, __NR_connect, __NR_mount, __NR_personality, __NR_pipe2, __NR_socket, __NR_syslog, __NR_umount2, __NR_unshare,
 };
 
 static inline int64_t ib_ok(int done) { return done ? 0 : ib_last_error(); }
 
-/* Always inlined, with a number that is known then: nothing of the switch is left. */
+/* Always inlined: with a constant number the compiler removes the switch. */
 static inline __attribute__((always_inline)) int64_t ib_call(int n, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f) {
     (void)e, (void)f;
     switch (n) {
@@ -464,14 +464,14 @@ static inline void *ib_pages(size_t bytes) { /* anonymous memory, or NULL */
     return VirtualAlloc(NULL, bytes, 0x3000 /* reserve, commit */, 4 /* read, write */);
 }
 
-/* The monotonic clock, whichever is asked for. */
+/* The monotonic clock, whatever `clock` is. */
 static inline uint64_t ib_clock_ns(int clock) {
     static int64_t frequency;
     int64_t now = 0;
     (void)clock;
     if (!frequency) QueryPerformanceFrequency(&frequency);
     QueryPerformanceCounter(&now);
-    if (frequency == 10000000) return (uint64_t)now * 100;
+    if (frequency == 10000000) return (uint64_t)now * 100; /* Wine's frequency: without a division */
     return (uint64_t)(now / frequency) * 1000000000u + (uint64_t)(now % frequency) * 1000000000u / (uint64_t)frequency;
 }
 static inline uint64_t ib_now(void) { return ib_clock_ns(1); }
@@ -509,7 +509,8 @@ static inline uint64_t ib_cpus(void) {
 
 #else /* IB_ENTRY */
 
-/* What the compiler calls for a frame of more than a page (its size in rax): stacks grow page by page. */
+/* The compiler calls this for a stack frame of more than a page, with its size in rax. Windows extends a stack only by its next
+ * page (the guard page), so that each page must be touched in turn. */
 #ifndef ISOBENCH_LIBC
 __asm__(".text\n.global ___chkstk_ms\n___chkstk_ms:\n"
         "push %rcx\npush %rax\nlea 24(%rsp),%rcx\n" /* where the stack pointer was before the call */
@@ -517,10 +518,10 @@ __asm__(".text\n.global ___chkstk_ms\n___chkstk_ms:\n"
         "2: sub %rax,%rcx\norb $0,(%rcx)\npop %rax\npop %rcx\nret\n");
 #endif
 
-/* The words of a command line. Source: Microsoft, "Parsing C command-line arguments". */
+/* Split a command line into words. Source: Microsoft, "Parsing C command-line arguments". */
 static int ib_take_apart(const ib_wide *line, ib_wide *to, ib_wide **words, int most) {
     int quoted = 0, n = 0;
-    words[n++] = to; /* the program: quotes have a meaning there, backslashes have none */
+    words[n++] = to; /* in the first word, the program, quotes are special and backslashes are not */
     for (; *line && (quoted || (*line != ' ' && *line != '\t')); line++) {
         if (*line == '"') quoted = !quoted;
         else *to++ = *line;
@@ -548,7 +549,7 @@ static int ib_take_apart(const ib_wide *line, ib_wide *to, ib_wide **words, int 
     }
 }
 
-/* The program's own path with slashes, its arguments, its variables: as on any other system. */
+/* Call ib_main with the program's path with slashes, its arguments and its variables, as on other systems. */
 static int ib_begin(void) {
     enum { MOST_WORDS = 512, MOST_VARIABLES = 1024, TEXT = 1 << 18 };
     static char *words[MOST_WORDS + 1], *variables[MOST_VARIABLES + 1];

@@ -1,11 +1,11 @@
-/* A request to execute a program, as isobench sends it to its agent and to its guests' first process.
+/* A request to execute a program. isobench sends it to its agent and to the first process of its guests.
  *
- * One message: a 32-bit argument count, a 32-bit variable count, then that many NUL-ended strings, the path of the program first.
- * On a stream (not a SOCK_SEQPACKET socket) its length in bytes goes before it, 32 bits. All numbers are little-endian, as on every ISA
- * that payloads are built for. No shell ever sees an argument.
+ * A message is a 32-bit number of arguments, a 32-bit number of variables, then that many NUL-terminated strings; the first one is
+ * the path of the program. On a stream (not a SOCK_SEQPACKET socket) the message's length in bytes precedes it, 32 bits. All numbers
+ * are little-endian, as on every ISA that payloads are built for. No shell interprets an argument.
  *
- * A message of no arguments is the null command, which asks for no program; of one variable beside it, whatever that is: it asks
- * that what runs be stopped.
+ * A message without arguments is the null request, which executes nothing. With one variable, whatever it is, it is the request to
+ * stop what runs.
  */
 #ifndef ISOBENCH_REQUEST_H
 #define ISOBENCH_REQUEST_H
@@ -15,12 +15,12 @@ static char ib_request[32769];
 static char *ib_strings[514];
 
 struct ib_command {
-    char **arguments; /* NULL at the end; NULL itself for the null command, which asks for nothing */
+    char **arguments; /* NULL-terminated; NULL for the null request */
     char **variables;
-    int stop; /* of a null command: what runs is to be killed */
+    int stop; /* of a null request: kill what runs */
 };
 
-/* Take a message of `n` bytes in ib_request apart: 0, or minus errno. */
+/* Parse a message of `n` bytes in ib_request: 0, or minus errno. */
 static inline int ib_request_parse(long n, struct ib_command *command) {
     if (n < 8 || n >= (long)sizeof ib_request) return -22;
     uint32_t argc = *(uint32_t *)ib_request, envc = *(uint32_t *)(ib_request + 4);
@@ -54,7 +54,7 @@ static inline int ib_read_exactly(int fd, char *to, long n) {
     return 0;
 }
 
-/* Read a message with its length from a stream and take it apart: 0, or minus errno. */
+/* Read a message with its length from a stream and parse it: 0, or minus errno. */
 static inline int ib_request_read(int fd, struct ib_command *command) {
     uint32_t n = 0;
     int r = ib_read_exactly(fd, (char *)&n, 4);
@@ -64,7 +64,7 @@ static inline int ib_request_read(int fd, struct ib_command *command) {
     return ib_request_parse((long)n, command);
 }
 
-/* Execute a program with both streams where they are wanted and nothing on standard input; does not return. */
+/* Execute a program with these output streams and /dev/null as standard input; does not return. */
 __attribute__((noreturn)) static inline void ib_execute(const struct ib_command *command, int out, int err) {
     if (out != 1) ib_sys(__NR_dup3, out, 1, 0);
     if (err != 2) ib_sys(__NR_dup3, err, 2, 0);
@@ -75,12 +75,12 @@ __attribute__((noreturn)) static inline void ib_execute(const struct ib_command 
     ib_exit(127);
 }
 
-/* The exit code by which shells and SSH tell how a program ended: 128 + N for signal N. */
+/* The exit code that shells and SSH report for a wait status: 128 + N for signal N. */
 static inline int ib_exit_code(int status) { return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff; }
 
 static inline long ib_fork(void) { return ib_sys(__NR_clone, 17 /* SIGCHLD */, 0, 0, 0, 0); }
 
-/* SIGCHLD as something to wait for beside other descriptors: a signalfd, or minus errno. */
+/* A signalfd for SIGCHLD, to wait for children and other descriptors at the same time, or minus errno. */
 static inline long ib_children_fd(void) {
     uint64_t set = 1u << 16; /* SIGCHLD is 17 */
     ib_sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &set, 0, 8);

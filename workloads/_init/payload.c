@@ -1,23 +1,23 @@
-/* The first process of isobench's guest: a kernel, this program, and what it finds in the initial RAM disk.
+/* The first process of isobench's guest. It reads these files of the initial RAM disk, any of which may be absent:
  *
- *     /guest/modules    paths of kernel modules, one a line, in the order of loading (may be absent: built in)
- *     /guest/address    IPv4 address, netmask bits and interface: "10.0.2.15 24 eth0" (may be absent: no network)
- *     /guest/server     the SSH server and its arguments, one a line; it gets each connection as standard input
- *     /guest/request    a request (request.h) to be executed before anything else is started (may be absent)
- *     /guest/root       a block device whose file system becomes the root, and its own init takes over (may be absent)
+ *     /guest/modules    paths of kernel modules, one a line, in the order of loading (absent: all are built in)
+ *     /guest/address    IPv4 address, netmask bits and interface: "10.0.2.15 24 eth0" (absent: no network)
+ *     /guest/server     the SSH server and its arguments, one a line; each connection becomes its standard input
+ *     /guest/request    a request (request.h) to execute before anything else is started
+ *     /guest/root       a block device whose file system becomes the root directory; its own init takes over
  *
- * What passes is said on the console, a line each, "isobench: WHAT":
+ * It reports events on the console as marks, lines of the form "isobench: WHAT":
  *     init                this program runs
- *     exit N              a request has ended, exit code N
- *     ready               connections and requests are waited for
- *     stopped             nothing runs any more, as was asked for
- *     failed WHAT ERRNO   what could not be done
- * A second serial port carries the standard output of requests, and takes further ones; a third carries their standard error. A
- * request of no arguments asks for power-off. As `_init serve PORT` it is a service of a complete guest, whose own init is
- * asked to power off: requests only, /guest/request first.
+ *     exit N              a request has ended with exit code N
+ *     ready               it waits for connections and requests
+ *     stopped             nothing runs any more, as requested
+ *     failed WHAT ERRNO   something could not be done
+ * A second serial port carries standard output of requests, and receives further requests. A third one carries their standard
+ * error. The null request powers the guest off. As `_init serve PORT` this program is a service of a complete guest: it
+ * executes /guest/request and further requests, and has the guest's own init power off.
  *
- * Where there is no server, requests are all that ever runs here: each ends with all that it has started, and is stopped when
- * the host asks for it.
+ * Without an SSH server only requests run in the guest. Each then ends with all processes that it has started, and the host
+ * can stop it.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -25,13 +25,15 @@
 
 static char text[65536];
 static int console = 1, port_out = -1, port_err = -1;
-static int first_process; /* and not a service under another init */
-static int alone;         /* nothing runs here but what requests ask for */
-static int children = -1; /* tells that one has ended */
+static int first_process; /* 0: a service under another init */
+static int requests_only; /* only requests run here: there is no SSH server */
+static int children = -1; /* a signalfd that is readable when a child has ended */
 
-static void say(const char *what, const char *detail, long number, int numbered) {
+/* Write a mark to the console. */
+static void report(const char *what, const char *detail, long number, int numbered) {
     char line[256], digits[20];
     size_t n = 0, d = 0;
+    /* The line break comes first: a program or the kernel may have written an unfinished line. */
     const char *const parts[] = {"\nisobench: ", what, *detail ? " " : "", detail, numbered ? " " : ""};
     for (int i = 0; i < 5; i++)
         for (const char *s = parts[i]; *s && n < 200; s++) line[n++] = *s;
@@ -44,7 +46,7 @@ static void say(const char *what, const char *detail, long number, int numbered)
     line[n++] = '\n';
     ib_write(console, line, n);
 }
-static void failed(const char *what, long result) { say("failed", what, result, 1); }
+static void failed(const char *what, long result) { report("failed", what, result, 1); }
 
 static long read_file(const char *path) {
     long fd = ib_open(path, IB_O_RDONLY, 0), n = 0, r;
@@ -55,7 +57,7 @@ static long read_file(const char *path) {
     return n;
 }
 
-/* Cut `text` into lines: the next one from *at, NUL-ended, or NULL. */
+/* Return the next line of `text` that is not empty, NUL-terminated, and advance *at; NULL at the end. */
 static char *next_line(char **at) {
     char *line = *at;
     if (!*line) return NULL;
@@ -71,7 +73,7 @@ static long mount_at(const char *source, const char *target, const char *type, u
     return ib_sys(__NR_mount, source, target, type, flags, data);
 }
 
-/* A serial port that changes no byte. */
+/* Open a serial port in raw mode, so that it changes no byte: struct termios of the kernel with all flags clear. */
 static int open_port(const char *name) {
     struct {
         uint32_t input, output, control, local;
@@ -85,7 +87,7 @@ static int open_port(const char *name) {
 }
 static void drain(int fd) { ib_sys(__NR_ioctl, fd, 0x5409 /* TCSBRK */, 1); }
 
-/* Open two ports that follow each other; `names` is the first one's. */
+/* Open two consecutive ports; `names` is the name of the first one. */
 static void open_ports(const char *names) {
     char path[64] = "/dev/";
     size_t n = 5;
@@ -97,8 +99,8 @@ static void open_ports(const char *names) {
     if ((port_err = open_port(path)) < 0) failed(path, port_err);
 }
 
-/* Processes of a user-mode kernel are processes of its host, whose system calls it intercepts. Should it be killed by itself,
- * they find themselves out there: the first process is then no longer number 1, and leaves at once. */
+/* A user-mode kernel runs its guest's processes as processes of the host, and intercepts their system calls. If only the kernel
+ * is killed, they go on, and their system calls reach the host. There this process is not number 1: it exits at once. */
 static void stay_inside(void) {
     if (first_process && ib_sys(__NR_getpid) != 1) ib_exit(1);
 }
@@ -107,17 +109,18 @@ static void power_off(void) {
     stay_inside();
     ib_sys(__NR_sync);
     if (!first_process) {
-        ib_sys(__NR_kill, 1, 38 /* SIGRTMIN+4: systemd's orderly power-off */);
+        ib_sys(__NR_kill, 1, 38 /* SIGRTMIN+4: systemd starts poweroff.target, see systemd(1) */);
         return;
     }
     ib_sys(__NR_umount2, "/scratch", 0);
     for (;;) {
         ib_sys(__NR_reboot, 0xfee1dead, 672274793, 0x4321fedc /* POWER_OFF */, NULL);
-        ib_sys(__NR_reboot, 0xfee1dead, 672274793, 0x01234567 /* RESTART: where nothing can power off */, NULL);
+        ib_sys(__NR_reboot, 0xfee1dead, 672274793, 0x01234567 /* RESTART: if the machine cannot power off */, NULL);
     }
 }
 
-/* Kill a process by a descriptor of it: one that was opened in here means nothing out there (stay_inside). */
+/* Kill a process through a pidfd. A number could be that of a process of the host by now (see stay_inside); a pidfd that was
+ * opened in the guest refers to nothing there. */
 static void end_one(long pid) {
     long fd = ib_sys(__NR_pidfd_open, pid, 0);
     stay_inside();
@@ -126,14 +129,14 @@ static void end_one(long pid) {
     ib_close((int)fd);
 }
 
-/* Kill every other process and wait until all are gone. The kernel's own take no signal. */
+/* Kill all other processes and wait for their end. Kernel threads ignore signals. */
 static void end_all_others(void) {
     static char entries[32768];
     for (int round = 0; round < 1000; round++) {
         long fd = ib_open("/proc", IB_O_RDONLY | IB_O_DIRECTORY, 0), n, r;
         while ((r = ib_sys(__NR_wait4, -1, 0, 1 /* WNOHANG */, 0)) > 0 || r == -4) {
         }
-        if (r == -10 /* ECHILD */ || fd < 0) round = 1000; /* orphans come to the first process: there are none */
+        if (r == -10 /* ECHILD */ || fd < 0) round = 1000; /* orphans become children of process 1: none is left */
         else
             while ((n = ib_sys(__NR_getdents64, fd, entries, sizeof entries)) > 0)
                 for (long at = 0; at < n; at += *(uint16_t *)(entries + at + 16)) {
@@ -144,8 +147,8 @@ static void end_all_others(void) {
     }
 }
 
-/* Wait for a child to end, or for the host to want that what runs be stopped: 1. */
-static int told_to_stop(void) {
+/* Wait until a child ends (0) or the host requests to stop what runs (1). */
+static int wait_for_child_or_stop(void) {
     struct ib_poll fds[2] = {{children, IB_READABLE, 0}, {port_out, IB_READABLE, 0}};
     for (;;) {
         char ignored[128];
@@ -167,7 +170,7 @@ static int told_to_stop(void) {
     }
 }
 
-/* Execute a request and wait for it; other children are reaped on the way. */
+/* Execute a request and wait for its end. Other children that end meanwhile are reaped. */
 static void perform(const struct ib_command *command) {
     long pid = ib_fork();
     if (pid == 0) {
@@ -177,18 +180,18 @@ static void perform(const struct ib_command *command) {
     }
     int status = 126 << 8, stopped = 0;
     while (pid > 0) {
-        long r = ib_sys(__NR_wait4, -1, &status, alone ? 1 /* WNOHANG */ : 0, 0);
+        long r = ib_sys(__NR_wait4, -1, &status, requests_only ? 1 /* WNOHANG */ : 0, 0);
         if (r == pid || (r < 0 && r != -4)) break;
-        if (r == 0 && told_to_stop()) {
+        if (r == 0 && wait_for_child_or_stop()) {
             stopped = 1;
             end_one(pid);
         }
     }
-    if (alone) end_all_others();
-    drain(port_out); /* the host must have every byte before it hears of the end */
+    if (requests_only) end_all_others();
+    drain(port_out); /* the host must have all output before the mark of the end */
     drain(port_err);
-    say("exit", "", ib_exit_code(status), 1);
-    if (stopped) say("stopped", "", 0, 0);
+    report("exit", "", ib_exit_code(status), 1);
+    if (stopped) report("stopped", "", 0, 0);
 }
 
 static void load_modules(void) {
@@ -196,7 +199,7 @@ static void load_modules(void) {
     for (char *at = text, *path; (path = next_line(&at));) {
         long fd = ib_open(path, IB_O_RDONLY, 0);
         size_t n = ib_length(path);
-        /* A compressed module is for the kernel to unpack. */
+        /* The kernel decompresses a module whose name does not end in ".ko" (MODULE_INIT_COMPRESSED_FILE). */
         int packed = n > 3 && !ib_same(path + n - 3, ".ko", 3);
         long r = fd < 0 ? fd : ib_sys(__NR_finit_module, fd, "", packed ? 4 : 0);
         if (r < 0 && r != -17 /* EEXIST */) failed(path, r);
@@ -253,7 +256,7 @@ static long listen_for_ssh(void) {
     if (s < 0) return s;
     set_address(s, "lo", home, 8);
     for (int tries = 0; (r = set_address(s, name, address, bits)) == -19 /* ENODEV */ && tries < 500; tries++) {
-        int64_t pause[2] = {0, 10000000}; /* a driver may find its device a little later */
+        int64_t pause[2] = {0, 10000000}; /* drivers look for their devices in the background */
         ib_sys(__NR_nanosleep, pause, 0);
     }
     ib_close((int)s);
@@ -287,6 +290,7 @@ static void accept_ssh(int listening) {
     long c = ib_sys(__NR_accept4, listening, 0, 0, 02000000 /* CLOEXEC */);
     if (c < 0) return;
     int one = 1;
+    /* Nagle's algorithm and delayed acknowledgements cost 40 ms a command. */
     ib_sys(__NR_setsockopt, c, 6, 1 /* TCP_NODELAY */, &one, sizeof one);
     if (ib_fork() == 0) {
         static char *const variables[] = {"PATH=/bin", "HOME=/root", NULL};
@@ -303,9 +307,9 @@ static void accept_ssh(int listening) {
 
 __attribute__((noreturn)) static void serve(int listening) {
     children = (int)ib_children_fd();
-    alone = first_process && !server_words[0];
+    requests_only = first_process && !server_words[0];
     struct ib_poll fds[3] = {{children, IB_READABLE, 0}, {port_out, IB_READABLE, 0}, {listening, IB_READABLE, 0}};
-    say("ready", "", 0, 0);
+    report("ready", "", 0, 0);
     for (;;) {
         char ignored[128];
         ib_wait_any(fds, listening < 0 ? 2 : 3);
@@ -319,17 +323,18 @@ __attribute__((noreturn)) static void serve(int listening) {
             struct ib_command command;
             int r = ib_request_read(port_out, &command);
             if (r < 0) failed("request", r);
-            else if (command.stop) say("stopped", "", 0, 0); /* it has ended by itself meanwhile */
+            else if (command.stop) report("stopped", "", 0, 0); /* the program ended before the request came */
             else if (!command.arguments) power_off();
             else perform(&command);
         } else if (fds[1].revents) {
-            fds[1].fd = -1; /* a port that has hung up, else this would spin */
+            fds[1].fd = -1; /* a port without a carrier is always readable: poll would return at once, for ever */
         }
         if (listening >= 0 && fds[2].revents) accept_ssh(listening);
     }
 }
 
-/* Put the file system of a block device under everything, and let its own init take over. */
+/* Make the file system of a block device the root directory, and execute its init. In an initial RAM disk pivot_root is not
+ * possible: the new root is moved over the old one (Documentation/filesystems/ramfs-rootfs-initramfs.rst). */
 static void hand_over(const char *device, const char *disk) {
     for (int tries = 0; tries < 500 && ib_sys(__NR_faccessat, IB_AT_FDCWD, device, 0, 0) < 0; tries++) {
         int64_t pause[2] = {0, 10000000};
@@ -380,14 +385,14 @@ static int ib_main(int argc, char **argv, char **environment) {
     mount_at("dev", "/dev", "devtmpfs", 0, "");
     mount_at("proc", "/proc", "proc", 0, "");
     mount_at("sys", "/sys", "sysfs", 0, "");
-    /* The console that the kernel opened may be none yet; this one is there. */
+    /* The kernel opens /dev/console before a driver of the serial port may be there: open it again. */
     long fd = ib_open("/dev/console", IB_O_RDWR, 0);
     if (fd >= 0) {
         console = (int)fd;
         for (int i = 0; i < 3; i++)
             if (fd != i) ib_sys(__NR_dup3, fd, i, 0);
     }
-    say("init", "", 0, 0);
+    report("init", "", 0, 0);
     if (read_file("/guest/root") > 0) {
         char device[64] = {0};
         for (int n = 0; n < 63 && text[n] > ' '; n++) device[n] = text[n];
@@ -395,8 +400,8 @@ static int ib_main(int argc, char **argv, char **environment) {
         hand_over(device, ib_sys(__NR_faccessat, IB_AT_FDCWD, "/dev/vdb", 0, 0) == 0 ? "/newroot/dev/vdb" : NULL);
         power_off();
     }
-    open_ports(ib_env(&ib, "ISOBENCH_PORTS")); /* from the kernel's command line: the first of two ports */
-    perform_first();
+    open_ports(ib_env(&ib, "ISOBENCH_PORTS")); /* the kernel passes unknown NAME=VALUE options on as variables */
+    perform_first(); /* before the modules: the nonce of a start-up should come as early as possible */
     load_modules();
     static char *const disks[] = {"/dev/vda", "/dev/nvme0n1", "/dev/ubda"};
     for (int i = 0; i < 3; i++)

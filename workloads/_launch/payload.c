@@ -1,13 +1,13 @@
-/* The launcher behind the target `namespaces`: a container made of the kernel's own parts and nothing else.
+/* The launcher of the target `namespaces`: it makes a container from features of the kernel only.
  *
  *     _launch UID GID ROOT SCRATCH [CGROUP_PROCS...] -- PROGRAM [ARGUMENT...]
  *
- * UID and GID are who the container's root is outside. ROOT becomes the read-only root directory and must hold
- * the empty directories proc, dev and scratch; SCRATCH is mounted on the last of them. The launcher first moves itself
- * into each cgroup whose cgroup.procs file is named. Then: user, mount, PID, network, IPC, UTS and cgroup namespaces,
- * pivot_root, no capability, no-new-privileges, a seccomp filter, and PROGRAM as the first process.
- * It exits as PROGRAM does (128 + n for a signal), and with 125 and a line on standard error if it could not start it.
- * It needs no privilege where the kernel lets users make user namespaces.
+ * UID and GID are the IDs outside of the container's root user. ROOT becomes the read-only root directory; it must contain
+ * the empty directories proc, dev and scratch, and SCRATCH is mounted on the last one. The launcher first moves itself into
+ * each cgroup whose cgroup.procs file is given. Then it sets up user, mount, PID, network, IPC, UTS and cgroup namespaces,
+ * calls pivot_root, drops all capabilities, sets no-new-privileges and a seccomp filter, and executes PROGRAM as the first
+ * process. Its exit code is that of PROGRAM (128 + n for signal n), or 125 with a line on standard error if it cannot start
+ * PROGRAM. It needs no privilege if the kernel lets users make user namespaces.
  *
  *     _launch tie PROGRAM [ARGUMENT...]
  *
@@ -15,15 +15,17 @@
  *
  *     _launch tool [cgroup CGROUP_PROCS | cover DIRECTORY]... -- PROGRAM [ARGUMENT...]
  *
- * executes a tool that makes containers, which must not outlive isobench either: first it moves into each cgroup whose
- * cgroup.procs file is named, and an empty tmpfs covers each directory in a mount namespace of the tool's own, so that what it
- * writes there (locks, sockets, lists of its containers) ends with it.
+ * executes a tool that makes containers and must not outlive isobench. It first moves itself into each cgroup whose
+ * cgroup.procs file is given, and mounts an empty tmpfs on each directory in a separate mount namespace. What the tool writes
+ * there (locks, sockets, lists of its containers) then disappears with it.
  *
  *     _launch guard UID GID PROGRAM [ARGUMENT...]
  *
- * PROGRAM as this user, with a watcher beside it: when PROGRAM has ended, or the process that started it, the watcher kills the
- * whole process group, of which the launcher must be the first, in one instant. For a user-mode kernel: killed by itself it
- * would let its guest's processes loose on the host.
+ * executes PROGRAM as this user, with a watcher. When PROGRAM or the process that started it has ended, the watcher kills the
+ * whole process group at once; the launcher must be its leader. This is for a user-mode kernel: if only the kernel were killed,
+ * the processes of its guest would go on as processes of the host.
+ *
+ * Sources: user_namespaces(7), mount_namespaces(7), pivot_root(2), prctl(2).
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -60,11 +62,12 @@ static void descriptor_path(char path[32], long fd) {
     path[n] = 0;
 }
 
-/* A bind mount with more restrictions keeps those it has: in a user namespace they are locked. */
+/* Add restrictions to a bind mount. It must keep those that it has: in a user namespace they are locked, and a remount
+ * without them fails (mount_namespaces(7)). */
 static void restrict_mount(const char *path, unsigned long more) {
     uint64_t s[16] = {0};
     must("statfs of a mount", ib_sys(__NR_statfs, path, s));
-    unsigned long flags = s[10] & 0xc0f; /* ro nosuid nodev noexec noatime nodiratime: same bits in both worlds */
+    unsigned long flags = s[10] & 0xc0f; /* ro nosuid nodev noexec noatime nodiratime: the same bits in statfs and mount */
     if (s[10] & 0x1000) flags |= MS_RELATIME;
     must("remount", ib_sys(__NR_mount, 0, path, 0, MS_REMOUNT | MS_BIND | flags | more, 0));
 }
@@ -76,6 +79,7 @@ static void bind_descriptor(long fd, const char *where, unsigned long more) {
     restrict_mount(where, more);
 }
 
+/* Bind mounts of the host's devices: mknod is not permitted in a user namespace. */
 static void make_devices(void) {
     static const char *const names[] = {"null", "zero", "full", "random", "urandom"};
     must("mount of /dev", ib_sys(__NR_mount, "tmpfs", NEW "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=64k,mode=755"));
@@ -99,6 +103,7 @@ static void build_root(long root, long scratch) {
     bind_descriptor(scratch, NEW "/scratch", MS_NOSUID | MS_NODEV);
     must("mount of /proc", ib_sys(__NR_mount, "proc", NEW "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0));
     must("chdir", ib_sys(__NR_chdir, NEW));
+    /* Both arguments may be the same: the old root is then mounted over the new one, and unmounted next (pivot_root(2)). */
     must("pivot_root", ib_sys(__NR_pivot_root, ".", "."));
     must("umount of the old root", ib_sys(__NR_umount2, ".", 2 /* MNT_DETACH */));
     must("chdir", ib_sys(__NR_chdir, "/"));
@@ -111,7 +116,7 @@ static void raise_loopback(void) {
         char rest[22];
     } request = {.name = "lo", .flags = 1 /* IFF_UP */};
     long fd = ib_sys(__NR_socket, 2, 2 | 02000000, 0);
-    if (fd < 0) return; /* a kernel without IPv4 has no loopback to raise */
+    if (fd < 0) return; /* a kernel without IPv4 has no loopback interface to bring up */
     ib_sys(__NR_ioctl, fd, 0x8914 /* SIOCSIFFLAGS */, &request);
     ib_close((int)fd);
 }
@@ -132,23 +137,24 @@ static long directory(const char *path) {
 __attribute__((noreturn)) static void inside(struct order *o) {
     char go = 0;
     ib_close(o->ready[1]);
-    if (ib_read(o->ready[0], &go, 1) != 1) ib_exit(125); /* the launcher has died or said why */
-    /* Opened in this mount namespace, or they could not be bound, and before the change of user, or directories
-     * closed to everyone but their owner could not be passed. */
+    if (ib_read(o->ready[0], &go, 1) != 1) ib_exit(125); /* the launcher has ended, and has printed the reason */
+    /* Opened after the change of mount namespace: directories of another namespace cannot be bind-mounted. Opened before the
+     * change of user: afterwards directories that only their owner may enter would be out of reach. */
     long root = directory(o->root), scratch = directory(o->scratch);
     must("setgid", ib_sys(__NR_setresgid, 0, 0, 0));
     must("setuid", ib_sys(__NR_setresuid, 0, 0, 0));
-    ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9); /* a change of user clears it: so after it */
+    ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9); /* after the change of user, which clears it */
     ib_sys(__NR_setsid);
     build_root(root, scratch);
     must("sethostname", ib_sys(__NR_sethostname, "isobench", 8));
     raise_loopback();
     drop_capabilities();
     filter_system_calls();
-    /* Only the three standard streams go on: every other descriptor was opened close-on-exec. */
+    /* The program inherits only the three standard streams: all other descriptors are close-on-exec. */
     give_up(o->program[0], ib_sys(__NR_execve, o->program[0], o->program, o->environment));
 }
 
+/* An unprivileged user may map one ID, and must deny setgroups before the map of groups (user_namespaces(7)). */
 static void map_users(const struct order *o, long pid) {
     static const char *const files[] = {"/uid_map", "/setgroups", "/gid_map"};
     for (int i = 0; i < 3; i++) {
@@ -197,7 +203,7 @@ __attribute__((noreturn)) static void watch(long starter, long program) {
     struct ib_poll ends[2] = {{(int)starter, IB_READABLE, 0}, {(int)program, IB_READABLE, 0}};
     while (ib_wait_any(ends, 2) == -4 /* EINTR */) {
     }
-    ib_sys(__NR_kill, 0, 9); /* itself, too */
+    ib_sys(__NR_kill, 0, 9); /* the process group, with this process: one system call reaches all at the same time */
     ib_exit(0);
 }
 
@@ -210,8 +216,8 @@ __attribute__((noreturn)) static void guard(const char *uid, const char *gid, ch
     if (ib_sys(__NR_geteuid) == 0) must("setgroups", ib_sys(__NR_setgroups, 0, 0));
     must("setgid", ib_sys(__NR_setresgid, ib_number(gid), ib_number(gid), ib_number(gid)));
     must("setuid", ib_sys(__NR_setresuid, ib_number(uid), ib_number(uid), ib_number(uid)));
-    /* Should the watcher be killed by itself: a user-mode kernel ends its guest's processes at this signal. After the
-     * change of user, which clears it. */
+    /* For the case that the watcher is killed: at SIGTERM a user-mode kernel ends the processes of its guest. It is set after
+     * the change of user, which clears it. */
     ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 15);
     give_up(program[0], ib_sys(__NR_execve, program[0], program, environment));
 }
@@ -222,7 +228,7 @@ static int ib_main(int argc, char **argv, char **environment) {
         execute_tool(argc, argv, environment);
     }
     if (argc > 4 && ib_same(argv[1], "guard", 6)) guard(argv[2], argv[3], argv + 4, environment);
-    if (argc > 2 && ib_same(argv[1], "tie", 4)) { /* a helper process that must not outlive isobench */
+    if (argc > 2 && ib_same(argv[1], "tie", 4)) {
         ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
         give_up(argv[2], ib_sys(__NR_execve, argv[2], argv + 2, environment));
     }
@@ -242,8 +248,8 @@ static int ib_main(int argc, char **argv, char **environment) {
     map_users(&o, pid);
     must("start of the first process", ib_write(o.ready[1], "g", 1));
     ib_close(o.ready[1]);
-    ib_close(0); /* the socket or pipe is the program's alone: its end must be seen when the host closes it */
-    ib_close(1); /* and output ends when the program's side of it ends */
+    ib_close(0); /* only the program may hold its input and output: the host and the program must see the end of a stream */
+    ib_close(1); /* when the other side closes it, while this process still waits */
     int status = 0;
     long r;
     while ((r = ib_sys(__NR_wait4, pid, &status, 0, 0)) == -4) {

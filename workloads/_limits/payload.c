@@ -1,12 +1,12 @@
-/* Pushes past limits, and says how far it came. PAYLOAD NONCE MILLISECONDS BYTES PROCESSES MEBIBYTES
+/* Tries to exceed limits, and reports how far it came. PAYLOAD NONCE MILLISECONDS BYTES PROCESSES MEBIBYTES
  *
  *     MILLISECONDS  how long every usable CPU is kept busy
- *     BYTES         how much is written past the page cache, in a second at most
- *     PROCESSES     how many processes are started beside this one
+ *     BYTES         how much is written past the page cache, for at most a second
+ *     PROCESSES     how many further processes are started
  *     MEBIBYTES     how much memory one of them fills
  *
- * It knows no limit: that it is stopped on the way is for others to hold against what was set. Memory comes last, since
- * whoever enforces it may end everything here.
+ * It does not know the limits: isobench compares the results with what was set. Memory comes last, since its enforcement may
+ * kill all processes here.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -23,7 +23,7 @@
 
 static char content[4096];
 
-/* The number after a word at the beginning of a line of a file, -1 where there is none. */
+/* The number after a word at the beginning of a line of a file, or -1 if there is no such line. */
 static int64_t counter(const char *path, const char *word) {
     long fd = ib_open(path, IB_O_RDONLY, 0);
     long n = fd < 0 ? -1 : ib_read((int)fd, content, sizeof content - 1);
@@ -43,7 +43,7 @@ static int64_t counter(const char *path, const char *word) {
 struct source {
     const char *path, *word;
 };
-/* Where a cgroup counts, as a container sees its own: version 2, then version 1. */
+/* Files with the counters of a cgroup as a container sees them: version 2, then version 1. */
 static const struct source THROTTLED[] = {{"/sys/fs/cgroup/cpu.stat", "nr_throttled"},
                                           {"/sys/fs/cgroup/cpu/cpu.stat", "nr_throttled"},
                                           {"/sys/fs/cgroup/cpu,cpuacct/cpu.stat", "nr_throttled"}};
@@ -89,7 +89,7 @@ static void processors(uint64_t milliseconds) {
         }
     }
     for (uint64_t i = 0; i < n; i++) {
-        int64_t usage[18] = {0}; /* struct rusage: seconds and microseconds, of the program's and of the kernel's */
+        int64_t usage[18] = {0}; /* struct rusage: seconds and microseconds of user time, then of system time */
         ib_sys(__NR_wait4, pids[i], 0, 0, usage);
         spent += (uint64_t)((usage[0] + usage[2]) * 1000000 + usage[1] + usage[3]);
     }
@@ -147,14 +147,14 @@ static void processes(uint64_t wanted) {
 static void memory(uint64_t mebibytes) {
     const char *path;
     int64_t before = count(KILLED, 2, &path);
-    /* Shared with the child: what it had filled is known after its end. */
+    /* Shared with the child, so that this process knows how much the child had filled when it was killed. */
     long shared = ib_sys(__NR_mmap, 0, 4096, 3, 0x21 /* shared, anonymous */, -1, 0);
     if (shared < 0 && shared > -4096) ib_fail("a page to share", shared);
     volatile uint64_t *filled = (volatile uint64_t *)shared;
     long pid = child();
     if (pid < 0) ib_fail("a process that fills memory", pid);
     if (pid == 0) {
-        /* Whoever must end something shall end this one: neither what waits for it nor a bystander. */
+        /* The kernel's OOM killer should choose this process, and neither its parent nor another one. */
         long fd = ib_open("/proc/self/oom_score_adj", IB_O_WRONLY, 0);
         if (fd >= 0) ib_write((int)fd, "1000", 4);
         for (uint64_t i = 0; i < mebibytes; i++) {

@@ -1,21 +1,21 @@
-/* The spawner: starts one program at a time for isobench, stamps the clock, hands on what the program says.
+/* The spawner: it starts one program at a time for isobench, takes time stamps, and forwards the program's output.
  *
- * `_spawn` has a stream socket as its standard output. A request is 20 bytes (the length of what follows, then how many
- * paths, arguments, variables, and 1 where a directory is named; 32 bits each), then NUL-ended strings: the directory, the
- * paths to try in their order, the arguments, the variables. No shell sees any of them.
+ * Its standard output is a stream socket, over which it gets requests and sends messages. A request is 20 bytes (five 32-bit
+ * numbers: the length of what follows, the number of paths, of arguments and of variables, and 1 if there is a directory), then
+ * NUL-terminated strings: the directory, the paths to try in this order, the arguments, the variables. No shell interprets them.
  *
- * Messages go back: 16 bytes (kind, length of what follows, a stamp of CLOCK_MONOTONIC in nanoseconds), then
- * that many bytes, and as many more as make the next message begin at a multiple of eight:
- *     1 started   stamp: just before the clone; the process number (64 bits, as all numbers that follow)
+ * A message is 16 bytes (kind, length of what follows, a time of CLOCK_MONOTONIC in nanoseconds), then that many bytes, padded
+ * to a multiple of eight. All numbers in it have 64 bits:
+ *     1 started   time: just before the clone; the process number
  *     2 failed    an errno: nothing was started
- *     3 out       stamp: when these bytes of standard output were there to be read
- *     4 err       the same of standard error
- *     5 exited    stamp: when the end was seen; the exit code, or minus the signal
- *     6 end       the program has ended and so have both streams: the next request may come
+ *     3 out       time: when these bytes of standard output became readable
+ *     4 err       the same for standard error
+ *     5 exited    time: when the end became visible; the exit code, or minus the signal
+ *     6 end       the program and both streams have ended: the next request may be sent
  *
- * Every process that isobench starts from here is a child of this small program, by CLONE_VM | CLONE_VFORK: no memory is
- * copied, and no interpreter stands between the stamp and the clone. When isobench hangs up, by its will or by its
- * death, the process group of what runs is killed and this program ends.
+ * Each program is a child of this small process, made with CLONE_VM | CLONE_VFORK: no memory is copied, and no interpreter runs
+ * between the time stamp and the clone. When isobench closes the socket, or ends in any way, this program kills the process
+ * group of the running program and exits.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"
@@ -24,7 +24,7 @@
 enum { CONTROL = 1, MOST_REQUEST = 1 << 21, MOST_STRINGS = 1 << 16, CHUNK = 1 << 16 };
 enum { STARTED = 1, FAILED, OUT, ERR, EXITED, END };
 #define VFORK 0x4111 /* CLONE_VM, CLONE_VFORK, SIGCHLD */
-#define ENDED (IB_READABLE | 0x18) /* data, error, hang-up */
+#define ENDED (IB_READABLE | 0x18) /* POLLIN, POLLERR, POLLHUP */
 
 struct message {
     uint32_t kind, length;
@@ -34,17 +34,17 @@ struct message {
 static char request[MOST_REQUEST + 1];
 static char *strings[MOST_STRINGS];
 static char sending[4 * CHUNK];
-static size_t filled, silent; /* bytes to be sent; so many of them are no reason to send any */
+static size_t filled, deferred; /* bytes to be sent; so many of them may wait for more (see listen_to) */
 static char stack[65536] __attribute__((aligned(16)));
 
 static struct {
     char *folder, **paths, **arguments, **variables;
     int out[2], err[2]; /* pipes */
-    volatile int failure; /* errno of what could not be done in the child, which shares this memory */
+    volatile int failure; /* errno of a failure in the child, which shares this memory until its exec */
 } job;
 static long child; /* 0: none */
 
-/* isobench is gone, or wants an end of this: kill what runs, wait a while for it, leave. */
+/* isobench has ended, or has closed the socket: kill the running program, wait up to 10 s for its end, exit. */
 __attribute__((noreturn)) static void hang_up(void) {
     if (child) {
         int64_t patience[2] = {10, 0};
@@ -63,39 +63,39 @@ static void flush(void) {
         if (n <= 0) hang_up();
         done += (size_t)n;
     }
-    filled = silent = 0;
+    filled = deferred = 0;
 }
 
-/* Make room for a message and what follows it; return where that goes. */
+/* Make room for a message with its data; return the place of the data. */
 static char *room(void) {
     if (filled + sizeof(struct message) + CHUNK > sizeof sending) flush();
     return sending + filled + sizeof(struct message);
 }
-static void say(uint32_t kind, uint64_t stamp, uint32_t length) {
+static void queue(uint32_t kind, uint64_t stamp, uint32_t length) {
     struct message *m = (struct message *)(sending + filled);
     m->kind = kind;
     m->length = length;
     m->stamp = stamp;
     filled += sizeof *m + ((length + 7u) & ~7u);
 }
-static void say_number(uint32_t kind, uint64_t stamp, long number) {
+static void queue_number(uint32_t kind, uint64_t stamp, long number) {
     *(int64_t *)room() = number;
-    say(kind, stamp, 8);
+    queue(kind, stamp, 8);
 }
 
-/* Runs on a stack of its own in memory that it shares with the spawner, which waits for the exec. */
+/* The child. It runs on a separate stack in the spawner's memory; the spawner waits until its exec (CLONE_VFORK, clone(2)). */
 static void in_child(void *unused) {
     (void)unused;
     long r = 0, first = 0;
     ib_sys(__NR_setsid);
-    /* Should the spawner itself be killed. What this program starts is not tied by it: a fork clears it. */
+    /* For the case that the spawner is killed. Children of the program are not affected: fork clears the setting. */
     ib_sys(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, 9);
     ib_sys(__NR_dup3, job.out[1], 1, 0);
     ib_sys(__NR_dup3, job.err[1], 2, 0);
     if (job.folder) r = ib_sys(__NR_chdir, job.folder);
     for (char **path = job.paths; r >= 0 && *path; path++) {
         r = ib_sys(__NR_execve, *path, job.arguments, job.variables);
-        /* As in a search of PATH: one that is there and cannot be executed says more than one that is not. */
+        /* As in a search of PATH: the error for a file that cannot be executed is more useful than ENOENT for another one. */
         if (r != -2 /* ENOENT */ && r != -20 /* ENOTDIR */ && !first) first = r;
         if (path[1]) r = 0;
     }
@@ -103,7 +103,7 @@ static void in_child(void *unused) {
     ib_exit(127);
 }
 
-/* Take a request apart: 0, or minus errno. */
+/* Parse a request: 0, or minus errno. */
 static long parse(const uint32_t *header) {
     uint32_t length = header[0], counts[3] = {header[1], header[2], header[3]}, slot = 0;
     if (!length || !counts[0] || !counts[1]) return -22;
@@ -133,18 +133,18 @@ static void close_pipe(int *ends) {
         if (ends[i] >= 0) ib_close(ends[i]);
 }
 
-/* How a child has ended, which goes on being there: its number, and its group's, stay its own until it is waited for. */
+/* The exit code of a child, which is not reaped (WNOWAIT): until then no other process can get its number or its group's. */
 static long exit_code(void) {
     int info[32] = {0}; /* siginfo_t: the code is the third number, the status the seventh */
     ib_sys(__NR_waitid, 1 /* P_PID */, child, info, 0x01000004 /* WEXITED | WNOWAIT */, 0);
     return info[2] == 1 /* CLD_EXITED */ ? info[6] : -info[6];
 }
 
-/* Hand on what a stream says; close it at its end. */
-static void hand_on(struct ib_poll *stream, uint32_t kind, uint64_t now) {
+/* Forward bytes of a stream; close it at its end. */
+static void forward(struct ib_poll *stream, uint32_t kind, uint64_t now) {
     if (stream->fd < 0 || !(stream->revents & ENDED)) return;
     long n = ib_read(stream->fd, room(), CHUNK);
-    if (n > 0) say(kind, now, (uint32_t)n);
+    if (n > 0) queue(kind, now, (uint32_t)n);
     else if (n != -4 /* EINTR */) {
         ib_close(stream->fd);
         stream->fd = -1;
@@ -155,22 +155,22 @@ static void listen_to(int end) {
     struct ib_poll fds[4] = {
         {job.out[0], IB_READABLE, 0}, {job.err[0], IB_READABLE, 0}, {end, IB_READABLE, 0}, {CONTROL, IB_READABLE, 0}};
     int exited = 0;
-    silent = filled; /* that it has started is no news worth waking anybody while it starts */
+    deferred = filled; /* "started" alone is not sent: it would wake isobench, which would compete for a CPU with the start */
     while (!exited || fds[0].fd >= 0 || fds[1].fd >= 0) {
         int64_t at_once[2] = {0, 0};
-        int waiting = filled > silent;
+        int waiting = filled > deferred;
         long n = ib_sys(__NR_ppoll, fds, 4, waiting ? at_once : 0, 0, 8);
         uint64_t now = ib_now();
         if (n == 0 && waiting) flush();
         if (n <= 0) continue;
-        hand_on(&fds[0], OUT, now);
-        hand_on(&fds[1], ERR, now);
+        forward(&fds[0], OUT, now);
+        forward(&fds[1], ERR, now);
         if (fds[2].fd >= 0 && fds[2].revents) {
             exited = 1;
             fds[2].fd = -1;
-            say_number(EXITED, now, exit_code());
+            queue_number(EXITED, now, exit_code());
         }
-        if (fds[3].revents) hang_up(); /* nothing is asked while a program runs */
+        if (fds[3].revents) hang_up(); /* isobench sends nothing while a program runs: the socket is closed */
     }
 }
 
@@ -189,7 +189,7 @@ static void run(void) {
     job.out[1] = job.err[1] = -1;
     r = job.failure ? -job.failure : ib_sys(__NR_pidfd_open, child, 0);
     if (r >= 0) {
-        say_number(STARTED, began, child);
+        queue_number(STARTED, began, child);
         listen_to((int)r);
         ib_close((int)r);
         job.out[0] = job.err[0] = -1;
@@ -201,14 +201,14 @@ static void run(void) {
     child = 0;
     if (r >= 0) {
         room();
-        say(END, ib_now(), 0);
+        queue(END, ib_now(), 0);
         flush();
         return;
     }
 failed:
     close_pipe(job.out);
     close_pipe(job.err);
-    say_number(FAILED, ib_now(), -r);
+    queue_number(FAILED, ib_now(), -r);
     flush();
 }
 
@@ -223,7 +223,7 @@ static int ib_main(int argc, char **argv, char **environment) {
         long r = parse(header);
         if (r >= 0) run();
         else {
-            say_number(FAILED, ib_now(), -r);
+            queue_number(FAILED, ib_now(), -r);
             flush();
         }
     }

@@ -1,8 +1,8 @@
-/* The start-up payload: its first act is to send the nonce; then it leaves. PAYLOAD NONCE [PROGRAM ARGUMENT...]
+/* The start-up payload: it prints the nonce and exits. PAYLOAD NONCE [PROGRAM ARGUMENT...]
  *
- * With a PROGRAM, a file that lies beside its own, it becomes that program: where an instance is dear to start, the
- * very one whose start was timed goes on to prove itself. Exit code 127: the program could not be executed.
- * ISOBENCH_INTERPRETER is heeded as in syscall.fork-exec.
+ * With PROGRAM, a file in its own directory, it executes that program in its place after the nonce. If an instance takes long to
+ * start, the one whose start was timed then provides the evidence. Exit code 127: the program could not be executed.
+ * ISOBENCH_INTERPRETER has the same meaning as in syscall.fork-exec.
  */
 #define ISOBENCH_MAIN
 #include "isobench.h"

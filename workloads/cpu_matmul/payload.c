@@ -1,7 +1,7 @@
 /* cpu.matmul - product of two 48 x 48 matrices of doubles, scalar: floating point.
  *
- * Built without vector code and without fused multiply-add (the flags are in isobench/payload/build.py), so
- * that every ISA rounds at the same places and the checksums are equal to the last bit.
+ * It is built without vector code and without fused multiply-add (the flags are in isobench/payload/build.py):
+ * every ISA then rounds at the same places, and the checksums are equal to the last bit.
  */
 #include "isobench.h"
 
@@ -23,7 +23,8 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
                 for (int k = 0; k < N; k++) sum += a[i][k] * b[k][j];
                 c[i][j] = sum;
             }
-        /* The next factor comes from this product, scaled so that it neither grows nor vanishes. */
+        /* The next factor is made of this product, so that no product can be left out. It is scaled, so that it neither
+         * overflows nor vanishes. */
         for (int i = 0; i < N; i++)
             for (int j = 0; j < N; j++) a[i][j] = c[i][j] / (1.0 + c[i][i] * c[i][i]) + (double)(i ^ j) / 64.0;
         union {

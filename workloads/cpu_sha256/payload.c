@@ -44,7 +44,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     (void)ib;
     for (int i = 0; i < SIZE; i++) message[i] = (unsigned char)(i * 7 + (i >> 8));
     for (int i = 0; i < 64; i++) message[SIZE + i] = 0;
-    message[SIZE] = 0x80; /* the padding of a whole number of blocks, then the length in bits */
+    message[SIZE] = 0x80; /* the padding: a block with one set bit, and the length of the message in bits at its end */
     for (int i = 0; i < 8; i++) message[SIZE + 56 + i] = (unsigned char)((uint64_t)SIZE * 8 >> (56 - 8 * i));
     uint32_t state[8] = {0};
     for (uint64_t l = 0; l < loops; l++) {
@@ -52,7 +52,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
                              0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
         for (int i = 0; i < SIZE + 64; i += 64) block(fresh, message + i);
         for (int i = 0; i < 8; i++) state[i] = fresh[i];
-        /* The digest opens the next message: a chain that cannot be cut short. */
+        /* The digest begins the next message, so that no pass can be left out. */
         for (int i = 0; i < 32; i++) message[i] = (unsigned char)(state[i / 4] >> (24 - 8 * (i % 4)));
     }
     return (uint64_t)state[0] << 32 | state[1];

@@ -1,7 +1,7 @@
-/* cpu.threads - the work of cpu.sieve, shared out among one thread per usable CPU: does the target give all of them?
+/* cpu.threads - the work of cpu.sieve, divided among one thread for each usable CPU. It shows whether all CPUs are available.
  *
- * The amount of work is the same whatever the number of threads, and so is the checksum (a sum: threads
- * finish in any order).
+ * The amount of work does not depend on the number of threads. The checksum does not either: it is a sum, since threads
+ * finish in any order.
  */
 #include "isobench.h"
 
@@ -11,7 +11,7 @@ struct part {
     struct ib_thread thread;
     uint64_t first, step, loops, sum;
     unsigned char composite[LIMIT / 2];
-    char apart[64]; /* no two parts in one cache line */
+    char apart[64]; /* keeps parts in separate cache lines: threads would slow each other down otherwise */
 };
 static struct part parts[MOST];
 
@@ -27,7 +27,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
     if (n > MOST) n = MOST;
     if (ib->iteration < 0) {
         ib_fact_number("cpu.threads", n, IB_CALL(sched_getaffinity));
-        /* One CPU needs none, and yet there must be threads to say that. */
+        /* One CPU needs no thread. The attempt fails nevertheless on a system that has none, as this workload should there. */
         ib_thread_start(&parts[0].thread, run, &parts[0]);
         ib_thread_join(&parts[0].thread);
     }

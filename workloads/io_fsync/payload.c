@@ -1,4 +1,4 @@
-/* io.fsync - overwrite 4 KiB of a file and wait until the device has it: what a database does per commit. */
+/* io.fsync - overwrite 4 KiB of a file and wait until the device has stored it, as a database does for each commit. */
 struct ib;
 static void cleanup(struct ib *ib);
 #define IB_CLEANUP cleanup
@@ -17,7 +17,7 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
         ib_fact_calls(ib, IB_CALL(pwrite64) " " IB_CALL(fdatasync));
         fd = ib_open(path, IB_O_RDWR | IB_O_CREAT | IB_O_EXCL, 0600);
         if (fd < 0) ib_fail("create a file in the scratch directory", fd);
-        for (int i = 0; i < BLOCKS; i++) { /* overwriting later on: no allocation in the timed part */
+        for (int i = 0; i < BLOCKS; i++) { /* the timed part overwrites these blocks, so that it allocates none */
             ib_long n = ib_write((int)fd, block, BLOCK);
             if (n != BLOCK) ib_fail("write to the scratch directory", n);
         }

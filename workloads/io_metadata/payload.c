@@ -1,4 +1,4 @@
-/* io.metadata - create, stat, rename and unlink an empty file: directories and inodes, no data, no sync. */
+/* io.metadata - create, stat, rename and unlink an empty file: work on directories and inodes, without data and syncs. */
 #include "isobench.h"
 
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {

@@ -1,8 +1,8 @@
-/* io.seq-read - read a file from its beginning in pieces of 1 MiB after asking the kernel to forget it.
+/* io.seq-read - read a file from its beginning in pieces of 1 MiB, after dropping it from the page cache.
  *
- * Before every pass the file's pages are dropped (posix_fadvise DONTNEED) and mincore(2) counts those that
- * stayed: the fact io.cached_percent tells how much of the "disk" was memory, and is null where that cannot be
- * told. What a hypervisor or the device itself keeps cannot be seen from here.
+ * Before each pass the file's pages are dropped (posix_fadvise DONTNEED), and mincore(2) counts those that stayed. The
+ * fact io.cached_percent shows how much was read from memory; it is null if that is unknown. Caches of a hypervisor or of
+ * the device itself are not visible here.
  */
 struct ib;
 static void cleanup(struct ib *ib);

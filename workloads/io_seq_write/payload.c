@@ -1,7 +1,7 @@
-/* io.seq-write - write a new file in pieces of 1 MiB and wait until the device has it (fdatasync).
+/* io.seq-write - write a new file in pieces of 1 MiB and wait until the device has stored it (fdatasync).
  *
- * One loop is 1 MiB. The file is read back afterwards, outside the timed part: the checksum is of what the
- * file system gives back.
+ * One loop is 1 MiB. The file is read back afterwards, which is not timed: the checksum covers what the file system
+ * returns.
  */
 #include "isobench.h"
 

@@ -1,7 +1,7 @@
-/* syscall.fork-exec - fork, execute this same file, wait for its exit: what a shell does all day.
+/* syscall.fork-exec - fork, execute this file, wait for its exit, as a shell does for each command.
  *
- * ISOBENCH_INTERPRETER names the program that must be executed with this file as its argument where the
- * kernel cannot execute the file itself: what binfmt_misc does for a foreign ISA.
+ * If the kernel cannot execute a file of a foreign ISA itself, ISOBENCH_INTERPRETER is the program that is executed with
+ * this file as its argument, as binfmt_misc would do it.
  */
 #include "isobench.h"
 

@@ -1,4 +1,4 @@
-/* syscall.open-close - open the payload's own file and close it: path look-up, permission checks, a descriptor. */
+/* syscall.open-close - open the payload's own file and close it: a path look-up, permission checks, a descriptor. */
 #include "isobench.h"
 
 static uint64_t ib_work(struct ib *ib, uint64_t loops) {

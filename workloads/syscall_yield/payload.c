@@ -1,7 +1,7 @@
-/* syscall.yield - offer the processor to others: a call that the kernel answers alone.
+/* syscall.yield - yield the processor to other threads, a call that only the kernel is involved in.
  *
- * Beside syscall.getppid it tells two kinds of calls apart where one technology has both: under Wine this one goes
- * straight to the kernel, the other to a server process and back.
+ * Together with syscall.getppid it distinguishes two kinds of calls: under Wine this one goes directly to the kernel, the
+ * other one to a server process and back.
  */
 #include "isobench.h"
 

@@ -1,9 +1,9 @@
-"""The complete guest: the distribution itself, with systemd, udev and OpenSSH, on a disk.
+"""The complete guest: the host's distribution with systemd, udev and OpenSSH, on a disk.
 
-It stands beside the minimal guest for sentences about "a complete operating system". mmdebstrap
-puts it together from packages, in a user namespace where isobench is not root; what comes out is
-an ext4 file system in a qcow2 image, kept in the cache. Every instance writes to an overlay of its
-own.
+It exists in addition to the minimal guest for claims about "a complete operating system".
+mmdebstrap makes it from packages (mmdebstrap(1)), in a user namespace unless isobench is root. The
+result is an ext4 file system in a qcow2 image, which is kept in the cache. Each instance writes to
+an overlay of that image.
 """
 
 import io
@@ -17,20 +17,21 @@ from typing import Final
 
 from isobench.model import host_abi
 from isobench.model.errors import SessionError
-from isobench.targets.machines import _guest
+from isobench.targets.machines import _cache
 
 FORMAT: Final = 1
-"""Of what is kept in the cache; another number makes the image anew."""
+"""Version of the image in the cache: with another number it is made again."""
 PACKAGES: Final = ("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2", "kmod")
 COMMAND_LINE: Final = "net.ifnames=0 systemd.show_status=0 systemd.log_target=kmsg"
 _NAME: Final = f"complete-{FORMAT}"
 _TOOLS: Final = ("mmdebstrap", "qemu-img", "mke2fs")
 _SIZE: Final = "2G"
 _TIMEOUT: Final = 1800.0
-# For mmdebstrap's own shell, which gives it the folder of the root.
+# A hook of mmdebstrap: its shell gets the root directory as $1.
 _LIST: Final = """chroot "$1" dpkg-query -W -f '${Package} ${Version}\\n' > packages"""
 
-# What makes the distribution isobench's guest, as files in its root.
+# Files in the root that turn the distribution into isobench's guest. isobench.service starts after
+# SSH and the network: "ready" then means that both work.
 _FILES: Final = {
     "etc/systemd/system/isobench.service": """\
 [Unit]
@@ -63,7 +64,8 @@ PrintMotd no
 PrintLastLog no
 """,
     "etc/hostname": "isobench\n",
-    # A key of the distribution's own would be the same in every guest: it gets one each time.
+    # Each instance gets a host key in /guest. The image has none: all guests would share it. The
+    # empty ExecStartPre removes the check of the configuration (sshd -t) that Debian's unit makes.
     "etc/systemd/system/ssh.service.d/isobench.conf": "[Service]\nExecStartPre=\n",
 }
 _LINKS: Final = {
@@ -77,27 +79,30 @@ _LINKS: Final = {
 _FOLDERS: Final = ("scratch", "isobench", "guest")
 
 
-def lacking() -> str:
-    """Return the first program that is missing to make the image, or nothing."""
-    if ready():
+def missing_tool() -> str:
+    """Return the first program that is missing to make the image, or an empty string."""
+    if is_cached():
         return "" if shutil.which("qemu-img") else "qemu-img"
     return next((tool for tool in _TOOLS if _tool(tool) is None), "")
 
 
-def ready() -> bool:
-    """Say whether the image is in the cache."""
-    return _guest.kept(_NAME) is not None
+def is_cached() -> bool:
+    """Return whether the image is in the cache."""
+    return _cache.find(_NAME) is not None
 
 
-def image(say: _guest.Say) -> tuple[Path, tuple[str, ...]]:
-    """Return the qcow2 image and what it was made of, made at first use."""
-    what = "putting a complete guest together from packages: about 80 MB and a minute, once"
-    part, made = _guest.part(_NAME, _make, what, say)
+def image(say: _cache.Say) -> tuple[Path, tuple[str, ...]]:
+    """Return the qcow2 image and what it was made of; make the image at first use.
+
+    Raises SessionError if that fails.
+    """
+    what = "making a complete guest from packages: about 80 MB to download and a minute, once"
+    part, made = _cache.obtain(_NAME, _make, what, say)
     return part / "root.qcow2", (f"{_codename()} of {len(made.packages)} packages",)
 
 
 def overlay(base: Path, path: Path) -> None:
-    """Make an image that keeps what is written above `base`."""
+    """Make an image that holds the differences to `base`, which stays as it is."""
     _run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base), str(path)],
         "qemu-img",
@@ -105,6 +110,7 @@ def overlay(base: Path, path: Path) -> None:
 
 
 def _tool(name: str) -> str | None:
+    # mke2fs is in /usr/sbin, which is not on the PATH of ordinary users.
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     return shutil.which(name, path=path)
 
@@ -123,14 +129,14 @@ def _run(argv: Sequence[str], what: str, *, folder: Path | None = None) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         raise SessionError(f"{what}: {error}", hint="isobench doctor --install qemu") from None
     if done.returncode != 0:
-        said = " ".join(done.stderr.split())[-400:]
-        raise SessionError(f"{what} failed: {said}", hint="df -h; does apt-get update work?")
+        errors = " ".join(done.stderr.split())[-400:]
+        raise SessionError(f"{what} failed: {errors}", hint="df -h; apt-get update")
 
 
 def _make(work: Path, result: Path) -> list[str]:
-    """Bootstrap the distribution, add isobench's files, pack all into an image."""
+    """Bootstrap the distribution, add isobench's files, and make an image of the result."""
     home = host_abi()
-    assert home is not None  # the target's probe has seen to that
+    assert home is not None  # checked by the target's probe
     packages = work / "packages"
     _run(
         [
@@ -143,12 +149,13 @@ def _make(work: Path, result: Path) -> list[str]:
         folder=work,
     )
     _add_files(work / "root.tar")
+    # systemd fills an empty machine-id at each boot (machine-id(5)): no two guests share one.
     script = (
         "set -e; mkdir root; tar --extract --numeric-owner --file root.tar --directory root; "
         "rm -f root/etc/ssh/ssh_host_*_key* root/etc/machine-id; : > root/etc/machine-id; "
         f"mke2fs -q -F -t ext4 -d root root.raw {_SIZE}; rm -rf root"
     )
-    # Files of other users than isobench's own can only be made, and removed, in a namespace.
+    # Only in a user namespace can an ordinary user make, and remove, files of other users.
     helper = [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]
     _run([*helper, "sh", "-c", script], "mke2fs", folder=work)
     (work / "root.tar").unlink()
@@ -163,17 +170,13 @@ def _make(work: Path, result: Path) -> list[str]:
 
 
 def _add_files(archive: Path) -> None:
-    """Append isobench's own files to the archive of the root."""
+    """Append isobench's own files to the archive of the root directory."""
     with tarfile.open(archive, "a") as tar:
         for name in _FOLDERS:
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(entry)
+            tar.addfile(_directory(name))
         for name, text in _FILES.items():
             for parent in reversed(Path(name).parents[:-1]):
-                entry = tarfile.TarInfo(str(parent))
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(entry)
+                tar.addfile(_directory(str(parent)))
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(text.encode()), 0o644
             tar.addfile(entry, io.BytesIO(text.encode()))
@@ -183,13 +186,19 @@ def _add_files(archive: Path) -> None:
             tar.addfile(entry)
 
 
+def _directory(name: str) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+    return entry
+
+
 def _codename() -> str:
-    """Return the release that this system runs, "bookworm"."""
+    """Return the release of the host's distribution, such as "bookworm" (os-release(5))."""
     for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition("=")
         if key == "VERSION_CODENAME":
             return value.strip('"')
     raise SessionError(
-        "/etc/os-release names no release",
-        hint="a complete guest is made on Debian or Ubuntu only",
+        "/etc/os-release has no VERSION_CODENAME",
+        hint='a complete guest can be made on Debian and Ubuntu only: leave out guest = "complete"',
     )

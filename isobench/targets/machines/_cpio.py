@@ -1,4 +1,4 @@
-"""Archives that a kernel unpacks as its first root directory (initramfs, format "newc").
+"""Archives that a Linux kernel unpacks as its initial root directory (initramfs, format "newc").
 
 Source: Documentation/driver-api/early-userspace/buffer-format.rst of the Linux kernel.
 """
@@ -12,13 +12,14 @@ _ALIGNED: Final = 4
 
 
 class Archive:
-    """An archive being filled; directories must come before what they hold.
+    """An archive that is being filled. A directory must be added before its content.
 
-    Everything belongs to root and carries no time, so that equal contents are equal bytes.
+    Everything belongs to root and has no time stamp, so that equal contents give equal bytes: parts
+    of the cache are named after the hash of their content.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Make an empty archive."""
         self._parts: list[bytes] = []
         self._count = 0
 
@@ -31,7 +32,7 @@ class Archive:
         self._entry(path, stat.S_IFREG | mode, content)
 
     def program(self, path: str, source: Path) -> None:
-        """Add an executable file of this machine."""
+        """Add a file of this host as an executable one."""
         self.file(path, source.read_bytes(), 0o755)
 
     def device(self, path: str, major: int, minor: int) -> None:
@@ -41,10 +42,13 @@ class Archive:
     def _entry(
         self, path: str, mode: int, content: bytes, device: tuple[int, int] = (0, 0)
     ) -> None:
+        # The number of the entry is its inode: the kernel takes entries with equal inodes for hard
+        # links to one file.
         self._count += 1
         name = path.encode() + b"\0"
         links = 2 if stat.S_ISDIR(mode) else 1
-        # inode, mode, uid, gid, links, time, size, device of the file, device it is, name, checksum
+        # The fields are inode, mode, uid, gid, links, mtime, size, device (major, minor), rdev
+        # (major, minor), length of the name, checksum (0 in this format).
         numbers = (
             *(self._count, mode, 0, 0, links, 0, len(content), 0, 0),
             *(*device, len(name), 0),
@@ -53,8 +57,8 @@ class Archive:
         self._parts += [_padded(header.encode() + name), _padded(content)]
 
     def finished(self) -> bytes:
-        """Return the whole archive; another one may follow it in the same file."""
-        self._entry("TRAILER!!!", 0, b"")
+        """Return the whole archive. Another archive may follow it in the same file."""
+        self._entry("TRAILER!!!", 0, b"")  # the name that marks the end
         return b"".join(self._parts)
 
 

@@ -1,5 +1,6 @@
-"""The names of facts that a session can show: read from the source of the payload that shows them,
-so that no second list of them can go stale.
+"""The keys of all facts that evidence can have.
+
+They are read from the source of the evidence payload, so that there is no second list to maintain.
 """
 
 import functools
@@ -11,12 +12,12 @@ from isobench.config import paths
 _DOTTED: Final = re.compile(r'"([a-z]+\.[a-z_]{2,})"')
 _BARE: Final = re.compile(r'_fact(?:_\w+)?\("([a-z_]+)"')
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-"""The payload puts these names together."""
+"""The payload composes the keys "ns.NAME" of these, so that no pattern finds them."""
 
 
 @functools.cache
 def known() -> frozenset[str]:
-    """Return the key of every fact that the evidence payload can show."""
+    """Return the key of every fact that the evidence payload prints."""
     source = (paths.shared("workloads") / "_evidence" / "payload.c").read_text()
     found = {*_DOTTED.findall(source), *_BARE.findall(source)}
     return frozenset(found | {f"ns.{name}" for name in _NAMESPACES})

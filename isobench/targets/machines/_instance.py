@@ -1,6 +1,4 @@
-"""Instances of virtual machines: one that has been powered on, a session in it over SSH, and one
-that is restored from a saved state.
-"""
+"""Instances of virtual machines: a booted one, a session in it over SSH, and a restored one."""
 
 import contextlib
 import functools
@@ -20,19 +18,18 @@ from isobench.targets.machines import _guest, _qemu, _serial, _ssh
 from isobench.targets.shared import agent_request, processes
 
 SCRATCH: Final = "/scratch"
-_LOGIN: Final = 60.0
-_AFTERMATH: Final = 1.0
-"""Seconds that a machine whose connection has broken gets to be seen ending."""
+_LOGIN_TIMEOUT: Final = 60.0
+_END_TIMEOUT: Final = 1.0
+"""Seconds to wait for the end of a machine whose connection has broken."""
 _SETTINGS: Final = (
-    "kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this target in"
-    " isobench.toml"
-    " say what is started; its console is in logs/ in the folder of the run"
+    "check kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this"
+    " target in isobench.toml; its console is in logs/ in the folder of the run"
 )
 
 
 @functools.cache
 def _sha256(path: Path | None) -> str | None:
-    """Return the hash of a file that does not change while a run lasts."""
+    """Return the hash of a file. It is computed once: the file does not change during a run."""
     if path is None:
         return None
     with path.open("rb") as file:
@@ -40,25 +37,25 @@ def _sha256(path: Path | None) -> str | None:
 
 
 def request(command: Command) -> bytes:
-    """Return the request to execute a program of the stage in a guest."""
+    """Return the request that executes a program of the stage in a guest (`agent_request`)."""
     words = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
     return agent_request.framed(words, command.environ(SCRATCH))
 
 
-def _nothing(_: str) -> None:
-    """Forward nothing."""
+def _ignore(_: str) -> None:
+    """Ignore a mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """All that a machine is started from."""
+    """Everything that a machine is started from."""
 
     hardware: _qemu.Hardware
     boot: _qemu.Boot
     key: _ssh.Key
     host_key: _ssh.Key
-    patience: float
-    """Seconds within which it must have started."""
+    timeout: float
+    """Seconds within which the guest must have started."""
     packages: tuple[str, ...]
 
 
@@ -67,51 +64,58 @@ class Booted(_serial.Booted):
 
     def __init__(self, machine: _qemu.Machine, parts: Parts) -> None:
         """Take a machine that has just been started."""
-        super().__init__(machine, parts.patience)
+        super().__init__(machine, parts.timeout)
         self.machine, self.parts = machine, parts
 
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Add to an error of the connection why the machine ended, and what its console said."""
+    def explain_errors(self) -> Iterator[None]:
+        """Add why the machine ended, and the end of its console, to an error of the connection."""
         try:
             yield
         except SessionError as error:
-            why = self.machine.why(patience=_AFTERMATH)
-            said = str(error) if why in str(error) else f"{error}: {why}"
+            why = self.machine.failure_reason(timeout=_END_TIMEOUT)
+            what = str(error) if why in str(error) else f"{error}: {why}"
             raise SessionError(
-                f"{said}; {self.machine.last_words()}",
+                f"{what}; {self.machine.console_tail()}",
                 hint=error.hint,
-                log=self.machine.transcript,
+                log=self.machine.console_log,
             ) from None
 
     def banner(self) -> socket.socket:
-        """Return a link on which the guest's SSH server has answered."""
+        """Return a TCP connection on which the guest's SSH server has sent its banner."""
         left = max(1.0, self.deadline - time.monotonic())
         port = self.machine.port()
-        with self.explained():
-            return _ssh.banner(("127.0.0.1", port), timeout=left, why_lost=self.machine.why)
+        with self.explain_errors():
+            return _ssh.banner(
+                ("127.0.0.1", port), timeout=left, failure_reason=self.machine.failure_reason
+            )
 
     def connected(self) -> _ssh.Connection:
-        """Log in; the guest's host key is known, since isobench made it."""
+        """Log in. isobench made the guest's host key, and accepts no other."""
         link = self.banner()
-        with self.explained():
+        with self.explain_errors():
             return _ssh.connect_pinned(
                 link,
                 user=_guest.USER,
                 key=self.parts.key,
                 host_key=self.parts.host_key,
                 command=f"exec {Stage.INSIDE}/_agent once",
-                timeout=_LOGIN,
-                why_lost=self.machine.why,
+                timeout=_LOGIN_TIMEOUT,
+                failure_reason=self.machine.failure_reason,
             )
+
+
+# A start-up is timed up to the nonce on the serial line. SSH would add tens of milliseconds of its
+# own, or seconds under emulation; it is reported as a phase.
 
 
 @contextlib.contextmanager
 def powered_on(stage: Stage, parts: Parts, listener: Command) -> Iterator[Booted]:
-    """Start a machine; the clock of a start-up begins with QEMU's execution."""
+    """Start a machine. A start-up time begins when QEMU is executed."""
     listener.on_phase(BEGIN)
     with _started(stage, parts, listener) as machine:
         try:
+            # A restored machine is negotiated with by `Saved.start`: it must not run yet.
             if parts.boot.incoming is None:
                 machine.negotiate()
             yield Booted(machine, parts)
@@ -128,15 +132,16 @@ def _started(
         parts.boot,
         launcher=stage.tools["_launch"],
         on_output=listener.on_output,
-        # A restored guest has said its first word before it was saved.
-        on_mark=_serial.phases(listener) if parts.boot.incoming is None else _nothing,
+        # A restored guest printed its first output before it was saved: it is no phase.
+        on_mark=_serial.phase_marks(listener) if parts.boot.incoming is None else _ignore,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """The state of a guest that has started and waits for a request; it can be restored again and
-    again.
+    """The saved state of a guest that has started and waits for a request.
+
+    It can be restored any number of times.
     """
 
     stage: Stage
@@ -145,7 +150,7 @@ class Saved:
     command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        """Restore the state in a new QEMU, let it execute the request, end it."""
+        """Restore the state in a new QEMU, have the guest execute the request, end QEMU."""
         deadline = time.monotonic() + timeout / SECOND
         with self.state.open("rb") as file:
             boot = self.parts.boot.restored_from(file.fileno())
@@ -153,11 +158,14 @@ class Saved:
             with powered_on(self.stage, parts, self.command) as booted:
                 machine = booted.machine
                 machine.negotiate(running=False)
+                # The CPUs are halted (-S) until the state is read: this phase ends before they run.
                 machine.wait_for_state(deadline=deadline)
                 self.command.on_phase("state.restored")
                 machine.resume()
+                # The guest waits for this request since before it was saved, so that nothing of
+                # its start is repeated. Measured under TCG: 1 s in place of 7 s for a boot.
                 machine.send(request(self.command))
-                return booted.ended(deadline)
+                return booted.wait_for_exit(deadline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,25 +176,26 @@ class Session:
     connection: _ssh.Connection
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Have the guest's agent execute a program."""
-        with self.booted.explained():
+        """Execute a program by the guest's agent."""
+        with self.booted.explain_errors():
             return self.connection.run(
                 request(command), timeout=timeout, on_output=command.on_output
             )
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
-        """Open a channel, execute the agent, ask for nothing."""
-        with self.booted.explained():
+        """Open a channel and execute the agent without a program: the cost of the channel."""
+        with self.booted.explain_errors():
             return self.connection.run(
                 agent_request.NULL, timeout=timeout, on_output=lambda _: None
             )
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what the monitor and the host say of this machine."""
+        """Yield facts about this machine from the monitor and from the host."""
         machine, parts = self.booted.machine, self.booted.parts
         hardware = parts.hardware
+        # From the monitor, not from the command line: QEMU may fall back to another accelerator.
         enabled = bool(machine.command("query-kvm").get("enabled"))
-        said: Mapping[str, tuple[Fact, str]] = {
+        facts: Mapping[str, tuple[Fact, str]] = {
             "host.accelerator": ("kvm" if enabled else "tcg", "QMP query-kvm"),
             "host.machine": (hardware.machine, "-machine"),
             "host.cpu_model": (hardware.cpu, "-cpu"),
@@ -199,7 +208,7 @@ class Session:
             "host.guest": ("; ".join(parts.packages), "packages"),
             "host.resident_kib": (processes.proportional_kib(machine.process.pid), "smaps_rollup"),
         }
-        for key, (value, source) in said.items():
+        for key, (value, source) in facts.items():
             yield Evidence(key=key, value=value, source=source)
         if hardware.more:
             yield Evidence(key="host.arguments", value=" ".join(hardware.more), source="arguments")

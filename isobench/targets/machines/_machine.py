@@ -1,8 +1,8 @@
-"""The life cycle of a machine that somebody else's tool runs: starting, stopping, asking for it.
+"""The life cycle of a machine that an external tool runs: its commands to start, stop and query it.
 
-A command is a list of words, never a line for a shell. Before isobench starts a machine it writes a
-note into the cache; after a kill -9 the next start of isobench finds the note and stops the
-machine. One that was running before is never stopped.
+A command is a list of arguments; no shell interprets it. Before isobench starts a machine, it
+writes a note into the cache. After a kill -9 the next isobench finds the note and stops the
+machine. A machine that isobench did not start is never stopped.
 """
 
 import base64
@@ -30,10 +30,10 @@ from isobench.plugins import ownership
 from isobench.targets.shared import processes
 
 _POLL: Final = 0.25
-_STATUS: Final = 30.0
+_STATUS_TIMEOUT: Final = 30.0
 """Seconds that a status command may take."""
-_tried: Final[set[Path]] = set()
-"""Notes of machines that could not be stopped."""
+_failed_notes: Final[set[Path]] = set()
+"""Notes of machines that this process tried to stop, without success."""
 
 Words = tuple[str, ...]
 
@@ -43,25 +43,25 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """What the tool of one hypervisor wants to hear, and what shows the hypervisor from inside.
+    """The commands for the tool of one hypervisor, and the facts that prove it from inside.
 
-    In the commands {} stands for the machine's name.
+    In commands and in `running_pattern`, {} stands for the machine's name.
     """
 
     tool: str
     start: Words
     stop: Words
     status: Words
-    runs: str
-    """Expression that the output of `status` holds while the machine runs; {} is its name."""
-    names: str
-    """Expression of the names that go safely through all that lies between."""
+    running_pattern: str
+    """Regular expression that matches the output of `status` while the machine runs."""
+    name_pattern: str
+    """Regular expression of the names that no tool on the way can misinterpret."""
     example: str
-    """Such a name."""
+    """A name that `name_pattern` matches."""
     expectations: tuple[Expectation, ...] = ()
     technology: Technology = Technology.VIRTUALIZATION
-    script: bool = False
-    """The commands are PowerShell, each one word."""
+    powershell: bool = False
+    """Each command is one word, a script for PowerShell."""
 
 
 def _inside(key: str, value: str, relation: Relation = Relation.EQUALS) -> Expectation:
@@ -69,7 +69,7 @@ def _inside(key: str, value: str, relation: Relation = Relation.EQUALS) -> Expec
 
 
 _PLAIN: Final = r"[\w.][\w .()+-]*"
-"""No sign that a shell, PowerShell's wildcards or an option parser could take for its own."""
+"""No character that is special to a shell, to PowerShell's wildcards or to an option parser."""
 _WORD: Final = r"[\w./][\w./-]*"
 _POWERSHELL: Final = "powershell.exe -NoProfile -NonInteractive"
 _VMWARE: Final = (_inside("cpu.hypervisor", "VMwareVMware"),)
@@ -78,34 +78,35 @@ _VSPHERE: Final = Preset(
     start=("vm.power", "-on", "{}"),
     stop=("vm.power", "-s", "{}"),
     status=("vm.info", "{}"),
-    runs=r"(?m)^\s*Power state:\s+poweredOn\s*$",
-    names=r"[\w./][\w ./()+-]*",
+    running_pattern=r"(?m)^\s*Power state:\s+poweredOn\s*$",
+    name_pattern=r"[\w./][\w ./()+-]*",
     example="debian-12 or /ha-datacenter/vm/debian-12",
     expectations=_VMWARE,
 )
 _WSL: Final = Preset(
     tool="wsl.exe",
-    # A distribution ends when nothing of a wsl.exe is left in it, whatever services it runs.
+    # Windows ends a distribution when no process that wsl.exe started is left in it, although its
+    # services still run: so a process that does nothing keeps it running.
     start=(
         *("--distribution", "{}", "--user", "root"),
         *("--exec", "/usr/bin/setsid", "--fork", "/usr/bin/sleep", "infinity"),
     ),
     stop=("--terminate", "{}"),
     status=("--list", "--running", "--quiet"),
-    runs=r"(?m)^{}\s*$",
-    names=r"[\w.][\w.-]*",
+    running_pattern=r"(?m)^{}\s*$",
+    name_pattern=r"[\w.][\w.-]*",
     example="Debian",
     expectations=(_inside("kernel.release", "microsoft", Relation.CONTAINS),),
 )
 PRESETS: Final[Mapping[str, Preset]] = {
-    # KVM and TCG both: the class says which, and evidence whether that is so.
+    # libvirt runs KVM and TCG. The configured class decides which one is expected.
     "libvirt": Preset(
         tool="virsh",
         start=("start", "--domain", "{}"),
         stop=("shutdown", "--domain", "{}"),
         status=("domstate", "--domain", "{}"),
-        runs=r"(?m)^running\s*$",
-        names=r"[^\s/-][^\n/]*",
+        running_pattern=r"(?m)^running\s*$",
+        name_pattern=r"[^\s/-][^\n/]*",
         example="debian-12",
     ),
     "esxi": _VSPHERE,
@@ -115,46 +116,48 @@ PRESETS: Final[Mapping[str, Preset]] = {
         start=("start", "{}", "nogui"),
         stop=("stop", "{}", "soft"),
         status=("list",),
-        runs=r"(?m)^{}\s*$",
-        names=r"/[^\n]+\.vmx",
+        running_pattern=r"(?m)^{}\s*$",
+        name_pattern=r"/[^\n]+\.vmx",
         example="/home/me/vmware/debian-12/debian-12.vmx",
         expectations=_VMWARE,
     ),
-    # Its CPUID says "KVMKVMKVM" to Linux guests by default: the firmware tells.
+    # By default VirtualBox offers Linux guests KVM's paravirtualisation interface, so that CPUID
+    # shows "KVMKVMKVM". The firmware shows the product's own name.
     "virtualbox": Preset(
         tool="VBoxManage",
         start=("startvm", "{}", "--type", "headless"),
         stop=("controlvm", "{}", "acpipowerbutton"),
         status=("showvminfo", "{}", "--machinereadable"),
-        runs=r'(?m)^VMState="running"\s*$',
-        names=r"[^\s-][^\n]*",
+        running_pattern=r'(?m)^VMState="running"\s*$',
+        name_pattern=r"[^\s-][^\n]*",
         example="debian-12",
         expectations=(_inside("machine.product", "VirtualBox"),),
     ),
-    # A KVM guest may be told the same by CPUID; the firmware is Hyper-V's own.
+    # KVM can show Hyper-V's CPUID to its guests. The firmware's strings are Hyper-V's own.
     "hyper-v": Preset(
         tool=_POWERSHELL,
         start=("Start-VM -Name '{}'",),
         stop=("Stop-VM -Name '{}' -Confirm:$false",),
         status=("[string](Get-VM -Name '{}').State",),
-        runs=r"(?m)^Running\s*$",
-        names=_PLAIN,
+        running_pattern=r"(?m)^Running\s*$",
+        name_pattern=_PLAIN,
         example="Debian 12",
         expectations=(
             _inside("machine.vendor", "Microsoft Corporation"),
             _inside("machine.product", "Virtual Machine"),
         ),
-        script=True,
+        powershell=True,
     ),
     "wsl": _WSL,
-    # Linux's system calls, carried out by the Windows kernel: no machine at all.
+    # The Windows kernel implements Linux's system calls: there is no virtual machine. The kernel's
+    # release contains "Microsoft"; that of WSL 2 has the word in lower case.
     "wsl-1": Preset(
         tool=_WSL.tool,
         start=_WSL.start,
         stop=_WSL.stop,
         status=_WSL.status,
-        runs=_WSL.runs,
-        names=_WSL.names,
+        running_pattern=_WSL.running_pattern,
+        name_pattern=_WSL.name_pattern,
         example=_WSL.example,
         expectations=(_inside("kernel.release", "Microsoft", Relation.CONTAINS),),
         technology=Technology.TRANSLATION,
@@ -163,7 +166,11 @@ PRESETS: Final[Mapping[str, Preset]] = {
 
 
 def _encoded(script: str) -> Words:
-    """Return PowerShell's arguments for a script: no quotes, whatever carries them there."""
+    """Return PowerShell's arguments for a script, in base 64: no shell on the way can alter it.
+
+    Source: Microsoft, "about_PowerShell_exe", -EncodedCommand.
+    """
+    # Without this preference PowerShell exits with 0 after most errors.
     whole = f"$ErrorActionPreference = 'Stop'; {script}"
     return ("-EncodedCommand", base64.b64encode(whole.encode("utf-16-le")).decode())
 
@@ -175,36 +182,39 @@ class LifeCycle:
     start: Words
     stop: Words
     status: Words = ()
-    runs: str = ""
-    """Expression in the output of `status`; empty: its exit code 0 says that it runs."""
+    running_pattern: str = ""
+    """Regular expression that matches the output of `status` while the machine runs. Empty: the
+    exit code 0 shows that.
+    """
 
 
-def of_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
-    """Return the commands of a preset for a machine; ValueError: the machine's name will not do.
+def from_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
+    """Return the commands of a preset for a machine.
 
-    `tool` are the words that stand in place of the preset's own tool: a path, a connection, the way
-    to the computer where it is installed.
+    `tool` replaces the preset's own tool: another path, one with a connection, or ssh and the
+    computer where it is installed. Raises ValueError if the machine's name is not allowed.
     """
     preset = PRESETS[name]
     first = tuple(tool) or tuple(preset.tool.split())
-    # Where SSH carries the command, a shell at its other end takes it apart at spaces.
-    carried = Path(first[0]).name == "ssh" and not preset.script
-    for names in (preset.names, *([_WORD] if carried else [])):
+    # SSH joins its arguments with spaces, and a shell at the other end splits them again (ssh(1)).
+    carried = Path(first[0]).name == "ssh" and not preset.powershell
+    for names in (preset.name_pattern, *([_WORD] if carried else [])):
         if re.fullmatch(names, machine) is None:
-            way = "; carried by SSH it must be one plain word" if names == _WORD else ""
+            reason = "; over SSH it must be one plain word" if names == _WORD else ""
             raise ValueError(
-                f'machine = "{machine}": {name} takes names like {preset.example}{way}'
+                f'machine = "{machine}": write a name as {name} has it, such as'
+                f" {preset.example}{reason}"
             )
 
     def words(command: Words) -> Words:
-        told = tuple(word.replace("{}", machine) for word in command)
-        return (*first, *(_encoded(told[0]) if preset.script else told))
+        filled = tuple(word.replace("{}", machine) for word in command)
+        return (*first, *(_encoded(filled[0]) if preset.powershell else filled))
 
     return LifeCycle(
         start=words(preset.start),
         stop=words(preset.stop),
         status=words(preset.status),
-        runs=preset.runs.replace("{}", re.escape(machine)),
+        running_pattern=preset.running_pattern.replace("{}", re.escape(machine)),
     )
 
 
@@ -212,18 +222,19 @@ def of_preset(name: str, machine: str, tool: Sequence[str] = ()) -> LifeCycle:
 
 
 def execute(argv: Sequence[str], *, timeout: float) -> tuple[int | None, str]:
-    """Execute a command with the user's own environment; return its exit code, None when it was
-    stopped at the time limit, and what it said.
+    """Execute a command in the user's own environment; return its exit code and its output.
 
-    What it leaves running in the background keeps running: it is not waited for.
+    The exit code is None if the command was killed at the time limit (in seconds), and 127 if it
+    cannot be executed. A process that the command leaves in the background keeps running.
     """
-    with tempfile.TemporaryFile() as said:
+    # A file, not a pipe: a background process would hold a pipe open, and so delay its end.
+    with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         except OSError as error:
@@ -236,21 +247,20 @@ def execute(argv: Sequence[str], *, timeout: float) -> tuple[int | None, str]:
         finally:
             if code is None:
                 processes.end(process)
-        said.seek(0)
-        # Windows' own tools write two bytes a character.
-        return code, said.read(processes.MAX_OUTPUT).replace(b"\0", b"").decode(
-            errors="replace"
-        ).strip()
+        output.seek(0)
+        # Tools of Windows, wsl.exe among them, write UTF-16: two bytes for each character.
+        text = output.read(processes.MAX_OUTPUT).replace(b"\0", b"")
+        return code, text.decode(errors="replace").strip()
 
 
-def _told(argv: Sequence[str], code: int | None, said: str) -> str:
-    ended = "did not end" if code is None else f"exit code {code}"
-    last = processes.last_line(said.encode())
+def _describe(argv: Sequence[str], code: int | None, output: str) -> str:
+    ended = "did not end in time" if code is None else f"exit code {code}"
+    last = processes.last_line(output.encode())
     return f"{argv[0]} {' '.join(argv[1:])[:120]}: {ended}; {last}"
 
 
-def lacking(cycle: LifeCycle) -> str:
-    """Return the first program of a life cycle that is not here, or nothing."""
+def missing_tool(cycle: LifeCycle) -> str:
+    """Return the first program of a life cycle that is not on PATH, or an empty string."""
     tools = (command[0] for command in (cycle.start, cycle.stop, cycle.status) if command)
     return next((tool for tool in tools if shutil.which(tool) is None), "")
 
@@ -258,14 +268,16 @@ def lacking(cycle: LifeCycle) -> str:
 # ---- notes ---------------------------------------------------------------------------------------
 
 
-class _Note(msgspec.Struct, frozen=True):
-    """That an isobench has started a machine: how to stop it."""
+class _Note(
+    msgspec.Struct, frozen=True, rename={"running_pattern": "runs", "stop_timeout": "patience"}
+):
+    """A machine that an isobench has started, and how to stop it."""
 
     owner: str
     stop: list[str]
     status: list[str] = []
-    runs: str = ""
-    patience: float = 120.0
+    running_pattern: str = ""
+    stop_timeout: float = 120.0
 
 
 def _notes() -> Path:
@@ -276,12 +288,14 @@ def _name(cycle: LifeCycle, *more: str) -> str:
     return hashlib.sha256("\0".join((*cycle.start, *more)).encode()).hexdigest()[:16]
 
 
-def _claimed(cycle: LifeCycle) -> int:
-    """Take a machine for this process alone: of two that use it, one would stop it under the other.
+def _locked(cycle: LifeCycle) -> int:
+    """Lock a machine for this process, and return the descriptor that holds the lock.
 
-    Return what closes at the end of its use. SessionError: another isobench has it.
+    Of two processes that use one machine, one would stop it while the other measures. Raises
+    SessionError if another process has locked it.
     """
     _notes().mkdir(parents=True, exist_ok=True)
+    # Named after the start command: two targets with the same command use the same machine.
     path = _notes() / f"{_name(cycle)}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -290,72 +304,82 @@ def _claimed(cycle: LifeCycle) -> int:
         os.close(descriptor)
         raise SessionError(
             "another isobench, or another target of this one, uses this machine",
-            hint="one at a time: two would measure each other, and stop it under each other",
+            hint="use it in one at a time: two would disturb each other's measurements",
         ) from None
     return descriptor
 
 
-def _write(cycle: LifeCycle, patience: float) -> Path:
+def _write(cycle: LifeCycle, stop_timeout: float) -> Path:
     note = _Note(
         owner=ownership.mine(),
         stop=[*cycle.stop],
         status=[*cycle.status],
-        runs=cycle.runs,
-        patience=patience,
+        running_pattern=cycle.running_pattern,
+        stop_timeout=stop_timeout,
     )
     _notes().mkdir(parents=True, exist_ok=True)
     name = _name(cycle, ownership.mine())
     fresh = _notes() / f".{name}"
     fresh.write_bytes(msgspec.json.encode(note))
+    # The note holds commands that a later isobench executes: nobody else may change it, and a
+    # rename leaves no moment with half a note.
     fresh.chmod(0o600)
     return fresh.rename(_notes() / f"{name}.json")
 
 
 def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
-    """Stop and return the machines that an isobench had started and could not stop.
+    """Stop and return machines that a dead isobench had started.
 
-    What this process has tried in vain it tries no more: every target of this kind sweeps.
+    `alive` returns whether the owner in a note still runs. Each target of this kind sweeps: a
+    machine that this process could not stop is tried only once.
     """
     found = []
-    for path in sorted({*_notes().glob("*.json")} - _tried):
+    for path in sorted({*_notes().glob("*.json")} - _failed_notes):
         try:
             note = msgspec.json.decode(path.read_bytes(), type=_Note)
         except (OSError, msgspec.DecodeError):
             continue
         if alive(note.owner):
             continue
+        # The note has all commands: the configuration may have changed since.
         cycle = LifeCycle(
-            start=(), stop=tuple(note.stop), status=tuple(note.status), runs=note.runs
+            start=(),
+            stop=tuple(note.stop),
+            status=tuple(note.status),
+            running_pattern=note.running_pattern,
         )
         what = " ".join(note.stop)[:120]
-        if cycle.status and not _runs(cycle):
-            found.append(Leftover(what=f"note of a machine that does not run any more ({what})"))
+        if cycle.status and not _is_running(cycle):
+            found.append(Leftover(what=f"note of a machine that no longer runs ({what})"))
         else:
-            code, said = execute(note.stop, timeout=note.patience)
-            # One that is shutting down yet would be taken for one that somebody else has started.
-            stopped = code == 0 and (not cycle.status or _ends(cycle, note.patience))
+            code, output = execute(note.stop, timeout=note.stop_timeout)
+            # A stop command may return before the machine is off. A machine that still shuts down
+            # would later count as running, and so as started by somebody else.
+            stopped = code == 0 and (
+                not cycle.status or _wait_until_stopped(cycle, note.stop_timeout)
+            )
             if not stopped:
-                told = _told(note.stop, code, said)
                 what = f"machine that isobench started ({path})"
-                found.append(Leftover(what=what, failure=told))
-                _tried.add(path)
+                failure = _describe(note.stop, code, output)
+                found.append(Leftover(what=what, failure=failure))
+                _failed_notes.add(path)
                 continue
             found.append(Leftover(what=f"machine ({what})"))
         path.unlink(missing_ok=True)
     return found
 
 
-def _runs(cycle: LifeCycle) -> bool:
-    code, said = execute(cycle.status, timeout=_STATUS)
-    if not cycle.runs:
+def _is_running(cycle: LifeCycle) -> bool:
+    code, output = execute(cycle.status, timeout=_STATUS_TIMEOUT)
+    if not cycle.running_pattern:
         return code == 0
-    return code == 0 and re.search(cycle.runs, said) is not None
+    return code == 0 and re.search(cycle.running_pattern, output) is not None
 
 
-def _ends(cycle: LifeCycle, patience: float) -> bool:
-    """Wait for a machine that was asked to stop; say whether it has."""
-    end = time.monotonic() + patience
-    while _runs(cycle):
+def _wait_until_stopped(cycle: LifeCycle, stop_timeout: float) -> bool:
+    """Wait up to `stop_timeout` seconds for a machine to stop; return whether it has."""
+    end = time.monotonic() + stop_timeout
+    while _is_running(cycle):
         if time.monotonic() > end:
             return False
         time.sleep(_POLL)
@@ -367,38 +391,41 @@ def _ends(cycle: LifeCycle, patience: float) -> bool:
 
 @dataclass(kw_only=True)
 class Machine:
-    """One machine and who uses it in this process: the first starts it, the last stops it."""
+    """One machine and the number of its users in this process.
+
+    The first user starts it, the last one stops it.
+    """
 
     cycle: LifeCycle
-    answers: Callable[[], bool]
-    """Whether it is reached: stands in for a status command where there is none."""
+    is_reachable: Callable[[], bool]
+    """Returns whether its SSH server answers: used if there is no status command."""
     start_timeout: float
     stop_timeout: float
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _users: int = 0
     _note: Path | None = None
-    """There is one while the machine runs by our doing."""
-    _claim: int = -1
-    """An open file with a lock while the machine is used."""
+    """The note in the cache. There is one while a machine runs that isobench started."""
+    _lock_descriptor: int = -1
+    """An open file that is locked while the machine is used, or -1."""
 
-    def runs(self) -> bool:
-        """Say whether it runs."""
-        return _runs(self.cycle) if self.cycle.status else self.answers()
+    def is_running(self) -> bool:
+        """Return whether the machine runs."""
+        return _is_running(self.cycle) if self.cycle.status else self.is_reachable()
 
     @contextlib.contextmanager
-    def used(self, on_phase: Callable[[str], None], *, begin: str = "") -> Iterator[None]:
-        """Have the machine running; it is stopped after the last use, if it was started for one.
+    def keep_running(self, on_phase: Callable[[str], None], *, begin: str = "") -> Iterator[None]:
+        """Start the machine unless it runs; stop it after the last use if isobench started it.
 
-        With `begin` it must not run before, and that is marked just before it is started.
-        SessionError: it cannot be started, cannot be stopped, or runs already.
+        With `begin` the machine must not run yet, and `on_phase(begin)` is called just before it is
+        started. Raises SessionError if it cannot be started or stopped, or runs already.
         """
         with self._lock:
             if not self._users:
-                self._claim = _claimed(self.cycle)
+                self._lock_descriptor = _locked(self.cycle)
             try:
-                self._have_running(on_phase, begin)
+                self._ensure_running(on_phase, begin)
             except BaseException:
-                self._let_go()
+                self._release()
                 raise
             self._users += 1
         first: BaseException | None = None
@@ -420,43 +447,46 @@ class Machine:
                         raise SessionError(
                             f"{first}; and {second}", hint=first.hint or second.hint, log=first.log
                         ) from None
-                    # Ctrl-C goes through: a run that is interrupted sweeps up after itself.
+                    # After Ctrl-C nothing is raised in its place: an interrupted run sweeps, and
+                    # reports the machine then.
                 finally:
-                    self._let_go()
+                    self._release()
 
-    def _have_running(self, on_phase: Callable[[str], None], begin: str) -> None:
-        if begin and not self._users and self._note is not None and self.runs():
+    def _ensure_running(self, on_phase: Callable[[str], None], begin: str) -> None:
+        if begin and not self._users and self._note is not None and self.is_running():
             raise SessionError(
-                "the machine still runs: it was not to be stopped after its last use, so that its"
-                " start cannot be timed",
+                "the start cannot be timed: the machine could not be stopped after its last use,"
+                " and still runs",
                 hint="try the stop command by hand",
             )
-        if begin and (self._users or self.runs()):
+        if begin and (self._users or self.is_running()):
             raise SessionError(
-                "the machine is running, so that its start cannot be timed",
-                hint="shut it down before; isobench stops no machine that it has not started",
+                "the start cannot be timed: the machine is running already",
+                hint="shut it down first; isobench stops only machines that it has started",
             )
-        if not self._users and (begin or not self.runs()):
+        if not self._users and (begin or not self.is_running()):
             self._start(on_phase, begin)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if not self._users:
-            os.close(self._claim)
-            self._claim = -1
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
 
     def _start(self, on_phase: Callable[[str], None], begin: str) -> None:
+        # The note comes first: a kill -9 in between leaves a note without a machine, which is
+        # harmless, and not a machine without a note.
         self._note = _write(self.cycle, self.stop_timeout)
         if begin:
             on_phase(begin)
-        code, said = execute(self.cycle.start, timeout=self.start_timeout)
+        code, output = execute(self.cycle.start, timeout=self.start_timeout)
         if code != 0:
-            told = _told(self.cycle.start, code, said)
-            # It may be half started.
-            execute(self.cycle.stop, timeout=_STATUS)
-            self._forget()
+            why = _describe(self.cycle.start, code, output)
+            # A command that failed may have started the machine nevertheless.
+            execute(self.cycle.stop, timeout=_STATUS_TIMEOUT)
+            self._remove_note()
             raise SessionError(
-                f"the machine cannot be started: {told}",
-                hint="a start command must end once the machine is on its way"
+                f"the machine cannot be started: {why}",
+                hint="use a start command that ends while the machine boots"
                 if code is None
                 else "try the start command by hand",
             )
@@ -464,24 +494,25 @@ class Machine:
 
     def _stop(self, on_phase: Callable[[str], None]) -> None:
         on_phase("shutdown.asked")
-        code, said = execute(self.cycle.stop, timeout=self.stop_timeout)
+        code, output = execute(self.cycle.stop, timeout=self.stop_timeout)
         if code != 0:
             raise SessionError(
-                f"the machine cannot be stopped: {_told(self.cycle.stop, code, said)}",
+                f"the machine cannot be stopped: {_describe(self.cycle.stop, code, output)}",
                 hint="try the stop command by hand",
             )
+        # Most stop commands only request a shutdown: the machine runs on for a while.
         end = time.monotonic() + self.stop_timeout
-        while self.runs():
+        while self.is_running():
             if time.monotonic() > end:
                 raise SessionError(
-                    f"the machine was asked to stop and runs {self.stop_timeout:g} s later",
-                    hint="a stop command that is heeded, or a longer stop_timeout",
+                    f"the machine still runs {self.stop_timeout:g} s after its stop command",
+                    hint="set another stop command, or a longer stop_timeout, in isobench.toml",
                 )
             time.sleep(_POLL)
         on_phase("machine.gone")
-        self._forget()
+        self._remove_note()
 
-    def _forget(self) -> None:
+    def _remove_note(self) -> None:
         if self._note is not None:
             self._note.unlink(missing_ok=True)
             self._note = None

@@ -1,5 +1,6 @@
-"""One QEMU process: its command line, its monitor. Which accelerator it uses is decided
-elsewhere.
+"""One QEMU process: its command line and its monitor.
+
+Sources: qemu(1); the QEMU Machine Protocol reference (qemu-qmp-ref(7)).
 """
 
 import contextlib
@@ -19,12 +20,13 @@ from isobench.targets.machines import _serial
 from isobench.targets.shared import processes
 
 PORTS: Final = (*_serial.LINES, "qmp")
-"""The serial lines and the monitor."""
+"""Names of the serial lines and of the monitor."""
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)")
 _QUIT: Final = 5.0
-_STOPS: Final = {"io-error": "io-error, which is a full disk of the host's as a rule"}
+# QEMU stops the guest if the disk of the host is full (werror=enospc, the default of -drive).
+_STOPS: Final = {"io-error": "io-error, in most cases a full disk of the host"}
 _DRIVERS: Final = (
-    "the kernel has no driver for a device of QEMU's: set modules to the folder of its modules"
+    "the kernel has no driver for a device of QEMU: set modules to the folder of its modules"
     ' ("/lib/modules/…") for this target in isobench.toml'
 )
 _MORE_MEMORY: Final = 'set memory = "512MiB", or more, for this target in isobench.toml'
@@ -32,7 +34,8 @@ _HINTS: Final = {
     "O_DIRECT": 'set cache = "writeback" for this target in isobench.toml, or XDG_CACHE_HOME to a'
     " folder on a disk",
     "Cannot allocate memory": 'set memory = "256MiB" for this target in isobench.toml',
-    # This register says of which faults the processor is free; KVM-PVM does not let it be set.
+    # MSR 0x10a (IA32_ARCH_CAPABILITIES) lists the faults that a processor does not have. KVM-PVM
+    # does not allow a virtual machine monitor to set it.
     "failed to set MSR 0x10a": 'set cpu = "host,-arch-capabilities" for this target in'
     " isobench.toml",
     "network: No such device": _DRIVERS,
@@ -40,15 +43,15 @@ _HINTS: Final = {
     "deadlocked on memory": _MORE_MEMORY,
     "Out of memory": _MORE_MEMORY,
     "could not load kernel": "set kernel to an image that boots on this ISA, in isobench.toml",
-    "Unable to mount root fs": "the kernel found nothing to start: it needs more memory, or another"
-    " initrd or kernel in isobench.toml",
+    "Unable to mount root fs": "the kernel found no first process: set more memory, or another"
+    " initrd or kernel, in isobench.toml",
 }
-"""What to do about something that QEMU or the guest says."""
+"""A fragment of a message of QEMU or of the guest -> what to do about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What QEMU is asked to be."""
+    """The virtual hardware."""
 
     emulator: str
     """Path of qemu-system-…"""
@@ -70,13 +73,13 @@ class Disk:
     path: Path
     format: str = "raw"
     cache: str = "none"
-    kept: bool = True
-    """False: what is written is forgotten at the end."""
+    persistent: bool = True
+    """False: QEMU keeps writes in a temporary file and discards them at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """What is put into the machine."""
+    """What the machine boots, and its disks."""
 
     kernel: Path | None = None
     initrd: Path | None = None
@@ -84,23 +87,28 @@ class Boot:
     disks: tuple[Disk, ...] = ()
     network: bool = True
     halted: bool = False
-    """Its CPUs never run: to see whether QEMU starts at all."""
+    """The CPUs never run: this only tries whether QEMU starts."""
     incoming: int | None = None
-    """A descriptor with a saved state, restored instead of booting."""
+    """A descriptor of a saved state, which is restored in place of booting."""
 
     def restored_from(self, descriptor: int) -> "Boot":
-        """Return the same, restored from a state; its disks stay as they were then."""
-        disks = tuple(replace(disk, kept=False) for disk in self.disks)
+        """Return the same, restored from a state.
+
+        Its disks are not written to: the state must still match them at the next restoration.
+        """
+        disks = tuple(replace(disk, persistent=False) for disk in self.disks)
         return replace(self, incoming=descriptor, disks=disks)
 
 
 def _escaped(path: Path | str) -> str:
-    """Return a path as QEMU's option parser wants it: a comma is doubled."""
+    """Return a path for a comma-separated option of QEMU: a comma in it is doubled (qemu(1))."""
     return str(path).replace(",", ",,")
 
 
 def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[str]:
-    """Return QEMU's command line; `ends` are its descriptors for PORTS."""
+    """Return QEMU's command line; `ends` are the descriptors that it inherits for PORTS."""
+    # -no-reboot turns a panic (panic=-1 reboots) into the end of QEMU. It then exits with 0, as
+    # after a regular power-off: only the console shows the difference.
     argv = [hardware.emulator, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-machine", hardware.machine, "-accel", hardware.accelerator]
     argv += ["-cpu", hardware.cpu, "-smp", str(hardware.vcpus), "-m", str(hardware.memory)]
@@ -109,18 +117,22 @@ def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[s
     if boot.initrd is not None:
         argv += ["-initrd", str(boot.initrd)]
     if boot.halted or boot.incoming is not None:
-        argv += ["-S"]
+        argv += ["-S"]  # the CPUs wait for "cont"
+    # Inherited sockets leave no path behind, and nobody else can connect to the monitor.
     for name in PORTS:
         argv += ["-chardev", f"socket,id={name},fd={ends[name]}"]
     argv += ["-mon", "chardev=qmp,mode=control"]
     argv += hardware.ports
     for number, disk in enumerate(boot.disks):
         drive = f"if=none,id=disk{number},file={_escaped(disk.path)},format={disk.format}"
-        keep = "" if disk.kept else ",snapshot=on"
-        argv += ["-drive", f"{drive},cache={disk.cache},discard=unmap{keep}"]
+        discard = "" if disk.persistent else ",snapshot=on"
+        argv += ["-drive", f"{drive},cache={disk.cache},discard=unmap{discard}"]
         argv += ["-device", f"virtio-blk-pci,drive=disk{number}"]
     if boot.network:
         argv += [
+            # restrict=on: the guest reaches neither the host nor the network. Port 0: QEMU picks a
+            # free one, which `Machine.port` reads back. An empty romfile: QEMU loads the kernel
+            # itself, and needs no ROM for a network boot.
             *("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
             *("-device", "virtio-net-pci,netdev=net0,romfile="),
         ]
@@ -130,9 +142,9 @@ def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[s
 
 
 class Machine(_serial.Machine):
-    """A running QEMU: a machine that has a monitor beside its serial lines."""
+    """A running QEMU: a machine with a monitor in addition to its serial lines."""
 
-    called: ClassVar[str] = "QEMU"
+    process_name: ClassVar[str] = "QEMU"
     hints: ClassVar[Mapping[str, str]] = _HINTS
 
     def __init__(
@@ -142,112 +154,118 @@ class Machine(_serial.Machine):
         on_output: Callable[[bytes], None],
         on_mark: Callable[[str], None],
     ) -> None:
-        """Take a started process and our ends of its sockets; `on_output` gets what programs
-        print.
-        """
+        """Take a started process and this side of its sockets (`_serial.Machine`)."""
         super().__init__(process, sockets, on_output, on_mark)
         self._number = 0
         self._replies: dict[int, Mapping[str, Any]] = {}
-        # A machine that is restored says that it is stopped, until it is let run.
+        # Until `negotiate`: a restored machine sends STOP events before it runs.
         self._expected_stop = True
-        self._rest["qmp"] = b""
+        self._partial_lines["qmp"] = b""
 
     # ---- the monitor -----------------------------------------------------------------------------
 
-    def _take_more(self, name: str, chunk: bytes) -> None:
-        """Take what the monitor has said."""
-        *lines, self._rest[name] = (self._rest[name] + chunk).split(b"\n")
+    def _handle_other(self, name: str, chunk: bytes) -> None:
+        """Handle replies and events of the monitor."""
+        *lines, self._partial_lines[name] = (self._partial_lines[name] + chunk).split(b"\n")
         for line in lines:
             with contextlib.suppress(ValueError):
-                said = json.loads(line)
-                if not isinstance(said, dict):
+                message = json.loads(line)
+                if not isinstance(message, dict):
                     continue
-                if "id" in said:
-                    self._replies[said["id"]] = said
-                elif said.get("event") == "STOP" and not self._expected_stop:
-                    self._seen.stopped = "stopped"
-                elif said.get("event") == "RESUME":
-                    self._seen.stopped = ""
-                elif said.get("event") in ("GUEST_PANICKED", "WATCHDOG"):
-                    self._seen.stopped = said["event"].lower().replace("_", " ")
+                if "id" in message:
+                    self._replies[message["id"]] = message
+                elif message.get("event") == "STOP" and not self._expected_stop:
+                    self._state.stopped = "stopped"
+                elif message.get("event") == "RESUME":
+                    self._state.stopped = ""
+                elif message.get("event") in ("GUEST_PANICKED", "WATCHDOG"):
+                    self._state.stopped = message["event"].lower().replace("_", " ")
 
-    def _why_stopped(self) -> str:
-        """Say what the monitor says of a guest that nobody has stopped."""
+    def _stop_reason(self) -> str:
+        """Return why QEMU has stopped the guest, as the monitor reports it."""
         status = self._status()
         return f"QEMU has stopped the guest: {_STOPS.get(status, status)}"
 
     def _status(self) -> str:
         answer = None
         if self.process.poll() is None:
-            answer = self._asked("query-status", {}, patience=2.0, descriptor=None)
-        return str((answer or {}).get("return", {}).get("status", self._seen.stopped))
+            answer = self._exchange("query-status", {}, timeout=2.0, descriptor=None)
+        return str((answer or {}).get("return", {}).get("status", self._state.stopped))
 
     def command(
         self,
         name: str,
         options: Mapping[str, object] | None = None,
         *,
-        patience: float = 30.0,
+        timeout: float = 30.0,
         descriptor: int | None = None,
     ) -> Mapping[str, Any]:
-        """Ask the monitor, return its answer; SessionError when it refuses or is gone.
+        """Execute a command of the monitor and return its result.
 
-        With `descriptor` a file goes along ("getfd").
+        `timeout` is in seconds. `descriptor` is sent with the command, for "getfd". Raises
+        SessionError if the monitor refuses the command or does not reply.
         """
-        reply = self._asked(name, options or {}, patience=patience, descriptor=descriptor)
+        reply = self._exchange(name, options or {}, timeout=timeout, descriptor=descriptor)
         if reply is None:
-            raise self.fault(f"QEMU's monitor does not answer ({name})")
+            raise self.failure(f"QEMU's monitor does not answer ({name})")
         if "error" in reply:
             raise SessionError(f"QEMU refuses {name}: {reply['error'].get('desc')}")
         answer = reply.get("return")
         return answer if isinstance(answer, dict) else {"text": answer}
 
-    def _asked(
+    def _exchange(
         self,
         name: str,
         options: Mapping[str, object],
         *,
-        patience: float,
+        timeout: float,
         descriptor: int | None,
     ) -> Mapping[str, Any] | None:
-        """Ask the monitor; None where no answer comes."""
+        """Send a command to the monitor and return the reply, or None if none comes."""
         with self._changed:
             self._number += 1
             number = self._number
-            asked = {"execute": name, "id": number, "arguments": options}
-            line = json.dumps(asked).encode() + b"\n"
+            message = {"execute": name, "id": number, "arguments": options}
+            line = json.dumps(message).encode() + b"\n"
             try:
                 if descriptor is None:
                     self._sockets["qmp"].sendall(line)
                 else:
                     socket.send_fds(self._sockets["qmp"], [line], [descriptor])
             except OSError:
-                self._changed.wait_for(lambda: self._seen.ended, 2.0)
+                self._changed.wait_for(lambda: self._state.ended, 2.0)
                 return None
-            self._changed.wait_for(lambda: number in self._replies or self._seen.ended, patience)
+            self._changed.wait_for(lambda: number in self._replies or self._state.ended, timeout)
             return self._replies.pop(number, None)
 
     def negotiate(self, *, running: bool = True) -> None:
-        """Open the monitor; from now on a guest that should be `running` and stops is a fault."""
+        """Open the monitor. With `running`, a guest that stops from now on is an error."""
         self._expected_stop = not running
+        # The monitor accepts no other command before this one.
         self.command("qmp_capabilities")
 
     def port(self) -> int:
         """Return the loopback port that leads to the guest's SSH server."""
-        said = self.command("human-monitor-command", {"command-line": "info usernet"})
-        found = _FORWARD.search(str(said.get("text")))
+        # QMP has no command for this: only the text of the human monitor has the port.
+        output = self.command("human-monitor-command", {"command-line": "info usernet"})
+        found = _FORWARD.search(str(output.get("text")))
         if found is None:
             raise SessionError("QEMU forwards no port to the guest")
         return int(found.group(1))
 
-    def save(self, path: Path, *, patience: float) -> None:
-        """Stop the guest and write its whole state into a file; the machine ends."""
-        deadline = time.monotonic() + patience
+    def save(self, path: Path, *, timeout: float) -> None:
+        """Stop the guest, write its whole state into a file, and end the machine.
+
+        `timeout` is in seconds.
+        """
+        deadline = time.monotonic() + timeout
         self._expected_stop = True
+        # The state of a stopped guest is written in one pass. A running guest changes pages, which
+        # are then written again.
         self.command("stop")
         with path.open("wb") as file:
             self.command("getfd", {"fdname": "state"}, descriptor=file.fileno())
-            # Its default limit is for networks; this goes to a file.
+            # The default limit of bandwidth is meant for a migration over a network.
             self.command("migrate-set-parameters", {"max-bandwidth": 1 << 40})
             self.command("migrate", {"uri": "fd:state"})
         while True:
@@ -255,22 +273,22 @@ class Machine(_serial.Machine):
             if status == "completed":
                 break
             if status in ("failed", "cancelled") or time.monotonic() > deadline:
-                raise self.fault(f"the guest's state could not be saved: {status}")
+                raise self.failure(f"the guest's state could not be saved: {status}")
             time.sleep(0.02)
         self.command("quit")
         self.wait_for_end(_QUIT)
 
     def wait_for_state(self, *, deadline: float) -> None:
-        """Wait until a saved state has been read."""
+        """Wait until QEMU has read a saved state; `deadline` is of time.monotonic."""
         while (status := self.command("query-status").get("status")) == "inmigrate":
             if time.monotonic() > deadline:
-                raise self.fault("the saved state was not read in time")
-            time.sleep(0.002)
+                raise self.failure("the saved state was not read in time")
+            time.sleep(0.002)  # short: it is a part of the measured start
         if status not in ("paused", "prelaunch"):
-            raise self.fault(f"the saved state could not be restored: {status}")
+            raise self.failure(f"the saved state could not be restored: {status}")
 
     def resume(self) -> None:
-        """Let a restored guest run."""
+        """Start the CPUs of a restored guest."""
         self._expected_stop = False
         self.command("cont")
 
@@ -284,9 +302,10 @@ def started(
     on_output: Callable[[bytes], None] = lambda _: None,
     on_mark: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Machine]:
-    """Start QEMU and end it at the end.
+    """Start QEMU; its process ends with the context.
 
-    With `launcher` (workloads/_launch) it dies with this thread, whatever that dies of.
+    With `launcher` (workloads/_launch) the kernel kills it when this thread ends, also after a
+    kill -9 of isobench. Raises SessionError if QEMU cannot be executed.
     """
     with contextlib.ExitStack() as stack:
         ours: dict[str, socket.socket] = {}
@@ -299,6 +318,7 @@ def started(
             descriptors: Sequence[int] = [*theirs.values()]
             if boot.incoming is not None:
                 descriptors = [*descriptors, boot.incoming]
+            # QEMU does not end with its parent, also not at SIGTERM to the parent.
             tie = [str(launcher), "tie"] if launcher else []
             try:
                 process = processes.start(

@@ -1,5 +1,7 @@
-"""A virtual machine on serial lines: its console, the two streams of its programs, its end.
-Its first process is isobench's own (workloads/_init/payload.c).
+"""A virtual machine on serial lines: its console, the output of its programs, its end.
+
+The guest's first process is isobench's own (workloads/_init/payload.c). It reports events as
+marks: lines of the console that begin with "isobench: ", such as "isobench: exit 0".
 """
 
 import errno
@@ -20,48 +22,54 @@ from isobench.plugins.api import Completed
 from isobench.targets.shared import agent_request, processes
 
 LINES: Final = ("log", "out", "err")
-"""Console of the guest, the two streams of its programs; requests go in by the second."""
+"""The guest's console, and standard output and standard error of its programs. Requests are sent
+over "out".
+"""
 MARK: Final = b"isobench: "
 STOP_REQUEST: Final = agent_request.framed((), {"stop": ""})
-"""Asks that what runs be killed; the answer is the mark "stopped"."""
+"""Kills whatever runs; the guest replies with the mark "stopped" (workloads/_include/request.h)."""
 _KEPT: Final = 1 << 16
+"""Bytes of the console that are kept."""
 _MOST_MARKS: Final = 256
-_LONGEST: Final = 200
+_LONGEST_MARK: Final = 200
 _CHUNK: Final = 1 << 16
 _MOST_CHUNKS: Final = 64
-"""Four mebibytes: more than a socket holds."""
-_TOLD_LINES: Final = 4
+"""Times _CHUNK: four mebibytes, more than a socket buffers."""
+_TAIL_LINES: Final = 4
 _PANIC: Final = b"Kernel panic - "
 _SHUTDOWN: Final = 10.0
 _QUIT: Final = 5.0
 _PHASES: Final = ("guest.output", "init")
-"""What a guest says of itself that is a phase of its start."""
+"""Marks that are phases of a start."""
 _CODE: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
-def opening(stage: Stage) -> Command:
-    """Return what listens while a session of this stage is opened: to phases alone."""
+def phase_listener(stage: Stage) -> Command:
+    """Return a command without a program, which only passes phases of an opening session on."""
     return Command(argv=(), on_phase=stage.on_phase)
 
 
-def phases(listener: Command) -> Callable[[str], None]:
-    """Return what hands on to a listener the marks that are phases of a start."""
+def phase_marks(listener: Command) -> Callable[[str], None]:
+    """Return a function that passes those marks to a listener that are phases of a start."""
 
-    def forward(said: str) -> None:
-        if said in _PHASES:
-            listener.on_phase(said)
+    def forward(mark: str) -> None:
+        if mark in _PHASES:
+            listener.on_phase(mark)
 
     return forward
 
 
 def _printable(text: bytes) -> str:
-    """Return what a guest says, without what would move a terminal's cursor."""
-    said = text.decode(errors="replace")
-    return "".join(c for c in said if c.isprintable() or c == "\n")
+    """Return text of a guest without control characters.
+
+    A guest is not trusted: its output reaches the user's terminal in error messages.
+    """
+    decoded = text.decode(errors="replace")
+    return "".join(c for c in decoded if c.isprintable() or c == "\n")
 
 
-def _named(failure: str) -> str:
-    """Return what a guest says has failed, with its number of an error in words."""
+def _with_errno_name(failure: str) -> str:
+    """Return a failure that a guest reports, its errno in words: "network: No such device"."""
     what, _, number = failure.rpartition(" ")
     code = int(number) if number.isdecimal() and len(number) < len("1000") else 0
     if not what or code not in errno.errorcode:
@@ -70,8 +78,8 @@ def _named(failure: str) -> str:
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What the machine has said so far; guarded by the machine's condition."""
+class _State:
+    """What is known of the machine so far. `Machine._changed` guards it."""
 
     log: bytearray = field(default_factory=bytearray)
     out: bytearray = field(default_factory=bytearray)
@@ -79,28 +87,28 @@ class _Seen:
     stderr: bytearray = field(default_factory=bytearray)
     marks: list[str] = field(default_factory=list)
     stopped: str = ""
-    """Why the guest does not run any more though its process does, when nobody asked for that."""
+    """Why the guest no longer runs although its process does, if isobench did not stop it."""
     panic: str = ""
-    """The kernel's last words."""
+    """The kernel's panic message."""
     ended: bool = False
-    """The process has let go of its ends."""
+    """The process has closed all its streams."""
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more is to be expected."""
+    def is_over(self) -> bool:
+        """Whether the guest can produce no further output."""
         return bool(self.ended or self.stopped or self.panic)
 
 
 class Machine:
-    """A running machine. One thread listens to all it says; waiting is for what that thread hears.
+    """A running machine. One thread reads all its lines; the other methods wait for that thread.
 
-    A kind of machine with lines of its own takes what they say in `_take_more`.
+    A subclass that adds lines overrides `_handle_other`.
     """
 
-    called: ClassVar[str] = "the machine"
-    """Name of the process, as the beginning of a sentence."""
+    process_name: ClassVar[str] = "the machine"
+    """Name of the process at the beginning of a sentence."""
     hints: ClassVar[Mapping[str, str]] = {}
-    """What to do about something that is said, on the process's standard error as a rule."""
+    """A fragment of an error message -> what to do about it."""
 
     def __init__(
         self,
@@ -109,27 +117,31 @@ class Machine:
         on_output: Callable[[bytes], None],
         on_mark: Callable[[str], None],
     ) -> None:
-        """Take a started process and our ends of its sockets, by name; `on_output` gets what
-        programs print.
+        """Take a started process and this side of its sockets, by name.
+
+        `on_output` gets standard output of programs as it arrives, `on_mark` each mark. Both are
+        called in the reading thread.
         """
         self.process = process
         self._sockets, self._on_output, self._on_mark = sockets, on_output, on_mark
-        self._seen = _Seen()
+        self._state = _State()
         self._changed = threading.Condition()
-        self._rest = {"log": b""}
-        self._has_spoken = False
+        self._partial_lines = {"log": b""}
+        self._has_output = False
         self._thread = threading.Thread(target=self._listen, name="machine", daemon=True)
 
     def listen(self) -> None:
-        """Begin to listen; on its own, since it waits for the thread, and a Ctrl-C may come then:
-        whoever is to close this machine must know of it by now.
+        """Start the reading thread.
+
+        This is no part of __init__: Thread.start waits, and Ctrl-C may interrupt it. By then the
+        caller must hold the machine, to close it.
         """
         self._thread.start()
 
     # ---- listening -------------------------------------------------------------------------------
 
-    def hand_output_to(self, on_output: Callable[[bytes], None]) -> None:
-        """Hand on to somebody else what programs print from here on."""
+    def redirect_output(self, on_output: Callable[[bytes], None]) -> None:
+        """Pass the output of programs to another function from now on."""
         self._on_output = on_output
 
     def _listen(self) -> None:
@@ -142,194 +154,214 @@ class Machine:
                 while selector.get_map():
                     for key, _ in selector.select():
                         chunk = self._read(key.data)
+                        # The lines are independent, and the console may overtake the others.
+                        # Programs write before the mark of their end is written: reading their
+                        # lines after the console, and handling them before it, loses nothing.
                         if key.data == "log":
-                            self._catch_up()
+                            self._read_program_output()
                         if chunk:
-                            self._take(key.data, chunk)
+                            self._handle(key.data, chunk)
                         elif chunk is not None:
                             selector.unregister(key.fd)
         finally:
             with self._changed:
-                self._seen.ended = True
+                self._state.ended = True
                 self._changed.notify_all()
 
     def _read(self, name: str) -> bytes | None:
-        """Return what there is, nothing at the end, None where nothing has come (any more)."""
+        """Return available bytes, b"" at the end of the line, None if there is nothing to read."""
         assert self.process.stderr is not None
         try:
             if name == "stderr":
                 return os.read(self.process.stderr.fileno(), _CHUNK)
+            # The sockets stay blocking for `send`; only reads must not wait.
             return self._sockets[name].recv(_CHUNK, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:
             return b""
 
-    def _catch_up(self) -> None:
-        """Read what programs said before the console said the latest: their end, it may be."""
+    def _read_program_output(self) -> None:
+        """Read everything that programs have written so far."""
         for name in ("out", "err"):
+            # Bounded: a program that never stops writing must not keep the console waiting.
             for _ in range(_MOST_CHUNKS):
                 chunk = self._read(name)
                 if not chunk:
                     break
-                self._take(name, chunk)
+                self._handle(name, chunk)
 
-    def _take(self, name: str, chunk: bytes) -> None:
+    def _handle(self, name: str, chunk: bytes) -> None:
         if name == "out":
             self._on_output(chunk)
         marks = self._marks_in(chunk) if name == "log" else []
         for mark in marks:
             self._on_mark(mark)
+        # Both callbacks run before the condition is taken: they may take long, and an exception in
+        # one of them ends the thread, which `_listen` then reports as the end of the machine.
         with self._changed:
             match name:
                 case "log":
-                    self._seen.log += chunk
-                    del self._seen.log[:-_KEPT]
-                    self._seen.marks += marks
-                    del self._seen.marks[:-_MOST_MARKS]
+                    self._state.log += chunk
+                    del self._state.log[:-_KEPT]
+                    self._state.marks += marks
+                    del self._state.marks[:-_MOST_MARKS]
                 case "out" | "err" | "stderr":
-                    kept: bytearray = getattr(self._seen, name)
+                    kept: bytearray = getattr(self._state, name)
                     kept += chunk[: max(0, processes.MAX_OUTPUT - len(kept))]
                 case _:
-                    self._take_more(name, chunk)
+                    self._handle_other(name, chunk)
             self._changed.notify_all()
 
     def _marks_in(self, chunk: bytes) -> list[str]:
-        """Return the marks that a piece of the console completes, its first word among them."""
-        found = [] if self._has_spoken or not chunk.strip() else ["guest.output"]
-        self._has_spoken |= bool(found)
-        *lines, self._rest["log"] = (self._rest["log"] + chunk).split(b"\n")
-        self._rest["log"] = self._rest["log"][-_KEPT:]
+        """Return the marks that a piece of the console completes.
+
+        "guest.output" stands for the first output of the guest, whatever it is.
+        """
+        # A console may begin with blank lines, which do not show that the guest runs.
+        found = [] if self._has_output or not chunk.strip() else ["guest.output"]
+        self._has_output |= bool(found)
+        *lines, self._partial_lines["log"] = (self._partial_lines["log"] + chunk).split(b"\n")
+        self._partial_lines["log"] = self._partial_lines["log"][-_KEPT:]
         for line in lines:
+            # A panic is looked for anywhere in a line: a time stamp may precede it. It counts at
+            # once, since with panic=0 the machine goes on without end.
             _, panic, why = line.partition(_PANIC)
-            if panic and not self._seen.panic:
-                self._seen.panic = _printable((panic + why).strip()[:_LONGEST])
+            if panic and not self._state.panic:
+                self._state.panic = _printable((panic + why).strip()[:_LONGEST_MARK])
         return found + [
-            _printable(line[len(MARK) :].strip()[:_LONGEST])
+            _printable(line[len(MARK) :].strip()[:_LONGEST_MARK])
             for line in lines
             if line.startswith(MARK)
         ]
 
-    def _take_more(self, name: str, chunk: bytes) -> None:
-        """Take what another line than LINES has said; the condition is held."""
+    def _handle_other(self, name: str, chunk: bytes) -> None:
+        """Handle bytes of a line that is not in LINES. `_changed` is held."""
 
-    def _why_stopped(self) -> str:
-        """Say why the guest does not run any more though its process does."""
-        return self._seen.stopped
+    def _stop_reason(self) -> str:
+        """Return why the guest no longer runs although its process does."""
+        return self._state.stopped
 
     # ---- waiting ---------------------------------------------------------------------------------
 
     @property
     def log(self) -> str:
-        """The end of what the guest said on its console, printable."""
+        """The last bytes of the console, printable."""
         with self._changed:
-            return _printable(bytes(self._seen.log))
+            return _printable(bytes(self._state.log))
 
     def output(self) -> tuple[bytes, bytes]:
-        """Return what programs have said on their two streams since the last call."""
+        """Return standard output and standard error of programs since the last call."""
         with self._changed:
-            out, err = bytes(self._seen.out), bytes(self._seen.err)
-            self._seen.out.clear()
-            self._seen.err.clear()
+            out, err = bytes(self._state.out), bytes(self._state.err)
+            self._state.out.clear()
+            self._state.err.clear()
             return out, err
 
-    def why(self, *, patience: float = 0.0) -> str:
-        """Say why the machine does not run any more, or nothing while it runs.
+    def failure_reason(self, *, timeout: float = 0.0) -> str:
+        """Return why the machine no longer runs, or an empty string while it runs.
 
-        What leads to it may break a moment before its end is known: `patience` in seconds.
+        A connection may break a moment before the end of the machine is known: the method waits up
+        to `timeout` seconds for that.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._seen.over, patience)
-        if self._seen.panic:
-            return f"the guest panicked: {self._seen.panic}"
-        if self._seen.stopped:
-            return self._why_stopped()
-        if self._seen.ended:  # it has let go of everything, and is about to be gone
+            self._changed.wait_for(lambda: self._state.is_over, timeout)
+        if self._state.panic:
+            return f"the guest panicked: {self._state.panic}"
+        if self._state.stopped:
+            return self._stop_reason()
+        if self._state.ended:
+            # The streams close shortly before the process can be waited for.
             self.wait_for_end(_QUIT)
         code = self.process.poll()
         if code is None:
             return ""
         how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-        lines = [line.strip() for line in _printable(bytes(self._seen.stderr)).splitlines()]
-        # What is wrong is often followed by a piece of advice, or by an assertion.
-        said = " | ".join([line for line in lines if line][-2:])[-500:] or "it said nothing"
-        return f"{self.called} has ended, {how}; {said}"
+        lines = [line.strip() for line in _printable(bytes(self._state.stderr)).splitlines()]
+        # Two lines: QEMU often prints advice or an assertion after the error itself.
+        errors = " | ".join([line for line in lines if line][-2:])[-500:] or "no error message"
+        return f"{self.process_name} has ended, {how}; {errors}"
 
-    def _complaints(self) -> str:
-        """Return in what `hints` are looked for."""
-        return bytes(self._seen.stderr).decode(errors="replace")
+    def _error_text(self) -> str:
+        """Return the text in which `hints` are searched."""
+        return bytes(self._state.stderr).decode(errors="replace")
 
-    def last_words(self) -> str:
-        """Say what the console said last."""
+    def console_tail(self) -> str:
+        """Return the last lines of the console, as a part of an error message."""
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
-        tail = " | ".join(lines[-_TOLD_LINES:])[-400:] or "nothing"
-        return f"the serial console said last: {tail}"
+        tail = " | ".join(lines[-_TAIL_LINES:])[-400:] or "(empty)"
+        return f"end of the serial console: {tail}"
 
     @property
-    def transcript(self) -> str:
-        """What the process complained of and the end of what the guest said on its console,
-        printable.
-        """
+    def console_log(self) -> str:
+        """Standard error of the process, then the last bytes of the console, printable."""
         with self._changed:
-            return _printable(bytes(self._seen.stderr)) + _printable(bytes(self._seen.log))
+            return _printable(bytes(self._state.stderr)) + _printable(bytes(self._state.log))
 
-    def fault(self, what: str, *, hint: str = "") -> SessionError:
-        """Return an error that says what failed, why, and what the console said last.
+    def failure(self, what: str, *, hint: str = "") -> SessionError:
+        """Return an error with what failed, the reason if known, and the end of the console.
 
-        `hint` is the way out unless what was said suggests a better one.
+        `hint` is used if no entry of `hints` matches.
         """
-        why = self.why()
+        why = self.failure_reason()
         reason = f"{what}{': ' + why if why else ''}"
-        said = reason + self._complaints()
-        hint = next((way for sign, way in self.hints.items() if sign in said), hint)
-        return SessionError(f"{reason}; {self.last_words()}", hint=hint, log=self.transcript)
+        text = reason + self._error_text()
+        hint = next((advice for sign, advice in self.hints.items() if sign in text), hint)
+        return SessionError(f"{reason}; {self.console_tail()}", hint=hint, log=self.console_log)
 
     def wait_for(self, mark: str, *, deadline: float) -> str | None:
-        """Wait for a mark of the guest and take it: what follows its name, or None at the deadline
-        (time.monotonic). SessionError when the machine ends or the guest says it has failed.
+        """Wait for a mark of the guest and consume it.
+
+        Returns the text after the mark's name, or None at the deadline (time.monotonic). Raises
+        SessionError if the machine ends or the guest reports a failure.
         """
         with self._changed:
             while True:
-                for number, said in enumerate(self._seen.marks):
-                    name, _, detail = said.partition(" ")
+                for number, text in enumerate(self._state.marks):
+                    name, _, detail = text.partition(" ")
                     if name == mark:
-                        del self._seen.marks[: number + 1]
+                        # Earlier marks go as well: they belong to steps that are over.
+                        del self._state.marks[: number + 1]
                         return detail
                     if name == "failed":
-                        raise self.fault(f"the guest could not set itself up: {_named(detail)}")
-                if self._seen.over:
+                        raise self.failure(
+                            f"the guest could not set itself up: {_with_errno_name(detail)}"
+                        )
+                if self._state.is_over:
                     break
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
                 self._changed.wait(left)
-        raise self.fault("the guest has ended")
+        raise self.failure("the guest has ended")
 
     def wait_for_end(self, seconds: float) -> bool:
-        """Wait for the process to end by itself."""
+        """Wait for the process to end by itself; return whether it has."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
         return True
 
-    # ---- asking ----------------------------------------------------------------------------------
+    # ---- requests --------------------------------------------------------------------------------
 
     def send(self, request: bytes) -> None:
         """Send a request to the guest's first process (workloads/_init/payload.c)."""
         try:
             self._sockets["out"].sendall(request)
         except OSError:
-            raise self.fault("the guest takes no request") from None
+            raise self.failure("the guest accepts no requests") from None
 
     def shut_down(self, request: bytes) -> bool:
-        """Ask the guest to power off; say whether it did so by itself."""
+        """Request the guest to power off; return whether its process has ended."""
         self.send(request)
         return self.wait_for_end(_SHUTDOWN)
 
     def close(self) -> None:
-        """End the process, whatever it does, and close what leads to it."""
+        """Kill the process if it still runs, and close all its lines."""
+        # First the process: its end ends the thread, which still reads from the sockets.
         processes.end(self.process)
+        # A thread that was not started cannot be joined: Ctrl-C may come before `listen`.
         if self._thread.ident is not None:
             self._thread.join(5)
         for link in self._sockets.values():
@@ -338,70 +370,82 @@ class Machine:
             self.process.stderr.close()
 
 
-_SILENCE: Final = 60.0
-"""Seconds in which any kernel that runs has said a first word, emulated ones on busy hosts too."""
+_SILENT_TIMEOUT: Final = 60.0
+"""Seconds after which a kernel without any output counts as not running. Emulated kernels on busy
+hosts stay below it.
+"""
 _SILENT_SHARE: Final = 0.25
-"""Whoever is more patient with a guest is so with its first word."""
+"""Share of boot_timeout that a kernel may be silent, if that is longer."""
 
 
 class Booted:
     """A machine that has been powered on."""
 
-    def __init__(self, machine: Machine, patience: float) -> None:
-        """Take a machine that has just been started, and the seconds within which it must have
-        come up.
-        """
-        self._machine, self.patience = machine, patience
-        self.deadline = time.monotonic() + patience
+    def __init__(self, machine: Machine, timeout: float) -> None:
+        """Take a machine that has just been started; `timeout` is in seconds from now."""
+        self._machine, self.timeout = machine, timeout
+        self.deadline = time.monotonic() + timeout
 
-    def until_ready(self) -> None:
-        """Wait until the guest takes requests; SessionError where it never does, or where a while
-        passes in which its kernel says nothing at all: then it does not run.
+    def wait_until_ready(self) -> None:
+        """Wait until the guest accepts requests.
+
+        Raises SessionError at the timeout, and earlier if the kernel prints nothing at all: such a
+        kernel does not run.
         """
-        silence = min(self.patience, max(_SILENCE, _SILENT_SHARE * self.patience))
-        first = self.deadline - self.patience + silence
+        silence = min(self.timeout, max(_SILENT_TIMEOUT, _SILENT_SHARE * self.timeout))
+        first = self.deadline - self.timeout + silence
         if self._machine.wait_for("ready", deadline=first) is None:
-            if silence < self.patience and not self._machine.log.strip():
-                raise self._too_late(f"the guest said nothing within {silence:g} s of power-on")
+            if silence < self.timeout and not self._machine.log.strip():
+                raise self._timeout_error(
+                    f"the guest printed nothing within {silence:g} s of power-on"
+                )
             if self._machine.wait_for("ready", deadline=self.deadline) is None:
-                raise self._too_late(f"the guest did not start within {self.patience:g} s")
-        self._machine.output()  # what was said on the way is nobody's answer
+                raise self._timeout_error(f"the guest did not start within {self.timeout:g} s")
+        self._machine.output()  # output from before the first request belongs to no request
 
-    def _too_late(self, what: str) -> SessionError:
-        """Return the error of a machine that runs and has not come as far as it should."""
+    def _timeout_error(self, what: str) -> SessionError:
+        """Return the error for a machine that runs, but too slowly."""
         if self._machine.log.strip():
-            hint = f"set boot_timeout = {2 * max(1.0, self.patience):.1f}, or more, for this"
-            hint += " target in isobench.toml; where more time does not help: its kernel and memory"
+            hint = f"set boot_timeout = {2 * max(1.0, self.timeout):.1f}, or more, for this"
+            hint += " target in isobench.toml; if that does not help, change kernel or memory"
         else:
             hint = (
-                "is kernel one for this ISA, machine and cpu, with its serial console built in, and"
-                " is memory enough for it? all are set in isobench.toml, and so is boot_timeout"
+                "check in isobench.toml that kernel is for this ISA, machine and cpu, and has a"
+                " serial console built in; set more memory or a longer boot_timeout"
             )
-        return self._machine.fault(what, hint=hint)
+        return self._machine.failure(what, hint=hint)
 
-    def ended(self, deadline: float) -> Completed:
-        """Wait for the end of the first request; SessionError where the guest ends before."""
-        done = answer(self._machine, min(deadline, self.deadline))
+    def wait_for_exit(self, deadline: float) -> Completed:
+        """Wait for the end of the first request, at most until `deadline` (time.monotonic).
+
+        Raises SessionError if the guest ends first, or if boot_timeout ends first.
+        """
+        done = wait_for_exit(self._machine, min(deadline, self.deadline))
         if done.exit_code is None and deadline > self.deadline:
-            patience = f"{self.patience:g} s"
-            raise self._too_late(f"nothing came to an end within {patience} of power-on")
+            raise self._timeout_error(
+                f"the guest did not finish its first request within {self.timeout:g} s of power-on"
+            )
         return done
 
-    def switch_off(self, on_phase: Callable[[str], None]) -> None:
-        """Ask the guest to power off and see it gone, both as phases."""
+    def power_off(self, on_phase: Callable[[str], None]) -> None:
+        """Power the guest off; report the request and the end of the process as phases."""
         on_phase("shutdown.asked")
         if not self._machine.shut_down(agent_request.NULL):
-            raise self._machine.fault("the guest was asked to power off and did not")
+            raise self._machine.failure(
+                f"the guest did not power off within {_SHUTDOWN:g} s of the request"
+            )
         on_phase("process.gone")
 
 
-def answer(machine: Machine, deadline: float) -> Completed:
-    """Wait for the end of a request until `deadline` (time.monotonic), and take what was said;
-    SessionError where the guest ends before.
+def wait_for_exit(machine: Machine, deadline: float) -> Completed:
+    """Wait for the end of a request until `deadline` (time.monotonic); return its output as well.
+
+    Raises SessionError if the guest ends first.
     """
     code = machine.wait_for("exit", deadline=deadline)
+    # A program in the guest can write to the console, and so forge a mark.
     if code is not None and _CODE.fullmatch(code) is None:
-        raise machine.fault(f"the guest says {code!r} where an exit code belongs")
+        raise machine.failure(f"the guest reported the exit code {code!r}, which is no number")
     out, err = machine.output()
     return Completed(
         exit_code=None if code is None else agent_request.exit_code(int(code)),

@@ -1,8 +1,8 @@
-"""SSH by paramiko: one connection, reused; requests go to isobench's agent, no shell sees them.
+"""SSH by paramiko: one connection that all requests share, with isobench's agent at its other end.
 
-The other end runs `_agent` (workloads/_agent/payload.c), as login shell or by a fixed command: it
-reads a request from its standard input and executes it. So arguments and variables arrive as sent,
-whatever shell is there, and when the channel closes, the program and its descendants are killed.
+The other end runs `_agent` (workloads/_agent/payload.c), as login shell or by a fixed command. It
+reads a request from its standard input and executes it. So no shell interprets arguments and
+variables. When the channel closes, the agent kills the program and its descendants.
 """
 
 import contextlib
@@ -25,42 +25,46 @@ from isobench.model.units import SECOND, Nanoseconds
 from isobench.plugins.api import Completed
 from isobench.targets.shared import agent_request, processes
 
-# It tells each broken connection on its own, on standard error, beside the error that it raises.
+# paramiko logs each broken connection on standard error, in addition to the exception.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 KEEP_ALIVE: Final = 15
+"""Seconds between packets that keep an idle connection open."""
 FAULTS: Final = (paramiko.SSHException, OSError, EOFError)
-_KILLING: Final = 10.0
-"""Seconds that the agent gets to kill what exceeded its time limit."""
-_GLANCE: Final = 0.5
-"""Seconds between two looks at whether the other end still runs: a stopped one says nothing."""
+_KILL_TIMEOUT: Final = 10.0
+"""Seconds within which the agent must have killed a program that exceeded its time limit."""
+_POLL: Final = 0.5
+"""Seconds between two checks whether the other end still runs. A stopped one closes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A key pair made for one instance; the private half never touches a disk of the host."""
+    """A key pair for one instance. The private key is never written to a disk of the host."""
 
     private: paramiko.Ed25519Key
     seed: bytes
     pem: str
-    """Both halves, as OpenSSH reads a key."""
+    """The private key in OpenSSH's format."""
 
     @property
     def line(self) -> str:
-        """The public half, as authorized_keys and known_hosts spell it."""
+        """The public key in the format of authorized_keys and known_hosts (sshd(8))."""
         return f"{self.private.get_name()} {self.private.get_base64()}"
 
     @property
     def dropbear(self) -> bytes:
-        """Both halves, as dropbear reads a host key: the type, then seed and public half."""
+        """The private key in dropbear's format: the type, then the seed and the public key.
+
+        Both are strings as in RFC 4251, section 5: a 32-bit length and the bytes.
+        """
         parts = (b"ssh-ed25519", self.seed + self.private.asbytes()[-32:])
         return b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
 
 def new_key() -> Key:
-    """Return a fresh Ed25519 key."""
-    made = Ed25519PrivateKey.generate()
+    """Return a new Ed25519 key."""
+    made = Ed25519PrivateKey.generate()  # paramiko cannot generate keys of this type
     seed = made.private_bytes(
         serialization.Encoding.Raw,
         serialization.PrivateFormat.Raw,
@@ -79,10 +83,14 @@ class Connection:
     """An authenticated connection whose other end runs the agent."""
 
     def __init__(
-        self, transport: paramiko.Transport, command: str, why_lost: Callable[[], str]
+        self, transport: paramiko.Transport, command: str, failure_reason: Callable[[], str]
     ) -> None:
-        """Take a transport, the command that runs the agent, and who knows why it ended."""
-        self._transport, self._command, self._why_lost = transport, command, why_lost
+        """Take an authenticated transport.
+
+        `command` runs the agent at the other end. `failure_reason` returns why the other end no
+        longer runs, or an empty string.
+        """
+        self._transport, self._command, self._failure_reason = transport, command, failure_reason
         transport.set_keepalive(KEEP_ALIVE)
 
     def __enter__(self) -> Self:
@@ -94,26 +102,26 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; the agent's programs die with it."""
+        """Close the connection. The agent then kills its programs."""
         with contextlib.suppress(*FAULTS):
             self._transport.close()
 
     @property
     def alive(self) -> bool:
-        """Whether the connection still stands, as far as is known without asking."""
+        """Whether the connection is open, as far as paramiko knows. Nothing is sent."""
         return self._transport.is_active()
 
     def _lost(self, error: object) -> SessionError:
-        why = self._why_lost() or str(error) or type(error).__name__
+        why = self._failure_reason() or str(error) or type(error).__name__
         return SessionError(f"the SSH connection is lost: {why}")
 
     def run(
         self, message: bytes, *, timeout: Nanoseconds, on_output: Callable[[bytes], None]
     ) -> Completed:
-        """Send a request, listen to both streams, return how its program ended.
+        """Send a request, read both streams, and return how its program ended.
 
-        At the time limit the agent is told to kill the program with all its descendants.
-        SessionError: the connection is gone.
+        `timeout` is in nanoseconds. At the time limit the agent kills the program with all its
+        descendants, and the exit code is None. Raises SessionError if the connection is lost.
         """
         deadline = time.monotonic() + timeout / SECOND
         try:
@@ -125,45 +133,55 @@ class Connection:
                 channel.settimeout(timeout / SECOND)
                 channel.exec_command(self._command)
                 channel.sendall(message)
-                streams = _Streams(channel, on_output, self._why_lost)
+                streams = _Streams(channel, on_output, self._failure_reason)
                 ended = streams.listen(deadline)
             except TimeoutError:
-                self.close()  # not even the command got through: the other end hangs
+                # Not even the command was accepted: the other end hangs. A closed connection fails
+                # later requests at once, so that each of them need not wait for its own limit.
+                self.close()
                 return Completed(exit_code=None, stdout=b"", stderr=b"")
-            except (*FAULTS, _LostError) as error:
+            except (*FAULTS, _ConnectionLostError) as error:
                 raise self._lost(error) from None
             if not ended:
-                # The end of its input tells the agent to kill the program with all descendants;
-                # it leaves when they are gone.
-                with contextlib.suppress(*FAULTS):
-                    channel.shutdown_write()
-                    if not channel.status_event.wait(_KILLING):
-                        # It hangs whole: what follows is told so at once, not after its own limit.
-                        self.close()
+                self._stop_program(channel)
                 return Completed(exit_code=None, stdout=streams.out, stderr=streams.err)
             code = channel.recv_exit_status()
+        # paramiko returns -1 if the channel closed without an exit status.
         if code < 0:
             raise self._lost("the channel closed without an exit code")
         return Completed(
             exit_code=agent_request.exit_code(code), stdout=streams.out, stderr=streams.err
         )
 
+    def _stop_program(self, channel: paramiko.Channel) -> None:
+        """Have the agent kill the program of a channel, and wait for that."""
+        # At the end of its input the agent kills the program with all descendants, and exits when
+        # they have ended. A signal sent over SSH would not reach descendants.
+        with contextlib.suppress(*FAULTS):
+            channel.shutdown_write()
+            if not channel.status_event.wait(_KILL_TIMEOUT):
+                # The other end hangs as a whole: later requests then fail at once.
+                self.close()
 
-class _LostError(Exception):
-    """The other end has stopped, and will never say so itself."""
+
+class _ConnectionLostError(Exception):
+    """The other end no longer runs, which the connection itself does not show."""
 
 
 class _Streams:
-    """Reads both streams of a channel, keeps their beginnings."""
+    """Reads both streams of a channel, and keeps the first bytes of each."""
 
     def __init__(
         self,
         channel: paramiko.Channel,
         on_output: Callable[[bytes], None],
-        why_lost: Callable[[], str],
+        failure_reason: Callable[[], str],
     ) -> None:
-        self._channel, self._on_output, self._why_lost = channel, on_output, why_lost
+        self._channel, self._on_output, self._failure_reason = channel, on_output, failure_reason
         self._kept = (bytearray(), bytearray())
+
+    # Only the first bytes of a flood are kept, but all of it is read: a full window would block the
+    # program (RFC 4254, section 5.2).
 
     @property
     def out(self) -> bytes:
@@ -174,7 +192,7 @@ class _Streams:
         return bytes(self._kept[1])
 
     def listen(self, deadline: float) -> bool:
-        """Return True when the program has ended and all is read, False at the deadline."""
+        """Return True when the program has ended and all output is read, False at the deadline."""
         channel = self._channel
         waiting = channel.fileno()
         while True:
@@ -182,13 +200,13 @@ class _Streams:
             if channel.closed or (channel.eof_received and channel.exit_status_ready()):
                 self._drain()
                 return True
-            if why := self._why_lost():
-                raise _LostError(why)
-            left = min(deadline - time.monotonic(), _GLANCE)
+            if why := self._failure_reason():
+                raise _ConnectionLostError(why)
+            left = min(deadline - time.monotonic(), _POLL)
             if left <= 0:
                 return False
-            # The descriptor tells of data, end of file and close; an exit code that comes after
-            # the end of file it does not tell of.
+            # The channel's descriptor becomes readable at data, end of file and close, but not at
+            # an exit status that arrives after the end of file. That one is polled for.
             select.select([waiting], [], [], min(left, 0.002) if channel.eof_received else left)
             if channel.eof_received and not channel.exit_status_ready():
                 channel.status_event.wait(min(left, 0.05))
@@ -209,20 +227,21 @@ class _Streams:
 
 
 def banner(
-    address: tuple[str, int], *, timeout: float, why_lost: Callable[[], str] = lambda: ""
+    address: tuple[str, int], *, timeout: float, failure_reason: Callable[[], str] = lambda: ""
 ) -> socket.socket:
-    """Return a connection on which an SSH server has said who it is; its banner is left to be read.
+    """Return a TCP connection on which an SSH server has sent its banner, which is left unread.
 
-    A forwarded port accepts before anyone listens behind it: only the banner proves something.
+    QEMU accepts connections to a forwarded port before the guest listens: only the banner shows
+    that a server runs. `timeout` is in seconds. Raises SessionError if no banner comes.
     """
     end = time.monotonic() + timeout
     why = "no answer"
-    while (left := end - time.monotonic()) > 0 and not why_lost():
+    while (left := end - time.monotonic()) > 0 and not failure_reason():
         with contextlib.ExitStack() as stack:
             try:
                 link = stack.enter_context(socket.create_connection(address, timeout=left))
-                if _greets(link, end, why_lost):
-                    # Small packets at once: waiting for an acknowledgement costs 40 ms a command.
+                if _greets(link, end, failure_reason):
+                    # Nagle's algorithm and delayed acknowledgements cost 40 ms a command.
                     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     stack.pop_all()
                     return link
@@ -232,9 +251,10 @@ def banner(
     raise SessionError(f"no SSH server answers at {address[0]}:{address[1]}: {why}")
 
 
-def _greets(link: socket.socket, end: float, why_lost: Callable[[], str]) -> bool:
-    while (left := end - time.monotonic()) > 0 and not why_lost():
-        if select.select([link], [], [], min(left, _GLANCE))[0]:
+def _greets(link: socket.socket, end: float, failure_reason: Callable[[], str]) -> bool:
+    while (left := end - time.monotonic()) > 0 and not failure_reason():
+        if select.select([link], [], [], min(left, _POLL))[0]:
+            # RFC 4253, section 4.2. MSG_PEEK leaves the banner for paramiko.
             return link.recv(4, socket.MSG_PEEK).startswith(b"SSH-")
     return False
 
@@ -247,9 +267,12 @@ def connect_pinned(
     host_key: Key,
     command: str,
     timeout: float,
-    why_lost: Callable[[], str] = lambda: "",
+    failure_reason: Callable[[], str] = lambda: "",
 ) -> Connection:
-    """Log in with `key` on an open link to a server that must hold `host_key`."""
+    """Log in with `key` over an open connection, to a server that must have `host_key`.
+
+    `timeout` is in seconds for each step. Raises SessionError if the login fails.
+    """
     transport = paramiko.Transport(link)
     transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = timeout
     try:
@@ -257,8 +280,8 @@ def connect_pinned(
         shown = transport.get_remote_server_key()
         if shown.asbytes() != host_key.private.asbytes():
             raise SessionError(
-                "the guest shows another host key than the one it was given",
-                hint="something else answers at its port: isobench clean, then try again",
+                "the host key of the guest is not the one that isobench made for it",
+                hint="another server answers at its port: isobench clean, then try again",
             )
         transport.auth_publickey(user, key.private)
     except paramiko.AuthenticationException as error:
@@ -266,9 +289,9 @@ def connect_pinned(
         raise SessionError(f"the guest refuses the key of this run: {error}") from None
     except FAULTS as error:
         transport.close()
-        said = why_lost() or str(error) or type(error).__name__
-        raise SessionError(f"SSH: {said}") from None
+        why = failure_reason() or str(error) or type(error).__name__
+        raise SessionError(f"SSH: {why}") from None
     except SessionError:
         transport.close()
         raise
-    return Connection(transport, command, why_lost)
+    return Connection(transport, command, failure_reason)

@@ -1,10 +1,10 @@
-"""A host that SSH reaches as the user has it set up: ~/.ssh/config, agent, keys, known hosts.
+"""A host that is reached by the user's own SSH set-up: ~/.ssh/config, agent, keys, known hosts.
 
-Read like OpenSSH reads them: Host, Match, Include, HostName, User, Port, IdentityFile,
-IdentitiesOnly, ProxyJump, ProxyCommand, HostKeyAlias, UserKnownHostsFile and
-GlobalKnownHostsFile. What OpenSSH may be told to relax is not heeded: a host key must be known, and
-passwords are never asked for. A ProxyCommand is executed by /bin/sh, much as OpenSSH does it: it is
-the user's own.
+These keywords have the meaning of ssh_config(5): Host, Match, Include, HostName, User, Port,
+IdentityFile, IdentitiesOnly, ProxyJump, ProxyCommand, HostKeyAlias, UserKnownHostsFile and
+GlobalKnownHostsFile. Keywords that make OpenSSH less strict have no effect: a host key must be
+known, and isobench never prompts for a password. /bin/sh executes a ProxyCommand; OpenSSH uses the
+user's shell.
 """
 
 import contextlib
@@ -29,25 +29,27 @@ from isobench.targets.shared import processes
 
 _CONFIGURATION: Final = ("~/.ssh/config", "/etc/ssh/ssh_config")
 _KNOWN_HOSTS: Final = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
-_EVERYONES_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+_SYSTEM_KNOWN_HOSTS: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 _INCLUDE: Final = re.compile(r"\s*include(?:\s*=\s*|\s+)(.+?)\s*", re.IGNORECASE)
 _MOST_INCLUDED: Final = 16
+"""Depth of nested Include lines, as in OpenSSH: a file may include itself."""
 _PORT: Final = 22
-_LOGIN: Final = 20.0
+_LOGIN_TIMEOUT: Final = 20.0
 """Seconds that each step of a login may take."""
-_ENDING: Final = 2.0
-"""Seconds that a server gets to end SFTP."""
-_AGAIN: Final = 0.1
+_CLOSE_TIMEOUT: Final = 2.0
+"""Seconds within which a server should end SFTP."""
+_RETRY_INTERVAL: Final = 0.1
 """Seconds between two attempts to reach a machine that is starting."""
-_MOST_ANSWER: Final = 1 << 16
+_MOST_OUTPUT: Final = 1 << 16
+"""Bytes of a command's output that are read."""
 
 
 class UnreachableError(SessionError):
-    """Nothing answers there: a machine that is starting may do so a little later."""
+    """No server answers. A machine that is starting may answer later."""
 
 
 class RefusedError(SessionError):
-    """The login failed: while a machine starts, its server may refuse everyone for a moment."""
+    """The login failed. The server of a machine that is starting may refuse all logins at first."""
 
 
 # ---- configuration -------------------------------------------------------------------------------
@@ -58,12 +60,12 @@ class Address:
     """How to reach a host, and who logs in."""
 
     alias: str
-    """What the user calls it."""
+    """The name in the user's configuration."""
     name: str
     port: int
     user: str
     key: Path | None = None
-    """The one that the options name: no other is used."""
+    """The key that isobench's options name. No other key is used then."""
     keys: tuple[Path, ...] = ()
     only_these_keys: bool = False
     jumps: tuple[str, ...] = ()
@@ -75,13 +77,16 @@ class Address:
 
     @property
     def listed_as(self) -> str:
-        """The host's name in known_hosts."""
+        """The host's name in known_hosts (sshd(8)): with its port unless that is 22."""
         name = (self.known_as or self.name).lower()
         return name if self.known_as or self.port == _PORT else f"[{name}]:{self.port}"
 
 
 def _lines(path: Path, depth: int = 0) -> Iterator[str]:
-    """Yield the lines of a configuration file, those of included files in their places."""
+    """Yield the lines of a configuration file, with included files in place of Include lines.
+
+    paramiko does not know Include.
+    """
     try:
         text = path.read_text(errors="replace")
     except OSError:
@@ -101,36 +106,38 @@ def _lines(path: Path, depth: int = 0) -> Iterator[str]:
 def _configuration() -> paramiko.SSHConfig:
     text: list[str] = []
     for name in _CONFIGURATION:
-        # What stands before any Host line of the second file is for all hosts, too.
+        # Both files become one text. Lines before the first Host line of the second file apply to
+        # all hosts: without this line they would belong to the last Host of the first file.
         text += [*_lines(Path(name).expanduser()), "Host *"]
     return paramiko.SSHConfig.from_text("\n".join(text))
 
 
 def address(alias: str, *, user: str = "", port: int = 0, key: str = "") -> Address:
-    """Return what the user's configuration says of a host; what is given here comes first.
+    """Return how the user's configuration reaches a host; arguments take precedence over it.
 
-    SessionError: the configuration makes no sense, or there is no such key.
+    Raises SessionError if the configuration is invalid or the key does not exist.
     """
     named_key = Path(key).expanduser() if key else None
     if named_key is not None and not named_key.is_file():
-        raise SessionError(f"there is no key {key}", hint="mend key in isobench.toml")
+        raise SessionError(f"there is no key {key}", hint="fix key in isobench.toml")
     try:
-        said: Mapping[str, Any] = _configuration().lookup(alias)
+        found: Mapping[str, Any] = _configuration().lookup(alias)
     except (paramiko.SSHException, ValueError, OSError) as error:
         raise SessionError(
-            f"~/.ssh/config cannot be read: {error}", hint=f"ssh -G {alias} says what is wrong"
+            f"~/.ssh/config cannot be read: {error}", hint=f"find the mistake with: ssh -G {alias}"
         ) from None
-    text = {name: value for name, value in said.items() if isinstance(value, str)}
+    text = {name: value for name, value in found.items() if isinstance(value, str)}
     known = shlex.split(text.get("userknownhostsfile", _KNOWN_HOSTS))
-    known += shlex.split(text.get("globalknownhostsfile", _EVERYONES_KNOWN_HOSTS))
-    # Of the two ways the one that is named first keeps the other from counting, "none" too.
-    way = next((name for name in said if name in ("proxyjump", "proxycommand")), "")
+    known += shlex.split(text.get("globalknownhostsfile", _SYSTEM_KNOWN_HOSTS))
+    # Of ProxyJump and ProxyCommand only the first one has an effect, even with the value "none"
+    # (ssh_config(5)).
+    way = next((name for name in found if name in ("proxyjump", "proxycommand")), "")
     command = text.get("proxycommand", "") if way == "proxycommand" else ""
     jump = text.get("proxyjump", "none") if way == "proxyjump" else "none"
-    named = [] if jump.lower() == "none" else [stop.strip() for stop in jump.split(",")]
-    # "Host *" with a ProxyJump holds for the jump host as well: it is not reached through itself.
-    named = [stop for stop in named if _split(stop)[1] != alias]
-    keys = [named_key] if named_key else list(said.get("identityfile", ()))
+    stops = [] if jump.lower() == "none" else [stop.strip() for stop in jump.split(",")]
+    # A ProxyJump below "Host *" also applies to the jump host: it is not reached through itself.
+    stops = [stop for stop in stops if _split(stop)[1] != alias]
+    keys = [named_key] if named_key else list(found.get("identityfile", ()))
     return Address(
         alias=alias,
         name=text.get("hostname", alias),
@@ -139,7 +146,7 @@ def address(alias: str, *, user: str = "", port: int = 0, key: str = "") -> Addr
         key=named_key,
         keys=tuple(Path(path).expanduser() for path in keys),
         only_these_keys=bool(key) or text.get("identitiesonly", "").lower() == "yes",
-        jumps=tuple(named),
+        jumps=tuple(stops),
         command=command,
         known_as=text.get("hostkeyalias", ""),
         known_hosts=tuple(Path(path).expanduser() for path in known),
@@ -149,6 +156,7 @@ def address(alias: str, *, user: str = "", port: int = 0, key: str = "") -> Addr
 def _split(stop: str) -> tuple[str, str, str]:
     """Return user, host and port of one stop of a ProxyJump: [user@]host[:port]."""
     user, _, rest = stop.rpartition("@")
+    # More than one colon: an IPv6 address without a port.
     host, _, port = rest.partition(":") if rest.count(":") == 1 else (rest, "", "")
     return user, host.strip("[]"), port
 
@@ -156,46 +164,52 @@ def _split(stop: str) -> tuple[str, str, str]:
 def _jump(stop: str) -> Address:
     user, host, port = _split(stop)
     if port and not port.isdecimal():
-        raise SessionError(f"ProxyJump {stop}: {port!r} is no port", hint="mend ~/.ssh/config")
+        raise SessionError(f"ProxyJump {stop}: {port!r} is no port", hint="fix ~/.ssh/config")
     return address(host, user=user, port=int(port or 0))
 
 
-# ---- the way there -------------------------------------------------------------------------------
+# ---- connecting ----------------------------------------------------------------------------------
 
 
-def _dial(
+def _connect(
     to: Address, stack: contextlib.ExitStack, *, timeout: float
 ) -> socket.socket | paramiko.Channel:
-    """Return a link to the server of `to`; the stack closes what it needs."""
+    """Return a connection to the server of `to`. The stack closes it and all that it needs.
+
+    Raises UnreachableError if there is no connection; `timeout` is in seconds for each step.
+    """
     if to.jumps:
         *before, last = to.jumps
         stop = _jump(last)
-        # The stops are reached through each other, the first by its own configuration.
-        via = _client(replace(stop, jumps=tuple(before) or stop.jumps), stack, timeout=timeout)
+        # Each stop is reached through the one before it, the first by its own configuration.
+        via = _log_in(replace(stop, jumps=tuple(before) or stop.jumps), stack, timeout=timeout)
         transport = via.get_transport()
         assert transport is not None
         try:
+            # As `ssh -W`: the jump host forwards TCP, and sees only encrypted data (RFC 4254, 7.2).
             return transport.open_channel(
                 "direct-tcpip", (to.name, to.port), ("127.0.0.1", 0), timeout=timeout
             )
         except _ssh.FAULTS as error:
-            why = f"{to.alias}: not through {last}: {error}"
-            raise UnreachableError(why, hint=login(to)) from None
+            why = f"{to.alias} cannot be reached through {last}: {error}"
+            raise UnreachableError(why, hint=login_command(to)) from None
     if to.command:
         return _through_command(to.command, stack)
     try:
         link = socket.create_connection((to.name, to.port), timeout=timeout)
     except OSError as error:
         raise UnreachableError(
-            f"{to.alias} ({to.name}:{to.port}): {error.strerror or error}", hint=login(to)
+            f"{to.alias} ({to.name}:{to.port}): {error.strerror or error}", hint=login_command(to)
         ) from None
-    # Small packets at once: waiting for an acknowledgement costs 40 ms a command.
+    # Nagle's algorithm and delayed acknowledgements cost 40 ms a command.
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stack.callback(link.close)
     return link
 
 
 def _through_command(command: str, stack: contextlib.ExitStack) -> socket.socket:
+    # paramiko needs a socket with a timeout, which a pair of pipes is not. Its other end is closed
+    # here, so that the end of the command is seen.
     ours, theirs = socket.socketpair()
     stack.enter_context(ours)
     with theirs:
@@ -212,7 +226,10 @@ def _through_command(command: str, stack: contextlib.ExitStack) -> socket.socket
 
 
 def _revoked(to: Address) -> set[str]:
-    """Return the keys that known_hosts marks as revoked, in base 64."""
+    """Return the keys that known_hosts marks as revoked, in base 64 (sshd(8)).
+
+    paramiko does not support the marker.
+    """
     found = set()
     for path in to.known_hosts:
         with contextlib.suppress(OSError):
@@ -223,7 +240,11 @@ def _revoked(to: Address) -> set[str]:
 
 
 def _agent_key(to: Address) -> paramiko.PKey | None:
-    """Return the agent's half of a key that the configuration names by its file."""
+    """Return a key of the SSH agent that the configuration names by its file.
+
+    With IdentitiesOnly the agent's other keys must not be offered. Its public key, in FILE.pub,
+    identifies the wanted one.
+    """
     wanted = set()
     for path in to.keys:
         with contextlib.suppress(OSError):
@@ -237,27 +258,22 @@ def _agent_key(to: Address) -> paramiko.PKey | None:
     return None
 
 
-def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> paramiko.SSHClient:
-    """Log in at a host whose key is known."""
+def _log_in(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> paramiko.SSHClient:
+    """Log in to a host whose key is known. Raises SessionError if that fails."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    for path in to.known_hosts:
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                client.load_system_host_keys(str(path))
-            except (OSError, paramiko.hostkeys.InvalidHostKey) as error:
-                if isinstance(error, FileNotFoundError):
-                    raise
-                raise SessionError(f"{path} cannot be read: {error}", hint=f"mend {path}") from None
-    link = _dial(to, stack, timeout=timeout)
+    _load_known_hosts(client, to)
+    link = _connect(to, stack, timeout=timeout)
     stack.callback(client.close)
     keys = [str(path) for path in to.keys if path.is_file()]
     try:
         client.connect(
+            # With a socket given, paramiko uses name and port only to look up the host key, as
+            # [NAME]:PORT unless the port is 22. An alias is listed without a port.
             to.known_as or to.name.lower(),
             port=_PORT if to.known_as else to.port,
             username=to.user,
-            key_filename=keys,  # type: ignore[arg-type]  # a list will do
+            key_filename=keys,  # type: ignore[arg-type]  # the stubs lack lists, paramiko takes them
             pkey=_agent_key(to) if to.only_these_keys else None,
             allow_agent=not to.only_these_keys,
             look_for_keys=not to.keys,
@@ -269,20 +285,34 @@ def _client(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
         )
     except paramiko.BadHostKeyException:
         raise SessionError(
-            f"{to.alias} shows another host key than the one that is known of it (known_hosts)",
-            hint=f"{login(to)} says which line; a stranger may be answering",
+            f"the host key of {to.alias} is not the one in known_hosts",
+            hint=f"{login_command(to)} shows the line; another machine may be answering",
         ) from None
     except _ssh.FAULTS as error:
-        raise _unconnected(to, error) from None
+        raise _login_error(to, error) from None
     transport = client.get_transport()
     assert transport is not None
     if transport.get_remote_server_key().get_base64() in _revoked(to):
-        raise SessionError(f"the host key of {to.alias} is revoked", hint="ask who runs it")
+        raise SessionError(
+            f"known_hosts marks the host key of {to.alias} as revoked",
+            hint="get its new host key from the administrator of that host",
+        )
     return client
 
 
-def login(to: Address, *words: str) -> str:
-    """Return the command that does by OpenSSH what isobench did: `words` come before the host."""
+def _load_known_hosts(client: paramiko.SSHClient, to: Address) -> None:
+    for path in to.known_hosts:
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                client.load_system_host_keys(str(path))
+            except (OSError, paramiko.hostkeys.InvalidHostKey) as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                raise SessionError(f"{path} cannot be read: {error}", hint=f"fix {path}") from None
+
+
+def login_command(to: Address, *words: str) -> str:
+    """Return the OpenSSH command for the same login; `words` precede the host."""
     port = ["-p", str(to.port)] if to.port != _PORT else []
     key = ["-i", str(to.key)] if to.key is not None else []
     return shlex.join(["ssh", *words, *port, *key, f"{to.user}@{to.alias}"])
@@ -291,134 +321,145 @@ def login(to: Address, *words: str) -> str:
 _KEY_KINDS: Final = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
-def _flaw(key: Path) -> str:
-    """Return why a file is no key that can be used, as the end of a sentence, or nothing."""
-    flaw = "is no private key that can be read"
+def _key_problem(key: Path) -> str:
+    """Return why a private key cannot be used, as the end of a sentence, or an empty string."""
+    problem = "is no private key that can be read"
+    # paramiko's own error does not name the file.
     for kind in _KEY_KINDS:
         try:
             kind.from_private_key_file(str(key))
         except paramiko.PasswordRequiredException:
-            flaw = "is encrypted, and passwords are never asked for"
+            problem = "is encrypted, and isobench never prompts for a password"
         except (*_ssh.FAULTS, ValueError):
             continue
         else:
             return ""
-    return flaw
+    return problem
 
 
-def _unconnected(to: Address, error: Exception) -> SessionError:
-    said = str(error) or type(error).__name__
-    if "not found in known_hosts" in said:
+def _login_error(to: Address, error: Exception) -> SessionError:
+    """Return the error for a login that paramiko could not complete.
+
+    UnreachableError and RefusedError are for what a later attempt may not meet.
+    """
+    text = str(error) or type(error).__name__
+    # paramiko has no exception of its own for an unknown host key.
+    if "not found in known_hosts" in text:
         return SessionError(
             f"the host key of {to.alias} is not known ({to.listed_as} is not in known_hosts)",
-            hint=f"{login(to)} once, to check and accept its key",
+            hint=f"{login_command(to)} once, to check and accept its key",
         )
     files = [path for path in to.keys if path.is_file()]
-    flaws = [f"{path} {flaw}" for path in files if (flaw := _flaw(path))]
-    batch = f"make `{login(to, '-o', 'BatchMode=yes')} true` work: keys only, no password"
-    if any("is encrypted" in flaw for flaw in flaws):
-        which = next(path for path in files if "is encrypted" in _flaw(path))
-        batch = f"ssh-add {shlex.quote(str(which))}, and keep its .pub beside it; or another key"
-    if flaws and to.only_these_keys and len(flaws) == len(files):  # no waiting makes it better
-        return SessionError(f"{to.alias}: no key can be used: {'; '.join(flaws)}", hint=batch)
+    problems = [f"{path} {problem}" for path in files if (problem := _key_problem(path))]
+    batch = f"make `{login_command(to, '-o', 'BatchMode=yes')} true` work: keys only, no password"
+    if any("is encrypted" in problem for problem in problems):
+        which = next(path for path in files if "is encrypted" in _key_problem(path))
+        batch = f"ssh-add {shlex.quote(str(which))}, with its .pub in the same folder"
+    # An error that a later attempt meets as well: neither Refused nor Unreachable.
+    if problems and to.only_these_keys and len(problems) == len(files):
+        return SessionError(f"{to.alias}: no key can be used: {'; '.join(problems)}", hint=batch)
     if isinstance(error, paramiko.AuthenticationException):
-        why = "; ".join(flaws) or said
-        return RefusedError(
-            f"{to.alias} lets {to.user} in with none of the keys: {why}", hint=batch
-        )
-    if "No authentication methods" in said or flaws:
-        why = "; ".join(flaws) or said
+        why = "; ".join(problems) or text
+        return RefusedError(f"{to.alias} accepts none of the keys for {to.user}: {why}", hint=batch)
+    if "No authentication methods" in text or problems:
+        why = "; ".join(problems) or text
         return RefusedError(f"{to.alias}: there is no key to log in with: {why}", hint=batch)
-    return UnreachableError(f"{to.alias}: {said}", hint=login(to))
+    return UnreachableError(f"{to.alias}: {text}", hint=login_command(to))
 
 
 class Link:
-    """A login at a host: commands that are asked and answered, files, and a transport for more."""
+    """A login at a host: short commands, files, and the transport for other channels."""
 
     def __init__(self, client: paramiko.SSHClient, to: Address) -> None:
-        """Take a client that is logged in."""
+        """Take a client that is logged in to `to`."""
         transport = client.get_transport()
         assert transport is not None
         self._client, self.to, self.transport = client, to, transport
 
     @property
     def server(self) -> str:
-        """What the server says it is: "OpenSSH_9.2p1 Debian-2+deb12u3"."""
+        """The server's version: "OpenSSH_9.2p1 Debian-2+deb12u3" (RFC 4253, section 4.2)."""
         return str(self.transport.remote_version).partition("-2.0-")[2] or "an SSH server"
 
     @property
     def cipher(self) -> str:
-        """The cipher of what is sent."""
+        """The cipher of sent data."""
         return str(self.transport.local_cipher)
 
-    def ask(self, command: str, *, timeout: float = _LOGIN) -> tuple[int, str]:
-        """Have the account's shell execute a fixed command; return its exit code and output."""
+    def execute(self, command: str, *, timeout: float = _LOGIN_TIMEOUT) -> tuple[int, str]:
+        """Execute a fixed command by the account's shell; return its exit code and output.
+
+        `timeout` is in seconds. Raises SessionError if there is no reply.
+        """
         try:
             with contextlib.closing(self.transport.open_session(timeout=timeout)) as channel:
                 channel.settimeout(timeout)
                 channel.exec_command(command)
-                said = b""
-                while len(said) < _MOST_ANSWER and (chunk := channel.recv(4096)):
-                    said += chunk
+                output = b""
+                while len(output) < _MOST_OUTPUT and (chunk := channel.recv(4096)):
+                    output += chunk
                 code = channel.recv_exit_status()
         except _ssh.FAULTS as error:
             raise SessionError(f"{self.to.alias}: {command}: {error}") from None
-        return code, said.decode(errors="replace").strip()
+        return code, output.decode(errors="replace").strip()
 
     @contextlib.contextmanager
     def files(self) -> Iterator["Files"]:
-        """Open SFTP; SessionError where the server has none."""
+        """Open SFTP. Raises SessionError if the server has none, or at an error of SFTP."""
         try:
             client = paramiko.SFTPClient.from_transport(self.transport)
         except _ssh.FAULTS as error:
             raise SessionError(
                 f"{self.to.alias} offers no SFTP: {error}",
-                hint="its sshd_config wants: Subsystem sftp internal-sftp",
+                hint="add to its sshd_config: Subsystem sftp internal-sftp",
             ) from None
         if client is None:
-            raise SessionError(f"{self.to.alias} offers no SFTP")
+            raise SessionError(
+                f"{self.to.alias} offers no SFTP",
+                hint="add to its sshd_config: Subsystem sftp internal-sftp",
+            )
         channel = client.get_channel()
         if channel is not None:
-            channel.settimeout(_LOGIN)
+            channel.settimeout(_LOGIN_TIMEOUT)
         with contextlib.closing(client):
             try:
                 yield Files(client)
                 if channel is not None:
-                    # Let the other side end by itself: what is cut off may still be ending when the
-                    # next channel opens.
+                    # The server's SFTP process should end by itself. One whose channel is closed
+                    # may still be ending when the next channel opens.
                     channel.shutdown_write()
-                    channel.status_event.wait(_ENDING)
+                    channel.status_event.wait(_CLOSE_TIMEOUT)
             except _ssh.FAULTS as error:
                 raise SessionError(f"{self.to.alias}: SFTP: {error}") from None
 
 
 class Files:
-    """Files on the other side. Its errors become a SessionError when `Link.files` ends."""
+    """Files on the other host. `Link.files` turns its errors into a SessionError."""
 
     def __init__(self, client: paramiko.SFTPClient) -> None:
-        """Take an open client."""
+        """Take an open SFTP client."""
         self._client = client
 
     def is_folder(self, path: str) -> bool:
-        """Say whether a path is a folder, links followed."""
+        """Return whether a path is a folder, or a link to one."""
         try:
             return stat.S_ISDIR(self._client.stat(path).st_mode or 0)
         except OSError:
             return False
 
     def make_folder(self, path: str) -> None:
-        """Make a folder that must not be there yet, for its owner alone."""
+        """Make a folder that only its owner may enter. An existing one is an error."""
         self._client.mkdir(path, 0o700)
-        self._client.chmod(path, 0o700)  # whatever the umask
+        self._client.chmod(path, 0o700)  # the server's umask may have removed bits
 
     def put_program(self, source: Path, path: str) -> None:
-        """Write a program."""
+        """Copy a program to the other host, and make it executable."""
         self._client.put(str(source), path, confirm=True)
         self._client.chmod(path, 0o755)
 
-    def own_folders(self, folder: str, beside: str) -> list[str]:
-        """Return the names of folders in `folder` that belong to the owner of `beside`."""
-        owner = self._client.lstat(beside).st_uid
+    def folders_of_owner(self, folder: str, example: str) -> list[str]:
+        """Return the names of folders in `folder` that have the same owner as `example`."""
+        owner = self._client.lstat(example).st_uid
         return [
             entry.filename
             for entry in self._client.listdir_attr(folder)
@@ -426,7 +467,7 @@ class Files:
         ]
 
     def remove(self, folder: str) -> None:
-        """Remove a folder with all in it; links are removed, not followed."""
+        """Remove a folder and its content. Links are removed, not followed."""
         for entry in self._client.listdir_attr(folder):
             path = str(PurePosixPath(folder) / entry.filename)
             if stat.S_ISDIR(entry.st_mode or 0):
@@ -440,38 +481,39 @@ class Files:
 def link(
     to: Address,
     *,
-    patience: float = 0.0,
-    timeout: float = _LOGIN,
-    gone: Callable[[], str] = lambda: "",
+    retry_for: float = 0.0,
+    timeout: float = _LOGIN_TIMEOUT,
+    failure_reason: Callable[[], str] = lambda: "",
 ) -> Iterator[Link]:
-    """Log in. With `patience` (seconds) a machine that is starting is asked again and again, unless
-    `gone` says why it will never answer.
+    """Log in.
 
-    SessionError: no way there, an unknown host key, no key that opens.
+    A machine that is starting is tried again for up to `retry_for` seconds, unless `failure_reason`
+    returns why it will never answer. Raises SessionError if the host cannot be reached, its key is
+    unknown, or it accepts no key.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + retry_for
     while True:
         with contextlib.ExitStack() as stack:
             try:
-                client = _client(to, stack, timeout=timeout)
+                client = _log_in(to, stack, timeout=timeout)
             except (UnreachableError, RefusedError) as error:
                 left = end - time.monotonic()
-                why = gone()
+                why = failure_reason()
                 if why or left <= 0:
-                    said = f"{error}: {why}" if why else str(error)
-                    raise SessionError(said, hint=error.hint) from None
+                    what = f"{error}: {why}" if why else str(error)
+                    raise SessionError(what, hint=error.hint) from None
             else:
                 yield Link(client, to)
                 return
-        time.sleep(_AGAIN)
+        time.sleep(_RETRY_INTERVAL)
 
 
-def answers(to: Address, *, timeout: float) -> bool:
-    """Say whether an SSH server answers there: only its banner proves something."""
+def is_reachable(to: Address, *, timeout: float) -> bool:
+    """Return whether an SSH server answers. Only its banner proves that (`_ssh.banner`)."""
     with contextlib.ExitStack() as stack:
         try:
-            dialled = _dial(to, stack, timeout=timeout)
-            dialled.settimeout(timeout)
-            return dialled.recv(4) == b"SSH-"
+            connection = _connect(to, stack, timeout=timeout)
+            connection.settimeout(timeout)
+            return connection.recv(4) == b"SSH-"
         except (SessionError, *_ssh.FAULTS):
             return False

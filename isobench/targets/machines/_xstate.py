@@ -1,14 +1,16 @@
-"""Keeping the CPU's extended registers from a program that traces others.
+"""Hides the CPU's extended registers from a program that traces others.
 
-A user-mode kernel saves and loads its guest's registers by ptrace. One older than Linux 6.13 has
-room for those up to AVX-512. Where a CPU has more (AMX: amx_tile in /proc/cpuinfo), the host takes
-all of them or none, each load fails, and the guest's first process dies of it at once. Asked for
-them in vain, such a kernel keeps to the 512 bytes that every x86-64 has (x87 and SSE): so a
-system-call filter lets it ask in vain.
+A user-mode kernel saves and loads the registers of its guest by ptrace. Before Linux 6.13 its
+buffer holds the registers up to AVX-512. If the CPU has more (AMX: amx_tile in /proc/cpuinfo), the
+host accepts all of them or none. Each load then fails, and the guest's first process is killed at
+once. If PTRACE_GETREGSET for extended registers fails at the start, such a kernel uses only the 512
+bytes that every x86-64 has (x87 and SSE). The system-call filter here lets that request fail.
 
-What lies beyond those 512 bytes then stays with each process of the host, thus with each of the
-guest, but not with each thread inside one: two threads that both compute with AVX would spoil each
-other's upper halves. isobench's own programs use none (no flag for it is among theirs).
+Each process of the guest is a process of the host, which saves its other registers. Threads of one
+process of the guest share them: two threads that both compute with AVX would overwrite each other's
+upper halves. isobench's own programs use no AVX, since they are compiled for plain x86-64.
+
+Sources: ptrace(2); seccomp(2); arch/x86/kernel/fpu/regset.c of the Linux kernel (xstateregs_set).
 """
 
 import concurrent.futures
@@ -33,10 +35,13 @@ _NT_X86_XSTATE: Final = 0x202
 _ALLOW: Final = 0x7FFF0000
 _FAIL: Final = 0x00050000 | errno.EINVAL
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
-# Offsets in struct seccomp_data: number, ISA, and the low halves of the first and third argument.
+# Offsets in struct seccomp_data: system-call number, architecture, and the low 32 bits of the first
+# and the third argument.
 _NUMBER, _ISA, _REQUEST, _KIND = 0, 4, 16, 32
 
-# (operation, steps to skip when equal, steps to skip when not, operand); the last one allows.
+# Classic BPF: (operation, steps to skip if equal, steps to skip if not, operand). In words: on
+# x86-64, PTRACE_GETREGSET and PTRACE_SETREGSET for NT_X86_XSTATE fail with EINVAL. Everything else
+# is allowed.
 _FILTER: Final = (
     (_LOAD, 0, 0, _ISA),
     (_IF_EQUAL, 0, 8, _AUDIT_ARCH_X86_64),
@@ -52,13 +57,17 @@ _FILTER: Final = (
 )
 
 
-def _hide() -> None:
-    """Filter the calling thread and whatever it will start. OSError where it cannot be."""
+def _install_filter() -> None:
+    """Install the filter in the calling thread. Processes that it starts inherit it.
+
+    Raises OSError if that is not possible.
+    """
     code = b"".join(struct.pack("HBBI", *step) for step in _FILTER)
     kept = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HP", len(_FILTER), ctypes.addressof(kept))
     libc = ctypes.CDLL(None, use_errno=True)
     zero = ctypes.c_ulong(0)
+    # Without no_new_privs only root may install a filter.
     for option, value, pointer in (
         (_PR_SET_NO_NEW_PRIVS, 1, zero),
         (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.create_string_buffer(program)),
@@ -69,11 +78,13 @@ def _hide() -> None:
 
 
 @contextlib.contextmanager
-def hidden() -> Iterator[Callable[[Callable[[], _T]], _T]]:
-    """Yield what calls a function in a thread of its own, whose children see no extended registers.
+def limited_registers() -> Iterator[Callable[[Callable[[], _T]], _T]]:
+    """Yield a function that calls its argument in a separate thread with the filter installed.
 
-    The thread lasts until the end: what asks to die with its parent would die with the thread.
+    A filter cannot be removed: in a separate thread it does not affect isobench. The thread lasts
+    until the end of the context, since PR_SET_PDEATHSIG refers to the thread that started a
+    process, not to the whole parent (prctl(2)).
     """
     with concurrent.futures.ThreadPoolExecutor(1, "isobench-xstate") as thread:
-        thread.submit(_hide).result()
+        thread.submit(_install_filter).result()
         yield lambda function: thread.submit(function).result()

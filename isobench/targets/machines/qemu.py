@@ -1,8 +1,8 @@
-"""Virtual machines of QEMU: `kvm` where the hardware executes the guest, `qemu` where QEMU emulates
-the whole machine, `qemu-aarch64` for one of a foreign ISA.
+"""Virtual machines of QEMU.
 
-All share every line but the accelerator and the expectations: what holds for one holds for the
-others. None ever stands in for another.
+The hardware executes the guest of `kvm`. QEMU emulates the whole machine of `qemu`, and that of
+`qemu-aarch64`, which has a foreign ISA. They differ in accelerator, ISA and expectations only. None
+falls back to another, as QEMU itself does with "-machine accel=kvm:tcg".
 """
 
 import contextlib
@@ -34,41 +34,57 @@ from isobench.model import (
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins.api import Completed, Startable
-from isobench.targets.machines import _complete, _guest, _image, _instance, _qemu, _serial, _ssh
+from isobench.targets.machines import (
+    _cache,
+    _complete,
+    _guest,
+    _image,
+    _instance,
+    _packages,
+    _qemu,
+    _serial,
+    _ssh,
+)
 from isobench.targets.shared import disks, kvm, processes
 
 _ADDRESS: Final = "10.0.2.15 24 eth0"
-"""What QEMU's user network expects its first guest to be."""
+"""IPv4 address, netmask bits and interface of the guest. QEMU's user network forwards to this
+address by default (qemu(1), -netdev user).
+"""
 _MOST_VCPUS: Final = 8
+
 _LEAST_MEMORY: Final = 80
-"""MiB in which a distribution's kernel still starts; with 64 it does not."""
-_PATIENCE: Final = {"kvm": 60.0, "tcg": 240.0}
-"""Seconds within which a guest must have started, unless the configuration says otherwise."""
-_FIRST_OUTPUT: Final = 20.0
-"""Seconds within which a kernel of the user's own must say something where others do not run.
-The firmware before it was seen to take 2.7 to 7 under KVM-PVM, which emulates it; microvm's takes
-less. Nobody waits for this who has not named a kernel.
+"""MiB in which the kernel of a distribution starts. Measured: it does not start in 64 MiB."""
+_BOOT_TIMEOUTS: Final = {"kvm": 60.0, "tcg": 240.0}
+"""Default of boot_timeout in seconds, by accelerator."""
+_FIRST_OUTPUT_TIMEOUT: Final = 20.0
+"""Seconds within which the user's own kernel must print something if /dev/kvm runs no other kernel.
+KVM-PVM emulates the firmware that runs first: it took 2.7 to 7 s. Only users who set `kernel` wait
+for this.
 """
 _INSTALL: Final = "isobench doctor --install qemu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """What an ISA's virtual machine is unless the configuration says otherwise."""
+    """Defaults of the virtual machine of one ISA."""
 
     machine: str
     cpu: Mapping[str, str]
-    """By accelerator."""
+    """Model by accelerator."""
     ports: tuple[str, ...]
     console: str
     first_port: str
     command_line: str
-    """Nothing in it changes how the guest computes, only how long its kernel prepares."""
+    """Options of the kernel. They shorten its start, and do not change how programs run."""
 
 
-# loglevel 6 shows the kernel's banner, the first sign of life, and what goes wrong. The self-tests
-# of its ciphers and a second opinion on its time-stamp counter cost an emulated guest half a
-# second; isobench itself holds the guest's clock against the host's, at every visit.
+# loglevel=6 prints the kernel's banner, which is the first output of a guest, and errors.
+# panic=-1 reboots at once after a panic, which ends QEMU (see -no-reboot in _qemu).
+# The self-tests of ciphers (cryptomgr.notests) and the clock that verifies the time-stamp counter
+# (tsc=reliable) cost an emulated guest half a second. isobench itself compares the guest's clock
+# with the host's at every visit.
+# Source: Documentation/admin-guide/kernel-parameters.txt of the Linux kernel.
 _QUICK: Final = "loglevel=6 panic=-1 cryptomgr.notests"
 _KINDS: Final = {
     "x86_64": _Kind(
@@ -81,14 +97,18 @@ _KINDS: Final = {
     ),
     "aarch64": _Kind(
         machine="virt",
-        # By default pointers are signed with a real cipher: in software, at every call.
+        # -cpu max signs pointers with QARMA, a cipher that QEMU computes in software at every
+        # function call. pauth-impdef is a fast algorithm that the architecture permits (QEMU,
+        # docs/system/arm/cpu-features.rst).
         cpu={"kvm": "host", "tcg": "max,pauth-impdef=on"},
-        # Two devices of one port each: QEMU 7.2 crashes when it saves one of two ports.
+        # Two devices with one port each: QEMU 7.2 crashes when it saves the state of one device
+        # with two ports.
         ports=(
             *("-serial", "chardev:log"),
             *("-device", "pci-serial,chardev=out"),
             *("-device", "pci-serial,chardev=err"),
         ),
+        # The machine's own port (PL011) is ttyAMA0, so that PCI ports are counted from ttyS0.
         console="ttyAMA0",
         first_port="ttyS0",
         command_line=_QUICK,
@@ -99,7 +119,7 @@ _OPTIONS: Final = {
     "-kernel": "kernel", "-initrd": "initrd", "-append": "append",
 }  # fmt: skip
 _ACCELERATION: Final = frozenset({"-accel", "-enable-kvm", "-no-kvm"})
-_KEPT: Final = frozenset(
+_RESERVED: Final = frozenset(
     {
         *("-daemonize", "-S", "-incoming", "-loadvm", "-no-shutdown", "-readconfig", "-chroot"),
         *("-runas", "-run-with", "-nographic", "-qmp", "-monitor", "-serial", "-snapshot"),
@@ -107,11 +127,11 @@ _KEPT: Final = frozenset(
 )
 _saving: Final = threading.Lock()
 _saved: dict[Path, _instance.Parts] = {}
-"""What the saved states of this run, by their folders, were saved from."""
+"""Folder of a saved state -> what the machine was started from. States last as long as the run."""
 
 
 _OWN_CLOCKS: Final = "tsc tsc-early hpet acpi_pm refined-jiffies"
-"""Clock sources of a machine without a hypervisor's clock: what hardware would have."""
+"""Clock sources that hardware offers, without those that hypervisors offer."""
 
 
 def _expectations(*more: Expectation) -> tuple[Expectation, ...]:
@@ -127,24 +147,28 @@ def _equals(key: str, value: str) -> Expectation:
 
 
 def _refuse_arguments(arguments: Iterable[str]) -> None:
-    """Refuse arguments of QEMU that would make untrue what isobench says of the machine, or take
-    the machine out of its hands; ValueError says what to write in their place.
+    """Raise ValueError for arguments of QEMU that contradict isobench's.
+
+    Some would make the reported facts about the machine wrong. With others, isobench could no
+    longer control QEMU.
     """
     for word in arguments:
         option = "-" + word.lstrip("-") if word.startswith("-") else ""
         if option in _OPTIONS:
             raise ValueError(f"arguments: write {_OPTIONS[option]} = … in place of {option}")
         if option in _ACCELERATION:
-            raise ValueError(f"arguments: {option} is said by the target's name, kvm or qemu")
-        if option in _KEPT:
             raise ValueError(
-                f"arguments: {option} takes QEMU out of isobench's hands, which starts and ends it"
+                f"arguments: leave out {option}; the target's name, kvm or qemu, decides that"
+            )
+        if option in _RESERVED:
+            raise ValueError(
+                f"arguments: leave out {option}; isobench could not control QEMU with it"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Qemu:
-    """What the three share; the subclasses name the accelerator, the ISA and the expectations."""
+    """What the three targets share. Subclasses set accelerator, ISA and expectations."""
 
     name: ClassVar[TargetName]
     technology: ClassVar[Technology]
@@ -154,44 +178,46 @@ class _Qemu:
     executes: ClassVar[Sequence[str]] = ("emulator", "arguments")
 
     kernel: str = ""
-    """Path of a kernel image; empty: the distribution's, downloaded once."""
+    """Path of a kernel image. Empty: the distribution's, downloaded once."""
     modules: str = ""
-    """Folder of that kernel's modules, where its virtio drivers are not built in."""
+    """Folder of that kernel's modules, needed unless its virtio drivers are built in."""
     initrd: str = ""
     """Path of an archive that is unpacked before isobench's own."""
     append: str = ""
-    """More words for the kernel's command line."""
+    """Further options for the kernel's command line."""
     emulator: str = ""
-    """Path of qemu-system-…; empty: looked for on PATH."""
+    """Path of qemu-system-…. Empty: found on PATH."""
     arguments: tuple[str, ...] = ()
-    """More arguments of QEMU, one a word."""
+    """Further arguments of QEMU, each a separate string."""
     machine: str = ""
     cpu: str = ""
     vcpus: int = 0
-    """0: as many as this process may use, up to eight."""
+    """Number of virtual CPUs. 0: as many CPUs as this process may use, at most eight."""
     guest: Literal["minimal", "complete"] = "minimal"
-    """complete: the distribution with systemd, udev and OpenSSH on a disk."""
+    """complete: the distribution with systemd, udev and OpenSSH, on a disk."""
     memory: str = "512MiB"
     disk: str = "1GiB"
-    """Size of the disk that the I/O workloads use."""
+    """Size of the disk for the I/O workloads."""
     cache: Literal["none", "writeback", "writethrough", "directsync", "unsafe"] = "none"
     boot_timeout: float = 0.0
     """Seconds; 0: 60 under KVM, 240 emulated."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Raise ValueError for options that are invalid."""
         if disks.mebibytes(self.memory, "memory") < _LEAST_MEMORY and not self.kernel:
-            raise ValueError(f'memory = "{self.memory}": a guest needs {_LEAST_MEMORY}MiB at least')
+            raise ValueError(f'memory = "{self.memory}": a guest needs at least {_LEAST_MEMORY}MiB')
         disks.mebibytes(self.disk, "disk")
         if self.modules and not self.kernel:
-            raise ValueError(f"modules = {self.modules}: they belong to a kernel that is yours too")
+            raise ValueError(
+                f"modules = {self.modules}: set kernel too; modules are of your own kernel only"
+            )
         _refuse_arguments(self.arguments)
         if self.vcpus < 0:
-            raise ValueError(f"vcpus = {self.vcpus}: write a number of CPUs, 0 for all there are")
+            raise ValueError(f"vcpus = {self.vcpus}: write a number of CPUs, or 0 for all")
         if not 0 <= self.boot_timeout < math.inf:
             raise ValueError(f"boot_timeout = {self.boot_timeout:g}: write seconds, as in 300.0")
 
-    # ---- what it is ------------------------------------------------------------------------------
+    # ---- hardware and command lines --------------------------------------------------------------
 
     def _isa(self) -> str:
         abi = self.abi or host_abi()
@@ -200,13 +226,15 @@ class _Qemu:
     def _emulator(self) -> str | None:
         return shutil.which(self.emulator or f"qemu-system-{self._isa()}")
 
-    def _patience(self) -> float:
-        return self.boot_timeout or _PATIENCE[self.accelerator]
+    def _start_timeout(self) -> float:
+        return self.boot_timeout or _BOOT_TIMEOUTS[self.accelerator]
 
     def _hardware(self) -> _qemu.Hardware:
         kind, emulator = _KINDS[self._isa()], self._emulator()
         if emulator is None:
-            raise SessionError("QEMU has vanished since it was looked for")
+            raise SessionError(
+                "QEMU was removed while isobench ran: it is no longer on PATH", hint=_INSTALL
+            )
         return _qemu.Hardware(
             emulator=emulator,
             machine=self.machine or kind.machine,
@@ -220,19 +248,19 @@ class _Qemu:
 
     @property
     def starts(self) -> Mapping[str, str]:
-        """What the start-up figures span."""
+        """What each start-up figure covers."""
         what = {
             "minimal": "the guest is a kernel and an initial RAM disk with isobench's first process"
             " and the payload",
-            "complete": "the guest is a complete distribution, and the payload a service of it,"
+            "complete": "the guest is a complete distribution; the payload is one of its services,"
             " started when its SSH server runs",
         }
         return {
-            "cold": "power-on: from QEMU's execution to the nonce on the serial line;"
-            f" {what[self.guest]}; without the disk of the I/O workloads",
-            "warm": "from QEMU's execution with the saved state of a guest that had started, to"
+            "cold": "power-on: from the execution of QEMU to the nonce on the serial line;"
+            f" {what[self.guest]}; without the disk for the I/O workloads",
+            "warm": "from the execution of QEMU, with the saved state of a started guest, to"
             " the nonce on the serial line",
-            "exec": "a command over the open SSH connection, in a channel of its own",
+            "exec": "a command over the open SSH connection, in a new channel",
         }
 
     def _command_line(self) -> str:
@@ -241,7 +269,7 @@ class _Qemu:
         more = _complete.COMMAND_LINE if self.guest == "complete" else ""
         return " ".join(f"{words} {more} {self.append}".split())
 
-    def _guest(self, say: _guest.Say = lambda _: None) -> _guest.Guest:
+    def _guest(self, say: _cache.Say = lambda _: None) -> _guest.Guest:
         return _guest.guest(
             self._isa(),
             kernel=self.kernel,
@@ -254,12 +282,12 @@ class _Qemu:
     # ---- probing ---------------------------------------------------------------------------------
 
     def probe(self) -> Availability:
-        """Look for what a guest needs; start QEMU with this accelerator and CPU, empty."""
+        """Check what a guest needs, and start QEMU with this accelerator and CPU, halted."""
         if self._isa() not in _KINDS:
             return Unavailable(
                 lack=Lack.PLATFORM,
                 what=f"isobench has no guest for {self._isa() or 'this machine'}",
-                hint="use a host of x86_64 or aarch64",
+                hint="use a host with x86_64 or aarch64",
             )
         lacking = self._lacking() or self._refusal()
         if lacking is not None:
@@ -271,33 +299,37 @@ class _Qemu:
                 lack=Lack.RUNTIME,
                 what=str(error),
                 hint=error.hint
-                or f"mend machine, cpu, vcpus, memory or arguments of {self.name} in isobench.toml;"
-                f" {self._emulator()} -machine help, and the same with -cpu help",
+                or f"fix machine, cpu, vcpus, memory or arguments of {self.name} in isobench.toml;"
+                f" for valid names: {self._emulator()} -machine help, and -cpu help",
             )
         return Available(version=f"QEMU {version}, {self._flavour()}")
 
     def _refusal(self) -> Unavailable | None:
-        """Return what stands against the accelerator here, or None."""
+        """Return why the accelerator cannot be used on this host, or None."""
         return None
 
     def _flavour(self) -> str:
         return "emulated (TCG)"
 
     def _lacking(self) -> Unavailable | None:
-        """Return the first tool or file that is missing, or None."""
+        """Return the first tool or file that is missing or unusable, or None."""
         if self._emulator() is None:
             what = self.emulator or f"qemu-system-{self._isa()}"
-            mend = "mend emulator of this target in isobench.toml: no such program can be executed"
-            return Unavailable(lack=Lack.TOOL, what=what, hint=mend if self.emulator else _INSTALL)
+            fix = "fix emulator of this target in isobench.toml: it is no executable program"
+            return Unavailable(lack=Lack.TOOL, what=what, hint=fix if self.emulator else _INSTALL)
         if disks.tool() is None:
             return Unavailable(lack=Lack.TOOL, what="mke2fs (e2fsprogs)", hint=_INSTALL)
+        return self._lacking_file() or self._lacking_guest()
+
+    def _lacking_file(self) -> Unavailable | None:
+        """Return the first file of the configuration that cannot be used, or None."""
         for option in ("kernel", "modules", "initrd"):
             named = getattr(self, option)
             if named and not os.access(Path(named).expanduser(), os.R_OK):
                 return Unavailable(
                     lack=Lack.PERMISSION,
                     what=f"{named} cannot be read",
-                    hint=f"mend {option} of this target in isobench.toml",
+                    hint=f"fix {option} of this target in isobench.toml",
                 )
         misplaced = self._misplaced()
         if misplaced:
@@ -309,43 +341,50 @@ class _Qemu:
         if self.kernel and not _image.is_kernel(Path(self.kernel).expanduser(), self._isa()):
             return Unavailable(
                 lack=Lack.RUNTIME,
-                what=f"{self.kernel} is no kernel that QEMU boots on {self._isa()}",
+                what=f"{self.kernel} is not a kernel that QEMU boots on {self._isa()}",
                 hint=f"set kernel of this target in isobench.toml to {_image.WANTED}",
             )
+        return None
+
+    def _lacking_guest(self) -> Unavailable | None:
+        """Return the first thing that is missing to make the guest, or None."""
         if self.guest == "complete" and self.abi is not None:
             return Unavailable(
                 lack=Lack.PLATFORM,
                 what="a complete guest is made for the host's own ISA only",
                 hint=f'leave out guest = "complete" in [targets.{self.name}]',
             )
-        if self.guest == "complete" and (missing := _complete.lacking()):
+        if self.guest == "complete" and (missing := _complete.missing_tool()):
             return Unavailable(lack=Lack.TOOL, what=missing, hint=_INSTALL)
-        tool = _guest.lacking()
-        if tool and not _guest.ready(self._isa(), own_kernel=bool(self.kernel)):
+        tool = _packages.missing_tool()
+        if tool and not _guest.is_cached(self._isa(), own_kernel=bool(self.kernel)):
             return Unavailable(
                 lack=Lack.PLATFORM,
-                what=f"{tool} is not here, and a guest is made from Debian's or Ubuntu's packages",
-                hint="copy ~/.cache/isobench/guests from a machine that has made one",
+                what=f"{tool} is missing; guests are made from packages of Debian or Ubuntu",
+                hint="copy ~/.cache/isobench/guests from a machine where isobench has made one",
             )
         return None
 
     def _misplaced(self) -> str:
-        """Return which option names a folder for a file, or the other way round; or nothing."""
+        """Return which option names a folder in place of a file or vice versa, or ""."""
         for option, named in (("kernel", self.kernel), ("initrd", self.initrd)):
             if named and not Path(named).expanduser().is_file():
-                return f"{option} = {named} is no file"
+                return f"{option} = {named} is not a file"
         modules = Path(self.modules).expanduser()
-        return "" if modules.is_dir() else f"modules = {self.modules} is no folder"
+        return "" if modules.is_dir() else f"modules = {self.modules} is not a folder"
 
     def _halted(self) -> str:
-        """Start QEMU with its CPUs halted; return its version. SessionError: it refuses."""
+        """Start QEMU with its CPUs halted and return its version.
+
+        Raises SessionError if QEMU refuses the configuration.
+        """
         with _qemu.started(self._hardware(), _qemu.Boot(network=False, halted=True)) as machine:
             machine.negotiate(running=False)
             version = machine.command("query-version")["qemu"]
         return f"{version['major']}.{version['minor']}.{version['micro']}"
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Make the guest, unless it is there."""
+        """Make the guest unless it is in the cache; `say` gets a line before each long step."""
         self._guest(say)
         if self.guest == "complete":
             _complete.image(say)
@@ -355,10 +394,12 @@ class _Qemu:
     def _parts(
         self, stage: Stage, folder: Path, *, request: bytes | None = None, disk: bool = False
     ) -> _instance.Parts:
-        """Put together in `folder` what a machine is started from."""
+        """Write what a machine is started from into `folder`."""
         key, host_key = _ssh.new_key(), _ssh.new_key()
-        with _guest.writing():
+        with _cache.write_errors():
             guest = self._guest()
+            # A new key pair for each instance: nobody else on the host can log in at the forwarded
+            # port, and a guest cannot impersonate another one.
             disks, packages = self._root(folder)
             archive = _guest.stage_archive(
                 stage.root / "isobench",
@@ -380,20 +421,21 @@ class _Qemu:
             ),
             key=key,
             host_key=host_key,
-            patience=self._patience(),
+            timeout=self._start_timeout(),
             packages=(*guest.packages, *packages),
         )
 
     def _root(self, folder: Path) -> tuple[tuple[_qemu.Disk, ...], tuple[str, ...]]:
-        """Return the disk of a complete guest, and what is on it."""
+        """Return the root disk of a complete guest, and what it was made of."""
         if self.guest == "minimal":
             return (), ()
         base, packages = _complete.image(lambda _: None)
+        # The overlay starts empty: no instance sees what another one has written.
         _complete.overlay(base, folder / "root")
         return (_qemu.Disk(path=folder / "root", format="qcow2", cache="writeback"),), packages
 
     def _new_disk(self, folder: Path) -> _qemu.Disk:
-        """Make an empty ext4 file system in a sparse file."""
+        """Make an empty ext4 file system in a sparse file, for the I/O workloads."""
         path = folder / "disk"
         disks.make(path, disks.mebibytes(self.disk, "disk"))
         return _qemu.Disk(path=path, cache=self.cache)
@@ -408,43 +450,50 @@ class _Qemu:
         """Boot a guest, log in, keep the connection."""
         with self._folder(stage) as folder:
             parts = self._parts(stage, folder, disk=True)
-            with _instance.powered_on(stage, parts, _serial.opening(stage)) as booted:
-                booted.until_ready()
+            with _instance.powered_on(stage, parts, _serial.phase_listener(stage)) as booted:
+                # SSH is contacted only after the mark "ready". slirp forwards earlier connections,
+                # too, and retries them in the guest with a back-off of up to 2 s.
+                booted.wait_until_ready()
                 with booted.connected() as connection:
                     stage.on_phase("ssh")
                     yield _instance.Session(booted=booted, connection=connection)
-                if not booted.machine.why():
-                    booted.switch_off(stage.on_phase)
+                # A guest that a session has crashed cannot power off: the error is known by now.
+                if not booted.machine.failure_reason():
+                    booted.power_off(stage.on_phase)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Power on a machine whose first process executes the command; reach SSH; switch it off."""
+        """Boot a machine whose first process executes the command, reach SSH, power it off."""
         deadline = time.monotonic() + timeout / SECOND
         with self._folder(stage) as folder:
+            # The request is in the initial RAM disk: the guest executes it before drivers and
+            # network, so that the nonce comes as early as the kernel allows. The program of a
+            # start-up uses no disk.
             parts = self._parts(stage, folder, request=_instance.request(command))
             with _instance.powered_on(stage, parts, command) as booted:
-                done = booted.ended(deadline)
+                done = booted.wait_for_exit(deadline)
                 if done.exit_code is not None:
-                    booted.until_ready()
+                    booted.wait_until_ready()
                     booted.banner().close()
                     command.on_phase("ssh")
-                    booted.switch_off(command.on_phase)
+                    booted.power_off(command.on_phase)
         return done
 
     @contextlib.contextmanager
     def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
-        """Keep the saved state of a guest that has started and waits for a request.
+        """Yield the saved state of a guest that has started and waits for a request.
 
-        One state serves the whole run: it lies in the stage's scratch directory and goes with it.
+        Saving takes a whole boot, so that one state serves the whole run. It lies in the stage's
+        scratch directory and is removed with that.
         """
         folder = stage.scratch / f"{self.name}-state-{stage.digest[:16]}"
         with _saving:
             if folder not in _saved:
-                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                shutil.rmtree(folder, ignore_errors=True)  # left by an attempt that failed
                 folder.mkdir()
                 parts = self._parts(stage, folder)
                 with _instance.powered_on(stage, parts, Command(argv=())) as booted:
-                    booted.until_ready()
-                    booted.machine.save(folder / "state", patience=parts.patience)
+                    booted.wait_until_ready()
+                    booted.machine.save(folder / "state", timeout=parts.timeout)
                 _saved[folder] = parts
         yield _instance.Saved(
             stage=stage,
@@ -454,9 +503,9 @@ class _Qemu:
         )
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End machines that a killed run has left, and remove what it was making."""
-        del cached  # guests go with the rest of isobench's cache
-        return [*processes.sweep(alive), *_guest.sweep()]
+        """End machines of killed runs, and remove guests that they were making."""
+        del cached  # guests are removed with the rest of isobench's cache
+        return [*processes.sweep(alive), *_cache.sweep()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -469,7 +518,7 @@ class KvmTarget(_Qemu):
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:  # type: ignore[override]  # depends on the host
-        """What must be seen from inside: on x86_64 the hypervisor's signature, too."""
+        """Facts that evidence must show; on x86_64 they include the hypervisor's signature."""
         clocks = "kvm-clock tsc tsc-early" if self._isa() == "x86_64" else "arch_sys_counter"
         signature = _equals("cpu.hypervisor", "KVMKVMKVM")
         return _expectations(
@@ -479,10 +528,10 @@ class KvmTarget(_Qemu):
         )
 
     def _refusal(self) -> Unavailable | None:
-        """Start a guest on /dev/kvm, that opening alone proves nothing about.
+        """Start a guest on /dev/kvm: that the device opens proves nothing (`shared.kvm`).
 
-        A kernel of the user's own may be made for just the hypervisor that runs no other: it is
-        given the chance to say something.
+        If the guest fails, the user's own kernel is tried. It may be made for this hypervisor, as
+        PVM-aware kernels are for KVM-PVM.
         """
         seen = kvm.examine()
         if seen.lack is None:
@@ -494,34 +543,34 @@ class KvmTarget(_Qemu):
         try:
             self._demand_output()
         except SessionError as error:
-            what = f"{what}; {self.kernel}, tried all the same, {error}"
+            what = f"{what}; {self.kernel}, tried as well, {error}"
             return replace(refusal, what=what, hint=error.hint or seen.hint)
         return None
 
     def _demand_output(self) -> None:
-        """Boot the user's kernel alone; SessionError unless it says something soon."""
-        spoke = threading.Event()
+        """Boot the user's kernel alone; raise SessionError unless it soon prints something."""
+        has_output = threading.Event()
 
-        def hear(said: str) -> None:
-            if said == "guest.output":
-                spoke.set()
+        def on_mark(mark: str) -> None:
+            if mark == "guest.output":
+                has_output.set()
 
         boot = _qemu.Boot(
             kernel=Path(self.kernel).expanduser(),
             command_line=self._command_line(),
             network=False,
         )
-        deadline = time.monotonic() + _FIRST_OUTPUT
+        deadline = time.monotonic() + _FIRST_OUTPUT_TIMEOUT
         try:
-            with _qemu.started(self._hardware(), boot, on_mark=hear) as machine:
+            with _qemu.started(self._hardware(), boot, on_mark=on_mark) as machine:
                 machine.negotiate()
-                while not spoke.wait(0.05) and time.monotonic() < deadline:
-                    if machine.why():
-                        raise machine.fault("QEMU gave it up")
+                while not has_output.wait(0.05) and time.monotonic() < deadline:
+                    if machine.failure_reason():
+                        raise machine.failure("the machine has ended")
         except SessionError as error:
             raise SessionError(f"did not start: {error}", hint=error.hint) from None
-        if not spoke.is_set():
-            raise SessionError(f"said nothing within {_FIRST_OUTPUT:g} s")
+        if not has_output.is_set():
+            raise SessionError(f"printed nothing within {_FIRST_OUTPUT_TIMEOUT:g} s")
 
     def _flavour(self) -> str:
         seen = kvm.examine()
@@ -538,7 +587,7 @@ class QemuTarget(_Qemu):
     expectations: ClassVar[tuple[Expectation, ...]] = _expectations(
         Expectation(key="machine", relation=Relation.SAME_AS_HOST),
         _equals("cpu.hypervisor", "TCGTCGTCGTCG"),
-        # A guest that the hardware executes is offered the hypervisor's own clock.
+        # QEMU offers kvm-clock under KVM only: another sign that the guest is emulated.
         Expectation(key="clock.source", relation=Relation.ONE_OF, value=_OWN_CLOCKS),
     )
 
@@ -552,7 +601,7 @@ class QemuAarch64Target(_Qemu):
     accelerator: ClassVar[Literal["kvm", "tcg"]] = "tcg"
     abi: ClassVar[Abi | None] = Abi.ELF_AARCH64
     expectations: ClassVar[tuple[Expectation, ...]] = _expectations(
-        # Code of an ISA that this processor lacks, and yet it ran: something translated it.
+        # This processor cannot execute such code: as the payload ran, something translated it.
         _equals("payload.machine", "aarch64"),
         _equals("machine", "aarch64"),
         Expectation(key="machine", relation=Relation.UNLIKE_HOST),
@@ -563,6 +612,6 @@ class QemuAarch64Target(_Qemu):
             return None
         return Unavailable(
             lack=Lack.PLATFORM,
-            what="this host is aarch64 itself: no foreign ISA to emulate",
+            what="this host is itself aarch64, which is no foreign ISA here",
             hint="use the target qemu",
         )

@@ -1,4 +1,4 @@
-"""Any machine or guest that SSH reaches, with commands that start and stop it where there are some.
+"""Any machine or guest that SSH reaches, optionally with commands that start and stop it.
 
     [targets.my-esxi]
     kind = "ssh"
@@ -6,10 +6,10 @@
     preset = "esxi"
     machine = "debian"
 
-The stage goes there by SFTP, into a folder of its own that is gone after the session; isobench's
-agent executes the payloads from it, so that no shell sees an argument. What the machine is shows
-from inside: a hypervisor that is not the preset's, or none where the class is virtualization, is
-unproven. No clock of one machine is compared with another's.
+The stage is copied by SFTP, into a new folder that is removed after the session. isobench's agent
+executes the payloads from it, so that no shell interprets an argument. Evidence from inside proves
+what the machine is: with another hypervisor than the preset's, or with none for the class
+virtualization, the target is unproven. Clocks of two machines are never compared.
 """
 
 import contextlib
@@ -49,24 +49,26 @@ from isobench.targets.machines import _facts, _machine, _ssh, _ssh_host
 from isobench.targets.shared import agent_request
 
 _AGENT: Final = "_agent"
-_NULL_PATIENCE: Final = Nanoseconds(30 * SECOND)
-_PROBE: Final = 8.0
+_NULL_TIMEOUT: Final = Nanoseconds(30 * SECOND)
+_PROBE_TIMEOUT: Final = 8.0
 """Seconds that each step of a probe's login may take."""
+# The path becomes a part of the command that starts the agent: a shell on the other host reads it.
 _SAFE: Final = re.compile(r"/[A-Za-z0-9._/-]*")
-"""Paths that no shell of the other side reads as anything but a path."""
+"""Absolute paths without a character that is special to a shell."""
 _EXAMPLE: Final = '[targets.my-machine] / kind = "ssh" / host = "name-in-ssh-config"'
 _LAST_PORT: Final = 65535
 _WITNESSED: Final = ("host.ssh_server", "host.ssh_cipher", "host.preset", "host.folder")
-"""What a session says of itself besides."""
-_SPELLED: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Further facts, which a session itself provides."""
+_UNAME_ALIASES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Other names of the same ISAs."""
 _PresetName = Literal[
     "", "libvirt", "esxi", "vsphere", "vmware-workstation", "virtualbox", "hyper-v", "wsl", "wsl-1"
 ]
 _Class = Literal["", "virtualization", "emulation", "containerization", "sandbox", "translation"]
 
 
-class _Seen(NamedTuple):
-    """What a machine says it is."""
+class _System(NamedTuple):
+    """The output of `uname -srm`."""
 
     system: str
     release: str
@@ -74,43 +76,42 @@ class _Seen(NamedTuple):
 
     @property
     def abi(self) -> Abi | None:
-        """What payloads must be built for; None: isobench has none for it."""
-        name = _SPELLED.get(self.machine, self.machine)
-        return linux_abi(name)
+        """The ABI to build payloads for; None if isobench does not support it."""
+        return linux_abi(_UNAME_ALIASES.get(self.machine, self.machine))
 
 
-def _look(link: _ssh_host.Link) -> _Seen:
-    """Ask which ISA it is; SessionError where isobench has no payloads for it."""
-    code, said = link.ask("uname -srm")
-    words = said.split()
-    if code != 0 or len(words) != len(_Seen._fields):
+def _identify(link: _ssh_host.Link) -> _System:
+    """Return system and ISA. Raises SessionError if isobench has no payloads for them."""
+    code, output = link.execute("uname -srm")
+    words = output.split()
+    if code != 0 or len(words) != len(_System._fields):
         raise SessionError(
-            f"{link.to.alias} answers `uname -srm` with {said[:80]!r}, exit code {code}",
-            hint="isobench wants a Linux machine, and an account with a shell",
+            f"`uname -srm` on {link.to.alias} prints {output[:80]!r}, exit code {code}",
+            hint="use a Linux machine, and an account with a shell",
         )
-    seen = _Seen(*words)
-    if seen.system != "Linux" or seen.abi is None:
+    found = _System(*words)
+    if found.system != "Linux" or found.abi is None:
         raise SessionError(
-            f"{link.to.alias} is {seen.system} on {seen.machine}: isobench has no payloads for it",
+            f"isobench has no payloads for {found.system} on {found.machine} ({link.to.alias})",
             hint=f"use Linux on one of {', '.join(MACHINES)}",
         )
-    return seen
+    return found
 
 
 def _equals(key: str, value: Fact) -> Expectation:
     return Expectation(key=key, relation=Relation.EQUALS, value=value)
 
 
-def _demand_fact(key: str) -> None:
-    """ValueError: there is no such fact."""
+def _check_fact(key: str) -> None:
+    """Raise ValueError for the key of a fact that does not exist."""
     known = {*_facts.known(), *_WITNESSED}
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1) or sorted(known)
-        raise ValueError(f'expect: there is no fact "{key}"; there is {", ".join(near)}')
+        raise ValueError(f'expect: there is no fact "{key}"; use {", ".join(near)}')
 
 
 def _of_class(technology: Technology, abi: Abi | None) -> tuple[Expectation, ...]:
-    """Return what a class must show from inside."""
+    """Return the expectations of a class."""
     own_kernel = Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST)
     x86 = abi is Abi.ELF_X86_64
     match technology:
@@ -118,13 +119,14 @@ def _of_class(technology: Technology, abi: Abi | None) -> tuple[Expectation, ...
             return (
                 own_kernel,
                 _equals("cpu.hypervisor_bit", value=True),
-                # What QEMU translates is emulation, whoever started it.
+                # A guest that QEMU translates is emulated, however it was started.
                 Expectation(
                     key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="TCGTCGTCGTCG"
                 ),
             )
         case Technology.EMULATION if x86:
             return (own_kernel, _equals("cpu.hypervisor", "TCGTCGTCGTCG"))
+        # Other ISAs have no instruction like CPUID: see `SshTarget._unprovable`.
         case Technology.VIRTUALIZATION | Technology.EMULATION | Technology.TRANSLATION:
             return (own_kernel,)
         case _:
@@ -133,7 +135,7 @@ def _of_class(technology: Technology, abi: Abi | None) -> tuple[Expectation, ...
 
 @dataclass(frozen=True, kw_only=True)
 class SshTarget:
-    """A machine that is reached by SSH."""
+    """A machine that SSH reaches."""
 
     name: ClassVar[TargetName] = TargetName("ssh")
     executes: ClassVar[Sequence[str]] = ("tool", "start", "stop", "status")
@@ -143,52 +145,53 @@ class SshTarget:
     user: str = ""
     port: int = 0
     key: str = ""
-    """Path of a private key; empty: as ~/.ssh/config says, the agent's, the usual files."""
+    """Path of a private key. Empty: as OpenSSH would choose one (ssh_config(5))."""
     class_: _Class = ""
-    """Empty: the preset's, which is virtualization for all but wsl-1; virtualization without."""
+    """Empty: the preset's class, or virtualization without a preset."""
     preset: _PresetName = ""
     machine: str = ""
     """The machine's name in the preset's tool."""
     tool: str | list[str] = ""
-    """Words in place of the preset's tool: "virsh -c qemu:///system", "ssh windows wsl.exe"."""
+    """A command in place of the preset's tool: "virsh -c qemu:///system", "ssh windows wsl.exe"."""
     start: str | list[str] = ""
-    """A command in place of the preset's; a string is split at spaces, as a shell does."""
+    """A command in place of the preset's. A string is split at spaces, as by a shell."""
     stop: str | list[str] = ""
     status: str | list[str] = ""
-    """Its exit code 0 says that the machine runs; without it, an SSH server that answers does."""
+    """A command that exits with 0 while the machine runs. Empty: the SSH server is tried."""
     start_timeout: float = 300.0
     """Seconds within which SSH must answer."""
     stop_timeout: float = 120.0
-    directory: str = "/tmp"  # noqa: S108 - of the other machine; what goes there has a secret name
-    """Where the stage is put there; programs must be executable in it."""
+    directory: str = "/tmp"  # noqa: S108 - on the other machine; the stage has a secret name
+    """Folder on the machine for the stage. It must not be mounted noexec."""
     isa: Literal["", "x86_64", "aarch64", "riscv64"] = ""
-    """Of a machine that does not run when it is asked; else it is found."""
+    """ISA of a machine that does not run at the time of the probe. Otherwise the probe finds it."""
     expect: dict[str, str | int | bool] = field(default_factory=dict)
-    """Facts that must be seen inside besides: {"machine.product" = "KVM Server"}."""
+    """Further facts that evidence must show: {"machine.product" = "KVM Server"}."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Raise ValueError for options that are invalid."""
         if not _SAFE.fullmatch(self.directory) or "/.." in self.directory:
-            raise ValueError(f'directory = "{self.directory}": a plain absolute path is wanted')
+            raise ValueError(f'directory = "{self.directory}": write a plain absolute path')
+        # A name that begins with "-" would be an option in the ssh commands of hints.
         if self.host.startswith("-") or any(c.isspace() for c in self.host):
-            raise ValueError(f'host = "{self.host}": no name of a host')
+            raise ValueError(f'host = "{self.host}": write the name of a host')
         if bool(self.preset) != bool(self.machine):
-            raise ValueError("preset and machine belong together")
+            raise ValueError("set both preset and machine, or neither")
         if self.start_timeout <= 0 or self.stop_timeout <= 0:
-            raise ValueError("start_timeout and stop_timeout are seconds above zero")
-        cycle = self._cycle  # its own errors are told at once
+            raise ValueError("start_timeout and stop_timeout: write seconds above zero")
+        cycle = self._cycle  # raises ValueError for an invalid command
         if cycle is not None and not (cycle.start and cycle.stop):
-            raise ValueError("start and stop belong together")
+            raise ValueError("set both start and stop, or neither")
         if not 0 <= self.port <= _LAST_PORT:
-            raise ValueError(f"port = {self.port}: a port is a number from 1 to {_LAST_PORT}")
+            raise ValueError(f"port = {self.port}: write a number from 1 to {_LAST_PORT}")
         for key in self.expect:
-            _demand_fact(key)
+            _check_fact(key)
 
-    # ---- what it is ------------------------------------------------------------------------------
+    # ---- class, ABI and expectations -------------------------------------------------------------
 
     @property
     def technology(self) -> Technology:
-        """The class the user gave it, else the preset's."""
+        """The configured class, or the preset's."""
         if self.class_:
             return Technology(self.class_)
         if self.preset:
@@ -197,18 +200,18 @@ class SshTarget:
 
     @functools.cached_property
     def _cycle(self) -> _machine.LifeCycle | None:
-        """The commands of its life cycle; None: it is there, or it is not."""
-        start, stop = _words(self.start, "start"), _words(self.stop, "stop")
-        status = _words(self.status, "status")
+        """The commands of its life cycle; None if isobench cannot start or stop it."""
+        start, stop = _split_command(self.start, "start"), _split_command(self.stop, "stop")
+        status = _split_command(self.status, "status")
         if not self.preset:
             own = _machine.LifeCycle(start=start, stop=stop, status=status)
             return own if start or stop or status else None
-        given = _machine.of_preset(self.preset, self.machine, _words(self.tool, "tool"))
+        given = _machine.from_preset(self.preset, self.machine, _split_command(self.tool, "tool"))
         return _machine.LifeCycle(
             start=start or given.start,
             stop=stop or given.stop,
             status=status or given.status,
-            runs="" if status else given.runs,
+            running_pattern="" if status else given.running_pattern,
         )
 
     @functools.cached_property
@@ -217,25 +220,25 @@ class SshTarget:
             return None
         return _machine.Machine(
             cycle=self._cycle,
-            answers=lambda: _ssh_host.answers(self._address(), timeout=_PROBE),
+            is_reachable=lambda: _ssh_host.is_reachable(self._address(), timeout=_PROBE_TIMEOUT),
             start_timeout=self.start_timeout,
             stop_timeout=self.stop_timeout,
         )
 
     @functools.cached_property
-    def _known(self) -> "_Known":
-        return _Known()
+    def _learned(self) -> "_Learned":
+        return _Learned()
 
     @property
     def abi(self) -> Abi | None:
-        """What the probe found, or what the configuration says; None: this host's own."""
-        if self._known.abi is not None:
-            return self._known.abi
+        """The ABI that the probe found or the configuration names; None: the one of this host."""
+        if self._learned.abi is not None:
+            return self._learned.abi
         return linux_abi(self.isa)
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """What must be seen from inside for its class and its preset to be true."""
+        """Facts that prove the class and the preset. Each hint names the option that is wrong."""
         abi = self.abi or host_abi()
         preset = _machine.PRESETS[self.preset].expectations if self.preset else ()
         expected = [_equals(key, value) for key, value in self.expect.items()]
@@ -247,31 +250,31 @@ class SshTarget:
             ([] if abi is None else [_equals("machine", abi.machine)], "isa", self.isa),
         ):
             stated = f'{option} = "{value}"' if value else option
-            hint = f"{self.host} contradicts {stated} in isobench.toml: mend that"
+            hint = f"fix {stated} in isobench.toml: facts of {self.host} contradict it"
+            # A later source replaces an equal expectation of an earlier one.
             for expectation in expectations:
                 found[expectation.key, expectation.relation] = replace(expectation, hint=hint)
-        apart = _equals("host.canary_readable", value=False)
-        hint = f"{self.host} sees the files of this machine: name another one, host = …"
-        return (*found.values(), replace(apart, hint=hint))
+        separate = _equals("host.canary_readable", value=False)
+        hint = f"set another host = …: {self.host} can read the files of this machine"
+        return (*found.values(), replace(separate, hint=hint))
 
     @property
     def exclusive(self) -> bool:
-        """There is one such machine: to be started, it must not be in use."""
+        """Whether isobench starts it: there is one such machine, which must not be in use then."""
         return self._cycle is not None
 
     @property
     def starts(self) -> Mapping[str, str]:
-        """What its start-up figures span."""
+        """What each start-up figure covers."""
         span = (
-            "power-on by the life cycle's start command: from its execution to the nonce over SSH;"
-            " firmware, kernel, services, network and SSH server are part of it, and so is copying"
-            " two small programs there"
+            "power-on: from the execution of the start command to the nonce over SSH; it includes"
+            " firmware, kernel, services, network and SSH server, and copying two small programs"
         )
-        nothing = "not measured: isobench was given no command that starts this machine"
+        nothing = "not measured: the configuration has no command that starts this machine"
         return {
             "cold": span if self.exclusive else nothing,
-            "warm": f"the same once more: {span}" if self.exclusive else nothing,
-            "exec": "a command over the open SSH connection, in a channel of its own",
+            "warm": f"the same again: {span}" if self.exclusive else nothing,
+            "exec": "a command over the open SSH connection, in a new channel",
         }
 
     def _address(self) -> _ssh_host.Address:
@@ -280,83 +283,88 @@ class SshTarget:
     # ---- probing ---------------------------------------------------------------------------------
 
     def probe(self) -> Availability:
-        """Log in and look, where the machine runs. Starts nothing."""
+        """Log in if the machine runs, and identify it. The probe starts no machine."""
         if not self.host:
             return Unavailable(
                 lack=Lack.PLATFORM,
                 what="no host is configured",
-                hint=f"isobench.toml: {_EXAMPLE}",
+                hint=f"write into isobench.toml: {_EXAMPLE}",
             )
-        tool = "" if self._cycle is None else _machine.lacking(self._cycle)
+        tool = "" if self._cycle is None else _machine.missing_tool(self._cycle)
         if tool:
             return Unavailable(
-                lack=Lack.TOOL, what=tool, hint="install it, or say where it is: tool = …"
+                lack=Lack.TOOL, what=tool, hint='install it, or set its path: tool = "/path/…"'
             )
         try:
-            version = self._asleep() or self._awake()
+            version = self._if_stopped() or self._if_running()
         except SessionError as error:
-            hint = error.hint or _ssh_host.login(self._address())
+            hint = error.hint or _ssh_host.login_command(self._address())
             return Unavailable(lack=Lack.SERVICE, what=str(error), hint=hint)
         return self._unprovable() or Available(version=version)
 
-    def _asleep(self) -> str:
-        """Say that the machine does not run, and would be started; nothing where it runs."""
-        if self._life is None or self._life.runs():
+    def _if_stopped(self) -> str:
+        """Return a version for a machine that does not run; an empty string if it runs."""
+        if self._life is None or self._life.is_running():
             return ""
-        self._address()
-        return f"{self.preset or 'a machine'} that does not run now and is started when it is used"
+        self._address()  # raises SessionError for an invalid configuration of SSH
+        return f"{self.preset or 'a machine'} that does not run now; isobench starts it for a run"
 
-    def _awake(self) -> str:
-        with _ssh_host.link(self._address(), timeout=_PROBE) as link:
-            seen = _look(link)
+    def _if_running(self) -> str:
+        with _ssh_host.link(self._address(), timeout=_PROBE_TIMEOUT) as link:
+            system = _identify(link)
             with link.files() as files:
-                self._demand_folder(files)
-            self._known.abi = seen.abi
-            return f"{link.server}, Linux {seen.release}, {seen.machine}"
+                self._check_folder(files)
+            self._learned.abi = system.abi
+            return f"{link.server}, Linux {system.release}, {system.machine}"
 
     def _unprovable(self) -> Unavailable | None:
-        """Return why nothing inside could show the class, or None."""
+        """Return why no evidence could prove the class, or None.
+
+        On x86-64 CPUID names the hypervisor. On other ISAs only the firmware's strings show it,
+        and the user must state what they are.
+        """
         abi = self.abi or host_abi()
-        told = any(p.key.startswith(("machine.", "kernel.release")) for p in self.expectations)
-        silent = self.technology in (Technology.VIRTUALIZATION, Technology.EMULATION)
-        if abi is Abi.ELF_X86_64 or not silent or told:
+        stated = any(p.key.startswith(("machine.", "kernel.release")) for p in self.expectations)
+        needs_proof = self.technology in (Technology.VIRTUALIZATION, Technology.EMULATION)
+        if abi is Abi.ELF_X86_64 or not needs_proof or stated:
             return None
         return Unavailable(
             lack=Lack.PLATFORM,
-            what=f"no instruction of {'this ISA' if abi is None else abi.machine} tells whether"
-            f" {self.host} is a machine of {self.technology}",
-            hint='say what its firmware shows: expect = { "machine.vendor" = "QEMU" }'
+            what=f"no instruction of {'this ISA' if abi is None else abi.machine} can prove that"
+            f" the class of {self.host} is {self.technology}",
+            hint='set what its firmware shows: expect = { "machine.vendor" = "QEMU" }'
             " (cat /sys/class/dmi/id/sys_vendor, or /sys/firmware/devicetree/base/model)",
         )
 
-    def _demand_folder(self, files: _ssh_host.Files) -> None:
+    def _check_folder(self, files: _ssh_host.Files) -> None:
         if not files.is_folder(self.directory):
             raise SessionError(
                 f"there is no folder {self.directory} on {self.host}",
-                hint='name one: directory = "/var/tmp"',
+                hint='set another folder: directory = "/var/tmp"',
             )
 
     # ---- instances -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["Session"]:
-        """Start the machine unless it runs, log in, bring the stage there."""
-        with self._used(stage, stage.on_phase, fresh=False) as session:
+        """Start the machine unless it runs, log in, copy the stage."""
+        with self._session(stage, stage.on_phase, fresh=False) as session:
             yield session
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start the machine, log in, bring the programs, run the command, shut the machine down."""
+        """Start the machine, log in, copy the programs, run the command, shut the machine down."""
         if not self.exclusive:
             raise NotApplicableError(
-                "isobench was given no command that starts this machine",
-                hint='give it start = "…" and stop = "…", or a preset and machine = "…"',
+                "the configuration has no command that starts this machine",
+                hint='set start = "…" and stop = "…", or preset = "…" and machine = "…"',
             )
+        # Only the programs that the command needs: copying all of them would be timed.
         programs = {_AGENT, *(word for word in command.argv if _is_program(stage, word))}
-        with self._used(stage, command.on_phase, fresh=True, programs=programs) as session:
+        with self._session(stage, command.on_phase, fresh=True, programs=programs) as session:
             return session.run(command, timeout=timeout)
 
     @contextlib.contextmanager
-    def _used(
+    def _session(
         self,
         stage: Stage,
         on_phase: Callable[[str], None],
@@ -368,76 +376,81 @@ class SshTarget:
         life = self._life
         with contextlib.ExitStack() as stack:
             if life is not None:
-                stack.enter_context(life.used(on_phase, begin=BEGIN if fresh else ""))
-            patience = self.start_timeout if life is not None else 0.0
-            link = stack.enter_context(_ssh_host.link(self._address(), patience=patience))
+                stack.enter_context(life.keep_running(on_phase, begin=BEGIN if fresh else ""))
+            retry_for = self.start_timeout if life is not None else 0.0
+            link = stack.enter_context(_ssh_host.link(self._address(), retry_for=retry_for))
             on_phase("ssh")
-            seen = _look(link)
-            if seen.abi is not expected:
+            system = _identify(link)
+            if system.abi is not expected:
                 raise SessionError(
-                    f"{self.host} is {seen.machine}, and its payloads were built for"
+                    f"{self.host} is {system.machine}, but payloads were built for"
                     f" {expected and expected.machine}",
-                    hint=f'say so, since it did not run when it was asked: isa = "{seen.machine}"',
+                    hint=f'set isa = "{system.machine}": the machine was off during the probe',
                 )
             folder = stack.enter_context(self._staged(link, stage, programs))
             on_phase("stage")
+            # exec: the account's shell is replaced by the agent, and adds no process to each
+            # command. Nothing else watches the machine, so that there is no reason to report.
             connection = _ssh.Connection(
                 link.transport, f"exec {folder}/isobench/{_AGENT} once", lambda: ""
             )
-            _demand_agent(connection, self.directory)
+            _check_agent(connection, self.directory)
             yield Session(link=link, connection=connection, folder=folder, target=self)
 
     @contextlib.contextmanager
     def _staged(
         self, link: _ssh_host.Link, stage: Stage, programs: Iterable[str] | None
     ) -> Iterator[str]:
-        """Bring the stage there; yield its folder, and remove it at the end."""
+        """Copy the stage to the machine; yield its folder, and remove it at the end."""
         base = self.directory.rstrip("/")
+        # A random name: in a folder like /tmp no other user can make it first.
         folder = f"{base}/{stage.owner}-{secrets.token_hex(6)}"
         if not _SAFE.fullmatch(folder):
-            raise SessionError(f"{folder} is no plain path")
+            raise SessionError(f"{folder} is not a plain path")
         source = stage.root / "isobench"
         names = (
             sorted(path.name for path in source.iterdir()) if programs is None else sorted(programs)
         )
         try:
             with link.files() as files:
-                self._demand_folder(files)
-                self._known.hold(folder)
+                self._check_folder(files)
+                self._learned.hold(folder)
+                # Held before it is made: other sessions must not remove it as a leftover.
                 for path in (folder, f"{folder}/isobench", f"{folder}/scratch"):
                     files.make_folder(path)
                 for name in names:
                     files.put_program(source / name, f"{folder}/isobench/{name}")
-                self._clear(files, base, folder)
+                self._remove_leftovers(files, base, folder)
             yield folder
         finally:
-            # Where the connection is lost, so is the way to the folder: the next session removes
-            # it, in this run or in another one.
-            self._known.drop(folder)
+            # If the connection is lost, the folder cannot be removed now. The next session does
+            # so, in this run or in a later one.
+            self._learned.drop(folder)
             with contextlib.suppress(SessionError), link.files() as files:
                 files.remove(folder)
-                self._known.forget(folder)
+                self._learned.forget(folder)
 
-    def _clear(self, files: _ssh_host.Files, base: str, beside: str) -> None:
-        """Remove what sessions have left that could not do so themselves."""
-        for name in files.own_folders(base or "/", beside):
+    def _remove_leftovers(self, files: _ssh_host.Files, base: str, own: str) -> None:
+        """Remove folders of earlier sessions that lost their connection; `own` is this one's."""
+        for name in files.folders_of_owner(base or "/", own):
             path = f"{base}/{name}"
-            whose = name.rpartition("-")[0]
-            dead = whose.startswith("isobench-") and not ownership.alive(whose)
-            if dead or self._known.is_left(path):
+            owner = name.rpartition("-")[0]
+            dead = owner.startswith("isobench-") and not ownership.alive(owner)
+            if dead or self._learned.is_left(path):
                 files.remove(path)
-                self._known.forget(path)
+                self._learned.forget(path)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Stop machines that a killed run had started. Folders on machines go at the next session
-        there: nothing is connected to unasked.
+        """Stop machines that a killed run had started.
+
+        The next session removes folders on machines: a sweep connects to no machine.
         """
         del cached  # nothing is kept between runs
         return _machine.sweep(alive)
 
 
-def _words(command: str | Sequence[str], option: str) -> tuple[str, ...]:
-    """Return the words of a command; ValueError that names the option: it cannot be taken apart."""
+def _split_command(command: str | Sequence[str], option: str) -> tuple[str, ...]:
+    """Return the words of a command. Raises ValueError with the option if it cannot be split."""
     try:
         return tuple(shlex.split(command) if isinstance(command, str) else command)
     except ValueError as error:
@@ -448,50 +461,51 @@ def _is_program(stage: Stage, word: str) -> bool:
     return "/" not in word and bool(word) and (stage.root / "isobench" / word).is_file()
 
 
-def _demand_agent(connection: _ssh.Connection, directory: str) -> None:
-    """Execute the agent, and nothing by it."""
-    done = connection.run(agent_request.NULL, timeout=_NULL_PATIENCE, on_output=lambda _: None)
+def _check_agent(connection: _ssh.Connection, directory: str) -> None:
+    """Execute the agent without a program. Raises SessionError if that fails."""
+    done = connection.run(agent_request.NULL, timeout=_NULL_TIMEOUT, on_output=lambda _: None)
     if done.exit_code != 0:
-        said = done.stderr.decode(errors="replace").strip()[-200:]
+        errors = done.stderr.decode(errors="replace").strip()[-200:]
         raise SessionError(
-            f"no program can be executed in {directory} there: exit code {done.exit_code}; {said}",
-            hint='name a folder that is not mounted noexec: directory = "/var/tmp"',
+            f"no program can be executed in {directory} on the machine: exit code"
+            f" {done.exit_code}; {errors}",
+            hint='set a folder that is not mounted noexec: directory = "/var/tmp"',
         )
 
 
 @dataclass(kw_only=True)
-class _Known:
-    """What a target learns while it is used."""
+class _Learned:
+    """What a target learns while it is used. Sessions may run in several threads."""
 
     abi: Abi | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _folders: dict[str, bool] = field(default_factory=dict)
-    """Folders on the other side; whether a session still lives in them."""
+    """Folder on the machine -> whether its session is open."""
 
     def hold(self, folder: str) -> None:
-        """Note that a session has a folder."""
+        """Record that an open session uses a folder."""
         with self._lock:
             self._folders[folder] = True
 
     def drop(self, folder: str) -> None:
-        """Note that its session is over."""
+        """Record that the session of a folder has ended."""
         with self._lock:
             self._folders[folder] = False
 
     def forget(self, folder: str) -> None:
-        """Note that it is removed."""
+        """Record that a folder is removed."""
         with self._lock:
             self._folders.pop(folder, None)
 
     def is_left(self, folder: str) -> bool:
-        """Say whether it was a session's that is over."""
+        """Return whether a session that has ended left this folder."""
         with self._lock:
             return self._folders.get(folder) is False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A login, and isobench's agent at its other end."""
+    """A login with isobench's agent at the other end."""
 
     link: _ssh_host.Link
     connection: _ssh.Connection
@@ -499,22 +513,22 @@ class Session:
     target: SshTarget
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Have the agent execute a program."""
+        """Execute a program by the agent."""
         words = [f"{self.folder}/isobench/{command.argv[0]}", *command.argv[1:]]
         message = agent_request.framed(words, command.environ(f"{self.folder}/scratch"))
         return self.connection.run(message, timeout=timeout, on_output=command.on_output)
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
-        """Open a channel, execute the agent, ask for nothing."""
+        """Open a channel and execute the agent without a program: the cost of the channel."""
         return self.connection.run(agent_request.NULL, timeout=timeout, on_output=lambda _: None)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what the connection and the configuration say."""
-        said: Mapping[str, tuple[Fact, str]] = {
+        """Yield facts about the connection and the configuration."""
+        facts: Mapping[str, tuple[Fact, str]] = {
             "host.ssh_server": (self.link.server, "SSH banner"),
             "host.ssh_cipher": (self.link.cipher, "SSH key exchange"),
             "host.preset": (self.target.preset or None, "preset"),
             "host.folder": (self.target.directory, "directory"),
         }
-        for key, (value, source) in said.items():
+        for key, (value, source) in facts.items():
             yield Evidence(key=key, value=value, source=source)

@@ -1,4 +1,7 @@
-"""Bubblewrap: the unprivileged sandbox under Flatpak."""
+"""Bubblewrap: the unprivileged sandbox that Flatpak uses.
+
+Source: bwrap(1).
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -26,10 +29,18 @@ from isobench.targets.shared import agents, prefixes, processes, userns
 
 
 def _arguments(root: Path, scratch: Path) -> list[str]:
+    """Return the command that runs another one in a sandbox.
+
+    bwrap mounts in the order of its arguments: the root directory must come first. It also needs
+    the mount points /proc, /dev and /scratch in that directory, since it is read-only.
+    """
     # fmt: off
     return [
         "bwrap",
-        "--unshare-all", "--die-with-parent", "--new-session",
+        "--unshare-all", "--die-with-parent",
+        # Without its own session a program could type into the terminal (TIOCSTI, CVE-2017-5226).
+        "--new-session",
+        # This has an effect only if root starts bwrap.
         "--cap-drop", "ALL",
         "--ro-bind", str(root), "/",
         "--proc", "/proc",
@@ -42,7 +53,7 @@ def _arguments(root: Path, scratch: Path) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class BubblewrapTarget:
-    """A process in bwrap with every namespace unshared and nothing but the payload in its root."""
+    """A process in bwrap with all namespaces unshared, and only the stage in its root directory."""
 
     name: ClassVar[TargetName] = TargetName("bubblewrap")
     technology: ClassVar[Technology] = Technology.SANDBOX
@@ -51,6 +62,8 @@ class BubblewrapTarget:
         Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
         *(
             Expectation(key=f"ns.{space}", relation=Relation.UNLIKE_HOST)
+            # --unshare-all makes user and cgroup namespaces only if it can (--unshare-user-try):
+            # evidence about those two is not required.
             for space in ("ipc", "mnt", "net", "pid", "uts")
         ),
         Expectation(key="security.no_new_privs", relation=Relation.EQUALS, value="1"),
@@ -60,22 +73,22 @@ class BubblewrapTarget:
         Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "bwrap is executed on a root directory made just before, with the payload",
-        "warm": "bwrap is executed again on the same root directory: it keeps no stopped instance",
+        "cold": "bwrap is executed on a new root directory with the payload",
+        "warm": "bwrap is executed again on the same root directory: it has no stopped instances",
         "exec": "isobench's agent in an open sandbox forks and executes the payload",
     }
 
     def probe(self) -> Availability:
-        """Start the smallest program in a sandbox."""
+        """Start a program of a few bytes in a sandbox."""
         if shutil.which("bwrap") is None:
             return Unavailable(
                 lack=Lack.TOOL, what="bwrap", hint="isobench doctor --install bubblewrap"
             )
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="bubblewrap needs Linux")
-        said = prefixes.start_error(_arguments, environment=prefixes.host_path())
-        if said:
-            return _refusal(said)
+        problem = prefixes.start_error(_arguments, environment=prefixes.host_path())
+        if problem:
+            return _refusal(problem)
         version = processes.output_of(["bwrap", "--version"]) or "bubblewrap"
         return Available(version=version)
 
@@ -94,7 +107,9 @@ def _scratch(stage: Stage) -> Path:
     return processes.private_scratch(stage.scratch, "bubblewrap")
 
 
-def _refusal(said: str) -> Unavailable:
-    if "user namespace" in said or "uid map" in said or "Permission denied" in said:
-        return userns.refusal(said)
-    return Unavailable(lack=Lack.RUNTIME, what=said, hint="bwrap --unshare-all --ro-bind / / true")
+def _refusal(problem: str) -> Unavailable:
+    # bwrap's messages where the host does not allow users to make user namespaces.
+    if "user namespace" in problem or "uid map" in problem or "Permission denied" in problem:
+        return userns.refusal(problem)
+    hint = "find the reason with: bwrap --unshare-all --ro-bind / / true"
+    return Unavailable(lack=Lack.RUNTIME, what=problem, hint=hint)

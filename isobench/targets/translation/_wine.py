@@ -1,9 +1,10 @@
-"""Wine as it is installed, the prefix that programs run in, and instances of it.
+"""The installed Wine, the prefix in which its programs run, and instances of that prefix.
 
-A prefix is made once for a version of Wine, by Wine itself, and kept in the cache. Its 700 MB are
-copies of Wine's own libraries: each becomes a link to the file that it is a copy of, and what is
-left is 3 MB. Every instance is a copy of it, with a server of its own: no two sessions, runs or
-users meet in one.
+Wine makes the prefix, once for each version, and isobench keeps it in the cache. Of its 700 MB most
+are copies of Wine's own libraries. isobench replaces them by links to the originals, which leaves
+3 MB. Each instance is a copy with a server of its own, so that sessions do not affect each other.
+
+Sources: wine(1), wineserver(1), wineboot(1).
 """
 
 import contextlib
@@ -26,60 +27,62 @@ from isobench.model.units import seconds
 from isobench.targets.shared import processes
 
 FORMAT: Final = 1
-"""Of the prefixes in the cache; another number makes every prefix anew."""
+"""Version of the prefixes in the cache: with another number every prefix is made again."""
 _LOADERS: Final = ("wine64", "wine")
 _SERVERS: Final = ("wineserver64", "wineserver")
 _FOLDERS: Final = (
     *("/usr/lib/wine", "/usr/lib64/wine", "/opt/wine-stable/bin"),
     *("/opt/wine-devel/bin", "/opt/wine-staging/bin", "/usr/local/bin"),
 )
-"""Where distributions put what is not on the PATH, or is behind a script there."""
+"""Folders of programs that are not on PATH, or of which PATH has only a script that starts them."""
 _LIBRARIES: Final = ("lib/wine", "lib64/wine", "lib/*/wine", "*/wine", "wine")
-_PATIENCE: Final = 300.0
-"""Seconds in which a prefix is made: 5 where all is in memory, a minute from a slow disk."""
-_SPACE: Final = "df -h ~/.cache; another place: XDG_CACHE_HOME=/folder/on/a/disk"
+_INIT_TIMEOUT: Final = 300.0
+"""Seconds for making a prefix. It takes 5 s from the page cache, and a minute from a slow disk."""
+_SPACE: Final = "df -h ~/.cache; to use another disk: XDG_CACHE_HOME=/folder/on/that/disk"
 
 Say = Callable[[str], None]
 
 
 def folder() -> Path:
-    """Return where prefixes and instances are kept."""
+    """Return the folder of prefixes and instances."""
     return paths.cache() / "wine"
 
 
-# ---- what is installed ---------------------------------------------------------------------------
+# ---- the installation ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wine:
-    """An installation."""
+    """An installation of Wine."""
 
     loader: Path
-    """Runs a program for Windows."""
+    """The program that executes programs for Windows."""
     server: Path
-    """What all programs of a prefix talk to."""
+    """wineserver, which all programs of a prefix use."""
     libraries: Path
-    """Wine's libraries as PE files: `ntdll.dll` and what a prefix holds copies of."""
+    """Folder of Wine's libraries in PE format; a prefix has copies of them."""
     version: str
-    """As it says itself: "wine-8.0 (Debian 8.0~repack-4)"."""
+    """The output of --version: "wine-8.0 (Debian 8.0~repack-4)"."""
 
     def environment(self, prefix: Path) -> dict[str, str]:
-        """Return all variables that Wine needs, and that mark its processes as isobench's."""
+        """Return the variables for Wine, with those that mark processes as isobench's."""
         return {
             "WINEPREFIX": str(prefix),
             "WINESERVER": str(self.server),
             "WINEDEBUG": "-all",
-            # No .NET, no HTML engine, no menu entries: none is asked about, none is made.
+            # Disables .NET and the HTML engine, which Wine would offer to download in a dialogue,
+            # and entries in the desktop's menu.
             "WINEDLLOVERRIDES": "mscoree=;mshtml=;winemenubuilder.exe=",
             "HOME": str(prefix),
-            # Arguments go through UTF-16: in another locale bytes would be lost on the way.
+            # Wine converts arguments to UTF-16: with another character set bytes would be lost.
             "LC_ALL": "C.UTF-8",
             **processes.tied(),
         }
 
     @property
     def key(self) -> str:
-        """The name of its prefix: another Wine has another."""
+        """The name of its prefix in the cache: each build of Wine has its own."""
+        # Distributions rebuild a version of Wine: the content of a library distinguishes them.
         hashed = hashlib.sha256(f"{FORMAT} {self.version} {self.libraries}".encode())
         with (self.libraries / "ntdll.dll").open("rb") as file:
             hashed.update(hashlib.file_digest(file, "sha256").digest())
@@ -87,7 +90,10 @@ class Wine:
 
 
 def _programs(names: Sequence[str], first: Sequence[Path]) -> Iterator[Path]:
-    """Yield the programs of these names that are there, a script's own program before it."""
+    """Yield existing programs with these names.
+
+    The known folders come before PATH, where a distribution may have put a script.
+    """
     for name in names:
         found = shutil.which(name)
         for place in (*first, *map(Path, _FOLDERS), *([Path(found).parent] if found else [])):
@@ -97,7 +103,7 @@ def _programs(names: Sequence[str], first: Sequence[Path]) -> Iterator[Path]:
 
 
 def _libraries(loader: Path) -> Path | None:
-    """Return the folder of Wine's PE libraries, which lies somewhere beside its loader."""
+    """Return the folder of Wine's PE libraries, near its loader; distributions differ in it."""
     real = loader.resolve()
     for base in (real.parent, real.parent.parent):
         for pattern in _LIBRARIES:
@@ -107,13 +113,13 @@ def _libraries(loader: Path) -> Path | None:
 
 
 class MissingError(Exception):
-    """What is not there, in words: `args` has the name of a program or of a library."""
+    """A program or library of Wine is missing; its text says which one."""
 
 
 def find(loader: str) -> Wine:
-    """Return the installation with this loader, or with the first that is found for "".
+    """Return the installation with this loader, or the first one found if `loader` is empty.
 
-    MissingError where something of it is missing; nothing is started but `--version`.
+    Executes only `--version`. Raises MissingError if a part is missing.
     """
     if loader:
         path: Path | None = Path(loader).expanduser()
@@ -125,44 +131,50 @@ def find(loader: str) -> Wine:
         raise MissingError(" or ".join(_LOADERS))
     server = next(_programs(_SERVERS, (path.parent, path.resolve().parent)), None)
     if server is None:
-        raise MissingError(f"{_SERVERS[-1]} beside {path}")
+        raise MissingError(f"{_SERVERS[-1]} for {path}")
     libraries = _libraries(path)
     if libraries is None:
-        raise MissingError(f"64-bit libraries (x86_64-windows/ntdll.dll) beside {path}")
+        raise MissingError(f"64-bit libraries (x86_64-windows/ntdll.dll) for {path}")
     version = processes.output_of([str(path), "--version"])
     if version is None:
         raise MissingError(f"a version of {path}: it does not run")
     return Wine(loader=path, server=server, libraries=libraries, version=version.splitlines()[0])
 
 
-# ---- ending all that runs in a prefix ------------------------------------------------------------
+# ---- ending the processes of a prefix ------------------------------------------------------------
 
 
 def _sockets(prefix: Path) -> list[Path]:
-    """Return the folders in /tmp in which the server of a prefix keeps its socket.
+    """Return the folders in /tmp with the socket of a prefix's server.
 
-    They are named after the prefix's device and inode; Debian's Wine puts them into a folder of a
-    random name, which it notes in the prefix.
+    Wine names them after the device and inode of the prefix (wineserver(1)). Debian's Wine uses a
+    random name, which it writes to the file wineserver in the prefix.
     """
     found = []
-    temporary = Path("/tmp")  # noqa: S108 - Wine's own choice, whatever TMPDIR says
+    temporary = Path("/tmp")  # noqa: S108 - Wine always uses it, and ignores TMPDIR
     with contextlib.suppress(OSError):
         status = prefix.stat()
         name = f"server-{status.st_dev:x}-{status.st_ino:x}"
         found.append(temporary / f".wine-{os.getuid()}" / name)
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        noted = (prefix / "wineserver").read_text().strip("\0\n ")
-        if noted.startswith("wine-") and "/" not in noted:
-            found.append(temporary / noted)
+        name = (prefix / "wineserver").read_text().strip("\0\n ")
+        # A program can write to its prefix: the name must not lead out of /tmp.
+        if name.startswith("wine-") and "/" not in name:
+            found.append(temporary / name)
     return [path for path in found if path.is_dir() and path.stat().st_uid == os.getuid()]
 
 
 def end(prefix: Path) -> None:
-    """End everything that runs in a prefix, and wait for it; SessionError where it stays."""
+    """Kill all processes of a prefix, and wait for their end.
+
+    Raises SessionError if some do not end.
+    """
+    # Services of Wine are no descendants of isobench: the variable in their environment finds them.
     left = processes.end_all("WINEPREFIX", str(prefix))
     if left:
         names = " ".join(map(str, left))
         raise SessionError(f"processes of Wine do not end: {names}", hint=f"kill -9 {names}")
+    # A server that is killed does not remove its socket.
     for place in _sockets(prefix):
         shutil.rmtree(place, ignore_errors=True)
 
@@ -171,7 +183,7 @@ def end(prefix: Path) -> None:
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
+def _write_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -179,27 +191,31 @@ def _writing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Wait until no other isobench is making a prefix."""
+def _locked() -> Iterator[None]:
+    """Wait until no other isobench makes a prefix, and keep others waiting."""
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def made(wine: Wine) -> bool:
-    """Say whether this version's prefix is in the cache."""
+def is_cached(wine: Wine) -> bool:
+    """Return whether the prefix of this installation is in the cache."""
     return (folder() / wine.key / "system.reg").is_file()
 
 
 def base(wine: Wine, say: Say = lambda _: None) -> Path:
-    """Return the prefix that instances are copies of, made if it is not there."""
+    """Return the prefix that instances are copies of; make it at first use.
+
+    `say` gets a line before it is made. Raises SessionError if that fails.
+    """
     path = folder() / wine.key
-    with _writing():
-        if made(wine):
+    with _write_errors():
+        if is_cached(wine):
             return path
-        with _alone():
-            if made(wine):
+        with _locked():
+            # Another process may have made it while this one waited.
+            if is_cached(wine):
                 return path
             say(f"making a prefix for {wine.version}: 5 to 60 s, once")
             with tempfile.TemporaryDirectory(dir=folder(), prefix=".making-") as work:
@@ -208,6 +224,7 @@ def base(wine: Wine, say: Say = lambda _: None) -> Path:
                 try:
                     _initialise(wine, prefix)
                 finally:
+                    # Before the folder is moved or removed: a server would write to its old path.
                     end(prefix)
                 _shrink(wine, prefix)
                 prefix.rename(path)
@@ -215,39 +232,43 @@ def base(wine: Wine, say: Say = lambda _: None) -> Path:
 
 
 def _quietly(argv: Sequence[str | Path], environment: Mapping[str, str]) -> None:
-    """Run a command of Wine's; SessionError where it fails.
+    """Run a command of Wine without its streams. Raises SessionError if it fails.
 
-    The services that come up with it keep its streams, and would keep a pipe open.
+    services.exe and others inherit the streams of the command that starts them. With a pipe, its
+    reader would never see the end.
     """
     none = subprocess.DEVNULL
     words = [str(word) for word in argv]
     try:
         subprocess.run(
             words, env=environment, stdin=none, stdout=none, stderr=none,
-            check=True, timeout=_PATIENCE, start_new_session=True,
+            check=True, timeout=_INIT_TIMEOUT, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise SessionError(
-            f"Wine: {error}", hint=f"see what it says: WINEPREFIX=/tmp/try {' '.join(words)}"
+            f"Wine: {error}", hint=f"see its output: WINEPREFIX=/tmp/try {' '.join(words)}"
         ) from None
 
 
 def _initialise(wine: Wine, prefix: Path) -> None:
-    """Have Wine fill a prefix, as it does for a user's first program."""
+    """Fill a prefix by Wine itself, as at the first program of a user."""
     environment = wine.environment(prefix)
     _quietly([wine.loader, "wineboot", "--init"], environment)
-    # The registry is written when the server ends.
+    # The server writes the registry to files when it ends.
     _quietly([wine.server, "--kill"], environment)
     _quietly([wine.server, "--wait"], environment)
     if not (prefix / "system.reg").is_file():
         raise SessionError(
             f"{wine.version} has made a prefix without a registry",
-            hint=f"see what it says: WINEPREFIX=/tmp/try {wine.loader} wineboot --init",
+            hint=f"see its output: WINEPREFIX=/tmp/try {wine.loader} wineboot --init",
         )
 
 
 def _shrink(wine: Wine, prefix: Path) -> None:
-    """Turn copies of Wine's own files into links to them; leave no link to the user's home."""
+    """Replace copies of Wine's own files by links to them, and links to the user's home by folders.
+
+    Wine links folders such as Documents to the user's home, where programs could write.
+    """
     texts = [parent / "share/wine/nls" for parent in wine.loader.resolve().parents]
     originals = {
         path.name: path
@@ -266,7 +287,8 @@ def _shrink(wine: Wine, prefix: Path) -> None:
     for link in (prefix / "dosdevices").iterdir():
         if link.name != "c:":
             link.unlink()
-    # Wine brings a prefix up to date when its own description is younger: this one never is.
+    # Wine updates a prefix if its wine.inf has another time than this file names; "disable" turns
+    # that off (wineboot).
     (prefix / ".update-timestamp").write_text("disable\n")
     (prefix / "wineserver").unlink(missing_ok=True)
 
@@ -280,14 +302,14 @@ def _drives(prefix: Path, drives: Mapping[str, Path]) -> None:
 
 
 @contextlib.contextmanager
-def instance(wine: Wine, drives: Mapping[str, Path], whose: str) -> Iterator[Path]:
-    """Yield a fresh copy of the prefix in which these folders are drives; nothing runs in it yet.
+def instance(wine: Wine, drives: Mapping[str, Path], owner: str) -> Iterator[Path]:
+    """Yield a new copy of the prefix with these folders as drives. No process runs in it yet.
 
-    Whatever does at the end is ended.
+    `owner` becomes a part of its name, for `sweep`. At the end all processes of it are killed.
     """
-    with _writing():
+    with _write_errors():
         source = base(wine)
-        prefix = folder() / f"{whose}-{os.urandom(4).hex()}"
+        prefix = folder() / f"{owner}-{os.urandom(4).hex()}"
         try:
             shutil.copytree(source, prefix, symlinks=True)
             _drives(prefix, {"z": Path("/"), **drives})
@@ -303,21 +325,22 @@ def instance(wine: Wine, drives: Mapping[str, Path], whose: str) -> Iterator[Pat
             shutil.rmtree(prefix, ignore_errors=True)
 
 
-def wake(wine: Wine, prefix: Path) -> None:
-    """Start a prefix's server, which then stays, and its services; SessionError where they do not
-    come.
+def start_server(wine: Wine, prefix: Path) -> None:
+    """Start the server and the services of a prefix, which then keep running.
+
+    Raises SessionError if they do not start.
     """
+    # Without --persistent the server ends two seconds after its last client.
     _quietly([wine.server, "--persistent"], wine.environment(prefix))
-    # The first program brings the services up; `hostname` is Wine's own, and leaves at once.
+    # The first program starts the services. `hostname` is a program of Wine that exits at once.
     _quietly([wine.loader, "hostname"], wine.environment(prefix))
 
 
-def complaint(wine: Wine, program: bytes, answer: bytes) -> str:
-    """Run a program in a prefix made for it by hand; return nothing when it gave this answer, and
-    else the last that was said.
+def trial_error(wine: Wine, program: bytes, answer: bytes) -> str:
+    """Run a program in a minimal prefix; return an empty string if it prints `answer`.
 
-    That prefix has Wine's libraries and no registry: it takes half a second where a whole one takes
-    twenty.
+    Otherwise the last line of standard error is returned. The prefix has Wine's libraries and no
+    registry: a probe takes half a second, where a complete prefix takes twenty.
     """
     with tempfile.TemporaryDirectory(prefix="isobench-probe-") as work:
         prefix = Path(work) / "prefix"
@@ -345,13 +368,13 @@ def complaint(wine: Wine, program: bytes, answer: bytes) -> str:
 
 
 def sweep(alive: Callable[[str], bool], *, cached: bool) -> list[Leftover]:
-    """Remove the instances of runs that have died, and with `cached` the prefixes, too."""
+    """Remove the instances of dead runs and, with `cached`, the prefixes."""
     removed: list[Leftover] = []
     if not folder().is_dir():
         return removed
     instances = sorted(folder().glob("isobench-*-*-*-*"))
     removed += [_removed(i, i) for i in instances if not alive(i.name.rpartition("-")[0])]
-    # Whoever holds the lock is making something, and lives.
+    # If another process holds the lock, it is making a prefix right now: nothing is removed.
     with contextlib.suppress(OSError), (folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         removed += [_removed(left, left / "prefix") for left in folder().glob(".making-*")]

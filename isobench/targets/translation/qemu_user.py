@@ -1,4 +1,8 @@
-"""QEMU's user-mode emulation: a program of a foreign ISA, translated, on this host's kernel."""
+"""QEMU's user-mode emulation: a program of a foreign ISA, translated, on this host's kernel.
+
+QEMU translates the program's instructions, and passes its system calls to the host's kernel.
+Source: QEMU documentation, "QEMU User space emulator".
+"""
 
 import contextlib
 import os
@@ -30,13 +34,14 @@ from isobench.targets.shared import elf, processes
 
 
 def _emulator(machine: str) -> str | None:
+    # Debian has two packages: qemu-user-static, and the smaller qemu-user without the suffix.
     return shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
 
 
 def _expectations(machine: str) -> tuple[Expectation, ...]:
     return (
         Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
-        # Code of an ISA that this processor lacks, and yet it ran: something translated it.
+        # This processor cannot execute such code: as the payload ran, something translated it.
         Expectation(key="payload.machine", relation=Relation.EQUALS, value=machine),
         Expectation(key="machine", relation=Relation.EQUALS, value=machine),
         Expectation(key="machine", relation=Relation.UNLIKE_HOST),
@@ -54,7 +59,8 @@ class _Session:
         environment = {
             **command.environ(str(scratch)),
             **processes.tied(),
-            # What binfmt_misc would do for a child of a foreign ISA: name its interpreter.
+            # syscall.fork-exec executes its own file. Without binfmt_misc the kernel cannot execute
+            # a file of a foreign ISA: the payload executes the emulator with the file in its place.
             "ISOBENCH_INTERPRETER": self.emulator,
         }
         command.on_phase(BEGIN)
@@ -71,28 +77,28 @@ class _Session:
 
 @dataclass(frozen=True, kw_only=True)
 class _QemuUser:
-    """What both ISAs share; the subclasses name them."""
+    """What the targets of both ISAs share."""
 
     technology: ClassVar[Technology] = Technology.EMULATION
     name: ClassVar[TargetName]
     abi: ClassVar[Abi | None]
     expectations: ClassVar[tuple[Expectation, ...]]
     starts: ClassVar[Mapping[str, str]] = {
-        "cold": "QEMU is started with a copy of the program made just before",
-        "warm": "QEMU is started again: it keeps no translations between processes",
-        "exec": "the same operation as warm: there is no instance to be inside of",
+        "cold": "QEMU is executed with a new copy of the program",
+        "warm": "QEMU is executed again: it keeps no translated code between processes",
+        "exec": "the same operation as warm: no instance stays open",
     }
 
     def _machine(self) -> str:
         return str(self.abi).partition("-")[0]
 
     def probe(self) -> Availability:
-        """Run the smallest program of the foreign ISA."""
+        """Run a program of a few bytes of the foreign ISA."""
         machine = self._machine()
         if host_abi() is self.abi:
             return Unavailable(
                 lack=Lack.PLATFORM,
-                what=f"this host is {machine} itself: nothing to emulate",
+                what=f"this host is itself {machine}: there is nothing to emulate",
                 hint="use a target of another ISA",
             )
         emulator = _emulator(machine)
@@ -123,20 +129,23 @@ class _QemuUser:
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[_Session]:
-        """Nothing to start: every program gets an emulator of its own."""
+        """Start nothing: every program runs in a new process of the emulator."""
         emulator = _emulator(self._machine())
         if emulator is None:
-            raise SessionError("the emulator has vanished since it was looked for")
+            raise SessionError(
+                "the emulator was removed while isobench ran: it is no longer on PATH",
+                hint="isobench doctor --install qemu-user",
+            )
         yield _Session(stage=stage, emulator=emulator)
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start the emulator with the program."""
+        """Execute the emulator with the program."""
         with self.open(stage) as session:
             return session.run(command, timeout=timeout)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End processes that a killed run has left."""
-        del cached  # nothing is kept between runs
+        """End processes of killed runs."""
+        del cached  # this target keeps nothing between runs
         return processes.sweep(alive)
 
 

@@ -1,9 +1,9 @@
-"""Wine: a program for Windows, its system calls translated to those of this host's kernel.
+"""Wine: programs for Windows, whose system calls are translated to those of this host's kernel.
 
-The program's own instructions run as they are; what it asks of Windows, Wine's libraries ask of
-Linux, and what processes of Windows share (handles, windows, the registry) a server keeps for them.
-So there are two kinds of calls: those that stay in the process, and those that cross to the server
-and back. Wine isolates nothing: a program sees the host's files as drive Z:.
+The processor executes the program's own instructions. Wine's libraries implement the calls of
+Windows with those of Linux. A server holds what processes of Windows share: handles, windows, the
+registry. So some calls stay in the process, and others go to the server and back. Wine isolates
+nothing: a program sees the host's files as drive Z:.
 """
 
 import contextlib
@@ -34,13 +34,15 @@ from isobench.targets.shared import elf, processes
 from isobench.targets.translation import _pe, _wine
 
 _PROGRAMS: Final = "i"
+"""Letter of the drive with the programs."""
 _SCRATCH: Final = "s"
+"""Letter of the drive that is the scratch directory."""
 _INSTALL: Final = "isobench doctor --install wine"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WineTarget:
-    """Programs for Windows on x86-64, each session in a prefix and with a server of its own."""
+    """Programs for Windows on x86-64. Each session has its own prefix and server."""
 
     name: ClassVar[TargetName] = TargetName("wine")
     technology: ClassVar[Technology] = Technology.TRANSLATION
@@ -48,126 +50,126 @@ class WineTarget:
     executes: ClassVar[Sequence[str]] = ("loader",)
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(key="kernel.boot_id", relation=Relation.SAME_AS_HOST),
-        # A program for Windows, as it lies in memory, and Wine's library that answers it: what
-        # ran was neither a program for Linux that a loader just executed, nor Windows itself.
+        # The payload finds the PE headers of its own image, and a function that only Wine's ntdll
+        # has: it was neither a program for Linux nor did it run on Windows.
         Expectation(key="payload.format", relation=Relation.EQUALS, value="PE"),
         Expectation(key="wine.version", relation=Relation.UNLIKE_HOST),
-        # The processor that answers is the host's: no emulator stands between.
+        # CPUID is the host's: no emulator of a processor is involved.
         Expectation(key="machine", relation=Relation.SAME_AS_HOST),
         Expectation(key="cpu.hypervisor", relation=Relation.SAME_AS_HOST),
     )
 
     server: Literal["kept", "fresh"] = "kept"
-    """Whether Wine's server goes on between the programs of a session ("kept"), or each program
-    starts one of its own ("fresh"), as where programs for Windows are started now and then.
+    """kept: Wine's server keeps running between the programs of a session. fresh: each program
+    starts a new server, as for users who start programs for Windows now and then.
     """
     loader: str = ""
-    """The program that starts one for Windows, as "/opt/wine-stable/bin/wine64"; empty: the one
-    that is installed.
-    """
+    """Path of Wine's loader: "/opt/wine-stable/bin/wine64". Empty: `_wine.find` searches one."""
 
     @property
     def starts(self) -> Mapping[str, str]:
-        """What a start spans."""
+        """What each start-up figure covers."""
         again = (
             "its server and services run already"
             if self.server == "kept"
-            else "its server and services are started anew each time"
+            else "its server and services are started again each time"
         )
         return {
-            "cold": "Wine is started in a prefix made just before: its server, its services, then"
-            " the program",
+            "cold": "Wine is started in a new prefix: its server, its services, then the program",
             "warm": f"Wine is started in a prefix that has been used; {again}",
             "exec": f"the same operation as warm, in the session's prefix; {again}",
         }
 
     def probe(self) -> Availability:
-        """Run the smallest program for Windows."""
+        """Run a program of a few bytes for Windows."""
         if host_abi() is not Abi.ELF_X86_64:
             return Unavailable(
                 lack=Lack.PLATFORM,
-                what="payloads for Windows are for x86-64 alone, and this host is no Linux on it",
-                hint="run isobench on such a machine",
+                what="payloads for Windows are built for x86-64 only, which this host is not",
+                hint="run isobench on Linux on x86-64",
             )
         try:
             wine = _wine.find(self.loader)
-            said = _wine.complaint(wine, _pe.answering(), elf.ANSWER)
+            problem = _wine.trial_error(wine, _pe.probe_program(), elf.ANSWER)
         except _wine.MissingError as error:
-            hint = "mend [targets.wine] loader" if self.loader else _INSTALL
+            hint = "fix loader in [targets.wine]" if self.loader else _INSTALL
             return Unavailable(lack=Lack.TOOL, what=str(error), hint=hint)
         except (SessionError, OSError) as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=f"{_INSTALL}; try again")
-        if said:
+        if problem:
             return Unavailable(
                 lack=Lack.RUNTIME,
-                what=f"{wine.loader} does not run a program for Windows: {said}",
-                hint=f"see what it says: WINEPREFIX=/tmp/try {wine.loader} wineboot --init",
+                what=f"{wine.loader} does not run a program for Windows: {problem}",
+                hint=f"see its output: WINEPREFIX=/tmp/try {wine.loader} wineboot --init",
             )
         return Available(version=f"{wine.version}, {self.server} server")
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["_Session"]:
-        """Make a prefix, start its server."""
+        """Make a prefix and start its server."""
         with self._instance(stage) as session:
-            session.wake()
+            # A cold start of server and services takes 0.7 s: it is no part of the programs' times.
+            session.start_server()
             yield session
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start a program where no server runs; the services that come with it end after it."""
+        """Start a program without a running server; its server and services end after it."""
         with self._instance(stage) as session:
             command.on_phase(BEGIN)
-            return session.alone(command, timeout=timeout)
+            return session.run_with_new_server(command, timeout=timeout)
 
     @contextlib.contextmanager
     def stopped(self, stage: Stage, command: Command) -> Iterator["_Startable"]:
-        """Keep a prefix, and with it its server."""
+        """Yield a prefix in which the program can be started again; its server keeps running."""
         with self.open(stage) as session:
             yield _Startable(session=session, command=command)
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Make the prefix that all others are copies of."""
+        """Make the prefix that instances are copies of; `say` gets a line before that."""
         _wine.base(self._installed(), say)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """End servers, services and programs that a killed run has left; remove their prefixes."""
+        """End servers, services and programs of killed runs; remove their prefixes."""
         return [*processes.sweep(alive), *_wine.sweep(alive, cached=cached)]
 
     def _installed(self) -> _wine.Wine:
         try:
             return _wine.find(self.loader)
         except _wine.MissingError as error:
-            raise SessionError(f"{error} is not there", hint=_INSTALL) from None
+            raise SessionError(f"Wine is incomplete: missing {error}", hint=_INSTALL) from None
 
     @contextlib.contextmanager
     def _instance(self, stage: Stage) -> Iterator["_Session"]:
         wine = self._installed()
         scratch = processes.private_scratch(stage.scratch, "wine")
-        # Shallow for what runs inside, as in a container: a look-up of a long path would be
-        # measured as if it were Wine.
+        # Drives make paths short, as in a container: the look-up of a long path would otherwise be
+        # measured as a cost of Wine.
         drives = {_PROGRAMS: stage.root / "isobench", _SCRATCH: scratch}
         with _wine.instance(wine, drives, stage.owner) as prefix:
             yield _Session(wine=wine, prefix=prefix, kept=self.server == "kept")
 
 
 class _Session:
-    """A prefix, and a server where one is kept."""
+    """A prefix, and with `kept` a server that keeps running."""
 
     def __init__(self, *, wine: _wine.Wine, prefix: Path, kept: bool) -> None:
         self._wine, self._prefix, self._kept = wine, prefix, kept
-        self._over = ""
+        self._end_reason = ""
 
-    def wake(self) -> None:
-        """Start the server and the services, none of which holds a stream of ours."""
+    def start_server(self) -> None:
+        """Start the server and the services before any program has streams that they inherit."""
         if self._kept:
-            _wine.wake(self._wine, self._prefix)
+            _wine.start_server(self._wine, self._prefix)
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        if self._over:
-            raise SessionError(self._over)
-        return self._run(command, timeout) if self._kept else self.alone(command, timeout=timeout)
+        if self._end_reason:
+            raise SessionError(self._end_reason)
+        if self._kept:
+            return self._run(command, timeout)
+        return self.run_with_new_server(command, timeout=timeout)
 
-    def alone(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Run a program with a server of its own."""
+    def run_with_new_server(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        """Run a program that starts a new server, and end that server."""
         return self._run(command, timeout, end_survivors=lambda: _wine.end(self._prefix))
 
     def _run(
@@ -188,17 +190,18 @@ class _Session:
         except OSError as error:
             raise SessionError(f"{self._wine.loader} cannot be executed: {error}") from None
         if done.exit_code is None:
-            # A program's children are none of its process's for the host: all that runs in the
-            # prefix ends with it.
+            # For the host, children of a program for Windows are no children of its process: only
+            # killing everything in the prefix ends them.
             _wine.end(self._prefix)
             if self._kept:
-                self._over = "the time limit ended all that ran in this prefix"
+                self._end_reason = "a time limit has ended all processes of this prefix"
+        # Messages of the loader begin with its name; no payload prints such a line.
         elif not done.stdout and done.stderr.startswith(b"wine"):
             raise SessionError(f"Wine: {processes.last_line(done.stderr)}")
         return done
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield which Wine it was."""
+        """Yield facts about the installation of Wine."""
         yield Evidence(key="host.wine", value=self._wine.version, source="--version")
         yield Evidence(key="host.wine.loader", value=str(self._wine.loader), source="PATH")
         kept = "kept" if self._kept else "fresh"
@@ -207,7 +210,7 @@ class _Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Startable:
-    """A prefix in which the same program is started again and again."""
+    """A prefix in which the same program can be started any number of times."""
 
     session: _Session
     command: Command
