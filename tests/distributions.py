@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from isobench.plugins import registry
+from isobench.plugins import entry_points, registry
 from isobench.plugins.api import GROUP
 
 ONLY: list[str] = []
@@ -39,7 +39,7 @@ def install(source: Path, site: Path) -> None:
     sys.path.insert(0, str(site))
     known = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *known])
-    registry.announced.cache_clear()
+    entry_points.forget()
 
 
 def under_test(among: Sequence[str] = ()) -> list[str]:

@@ -88,11 +88,11 @@ def _unknown_names(
     """Yield a line for each name in claims that nothing here bears: it may be misspelt."""
     from isobench.config.suggestions import meant
     from isobench.model import Technology
-    from isobench.workloads import loader
+    from isobench.plugins import workload_folders
 
     measured = {str(item.name) for item in outcome.summary.targets}
     targets = {*map(str, registry.names()), *measured}
-    known = {*loader.find(), *(str(row.name) for row in outcome.summary.workloads)}
+    known = {*workload_folders.find(), *(str(row.name) for row in outcome.summary.workloads)}
     known |= {name.partition(".")[0] for name in known}
     for claim in claims:
         whom = {*claim.targets, claim.reference} - {*Technology}

@@ -14,7 +14,7 @@ from typing import Final
 
 import psutil
 
-from isobench.model import BlockHealth, Fact
+from isobench.model import BlockHealth, Fact, Need
 
 FILESYSTEMS: Final = {
     0xEF53: "ext4",
@@ -50,6 +50,22 @@ def filesystem_name(magic: Fact) -> Fact:
     with contextlib.suppress(ValueError):
         return FILESYSTEMS.get(int(magic, 16), magic)
     return magic
+
+
+def lacks() -> Mapping[Need, str]:
+    """Return what this host does not offer to what is started now, with the reason.
+
+    The CPUs are those of the calling thread: `--affinity` narrows them for a whole run, a duet for
+    each of its sides.
+    """
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) > 1:
+        return {}
+    one = (
+        f"only CPU {min(cpus)} may be used here, and the work is to be shared out among two at"
+        " least"
+    )
+    return {Need.TWO_CPUS: one}
 
 
 def _read(path: str) -> str | None:

@@ -34,7 +34,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import TargetName, WorkloadName, seconds
-from isobench.plugins import guard, registry
+from isobench.plugins import entry_points, guard, registry
 from isobench.plugins.api import (
     Channel,
     Exclusive,
@@ -69,10 +69,10 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     distributions.lay_out(HOSTILE, tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    registry.announced.cache_clear()
+    entry_points.forget()
     every = Registry()
     yield lambda name: every.get(f"hostile-{name}")
-    registry.announced.cache_clear()
+    entry_points.forget()
     guard._pending.clear()
     for module in [name for name in sys.modules if name.startswith("isobench_hostile")]:
         del sys.modules[module]
@@ -168,7 +168,7 @@ def test_a_distribution_whose_entry_points_cannot_be_read_costs_the_others_nothi
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[isobench.targets]\n{lines}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    registry.announced.cache_clear()
+    entry_points.forget()
     try:
         every = Registry()
         assert {"native", "docker", "fine"} <= set(every.names())
@@ -178,7 +178,7 @@ def test_a_distribution_whose_entry_points_cannot_be_read_costs_the_others_nothi
             assert isinstance(answer, Unavailable)
             assert "torn-1.0" in answer.hint
     finally:
-        registry.announced.cache_clear()
+        entry_points.forget()
 
 
 def test_the_traceback_of_a_fault_before_a_run_goes_into_the_logs_of_the_run(
