@@ -11,6 +11,7 @@ from isobench.cli import run
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import claims_of, latest, registry_of
 from isobench.cli._options import (
+    Exporting,
     claims_option,
     color_option,
     config_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from isobench.report.write import Outcome
 
 
-@click.command()
+@click.command(cls=Exporting)
 @click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
 @claims_option
 @click.option(

@@ -61,11 +61,7 @@ def lacks() -> Mapping[Need, str]:
     cpus = os.sched_getaffinity(0)
     if len(cpus) > 1:
         return {}
-    one = (
-        f"only CPU {min(cpus)} may be used here, and the work is to be shared out among two at"
-        " least"
-    )
-    return {Need.TWO_CPUS: one}
+    return {Need.TWO_CPUS: f"it needs two CPUs, and only CPU {min(cpus)} may be used here"}
 
 
 def _read(path: str) -> str | None:

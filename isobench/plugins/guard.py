@@ -216,7 +216,7 @@ class Maker:
         try:
             with stdout.elsewhere(), _limited(limit):
                 yield
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is its fault, not our end
             raise self.fault(error, place, in_run=False) from None
 
 

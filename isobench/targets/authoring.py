@@ -13,7 +13,7 @@ arrives, keeps time limits, gives payloads their environment, and leaves no proc
         def words(self, root: Path, scratch: Path) -> Sequence[str]:
             return ["nice", "--"]
 
-docs/plugins.md is the guide; tests/data/example_target is a whole distribution.
+docs/plugins.md is the guide; tests/data/example_distribution is a whole distribution.
 """
 
 import shutil
