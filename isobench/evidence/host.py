@@ -52,16 +52,16 @@ def filesystem_name(magic: Fact) -> Fact:
     return magic
 
 
-def lacks() -> Mapping[Need, str]:
-    """Return what this host does not offer to what is started now, with the reason.
+def lacks(cpus: frozenset[int] = frozenset()) -> Mapping[Need, str]:
+    """Return what this host does not offer to what is started on these CPUs, with the reason.
 
-    The CPUs are those of the calling thread: `--affinity` narrows them for a whole run, a duet for
-    each of its sides.
+    Without any they are those of the calling thread: `--affinity` narrows them for a whole run, a
+    duet for each of its sides.
     """
-    cpus = os.sched_getaffinity(0)
-    if len(cpus) > 1:
+    usable = cpus or os.sched_getaffinity(0)
+    if len(usable) > 1:
         return {}
-    return {Need.TWO_CPUS: f"it needs two CPUs, and only CPU {min(cpus)} may be used here"}
+    return {Need.TWO_CPUS: f"it needs two CPUs, and only CPU {min(usable)} may be used here"}
 
 
 def _read(path: str) -> str | None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from isobench.analysis import headline
 from isobench.config.options import Observer, RunOptions
+from isobench.evidence import host
 from isobench.model import (
     Availability,
     Available,
     Lack,
+    Need,
     Unavailable,
     Workload,
 )
@@ -109,6 +111,7 @@ def choose(
         raise NothingToRunError(
             "no workload is left to run", hint="isobench workloads lists them all"
         )
+    _demand_possible(workloads, host.lacks(options.affinity))
     chosen = Chosen(
         targets=targets,
         answers={name: answers[name] for name in targets},
@@ -116,6 +119,17 @@ def choose(
         requested=frozenset({native, *explicit, *(required.keys() & targets.keys())}),
     )
     return _with_room(chosen, options, observer)
+
+
+def _demand_possible(workloads: Mapping[WorkloadName, Workload], lacks: Mapping[Need, str]) -> None:
+    """NothingToRunError: none of the workloads can run on this host, whatever the target."""
+    reasons = {name: workload.lack(lacks) for name, workload in workloads.items()}
+    if all(reasons.values()):
+        said = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        raise NothingToRunError(
+            f"no workload is left to run: {said}",
+            hint="widen --affinity, or name other workloads: isobench workloads",
+        )
 
 
 def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") -> UnavailableError:

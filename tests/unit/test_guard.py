@@ -25,6 +25,7 @@ from isobench.model import (
     Gap,
     Lack,
     Leftover,
+    Need,
     Record,
     Sample,
     Technology,
@@ -39,6 +40,7 @@ from isobench.plugins.api import (
     Channel,
     Exclusive,
     Explains,
+    Lacks,
     Launcher,
     Limiter,
     Preparer,
@@ -58,7 +60,7 @@ runner, workshop = test_measure.runner, test_measure.workshop
 HOSTILE = Path(__file__).parents[1] / "data" / "hostile_targets"
 BLAME = "fault of the plug-in hostile-{} in the distribution isobench-hostile 6.6: tell its author"
 MAKER = guard.Maker(name=TargetName("box"), distribution="its-maker", version="1.0")
-ABILITIES = (Launcher, Restarter, Exclusive, Limiter, Preparer, Sweeper, Explains)
+ABILITIES = (Launcher, Restarter, Exclusive, Limiter, Preparer, Sweeper, Lacks, Explains)
 
 Make = Callable[..., measure.Runner]
 
@@ -114,6 +116,8 @@ def probed(target: Target) -> Available | Unavailable:
         ("starts-numbers", "starts['cold'] is an int, not a str"),
         ("limitable-raises", "RuntimeError: cannot say"),
         ("exclusive-text", "exclusive is a str, not a bool"),
+        ("lacks-text", "lacks is a str, not a mapping from Need to a text"),
+        ("lacks-words", "a key of lacks is a str, not a Need"),
     ],
 )
 def test_a_plug_in_that_cannot_be_asked_is_unavailable_and_its_distribution_is_named(
@@ -488,6 +492,7 @@ class Everything(FakeEngine):
 
     exclusive = False
     limitable = ()
+    lacks = {Need.THREADS: "it has one"}  # noqa: RUF012 - read only
     starts = {"cold": "at once"}  # noqa: RUF012 - read only
 
     def limited(self, limits: Any) -> Any:
