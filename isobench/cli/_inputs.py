@@ -95,8 +95,9 @@ def _demand_payloads(chosen: "Iterable[Workload]") -> None:
 
     host = host_abi()
     if host is not None:  # elsewhere nothing runs at all, which the run says
-        # All that ship go into every stage.
-        build.demand(build.for_run([*loader.find().values(), *chosen], [host], host))
+        # All that ship go into every stage. A plug-in's workload that cannot be built ends nothing.
+        needed = [*loader.find().values(), *(each for each in chosen if not each.plugin)]
+        build.demand(build.for_run(needed, [host], host))
 
 
 def _named_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]":

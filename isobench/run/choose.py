@@ -23,6 +23,7 @@ from isobench.model.errors import (
 )
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import duration_text
+from isobench.payload import build, compiler
 from isobench.plugins import guard, packages
 from isobench.plugins.api import Preparer, Target
 from isobench.plugins.registry import Registry
@@ -61,11 +62,22 @@ def probe_targets(
     answers: dict[TargetName, Availability] = {}
 
     def take(name: TargetName, answer: Availability) -> None:
-        answers[name] = _for_this_user(answer)
+        answers[name] = _for_this_user(_with_payloads(targets[name], answer))
         on_answer(name, answers[name])
 
     guard.probe(targets, take)
     return answers
+
+
+def _with_payloads(target: Target, answer: Availability) -> Availability:
+    """Return an answer; of a target for which no payload can be built, that it cannot run."""
+    if isinstance(answer, Available) and (why := build.without_toolchain(target.abi)):
+        return Unavailable(
+            lack=Lack.PLUGIN,
+            what=f"{why}, which {target.name} asks for",
+            hint=compiler.ADD_TOOLCHAIN,
+        )
+    return answer
 
 
 def _for_this_user(answer: Availability) -> Availability:

@@ -1278,3 +1278,16 @@ def test_where_no_workload_can_run_on_one_cpu_nothing_is_measured(
     assert "--affinity" in caught.value.hint
     both = chosen_of([native(), box()], workloads={SIEVE: needy, EXEC: WORKLOADS[EXEC]})
     assert set(both.workloads) == {SIEVE, EXEC}
+
+
+def test_a_target_for_which_no_payload_can_be_built_is_unavailable_and_named() -> None:
+    strange = box(abi=Abi("s390x-linux"))
+    chosen = chosen_of([native(), strange, box(JAR)])
+    assert list(chosen.able) == [NATIVE, JAR]
+    answer = chosen.answers[BOX]
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.PLUGIN
+    assert answer.what == (
+        "nothing says how payloads are built for s390x-linux, which box asks for"
+    )
+    assert "isobench.payload.build.add_toolchain" in answer.hint
