@@ -1,15 +1,15 @@
-"""Distributions with targets, installed for one process and its children: a folder with
-pyproject.toml and modules becomes a folder on sys.path that importlib.metadata reads.
+"""Distributions with plug-ins, installed for one process and its children: a folder with
+pyproject.toml, modules and packages becomes a folder on sys.path that importlib.metadata reads.
 """
 
 import os
 import shutil
 import sys
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from isobench.plugins import registry
+from isobench.plugins import entry_points, registry
 from isobench.plugins.api import GROUP
 
 ONLY: list[str] = []
@@ -17,20 +17,34 @@ ONLY: list[str] = []
 
 
 def lay_out(source: Path, site: Path, but: Collection[str] = ()) -> tuple[str, ...]:
-    """Copy a distribution's modules and metadata into `site`, `but` for some of its targets; return
-    the names of the others.
+    """Copy a distribution's modules, packages and metadata into `site`, `but` for some of its
+    targets; return the names of the others.
     """
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
-    points = {k: v for k, v in project["entry-points"][GROUP].items() if k not in but}
+    groups: dict[str, dict[str, str]] = project["entry-points"]
+    groups[GROUP] = {k: v for k, v in groups[GROUP].items() if k not in but}
+    site.mkdir(parents=True, exist_ok=True)
+    for part in source.iterdir():
+        if part.suffix == ".py":
+            shutil.copy(part, site)
+        elif (part / "__init__.py").is_file():
+            shutil.copytree(part, site / part.name, ignore=shutil.ignore_patterns("__pycache__"))
+    announce(site, name, groups, version)
+    return tuple(groups[GROUP])
+
+
+def announce(
+    site: Path, name: str, groups: Mapping[str, Mapping[str, str]], version: str = "1.0"
+) -> None:
+    """Write the metadata of a distribution with these entry points into `site`."""
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
-    for module in source.glob("*.py"):
-        shutil.copy(module, site)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    lines = [f"{key} = {value}" for key, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
-    return tuple(points)
+    lines = []
+    for group, points in groups.items():
+        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in points.items()), ""]
+    (info / "entry_points.txt").write_text("\n".join(lines))
 
 
 def install(source: Path, site: Path) -> None:
@@ -39,7 +53,7 @@ def install(source: Path, site: Path) -> None:
     sys.path.insert(0, str(site))
     known = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     os.environ["PYTHONPATH"] = os.pathsep.join([str(site), *known])
-    registry.announced.cache_clear()
+    entry_points.forget()
 
 
 def under_test(among: Sequence[str] = ()) -> list[str]:

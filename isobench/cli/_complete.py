@@ -34,11 +34,11 @@ def targets_and_packages(
 
 def workloads(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of workloads, and of their classes, that the last name may become."""
-    from isobench.workloads import loader as module
+    from isobench.plugins import workload_folders
 
     found: Iterable[str] = ()
     with contextlib.suppress(IsobenchError, OSError):
-        known = module.find(context.params.get("folders") or ())
+        known = workload_folders.find(context.params.get("folders") or ())
         found = dict.fromkeys(name for w in known.values() for name in (w.group, w.name))
     return _continued(incomplete, found)
 

@@ -13,6 +13,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "noise": "Show what differences this machine can resolve.",
     "targets": "List what can run here, and what to type for the rest.",
     "workloads": "List what can be measured.",
+    "plugins": "List what plug-ins add, and where each is from.",
     "doctor": "Show why a target cannot run; install what it needs.",
     "prepare": "Make what targets keep between runs, in advance.",
     "clean": "Remove every trace of isobench but your results.",

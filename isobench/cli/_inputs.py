@@ -31,7 +31,17 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
         )
     registry = Registry(found.settings.targets, source=found.source, vouched=found.named)
     registry.permit(named)
+    registry.names()  # looks for all targets: two may have one name
+    report_plugins()
     return registry, found.settings
+
+
+def report_plugins() -> None:
+    """Print which plug-ins are not used, or not wholly, and why: once for each reason."""
+    from isobench.plugins import entry_points
+
+    for plugin, fault in entry_points.take_unreported():
+        _progress.note(f"{plugin.kind} {plugin.name} of {plugin.origin}: {fault}", hint=fault.hint)
 
 
 def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
@@ -85,15 +95,18 @@ def _demand_payloads(chosen: "Iterable[Workload]") -> None:
 
     host = host_abi()
     if host is not None:  # elsewhere nothing runs at all, which the run says
-        # All that ship go into every stage.
-        build.demand(build.for_run([*loader.find().values(), *chosen], [host], host))
+        # All that ship go into every stage. A plug-in's workload that cannot be built ends nothing.
+        needed = [*loader.find().values(), *(each for each in chosen if not each.plugin)]
+        build.demand(build.for_run(needed, [host], host))
 
 
 def _named_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]":
     from isobench.model import Schedule
+    from isobench.plugins import workload_folders
     from isobench.workloads import classes, loader
 
-    found = loader.find(options.folders)
+    found = workload_folders.find(options.folders)
+    report_plugins()
     if options.schedule is not Schedule.DUET:
         return loader.select(found, options.workloads)
     chosen = loader.select(found, options.workloads or classes.DUETS)

@@ -1,5 +1,6 @@
 """Flags that several commands share."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import click
 from isobench.cli import _complete
 from isobench.cli._exits import FAILURES
 from isobench.config import parameters
-from isobench.report.exporters import EXPORTERS
+from isobench.plugins.entry_points import Plugin
+from isobench.report.exporters import EXPORTERS, of_plugins
+from isobench.report.exporters.of_plugins import PluginExporter
 
 config_option = click.option(
     "--config",
@@ -57,6 +60,41 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
         )
         command = option(command)
     return command
+
+
+class Exporting(click.Command):
+    """A command with `export_options`, and with a flag for each exporter of a plug-in's.
+
+    These are looked for when the command is called, not when its module is imported.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return all parameters; those of plug-ins come before --help."""
+        *own, last = super().get_params(ctx)
+        return [*own, *_plugin_options(), last]
+
+
+class _PluginOption(click.Option):
+    """A flag whose exporter is not loaded before it is used or explained."""
+
+    def __init__(self, exporter: PluginExporter) -> None:
+        super().__init__([f"--export-{exporter.name}"], type=click.Path(allow_dash=True))
+        self.exporter = exporter
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return its line in the help."""
+        self.help = self.exporter.summary
+        return super().get_help_record(ctx)
+
+
+def _plugin_options() -> list[_PluginOption]:
+    return [_plugin_option(each.plugin) for each in of_plugins.exporters().values()]
+
+
+@functools.cache
+def _plugin_option(plugin: Plugin) -> _PluginOption:
+    # One object for one plug-in: click compares parameters by identity.
+    return _PluginOption(PluginExporter(plugin=plugin))
 
 
 def document_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isobench.cli import _progress
+from isobench.cli._inputs import report_plugins
 from isobench.cli._progress import as_called, program
 from isobench.model import FAILED_CAUSES, Leftover
-from isobench.model.errors import UsageError
+from isobench.model.errors import SessionError, UsageError
 from isobench.model.wording import counted, duration_text
-from isobench.report.exporters import EXPORTERS
+from isobench.report.exporters import EXPORTERS, of_plugins
+from isobench.storage.cleaning import cleaned
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 def console_of(options: Mapping[str, Any]) -> "Console":
     """Return where people are spoken to: not where an export was sent."""
-    to_stdout = any(options.get(f"export_{kind}") == "-" for kind in EXPORTERS)
+    to_stdout = "-" in exports_asked(options).values()
     return _progress.console_for(stderr=to_stdout, color=options["color"])
 
 
@@ -65,12 +67,37 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         )
 
 
+def exports_asked(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return where each export that was asked for goes, by the name of its exporter."""
+    names = (*EXPORTERS, *of_plugins.exporters())
+    found = {name: options.get(f"export_{name.replace('-', '_')}") for name in names}
+    return {name: target for name, target in found.items() if target is not None}
+
+
 def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
-    """Write what was asked for besides."""
-    for name, exporter in EXPORTERS.items():
-        target = options.get(f"export_{name}")
-        if target is not None:
-            write(target, exporter(outcome))
+    """Write what was asked for besides. UsageError: an exporter of a plug-in's has failed; all
+    others are written.
+    """
+    added = of_plugins.exporters()
+    failed: list[str] = []
+    for name, target in exports_asked(options).items():
+        if name in EXPORTERS:
+            write(target, EXPORTERS[name](outcome))
+            continue
+        try:
+            text = added[name](outcome)
+        except SessionError:
+            failed.append(f"--export-{name} {target}")
+        else:
+            # A terminal may be there: what controls one is for files alone.
+            bare = cleaned(text.replace("\r\n", "\n"), longest=None) if target == "-" else text
+            write(target, bare)
+    report_plugins()
+    if failed:
+        raise UsageError(
+            f"{', '.join(failed)}: not written, by a fault of the plug-in",
+            hint=f"isobench report {outcome.folder} with the same flag, once it is fixed",
+        )
 
 
 def write(target: str, content: str) -> None:
@@ -78,7 +105,7 @@ def write(target: str, content: str) -> None:
         click.echo(content)
         return
     try:
-        Path(target).write_text(content)
+        Path(target).write_text(content, encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"{target}: {error.strerror}", hint="name a file that can be written"
@@ -124,9 +151,11 @@ def cleared(leftover: Leftover) -> str:
 
 def refuse_unwritable(options: Mapping[str, Any]) -> None:
     """Raise UsageError where a file that is asked for cannot be written: before measuring."""
-    for kind in EXPORTERS:
-        target = options.get(f"export_{kind}")
-        if target is None or target == "-":
+    for kind, target in exports_asked(options).items():
+        if (exporter := of_plugins.exporters().get(kind)) is not None:
+            exporter.check()
+            report_plugins()  # now: measuring takes minutes
+        if target == "-":
             continue
         path = Path(target)
         if path.is_dir():

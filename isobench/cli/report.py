@@ -8,6 +8,7 @@ import click
 
 from isobench.cli._inputs import claims_of, latest, say_if_going
 from isobench.cli._options import (
+    Exporting,
     claims_option,
     color_option,
     export_options,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from isobench.report.write import Outcome
 
 
-@click.command()
+@click.command(cls=Exporting)
 @click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
 @output_option
 @export_options

@@ -20,6 +20,7 @@ from isobench.cli._inputs import (
     workloads_of,
 )
 from isobench.cli._options import (
+    Exporting,
     claims_option,
     color_option,
     config_option,
@@ -29,11 +30,10 @@ from isobench.cli._options import (
     targets_option,
     workloads_option,
 )
-from isobench.cli._outputs import announce, cleared, refuse_unwritable, show
+from isobench.cli._outputs import announce, cleared, exports_asked, refuse_unwritable, show
 from isobench.config import parameters
 from isobench.model.errors import NothingToRunError, UsageError
 from isobench.model.wording import duration_text
-from isobench.report.exporters import EXPORTERS
 
 if TYPE_CHECKING:
     from isobench.config.options import Launch, RunOptions
@@ -58,7 +58,7 @@ _SETTLED: Final = {
 """Flags that say what a run is, and what they settle: an earlier run has its own."""
 
 
-@click.command()
+@click.command(cls=Exporting)
 @targets_option
 @workloads_option
 @folder_option
@@ -159,7 +159,7 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     from isobench.run import choose, cleanup, lifecycle
 
     heed_termination()
-    if options["dry_run"] and any(options[f"export_{kind}"] for kind in EXPORTERS):
+    if options["dry_run"] and exports_asked(options):
         raise UsageError(
             "--dry-run measures nothing: there is nothing to export",
             hint="leave out --dry-run, or the --export flags",

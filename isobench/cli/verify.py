@@ -11,6 +11,7 @@ from isobench.cli import run
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import claims_of, latest, registry_of
 from isobench.cli._options import (
+    Exporting,
     claims_option,
     color_option,
     config_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from isobench.report.write import Outcome
 
 
-@click.command()
+@click.command(cls=Exporting)
 @click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
 @claims_option
 @click.option(
@@ -88,11 +89,11 @@ def _unknown_names(
     """Yield a line for each name in claims that nothing here bears: it may be misspelt."""
     from isobench.config.suggestions import meant
     from isobench.model import Technology
-    from isobench.workloads import loader
+    from isobench.plugins import workload_folders
 
     measured = {str(item.name) for item in outcome.summary.targets}
     targets = {*map(str, registry.names()), *measured}
-    known = {*loader.find(), *(str(row.name) for row in outcome.summary.workloads)}
+    known = {*workload_folders.find(), *(str(row.name) for row in outcome.summary.workloads)}
     known |= {name.partition(".")[0] for name in known}
     for claim in claims:
         whom = {*claim.targets, claim.reference} - {*Technology}

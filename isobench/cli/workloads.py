@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from isobench.cli import _progress
+from isobench.cli._inputs import report_plugins
 from isobench.cli._options import color_option, folder_option
 from isobench.model.errors import PayloadError
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 @color_option
 def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
     """List the workloads: what can be measured."""
-    from isobench.workloads import loader as module
+    from isobench.plugins import workload_folders
 
-    found = module.find(folders)
+    found = workload_folders.find(folders)
+    report_plugins()
     if as_json:
         import json
 

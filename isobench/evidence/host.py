@@ -14,7 +14,7 @@ from typing import Final
 
 import psutil
 
-from isobench.model import BlockHealth, Fact
+from isobench.model import BlockHealth, Fact, Need
 
 FILESYSTEMS: Final = {
     0xEF53: "ext4",
@@ -50,6 +50,18 @@ def filesystem_name(magic: Fact) -> Fact:
     with contextlib.suppress(ValueError):
         return FILESYSTEMS.get(int(magic, 16), magic)
     return magic
+
+
+def lacks(cpus: frozenset[int] = frozenset()) -> Mapping[Need, str]:
+    """Return what this host does not offer to what is started on these CPUs, with the reason.
+
+    Without any they are those of the calling thread: `--affinity` narrows them for a whole run, a
+    duet for each of its sides.
+    """
+    usable = cpus or os.sched_getaffinity(0)
+    if len(usable) > 1:
+        return {}
+    return {Need.TWO_CPUS: f"it needs two CPUs, and only CPU {min(usable)} may be used here"}
 
 
 def _read(path: str) -> str | None:

@@ -85,11 +85,12 @@ class Abi(_Open):
 
 
 class Need(StrEnum):
-    """What a workload cannot do without, and not every system has."""
+    """What a workload cannot do without, and not every system, target or host has."""
 
     PARENT = "parent"  # a process knows whose child it is
     PROCESSES = "processes"  # a program starts another
     THREADS = "threads"
+    TWO_CPUS = "two-cpus"  # the host gives the run two CPUs at least
 
 
 _LACKS: Final[Mapping[str, Mapping[Need, str]]] = {

@@ -58,10 +58,14 @@ class Workload:
     start: Start | None = None
     libc: bool = False
     needs: tuple[Need, ...] = ()
+    plugin: str = ""
+    """The distribution and version that it is from, where a plug-in adds it."""
 
-    def lack(self, abi: Abi) -> str:
-        """Return why it cannot run in programs of this ABI, whatever the target; empty: it can."""
-        return next((abi.lacks[need] for need in self.needs if need in abi.lacks), "")
+    def lack(self, *lacks: Mapping[Need, str]) -> str:
+        """Return why it cannot run where these needs are not met, of an ABI, a target or the host;
+        empty: it can.
+        """
+        return next((each[need] for need in self.needs for each in lacks if need in each), "")
 
     @property
     def group(self) -> str:

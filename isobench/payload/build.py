@@ -42,6 +42,40 @@ class Job:
     libc: bool
 
 
+def add_toolchain(
+    abi: Abi,
+    *,
+    triple: str,
+    headers: Iterable[str] = (),
+    flags: Iterable[str] = (),
+    entry: Iterable[str] = (),
+    machine: Path | None = None,
+) -> None:
+    """Say how payloads are built for an ABI that isobench does not know: `Abi("s390x-linux")`.
+
+    To be called by the module of a target of that ABI. `triple` is what the compiler calls it
+    (`zig targets` lists all), `headers` are folders of the system's headers below the compiler's
+    own `lib/libc/include`, `flags` go to the compiler, `entry` to the linker where no C library
+    says where a program begins. `machine` is a header for an ISA that isobench.h does not know; its
+    file on_linux.h says what must be in there. ValueError: the ABI has a toolchain already, another
+    one.
+    """
+    chain = compiler.Toolchain(
+        triple=triple,
+        headers=tuple(headers),
+        flags=tuple(flags),
+        entry=tuple(entry),
+        machine=machine,
+    )
+    compiler.add(abi, chain)
+
+
+def without_toolchain(abi: Abi | None) -> str:
+    """Return why no payload can be built for an ABI; empty where one can, or for the host's own."""
+    unknown = abi is not None and not compiler.knows(abi)
+    return f"{compiler.NO_TOOLCHAIN} {abi}" if unknown else ""
+
+
 def programs(workloads: Iterable[Workload]) -> dict[str, tuple[Path, bool]]:
     """Return the programs that a stage for these workloads holds: name -> source, with libc or
     without.

@@ -10,7 +10,6 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,10 +38,15 @@ FREESTANDING: Final = ("-nostdlib", "-ffreestanding", "-fno-builtin")
 WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
 INSTALL: Final = "isobench doctor --install build (it runs: pip install 'isobench[build]')"
 """What to type to install the compiler, which is the extra `build`."""
+NO_TOOLCHAIN: Final = "nothing says how payloads are built for"
+ADD_TOOLCHAIN: Final = (
+    "whoever names the ABI says so: isobench.payload.build.add_toolchain, in the target's module"
+    " (docs/plugins.md)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Toolchain:
+class Toolchain:
     """How the compiler makes programs of one ABI."""
 
     triple: str
@@ -51,26 +55,28 @@ class _Toolchain:
     flags: tuple[str, ...] = ()
     entry: tuple[str, ...] = ()
     """What the linker must be told where no C library says where a program begins."""
+    machine: Path | None = None
+    """The header of an ISA that isobench.h does not know."""
 
 
-def _linux(headers: str, machine: str) -> _Toolchain:
-    return _Toolchain(
+def _linux(headers: str, machine: str) -> Toolchain:
+    return Toolchain(
         triple=f"{machine}-linux-musl", headers=(f"{headers}-linux-any", "any-linux-any")
     )
 
 
-_TOOLCHAINS: Final[Mapping[Abi, _Toolchain]] = {
+_TOOLCHAINS: Final[dict[Abi, Toolchain]] = {
     Abi.ELF_X86_64: _linux("x86", "x86_64"),
     Abi.ELF_AARCH64: _linux("aarch64", "aarch64"),
     Abi.ELF_RISCV64: _linux("riscv", "riscv64"),
     # Linux's headers are here for the names of its calls, which on_wasi.h answers. Scalar, as
     # above: the extension of vectors is not part of WebAssembly itself.
-    Abi.WASM32: _Toolchain(
+    Abi.WASM32: Toolchain(
         triple="wasm32-wasi",
         headers=("x86-linux-any", "any-linux-any"),
         flags=("-mno-simd128",),
     ),
-    Abi.PE_X86_64: _Toolchain(
+    Abi.PE_X86_64: Toolchain(
         triple="x86_64-windows-gnu",
         # What on Linux is an instruction, is a library here.
         flags=("-lkernel32", "-lntdll"),
@@ -79,10 +85,29 @@ _TOOLCHAINS: Final[Mapping[Abi, _Toolchain]] = {
 }
 
 
+def add(abi: Abi, chain: Toolchain) -> None:
+    """Add a toolchain. ValueError: the ABI has another one already."""
+    if _TOOLCHAINS.setdefault(abi, chain) != chain:
+        raise ValueError(f"payloads for {abi} are built otherwise already")
+
+
+def knows(abi: Abi) -> bool:
+    """Say whether there is a toolchain for an ABI."""
+    return abi in _TOOLCHAINS
+
+
+def _toolchain(abi: Abi) -> Toolchain:
+    if abi not in _TOOLCHAINS:
+        raise PayloadError(f"{NO_TOOLCHAIN} {abi}", hint=ADD_TOOLCHAIN)
+    return _TOOLCHAINS[abi]
+
+
 def flags(abi: Abi, *, libc: bool) -> tuple[str, ...]:
     """Return the compiler's flags for an ABI: everything but its triple and its headers."""
-    chain = _TOOLCHAINS[abi]
-    return (*FLAGS, *chain.flags, *(WITH_LIBC if libc else (*FREESTANDING, *chain.entry)))
+    chain = _toolchain(abi)
+    machine = () if chain.machine is None else (f'-DIB_MACHINE_HEADER="{chain.machine.name}"',)
+    end = WITH_LIBC if libc else (*FREESTANDING, *chain.entry)
+    return (*FLAGS, *chain.flags, *machine, *end)
 
 
 @cache
@@ -115,7 +140,9 @@ def inputs(source: Path, abi: Abi, *, libc: bool) -> Sha256:
     headers of isobench, the ABI and the compiler's arguments.
     """
     parts = [source.read_bytes(), abi.encode()]
-    parts += [part for path in headers() for part in (path.name.encode(), path.read_bytes())]
+    machine = _toolchain(abi).machine
+    included = headers() if machine is None else [*headers(), machine]
+    parts += [part for path in included for part in (path.name.encode(), path.read_bytes())]
     parts += [word.encode() for word in _arguments(abi, libc=libc)]
     hashed = hashlib.sha256()
     for part in parts:
@@ -134,7 +161,7 @@ def _include() -> Path:
 
 def _arguments(abi: Abi, *, libc: bool, system: Path = Path()) -> list[str]:
     """Return the compiler's arguments for an ABI; `system` is where its headers of systems lie."""
-    chain = _TOOLCHAINS[abi]
+    chain = _toolchain(abi)
     words = ["-target", chain.triple, *flags(abi, libc=libc)]
     if not libc or abi.system != "linux":
         option = "-idirafter" if libc else "-isystem"
@@ -145,7 +172,10 @@ def _arguments(abi: Abi, *, libc: bool, system: Path = Path()) -> list[str]:
 def _command(zig: Path, source: Path, abi: Abi, *, libc: bool) -> list[str]:
     system = zig.parent / "lib" / "libc" / "include"
     words = _arguments(abi, libc=libc, system=system)
-    return [str(zig), "cc", *words, "-I", str(_include()), str(source)]
+    machine = _toolchain(abi).machine
+    folders = [_include()] if machine is None else [_include(), machine.parent]
+    include = [word for folder in folders for word in ("-I", str(folder))]
+    return [str(zig), "cc", *words, *include, str(source)]
 
 
 def compile_to(

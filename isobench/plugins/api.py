@@ -31,6 +31,7 @@ from isobench.model import (
     Expectation,
     Leftover,
     Limits,
+    Need,
     Resource,
     Stage,
     Technology,
@@ -234,6 +235,20 @@ class Sweeper(Protocol):
         With `cached`, remove as well what is kept between runs (images). Never raises: what cannot
         be removed is returned with the reason. Touches nothing that isobench has not labelled.
         """
+        ...
+
+
+@runtime_checkable
+class Lacks(Protocol):
+    """Ability of a target: say what its sessions cannot offer, whatever they are built for.
+
+    A workload that needs it (`needs` in workload.toml) is not applicable there, and no failure.
+    What programs of the target's ABI lack is known already.
+    """
+
+    @property
+    def lacks(self) -> Mapping[Need, str]:
+        """One sentence for each need that is not met: why not. A class attribute will do."""
         ...
 
 

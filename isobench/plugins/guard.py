@@ -41,6 +41,7 @@ from isobench.model import (
     Lack,
     Leftover,
     Limits,
+    Need,
     Relation,
     Resource,
     Stage,
@@ -61,6 +62,7 @@ from isobench.plugins.api import (
     Completed,
     Exclusive,
     Explains,
+    Lacks,
     Launcher,
     Limiter,
     Preparer,
@@ -162,15 +164,17 @@ def _can_be_shown(error: IsobenchError) -> bool:
 class Maker:
     """Whose a plug-in is."""
 
-    name: TargetName
+    name: str
     distribution: str
     version: str = ""
+    noun: str = "plug-in"
+    """What it is called: "plug-in" for a target, else its kind, as in "exporter"."""
 
     @property
     def blame(self) -> str:
         """Whose fault it is, and what to do."""
         whose = f"{self.distribution} {self.version}".strip()
-        return f"fault of the plug-in {self.name} in the distribution {whose}: tell its author"
+        return f"fault of the {self.noun} {self.name} in the distribution {whose}: tell its author"
 
     def fault(self, error: BaseException, place: str, *, in_run: bool = True) -> SessionError:
         """Return an exception that came out of `place` as an error to report; raise it again where
@@ -190,9 +194,8 @@ class Maker:
     def error(self, what: str, log: str, *, in_run: bool) -> PluginError:
         """Return the error for a fault; outside of a run, keep its traceback."""
         log = f"{self.blame}\n{log}"
-        where = (
-            f"logs/{self.name}.log in the folder of the run" if in_run else _keep(self.name, log)
-        )
+        key = self.name if self.noun == "plug-in" else f"{self.noun} {self.name}"
+        where = f"logs/{self.name}.log in the folder of the run" if in_run else _keep(key, log)
         hint = f"{self.blame}; traceback: {where}" if where else self.blame
         return PluginError(what, hint=hint, log=log)
 
@@ -205,6 +208,15 @@ class Maker:
         except BaseException as error:
             if isinstance(error, UsageError) and _is_ours(error):  # a mistake in a configuration
                 raise
+            raise self.fault(error, place, in_run=False) from None
+
+    @contextlib.contextmanager
+    def calling(self, place: str, limit: float) -> Iterator[None]:
+        """Call code of a plug-in that is no target in here, for `limit` seconds at most."""
+        try:
+            with stdout.elsewhere(), _limited(limit):
+                yield
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is its fault, not our end
             raise self.fault(error, place, in_run=False) from None
 
 
@@ -338,6 +350,14 @@ def _starts(value: object) -> Mapping[str, str]:
         _demand(key, str, "a key of starts", "a str")
         _demand(text, str, f"starts[{key!r}]", "a str")
     return dict(cast("Mapping[str, str]", value))
+
+
+def _lacks(value: object) -> Mapping[Need, str]:
+    _demand(value, Mapping, "lacks", "a mapping from Need to a text")
+    for need, why in cast("Mapping[object, object]", value).items():
+        _demand(need, Need, "a key of lacks", "a Need")
+        _demand(why, str, f"lacks[{need}]", "a str")
+    return dict(cast("Mapping[Need, str]", value))
 
 
 def _exclusive(value: object) -> bool:
@@ -536,7 +556,7 @@ class CheckedTarget:
         try:
             with self.calling("probe", PROBING, in_run=False):
                 answer = _availability(self.inner.probe())
-            for name in ("starts", "exclusive", "limitable"):
+            for name in ("starts", "exclusive", "limitable", "lacks"):
                 if isinstance(answer, Available) and name in type(self).facts:
                     getattr(self, name)
             if self.broken is not None:
@@ -619,6 +639,13 @@ class _Sweeps(CheckedTarget):
             return [Leftover(what=what, failure=f"{error} → {error.hint}")]
 
 
+class _Lacking(CheckedTarget):
+    @property
+    def lacks(self) -> Mapping[Need, str]:
+        """What its sessions cannot offer, with the reason."""
+        return self.fact("lacks", _lacks, {})
+
+
 class _Explaining(CheckedTarget):
     @property
     def starts(self) -> Mapping[str, str]:
@@ -633,19 +660,21 @@ _ABILITIES: Final[Mapping[type, type]] = {
     _Limits: Limiter,
     _Prepares: Preparer,
     _Sweeps: Sweeper,
+    _Lacking: Lacks,
     _Explaining: Explains,
 }
 _SESSIONS: Final[Mapping[type, type]] = {_WitnessSession: Witness, _ChannelSession: Channel}
 _FACTS: Final[Mapping[type, str]] = {
     _Excludes: "exclusive",
     _Limits: "limitable",
+    _Lacking: "lacks",
     _Explaining: "starts",
 }
 
 
 _NEVER_THROUGH: Final = frozenset(
     {"inner", "maker", "broken", "launch", "stopped", "exclusive", "limitable", "limited"}
-    | {"prepare", "sweep", "starts"}
+    | {"prepare", "sweep", "starts", "lacks"}
 )
 
 

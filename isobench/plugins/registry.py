@@ -4,14 +4,11 @@ distribution when broken.
 
 import contextlib
 import dataclasses
-import functools
 import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, distributions, entry_points
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -21,8 +18,9 @@ from isobench.config.toml import Source
 from isobench.model import Abi, Availability, Expectation, Lack, Stage, Technology, Unavailable
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import TargetName
-from isobench.plugins import guard, indirect, stdout, untried
-from isobench.plugins.api import GROUP, Session, Target
+from isobench.plugins import entry_points, guard, indirect, stdout, untried
+from isobench.plugins.api import Session, Target
+from isobench.plugins.entry_points import Kind, Plugin
 
 ORDER: Final = (
     *("native", "namespaces", "docker", "podman", "podman-pod", "nspawn", "lxc", "distrobox"),
@@ -35,10 +33,6 @@ ORDER: Final = (
 
 _OTHER_NAMES: Final[Mapping[str, str]] = {"qemu-kvm": "kvm", "qemu-tcg": "qemu"}
 """What else a kind may be called in a configuration."""
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_RESERVED: Final = ("all", "auto")
-_UNUSABLE: Final = "unusable-"
-_UNREADABLE: Final = "entry_points.txt cannot be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,54 +74,11 @@ class BrokenTarget:
         yield  # type: ignore[unreachable]  # makes this a generator, as the interface asks
 
 
-def _distribution(point: EntryPoint) -> str:
-    """Return the distribution's name; one whose metadata is broken may have none."""
-    with contextlib.suppress(Exception):
-        if point.dist is not None and point.dist.name:
-            return point.dist.name
-    return point.name.removeprefix(_UNUSABLE) if point.dist is None else "without a name"
-
-
-def _version(point: EntryPoint) -> str:
-    with contextlib.suppress(Exception):
-        return (point.dist.version if point.dist is not None else "") or ""
-    return ""
-
-
-def _points() -> Iterator[EntryPoint]:
-    """Yield the entry points of all targets. A distribution whose list of them cannot be read must
-    not cost the others: one that says so stands for it.
-    """
-    with contextlib.suppress(Exception):
-        yield from entry_points(group=GROUP)
-        return
-    for dist in distributions():
-        try:
-            yield from dist.entry_points.select(group=GROUP)
-        except Exception:  # noqa: BLE001 - what a broken file makes the parser raise differs
-            folder = Path(str(getattr(dist, "_path", "unknown"))).name
-            name = folder.removesuffix(".dist-info")
-            yield EntryPoint(name=_UNUSABLE + name, value=_UNREADABLE, group=GROUP)
-
-
-@functools.cache
-def announced() -> Mapping[str, EntryPoint]:
-    """Return the entry points of all installed targets, by name."""
-    found: dict[str, EntryPoint] = {}
-    for point in _points():
-        name = _usable(point.name)
-        # An in-tree name is never taken over by another distribution.
-        if name not in found or _distribution(point) == "isobench":
-            found[name] = point
+def announced() -> Mapping[str, Plugin]:
+    """Return all installed targets by name, isobench's own first."""
+    found = entry_points.announced(Kind.TARGET)
     known = [name for name in ORDER if name in found]
     return {name: found[name] for name in [*known, *sorted(set(found) - set(known))]}
-
-
-def _usable(name: str) -> str:
-    """Return the name of an entry point, or what stands for one that no file or flag can carry."""
-    if _NAME.fullmatch(name) and name not in _RESERVED:
-        return name
-    return _UNUSABLE + (re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "name")
 
 
 def _options(kind: type, options: Mapping[str, Any], name: str, source: Source) -> dict[str, Any]:
@@ -191,28 +142,20 @@ def _where(source: Source, name: str, *key: str) -> str:
     return f"[targets.{name}]" if place == source.origin else f"{place}: [targets.{name}]"
 
 
-def _load(name: str, point: EntryPoint, options: Mapping[str, Any], source: Source) -> Target:
-    distribution = _distribution(point)
-    maker = guard.Maker(name=TargetName(name), distribution=distribution, version=_version(point))
-    foreign = distribution != "isobench"
-    if foreign:
+def _load(name: str, plugin: Plugin, options: Mapping[str, Any], source: Source) -> Target:
+    maker = replace(plugin.maker, name=name)
+    if not plugin.is_own:
         stdout.protect()
     try:
         with maker.loading("loading it"):
-            if point.value == _UNREADABLE:
-                raise ValueError(_UNREADABLE)
-            if point.name != _usable(point.name):
-                raise ValueError(
-                    f"its name {point.name!r} cannot be that of a target: small letters, digits,"
-                    " dots and dashes, as in docker-crun"
-                )
-            kind = point.load()
+            kind: Any = plugin.load()
         with maker.loading("its options"):
             settings = _options(kind, options, name, source)
         with maker.loading("making it"):
             target = _make(kind, settings, options, name, source)
-        return guard.checked(target, maker) if foreign else target
+        return target if plugin.is_own else guard.checked(target, maker)
     except SessionError as error:
+        plugin.faults.append(error)
         return BrokenTarget(name=TargetName(name), why=str(error), way_out=error.hint)
 
 
@@ -277,7 +220,7 @@ class Registry:
         self._loaded: dict[str, Target] = {}
         for name, options in self._configured.items():
             kind = _kind(options, name)
-            if not _NAME.fullmatch(name) or name in _RESERVED:
+            if not entry_points.NAME.fullmatch(name) or name in entry_points.RESERVED:
                 raise UsageError(
                     f"{_where(self._source, name)}: {name!r} cannot be the name of a target",
                     hint="use small letters, digits, dots and dashes, as in docker-crun",
@@ -387,12 +330,11 @@ class Registry:
             options = dict(self._configured.get(name, {}))
             kind = str(_kind(options, name))
             options.pop("kind", None)
-            point = announced()[kind]
-            target = _load(name, point, options, self._source)
+            plugin = announced()[kind]
+            target = _load(name, plugin, options, self._source)
             if not self._vouched and name not in self._permitted:
-                own = _distribution(point) == "isobench"
                 target = untried.held_back(
-                    name, target, options, file=self._source.origin, in_tree=own
+                    name, target, options, file=self._source.origin, in_tree=plugin.is_own
                 )
             self._loaded[name] = target
         return self._loaded[name]

@@ -1,19 +1,42 @@
 """The view of a run as one self-contained page."""
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, FunctionLoader, StrictUndefined
 
+from isobench.model.errors import SessionError
+from isobench.report import fragment
 from isobench.report.sections import Report
+from isobench.report.sections.of_plugins import PATIENCE, PluginView, missing
+from isobench.storage.cleaning import cleaned
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """The part of the page that a plug-in's template makes, or the sentence in its place."""
+
+    html: str
+    fault: str = ""
 
 
 def render(view: Report, templates: Path) -> str:
     """Return the page. `templates` is the directory with report.html.j2, its parts and style.css.
 
     Everything from the view is escaped. A field that a template misspells is an error, not a blank.
+    Only a template of a plug-in's may fail: a sentence stands in its place.
     """
-    return _environment(templates).get_template("report.html.j2").render(report=view)
+    environment = _environment(templates)
+    fragments = {
+        part.section.anchor: _fragment(environment, view, part.view)
+        for part in view.parts
+        if isinstance(part.view, PluginView)
+    }
+    page = environment.get_template("report.html.j2")
+    return page.render(report=view, fragments=fragments)
 
 
 @functools.cache
@@ -26,3 +49,32 @@ def _environment(templates: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _fragment(environment: Environment, report: Report, view: PluginView) -> Fragment:
+    if view.fault or view.section is None or view.folder is None:
+        return Fragment("", view.apology)
+    # Its own templates come first, so that none needs a name that isobench has not.
+    loader = ChoiceLoader([FunctionLoader(_reader(view.folder)), environment.loader])  # type: ignore[list-item]
+    own, template = environment.overlay(loader=loader), view.section.template
+
+    def make() -> str:
+        marks = environment.get_template("_marks.html.j2").make_module({"report": report})
+        made = own.get_template(template).render(view=view.view, report=report, marks=marks)
+        return fragment.checked(cleaned(made, longest=None))
+
+    try:
+        return Fragment(view.plugin.attempt(f"its template {template}", PATIENCE, make))
+    except SessionError as error:
+        return Fragment("", missing(view.plugin, str(error)))
+
+
+def _reader(folder: Traversable) -> Callable[[str], str | None]:
+    """Return a function that reads a template in a folder; None where there is none."""
+
+    def read(name: str) -> str | None:
+        place = folder / name
+        inside = "/" not in name and "\\" not in name
+        return place.read_text("utf-8") if inside and place.is_file() else None
+
+    return read

@@ -36,12 +36,14 @@ def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome
     # What follows needs pandas and SciPy; whoever imports this module may only want `Outcome`.
     from isobench.analysis import summary as analysis  # noqa: PLC0415 - see above
     from isobench.report import html, markdown, sections  # noqa: PLC0415 - see above
+    from isobench.report.sections import of_plugins  # noqa: PLC0415 - see above
     from isobench.storage import documents, reader  # noqa: PLC0415 - see above
 
     run = reader.load(source)
     summary = analysis.summarise(run, analysis.claims_of(run, added))
     documents.write_document(target / documents.SUMMARY, summary)
-    view = sections.build(summary)
+    own = sections.SECTIONS
+    view = sections.build(summary, (*own, *of_plugins.sections(own)))
     documents.write_text(target / MARKDOWN, markdown.markdown(view))
     documents.write_text(target / PAGE, html.render(view, paths.shared("reports") / "templates"))
     return Outcome(folder=target, source=source, summary=summary)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from isobench.analysis import headline
 from isobench.config.options import Observer, RunOptions
+from isobench.evidence import host
 from isobench.model import (
     Availability,
     Available,
     Lack,
+    Need,
     Unavailable,
     Workload,
 )
@@ -21,6 +23,7 @@ from isobench.model.errors import (
 )
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import duration_text
+from isobench.payload import build, compiler
 from isobench.plugins import guard, packages
 from isobench.plugins.api import Preparer, Target
 from isobench.plugins.registry import Registry
@@ -59,11 +62,22 @@ def probe_targets(
     answers: dict[TargetName, Availability] = {}
 
     def take(name: TargetName, answer: Availability) -> None:
-        answers[name] = _for_this_user(answer)
+        answers[name] = _for_this_user(_with_payloads(targets[name], answer))
         on_answer(name, answers[name])
 
     guard.probe(targets, take)
     return answers
+
+
+def _with_payloads(target: Target, answer: Availability) -> Availability:
+    """Return an answer; of a target for which no payload can be built, that it cannot run."""
+    if isinstance(answer, Available) and (why := build.without_toolchain(target.abi)):
+        return Unavailable(
+            lack=Lack.PLUGIN,
+            what=f"{why}, which {target.name} asks for",
+            hint=compiler.ADD_TOOLCHAIN,
+        )
+    return answer
 
 
 def _for_this_user(answer: Availability) -> Availability:
@@ -109,6 +123,7 @@ def choose(
         raise NothingToRunError(
             "no workload is left to run", hint="isobench workloads lists them all"
         )
+    _demand_possible(workloads, host.lacks(options.affinity))
     chosen = Chosen(
         targets=targets,
         answers={name: answers[name] for name in targets},
@@ -116,6 +131,17 @@ def choose(
         requested=frozenset({native, *explicit, *(required.keys() & targets.keys())}),
     )
     return _with_room(chosen, options, observer)
+
+
+def _demand_possible(workloads: Mapping[WorkloadName, Workload], lacks: Mapping[Need, str]) -> None:
+    """NothingToRunError: none of the workloads can run on this host, whatever the target."""
+    reasons = {name: workload.lack(lacks) for name, workload in workloads.items()}
+    if all(reasons.values()):
+        said = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        raise NothingToRunError(
+            f"no workload is left to run: {said}",
+            hint="widen --affinity, or name other workloads: isobench workloads",
+        )
 
 
 def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") -> UnavailableError:

@@ -35,10 +35,11 @@ from isobench.model import (
 )
 from isobench.model.errors import (
     IsobenchError,
+    PayloadError,
     UnavailableError,
     UsageError,
 )
-from isobench.model.units import TargetName
+from isobench.model.units import TargetName, WorkloadName
 from isobench.payload import build, stage
 from isobench.plugins import guard
 from isobench.plugins.api import Explains
@@ -137,6 +138,8 @@ class Lifecycle:
         """So many blocks are measured even when they overrun the budget."""
         self.earlier = 0.0
         """Seconds that a resumed run had taken before."""
+        self.unbuilt: dict[tuple[WorkloadName, Abi], PayloadError] = {}
+        """Payloads of plug-ins' workloads that could not be built."""
 
     def build(self, chosen: Chosen) -> tuple[Payload, ...]:
         """Build what the able targets need."""
@@ -148,12 +151,12 @@ class Lifecycle:
         )
         # All that ship go into every stage: one image serves runs of any selection.
         every = [*loader.find().values(), *chosen.workloads.values()]
-        wanted = build.programs(every)
+        wanted = build.programs(each for each in every if not each.plugin)
         if any(workload.libc for workload in chosen.workloads.values()):
             self.observer.say(
                 "building a C library for payloads that ask for one: about a minute, once"
             )
-        return build.build_all(
+        built = build.build_all(
             wanted,
             abis,
             host=home,
@@ -161,6 +164,17 @@ class Lifecycle:
                 f"building payloads: {done} of {of}", 0.0, 1.0
             ),
         )
+        return (*built, *self._build_of_plugins(chosen, abis))
+
+    def _build_of_plugins(self, chosen: Chosen, abis: Sequence[Abi]) -> Iterator[Payload]:
+        """Build the payloads of plug-ins' workloads; one that cannot be built becomes a gap."""
+        for workload in chosen.workloads.values():
+            for abi in abis if workload.plugin else ():
+                try:
+                    yield build.build(workload.program, workload.source, abi, libc=workload.libc)
+                except PayloadError as error:
+                    self.unbuilt[workload.name, abi] = error
+                    self.observer.say(f"{workload.name}, of {workload.plugin}: {error}")
 
     def run(self, chosen: Chosen, resumed: "Run | None" = None) -> Outcome:
         """Measure and answer; `resumed` is an earlier run that goes on where it ended."""
@@ -370,6 +384,7 @@ class Lifecycle:
             host_abi=home,
             sink=folder,
             run_id=self.id,
+            unbuilt=self.unbuilt,
         )
         labels = list(chosen.able)
         if resumed is not None:

@@ -29,13 +29,13 @@ from isobench.model import (
     Work,
     Workload,
 )
-from isobench.model.errors import NotApplicableError, SessionError
+from isobench.model.errors import NotApplicableError, PayloadError, SessionError
 from isobench.model.plan import actual, is_interim_analysis
 from isobench.model.units import SECOND, TargetName, Unit, WorkloadName
 from isobench.payload import wire
 from isobench.payload.stage import Workshop
 from isobench.plugins import guard
-from isobench.plugins.api import Exclusive, Session, Target
+from isobench.plugins.api import Exclusive, Lacks, Session, Target
 from isobench.run.context import Context, StartTimer
 from isobench.run.proving import (
     FailedError,
@@ -76,6 +76,8 @@ class Runner:
     """Targets of which a visit starts one instance and no more, since that takes long."""
     limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
     """The limits that were pushed past, of the targets that set some."""
+    unbuilt: Mapping[tuple[WorkloadName, Abi], PayloadError] = field(default_factory=dict)
+    """Payloads that could not be built, of plug-ins' workloads: their cells are gaps."""
     block_number: int = 0
     """The block that is being measured."""
 
@@ -182,10 +184,18 @@ class Runner:
             return (gap(visit, cause, str(error), hint=error.hint),)
 
     def _demand_possible(self, visit: Visit, workload: Workload) -> None:
-        """Raise NotApplicableError where programs of the target's ABI cannot do the work at all."""
-        lack = workload.lack(self.abi(self.targets[actual(visit.target)]))
+        """Raise NotApplicableError where the work cannot be done here at all: by programs of the
+        target's ABI, by what the target offers, or on this host. FailedError: it was not built.
+        """
+        target = self.targets[actual(visit.target)]
+        abi = self.abi(target)
+        offered = target.lacks if isinstance(target, Lacks) else {}
+        lack = workload.lack(abi.lacks, offered, host.lacks())
         if lack:
             raise NotApplicableError(lack)
+        if (error := self.unbuilt.get((workload.name, abi))) is not None:
+            whose = f"fault of a workload in the distribution {workload.plugin}: tell its author"
+            raise FailedError(str(error), hint=f"{error.hint}; {whose}")
 
     def _loop(
         self, context: Context, work: Work, workload: Workload, session: Session

@@ -15,10 +15,10 @@ _LAYOUT: Final = frozenset("\n\t")
 """They lay text out and do nothing else: facts have several lines."""
 
 
-def cleaned(text: str) -> str:
-    """Return text without characters that do more than be seen, and not longer than LONGEST."""
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def cleaned(text: str, *, longest: int | None = LONGEST) -> str:
+    """Return text without characters that do more than be seen, and not longer than `longest`."""
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     if text.isprintable():
         return text
     return "".join(

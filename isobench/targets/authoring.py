@@ -14,7 +14,7 @@ payloads, and leaves no process behind.
         def words(self, root: Path, scratch: Path) -> Sequence[str]:
             return ["nice", "--"]
 
-docs/plugins.md is the guide; tests/data/example_target is a complete distribution.
+docs/plugins.md is the guide; tests/data/example_distribution is a complete distribution.
 """
 
 import shutil

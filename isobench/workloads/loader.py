@@ -1,6 +1,6 @@
 """workload.toml -> Workload. A workload is a folder; adding one needs no Python."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -98,9 +98,13 @@ def read(path: Path) -> Workload:
     )
 
 
-def find(folders: Sequence[Path] = ()) -> dict[WorkloadName, Workload]:
-    """Return all workloads by name, in the order of their classes; `folders` are the user's own."""
-    found: dict[WorkloadName, Workload] = {}
+def find(
+    folders: Sequence[Path] = (), *, others: Mapping[WorkloadName, Workload] | None = None
+) -> dict[WorkloadName, Workload]:
+    """Return all workloads by name, in the order of their classes; `folders` are the user's own,
+    `others` those of plug-ins, whose names must be free.
+    """
+    found: dict[WorkloadName, Workload] = dict(others or {})
     for folder in (paths.shared("workloads"), *folders):
         if not folder.is_dir():
             raise UsageError(

@@ -16,7 +16,7 @@ import pytest
 
 from isobench.plugins import ownership
 from isobench.plugins.api import Target
-from tests import waiting
+from tests import distributions, waiting
 from tests.live.conftest import CHECKOUT, Command, Ordinary
 
 pytestmark = pytest.mark.live
@@ -263,15 +263,8 @@ def test_clean_removes_every_trace(isobench: Command, able: Able, tmp_path: Path
 @pytest.fixture
 def with_example(isobench: Command) -> Command:
     """Install the example distribution where only this test's processes look."""
-    source = CHECKOUT / "tests" / "data" / "example_target"
     site = isobench.folder / "site"
-    info = site / "isobench_unshare-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(source / "isobench_unshare.py", site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: isobench-unshare\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[isobench.targets]\nunshare = isobench_unshare:UnshareTarget\n"
-    )
+    distributions.lay_out(CHECKOUT / "tests" / "data" / "example_distribution", site)
     isobench.environment["PYTHONPATH"] = os.pathsep.join([str(site), str(CHECKOUT)])
     return isobench
 

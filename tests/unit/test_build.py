@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,12 @@ static uint64_t ib_work(struct ib *ib, uint64_t loops) {
 }
 """
 HERE = host_abi()
+LOONGARCH: Any = {
+    "triple": "loongarch64-linux-musl",
+    "headers": ("loongarch-linux-any", "any-linux-any"),
+    "flags": ("-mcpu=generic_la64+f+d",),
+    "machine": Path(__file__).parents[1] / "data" / "loongarch64.h",
+}
 
 
 @pytest.fixture
@@ -32,6 +39,15 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "payload.c"
     path.write_text(ECHO)
     return path
+
+
+@pytest.fixture
+def loongarch(monkeypatch: pytest.MonkeyPatch) -> Abi:
+    """An ABI of a plug-in's, of an ISA that isobench.h does not know."""
+    monkeypatch.setattr(compiler, "_TOOLCHAINS", dict(compiler._TOOLCHAINS))
+    abi = Abi("loongarch64-linux")
+    build.add_toolchain(abi, **LOONGARCH)
+    return abi
 
 
 @pytest.fixture
@@ -330,3 +346,46 @@ def test_a_host_is_linux_or_none_that_isobench_knows(
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert host_abi() is abi
+
+
+def test_a_plug_in_says_how_payloads_are_built_for_an_abi_of_its_own(
+    source: Path, loongarch: Abi
+) -> None:
+    for program, path in (
+        ("unit.echo", source),
+        *((name, found) for name, (found, _) in build.programs(loader.find().values()).items()),
+    ):
+        payload = build.build(program, path, loongarch)
+        content = payload.path.read_bytes()
+        assert content[:4] == b"\x7fELF"
+        assert int.from_bytes(content[18:20], "little") == 258  # EM_LOONGARCH
+        assert '-DIB_MACHINE_HEADER="loongarch64.h"' in payload.flags
+    wanted = build.jobs(build.programs([]), [loongarch])
+    assert {job.program for job in wanted} == set(build.INSIDE)
+
+
+def test_a_changed_header_of_a_machine_makes_another_payload(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "_TOOLCHAINS", dict(compiler._TOOLCHAINS))
+    header = tmp_path / "machine.h"
+    header.write_text("/* one */")
+    build.add_toolchain(Abi("one-linux"), **{**LOONGARCH, "machine": header})
+    before = compiler.inputs(source, Abi("one-linux"), libc=False)
+    header.write_text("/* two */")
+    assert compiler.inputs(source, Abi("one-linux"), libc=False) != before
+
+
+def test_an_abi_has_one_toolchain(loongarch: Abi) -> None:
+    build.add_toolchain(loongarch, **LOONGARCH)  # its module may be loaded twice
+    for abi in (loongarch, Abi.ELF_X86_64):
+        with pytest.raises(ValueError, match=f"payloads for {abi} are built otherwise already"):
+            build.add_toolchain(abi, triple="other-linux-musl")
+
+
+def test_an_abi_without_a_toolchain_is_told_with_what_to_do(source: Path) -> None:
+    with pytest.raises(PayloadError, match="how payloads are built for s390x-linux") as caught:
+        build.build("unit.echo", source, Abi("s390x-linux"))
+    assert "isobench.payload.build.add_toolchain" in caught.value.hint
+    assert build.without_toolchain(Abi("s390x-linux"))
+    assert build.without_toolchain(Abi.ELF_X86_64) == build.without_toolchain(None) == ""

@@ -25,6 +25,7 @@ from isobench.model import (
     Gap,
     Lack,
     Leftover,
+    Need,
     Record,
     Sample,
     Technology,
@@ -34,11 +35,12 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import TargetName, WorkloadName, seconds
-from isobench.plugins import guard, registry
+from isobench.plugins import entry_points, guard, registry
 from isobench.plugins.api import (
     Channel,
     Exclusive,
     Explains,
+    Lacks,
     Launcher,
     Limiter,
     Preparer,
@@ -58,7 +60,7 @@ runner, workshop = test_measure.runner, test_measure.workshop
 HOSTILE = Path(__file__).parents[1] / "data" / "hostile_targets"
 BLAME = "fault of the plug-in hostile-{} in the distribution isobench-hostile 6.6: tell its author"
 MAKER = guard.Maker(name=TargetName("box"), distribution="its-maker", version="1.0")
-ABILITIES = (Launcher, Restarter, Exclusive, Limiter, Preparer, Sweeper, Explains)
+ABILITIES = (Launcher, Restarter, Exclusive, Limiter, Preparer, Sweeper, Lacks, Explains)
 
 Make = Callable[..., measure.Runner]
 
@@ -69,10 +71,10 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     distributions.lay_out(HOSTILE, tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    registry.announced.cache_clear()
+    entry_points.forget()
     every = Registry()
     yield lambda name: every.get(f"hostile-{name}")
-    registry.announced.cache_clear()
+    entry_points.forget()
     guard._pending.clear()
     for module in [name for name in sys.modules if name.startswith("isobench_hostile")]:
         del sys.modules[module]
@@ -114,6 +116,8 @@ def probed(target: Target) -> Available | Unavailable:
         ("starts-numbers", "starts['cold'] is an int, not a str"),
         ("limitable-raises", "RuntimeError: cannot say"),
         ("exclusive-text", "exclusive is a str, not a bool"),
+        ("lacks-text", "lacks is a str, not a mapping from Need to a text"),
+        ("lacks-words", "a key of lacks is a str, not a Need"),
     ],
 )
 def test_a_plug_in_that_cannot_be_asked_is_unavailable_and_its_distribution_is_named(
@@ -168,7 +172,7 @@ def test_a_distribution_whose_entry_points_cannot_be_read_costs_the_others_nothi
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[isobench.targets]\n{lines}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    registry.announced.cache_clear()
+    entry_points.forget()
     try:
         every = Registry()
         assert {"native", "docker", "fine"} <= set(every.names())
@@ -178,7 +182,7 @@ def test_a_distribution_whose_entry_points_cannot_be_read_costs_the_others_nothi
             assert isinstance(answer, Unavailable)
             assert "torn-1.0" in answer.hint
     finally:
-        registry.announced.cache_clear()
+        entry_points.forget()
 
 
 def test_the_traceback_of_a_fault_before_a_run_goes_into_the_logs_of_the_run(
@@ -488,6 +492,7 @@ class Everything(FakeEngine):
 
     exclusive = False
     limitable = ()
+    lacks = {Need.THREADS: "it has one"}  # noqa: RUF012 - read only
     starts = {"cold": "at once"}  # noqa: RUF012 - read only
 
     def limited(self, limits: Any) -> Any:

@@ -27,6 +27,7 @@ from isobench.model import (
     Expectation,
     Lack,
     Leftover,
+    Need,
     Payload,
     Relation,
     Sample,
@@ -41,7 +42,13 @@ from isobench.model import (
     host_abi,
     plan,
 )
-from isobench.model.errors import NothingToRunError, SessionError, UnavailableError, UsageError
+from isobench.model.errors import (
+    NothingToRunError,
+    PayloadError,
+    SessionError,
+    UnavailableError,
+    UsageError,
+)
 from isobench.model.units import Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import build
 from isobench.plugins.api import Target
@@ -1242,3 +1249,45 @@ def test_one_look_at_a_noisy_machine_does_not_tell_that_work_does_not_grow(
     visit = Visit(block=0, target=TargetName("native"), workload=SIEVE)
     assert trying._grows(bench, visit, None, 10, 0.1) is grows
     assert bool(bench.written) is not grows
+
+
+def test_a_workload_of_a_plug_in_that_cannot_be_built_ends_nothing_but_its_own_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(program: str, *_: Any, **__: Any) -> Payload:
+        raise PayloadError(f"{program} could not be built", hint="fix it")
+
+    monkeypatch.setattr(build, "build", refuse)
+    broken = replace(workload(WorkloadName("app.mine"), Scope.LOOP), plugin="its-maker 1.0")
+    observer = Observer()
+    outcome = run(box(), observer=observer, workloads={**WORKLOADS, broken.name: broken})
+    assert ("native", "app.mine", "failed") in gaps(outcome)
+    assert cell(outcome)["ratio"] is not None
+    assert code_of(outcome, []) == 6
+    assert "app.mine, of its-maker 1.0: app.mine could not be built" in observer.said
+    (hint,) = {g["hint"] for g in outcome.summary["gaps"] if g["workload"] == "app.mine"}
+    assert "in the distribution its-maker 1.0: tell its author" in hint
+
+
+def test_where_no_workload_can_run_on_one_cpu_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needy = replace(WORKLOADS[SIEVE], needs=(Need.TWO_CPUS,))
+    with pytest.raises(NothingToRunError, match="it needs two CPUs, and only CPU 1") as caught:
+        chosen_of([native(), box()], workloads={SIEVE: needy}, affinity=frozenset({1}))
+    assert "--affinity" in caught.value.hint
+    both = chosen_of([native(), box()], workloads={SIEVE: needy, EXEC: WORKLOADS[EXEC]})
+    assert set(both.workloads) == {SIEVE, EXEC}
+
+
+def test_a_target_for_which_no_payload_can_be_built_is_unavailable_and_named() -> None:
+    strange = box(abi=Abi("s390x-linux"))
+    chosen = chosen_of([native(), strange, box(JAR)])
+    assert list(chosen.able) == [NATIVE, JAR]
+    answer = chosen.answers[BOX]
+    assert isinstance(answer, Unavailable)
+    assert answer.lack is Lack.PLUGIN
+    assert answer.what == (
+        "nothing says how payloads are built for s390x-linux, which box asks for"
+    )
+    assert "isobench.payload.build.add_toolchain" in answer.hint

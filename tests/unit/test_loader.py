@@ -41,8 +41,8 @@ def test_what_a_workload_needs_and_an_abi_lacks_is_told_with_the_reason(tmp_path
     text = GOOD.replace("timeout_s", 'needs = ["threads", "parent"]\ntimeout_s')
     found = loader.read(folder(tmp_path, text) / "mine" / "workload.toml")
     assert found.needs == (Need.THREADS, Need.PARENT)
-    assert found.lack(Abi.WASM32) == Abi.WASM32.lacks[Need.THREADS]
-    assert found.lack(Abi.ELF_AARCH64) == ""
+    assert found.lack(Abi.WASM32.lacks) == Abi.WASM32.lacks[Need.THREADS]
+    assert found.lack(Abi.ELF_AARCH64.lacks) == ""
 
 
 def test_a_workload_is_read_with_all_its_keys(tmp_path: Path) -> None:

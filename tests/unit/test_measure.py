@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,7 @@ from isobench.model import (
     Workload,
     plan,
 )
-from isobench.model.errors import NotApplicableError, SessionError
+from isobench.model.errors import NotApplicableError, PayloadError, SessionError
 from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import stage, wire
 from isobench.plugins.api import Completed, Session, Target
@@ -1347,6 +1348,60 @@ def test_what_an_abi_lacks_is_a_gap_that_is_nobodys_failure_and_never_run(runner
     assert isinstance(gap, Gap)
     assert (gap.cause, gap.detail) == (Cause.NOT_APPLICABLE, Abi.WASM32.lacks[Need.THREADS])
     assert values(visit(made, LOOP, NATIVE), "time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lacking(FakeTarget):
+    """A target that says what its sessions cannot offer."""
+
+    lacks: Mapping[Need, str] = field(default_factory=dict)
+
+
+def test_what_a_target_says_that_it_lacks_is_a_gap_with_its_reason(runner: Make) -> None:
+    box = Lacking(name=BOX, inside=INSIDE, lacks={Need.PROCESSES: "it forbids fork"})
+    made = runner(box)
+    made.workloads = {
+        **WORKLOADS,
+        LOOP: replace(WORKLOADS[LOOP], needs=(Need.THREADS, Need.PROCESSES)),
+    }
+    (gap,) = visit(made, LOOP)
+    assert isinstance(gap, Gap)
+    assert (gap.cause, gap.detail) == (Cause.NOT_APPLICABLE, "it forbids fork")
+    assert values(visit(made, LOOP, NATIVE), "time")
+    assert values(visit(made, OTHER), "time")
+
+
+def test_what_needs_two_cpus_is_not_applicable_where_one_may_be_used(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = runner(fake())
+    made.workloads = {**WORKLOADS, LOOP: replace(WORKLOADS[LOOP], needs=(Need.TWO_CPUS,))}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert values(visit(made, LOOP), "time")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    for target in (NATIVE, BOX):
+        (gap,) = visit(made, LOOP, target)
+        assert isinstance(gap, Gap)
+        assert gap.cause is Cause.NOT_APPLICABLE
+        assert gap.detail == "it needs two CPUs, and only CPU 3 may be used here"
+        assert values(visit(made, OTHER, target), "time")
+
+
+def test_a_payload_of_a_plug_in_that_could_not_be_built_is_a_gap_that_names_it(
+    runner: Make,
+) -> None:
+    made = runner(fake(), fake(name=TargetName("wasm"), abi=Abi.WASM32))
+    made.workloads = {
+        **WORKLOADS,
+        LOOP: replace(WORKLOADS[LOOP], plugin="its-maker 1.0"),
+    }
+    error = PayloadError("it could not be built", hint="fix it")
+    made.unbuilt = {(LOOP, Abi.WASM32): error}
+    (gap,) = made.visit(Visit(block=1, target=TargetName("wasm"), workload=LOOP), WORK[LOOP], None)
+    assert isinstance(gap, Gap)
+    assert (gap.cause, gap.detail) == (Cause.FAILED, "it could not be built")
+    assert gap.hint.startswith("fix it; fault of a workload in the distribution its-maker 1.0")
+    assert values(visit(made, LOOP), "time")
 
 
 def test_a_dear_start_that_cannot_become_the_evidence_keeps_a_separate_proof(runner: Make) -> None:

@@ -4,7 +4,7 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import distribution, entry_points
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from isobench.model import Lack, Stage, Unavailable
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import Sha256, TargetName
-from isobench.plugins import indirect, registry
+from isobench.plugins import entry_points, indirect, registry
 from isobench.plugins.api import GROUP, Explains, Target
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeTarget
@@ -46,9 +46,9 @@ TARGET = """
 
 @pytest.fixture(autouse=True)
 def forget_announced() -> Iterator[None]:
-    registry.announced.cache_clear()
+    entry_points.forget()
     yield
-    registry.announced.cache_clear()
+    entry_points.forget()
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]))
         (site / f"{package}.py").write_text(textwrap.dedent(module))
         monkeypatch.syspath_prepend(site)
-        registry.announced.cache_clear()
+        entry_points.forget()
 
     return place
 
@@ -82,14 +82,14 @@ def test_the_targets_of_pyproject_are_the_installed_ones() -> None:
     written = tomllib.loads(PYPROJECT.read_text())["project"]["entry-points"][GROUP]
     installed = {
         point.name: point.value
-        for point in distribution("isobench").entry_points
+        for point in metadata.distribution("isobench").entry_points
         if point.group == GROUP
     }
     assert installed == written, "run `pip install -e .` again"
 
 
 def test_every_announced_target_of_ours_loads_and_keeps_to_the_interface() -> None:
-    ours = [p.name for p in entry_points(group=GROUP) if p.value.startswith("isobench.")]
+    ours = [p.name for p in metadata.entry_points(group=GROUP) if p.value.startswith("isobench.")]
     every = Registry()
     for name in ours:
         target = every.get(name)

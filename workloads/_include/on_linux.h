@@ -14,12 +14,17 @@
 #define IB_MACHINE "aarch64"
 #elif defined(__riscv) && __riscv_xlen == 64
 #define IB_MACHINE "riscv64"
+#elif defined(IB_MACHINE_HEADER)
+/* Another ISA, of a plug-in's toolchain. Its header defines IB_MACHINE, ib_syscall as below, and the instructions of
+ * ib_clone and of _start as the strings IB_CLONE and IB_START. */
+#include IB_MACHINE_HEADER
 #else
-#error "isobench.h knows x86_64, aarch64 and riscv64"
+#error "isobench.h knows x86_64, aarch64 and riscv64; for another ISA a toolchain names its IB_MACHINE_HEADER"
 #endif
 
 /* ---- system calls ---------------------------------------------------------------------------- */
 
+#ifndef IB_MACHINE_HEADER
 static inline long ib_syscall(long n, long a, long b, long c, long d, long e, long f) {
 #if defined(__x86_64__)
     long r;
@@ -59,6 +64,7 @@ static inline long ib_syscall(long n, long a, long b, long c, long d, long e, lo
     return a0;
 #endif
 }
+#endif
 
 #define IB_ARGUMENT_7(n, a, b, c, d, e, f, ...) \
     ib_syscall((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
@@ -120,7 +126,9 @@ __attribute__((noreturn)) static void ib_fail(const char *what, ib_long result);
 
 #ifndef ISOBENCH_LIBC
 long ib_clone(long flags, void *stack, void *ptid, void *ctid, void (*f)(void *), void *argument);
-#if defined(__x86_64__)
+#if defined(IB_MACHINE_HEADER)
+__asm__(".text\n.global ib_clone\n.type ib_clone,@function\nib_clone:\n" IB_CLONE);
+#elif defined(__x86_64__)
 __asm__(".text\n.global ib_clone\n.type ib_clone,@function\nib_clone:\n"
         "sub $16,%rsi\nmov %r8,(%rsi)\nmov %r9,8(%rsi)\nmov %rcx,%r10\nxor %r8d,%r8d\n"
         "mov $56,%eax\nsyscall\ntest %eax,%eax\njz 1f\nret\n"
@@ -174,7 +182,9 @@ __attribute__((noreturn, used)) void ib_entry(long *stack) {
     char **argv = (char **)(stack + 1);
     ib_exit(ib_main(argc, argv, argv + argc + 1));
 }
-#if defined(__x86_64__)
+#if defined(IB_MACHINE_HEADER)
+__asm__(".text\n.global _start\n_start:\n" IB_START);
+#elif defined(__x86_64__)
 __asm__(".text\n.global _start\n_start:\nxor %ebp,%ebp\nmov %rsp,%rdi\nand $-16,%rsp\ncall ib_entry\n");
 #elif defined(__aarch64__)
 __asm__(".text\n.global _start\n_start:\nmov x29,#0\nmov x0,sp\nand x1,x0,#-16\nmov sp,x1\nbl ib_entry\n");

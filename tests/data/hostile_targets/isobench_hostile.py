@@ -187,6 +187,14 @@ class LimitableRaises(Honest):
         return self
 
 
+class LacksText(Honest):
+    lacks = "threads"
+
+
+class LacksWords(Honest):
+    lacks = {"threads": "it has none"}  # noqa: RUF012 - what is wrong with it is something else
+
+
 class ExclusiveText(Honest):
     exclusive = "yes"
 

@@ -1,0 +1,87 @@
+"""Workloads of other distributions: an entry point names a package, or a folder, that holds
+workload folders. Each of them is as one of isobench's own: workload.toml and payload.c.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from isobench.model import Workload
+from isobench.model.errors import IsobenchError, SessionError
+from isobench.model.units import WorkloadName
+from isobench.plugins import entry_points, guard
+from isobench.plugins.entry_points import Kind, Plugin
+from isobench.workloads import loader
+
+FILE: Final = "workload.toml"
+
+
+def find(folders: Sequence[Path] = ()) -> dict[WorkloadName, Workload]:
+    """Return all workloads by name: isobench's own, those of plug-ins, and those in the user's
+    `folders`.
+
+    A plug-in's workload that cannot be used is noted as a fault of its own; the others stay.
+    UsageError: something is wrong with what the user has named.
+    """
+    return loader.find(folders, others=of_plugins())
+
+
+def of_plugins() -> dict[WorkloadName, Workload]:
+    """Return the workloads of all plug-ins by name."""
+    found: dict[WorkloadName, Workload] = {}
+    own = loader.find()
+    for plugin in entry_points.announced(Kind.WORKLOAD).values():
+        for workload in of_plugin(plugin):
+            if workload.name in own:
+                plugin.note(SessionError(f"the name {workload.name} is isobench's own"))
+            elif workload.name in found:
+                first = found[workload.name].plugin
+                plugin.note(SessionError(f"the name {workload.name} is taken by {first}"))
+            else:
+                found[workload.name] = workload
+    return found
+
+
+def of_plugin(plugin: Plugin) -> list[Workload]:
+    """Return the workloads of one plug-in; those that cannot be read are noted among its faults."""
+    try:
+        files = plugin.attempt("loading it", guard.LOADING, lambda: _files(plugin.load()))
+    except SessionError:
+        return []
+    return list(_read(plugin, files))
+
+
+def _files(named: object) -> list[Path]:
+    """Return every workload.toml in what an entry point names: a package, or a folder's path."""
+    if isinstance(named, ModuleType):
+        if not hasattr(named, "__path__"):
+            raise TypeError(f"{named.__name__} is a module, not a package that holds folders")
+        root = resources.files(named)
+    elif isinstance(named, str | os.PathLike):
+        root = Path(named)
+    else:
+        raise TypeError("it names neither a package nor the path of a folder")
+    found = [each / FILE for each in root.iterdir() if (each / FILE).is_file()]
+    if not all(isinstance(each, Path) for each in found):
+        raise TypeError("it lies in an archive: the compiler needs files in a folder")
+    if not found:
+        raise FileNotFoundError(f"there is no folder with {FILE} in {root}")
+    return sorted(Path(str(each)) for each in found)
+
+
+def _read(plugin: Plugin, files: Sequence[Path]) -> Iterator[Workload]:
+    for path in files:
+        try:
+            workload = loader.read(path)
+        except IsobenchError as error:
+            plugin.note(SessionError(str(error), hint=error.hint))
+            continue
+        # Programs in such folders are isobench's own: one could stand in the place of the evidence.
+        if workload.program != workload.name:
+            plugin.note(SessionError(f"{path}: source: its folder must not begin with _"))
+            continue
+        yield replace(workload, plugin=plugin.origin)

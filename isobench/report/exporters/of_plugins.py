@@ -1,0 +1,80 @@
+"""Exporters of other distributions, behind the guard: loaded when one is used or its help shown."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from isobench.model.errors import SessionError
+from isobench.plugins import entry_points, guard
+from isobench.plugins.entry_points import Kind, Plugin
+from isobench.report.exporters import EXPORTERS, Exporter
+from isobench.storage.cleaning import cleaned
+
+if TYPE_CHECKING:
+    from isobench.report.write import Outcome
+
+PATIENCE: Final = 120.0
+"""Seconds within which an exporter must have returned its text."""
+MOST: Final = 64 << 20
+"""Characters of one file."""
+_LONGEST_SUMMARY: Final = 200
+
+
+def exporters() -> dict[str, "PluginExporter"]:
+    """Return the exporters of plug-ins by name; none is loaded yet."""
+    announced = entry_points.announced(Kind.EXPORTER, frozenset(EXPORTERS))
+    return {name: PluginExporter(plugin=plugin) for name, plugin in announced.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginExporter:
+    """An exporter of a plug-in's, with the flag --export-NAME."""
+
+    plugin: Plugin
+
+    @property
+    def name(self) -> str:
+        """The end of its flag."""
+        return self.plugin.name
+
+    @property
+    def summary(self) -> str:
+        """What the help says of it: what it is, or why it does not load."""
+        try:
+            said = self.load().summary
+        except SessionError as error:
+            said = f"Does not load: {error}."
+        return f"{cleaned(said, longest=_LONGEST_SUMMARY)} ({self.plugin.distribution})"
+
+    def load(self) -> Exporter:
+        """Return the plug-in's own. SessionError: it does not load, or is no exporter."""
+        return self.plugin.attempt("loading it", guard.LOADING, self._checked)
+
+    def check(self) -> bool:
+        """Say whether it loads; where it does not, the plug-in's faults say why."""
+        with contextlib.suppress(SessionError):
+            self.load()
+            return True
+        return False
+
+    def _checked(self) -> Exporter:
+        found = self.plugin.load()
+        if not isinstance(found, Exporter):
+            raise TypeError(f"it is {type(found).__name__}, not an Exporter")
+        if found.name != self.name:
+            raise ValueError(f"it calls itself {found.name!r}, and its entry point {self.name!r}")
+        return found
+
+    def __call__(self, outcome: "Outcome") -> str:
+        """Return the text of the file. SessionError: it has none that can be written."""
+        exporter = self.load()
+        return self.plugin.attempt("exporting", PATIENCE, lambda: _text(exporter(outcome)))
+
+
+def _text(made: object) -> str:
+    if not isinstance(made, str):
+        raise TypeError(f"what came back is {type(made).__name__}, not a str")
+    if len(made) > MOST:
+        raise ValueError(f"the text has {len(made):,} characters, and {MOST:,} are the most")
+    made.encode()  # what no file can hold is found here
+    return made
