@@ -2,18 +2,25 @@
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from isobench.model import Abi
+from isobench.model.units import WorkloadName
+from isobench.payload import build, compiler, wire
+from isobench.workloads import loader
 from tests import distributions
 from tests.live.conftest import CHECKOUT, Command
 
 pytestmark = pytest.mark.live
 HOSTILE = CHECKOUT / "tests" / "data" / "hostile_targets"
 WHOSE = "in the distribution isobench-hostile 6.6: tell its author"
+EXAMPLE = CHECKOUT / "tests" / "data" / "example_distribution"
 HANGS = ("hostile-probe-hangs", "hostile-import-hangs")
 MEASURED = ("honest", "prints", "close-exits")
 IN_A_RUN = ("open-exits", "run-string", "run-exits", "run-interrupts", "witness-number")
@@ -101,3 +108,50 @@ def test_a_plug_in_asked_for_by_name_that_cannot_run_is_told_with_whose_fault_it
     ran = hostile(*HANGS)("run", "-t", f"native,{name}", "--quick", "-w", "cpu.sieve", "-r", "1")
     assert ran.code == 3, ran.said
     assert f"{name} {WHOSE}" in " ".join(ran.said.split())
+
+
+def test_a_workload_an_exporter_and_a_section_of_another_distribution_are_used(
+    isobench: Command,
+) -> None:
+    site = isobench.folder / "site"
+    distributions.lay_out(EXAMPLE, site)
+    isobench.environment["PYTHONPATH"] = os.pathsep.join([str(site), str(CHECKOUT)])
+    ran = isobench(
+        *("run", "-t", "native", "-w", "app.hash,cpu.sieve", "-r", "3", "--min-time", "4ms"),
+        *("--export-tsv", "ratios.tsv"),
+    )
+    assert ran.code == 0, ran.said
+    cells = {(cell["target"], cell["workload"]) for cell in ran.summary()["cells"]}
+    assert ("native#2", "app.hash") in cells
+    lines = (isobench.folder / "ratios.tsv").read_text().splitlines()
+    assert lines[0] == "target\tworkload\tratio"
+    assert {line.split("\t")[1] for line in lines[1:]} == {"app.hash", "cpu.sieve"}
+    assert '<section id="slowest"' in (ran.latest / "report.html").read_text()
+
+
+@pytest.mark.parametrize("program", ["cpu.sieve", "cpu.threads", "cpu.sha256", "syscall.getppid"])
+def test_payloads_of_an_isa_that_only_a_plug_in_knows_answer_like_all_others(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = shutil.which("qemu-loongarch64-static") or shutil.which("qemu-loongarch64")
+    if emulator is None:
+        pytest.skip("qemu-loongarch64 is not installed; isobench doctor --install qemu-user")
+    monkeypatch.setattr(compiler, "_TOOLCHAINS", dict(compiler._TOOLCHAINS))
+    abi = Abi("loongarch64-linux")
+    build.add_toolchain(
+        abi,
+        triple="loongarch64-linux-musl",
+        headers=("loongarch-linux-any", "any-linux-any"),
+        flags=("-mcpu=generic_la64+f+d",),
+        machine=CHECKOUT / "tests" / "data" / "loongarch64.h",
+    )
+    workload = loader.find()[WorkloadName(program)]
+    assert workload.answer is not None
+    built = build.build(workload.program, workload.source, abi)
+    done = subprocess.run(
+        [emulator, built.path, "cafe", "2", str(workload.answer.loops)],
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert wire.read(done.stdout, nonce="cafe", iterations=2).check == workload.answer.check

@@ -35,7 +35,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import TargetName, WorkloadName, seconds
-from isobench.plugins import entry_points, guard, registry
+from isobench.plugins import entry_points, guard
 from isobench.plugins.api import (
     Channel,
     Exclusive,

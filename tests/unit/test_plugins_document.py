@@ -1,7 +1,9 @@
 """docs/plugins.md keeps pace with the program."""
 
 import dataclasses
+import inspect
 import re
+import shutil
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from isobench.cli import plugins
 from isobench.model import (
     Command,
     Expectation,
@@ -22,13 +25,20 @@ from isobench.model import (
     Stage,
     Technology,
 )
-from isobench.payload import build
-from isobench.plugins import api
+from isobench.payload import build, compiler
+from isobench.plugins import api, entry_points
+from isobench.plugins.entry_points import Kind
+from isobench.report import fragment
+from isobench.report.exporters import Exporter
+from isobench.report.exporters import of_plugins as exporters
+from isobench.report.sections import Section, of_plugins
+from isobench.report.write import Outcome
 from isobench.storage import records
 from isobench.targets import authoring
 from isobench.workloads import loader
 
 CHECKOUT = Path(__file__).parents[2]
+EXAMPLE = CHECKOUT / "tests" / "data" / "example_distribution"
 TEXT = (CHECKOUT / "docs" / "plugins.md").read_text()
 EVIDENCE = (CHECKOUT / "workloads" / "_evidence" / "payload.c").read_text()
 SPACES = re.findall(r'"(\w+)"', re.findall(r"spaces\[\] = \{(.*?)\}", EVIDENCE)[0])
@@ -154,14 +164,72 @@ def test_its_first_target_is_one(tmp_path: Path) -> None:
     assert project["entry-points"][api.GROUP] == {target.name: "isobench_mine:MineTarget"}
 
 
-def test_its_workload_is_one(tmp_path: Path) -> None:
-    folder = tmp_path / "hash"
-    folder.mkdir()
-    (folder / "workload.toml").write_text(code(section("Workloads"), "toml")[0])
-    (folder / "payload.c").write_text(code(section("Workloads"), "c")[0])
-    found = loader.read(folder / "workload.toml")
-    assert found.name == "app.hash"
-    assert build.programs([found])
+def test_its_code_is_that_of_the_example() -> None:
+    package = EXAMPLE / "isobench_example"
+    for title, language, file in (
+        ("What a distribution adds", "toml", EXAMPLE / "pyproject.toml"),
+        ("Workloads", "toml", package / "workloads" / "app_hash" / "workload.toml"),
+        ("Workloads", "c", package / "workloads" / "app_hash" / "payload.c"),
+        ("Exporters", "python", package / "tsv.py"),
+        ("Sections of the report", "python", package / "slowest.py"),
+        ("Sections of the report", "html", package / "slowest.html.j2"),
+    ):
+        shown = code(section(title), language)[0]
+        first, _, rest = shown.partition("\n")  # its name, as a comment
+        written = file.read_text()
+        if language == "toml" and first == "# pyproject.toml":
+            written = written.partition("\n")[2]  # a comment of its own
+        assert (rest if first.startswith("# ") else shown) == written, file
+
+
+def test_it_names_every_group_of_entry_points() -> None:
+    shown = tomllib.loads(code(section("What a distribution adds"), "toml")[0])
+    groups = {kind.group for kind in Kind}
+    assert set(shown["project"]["entry-points"]) == groups
+    for group in groups:
+        assert f"| `{group}` |" in section("What a distribution adds"), group
+
+
+def test_it_names_what_the_list_of_plug_ins_says() -> None:
+    said = section("What a distribution adds")
+    plugin = entry_points.every(Kind.TARGET)[0]
+    row = plugins.Row(plugin=plugin, state="loaded", reason="", hint="")
+    assert "[{" + ", ".join(f'"{key}"' for key in row.document()) + "}]" in said
+    for state in (plugins._LOADED, plugins._BROKEN, plugins._REFUSED):
+        assert f"`{state}`" in said, state
+
+
+@pytest.mark.parametrize(
+    ("title", "noun"),
+    [("Exporters", Exporter), ("Exporters", Outcome), ("Sections of the report", Section)],
+)
+def test_it_names_every_field_of_what_a_plug_in_gives_or_takes(title: str, noun: Any) -> None:
+    for field in dataclasses.fields(noun):
+        assert re.search(rf"^\| (`\w+` )*`{field.name}`", section(title), re.MULTILINE), field.name
+
+
+def test_it_says_what_a_plug_in_may_do_at_most() -> None:
+    said = section("When a plug-in misbehaves")
+    assert (exporters.PATIENCE, exporters.MOST >> 20) == (120, 64)
+    assert "more than two minutes, returns no text or more than 64 Mi characters" in said
+    assert of_plugins.PATIENCE == 30
+    assert "takes more than half a minute" in said
+    assert fragment.MOST == 1_000_000
+    assert "more than a million characters" in section("Sections of the report")
+    assert f"{of_plugins._MOST_MARKDOWN:,} characters at most" in section("Sections of the report")
+    assert f"at most {of_plugins._LONGEST_TITLE} characters" in section("Sections of the report")
+
+
+def test_its_toolchain_builds_payloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "_TOOLCHAINS", dict(compiler._TOOLCHAINS))
+    shutil.copy(CHECKOUT / "tests" / "data" / "loongarch64.h", tmp_path)
+    (module,) = code(section("Another ABI"), "python")
+    space: dict[str, Any] = {"__file__": str(tmp_path / "mine.py")}
+    exec(compile(module, "mine.py", "exec"), space)  # noqa: S102 - our own document
+    source = CHECKOUT / "workloads" / "cpu_sieve" / "payload.c"
+    assert build.build("cpu.sieve", source, space["LOONGARCH"]).path.is_file()
+    for name in inspect.signature(build.add_toolchain).parameters:
+        assert f"| `{name}` |" in section("Another ABI"), name
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((\.\./[^)#]+)\)", TEXT))
