@@ -12,6 +12,7 @@ import pytest
 
 from isobench.evidence import host
 from isobench.model import (
+    TIME,
     Abi,
     Answer,
     Block,
@@ -81,7 +82,7 @@ def workload(name: WorkloadName, scope: Scope, start: Start | None = None) -> Wo
         operation="one",
         source=Path("workloads/x/payload.c"),
         timeout=seconds(60),
-        metrics={"time": Unit.NANOSECOND},
+        metrics={"time": TIME},
         answer=Answer(loops=7, check="00" * 8) if scope is Scope.LOOP else None,
         start=start,
     )

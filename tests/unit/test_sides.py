@@ -93,4 +93,4 @@ def test_targets_and_workloads_may_be_chosen(make_run: MakeRun) -> None:
     made = compared(
         make_run(ratios), make_run(ratios), ComparisonOptions(targets=("box",), workloads=("io",))
     )
-    assert [one.cell for one in made.changes] == [("box", "io.fsync")]
+    assert [one.cell for one in made.changes] == [("box", "io.fsync", "time")]

@@ -28,6 +28,10 @@ from isobench.workloads import classes
 
 _MEAN: Final = "Geometric mean of this class's ratios, block by block"
 _LACKING: Final = "no mean, for want of some workload of the class"
+_METRICS: Final = (
+    "Of other metrics than time the value inside over native's, or native's over it where higher is"
+    f" better: above 1{TIMES} is worse."
+)
 _MOST_COLUMNS: Final = 8
 """More targets than this are rows of the overview: there are never so many workloads."""
 
@@ -136,12 +140,17 @@ class Ratios:
     matrix: Matrix
     panels: tuple[Panel, ...]
     margin: str
+    metrics: str
+    """What the ratios of other metrics than time are; empty where there are none."""
 
 
 def ratios(found: Lookup) -> Ratios:
     """Return the ratios of a run."""
     return Ratios(
-        matrix=matrix(found), panels=tuple(_panels(found)), margin=percent_text(found.run.margin)
+        matrix=matrix(found),
+        panels=tuple(_panels(found)),
+        margin=percent_text(found.run.margin),
+        metrics=_METRICS if found.series else "",
     )
 
 
@@ -158,7 +167,7 @@ def matrix(found: Lookup) -> Matrix:
                 summary=workload.summary,
                 cells=tuple(_matrix_cell(found, target.name, workload.name) for target in targets),
             )
-            for workload in workloads
+            for workload in found.rows(workloads)
         )
         if mean := _mean_anchor(found, group, workloads):
             row = MatrixRow(
@@ -172,7 +181,11 @@ def matrix(found: Lookup) -> Matrix:
         groups.append(MatrixGroup(title=class_title(group), rows=rows))
     used = {cell.mark.kind for group in groups for row in group.rows for cell in row.cells}
     legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
-    many = len(targets) > _MOST_COLUMNS
+    many = len(targets) > _METRICS: Final = (
+    "Of other metrics than time the value inside over native's, or native's over it where higher is"
+    f" better: above 1{TIMES} is worse."
+)
+_MOST_COLUMNS
     return Matrix(targets=targets, groups=tuple(groups), legend=legend, many=many)
 
 
@@ -228,7 +241,7 @@ def _panel(found: Lookup, number: int, group: str, workloads: Sequence[Workload]
         margin_low=scale(1 / (1 + margin)),
         margin_high=scale(1 + margin),
         groups=(
-            *(_plot_group(found, workload, scale) for workload in workloads),
+            *(_plot_group(found, workload, scale) for workload in found.rows(workloads)),
             *_mean_group(found, group, workloads, scale),
         ),
         warmup_profiles=warmup_profiles(found, group),
@@ -242,8 +255,10 @@ def _plot_group(found: Lookup, workload: Workload, scale: Scale) -> PlotGroup:
         for heading in found.columns()
         if (heading.name, workload.name) in found.cells or found.gap(heading.name, workload.name)
     )
-    reference = seconds_text(found.reference(workload.name))
-    per = f" for {workload.operation}" if workload.operation else ""
+    unit = workload.metric.unit.in_answers
+    reference = amount_text(found.reference(workload.name), unit)
+    timed = workload.operation and workload.metric.is_time
+    per = f" for {workload.operation}" if timed else ""
     return PlotGroup(
         anchor=workload.anchor,
         workload=workload.name,
@@ -304,12 +319,12 @@ def _row_of(heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
     notes = (_served(figure), _needed(figure), _unlike(figure))
     return PlotRow(
         target=heading,
-        value="" if figure.value is None else seconds_text(figure.value, figure.digits),
+        value=figure.value_text,
         ratio=figure.ratio_text,
         interval=figure.interval_text,
         mark=figure.mark,
         strip=_strip(figure, scale),
-        tails=tails_of(figure),
+        tails="" if _higher_is_better(found, figure) else tails_of(figure),
         note="; ".join(part for part in notes if part),
         doubts=counted(count, "doubt") if count else "",
     )
