@@ -278,7 +278,10 @@ def look_up(summary: Summary) -> Lookup:
 
 def _series(summary: Summary, workloads: Iterable[Workload]) -> dict[str, tuple[Workload, ...]]:
     """Return the rows of all metrics but time, by workload."""
-    declared = {one.name: [m for m in one.metrics if not m.is_time] for one in summary.workloads}
+    declared: dict[str, list[Metric]] = {
+        one.name: [metric for metric in one.metrics if not metric.is_time]
+        for one in summary.workloads
+    }
     return {
         workload.name: tuple(_row_of_metric(workload, metric) for metric in declared[workload.name])
         for workload in workloads

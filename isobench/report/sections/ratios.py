@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from isobench.model import Status
+from isobench.model import Better, Status
 from isobench.model.wording import NOTHING, counted, joined
 from isobench.report.markup import escaped, table
-from isobench.report.sections.figures import TIMES, percent_text, seconds_text
+from isobench.report.sections.figures import TIMES, amount_text, percent_text
 from isobench.report.sections.lookup import (
     START_CLASS,
     Figure,
@@ -181,11 +181,7 @@ def matrix(found: Lookup) -> Matrix:
         groups.append(MatrixGroup(title=class_title(group), rows=rows))
     used = {cell.mark.kind for group in groups for row in group.rows for cell in row.cells}
     legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
-    many = len(targets) > _METRICS: Final = (
-    "Of other metrics than time the value inside over native's, or native's over it where higher is"
-    f" better: above 1{TIMES} is worse."
-)
-_MOST_COLUMNS
+    many = len(targets) > _MOST_COLUMNS
     return Matrix(targets=targets, groups=tuple(groups), legend=legend, many=many)
 
 
@@ -289,7 +285,9 @@ def _plot_row(found: Lookup, heading: Heading, workload: Workload, scale: Scale)
             note=gap_detail(found, heading.name, workload.name),
             doubts="",
         )
-    return _row_of(heading, cell, scale)
+    row = _row_of(heading, cell, scale)
+    # The largest values are the slow end only where lower is better.
+    return replace(row, tails="") if workload.metric.better is Better.HIGHER else row
 
 
 def _mean_group(
@@ -324,7 +322,7 @@ def _row_of(heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
         interval=figure.interval_text,
         mark=figure.mark,
         strip=_strip(figure, scale),
-        tails="" if _higher_is_better(found, figure) else tails_of(figure),
+        tails=tails_of(figure),
         note="; ".join(part for part in notes if part),
         doubts=counted(count, "doubt") if count else "",
     )
@@ -383,6 +381,8 @@ def _markdown(view: Ratios) -> Iterator[str]:
     yield "## Ratios to native"
     margin = f"\N{PLUS-MINUS SIGN}{view.margin}"
     yield f"Time over native: above 1 is slower. Near-native: shown to lie within {margin}."
+    if view.metrics:
+        yield escaped(view.metrics)
     yield table(
         ["Workload", *(escaped(target.name) for target in matrix.targets)],
         (
