@@ -246,13 +246,14 @@ class Runner:
         of have their unit, others are counts.
         """
         metrics = self.workloads[visit.workload].metrics.values()
-        units = {metric.recorded_as: metric.unit for metric in metrics}
+        units = {metric.fact: metric.unit for metric in metrics}
         for fact in {fact.key: fact for fact in reply.facts}.values():
             # To Python, true and false are whole numbers; in records.jsonl they are not.
             if isinstance(fact.value, int) and not isinstance(fact.value, bool):
-                name = f"fact.{fact.key}"
-                unit = units.get(name, Unit.COUNT)
-                yield self.sample(visit, name, fact.value, clock=Clock.GUEST, unit=unit)
+                unit = units.get(fact.key, Unit.COUNT)
+                yield self.sample(
+                    visit, f"fact.{fact.key}", fact.value, clock=Clock.GUEST, unit=unit
+                )
 
     def _check_answer(self, workload: Workload, work: Work, reply: wire.Reply) -> None:
         """Compare a checksum with the known one, and with native's for the same work."""

@@ -81,6 +81,7 @@ def test_a_cell_of_one_side_is_listed_with_the_gap_of_the_other(make_run: MakeRu
         {
             "target": "box",
             "workload": "io.fsync",
+            "metric": "time",
             "lacking": "head",
             "cause": "failed",
             "detail": "the disk is full",
