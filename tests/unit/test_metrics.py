@@ -310,7 +310,7 @@ def test_the_headline_has_a_sentence_for_each_metric(shown: dict[str, Any]) -> N
 def test_other_metrics_have_rows_of_their_own_with_their_unit(shown: dict[str, Any]) -> None:
     view = sections.build(documents.summary_of(shown))
     text = markdown.markdown(view)
-    assert "| app.pages: peak |" in text
+    assert "| app.pages: peak (bytes) |" in text
     assert "above 1\N{MULTIPLICATION SIGN} is worse" in text
     page = html.render(view, paths.shared("reports") / "templates")
     for words in (

@@ -132,6 +132,9 @@ def test_it_names_every_key_of_a_workload() -> None:
         assert f"| `{shown}` |" in section("Workloads"), field.name
     for field in msgspec.structs.fields(loader._Answer):
         assert f"`{field.name}`" in section("Workloads"), field.name
+    for field in msgspec.structs.fields(loader._Metric):
+        assert f"| `{field.name}` |" in section("Workloads"), field.name
+    assert all(f'`"{unit}"`' in section("Workloads") for unit in Unit)
 
 
 def test_it_names_what_a_prefix_may_set() -> None:

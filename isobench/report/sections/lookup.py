@@ -50,6 +50,11 @@ class Workload:
     operation: str
     metric: Metric = TIME
 
+    @property
+    def label(self) -> str:
+        """Its name, with the unit of any metric but time."""
+        return self.name if self.metric.is_time else f"{self.name} ({self.metric.unit.in_answers})"
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:

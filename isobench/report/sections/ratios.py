@@ -29,8 +29,8 @@ from isobench.workloads import classes
 _MEAN: Final = "Geometric mean of this class's ratios, block by block"
 _LACKING: Final = "no mean, for want of some workload of the class"
 _METRICS: Final = (
-    "Of other metrics than time the value inside over native's, or native's over it where higher is"
-    f" better: above 1{TIMES} is worse."
+    "Other metrics: the value over native's, or native's over the value where higher is better;"
+    f" above 1{TIMES} is worse."
 )
 _MOST_COLUMNS: Final = 8
 """More targets than this are rows of the overview: there are never so many workloads."""
@@ -161,7 +161,7 @@ def matrix(found: Lookup) -> Matrix:
     for group, workloads in found.groups():
         rows = tuple(
             MatrixRow(
-                workload=workload.name,
+                workload=workload.label,
                 short=workload.name.partition(".")[2] or workload.name,
                 anchor="start-up" if group == START_CLASS else workload.anchor,
                 summary=workload.summary,
