@@ -22,6 +22,7 @@ from isobench.model import (
     Stage,
     Technology,
 )
+from isobench.model.units import Unit
 from isobench.payload import build
 from isobench.plugins import api
 from isobench.storage import records
