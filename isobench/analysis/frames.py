@@ -192,8 +192,9 @@ class Frames:
         for cell, one in self.clocks.items():
             if not one.trusted and one.runs and one.long:
                 spans = self.spans[cell]
-                told = [clock.long_enough(int(h), _dispatch(spans)) for h in spans["host"]]
-                found[cell] = spans[told]
+                dispatch = _dispatch(spans)
+                is_long = [clock.long_enough(int(h), dispatch) for h in spans["host"]]
+                found[cell] = spans[is_long]
         return found
 
     # ---- facts -----------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ def test_where_the_payload_prints_no_such_number_the_metric_alone_is_a_gap(
     assert "wasm, app.pages: peak: not-applicable" in text
 
 
-def test_a_fact_that_no_payload_prints_is_told_with_where_it_is_named(synthetic: Write) -> None:
+def test_a_fact_that_no_payload_prints_is_reported_with_where_it_is_named(synthetic: Write) -> None:
     nobody = frozenset({"native", "native#2", "box"})
     made = summary(synthetic({PAGES: 1.0}, metrics=(measured(PEAK, 1.0, missing=nobody),)))
     assert {gap["target"] for gap in made["gaps"]} == {"box", "native#2"}
@@ -353,7 +353,7 @@ def test_junit_has_a_case_for_each_metric(shown: dict[str, Any]) -> None:
     assert cases["box"].find("properties/property[@name='metric']") is None
 
 
-def test_what_an_option_explains_is_told_by_metric(synthetic: Write) -> None:
+def test_what_an_option_explains_is_shown_by_metric(synthetic: Write) -> None:
     ratios = {PAGES: 1.0, ("box-x", "app.pages"): 1.0}
     rate = Counted(metric=RATE, factors={PAGES: 0.5, ("box-x", "app.pages"): 1.0})
     about = {"variations": [{"name": "box-x", "base": "box", "option": "x", "value": "1"}]}
