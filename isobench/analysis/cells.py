@@ -1,8 +1,7 @@
-"""One run's numbers: visits in frames, and what follows from them cell by cell."""
+"""What follows from one run's numbers cell by cell, one metric at a time."""
 
 import functools
 import math
-import operator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,24 +11,25 @@ from numpy.typing import NDArray
 
 from isobench import stats
 from isobench.analysis import verdict
-from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
-from isobench.evidence import clock, doubts
+from isobench.analysis.frames import Frames, by_cell
+from isobench.evidence import doubts
 from isobench.model import (
+    TIME,
+    Better,
     Cause,
     Clock,
     Doubt,
     Estimate,
-    Fact,
+    Metric,
     Schedule,
     Status,
     Verdict,
 )
-from isobench.model.plan import FEWEST_SESSIONS, actual, is_partner, partner, second
+from isobench.model.plan import FEWEST_SESSIONS, is_partner, partner, second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.reader import Run
 from isobench.workloads import classes
 
-SECONDS: Final = 1e9
 MINIMUM_BLOCKS: Final = 10
 COMPLETE_SHARE: Final = 0.8
 """A cell needs this share of the run's blocks: what is missing may be missing for a reason."""
@@ -38,16 +38,17 @@ LEVEL: Final = stats.REPORTED_LEVEL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """All that is known about one target and one workload."""
+    """All that is known about one metric of one target at one workload."""
 
     target: TargetName
     workload: WorkloadName
+    metric: Metric
     verdict: Verdict
     value: float
     reference: float
-    """Medians over visits, seconds per operation."""
+    """Medians over visits in the unit of `summary.json`: times in seconds per operation."""
     bounds: tuple[float | None, float | None]
-    """95 % bounds of the median `value`, each one-sided, seconds; None from too few visits."""
+    """95 % bounds of the median `value`, each one-sided; None from too few visits."""
     tails: stats.Tails
     log_ratios: NDArray[np.float64]
     sessions: int
@@ -59,161 +60,76 @@ class Cell:
     """It was measured inside, by a payload that gives a checksum."""
     needed: int | None
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether every block gave the same ratio of counted values: it has no error to test."""
+        estimate = self.verdict.estimate
+        no_error = estimate is not None and estimate.standard_error == 0
+        return no_error and not self.metric.is_clocked
+
 
 class Analysis:
-    """One run's numbers, in frames: visits by block.
+    """One metric of one run, time if no other is named: visits by block, ratios, verdicts.
 
-    Records stay as they were measured: what is brought to the host's clock is so here alone.
+    Ratios are target over native, or native over target where higher values are better: above 1 is
+    worse in any case.
     """
 
-    def __init__(self, run: Run) -> None:
-        """Take a run; compute nothing yet."""
+    def __init__(self, run: Run, metric: str = TIME.name, *, frames: Frames | None = None) -> None:
+        """Take a run; compute nothing yet. `frames` are those of the same run, if there are any."""
         self.run = run
+        self.metric = metric
+        self.frames = frames or Frames(run)
         self.margin = 1 + run.metadata.margin
         self.quick = run.metadata.quick
         self.reference = run.plan.reference
         self.duet = run.plan.schedule is Schedule.DUET
-        self.workloads = [item.name for item in run.metadata.workloads]
+        self._measured = {
+            workload: own[metric] for workload, own in self.frames.metrics.items() if metric in own
+        }
+        self.workloads = list(self._measured)
+        """Those that have this metric."""
         self.classes = {item.name: item.group for item in run.metadata.workloads}
         self._paired: dict[tuple[str, str, str], pd.DataFrame] = {}
-        self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
+        self._others: dict[str, Analysis] = {metric: self}
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics of the run, time first."""
+        return list(dict.fromkeys(name for own in self.frames.metrics.values() for name in own))
+
+    def of(self, metric: str) -> "Analysis":
+        """Return the numbers of another metric of this run."""
+        if metric not in self._others:
+            made = Analysis(self.run, metric, frames=self.frames)
+            made._others = self._others
+            self._others[metric] = made
+        return self._others[metric]
+
+    def measured(self, workload: WorkloadName) -> Metric:
+        """Return what this metric is in a workload: its unit, and which values are better."""
+        return self._measured[workload]
 
     @functools.cached_property
-    def _valid(self) -> pd.DataFrame:
-        frame = self.run.samples
-        return frame[(frame["block"] > 0) & ~frame["block"].isin(self.run.invalid_blocks)]
+    def amounts(self) -> pd.DataFrame:
+        """The values of this metric, an iteration or a visit each; see `Frames.times`."""
+        return self.frames.amounts(self.metric)
 
     @functools.cached_property
-    def times(self) -> pd.DataFrame:
-        """Seconds per operation of every iteration; columns block, target, workload, seconds, at,
-        clock, inside (timed by the clock inside, whichever it is given by).
-
-        Where that clock is not to be trusted, the visits are brought to the host's by the span
-        that both saw, and those too short for that are left out.
-        """
-        frame = self._valid[self._valid["metric"] == "time"]
-        frame = frame.assign(
-            seconds=frame["value"] / frame["operations"] / SECONDS,
-            inside=frame["clock"] == Clock.GUEST,
-        )
-        for (workload, target), spans in self._untrusted.items():
-            mine = (frame["workload"] == workload) & (frame["target"] == target) & frame["inside"]
-            factor = frame.loc[mine, "block"].map(spans["host"] / spans["guest"])
-            frame.loc[mine, "seconds"] *= factor
-            frame.loc[mine, "clock"] = str(Clock.HOST)
-        return frame.dropna(subset="seconds")
-
-    @functools.cached_property
-    def _cells(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """What was recorded of each cell: looked for once, however many cells there are."""
-        return _by_cell(self._valid)
-
-    def _recorded(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
-        """Return what was recorded of one cell."""
-        return self._cells.get((workload, target), self._valid.iloc[:0])
-
-    def phases(self, workload: WorkloadName, target: TargetName) -> dict[str, float]:
-        """Return when each phase of a start passed: medians in seconds from its beginning, in
-        order; the nonce is one of them. Nothing where no phase was seen.
-        """
-        mine = self._recorded(workload, target)
-        passed = mine["metric"].str.startswith("phase.") | mine["metric"].isin(["time", "gone"])
-        medians = mine[passed].groupby("metric")["value"].median() / SECONDS
-        named = {
-            "nonce" if metric == "time" else str(metric).removeprefix("phase."): float(value)
-            for metric, value in medians.items()
-        }
-        ordered = dict(sorted(named.items(), key=operator.itemgetter(1)))
-        return ordered if len(ordered) > 1 else {}
-
-    def channel(self, workload: WorkloadName, target: TargetName) -> float | None:
-        """Return what going to a session and back costs without executing anything, in seconds."""
-        mine = self._recorded(workload, target)
-        mine = mine[mine["metric"] == "channel"]
-        return None if mine.empty else float(mine["value"].median()) / SECONDS
-
-    def null_spawn(self, workload: WorkloadName) -> tuple[float, float, int] | None:
-        """Return what the smallest program takes to start natively, and what the payload does, in
-        seconds (medians over blocks), and how often it was started; None where it was not.
-        """
-        spawns, times = (self._metric(workload, self.reference, m) for m in ("spawn", "time"))
-        if spawns.empty or times.empty:
-            return None
-        count = int((self._recorded(workload, self.reference)["metric"] == "spawn").sum())
-        return float(spawns.median()) / SECONDS, float(times.median()) / SECONDS, count
-
-    def profile(self, workload: WorkloadName, target: TargetName) -> WarmupProfile | None:
-        """Return how the visits of a cell go, pass by pass; None for starts."""
-        key = (workload, target)
-        if key not in self._warmup_profiles:
-            self._warmup_profiles[key] = warmup_profile_of(self._recorded(workload, target))
-        return self._warmup_profiles[key]
-
-    @functools.cached_property
-    def _timed(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """The rows of `times`, by cell."""
-        return _by_cell(self.times)
-
-    @functools.cached_property
-    def _spans(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """What both clocks say of the same spans of a cell, ns: rows are blocks, columns guest,
-        host, dispatch.
-        """
-        names = {"span.guest": "guest", "span.host": "host", "dispatch": "dispatch"}
-        frame = self._valid[self._valid["metric"].isin(list(names))]
-        spans = (
-            frame.assign(metric=frame["metric"].map(names))
-            .pivot_table(
-                index=["workload", "target", "block"],
-                columns="metric",
-                values="value",
-                aggfunc="first",
-            )
-            .reindex(columns=[*names.values()])
-            .dropna()
-        )
-        return {
-            (str(cell[0]), str(cell[1])): mine.droplevel(["workload", "target"])
-            for cell, mine in spans.groupby(level=["workload", "target"])
-        }
-
-    @functools.cached_property
-    def _clocks(self) -> dict[tuple[str, str], clock.ClockCheck]:
-        """What the visits of each cell show of the clock inside, where they are long enough; the
-        reference's clock is the host's.
-        """
-        found = {
-            cell: clock.check(
-                [int(v) for v in spans["guest"]],
-                [int(v) for v in spans["host"]],
-                _dispatch(spans),
-            )
-            for cell, spans in self._spans.items()
-            if actual(TargetName(cell[1])) != self.reference
-        }
-        return {cell: one for cell, one in found.items() if one is not None}
-
-    @functools.cached_property
-    def _untrusted(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """The spans that bring a cell's times to the host's clock, where the one inside is off."""
-        found = {}
-        for cell, one in self._clocks.items():
-            if not one.trusted and one.runs and one.long:
-                spans = self._spans[cell]
-                told = [clock.long_enough(int(h), _dispatch(spans)) for h in spans["host"]]
-                found[cell] = spans[told]
-        return found
+    def _amounts(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The rows of `amounts`, by cell."""
+        return by_cell(self.amounts)
 
     @functools.cached_property
     def visits(self) -> pd.DataFrame:
         """The median of each visit: rows are blocks, columns (workload, target)."""
-        grouped = self.times.groupby(["block", "workload", "target"])["seconds"].median()
+        grouped = self.amounts.groupby(["block", "workload", "target"])["amount"].median()
         return grouped.unstack(["workload", "target"])  # noqa: PD010 - a pivot on an index of three levels
 
-    @functools.cached_property
+    @property
     def blocks(self) -> int:
-        """How many blocks count."""
-        return int(self.times["block"].nunique())
+        """How many blocks count, whether this metric has a value in them or not."""
+        return self.frames.blocks
 
     def column(self, workload: WorkloadName, target: TargetName) -> pd.Series | None:
         """Return one cell's visits by block, or None where there are none."""
@@ -271,9 +187,15 @@ class Analysis:
         which both sides have a value.
         """
         pairs = self._pairs(workload, target, reference)
-        return stats.block_log_ratios(
-            pairs[["subject"]].to_numpy(float), pairs[["reference"]].to_numpy(float)
-        )
+        sides = pairs[["subject"]].to_numpy(float), pairs[["reference"]].to_numpy(float)
+        return self._worse_above_one(workload, stats.block_log_ratios(*sides))
+
+    def _worse_above_one(
+        self, workload: WorkloadName, log_ratios: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Turn log-ratios of values round where the higher value is the better one."""
+        metric = self._measured.get(workload, TIME)
+        return -log_ratios if metric.better is Better.HIGHER else log_ratios
 
     def by_block(self, workload: WorkloadName, target: TargetName) -> pd.Series:
         """Return the log-ratios of a cell to native, by the numbers of their blocks."""
@@ -283,7 +205,7 @@ class Analysis:
     @functools.cached_property
     def _sessions(self) -> pd.Series:
         """The session of each visit, by (workload, target, block)."""
-        return self.times.groupby(["workload", "target", "block"])["session"].max()
+        return self.amounts.groupby(["workload", "target", "block"])["session"].max()
 
     def sessions(
         self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None
@@ -354,7 +276,8 @@ class Analysis:
     def uncertainty(self, workload: WorkloadName, target: TargetName) -> float:
         """Return by which share all times of a cell may be off: those brought to another clock."""
         cell = (workload, target)
-        return self._clocks[cell].error if cell in self._untrusted else 0.0
+        brought = self.metric == TIME.name and cell in self.frames.untrusted
+        return self.frames.clocks[cell].error if brought else 0.0
 
     def estimate(
         self,
@@ -408,6 +331,7 @@ class Analysis:
         judged = verdict.judge(
             target=target,
             workload=workload,
+            metric=self.measured(workload),
             estimate=estimate,
             noise=self.noise.get(workload),
             margin=margin,
@@ -432,13 +356,13 @@ class Analysis:
         blocks = frame.index.to_numpy(np.int64)
         subject, changed, native = np.log(frame.to_numpy(float)).T
         return stats.share(
-            subject - native,
-            subject - changed,
+            self._worse_above_one(workload, subject - native),
+            self._worse_above_one(workload, subject - changed),
             sessions=self.labels(workload, base, variation, blocks),
         )
 
     def values(self, workload: WorkloadName, target: TargetName) -> NDArray[np.float64]:
-        """Return the median of each visit of a cell, seconds per operation, shape (visits,)."""
+        """Return the median of each visit of a cell, in the unit of `Cell.value`; (visits,)."""
         column = self.column(workload, target)
         return np.zeros(0) if column is None else column.dropna().to_numpy(float)
 
@@ -446,7 +370,10 @@ class Analysis:
     def noise(self) -> dict[WorkloadName, float | None]:
         """The noise floor of each workload, from native against native."""
         control = second(self.reference)
-        return {name: verdict.noise_floor(self.estimate(name, control)) for name in self.workloads}
+        return {
+            name: verdict.noise_floor(self.estimate(name, control), self.measured(name))
+            for name in self.workloads
+        }
 
     def precise(self, half_width: float) -> bool:
         """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %).
@@ -464,7 +391,7 @@ class Analysis:
         """Labels that have any value, in the order of the run."""
         have = {
             label
-            for label in self.times["target"].unique()
+            for label in self.amounts["target"].unique()
             if not is_partner(self.reference, label)
         }
         labels = [item.name for item in self.run.metadata.targets]
@@ -473,37 +400,31 @@ class Analysis:
 
     # ---- doubts ----------------------------------------------------------------------------------
 
-    def _facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Fact]:
-        """Return what payloads saw in this cell: the worst number, the first text."""
-        state = self.run.state(actual(target))
-        facts: dict[str, Fact] = dict(state.workloads.get(workload, {}))
-        mine = self._recorded(workload, target)
-        mine = mine[mine["metric"].str.startswith("fact.")]
-        for metric, value in mine.groupby("metric")["value"].max().items():
-            facts[str(metric).removeprefix("fact.")] = int(value)
-        return facts
-
     def _clock_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
-        mine = self._recorded(workload, target)
-        mine = mine[mine["metric"] == "time"]
+        if self.metric != TIME.name:
+            return self._fact_clock_doubts(workload, target)
+        mine = self.frames.recorded(workload, target)
+        mine = mine[mine["metric"] == TIME.name]
         if not (mine["clock"] == Clock.GUEST).any():
             return ()
-        elsewhere = {name: one for (name, whose), one in self._clocks.items() if whose == target}
-        found = doubts.of_clock(self._clocks.get((workload, target)), elsewhere)
-        short = (workload, target) in self._spans and not elsewhere
-        if not found and short and self._own_kernel(target):
+        clocks = self.frames.clocks
+        elsewhere = {name: one for (name, whose), one in clocks.items() if whose == target}
+        found = doubts.of_clock(clocks.get((workload, target)), elsewhere)
+        short = (workload, target) in self.frames.spans and not elsewhere
+        if not found and short and self.frames.own_kernel(target):
             return (doubts.of_unchecked_clock(),)
         return found
 
-    def _own_kernel(self, target: TargetName) -> bool:
-        """Say whether a target was seen to run a kernel of its own."""
-        ids = {
-            fact.value
-            for name in (actual(target), self.reference)
-            for fact in self.run.state(name).facts
-            if fact.key == "kernel.boot_id"
-        }
-        return len(ids) > 1
+    def _fact_clock_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
+        """Return the doubt about a number that a payload made with a clock that is off: only times
+        that isobench takes itself can be brought to the host's.
+        """
+        off = [
+            one for (_, whose), one in self.frames.clocks.items()
+            if whose == target and not one.trusted
+        ]  # fmt: skip
+        by_clock = self.measured(workload).is_clocked
+        return (doubts.of_fact_by_clock(self.metric, off[0]),) if off and by_clock else ()
 
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)
@@ -516,35 +437,29 @@ class Analysis:
         over blocks, of the one that ran longer.
         """
         longest = [
-            self._metric(workload, name, "span.host") for name in (target, self.beside(target))
+            self.frames.by_block(workload, name, "span.host")
+            for name in (target, self.beside(target))
         ]
-        shares = self._metric(workload, target, "overlap") / pd.concat(longest, axis=1).max(axis=1)
+        both = self.frames.by_block(workload, target, "overlap")
+        shares = both / pd.concat(longest, axis=1).max(axis=1)
         return 0.0 if shares.dropna().empty else float(shares.median())
-
-    def _metric(self, workload: WorkloadName, target: TargetName, metric: str) -> pd.Series:
-        """Return one metric of a cell by block."""
-        mine = self._recorded(workload, target)
-        return mine[mine["metric"] == metric].groupby("block")["value"].median()
-
-    def _seen(self, target: TargetName, key: str) -> Fact:
-        """Return what the evidence payload, or the host, saw of one fact in a target."""
-        return self.run.state(actual(target)).fact(key)
 
     def doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         """Return the doubts about a cell that come from facts, not from its estimate."""
         found: list[Doubt] = []
-        facts, native = self._facts(workload, target), self._facts(workload, self.reference)
+        facts, native = (self.frames.facts(workload, t) for t in (target, self.reference))
         if "io.filesystem" in facts:
             found += doubts.of_io(workload, facts, native)
-            found += doubts.of_disk(facts, self._seen(target, "host.disk_cache"))
+            found += doubts.of_disk(facts, self.frames.seen(target, "host.disk_cache"))
         found += doubts.of_threads(facts, native)
         found += doubts.of_calls(facts, native)
         if self.run.metadata.affinity or self.duet:
-            both = [self._seen(name, "cpu.usable") for name in (target, self.reference)]
+            both = [self.frames.seen(name, "cpu.usable") for name in (target, self.reference)]
             found += doubts.of_affinity(*both)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
-        if profile := self.profile(workload, target):
+        profile = self.frames.profile(workload, target) if self.metric == TIME.name else None
+        if profile is not None:
             found += doubts.of_warmup(profile.late, profile.timed, profile.warmups)
         if self.duet:
             found += doubts.of_overlap(self._overlap(workload, target))
@@ -580,17 +495,18 @@ class Analysis:
             return None
         judged, needed = contrast
         ratios, uncertainty = self.log_ratios(workload, target), self.uncertainty(workload, target)
-        mine = self._timed[workload, target]
+        mine = self._amounts[workload, target]
         values = self.values(workload, target)
         open_question = judged.status in (Status.INCONCLUSIVE, Status.UNPROVEN)
         return Cell(
             target=target,
             workload=workload,
+            metric=self.measured(workload),
             verdict=judged,
             value=float(np.median(values)),
             reference=float(np.median(self.values(workload, self.beside(target)))),
             bounds=quantile_bounds(values, uncertainty),
-            tails=stats.tails(mine["seconds"].to_numpy(float), ratios),
+            tails=stats.tails(mine["amount"].to_numpy(float), ratios),
             log_ratios=ratios,
             sessions=int(np.unique(self.sessions(workload, target)).size),
             visits=int(values.size),
@@ -601,9 +517,14 @@ class Analysis:
 
     @functools.cached_property
     def cells(self) -> list[Cell]:
-        """All cells, by workload, the reference itself left out."""
+        """All cells of this metric, by workload, the reference itself left out."""
         pairs = [(w, t) for w in self.workloads for t in self.targets if t != self.reference]
         return [cell for pair in pairs if (cell := self.cell(*pair)) is not None]
+
+    @property
+    def all_cells(self) -> list[Cell]:
+        """The cells of all metrics of the run, those of time first."""
+        return [cell for metric in self.metrics for cell in self.of(metric).cells]
 
     def run_doubts(self) -> list[Doubt]:
         """Return doubts about the run as a whole."""
@@ -613,29 +534,19 @@ class Analysis:
             *doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)),
             *doubts.of_load(host.get("load"), host.get("cpus")),
         ]
-        native = self.times[self.times["target"] == self.reference]
+        times = self.frames.times
+        native = times[times["target"] == self.reference]
         for workload in self.workloads:
             mine = (
-                native[native["workload"] == workload].groupby("block")[["seconds", "at"]].median()
+                native[native["workload"] == workload].groupby("block")[["amount", "at"]].median()
             )
             if not classes.get(self.classes[workload]).steady or mine.empty:
                 continue
-            change = stats.drift(mine["seconds"].to_numpy(float), mine["at"].to_numpy(float))
+            change = stats.drift(mine["amount"].to_numpy(float), mine["at"].to_numpy(float))
             if change is not None and change.notable:
                 found.append(doubts.of_drift(change.change, change.low, change.high))
                 break
         return found
-
-
-def _by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return the rows of each cell, found in one pass however many cells there are."""
-    groups = frame.groupby(["workload", "target"], sort=False)
-    return {(str(cell[0]), str(cell[1])): mine for cell, mine in groups}
-
-
-def _dispatch(spans: pd.DataFrame) -> int:
-    """Return what carrying a line to the host may take in a cell, ns."""
-    return int(spans["dispatch"].median())
 
 
 def quantile_bounds(

@@ -57,9 +57,10 @@ def judge_claims(
     claims: Sequence[Claim], analysis: Analysis, targets: Sequence[TargetSummary]
 ) -> tuple[ClaimResult, ...]:
     """Return how each claim stands after a run whose targets are these."""
-    asked = _Asked(analysis, {item.name: item.technology for item in targets})
+    technologies = {item.name: item.technology for item in targets}
+    asked = {name: _Asked(analysis.of(name), technologies) for name in analysis.metrics}
     facts = [_facts(item) for item in targets]
-    judged = [claiming.judge(claim, list(asked.cells(claim)), facts) for claim in claims]
+    judged = [claiming.judge(claim, list(_cells(asked, claim)), facts) for claim in claims]
     figures = published_figures()
     shipped = {claim.id for claim in documents_claims()}
     return tuple(
@@ -76,6 +77,12 @@ def judge_claims(
         )
         for each in judged
     )
+
+
+def _cells(asked: Mapping[str, "_Asked"], claim: Claim) -> Iterator[claiming.CellFacts]:
+    """Yield the cells that a claim may speak of; none where no workload has its metric."""
+    if claim.metric in asked:
+        yield from asked[claim.metric].cells(claim)
 
 
 def _facts(item: TargetSummary) -> claiming.TargetFacts:
@@ -113,7 +120,7 @@ def _relations(item: TargetSummary) -> dict[str, str]:
 
 
 class _Asked:
-    """The cells of a run as claims ask for them."""
+    """The cells of one metric of a run as claims ask for them."""
 
     def __init__(self, analysis: Analysis, technologies: Mapping[TargetName, Technology]) -> None:
         self._analysis = analysis
@@ -162,6 +169,7 @@ class _Asked:
             target=cell.target,
             technology=technology,
             workload=cell.workload,
+            metric=cell.metric.name,
             status=verdict.status,
             reference=reference,
             ratio=estimate.ratio if estimate else None,

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from isobench.model import Status, Technology, Verdict
+from isobench.model import TIME, Status, Technology, Verdict
 from isobench.model.units import TargetName
-from isobench.model.wording import listed, range_text
+from isobench.model.wording import listed, outcome_text, range_text
 from isobench.workloads import classes
 
 _MOST_NAMED: Final = 4
@@ -22,7 +22,8 @@ def headline(
     margin: float,
     remarks: Sequence[str] = (),
 ) -> str:
-    """Return one sentence a class of workloads, one on how sure all this is, and the `remarks`.
+    """Return one sentence a class of workloads, and one for each other metric in it, one on how
+    sure all this is, and the `remarks`.
 
     Native and its control are left out. Classes are never merged: "near-native" is no verdict over
     different kinds of work. It says nothing that the verdicts do not say; a quick run gives
@@ -36,14 +37,24 @@ def headline(
     if not cells:
         ended = () if complete else ("The run was cut short.",)
         return " ".join(["Nothing was measured beside native.", *ended, *remarks])
-    names = dict.fromkeys(each.workload.partition(".")[0] for each in cells)
+    together: dict[tuple[str, str], list[Verdict]] = {}
+    for each in cells:
+        together.setdefault((each.workload.partition(".")[0], each.metric), []).append(each)
     sentences = ["Quick look, ratios to native without verdicts."] if quick else []
-    for name in sorted(names, key=classes.rank):
-        own = [each for each in cells if each.workload.partition(".")[0] == name]
+    names = sorted(dict.fromkeys(name for name, _ in together), key=classes.rank)
+    for name, metric in sorted(
+        together, key=lambda key: (names.index(key[0]), *_time_first(key[1]))
+    ):
+        own = together[name, metric]
         clauses = _ratios(own) if quick else _clauses(own)
-        sentences.append(f"{classes.opening(name)}: {'; '.join(clauses)}.")
+        subject = classes.opening(name) + ("" if metric == TIME.name else f", {metric}")
+        sentences.append(f"{subject}: {'; '.join(clauses)}.")
     sure = _sureness(cells, quick=quick, complete=complete, margin=margin)
     return " ".join([*sentences, *sure, *remarks])
+
+
+def _time_first(metric: str) -> tuple[bool, str]:
+    return metric != TIME.name, metric
 
 
 def left_out_sentence(targets: Sequence[str], workloads: Sequence[str], command: str) -> str:
@@ -90,7 +101,10 @@ def _found(cells: Sequence[Verdict]) -> list[float]:
 
 
 def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
-    """Yield who is near-native, who is slower and by how much, and of whom nothing is known."""
+    """Yield who is near-native, who is slower and by how much, and of whom nothing is known; the
+    cells are of one metric.
+    """
+    words = {status: outcome_text(status, cells[0].metric) for status in Status}
     targets = _by_target(cells)
     slower = {t: own for t, own in targets.items() if _any(own, Status.SLOWER)}
     calm = {t: own for t, own in targets.items() if t not in slower}
@@ -104,9 +118,9 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
         yield f"near-native in part, the rest open, in {_named(part, _shares(calm, part))}"
     if slower:
         figures = {t: _found([c for c in own if _is_slower(c)]) for t, own in slower.items()}
-        yield f"slower in {_spanned(figures)}"
+        yield f"{words[Status.SLOWER]} in {_spanned(figures)}"
     if faster:
-        yield f"faster, unexplained, in {_named(faster)}"
+        yield f"{words[Status.FASTER]}, unexplained, in {_named(faster)}"
     few = [t for t in unknown if all(_lacks_blocks(each) for each in calm[t])]
     if few:
         yield f"too few blocks to tell in {_spanned({t: _found(calm[t]) for t in few})}"

@@ -16,6 +16,7 @@ from isobench.analysis.class_means import ClassMean, class_means
 from isobench.analysis.variations import variations
 from isobench.evidence import doubts, parity, prove
 from isobench.model import (
+    TIME,
     Abi,
     Cause,
     Claim,
@@ -45,6 +46,7 @@ from isobench.storage.schema import (
     TargetState,
     TargetSummary,
     WarmupSummary,
+    WorkloadEntry,
 )
 from isobench.workloads import classes
 
@@ -135,20 +137,22 @@ def _bounds(estimate: Estimate | None) -> tuple[float, float] | None:
     return estimate.interval.ends if estimate else None
 
 
-def _cell(cell: Cell, group: str, operation: str, adjusted: float | None) -> CellSummary:
+def _cell(cell: Cell, entry: WorkloadEntry, adjusted: float | None) -> CellSummary:
     estimate = cell.verdict.estimate
     low, high = cell.bounds
     return CellSummary(
         target=cell.target,
         workload=cell.workload,
-        group=group,
+        group=entry.group,
+        metric=cell.metric.name,
+        unit=cell.metric.unit.in_answers,
         value=cell.value,
         reference=cell.reference,
         ratio=estimate.ratio if estimate else None,
         interval=_bounds(estimate),
         level=LEVEL,
         equivalence=estimate.equivalence.ends if estimate else None,
-        p_equivalence=estimate.p_equivalence if estimate else None,
+        p_equivalence=estimate.p_equivalence if estimate and not cell.is_exact else None,
         p_equivalence_together=adjusted,
         method=estimate.method if estimate else None,
         blocks=estimate.blocks if estimate else int(cell.log_ratios.size),
@@ -157,7 +161,7 @@ def _cell(cell: Cell, group: str, operation: str, adjusted: float | None) -> Cel
         status=cell.verdict.status,
         doubts=_told(cell.verdict),
         doubt_codes=tuple(doubt.code for doubt in cell.verdict.doubts),
-        operation=operation,
+        operation=entry.operation if cell.metric.is_time else "",
         clock=cell.clock,
         median_bounds=None if low is None or high is None else (low, high),
         p95=cell.tails.p95,
@@ -169,14 +173,21 @@ def _cell(cell: Cell, group: str, operation: str, adjusted: float | None) -> Cel
     )
 
 
-def _together(cells: Sequence[Cell]) -> dict[tuple[str, str], float]:
-    """Return the p value of equivalence of each cell, adjusted for all of them (Holm)."""
-    tested = [(c, c.verdict.estimate.p_equivalence) for c in cells if c.verdict.estimate]
+def _key(cell: Cell) -> tuple[str, str, str]:
+    return cell.target, cell.workload, cell.metric.name
+
+
+def _together(cells: Sequence[Cell]) -> dict[tuple[str, str, str], float]:
+    """Return the p value of equivalence of each cell that has one, adjusted for all of them
+    (Holm).
+    """
+    tested = [
+        (cell, cell.verdict.estimate.p_equivalence)
+        for cell in cells
+        if cell.verdict.estimate and not cell.is_exact
+    ]
     adjusted = stats.holm(np.array([p for _, p in tested], dtype=np.float64))
-    return {
-        (cell.target, cell.workload): float(p)
-        for (cell, _), p in zip(tested, adjusted, strict=True)
-    }
+    return {_key(cell): float(p) for (cell, _), p in zip(tested, adjusted, strict=True)}
 
 
 def _class_mean(mean: ClassMean) -> ClassMeanSummary:
@@ -213,13 +224,13 @@ def _start_phases(analysis: Analysis) -> Iterator[StartPhases]:
     starts = [name for name in analysis.workloads if analysis.classes[name] == classes.START_UP]
     for target in analysis.targets:
         for workload in starts:
-            phases = analysis.phases(workload, target)
+            phases = analysis.frames.phases(workload, target)
             if phases and target == actual(target):
                 yield StartPhases(
                     target=target,
                     workload=workload,
                     phases=tuple(Phase(name=name, seconds=at) for name, at in phases.items()),
-                    channel=analysis.channel(workload, target),
+                    channel=analysis.frames.channel(workload, target),
                 )
 
 
@@ -228,7 +239,7 @@ def _null_spawns(analysis: Analysis) -> Iterator[NullSpawn]:
     older version say, has started none.
     """
     for workload in analysis.workloads:
-        found = analysis.null_spawn(workload)
+        found = analysis.frames.null_spawn(workload)
         if found is not None:
             seconds, native, starts = found
             yield NullSpawn(
@@ -244,7 +255,7 @@ def _warmup_profiles(analysis: Analysis) -> Iterator[WarmupSummary]:
     """Yield the visits of each cell pass by pass, native's included."""
     for workload in analysis.workloads:
         for target in analysis.targets:
-            profile = analysis.profile(workload, target)
+            profile = analysis.frames.profile(workload, target)
             if profile is not None and target == actual(target):
                 yield WarmupSummary(
                     target=target,
@@ -285,12 +296,37 @@ def _gaps(gaps: Iterable[Gap]) -> Iterator[GapSummary]:
         )
 
 
+def _lacking_metrics(analysis: Analysis) -> Iterator[GapSummary]:
+    """Yield a gap for each cell that has its time and not another of its metrics."""
+    timed = {(cell.target, cell.workload) for cell in analysis.cells}
+    for name in analysis.metrics:
+        own = analysis.of(name)
+        found = {(cell.target, cell.workload) for cell in own.cells}
+        for target, workload in sorted(timed - found):
+            if workload in own.workloads:
+                yield _lacking_metric(own, target, workload)
+
+
+def _lacking_metric(own: Analysis, target: TargetName, workload: WorkloadName) -> GapSummary:
+    metric = own.measured(workload)
+    natively = own.column(workload, own.reference) is None
+    return GapSummary(
+        target=target,
+        workload=workload,
+        metric=metric.name,
+        cause=Cause.NOT_APPLICABLE,
+        detail=f"{'natively ' * natively}the payload gave no number for {metric.fact}",
+        hint=f"the payload must print the fact {metric.fact}, or workload.toml name another"
+        if natively
+        else "",
+    )
+
+
 def _cells(analysis: Analysis, judged: Sequence[Cell]) -> Iterator[CellSummary]:
     together = _together(judged)
-    operations = {item.name: item.operation for item in analysis.run.metadata.workloads}
-    for cell in analysis.cells:
-        adjusted = together.get((cell.target, cell.workload))
-        yield _cell(cell, analysis.classes[cell.workload], operations[cell.workload], adjusted)
+    entries = {item.name: item for item in analysis.run.metadata.workloads}
+    for cell in analysis.all_cells:
+        yield _cell(cell, entries[cell.workload], together.get(_key(cell)))
 
 
 def _closing(
@@ -338,6 +374,7 @@ def _run(
         complete=_complete(run),
         interrupted=metadata.interrupted,
         noise={name: _rounded(value) for name, value in analysis.noise.items()},
+        metric_noise=_metric_noise(analysis),
         level=LEVEL,
         schedule=run.plan.schedule,
         blocks=analysis.blocks,
@@ -350,6 +387,15 @@ def _run(
     )
 
 
+def _metric_noise(analysis: Analysis) -> dict[str, dict[str, float | None]]:
+    """Return the noise floors of all metrics but time, by workload and metric."""
+    found: dict[str, dict[str, float | None]] = {}
+    for metric in analysis.metrics:
+        for workload, floor in analysis.of(metric).noise.items() if metric != TIME.name else ():
+            found.setdefault(workload, {})[metric] = _rounded(floor)
+    return found
+
+
 def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
     """Return the whole of summary.json for a run, these claims judged on it."""
     analysis = Analysis(run)
@@ -357,7 +403,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
     technologies = {item.name: item.technology for item in targets}
     varied = [item.name for item in targets if item.variation_of]
     apart = {second(analysis.reference), *varied}
-    judged = [cell for cell in analysis.cells if cell.target not in apart]
+    judged = [cell for cell in analysis.all_cells if cell.target not in apart]
     run_doubts = analysis.run_doubts()
     remarks = [*_remarks(run.metadata.left_out or LeftOut(), targets, run_doubts)]
     closing = _closing(analysis, judged, technologies, remarks)
@@ -371,7 +417,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
         start_phases=tuple(_start_phases(analysis)),
         null_spawns=tuple(_null_spawns(analysis)),
         warmup_profiles=tuple(_warmup_profiles(analysis)),
-        gaps=tuple(_gaps([*run.gaps, *_absent(targets, analysis)])),
+        gaps=(*_gaps([*run.gaps, *_absent(targets, analysis)]), *_lacking_metrics(analysis)),
         claims=judge_claims(claims, analysis, targets),
     )
 

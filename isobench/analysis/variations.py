@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from isobench.analysis.cells import Analysis
 from isobench.model import Estimate, Status
+from isobench.model.units import WorkloadName
 from isobench.model.wording import times_text
 from isobench.stats import Share
 from isobench.storage.schema import VariationSummary
@@ -18,14 +19,14 @@ def variations(analysis: Analysis) -> Iterator[VariationSummary]:
     costs), and which share of the overhead over native that is.
     """
     for item in analysis.run.metadata.variations:
-        for workload in analysis.workloads:
-            found = analysis.contrast(workload, item.base, reference=item.name)
+        for own, workload in _series(analysis):
+            found = own.contrast(workload, item.base, reference=item.name)
             estimate = None if found is None else found[0].estimate
             if found is None or estimate is None:
                 continue
-            status, share = found[0].status, analysis.share(workload, item.base, item.name)
+            status, share = found[0].status, own.share(workload, item.base, item.name)
             before, after = (
-                _ratio(analysis.estimate(workload, name)) for name in (item.base, item.name)
+                _ratio(own.estimate(workload, name)) for name in (item.base, item.name)
             )
             yield VariationSummary(
                 target=item.name,
@@ -33,6 +34,7 @@ def variations(analysis: Analysis) -> Iterator[VariationSummary]:
                 option=item.option,
                 value=item.value,
                 workload=workload,
+                metric=own.metric,
                 effect=estimate.ratio,
                 interval=estimate.interval.ends,
                 status=status,
@@ -41,6 +43,14 @@ def variations(analysis: Analysis) -> Iterator[VariationSummary]:
                 blocks=estimate.blocks,
                 sentence=f"from {before} to {after} native{_meaning(status, share)}",
             )
+
+
+def _series(analysis: Analysis) -> Iterator[tuple[Analysis, WorkloadName]]:
+    """Yield each workload with each of its metrics, time first."""
+    for metric in analysis.metrics:
+        own = analysis.of(metric)
+        for workload in own.workloads:
+            yield own, workload
 
 
 def _ratio(estimate: Estimate | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 from typing import Final
 
-from isobench.model import Doubt, Estimate, Interval, Status, Verdict
+from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import interval_text, percent_text, ratio_text, times_text
 
@@ -12,13 +12,14 @@ _MOST_BLOCKS: Final = 1000
 """Beyond this, "more blocks" is no advice."""
 
 
-def noise_floor(control: Estimate | None) -> float | None:
+def noise_floor(control: Estimate | None, metric: Metric = TIME) -> float | None:
     """Return the smallest effect that this run can tell from none (0.012: 1.2 %).
 
     `control` is native against native: the bound of its 90 % interval that lies further from 1.
-    None where it is unknown: there was no control, or its timer could not tell blocks apart.
+    None where it is unknown: there was no control, or its timer could not tell blocks apart. Of
+    counted values that are always equal it is 0.
     """
-    if control is None or control.standard_error == 0:
+    if control is None or (control.standard_error == 0 and metric.is_clocked):
         return None
     return max(control.equivalence.high, 1 / control.equivalence.low) - 1
 
@@ -27,6 +28,7 @@ def judge(
     *,
     target: TargetName,
     workload: WorkloadName,
+    metric: Metric = TIME,
     estimate: Estimate | None,
     noise: float | None,
     margin: float,
@@ -37,23 +39,25 @@ def judge(
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
-    `noise` is the noise floor of the workload; `blocks_needed` makes advice concrete. The verdict
-    carries the doubts given and those found. ValueError: a margin that is not above 1.
+    `noise` is the noise floor of the metric in this workload; `blocks_needed` makes advice
+    concrete. The verdict carries the doubts given and those found. ValueError: a margin that is not
+    above 1.
     """
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
         raise ValueError(message)
-    found = [*doubts, *_obstacles(estimate, quick=quick, minimum_blocks=minimum_blocks)]
+    found = [*doubts, *_obstacles(estimate, metric, quick=quick, minimum_blocks=minimum_blocks)]
     status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
         status, reasons = _weigh(estimate, noise, margin, blocks_needed)
         found.extend(reasons)
         # The control is native itself: nothing is to be explained.
         if status is Status.FASTER and "#" not in target:
-            found.append(_faster_than_native(estimate))
+            found.append(_faster_than_native(estimate, metric))
     return Verdict(
         target=target,
         workload=workload,
+        metric=metric.name,
         status=status,
         estimate=estimate,
         doubts=tuple(found),
@@ -63,12 +67,15 @@ def judge(
 # Doubts
 
 
-def _obstacles(estimate: Estimate | None, *, quick: bool, minimum_blocks: int) -> Iterator[Doubt]:
+def _obstacles(
+    estimate: Estimate | None, metric: Metric, *, quick: bool, minimum_blocks: int
+) -> Iterator[Doubt]:
     """Yield what forbids a verdict before the interval is looked at."""
     if estimate is None:
         yield Doubt(
             code="no-estimate",
-            detail="fewer than 3 blocks hold both this cell and native, so there is no ratio",
+            detail="fewer than 3 blocks hold both this cell and native, so there is no ratio"
+            + ("" if metric.is_time else " (a value of 0 has none)"),
             advice="see the gaps of this cell; once it runs, measure at least "
             f"{minimum_blocks} blocks (--blocks {minimum_blocks})",
             blocks=True,
@@ -88,7 +95,7 @@ def _obstacles(estimate: Estimate | None, *, quick: bool, minimum_blocks: int) -
             advice=f"--blocks {minimum_blocks}, or a larger --budget",
             blocks=True,
         )
-    if estimate.standard_error == 0:
+    if estimate.standard_error == 0 and metric.is_clocked:
         yield Doubt(
             code="timer-limited",
             detail=f"{estimate.blocks} blocks gave the same ratio, {ratio_text(estimate.ratio)}: "
@@ -199,7 +206,15 @@ def _more_blocks(estimate: Estimate, margin: float, blocks_needed: int | None) -
     return f"about {wanted} blocks would decide: --max-blocks {wanted} and a larger --budget"
 
 
-def _faster_than_native(estimate: Estimate) -> Doubt:
+def _faster_than_native(estimate: Estimate, metric: Metric) -> Doubt:
+    if not metric.is_time:
+        return Doubt(
+            code="better-than-native",
+            detail=f"{metric.name}: {times_text(estimate.ratio)} native"
+            f" {interval_text(estimate.interval.ends)}: isolation alone improves nothing",
+            advice="find out why before quoting it: the payload may not see all of it inside, or"
+            " something else may differ (see the parity list)",
+        )
     return Doubt(
         code="faster-than-native",
         detail=f"{times_text(estimate.ratio)} native {interval_text(estimate.interval.ends)}: "

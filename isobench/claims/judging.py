@@ -7,6 +7,7 @@ from typing import Final
 
 from isobench.claims import condition
 from isobench.model import (
+    TIME,
     Claim,
     ClaimKind,
     ClaimStatus,
@@ -23,8 +24,10 @@ from isobench.model.wording import (
     duration_text,
     interval_text,
     listed,
+    outcome_text,
     ratio_text,
     seconds_text,
+    series_text,
     times_text,
 )
 
@@ -46,6 +49,7 @@ class CellFacts:
     target: TargetName
     technology: Technology
     workload: WorkloadName
+    metric: str = "time"
     status: Status
     reference: str = "native"
     """What `ratio` is taken to."""
@@ -70,6 +74,11 @@ class CellFacts:
     """What would decide an open cell."""
     checks_equal: bool | None = None
     """Whether the payload computed what it computes natively; None: it has no checksum."""
+
+    @property
+    def name(self) -> str:
+        """The cell in words."""
+        return f"{self.target} {series_text(self.workload, self.metric)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +270,7 @@ def _weigh_cells(
             ]
             yield from (_finding(claim, cell, axis) for cell in own)
             if not own:
-                text = f"{name} has no such cell" + _beside(claim)
+                text = f"{name} has no such cell" + _metric_words(claim) + _beside(claim)
                 yield _Finding(axis=axis, target=name, status=_UNTESTED, text=text)
 
 
@@ -278,7 +287,7 @@ def _finding(claim: Claim, cell: CellFacts, axis: str) -> _Finding:
     """Return what one cell says."""
     status, text, room, change = _RULES[claim.kind](claim, cell)
     if status is _INCONCLUSIVE and cell.advice:
-        change = f"{cell.target} {cell.workload}: {cell.advice}"
+        change = f"{cell.name}: {cell.advice}"
     return _Finding(
         axis=axis, target=cell.target, status=status, text=text, room=room, change=change
     )
@@ -341,17 +350,17 @@ def _bound(claim: Claim, cell: CellFacts) -> _Judged:
             -limit,
         )
     room = limit - (limit if high is None else high)
-    change = f"{cell.target} {cell.workload} measured surely {shown}"
+    change = f"{cell.name} measured surely {shown}"
     if cell.barred or (ratio is not None and cell.status is Status.UNPROVEN):
         return _INCONCLUSIVE, words, room, change
     if high is not None and high < limit:
-        return _SUPPORTED, words, room, f"{cell.target} {cell.workload} not staying {shown}"
+        return _SUPPORTED, words, room, f"{cell.name} not staying {shown}"
     refuted = low is not None and low >= limit
     return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
 
 def _checksum(_: Claim, cell: CellFacts) -> _Judged:
-    name = f"{cell.target} {cell.workload}"
+    name = cell.name
     if cell.checks_equal:
         return _SUPPORTED, f"{name} computes what native does", 0.0, f"{name} computing another"
     return _REFUTED, f"{name} computes another answer than native", 0.0, f"{name} computing it too"
@@ -453,12 +462,16 @@ def _beside(claim: Claim) -> str:
     return "" if claim.reference == "native" else f" beside {claim.reference}"
 
 
+def _metric_words(claim: Claim) -> str:
+    return "" if claim.metric == TIME.name else f" of {claim.metric}"
+
+
 def _wanted(claim: Claim) -> str:
     """Return what a claim is about, from its fields alone."""
     whom = listed(list(claim.targets)) or f"{claim.technology} targets"
     limits = [f"limits of {resource}" for resource in claim.limits]
     what = listed(list(claim.workloads or claim.evidence or limits))
-    return (f"{what} on {whom}" if what else whom) + _beside(claim)
+    return (f"{what} on {whom}" if what else whom) + _metric_words(claim) + _beside(claim)
 
 
 def _relation_words(relation: str) -> str:
@@ -468,17 +481,17 @@ def _relation_words(relation: str) -> str:
 
 def _ratio_words(cell: CellFacts) -> str:
     if cell.ratio is None:
-        return f"{cell.target} {cell.workload} without a ratio ({cell.status})"
+        return f"{cell.name} without a ratio ({cell.status})"
     interval, decides = "", cell.sided or cell.interval
     if decides is not None:
         interval = f" {interval_text(decides.ends)}"
     figure = f"{times_text(cell.ratio)} {cell.reference}{interval}"
-    return f"{cell.target} {cell.workload} {figure} ({cell.status})"
+    return f"{cell.name} {figure} ({outcome_text(cell.status, cell.metric)})"
 
 
 def _bounds_words(cell: CellFacts) -> str:
     """Return the bounds that a standing rests on."""
-    name = f"{cell.target} {cell.workload}"
+    name = cell.name
     if cell.sided is None:
         return f"the interval of {name}"
     return f"the {cell.sided.level * 100:g} % interval of {name}"
@@ -497,7 +510,7 @@ def _bound_words(claim: Claim, cell: CellFacts) -> str:
     ]
     unproven = " (unproven)" if cell.barred else ""
     figures = ", ".join(known) or "without a figure"
-    return f"{cell.target} {cell.workload} {figures}{unproven}"
+    return f"{cell.name} {figures}{unproven}"
 
 
 def _distance(cell: CellFacts) -> float:

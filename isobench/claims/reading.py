@@ -12,7 +12,7 @@ import msgspec
 
 from isobench.claims.condition import comparisons
 from isobench.config.suggestions import meant
-from isobench.model import Claim, ClaimKind, Direction, Resource, Technology
+from isobench.model import TIME, Claim, ClaimKind, Direction, Resource, Technology
 from isobench.model.errors import UsageError
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "origin")
@@ -189,15 +189,24 @@ def _wording(values: Mapping[str, Any]) -> str:
     reference = values.get("reference", "native")
     margin = f" by {values['margin'] * 100:g} %" if isinstance(values.get("margin"), float) else ""
     kind = values.get("kind")
+    metric = str(values.get("metric", TIME.name))
+    of = "" if metric == TIME.name else f" in {metric}"
     says = {
-        "equivalent": f"is equivalent to {reference}{margin.replace(' by', ' within')}",
-        "order": f"is {values.get('direction', 'slower')} than {reference}{margin}",
+        "equivalent": f"is equivalent to {reference}{of}{margin.replace(' by', ' within')}",
+        "order": f"is {_order_word(values)} than {reference}{of}{margin}",
         "checksum": "computes what native does",
         "enforcement": "holds limits of " + ", ".join(map(str, values.get("limits", ()))),
         "evidence": "shows " + ", ".join(f"{k} {v}" for k, v in _pairs(values.get("evidence"))),
     }
-    bounds = [f"stays {_bounded(key, values[key])}" for key in BOUNDS if key in values]
+    bounds = [f"stays{of} {_bounded(key, values[key])}" for key in BOUNDS if key in values]
     return f"{about}: {says.get(str(kind), ', '.join(bounds) or str(kind))}"
+
+
+def _order_word(values: Mapping[str, Any]) -> str:
+    direction = str(values.get("direction", Direction.SLOWER))
+    if values.get("metric", TIME.name) == TIME.name:
+        return direction
+    return {"slower": "worse", "faster": "better"}.get(direction, direction)
 
 
 def _bounded(key: str, limit: object) -> str:
@@ -232,7 +241,17 @@ def _contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "limits", f'and kind = "enforcement" go together (of {", ".join(Resource)})'
     if claim.kind not in _COMPARING and claim.margin is not None:
         yield "margin", 'goes with kind = "equivalent" and kind = "order"'
+    yield from _metric_contradictions(claim)
     yield from _bound_contradictions(claim)
+
+
+def _metric_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
+    if claim.metric == TIME.name:
+        return
+    if claim.kind not in (*_COMPARING, ClaimKind.BOUND):
+        yield "metric", 'goes with kind = "equivalent", "order" and "bound"'
+    if claim.below_seconds or claim.above_seconds:
+        yield "metric", "goes with below_ratio and above_ratio: seconds are time's"
 
 
 def _bound_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:

@@ -93,6 +93,7 @@ def _unknown_names(
 
     measured = {str(item.name) for item in outcome.summary.targets}
     targets = {*map(str, registry.names()), *measured}
+    metrics = {metric.name for row in outcome.summary.workloads for metric in row.metrics}
     known = {*workload_folders.find(), *(str(row.name) for row in outcome.summary.workloads)}
     known |= {name.partition(".")[0] for name in known}
     for claim in claims:
@@ -100,6 +101,7 @@ def _unknown_names(
         for kind, names, wanted in (
             ("target", targets, whom),
             ("workload", known, set(claim.workloads)),
+            ("metric", metrics, {claim.metric}),
         ):
             for name in sorted(wanted - names):
                 hint = meant(name, sorted(names))

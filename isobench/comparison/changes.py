@@ -32,7 +32,7 @@ from isobench.comparison.result import (
     Status,
 )
 from isobench.comparison.sides import AnalysedSide, Cell
-from isobench.model import Doubt
+from isobench.model import Doubt, Metric
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import percent_text
@@ -70,7 +70,7 @@ def compare(
     changes = gate.confirmed_by_history(changes)
     if confirmation is not None:
         present = again.cells()
-        suspects = [one.cell for one in changes if one.suspected and one.cell in present]
+        suspects = [Cell(*one.cell) for one in changes if one.suspected and one.cell in present]
         fresh = [_between_sides(both[0], again, cell, options) for cell in suspects]
         changes = gate.confirmed_by_run(changes, _judged(fresh, options))
     several = max(len(base), len(head)) >= SEVERAL
@@ -111,16 +111,21 @@ def compare_targets(
         for analysis in side.runs:
             sides.refuse_unknown_targets(analysis, (base, head))
     analysis = both[0].runs[0]
-    names = [name for name in analysis.workloads if sides.is_chosen_workload(name, options)]
-    changes = _judged(_between_targets(analysis, names, base, head), options)
+    cells = [
+        (name, metric)
+        for metric in analysis.metrics
+        for name in analysis.of(metric).workloads
+        if sides.is_chosen_workload(name, options)
+    ]
+    changes = _judged(_between_targets(analysis, cells, base, head), options)
     if not changes:
         raise UsageError(
             f"{base} and {head} have no workload in common in {run.path}",
             hint=f"isobench run --targets {base},{head}",
         )
     if confirmation is not None:
-        suspects = [one.workload for one in changes if one.suspected]
-        fresh = _between_targets(again.runs[0], suspects, base, head)
+        suspected = [(one.workload, one.metric.name) for one in changes if one.suspected]
+        fresh = _between_targets(again.runs[0], suspected, base, head)
         changes = gate.confirmed_by_run(changes, _judged(fresh, options))
     return Comparison(
         mode=Mode.TARGETS,
@@ -142,37 +147,44 @@ def _between_sides(
     base: AnalysedSide, head: AnalysedSide, cell: Cell, options: ComparisonOptions
 ) -> Change:
     """Return the change of a cell, not yet judged."""
-    target, workload = cell
+    target, workload, _ = cell
+    metric = base.measured(cell)
     located = base.locations(cell), head.locations(cell)
     several = max(map(len, located)) >= SEVERAL
     floors = base.noise_floor(cell), head.noise_floor(cell)
     doubts = [
         *_obstacles(base, cell, "BASE", several=several),
         *_obstacles(head, cell, "HEAD", several=several),
+        *_differing_metric(base, head, cell),
         *_differing_work(base, head, cell, options),
     ]
     refused = any(doubt.code == "unlike" and doubt.blocks for doubt in doubts)
     return Change(
         target=target,
         workload=workload,
+        metric=metric,
         workload_class=_class_of(base.runs[0], workload),
         base=_figure(base, cell, floors[0]),
         head=_figure(head, cell, floors[1]),
-        location=None if refused else _between(*located, floors),
+        location=None if refused else _between(*located, floors, metric),
         noise=_joint_noise(*floors),
         doubts=tuple(doubts),
     )
 
 
 def _between(
-    base: Sequence[Location], head: Sequence[Location], floors: tuple[float | None, float | None]
+    base: Sequence[Location],
+    head: Sequence[Location],
+    floors: tuple[float | None, float | None],
+    metric: Metric,
 ) -> Location | None:
     """Return ln(HEAD / BASE), or None where a side has no ratio to native."""
     if not base or not head:
         return None
     if max(len(base), len(head)) >= SEVERAL:
         return stats.between_histories(base, head)
-    return stats.between_runs(base[0], head[0], floors=(floors[0] or 0.0, floors[1] or 0.0))
+    known = (floors[0] or 0.0, floors[1] or 0.0)
+    return stats.between_runs(base[0], head[0], floors=known, counted=not metric.is_clocked)
 
 
 def _joint_noise(base: float | None, head: float | None) -> float | None:
@@ -187,9 +199,9 @@ def _class_of(analysis: Analysis, workload: WorkloadName) -> str:
 
 
 def _figure(side: AnalysedSide, cell: Cell, noise: float | None) -> Figure:
-    target, workload = cell
+    target, workload, metric = cell
     located = side.locations(cell)
-    blocks = sum(analysis.log_ratios(workload, target).size for analysis in side.runs)
+    blocks = sum(analysis.log_ratios(workload, target).size for analysis in side.by_metric(metric))
     return Figure(
         ratio=math.exp(statistics.fmean(one.mean for one in located)) if located else None,
         interval=located[0].interval(LEVEL) if len(located) == 1 else None,
@@ -201,9 +213,9 @@ def _figure(side: AnalysedSide, cell: Cell, noise: float | None) -> Figure:
 
 def _obstacles(side: AnalysedSide, cell: Cell, name: str, *, several: bool) -> Iterator[Doubt]:
     """Yield the doubts that rule out a verdict within a run already, each once."""
-    target, workload = cell
+    target, workload, metric = cell
     found: dict[str, Doubt] = {}
-    for analysis in side.runs:
+    for analysis in side.by_metric(metric):
         analysed = analysis.cell(workload, target)
         for doubt in analysed.verdict.doubts if analysed is not None else ():
             # The change is compared with the noise floor, not with each side's margin.
@@ -214,11 +226,28 @@ def _obstacles(side: AnalysedSide, cell: Cell, name: str, *, several: bool) -> I
             yield replace(doubt, detail=f"{name}: {doubt.detail}")
 
 
+def _differing_metric(base: AnalysedSide, head: AnalysedSide, cell: Cell) -> Iterator[Doubt]:
+    """Yield the doubt that the sides have two metrics of one name."""
+    before, after = base.measured(cell), head.measured(cell)
+    if before != after:
+        yield Doubt(
+            code="unlike",
+            detail=f"unlike: {cell.metric} is not the same in both:"
+            f" {_defined(before)}, and {_defined(after)}",
+            advice="measure both with one workload.toml",
+            blocks=True,
+        )
+
+
+def _defined(metric: Metric) -> str:
+    return f"{metric.fact} in {metric.unit}, {metric.better} is better"
+
+
 def _differing_work(
     base: AnalysedSide, head: AnalysedSide, cell: Cell, options: ComparisonOptions
 ) -> Iterator[Doubt]:
     """Yield doubts where the sides ran other programs, or iterations of another length."""
-    target, workload = cell
+    target, workload, _ = cell
     runs = [*base.plain_runs, *head.plain_runs]
     program = compatibility.other_program(runs, workload, (base.runs[0].reference, target))
     if program:
@@ -238,15 +267,18 @@ def _differing_work(
 
 
 def _between_targets(
-    analysis: Analysis, workloads: Iterable[WorkloadName], base: TargetName, head: TargetName
+    analysis: Analysis,
+    cells: Iterable[tuple[WorkloadName, str]],
+    base: TargetName,
+    head: TargetName,
 ) -> list[Change]:
-    """Return the changes between two targets of a run in each workload of which both have values,
-    not yet judged.
+    """Return the changes between two targets of a run in each workload and metric of which both
+    have values, not yet judged.
     """
     return [
-        _between_target_cells(analysis, workload, base, head)
-        for workload in workloads
-        if all(analysis.cell(workload, name) is not None for name in (base, head))
+        _between_target_cells(analysis.of(metric), workload, base, head)
+        for workload, metric in cells
+        if all(analysis.of(metric).cell(workload, name) is not None for name in (base, head))
     ]
 
 
@@ -255,18 +287,18 @@ def _between_target_cells(
 ) -> Change:
     side = AnalysedSide(runs=(analysis,))
     noise = analysis.noise.get(workload)
+    cells = [Cell(name, workload, analysis.metric) for name in (base, head)]
     return Change(
         target=head,
         workload=workload,
+        metric=analysis.measured(workload),
         workload_class=_class_of(analysis, workload),
-        base=_figure(side, (base, workload), noise),
-        head=_figure(side, (head, workload), noise),
+        base=_figure(side, cells[0], noise),
+        head=_figure(side, cells[1], noise),
         location=analysis.between(workload, base, head),
         noise=noise,
         doubts=tuple(
-            doubt
-            for name in (base, head)
-            for doubt in _obstacles(side, (name, workload), name, several=False)
+            doubt for cell in cells for doubt in _obstacles(side, cell, cell.target, several=False)
         ),
     )
 
@@ -276,7 +308,7 @@ def _between_target_cells(
 
 def _judged(changes: Sequence[Change], options: ComparisonOptions) -> list[Change]:
     """Return the changes with their status. Holm's correction takes all of them together."""
-    p_values = [1.0 if one.location is None else one.location.p_difference for one in changes]
+    p_values = [one.p_difference for one in changes]
     adjusted = stats.holm(np.array(p_values, dtype=np.float64))
     return [
         _judge(replace(change, p_adjusted=float(p)), options.minimum_effect)
@@ -292,7 +324,7 @@ def _judge(change: Change, effect: float) -> Change:
     if change.noise is None:
         return _unproven(change, "noise-floor", "the noise floor is unknown",
                          "see the gaps of native's second visit")  # fmt: skip
-    if location.error == 0:
+    if location.error == 0 and not change.is_exact:
         return _unproven(change, "timer-limited", "the timer cannot tell blocks apart",
                          "a larger --min-time")  # fmt: skip
     reported, narrow = location.interval(LEVEL), location.interval(stats.EQUIVALENCE_LEVEL)

@@ -15,7 +15,7 @@ from isobench import stats
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison.result import RunIdentity
 from isobench.evidence import host
-from isobench.model import BlockHealth, Estimate
+from isobench.model import TIME, BlockHealth, Estimate
 from isobench.model.errors import UsageError
 from isobench.model.plan import second
 from isobench.model.units import WorkloadName
@@ -51,6 +51,7 @@ class WorkloadNoise:
     """What native against native shows in one workload. Shares are fractions: 0.012 is 1.2 %."""
 
     workload: WorkloadName
+    metric: str = TIME.name
     workload_class: str
     blocks: int
     noise: float | None
@@ -150,9 +151,10 @@ def machine_noise(run: Run, *, precision: float = 0.025, margin: float = 0.05) -
     analysis = Analysis(run)
     seconds = _seconds_a_visit(analysis)
     workloads = tuple(
-        _workload(analysis, name, seconds.get(name), precision=precision, margin=margin)
-        for name in analysis.workloads
-        if analysis.column(name, analysis.reference) is not None
+        _workload(own, name, seconds.get(name), precision=precision, margin=margin)
+        for own in map(analysis.of, analysis.metrics)
+        for name in own.workloads
+        if own.column(name, own.reference) is not None
     )
     if all(one.noise is None and one.spread is None for one in workloads):
         raise UsageError(
@@ -209,6 +211,7 @@ def _workload(
     seconds_a_block = None if seconds is None else VISITS * seconds
     return WorkloadNoise(
         workload=name,
+        metric=analysis.metric,
         workload_class=analysis.classes[name],
         blocks=int(logs.size),
         noise=noise,
@@ -241,12 +244,13 @@ def _effort(blocks: int | None, seconds: float | None) -> Effort:
 
 
 def _drift(analysis: Analysis, name: WorkloadName) -> stats.Drift | None:
-    times = analysis.times
-    own = times[(times["workload"] == name) & (times["target"] == analysis.reference)]
-    by_block = own.groupby("block")[["seconds", "at"]].median()
+    rows = analysis.amounts
+    own = rows[(rows["workload"] == name) & (rows["target"] == analysis.reference)]
+    by_block = own.groupby("block")[["amount", "at"]].median()
+    by_block = by_block[by_block["amount"] > 0]
     if by_block.empty:
         return None
-    return stats.drift(by_block["seconds"].to_numpy(float), by_block["at"].to_numpy(float))
+    return stats.drift(by_block["amount"].to_numpy(float), by_block["at"].to_numpy(float))
 
 
 # ---- the host

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from isobench.analysis.cells import LEVEL
 from isobench.comparison.compatibility import Difference
-from isobench.model import Cause, Doubt, Interval
+from isobench.model import TIME, Cause, Doubt, Interval, Metric
 from isobench.model.units import TargetName, WorkloadName
 from isobench.stats import Location
 from isobench.storage.reader import Run
@@ -68,10 +68,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One cell of both sides: HEAD's ratio to native over BASE's. More than 1 costs more."""
+    """One cell of both sides: HEAD's ratio to native over BASE's. More than 1 costs more, or is
+    worse, whatever the metric.
+    """
 
     target: TargetName
     workload: WorkloadName
+    metric: Metric = TIME
     workload_class: str
     base: Figure
     head: Figure
@@ -89,9 +92,9 @@ class Change:
     doubts: tuple[Doubt, ...] = ()
 
     @property
-    def cell(self) -> tuple[TargetName, WorkloadName]:
-        """The target and the workload."""
-        return self.target, self.workload
+    def cell(self) -> tuple[TargetName, WorkloadName, str]:
+        """The target, the workload and the name of the metric."""
+        return self.target, self.workload, self.metric.name
 
     @property
     def ratio(self) -> float | None:
@@ -102,6 +105,21 @@ class Change:
     def suspected(self) -> bool:
         """Whether it is a regression or an improvement that was seen in one run only."""
         return self.status in CHANGED and self.confirmed is None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every block gave the same ratio of counted values: it has no error to test."""
+        no_error = self.location is not None and self.location.error == 0
+        return no_error and not self.metric.is_clocked
+
+    @property
+    def p_difference(self) -> float:
+        """The p value of "no difference"; an exact one differs or does not. 1: not comparable."""
+        if self.location is None:
+            return 1.0
+        if self.is_exact:
+            return 0.0 if abs(self.location.mean) > self.location.shared else 1.0
+        return self.location.p_difference
 
     def interval(self, level: float = LEVEL) -> Interval | None:
         """Return the interval of the change."""
@@ -114,6 +132,7 @@ class Absence:
 
     target: TargetName
     workload: WorkloadName
+    metric: str = TIME.name
     lacking: str
     """The side that does not have it: "base" or "head"."""
     cause: Cause | None

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from isobench.analysis.cells import Analysis
 from isobench.comparison import compatibility
@@ -16,13 +16,22 @@ from isobench.comparison.result import (
     RunIdentity,
     Side,
 )
+from isobench.model import TIME, Metric
 from isobench.model.errors import UsageError
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.stats import Location
 from isobench.storage.reader import Run
 
-Cell = tuple[TargetName, WorkloadName]
+
+class Cell(NamedTuple):
+    """One metric of a target at a workload."""
+
+    target: TargetName
+    workload: WorkloadName
+    metric: str = TIME.name
+
+
 _NATIVE_CHANGED: Final = math.log(1.05)
 
 
@@ -54,28 +63,41 @@ class AnalysedSide:
     def cells(self) -> dict[Cell, None]:
         """Return the cells in which any run has a value, native and its control left out."""
         return {
-            (target, workload): None
+            Cell(target, workload, metric): None
             for analysis in self.runs
-            for workload in analysis.workloads
+            for metric in analysis.metrics
+            for workload in analysis.of(metric).workloads
             for target in analysis.targets
             if target not in (analysis.reference, second(analysis.reference))
-            and analysis.column(workload, target) is not None
+            and analysis.of(metric).column(workload, target) is not None
         }
+
+    def by_metric(self, metric: str) -> tuple[Analysis, ...]:
+        """Return the numbers of one metric of each run that has it."""
+        return tuple(run.of(metric) for run in self.runs if metric in run.metrics)
+
+    def measured(self, cell: Cell) -> Metric:
+        """Return what the metric of a cell is, by the first run that has it."""
+        return next(
+            analysis.measured(cell.workload)
+            for analysis in self.by_metric(cell.metric)
+            if cell.workload in analysis.workloads
+        )
 
     def locations(self, cell: Cell) -> list[Location]:
         """Return the mean log-ratio to native of each run that has one."""
-        target, workload = cell
-        found = (analysis.location(workload, target) for analysis in self.runs)
+        target, workload, metric = cell
+        found = (analysis.location(workload, target) for analysis in self.by_metric(metric))
         return [location for location in found if location is not None]
 
     def noise_floor(self, cell: Cell) -> float | None:
         """Return the noise floor of a cell: the median over several runs, so that one noisy run
         does not hide the changes of a whole history.
         """
-        target, workload = cell
+        target, workload, metric = cell
         floors = [
             floor
-            for analysis in self.runs
+            for analysis in self.by_metric(metric)
             if analysis.location(workload, target) is not None
             and (floor := analysis.noise.get(workload)) is not None
         ]
@@ -141,9 +163,8 @@ def is_chosen_workload(workload: WorkloadName, options: ComparisonOptions) -> bo
 
 
 def _is_chosen(cell: Cell, options: ComparisonOptions) -> bool:
-    target, workload = cell
-    return (not options.targets or target in options.targets) and is_chosen_workload(
-        workload, options
+    return (not options.targets or cell.target in options.targets) and is_chosen_workload(
+        cell.workload, options
     )
 
 
@@ -154,8 +175,8 @@ def common_cells(base: AnalysedSide, head: AnalysedSide, options: ComparisonOpti
     if common:
         return common
     described = [
-        f"{name} has {', '.join(dict.fromkeys(t for t, _ in cells)) or 'only native'}"
-        f" ({', '.join(dict.fromkeys(w for _, w in cells)) or 'no workload'})"
+        f"{name} has {', '.join(dict.fromkeys(cell.target for cell in cells)) or 'only native'}"
+        f" ({', '.join(dict.fromkeys(cell.workload for cell in cells)) or 'no workload'})"
         for name, cells in (("BASE", first), ("HEAD", other))
     ]
     chosen = " among those that were asked for" if options.targets or options.workloads else ""
@@ -181,10 +202,11 @@ def absences(
 
 def _absence(cell: Cell, name: str, side: AnalysedSide) -> Absence:
     gaps = (gap for run in side.plain_runs for gap in run.gaps)
-    gap = next((gap for gap in gaps if (gap.target, gap.workload) == cell), None)
+    gap = next((gap for gap in gaps if (gap.target, gap.workload) == cell[:2]), None)
     return Absence(
-        target=cell[0],
-        workload=cell[1],
+        target=cell.target,
+        workload=cell.workload,
+        metric=cell.metric,
         lacking=name,
         cause=gap.cause if gap else None,
         detail=gap.detail if gap else "",

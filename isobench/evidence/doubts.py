@@ -122,6 +122,16 @@ def of_unchecked_clock() -> Doubt:
     )
 
 
+def of_fact_by_clock(metric: str, found: ClockCheck) -> Doubt:
+    """Return the doubt about a number that a payload made with a clock that is off."""
+    return Doubt(
+        code="guest-clock",
+        detail=f"the clock inside ran at {found.slope:.3f} of the host's, and {metric} is by it",
+        advice="its values mean nothing until the technology's clock is right; time is corrected",
+        blocks=True,
+    )
+
+
 def of_disk(facts: Mapping[str, Fact], cache: Fact) -> tuple[Doubt, ...]:
     """Return doubts about an I/O cell of a virtual machine from how the host caches its disk.
 

@@ -32,6 +32,46 @@ class Clock(StrEnum):
     HOST = "host"
 
 
+class Better(StrEnum):
+    """Which values of a metric are the better ones."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What of a workload is compared with native's."""
+
+    name: str
+    unit: Unit
+    better: Better = Better.LOWER
+    fact: str = ""
+    """The key of the number that the payload prints once a visit; empty for time, which isobench
+    takes of every iteration or start.
+    """
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is the time of iterations or starts, which every workload has."""
+        return self.name == "time"
+
+    @property
+    def is_clocked(self) -> bool:
+        """Whether its values depend on a clock, which may be wrong or too coarse. All others are
+        counted: equal values are equal.
+        """
+        return self.unit in (Unit.NANOSECOND, Unit.OPERATIONS_PER_SECOND)
+
+    @property
+    def recorded_as(self) -> str:
+        """What its samples are called in records.jsonl."""
+        return self.name if self.is_time else f"fact.{self.fact}"
+
+
+TIME: Final = Metric(name="time", unit=Unit.NANOSECOND)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What a payload must compute in `loops` loops, on every ISA."""
@@ -51,7 +91,8 @@ class Workload:
     """What one operation is, in words; `summary.json` gives seconds per operation."""
     source: Path
     timeout: Nanoseconds
-    metrics: Mapping[str, Unit]
+    metrics: Mapping[str, Metric]
+    """By name; time is always among them."""
     args: tuple[str, ...] = ()
     answer: Answer | None = None
     most_loops: int | None = None

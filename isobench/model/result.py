@@ -24,7 +24,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Subject over reference in time, from paired block log-ratios."""
+    """Subject over reference, from paired block log-ratios; of any metric, above 1 is worse."""
 
     ratio: float
     interval: Interval
@@ -83,6 +83,7 @@ class Verdict:
 
     target: TargetName
     workload: WorkloadName
+    metric: str = "time"
     status: Status
     estimate: Estimate | None
     doubts: tuple[Doubt, ...] = ()
@@ -117,7 +118,9 @@ class ClaimKind(StrEnum):
 
 
 class Direction(StrEnum):
-    """What an order claim says of subject against reference."""
+    """What an order claim says of subject against reference: of any metric but time, that it is
+    worse or better.
+    """
 
     SLOWER = "slower"
     FASTER = "faster"
@@ -145,6 +148,8 @@ class Claim:
     """For EVIDENCE: fact key -> relation to the host ("same", "unlike")."""
     limits: tuple[Resource, ...] = ()
     """For ENFORCEMENT: the resources whose limits hold when they are pushed past."""
+    metric: str = "time"
+    """What is compared, for EQUIVALENT, ORDER and BOUND: a metric of the workloads, by name."""
     direction: Direction = Direction.SLOWER
     margin: float | None = None
     """For EQUIVALENT and ORDER: a share (0.05: 5 %). None: the run's own margin for what is

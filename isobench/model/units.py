@@ -17,6 +17,15 @@ class Unit(StrEnum):
     """The unit of a stored value."""
 
     NANOSECOND = "ns"
+    BYTE = "bytes"
+    COUNT = "count"
+    OPERATIONS_PER_SECOND = "ops/s"
+    JOULE = "joules"
+
+    @property
+    def in_answers(self) -> str:
+        """The unit of `summary.json`: times are in seconds there, all else as it was stored."""
+        return "seconds" if self is Unit.NANOSECOND else self.value
 
 
 def seconds(value: float) -> Nanoseconds:

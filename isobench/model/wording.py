@@ -7,6 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from isobench.model.measurement import TIME
+from isobench.model.result import Status
+from isobench.model.units import Unit
+
 NOTHING: Final = "\N{EM DASH}"
 """Stands for a figure that there is not."""
 _DIGITS: Final = 3
@@ -107,6 +111,46 @@ def seconds_text(seconds: float | None, digits: int = _DIGITS) -> str:
             break
     number = rounded / size
     return f"{number:.{_places(number, digits)}f} {unit}"
+
+
+_BINARY: Final = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+
+
+def amount_text(value: float | None, unit: str, digits: int = _DIGITS) -> str:
+    """Return a value in a unit of `summary.json`, to so many significant digits: 132 ns, 4.25 MiB,
+    1,230, 980/s, 3.20 J; a dash for none.
+    """
+    if unit == Unit.NANOSECOND.in_answers or value is None or value < 0:
+        return seconds_text(value, digits)
+    if unit == Unit.BYTE:
+        suffix, size = next((one for one in _BINARY if value >= one[1]), ("B", 1))
+        return f"{_grouped(value / size, digits)} {suffix}"
+    number = _grouped(value, digits)
+    if unit == Unit.OPERATIONS_PER_SECOND:
+        return f"{number}/s"
+    return f"{number} J" if unit == Unit.JOULE else number
+
+
+def _grouped(value: float, digits: int) -> str:
+    """Return a number to so many significant digits; a small whole one as it is."""
+    if value == round(value) and value < 10**_DIGITS:
+        return f"{value:.0f}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    return f"{rounded:,.{_places(rounded, digits)}f}"
+
+
+def series_text(workload: str, metric: str) -> str:
+    """Return what a row of figures is about: "cpu.sieve" of its time, "cpu.sieve: peak" of another
+    metric.
+    """
+    return workload if metric == TIME.name else f"{workload}: {metric}"
+
+
+def outcome_text(status: Status, metric: str) -> str:
+    """Return the outcome of a cell in a word: of any metric but time, worse and better."""
+    if metric == TIME.name:
+        return status
+    return {Status.SLOWER: "worse", Status.FASTER: "better"}.get(status, status.value)
 
 
 def duration_text(seconds: float) -> str:

@@ -23,7 +23,7 @@ from isobench.comparison.result import (
     Status,
 )
 from isobench.model import Interval
-from isobench.model.wording import interval_text, listed, percent_text, ratio_text
+from isobench.model.wording import interval_text, listed, percent_text, ratio_text, series_text
 from isobench.report import sheet
 from isobench.report.sheet import Row, Sheet
 from isobench.storage.schema import FORMAT
@@ -87,6 +87,7 @@ def build(
         legend=(
             _legend(names["base"], names["head"], comparison.options.minimum_effect),
             _METHODS[comparison.mode],
+            *_other_metrics(comparison.changes),
             *_left_out(len(changes) - len(shown), len(changes)),
         ),
         remarks=dict(_remarks(comparison, shown)),
@@ -131,6 +132,15 @@ def _legend(base: str, head: str, effect: float) -> str:
     )
 
 
+def _series(change: Change) -> str:
+    return series_text(change.workload, change.metric.name)
+
+
+def _other_metrics(changes: Iterable[Change]) -> Iterator[str]:
+    if any(not change.metric.is_time for change in changes):
+        yield "Of other metrics than time: above 1 is worse, whichever values are better."
+
+
 def _left_out(count: int, total: int) -> tuple[str, ...]:
     return (f"Left out: {count} of {total} cells, which did not change.",) if count else ()
 
@@ -158,7 +168,7 @@ def _p_value(change: Change) -> str:
 
 _COLUMNS: Final[dict[str, Callable[[Change], str]]] = {
     "target": lambda change: change.target,
-    "workload": lambda change: change.workload,
+    "workload": _series,
     "base": lambda change: _ratio(change.base.ratio),
     "head": lambda change: _ratio(change.head.ratio),
     "change": lambda change: _ratio(change.ratio),
@@ -225,7 +235,7 @@ def _doubts(changes: Iterable[Change]) -> Iterator[str]:
     about: dict[str, list[str]] = {}
     for change in changes:
         for doubt in doubts_text(change):
-            about.setdefault(doubt, []).append(f"{change.target} {change.workload}")
+            about.setdefault(doubt, []).append(f"{change.target} {_series(change)}")
     for place, (doubt, names) in enumerate(about.items()):
         if place == _MOST_REASONS:
             yield f"and {len(about) - place} more doubts, in --export-json"
@@ -243,7 +253,7 @@ def _absent(absences: Iterable[Absence]) -> Iterator[str]:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for one in absences:
         key = (one.lacking, one.target, _absence_text(one))
-        grouped.setdefault(key, []).append(one.workload)
+        grouped.setdefault(key, []).append(series_text(one.workload, one.metric))
     for (lacking, target, detail), workloads in grouped.items():
         named = ", ".join(workloads[:_MOST_NAMED])
         more = len(workloads) - _MOST_NAMED
@@ -302,7 +312,7 @@ def _figures(changes: Sequence[Change], mode: Mode) -> str:
 
 
 def _figure(change: Change, mode: Mode) -> str:
-    cell = change.workload if mode is Mode.TARGETS else f"{change.target} {change.workload}"
+    cell = _series(change) if mode is Mode.TARGETS else f"{change.target} {_series(change)}"
     return f"{cell} {_ratio(change.ratio)}x {_interval(change)}"
 
 
@@ -378,6 +388,7 @@ def _cell_document(change: Change) -> dict[str, Any]:
     return {
         "target": change.target,
         "workload": change.workload,
+        "metric": change.metric.name,
         "class": change.workload_class,
         "base": _figure_document(change.base),
         "head": _figure_document(change.head),
@@ -413,6 +424,7 @@ def _absence_document(absence: Absence) -> dict[str, str]:
     return {
         "target": absence.target,
         "workload": absence.workload,
+        "metric": absence.metric,
         "lacking": absence.lacking,
         "cause": "not-measured" if absence.cause is None else absence.cause,
         "detail": _absence_text(absence),
@@ -426,6 +438,7 @@ def csv(comparison: Comparison) -> str:
         *("target", "workload", "class"),
         *(f"{side}_{key}" for side in ("base", "head") for key in sides),
         *("change", "low", "high", "p", "p_adjusted", "noise", "standing", "confirmed", "doubts"),
+        "metric",
     ]
     return sheet.csv(headings, [_flat(_cell_document(one)) for one in comparison.changes])
 
@@ -434,7 +447,7 @@ def _flat(cell: dict[str, Any]) -> dict[str, object]:
     flat: dict[str, object] = {
         key: cell[key]
         for key in ("target", "workload", "class", "change", "p", "p_adjusted", "noise",
-                    "standing", "confirmed")
+                    "standing", "confirmed", "metric")
     }  # fmt: skip
     flat["low"], flat["high"] = cell["interval"] or (None, None)
     for side in ("base", "head"):

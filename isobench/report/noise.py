@@ -16,7 +16,8 @@ from isobench.comparison.noise import (
     Spanned,
     WorkloadNoise,
 )
-from isobench.model.wording import duration_text, listed, percent_text
+from isobench.model import TIME
+from isobench.model.wording import duration_text, listed, percent_text, series_text
 from isobench.report import sheet
 from isobench.report.sheet import Row, Sheet
 from isobench.storage.schema import FORMAT
@@ -80,7 +81,7 @@ def _row(one: WorkloadNoise) -> Row:
     drift, outlying = one.drift, one.outlying_rate
     return Row(
         cells=(
-            one.workload,
+            series_text(one.workload, one.metric),
             _share(one.noise),
             _share(one.spread),
             *(_share(one.smallest_effect[size]) for size in SIZES),
@@ -142,12 +143,13 @@ def _value(fact: HostFact) -> str:
 
 
 def headline(noise: MachineNoise) -> str:
-    """Return the effects that the machine can show, by class, and the workloads in which it cannot
-    show the margin.
+    """Return the effects in time that the machine can show, by class, and the workloads in which it
+    cannot show the margin.
 
     Of the workloads that can, the worst one stands for its class; those that cannot are named.
     """
-    known = [one for one in noise.workloads if one.effect is not None]
+    timed = [one for one in noise.workloads if one.metric == TIME.name]
+    known = [one for one in timed if one.effect is not None]
     clear = [one for one in known if _effect(one) <= noise.margin]
     blurred = sorted((one for one in known if one not in clear), key=_effect, reverse=True)
     subject = f"With {QUOTED} blocks and one target this machine"
@@ -155,7 +157,7 @@ def headline(noise: MachineNoise) -> str:
         (
             *([f"{subject} resolves about {listed([*_by_class(clear, known)])}."] if clear else ()),
             *_unresolved(blurred, "It" if clear else subject),
-            *_loud(noise),
+            *_loud(timed, noise.margin),
             _basis(noise.blocks),
         )
     )
@@ -176,12 +178,12 @@ def _unresolved(blurred: Sequence[WorkloadNoise], subject: str) -> Iterator[str]
     yield f"{subject} cannot show effects smaller than {listed(shown)}."
 
 
-def _loud(noise: MachineNoise) -> Iterator[str]:
-    loud = sum(one.exceeds for one in noise.workloads)
+def _loud(timed: Sequence[WorkloadNoise], margin: float) -> Iterator[str]:
+    loud = sum(one.exceeds for one in timed)
     if loud:
         yield (
-            f"The noise floor of {loud} of {len(noise.workloads)} workloads is above"
-            f" {percent_text(noise.margin)}: they can have no verdict of near-native now."
+            f"The noise floor of {loud} of {len(timed)} workloads is above"
+            f" {percent_text(margin)}: they can have no verdict of near-native now."
         )
 
 
@@ -237,6 +239,7 @@ def csv(noise: MachineNoise) -> str:
         *plain,
         *(f"smallest_effect_{size}" for size in SIZES),
         *("precision_blocks", "precision_seconds", "verdict_blocks", "verdict_seconds", "drift"),
+        "metric",
     ]
     rows = [_flat(_workload_document(one), plain) for one in noise.workloads]
     return sheet.csv(headings, rows)
@@ -247,4 +250,5 @@ def _flat(row: dict[str, Any], plain: Sequence[str]) -> dict[str, object]:
     flat |= {f"smallest_effect_{size}": effect for size, effect in row["smallest_effect"].items()}
     for goal in ("precision", "verdict"):
         flat |= {f"{goal}_{key}": value for key, value in row[goal].items()}
-    return flat | {"drift": row["drift"] and row["drift"]["change"]}
+    drift = row["drift"] and row["drift"]["change"]
+    return flat | {"drift": drift, "metric": row["metric"]}

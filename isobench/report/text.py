@@ -95,6 +95,8 @@ def _ratios(writer: Writer, view: Ratios) -> None:
         writer.console.print(_table(writer, matrix, begin, begin + count))
     legend = [f"{mark.sign} {mark.word}" for mark in matrix.legend]
     writer.line(f"Time over native; more than 1{TIMES} is slower. {', '.join(legend)}.", "dim")
+    if view.metrics:
+        writer.line(view.metrics, "dim")
     writer.line(f"Near-native: shown to lie within \N{PLUS-MINUS SIGN}{view.margin}.", "dim")
     if any(mark.kind == "unproven" for mark in matrix.legend):
         writer.line("Why a cell is unproven: report.html, under Gaps and doubts.", "dim")

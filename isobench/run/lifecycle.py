@@ -524,6 +524,7 @@ def _workload_entry(workload: Workload) -> WorkloadEntry:
         operation=workload.operation,
         scope=workload.scope,
         program=workload.program,
+        metrics=tuple(workload.metrics.values()),
     )
 
 

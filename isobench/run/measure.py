@@ -117,8 +117,9 @@ class Runner:
         clock: Clock,
         iteration: int = 0,
         operations: int = 1,
+        unit: Unit = Unit.NANOSECOND,
     ) -> Sample:
-        """Return a sample of a visit, in nanoseconds, taken now."""
+        """Return a sample of a visit, taken now."""
         return Sample(
             block=visit.block,
             target=visit.target,
@@ -126,7 +127,7 @@ class Runner:
             metric=metric,
             iteration=iteration,
             value=value,
-            unit=Unit.NANOSECOND,
+            unit=unit,
             operations=operations,
             clock=clock,
             at=round(time.monotonic() - self.began, 4),
@@ -251,10 +252,18 @@ class Runner:
         yield self.sample(visit, "dispatch", dispatch, clock=Clock.HOST)
 
     def _counted(self, visit: Visit, reply: wire.Reply) -> Iterator[Sample]:
-        """Yield the facts that are numbers; the last of a key counts."""
+        """Yield the facts that are numbers; the last of a key counts. Those that metrics are made
+        of have their unit, others are counts.
+        """
+        metrics = self.workloads[visit.workload].metrics.values()
+        units = {metric.fact: metric.unit for metric in metrics}
         for fact in {fact.key: fact for fact in reply.facts}.values():
-            if isinstance(fact.value, int):
-                yield self.sample(visit, f"fact.{fact.key}", fact.value, clock=Clock.GUEST)
+            # To Python, true and false are whole numbers; in records.jsonl they are not.
+            if isinstance(fact.value, int) and not isinstance(fact.value, bool):
+                unit = units.get(fact.key, Unit.COUNT)
+                yield self.sample(
+                    visit, f"fact.{fact.key}", fact.value, clock=Clock.GUEST, unit=unit
+                )
 
     def _check_answer(self, workload: Workload, work: Work, reply: wire.Reply) -> None:
         """Compare a checksum with the known one, and with native's for the same work."""

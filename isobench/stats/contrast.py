@@ -17,7 +17,9 @@ _SEVERAL: Final = 2
 """From so many runs on, a side shows how much runs differ."""
 
 
-def between_runs(base: Location, head: Location, *, floors: tuple[float, float]) -> Location:
+def between_runs(
+    base: Location, head: Location, *, floors: tuple[float, float], counted: bool = False
+) -> Location:
     """Return ln(head / base) of one run each: the blocks of either are the unit.
 
     Both errors are combined as Welch does, each trimmed mean with the degrees of freedom of what it
@@ -30,11 +32,14 @@ def between_runs(base: Location, head: Location, *, floors: tuple[float, float])
     added as squares. That is a stand-in, not an estimate: by simulation the interval covers its
     level while runs differ (standard deviation) by no more than a floor, and 76 to 92 % where they
     differ by twice that. Only `between_histories` can tell.
+
+    A side without an error has a timer that could not tell blocks apart, and the whole has none
+    then. Where values are `counted`, blocks that are equal are no such sign.
     """
     error, freedom = _welch(base.error**2, head.error**2, base.freedom, head.freedom)
     return Location(
         mean=head.mean - base.mean,
-        error=error if base.error > 0 and head.error > 0 else 0.0,
+        error=error if counted or (base.error > 0 and head.error > 0) else 0.0,
         deviation=math.hypot(base.deviation, head.deviation),
         freedom=freedom,
         method="Yuen-Welch t of two runs, noise floors added",

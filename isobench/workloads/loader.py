@@ -1,15 +1,17 @@
 """workload.toml -> Workload. A workload is a folder; adding one needs no Python."""
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from isobench.config import paths
 from isobench.config.suggestions import meant
 from isobench.config.toml import Source
-from isobench.model import Answer, Need, Scope, Start, Workload
+from isobench.model import TIME, Answer, Better, Metric, Need, Scope, Start, Workload
 from isobench.model.errors import UsageError
 from isobench.model.units import Unit, WorkloadName, seconds
 from isobench.workloads import classes
@@ -28,7 +30,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
     summary: str
     scope: Scope
-    metrics: dict[str, Unit]
+    metrics: dict[str, str | dict[str, Any]]
     operation: str = "one loop"
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60
     source: str = "payload.c"
@@ -40,19 +42,57 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     needs: list[Need] = []
 
 
-MEASURED: Final = ("time",)
-"""The metrics that the runner takes of every workload."""
+class _Metric(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys of a metric that the payload prints as a fact."""
+
+    unit: Unit
+    fact: Annotated[str, msgspec.Meta(min_length=1)]
+    better: Better = Better.LOWER
 
 
-def _demand_measured(path: Path, metrics: Collection[str]) -> None:
-    """Raise UsageError for a metric that would never be measured, or where none would be."""
-    unknown = [name for name in metrics if name not in MEASURED]
-    if unknown or not metrics:
+_METRIC_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
+_TIME_EXAMPLE: Final = '[metrics] time = "ns"'
+_FACT_EXAMPLE: Final = (
+    "isobench itself measures time alone; for a number that the payload prints as a fact: peak = "
+    '{ unit = "bytes", better = "lower", fact = "memory.peak" }'
+)
+
+
+def _metrics(
+    written: Source, tables: Mapping[str, str | dict[str, Any]], scope: Scope
+) -> Iterator[Metric]:
+    """Yield the metrics, time first; UsageError: one would never be measured, or none is time."""
+    if tables.get(TIME.name) != TIME.unit:
+        unmeasured = [name for name, table in tables.items() if isinstance(table, str)]
+        what = "none is named" if not tables else 'time = "ns" must be among them'
+        if unmeasured and TIME.name not in tables:
+            what = f"{unmeasured[0]} would never be measured"
+        where = [name for name in (TIME.name, *unmeasured) if name in tables][:1]
+        raise UsageError(f"{written.place('metrics', *where)}: metrics: {what}", hint=_TIME_EXAMPLE)
+    yield TIME
+    for name, table in tables.items():
+        if name != TIME.name:
+            yield _metric_of_fact(written, name, table, scope)
+
+
+def _metric_of_fact(
+    written: Source, name: str, table: str | dict[str, Any], scope: Scope
+) -> Metric:
+    place = f"{written.place('metrics', name)}: metrics: {name}"
+    if not _METRIC_NAME.fullmatch(name):
         raise UsageError(
-            f"{path}: metrics: "
-            + (f"{unknown[0]} would never be measured" if unknown else "none is named"),
-            hint='isobench measures time alone: [metrics] time = "ns"',
+            f"{place} is no name of a metric", hint="small letters, digits and dashes: peak-memory"
         )
+    if isinstance(table, str) or not table.get("fact", True):
+        raise UsageError(f"{place} would never be measured", hint=_FACT_EXAMPLE)
+    if scope is not Scope.LOOP:
+        raise UsageError(
+            f'{place} would never be measured: scope = "{scope}" measures time alone',
+            hint='scope = "loop", or leave the metric out',
+        )
+    own = replace(written, prefix=("metrics", name), hint=_FACT_EXAMPLE)
+    read = own.convert(table, _Metric)
+    return Metric(name=name, unit=read.unit, better=read.better, fact=read.fact)
 
 
 def read(path: Path) -> Workload:
@@ -65,7 +105,7 @@ def read(path: Path) -> Workload:
         raise UsageError(f"{path}: {reason}", hint=example) from None
     written = Source(origin=str(path), text=text, hint=example)
     data = written.convert(written.document(), _File)
-    _demand_measured(path, data.metrics)
+    metrics = {metric.name: metric for metric in _metrics(written, data.metrics, data.scope)}
     source = (path.parent / data.source).resolve()
     if not source.is_file():
         raise UsageError(
@@ -88,7 +128,7 @@ def read(path: Path) -> Workload:
         operation=data.operation,
         source=source,
         timeout=seconds(data.timeout_s),
-        metrics=data.metrics,
+        metrics=metrics,
         args=tuple(data.args),
         answer=Answer(loops=data.answer.loops, check=data.answer.check) if data.answer else None,
         most_loops=data.most_loops,

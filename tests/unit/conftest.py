@@ -15,7 +15,19 @@ import pytest
 from hypothesis import settings
 
 from isobench import cli
-from isobench.model import BlockHealth, Clock, Gap, Plan, Sample, Schedule, Technology, Work, plan
+from isobench.model import (
+    TIME,
+    BlockHealth,
+    Clock,
+    Gap,
+    Metric,
+    Plan,
+    Sample,
+    Schedule,
+    Technology,
+    Work,
+    plan,
+)
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.run import cleanup
 from isobench.storage import reader, writer
@@ -44,6 +56,24 @@ def _health(block: int, *, broken: bool) -> BlockHealth:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """A metric beside time: a number that the payload of a synthetic run prints once a visit."""
+
+    metric: Metric
+    factors: Mapping[tuple[str, str], float]
+    """(target, workload) -> the value over native's; native and its control are added with 1."""
+    amount: int = 1_000_000
+    """Native's value."""
+    noise: float = 0.003
+    missing: frozenset[str] = frozenset()
+    """Targets whose payload prints none."""
+
+    @property
+    def workloads(self) -> set[str]:
+        return {workload for _, workload in self.factors}
+
+
 @dataclass(kw_only=True)
 class Synthetic:
     """A run whose every cell has a known ratio to native, give or take `noise` in each visit."""
@@ -65,6 +95,8 @@ class Synthetic:
     """Blocks in which a cell has no value."""
     drift: float = 0.0
     """How much slower everything is in the last block than in the first."""
+    metrics: tuple[Counted, ...] = ()
+    """Metrics beside time; without any, run.json names none, as in older versions."""
     samples: list[Sample] = field(default_factory=list)
     """More samples."""
     gaps: list[Gap] = field(default_factory=list)
@@ -95,7 +127,7 @@ class Synthetic:
         """Write the folder of this run, without any answer in it."""
         folder = writer.create(path.parent, path.name, exact=path)
         measured = self._duets() if self.schedule is Schedule.DUET else self._samples()
-        for each in (*measured, *self.samples):
+        for each in (*measured, *self._counted(), *self.samples):
             folder.write(each)
         for gap in self.gaps:
             folder.write(gap)
@@ -128,6 +160,38 @@ class Synthetic:
                     seconds *= math.exp(own.gauss(0, self.session_spread))
                 for each in self._visit(block, target, workload, seconds):
                     yield replace(each, session=session)
+
+    def _counted(self) -> Iterable[Sample]:
+        for each in self.metrics:
+            rng = random.Random(f"{self.seed}/{each.metric.name}")  # noqa: S311 - as above
+            natives = {"native", "native#2"}
+            if self.schedule is Schedule.DUET:
+                natives = {"native#2", *(f"native#{target}" for target, _ in each.factors)}
+                natives |= {plan.partner(TargetName("native"), TargetName("native#2"))}
+            ones = {(name, w): 1.0 for name in natives for w in each.workloads}
+            for block in range(1, self.blocks + 1):
+                for (target, workload), factor in (ones | dict(each.factors)).items():
+                    value = each.amount * factor * math.exp(rng.gauss(0, each.noise))
+                    if target not in each.missing:
+                        name = each.metric.recorded_as
+                        made = sample(block, target, workload, round(value), metric=name)
+                        yield replace(made, unit=each.metric.unit)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = []
+        for name in self.workloads:
+            entry: dict[str, Any] = {
+                "name": name,
+                "class": name.partition(".")[0],
+                "summary": "nothing",
+                "operation": "one loop",
+                "scope": "loop",
+            }
+            if self.metrics:
+                own = [each.metric for each in self.metrics if name in each.workloads]
+                entry["metrics"] = [TIME, *own]
+            entries.append(entry)
+        return entries
 
     def _duets(self) -> Iterable[Sample]:
         """Yield visits in pairs; what a pair meets, its two halves of the CPUs differ by `half`."""
@@ -199,16 +263,7 @@ class Synthetic:
                 {"name": name, "class": kinds.get(name, Technology.CONTAINERIZATION)}
                 for name in self.targets
             ],
-            "workloads": [
-                {
-                    "name": name,
-                    "class": name.partition(".")[0],
-                    "summary": "nothing",
-                    "operation": "one loop",
-                    "scope": "loop",
-                }
-                for name in self.workloads
-            ],
+            "workloads": self._entries(),
             **self.about,
         }
 

@@ -18,6 +18,7 @@ from isobench.cli._exits import exit_code
 from isobench.config.options import Launch, RunOptions
 from isobench.evidence import clock, host
 from isobench.model import (
+    TIME,
     Abi,
     Answer,
     Availability,
@@ -79,7 +80,7 @@ def workload(name: WorkloadName, scope: Scope, start: Start | None = None) -> Wo
         operation="one loop",
         source=Path("workloads/x/payload.c"),
         timeout=seconds(60),
-        metrics={"time": Unit.NANOSECOND},
+        metrics={"time": TIME},
         answer=answer,
         start=start,
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from isobench.config import paths
-from isobench.model import Abi, Need, Scope, Start
+from isobench.model import TIME, Abi, Better, Metric, Need, Scope, Start
 from isobench.model.errors import UsageError
-from isobench.model.units import seconds
+from isobench.model.units import Unit, seconds
 from isobench.workloads import classes, loader
 
 GOOD = """
@@ -27,6 +27,7 @@ check = "0123456789abcdef"
 [metrics]
 time = "ns"
 """
+PEAK = 'peak = { unit = "bytes", better = "lower", fact = "memory.peak" }'
 ANSWER = '[answer]\nloops = 20\ncheck = "0123456789abcdef"\n'
 
 
@@ -56,6 +57,21 @@ def test_a_workload_is_read_with_all_its_keys(tmp_path: Path) -> None:
     assert found.program == "cpu.mine"
 
 
+def test_metrics_are_read_with_unit_and_direction_time_first(tmp_path: Path) -> None:
+    text = GOOD + f'{PEAK}\n[metrics.rate]\nunit = "ops/s"\nbetter = "higher"\nfact = "a.b"\n'
+    found = loader.read(folder(tmp_path, text) / "mine" / "workload.toml").metrics
+    assert list(found) == ["time", "peak", "rate"]
+    assert found["time"] == TIME
+    assert found["peak"] == Metric(name="peak", unit=Unit.BYTE, fact="memory.peak")
+    assert (found["rate"].better, found["rate"].recorded_as) == (Better.HIGHER, "fact.a.b")
+
+
+def test_a_start_has_no_metric_but_time(tmp_path: Path) -> None:
+    text = GOOD.replace('"loop"', '"exec"').replace(ANSWER, "") + PEAK
+    with pytest.raises(UsageError, match=r'peak would never be measured: scope = "exec"'):
+        loader.read(folder(tmp_path, text) / "mine" / "workload.toml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
@@ -70,6 +86,31 @@ def test_a_workload_is_read_with_all_its_keys(tmp_path: Path) -> None:
         ('time = "ns"', 'latency = "ns"', "metrics: latency would never be measured"),
         ('time = "ns"', 'time = "ns"\nbytes = "ns"', "metrics: bytes would never be measured"),
         ('time = "ns"', "", "metrics: none is named"),
+        ('time = "ns"', 'time = "bytes"', r':\d+: metrics: time = "ns" must be among them'),
+        ('time = "ns"', 'time = { unit = "ns" }', 'time = "ns" must be among them'),
+        ('time = "ns"', PEAK, 'time = "ns" must be among them'),
+        (
+            'time = "ns"',
+            f'time = "ns"\n{PEAK}'.replace("peak =", "pe_ak ="),
+            ":16: .*pe_ak is no name",
+        ),
+        (
+            'time = "ns"',
+            f'time = "ns"\n{PEAK}'.replace("bytes", "byte"),
+            ":16: unit: 'byte' is none",
+        ),
+        ('time = "ns"', f'time = "ns"\n{PEAK}'.replace("lower", "less"), ":16: better: 'less' is"),
+        (
+            'time = "ns"',
+            f'time = "ns"\n{PEAK}'.replace("memory.peak", ""),
+            ":16: .*never be measured",
+        ),
+        (
+            'time = "ns"',
+            f'time = "ns"\n{PEAK}'.replace("better", "beter"),
+            ":16: beter: there is no",
+        ),
+        ('time = "ns"', 'time = "ns"\npeak = { unit = "bytes" }', ":16: lacks fact"),
         ("loops = 20", "loops = 0", "loops"),
         ('"0123456789abcdef"', '"123"', "check"),
         ("1.5", "0", "timeout_s"),

@@ -13,6 +13,7 @@ import pytest
 
 from isobench.evidence import host
 from isobench.model import (
+    TIME,
     Abi,
     Answer,
     Block,
@@ -23,6 +24,7 @@ from isobench.model import (
     Expectation,
     Fact,
     Gap,
+    Metric,
     Need,
     Payload,
     Plan,
@@ -82,7 +84,7 @@ def workload(name: WorkloadName, scope: Scope, start: Start | None = None) -> Wo
         operation="one",
         source=Path("workloads/x/payload.c"),
         timeout=seconds(60),
-        metrics={"time": Unit.NANOSECOND},
+        metrics={"time": TIME},
         answer=Answer(loops=7, check="00" * 8) if scope is Scope.LOOP else None,
         start=start,
     )
@@ -285,6 +287,24 @@ def test_the_same_span_is_stored_by_both_clocks_and_never_subtracted(runner: Mak
     assert clocks["span.guest"] is Clock.GUEST
     assert clocks["span.host"] is clocks["dispatch"] is Clock.HOST
     assert values(records, "span.guest") == [99 + 3 * 11]
+
+
+def test_a_number_that_a_metric_is_made_of_has_its_unit_and_others_are_counts(
+    runner: Make,
+) -> None:
+    peak = Metric(name="peak", unit=Unit.BYTE, fact="memory.peak")
+    script = Script(facts={"memory.peak": 4096, "cpu.threads": 2})
+    made = runner(fake(scripts=said(LOOP, script)))
+    made.workloads = {LOOP: replace(WORKLOADS[LOOP], metrics={"time": TIME, "peak": peak})}
+    found = {r.metric: (r.value, r.unit) for r in visit(made, LOOP) if isinstance(r, Sample)}
+    assert found["fact.memory.peak"] == (4096, Unit.BYTE)
+    assert found["fact.cpu.threads"] == (2, Unit.COUNT)
+    assert found["time"][1] is Unit.NANOSECOND
+
+
+def test_true_and_false_are_no_numbers(runner: Make) -> None:
+    records = visit(runner(fake(scripts=said(LOOP, Script(facts={"cpu.smt": True})))), LOOP)
+    assert not [r for r in records if isinstance(r, Sample) and r.metric == "fact.cpu.smt"]
 
 
 def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(runner: Make) -> None:

@@ -25,6 +25,7 @@ from isobench.model import (
     Stage,
     Technology,
 )
+from isobench.model.units import Unit
 from isobench.payload import build, compiler
 from isobench.plugins import api, entry_points
 from isobench.plugins.entry_points import Kind
@@ -142,6 +143,9 @@ def test_it_names_every_key_of_a_workload() -> None:
         assert f"| `{shown}` |" in section("Workloads"), field.name
     for field in msgspec.structs.fields(loader._Answer):
         assert f"`{field.name}`" in section("Workloads"), field.name
+    for field in msgspec.structs.fields(loader._Metric):
+        assert f"| `{field.name}` |" in section("Workloads"), field.name
+    assert all(f'`"{unit}"`' in section("Workloads") for unit in Unit)
 
 
 def test_it_names_what_a_prefix_may_set() -> None:

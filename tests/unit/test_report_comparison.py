@@ -50,7 +50,18 @@ def test_the_document_has_the_keys_that_scripts_read(make_run: MakeRun) -> None:
     assert list(made["confirm"]) == list(made["base"]["runs"][0]) == identity
     (found,) = made["cells"]
     assert list(found) == [
-        *("target", "workload", "class", "base", "head", "change", "interval", "equivalence", "p"),
+        *(
+            "target",
+            "workload",
+            "metric",
+            "class",
+            "base",
+            "head",
+            "change",
+            "interval",
+            "equivalence",
+            "p",
+        ),
         *("p_adjusted", "noise", "method", "standing", "confirmed", "doubts", "doubt_codes"),
     ]
     assert list(found["base"]) == ["ratio", "interval", "blocks", "runs", "noise"]

@@ -85,7 +85,7 @@ def test_the_document_has_the_keys_that_scripts_read(synthetic: Write) -> None:
     assert list(made["run"]) == ["id", "started", "machine", "tool_version", "path", "blocks"]
     (found,) = made["workloads"]
     assert list(found) == [
-        *("workload", "class", "blocks", "noise", "exceeds", "deviation", "spread"),
+        *("workload", "metric", "class", "blocks", "noise", "exceeds", "deviation", "spread"),
         *("smallest_effect", "seconds_a_block", "precision", "verdict", "outlying_rate", "drift"),
     ]
     assert (found["workload"], found["class"]) == ("cpu.sieve", "cpu")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from isobench.config.options import RunOptions
-from isobench.model import Scope, Start, Technology, Workload
-from isobench.model.units import TargetName, Unit, WorkloadName, seconds
+from isobench.model import TIME, Scope, Start, Technology, Workload
+from isobench.model.units import TargetName, WorkloadName, seconds
 from isobench.plugins.registry import announced
 from isobench.run import select
 from isobench.run.select import Room, block_seconds, cost_of, in_turn, that_fit, wanted_blocks
@@ -34,7 +34,7 @@ def workload(name: str, scope: Scope) -> Workload:
         operation="one loop",
         source=Path("payload.c"),
         timeout=seconds(60),
-        metrics={"time": Unit.NANOSECOND},
+        metrics={"time": TIME},
         answer=None,
         start=Start.COLD if scope is Scope.SESSION else None,
     )

@@ -81,6 +81,7 @@ def test_a_cell_of_one_side_is_listed_with_the_gap_of_the_other(make_run: MakeRu
         {
             "target": "box",
             "workload": "io.fsync",
+            "metric": "time",
             "lacking": "head",
             "cause": "failed",
             "detail": "the disk is full",
@@ -93,4 +94,4 @@ def test_targets_and_workloads_may_be_chosen(make_run: MakeRun) -> None:
     made = compared(
         make_run(ratios), make_run(ratios), ComparisonOptions(targets=("box",), workloads=("io",))
     )
-    assert [one.cell for one in made.changes] == [("box", "io.fsync")]
+    assert [one.cell for one in made.changes] == [("box", "io.fsync", "time")]

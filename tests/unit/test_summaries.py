@@ -549,6 +549,7 @@ def test_each_gap_is_told_once_with_how_often_it_came(synthetic: Write) -> None:
         "cause": "failed",
         "detail": "it was failed",
         "hint": "try again",
+        "metric": "",
         "times": 3,
     }
 

@@ -3,6 +3,7 @@
 import pytest
 
 from isobench.model.wording import (
+    amount_text,
     counted,
     duration_text,
     interval_text,
@@ -12,6 +13,7 @@ from isobench.model.wording import (
     range_text,
     ratio_text,
     seconds_text,
+    series_text,
     times_text,
 )
 
@@ -122,3 +124,30 @@ def test_names_are_listed_as_in_english() -> None:
 
 def test_a_number_agrees_with_its_noun() -> None:
     assert [counted(number, "block") for number in (0, 1, 2)] == ["0 blocks", "1 block", "2 blocks"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0132, "seconds", "13.2 ms"),
+        (0, "bytes", "0 B"),
+        (1023, "bytes", "1,020 B"),
+        (4 << 20, "bytes", "4 MiB"),
+        (4500 << 10, "bytes", "4.39 MiB"),
+        (17, "count", "17"),
+        (123456, "count", "123,000"),
+        (0.5, "count", "0.500"),
+        (98765, "ops/s", "98,800/s"),
+        (3.25, "joules", "3.25 J"),
+        (None, "bytes", "\N{EM DASH}"),
+    ],
+)
+def test_a_measured_value_has_three_digits_and_its_unit(
+    value: float | None, unit: str, text: str
+) -> None:
+    assert amount_text(value, unit) == text
+
+
+def test_a_row_is_named_after_its_workload_and_any_metric_but_time() -> None:
+    assert series_text("cpu.sieve", "time") == "cpu.sieve"
+    assert series_text("app.pages", "peak") == "app.pages: peak"

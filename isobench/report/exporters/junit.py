@@ -1,15 +1,16 @@
 """The summary of a run as JUnit's XML, for what shows results of continuous integration.
 
-A suite is a workload, a case in it a target; the suite "claims" has a case for each claim. A
-failure is a claim refuted; what is unavailable, not applicable or untested is skipped with its
-reason; a cell that broke is an error.
+A suite is a workload, a case in it a target, or a metric of a target that is not time; the suite
+"claims" has a case for each claim. A failure is a claim refuted; what is unavailable, not
+applicable or untested is skipped with its reason; a cell that broke is an error.
 """
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from isobench.model import Cause, ClaimStatus
+from isobench.model import TIME, Cause, ClaimStatus
+from isobench.model.wording import series_text
 from isobench.report.write import Outcome
 from isobench.storage.schema import CellSummary, ClaimResult, GapSummary, Summary
 
@@ -49,12 +50,14 @@ def _cells(workload: str, summary: Summary) -> dict[str, ET.Element]:
     found: dict[str, ET.Element] = {}
     for cell in summary.cells:
         if cell.workload == workload:
-            found[cell.target] = case = _case(workload, cell.target)
+            name = series_text(cell.target, cell.metric)
+            found[name] = case = _case(workload, name)
             _properties(case, dict(_figures(cell)))
     for gap in summary.gaps:
         if gap.workload == workload:
-            new = gap.target not in found
-            _mark(found.setdefault(gap.target, _case(workload, gap.target)), gap, new=new)
+            name = series_text(gap.target, gap.metric or TIME.name)
+            new = name not in found
+            _mark(found.setdefault(name, _case(workload, name)), gap, new=new)
     return found
 
 
@@ -63,6 +66,8 @@ def _case(workload: str, target: str) -> ET.Element:
 
 
 def _figures(cell: CellSummary) -> Iterator[tuple[str, object]]:
+    if cell.metric != TIME.name:
+        yield "metric", cell.metric
     yield "ratio", cell.ratio
     yield "standing", cell.status
     yield "blocks", cell.blocks

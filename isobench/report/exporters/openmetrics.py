@@ -6,13 +6,16 @@ Values have three significant digits, since some readers compare them as texts.
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from isobench.model import TIME
 from isobench.report.write import Outcome
 from isobench.storage.schema import Bounds, CellSummary, Summary
 
 _HELP: Final = {
-    "isobench_ratio": "Time over the reference's; more than 1 is slower.",
+    "isobench_ratio": "Time over the reference's, or another metric's ratio to it; more than 1 is"
+    " slower or worse.",
     "isobench_class_ratio": "The geometric mean of the ratios of a class of workloads.",
     "isobench_duration_seconds": "Time of one operation, or of one start.",
+    "isobench_value": "The value of a metric that is not time, in its own unit.",
     "isobench_noise_floor_ratio": "The smallest effect that the run can tell from none.",
     "isobench_verdict": "1 for the standing of a cell.",
     "isobench_claim": "1 for the standing of a claim.",
@@ -33,6 +36,7 @@ def openmetrics(summary: Summary) -> str:
         ("isobench_ratio", _ratios(summary)),
         ("isobench_class_ratio", _class_means(summary)),
         ("isobench_duration_seconds", _durations(summary)),
+        ("isobench_value", _values(summary)),
         ("isobench_noise_floor_ratio", _noise(summary)),
         ("isobench_verdict", _verdicts(summary)),
         ("isobench_claim", _claims(summary)),
@@ -51,7 +55,8 @@ _Samples = Iterator[tuple[dict[str, str], str]]
 
 
 def _cell(item: CellSummary) -> dict[str, str]:
-    return {"workload": item.workload, "target": item.target, "reference": "native"}
+    names = {"workload": item.workload, "target": item.target, "reference": "native"}
+    return names if item.metric == TIME.name else names | {"metric": item.metric}
 
 
 def _ratios(summary: Summary) -> _Samples:
@@ -75,15 +80,30 @@ def _class_means(summary: Summary) -> _Samples:
 
 def _durations(summary: Summary) -> _Samples:
     for item in summary.cells:
-        for quantile, value in (("0.5", item.value), ("0.95", item.p95), ("0.99", item.p99)):
-            if value is not None:
-                yield _cell(item) | {"quantile": quantile}, _figure(value)
+        if item.metric == TIME.name:
+            yield from _quantiles(item, _cell(item))
+
+
+def _values(summary: Summary) -> _Samples:
+    for item in summary.cells:
+        if item.metric != TIME.name:
+            yield from _quantiles(item, _cell(item) | {"unit": item.unit})
+
+
+def _quantiles(item: CellSummary, names: Mapping[str, str]) -> _Samples:
+    for quantile, value in (("0.5", item.value), ("0.95", item.p95), ("0.99", item.p99)):
+        if value is not None:
+            yield {**names, "quantile": quantile}, _figure(value)
 
 
 def _noise(summary: Summary) -> _Samples:
     for workload, value in summary.run.noise.items():
         if value is not None:
             yield {"workload": workload}, _figure(value)
+    for workload, own in summary.run.metric_noise.items():
+        for metric, value in own.items():
+            if value is not None:
+                yield {"workload": workload, "metric": metric}, _figure(value)
 
 
 def _verdicts(summary: Summary) -> _Samples:

@@ -108,7 +108,8 @@ def headline(found: Lookup) -> str:
     said = found.run.headline.removesuffix(remarks(found)).rstrip()
     if said:
         return said
-    cells = [cell for cell in found.cells.values() if not is_control(cell.target)]
+    timed = [cell for cell in found.cells.values() if cell.is_time]
+    cells = [cell for cell in timed if not is_control(cell.target)]
     counts = Counter(cell.mark.word for cell in cells)
     if not counts:
         return "This run measured nothing."

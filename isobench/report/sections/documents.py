@@ -254,7 +254,8 @@ def _axes(found: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> t
     names = {target.name for target in ran}
     axes = []
     for group, _ in found.groups():
-        cells = [c for c in found.cells.values() if c.group == group and c.target in names]
+        timed = [cell for cell in found.cells.values() if cell.is_time]
+        cells = [cell for cell in timed if cell.group == group and cell.target in names]
         if group == START_CLASS or not cells:
             continue
         kinds = Counter(cell.mark.kind for cell in cells)

@@ -23,6 +23,11 @@ def seconds_text(seconds: float | None, digits: int = 3) -> str:
     return wording.seconds_text(seconds, digits).replace(" ", SPACE)
 
 
+def amount_text(value: float | None, unit: str, digits: int = 3) -> str:
+    """Return a measured value with its unit, which no end of a line parts from it, or a dash."""
+    return wording.amount_text(value, unit, digits).replace(" ", SPACE)
+
+
 def percent_text(share: float | None) -> str:
     """Return a share in percent, or a dash."""
     return wording.percent_text(share).replace(" ", SPACE)

@@ -6,7 +6,7 @@ from typing import Final
 
 from isobench.model.wording import joined
 from isobench.report.markup import escaped, items
-from isobench.report.sections.lookup import Lookup, mean_of
+from isobench.report.sections.lookup import Lookup, mean_of, row_of
 from isobench.report.sections.phrases import missing_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Value, value_of
@@ -75,8 +75,8 @@ def _by_target(found: Lookup) -> dict[_Key, list[str]]:
     together: dict[_Key, list[str]] = {}
     for gap in found.summary.gaps:
         workloads = together.setdefault((gap.target, gap.cause, gap.detail, gap.hint), [])
-        if gap.workload and gap.workload not in workloads:
-            workloads.append(gap.workload)
+        if gap.workload and row_of(gap) not in workloads:
+            workloads.append(row_of(gap))
     for target in found.targets:
         if not target.measured and not any(key[0] == target.name for key in together):
             missing = missing_of(found, target)

@@ -1,14 +1,15 @@
 """A summary with what sections look up in it: cells by target and workload, headings, gaps."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
-from isobench.model import Status, Technology
-from isobench.report.sections.figures import interval_text, ratio_text
-from isobench.report.sections.marks import FEW_CODES, MARKS, Mark
+from isobench.model import TIME, Metric, Status, Technology
+from isobench.model.wording import series_text
+from isobench.report.sections.figures import amount_text, interval_text, ratio_text
+from isobench.report.sections.marks import FEW_CODES, MARKS, Mark, of_metric
 from isobench.storage.schema import (
     Bounds,
     CellSummary,
@@ -36,13 +37,23 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A workload and its class, which is `group`; `operation` is what one value times."""
+    """A row of figures: the time of a workload, or another of its metrics. `operation` is what one
+    time is of.
+    """
 
     name: str
+    """Of the workload; of another metric with that: "app.pages: faults"."""
     group: str
+    """The class of the workload."""
     anchor: str
     summary: str
     operation: str
+    metric: Metric = TIME
+
+    @property
+    def label(self) -> str:
+        """Its name, with the unit of any metric but time."""
+        return self.name if self.metric.is_time else f"{self.name} ({self.metric.unit.in_answers})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,17 @@ class Figure:
 
     @property
     def place(self) -> str:
-        """The workload, or the class that it is the mean of."""
-        return self.data.workload if isinstance(self.data, CellSummary) else self.data.group
+        """The row that it stands in: a workload, with the metric if that is not time; of a mean,
+        the class.
+        """
+        if isinstance(self.data, CellSummary):
+            return series_text(self.data.workload, self.data.metric)
+        return self.data.group
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is about time, as means are."""
+        return not isinstance(self.data, CellSummary) or self.data.metric == TIME.name
 
     @property
     def group(self) -> str:
@@ -68,12 +88,12 @@ class Figure:
 
     @property
     def value(self) -> float | None:
-        """Seconds per operation; means of ratios have none."""
+        """Seconds per operation, or what the metric is; means of ratios have none."""
         return self.data.value if isinstance(self.data, CellSummary) else None
 
     @property
     def reference(self) -> float | None:
-        """Native's seconds per operation."""
+        """Native's value."""
         return self.data.reference if isinstance(self.data, CellSummary) else None
 
     @property
@@ -83,7 +103,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Time over native."""
+        """Time over native; of any metric, above 1 is worse."""
         return self.data.ratio
 
     @property
@@ -107,7 +127,15 @@ class Figure:
         """
         if self.data.status is Status.UNPROVEN and FEW_CODES.intersection(self.data.doubt_codes):
             return MARKS["few"]
-        return MARKS[self.data.status or Status.INCONCLUSIVE]
+        mark = MARKS[self.data.status or Status.INCONCLUSIVE]
+        return mark if self.is_time else of_metric(mark)
+
+    @property
+    def value_text(self) -> str:
+        """The value with its unit; nothing for a mean."""
+        if self.value is None or not isinstance(self.data, CellSummary):
+            return ""
+        return amount_text(self.value, self.data.unit, self.digits)
 
     @property
     def ratio_text(self) -> str:
@@ -126,8 +154,11 @@ class Lookup:
 
     summary: Summary
     workloads: tuple[Workload, ...]
+    """Each with its time; the rows of their other metrics are `series`."""
+    series: Mapping[str, tuple[Workload, ...]]
+    """The rows of all other metrics, by workload."""
     cells: Mapping[tuple[str, str], Figure]
-    """By target and workload."""
+    """By target and row: a workload, or one of its other metrics."""
     class_means: Mapping[tuple[str, str], Figure]
     """By target and class, of those that have a mean."""
     claims: Mapping[str, ClaimResult]
@@ -144,14 +175,20 @@ class Lookup:
 
     @property
     def noise(self) -> dict[str, float]:
-        """The noise floor of each workload whose floor is known."""
-        return {name: floor for name, floor in self.run.noise.items() if floor is not None}
+        """The noise floor of each row whose floor is known."""
+        floors = self.run.noise | {
+            series_text(workload, metric): floor
+            for workload, own in self.run.metric_noise.items()
+            for metric, floor in own.items()
+        }
+        return {name: floor for name, floor in floors.items() if floor is not None}
 
-    def gap(self, target: str, workload: str) -> GapSummary | None:
+    def gap(self, target: str, row: str) -> GapSummary | None:
         """Return the gap of a cell, or the one of the whole target."""
-        for name in (workload, ""):
+        workload, *_ = row.split(": ")
+        for name in dict.fromkeys((row, workload, "")):
             for gap in self.summary.gaps:
-                if (gap.target, gap.workload) == (target, name):
+                if (gap.target, row_of(gap)) == (target, name):
                     return gap
         return None
 
@@ -164,12 +201,12 @@ class Lookup:
         found = [heading for heading in found if heading.name != REFERENCE]
         return tuple(sorted(found, key=lambda heading: heading.control))
 
-    def reference(self, workload: str) -> float | None:
-        """Return native's seconds per operation: the median over the pairs with native."""
+    def reference(self, row: str) -> float | None:
+        """Return native's value: the median over the pairs with native."""
         found = [
             cell.reference
             for cell in self.cells.values()
-            if cell.place == workload and cell.reference is not None
+            if cell.place == row and cell.reference is not None
         ]
         return median(found) if found else None
 
@@ -182,6 +219,12 @@ class Lookup:
     def of_class(self, group: str) -> tuple[Workload, ...]:
         """Return the workloads of a class."""
         return tuple(workload for workload in self.workloads if workload.group == group)
+
+    def rows(self, workloads: Iterable[Workload]) -> tuple[Workload, ...]:
+        """Return the rows of these workloads: of each its time, then its other metrics."""
+        return tuple(
+            row for workload in workloads for row in (workload, *self.series.get(workload.name, ()))
+        )
 
 
 def heading_of(target: TargetSummary) -> Heading:
@@ -219,15 +262,45 @@ def class_title(group: str) -> str:
     return classes.get(group).title or "Other"
 
 
+def row_of(gap: GapSummary) -> str:
+    """Return the row that a gap is in: a workload, or one of its other metrics."""
+    return series_text(gap.workload, gap.metric or TIME.name)
+
+
 def look_up(summary: Summary) -> Lookup:
     """Return a summary with what is looked up in it."""
     means = (mean for mean in summary.class_means if mean.ratio is not None)
+    workloads, figures = _workloads(summary), [Figure(cell) for cell in summary.cells]
     return Lookup(
         summary=summary,
-        workloads=_workloads(summary),
-        cells={(cell.target, cell.workload): Figure(cell) for cell in summary.cells},
+        workloads=workloads,
+        series=_series(summary, workloads),
+        cells={(figure.target, figure.place): figure for figure in figures},
         class_means={(mean.target, mean.group): Figure(mean) for mean in means},
         claims={claim.id: claim for claim in summary.claims},
+    )
+
+
+def _series(summary: Summary, workloads: Iterable[Workload]) -> dict[str, tuple[Workload, ...]]:
+    """Return the rows of all metrics but time, by workload."""
+    declared: dict[str, list[Metric]] = {
+        one.name: [metric for metric in one.metrics if not metric.is_time]
+        for one in summary.workloads
+    }
+    return {
+        workload.name: tuple(_row_of_metric(workload, metric) for metric in declared[workload.name])
+        for workload in workloads
+        if declared.get(workload.name)
+    }
+
+
+def _row_of_metric(workload: Workload, metric: Metric) -> Workload:
+    return replace(
+        workload,
+        name=series_text(workload.name, metric.name),
+        anchor=f"{workload.anchor}-{metric.name}",
+        summary=f"{metric.fact}, in {metric.unit.in_answers}: {metric.better} is better",
+        metric=metric,
     )
 
 

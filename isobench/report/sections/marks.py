@@ -1,9 +1,10 @@
 """The outcomes and how each is marked: a slug for shape and colour, a word, an ASCII sign."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import ClaimStatus, Status
+from isobench.model.wording import outcome_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,14 @@ MARKS: Final = {
         Mark(kind="reference", word="reference", sign=""),
     )
 }
+
+
+def of_metric(mark: Mark) -> Mark:
+    """Return the mark of an outcome for a metric that is not time: better and worse."""
+    words = {str(status): outcome_text(status, "") for status in Status}
+    return replace(mark, word=words.get(mark.kind, mark.word))
+
+
 FEW_CODES: Final = frozenset({"few-blocks", "no-estimate", "quick"})
 """Doubts of cells that lack blocks for a verdict, and nothing else."""
 AGREEMENTS: Final = {

@@ -55,7 +55,8 @@ class Method:
 
 def method(found: Lookup) -> Method:
     """Return the numbers that the account of the method names, as text."""
-    run, floors = found.run, sorted(found.noise.values())
+    run = found.run
+    floors = sorted(floor for floor in run.noise.values() if floor is not None)
     return Method(
         blocks=_UNKNOWN if run.blocks is None else str(run.blocks),
         discarded=_UNKNOWN if run.blocks_invalid is None else str(run.blocks_invalid),

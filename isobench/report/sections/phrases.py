@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from isobench.model.wording import counted
-from isobench.report.sections.figures import seconds_text
+from isobench.report.sections.figures import amount_text
 from isobench.report.sections.lookup import Figure, Lookup
 from isobench.report.sections.marks import Mark
 from isobench.report.sections.values import Value, value_of
@@ -65,13 +65,14 @@ def tails_of(figure: Figure) -> str:
     cell = figure.data
     if not isinstance(cell, CellSummary):
         return ""
-    parts = [f"{name} {_quantile(at)}" for name, at in (("p95", cell.p95), ("p99", cell.p99))]
+    quantiles = (("p95", cell.p95), ("p99", cell.p99))
+    parts = [f"{name} {_quantile(at, cell.unit)}" for name, at in quantiles]
     if cell.maximum is not None:
-        parts.append(f"largest {seconds_text(cell.maximum)}")
+        parts.append(f"largest {amount_text(cell.maximum, cell.unit)}")
     if cell.outlying_blocks:
         parts.append(counted(cell.outlying_blocks, "outlying block"))
     return "; ".join(parts)
 
 
-def _quantile(seconds: float | None) -> str:
-    return "n too small" if seconds is None else seconds_text(seconds)
+def _quantile(value: float | None, unit: str) -> str:
+    return "n too small" if value is None else amount_text(value, unit)

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from isobench.model import Status
+from isobench.model import Better, Status
 from isobench.model.wording import NOTHING, counted, joined
 from isobench.report.markup import escaped, table
-from isobench.report.sections.figures import TIMES, percent_text, seconds_text
+from isobench.report.sections.figures import TIMES, amount_text, percent_text
 from isobench.report.sections.lookup import (
     START_CLASS,
     Figure,
@@ -28,6 +28,10 @@ from isobench.workloads import classes
 
 _MEAN: Final = "Geometric mean of this class's ratios, block by block"
 _LACKING: Final = "no mean, for want of some workload of the class"
+_METRICS: Final = (
+    "Other metrics: the value over native's, or native's over the value where higher is better;"
+    f" above 1{TIMES} is worse."
+)
 _MOST_COLUMNS: Final = 8
 """More targets than this are rows of the overview: there are never so many workloads."""
 
@@ -136,12 +140,17 @@ class Ratios:
     matrix: Matrix
     panels: tuple[Panel, ...]
     margin: str
+    metrics: str
+    """What the ratios of other metrics than time are; empty where there are none."""
 
 
 def ratios(found: Lookup) -> Ratios:
     """Return the ratios of a run."""
     return Ratios(
-        matrix=matrix(found), panels=tuple(_panels(found)), margin=percent_text(found.run.margin)
+        matrix=matrix(found),
+        panels=tuple(_panels(found)),
+        margin=percent_text(found.run.margin),
+        metrics=_METRICS if found.series else "",
     )
 
 
@@ -152,13 +161,13 @@ def matrix(found: Lookup) -> Matrix:
     for group, workloads in found.groups():
         rows = tuple(
             MatrixRow(
-                workload=workload.name,
+                workload=workload.label,
                 short=workload.name.partition(".")[2] or workload.name,
                 anchor="start-up" if group == START_CLASS else workload.anchor,
                 summary=workload.summary,
                 cells=tuple(_matrix_cell(found, target.name, workload.name) for target in targets),
             )
-            for workload in workloads
+            for workload in found.rows(workloads)
         )
         if mean := _mean_anchor(found, group, workloads):
             row = MatrixRow(
@@ -228,7 +237,7 @@ def _panel(found: Lookup, number: int, group: str, workloads: Sequence[Workload]
         margin_low=scale(1 / (1 + margin)),
         margin_high=scale(1 + margin),
         groups=(
-            *(_plot_group(found, workload, scale) for workload in workloads),
+            *(_plot_group(found, workload, scale) for workload in found.rows(workloads)),
             *_mean_group(found, group, workloads, scale),
         ),
         warmup_profiles=warmup_profiles(found, group),
@@ -242,8 +251,10 @@ def _plot_group(found: Lookup, workload: Workload, scale: Scale) -> PlotGroup:
         for heading in found.columns()
         if (heading.name, workload.name) in found.cells or found.gap(heading.name, workload.name)
     )
-    reference = seconds_text(found.reference(workload.name))
-    per = f" for {workload.operation}" if workload.operation else ""
+    unit = workload.metric.unit.in_answers
+    reference = amount_text(found.reference(workload.name), unit)
+    timed = workload.operation and workload.metric.is_time
+    per = f" for {workload.operation}" if timed else ""
     return PlotGroup(
         anchor=workload.anchor,
         workload=workload.name,
@@ -274,7 +285,9 @@ def _plot_row(found: Lookup, heading: Heading, workload: Workload, scale: Scale)
             note=gap_detail(found, heading.name, workload.name),
             doubts="",
         )
-    return _row_of(heading, cell, scale)
+    row = _row_of(heading, cell, scale)
+    # The largest values are the slow end only where lower is better.
+    return replace(row, tails="") if workload.metric.better is Better.HIGHER else row
 
 
 def _mean_group(
@@ -304,7 +317,7 @@ def _row_of(heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
     notes = (_served(figure), _needed(figure), _unlike(figure))
     return PlotRow(
         target=heading,
-        value="" if figure.value is None else seconds_text(figure.value, figure.digits),
+        value=figure.value_text,
         ratio=figure.ratio_text,
         interval=figure.interval_text,
         mark=figure.mark,
@@ -368,6 +381,8 @@ def _markdown(view: Ratios) -> Iterator[str]:
     yield "## Ratios to native"
     margin = f"\N{PLUS-MINUS SIGN}{view.margin}"
     yield f"Time over native: above 1 is slower. Near-native: shown to lie within {margin}."
+    if view.metrics:
+        yield escaped(view.metrics)
     yield table(
         ["Workload", *(escaped(target.name) for target in matrix.targets)],
         (

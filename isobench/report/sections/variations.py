@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import Status
+from isobench.model.wording import series_text
 from isobench.report.markup import escaped, items
 from isobench.report.sections.figures import interval_text, ratio_text
 from isobench.report.sections.lookup import Lookup
@@ -57,7 +58,7 @@ def variations(found: Lookup) -> tuple[VariationView, ...] | None:
 
 def _effect(one: VariationSummary) -> OptionEffect:
     return OptionEffect(
-        workload=one.workload,
+        workload=series_text(one.workload, one.metric),
         effect=ratio_text(one.effect, one.interval),
         interval=interval_text(one.interval, one.effect),
         mark=_MARKS.get(one.status, MARKS[Status.INCONCLUSIVE]),

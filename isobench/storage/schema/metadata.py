@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from isobench.model import Abi, Technology
+from isobench.model import TIME, Abi, Metric, Technology
 from isobench.model.units import Sha256, TargetName, WorkloadName
 from isobench.storage.schema.values import Amount, Count, Facts, Integer, Positive
 
@@ -39,6 +39,8 @@ class WorkloadEntry(Struct, frozen=True, kw_only=True):
     loops: Count | None = None
     iterations: Count | None = None
     """Of one visit; None until the run has a plan."""
+    metrics: tuple[Metric, ...] = (TIME,)
+    """What is compared with native; runs of versions that do not say compared time alone."""
 
 
 class PayloadEntry(Struct, frozen=True, kw_only=True):

@@ -57,7 +57,9 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     complete: bool = True
     interrupted: bool = False
     noise: dict[str, Amount | None] = field(default_factory=dict)
-    """The noise floor of each workload as a share; None where it is unknown."""
+    """The noise floor of the time of each workload as a share; None where it is unknown."""
+    metric_noise: dict[str, dict[str, Amount | None]] = field(default_factory=dict)
+    """The same of all other metrics, by workload and metric."""
     level: Positive = 0.97
     schedule: Schedule = Schedule.BLOCKS
     blocks: Count | None = None
@@ -116,7 +118,9 @@ class TargetSummary(Struct, frozen=True, kw_only=True):
 
 
 class CellSummary(Struct, frozen=True, kw_only=True):
-    """One target at one workload. Times in seconds an operation or a start."""
+    """One metric of one target at one workload. Times are in seconds an operation or a start, other
+    metrics in their unit a visit.
+    """
 
     target: TargetName
     workload: WorkloadName
@@ -127,7 +131,7 @@ class CellSummary(Struct, frozen=True, kw_only=True):
     reference: Amount | None = None
     """Medians over visits."""
     ratio: Positive | None = None
-    """Target over native; above 1 is slower."""
+    """Target over native, or native over target where higher is better: above 1 is worse."""
     interval: Bounds | None = None
     level: Positive = 0.97
     equivalence: Bounds | None = None
@@ -192,8 +196,9 @@ class VariationSummary(Struct, frozen=True, kw_only=True):
     option: str
     value: str
     workload: WorkloadName
+    metric: str = "time"
     effect: Positive
-    """The time as it is over the time with the option changed."""
+    """The time as it is over the time with the option changed; above 1, the option costs."""
     interval: Bounds
     status: Status = field(name="standing")
     share: float | None = None
@@ -255,6 +260,8 @@ class GapSummary(Struct, frozen=True, kw_only=True):
     cause: Cause
     detail: str = ""
     hint: str = ""
+    metric: str = ""
+    """The one metric that is lacking; empty: the whole cell."""
     times: Count = 1
 
 

@@ -1,0 +1,235 @@
+"""One run's samples in frames: amounts by visit, times by the host's clock, phases of starts.
+
+Nothing here compares targets: `cells` does.
+"""
+
+import functools
+import operator
+from typing import Final
+
+import pandas as pd
+
+from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
+from isobench.evidence import clock
+from isobench.model import TIME, Clock, Fact, Metric
+from isobench.model.plan import actual
+from isobench.model.units import TargetName, Unit, WorkloadName
+from isobench.storage.reader import Run
+
+SECONDS: Final = 1e9
+
+
+class Frames:
+    """The samples of the blocks that count.
+
+    Records stay as they were measured: what is brought to the host's clock is so here alone.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Take a run; compute nothing yet."""
+        self.run = run
+        self.reference = run.plan.reference
+        self.metrics: dict[WorkloadName, dict[str, Metric]] = {
+            item.name: {TIME.name: TIME} | {metric.name: metric for metric in item.metrics}
+            for item in run.metadata.workloads
+        }
+        """The metrics of each workload by name, in the order of the run; time is always there."""
+        self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
+
+    @functools.cached_property
+    def valid(self) -> pd.DataFrame:
+        """All samples of the blocks that count; columns as in `records.COLUMNS`."""
+        frame = self.run.samples
+        return frame[(frame["block"] > 0) & ~frame["block"].isin(self.run.invalid_blocks)]
+
+    @functools.cached_property
+    def _cells(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What was recorded of each cell: looked for once, however many cells there are."""
+        return by_cell(self.valid)
+
+    def recorded(self, workload: WorkloadName, target: TargetName) -> pd.DataFrame:
+        """Return what was recorded of one cell."""
+        return self._cells.get((workload, target), self.valid.iloc[:0])
+
+    def by_block(self, workload: WorkloadName, target: TargetName, name: str) -> pd.Series:
+        """Return the samples of one name of a cell by block, as recorded."""
+        mine = self.recorded(workload, target)
+        return mine[mine["metric"] == name].groupby("block")["value"].median()
+
+    # ---- amounts ---------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def times(self) -> pd.DataFrame:
+        """Seconds per operation of every iteration; columns block, target, workload, amount, at,
+        clock, inside (timed by the clock inside, whichever it is given by).
+
+        Where that clock is not to be trusted, the visits are brought to the host's by the span
+        that both saw, and those too short for that are left out.
+        """
+        frame = self.valid[self.valid["metric"] == TIME.name]
+        frame = frame.assign(
+            amount=frame["value"] / frame["operations"] / SECONDS,
+            inside=frame["clock"] == Clock.GUEST,
+        )
+        for (workload, target), spans in self.untrusted.items():
+            mine = (frame["workload"] == workload) & (frame["target"] == target) & frame["inside"]
+            factor = frame.loc[mine, "block"].map(spans["host"] / spans["guest"])
+            frame.loc[mine, "amount"] *= factor
+            frame.loc[mine, "clock"] = str(Clock.HOST)
+        return frame.dropna(subset="amount")
+
+    def amounts(self, metric: str) -> pd.DataFrame:
+        """Return the values of a metric in the unit of `summary.json`; columns as in `times`."""
+        if metric == TIME.name:
+            return self.times
+        rows = [
+            self._facts_as_amounts(workload, own[metric])
+            for workload, own in self.metrics.items()
+            if metric in own
+        ]
+        return pd.concat(rows) if rows else self.times.iloc[:0]
+
+    def _facts_as_amounts(self, workload: WorkloadName, metric: Metric) -> pd.DataFrame:
+        """Return what payloads printed of a metric. A number below zero is none of its values."""
+        frame = self.valid
+        mine = frame[
+            (frame["workload"] == workload)
+            & (frame["metric"] == metric.recorded_as)
+            & (frame["value"] >= 0)
+        ]
+        scale = SECONDS if metric.unit is Unit.NANOSECOND else 1.0
+        return mine.assign(amount=mine["value"] / scale, inside=mine["clock"] == Clock.GUEST)
+
+    @functools.cached_property
+    def blocks(self) -> int:
+        """How many blocks count."""
+        return int(self.times["block"].nunique())
+
+    # ---- starts ----------------------------------------------------------------------------------
+
+    def phases(self, workload: WorkloadName, target: TargetName) -> dict[str, float]:
+        """Return when each phase of a start passed: medians in seconds from its beginning, in
+        order; the nonce is one of them. Nothing where no phase was seen.
+        """
+        mine = self.recorded(workload, target)
+        passed = mine["metric"].str.startswith("phase.") | mine["metric"].isin(["time", "gone"])
+        medians = mine[passed].groupby("metric")["value"].median() / SECONDS
+        named = {
+            "nonce" if metric == "time" else str(metric).removeprefix("phase."): float(value)
+            for metric, value in medians.items()
+        }
+        ordered = dict(sorted(named.items(), key=operator.itemgetter(1)))
+        return ordered if len(ordered) > 1 else {}
+
+    def channel(self, workload: WorkloadName, target: TargetName) -> float | None:
+        """Return what going to a session and back costs without executing anything, in seconds."""
+        mine = self.recorded(workload, target)
+        mine = mine[mine["metric"] == "channel"]
+        return None if mine.empty else float(mine["value"].median()) / SECONDS
+
+    def null_spawn(self, workload: WorkloadName) -> tuple[float, float, int] | None:
+        """Return what the smallest program takes to start natively, and what the payload does, in
+        seconds (medians over blocks), and how often it was started; None where it was not.
+        """
+        spawns, times = (self.by_block(workload, self.reference, m) for m in ("spawn", "time"))
+        if spawns.empty or times.empty:
+            return None
+        count = int((self.recorded(workload, self.reference)["metric"] == "spawn").sum())
+        return float(spawns.median()) / SECONDS, float(times.median()) / SECONDS, count
+
+    def profile(self, workload: WorkloadName, target: TargetName) -> WarmupProfile | None:
+        """Return how the visits of a cell go, pass by pass; None for starts."""
+        key = (workload, target)
+        if key not in self._warmup_profiles:
+            self._warmup_profiles[key] = warmup_profile_of(self.recorded(workload, target))
+        return self._warmup_profiles[key]
+
+    # ---- clocks ----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def spans(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What both clocks say of the same spans of a cell, ns: rows are blocks, columns guest,
+        host, dispatch.
+        """
+        names = {"span.guest": "guest", "span.host": "host", "dispatch": "dispatch"}
+        frame = self.valid[self.valid["metric"].isin(list(names))]
+        spans = (
+            frame.assign(metric=frame["metric"].map(names))
+            .pivot_table(
+                index=["workload", "target", "block"],
+                columns="metric",
+                values="value",
+                aggfunc="first",
+            )
+            .reindex(columns=[*names.values()])
+            .dropna()
+        )
+        return {
+            (str(cell[0]), str(cell[1])): mine.droplevel(["workload", "target"])
+            for cell, mine in spans.groupby(level=["workload", "target"])
+        }
+
+    @functools.cached_property
+    def clocks(self) -> dict[tuple[str, str], clock.ClockCheck]:
+        """What the visits of each cell show of the clock inside, where they are long enough; the
+        reference's clock is the host's.
+        """
+        found = {
+            cell: clock.check(
+                [int(v) for v in spans["guest"]],
+                [int(v) for v in spans["host"]],
+                _dispatch(spans),
+            )
+            for cell, spans in self.spans.items()
+            if actual(TargetName(cell[1])) != self.reference
+        }
+        return {cell: one for cell, one in found.items() if one is not None}
+
+    @functools.cached_property
+    def untrusted(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The spans that bring a cell's times to the host's clock, where the one inside is off."""
+        found = {}
+        for cell, one in self.clocks.items():
+            if not one.trusted and one.runs and one.long:
+                spans = self.spans[cell]
+                dispatch = _dispatch(spans)
+                is_long = [clock.long_enough(int(h), dispatch) for h in spans["host"]]
+                found[cell] = spans[is_long]
+        return found
+
+    # ---- facts -----------------------------------------------------------------------------------
+
+    def facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Fact]:
+        """Return what payloads saw in a cell: the worst number, the first text."""
+        state = self.run.state(actual(target))
+        facts: dict[str, Fact] = dict(state.workloads.get(workload, {}))
+        mine = self.recorded(workload, target)
+        mine = mine[mine["metric"].str.startswith("fact.")]
+        for metric, value in mine.groupby("metric")["value"].max().items():
+            facts[str(metric).removeprefix("fact.")] = int(value)
+        return facts
+
+    def seen(self, target: TargetName, key: str) -> Fact:
+        """Return what the evidence payload, or the host, saw of one fact in a target."""
+        return self.run.state(actual(target)).fact(key)
+
+    def own_kernel(self, target: TargetName) -> bool:
+        """Say whether a target was seen to run a kernel of its own."""
+        ids = {
+            fact.value
+            for name in (actual(target), self.reference)
+            for fact in self.run.state(name).facts
+            if fact.key == "kernel.boot_id"
+        }
+        return len(ids) > 1
+
+
+def by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return the rows of each cell, found in one pass however many cells there are."""
+    groups = frame.groupby(["workload", "target"], sort=False)
+    return {(str(cell[0]), str(cell[1])): mine for cell, mine in groups}
+
+
+def _dispatch(spans: pd.DataFrame) -> int:
+    """Return what carrying a line to the host may take in a cell, ns."""
+    return int(spans["dispatch"].median())
