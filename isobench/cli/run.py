@@ -215,7 +215,7 @@ def _earlier(name: str | None) -> "Run | None":
     from isobench.storage import lock, reader
 
     path = latest() if name == "latest" else Path(name)
-    lock.demand_idle(path)
+    lock.check_idle(path)
     earlier = reader.load(path)
     if not earlier.path.is_dir():
         raise UsageError(

@@ -1,8 +1,8 @@
-"""Text from outside, made fit to be shown: done once, where files are read.
+"""Makes text from outside safe to show. This happens once, where files are read.
 
-What is in the files of a run may have been written by a target, a guest or a stranger. Characters
-that control a terminal or turn the direction of a line are shown as escapes, and no text is longer
-than anybody reads. Markup of HTML and Markdown is left: who renders escapes it.
+A target, a guest or a stranger may have written the text in the files of a run. Characters that
+control a terminal or change the direction of a line become escapes, and long texts are cut. Markup
+of HTML and Markdown stays: the page and Markdown escape it when they are rendered.
 """
 
 import unicodedata
@@ -10,38 +10,50 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 LONGEST: Final = 10_000
-"""Characters of one text; what is longer is cut, and ends in an ellipsis."""
+"""The most characters of one text. A longer text is cut and ends in an ellipsis."""
+# Facts such as a map of user ids have several lines and tabs. Neither can change what a terminal
+# has already shown.
 _LAYOUT: Final = frozenset("\n\t")
-"""They lay text out and do nothing else: facts have several lines."""
 
 
+<<<<<<< HEAD
 def cleaned(text: str, *, longest: int | None = LONGEST) -> str:
     """Return text without characters that do more than be seen, and not longer than `longest`."""
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+=======
+def cleaned(text: str) -> str:
+    """Return a text of at most LONGEST characters: visible ones, spaces, tabs and line ends."""
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    # Nearly all texts end here: isprintable() runs in C, the loop below does not.
+>>>>>>> 6fa89e9 (Storage: plain words, and the reasons of the lock, the rename and the cleaning)
     if text.isprintable():
         return text
     return "".join(
-        letter if letter.isprintable() or letter in _LAYOUT else _shown(letter) for letter in text
+        character if character.isprintable() or character in _LAYOUT else _escape(character)
+        for character in text
     )
 
 
-def _shown(letter: str) -> str:
-    if unicodedata.category(letter) == "Zs":
+def _escape(character: str) -> str:
+    # isprintable() is false for every space but U+0020, for example a no-break space. They are
+    # harmless, and an escape in their place would be hard to read.
+    if unicodedata.category(character) == "Zs":
         return " "
-    return letter.encode("unicode_escape").decode("ascii")
+    return character.encode("unicode_escape").decode("ascii")
 
 
-def all_cleaned(value: Any, *, but: frozenset[str] = frozenset()) -> Any:  # noqa: ANN401 - plain data
-    """Return plain data with all its texts cleaned, those of keys too.
+def all_cleaned(value: Any, *, raw: frozenset[str] = frozenset()) -> Any:  # noqa: ANN401 - plain data
+    """Return plain data (from JSON) with all its texts cleaned, keys included.
 
-    What stands under the keys in `but` is left: it is read by machines alone.
+    The values of the top-level keys in `raw` stay as they are.
     """
     if isinstance(value, str):
         return cleaned(value)
     if isinstance(value, Mapping):
         return {
-            cleaned(key): each if key in but else all_cleaned(each) for key, each in value.items()
+            cleaned(key): each if key in raw else all_cleaned(each) for key, each in value.items()
         }
     if isinstance(value, list):
         return [all_cleaned(each) for each in value]

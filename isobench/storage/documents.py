@@ -1,4 +1,7 @@
-"""The JSON documents of a run: written whole or not at all, and checked where they are read."""
+"""Reads and writes the JSON documents of a run.
+
+A document is written completely or not at all, and checked where it is read.
+"""
 
 import tempfile
 from pathlib import Path
@@ -16,15 +19,18 @@ _T = TypeVar("_T")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a UTF-8 text file, completely or not at all."""
+    # rename(2) replaces a file atomically, but only within one file system: so the temporary file
+    # is in the same folder. A reader, or a run that is killed here, sees the old file or the new.
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
         file.write(text)
+    # tempfile creates files with mode 0600: nobody else could read a report that root has made.
     Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
 
 
 def write_document(path: Path, value: object) -> None:
-    """Write a JSON document whole or not at all."""
+    """Write a JSON document, completely or not at all."""
     write_text(path, encoded(value))
 
 
@@ -34,17 +40,20 @@ def encoded(value: object) -> str:
 
 
 def decoded(data: bytes, kind: type[_T], name: str, *, raw: frozenset[str] = frozenset()) -> _T:
-    """Return a document from outside as `kind`, its texts cleaned but for those under `raw`.
+    """Return a JSON document from outside as `kind`. Its texts are cleaned, except under the
+    top-level keys in `raw`.
 
-    ValueError: it is no JSON, or of another shape; says in which file, and where in it.
+    `name` is the file's name for messages. ValueError: it is not JSON, or does not have this shape;
+    the message names the file and the place in it.
     """
     return converted(parsed(data, name), kind, name, raw=raw)
 
 
 def parsed(data: bytes, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Return plain data. ValueError: it is no JSON; says in which file."""
+    """Return the plain data of a JSON document. ValueError: it is not JSON; names the file."""
     try:
         return msgspec.json.decode(data)
+    # A stranger's file may be nested too deeply for the decoder, or hold too large a number.
     except (ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from None
 
@@ -52,16 +61,19 @@ def parsed(data: bytes, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
 def converted(value: object, kind: type[_T], name: str, *, raw: frozenset[str] = frozenset()) -> _T:
     """Return plain data from outside as `kind`; see `decoded`."""
     try:
-        return msgspec.convert(all_cleaned(value, but=raw), kind)
+        return msgspec.convert(all_cleaned(value, raw=raw), kind)
     except (ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from None
 
 
-def demand_format(value: object, place: object) -> None:
-    """UsageError: a document is of a format that this version does not read.
+def check_format(value: object, place: object) -> None:
+    """Check the format version of a document; `place` names it in messages.
 
-    ValueError: it does not say of which.
+    UsageError: this version of isobench does not read that format. ValueError: the document has no
+    format version.
     """
+    # This comes before all other checks: a document of a later format may differ in every field,
+    # and its version is then the only useful message.
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version is None:
         message = "Object missing required field `schema_version`"
@@ -69,23 +81,23 @@ def demand_format(value: object, place: object) -> None:
     if version != FORMAT:
         raise UsageError(
             f"{place}: format {version}, this isobench reads {FORMAT}",
-            hint="use the isobench that wrote it",
+            hint="use the version of isobench that wrote it",
         )
 
 
 def summary_of(value: object) -> Summary:
-    """Return the answers that plain data from outside holds.
+    """Return the summary in plain data from outside.
 
-    UsageError: another format. ValueError: another shape; says where.
+    UsageError: it has another format. ValueError: it does not have this shape; names the place.
     """
-    demand_format(value, SUMMARY)
+    check_format(value, SUMMARY)
     return converted(value, Summary, SUMMARY)
 
 
 def read_summary(folder: Path) -> Summary:
-    """Return the answers in the folder of a run.
+    """Return the summary in the folder of a run.
 
-    UsageError: there are none, of another format, or damaged; says where.
+    UsageError: there is none, it has another format, or it is damaged; names the place.
     """
     path = folder / SUMMARY
     try:

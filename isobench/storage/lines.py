@@ -1,6 +1,6 @@
-"""Files of lines that a crash may have cut short."""
+"""Files of JSON lines. A crash may have cut off their last line."""
 
 
-def complete(data: bytes) -> bytes:
-    """Drop a last line that has no end."""
+def complete_lines(data: bytes) -> bytes:
+    """Return the data without a last line that has no line end."""
     return data[: data.rfind(b"\n") + 1]

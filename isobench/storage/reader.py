@@ -1,7 +1,7 @@
-"""A run, read back: from its folder or from a zip of it, of whatever origin, years later.
+"""Reads a run from its folder or from a zip of it.
 
-This is the door for what comes from outside. Every file is checked here, its texts are cleaned, and
-what does not fit is an error with the file and the place in it; nobody checks again further in.
+A run may come from anybody. Every file is validated here and its texts are cleaned. An error names
+the file and the place in it. No other module checks again.
 """
 
 import zipfile
@@ -18,8 +18,8 @@ from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
 from isobench.storage import records
 from isobench.storage.cleaning import cleaned
-from isobench.storage.documents import DAMAGED, converted, decoded, demand_format, parsed
-from isobench.storage.lines import complete
+from isobench.storage.documents import DAMAGED, check_format, converted, decoded, parsed
+from isobench.storage.lines import complete_lines
 from isobench.storage.lock import RECORDS
 from isobench.storage.schema import RunMetadata, TargetState
 
@@ -27,10 +27,15 @@ _METADATA: Final = "run.json"
 _PLAN: Final = "plan.json"
 _HEALTH: Final = "state/blocks.jsonl"
 _STATE: Final = "-pre.json"
+# Its name looks like the state of a target "host". It holds the facts of the host, which run.json
+# has too.
 _HOST: Final = "state/host-pre.json"
-"""No state of a target: the facts of the host, which run.json has too."""
-_FOR_MACHINES: Final = frozenset({"config", "claims"})
-"""Parts of run.json that say what to do. Cleaning would change it; who obeys them checks them."""
+# Parts of run.json that are used and never printed: cleaning could change a command. Whoever uses
+# them checks them: `config.trust` and `claims.of_table`.
+_RAW: Final = frozenset({"config", "claims"})
+# zipfile raises these for files that are cut off (BadZipFile, EOFError, zlib.error), compressed by
+# an unknown method (NotImplementedError) or protected by a password (RuntimeError). ValueError is
+# JSON that is damaged or does not fit.
 _UNREADABLE: Final = (
     OSError,
     ValueError,
@@ -40,12 +45,11 @@ _UNREADABLE: Final = (
     NotImplementedError,
     RuntimeError,
 )
-"""What files raise that are cut short, packed in other ways, locked by a password, or no text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run, read back."""
+    """The files of a run, except its summary and reports."""
 
     path: Path
     metadata: RunMetadata
@@ -58,14 +62,16 @@ class Run:
     states: Mapping[TargetName, TargetState]
 
     def state(self, name: TargetName) -> TargetState:
-        """Return what a target showed of itself; an empty state where nothing is known."""
+        """Return the state of a target; an empty state where nothing is known."""
         return self.states.get(name) or TargetState()
 
     @property
     def lost_blocks(self) -> frozenset[int]:
-        """Blocks that have run and of which there is no record any more."""
-        kept = {gap.block for gap in self.gaps} | set(self.samples["block"].unique().tolist())
-        return frozenset(one.block for one in self.health) - kept
+        """Blocks that were measured and whose records are missing."""
+        # state/blocks.jsonl gets its line when all records of a block are written. A block that is
+        # only there has lost its records since.
+        recorded = {gap.block for gap in self.gaps} | set(self.samples["block"].unique().tolist())
+        return frozenset(one.block for one in self.health) - recorded
 
     @property
     def sessions(self) -> dict[TargetName, int]:
@@ -75,13 +81,13 @@ class Run:
 
     @property
     def begun(self) -> int:
-        """How many blocks were begun, complete or not."""
+        """The number of blocks that were begun, complete or not."""
         gaps = max((gap.block for gap in self.gaps), default=0)
         return max(gaps, 0 if self.samples.empty else int(self.samples["block"].max()))
 
 
 class _Files:
-    """The files of a run in a folder or in a zip of one."""
+    """The files of a run, in a folder or in a zip of one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -92,14 +98,17 @@ class _Files:
             found = [name for name in self._zip.namelist() if name.endswith(_METADATA)]
             if not found:
                 raise UsageError(f"{path} holds no run.json", hint="zip the whole folder of a run")
+            # A zip may hold the files themselves or the folder with them. The shortest name is the
+            # outermost: the folder may hold other files whose names end so.
             self._inside = min(found, key=len).removesuffix(_METADATA)
         elif not (path / _METADATA).is_file():
             raise UsageError(
-                f"{path} is no run: it holds no run.json",
+                f"{path} is not a run: it holds no run.json",
                 hint="name the folder that `isobench run` printed, or isobench-results/latest",
             )
 
     def read(self, name: str) -> bytes:
+        """Return the content of a file. Empty: the run ended before it had this file."""
         if self._zip is None:
             file = self.path / name
             return file.read_bytes() if file.is_file() else b""
@@ -107,7 +116,7 @@ class _Files:
         return self._zip.read(member) if member in self._zip.namelist() else b""
 
     def states(self) -> list[str]:
-        """Return the names of the files with the states of targets, in order."""
+        """Return the names of the files with the states of targets, sorted."""
         if self._zip is None:
             found = {f"state/{path.name}" for path in (self.path / "state").glob(f"*{_STATE}")}
         else:
@@ -126,7 +135,7 @@ class _Files:
 def load(path: Path) -> Run:
     """Read a run from its folder, or from a zip of it.
 
-    UsageError: it is none, of another format, or damaged; says in which file, and where in it.
+    UsageError: it is not a run, has another format, or is damaged; names the file and the place.
     """
     try:
         with _Files(path) as files:
@@ -155,22 +164,22 @@ def _read(path: Path, files: _Files) -> Run:
 def _metadata(data: bytes, path: Path) -> RunMetadata:
     value = parsed(data, _METADATA)
     try:
-        demand_format(value, path)
+        check_format(value, path)
     except ValueError as error:
         raise ValueError(f"{_METADATA}: {error}") from None
-    return converted(value, RunMetadata, _METADATA, raw=_FOR_MACHINES)
+    return converted(value, RunMetadata, _METADATA, raw=_RAW)
 
 
 def _plan(data: bytes) -> Plan:
-    """Return a plan; version 0.1 wrote "dear" for "expensive"."""
     table = parsed(data, _PLAN)
+    # Version 0.1 wrote "dear" where later versions write "expensive".
     if isinstance(table, dict) and "dear" in table:
         table["expensive"] = table.pop("dear")
     return converted(table, Plan, _PLAN)
 
 
 def _empty_plan(metadata: RunMetadata) -> Plan:
-    """Stand for the plan of a run that ended before it had one."""
+    """Return a plan without blocks, for a run that ended before it was planned."""
     return Plan(seed=metadata.seed or 0, reference=metadata.reference, work=(), blocks=())
 
 
@@ -185,9 +194,9 @@ class _Validity:
 
 
 def _health(data: bytes) -> tuple[tuple[BlockHealth, ...], frozenset[int]]:
-    """Return what the host did during each block, and the blocks that do not count."""
+    """Return the state of the host during each block, and the blocks that do not count."""
     found, invalid = [], set()
-    for number, line in enumerate(complete(data).splitlines(), 1):
+    for number, line in enumerate(complete_lines(data).splitlines(), 1):
         row = parsed(line, f"{_HEALTH}:{number}")
         health = converted(row, BlockHealth, f"{_HEALTH}:{number}")
         found.append(health)

@@ -1,4 +1,4 @@
-"""records.jsonl -> the samples as a frame, and the gaps."""
+"""Reads records.jsonl: the samples as a frame, and the gaps."""
 
 import io
 import operator
@@ -10,7 +10,7 @@ import pandas as pd
 from isobench.model import Cause, Gap
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.cleaning import cleaned
-from isobench.storage.lines import complete
+from isobench.storage.lines import complete_lines
 from isobench.storage.lock import RECORDS
 
 COLUMNS: Final = (
@@ -19,12 +19,15 @@ COLUMNS: Final = (
 )  # fmt: skip
 _TEXTS: Final = ("target", "workload", "metric", "unit", "clock")
 KEY: Final = ("block", "target", "workload", "metric", "iteration", "session")
-"""What tells one sample from all others of its run."""
+"""The columns that identify a sample within its run."""
+# A larger number becomes a Python object in pandas: the whole column would lose its type.
 _Integer = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
+# gc=False: the garbage collector need not visit rows, which hold only numbers and texts. A run may
+# have a million of them.
 class _Row(msgspec.Struct, gc=False):
-    """A line of records.jsonl, sample or gap."""
+    """A line of records.jsonl: a sample or a gap."""
 
     kind: str
     block: _Integer
@@ -48,7 +51,9 @@ def _decoded(data: bytes) -> list[_Row]:
     try:
         return decoder.decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        for number, line in enumerate(data.splitlines(), 1):  # slow, and names the line
+        # The error of decode_lines does not name the line. Decoding line by line does, but is much
+        # slower: so only a damaged file is decoded that way.
+        for number, line in enumerate(data.splitlines(), 1):
             try:
                 decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -56,27 +61,28 @@ def _decoded(data: bytes) -> list[_Row]:
         raise
 
 
-def _demand_distinct(frame: pd.DataFrame, decoded: list[_Row]) -> None:
-    """ValueError: a sample is there twice, so that two processes have written, or lines were
-    copied. No estimate that rests on it would be honest.
-    """
-    again = frame.duplicated([*KEY]).to_numpy()
-    if not again.any():
+def _check_distinct(frame: pd.DataFrame, decoded: list[_Row]) -> None:
+    """Check that no sample occurs twice. ValueError: one does; names both lines."""
+    # Repeated samples mean that two processes wrote to the run, or that somebody copied lines. An
+    # interval over them would be too narrow: it counts one measurement twice.
+    repeated = frame.duplicated([*KEY]).to_numpy()
+    if not repeated.any():
         return
-    second = int(again.argmax())
+    second = int(repeated.argmax())
     key = tuple(frame.loc[second, [*KEY]])
     numbers = [number for number, row in enumerate(decoded, 1) if row.kind == "sample"]
     first = next(n for n in numbers if tuple(getattr(decoded[n - 1], k) for k in KEY) == key)
     what = ", ".join(f"{name} {value}" for name, value in zip(KEY, key, strict=True))
     raise ValueError(
-        f"{RECORDS}:{numbers[second]}: the sample of line {first} once more ({what});"
-        f" {int(again.sum())} of {len(frame)} samples are repeated, as where two isobench have"
-        " written to one run"
+        f"{RECORDS}:{numbers[second]}: repeats the sample of line {first} ({what});"
+        f" {int(repeated.sum())} of {len(frame)} samples are repeated; two isobench processes may"
+        " have written to one run"
     )
 
 
 def _cleaned(column: list[str]) -> list[str]:
-    """Return a column of texts, cleaned: there are many rows and few texts."""
+    """Return a column of texts, cleaned."""
+    # A column has up to a million rows, but only some dozen different texts: each is cleaned once.
     texts = {text: cleaned(text) for text in set(column)}
     if all(text == clean for text, clean in texts.items()):
         return column
@@ -86,15 +92,15 @@ def _cleaned(column: list[str]) -> list[str]:
 def read(data: bytes) -> tuple[pd.DataFrame, tuple[Gap, ...]]:
     """Return the samples as a frame with the columns in COLUMNS, and the gaps; texts are cleaned.
 
-    A last line that a crash has cut short is dropped. ValueError: a line is damaged, or a sample is
-    there twice; says which.
+    A last line that a crash has cut off is dropped. ValueError: a line is damaged, or a sample
+    occurs twice; names the line.
     """
-    decoded = _decoded(complete(data))
+    decoded = _decoded(complete_lines(data))
     samples = [row for row in decoded if row.kind == "sample"]
-    # One pass a column, in C.
+    # attrgetter and map() run in C: one pass for each column is faster than one loop over the rows.
     columns = {name: list(map(operator.attrgetter(name), samples)) for name in COLUMNS}
     frame = pd.DataFrame(columns)
-    _demand_distinct(frame, decoded)
+    _check_distinct(frame, decoded)
     for name in _TEXTS:
         frame[name] = _cleaned(columns[name])
     return frame, tuple(_gap(n, row) for n, row in enumerate(decoded, 1) if row.kind == "gap")
@@ -116,7 +122,7 @@ def _gap(number: int, row: _Row) -> Gap:
 
 
 def csv(samples: pd.DataFrame) -> str:
-    """Return the samples as CSV."""
+    """Return the samples as CSV with a line of headings."""
     buffer = io.StringIO()
     samples.to_csv(buffer, index=False)
     return buffer.getvalue()

@@ -1,12 +1,12 @@
-"""The folder of a run, as it is measured.
+"""Writes the folder of a run while it is measured.
 
-run.json        what was asked for, on which machine, with which payloads
-plan.json       blocks and order, fixed before measuring
-records.jsonl   one Sample or Gap a line, synced after every visit; locked while it is written
-state/          host-pre.json, <target>-pre.json: facts and evidence;
-blocks.jsonl: what the host did during each block
-logs/           what engines and payloads said on standard error, bounded
-summary.json  summary.md  report.html
+run.json        the options of the run, the machine and the payloads
+plan.json       the blocks and their order, fixed before measuring
+records.jsonl   one sample or gap a line, synced after every visit, locked while it is written
+state/          host-pre.json and <target>-pre.json: facts and evidence
+blocks.jsonl: the state of the host during each block
+logs/           the standard error of engines and payloads, up to a limit
+summary.json    the answers, next to summary.md and report.html: see `isobench.report.write`
 """
 
 import contextlib
@@ -20,67 +20,72 @@ from isobench.model import BlockHealth, Record, Sample
 from isobench.model.errors import UsageError
 from isobench.storage import lock
 from isobench.storage.documents import write_document, write_text
-from isobench.storage.lines import complete
+from isobench.storage.lines import complete_lines
 
+# Bytes of one log. A payload that fails in every visit writes the same line thousands of times.
 MOST_LOG: Final = 1 << 20
 
 
 def _drop_incomplete_line(path: Path) -> None:
     if path.is_file():
-        os.truncate(path, len(complete(path.read_bytes())))
+        os.truncate(path, len(complete_lines(path.read_bytes())))
 
 
 class RunFolder:
-    """A run being written. A Sink: `write` keeps a record, `sync` makes it safe.
+    """The folder of a run that is being measured; a `Sink` of `isobench.run`.
 
-    The open file of the records holds a lock: of two writers each would measure the same blocks.
+    records.jsonl is locked while the folder is open.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take a folder; it is made if need be, and must hold no other run. UsageError: another
-        process writes to it.
+        """Open the folder of a new or resumed run. It is created where it does not exist.
+
+        UsageError: another process writes to it. OSError: it cannot be written.
         """
         self.path = path
         for name in ("state", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
         self._records = (path / lock.RECORDS).open("ab")
+        # Without the lock, two processes that resume one run measure the same blocks, and half of
+        # its samples occur twice.
         try:
-            self.unlocked = lock.claim(self._records, path)
+            self.unlocked = lock.acquire(self._records, path)
         except UsageError:
             self._records.close()
             raise
-        # A crash may have cut a last line short: what is appended must not grow out of it.
+        # A crash may have cut off the last line: a new record would continue that line, and both
+        # would be lost. This waits for the lock, since another process may be writing that line.
         for name in (lock.RECORDS, "state/blocks.jsonl"):
             _drop_incomplete_line(path / name)
         self._encoder = msgspec.json.Encoder()
 
     def write(self, record: Record) -> None:
-        """Append one record."""
+        """Append one record. It may stay in memory until `sync`."""
         kind = "sample" if isinstance(record, Sample) else "gap"
         line = {"kind": kind, **msgspec.to_builtins(record)}
         self._records.write(self._encoder.encode(line) + b"\n")
 
     def sync(self) -> None:
-        """See that all that was written survives a crash."""
+        """Make sure that all records so far survive a crash of the machine."""
         self._records.flush()
         os.fsync(self._records.fileno())
 
     def document(self, name: str, value: object) -> None:
-        """Write a JSON document whole or not at all."""
+        """Write a JSON document, completely or not at all."""
         write_document(self.path / name, value)
 
     def text(self, name: str, text: str) -> None:
-        """Write a text file whole or not at all."""
+        """Write a text file, completely or not at all."""
         write_text(self.path / name, text)
 
     def health(self, health: BlockHealth, *, valid: bool) -> None:
-        """Append what the host did during one block."""
+        """Append the state of the host during one block, and whether the block counts."""
         line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid})
         with (self.path / "state" / "blocks.jsonl").open("ab") as file:
             file.write(line + b"\n")
 
     def log(self, name: str, text: bytes) -> None:
-        """Append what something said on standard error, up to a mebibyte a file."""
+        """Append standard error to logs/<name>.log, up to MOST_LOG bytes a file."""
         if not text.strip():
             return
         path = self.path / "logs" / f"{name}.log"
@@ -90,13 +95,16 @@ class RunFolder:
                 file.write(text[: MOST_LOG - size].rstrip() + b"\n")
 
     def close(self) -> None:
-        """Close the records, and let go of the run: nothing is written to it from here on."""
+        """Sync and close the records. This releases the lock."""
         self.sync()
         self._records.close()
 
 
 def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
-    """Make the folder of a new run, `exact` or `parent`/`name`, and point `latest` at it."""
+    """Create the folder of a new run: `exact`, or else `parent`/`name` with a link `latest` to it.
+
+    UsageError: the folder holds a run, or cannot be written.
+    """
     path = exact or parent / name
     if (path / lock.RECORDS).exists():
         raise UsageError(f"{path} holds a run already", hint="choose another folder with --output")
@@ -108,8 +116,12 @@ def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
         ) from None
     if exact is None:
         link = parent / "latest"
+        # Some file systems have no symbolic links. The run is worth more than its link.
         with contextlib.suppress(OSError):
+            # A file or folder of the user's with this name stays.
             if link.is_symlink() or not link.exists():
+                # symlink(2) does not replace a file. rename(2) does so atomically, so that another
+                # process that reads `latest` always finds a run.
                 fresh = parent / f".latest-{os.getpid()}"
                 fresh.symlink_to(name)
                 fresh.replace(link)

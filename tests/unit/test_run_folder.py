@@ -1,4 +1,4 @@
-"""The folder of a run: what is written is read back, and what is damaged is told."""
+"""The folder of a run: what is written can be read, and damage is reported."""
 
 import dataclasses
 import errno
@@ -42,7 +42,7 @@ def zipped(folder: Path, target: Path, prefix: str = "") -> Path:
     return target
 
 
-def test_records_come_back_as_they_were_written(
+def test_records_are_read_as_they_were_written(
     tmp_path: Path, a_sample: Callable[..., Sample]
 ) -> None:
     samples = [a_sample(1, "native", "cpu.sieve", 5, iteration=i) for i in range(3)]
@@ -58,7 +58,7 @@ def test_records_come_back_as_they_were_written(
         assert row == {name: getattr(sample, name) for name in records.COLUMNS}
 
 
-def test_the_session_of_a_record_comes_back_and_an_older_record_has_none(
+def test_the_session_of_a_record_is_read_and_an_older_record_has_none(
     tmp_path: Path, a_sample: Callable[..., Sample]
 ) -> None:
     folder = writer.RunFolder(tmp_path)
@@ -89,7 +89,7 @@ def test_a_run_knows_the_highest_session_of_each_target(
     assert reader.load(path).sessions == {}
 
 
-def test_every_record_is_a_line_of_its_own_that_says_its_kind(tmp_path: Path) -> None:
+def test_every_record_is_one_line_with_its_kind(tmp_path: Path) -> None:
     folder = writer.RunFolder(tmp_path)
     folder.write(GAP)
     folder.write(GAP)
@@ -98,7 +98,7 @@ def test_every_record_is_a_line_of_its_own_that_says_its_kind(tmp_path: Path) ->
     assert [json.loads(line)["kind"] for line in lines] == ["gap", "gap"]
 
 
-def test_what_was_synced_is_on_disk_before_the_folder_is_closed(tmp_path: Path) -> None:
+def test_synced_records_are_on_disk_before_the_folder_is_closed(tmp_path: Path) -> None:
     folder = writer.RunFolder(tmp_path)
     folder.write(GAP)
     folder.sync()
@@ -106,7 +106,7 @@ def test_what_was_synced_is_on_disk_before_the_folder_is_closed(tmp_path: Path) 
     folder.close()
 
 
-def test_a_last_line_cut_short_by_a_crash_is_dropped(synthetic: Write) -> None:
+def test_a_last_line_that_a_crash_cut_off_is_dropped(synthetic: Write) -> None:
     path = synthetic()
     whole = reader.load(path)
     records = path / "records.jsonl"
@@ -115,7 +115,7 @@ def test_a_last_line_cut_short_by_a_crash_is_dropped(synthetic: Write) -> None:
     assert len(cut.samples) == len(whole.samples) - 1
 
 
-def test_a_run_without_any_record_is_read(tmp_path: Path, synthetic: Write) -> None:
+def test_a_run_without_records_is_read(tmp_path: Path, synthetic: Write) -> None:
     path = synthetic()
     (path / "records.jsonl").write_bytes(b"")
     run = reader.load(path)
@@ -131,7 +131,7 @@ def test_a_run_that_ended_before_its_plan_is_read(synthetic: Write) -> None:
     assert (run.plan.blocks, run.plan.reference, run.plan.seed) == ((), "native", 1)
 
 
-def test_a_damaged_line_in_the_middle_is_told_and_not_skipped(synthetic: Write) -> None:
+def test_a_damaged_line_in_the_middle_is_reported_and_not_skipped(synthetic: Write) -> None:
     path = synthetic()
     lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
     lines[3] = lines[3][:10] + b"\n"
@@ -142,7 +142,7 @@ def test_a_damaged_line_in_the_middle_is_told_and_not_skipped(synthetic: Write) 
 
 
 @pytest.mark.parametrize("name", ["run.json", "plan.json", "state/blocks.jsonl"])
-def test_a_damaged_document_is_told_with_a_way_out(name: str, synthetic: Write) -> None:
+def test_a_damaged_document_is_reported_with_a_hint(name: str, synthetic: Write) -> None:
     path = synthetic()
     (path / name).write_text("{]\n")
     with pytest.raises(UsageError, match=str(path)) as caught:
@@ -153,7 +153,7 @@ def test_a_damaged_document_is_told_with_a_way_out(name: str, synthetic: Write) 
 @pytest.mark.parametrize(
     "text", ["[]", "7", "null", '{"schema_version": 1}', '{"schema_version": 1, "seed": "x"}']
 )
-def test_a_document_of_another_shape_is_told_with_a_way_out(text: str, synthetic: Write) -> None:
+def test_a_document_of_another_shape_is_reported_with_a_hint(text: str, synthetic: Write) -> None:
     path = synthetic()
     (path / "plan.json").unlink()
     (path / "run.json").write_text(text)
@@ -161,7 +161,7 @@ def test_a_document_of_another_shape_is_told_with_a_way_out(text: str, synthetic
         reader.load(path)
 
 
-def test_a_cause_that_this_version_does_not_know_is_told(synthetic: Write) -> None:
+def test_an_unknown_cause_is_reported(synthetic: Write) -> None:
     path = synthetic()
     with (path / "records.jsonl").open("a") as file:
         file.write('{"kind":"gap","block":1,"target":"t","workload":"w","cause":"bored"}\n')
@@ -169,13 +169,13 @@ def test_a_cause_that_this_version_does_not_know_is_told(synthetic: Write) -> No
         reader.load(path)
 
 
-def test_a_newer_format_is_refused_with_the_two_numbers(synthetic: Write) -> None:
+def test_a_newer_format_is_refused_with_both_versions(synthetic: Write) -> None:
     path = synthetic(about={"schema_version": 2})
     with pytest.raises(UsageError, match="format 2, this isobench reads 1"):
         reader.load(path)
 
 
-def test_a_folder_that_is_no_run_is_told_what_to_name(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no run\.json") as caught:
         reader.load(tmp_path)
     assert "isobench-results/latest" in caught.value.hint
@@ -198,14 +198,14 @@ def test_a_zip_of_a_run_is_read_like_its_folder(
     assert archive.invalid_blocks == folder.invalid_blocks == frozenset({2})
 
 
-def test_a_zip_without_a_run_is_told(tmp_path: Path) -> None:
+def test_a_zip_without_a_run_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("photo.txt", "a cat")
     with pytest.raises(UsageError, match=r"holds no run\.json"):
         reader.load(tmp_path / "other.zip")
 
 
-def test_a_zip_with_a_damaged_member_is_told(tmp_path: Path, synthetic: Write) -> None:
+def test_a_zip_with_a_damaged_member_is_refused(tmp_path: Path, synthetic: Write) -> None:
     archive = zipped(synthetic(), tmp_path / "run.zip")
     data = bytearray(archive.read_bytes())
     place = data.find(b'"kind":"sample"')
@@ -215,7 +215,7 @@ def test_a_zip_with_a_damaged_member_is_told(tmp_path: Path, synthetic: Write) -
         reader.load(archive)
 
 
-def test_the_health_of_blocks_comes_back_with_those_that_do_not_count(tmp_path: Path) -> None:
+def test_the_health_of_blocks_is_read_with_the_discarded_blocks(tmp_path: Path) -> None:
     folder = writer.RunFolder(tmp_path)
     for block in (1, 2):
         health = BlockHealth(
@@ -236,7 +236,7 @@ def test_the_health_of_blocks_comes_back_with_those_that_do_not_count(tmp_path: 
     assert run.invalid_blocks == frozenset({2})
 
 
-def test_a_log_is_kept_up_to_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_cut_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MOST_LOG", 100)
     folder = writer.RunFolder(tmp_path)
     for _ in range(20):
@@ -245,21 +245,21 @@ def test_a_log_is_kept_up_to_its_limit(tmp_path: Path, monkeypatch: pytest.Monke
     assert 90 <= (tmp_path / "logs" / "box.log").stat().st_size <= 101
 
 
-def test_saying_nothing_leaves_no_log(tmp_path: Path) -> None:
+def test_empty_output_leaves_no_log(tmp_path: Path) -> None:
     folder = writer.RunFolder(tmp_path)
     folder.log("box", b" \n")
     folder.close()
     assert list((tmp_path / "logs").iterdir()) == []
 
 
-def test_a_new_run_is_what_latest_points_at(tmp_path: Path) -> None:
+def test_latest_points_at_a_new_run(tmp_path: Path) -> None:
     for name in ("first", "second"):
         writer.create(tmp_path, name).close()
         assert (tmp_path / "latest").resolve() == tmp_path / name
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "latest", "second"]
 
 
-def test_a_folder_named_by_the_user_is_used_and_latest_left_alone(tmp_path: Path) -> None:
+def test_a_folder_named_by_the_user_does_not_change_latest(tmp_path: Path) -> None:
     writer.create(tmp_path, "id", exact=tmp_path / "mine").close()
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
@@ -270,7 +270,7 @@ def test_a_file_called_latest_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "latest").read_text() == "precious"
 
 
-def test_a_folder_that_holds_a_run_is_not_written_into(synthetic: Write) -> None:
+def test_a_folder_with_a_run_is_refused(synthetic: Write) -> None:
     path = synthetic()
     before = (path / "records.jsonl").read_bytes()
     with pytest.raises(UsageError, match="holds a run already") as caught:
@@ -279,14 +279,14 @@ def test_a_folder_that_holds_a_run_is_not_written_into(synthetic: Write) -> None
     assert (path / "records.jsonl").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="Not a directory") as caught:
         writer.create(tmp_path, "x", exact=tmp_path / "file" / "run")
     assert "--output" in caught.value.hint
 
 
-def test_a_document_is_replaced_whole_and_leaves_no_draft(tmp_path: Path) -> None:
+def test_a_document_is_replaced_completely_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     folder = writer.RunFolder(tmp_path)
     folder.document("run.json", {"a": 1})
     folder.document("run.json", {"b": Cause.FAILED})
@@ -297,7 +297,7 @@ def test_a_document_is_replaced_whole_and_leaves_no_draft(tmp_path: Path) -> Non
     assert names == ["logs", "records.jsonl", "run.json", "state"]
 
 
-def test_a_text_beyond_ascii_is_written_in_any_locale(tmp_path: Path) -> None:
+def test_text_beyond_ascii_is_written_in_any_locale(tmp_path: Path) -> None:
     program = (
         "import pathlib, sys; from isobench.storage import documents;"
         "documents.write_text(pathlib.Path(sys.argv[1]), '1.03 \\u00d7 native')"
@@ -318,7 +318,7 @@ def test_the_csv_of_a_run_has_a_line_for_every_sample(synthetic: Write) -> None:
     assert len(lines) == 1 + len(run.samples) > 1
 
 
-def test_a_run_that_was_moved_is_read_where_it_lies_now(tmp_path: Path, synthetic: Write) -> None:
+def test_a_run_can_be_moved(tmp_path: Path, synthetic: Write) -> None:
     path = synthetic()
     before = reader.load(path)
     moved = Path(shutil.move(path, tmp_path / "elsewhere"))
@@ -328,37 +328,39 @@ def test_a_run_that_was_moved_is_read_where_it_lies_now(tmp_path: Path, syntheti
 # ---- one writer
 
 
-HOLDING = """
+WRITER = """
 import sys, time
 from pathlib import Path
 from isobench.storage import writer
 folder = writer.RunFolder(Path(sys.argv[1]))
-print("held", flush=True)
+print("locked", flush=True)
 time.sleep(60)
 """
 
 
 @pytest.fixture
-def writing(synthetic: Write) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
+def written(synthetic: Write) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
     """A run that another process writes to."""
     path = synthetic()
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLDING, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
     )
     with other:
         assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+        assert other.stdout.readline() == "locked\n"
         yield path, other
         other.kill()
 
 
-def test_a_run_has_one_writer_and_the_second_is_refused_with_the_firsts_number(
-    writing: tuple[Path, "subprocess.Popen[str]"],
+def test_a_second_writer_is_refused_with_the_process_id_of_the_first(
+    written: tuple[Path, "subprocess.Popen[str]"],
 ) -> None:
-    path, other = writing
+    path, other = written
     before = (path / "records.jsonl").read_bytes()
-    for refused in (lambda: writer.RunFolder(path), lambda: lock.demand_idle(path)):
-        with pytest.raises(UsageError, match=f"still going: process {other.pid} writes") as caught:
+    for refused in (lambda: writer.RunFolder(path), lambda: lock.check_idle(path)):
+        with pytest.raises(
+            UsageError, match=f"still being measured: process {other.pid} writes"
+        ) as caught:
             refused()
         assert f"kill -INT {other.pid}" in caught.value.hint
         assert f"isobench run --resume {path}" in caught.value.hint
@@ -366,25 +368,25 @@ def test_a_run_has_one_writer_and_the_second_is_refused_with_the_firsts_number(
     assert (path / "records.jsonl").read_bytes() == before
 
 
-def test_a_run_that_is_still_going_can_be_read(
-    writing: tuple[Path, "subprocess.Popen[str]"],
+def test_a_run_that_is_still_measured_can_be_read(
+    written: tuple[Path, "subprocess.Popen[str]"],
 ) -> None:
-    assert not reader.load(writing[0]).samples.empty
+    assert not reader.load(written[0]).samples.empty
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_ends_lets_go_of_its_run_however_it_does(
-    number: signal.Signals, writing: tuple[Path, "subprocess.Popen[str]"]
+def test_a_process_that_ends_in_any_way_releases_its_run(
+    number: signal.Signals, written: tuple[Path, "subprocess.Popen[str]"]
 ) -> None:
-    path, other = writing
+    path, other = written
     other.send_signal(number)
     other.wait()
     assert lock.writer_of(path) == ""
-    lock.demand_idle(path)
+    lock.check_idle(path)
     writer.RunFolder(path).close()
 
 
-def test_a_writer_whose_number_is_not_to_be_seen_is_another_process(
+def test_a_writer_whose_process_id_cannot_be_seen_is_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = writer.RunFolder(tmp_path)
@@ -398,7 +400,7 @@ def test_a_writer_whose_number_is_not_to_be_seen_is_another_process(
     folder.close()
 
 
-def test_a_reader_that_looks_for_a_moment_does_not_refuse_a_writer(tmp_path: Path) -> None:
+def test_a_writer_waits_for_a_reader_that_checks_the_lock(tmp_path: Path) -> None:
     writer.RunFolder(tmp_path).close()
     with (tmp_path / "records.jsonl").open("rb") as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)
@@ -406,7 +408,7 @@ def test_a_reader_that_looks_for_a_moment_does_not_refuse_a_writer(tmp_path: Pat
         writer.RunFolder(tmp_path).close()
 
 
-def test_where_files_cannot_be_locked_a_run_goes_on_and_says_so(
+def test_without_file_locks_a_run_continues_and_reports_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -431,19 +433,19 @@ def damaged(path: Path, change: Callable[[list[bytes]], None]) -> str:
     return str(caught.value)
 
 
-def test_a_sample_that_is_there_twice_is_damage_with_its_line(synthetic: Write) -> None:
-    said = damaged(synthetic(gaps=[GAP]), lambda lines: lines.extend(lines[4:6]))
-    assert "the sample of line 5 once more (block " in said
-    assert "2 of " in said
+def test_a_repeated_sample_is_damage_with_its_line(synthetic: Write) -> None:
+    message = damaged(synthetic(gaps=[GAP]), lambda lines: lines.extend(lines[4:6]))
+    assert "repeats the sample of line 5 (block " in message
+    assert "2 of " in message
 
 
-def test_a_sample_twice_is_found_behind_gaps_and_whatever_its_value(synthetic: Write) -> None:
+def test_a_repeated_sample_is_found_after_gaps_and_with_another_value(synthetic: Write) -> None:
     path = synthetic(gaps=[GAP, GAP])
     first = json.loads((path / "records.jsonl").read_bytes().splitlines()[0])
     line = json.dumps(first | {"value": 77, "at": 99.5}).encode() + b"\n"
-    said = damaged(path, lambda lines: lines.append(line))
+    message = damaged(path, lambda lines: lines.append(line))
     total = len((path / "records.jsonl").read_bytes().splitlines())
-    assert f"records.jsonl:{total}: the sample of line 1 once more" in said
+    assert f"records.jsonl:{total}: repeats the sample of line 1" in message
 
 
 @pytest.mark.parametrize(
@@ -454,12 +456,12 @@ def test_a_sample_twice_is_found_behind_gaps_and_whatever_its_value(synthetic: W
         ({"value": 1.5}, "value"),
     ],
 )
-def test_a_number_that_cannot_be_is_damage_with_its_line(
+def test_an_impossible_number_is_damage_with_its_line(
     change: dict[str, Any], why: str, synthetic: Write
 ) -> None:
     def put(lines: list[bytes]) -> None:
         lines[2] = json.dumps(json.loads(lines[2]) | change).encode() + b"\n"
 
-    said = damaged(synthetic(), put)
-    assert "records.jsonl:3: " in said
-    assert re.search(why, said)
+    message = damaged(synthetic(), put)
+    assert "records.jsonl:3: " in message
+    assert re.search(why, message)

@@ -1,4 +1,4 @@
-"""The files of a run are what their published schemas say, and nothing else is let in."""
+"""The files of a run match their published schemas; what does not match is refused."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def test_the_published_schemas_are_those_of_the_structs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", schemas.FILES)
-def test_what_the_examples_hold_is_in_the_schemas(name: str) -> None:
+def test_every_key_of_the_examples_is_in_the_schemas(name: str) -> None:
     kind, _ = schemas.FILES[name]
     pattern = "state/*-pre.json" if name == "state" else f"{name}.json"
     found = [path for path in EXAMPLES.glob(f"*/{pattern}") if path.name != "host-pre.json"]
@@ -82,13 +82,13 @@ def test_text_of_every_file_is_cleaned_where_it_is_read(synthetic: Write) -> Non
     assert [(one.target, one.detail, one.hint) for one in run.gaps] == [(SHOWN, SHOWN, SHOWN)]
 
 
-def test_lines_and_tabs_of_a_fact_stay(synthetic: Write) -> None:
+def test_line_ends_and_tabs_of_a_fact_stay(synthetic: Write) -> None:
     fact = {"key": "user.uid_map", "value": "0\t0 1\n1 1 1", "source": "proc"}
     run = reader.load(synthetic(states={"box": {"facts": [fact]}}))
     assert run.states["box"].fact("user.uid_map") == "0\t0 1\n1 1 1"  # type: ignore[index] - as above
 
 
-def test_text_that_nobody_can_have_meant_to_be_read_is_cut(synthetic: Write) -> None:
+def test_a_very_long_text_is_cut(synthetic: Write) -> None:
     path = with_(synthetic(), "run.json", lambda run: run.update(machine="long " * 100_000))
     machine = reader.load(path).metadata.machine
     assert machine is not None
@@ -96,7 +96,7 @@ def test_text_that_nobody_can_have_meant_to_be_read_is_cut(synthetic: Write) -> 
     assert machine.endswith("\N{HORIZONTAL ELLIPSIS}")
 
 
-def test_a_configuration_is_taken_word_for_word(synthetic: Write) -> None:
+def test_a_configuration_is_not_cleaned(synthetic: Write) -> None:
     tables = {"targets": {"box": {"command": ["printf", "a\x1bb"]}}}
     path = with_(synthetic(), "run.json", lambda run: run.update(config=tables))
     assert reader.load(path).metadata.config.targets == tables["targets"]
@@ -119,7 +119,7 @@ def test_a_configuration_is_taken_word_for_word(synthetic: Write) -> None:
         ("state/box-pre.json", {"status": "well"}, "$.status"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_told_with_file_and_place(
+def test_a_wrong_value_is_reported_with_file_and_place(
     name: str, change: dict[str, Any], place: str, synthetic: Write
 ) -> None:
     path = synthetic(states={"box": {"status": "available"}})
@@ -132,7 +132,9 @@ def test_what_does_not_fit_is_told_with_file_and_place(
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "\xff", "1e999", '"' + "x" * 10])
-def test_a_file_that_is_no_json_is_told_and_no_traceback(text: str, synthetic: Write) -> None:
+def test_a_file_that_is_not_json_is_reported_without_a_traceback(
+    text: str, synthetic: Write
+) -> None:
     path = synthetic(states={"box": {}})
     for name in ("run.json", "plan.json", "state/box-pre.json", "state/blocks.jsonl"):
         before = (path / name).read_bytes()
@@ -142,7 +144,7 @@ def test_a_file_that_is_no_json_is_told_and_no_traceback(text: str, synthetic: W
         (path / name).write_bytes(before)
 
 
-def test_keys_of_a_newer_version_are_passed_over(synthetic: Write) -> None:
+def test_keys_of_a_newer_version_are_ignored(synthetic: Write) -> None:
     path = synthetic(states={"box": {"status": "available", "soul": 1}})
     before = reader.load(path)
     for name in ("run.json", "plan.json"):

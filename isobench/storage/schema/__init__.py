@@ -1,8 +1,8 @@
-"""The tables in the files of a run, as Structs: one module a file, and nothing else decodes them.
+"""The types of the JSON files of a run: one module for each file.
 
-Python's names are the standard words; the keys in the files stay what they always were ("standing",
-"promises", "suites"). A key that this version does not know is passed over; a key that an older
-version did not write has a default.
+Where a Python name differs from the key in the file ("status" and "standing"), the key is older.
+Scripts read these keys, so they never change. Unknown keys of newer versions are ignored. Keys that
+older versions did not write have defaults.
 """
 
 from isobench.storage.schema.metadata import (

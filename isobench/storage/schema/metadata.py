@@ -1,4 +1,4 @@
-"""run.json: what was asked for, on which machine, with which programs, and how it ended."""
+"""run.json: the options of a run, its machine and its programs, and how it ended."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,12 @@ from isobench.storage.schema.values import Amount, Count, Facts, Integer, Positi
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
-    """The configuration that a run was made with."""
+    """The part of the configuration that defines targets."""
 
+    # The options are not typed here: each target has its own, plug-ins included. The registry
+    # checks them.
     targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The table of each target; its own options are the target's to judge."""
+    """The table [targets.NAME] of each configured target."""
 
 
 class TargetEntry(Struct, frozen=True, kw_only=True):
@@ -23,7 +25,7 @@ class TargetEntry(Struct, frozen=True, kw_only=True):
     name: TargetName
     technology: Technology = field(name="class")
     asked: bool = False
-    """It was asked for by name."""
+    """Whether the user named it."""
 
 
 class WorkloadEntry(Struct, frozen=True, kw_only=True):
@@ -35,12 +37,13 @@ class WorkloadEntry(Struct, frozen=True, kw_only=True):
     operation: str = ""
     scope: str = ""
     program: str | None = None
-    """Its payload; None in runs of versions that did not say."""
+    """The name of its payload; None in runs of versions that did not record it."""
     loops: Count | None = None
+    """Loops of one iteration; None until the run has a plan."""
     iterations: Count | None = None
-    """Of one visit; None until the run has a plan."""
+    """Iterations of one visit; None until the run has a plan."""
     metrics: tuple[Metric, ...] = (TIME,)
-    """What is compared with native; runs of versions that do not say compared time alone."""
+    """The metrics that are compared with native. Older versions compared only time."""
 
 
 class PayloadEntry(Struct, frozen=True, kw_only=True):
@@ -54,7 +57,7 @@ class PayloadEntry(Struct, frozen=True, kw_only=True):
 
 
 class VariationEntry(Struct, frozen=True, kw_only=True):
-    """A target that is another one with one option changed."""
+    """A target that is another target (`base`) with one option changed."""
 
     name: TargetName
     base: TargetName
@@ -63,7 +66,7 @@ class VariationEntry(Struct, frozen=True, kw_only=True):
 
 
 class LeftOut(Struct, frozen=True, kw_only=True):
-    """What the budget had no room for, and the command that measures all."""
+    """What the budget had no room for, and the command that measures everything."""
 
     targets: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
@@ -71,33 +74,35 @@ class LeftOut(Struct, frozen=True, kw_only=True):
 
 
 class RunMetadata(Struct, frozen=True, kw_only=True):
-    """The whole of run.json. It is written when a run begins, and anew when more is known."""
+    """The content of run.json. It is written when a run begins, and again when more is known."""
 
     schema_version: int
     id: str | None = None
     tool_version: str | None = None
     started: str | None = None
-    """In UTC, as ISO 8601 has it."""
+    """In UTC, in the format of ISO 8601."""
     finished: str | None = None
     argv: tuple[str, ...] | None = None
     config: Configuration = field(default_factory=Configuration)
     claims: tuple[Mapping[str, Any], ...] = ()
-    """The user's own claims, as rows that `claims.of_table` reads and judges."""
+    """The user's own claims, as tables that `claims.of_table` reads."""
     affinity: tuple[Count, ...] = ()
-    """The CPUs that the run was confined to; empty: to none."""
+    """The CPUs that the run was confined to; empty: all."""
     variations: tuple[VariationEntry, ...] = ()
     seed: Integer | None = None
     reference: TargetName
     quick: bool = False
     launch: str | None = None
     margin: Positive = 0.05
-    """What counts as near-native, as a share (0.05: 5 %)."""
+    """The margin of near-native, as a share (0.05: 5 %)."""
     precision: Amount | None = None
+    """The half-width of intervals at which the run may stop, as a share; 0: it never stops so."""
     budget_seconds: Amount | None = None
     """None: no limit was set."""
     blocks_wanted: Count | None = None
+    """The most blocks of the run."""
     rules: tuple[str, ...] = ()
-    """What makes a block not count, fixed beforehand."""
+    """The rules by which blocks are discarded, fixed before measuring."""
     machine: str | None = None
     host: Facts = field(default_factory=dict)
     compiler: str | None = None
@@ -107,15 +112,16 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     workloads: tuple[WorkloadEntry, ...] = ()
     payloads: tuple[PayloadEntry, ...] = ()
     spawner: str | None = None
-    """By what programs were started: "vfork" or "subprocess"."""
+    """What started programs: "vfork" (isobench's spawner) or "subprocess"."""
     plan_sha256: str | None = None
     resumed_by: tuple[tuple[str, ...], ...] = ()
-    """The command lines that have gone on with this run."""
+    """The command lines that have resumed this run."""
     stopped: str | None = None
+    """Why it stopped: "budget", "precision", "blocks", "time limit", "interrupted", "failure"."""
     interrupted: bool = False
     elapsed_seconds: Amount | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether it has ended by itself."""
+        """Whether it ended without an interruption."""
         return bool(self.finished) and not self.interrupted

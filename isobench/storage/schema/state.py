@@ -1,4 +1,4 @@
-"""state/<target>-pre.json: what a target is here, and what it showed of itself."""
+"""state/<target>-pre.json: a target as the run found it, and its evidence."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from isobench.model.units import TargetName
 
 
 class CheckedExpectation(Struct, frozen=True, kw_only=True):
-    """What a target's name says of a fact, compared with what was seen."""
+    """An expectation of a target, compared with the evidence."""
 
     key: str
     relation: Relation
@@ -20,7 +20,7 @@ class CheckedExpectation(Struct, frozen=True, kw_only=True):
 
 
 class TargetState(Struct, frozen=True, kw_only=True):
-    """A target as a run found it; without any field, one of which nothing is known."""
+    """A target as the run found it. Without any field: nothing is known of it."""
 
     name: TargetName | None = None
     technology: Technology | None = field(default=None, name="class")
@@ -31,13 +31,13 @@ class TargetState(Struct, frozen=True, kw_only=True):
     hint: str | None = None
     abi: Abi | None = None
     starts: dict[str, str] = field(default_factory=dict)
-    """What each kind of start spans, in the target's own sentences."""
+    """What a start of each kind ("cold", "warm", "exec") includes, in the target's sentences."""
     expectations: tuple[CheckedExpectation, ...] = field(default=(), name="promises")
     limits: tuple[LimitCheck, ...] = ()
     facts: tuple[Evidence, ...] = ()
     workloads: dict[str, dict[str, Fact]] = field(default_factory=dict)
-    """What payloads saw beside their figures, by workload."""
+    """The facts that payloads reported, by workload."""
 
     def fact(self, key: str) -> Fact:
-        """Return what the evidence payload saw of one fact; None where it is unknown."""
+        """Return a fact that the evidence payload reported; None where it is unknown."""
         return next((fact.value for fact in self.facts if fact.key == key), None)

@@ -1,4 +1,4 @@
-"""summary.json: the answers of a run. Scripts read it: fields are added, and none is renamed."""
+"""summary.json: the answers of a run. Scripts read it: keys are added, and never renamed."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -30,13 +30,13 @@ from isobench.storage.schema.values import (
     Facts,
     Integer,
     Positive,
-    demand_order,
+    check_order,
     moment_of,
 )
 
 
 class RunSummary(Struct, frozen=True, kw_only=True):
-    """The run itself: what run.json says of it, and what holds for all of its cells."""
+    """The run: the main entries of run.json, and what holds for all cells."""
 
     id: str | None = None
     started: str | None = None
@@ -57,10 +57,11 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     complete: bool = True
     interrupted: bool = False
     noise: dict[str, Amount | None] = field(default_factory=dict)
-    """The noise floor of the time of each workload as a share; None where it is unknown."""
+    """The noise floor of the time of each workload, as a share; None: unknown."""
     metric_noise: dict[str, dict[str, Amount | None]] = field(default_factory=dict)
-    """The same of all other metrics, by workload and metric."""
+    """The noise floors of all other metrics, by workload and metric."""
     level: Positive = 0.97
+    """The confidence of the intervals of ratios."""
     schedule: Schedule = Schedule.BLOCKS
     blocks: Count | None = None
     blocks_planned: Count | None = None
@@ -69,22 +70,23 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     left_out: LeftOut | None = None
     headline: str = ""
     remarks: tuple[str, ...] = ()
-    """What the headline ends with beside the answers."""
+    """Sentences at the end of the headline: what is missing, that the machine was busy."""
     records: str = "records.jsonl"
+    """The name of the file with the records, in the folder of the run."""
 
     @property
     def began(self) -> datetime | None:
-        """When it began, in UTC; None where that is not recorded."""
+        """The start of the run, in UTC; None: not recorded."""
         return moment_of(self.started)
 
     @property
     def ended(self) -> datetime | None:
-        """When it ended, in UTC; None where it has not."""
+        """The end of the run, in UTC; None: it has not ended."""
         return moment_of(self.finished)
 
 
 class ParityDifference(Struct, frozen=True, kw_only=True):
-    """What differed between native and a target besides the isolation."""
+    """A difference between native and a target other than the isolation."""
 
     label: str
     native: str
@@ -92,7 +94,7 @@ class ParityDifference(Struct, frozen=True, kw_only=True):
 
 
 class TargetSummary(Struct, frozen=True, kw_only=True):
-    """A target of the run, and why it has no numbers where it has none."""
+    """A target of the run; where it has no numbers, `reason` and `hint` say why."""
 
     name: TargetName
     technology: Technology = field(name="class")
@@ -104,7 +106,7 @@ class TargetSummary(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     hint: str | None = None
     evidence: dict[str, str] = field(default_factory=dict)
-    """How each fact stands to the host's: "same", "unlike" or "unknown"."""
+    """How each fact compares with the host's: "same", "unlike" or "unknown"."""
     expectations: tuple[CheckedExpectation, ...] = field(default=(), name="promises")
     limits: tuple[LimitCheck, ...] = ()
     facts: tuple[Evidence, ...] = ()
@@ -113,13 +115,15 @@ class TargetSummary(Struct, frozen=True, kw_only=True):
 
     @property
     def measured(self) -> bool:
-        """Whether it has numbers."""
+        """Whether the target has numbers."""
         return self.status is TargetStatus.MEASURED
 
 
 class CellSummary(Struct, frozen=True, kw_only=True):
-    """One metric of one target at one workload. Times are in seconds an operation or a start, other
-    metrics in their unit a visit.
+    """One metric of one target at one workload.
+
+    Times are in seconds for one operation or one start. Other metrics are in their unit for one
+    visit.
     """
 
     target: TargetName
@@ -128,16 +132,17 @@ class CellSummary(Struct, frozen=True, kw_only=True):
     metric: str = "time"
     unit: str = "seconds"
     value: Amount | None = None
+    """The median over the visits of the target."""
     reference: Amount | None = None
-    """Medians over visits."""
+    """The median over the visits of native."""
     ratio: Positive | None = None
-    """Target over native, or native over target where higher is better: above 1 is worse."""
+    """Target over native; where higher is better, native over target. Above 1 is worse."""
     interval: Bounds | None = None
     level: Positive = 0.97
     equivalence: Bounds | None = None
     p_equivalence: Amount | None = None
     p_equivalence_together: Amount | None = None
-    """Adjusted for all cells of the run (Holm)."""
+    """`p_equivalence`, adjusted for all cells of the run (Holm 1979)."""
     method: str | None = None
     blocks: Count = 0
     sessions: Count | None = None
@@ -150,15 +155,15 @@ class CellSummary(Struct, frozen=True, kw_only=True):
     median_bounds: Bounds | None = None
     p95: Amount | None = None
     p99: Amount | None = None
-    """None: too few values for such a quantile."""
+    """None: there are too few values for this quantile."""
     maximum: Amount | None = None
     outlying_blocks: Count | None = None
     blocks_needed: Count | None = None
     log_ratios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """ValueError: an interval ends below its beginning."""
-        demand_order(self.interval, self.equivalence, self.median_bounds)
+        """Check the intervals. ValueError: one ends below its beginning."""
+        check_order(self.interval, self.equivalence, self.median_bounds)
 
 
 class ClassMeanSummary(Struct, frozen=True, kw_only=True):
@@ -184,12 +189,12 @@ class ClassMeanSummary(Struct, frozen=True, kw_only=True):
     log_ratios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """ValueError: an interval ends below its beginning."""
-        demand_order(self.interval, self.equivalence)
+        """Check the intervals. ValueError: one ends below its beginning."""
+        check_order(self.interval, self.equivalence)
 
 
 class VariationSummary(Struct, frozen=True, kw_only=True):
-    """What one option of a target costs at one workload."""
+    """The effect of one option of a target at one workload."""
 
     target: TargetName
     base: TargetName
@@ -198,39 +203,40 @@ class VariationSummary(Struct, frozen=True, kw_only=True):
     workload: WorkloadName
     metric: str = "time"
     effect: Positive
-    """The time as it is over the time with the option changed; above 1, the option costs."""
+    """The unchanged target over the target with the option changed; above 1, the option costs."""
     interval: Bounds
     status: Status = field(name="standing")
     share: float | None = None
+    """The share of the overhead over native that the option explains; None: no overhead."""
     share_interval: tuple[float | None, float | None] | None = None
-    """Of the overhead over native; None where there is none to explain, or no end is known."""
+    """None as an end: the interval is open on that side."""
     blocks: Count = 0
     sentence: str = ""
 
     def __post_init__(self) -> None:
-        """ValueError: an interval ends below its beginning."""
-        demand_order(self.interval)
+        """Check the intervals. ValueError: one ends below its beginning."""
+        check_order(self.interval)
 
 
 class Phase(Struct, frozen=True, kw_only=True):
-    """A phase of a start, and when it passed: seconds from the beginning."""
+    """A phase of a start, and its time in seconds from the beginning of the start."""
 
     name: str
     seconds: float
 
 
 class StartPhases(Struct, frozen=True, kw_only=True):
-    """The phases of one kind of start in one target, in their order."""
+    """The phases of one kind of start of one target, in order."""
 
     target: TargetName
     workload: WorkloadName
     phases: tuple[Phase, ...] = ()
     channel: float | None = None
-    """What going to a session and back costs without executing anything, in seconds."""
+    """The time of a command that executes nothing in an open session, in seconds: see `Channel`."""
 
 
 class NullSpawn(Struct, frozen=True, kw_only=True):
-    """What of native's starts the smallest program takes too; medians in seconds."""
+    """The start of the smallest program, next to native's start; medians in seconds."""
 
     workload: WorkloadName
     seconds: Amount
@@ -240,7 +246,7 @@ class NullSpawn(Struct, frozen=True, kw_only=True):
 
 
 class WarmupSummary(Struct, frozen=True, kw_only=True):
-    """How the visits of a cell go, pass by pass."""
+    """The passes of the visits of a cell, in order: warm-up passes first, then timed ones."""
 
     target: TargetName
     workload: WorkloadName
@@ -248,12 +254,13 @@ class WarmupSummary(Struct, frozen=True, kw_only=True):
     timed: Count
     visits: Count = 0
     passes: tuple[float | None, ...] = ()
-    """Each over the median of its visit's timed ones; the median over visits."""
+    """Each pass over the median of the timed passes of its visit; the median over visits."""
     late: Count = 0
+    """How many of the first timed passes are slower than those after them."""
 
 
 class GapSummary(Struct, frozen=True, kw_only=True):
-    """Why a cell, or with no workload a whole target, has no number."""
+    """Why a cell has no number. With an empty workload: why a whole target has none."""
 
     target: TargetName
     workload: WorkloadName
@@ -274,10 +281,11 @@ class PublishedFigure(Struct, frozen=True, kw_only=True):
     source: str
     conditions: str = ""
     opened: bool = False
+    """Whether the source itself was read; otherwise a later text cites it."""
 
 
 class ClaimResult(Struct, frozen=True, kw_only=True):
-    """A claim, and how it stands after this run."""
+    """A claim, and what this run shows about it."""
 
     id: str
     status: ClaimStatus = field(name="standing")
@@ -285,13 +293,16 @@ class ClaimResult(Struct, frozen=True, kw_only=True):
     quote: str = ""
     kind: ClaimKind | None = None
     axes: dict[str, ClaimStatus] = field(default_factory=dict)
+    """The status in each class of workloads."""
     change: str = ""
+    """What would change the status."""
     origin: str = ""
+    """The name of the file with the claim."""
     published: tuple[PublishedFigure, ...] = ()
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """The whole of summary.json."""
+    """The content of summary.json."""
 
     schema_version: int = FORMAT
     run: RunSummary = field(default_factory=RunSummary)
@@ -302,13 +313,16 @@ class Summary(Struct, frozen=True, kw_only=True):
     variations: tuple[VariationSummary, ...] = ()
     start_phases: tuple[StartPhases, ...] = field(default=(), name="ladders")
     null_spawns: tuple[NullSpawn, ...] = ()
-    """Empty in runs of versions that started none."""
+    """Empty in runs of versions without null spawns."""
     warmup_profiles: tuple[WarmupSummary, ...] = field(default=(), name="courses")
     gaps: tuple[GapSummary, ...] = ()
     claims: tuple[ClaimResult, ...] = ()
 
     def with_texts(self, change: Callable[[str], str]) -> "Summary":
-        """Return the same answers, each text changed; words that mean a status must stay."""
+        """Return the summary with `change` applied to each text.
+
+        `change` must leave the values of enumerations ("near-native") as they are.
+        """
         return msgspec.convert(_changed(msgspec.to_builtins(self), change), Summary)
 
 

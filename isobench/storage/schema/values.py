@@ -1,4 +1,4 @@
-"""Plain values that several tables hold, with the limits that make them sane."""
+"""Types of plain values in the files of a run, with their bounds."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -7,23 +7,24 @@ from msgspec import Meta
 
 FORMAT: Final = 1
 """The version of all files of a run. History: 1 - the first."""
+# pandas and numpy keep larger integers as Python objects.
 _LARGEST: Final = (1 << 63) - 1
 Integer = Annotated[int, Meta(ge=-_LARGEST - 1, le=_LARGEST)]
 HostFact = str | Integer | float | bool | None
-"""What the host shows of itself. None: looked, and could not read it."""
+"""A fact of the host. None: it could not be read."""
 Facts = dict[str, HostFact]
-"""Facts of the host by key; those that come in families have a dot in it ("mitigation.mds")."""
+"""Facts of the host by key. The keys of a family share a prefix and a dot ("mitigation.mds")."""
 Amount = Annotated[float, Meta(ge=0)]
-"""A time in seconds, a share or a count that is not whole."""
+"""A time in seconds, or a share."""
 Count = Annotated[int, Meta(ge=0, le=_LARGEST)]
 Positive = Annotated[float, Meta(gt=0)]
-"""A ratio, or a share that is not nothing."""
+"""A ratio, or a share above 0."""
 Bounds = tuple[Positive, Positive]
-"""The two ends of an interval of ratios or seconds, the lower one first."""
+"""The ends of an interval of ratios or seconds, the lower one first."""
 
 
-def demand_order(*intervals: Bounds | None) -> None:
-    """ValueError: an interval ends below its beginning."""
+def check_order(*intervals: Bounds | None) -> None:
+    """Check that intervals have their lower end first. ValueError: one has not."""
     for interval in intervals:
         if interval is not None and interval[0] > interval[1]:
             message = f"the interval {list(interval)} ends below its beginning"
@@ -31,7 +32,10 @@ def demand_order(*intervals: Bounds | None) -> None:
 
 
 def moment_of(text: str | None) -> datetime | None:
-    """Return a moment of ISO 8601 in UTC, or None; one without a zone is taken to be in UTC."""
+    """Return a time in the format of ISO 8601 as UTC; None where it is not one.
+
+    A time without a zone counts as UTC.
+    """
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:
