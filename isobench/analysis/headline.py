@@ -36,11 +36,11 @@ def headline(
     ]
     if not cells:
         ended = () if complete else ("The run was cut short.",)
-        return " ".join(["Nothing was measured beside native.", *ended, *remarks])
+        return " ".join(["Nothing was measured except native.", *ended, *remarks])
     together: dict[tuple[str, str], list[Verdict]] = {}
     for each in cells:
         together.setdefault((each.workload.partition(".")[0], each.metric), []).append(each)
-    sentences = ["Quick look, ratios to native without verdicts."] if quick else []
+    sentences = ["Quick run: ratios to native, no verdicts."] if quick else []
     names = sorted(dict.fromkeys(name for name, _ in together), key=classes.rank)
     for name, metric in sorted(
         together, key=lambda key: (names.index(key[0]), *_time_first(key[1]))
@@ -115,7 +115,7 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
     if near:
         yield f"near-native in {_named(near)}"
     if part:
-        yield f"near-native in part, the rest open, in {_named(part, _shares(calm, part))}"
+        yield f"partly near-native in {_named(part, _shares(calm, part))}"
     if slower:
         figures = {t: _found([c for c in own if _is_slower(c)]) for t, own in slower.items()}
         yield f"{words[Status.SLOWER]} in {_spanned(figures)}"
@@ -182,7 +182,9 @@ def _sureness(
     if not quick:
         open_cells = sum(each.status not in _DECIDED for each in cells)
         share = (
-            f"{open_cells} of {len(cells)} cells stay open" if open_cells else "No cell stays open"
+            f"{open_cells} of {len(cells)} cells are undecided"
+            if open_cells
+            else "No cell is undecided"
         )
         yield f"Near-native means shown within {100 * (margin - 1):g} %. {share}."
     if not complete:

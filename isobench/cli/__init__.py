@@ -1,8 +1,8 @@
-"""The commands: the only room that prints, and the only one that knows exit codes.
+"""The commands. No other room prints or sets exit codes.
 
-Heavy libraries (pandas, SciPy, Docker's SDK, rich, jinja2) are imported where they are needed.
-Click alone takes three times as long as Python's own start: what needs no command line is answered
-before it is imported.
+Functions import heavy libraries (pandas, SciPy, Docker's SDK, rich, jinja2) where they use them.
+Even click takes three times as long to import as Python takes to start, so that `isobench --help`
+and `isobench --version` are answered without it.
 """
 
 import os
@@ -12,25 +12,25 @@ from typing import Final
 from isobench import __version__
 
 COMPLETING: Final = "_ISOBENCH_COMPLETE"
-"""The variable of a shell that asks what a half-typed word may become."""
+"""The environment variable by which a shell asks for completions."""
 
 
 def main() -> None:
     """Entry point of the command `isobench`."""
     if _answers_at_once(sys.argv[1:]):
         sys.exit(0)
-    from isobench.cli._errors import guarded
+    from isobench.cli._errors import run_guarded
     from isobench.plugins import stdout
 
     stdout.claim()
     try:
-        sys.exit(guarded(_command))
+        sys.exit(run_guarded(_command))
     finally:
         stdout.release()
 
 
 def _answers_at_once(words: list[str]) -> bool:
-    """Print the help or the version where nothing else is asked for."""
+    """Print the help or the version; return whether that was all that the user wanted."""
     if COMPLETING in os.environ or len(words) != 1:
         return False
     if words[0] in ("-h", "--help"):
@@ -44,18 +44,22 @@ def _answers_at_once(words: list[str]) -> bool:
     try:
         sys.stdout.write(answer)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has left (`isobench --help | head -1`): nothing is wrong
+    except BrokenPipeError:  # the reader has left, as in `isobench --help | head -1`
+        # Python flushes standard output once more at its end. Without this it would print a second
+        # error: see "Note on SIGPIPE" in the documentation of Python's module signal.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
 
 
 def _command() -> None:
-    """Run click without the end that its own main puts to Ctrl-C and to broken pipes."""
+    """Run the command line with click."""
+    # Click's own main() turns Ctrl-C and broken pipes into exit code 1. Here they have codes of
+    # their own (130, and 0): see `_errors.run_guarded`. So this does what main() does, without it.
     import click
 
     from isobench.cli._front import cli
 
-    if COMPLETING in os.environ:  # as its main would
+    if COMPLETING in os.environ:
         from isobench.cli import _complete
 
         _complete.answer(cli)

@@ -1,4 +1,4 @@
-"""The way in and the ways out: errors become a line and an exit code, signals an orderly end."""
+"""Errors and signals: errors become a message and an exit code, signals end a run in order."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ from isobench.model.errors import IsobenchError, UsageError
 
 
 def _fail(error: IsobenchError) -> NoReturn:
-    """Print what is wrong and the way out; leave with its exit code."""
+    """Print an error and its hint; exit with its code."""
     from isobench.cli import _progress
 
     console = _progress.console_for(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
-    # Not wrapped: what stands here is copied, paths and commands above all.
+    # Not wrapped: users copy paths and commands from here.
     console.print(_progress.as_called(str(error)), markup=False, soft_wrap=True)
     if error.hint:
         console.print("    [green]→[/] ", end="")
@@ -26,14 +26,14 @@ def _fail(error: IsobenchError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-_PLACES_HINT: Final = (
-    "isobench writes to its cache (XDG_CACHE_HOME) and to its results (ISOBENCH_RESULTS_DIR,"
-    " --output): name folders that can be written"
+_PATHS_HINT: Final = (
+    "isobench writes to its cache (XDG_CACHE_HOME) and its results (ISOBENCH_RESULTS_DIR,"
+    " --output): name writable folders"
 )
 
 
-def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
-    """Run a command; turn whatever a user can mend into a line and an exit code."""
+def run_guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
+    """Run a command and return its exit code. Errors that a user can fix exit with a message."""
     try:
         function()
     except IsobenchError as error:
@@ -45,38 +45,40 @@ def guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> int:
         if not isinstance(error, BrokenPipeError):
             place = f"{error.filename}: " if error.filename else ""
             own = Path(str(error.filename)).is_relative_to(Path(__file__).parents[1])
-            hint = "isobench is not whole: install it anew" if own else _PLACES_HINT
+            hint = "a file of isobench is missing: install isobench again" if own else _PATHS_HINT
             _fail(UsageError(f"{place}{error.strerror or error}", hint=hint))
-        # Whoever read us has left (`isobench targets | head`): nothing is wrong.
+        # The reader has left, as in `isobench targets | head`. Without this, Python's own flush at
+        # the end would fail as well and print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
 
 
-def heed_termination() -> None:
-    """Treat a request to end like Ctrl-C: what was measured is kept, nothing is left behind.
-
-    A hangup that was ignored when isobench was started (nohup) stays ignored. So does Ctrl-C where
-    a shell without job control ignores it for a background job: Python leaves it alone by itself.
-    SIGTERM ends a run in any case.
-    """
+def handle_termination() -> None:
+    """Handle SIGTERM and SIGHUP like Ctrl-C: results are kept, and nothing is left behind."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    # nohup starts a program with SIGHUP ignored, and it must stay so. Likewise a shell without job
+    # control starts background jobs with SIGINT ignored; Python then installs no handler for it.
+    # Nothing ignores SIGTERM by convention: it always ends a run.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, interrupt)
+    sys.unraisablehook = _repeat_interruption(sys.unraisablehook)
 
-    usual = sys.unraisablehook
 
-    def again(fault: Any) -> None:
-        """Repeat an interruption that came while Python was tidying up an object, where no
-        exception gets through: it would be lost.
-        """
-        if issubclass(fault.exc_type, KeyboardInterrupt):
+def _repeat_interruption(default: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Return a hook for `sys.unraisablehook` that repeats a lost KeyboardInterrupt."""
+
+    def hook(unraisable: Any) -> None:
+        # A signal that arrives while a finalizer runs (`__del__`) raises its exception there, and
+        # Python discards exceptions of finalizers: a Ctrl-C would be lost, and the run go on. The
+        # timer sends the signal again when the finalizer has ended.
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
             threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
         else:
-            usual(fault)
+            default(unraisable)
 
-    sys.unraisablehook = again
+    return hook

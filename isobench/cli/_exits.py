@@ -1,4 +1,4 @@
-"""Exit codes, and which findings a caller may ask to fail on."""
+"""Exit codes, and the findings that --fail-on can name."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from isobench.report.write import Outcome
     from isobench.storage.schema import ClaimResult
 
-INTERRUPTED: Final = 130
-TIMED_OUT: Final = 124
+INTERRUPTED: Final = 130  # as shells report SIGINT: 128 + 2
+TIMED_OUT: Final = 124  # as timeout(1) of coreutils does
 NOISY: Final = 4
 CLAIM_FAILED: Final = 1
 GUARANTEE_BROKEN: Final = 1
@@ -24,16 +24,22 @@ NOISE_FAILURES: Final = ("noisy",)
 def refuse_unknown(
     kinds: Sequence[str], known: Sequence[str] = FAILURES, flag: str = "--fail-on"
 ) -> None:
+    """Check the values of an option that takes a list. UsageError: one is not in `known`."""
     for kind in kinds:
         if kind not in known:
             raise UsageError(
-                f"{flag}: {kind!r} is none of {', '.join(known)}", hint="name some of them"
+                f"{flag}: {kind!r} is none of {', '.join(known)}",
+                hint=f"for example {flag} {known[0]}",
             )
 
 
 def exit_code(
     outcome: "Outcome", fail_on: Sequence[str], judged: "Sequence[ClaimResult] | None" = None
 ) -> int:
+    """Return the exit code of a run. `judged` are the claims that count; None: all.
+
+    The order is that of severity: a run that did not end says nothing certain about claims.
+    """
     summary = outcome.summary
     claims = summary.claims if judged is None else judged
     if outcome.interrupted:

@@ -1,4 +1,4 @@
-"""`isobench` alone: what this is, what to type next, what was found last."""
+"""`isobench` without a command: what it is, what to type next, the last result."""
 
 from typing import Final
 
@@ -8,9 +8,9 @@ from isobench import __version__
 from isobench.cli._group import Commands
 
 _NEXT: Final = (
-    ("run --quick", "a first look in about a minute"),
+    ("run --quick", "first ratios, in about a minute"),
     ("run", "verdicts, in about five minutes"),
-    ("verify", "which sentences it supports, which it refutes"),
+    ("verify", "which sentences the last run supports or refutes"),
     ("targets", "what can run here, and what is missing for the rest"),
     ("--help", "all commands"),
 )
@@ -24,17 +24,13 @@ _NEXT: Final = (
 @click.version_option(__version__, "-V", "--version", prog_name="isobench")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Measure what isolation costs here, with evidence that it was in force.
-
-    Runs the same workloads natively and under containers, sandboxes and emulators, and answers
-    with ratios to native, honest intervals and verdicts.
-    """
+    """Measure the cost of isolation on this machine, with evidence that it was in force."""
     if context.invoked_subcommand is None:
         _front_page(context)
 
 
 def _front_page(context: click.Context) -> None:
-    """Say what this is and what to type next; show the last answer where there is one."""
+    """Print what isobench is, what to type next, and the headline of the last run."""
     from rich.table import Table
     from rich.text import Text
 
@@ -56,9 +52,10 @@ def _front_page(context: click.Context) -> None:
     latest = paths.results() / "latest"
     try:
         last = documents.read_summary(latest).run
-        said = f"Last run ({last.started}): {last.headline}"
-        console.print(_progress.as_called(said), markup=False)
+        headline = f"Last run ({last.started}): {last.headline}"
+        console.print(_progress.as_called(headline), markup=False)
         console.print(f"  {latest / 'report.html'}", markup=False, soft_wrap=True)
     except UsageError:
+        # A damaged last run is as good as none here: this page is not about it.
         console.print("Nothing has been measured in this folder yet.")
     context.exit(0)

@@ -1,4 +1,4 @@
-"""The commands as a group of click's, each imported when it is called."""
+"""The group of commands. A command is imported when it is used."""
 
 from importlib import import_module
 
@@ -8,15 +8,17 @@ from isobench.cli import _help
 
 
 class Commands(click.Group):
-    """A group whose commands are imported when they are called."""
+    """A group that imports a command when it is used."""
+
+    # Importing all commands took two thirds of the time of `isobench --help`.
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all names."""
+        """Return the names of all commands."""
         del ctx
         return list(_help.COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, or None where there is none of this name."""
+        """Return a command; None where no command has this name."""
         del ctx
         if cmd_name not in _help.COMMANDS:
             return None
@@ -25,6 +27,6 @@ class Commands(click.Group):
         return found
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the text that `isobench --help` prints without click."""
+        """Write the same text that `isobench --help` prints without click."""
         del ctx
         formatter.write(_help.text())

@@ -1,4 +1,4 @@
-"""What `isobench --help` prints. It imports nothing heavy, not even click: it answers at once."""
+"""The text of `isobench --help`. It imports nothing heavy, not even click."""
 
 import shutil
 import textwrap
@@ -7,24 +7,26 @@ from typing import Final
 
 COMMANDS: Final[Mapping[str, str]] = {
     "run": "Measure the same workloads natively and under each target.",
-    "report": "Answer again from the records of a run.",
-    "verify": "Judge sentences on a run: the documents', or your own.",
-    "compare": "Compare runs: what isolation costs in one and the other.",
-    "noise": "Show what differences this machine can resolve.",
+    "report": "Write the report of a run again, from its records.",
+    "verify": "Judge claims on a run: the documents' sentences, or your own.",
+    "compare": "Compare what isolation costs in two runs.",
+    "noise": "Show the smallest differences that this machine can resolve.",
     "targets": "List what can run here, and what to type for the rest.",
     "workloads": "List what can be measured.",
     "plugins": "List what plug-ins add, and where each is from.",
     "doctor": "Show why a target cannot run; install what it needs.",
-    "prepare": "Make what targets keep between runs, in advance.",
-    "clean": "Remove every trace of isobench but your results.",
-    "selftest": "Try the statistics on runs whose true ratio is known.",
+    "prepare": "Build what targets keep between runs, in advance.",
+    "clean": "Remove all files of isobench except your results.",
+    "selftest": "Test the statistics on simulated runs with known ratios.",
 }
-"""In the order of --help. A command, its module and its function have one name."""
+"""Each command with its description, in the order of --help. A command, its module and its function
+have the same name.
+"""
 _ABOUT: Final = (
-    "Measure what isolation costs here, with evidence that it was in force.",
+    "Measure the cost of isolation on this machine, with evidence that it was in force.",
     (
-        "Runs the same workloads natively and under containers, sandboxes and emulators, and"
-        " answers with ratios to native, honest intervals and verdicts."
+        "Runs the same workloads natively and in containers, sandboxes, virtual machines and"
+        " emulators. Reports ratios to native, their intervals, and verdicts."
     ),
 )
 _OPTIONS: Final = {
@@ -35,7 +37,7 @@ _WIDEST: Final = 80
 
 
 def text() -> str:
-    """Return the help of isobench itself, as wide as the terminal and 80 columns at most."""
+    """Return the help of `isobench`, as wide as the terminal, at most 80 columns."""
     width = max(20, min(shutil.get_terminal_size().columns, _WIDEST)) - 2
     return "\n".join(_lines(width)) + "\n"
 
@@ -54,7 +56,7 @@ def _lines(width: int) -> Iterator[str]:
 
 
 def _table(rows: Mapping[str, str], width: int) -> Iterator[str]:
-    """Yield rows of a name and its text, the texts in one column."""
+    """Yield lines of two columns: names and their texts."""
     column = max(map(len, rows)) + 4
     for name, what in rows.items():
         first, *more = textwrap.wrap(what, max(20, width - column), break_on_hyphens=False)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Registry", Any]:
-    """Return all targets and the settings in force.
+    """Return the registry of targets, and the settings in force.
 
-    The commands of a configuration that was found, and not named, run for the targets alone whose
-    names the user has typed.
+    `named` are the targets that the user typed: only for these may commands run that stand in a
+    configuration file which isobench found by itself.
     """
     from isobench.config import file as configuration
     from isobench.plugins.registry import Registry
@@ -27,7 +27,7 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
     found = configuration.find(config)
     for one in found.passed_over:
         _progress.note(
-            f"{one.path} is not obeyed: {one.why}", hint=f"--config {one.path}, if you trust it"
+            f"{one.path} is ignored: {one.why}", hint=f"--config {one.path}, if you trust it"
         )
     registry = Registry(found.settings.targets, source=found.source, vouched=found.named)
     registry.permit(named)
@@ -45,8 +45,9 @@ def report_plugins() -> None:
 
 
 def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
-    """Return a registry in which targets are configured as in an earlier run; UsageError where that
-    has commands that others may have written.
+    """Return a registry with the targets configured as in an earlier run.
+
+    UsageError: the configuration in run.json has commands, and others may have written that file.
     """
     from isobench.config import trust
     from isobench.config.toml import Source
@@ -55,19 +56,24 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
 
     tables = earlier.metadata.config.targets
     written = earlier.path / "run.json"
+    # Anybody may have sent this folder. Its options are data, but its commands would run here with
+    # the rights of the user: so they are trusted no more than those of an isobench.toml.
     if tables and (why := trust.distrust(written)):
         strict = Registry(tables, source=Source(origin=str(written)), vouched=False)
         commands = [name for name in tables if isinstance(strict.get(name), UntriedTarget)]
         if commands:
             raise UsageError(
-                f"{written} has commands for {', '.join(commands)} and is not obeyed: {why}",
-                hint="name the configuration of that run yourself: --config FILE",
+                f"{written} has commands for {', '.join(commands)} and is not trusted: {why}",
+                hint="name the configuration of that run: --config FILE",
             )
     return registry.with_tables(tables)
 
 
 def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[Claim, ...]":
-    """Return the user's claims: those of a file named, else those of the configuration."""
+    """Return the user's claims: those in `file`, or else those in the configuration.
+
+    UsageError: a file cannot be read, or a claim is wrong.
+    """
     from isobench import claims
     from isobench.config import file as configuration
 
@@ -80,27 +86,31 @@ def claims_of(file: Path | None, settings: Any, config: Path | None) -> "tuple[C
 
 
 def workloads_of(options: "RunOptions") -> Any:
-    """Return the workloads to measure; PayloadError where one must be compiled and no compiler is
-    here: before any target is looked for.
+    """Return the workloads that the options select, by name.
+
+    UsageError: a name is unknown, or the schedule cannot measure a workload. PayloadError: a
+    payload must be compiled, and there is no compiler.
     """
-    chosen = _named_workloads(options)
-    _demand_payloads(chosen.values())
+    chosen = _selected_workloads(options)
+    _check_payloads(chosen.values())
     return chosen
 
 
-def _demand_payloads(chosen: "Iterable[Workload]") -> None:
+def _check_payloads(chosen: "Iterable[Workload]") -> None:
     from isobench.model import host_abi
     from isobench.payload import build
     from isobench.workloads import loader
 
     host = host_abi()
-    if host is not None:  # elsewhere nothing runs at all, which the run says
-        # All that ship go into every stage. A plug-in's workload that cannot be built ends nothing.
+    # On any other machine no target can run, and the run reports that.
+    if host is not None:
+        # All workloads of isobench are part of every stage, selected or not. A workload of a
+        # plug-in that cannot be built must not end the run.
         needed = [*loader.find().values(), *(each for each in chosen if not each.plugin)]
         build.demand(build.for_run(needed, [host], host))
 
 
-def _named_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]":
+def _selected_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]":
     from isobench.model import Schedule
     from isobench.plugins import workload_folders
     from isobench.workloads import classes, loader
@@ -113,14 +123,14 @@ def _named_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]":
     others = [one.name for one in chosen.values() if not classes.get(one.group).duets]
     if others:
         raise UsageError(
-            f"--schedule duet measures only work of the CPU, not {', '.join(others)}",
+            f"--schedule duet measures only CPU work, not {', '.join(others)}",
             hint=f"--workloads {','.join(classes.DUETS)}, or leave out --schedule duet",
         )
     return chosen
 
 
 def latest() -> Path:
-    """Return the newest run; UsageError where nothing has been measured yet."""
+    """Return the folder of the newest run. UsageError: there is none."""
     from isobench.config import paths
 
     latest = paths.results() / "latest"
@@ -131,19 +141,22 @@ def latest() -> Path:
     return latest
 
 
-def say_if_going(path: Path) -> None:
-    """Say that a run is still being measured, where it is."""
+def warn_if_running(path: Path) -> None:
+    """Print a note where a run is still being measured."""
     from isobench.storage import lock
 
     if who := lock.writer_of(path):
         _progress.note(
-            f"{path} is still going ({who}): these answers are of what it has measured until now",
+            f"{path} is still being measured ({who}): this report covers what it has so far",
             hint=f"isobench report {path}, when it has ended",
         )
 
 
 def runs_at(names: Sequence[str]) -> list["Run"]:
-    """Return runs by folder, zip, pattern, or "latest"."""
+    """Return the runs that `names` name: folders, zips, patterns, or "latest".
+
+    UsageError: a name is not a run, or a pattern matches none.
+    """
     import glob
 
     from isobench.storage import reader
@@ -155,12 +168,13 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
         elif Path(name).exists() or not glob.has_magic(name):
             found.append(Path(name))
         else:
-            # The link "latest" is another name for a run that the pattern has matched.
+            # A link, such as "latest", is another name of a run that the pattern matches as well.
+            # That run must not count twice.
             matched = [Path(path) for path in sorted(glob.glob(name))]  # noqa: PTH207 - absolute or not
             matched = [path for path in matched if not path.is_symlink()]
             if not matched:
                 raise UsageError(f"no run matches {name!r}", hint="name the folders of runs")
             found += matched
     for path in found:
-        say_if_going(path)
+        warn_if_running(path)
     return [reader.load(path) for path in found]

@@ -1,4 +1,4 @@
-"""Flags that several commands share."""
+"""Options that several commands share."""
 
 import functools
 from collections.abc import Callable
@@ -17,43 +17,43 @@ from isobench.report.exporters.of_plugins import PluginExporter
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Configuration file in place of isobench.toml.",
+    help="Configuration file to use instead of isobench.toml.",
 )
 targets_option = click.option(
     "-t", "--targets", multiple=True, callback=parameters.names_of, metavar="NAMES",
     shell_complete=_complete.targets,
-    help="Targets, with commas; native is always there. Without: all that can run here.",
+    help="Targets, separated by commas; native is always measured. Default: all that can run here.",
 )  # fmt: skip
 workloads_option = click.option(
     "-w", "--workloads", multiple=True, callback=parameters.names_of, metavar="NAMES",
     shell_complete=_complete.workloads,
-    help="Workloads or classes (cpu, syscall, io, startup), with commas.",
+    help="Workloads or classes (cpu, syscall, io, startup), separated by commas.",
 )  # fmt: skip
 folder_option = click.option(
     "--workload-folder", "folders", multiple=True, type=click.Path(path_type=Path),
-    help="A folder with workloads of your own.",
+    help="A folder with your own workloads.",
 )  # fmt: skip
 color_option = click.option(
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
-    help="Colour; NO_COLOR works too.",
+    help="Colours in the output. NO_COLOR is respected.",
 )
 fail_on_option = click.option(
     "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Of: {', '.join(FAILURES)}.",
+    help=f"Exit with an error code for these findings: {', '.join(FAILURES)}.",
 )  # fmt: skip
 claims_option = click.option(
     "--claims", type=click.Path(path_type=Path), metavar="FILE",
-    help="Claims of your own: see reports/claims.toml.",
+    help="TOML file with your own claims, as [[claims]] tables.",
 )  # fmt: skip
 output_option = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the new files."
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the files of the report."
 )
 
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of what may be written besides the run's folder."""
+    """Add the options --export-NAME, one for each exporter."""
     for exporter in reversed(EXPORTERS.values()):
         option = click.option(
             f"--export-{exporter.name}", type=click.Path(allow_dash=True), help=exporter.summary
@@ -98,11 +98,11 @@ def _plugin_option(plugin: Plugin) -> _PluginOption:
 
 
 def document_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of where a document is written besides, of colour and of quiet."""
-    quiet = click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+    """Add the options of commands that print a sheet: --export-…, --color and --quiet."""
+    quiet = click.option("-q", "--quiet", is_flag=True, help="Print only the closing sentence.")
     command = quiet(color_option(command))
     for kind, name in (("markdown", "Markdown"), ("csv", "CSV"), ("json", "JSON")):
-        text = f"As {name} (- for standard output)."
+        text = f"Write the result as {name} (- for standard output)."
         option = click.option(f"--export-{kind}", type=click.Path(allow_dash=True), help=text)
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""What commands print, and the files they write besides."""
+"""What commands print, and the files that they export."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -23,28 +23,21 @@ if TYPE_CHECKING:
     from isobench.report.sheet import Sheet
     from isobench.report.write import Outcome
     from isobench.storage.reader import Run
+    from isobench.storage.schema import Summary
 
 
 def console_of(options: Mapping[str, Any]) -> "Console":
-    """Return where people are spoken to: not where an export was sent."""
-    to_stdout = "-" in exports_asked(options).values()
+    """Return the console for people: standard error where an export goes to standard output."""
+    to_stdout = "-" in requested_exports(options).values()
     return _progress.console_for(stderr=to_stdout, color=options["color"])
 
 
 def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
-    """Print the report for the terminal, and write what was asked for besides."""
+    """Print the report of a run, and write the exports that the options name."""
     console = console_of(options)
     summary = outcome.summary.with_texts(as_called)
     if options["quiet"]:
-        console.print(summary.run.headline, markup=False)
-        failed = [gap for gap in summary.gaps if gap.cause in FAILED_CAUSES]
-        if failed:
-            first = f"{failed[0].target} {failed[0].workload}: {failed[0].detail}"
-            said = f"{counted(len(failed), 'gap')}, the first: {first}"
-            console.print(said, markup=False)
-        if failed or outcome.folder != outcome.source:
-            where = f"report: {outcome.folder / 'report.html'}"
-            console.print(where, markup=False, soft_wrap=True)
+        _show_headline(outcome, summary, console)
     else:
         from isobench.report import sections, text
 
@@ -57,30 +50,42 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         )
     export(outcome, options)
     if outcome.interrupted:
-        where = (
-            ""
-            if outcome.summary.run.headline.startswith("Nothing")
-            else (f" {program()} run --resume goes on.")
-        )
+        # A run that was interrupted before its plan cannot be resumed.
+        nothing = outcome.summary.run.headline.startswith("Nothing")
+        resume = "" if nothing else f" Continue it with {program()} run --resume."
         console.print(
-            f"Interrupted: the report holds what was measured until then.{where}", markup=False
+            f"Interrupted: the report shows what was measured until then.{resume}", markup=False
         )
 
 
-def exports_asked(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return where each export that was asked for goes, by the name of its exporter."""
+def _show_headline(outcome: "Outcome", summary: "Summary", console: "Console") -> None:
+    console.print(summary.run.headline, markup=False)
+    failed = [gap for gap in summary.gaps if gap.cause in FAILED_CAUSES]
+    if failed:
+        first = f"{failed[0].target} {failed[0].workload}: {failed[0].detail}"
+        console.print(f"{counted(len(failed), 'gap')}, the first: {first}", markup=False)
+    # --quiet prints the path only where it is needed: for the details of a failure, and where the
+    # report is not in the folder that the user named (the report of a zip).
+    if failed or outcome.folder != outcome.source:
+        path = f"report: {outcome.folder / 'report.html'}"
+        console.print(path, markup=False, soft_wrap=True)
+
+
+def requested_exports(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the file of each export that the options name, by the name of its exporter."""
     names = (*EXPORTERS, *of_plugins.exporters())
     found = {name: options.get(f"export_{name.replace('-', '_')}") for name in names}
     return {name: target for name, target in found.items() if target is not None}
 
 
 def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
-    """Write what was asked for besides. UsageError: an exporter of a plug-in's has failed; all
-    others are written.
+    """Write the exports that the options name.
+
+    UsageError: an exporter of a plug-in failed. All other exports are written.
     """
     added = of_plugins.exporters()
     failed: list[str] = []
-    for name, target in exports_asked(options).items():
+    for name, target in requested_exports(options).items():
         if name in EXPORTERS:
             write(target, EXPORTERS[name](outcome))
             continue
@@ -89,27 +94,27 @@ def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         except SessionError:
             failed.append(f"--export-{name} {target}")
         else:
-            # A terminal may be there: what controls one is for files alone.
+            # Standard output may be a terminal: there, escape sequences of a plug-in must not
+            # arrive. A file gets the text as it is.
             bare = cleaned(text.replace("\r\n", "\n"), longest=None) if target == "-" else text
             write(target, bare)
     report_plugins()
     if failed:
         raise UsageError(
-            f"{', '.join(failed)}: not written, by a fault of the plug-in",
-            hint=f"isobench report {outcome.folder} with the same flag, once it is fixed",
+            f"{', '.join(failed)}: not written, because of a fault of the plug-in",
+            hint=f"when it is fixed: isobench report {outcome.folder} with the same option",
         )
 
 
 def write(target: str, content: str) -> None:
+    """Write a text to a file, or to standard output ("-"). UsageError: it cannot be written."""
     if target == "-":
         click.echo(content)
         return
     try:
         Path(target).write_text(content, encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"{target}: {error.strerror}", hint="name a file that can be written"
-        ) from None
+        raise UsageError(f"{target}: {error.strerror}", hint="name a writable file") from None
 
 
 def publish(
@@ -119,9 +124,9 @@ def publish(
     document: Callable[[], Mapping[str, Any]],
     csv: Callable[[], str],
 ) -> None:
-    """Print a sheet, or its closing sentence alone, and write what was asked for besides.
+    """Print a sheet, or only its closing sentence, and write the exports that the options name.
 
-    `document` returns the same for JSON, `csv` its rows as CSV.
+    `document` returns its content for JSON, `csv` its rows as CSV.
     """
     import json
 
@@ -142,28 +147,29 @@ def publish(
             write(target, text())
 
 
-def cleared(leftover: Leftover) -> str:
-    """Return what is printed of something that a run which died had left."""
+def leftover_text(leftover: Leftover) -> str:
+    """Return the line that is printed about something that a killed run had left behind."""
     if leftover.failure:
-        return f"{leftover.what} is still there: {leftover.failure}"
-    return f"cleared: {leftover.what}"
+        return f"not removed: {leftover.what}: {leftover.failure}"
+    return f"removed {leftover.what}"
 
 
 def refuse_unwritable(options: Mapping[str, Any]) -> None:
-    """Raise UsageError where a file that is asked for cannot be written: before measuring."""
-    for kind, target in exports_asked(options).items():
+    """Check the paths of exports and of --output. UsageError: one cannot be written."""
+    # A run takes minutes: an export must not fail after it, nor a plug-in be reported only then.
+    for kind, target in requested_exports(options).items():
         if (exporter := of_plugins.exporters().get(kind)) is not None:
             exporter.check()
-            report_plugins()  # now: measuring takes minutes
+            report_plugins()
         if target == "-":
             continue
         path = Path(target)
         if path.is_dir():
-            raise UsageError(f"--export-{kind} {path}: it is a folder", hint="name a file in it")
+            raise UsageError(f"--export-{kind} {path}: this is a folder", hint="name a file in it")
         _refuse_folder(f"--export-{kind} {path}", path.parent)
         if path.exists() and not os.access(path, os.W_OK):
             raise UsageError(
-                f"--export-{kind} {path}: it cannot be written", hint="name another file"
+                f"--export-{kind} {path}: the file is not writable", hint="name another file"
             )
     output = options.get("output")
     if output is not None:
@@ -174,17 +180,18 @@ def refuse_unwritable(options: Mapping[str, Any]) -> None:
 
 
 def _refuse_folder(flag: str, folder: Path) -> None:
+    """Check that files can be created in a folder. UsageError: they cannot."""
     if not folder.is_dir():
         wrong = "is not a folder" if folder.exists() else "does not exist"
         raise UsageError(f"{flag}: {folder} {wrong}", hint=f"mkdir -p {folder}, or name another")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{flag}: nothing can be written in {folder}", hint="name another folder")
+        raise UsageError(f"{flag}: the folder {folder} is not writable", hint="name another folder")
 
 
 def announce(
     options: "RunOptions", chosen: Any, shown: _progress.Screen, earlier: "Run | None" = None
 ) -> None:
-    """Say what is going to be measured, and for how long."""
+    """Print what will be measured, and for how long. `earlier`: the run that is resumed."""
     from isobench.config.options import UNBOUNDED
 
     if earlier is not None:
@@ -192,12 +199,10 @@ def announce(
         left = (
             "" if options.budget >= UNBOUNDED else f", for {duration_text(options.budget)} at most"
         )
-        shown.say(
-            f"Going on with {earlier.path}: {done} of at most {planned} blocks are there{left}."
-        )
+        shown.say(f"Resuming {earlier.path}: {done} of at most {planned} blocks are done{left}.")
     cells = len(chosen.able) * len(chosen.workloads)
     if options.quick:
-        length = "a quick look, no verdicts"
+        length = "quick, no verdicts"
     elif options.budget >= UNBOUNDED:
         length = f"{options.maximum_blocks} blocks"
     else:

@@ -1,4 +1,4 @@
-"""The terminal: how far a run is, and the table of targets."""
+"""Output on the terminal: progress, tables of targets, notes."""
 
 import os
 import re
@@ -18,24 +18,31 @@ if TYPE_CHECKING:
     from isobench.model.units import TargetName
 
 
-_ENDLESS: Final = 4096
-"""Columns where nobody looks at a terminal: commands, paths and names of runs stay in one piece."""
+# Columns of output into a pipe or a file. Wrapped at 80 columns, commands and paths broke in the
+# middle, and scripts could not read them.
+_UNWRAPPED: Final = 4096
+# The name of isobench at the beginning of a command in a text. A path or a package name that
+# contains "isobench" must not match.
 _COMMAND: Final = re.compile(
     r"(?<![\w./-])isobench(?= (?:run|report|verify|compare|noise|targets|workloads|selftest|doctor"
     r"|prepare|clean)\b)"
 )
-"""The name of isobench where a text has a command of its own."""
+# In a narrower terminal, a table leaves out its least important column.
 _NARROW: Final = 80
-"""Below so many columns a table leaves out what can be spared."""
 _HEIGHT: Final = 25
-_BLANK_END: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
+# Seconds between two lines of progress where there is no bar, for example in the log of a CI job.
+_PROGRESS_INTERVAL: Final = 20
+# Spaces at the end of a line, with the colour codes between them.
+_TRAILING_SPACES: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
 
 
 def program() -> str:
-    """Return what to type to run this very isobench again: its name, or the path of it."""
+    """Return what to type to run this isobench again: its name, or else its path."""
     called = sys.argv[0] or "isobench"
     if Path(called).name == "__main__.py":
         return f"{sys.executable} -m isobench"
+    # The plain name is right only if PATH leads to this very program: a user of a virtual
+    # environment that is not activated must type the path.
     found = shutil.which("isobench")
     if Path(called).name != "isobench" or (
         found and Path(found).resolve() == Path(called).resolve()
@@ -45,23 +52,25 @@ def program() -> str:
 
 
 def as_called(text: str) -> str:
-    """Return a text whose commands name the isobench that is running."""
+    """Return a text with its `isobench` commands as the user must type them."""
     name = program()
     return text if name == "isobench" else _COMMAND.sub(lambda _: name, text)
 
 
 class _Trimmed:
-    """A stream whose lines end without the blanks that a table is filled up with."""
+    """A stream that removes spaces at the ends of lines. rich fills the lines of tables with them,
+    which makes a mess of diffs and of text that is copied.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._held = ""
+        self._pending = ""
 
     def write(self, text: str) -> int:
-        """Write text; blanks at its end wait for what follows them."""
-        *lines, last = (self._held + text).split("\n")
+        """Write text. Spaces at its end are written when more text of the same line follows."""
+        *lines, last = (self._pending + text).split("\n")
         kept = last.rstrip(" ")
-        self._held = last[len(kept) :]
+        self._pending = last[len(kept) :]
         self._stream.write("".join(f"{_trimmed(line)}\n" for line in lines) + kept)
         return len(text)
 
@@ -70,14 +79,14 @@ class _Trimmed:
 
 
 def _trimmed(line: str) -> str:
-    """Return a line without the blanks at its end, its colours as they are."""
-    return _BLANK_END.sub(lambda end: end.group().replace(" ", ""), line)
+    """Return a line without the spaces at its end. Its colour codes stay."""
+    return _TRAILING_SPACES.sub(lambda end: end.group().replace(" ", ""), line)
 
 
 def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
-    """Return a console; "auto" leaves colour to the terminal and to NO_COLOR.
+    """Return a console. With "auto", the terminal and NO_COLOR decide about colours.
 
-    Off a terminal nothing is wrapped, unless COLUMNS says where, and no line ends in blanks.
+    Output into a pipe or a file is wrapped only where COLUMNS is set.
     """
     from rich.console import Console
 
@@ -87,8 +96,9 @@ def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
     forced = {"always": True, "never": False}.get(color)
     return Console(
         file=cast("IO[str]", _Trimmed(stream)) if piped else None,
-        width=_ENDLESS if piped and not os.environ.get("COLUMNS") else None,
-        # With both given, rich takes them even where TERM=dumb and colour is forced.
+        width=_UNWRAPPED if piped and not os.environ.get("COLUMNS") else None,
+        # Without a height, rich ignores the width and takes 80 columns where TERM=dumb and colour
+        # is forced.
         height=_HEIGHT if piped else None,
         stderr=stderr,
         force_terminal=True if forced else None,
@@ -99,25 +109,24 @@ def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
 
 
 def note(text: str, *, hint: str) -> None:
-    """Print on standard error what the user should know, and what to type; nothing ends by it."""
+    """Print a note and its hint on standard error."""
     console = console_for(stderr=True)
-    # Not wrapped: what stands here is copied, paths and commands above all.
+    # Not wrapped: users copy paths and commands from here.
     console.print(f"isobench: {wire.printable(text)}", markup=False, soft_wrap=True)
     console.print(f"    → {wire.printable(hint)}", markup=False, soft_wrap=True)
 
 
 class Screen:
-    """Shows how far a run is: a bar with the time left on a terminal, a line now and then
-    elsewhere.
-    """
+    """Shows the progress of a run: a bar on a terminal, else a line every 20 seconds."""
 
     def __init__(self, *, quiet: bool, color: str) -> None:
-        """Draw nothing yet."""
+        """Draw nothing yet. `quiet`: draw nothing at all."""
         self._quiet = quiet
         self._console = console_for(stderr=True, color=color)
+        # Imported and drawn at the first step: rich.progress is slow to import.
         self._bar: Any = None
         self._task: Any = None
-        self._began = self._printed = time.monotonic()
+        self._printed = time.monotonic()
         self._phase = ""
 
     def say(self, text: str) -> None:
@@ -126,7 +135,7 @@ class Screen:
             self._console.print(as_called(text), style="dim", markup=False)
 
     def looked(self, name: "TargetName", answer: "Availability") -> None:
-        """Print what a target answered."""
+        """Print the result of probing a target."""
         from isobench.model import Available
 
         if self._quiet:
@@ -140,16 +149,18 @@ class Screen:
             self._console.print(what, style="dim", markup=False)
 
     def step(self, what: str, done: float, total: float) -> None:
-        """Move the bar; off a terminal print a line at most every 20 seconds."""
+        """Move the bar, or print a line of progress."""
         if self._quiet:
             return
         if not self._console.is_terminal:
-            if time.monotonic() - self._printed > 20:  # noqa: PLR2004 - seconds between lines
+            if time.monotonic() - self._printed > _PROGRESS_INTERVAL:
                 self._printed = time.monotonic()
                 self._console.print(f"{done / total:4.0%}  {what}", markup=False)
             return
         if self._bar is None:
             self._start_bar()
+        # "pilot: …", "block 3: …": each phase has its own total. Without a reset, rich would
+        # compute the time left from the speed of the phase before.
         phase = what.partition(":")[0].partition(" ")[0]
         if phase != self._phase:
             self._phase = phase
@@ -177,22 +188,22 @@ class Screen:
         self._bar.start()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 def target_row(name: str, technology: str, answer: "Availability") -> dict[str, Any]:
-    """Return what a target answered, as `isobench targets --json` prints it."""
+    """Return the result of probing a target, in the form of `isobench targets --json`."""
     from isobench.model import Available
 
-    able = isinstance(answer, Available)
-    # What a plug-in says of itself is no more trusted than what its sessions say.
+    available = isinstance(answer, Available)
+    # The texts come from plug-ins: escape sequences in them must not reach the terminal.
     return {
         "name": str(name),
         "class": str(technology),
-        "available": able,
+        "available": available,
         "version": answer.version if isinstance(answer, Available) else None,
         "lack": None if isinstance(answer, Available) else str(answer.lack),
         "what": None if isinstance(answer, Available) else wire.printable(answer.what),
@@ -201,7 +212,7 @@ def target_row(name: str, technology: str, answer: "Availability") -> dict[str, 
 
 
 def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
-    """Print such rows as a table."""
+    """Print rows of `target_row` as a table."""
     from rich.table import Table
     from rich.text import Text
 
@@ -222,11 +233,11 @@ def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
 
 
 def ways_table(ways: Sequence[tuple[str, str]], console: "Console") -> None:
-    """Print how technologies are reached that are no targets."""
+    """Print how technologies can be measured that are not targets themselves."""
     from rich.table import Table
     from rich.text import Text
 
-    console.print("\nNo target by itself, but:", style="bold")
+    console.print("\nNot targets themselves, but measurable:", style="bold")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(ratio=2, overflow="fold")
     table.add_column(ratio=3, overflow="fold")

@@ -1,4 +1,4 @@
-"""`isobench compare`: what isolation costs in one run and in another."""
+"""`isobench compare`: compare what isolation costs in two runs."""
 
 import dataclasses
 import sys
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[BASE HEAD | RUN]")
 @click.option("--base", "bases", multiple=True, metavar="RUN", help="A run of BASE; repeatable.")
 @click.option("--head", "heads", multiple=True, metavar="RUN", help="A run of HEAD; repeatable.")
-@click.option("--confirm", metavar="RUN", help="A further run of HEAD that must show it again.")
+@click.option("--confirm", metavar="RUN", help="Another run of HEAD. It must show a change again.")
 @click.option(
     "-t", "--targets", multiple=True, callback=parameters.names_of, metavar="NAMES",
-    help="Only these; of one RUN, the two to compare: BASE,HEAD.",
+    help="Compare only these targets. With one RUN: the two targets to compare, BASE,HEAD.",
 )  # fmt: skip
 @workloads_option
 @click.option(
@@ -37,27 +37,28 @@ if TYPE_CHECKING:
     help="The smallest change that matters (5%).",
 )  # fmt: skip
 @click.option(
-    "--anyway", "--force", is_flag=True, help="Compare different machines and programs too."
+    "--anyway", "--force", is_flag=True, help="Compare even different machines and programs."
 )
-@click.option("--only-changed", is_flag=True, help="Show only the cells that changed.")
+@click.option("--only-changed", is_flag=True, help="Show only cells that changed.")
 @click.option(
     "--group-by", type=click.Choice(["target", "workload", "class", "none"]), default="target",
-    help="Which rows stand together.",
+    help="Group the rows by this column (target).",
 )  # fmt: skip
 @click.option(
     "--columns", multiple=True, callback=parameters.names_of, metavar="NAMES",
-    help="Of: target, workload, base, head, change, interval, p, noise, blocks, runs, standing.",
+    help="Columns to show: target, workload, base, head, change, interval, p, noise, blocks, runs,"
+    " standing.",
 )  # fmt: skip
 @document_options
 @click.option(
     "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Of: {', '.join(COMPARISON_FAILURES)}.",
+    help=f"Exit with an error code for these findings: {', '.join(COMPARISON_FAILURES)}.",
 )  # fmt: skip
 def compare(**options: Any) -> None:
-    """Compare two runs: what isolation costs in HEAD and in BASE.
+    """Compare what isolation costs in two runs, HEAD and BASE.
 
-    Runs are folders, zips or "latest"; several on one side by --base and --head. With one RUN and
-    two --targets, one target of it is compared with the other.
+    A run is a folder, a zip or "latest". For several runs on one side, use --base and --head. With
+    one RUN and two --targets, these two targets are compared.
     """
     from isobench.report import comparison as view
 
@@ -78,7 +79,7 @@ def compare(**options: Any) -> None:
 
 
 def _exit_code(comparison: "Comparison", fail_on: tuple[str, ...]) -> int:
-    """Return the exit code of the gravest finding that the caller asked to fail on."""
+    """Return the exit code of the most severe finding that --fail-on names."""
     from isobench.comparison import gate
 
     codes = {"regression": REGRESSED, "error": CellFailedError.exit_code, "noisy": NOISY}
@@ -87,7 +88,7 @@ def _exit_code(comparison: "Comparison", fail_on: tuple[str, ...]) -> int:
 
 
 def _compared(options: Mapping[str, Any]) -> "Comparison":
-    """Return the comparison that the arguments ask for."""
+    """Return the comparison that the arguments select. UsageError: they select none."""
     from isobench.comparison import changes
     from isobench.comparison.result import ComparisonOptions
 
@@ -106,7 +107,7 @@ def _compared(options: Mapping[str, Any]) -> "Comparison":
         bases, heads = names[:1], names[1:]
     elif names or not bases or not heads:
         raise UsageError(
-            "compare takes two runs, or --base and --head, or one run and two --targets",
+            "compare needs two runs, or --base and --head, or one run and two --targets",
             hint="isobench compare isobench-results/OLD latest",
         )
     chosen = dataclasses.replace(chosen, targets=targets)

@@ -1,4 +1,4 @@
-"""`isobench doctor`: why a target cannot run, and what to install for it."""
+"""`isobench doctor`: show why a target cannot run, and install what it needs."""
 
 import os
 import sys
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @click.option(
     "--install",
     is_flag=True,
-    help="Install what the named targets need, by this system's package manager.",
+    help="Install what the named targets need, with this system's package manager.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before installing.")
-@click.option("--check", is_flag=True, help="Exit with 3 unless every named target can run.")
+@click.option("--check", is_flag=True, help="Exit with code 3 if a named target cannot run.")
 @click.argument(
     "names", nargs=-1, metavar="[NAMES]...", shell_complete=_complete.targets_and_packages
 )
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 def doctor(
     install: bool, yes: bool, check: bool, names: Sequence[str], config: Path | None, color: str
 ) -> None:
-    """Say why a target cannot run and what to type; with --install, install what it needs.
+    """Show why targets cannot run and what to type. With --install, install what they need.
 
-    NAMES are targets; for --install they may also be packages.
+    NAMES are targets. With --install, they can also be packages.
     """
     from isobench.model import Available
     from isobench.plugins import indirect
@@ -78,12 +78,14 @@ def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool
         )
         if done.returncode != 0:
             raise UsageError(
-                f"this failed: {shlex.join(command)}",
-                hint="read what it says above, and run it by hand",
+                f"this command failed: {shlex.join(command)}",
+                hint="see its output above, and run it yourself",
             )
 
 
 def _package_environment() -> dict[str, str]:
+    # Without this, debconf opens dialogs for some packages and waits for an answer for ever:
+    # standard input is /dev/null. See debconf(7).
     return {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
 
 
@@ -103,7 +105,7 @@ def _payloads() -> Iterator[str]:
 
 
 def _check_machine(console: "Console") -> None:
-    """Say what about this machine will make figures worse."""
+    """Print the machine, and notes on what will make its figures less precise."""
     from isobench.config import paths
     from isobench.evidence import host
 
@@ -115,12 +117,13 @@ def _check_machine(console: "Console") -> None:
         console.print(line, style="dim", markup=False, soft_wrap=True)
     if facts["filesystem"] in host.MEMORY_FILESYSTEMS:
         console.print(
-            f"note: {cache} lies in memory ({facts['filesystem']}): I/O figures would be no disk's."
-            " Set XDG_CACHE_HOME to a folder on a disk.",
+            f"note: {cache} is in memory ({facts['filesystem']}): I/O workloads would not measure a"
+            " disk. Set XDG_CACHE_HOME to a folder on a disk.",
             markup=False,
         )
     load, cpus = facts["load"], facts["cpus"]
     if isinstance(load, float | int) and isinstance(cpus, int) and load > cpus / 2:
         console.print(
-            f"note: the load is {load:g} on {cpus} CPUs: measure when it is quiet.", markup=False
+            f"note: the load is {load:g} on {cpus} CPUs: measure when the machine is quiet.",
+            markup=False,
         )

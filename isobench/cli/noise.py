@@ -1,4 +1,4 @@
-"""`isobench noise`: how small an effect this machine can show."""
+"""`isobench noise`: show the smallest effects that this machine can resolve."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isobench.cli import _progress
-from isobench.cli._errors import heed_termination
+from isobench.cli._errors import handle_termination
 from isobench.cli._exits import (
     INTERRUPTED,
     NOISE_FAILURES,
@@ -24,7 +24,7 @@ from isobench.cli._options import (
     folder_option,
     workloads_option,
 )
-from isobench.cli._outputs import announce, cleared, publish
+from isobench.cli._outputs import announce, leftover_text, publish
 from isobench.config import parameters
 from isobench.model.errors import UsageError
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 @folder_option
 @click.option("--budget", type=parameters.Duration(), help="How long to measure (default 75s).")
 @click.option(
-    "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Exactly so many blocks."
+    "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Measure exactly so many blocks."
 )
 @click.option(
     "--target-precision",
     type=parameters.Share(),
     default="2.5%",
-    help="Half the width that intervals shall have (2.5%).",
+    help="Half-width of intervals to plan for (2.5%).",
 )
 @click.option(
     "--margin",
@@ -52,18 +52,20 @@ if TYPE_CHECKING:
     default="5%",
     help="The largest acceptable noise floor (5%).",
 )
-@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@click.option(
+    "--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Seed of the order of visits."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for this run.")
 @document_options
 @click.option(
     "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
-    help=f"Of: {', '.join(NOISE_FAILURES)}.",
+    help=f"Exit with an error code for these findings: {', '.join(NOISE_FAILURES)}.",
 )  # fmt: skip
 @config_option
 def noise(name: str | None, **options: Any) -> None:
-    """Show how small an effect this machine can resolve, by measuring native against native.
+    """Show the smallest effects that this machine can resolve, by measuring native twice.
 
-    With RUN (a folder, a zip or "latest"), nothing is measured: its own samples of native
+    With RUN (a folder, a zip or "latest"), nothing is measured: the samples of native in that run
     are used.
     """
     from isobench.comparison.noise import machine_noise
@@ -81,9 +83,11 @@ def noise(name: str | None, **options: Any) -> None:
     try:
         found = machine_noise(run, **shares)
     except UsageError:
+        # An interruption may come before enough blocks are measured. Then it is the reason, and not
+        # a mistake of the user.
         if outcome is None or not outcome.interrupted:
             raise
-        sys.exit(INTERRUPTED)  # too early for an answer
+        sys.exit(INTERRUPTED)
     publish(
         view.build(found),
         options,
@@ -96,14 +100,14 @@ def noise(name: str | None, **options: Any) -> None:
 
 
 def _native_alone(options: Mapping[str, Any]) -> "Outcome":
-    """Measure native against native: a run like any other, but for `latest`, which it leaves."""
+    """Measure native against native."""
     import datetime as dt
 
     from isobench.config import paths
     from isobench.config.options import UNBOUNDED, RunOptions
     from isobench.run import choose, cleanup, lifecycle
 
-    heed_termination()
+    handle_termination()
     registry, _ = registry_of(options["config"])
     blocks = options["blocks"]
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -114,15 +118,18 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
         budget=options["budget"] or (UNBOUNDED if blocks else 75.0),
         minimum_blocks=blocks or 10,
         maximum_blocks=blocks or 60,
-        precision=0.0,  # it never stops early: more blocks estimate the noise better
+        precision=0.0,  # never stop early: more blocks estimate the noise better
         margin=options["margin"],
         seed=options["seed"],
+        # A folder of its own, so that `latest` stays the last run with targets.
         output=options["output"] or paths.results() / f"noise-{stamp}-{os.getpid()}",
         argv=tuple(sys.argv[1:]),
     )
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        cleanup.sweep(registry, everything=False, observer=lambda found: shown.say(cleared(found)))
+        cleanup.sweep(
+            registry, everything=False, observer=lambda found: shown.say(leftover_text(found))
+        )
         chosen = choose.choose(run_options, registry, workloads_of(run_options), shown)
         announce(run_options, chosen, shown)
         return lifecycle.Lifecycle(run_options, registry, shown).run(chosen)

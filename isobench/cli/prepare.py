@@ -1,8 +1,7 @@
-"""`isobench prepare`: make what targets keep between runs."""
+"""`isobench prepare`: build what targets keep between runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,18 +11,16 @@ from isobench.cli._options import color_option, config_option
 from isobench.model.errors import UnavailableError
 from isobench.model.units import TargetName
 
-if TYPE_CHECKING:
-    pass
-
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[TARGETS]...", shell_complete=_complete.targets)
 @config_option
 @color_option
 def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
-    """Make what targets keep between runs: the guests of virtual machines.
+    """Build what targets keep between runs, such as the guests of virtual machines.
 
-    A run does so by itself; this does it beforehand, where there is a network.
+    A run does this by itself. Use this command to do it earlier, for example while there is a
+    network.
     """
     from isobench.config.options import RunOptions
     from isobench.model import Available

@@ -1,4 +1,4 @@
-"""`isobench report`: answer again from the records of a run."""
+"""`isobench report`: write the report of a run again, from its records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench.cli._inputs import claims_of, latest, say_if_going
+from isobench.cli._inputs import claims_of, latest, warn_if_running
 from isobench.cli._options import (
     Exporting,
     claims_option,
@@ -28,25 +28,34 @@ if TYPE_CHECKING:
 @export_options
 @claims_option
 @color_option
-@click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the closing sentence.")
 def report(path: Path | None, output: Path | None, **options: Any) -> None:
-    """Answer again from the records of a run: a folder, or a zip of one. Measures nothing."""
+    """Write the report of a run again, from its records. Nothing is measured.
+
+    RUN is a folder or a zip of one. Default: the latest run.
+    """
     own = claims_of(options["claims"], None, None) if options["claims"] else ()
     show(answer_again(path or latest(), output, own), options)
 
 
 def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":
-    """Answer again from the records of a run, with these claims besides its own."""
+    """Write summary and reports of a run from its records, with `added` claims.
+
+    They are written into `output`, or else into the folder of the run, or next to its zip.
+    UsageError: the run is damaged, or the files cannot be written.
+    """
     from isobench.report import write
     from isobench.storage import reader
 
+    # Reading comes first: nothing is created for something that is not a run.
     reader.load(source)
-    say_if_going(source)
+    warn_if_running(source)
     target = output or (source if source.is_dir() else source.with_suffix(""))
     try:
         target.mkdir(parents=True, exist_ok=True)
         return write.answer(source, target, added)
     except OSError as error:
+        # Any other file is one of isobench's own: --output would not help.
         if not Path(str(error.filename)).is_relative_to(target):
             raise
         raise UsageError(

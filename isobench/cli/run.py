@@ -1,4 +1,4 @@
-"""`isobench run`: flags over environment over configuration over defaults, then a campaign."""
+"""`isobench run`: measure. Options override the environment, the configuration and defaults."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from isobench.cli import _complete, _progress
-from isobench.cli._errors import heed_termination
+from isobench.cli._errors import handle_termination
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
     claims_of,
@@ -30,7 +30,13 @@ from isobench.cli._options import (
     targets_option,
     workloads_option,
 )
-from isobench.cli._outputs import announce, cleared, exports_asked, refuse_unwritable, show
+from isobench.cli._outputs import (
+    announce,
+    leftover_text,
+    refuse_unwritable,
+    requested_exports,
+    show,
+)
 from isobench.config import parameters
 from isobench.model.errors import NothingToRunError, UsageError
 from isobench.model.wording import duration_text
@@ -43,7 +49,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_SETTLED: Final = {
+# What an earlier run has fixed, by option: --resume refuses them. Blocks that were measured in
+# another way are no blocks of the same experiment.
+_FIXED: Final = {
     "targets": "targets",
     "workloads": "workloads",
     "vary": "variations",
@@ -55,23 +63,22 @@ _SETTLED: Final = {
     "fast": "kind",
     "rigorous": "kind",
 }
-"""Flags that say what a run is, and what they settle: an earlier run has its own."""
 
 
 @click.command(cls=Exporting)
 @targets_option
 @workloads_option
 @folder_option
-@click.option("--quick", is_flag=True, help="About a minute; ratios, no verdicts.")
-@click.option("--fast", is_flag=True, help="Ten blocks at most.")
-@click.option("--rigorous", is_flag=True, help="Half an hour, intervals of 1 %.")
+@click.option("--quick", is_flag=True, help="Measure for about a minute: ratios, no verdicts.")
+@click.option("--fast", is_flag=True, help="Measure ten blocks at most.")
+@click.option("--rigorous", is_flag=True, help="Measure for half an hour, to intervals of 1 %.")
 @click.option(
     "--budget",
     type=parameters.Duration(),
-    help="How long to measure (default 5m); programs and guests are made before.",
+    help="How long to measure (default 5m). Building programs and guests is not included.",
 )
 @click.option(
-    "-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Exactly so many blocks."
+    "-r", "--blocks", "--runs", type=click.IntRange(1, 1000), help="Measure exactly so many blocks."
 )
 @click.option(
     "--min-blocks", type=click.IntRange(1, 1000), help="Fewest blocks for verdicts (default 10)."
@@ -80,39 +87,43 @@ _SETTLED: Final = {
 @click.option(
     "--target-precision",
     type=parameters.Share(),
-    help="Stop when all intervals are this narrow (2.5%).",
+    help="Stop when all intervals have this half-width or less (2.5%).",
 )
-@click.option("--margin", type=parameters.Share(), help="What counts as near-native (5%).")
+@click.option("--margin", type=parameters.Share(), help="Margin of near-native (5%).")
 @click.option(
     "--min-time",
     type=parameters.Duration(),
-    help="Length of one native iteration, for example 0.05s.",
+    help="Duration of one native iteration, for example 0.05s.",
 )
 @click.option(
     "--warmup", type=click.IntRange(1, 1000), metavar="PASSES",
-    help="Passes before the timed ones of each visit (default 1).",
+    help="Warm-up passes at the beginning of each visit (default 1).",
 )  # fmt: skip
 @click.option(
     "--affinity", "--cpu-affinity", type=parameters.Cpus(), metavar="CPUS",
-    help="Confine the run to these CPUs, as in 0,2-3: native and all targets alike.",
+    help="Confine native and all targets to these CPUs, for example 0,2-3.",
 )  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Replay an order.")
+@click.option(
+    "--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Seed of the order of visits."
+)
 @click.option(
     "--schedule",
     type=click.Choice(["blocks", "duet", "sequential"]),
     default="blocks",
-    help="Order of visits; duet: native at the same time as each target, on half of the CPUs each.",
+    help="Order of visits. duet: native and a target run at the same time, on half of the CPUs"
+    " each.",
 )
 @click.option(
     "--launch",
     type=click.Choice(["auto", "fresh", "reuse"]),
     default="auto",
-    help="Sessions: opened anew in every block, or reused (auto: where opening takes over 1 s).",
+    help="Open sessions in every block (fresh) or keep them open (reuse). auto: reuse where opening"
+    " takes over 1 s.",
 )
 @click.option(
     "--timeout",
     type=parameters.Duration(),
-    help="End the whole run then, with exit code 124.",
+    help="End the whole run after this time, with exit code 124.",
 )
 @click.option(
     "--require",
@@ -120,31 +131,31 @@ _SETTLED: Final = {
     callback=parameters.names_of,
     shell_complete=_complete.targets,
     metavar="NAMES",
-    help="Fail unless these can run.",
+    help="Exit with code 3, before measuring, if one of these targets cannot run.",
 )
 @click.option(
     "--resume",
     is_flag=False,
     flag_value="latest",
     metavar="[RUN]",
-    help="Go on with an interrupted run (the latest).",
+    help="Continue an interrupted run (default: the latest).",
 )
 @click.option(
     "--vary",
     multiple=True,
     metavar="TARGET.OPTION=VALUE",
-    help="Measure a target with one option changed beside it: docker.seccomp=unconfined.",
+    help="Also measure a target with one option changed, for example docker.seccomp=unconfined.",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would run; measure nothing.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of this run.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would run; measure nothing.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for this run.")
 @export_options
 @fail_on_option
 @claims_option
 @config_option
 @color_option
-@click.option("-q", "--quiet", is_flag=True, help="Only the closing sentence.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the closing sentence.")
 def run(**options: Any) -> None:
-    """Measure: the same workloads natively and under each target."""
+    """Measure the same workloads natively and under each target."""
     outcome = measure(options)
     if outcome is None:
         return
@@ -153,37 +164,49 @@ def run(**options: Any) -> None:
 
 
 def measure(options: Mapping[str, Any]) -> "Outcome | None":
-    """Measure what the options of `isobench run` ask for; None where they ask for nothing more than
-    to say it.
-    """
-    from isobench.run import choose, cleanup, lifecycle
+    """Measure what the options of `isobench run` select; None for a dry run.
 
-    heed_termination()
-    if options["dry_run"] and exports_asked(options):
+    Raises an IsobenchError where options are wrong, or nothing can be measured.
+    """
+    handle_termination()
+    if options["dry_run"] and requested_exports(options):
         raise UsageError(
             "--dry-run measures nothing: there is nothing to export",
             hint="leave out --dry-run, or the --export flags",
         )
     registry, settings = registry_of(options["config"])
-    run_options = _wish(options, settings)
+    run_options = _run_options(options, settings)
     refuse_unknown(options["fail_on"])
     earlier = _earlier(options["resume"])
     if earlier is not None:
-        run_options = _same_again(run_options, earlier, options)
+        run_options = _resumed(run_options, earlier, options)
         if options["config"] is None:
             registry = configured_as_before(registry, earlier)
     registry.permit([*run_options.targets, *run_options.require])
     varied = [registry.vary(written) for written in options["vary"]]
     if varied:
         registry, run_options = _with_variations(registry, run_options, varied)
+    # All names and paths are checked before the slow part begins: cleaning up and probing.
     workloads = workloads_of(run_options)
-    registry.select(
-        [*run_options.targets, *run_options.require]
-    )  # a misspelt name is reported before all else
+    registry.select([*run_options.targets, *run_options.require])
     refuse_unwritable(options)
+    return _measured(run_options, registry, workloads, earlier, options)
+
+
+def _measured(
+    run_options: "RunOptions",
+    registry: "Registry",
+    workloads: Any,
+    earlier: "Run | None",
+    options: Mapping[str, Any],
+) -> "Outcome | None":
+    from isobench.run import choose, cleanup, lifecycle
+
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        cleanup.sweep(registry, everything=False, observer=lambda found: shown.say(cleared(found)))
+        cleanup.sweep(
+            registry, everything=False, observer=lambda found: shown.say(leftover_text(found))
+        )
         shown.say("Looking for targets:")
         chosen = choose.choose(run_options, registry, workloads, shown)
         if options["dry_run"]:
@@ -199,7 +222,8 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
 def _with_variations(
     registry: "Registry", run_options: "RunOptions", varied: "Sequence[Variation]"
 ) -> "tuple[Registry, RunOptions]":
-    """Return a registry that knows the variations, and a wish for them and what they vary."""
+    """Return a registry with the variations as targets, and options that select them."""
+    # A variation means nothing without the target that it varies, so that one is measured as well.
     names = dict.fromkeys(name for one in varied for name in (one.base, one.name))
     registry = registry.with_tables({one.name: one.table for one in varied})
     registry.permit(names)
@@ -209,7 +233,10 @@ def _with_variations(
 
 
 def _earlier(name: str | None) -> "Run | None":
-    """Return the run to resume: a folder, or "latest"."""
+    """Return the run to resume: a folder, or "latest"; None where none is resumed.
+
+    UsageError: the run cannot be resumed.
+    """
     if name is None:
         return None
     from isobench.storage import lock, reader
@@ -219,51 +246,26 @@ def _earlier(name: str | None) -> "Run | None":
     earlier = reader.load(path)
     if not earlier.path.is_dir():
         raise UsageError(
-            f"{earlier.path} is a file: records cannot be added to it", hint="unpack it first"
+            f"{earlier.path} is a zip: no records can be added to it", hint="unpack it first"
         )
     if not earlier.plan.blocks:
         raise UsageError(
-            f"{earlier.path} ended before it had a plan", hint="measure anew with isobench run"
+            f"{earlier.path} ended before it had a plan", hint="begin a new run: isobench run"
         )
     return earlier
 
 
-def _same_again(
-    run_options: "RunOptions", earlier: "Run", options: Mapping[str, Any]
-) -> "RunOptions":
-    """Return a wish for what an earlier run was, and for what it had not come to."""
-    from isobench.config.options import UNBOUNDED
-
-    for flag, what in _SETTLED.items():
-        if options[flag]:
-            raise UsageError(
-                f"--resume goes on with the {what} of the earlier run",
-                hint=f"leave out --{flag.replace('_', '-')}",
-            )
-    if options["schedule"] not in {"blocks", earlier.plan.schedule}:
-        raise UsageError(
-            f"--resume goes on with the schedule of the earlier run, {earlier.plan.schedule}",
-            hint="leave out --schedule",
-        )
+def _resumed(run_options: "RunOptions", earlier: "Run", options: Mapping[str, Any]) -> "RunOptions":
+    """Return options that continue an earlier run. UsageError: an option contradicts it."""
+    _refuse_fixed(earlier, options)
+    run_options = _with_remaining_budget(run_options, earlier, options)
     before = earlier.metadata
-    longer = bool(options["budget"] or options["blocks"] or options["max_blocks"])
-    if not longer and before.complete:
-        raise NothingToRunError(
-            f"{earlier.path} is complete",
-            hint="--budget 10m measures more blocks of its plan; without --resume a new run begins",
-        )
-    if not longer:
-        left = (before.budget_seconds or UNBOUNDED) - (before.elapsed_seconds or 0.0)
-        run_options = dataclasses.replace(
-            run_options,
-            budget=max(left, 0.0),
-            maximum_blocks=before.blocks_wanted or run_options.maximum_blocks,
-        )
     cpus = frozenset(before.affinity)
     _refuse_unusable(cpus)
     labels = dict.fromkeys(visit.target for visit in earlier.plan.blocks[0].visits)
     return dataclasses.replace(
         run_options,
+        # "native#2" is native's second visit of a block, and no target.
         targets=tuple(label for label in labels if "#" not in label),
         workloads=tuple(item.workload for item in earlier.plan.work),
         seed=earlier.plan.seed,
@@ -273,33 +275,78 @@ def _same_again(
     )
 
 
-def _wish(options: Mapping[str, Any], settings: Any) -> "RunOptions":
-    """Return flags over environment over configuration over defaults."""
-    from isobench.config.options import QUICK, UNBOUNDED, RunOptions
-    from isobench.model import Schedule
+def _refuse_fixed(earlier: "Run", options: Mapping[str, Any]) -> None:
+    for option, what in _FIXED.items():
+        if options[option]:
+            raise UsageError(
+                f"--resume keeps the {what} of the earlier run",
+                hint=f"leave out --{option.replace('_', '-')}",
+            )
+    if options["schedule"] not in {"blocks", earlier.plan.schedule}:
+        raise UsageError(
+            f"--resume keeps the schedule of the earlier run, {earlier.plan.schedule}",
+            hint="leave out --schedule",
+        )
 
-    table = settings.run
-    preset: dict[str, Any] = {}
+
+def _with_remaining_budget(
+    run_options: "RunOptions", earlier: "Run", options: Mapping[str, Any]
+) -> "RunOptions":
+    """Return options with the time and blocks that the earlier run had left, or else with those
+    that the user gives. NothingToRunError: the run is complete.
+    """
+    from isobench.config.options import UNBOUNDED
+
+    if options["budget"] or options["blocks"] or options["max_blocks"]:
+        return run_options
+    before = earlier.metadata
+    if before.complete:
+        raise NothingToRunError(
+            f"{earlier.path} is complete",
+            hint="--budget 10m measures more blocks; without --resume a new run begins",
+        )
+    left = (before.budget_seconds or UNBOUNDED) - (before.elapsed_seconds or 0.0)
+    return dataclasses.replace(
+        run_options,
+        budget=max(left, 0.0),
+        maximum_blocks=before.blocks_wanted or run_options.maximum_blocks,
+    )
+
+
+def _preset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that --quick, --fast or --rigorous stand for."""
+    from isobench.config.options import QUICK
+
     if sum(bool(options[name]) for name in ("quick", "fast", "rigorous")) > 1:
         raise UsageError(
-            "--quick, --fast and --rigorous exclude each other", hint="give one of them"
+            "--quick, --fast and --rigorous exclude each other", hint="use one of them"
         )
     if options["quick"]:
-        preset = dict(QUICK)
-    elif options["fast"]:
-        preset = {"maximum_blocks": 10}
-    elif options["rigorous"]:
-        preset = {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
-    configured = {
-        "budget": _read(parameters.Duration(), "budget", table, options["config"]),
-        "precision": _read(parameters.Share(), "target_precision", table, options["config"]),
-        "margin": _read(parameters.Share(), "margin", table, options["config"]),
+        return dict(QUICK)
+    if options["fast"]:
+        return {"maximum_blocks": 10}
+    if options["rigorous"]:
+        return {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
+    return {}
+
+
+def _configured(settings: Any, config: Path | None) -> dict[str, Any]:
+    """Return the options in the table [run] of the configuration; None where one is not set."""
+    table = settings.run
+    return {
+        "budget": _read(parameters.Duration(), "budget", table, config),
+        "precision": _read(parameters.Share(), "target_precision", table, config),
+        "margin": _read(parameters.Share(), "margin", table, config),
         "minimum_blocks": table.blocks.min,
         "maximum_blocks": table.blocks.max,
         "seed": table.seed,
-        "affinity": _read(parameters.Cpus(), "affinity", table, options["config"]),
+        "affinity": _read(parameters.Cpus(), "affinity", table, config),
     }
-    given = {
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the command line; None where one is not given."""
+    return {
         "budget": options["budget"],
         "precision": options["target_precision"],
         "margin": options["margin"],
@@ -312,22 +359,46 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "RunOptions":
         "time_limit": options["timeout"],
         "output": options["output"],
     }
-    values = dict(preset)
-    for layer in (configured, given):
+
+
+def _values(options: Mapping[str, Any], settings: Any) -> dict[str, Any]:
+    """Return the values of RunOptions that are set: the command line overrides the configuration,
+    which overrides presets.
+    """
+    from isobench.config.options import UNBOUNDED
+
+    given = _given(options)
+    values = _preset(options)
+    for layer in (_configured(settings, options["config"]), given):
         values |= {key: value for key, value in layer.items() if value is not None}
+    # --blocks means exactly so many: neither the time nor narrow intervals end such a run, unless
+    # the user sets them too.
     if options["blocks"] and not options["budget"]:
-        values["budget"] = UNBOUNDED  # so many blocks were asked for: however long they take
+        values["budget"] = UNBOUNDED
     if options["blocks"] and not options["target_precision"]:
-        values["precision"] = 0.0  # and however precise they are
+        values["precision"] = 0.0
     fewest, most = values.get("minimum_blocks", 10), values.get("maximum_blocks", 60)
     if given["minimum_blocks"] and given["maximum_blocks"] and fewest > most:
         raise UsageError(
-            f"at least {fewest} and at most {most} blocks cannot be", hint="mend one of the two"
+            f"at least {fewest} and at most {most} blocks contradict each other",
+            hint="change one of the two",
         )
-    if fewest > most:  # one of the two is a default, and gives way
-        values["maximum_blocks" if given["minimum_blocks"] else "minimum_blocks"] = (
-            fewest if given["minimum_blocks"] else most
-        )
+    if fewest > most:
+        # The user has set one of the two; the other is a default, which must not contradict it.
+        if given["minimum_blocks"]:
+            values["maximum_blocks"] = fewest
+        else:
+            values["minimum_blocks"] = most
+    return values
+
+
+def _run_options(options: Mapping[str, Any], settings: Any) -> "RunOptions":
+    """Return the options of a run. UsageError: some contradict each other."""
+    from isobench.config.options import RunOptions
+    from isobench.model import Schedule
+
+    table = settings.run
+    values = _values(options, settings)
     _refuse_unusable(values.get("affinity", frozenset()))
     from_environment = tuple(
         n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip()
@@ -346,26 +417,29 @@ def _wish(options: Mapping[str, Any], settings: Any) -> "RunOptions":
 
 
 def _launch(options: Mapping[str, Any], cpus: "frozenset[int]") -> "Launch":
-    """Return whose sessions serve several blocks: in a duet none, whose CPUs are swapped."""
+    """Return which sessions stay open for several blocks. UsageError: a duet is not possible."""
     from isobench.config.options import Launch
 
     if options["schedule"] != "duet":
         return Launch(options["launch"])
     if len(cpus or os.sched_getaffinity(0)) == 1:
         raise UsageError(
-            "--schedule duet takes two CPUs, and one can be used here",
+            "--schedule duet needs two CPUs, and one can be used here",
             hint="leave out --schedule duet, or widen --affinity",
         )
     if options["launch"] == "reuse":
         raise UsageError(
-            "--schedule duet swaps CPUs from block to block, which no open session can",
+            "--schedule duet swaps the CPUs in every block, and an open session cannot change its"
+            " CPUs",
             hint="leave out --launch reuse",
         )
     return Launch.FRESH
 
 
 def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None) -> "_T | None":
-    """Return an option of [run] that is written as its flag is."""
+    """Return an option of the table [run] that is written like its option of the command line;
+    None where it is not set. UsageError: it cannot be read.
+    """
     from isobench.config import file as configuration
 
     text = getattr(table, key)
@@ -380,11 +454,13 @@ def _read(kind: "click.ParamType[_T]", key: str, table: Any, config: Path | None
 
 
 def _refuse_unusable(cpus: "frozenset[int]") -> None:
+    """Check that CPUs can be used. UsageError: some cannot."""
+    # A CPU may be offline, or excluded for this process by a cpuset or by taskset(1).
     usable = os.sched_getaffinity(0)
     if cpus - usable:
         raise UsageError(
             f"--affinity: CPU {', '.join(map(str, sorted(cpus - usable)))} cannot be used here",
-            hint=f"usable are {', '.join(map(str, sorted(usable)))}",
+            hint=f"usable CPUs: {', '.join(map(str, sorted(usable)))}",
         )
 
 

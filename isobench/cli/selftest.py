@@ -1,4 +1,4 @@
-"""`isobench selftest`: the statistics tried on simulated runs whose true ratio is known."""
+"""`isobench selftest`: test the statistics on simulated runs with known ratios."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--replications",
     type=click.IntRange(500),
-    help="Simulated runs for every row of the tables (default 1000).",
+    help="Simulated runs for each row of the tables (default 1000).",
 )
-@click.option("--rigorous", is_flag=True, help="5000 simulated runs a row: a minute or two.")
-@click.option("--seed", type=click.IntRange(0), default=1, help="Simulate other runs (default 1).")
+@click.option("--rigorous", is_flag=True, help="5000 simulated runs for each row: two minutes.")
+@click.option("--seed", type=click.IntRange(0), default=1, help="Seed of the simulation (1).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for documents.")
 @color_option
@@ -37,30 +37,23 @@ def selftest(
     as_markdown: bool,
     color: str,
 ) -> None:
-    """Try intervals and verdicts on simulated runs whose true ratio is known. Nothing is measured.
+    """Test intervals and verdicts on simulated runs with known ratios. Nothing is measured.
 
-    The exit code is 1 where a guarantee does not hold; the output names it.
+    The exit code is 1 if a guarantee does not hold. The output names it.
     """
-    del part  # there is one so far
+    del part  # "stats" is the only part so far
     if as_json and as_markdown:
-        raise UsageError("--json and --markdown exclude each other", hint="give one of them")
+        raise UsageError("--json and --markdown exclude each other", hint="use one of them")
     if rigorous and replications is not None:
-        raise UsageError(
-            "--rigorous and --replications exclude each other", hint="give one of them"
-        )
+        raise UsageError("--rigorous and --replications exclude each other", hint="use one of them")
     from isobench.report import selftest as view
-    from isobench.selftest import guarantees, simulate
+    from isobench.selftest import simulate
 
-    shown = _progress.Screen(quiet=False, color=color)
-    try:
-        simulation = simulate.run(
-            replications=replications or (simulate.RIGOROUS if rigorous else simulate.REPLICATIONS),
-            seed=seed,
-            progress=lambda what, done, total: shown.step(f"simulating {what}", done, total),
-        )
-    finally:
-        shown.close()
-    result = guarantees.check(simulation)
+    result = _simulated(
+        replications=replications or (simulate.RIGOROUS if rigorous else simulate.REPLICATIONS),
+        seed=seed,
+        color=color,
+    )
     if as_json:
         import json
 
@@ -68,12 +61,27 @@ def selftest(
     elif as_markdown:
         click.echo(view.markdown(result))
     else:
-        _show_simulated(result, _progress.console_for(color=color))
+        _show(result, _progress.console_for(color=color))
     sys.exit(GUARANTEE_BROKEN if result.broken else 0)
 
 
-def _show_simulated(result: "Result", console: "Console") -> None:
-    """Print the tables of a self-test, how to read them, and what they show."""
+def _simulated(*, replications: int, seed: int, color: str) -> "Result":
+    from isobench.selftest import guarantees, simulate
+
+    shown = _progress.Screen(quiet=False, color=color)
+    try:
+        simulation = simulate.run(
+            replications=replications,
+            seed=seed,
+            progress=lambda what, done, total: shown.step(f"simulating {what}", done, total),
+        )
+    finally:
+        shown.close()
+    return guarantees.check(simulation)
+
+
+def _show(result: "Result", console: "Console") -> None:
+    """Print the tables of a self-test, the notes on them, and the result in a sentence."""
     from rich.table import Table
 
     from isobench.report import selftest as view
@@ -82,7 +90,7 @@ def _show_simulated(result: "Result", console: "Console") -> None:
         console.print(figures.title, style="bold", markup=False)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for place, heading in enumerate(figures.head):
-            named = place < 2  # noqa: PLR2004 - the two that say what a row is
+            named = place < 2  # noqa: PLR2004 - the first two columns identify a row
             table.add_column(heading, justify="right" if place else "left", no_wrap=named)
         for row in figures.rows:
             table.add_row(*row)

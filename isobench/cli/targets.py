@@ -1,7 +1,6 @@
-"""`isobench targets`: what can run here, and what to type for the rest."""
+"""`isobench targets`: list what can run here, and what to type for the rest."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -9,16 +8,13 @@ from isobench.cli import _progress
 from isobench.cli._inputs import registry_of
 from isobench.cli._options import color_option, config_option
 
-if TYPE_CHECKING:
-    pass
-
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @config_option
 @color_option
 def targets(as_json: bool, config: Path | None, color: str) -> None:
-    """List the targets: what can run here, and what to type for the rest."""
+    """List the targets that can run here, and what to type for the rest."""
     from isobench.run import choose
 
     registry, _ = registry_of(config)

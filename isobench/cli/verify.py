@@ -1,4 +1,4 @@
-"""`isobench verify`: claims judged on a run."""
+"""`isobench verify`: judge claims on a run."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 @click.option(
     "--measure",
     is_flag=True,
-    help="Measure first what the claims need, as far as it can run here (also without any run).",
+    help="Measure first what the claims need and can run here. Default where there is no run.",
 )
-@click.option("--budget", help="How long that may take (default 5m).")
+@click.option("--budget", help="How long to measure (default 5m).")
 @output_option
 @export_options
 @fail_on_option
 @config_option
 @color_option
-@click.option("-v", "--verbose", is_flag=True, help="With what others have published.")
-@click.option("-q", "--quiet", is_flag=True, help="Only how many stand how.")
+@click.option("-v", "--verbose", is_flag=True, help="Print figures that others have published.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the number of claims by status.")
 def verify(path: Path | None, **options: Any) -> None:
-    """Judge claims on a run: the documents' sentences, or those of a file of your own.
+    """Judge claims on a run: the sentences of the documents, or your own from a file.
 
-    Each comes out supported, refuted, inconclusive or untested, with the figures it rests on and
-    what would change it. Without RUN the latest is taken, and where there is none, what is needed
-    is measured. Exits with 1 for a refuted claim only where --fail-on claim asks for it.
+    A claim is supported, refuted, inconclusive or untested. The output gives the figures behind
+    each status, and what would change it. Default of RUN: the latest run; without any run, isobench
+    measures first. A refuted claim gives exit code 1 only with --fail-on claim.
     """
     from rich.markup import escape
 
@@ -60,7 +60,7 @@ def verify(path: Path | None, **options: Any) -> None:
     refuse_unknown(options["fail_on"])
     if path is not None and (options["measure"] or options["budget"]):
         raise UsageError(
-            "a RUN is judged as it is: nothing is measured for it",
+            "--measure and --budget cannot be used with a RUN, which is already measured",
             hint="leave out RUN, or --measure and --budget",
         )
     registry, settings = registry_of(options["config"])
@@ -76,7 +76,7 @@ def verify(path: Path | None, **options: Any) -> None:
     for line in _unknown_names(own, registry, outcome):
         console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
     seen = sections.build(outcome.summary)
-    text.verification(seen, ids, console, told=options["verbose"], short=options["quiet"])
+    text.verification(seen, ids, console, published=options["verbose"], short=options["quiet"])
     console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
     export(outcome, options)
     judged = [claim for claim in outcome.summary.claims if claim.id in ids]
@@ -86,7 +86,7 @@ def verify(path: Path | None, **options: Any) -> None:
 def _unknown_names(
     claims: "Sequence[Claim]", registry: "Registry", outcome: "Outcome"
 ) -> Iterator[str]:
-    """Yield a line for each name in claims that nothing here bears: it may be misspelt."""
+    """Yield a note for each name in claims that no target or workload has: it may be misspelt."""
     from isobench.config.suggestions import meant
     from isobench.model import Technology
     from isobench.plugins import workload_folders
@@ -105,8 +105,8 @@ def _unknown_names(
         ):
             for name in sorted(wanted - names):
                 hint = meant(name, sorted(names))
-                told = f"claim {claim.id}: no {kind} is called {name!r}"
-                yield f"{told}; {hint}" if hint else told
+                note = f"claim {claim.id}: no {kind} is called {name!r}"
+                yield f"{note}; {hint}" if hint else note
 
 
 def _measured() -> bool:
@@ -118,34 +118,41 @@ def _measured() -> bool:
 def _measure_for(
     claims: "Sequence[Claim]", registry: "Registry", options: Mapping[str, Any]
 ) -> "Outcome":
-    """Measure what claims speak of, of that what can run here; without claims, everything."""
-    from isobench.model import Available
-    from isobench.run import choose
-
-    arguments: list[str] = []
-    if claims:
-        names = [
-            name
-            for name in registry.names()
-            if any(
-                name in claim.targets
-                or name == claim.reference
-                or registry.get(name).technology in {claim.technology, claim.reference}
-                for claim in claims
-            )
-        ]
-        whole = any(not claim.targets and not claim.technology for claim in claims)
-        found = choose.probe_targets({name: registry.get(name) for name in names}, lambda *_: None)
-        able = [name for name in names if isinstance(found[name], Available)]
-        if able and not whole:
-            arguments += ["--targets", ",".join(able)]
-        if all(claim.workloads for claim in claims):
-            wanted = dict.fromkeys(name for claim in claims for name in claim.workloads)
-            arguments += ["--workloads", ",".join(wanted)]
+    """Measure the targets and workloads of the claims; without claims, everything."""
+    arguments = _selection(claims, registry) if claims else []
     for flag in ("budget", "output", "claims", "config", "color"):
         if options[flag]:
             arguments += [f"--{flag}", str(options[flag])]
+    # The options pass through the command line of `run`, which has all defaults and checks.
     context = run.run.make_context("run", arguments)
     outcome = run.measure(context.params)
-    assert outcome is not None  # no dry run was asked for
+    assert outcome is not None  # only a dry run has no outcome
     return outcome
+
+
+def _selection(claims: "Sequence[Claim]", registry: "Registry") -> list[str]:
+    """Return the options of `isobench run` that measure what the claims need."""
+    from isobench.model import Available
+    from isobench.run import choose
+
+    names = [
+        name
+        for name in registry.names()
+        if any(
+            name in claim.targets
+            or name == claim.reference
+            or registry.get(name).technology in {claim.technology, claim.reference}
+            for claim in claims
+        )
+    ]
+    # A target that --targets names and that cannot run gives exit code 3. Nobody has named these.
+    found = choose.probe_targets({name: registry.get(name) for name in names}, lambda *_: None)
+    available = [name for name in names if isinstance(found[name], Available)]
+    arguments: list[str] = []
+    # A claim without targets and technology is about all targets.
+    if available and all(claim.targets or claim.technology for claim in claims):
+        arguments += ["--targets", ",".join(available)]
+    if all(claim.workloads for claim in claims):
+        wanted = dict.fromkeys(name for claim in claims for name in claim.workloads)
+        arguments += ["--workloads", ",".join(wanted)]
+    return arguments

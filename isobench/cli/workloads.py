@@ -1,4 +1,4 @@
-"""`isobench workloads`: what can be measured."""
+"""`isobench workloads`: list what can be measured."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @folder_option
 @color_option
 def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
-    """List the workloads: what can be measured."""
+    """List the workloads."""
     from isobench.plugins import workload_folders
 
     found = workload_folders.find(folders)

@@ -1,1 +1,1 @@
-"""Reports: one view of a run, rendered as a page, in a terminal and as Markdown."""
+"""Reports. The view of a run is built once, and rendered as page, terminal output and Markdown."""

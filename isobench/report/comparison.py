@@ -1,4 +1,4 @@
-"""A comparison in words: the sheet, the JSON document, the cells as CSV. Pure."""
+"""A comparison as a sheet, as JSON and as CSV."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -43,16 +43,16 @@ _KEYS: Final[dict[str, Callable[[Change], str]]] = {
     "class": lambda change: change.workload_class,
     "none": lambda _: "",
 }
-"""What the rows of one group have in common."""
+"""What the rows of a group have in common, by the value of --group-by."""
 _METHODS: Final = {
-    Mode.RUNS: "One run on each side; the block is the unit. Yuen-Welch interval of the ratio of"
-    " trimmed mean ratios to native. One run on each side cannot show how much runs differ, so the"
-    " noise floors of both runs (native against native) stand in for it and widen every interval."
-    " Several runs on each side (--base, --head) show it.",
-    Mode.HISTORIES: "Several runs on each side; the run is the unit. t interval of the runs' ratios"
+    Mode.RUNS: "One run on each side; the unit is the block. Yuen-Welch interval of the ratio of"
+    " trimmed mean ratios to native. One run on each side cannot show how much runs differ. The"
+    " noise floors of both runs (native against native) are used instead and widen every interval."
+    " Several runs on each side (--base, --head) show how much runs differ.",
+    Mode.HISTORIES: "Several runs on each side; the unit is the run. t interval of the runs' ratios"
     " to native, which includes what differs between runs.",
     Mode.TARGETS: "Both targets were interleaved in one run. Trimmed t interval of the block"
-    " log-ratios of one to the other; what all targets of a run share cancels out.",
+    " log-ratios of one to the other. What affects all targets of a run cancels out.",
 }
 _MOST_REASONS: Final = 12
 _MOST_NAMED: Final = 4
@@ -69,9 +69,10 @@ def build(
     group_by: str = "target",
     only_changed: bool = False,
 ) -> Sheet:
-    """Return what is shown of a comparison: `columns` of COLUMNS, `group_by` one of GROUPS."""
+    """Return the sheet of a comparison. `columns` are some of COLUMNS, `group_by` one of GROUPS."""
     changes = _grouped(comparison.changes, _KEYS[group_by])
     shown = [one for one in changes if not only_changed or one.status in CHANGED]
+    # With two targets of one run, each row is about both.
     targets = comparison.mode is Mode.TARGETS
     kept = [name for name in columns if not (targets and name == "target")]
     names = {
@@ -96,7 +97,7 @@ def build(
 
 
 def _grouped(changes: Iterable[Change], key: Callable[[Change], str]) -> list[Change]:
-    """Return the changes with those of one group together, groups in the order they first come."""
+    """Return the changes by group, groups in the order of their first change."""
     groups: dict[str, list[Change]] = {}
     for change in changes:
         groups.setdefault(key(change), []).append(change)
@@ -104,8 +105,9 @@ def _grouped(changes: Iterable[Change], key: Callable[[Change], str]) -> list[Ch
 
 
 def status_text(change: Change) -> str:
-    """Return a status in words: a change seen in one run only is suspected, a cell of other
-    programs is unlike.
+    """Return a status in words.
+
+    "suspected": only one run shows the change. "unlike": the programs of the cell differ.
     """
     if change.location is None and any(doubt.code == "unlike" for doubt in change.doubts):
         return "unlike"
@@ -194,7 +196,7 @@ def warnings(comparison: Comparison) -> Iterator[str]:
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
-    """Yield what else differs and may explain a change."""
+    """Yield other differences between the runs. They may explain a change."""
     yield from compatibility.descriptions(
         one for one in comparison.differences if one.gravity is not Gravity.REFUSED
     )
@@ -205,14 +207,14 @@ def notes(comparison: Comparison) -> Iterator[str]:
 def _native_changed(changes: Sequence[NativeChange]) -> str:
     named = [f"{one.workload} {ratio_text(one.ratio)}x" for one in changes[:_MOST_NAMED]]
     return (
-        "native itself took another time in HEAD than in BASE: "
+        "native itself took a different time in HEAD than in BASE: "
         f"{_and_more(named, len(changes))}. Only ratios to native are compared, but what slows"
-        " native may slow a target more, or less."
+        " native down may slow a target down more, or less."
     )
 
 
 def _and_more(named: Sequence[str], total: int) -> str:
-    """Join names, and say how many of `total` are not among them."""
+    """Join names; where `total` is larger than their number, add "and N more"."""
     more = total - len(named)
     return listed([*named, f"{more} more"] if more else named)
 
@@ -220,7 +222,7 @@ def _and_more(named: Sequence[str], total: int) -> str:
 def _remarks(
     comparison: Comparison, shown: Sequence[Change]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield what differs, the doubts about what is shown, and what only one side has."""
+    """Yield the lists below the table: differences, doubts, and cells of only one side."""
     for heading, lines in (
         ("What else differs", notes(comparison)),
         ("Doubts", _doubts(shown)),
@@ -231,21 +233,21 @@ def _remarks(
 
 
 def _doubts(changes: Iterable[Change]) -> Iterator[str]:
-    """Yield each doubt once, with the cells that it is about."""
+    """Yield each doubt once, with its cells."""
     about: dict[str, list[str]] = {}
     for change in changes:
         for doubt in doubts_text(change):
             about.setdefault(doubt, []).append(f"{change.target} {_series(change)}")
     for place, (doubt, names) in enumerate(about.items()):
         if place == _MOST_REASONS:
-            yield f"and {len(about) - place} more doubts, in --export-json"
+            yield f"and {len(about) - place} more doubts: see --export-json"
             return
         first = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         yield f"{first}: {doubt}"
 
 
 def doubts_text(change: Change) -> list[str]:
-    """Return the doubts about a change, each with its advice."""
+    """Return the doubts about a change with their advice."""
     return [f"{doubt.detail}: {doubt.advice}" for doubt in change.doubts]
 
 
@@ -269,7 +271,7 @@ def _absence_text(absence: Absence) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """Return what was found and how sure it is."""
+    """Return the closing sentences: what was found, and how certain it is."""
     if comparison.mode is Mode.TARGETS:
         names = f"{comparison.head.target} against {comparison.base.target}"
     else:
@@ -277,12 +279,12 @@ def headline(comparison: Comparison) -> str:
     count = len(comparison.changes)
     cells = f"{count} cell{'' if count == 1 else 's'}"
     return " ".join(
-        (f"{names}, {cells}: {'; '.join(_findings(comparison))}.", *_sureness(comparison))
+        (f"{names}, {cells}: {'; '.join(_findings(comparison))}.", *_certainty(comparison))
     )
 
 
 def _findings(comparison: Comparison) -> list[str]:
-    """Return how many cells have each status; changes with their figures."""
+    """Return how many cells have each status, changes with their figures."""
     changes, effect = comparison.changes, percent_text(comparison.options.minimum_effect)
     parts = []
     if not any(change.status is Status.REGRESSION for change in changes):
@@ -305,7 +307,7 @@ def _findings(comparison: Comparison) -> list[str]:
 
 
 def _figures(changes: Sequence[Change], mode: Mode) -> str:
-    """Name cells with their changes, the largest first."""
+    """Return cells with their changes, the largest change first."""
     ordered = sorted(changes, key=lambda one: -abs(one.location.mean) if one.location else 0.0)
     named = [_figure(one, mode) for one in ordered[:_MOST_NAMED]]
     return _and_more(named, len(ordered))
@@ -316,21 +318,21 @@ def _figure(change: Change, mode: Mode) -> str:
     return f"{cell} {_ratio(change.ratio)}x {_interval(change)}"
 
 
-def _sureness(comparison: Comparison) -> Iterator[str]:
-    """Yield what the intervals include, and what would decide the cells that are open."""
+def _certainty(comparison: Comparison) -> Iterator[str]:
+    """Yield what the intervals include, and what would decide undecided cells."""
     yield _what_intervals_include(comparison)
     targets = comparison.mode is Mode.TARGETS
     if any(one.status is Status.INCONCLUSIVE for one in comparison.changes):
         more = "more blocks" if targets else "more blocks in each run, or more runs,"
         yield (
-            f"Inconclusive: {more} would narrow the interval; isobench noise RUN shows how many"
+            f"Inconclusive: {more} would narrow the intervals; isobench noise RUN shows how many"
             " blocks this machine needs."
         )
     if any(one.suspected for one in comparison.changes):
-        again = "a further run that shows it again (--confirm RUN) makes it sure"
+        confirmed = "another run of HEAD that shows it again confirms it (--confirm RUN)"
         if comparison.confirmation is not None:
-            again = "the run to confirm it does not have that cell"
-        yield f"Suspected: seen once; {again}."
+            confirmed = "the run of --confirm does not have this cell"
+        yield f"Suspected: seen in one run; {confirmed}."
 
 
 def _what_intervals_include(comparison: Comparison) -> str:
@@ -352,7 +354,7 @@ def _what_intervals_include(comparison: Comparison) -> str:
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
-    """Return the whole comparison for JSON."""
+    """Return the comparison for JSON. Ratios are times over native's; shares are 0 to 1."""
     confirmation = comparison.confirmation
     return {
         "schema_version": FORMAT,
@@ -432,7 +434,7 @@ def _absence_document(absence: Absence) -> dict[str, str]:
 
 
 def csv(comparison: Comparison) -> str:
-    """Return all cells as CSV."""
+    """Return all cells as CSV, one row each."""
     sides = ("ratio", "low", "high", "blocks", "runs", "noise")
     headings = [
         *("target", "workload", "class"),

@@ -1,4 +1,4 @@
-"""The view of a run as one self-contained page."""
+"""Renders the view of a run as one self-contained page."""
 
 import functools
 from collections.abc import Callable
@@ -24,10 +24,9 @@ class Fragment:
 
 
 def render(view: Report, templates: Path) -> str:
-    """Return the page. `templates` is the directory with report.html.j2, its parts and style.css.
+    """Return the page. `templates` is the folder with report.html.j2, its parts and style.css.
 
-    Everything from the view is escaped. A field that a template misspells is an error, not a blank.
-    Only a template of a plug-in's may fail: a sentence stands in its place.
+    A template of a plug-in may fail: then a sentence is shown in its place.
     """
     environment = _environment(templates)
     fragments = {
@@ -41,10 +40,12 @@ def render(view: Report, templates: Path) -> str:
 
 @functools.cache
 def _environment(templates: Path) -> Environment:
-    """Return what compiles the templates, once a process: that takes longer than a page does."""
+    # Cached, because compiling the templates takes longer than rendering a page.
     return Environment(
         loader=FileSystemLoader(templates),
+        # The texts of a view are plain text, and may come from a stranger's run.
         autoescape=True,
+        # A misspelt field in a template is an error. By default it would be an empty text.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

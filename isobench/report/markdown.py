@@ -1,11 +1,11 @@
-"""The view of a run as Markdown: summary.md, job summaries, comments."""
+"""Renders the view of a run as Markdown: for summary.md, summaries of CI jobs and comments."""
 
 from isobench.report.markup import escaped, items
 from isobench.report.sections.section import Report
 
 
 def markdown(view: Report) -> str:
-    """Return the headline, what identifies the run, and the sections that have Markdown."""
+    """Return the headline, the facts that identify the run, and the sections with Markdown."""
     parts = [f"# {escaped(view.headline)}"]
     if view.remarks:
         parts.append(escaped(view.remarks))

@@ -1,4 +1,4 @@
-"""How noisy a machine is, in words: the sheet, the JSON document, the workloads as CSV. Pure."""
+"""The noise of a machine as a sheet, as JSON and as CSV."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -27,28 +27,27 @@ _UNKNOWN: Final = "-"
 _MANY: Final = "over 1,000"
 _MOST_NAMED: Final = 4
 _NOTES: Final = {
-    HostProperty.VIRTUALIZATION: "neighbours (other guests of its host) share caches, memory and"
-    " disk with it",
+    HostProperty.VIRTUALIZATION: "other guests of its host share caches, memory and disk with it",
     HostProperty.GOVERNOR: "cpupower frequency-set -g performance",
-    HostProperty.TURBO: "the clock rate depends on heat and load: off is steadier",
-    HostProperty.SMT: "two threads share a core: off is steadier",
-    HostProperty.CLOCK: "a virtual or a slow clock: short iterations are less precise",
-    HostProperty.CPU_LIMIT: "the scheduler stops processes that have used it up",
-    HostProperty.LOAD: "something else was running",
+    HostProperty.TURBO: "the clock rate depends on heat and load; it is steadier without turbo",
+    HostProperty.SMT: "two threads share a core; figures are steadier without SMT",
+    HostProperty.CLOCK: "this clock is virtual or slow; short iterations are less precise",
+    HostProperty.CPU_LIMIT: "the scheduler stops processes that have used up this limit",
+    HostProperty.LOAD: "other programs were running",
     HostProperty.STEAL: "the hypervisor gave the CPU to other guests",
-    HostProperty.PRESSURE: "more processes wanted to run than there are CPUs; measuring itself is"
-    " part of it",
+    HostProperty.PRESSURE: "more processes wanted to run than there are CPUs; measuring itself adds"
+    " to this",
     HostProperty.SPEED: "frequency, heat, or other work on the same core; such blocks are measured"
     " again",
 }
-"""Why a property makes figures less certain, or what to type against it."""
+"""Why a property makes figures less precise, or the command that changes it."""
 
 
 # ---- the sheet
 
 
 def build(noise: MachineNoise) -> Sheet:
-    """Return what is shown."""
+    """Return the sheet of a machine's noise."""
     width, margin = percent_text(noise.precision), percent_text(noise.margin)
     half = f"\N{PLUS-MINUS SIGN}{width}"
     effects = [f"of {size}" for size in SIZES]
@@ -69,11 +68,11 @@ def build(noise: MachineNoise) -> Sheet:
 
 def _legend(noise: MachineNoise, half: str) -> str:
     return (
-        "Floor: noise floor, the smallest effect that this run distinguishes from none. A block:"
-        f" its spread. Of {', '.join(map(str, SIZES))}: the smallest effect that so many blocks"
-        f" show, nine times out of ten. To {half}: blocks until the {100 * noise.level:g} %"
-        " interval is as narrow, and their time with one target as fast as native. Verdict: blocks"
-        f" that show near-native at {percent_text(noise.margin)}."
+        "floor: the noise floor, the smallest effect that this run can distinguish from none. a"
+        f" block: the spread of blocks. of {', '.join(map(str, SIZES))}: the smallest effect that"
+        f" so many blocks show in nine of ten runs. to {half}: blocks until the"
+        f" {100 * noise.level:g} % interval is this narrow, and their time with one target as fast"
+        f" as native. verdict: blocks that show near-native at {percent_text(noise.margin)}."
     )
 
 
@@ -110,8 +109,8 @@ def _remarks(noise: MachineNoise) -> Iterator[tuple[str, tuple[str, ...]]]:
     health = noise.health
     broken = [f"{rule}: {count} of {health.blocks}" for rule, count in health.broken.items()]
     if broken:
-        lost = f"{health.invalid} of {health.blocks} blocks do not count"
-        yield "Blocks that broke a rule for a quiet host", (*broken, lost)
+        discarded = f"{health.invalid} of {health.blocks} blocks do not count"
+        yield "Blocks that broke a rule for a quiet host", (*broken, discarded)
 
 
 def _fact_text(fact: HostFact) -> str:
@@ -183,24 +182,24 @@ def _loud(timed: Sequence[WorkloadNoise], margin: float) -> Iterator[str]:
     if loud:
         yield (
             f"The noise floor of {loud} of {len(timed)} workloads is above"
-            f" {percent_text(margin)}: they can have no verdict of near-native now."
+            f" {percent_text(margin)}: they cannot get the verdict near-native."
         )
 
 
 def _basis(blocks: int) -> str:
-    few = f": only a first estimate; measure {MINIMUM_BLOCKS} or more"
+    few = f": this is only a first estimate; measure {MINIMUM_BLOCKS} or more"
     return f"From {blocks} blocks of native against native{few if blocks < MINIMUM_BLOCKS else ''}."
 
 
 def _by_class(clear: Sequence[WorkloadNoise], known: Sequence[WorkloadNoise]) -> Iterator[str]:
-    """Yield what is resolved in each class, in how many of its workloads, and in what time."""
+    """Yield the smallest effect of each class, in how many of its workloads, and in what time."""
     for name in dict.fromkeys(one.workload_class for one in clear):
         own = [one for one in clear if one.workload_class == name]
         count = sum(one.workload_class == name for one in known)
         share = [f"{len(own)} of {count} workloads"] if len(own) < count else []
-        taken = [one.seconds_a_block for one in own if one.seconds_a_block is not None]
-        spent = [duration_text(QUOTED * sum(taken))] if len(taken) == len(own) else []
-        about = f" ({', '.join([*share, *spent])})" if share or spent else ""
+        seconds = [one.seconds_a_block for one in own if one.seconds_a_block is not None]
+        duration = [duration_text(QUOTED * sum(seconds))] if len(seconds) == len(own) else []
+        about = f" ({', '.join([*share, *duration])})" if share or duration else ""
         yield f"{percent_text(max(map(_effect, own)))} in {classes.get(name).within}{about}"
 
 
@@ -208,7 +207,7 @@ def _by_class(clear: Sequence[WorkloadNoise], known: Sequence[WorkloadNoise]) ->
 
 
 def document(noise: MachineNoise) -> dict[str, Any]:
-    """Return all of it for JSON."""
+    """Return the noise of a machine for JSON. Shares are 0 to 1, times in seconds."""
     health: dict[str, Any] = msgspec.to_builtins(noise.health)
     return {
         "schema_version": FORMAT,
@@ -233,7 +232,7 @@ def _workload_document(one: WorkloadNoise) -> dict[str, Any]:
 
 
 def csv(noise: MachineNoise) -> str:
-    """Return the workloads as CSV."""
+    """Return the workloads as CSV, one row each."""
     plain = ("workload", "class", "blocks", "noise", "spread", "seconds_a_block", "outlying_rate")
     headings = [
         *plain,

@@ -1,4 +1,4 @@
-"""The self-test in words: tables, how to read them, the closing sentence, JSON, Markdown. Pure."""
+"""The self-test in words: its tables and notes, the closing sentence, JSON and Markdown."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,18 +21,17 @@ from isobench.selftest.simulate import (
 )
 
 RULE: Final = (
-    f"A guarantee is broken by a figure beyond its bound by more than {STANDARD_ERRORS:g} standard"
-    f" errors of the simulation; alarms at {ALARM_LEVEL:.0%} have {ALARMS[0]:.0%} to"
-    f" {ALARMS[1]:.0%}, whatever the number of runs."
+    f"A guarantee is broken if a figure is beyond its bound by more than {STANDARD_ERRORS:g}"
+    f" standard errors of the simulation. Alarms at {ALARM_LEVEL:.0%} may be {ALARMS[0]:.0%} to"
+    f" {ALARMS[1]:.0%}, for any number of runs."
 ).replace("%", " %")
 _FIGURES: Final = {
     Figure.ALARMS: "95 % interval misses it",
-    Figure.COVERAGE: "reported interval holds it",
+    Figure.COVERAGE: "reported interval contains it",
 }
 _NAIVE: Final = (
-    "Naive: on the same machine all of native first and then all of the target, iterations pooled,"
-    ' ratio of means, 95 % t interval; "the same" is what it calls a difference that is not'
-    " significant."
+    "Naive: on the same machine, all of native first and then all of the target; iterations pooled,"
+    ' ratio of means, 95 % t interval. It calls a difference that is not significant "the same".'
 )
 
 
@@ -46,7 +45,7 @@ def _rate(share: float | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Figures as text, row by row."""
+    """A table of texts."""
 
     title: str
     head: tuple[str, ...]
@@ -54,7 +53,7 @@ class Table:
 
 
 def tables(simulation: Simulation) -> tuple[Table, Table]:
-    """Return the figures where nothing differs, and the verdicts at each true ratio."""
+    """Return the table for a true ratio of 1, and the table of verdicts at each true ratio."""
     same = [_native_row(row) for row in simulation.rows if row.ratio == 1]
     pairs = dict.fromkeys((row.scenario, row.ratio) for row in simulation.rows)
     return (
@@ -64,7 +63,7 @@ def tables(simulation: Simulation) -> tuple[Table, Table]:
                 "scenario",
                 "blocks",
                 "95 % interval misses 1",
-                "97 % interval holds 1",
+                "97 % interval contains 1",
                 "its half-width",
                 "called slower or faster",
                 "naive: misses 1",
@@ -75,7 +74,14 @@ def tables(simulation: Simulation) -> tuple[Table, Table]:
         Table(
             title=f"Verdicts at a margin of {_rate(MARGIN - 1)}: runs of {USUAL} blocks / runs"
             " that stop when intervals are narrow",
-            head=("scenario", "true ratio", "near-native", "slower", "open", 'naive: "the same"'),
+            head=(
+                "scenario",
+                "true ratio",
+                "near-native",
+                "slower",
+                "undecided",
+                'naive: "the same"',
+            ),
             rows=tuple(_verdict_row(simulation, *pair) for pair in pairs),
         ),
     )
@@ -111,7 +117,7 @@ def _verdict_row(simulation: Simulation, scenario: str, ratio: float) -> tuple[s
 
 
 def notes(simulation: Simulation) -> list[str]:
-    """Return how to read the tables: parameters, rules, and what is not guaranteed."""
+    """Return the notes on the tables: parameters, rules, and what is not guaranteed."""
     return [
         *(f"{one.name}: {scenario_text(one)}" for one in simulation.scenarios),
         *_weaker(simulation),
@@ -131,7 +137,7 @@ def scenario_text(scenario: Scenario) -> str:
 def _parameters(one: Scenario) -> Iterator[str]:
     share = percent_text
     law = "log-normal" if one.freedom is None else f"log of Student's t, {one.freedom} df,"
-    yield f"{law} {share(one.iteration)} an iteration, {share(one.launch)} a launch"
+    yield f"{law} {share(one.iteration)} per iteration, {share(one.launch)} per launch"
     if one.wander:
         yield (
             f"the machine drifts by {share(one.wander)} (AR(1), {one.memory:g} from block to block,"
@@ -140,7 +146,7 @@ def _parameters(one: Scenario) -> Iterator[str]:
     if one.trend:
         yield f"all times grow by {share(one.trend)} every {TREND_BLOCKS} blocks"
     if one.stalls:
-        yield f"{share(one.stalls)} of launches take half as long again"
+        yield f"{share(one.stalls)} of launches take 1.5 times as long"
     if one.tick:
         yield f"the clock ticks every {share(one.tick)} of an iteration"
     if one.session:
@@ -163,7 +169,7 @@ def _weaker(simulation: Simulation) -> Iterator[str]:
 def _procedure(simulation: Simulation) -> str:
     return (
         "Each block visits native, native again and the target in random order,"
-        f" {OPTIONS.iterations} iterations a visit; {simulation.replications} runs a row; seed"
+        f" {OPTIONS.iterations} iterations per visit; {simulation.replications} runs per row; seed"
         f" {simulation.seed}. Stopped: at the first interim analysis (every"
         f" {plan.BLOCKS_BETWEEN_ANALYSES} blocks from {plan.FIRST_INTERIM_ANALYSIS}) at which both"
         f" intervals are within {_rate(OPTIONS.precision)}, or after {OPTIONS.maximum_blocks}"
@@ -173,9 +179,9 @@ def _procedure(simulation: Simulation) -> str:
 
 def _families(found: Families) -> str:
     return (
-        "Verdicts are given cell by cell, and their error is a cell's, not a run's: of"
-        f" {found.cells} cells on the margin at least one has p < 5 % in {_rate(found.own)} of"
-        f" {found.families} runs, by Holm's adjusted p in {_rate(found.adjusted)}."
+        "The error of a verdict holds for one cell, not for a whole run: of"
+        f" {found.cells} cells on the margin, at least one has p < 5 % in {_rate(found.own)} of"
+        f" {found.families} runs; with p adjusted by Holm in {_rate(found.adjusted)}."
     )
 
 
@@ -183,20 +189,20 @@ def _families(found: Families) -> str:
 
 
 def place_text(place: Place) -> str:
-    """Return which row it is."""
+    """Return the row of the table in words."""
     length = STOPPED if place.length == STOPPED else f"{place.length} blocks"
     return f"{place.scenario}, true ratio {place.ratio:.2f}, {length}"
 
 
 def figure_text(finding: Finding) -> str:
-    """Return which figure of which row a finding is about."""
+    """Return the figure and the row of a finding in words."""
     figure = finding.figure
     what = _FIGURES[figure] if isinstance(figure, Figure) else f"called {figure}"
     return f"{place_text(finding.place)}: {what}"
 
 
 def finding_text(finding: Finding) -> str:
-    """Return the figure and its bounds as a line."""
+    """Return a finding in words: figure, value and bounds."""
     if finding.low and finding.high < 1:
         bounds = f"{_rate(finding.low)} to {_rate(finding.high)}"
     elif finding.low:
@@ -207,7 +213,7 @@ def finding_text(finding: Finding) -> str:
 
 
 def sentence(result: Result) -> str:
-    """Return what the self-test shows."""
+    """Return the closing sentence: whether all guarantees hold, and which are broken."""
     count, broken = len(result.findings), result.broken
     if broken:
         listing = "; ".join(finding_text(one) for one in broken)
@@ -219,8 +225,8 @@ def sentence(result: Result) -> str:
     )
     return (
         f"All {count} guarantees hold in {result.simulation.replications} simulated runs of each"
-        " kind: intervals hold the true ratio as often as they say, and no more verdicts are wrong"
-        f" than are allowed to be.{weaker}"
+        " kind: intervals contain the true ratio as often as they claim, and no more verdicts are"
+        f" wrong than allowed.{weaker}"
     )
 
 
@@ -237,7 +243,7 @@ def markdown(result: Result) -> str:
 
 
 def document(result: Result) -> dict[str, Any]:
-    """Return all of it for scripts: rates and widths are shares, 0 to 1."""
+    """Return the result for JSON. Rates and widths are shares, 0 to 1."""
     whole = asdict(result.simulation)
     return {
         **whole,
@@ -248,6 +254,7 @@ def document(result: Result) -> dict[str, Any]:
     }
 
 
+# Scripts read the key "standings"; the field has the standard word.
 def _row_document(row: dict[str, Any]) -> dict[str, Any]:
     return {"standings" if key == "verdicts" else key: value for key, value in row.items()}
 

@@ -1,4 +1,4 @@
-"""A table with words around it: in the terminal, as Markdown, as CSV."""
+"""A sheet: a table with notes, for the terminal, as Markdown and as CSV."""
 
 import csv as writer
 import io
@@ -18,33 +18,35 @@ _PAD: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the table. `style` colours all of it, or its last cell alone where it is a verdict;
-    a new `group` is set off by a blank line.
-    """
+    """A row of the table."""
 
     cells: tuple[str, ...]
     style: str = ""
+    """The style of its last cell, as rich writes it ("red")."""
     group: str = ""
+    """Rows of different groups are separated by an empty line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """A table as text, with what stands above it, below it and at the end."""
+    """A table as text, and the notes around it."""
 
     title: str
     warnings: tuple[str, ...]
     headings: tuple[str, ...]
     numbers: frozenset[str]
-    """Headings of columns that are set to the right."""
+    """The headings of the columns that are aligned to the right."""
     rows: tuple[Row, ...]
     legend: tuple[str, ...]
     remarks: Mapping[str, tuple[str, ...]]
-    """Headed lists."""
+    """Lists below the table, by heading."""
     closing: str
+    """The sentence that says what the sheet shows."""
 
 
 def render(sheet: Sheet, console: Console) -> None:
-    """Write it for the terminal; the closing sentence last, where the eye is."""
+    """Print a sheet."""
+    # The closing sentence comes last: in a terminal, that is the line above the prompt.
     out = Writer(console)
     out.line(sheet.title, "bold")
     for warning in sheet.warnings:
@@ -81,7 +83,7 @@ def _table(out: Writer, sheet: Sheet) -> Table:
 
 
 def markdown(sheet: Sheet) -> str:
-    """Return it as Markdown: the closing sentence first, since it is read first."""
+    """Return a sheet as Markdown, the closing sentence first."""
     parts = [f"# {escaped(sheet.title)}", escaped(sheet.closing)]
     parts += [f"> **{escaped(warning)}**" for warning in sheet.warnings]
     if sheet.rows:
@@ -100,7 +102,7 @@ def _lists(remarks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
 
 
 def csv(headings: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows as CSV; what a row does not have is empty."""
+    """Return rows as CSV. A value that a row lacks is empty."""
     buffer = io.StringIO()
     lines = writer.DictWriter(buffer, fieldnames=list(headings), lineterminator="\n")
     lines.writeheader()

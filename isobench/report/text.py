@@ -1,4 +1,7 @@
-"""The view of a run in a terminal or a pipe: without colour, at any width, in ASCII if need be."""
+"""Prints the view of a run in a terminal or a pipe, at any width.
+
+Colour only repeats what the words say: NO_COLOR and pipes lose nothing.
+"""
 
 import textwrap
 from collections.abc import Collection, Iterator
@@ -27,6 +30,7 @@ _STYLES: Final = {
     "faster": "blue",
     "unproven": "magenta",
 }
+# For consoles whose encoding is ASCII, as with LANG=C.
 _ASCII: Final = str.maketrans(
     {
         TIMES: "x",
@@ -38,25 +42,26 @@ _ASCII: Final = str.maketrans(
         "\N{HORIZONTAL ELLIPSIS}": "...",
     }
 )
+# Names of targets are wrapped at this width, so that several columns fit into a terminal.
 _NAME_WIDTH: Final = 11
 _PAD: Final = 2
 
 
 class Writer:
-    """A console together with what its encoding can show."""
+    """A console, and whether its encoding is ASCII."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.ascii_only = console.options.ascii_only
 
     def text(self, content: str, style: str = "") -> Text:
-        """Return content as it is, never as markup."""
+        """Return content as text; brackets in it are no markup of rich."""
         if self.ascii_only:
             content = content.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
         return Text(content, style=style)
 
     def line(self, content: str = "", style: str = "", indent: int = 0) -> None:
-        """Write one paragraph, wrapped; without content, an empty line."""
+        """Print one wrapped paragraph; without content, an empty line."""
         if not content:
             self.console.print()
             return
@@ -65,7 +70,8 @@ class Writer:
 
 
 def render(view: Report, console: Console) -> None:
-    """Write ratios, start-up, gaps with what to do, claims; the headline last, where the eye is."""
+    """Print ratios, start-up, gaps, variations and claims; then the headline."""
+    # The headline comes last: in a terminal, that is the line above the prompt.
     writer = Writer(console)
     for banner in view.banners:
         writer.line(f"{banner.title}. {banner.text}", "bold red")
@@ -90,6 +96,8 @@ def _ratios(writer: Writer, view: Ratios) -> None:
     names = [row.workload for group in matrix.groups for row in group.rows]
     first = min(max(map(len, names), default=0), 24)
     each = max([_NAME_WIDTH, *(len(cell) for cell in _cells(matrix))]) + _PAD
+    # Targets that do not fit next to each other go into further tables. rich would narrow the
+    # columns until names and ratios break in the middle.
     count = max(1, (writer.console.width - first - _PAD) // each)
     for begin in range(0, len(matrix.targets), count):
         writer.console.print(_table(writer, matrix, begin, begin + count))
@@ -134,7 +142,10 @@ def _styled(writer: Writer, cell: MatrixCell) -> Text:
 def _startup(writer: Writer, startup: StartUp) -> None:
     writer.line()
     writer.line("Start-up", "bold")
-    writer.line("Ratios are taken block by block: medians of times need not divide to them.", "dim")
+    writer.line(
+        "Ratios are computed block by block, so they can differ from the quotient of two medians.",
+        "dim",
+    )
     for place, kind in enumerate(startup.kinds):
         cells = [(row.target.name, row.cells[place]) for row in startup.rows]
         found = [
@@ -143,7 +154,7 @@ def _startup(writer: Writer, startup: StartUp) -> None:
             if cell.place is not None
         ]
         writer.line(f"{kind.name}: {', '.join(found) or 'not measured'}", indent=_PAD)
-    for sentence in startup.remains:
+    for sentence in startup.null_spawns:
         writer.line(sentence, indent=_PAD)
     for phases in startup.start_phases:
         writer.line(f"{phases.target}, {phases.kind}: {phases.words}", indent=_PAD)
@@ -162,7 +173,7 @@ def _gaps(writer: Writer, view: Report) -> None:
 
 
 def _variations(writer: Writer, view: Report) -> None:
-    """What single options explain, a line a workload."""
+    """Print the effects of single options, a line for each workload."""
     for one in VARIATIONS.of(view) or ():
         writer.line()
         writer.line(f"{one.base} with {one.change}", "bold")
@@ -172,24 +183,30 @@ def _variations(writer: Writer, view: Report) -> None:
 
 
 def _claims(writer: Writer, view: Report) -> None:
-    """One line a sentence of the documents; what refutes one is told, the rest is in the report."""
+    """Print a line for each tested claim, and the figures where a claim is refuted."""
     claims = CLAIMS.of(view)
     if claims is None or not claims.all:
         return
     writer.line()
     writer.line(f"The documents' sentences: {claims.counts}", "bold")
     for claim in claims.tested:
-        told = f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}"
-        writer.line(told, _style(claim), indent=_PAD)
+        line = f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}"
+        writer.line(line, _style(claim), indent=_PAD)
         if claim.mark.kind == "refuted":
             writer.line(claim.sentence, "dim", indent=2 * _PAD)
 
 
 def verification(
-    view: Report, ids: Collection[str], console: Console, *, told: bool = False, short: bool = False
+    view: Report,
+    ids: Collection[str],
+    console: Console,
+    *,
+    published: bool = False,
+    short: bool = False,
 ) -> None:
-    """Write how the claims with these ids stand, a sentence each and what would change it; `told`
-    adds what others have published, `short` leaves but the last line.
+    """Print the status of the claims with these ids, the figures, and what would change it.
+
+    `published` adds figures that others have published. `short` leaves only the last lines.
     """
     writer = Writer(console)
     claims = CLAIMS.of(view)
@@ -198,8 +215,8 @@ def verification(
         writer.line(f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}", _style(claim))
         writer.line(claim.sentence, indent=_PAD)
         if claim.change and claim.mark.kind != "untested":
-            writer.line(f"Would change it: {claim.change}.", "dim", indent=_PAD)
-        for one in claim.published if told else ():
+            writer.line(f"What would change this: {claim.change}.", "dim", indent=_PAD)
+        for one in claim.published if published else ():
             writer.line(f"Published: {one.figure} - {one.source}", "dim", indent=_PAD)
     if not short:
         writer.line()
@@ -214,6 +231,7 @@ def _style(claim: ClaimView) -> str:
 
 def _quoted(claim: ClaimView) -> str:
     axes = ", ".join(f"{axis.name} {axis.mark.word}" for axis in claim.axes)
-    apart = len({axis.mark.kind for axis in claim.axes}) > 1
-    about = f" - {axes}" if apart else ""
+    # Classes that all have the status of the claim add nothing to it.
+    differ = len({axis.mark.kind for axis in claim.axes}) > 1
+    about = f" - {axes}" if differ else ""
     return f'"{claim.quote}" ({claim.id}){about}'

@@ -1,4 +1,4 @@
-"""The answers of a run, written beside its records: summary.json, summary.md, report.html."""
+"""Writes the summary and the reports of a run: summary.json, summary.md, report.html."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,25 @@ PAGE: Final = "report.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run has come to."""
+    """The result of a run."""
 
     folder: Path
+    """The folder with the summary and the reports."""
     source: Path
-    """Where its records are: `folder`, unless it was answered again from elsewhere."""
+    """The folder or zip with the records; mostly the same as `folder`."""
     summary: "Summary"
     interrupted: bool = False
     timed_out: bool = False
 
 
 def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome:
-    """Answer from the records of a run, a folder or a zip, and write the answers into `target`.
+    """Analyse the records of a run, a folder or a zip, and write summary and reports into `target`.
 
-    The claims in `added` are judged besides the documents' and the run's own. UsageError: the run
-    is damaged. OSError: `target` cannot be written to.
+    The claims in `added` are judged as well as the documents' and the run's own. UsageError: the
+    run is damaged. OSError: `target` cannot be written.
     """
-    # What follows needs pandas and SciPy; whoever imports this module may only want `Outcome`.
+    # These modules import pandas and SciPy, which is slow. Modules that need only `Outcome` import
+    # this one, too.
     from isobench.analysis import summary as analysis  # noqa: PLC0415 - see above
     from isobench.report import html, markdown, sections  # noqa: PLC0415 - see above
     from isobench.report.sections import of_plugins  # noqa: PLC0415 - see above

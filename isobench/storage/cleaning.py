@@ -16,18 +16,14 @@ LONGEST: Final = 10_000
 _LAYOUT: Final = frozenset("\n\t")
 
 
-<<<<<<< HEAD
 def cleaned(text: str, *, longest: int | None = LONGEST) -> str:
-    """Return text without characters that do more than be seen, and not longer than `longest`."""
+    """Return a text with only visible characters, spaces, tabs and line ends.
+
+    It has at most `longest` characters; None: no limit.
+    """
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
-=======
-def cleaned(text: str) -> str:
-    """Return a text of at most LONGEST characters: visible ones, spaces, tabs and line ends."""
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
     # Nearly all texts end here: isprintable() runs in C, the loop below does not.
->>>>>>> 6fa89e9 (Storage: plain words, and the reasons of the lock, the rename and the cleaning)
     if text.isprintable():
         return text
     return "".join(

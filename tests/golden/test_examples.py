@@ -33,14 +33,14 @@ def test_there_is_an_example() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_the_summary_follows_from_the_records(folder: Path) -> None:
+def test_the_summary_is_computed_from_the_records(folder: Path) -> None:
     fresh = analysis.summarise(reader.load(folder), analysis.documents_claims())
     kept = json.loads((folder / "summary.json").read_text())
     assert same(json.loads(documents.encoded(fresh)), kept)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_page_and_markdown_follow_from_the_summary(folder: Path) -> None:
+def test_page_and_markdown_are_rendered_from_the_summary(folder: Path) -> None:
     seen = sections.build(documents.read_summary(folder))
     page = html.render(seen, paths.shared("reports") / "templates")
     assert page == (folder / "report.html").read_text()

@@ -135,11 +135,11 @@ def test_the_overview_has_a_row_for_the_mean_of_each_class_that_has_one(
         "near-native",
     )
     assert (cells["podman"].ratio, cells["podman"].mark.kind) == ("\N{EM DASH}", "gap")
-    assert "want of some workload" in cells["podman"].detail
+    assert "a workload of the class has no ratio" in cells["podman"].detail
     assert "cpu: mean" in markdown.markdown(report)
 
 
-def test_the_plot_of_a_class_ends_with_its_means_and_what_they_hide(
+def test_the_plot_of_a_class_ends_with_its_means_and_their_exceptions(
     summary: Summary,
 ) -> None:
     report = sections.build(summary)
@@ -148,7 +148,7 @@ def test_the_plot_of_a_class_ends_with_its_means_and_what_they_hide(
     (last,) = [panel.groups[-1] for panel in ratios_.panels if panel.title == "CPU"]
     assert last.workload == "mean of CPU"
     assert [row.target.name for row in last.rows] == ["docker", "bubblewrap"]
-    assert last.rows[0].note == "but not cpu.threads"
+    assert last.rows[0].note == "except cpu.threads"
     assert last.rows[1].doubts == "1 doubt"
     assert "noise floor 1.3" in last.noise
     page = html.render(report, TEMPLATES)

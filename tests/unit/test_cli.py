@@ -1,4 +1,4 @@
-"""The command line: what it answers, with which exit code, and a way out of every mistake."""
+"""The command line: output, exit codes, and a hint for every mistake."""
 
 import contextlib
 import itertools
@@ -82,7 +82,7 @@ def in_a_process(*argv: str, **options: Any) -> "subprocess.CompletedProcess[str
 
 @pytest.fixture
 def two_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Know native, which runs, and jar, which does not."""
+    """A registry with native, which can run, and jar, which cannot."""
 
     class Two(registry.Registry):
         def names(self) -> tuple[TargetName, ...]:
@@ -116,7 +116,7 @@ def test_help_answers_without_any_heavy_library() -> None:
     assert all(name in done.stdout for name in COMMANDS)
 
 
-def test_the_package_is_a_program_too() -> None:
+def test_the_package_can_be_run_as_a_program() -> None:
     done = in_a_process("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert __version__ in done.stdout
@@ -149,20 +149,22 @@ def test_every_command_explains_itself_and_every_flag(name: str, flag: str, isob
 @pytest.mark.parametrize(
     "argv", [("rnu",), ("--frobnicate",), ("run", "--frobnicate"), ("targets", "extra")]
 )
-def test_what_click_does_not_know_is_told_with_a_way_to_help(
+def test_an_unknown_command_or_option_is_refused_with_a_link_to_help(
     argv: tuple[str, ...], isobench: Run
 ) -> None:
     refused(isobench(*argv), argv[-1], "--help")
 
 
-def test_without_a_command_it_says_what_to_type_next(isobench: Run) -> None:
+def test_without_a_command_isobench_prints_what_to_type_next(isobench: Run) -> None:
     done = isobench()
     assert (done.code, done.err) == (0, "")
     assert "isobench run" in done.out
     assert "Nothing has been measured in this folder yet." in done.out
 
 
-def test_without_a_command_it_shows_the_last_answer(somewhere: Path, isobench: Run) -> None:
+def test_without_a_command_isobench_prints_the_last_headline(
+    somewhere: Path, isobench: Run
+) -> None:
     latest = somewhere / "isobench-results" / "latest"
     latest.mkdir(parents=True)
     run = {"started": "2024-01-02T03:04:05Z", "headline": "All is well."}
@@ -171,9 +173,7 @@ def test_without_a_command_it_shows_the_last_answer(somewhere: Path, isobench: R
 
 
 @pytest.mark.parametrize("text", [b"[]", b"{", b"\xff", b'{"run": 3}', b'{"run": {}}', b"null"])
-def test_a_damaged_last_answer_is_no_reason_to_crash(
-    text: bytes, somewhere: Path, isobench: Run
-) -> None:
+def test_a_damaged_last_summary_is_ignored(text: bytes, somewhere: Path, isobench: Run) -> None:
     latest = somewhere / "isobench-results" / "latest"
     latest.mkdir(parents=True)
     (latest / "summary.json").write_bytes(text)
@@ -225,9 +225,7 @@ BAD_DURATIONS = (
 
 @pytest.mark.parametrize("text", BAD_DURATIONS)
 @pytest.mark.parametrize("flag", ["--budget", "--timeout", "--min-time"])
-def test_what_is_no_duration_is_told_with_how_to_write_one(
-    text: str, flag: str, isobench: Run
-) -> None:
+def test_a_wrong_duration_is_refused_with_examples(text: str, flag: str, isobench: Run) -> None:
     refused(isobench("run", f"{flag}={text}"), flag, repr(text), "90s, 10m or 1h30m")
 
 
@@ -241,9 +239,7 @@ def test_a_share_is_read(text: Any, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["5", "0%", "100%", "-1%", "five", "", "%", "nan%", "1e9%"])
 @pytest.mark.parametrize("flag", ["--margin", "--target-precision"])
-def test_what_is_no_share_is_told_with_how_to_write_one(
-    text: str, flag: str, isobench: Run
-) -> None:
+def test_a_wrong_share_is_refused_with_an_example(text: str, flag: str, isobench: Run) -> None:
     refused(isobench("run", f"{flag}={text}"), flag, repr(text), "5%")
 
 
@@ -261,9 +257,7 @@ def test_what_is_no_share_is_told_with_how_to_write_one(
         ("--color", "green"),
     ],
 )
-def test_a_number_or_word_out_of_range_is_told_with_its_flag(
-    argv: tuple[str, str], isobench: Run
-) -> None:
+def test_a_wrong_value_is_refused_with_its_option(argv: tuple[str, str], isobench: Run) -> None:
     refused(isobench("run", *argv), argv[0], argv[1])
 
 
@@ -284,7 +278,7 @@ def test_a_number_or_word_out_of_range_is_told_with_its_flag(
         (("--config", "missing.toml"), ("missing.toml", "No such file", "name a readable file")),
     ],
 )
-def test_a_mistaken_wish_is_refused_with_a_way_out(
+def test_wrong_options_are_refused_with_a_hint(
     argv: tuple[str, ...], words: tuple[str, ...], isobench: Run, two_targets: None
 ) -> None:
     done = isobench("run", "-q", *argv)
@@ -305,14 +299,14 @@ def test_a_mistaken_wish_is_refused_with_a_way_out(
         ('[targets.native]\nspeed = "high"\n', ("speed", "none")),
     ],
 )
-def test_a_mistake_in_the_configuration_is_told_with_a_way_out(
+def test_a_mistake_in_the_configuration_is_refused_with_a_hint(
     text: str, words: tuple[str, ...], isobench: Run
 ) -> None:
     Path("isobench.toml").write_text(text)
     refused(isobench("run", "-t", "native", "-q", "--dry-run"), *words)
 
 
-def test_a_mistake_is_told_of_the_file_that_was_named(isobench: Run) -> None:
+def test_a_mistake_is_reported_with_the_file_that_was_named(isobench: Run) -> None:
     Path("other.toml").write_text('[run]\nbudget = "soon"\n')
     done = isobench("run", "--config", "other.toml", "-q", "-n")
     refused(done, "other.toml:2: [run] budget: 'soon'", "fix it in other.toml")
@@ -321,7 +315,7 @@ def test_a_mistake_is_told_of_the_file_that_was_named(isobench: Run) -> None:
     refused(isobench("run", "--config", "other.toml", "-q", "-n"), "fix it in other.toml")
 
 
-def test_a_dry_run_has_nothing_to_export(isobench: Run) -> None:
+def test_a_dry_run_refuses_exports(isobench: Run) -> None:
     refused(isobench("run", "-n", "--export-json", "-"), "nothing to export", "leave out")
 
 
@@ -347,14 +341,14 @@ def test_brackets_in_a_name_are_shown_as_they_are(isobench: Run, two_targets: No
     refused(isobench("run", "-q", "-t", "[bold]x[/]"), "'[bold]x[/]'")
 
 
-# ---- run: what a wish becomes
+# ---- run: options
 
 
 @pytest.fixture
-def wished(
+def run_options_of(
     monkeypatch: pytest.MonkeyPatch, isobench: Run, two_targets: None
 ) -> Callable[..., RunOptions]:
-    """Return a function that gives the wish that a command line and a configuration become."""
+    """Return a function that returns the RunOptions of a command line and the configuration."""
     seen: list[RunOptions] = []
 
     def chosen(options: RunOptions, *_: object) -> Chosen:
@@ -370,11 +364,11 @@ def wished(
     return get
 
 
-Wished = Callable[..., RunOptions]
+RunOptionsOf = Callable[..., RunOptions]
 
 
-def test_without_flags_the_defaults_hold(wished: Wished) -> None:
-    options = wished()
+def test_without_options_the_defaults_hold(run_options_of: RunOptionsOf) -> None:
+    options = run_options_of()
     assert (options.budget, options.minimum_blocks, options.maximum_blocks) == (300.0, 10, 60)
     assert (options.margin, options.precision, options.quick) == (0.05, 0.025, False)
     assert (options.schedule, options.warmups) == ("blocks", 1)
@@ -382,12 +376,12 @@ def test_without_flags_the_defaults_hold(wished: Wished) -> None:
 
 
 @pytest.mark.parametrize("launch", ["auto", "fresh", "reuse"])
-def test_who_keeps_sessions_reaches_the_wish(launch: str, wished: Wished) -> None:
-    assert wished("--launch", launch).launch == launch
+def test_launch_reaches_the_run_options(launch: str, run_options_of: RunOptionsOf) -> None:
+    assert run_options_of("--launch", launch).launch == launch
 
 
-def test_flags_reach_the_wish(wished: Wished) -> None:
-    options = wished(
+def test_options_reach_the_run_options(run_options_of: RunOptionsOf) -> None:
+    options = run_options_of(
         *("-t", "native,jar", "-w", "cpu", "-w", "io,startup", "--budget", "2m", "--margin", "10%"),
         *("--target-precision", "1%", "--seed", "7", "--schedule", "sequential"),
         *("--min-time", "0.05s", "--timeout", "1h", "--require", "native", "-o", "out"),
@@ -415,28 +409,32 @@ def test_flags_reach_the_wish(wished: Wished) -> None:
     ("flag", "quick", "most"),
     [("--quick", True, 5), ("--fast", False, 10), ("--rigorous", False, 60)],
 )
-def test_a_preset_is_a_set_of_values(flag: str, quick: bool, most: int, wished: Wished) -> None:
-    options = wished(flag)
+def test_a_preset_is_a_set_of_values(
+    flag: str, quick: bool, most: int, run_options_of: RunOptionsOf
+) -> None:
+    options = run_options_of(flag)
     assert (options.quick, options.maximum_blocks) == (quick, most)
     assert options.minimum_blocks <= options.maximum_blocks
 
 
-def test_a_flag_goes_before_the_preset(wished: Wished) -> None:
-    assert wished("--quick", "--budget", "30s").budget == 30.0
+def test_an_option_overrides_a_preset(run_options_of: RunOptionsOf) -> None:
+    assert run_options_of("--quick", "--budget", "30s").budget == 30.0
 
 
-def test_so_many_blocks_are_wanted_however_long_they_take(wished: Wished) -> None:
-    options = wished("--blocks", "25")
+def test_blocks_sets_the_number_of_blocks_without_a_time_limit(
+    run_options_of: RunOptionsOf,
+) -> None:
+    options = run_options_of("--blocks", "25")
     assert (options.minimum_blocks, options.maximum_blocks) == (25, 25)
     assert options.budget >= 86400
-    assert wished("--blocks", "25", "--budget", "1m").budget == 60.0
+    assert run_options_of("--blocks", "25", "--budget", "1m").budget == 60.0
 
 
 @pytest.mark.parametrize("argv", [("--min-blocks", "80"), ("--max-blocks", "4"), ("--blocks", "3")])
-def test_the_fewest_blocks_are_never_more_than_the_most(
-    argv: tuple[str, str], wished: Wished
+def test_minimum_blocks_are_never_more_than_maximum_blocks(
+    argv: tuple[str, str], run_options_of: RunOptionsOf
 ) -> None:
-    options = wished(*argv)
+    options = run_options_of(*argv)
     assert options.minimum_blocks <= options.maximum_blocks
     assert int(argv[1]) in (options.minimum_blocks, options.maximum_blocks)
 
@@ -452,25 +450,28 @@ blocks = { min = 11, max = 12 }
 """
 
 
-def test_a_configuration_is_what_flags_are_when_they_are_not_given(wished: Wished) -> None:
+def test_the_configuration_sets_options_that_are_not_given(run_options_of: RunOptionsOf) -> None:
     Path("isobench.toml").write_text(CONFIGURED)
-    options = wished()
+    options = run_options_of()
     assert (options.targets, options.workloads) == (("jar",), ("io",))
     assert (options.budget, options.margin, options.seed) == (60.0, 0.1, 3)
     assert (options.minimum_blocks, options.maximum_blocks) == (11, 12)
 
 
-def test_the_environment_goes_before_the_file_and_a_flag_before_both(
-    wished: Wished, monkeypatch: pytest.MonkeyPatch
+def test_the_environment_overrides_the_file_and_an_option_overrides_both(
+    run_options_of: RunOptionsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("isobench.toml").write_text(CONFIGURED)
     monkeypatch.setenv("ISOBENCH_TARGETS", "native, jar")
     monkeypatch.setenv("ISOBENCH_SEED", "4")
-    assert (wished().targets, wished().seed) == (("native", "jar"), 4)
-    assert (wished("-t", "native").targets, wished("--seed", "5").seed) == (("native",), 5)
+    assert (run_options_of().targets, run_options_of().seed) == (("native", "jar"), 4)
+    assert (run_options_of("-t", "native").targets, run_options_of("--seed", "5").seed) == (
+        ("native",),
+        5,
+    )
 
 
-def test_a_dry_run_says_what_would_run_and_measures_nothing(
+def test_a_dry_run_prints_the_plan_and_measures_nothing(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -487,12 +488,12 @@ def test_a_dry_run_says_what_would_run_and_measures_nothing(
     assert "blocks:    5, native twice" in isobench("run", "--dry-run", "-w", "cpu", "-r", 5).out
 
 
-# ---- run: going on
+# ---- run: resuming
 
 
 @pytest.fixture
 def cut_short(synthetic: Write) -> Callable[..., Path]:
-    """A run that was interrupted after a minute of five."""
+    """A run that was interrupted after one minute of five."""
 
     def write(**more: Any) -> Path:
         path = synthetic({("jar", "cpu.sieve"): 1.0, ("jar", "io.fsync"): 1.0}, seed=77)
@@ -504,66 +505,72 @@ def cut_short(synthetic: Write) -> Callable[..., Path]:
     return write
 
 
-def test_a_run_that_is_still_going_is_not_resumed(
+def test_a_run_that_is_still_measured_is_not_resumed(
     isobench: Run, cut_short: Callable[..., Path], two_targets: None
 ) -> None:
     path = cut_short()
     with contextlib.closing(writer.RunFolder(path)):
         done = isobench("run", "--resume", path)
-    words = (f"still going: process {os.getpid()} writes", f"kill -INT {os.getpid()}", "--resume")
+    words = (
+        f"still being measured: process {os.getpid()} writes",
+        f"kill -INT {os.getpid()}",
+        "--resume",
+    )
     refused(done, *words)
 
 
-def test_a_run_that_is_still_going_is_reported_and_that_is_said(
+def test_a_report_of_a_run_that_is_still_measured_has_a_note(
     isobench: Run, cut_short: Callable[..., Path]
 ) -> None:
     path = cut_short()
     with contextlib.closing(writer.RunFolder(path)):
         done = isobench("report", path)
     assert (done.code, (path / "report.html").is_file()) == (0, True)
-    assert f"{path} is still going (process {os.getpid()})" in done.err
-    assert "still going" not in isobench("report", path).err
+    assert f"{path} is still being measured (process {os.getpid()})" in done.err
+    assert "still being measured" not in isobench("report", path).err
 
 
-def test_samples_that_are_there_twice_get_no_verdict(
-    isobench: Run, cut_short: Callable[..., Path]
-) -> None:
+def test_repeated_samples_get_no_verdict(isobench: Run, cut_short: Callable[..., Path]) -> None:
     path = cut_short()
     records = path / "records.jsonl"
     records.write_bytes(records.read_bytes() * 2)
-    refused(isobench("report", path), "records.jsonl:", "once more", "measure again")
+    refused(
+        isobench("report", path), "records.jsonl:", "repeats the sample of line 1 ", "measure again"
+    )
     assert not (path / "report.html").exists()
 
 
-def test_resuming_wishes_for_what_the_earlier_run_was_and_had_not_come_to(
-    wished: Wished, cut_short: Callable[..., Path]
+def test_resuming_wishes_for_what_the_earlier_run_was_and_had_not_result(
+    run_options_of: RunOptionsOf, cut_short: Callable[..., Path]
 ) -> None:
-    options = wished("--resume", str(cut_short()))
+    options = run_options_of("--resume", str(cut_short()))
     assert sorted(options.targets) == ["jar", "native"]
     assert sorted(options.workloads) == ["cpu.sieve", "io.fsync"]
     assert options.seed == 77
     assert (options.budget, options.maximum_blocks) == (240.0, 12)
 
 
-def test_resuming_keeps_to_the_cpus_of_the_earlier_run(
-    wished: Wished, cut_short: Callable[..., Path]
+def test_resuming_uses_the_cpus_of_the_earlier_run(
+    run_options_of: RunOptionsOf, cut_short: Callable[..., Path]
 ) -> None:
     mine = min(os.sched_getaffinity(0))
-    options = wished("--resume", str(cut_short(affinity=[mine])))
+    options = run_options_of("--resume", str(cut_short(affinity=[mine])))
     assert options.affinity == {mine}
 
 
-def test_resuming_on_cpus_that_are_gone_is_refused(
+def test_resuming_on_cpus_that_cannot_be_used_is_refused(
     isobench: Run, cut_short: Callable[..., Path], two_targets: None
 ) -> None:
     path = cut_short(affinity=[4000])
     refused(isobench("run", "-q", "--resume", path), "CPU 4000 cannot be used here")
 
 
-def test_resuming_may_be_given_more_time(wished: Wished, cut_short: Callable[..., Path]) -> None:
+def test_resuming_accepts_more_time(
+    run_options_of: RunOptionsOf, cut_short: Callable[..., Path]
+) -> None:
     path = str(cut_short())
-    assert wished("--resume", path, "--budget", "2h").budget == 7200.0
-    assert wished("--resume", path, "--blocks", "9").maximum_blocks == 9
+    assert run_options_of("--resume", path, "--budget", "2h").budget == 7200.0
+    assert run_options_of("--resume", path, "--blocks", "9").maximum_blocks == 9
 
 
 @pytest.mark.parametrize(
@@ -580,29 +587,29 @@ def test_resuming_may_be_given_more_time(wished: Wished, cut_short: Callable[...
         ("--schedule", "sequential"),
     ],
 )
-def test_resuming_takes_nothing_that_would_make_it_another_experiment(
+def test_resuming_refuses_options_that_would_change_the_experiment(
     flag: tuple[str, ...], isobench: Run, cut_short: Callable[..., Path], two_targets: None
 ) -> None:
     refused(isobench("run", "-q", "--resume", cut_short(), *flag), "earlier run", "leave out")
 
 
-def test_a_complete_run_is_not_gone_on_with_unless_it_gets_more_time(
-    isobench: Run, wished: Wished, cut_short: Callable[..., Path], two_targets: None
+def test_a_complete_run_is_resumed_only_with_more_time(
+    isobench: Run, run_options_of: RunOptionsOf, cut_short: Callable[..., Path], two_targets: None
 ) -> None:
     path = cut_short(interrupted=False, finished="2026-11-22T05:01:15Z")
     done = isobench("run", "-q", "--resume", path)
     assert done.code == 5
     assert "is complete" in done.err
     assert "--budget" in done.err
-    assert wished("--resume", str(path), "--budget", "1h").budget == 3600.0
+    assert run_options_of("--resume", str(path), "--budget", "1h").budget == 3600.0
 
 
 def test_resuming_without_a_name_takes_the_latest_run(
-    wished: Wished, cut_short: Callable[..., Path], somewhere: Path
+    run_options_of: RunOptionsOf, cut_short: Callable[..., Path], somewhere: Path
 ) -> None:
     (somewhere / "isobench-results").mkdir()
     (somewhere / "isobench-results" / "latest").symlink_to(cut_short())
-    assert wished("--resume").seed == 77
+    assert run_options_of("--resume").seed == 77
 
 
 def test_a_run_that_ended_before_its_plan_cannot_be_resumed(
@@ -623,7 +630,7 @@ def test_a_zip_of_a_run_cannot_be_resumed(
     refused(isobench("run", "-q", "-t", "native", "--resume", somewhere / "bundle.zip"), "zip")
 
 
-def test_what_is_no_run_cannot_be_resumed(isobench: Run, two_targets: None) -> None:
+def test_a_folder_that_is_not_a_run_cannot_be_resumed(isobench: Run, two_targets: None) -> None:
     refused(isobench("run", "-q", "--resume"), "nothing has been measured")
     refused(isobench("run", "-q", "--resume", "nowhere"), "nowhere", "run.json")
 
@@ -635,14 +642,14 @@ def test_what_is_no_run_cannot_be_resumed(isobench: Run, two_targets: None) -> N
 def measured(
     monkeypatch: pytest.MonkeyPatch, isobench: Run, two_targets: None
 ) -> Callable[..., Done]:
-    """Return a function that lets a run come to the answers of a folder."""
+    """Return a function that runs `isobench run` with the results of a folder."""
 
     def run(folder: Path, *argv: str, interrupted: bool = False, timed_out: bool = False) -> Done:
-        def come_to(*_: object) -> Outcome:
+        def result(*_: object) -> Outcome:
             outcome = write.answer(folder, folder)
             return replace(outcome, interrupted=interrupted, timed_out=timed_out)
 
-        monkeypatch.setattr(lifecycle.Lifecycle, "run", come_to)
+        monkeypatch.setattr(lifecycle.Lifecycle, "run", result)
         return isobench("run", *argv)
 
     return run
@@ -659,16 +666,14 @@ def test_a_run_ends_with_its_report_and_exit_code_0(measured: Measured, syntheti
     assert str(path / "report.html") in done.out
 
 
-def test_a_quiet_run_prints_its_closing_sentence_alone(
-    measured: Measured, synthetic: Write
-) -> None:
+def test_a_quiet_run_prints_only_its_closing_sentence(measured: Measured, synthetic: Write) -> None:
     done = measured(synthetic(), "--quiet")
     assert (done.code, done.err) == (0, "")
     assert "Near-native means" in done.words
     assert "report.html" not in done.out
 
 
-def test_a_cell_that_failed_is_exit_code_6(measured: Measured, synthetic: Write) -> None:
+def test_a_failed_cell_gives_exit_code_6(measured: Measured, synthetic: Write) -> None:
     path = synthetic()
     with (path / "records.jsonl").open("a") as file:
         line = {"kind": "gap", "block": 0, "target": "jar", "workload": "cpu.sieve"}
@@ -689,7 +694,7 @@ def test_a_cell_that_failed_is_exit_code_6(measured: Measured, synthetic: Write)
         (("--fail-on", "error"), {}, 0),
     ],
 )
-def test_an_exit_code_says_how_a_run_ended(
+def test_the_exit_code_shows_how_a_run_ended(
     fail_on: tuple[str, ...],
     options: dict[str, bool],
     code: int,
@@ -705,13 +710,15 @@ def test_an_exit_code_says_how_a_run_ended(
     assert measured(path, "-q", *fail_on, **options).code == code
 
 
-def test_an_interrupted_run_says_so(measured: Measured, synthetic: Write) -> None:
+def test_an_interrupted_run_prints_that_it_was_interrupted(
+    measured: Measured, synthetic: Write
+) -> None:
     done = measured(synthetic(about={"interrupted": True}), interrupted=True)
     assert done.code == 130
     assert "Interrupted" in done.out
 
 
-def test_an_interruption_before_any_answer_is_exit_code_130(
+def test_an_interruption_before_any_result_gives_exit_code_130(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -721,7 +728,7 @@ def test_an_interruption_before_any_answer_is_exit_code_130(
     refused(isobench("run"), "interrupted", code=130)
 
 
-def test_a_request_to_end_is_an_interruption(
+def test_sigterm_is_an_interruption(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choose, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
@@ -731,9 +738,7 @@ def test_a_request_to_end_is_an_interruption(
 # ---- report
 
 
-def test_a_report_is_written_again_into_the_folder_of_its_run(
-    synthetic: Write, isobench: Run
-) -> None:
+def test_a_report_is_written_into_the_folder_of_its_run(synthetic: Write, isobench: Run) -> None:
     path = synthetic({("box", "cpu.sieve"): 1.3})
     done = isobench("report", path)
     assert (done.code, done.err) == (0, "")
@@ -741,7 +746,7 @@ def test_a_report_is_written_again_into_the_folder_of_its_run(
     assert {"summary.json", "summary.md", "report.html"} <= {p.name for p in path.iterdir()}
 
 
-def test_a_report_of_a_run_that_crashed_in_the_middle_of_a_line_is_written(
+def test_a_run_that_crashed_in_the_middle_of_a_line_gets_a_report(
     synthetic: Write, isobench: Run
 ) -> None:
     path = synthetic(about={"finished": None})
@@ -752,7 +757,7 @@ def test_a_report_of_a_run_that_crashed_in_the_middle_of_a_line_is_written(
     assert "cut short" in done.words
 
 
-def test_a_zip_of_a_run_is_reported_beside_it_and_left_as_it_is(
+def test_a_report_of_a_zip_is_written_next_to_it(
     synthetic: Write, somewhere: Path, isobench: Run
 ) -> None:
     path = synthetic()
@@ -782,7 +787,7 @@ def test_a_zip_of_a_run_can_be_exported_in_every_form(
     assert all(target.stat().st_size > 100 for target in wanted.values())
 
 
-def test_a_report_goes_where_it_is_told_and_the_run_stays_as_it_was(
+def test_output_sets_the_folder_of_a_report_and_the_run_is_unchanged(
     synthetic: Write, somewhere: Path, isobench: Run
 ) -> None:
     path = synthetic()
@@ -801,7 +806,7 @@ def test_samples_of_a_report_written_elsewhere_can_be_exported(
     assert (somewhere / "out.csv").read_text().startswith("block,target,workload")
 
 
-def test_the_last_run_is_reported_where_none_is_named(synthetic: Write, isobench: Run) -> None:
+def test_without_a_name_the_last_run_is_reported(synthetic: Write, isobench: Run) -> None:
     path = synthetic()
     (path.parent / "isobench-results").mkdir()
     (path.parent / "isobench-results" / "latest").symlink_to(path)
@@ -846,7 +851,7 @@ def half_a_zip(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [no_run, missing, a_file, a_zip_of_nothing, half_a_zip])
-def test_what_is_no_run_is_told_with_a_way_out(
+def test_a_report_of_something_else_than_a_run_is_refused_with_a_hint(
     make: Callable[[Path], Path], somewhere: Path, isobench: Run
 ) -> None:
     done = isobench("report", make(somewhere))
@@ -856,7 +861,7 @@ def test_what_is_no_run_is_told_with_a_way_out(
 
 @pytest.mark.parametrize("name", ["run.json", "plan.json", "records.jsonl"])
 @pytest.mark.parametrize("text", ["{]\n", "[]\n", "null\n"])
-def test_a_damaged_file_is_told_with_a_way_out(
+def test_a_damaged_file_is_refused_with_a_hint(
     name: str, text: str, synthetic: Write, isobench: Run
 ) -> None:
     path = synthetic()
@@ -867,7 +872,9 @@ def test_a_damaged_file_is_told_with_a_way_out(
 
 
 @pytest.mark.parametrize("kind", ["json", "csv", "markdown", "html"])
-def test_a_file_that_cannot_be_written_is_told(kind: str, synthetic: Write, isobench: Run) -> None:
+def test_an_export_that_cannot_be_written_is_reported(
+    kind: str, synthetic: Write, isobench: Run
+) -> None:
     done = isobench("report", synthetic(), f"--export-{kind}", "/proc/nowhere/x")
     assert done.code == 2
     assert "Traceback" not in done.err
@@ -875,7 +882,9 @@ def test_a_file_that_cannot_be_written_is_told(kind: str, synthetic: Write, isob
     assert "→" in done.err
 
 
-def test_a_folder_that_cannot_be_made_is_told(synthetic: Write, isobench: Run) -> None:
+def test_an_output_folder_that_cannot_be_created_is_reported(
+    synthetic: Write, isobench: Run
+) -> None:
     done = isobench("report", synthetic(), "-o", "/proc/nowhere")
     refused(done, "/proc/nowhere", "--output")
 
@@ -917,7 +926,7 @@ def test_targets_are_listed_for_people_with_what_to_type(isobench: Run, two_targ
 LONG = "KVM_EXIT_INTERNAL_ERROR_" * 6 + "end"
 
 
-def test_off_a_terminal_a_line_is_whole_and_ends_without_blanks(
+def test_in_a_pipe_lines_are_not_wrapped_and_have_no_trailing_spaces(
     isobench: Run, monkeypatch: pytest.MonkeyPatch, two_targets: None
 ) -> None:
     command = "isobench doctor --install " + "something " * 20 + "jar"
@@ -931,7 +940,7 @@ def test_off_a_terminal_a_line_is_whole_and_ends_without_blanks(
         assert [line for line in done.out.splitlines() if line.endswith(" ")] == []
 
 
-def test_what_does_not_fit_is_folded_and_not_cut(
+def test_long_text_is_wrapped_and_not_cut(
     isobench: Run, monkeypatch: pytest.MonkeyPatch, two_targets: None
 ) -> None:
     missing = Unavailable(lack=Lack.TOOL, what=LONG, hint="apt")
@@ -943,7 +952,7 @@ def test_what_does_not_fit_is_folded_and_not_cut(
     assert max(map(len, done.out.splitlines())) <= 60
 
 
-def test_blanks_wait_for_what_follows_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_spaces_are_written_when_text_follows_them(capsys: pytest.CaptureFixture[str]) -> None:
     console = _progress.console_for(color="never")
     console.print("a  ", end="")
     console.print("b  ")
@@ -962,7 +971,7 @@ def test_workloads_are_listed_for_people(isobench: Run) -> None:
     assert all(name in done.out for name in loader.find())
 
 
-def test_nobody_reading_a_list_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -982,7 +991,7 @@ def test_nobody_reading_a_list_is_no_error() -> None:
 # ---- doctor and clean
 
 
-def test_a_doctor_says_what_is_missing_and_what_to_type(isobench: Run, two_targets: None) -> None:
+def test_doctor_prints_what_is_missing_and_what_to_type(isobench: Run, two_targets: None) -> None:
     done = isobench("doctor")
     assert done.code == 0
     assert "→ apt install jar" in done.words
@@ -1056,7 +1065,7 @@ def test_a_check_fails_unless_every_named_target_can_run(
     assert isobench("doctor", "--check", *names).code == code
 
 
-def test_a_doctor_asked_for_an_unknown_target_says_so(isobench: Run, two_targets: None) -> None:
+def test_doctor_refuses_an_unknown_target(isobench: Run, two_targets: None) -> None:
     refused(isobench("doctor", "dockr"), "'dockr'")
 
 
@@ -1087,10 +1096,10 @@ def test_installing_shows_each_command_and_stops_at_the_first_that_fails(
     done = isobench("doctor", "--install", "--yes", "bubblewrap")
     assert (done.code, ran) == (2, wanted[:1])
     assert "$ apt-get update" in done.out
-    assert "this failed: apt-get update" in done.err
+    assert "this command failed: apt-get update" in done.err
 
 
-def test_cleaning_says_what_it_removed(isobench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_prints_what_it_removed(isobench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
     def sweep(_: object, *, everything: bool, observer: Callable[[Leftover], None]) -> None:
@@ -1114,23 +1123,21 @@ def test_an_empty_list_is_refused_and_never_means_everything(
 
 
 @pytest.mark.parametrize("value", ["0%", "100%", "500%", "-1%"])
-def test_a_share_out_of_range_is_told_its_range(isobench: Run, value: str) -> None:
+def test_a_share_out_of_range_is_refused_with_the_range(isobench: Run, value: str) -> None:
     refused(isobench("run", f"--margin={value}"), "between 0% and 100%")
 
 
-def test_fewest_blocks_above_most_blocks_is_a_contradiction(isobench: Run) -> None:
+def test_more_minimum_than_maximum_blocks_are_refused(isobench: Run) -> None:
     done = isobench("run", "--min-blocks", "20", "--max-blocks", "5")
     refused(done, "at least 20 and at most 5")
 
 
 @pytest.mark.parametrize("argv", [("report",), ("run", "--resume")])
-def test_where_nothing_was_measured_the_way_out_is_to_measure(
-    isobench: Run, argv: tuple[str, ...]
-) -> None:
+def test_without_any_run_the_hint_is_to_measure(isobench: Run, argv: tuple[str, ...]) -> None:
     refused(isobench(*argv), "nothing has been measured", "isobench run --quick")
 
 
-def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file" / "cache")}
     done = in_a_process("run", "-t", "native", "-w", "cpu.sieve", "-r", "1", env=environment)
@@ -1139,7 +1146,7 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert "XDG_CACHE_HOME" in done.stderr
 
 
-def test_a_probe_that_exits_is_reported_and_ends_nothing() -> None:
+def test_a_probe_that_calls_exit_is_a_fault_of_the_plug_in() -> None:
     class Rude(FakeTarget):
         def probe(self) -> Unavailable:
             raise SystemExit(9)
@@ -1164,7 +1171,7 @@ def test_escape_sequences_of_a_plug_in_do_not_reach_the_terminal() -> None:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Simulate one scenario and few runs; return what was asked for."""
+    """Simulate one scenario with few runs; return the arguments of the simulations."""
     asked: list[dict[str, Any]] = []
     right = simulate.run
 
@@ -1185,7 +1192,7 @@ def test_a_self_test_ends_with_tables_and_a_sentence(
     assert simulated == [{"replications": 1000, "seed": 1}]
     for words in ("Native against itself", "near-native", "stopped, ", "quiet: log-normal"):
         assert words in done.words
-    assert done.words.endswith("than are allowed to be.")
+    assert done.words.endswith("wrong than allowed.")
 
 
 @pytest.mark.parametrize(
@@ -1196,7 +1203,7 @@ def test_a_self_test_ends_with_tables_and_a_sentence(
         (("--rigorous",), 5000, 1),
     ],
 )
-def test_flags_reach_the_self_test(
+def test_options_reach_the_self_test(
     argv: tuple[str, ...],
     replications: int,
     seed: int,
@@ -1224,7 +1231,7 @@ def test_a_self_test_for_documents_is_markdown(
 
 
 @pytest.mark.parametrize("form", [(), ("--json",), ("--markdown",)])
-def test_a_broken_guarantee_is_exit_code_1_and_is_named(
+def test_a_broken_guarantee_gives_exit_code_1_and_is_named(
     form: tuple[str, ...],
     simulated: list[dict[str, Any]],
     isobench: Run,
@@ -1240,50 +1247,50 @@ def test_a_broken_guarantee_is_exit_code_1_and_is_named(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("--json", "--markdown"), ("exclude each other", "give one")),
-        (("--rigorous", "--replications", "700"), ("exclude each other", "give one")),
+        (("--json", "--markdown"), ("exclude each other", "use one")),
+        (("--rigorous", "--replications", "700"), ("exclude each other", "use one")),
         (("--replications", "10"), ("--replications", "10")),
         (("speed",), ("'speed'", "stats")),
     ],
 )
-def test_a_self_test_that_makes_no_sense_is_refused(
+def test_wrong_options_of_the_self_test_are_refused(
     argv: tuple[str, ...], words: tuple[str, ...], isobench: Run
 ) -> None:
     refused(isobench("selftest", *argv), *words)
 
 
-INTERRUPTED_WHILE_TIDYING_UP = """
+INTERRUPTED_IN_A_FINALIZER = """
 import signal, time
 from isobench.cli import _errors
 
-class Tidied:
+class Finalized:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
-# A shell's background job has it ignored, and a program inherits that.
+# It may be ignored: a shell without job control ignores it for its background jobs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-_errors.heed_termination()
+_errors.handle_termination()
 try:
-    Tidied()
+    Finalized()
     time.sleep(10)
 except KeyboardInterrupt:
-    print("heard")
+    print("interrupted")
 """
 
 
-def test_an_interruption_that_python_swallows_is_heard_all_the_same() -> None:
+def test_an_interruption_in_a_finalizer_is_not_lost() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_WHILE_TIDYING_UP],
+        [sys.executable, "-c", INTERRUPTED_IN_A_FINALIZER],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("heard\n", "")
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
 SIGNALLED = """
 import os, signal, sys, time
 from isobench.cli import _errors
 
-_errors.heed_termination()
+_errors.handle_termination()
 try:
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     time.sleep(0.2)
@@ -1305,7 +1312,7 @@ except KeyboardInterrupt:
         (["SIGINT", "SIGHUP", "SIGTERM"], "SIGTERM", "interrupted"),
     ],
 )
-def test_what_was_ignored_at_the_start_stays_ignored_but_for_sigterm(
+def test_signals_ignored_at_the_start_stay_ignored_except_sigterm(
     ignored: list[str], sent: str, expected: str
 ) -> None:
     def inherited() -> None:
@@ -1324,12 +1331,14 @@ def test_what_was_ignored_at_the_start_stays_ignored_but_for_sigterm(
 
 
 @pytest.mark.parametrize("value", ["", "a", "1-", "3-1", "0,,1", "-1", "1.5"])
-def test_what_is_no_list_of_cpus_is_told(isobench: Run, value: str) -> None:
+def test_a_wrong_list_of_cpus_is_refused_with_examples(isobench: Run, value: str) -> None:
     refused(isobench("run", "--affinity", value), "is no list of CPUs: write 2, 0,2 or 2-5")
 
 
-def test_a_cpu_that_cannot_be_used_is_told_with_those_that_can(isobench: Run) -> None:
-    refused(isobench("run", "--affinity", "0,60000"), "CPU 60000 cannot be used here", "usable are")
+def test_a_cpu_that_cannot_be_used_is_refused_with_the_usable_ones(isobench: Run) -> None:
+    refused(
+        isobench("run", "--affinity", "0,60000"), "CPU 60000 cannot be used here", "usable CPUs: 0"
+    )
 
 
 def test_cpus_are_read_as_linux_lists_them() -> None:
@@ -1341,7 +1350,7 @@ def test_cpus_are_read_as_linux_lists_them() -> None:
 
 @pytest.fixture
 def three(synthetic: Write) -> tuple[Path, Path, Path]:
-    """Write a run, a slower one and one that is as slow again."""
+    """Write a run, a slower one, and another slower one."""
     paths = [
         synthetic({("box", "cpu.sieve"): ratio}, name=name, seed=seed, about={"id": name})
         for seed, (name, ratio) in enumerate((("old", 1.0), ("new", 1.3), ("newer", 1.3)))
@@ -1349,19 +1358,19 @@ def three(synthetic: Write) -> tuple[Path, Path, Path]:
     return (paths[0], paths[1], paths[2])
 
 
-def test_compare_shows_cells_and_closes_with_what_was_found(
+def test_compare_prints_cells_and_a_closing_sentence(
     isobench: Run, three: tuple[Path, Path, Path]
 ) -> None:
     done = isobench("compare", *three[:2])
     assert done.code == 0
     assert "suspected regression" in done.out
     assert "\x1b[" not in done.out
-    assert done.words.endswith("(--confirm RUN) makes it sure.")
+    assert done.words.endswith("shows it again confirms it (--confirm RUN).")
     quiet = isobench("compare", *three[:2], "-q")
     assert quiet.words in done.words
 
 
-def test_compare_gates_on_confirmed_regressions_alone_and_writes_first(
+def test_compare_fails_only_on_confirmed_regressions_and_writes_exports_first(
     isobench: Run, three: tuple[Path, Path, Path], somewhere: Path
 ) -> None:
     old, new, newer = three
@@ -1378,7 +1387,7 @@ def test_compare_gates_on_confirmed_regressions_alone_and_writes_first(
     assert isobench("compare", new, old, "--confirm", old.parent / "none").code == 2
 
 
-def test_compare_takes_histories_by_patterns(
+def test_compare_accepts_patterns_of_runs(
     isobench: Run, three: tuple[Path, Path, Path], synthetic: Write
 ) -> None:
     old, new, _ = three
@@ -1397,7 +1406,7 @@ def test_compare_takes_histories_by_patterns(
     )
 
 
-def test_compare_of_one_run_takes_two_targets(isobench: Run, synthetic: Write) -> None:
+def test_compare_accepts_one_run_with_two_targets(isobench: Run, synthetic: Write) -> None:
     path = synthetic({("box", "cpu.sieve"): 1.0, ("jar", "cpu.sieve"): 1.0})
     done = isobench("compare", path, "--targets", "box,jar", "--export-markdown", "-")
     assert done.code == 0
@@ -1433,7 +1442,7 @@ def test_compare_reads_latest_and_zips(
         (("old", "--targets", "box,jug"), ("'jug'", "native, box")),
     ],
 )
-def test_compare_refuses_with_a_way_out(
+def test_compare_refuses_wrong_arguments_with_a_hint(
     argv: tuple[str, ...],
     words: tuple[str, ...],
     isobench: Run,
@@ -1444,7 +1453,7 @@ def test_compare_refuses_with_a_way_out(
     refused(isobench("compare", *argv), *words, "→")
 
 
-def test_compare_fails_on_what_is_unproven_or_lost_where_it_is_asked_to(
+def test_compare_fails_on_unproven_or_lost_cells_with_fail_on(
     isobench: Run, three: tuple[Path, Path, Path], synthetic: Write
 ) -> None:
     few = synthetic(name="few", blocks=5, about={"id": "few"})
@@ -1469,7 +1478,7 @@ def test_compare_fails_on_what_is_unproven_or_lost_where_it_is_asked_to(
 # ---- noise
 
 
-def test_noise_reads_a_run_and_closes_with_what_can_be_told_apart(
+def test_noise_of_a_run_ends_with_the_resolved_effects(
     isobench: Run, synthetic: Write, somewhere: Path
 ) -> None:
     target = somewhere / "noise.json"
@@ -1479,7 +1488,7 @@ def test_noise_reads_a_run_and_closes_with_what_can_be_told_apart(
     assert json.loads(target.read_text())["workloads"][0]["workload"] == "cpu.sieve"
 
 
-def test_noise_above_the_margin_is_an_exit_code_where_it_is_asked_for(
+def test_noise_above_the_margin_gives_an_exit_code_with_fail_on(
     isobench: Run, synthetic: Write
 ) -> None:
     path = synthetic(noise=0.1)
@@ -1488,7 +1497,7 @@ def test_noise_above_the_margin_is_an_exit_code_where_it_is_asked_for(
     assert isobench("noise", path, "--fail-on", "noisy", "--margin", "50%").code == 0
 
 
-def test_noise_refuses_what_is_no_run(isobench: Run) -> None:
-    refused(isobench("noise", "nowhere"), "nowhere is no run")
+def test_noise_refuses_a_folder_that_is_not_a_run(isobench: Run) -> None:
+    refused(isobench("noise", "nowhere"), "nowhere is not a run")
     refused(isobench("noise", "latest"), "nothing has been measured")
     refused(isobench("noise", "--fail-on", "claim"), "'claim'", "noisy")

@@ -53,7 +53,7 @@ def test_each_shell_gets_its_script(shell: str, mark: str) -> None:
         ("isobench sel", ["selftest"]),
     ],
 )
-def test_a_name_that_is_half_typed_is_completed(words: str, names: list[str]) -> None:
+def test_a_half_typed_name_is_completed(words: str, names: list[str]) -> None:
     found = offered(words)
     assert set(names) <= set(found)
     last = words.rpartition(" ")[2]
@@ -61,7 +61,7 @@ def test_a_name_that_is_half_typed_is_completed(words: str, names: list[str]) ->
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_are_answered_too(shell: str) -> None:
+def test_other_shells_get_completions_too(shell: str) -> None:
     last = {"COMP_CWORD": "do"} if shell == "fish" else {}
     done = asked(f"{shell}_complete", "isobench run -t do", **last)
     assert "docker" in done.stdout
@@ -78,7 +78,7 @@ def test_targets_of_the_configuration_are_offered_and_nothing_is_probed() -> Non
 
 
 @pytest.mark.parametrize("text", ["[run", '[targets.x]\nkind = "nothing"\n'])
-def test_a_mistake_in_the_configuration_takes_no_name_away(text: str) -> None:
+def test_names_are_completed_in_spite_of_a_mistake_in_the_configuration(text: str) -> None:
     Path("isobench.toml").write_text(text)
     with pytest.raises(UsageError):
         registry.Registry(file.find().settings.targets)

@@ -1,4 +1,4 @@
-"""The closing words say what the standings say, and no more."""
+"""The headline says what the verdicts say, and nothing else."""
 
 import pytest
 
@@ -41,12 +41,12 @@ def cell(target: str, workload: str, ratio: float | None, status: Status) -> Ver
     )
 
 
-def said(*cells: Verdict, quick: bool = False, complete: bool = True) -> str:
+def headline_of(*cells: Verdict, quick: bool = False, complete: bool = True) -> str:
     return headline(cells, TECHNOLOGIES, quick=quick, complete=complete, margin=1.05)
 
 
-def test_it_tells_who_is_near_native_and_who_is_slower_by_how_much() -> None:
-    text = said(
+def test_it_names_near_native_and_slower_targets_with_ratios() -> None:
+    text = headline_of(
         cell("docker", "cpu.sieve", 1.0, NEAR),
         cell("namespaces", "cpu.sieve", 1.01, NEAR),
         cell("qemu-user-aarch64", "cpu.sieve", 2.31, SLOWER),
@@ -54,12 +54,12 @@ def test_it_tells_who_is_near_native_and_who_is_slower_by_how_much() -> None:
     )
     assert text == (
         "CPU work: near-native in docker and namespaces; slower in qemu-user-aarch64 (2.3-28x)."
-        " Near-native means shown within 5 %. No cell stays open."
+        " Near-native means shown within 5 %. No cell is undecided."
     )
 
 
-def test_each_class_has_a_sentence_of_its_own_cpu_first() -> None:
-    text = said(
+def test_each_class_has_its_sentence_cpu_first() -> None:
+    text = headline_of(
         cell("docker", "startup.cold", 541.0, SLOWER),
         cell("docker", "io.fsync", 1.0, NEAR),
         cell("docker", "cpu.sieve", 1.0, NEAR),
@@ -71,56 +71,62 @@ def test_each_class_has_a_sentence_of_its_own_cpu_first() -> None:
     assert "slower in docker (1.20x)" in text
 
 
-def test_an_open_cell_is_counted_beside_near_native_ones() -> None:
-    text = said(cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.threads", 1.1, OPEN))
-    assert "near-native in part, the rest open, in docker (1 of 2 cells)" in text
+def test_an_undecided_cell_is_counted() -> None:
+    text = headline_of(
+        cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.threads", 1.1, OPEN)
+    )
+    assert "partly near-native in docker (1 of 2 cells)" in text
     assert "near-native in docker" not in text
-    assert "1 of 2 cells stay open" in text
+    assert "1 of 2 cells are undecided" in text
 
 
 def test_one_slower_cell_keeps_a_target_from_being_called_near_native() -> None:
-    text = said(cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.sha256", 1.2, SLOWER))
+    text = headline_of(
+        cell("docker", "cpu.sieve", 1.0, NEAR), cell("docker", "cpu.sha256", 1.2, SLOWER)
+    )
     assert "near-native in" not in text
     assert "slower in docker (1.20x)" in text
 
 
 @pytest.mark.parametrize("status", [OPEN, UNPROVEN])
 def test_a_target_without_any_verdict_is_undecided(status: Status) -> None:
-    assert "undecided in docker" in said(cell("docker", "cpu.sieve", 1.0, status))
+    assert "undecided in docker" in headline_of(cell("docker", "cpu.sieve", 1.0, status))
 
 
-def test_faster_is_called_unexplained() -> None:
-    assert "faster, unexplained, in docker" in said(cell("docker", "cpu.sieve", 0.8, FASTER))
+def test_faster_targets_are_called_unexplained() -> None:
+    assert "faster, unexplained, in docker" in headline_of(cell("docker", "cpu.sieve", 0.8, FASTER))
 
 
 def test_native_and_its_control_are_left_out() -> None:
-    assert said(
+    assert headline_of(
         cell("native#2", "cpu.sieve", 1.0, NEAR), cell("native", "cpu.sieve", 1.0, NEAR)
-    ) == ("Nothing was measured beside native.")
+    ) == ("Nothing was measured except native.")
 
 
-def test_a_quick_look_gives_ratios_and_no_verdict_word() -> None:
-    text = said(
+def test_a_quick_run_gives_ratios_and_no_verdicts() -> None:
+    text = headline_of(
         cell("docker", "cpu.sieve", 0.97, UNPROVEN),
         cell("docker", "cpu.matmul", 1.02, UNPROVEN),
         cell("bubblewrap", "cpu.sieve", None, UNPROVEN),
         quick=True,
     )
     assert text == (
-        "Quick look, ratios to native without verdicts."
+        "Quick run: ratios to native, no verdicts."
         " CPU work: docker 0.97-1.02x; bubblewrap without a figure."
     )
 
 
-def test_a_run_cut_short_says_so() -> None:
-    assert said(cell("docker", "cpu.sieve", 1.0, NEAR), complete=False).endswith(
+def test_a_run_that_was_cut_short_is_called_partial() -> None:
+    assert headline_of(cell("docker", "cpu.sieve", 1.0, NEAR), complete=False).endswith(
         "The run was cut short: these answers are partial."
     )
-    assert said(complete=False) == "Nothing was measured beside native. The run was cut short."
+    assert (
+        headline_of(complete=False) == "Nothing was measured except native. The run was cut short."
+    )
 
 
-def test_what_is_undecided_is_told_with_what_was_seen() -> None:
-    text = said(
+def test_undecided_targets_are_named_with_their_ratios() -> None:
+    text = headline_of(
         cell("docker", "cpu.sieve", 1.02, OPEN),
         cell("docker", "cpu.matmul", 1.3, OPEN),
         cell("bubblewrap", "cpu.sieve", None, OPEN),
@@ -128,7 +134,7 @@ def test_what_is_undecided_is_told_with_what_was_seen() -> None:
     assert text.startswith("CPU work: undecided in docker (1.02-1.30x) and bubblewrap.")
 
 
-def test_of_many_targets_the_first_and_the_ends_are_named() -> None:
+def test_of_many_targets_only_some_are_named() -> None:
     calm = [cell(f"calm-{n}", "cpu.sieve", 1.0, NEAR) for n in range(6)]
     partly = [
         each
@@ -139,13 +145,13 @@ def test_of_many_targets_the_first_and_the_ends_are_named() -> None:
         )
     ]
     slow = [cell(f"slow-{n}", "cpu.sieve", 2.0 + n, SLOWER) for n in (2, 0, 4, 3, 1)]
-    assert said(*calm, *partly, *slow).startswith(
+    assert headline_of(*calm, *partly, *slow).startswith(
         "CPU work: near-native in 6 targets (calm-0, calm-1, calm-2 and 3 more);"
-        " near-native in part, the rest open, in 5 targets (part-0, part-1, part-2 and 2 more);"
+        " partly near-native in 5 targets (part-0, part-1, part-2 and 2 more);"
         " slower in 5 targets (2.0-6.0x, from slow-0 to slow-4)."
     )
 
 
-def test_a_quick_look_at_many_targets_is_still_a_sentence() -> None:
+def test_a_quick_run_of_many_targets_is_still_one_sentence() -> None:
     cells = [cell(f"t-{n}", "cpu.sieve", 1.0 + n, OPEN) for n in range(9)]
-    assert "CPU work: 9 targets (1.00-9.0x, from t-0 to t-8)." in said(*cells, quick=True)
+    assert "CPU work: 9 targets (1.00-9.0x, from t-0 to t-8)." in headline_of(*cells, quick=True)

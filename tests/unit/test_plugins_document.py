@@ -125,7 +125,7 @@ def evidence_keys() -> set[str]:
 
 
 @pytest.mark.parametrize("key", sorted(evidence_keys()))
-def test_it_names_every_key_that_a_expectation_may_be_about(key: str) -> None:
+def test_it_names_every_key_of_expectations(key: str) -> None:
     assert f"`{key}`" in section("Expectations")
 
 
@@ -155,7 +155,7 @@ def test_it_names_what_a_prefix_may_set() -> None:
         assert f"`{name}" in section("A first target"), name
 
 
-def test_its_first_target_is_one(tmp_path: Path) -> None:
+def test_its_first_target_is_valid(tmp_path: Path) -> None:
     (module,) = code(section("A first target"), "python")
     space: dict[str, Any] = {}
     exec(compile(module, "isobench_mine.py", "exec"), space)  # noqa: S102 - our own document
@@ -237,7 +237,7 @@ def test_its_toolchain_builds_payloads(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((\.\./[^)#]+)\)", TEXT))
-def test_every_link_leads_somewhere(link: str) -> None:
+def test_every_link_has_a_target(link: str) -> None:
     assert (CHECKOUT / "docs" / link).exists(), link
 
 

@@ -49,7 +49,7 @@ def test_a_new_section_is_a_view_a_template_and_a_line(summary: Summary, tmp_pat
     assert markdown.markdown(view).endswith(f"## {len(summary.cells)} cells\n")
 
 
-def test_a_section_with_nothing_to_say_is_left_out(summary: Summary) -> None:
+def test_a_section_without_a_view_is_left_out(summary: Summary) -> None:
     silent: Section[str] = Section(
         anchor="silent", title="Silent", template="none.html.j2", build=lambda _: None
     )

@@ -5,7 +5,7 @@ from isobench.report import sheet
 from tests.comparisons import FSYNC, SIEVE, MakeRun, compared, document
 
 
-def test_the_headline_says_what_was_found_and_how_sure(make_run: MakeRun) -> None:
+def test_the_headline_gives_the_findings_and_their_certainty(make_run: MakeRun) -> None:
     ratios = {SIEVE: 1.0, FSYNC: 1.0}
     made = compared(make_run(ratios), make_run(ratios | {SIEVE: 1.3}))
     assert view.headline(made).startswith(
@@ -18,7 +18,7 @@ def test_the_headline_says_what_was_found_and_how_sure(make_run: MakeRun) -> Non
     assert "no regression of 5 % or more is shown; 2 the same within 5 %" in calm
 
 
-def test_columns_groups_and_changes_are_shown_as_asked_for(make_run: MakeRun) -> None:
+def test_columns_groups_and_changes_follow_the_options(make_run: MakeRun) -> None:
     ratios = {SIEVE: 1.0, FSYNC: 1.0}
     made = compared(make_run(ratios), make_run(ratios | {SIEVE: 1.3}))
     whole = view.build(made)
@@ -69,7 +69,7 @@ def test_the_document_has_the_keys_that_scripts_read(make_run: MakeRun) -> None:
     assert made["base"]["target"] is None
 
 
-def test_a_cell_that_was_not_measured_on_one_side_says_so(make_run: MakeRun) -> None:
+def test_a_cell_that_was_not_measured_on_one_side_is_listed(make_run: MakeRun) -> None:
     made = compared(make_run({SIEVE: 1.0, FSYNC: 1.0}), make_run({SIEVE: 1.0}))
     (absent,) = document(made)["absent"]
     assert (absent["lacking"], absent["cause"]) == ("head", "not-measured")

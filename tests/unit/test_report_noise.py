@@ -35,10 +35,10 @@ def document(made: MachineNoise) -> dict[str, Any]:
         ({"clock_source": "hpet"}, "clock source", "clock"),
         ({"cpu_limit": 1.5}, "CPU limit of the cgroup", "scheduler"),
         ({"load": 3.0, "cpus": 4}, "load before", "running"),
-        ({"virtualization": "guest of a hypervisor"}, "virtualization", "neighbours"),
+        ({"virtualization": "guest of a hypervisor"}, "virtualization", "other guests"),
     ],
 )
-def test_what_harms_has_a_note(
+def test_a_harmful_property_has_a_note(
     facts: dict[str, Any], fact: str, word: str, synthetic: Write
 ) -> None:
     made = resolved(synthetic(about={"host": facts}))
@@ -55,13 +55,13 @@ def test_a_steady_host_has_no_notes(synthetic: Write) -> None:
     assert [one["note"] for one in document(made)["host"] if one["note"]] == []
 
 
-def test_the_headline_names_classes_and_what_stays_unseen(synthetic: Write) -> None:
+def test_the_headline_names_classes_and_unresolved_workloads(synthetic: Write) -> None:
     made = resolved(synthetic({SIEVE: 1.0, FSYNC: 1.0}, noise=0.003))
-    said = view.headline(made)
-    assert said.startswith("With 20 blocks and one target this machine resolves about ")
-    assert "in CPU work" in said
-    assert "in I/O" in said
-    assert said.endswith("From 15 blocks of native against native.")
+    headline = view.headline(made)
+    assert headline.startswith("With 20 blocks and one target this machine resolves about ")
+    assert "in CPU work" in headline
+    assert "in I/O" in headline
+    assert headline.endswith("From 15 blocks of native against native.")
     few = view.headline(resolved(synthetic(blocks=3, name="few")))
     assert "only a first estimate; measure 10 or more" in few
 

@@ -30,8 +30,8 @@ def quiet() -> Result:
     return guarantees.check(simulate.run(replications=500, scenarios=SCENARIOS[:1]))
 
 
-def test_the_parameters_in_the_notes_are_those_that_were_run() -> None:
-    assert view.scenario_text(named("stalls")).endswith("5 % of launches take half as long again")
+def test_the_notes_show_the_parameters_of_the_scenarios() -> None:
+    assert view.scenario_text(named("stalls")).endswith("5 % of launches take 1.5 times as long")
     changed = dataclasses.replace(named("stalls"), stalls=0.2, freedom=2)
     assert "Student's t, 2 df" in view.scenario_text(changed)
     assert "20 % of launches" in view.scenario_text(changed)
@@ -39,7 +39,7 @@ def test_the_parameters_in_the_notes_are_those_that_were_run() -> None:
         assert view.scenario_text(scenario)
 
 
-def test_the_documents_figures_are_of_these_scenarios() -> None:
+def test_the_figures_in_the_document_are_of_these_scenarios() -> None:
     for scenario in SCENARIOS:
         assert f"- {scenario.name}: {view.scenario_text(scenario)}\n" in DOCUMENT
         assert f"| {scenario.name} | 1.05 |" in DOCUMENT
@@ -54,13 +54,13 @@ def test_the_documents_figures_are_of_these_scenarios() -> None:
         (0.02, 0.09, "95 % interval misses it: 4 %, guaranteed 2 % to 9 %"),
     ],
 )
-def test_a_finding_says_its_bounds(low: float, high: float, words: str) -> None:
+def test_a_finding_names_its_bounds(low: float, high: float, words: str) -> None:
     place = Place(scenario="quiet", ratio=1.0, length="10")
     finding = Finding(place=place, figure=Figure.ALARMS, rate=0.04, runs=1, low=low, high=high)
     assert view.finding_text(finding) == f"quiet, true ratio 1.00, 10 blocks: {words}"
 
 
-def test_every_row_stands_in_a_table(every: Simulation) -> None:
+def test_every_row_is_in_a_table(every: Simulation) -> None:
     same, verdicts = view.tables(every)
     assert len(same.rows) == len(SCENARIOS) * 5
     assert len(verdicts.rows) == len(SCENARIOS) * 4
@@ -70,12 +70,12 @@ def test_every_row_stands_in_a_table(every: Simulation) -> None:
 
 
 def test_markdown_holds_tables_notes_and_the_sentence(quiet: Result) -> None:
-    said = view.markdown(quiet)
-    assert "| quiet | 10 |" in said
-    assert "| quiet | 1.05 |" in said
-    assert "seed 1" in said
-    assert said.endswith(f"**{view.sentence(quiet)}**")
-    assert all(f"- {line}" in said for line in view.notes(quiet.simulation))
+    content = view.markdown(quiet)
+    assert "| quiet | 10 |" in content
+    assert "| quiet | 1.05 |" in content
+    assert "seed 1" in content
+    assert content.endswith(f"**{view.sentence(quiet)}**")
+    assert all(f"- {line}" in content for line in view.notes(quiet.simulation))
 
 
 def test_a_document_holds_the_figures(quiet: Result) -> None:

@@ -673,7 +673,7 @@ def test_a_run_of_native_alone_has_its_control_and_says_so(synthetic: Write) -> 
             about={"targets": [{"name": "native", "class": Technology.NATIVE}]},
         )
     )
-    assert made["run"]["headline"].startswith("Nothing was measured beside native.")
+    assert made["run"]["headline"].startswith("Nothing was measured except native.")
 
 
 def test_claims_follow_from_the_cells(synthetic: Write) -> None:
@@ -722,18 +722,18 @@ def test_equivalence_is_also_judged_for_all_cells_together(synthetic: Write) -> 
     near = [p for one, p in zip(cells, together, strict=True) if one["standing"] == "near-native"]
     hold = sum(p <= 0.05 for p in near)
     assert 0 < hold < len(near), "else the test shows nothing"
-    assert together_in(made) == f"{hold} of {len(near)}, adjusted for 12 cells (Holm)"
+    assert for_all_cells_in(made) == f"{hold} of {len(near)}, adjusted for 12 cells (Holm)"
 
 
-def test_without_a_near_native_cell_nothing_is_said_of_all_together(synthetic: Write) -> None:
-    assert together_in(summary(synthetic({SIEVE: 2.0}))) == ""
+def test_without_a_near_native_cell_there_is_no_figure_for_all_cells(synthetic: Write) -> None:
+    assert for_all_cells_in(summary(synthetic({SIEVE: 2.0}))) == ""
 
 
-def together_in(made: dict[str, Any]) -> str:
+def for_all_cells_in(made: dict[str, Any]) -> str:
     """Return how many verdicts hold together, as a report of this summary says it."""
     view = METHOD.of(sections.build(documents.summary_of(made)))
     assert view is not None
-    return view.together
+    return view.for_all_cells
 
 
 def test_a_visit_of_a_duet_that_took_no_time_counts_for_nothing(

@@ -97,7 +97,7 @@ assert = { kind = "order", targets = ["box"], reference = "emulation" }
     assert "beside emulation" in rows["to-nobody"]["change"]
 
 
-def test_sessions_of_both_sides_count_where_targets_are_compared(synthetic: Write) -> None:
+def test_a_comparison_of_targets_counts_the_sessions_of_both(synthetic: Write) -> None:
     ratios = {("box", "cpu.sieve"): 1.0, ("vm", "cpu.sieve"): 1.0}
     options = {"blocks": 12, "noise": 0.002, "classes": KINDS, "session_spread": 0.05}
     path = synthetic(ratios, sessions={"vm": 4}, **options)
@@ -108,7 +108,7 @@ def test_sessions_of_both_sides_count_where_targets_are_compared(synthetic: Writ
     assert estimate.sessions == 3
 
 
-def test_the_users_claims_stand_beside_the_documents_and_may_replace_them(
+def test_the_users_claims_are_added_to_the_documents_and_may_replace_them(
     synthetic: Write,
 ) -> None:
     rows = [
@@ -142,14 +142,14 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_refuted_claim_fails_only_where_that_is_asked_for(
+def test_a_refuted_claim_fails_only_with_fail_on(
     synthetic: Write, isobench: Callable[..., Any], own: Path
 ) -> None:
     path = synthetic({("box", "cpu.sieve"): 2.0})
     done = isobench("verify", path, "--claims", own)
     assert done.code == 0, done
     assert 'refuted: "Boxes are fast." (fast)' in done.words
-    assert "Would change it:" in done.words
+    assert "What would change this:" in done.words
     assert "Of 1 claims: 1 refuted." in done.words
     failed = isobench("verify", path, "--claims", own, "--fail-on", "claim", "-q")
     assert failed.code == 1
@@ -188,20 +188,20 @@ def test_claims_of_the_configuration_are_judged_too(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--claims", "nowhere.toml"), "nowhere.toml: No such file"),
-        (("--measure",), "a RUN is judged as it is"),
-        (("--budget", "5m"), "a RUN is judged as it is"),
+        (("--measure",), "--measure and --budget cannot be used with a RUN"),
+        (("--budget", "5m"), "--measure and --budget cannot be used with a RUN"),
         (("--fail-on", "claims"), "--fail-on: 'claims' is none of"),
     ],
 )
-def test_what_cannot_be_meant_is_told(
-    arguments: tuple[str, ...], said: str, synthetic: Write, isobench: Callable[..., Any]
+def test_wrong_arguments_of_verify_are_refused(
+    arguments: tuple[str, ...], message: str, synthetic: Write, isobench: Callable[..., Any]
 ) -> None:
     done = isobench("verify", synthetic(), *arguments)
     assert done.code == 2
-    assert said in done.err
+    assert message in done.err
 
 
 # ---- exports
@@ -242,7 +242,7 @@ def test_junit_has_a_suite_for_each_workload_and_one_for_claims(
     assert counts == [len(each) for each in found]
 
 
-def test_open_metrics_has_a_line_for_each_bound_and_ends_as_it_must(synthetic: Write) -> None:
+def test_open_metrics_has_a_line_for_each_bound_and_ends_with_eof(synthetic: Write) -> None:
     made = summary(synthetic({("box", "cpu.sieve"): 2.0}))
     text = openmetrics(documents.summary_of(made))
     assert text.endswith("# EOF\n")
@@ -257,23 +257,23 @@ def test_open_metrics_has_a_line_for_each_bound_and_ends_as_it_must(synthetic: W
     assert 'workload="a\\"b\\\\",target="t\\n"' in openmetrics(hostile)
 
 
-def test_what_a_summary_lacks_makes_no_export_fail() -> None:
+def test_an_empty_summary_can_be_exported() -> None:
     assert openmetrics(Summary()) == "# EOF\n"
     assert ET.fromstring(junit(Summary())).get("tests") == "0"  # noqa: S314 - our own
 
 
-def test_names_that_nothing_bears_are_told(
+def test_unknown_names_in_claims_are_reported(
     synthetic: Write, isobench: Callable[..., Any], own: Path
 ) -> None:
     own.write_text(OWN.replace('["box"]', '["box", "landlok"]\nworkloads = ["cpu.seive", "cpu"]'))
-    said = isobench("verify", synthetic(), "--claims", own).words
-    assert "claim fast: no target is called 'landlok'; did you mean landlock?" in said
-    assert "claim fast: no workload is called 'cpu.seive'; did you mean cpu.sieve?" in said
-    assert "'box'" not in said
-    assert "'cpu'" not in said
+    message = isobench("verify", synthetic(), "--claims", own).words
+    assert "claim fast: no target is called 'landlok'; did you mean landlock?" in message
+    assert "claim fast: no workload is called 'cpu.seive'; did you mean cpu.sieve?" in message
+    assert "'box'" not in message
+    assert "'cpu'" not in message
 
 
-def test_records_that_are_lost_are_told(synthetic: Write, isobench: Callable[..., Any]) -> None:
+def test_lost_records_are_reported(synthetic: Write, isobench: Callable[..., Any]) -> None:
     path = synthetic(blocks=12)
     lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
     (path / "records.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))

@@ -38,7 +38,7 @@ def test_ratios_have_three_digits(ratio: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("ratio", [None, 0.0, -1.0])
-def test_what_is_no_ratio_is_a_dash(ratio: float | None) -> None:
+def test_a_missing_ratio_is_a_dash(ratio: float | None) -> None:
     assert ratio_text(ratio) == times_text(ratio) == "\N{EM DASH}"
 
 
@@ -54,7 +54,7 @@ def test_what_is_no_ratio_is_a_dash(ratio: float | None) -> None:
         (1234, "1200x"),
     ],
 )
-def test_a_coarse_figure_has_no_more_digits_than_people_say(ratio: float, text: str) -> None:
+def test_a_coarse_figure_has_two_digits(ratio: float, text: str) -> None:
     assert times_text(ratio, coarse=True) == text
 
 
@@ -97,9 +97,7 @@ def test_an_interval_beside_its_ratio_has_the_same_decimals() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(3, "3.00 s"), (0.4204, "420 ms"), (0.0012, "1.20 ms"), (0, "0 s")]
 )
-def test_a_measured_time_has_three_digits_in_the_unit_that_suits_it(
-    seconds: float, text: str
-) -> None:
+def test_a_measured_time_has_three_digits_and_a_suitable_unit(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
 
 

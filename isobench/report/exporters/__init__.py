@@ -1,8 +1,7 @@
-"""What a run can be written as besides its own files.
+"""The exporters: other formats in which the results of a run can be written.
 
-A new exporter is one module here and one line in EXPORTERS: a function from an `Outcome` to the
-text of a file. It is named by module and function and imported when it is used, so that
-`isobench --help` does not wait for it.
+A new exporter is one module here and one line in EXPORTERS. It is a function that takes an
+`Outcome` and returns the text of a file.
 """
 
 import importlib
@@ -16,16 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exporter:
-    """A kind of file that a run can be written as."""
+    """A format in which the results of a run can be written."""
 
     name: str
     """The end of its flag: --export-NAME."""
     suffix: str
-    """How the names of such files usually end."""
+    """The usual suffix of such files."""
     summary: str
-    """What the help says of it."""
+    """The help text of its option."""
+    # A name and not the function itself: importing all exporters would slow down every command.
     function: str
-    """Where it is: "package.module:function"."""
+    """The function, as "package.module:function"."""
 
     def __call__(self, outcome: "Outcome") -> str:
         """Return the text of the file."""
@@ -44,8 +44,8 @@ EXPORTERS: Final = dict((
     _exporter("csv", ".csv", "All samples as CSV.", "samples:csv"),
     _exporter("markdown", ".md", "Copy of summary.md.", "copies:markdown"),
     _exporter("html", ".html", "Copy of report.html.", "copies:page"),
-    _exporter("junit", ".xml", "Cells and claims as JUnit's XML.", "junit:export"),
-    _exporter("openmetrics", ".prom", "Ratios and standings as OpenMetrics text.",
+    _exporter("junit", ".xml", "Cells and claims as JUnit XML.", "junit:export"),
+    _exporter("openmetrics", ".prom", "Ratios and verdicts as OpenMetrics text.",
               "openmetrics:export"),
 ))  # fmt: skip
-"""All exporters by name, in the order in which help lists them."""
+"""All exporters by name, in the order of the help."""

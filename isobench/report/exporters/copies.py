@@ -1,4 +1,4 @@
-"""Copies of what stands in the folder of a run already."""
+"""Copies of files that are in the folder of the run already."""
 
 from isobench.report.write import MARKDOWN, PAGE, Outcome
 from isobench.storage.documents import SUMMARY

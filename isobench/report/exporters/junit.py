@@ -1,8 +1,8 @@
-"""The summary of a run as JUnit's XML, for what shows results of continuous integration.
+"""The summary of a run as JUnit XML, for tools that show the results of CI jobs.
 
-A suite is a workload, a case in it a target, or a metric of a target that is not time; the suite
-"claims" has a case for each claim. A failure is a claim refuted; what is unavailable, not
-applicable or untested is skipped with its reason; a cell that broke is an error.
+A suite is a workload; a case in it is a target, or a metric of a target other than time. The suite
+"claims" has a case for each claim. A refuted claim is a failure. What is unavailable, not
+applicable or untested is skipped, with its reason. A cell that failed is an error.
 """
 
 import xml.etree.ElementTree as ET
@@ -15,16 +15,16 @@ from isobench.report.write import Outcome
 from isobench.storage.schema import CellSummary, ClaimResult, GapSummary, Summary
 
 _SKIPPED: Final = frozenset({Cause.UNAVAILABLE, Cause.NOT_APPLICABLE})
-_SKIPPED_STANDINGS: Final = frozenset({ClaimStatus.UNTESTED, ClaimStatus.INCONCLUSIVE})
+_SKIPPED_STATUSES: Final = frozenset({ClaimStatus.UNTESTED, ClaimStatus.INCONCLUSIVE})
 
 
 def export(outcome: Outcome) -> str:
-    """Return the document of a run."""
+    """Return the XML document of a run."""
     return junit(outcome.summary)
 
 
 def junit(summary: Summary) -> str:
-    """Return the document for the answers of a run."""
+    """Return the XML document for a summary."""
     root = ET.Element("testsuites", name="isobench")
     names = [*(cell.workload for cell in summary.cells), *(gap.workload for gap in summary.gaps)]
     for workload in dict.fromkeys(names):
@@ -46,7 +46,7 @@ def _suite(root: ET.Element, name: str, cases: list[ET.Element]) -> None:
 
 
 def _cells(workload: str, summary: Summary) -> dict[str, ET.Element]:
-    """Return a case for each target: its figures, and what it has no figure for."""
+    """Return a case for each target, with its figures or the reason for a gap."""
     found: dict[str, ET.Element] = {}
     for cell in summary.cells:
         if cell.workload == workload:
@@ -69,7 +69,7 @@ def _figures(cell: CellSummary) -> Iterator[tuple[str, object]]:
     if cell.metric != TIME.name:
         yield "metric", cell.metric
     yield "ratio", cell.ratio
-    yield "standing", cell.status
+    yield "standing", cell.status  # the key of summary.json
     yield "blocks", cell.blocks
     yield "value", cell.value
     yield "unit", cell.unit
@@ -79,12 +79,13 @@ def _figures(cell: CellSummary) -> Iterator[tuple[str, object]]:
 
 
 def _mark(case: ET.Element, gap: GapSummary, *, new: bool) -> None:
-    """Say in a case why it has no figure, or not all of them."""
-    said = f"{gap.cause}: {gap.detail}"
+    """Add the reason of a gap to a case; `new`: the case has no figures."""
+    message = f"{gap.cause}: {gap.detail}"
+    # A case has at most one result: a cell with figures is not skipped, and the first error counts.
     if gap.cause in _SKIPPED and new:
-        ET.SubElement(case, "skipped", message=said).text = gap.hint
+        ET.SubElement(case, "skipped", message=message).text = gap.hint
     elif case.find("error") is None and gap.cause not in _SKIPPED:
-        ET.SubElement(case, "error", message=said).text = gap.hint
+        ET.SubElement(case, "error", message=message).text = gap.hint
 
 
 def _claim(item: ClaimResult) -> ET.Element:
@@ -92,7 +93,7 @@ def _claim(item: ClaimResult) -> ET.Element:
     _properties(case, {"standing": item.status, "quote": item.quote or None})
     if item.status is ClaimStatus.REFUTED:
         ET.SubElement(case, "failure", message=item.sentence).text = item.change
-    elif item.status in _SKIPPED_STANDINGS:
+    elif item.status in _SKIPPED_STATUSES:
         message = f"{item.status}: {item.sentence}"
         ET.SubElement(case, "skipped", message=message).text = item.change
     else:
@@ -101,7 +102,7 @@ def _claim(item: ClaimResult) -> ET.Element:
 
 
 def _properties(case: ET.Element, values: Mapping[str, object]) -> None:
-    held = ET.SubElement(case, "properties")
+    properties = ET.SubElement(case, "properties")
     for key, value in values.items():
         if value is not None:
-            ET.SubElement(held, "property", name=key, value=str(value))
+            ET.SubElement(properties, "property", name=key, value=str(value))

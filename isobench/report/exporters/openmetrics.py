@@ -1,6 +1,6 @@
-"""The summary of a run as OpenMetrics text, for what scrapes or collects metrics.
+"""The summary of a run as OpenMetrics text, for tools that collect metrics.
 
-Values have three significant digits, since some readers compare them as texts.
+The format: https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,15 @@ from isobench.report.write import Outcome
 from isobench.storage.schema import Bounds, CellSummary, Summary
 
 _HELP: Final = {
-    "isobench_ratio": "Time over the reference's, or another metric's ratio to it; more than 1 is"
-    " slower or worse.",
+    "isobench_ratio": "Time on the target over time on the reference, or the ratio of another"
+    " metric; above 1 is slower or worse.",
     "isobench_class_ratio": "The geometric mean of the ratios of a class of workloads.",
     "isobench_duration_seconds": "Time of one operation, or of one start.",
-    "isobench_value": "The value of a metric that is not time, in its own unit.",
-    "isobench_noise_floor_ratio": "The smallest effect that the run can tell from none.",
-    "isobench_verdict": "1 for the standing of a cell.",
-    "isobench_claim": "1 for the standing of a claim.",
-    "isobench_last_run_timestamp_seconds": "When the run began.",
+    "isobench_value": "The value of a metric other than time, in its own unit.",
+    "isobench_noise_floor_ratio": "The smallest effect that the run can distinguish from none.",
+    "isobench_verdict": "1 for the verdict of a cell.",
+    "isobench_claim": "1 for the status of a claim.",
+    "isobench_last_run_timestamp_seconds": "The start of the run.",
 }
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -30,7 +30,7 @@ def export(outcome: Outcome) -> str:
 
 
 def openmetrics(summary: Summary) -> str:
-    """Return the text for the answers of a run."""
+    """Return the text for a summary."""
     lines: list[str] = []
     for name, samples in (
         ("isobench_ratio", _ratios(summary)),
@@ -42,12 +42,13 @@ def openmetrics(summary: Summary) -> str:
         ("isobench_claim", _claims(summary)),
         ("isobench_last_run_timestamp_seconds", _started(summary)),
     ):
-        told = [f"{name}{_labels(labels)} {value}" for labels, value in samples]
-        if told:
+        rows = [f"{name}{_labels(labels)} {value}" for labels, value in samples]
+        if rows:
             lines += [f"# TYPE {name} gauge"]
+            # The specification wants a unit only where it is the suffix of the name.
             if name.endswith("_seconds"):
                 lines += [f"# UNIT {name} seconds"]
-            lines += [f"# HELP {name} {_HELP[name]}", *told]
+            lines += [f"# HELP {name} {_HELP[name]}", *rows]
     return "\n".join([*lines, "# EOF", ""])
 
 
@@ -65,7 +66,7 @@ def _ratios(summary: Summary) -> _Samples:
 
 
 def _bounds(ratio: float | None, interval: Bounds | None, names: Mapping[str, str]) -> _Samples:
-    """Yield a ratio and the ends of its interval, as far as they are known."""
+    """Yield a ratio and the ends of its interval, where they are known."""
     low, high = interval or (None, None)
     for bound, value in (("point", ratio), ("lower", low), ("upper", high)):
         if value is not None:
@@ -122,11 +123,13 @@ def _started(summary: Summary) -> _Samples:
 
 
 def _figure(value: float) -> str:
+    # GitLab compares metrics of two jobs as texts: with all digits, every value would be a change.
+    # https://docs.gitlab.com/ci/testing/metrics_reports/
     return f"{value:.3g}"
 
 
 def _labels(labels: Mapping[str, str]) -> str:
     if not labels:
         return ""
-    told = (f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
-    return "{" + ",".join(told) + "}"
+    pairs = (f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
+    return "{" + ",".join(pairs) + "}"

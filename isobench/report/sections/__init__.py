@@ -1,13 +1,13 @@
-"""The view of a run: each string that a report shows and each place that it draws, from a summary.
+"""Builds the view of a run from its summary: all texts of a report, and all positions of drawings.
 
-A section is one module here, one template in reports/templates and one line in SECTIONS. All
-rounding and wording of a section happens in its module, so that the page, the terminal and the
-Markdown text say the same. A summary from outside has been checked and cleaned where it was read.
+A section is one module here, one template in reports/templates and one line in SECTIONS. Its module
+does all rounding and wording, so that the page, the terminal and the Markdown text agree. The
+summary has been checked and cleaned where it was read.
 """
 
 from typing import Any, Final
 
-from isobench.report.sections import above
+from isobench.report.sections import header
 from isobench.report.sections.claims import CLAIMS
 from isobench.report.sections.data import DATA
 from isobench.report.sections.documents import DOCUMENTS
@@ -45,18 +45,18 @@ SECTIONS: Final[tuple[Section[Any], ...]] = (
 
 
 def build(summary: Summary, sections: tuple[Section[Any], ...] = SECTIONS) -> Report:
-    """Return what a report of this summary shows, in these sections."""
-    found = look_up(summary)
-    views = ((section, section.build(found)) for section in sections)
+    """Return the view of a summary with these sections."""
+    lookup = look_up(summary)
+    views = ((section, section.build(lookup)) for section in sections)
     return Report(
-        headline=above.headline(found),
-        remarks=above.remarks(found),
-        id=found.run.id or "unnamed",
-        run=above.run_line(found),
-        banners=tuple(above.banners(found)),
-        records=above.records(found),
-        margin=percent_text(found.run.margin),
-        level=percent_text(found.run.level),
+        headline=header.headline(lookup),
+        remarks=header.remarks(lookup),
+        id=lookup.run.id or "unnamed",
+        run=header.run_line(lookup),
+        banners=tuple(header.banners(lookup)),
+        records=header.records(lookup),
+        margin=percent_text(lookup.run.margin),
+        level=percent_text(lookup.run.level),
         parts=tuple(
             Part(section=section, view=view) for section, view in views if view is not None
         ),

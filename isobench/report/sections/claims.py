@@ -1,4 +1,4 @@
-"""The documents' sentences and how each stands after this run."""
+"""The section Claims: the documents' sentences and the user's claims, and their status."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,13 +19,14 @@ _ORDER: Final = (
     ClaimStatus.INCONCLUSIVE,
     ClaimStatus.UNTESTED,
 )
+# The origin of the documents' claims: the file reports/claims.toml. Summaries of older versions
+# have no origins.
 _SHIPPED: Final = frozenset({"", "claims.toml"})
-"""Where the documents' own claims are from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAxis:
-    """How a claim stands in one class of workloads."""
+    """The status of a claim in one class of workloads."""
 
     name: str
     mark: Mark
@@ -33,7 +34,7 @@ class ClaimAxis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedView:
-    """A figure that others have published, in words."""
+    """A figure that others have published."""
 
     figure: str
     source: str
@@ -41,7 +42,7 @@ class PublishedView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimView:
-    """A sentence, of the documents or a user's own, and how it stands."""
+    """A claim, of the documents or of the user, and its status."""
 
     id: str
     quote: str
@@ -49,31 +50,32 @@ class ClaimView:
     mark: Mark
     axes: tuple[ClaimAxis, ...]
     change: str
-    """What would change how it stands; empty where that is not known."""
+    """What would change the status; empty: unknown."""
     published: tuple[PublishedView, ...]
     own: bool
-    """It is the user's."""
+    """Whether it is the user's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """The claims: those that were tested, those that were not, and how many stand how."""
+    """The claims of a run."""
 
     tested: tuple[ClaimView, ...]
-    """Contradicted ones first: they are what a reader cannot get elsewhere."""
+    """Refuted claims first, then supported and inconclusive ones."""
     untested: tuple[ClaimView, ...]
     counts: str
+    """The number of claims by status, in words."""
 
     @property
     def all(self) -> tuple[ClaimView, ...]:
-        """All of them, those first that were tested."""
+        """All claims, the tested ones first."""
         return (*self.tested, *self.untested)
 
 
-def claims(found: Lookup) -> Claims:
+def claims(lookup: Lookup) -> Claims:
     """Return the claims that were judged on the run."""
     views = {status: [] for status in _ORDER}  # type: dict[ClaimStatus, list[ClaimView]]
-    for claim in found.claims.values():
+    for claim in lookup.claims.values():
         views[claim.status].append(_view(claim))
     untested = views.pop(ClaimStatus.UNTESTED)
     tested = [view for some in views.values() for view in some]
@@ -105,12 +107,12 @@ def _published(one: PublishedFigure) -> PublishedView:
     about = f" ({one.conditions})" if one.conditions else ""
     return PublishedView(
         figure=f"{one.subject}, {one.measured}: {one.figure}{about}",
-        source=one.source if one.opened else f"{one.source}, as told by others",
+        source=one.source if one.opened else f"{one.source}, cited by others",
     )
 
 
 def claim_counts(views: Iterable[ClaimView]) -> str:
-    """Return how many claims stand how, in words; empty text for none."""
+    """Return the number of claims by status, in words; empty where there are none."""
     counts = Counter(view.mark.word for view in views)
     return joined(f"{counts[word]} {word}" for word in _ORDER if counts[word])
 

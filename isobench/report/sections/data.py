@@ -1,4 +1,4 @@
-"""The raw data of a run, and the programs that ran, by hash."""
+"""The section Data: links to the records, and the programs by hash."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,18 +9,18 @@ from isobench.report.sections.section import Section
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadView:
-    """A program that ran, by hash."""
+    """A program that was built for the run, and its hash."""
 
     program: str
     abi: str
     sha256: str
 
 
-def payloads(found: Lookup) -> tuple[PayloadView, ...]:
-    """Return the programs that ran, by hash, in the order of the summary."""
+def payloads(lookup: Lookup) -> tuple[PayloadView, ...]:
+    """Return the programs with their hashes, in the order of the summary."""
     return tuple(
         PayloadView(program=one.program, abi=one.abi, sha256=one.sha256)
-        for one in found.run.payloads or ()
+        for one in lookup.run.payloads or ()
     )
 
 

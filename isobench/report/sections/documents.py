@@ -1,4 +1,4 @@
-"""The documents' table: what they say of each technology beside what the run found."""
+"""The section Documents: the documents' table with the results of this run."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from isobench.storage.schema import ClaimResult, TargetSummary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What the documents say in one place, what this run found, and whether the two agree."""
+    """A cell of the table: what the documents say, what this run found, whether they agree."""
 
     says: str
     found: str
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """The performance of one technology in one class of workloads."""
+    """The performance of a technology in one class of workloads."""
 
     name: str
     mark: Mark
@@ -43,11 +43,11 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One technology of the documents' table."""
+    """A technology of the documents' table."""
 
     title: str
     origin: str
-    """Where the documents say it: in their table or in prose."""
+    """The part of the documents with these sentences: the table or the prose."""
     kernel: Finding
     performance_says: str
     axes: tuple[Axis, ...]
@@ -56,16 +56,16 @@ class Column:
     ran: tuple[Fact, ...]
     """The targets that ran, with their versions."""
     missing: tuple[Missing, ...]
-    """The targets that could not run here or gave no numbers."""
+    """The targets that could not run here, or have no numbers."""
     left_out: tuple[str, ...]
-    """The targets that could run, and for which the budget had no room."""
+    """The targets that could run, but did not fit into the budget."""
     empty: str
-    """Why the column holds no measurement; empty text where it does."""
+    """Why no target has numbers; empty where one has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Document:
-    """What the documents say of one technology, and the claims that test it."""
+    """What the documents say about a technology, and the claims that test it."""
 
     technology: Technology
     origin: str
@@ -137,48 +137,47 @@ _DOCUMENTS: Final = (
 )
 
 
-def columns(found: Lookup) -> tuple[Column, ...]:
-    """Return one column per technology that the documents name, in their order."""
-    return tuple(_column(found, document) for document in _DOCUMENTS)
+def columns(lookup: Lookup) -> tuple[Column, ...]:
+    """Return a column for each technology of the documents, in their order."""
+    return tuple(_column(lookup, document) for document in _DOCUMENTS)
 
 
 def _without_numbers(missing: Sequence[Missing], left_out: Sequence[str]) -> Iterator[str]:
-    """Yield who could not run, who was left out, and who could and has no numbers: its turn may not
-    have come.
-    """
-    unable = [one.name for one in missing if one.status == "unavailable"]
-    able = [one.name for one in missing if one.status != "unavailable"]
-    if unable:
-        yield f"{joined(unable)} could not run here"
+    """Yield the reasons why targets have no numbers."""
+    unavailable = [one.name for one in missing if one.status == "unavailable"]
+    # These could run. They failed, or the run ended before their first visit.
+    available = [one.name for one in missing if one.status != "unavailable"]
+    if unavailable:
+        yield f"{joined(unavailable)} could not run here"
     if left_out:
         yield f"{joined(left_out)} left out to keep the budget"
-    if able:
-        yield f"{joined(able)} gave no numbers"
+    if available:
+        yield f"{joined(available)} gave no numbers"
 
 
-def _column(found: Lookup, document: _Document) -> Column:
+def _column(lookup: Lookup, document: _Document) -> Column:
     targets = [
         target
-        for target in found.targets
+        for target in lookup.targets
         if target.technology is document.technology and not target.variation_of
     ]
     ran = [target for target in targets if target.measured]
     lacking = [target for target in targets if not target.measured]
     left_out = tuple(target.name for target in lacking if target.left_out)
-    missing = tuple(missing_of(found, each) for each in lacking if not each.left_out)
+    missing = tuple(missing_of(lookup, each) for each in lacking if not each.left_out)
     if ran:
         empty = ""
     elif lacking:
         empty = f"Nothing measured: {'; '.join(_without_numbers(missing, left_out))}."
     else:
-        empty = "Nothing measured: this run had no target of this kind."
+        empty = "Nothing measured: this run had no target of this technology."
     return Column(
         title=document.technology.heading,
         origin=document.origin,
-        kernel=_kernel(found, document, ran),
+        kernel=_kernel(lookup, document, ran),
         performance_says=document.performance,
-        axes=_axes(found, document, ran),
-        startup=_start_line(found, ran),
+        axes=_axes(lookup, document, ran),
+        startup=_start_line(lookup, ran),
         examples_says=document.examples,
         ran=tuple(Fact(label=target.name, value=version_of(target)) for target in ran),
         missing=missing,
@@ -188,14 +187,14 @@ def _column(found: Lookup, document: _Document) -> Column:
 
 
 def _tested(claim: ClaimResult | None, axis: str = "") -> ClaimStatus | None:
-    """Return what a claim says (of one axis), or None where it says nothing that was tested."""
+    """Return the status of a claim (in one class of workloads); None where it was not tested."""
     if claim is None:
         return None
     status = claim.axes.get(axis) if axis else claim.status
     return None if status is ClaimStatus.UNTESTED else status
 
 
-def _kernel(found: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> Finding:
+def _kernel(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> Finding:
     seen: dict[str, list[TargetSummary]] = {"same": [], "unlike": [], "": []}
     for target in ran:
         seen[_kernel_relation(target)].append(target)
@@ -205,35 +204,39 @@ def _kernel(found: Lookup, document: _Document, ran: Sequence[TargetSummary]) ->
     if seen["unlike"]:
         parts.append(f"A kernel of its own (other boot_id or build in {_names(seen['unlike'])})")
     if seen[""]:
-        parts.append(f"Could not be read in {_names(seen[''])}")
+        parts.append(f"The kernel could not be identified in {_names(seen[''])}")
     machines = sorted({machine for target in ran if (machine := _machine(target))})
     if machines and document.technology is Technology.EMULATION:
-        parts.append(f"Processor shown inside: {joined(machines)}")
+        parts.append(f"Processor seen inside: {joined(machines)}")
     return Finding(
         says=document.kernel,
         found=" ".join(f"{part}." for part in parts),
-        agreement=_kernel_agreement(found, document, {key for key, names in seen.items() if names}),
+        agreement=_kernel_agreement(
+            lookup, document, {key for key, names in seen.items() if names}
+        ),
     )
 
 
 def _kernel_relation(target: TargetSummary) -> str:
-    """Return how a target's kernel stands to the host's: "same", "unlike", or nothing."""
+    """Return how a target's kernel compares with the host's: "same", "unlike", or "" (unknown)."""
     relation = target.evidence.get("kernel.boot_id", "")
     if relation in {"same", "unlike"}:
         return relation
-    # It has no boot_id, and it is another build.
+    # gVisor's kernel has no boot_id. Another version proves another kernel; the same version proves
+    # nothing.
     return "unlike" if target.evidence.get("kernel.version") == "unlike" else ""
 
 
-def _kernel_agreement(found: Lookup, document: _Document, seen: set[str]) -> Mark:
-    """Return whether the boot_id relations that were seen are what the documents say."""
+def _kernel_agreement(lookup: Lookup, document: _Document, seen: set[str]) -> Mark:
+    """Return whether the kernels that were seen agree with the documents."""
     if not seen:
         return AGREEMENTS[ClaimStatus.UNTESTED]
     if document.technology is Technology.EMULATION and "same" in seen:
-        # User mode emulates the processor and leaves the kernel the host's: no plain yes or no.
+        # QEMU in user mode emulates the processor, but system calls go to the host's kernel:
+        # "Emulated" is then only half true.
         return IN_PART
     expected, other = ("same", "unlike") if document.shares_kernel else ("unlike", "same")
-    status = _tested(found.claims.get(document.kernel_claim))
+    status = _tested(lookup.claims.get(document.kernel_claim))
     if status is None and other in seen:
         status = ClaimStatus.REFUTED
     elif status is None and seen == {expected}:
@@ -250,20 +253,20 @@ def _machine(target: TargetSummary) -> str:
     return str(next(inside, None) or "")
 
 
-def _axes(found: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> tuple[Axis, ...]:
+def _axes(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> tuple[Axis, ...]:
     names = {target.name for target in ran}
     axes = []
-    for group, _ in found.groups():
-        timed = [cell for cell in found.cells.values() if cell.is_time]
+    for group, _ in lookup.groups():
+        timed = [cell for cell in lookup.cells.values() if cell.is_time]
         cells = [cell for cell in timed if cell.group == group and cell.target in names]
         if group == START_CLASS or not cells:
             continue
         kinds = Counter(cell.mark.kind for cell in cells)
-        status = _tested(found.claims.get(document.performance_claim), group)
+        status = _tested(lookup.claims.get(document.performance_claim), group)
         axes.append(
             Axis(
                 name=class_title(group),
-                mark=MARKS[_together(kinds)],
+                mark=MARKS[_common_kind(kinds)],
                 text=_spread(cells, kinds),
                 agreement=AGREEMENTS[status or _agreement(kinds, document.expected)],
             )
@@ -271,8 +274,8 @@ def _axes(found: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> t
     return tuple(axes)
 
 
-def _together(kinds: Mapping[str, int]) -> str:
-    """Return one word for several cells: their standing if shared, mixed if verdicts differ."""
+def _common_kind(kinds: Mapping[str, int]) -> str:
+    """Return one mark for several cells: their common one, or "mixed", or "inconclusive"."""
     decided = set(kinds) & {Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER}
     if len(kinds) == 1:
         return next(iter(kinds))
@@ -280,7 +283,9 @@ def _together(kinds: Mapping[str, int]) -> str:
 
 
 def _agreement(kinds: Mapping[str, int], expected: Status) -> ClaimStatus:
-    """Hold a sentence against every cell: one verdict refutes it, one open cell leaves it open."""
+    """Compare a sentence with all cells. One other verdict refutes it; one undecided cell leaves it
+    inconclusive.
+    """
     if set(kinds) & ({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER} - {expected}):
         return ClaimStatus.REFUTED
     return ClaimStatus.SUPPORTED if set(kinds) == {expected} else ClaimStatus.INCONCLUSIVE
@@ -297,11 +302,11 @@ def _spread(cells: Sequence[Figure], kinds: Mapping[str, int]) -> str:
     return f"{text}: {joined(f'{kinds[kind]} {kind}' for kind in MARKS if kind in kinds)}"
 
 
-def _start_line(found: Lookup, ran: Sequence[TargetSummary]) -> str:
+def _start_line(lookup: Lookup, ran: Sequence[TargetSummary]) -> str:
     names = {target.name for target in ran}
     parts = []
-    for workload in found.workloads:
-        cells = [cell for key, cell in found.cells.items() if key[1] == workload.name]
+    for workload in lookup.workloads:
+        cells = [cell for key, cell in lookup.cells.items() if key[1] == workload.name]
         times = sorted(
             (cell.value, seconds_text(cell.value, min(2, cell.digits)))
             for cell in cells
@@ -333,7 +338,7 @@ def _kernel_cell(column: Column) -> str:
 
 
 def _performance_cell(column: Column) -> str:
-    startup = f"Start-up, apart: {escaped(column.startup)}" if column.startup else ""
+    startup = f"Start-up, separately: {escaped(column.startup)}" if column.startup else ""
     axes = map(_axis_line, column.axes)
     empty = "" if column.axes else escaped(column.empty)
     return breaks((quote(column.performance_says), *axes, startup, empty))

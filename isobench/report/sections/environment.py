@@ -1,4 +1,4 @@
-"""The machine, the compiler and the command of a run."""
+"""The section Environment: the machine, the compiler and the command of a run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ _LABELS: Final = {
     "memory_bytes": "Memory",
     "kernel": "Kernel",
     "os": "Operating system",
-    "virtualization": "Itself virtualized by",
+    "virtualization": "Virtualized by",
     "clock_source": "Clock source",
     "filesystem": "File system",
-    "load": "Load when it began",
+    "load": "Load at the start",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What is known of where a run was made."""
+    """The view of the environment."""
 
     facts: tuple[Fact, ...]
     """The host, the compiler and the command."""
     details: tuple[Fact, ...]
-    """What else is known of the host: facts that come in families ("mitigation.spectre_v2")."""
+    """Facts of the host that come in families, such as "mitigation.spectre_v2"."""
 
 
-def environment(found: Lookup) -> Environment:
+def environment(lookup: Lookup) -> Environment:
     """Return the environment of a run."""
-    values = [(key, _host(key, value)) for key, value in (found.run.host or {}).items()]
+    values = [(key, _host(key, value)) for key, value in (lookup.run.host or {}).items()]
     facts = (Fact(label=_label(key), value=value) for key, value in values if "." not in key)
     return Environment(
-        facts=(*facts, *_made_with(found)),
+        facts=(*facts, *_made_with(lookup)),
         details=tuple(Fact(label=key, value=value) for key, value in values if "." in key),
     )
 
@@ -47,8 +47,8 @@ def _label(key: str) -> str:
     return _LABELS.get(key, key.replace("_", " ").capitalize())
 
 
-def _made_with(found: Lookup) -> Iterator[Fact]:
-    run = found.run
+def _made_with(lookup: Lookup) -> Iterator[Fact]:
+    run = lookup.run
     command = None if run.argv is None else " ".join(("isobench", *run.argv))
     for label, value in (
         ("Compiler of the payloads", run.compiler),

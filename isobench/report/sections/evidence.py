@@ -1,4 +1,4 @@
-"""Evidence: which expectations of each target's name were met, and what was seen inside."""
+"""The section Evidence: the expectations of each target, and the facts from inside."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from isobench.model import Relation
 from isobench.model.wording import counted
 from isobench.report.sections.lookup import Heading, Lookup, heading_of, is_control
-from isobench.report.sections.marks import BROKEN, KEPT, MARKS, Mark
+from isobench.report.sections.marks import MARKS, MET, NOT_MET, Mark
 from isobench.report.sections.phrases import missing_of, version_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Fact, Value, value_of
@@ -16,8 +16,8 @@ _UNREAD: Final = "could not be read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """An expectation of a target's name, compared with what was seen."""
+class ExpectationView:
+    """An expectation of a target, compared with the evidence."""
 
     key: str
     relation: str
@@ -35,25 +35,25 @@ class Proof:
     status: str
     verdict: str
     mark: Mark
-    expectations: tuple[Kept, ...]
+    expectations: tuple[ExpectationView, ...]
     facts: tuple[Fact, ...]
 
 
-def proofs(found: Lookup) -> tuple[Proof, ...]:
-    """Return the evidence of each target, those that could not run included, the control not."""
-    return tuple(_proof(found, one) for one in found.targets if not is_control(one.name))
+def proofs(lookup: Lookup) -> tuple[Proof, ...]:
+    """Return the evidence of each target but the control; also of targets that could not run."""
+    return tuple(_proof(lookup, one) for one in lookup.targets if not is_control(one.name))
 
 
-def _proof(found: Lookup, target: TargetSummary) -> Proof:
-    expectations = tuple(map(_kept, target.expectations))
-    kept = sum(expectation.mark is KEPT for expectation in expectations)
-    whole = target.measured and kept == len(expectations)
+def _proof(lookup: Lookup, target: TargetSummary) -> Proof:
+    expectations = tuple(map(_expectation, target.expectations))
+    met = sum(expectation.mark is MET for expectation in expectations)
+    all_met = target.measured and met == len(expectations)
     return Proof(
         target=heading_of(target),
-        version=version_of(target) if target.measured else missing_of(found, target).reason,
+        version=version_of(target) if target.measured else missing_of(lookup, target).reason,
         status=target.status,
-        verdict=_verdict(target, kept),
-        mark=KEPT if whole else BROKEN if target.measured or expectations else MARKS["gap"],
+        verdict=_verdict(target, met),
+        mark=MET if all_met else NOT_MET if target.measured or expectations else MARKS["gap"],
         expectations=expectations,
         facts=tuple(
             Fact(label=fact.key, value=value_of(fact.value, _UNREAD), source=fact.source)
@@ -62,28 +62,28 @@ def _proof(found: Lookup, target: TargetSummary) -> Proof:
     )
 
 
-def _verdict(target: TargetSummary, kept: int) -> str:
+def _verdict(target: TargetSummary, met: int) -> str:
     if target.expectations:
-        return f"{kept} of {counted(len(target.expectations), 'expectation')} met"
-    return "nothing is expected" if target.measured else target.status
+        return f"{met} of {counted(len(target.expectations), 'expectation')} met"
+    return "no expectations" if target.measured else target.status
 
 
-def _kept(expectation: CheckedExpectation) -> Kept:
-    return Kept(
+def _expectation(expectation: CheckedExpectation) -> ExpectationView:
+    return ExpectationView(
         key=expectation.key,
         relation=_words(expectation.relation, value_of(expectation.expected, "").shown),
         host=value_of(expectation.host, _UNREAD),
         inside=value_of(expectation.inside, _UNREAD),
-        mark=KEPT if expectation.kept else BROKEN,
+        mark=MET if expectation.kept else NOT_MET,
     )
 
 
 def _words(relation: Relation, wanted: str) -> str:
     match relation:
         case Relation.SAME_AS_HOST:
-            return "as on the host"
+            return "same as on the host"
         case Relation.UNLIKE_HOST:
-            return "unlike the host"
+            return "not as on the host"
         case Relation.EQUALS:
             return f"is {wanted}"
         case Relation.ONE_OF:

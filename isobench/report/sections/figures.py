@@ -1,6 +1,6 @@
-"""Figures as a page sets them: the signs of typography in place of letters.
+"""Figures with typographic signs: a multiplication sign, no-break spaces.
 
-How many digits a figure has is decided in `isobench.model.wording` alone.
+`isobench.model.wording` decides about digits and units.
 """
 
 from typing import Final
@@ -14,12 +14,12 @@ interval_text = wording.interval_text
 
 
 def ratio_text(ratio: float | None, bounds: tuple[float, float] | None = None) -> str:
-    """Return a ratio as "1.01x" with the sign of multiplication, or a dash."""
+    """Return a ratio such as "1.01x", with a multiplication sign; a dash for none."""
     return wording.times_text(ratio, bounds).replace("x", TIMES)
 
 
 def seconds_text(seconds: float | None, digits: int = 3) -> str:
-    """Return a measured time with its unit, which no end of a line parts from it, or a dash."""
+    """Return a measured time with its unit; a dash for none."""
     return wording.seconds_text(seconds, digits).replace(" ", SPACE)
 
 
@@ -29,12 +29,12 @@ def amount_text(value: float | None, unit: str, digits: int = 3) -> str:
 
 
 def percent_text(share: float | None) -> str:
-    """Return a share in percent, or a dash."""
+    """Return a share in percent; a dash for none."""
     return wording.percent_text(share).replace(" ", SPACE)
 
 
 def duration_text(seconds: float | None) -> str:
-    """Return how long something was planned to take or took; words where that is not recorded."""
+    """Return a duration in whole seconds, minutes and hours; "not recorded" for none."""
     if seconds is None:
         return "not recorded"
     return wording.duration_text(round(seconds)).replace(" ", SPACE)

@@ -1,4 +1,4 @@
-"""Gaps and doubts: what has no number and why, and what to trust less."""
+"""The section Gaps and doubts: what has no number and why, and which numbers are uncertain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from isobench.report.sections.phrases import missing_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Value, value_of
 
+# A hint "isobench run --targets NAME" measures what was left out. The hints of several targets
+# become one command with all their names.
 _OPTION: Final = " run --targets "
-"""A hint that ends so in its own target: those of several targets are one command."""
 _Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapView:
-    """What has no number, and why. The workloads of one cause are shown together."""
+    """Cells without a number, and why. The workloads of one cause are shown together."""
 
     target: str
     workloads: str
@@ -29,38 +30,40 @@ class GapView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoubtView:
-    """A reason to trust numbers less, and where it applies."""
+    """A doubt about numbers, and where it applies."""
 
     text: Value
     advice: str
     where: str
     blocks: bool
+    """Whether it prevents verdicts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gaps:
-    """What has no number, and what to trust less."""
+    """The gaps and the doubts of a run."""
 
     gaps: tuple[GapView, ...]
     doubts: tuple[DoubtView, ...]
 
 
-def gaps(found: Lookup) -> Gaps:
+def gaps(lookup: Lookup) -> Gaps:
     """Return the gaps and the doubts of a run."""
-    return Gaps(gaps=tuple(_gaps(found)), doubts=(*_of_run(found), *_of_cells(found)))
+    return Gaps(gaps=tuple(_gaps(lookup)), doubts=(*_of_run(lookup), *_of_cells(lookup)))
 
 
-def _gaps(found: Lookup) -> Iterator[GapView]:
-    """Yield the gaps, the workloads and the targets of one cause together; each target without
-    numbers has one.
+def _gaps(lookup: Lookup) -> Iterator[GapView]:
+    """Yield the gaps. Workloads and targets with the same cause are one gap.
+
+    Each target without numbers has a gap.
     """
-    every = {workload.name for workload in found.workloads}
-    alike: dict[_Key, list[str]] = {}
-    for (name, cause, detail, hint), names in _by_target(found).items():
+    every = {workload.name for workload in lookup.workloads}
+    grouped: dict[_Key, list[str]] = {}
+    for (name, cause, detail, hint), names in _by_target(lookup).items():
         cells = joined(names) if names and every - {*names} else "every workload"
-        way_out = hint.removesuffix(name) if hint.endswith(f"{_OPTION}{name}") else hint
-        alike.setdefault((cells, cause, detail, way_out), []).append(name)
-    for (cells, cause, detail, hint), targets in alike.items():
+        shared_hint = hint.removesuffix(name) if hint.endswith(f"{_OPTION}{name}") else hint
+        grouped.setdefault((cells, cause, detail, shared_hint), []).append(name)
+    for (cells, cause, detail, hint), targets in grouped.items():
         yield GapView(
             target=", ".join(targets),
             workloads=cells,
@@ -70,22 +73,22 @@ def _gaps(found: Lookup) -> Iterator[GapView]:
         )
 
 
-def _by_target(found: Lookup) -> dict[_Key, list[str]]:
-    """Return the workloads of each gap by target, cause, detail and hint; none: all of them."""
+def _by_target(lookup: Lookup) -> dict[_Key, list[str]]:
+    """Return the workloads of each gap by target, cause, detail and hint; empty: all workloads."""
     together: dict[_Key, list[str]] = {}
-    for gap in found.summary.gaps:
+    for gap in lookup.summary.gaps:
         workloads = together.setdefault((gap.target, gap.cause, gap.detail, gap.hint), [])
         if gap.workload and row_of(gap) not in workloads:
             workloads.append(row_of(gap))
-    for target in found.targets:
+    for target in lookup.targets:
         if not target.measured and not any(key[0] == target.name for key in together):
-            missing = missing_of(found, target)
+            missing = missing_of(lookup, target)
             together[target.name, target.status, missing.reason.shown, missing.hint.shown] = []
     return together
 
 
-def _of_run(found: Lookup) -> Iterator[DoubtView]:
-    for doubt in found.run.doubts:
+def _of_run(lookup: Lookup) -> Iterator[DoubtView]:
+    for doubt in lookup.run.doubts:
         yield DoubtView(
             text=value_of(doubt.detail or doubt.code),
             advice=doubt.advice,
@@ -94,11 +97,11 @@ def _of_run(found: Lookup) -> Iterator[DoubtView]:
         )
 
 
-def _of_cells(found: Lookup) -> Iterator[DoubtView]:
-    """Yield the doubts about cells and means, equal ones together."""
+def _of_cells(lookup: Lookup) -> Iterator[DoubtView]:
+    """Yield the doubts about cells and means; equal doubts are one."""
     places: dict[str, dict[str, list[str]]] = {}
-    cells = [(cell, cell.place) for cell in found.cells.values()]
-    means = [(mean, mean_of(mean.group)) for mean in found.class_means.values()]
+    cells = [(cell, cell.place) for cell in lookup.cells.values()]
+    means = [(mean, mean_of(mean.group)) for mean in lookup.class_means.values()]
     for figure, name in (*cells, *means):
         for doubt in figure.data.doubts:
             places.setdefault(doubt, {}).setdefault(figure.target, []).append(name)

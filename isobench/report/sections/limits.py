@@ -1,4 +1,4 @@
-"""Limits that a program pushed past, target by target."""
+"""The section Limits: the limit tests of each target."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from isobench.model import LimitCheck, Resource
 from isobench.model.wording import NOTHING
 from isobench.report.markup import escaped, items
 from isobench.report.sections.lookup import Lookup
-from isobench.report.sections.marks import BROKEN, KEPT, MARKS, Mark
+from isobench.report.sections.marks import MARKS, MET, NOT_MET, Mark
 from isobench.report.sections.section import Section
 
 _COUNTED: Final = {
@@ -17,15 +17,15 @@ _COUNTED: Final = {
     Resource.PROCESSES: "{} refused",
 }
 _HELD: Final = {
-    True: Mark(kind=KEPT.kind, word="held", sign=KEPT.sign),
-    False: Mark(kind=BROKEN.kind, word="passed", sign=BROKEN.sign),
+    True: Mark(kind=MET.kind, word="held", sign=MET.sign),
+    False: Mark(kind=NOT_MET.kind, word="exceeded", sign=NOT_MET.sign),
     None: replace(MARKS["gap"], word="unknown"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitView:
-    """A limit of one target that a program pushed past, in words."""
+    """A limit test of one target."""
 
     target: str
     resource: str
@@ -33,15 +33,15 @@ class LimitView:
     reached: str
     native: str
     counted: str
-    """The kernel's own count of its interventions; empty where none is in sight."""
+    """How often the kernel enforced the limit, by its own count; empty where it is not visible."""
     mark: Mark
     why: str
-    """Why it is not known whether it held; empty where it is."""
+    """Why it is unknown whether the limit held; else empty."""
 
 
-def limits(found: Lookup) -> tuple[LimitView, ...] | None:
-    """Return the limits that were pushed past; None where none were."""
-    views = [_view(target.name, limit) for target in found.targets for limit in target.limits]
+def limits(lookup: Lookup) -> tuple[LimitView, ...] | None:
+    """Return the limit tests of a run; None where there were none."""
+    views = [_view(target.name, limit) for target in lookup.targets for limit in target.limits]
     return tuple(views) or None
 
 
@@ -64,7 +64,7 @@ def _amount(value: float | None, unit: str) -> str:
 
 
 def _markdown(view: tuple[LimitView, ...]) -> Iterator[str]:
-    yield "## Limits, pushed past"
+    yield "## Limits"
     yield items(
         f"**{one.mark.word}** "
         + escaped(f"{one.target}, {one.resource}: {one.reached} of {one.limit}")

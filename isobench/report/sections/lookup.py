@@ -1,4 +1,4 @@
-"""A summary with what sections look up in it: cells by target and workload, headings, gaps."""
+"""Access to a summary by name: cells by target and workload, headings, gaps."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ REFERENCE: Final = "native"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """A target at the head of a column or row."""
+    """A target as the heading of a column or row."""
 
     name: str
     technology: str
@@ -37,17 +37,17 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A row of figures: the time of a workload, or another of its metrics. `operation` is what one
-    time is of.
-    """
+    """A row of figures: the time of a workload, or another of its metrics."""
 
     name: str
     """Of the workload; of another metric with that: "app.pages: faults"."""
     group: str
     """The class of the workload."""
+    # A number and not the name: names of the user's own workloads need not be valid ids of HTML.
     anchor: str
     summary: str
     operation: str
+    """What one value is the time of."""
     metric: Metric = TIME
 
     @property
@@ -58,19 +58,19 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A ratio to native, as it is written and marked: of a cell, or of the mean of a class."""
+    """The ratio to native of a cell, or of the mean of a class, with its texts and its mark."""
 
     data: CellSummary | ClassMeanSummary
 
     @property
     def target(self) -> str:
-        """Whose it is."""
+        """The target."""
         return self.data.target
 
     @property
     def place(self) -> str:
-        """The row that it stands in: a workload, with the metric if that is not time; of a mean,
-        the class.
+        """The row of the cell: its workload, with the metric if that is not time. For a mean, the
+        class.
         """
         if isinstance(self.data, CellSummary):
             return series_text(self.data.workload, self.data.metric)
@@ -78,7 +78,7 @@ class Figure:
 
     @property
     def is_time(self) -> bool:
-        """Whether it is about time, as means are."""
+        """Whether it is about time; means always are."""
         return not isinstance(self.data, CellSummary) or self.data.metric == TIME.name
 
     @property
@@ -88,17 +88,17 @@ class Figure:
 
     @property
     def value(self) -> float | None:
-        """Seconds per operation, or what the metric is; means of ratios have none."""
+        """Seconds per operation, or the value of another metric; None for a mean."""
         return self.data.value if isinstance(self.data, CellSummary) else None
 
     @property
     def reference(self) -> float | None:
-        """Native's value."""
+        """Native's value; None for a mean."""
         return self.data.reference if isinstance(self.data, CellSummary) else None
 
     @property
     def noise(self) -> float | None:
-        """The noise floor of a mean; that of a cell is its workload's."""
+        """The noise floor of a mean. None for a cell: its workload has one."""
         return None if isinstance(self.data, CellSummary) else self.data.noise
 
     @property
@@ -113,7 +113,8 @@ class Figure:
 
     @property
     def digits(self) -> int:
-        """Significant digits of a time, one to three, as the width of the interval justifies."""
+        """The significant digits of a time, one to three."""
+        # As many as the interval justifies: 1.32 s with an interval of half a second is about 1 s.
         if self.bounds is None or not self.ratio:
             return 3
         half = (self.bounds[1] - self.bounds[0]) / 2 / self.ratio
@@ -121,10 +122,9 @@ class Figure:
 
     @property
     def mark(self) -> Mark:
-        """The mark of the verdict.
-
-        A cell that only lacks blocks is marked differently from one that something speaks against.
-        """
+        """The mark of the verdict."""
+        # "Too few blocks" has a mark of its own. It is what a short run shows everywhere, and must
+        # not look like evidence against a cell.
         if self.data.status is Status.UNPROVEN and FEW_CODES.intersection(self.data.doubt_codes):
             return MARKS["few"]
         mark = MARKS[self.data.status or Status.INCONCLUSIVE]
@@ -139,18 +139,18 @@ class Figure:
 
     @property
     def ratio_text(self) -> str:
-        """The ratio with the decimals that its interval justifies, or a dash."""
+        """The ratio with the digits that its interval justifies, or a dash."""
         return ratio_text(self.ratio, self.bounds)
 
     @property
     def interval_text(self) -> str:
-        """The interval with the decimals of the ratio, or nothing."""
+        """The interval with as many decimals as the ratio; empty where there is none."""
         return "" if self.ratio is None else interval_text(self.bounds, self.ratio)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """A summary, and what is found in it by name."""
+    """A summary, and its entries by name."""
 
     summary: Summary
     workloads: tuple[Workload, ...]
@@ -160,12 +160,12 @@ class Lookup:
     cells: Mapping[tuple[str, str], Figure]
     """By target and row: a workload, or one of its other metrics."""
     class_means: Mapping[tuple[str, str], Figure]
-    """By target and class, of those that have a mean."""
+    """By target and class; only those with a mean."""
     claims: Mapping[str, ClaimResult]
 
     @property
     def run(self) -> RunSummary:
-        """What holds for the run as a whole."""
+        """The entries about the whole run."""
         return self.summary.run
 
     @property
@@ -175,7 +175,7 @@ class Lookup:
 
     @property
     def noise(self) -> dict[str, float]:
-        """The noise floor of each row whose floor is known."""
+        """The known noise floors, by row, as shares."""
         floors = self.run.noise | {
             series_text(workload, metric): floor
             for workload, own in self.run.metric_noise.items()
@@ -184,7 +184,7 @@ class Lookup:
         return {name: floor for name, floor in floors.items() if floor is not None}
 
     def gap(self, target: str, row: str) -> GapSummary | None:
-        """Return the gap of a cell, or the one of the whole target."""
+        """Return the gap of a cell, or else of its whole target; None where there is none."""
         workload, *_ = row.split(": ")
         for name in dict.fromkeys((row, workload, "")):
             for gap in self.summary.gaps:
@@ -195,23 +195,24 @@ class Lookup:
     def columns(self) -> tuple[Heading, ...]:
         """Return the targets with numbers, in the order of the run; the control last."""
         names = {cell.target for cell in self.cells.values()}
-        known = [heading_of(one) for one in self.targets if one.name in names]
-        strangers = sorted(names - {heading.name for heading in known})
-        found = [*known, *map(_stranger, strangers)]
-        found = [heading for heading in found if heading.name != REFERENCE]
-        return tuple(sorted(found, key=lambda heading: heading.control))
+        listed = [heading_of(one) for one in self.targets if one.name in names]
+        # The control has cells and is not in the list of targets.
+        unlisted = sorted(names - {heading.name for heading in listed})
+        headings = [*listed, *(_heading(name, "") for name in unlisted)]
+        headings = [heading for heading in headings if heading.name != REFERENCE]
+        return tuple(sorted(headings, key=lambda heading: heading.control))
 
     def reference(self, row: str) -> float | None:
-        """Return native's value: the median over the pairs with native."""
-        found = [
+        """Return native's value: the median over the cells of the row; None: unknown."""
+        times = [
             cell.reference
             for cell in self.cells.values()
             if cell.place == row and cell.reference is not None
         ]
-        return median(found) if found else None
+        return median(times) if times else None
 
     def groups(self) -> tuple[tuple[str, tuple[Workload, ...]], ...]:
-        """Return the classes in order with their workloads; start-up, which stands apart, last."""
+        """Return the classes with their workloads, in order; start-up is last."""
         names = dict.fromkeys(workload.group for workload in self.workloads)
         ordered = sorted(names, key=lambda name: name == START_CLASS)
         return tuple((group, self.of_class(group)) for group in ordered)
@@ -237,13 +238,8 @@ def _heading(name: str, technology: str) -> Heading:
     return Heading(name=name, technology="A/A control" if control else technology, control=control)
 
 
-def _stranger(name: str) -> Heading:
-    """Return the heading of what has cells and is none of the run's targets: the control is."""
-    return _heading(name, "")
-
-
 def is_control(name: str) -> bool:
-    """Say whether a target is native against itself, the A/A control."""
+    """Return whether a target is the A/A control, native's second visit ("native#2")."""
     return name.startswith(f"{REFERENCE}#")
 
 
@@ -253,7 +249,7 @@ def native_heading() -> Heading:
 
 
 def mean_of(group: str) -> str:
-    """Return what the mean of a class is called among its workloads."""
+    """Return the name of the mean of a class, next to the names of its workloads."""
     return f"{group}: mean"
 
 
@@ -268,7 +264,7 @@ def row_of(gap: GapSummary) -> str:
 
 
 def look_up(summary: Summary) -> Lookup:
-    """Return a summary with what is looked up in it."""
+    """Return access to a summary by name."""
     means = (mean for mean in summary.class_means if mean.ratio is not None)
     workloads, figures = _workloads(summary), [Figure(cell) for cell in summary.cells]
     return Lookup(
@@ -305,11 +301,12 @@ def _row_of_metric(workload: Workload, metric: Metric) -> Workload:
 
 
 def _workloads(summary: Summary) -> tuple[Workload, ...]:
-    """Return the workloads by class; those that only cells name too."""
+    """Return the workloads, sorted by class."""
+    # A cell of a workload that is not listed still gets its row.
     known = {one.name: (one.group, one.summary, one.operation) for one in summary.workloads}
     for cell in summary.cells:
         known.setdefault(cell.workload, (cell.group, "", cell.operation))
-    found: Sequence[Workload] = [
+    workloads: Sequence[Workload] = [
         Workload(
             name=name,
             group=group or name.partition(".")[0],
@@ -319,4 +316,4 @@ def _workloads(summary: Summary) -> tuple[Workload, ...]:
         )
         for index, (name, (group, about, operation)) in enumerate(known.items(), start=1)
     ]
-    return tuple(sorted(found, key=lambda one: classes.rank(one.group)))
+    return tuple(sorted(workloads, key=lambda one: classes.rank(one.group)))

@@ -1,4 +1,4 @@
-"""The outcomes and how each is marked: a slug for shape and colour, a word, an ASCII sign."""
+"""The marks of verdicts, of claims and of expectations."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -9,11 +9,13 @@ from isobench.model.wording import outcome_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """An outcome: a slug for shape and colour, a word, and an ASCII sign for narrow places."""
+    """How an outcome is shown. Shape, word and sign say the same as the colour does."""
 
     kind: str
+    """The name of its shape (mark-KIND in _marks.html.j2) and of its colour (is-KIND in CSS)."""
     word: str
     sign: str
+    """One character, for tables in a terminal."""
 
 
 MARKS: Final = {
@@ -39,7 +41,9 @@ def of_metric(mark: Mark) -> Mark:
 
 
 FEW_CODES: Final = frozenset({"few-blocks", "no-estimate", "quick"})
-"""Doubts of cells that lack blocks for a verdict, and nothing else."""
+"""Codes of doubts: the cell has too few blocks for a verdict, and there is nothing else against
+it.
+"""
 AGREEMENTS: Final = {
     ClaimStatus.SUPPORTED: Mark(kind="supported", word="agrees", sign="+"),
     ClaimStatus.REFUTED: Mark(kind="refuted", word="disagrees", sign="x"),
@@ -51,5 +55,5 @@ CLAIM_MARKS: Final = {
     status: Mark(kind=mark.kind, word=status.value, sign=mark.sign)
     for status, mark in AGREEMENTS.items()
 }
-KEPT: Final = Mark(kind="supported", word="kept", sign="+")
-BROKEN: Final = Mark(kind="refuted", word="not kept", sign="x")
+MET: Final = Mark(kind="supported", word="met", sign="+")
+NOT_MET: Final = Mark(kind="refuted", word="not met", sign="x")

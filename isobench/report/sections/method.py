@@ -1,21 +1,23 @@
-"""The account of the method, with the numbers of this run in it, and the noise floors."""
+"""The section Method: the method with the numbers of this run, and the noise floors."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from isobench.model import Schedule, Status
 from isobench.model.wording import counted
-from isobench.report.sections.above import shared_sessions
 from isobench.report.sections.figures import percent_text, ratio_text
+from isobench.report.sections.header import shared_sessions
 from isobench.report.sections.lookup import Lookup
 from isobench.report.sections.section import Section
 from isobench.storage.schema import CellSummary
 
 _STOPPED: Final = {
-    "budget": "the time budget was spent",
-    "precision": "every interval was narrow enough",
-    "blocks": "all planned blocks had run",
+    "budget": "the time budget was used up",
+    "precision": "all intervals were narrow enough",
+    "blocks": "all planned blocks were measured",
+    "time limit": "the time limit (--timeout) was reached",
     "interrupted": "it was interrupted",
+    "failure": "it failed",
 }
 _ALPHA: Final = 0.05
 _UNKNOWN: Final = "an unknown number of"
@@ -28,56 +30,60 @@ class Noise:
     workload: str
     floor: str
     over: bool
-    """Whether it exceeds the margin, so that nothing can be judged."""
+    """Whether it exceeds the margin, so that there are no verdicts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """The numbers that the account of the method names. The noise floors are empty when unknown."""
+    """The numbers of this run in the description of the method, as texts."""
 
     blocks: str
     discarded: str
     duet: bool
-    """Each target ran at the same time as native."""
+    """Whether each target ran at the same time as native."""
     sessions: str
-    """How many sessions served several blocks, by target; empty where none did."""
+    """The number of sessions by target, where sessions served several blocks; else empty."""
     seed: str
     stopped: str
     margin_low: str
     margin_high: str
-    quietest: str
-    loudest: str
-    together: str
-    """How many near-native verdicts hold together; empty for none, or where it is not known."""
+    lowest_floor: str
+    """The lowest noise floor; empty: unknown."""
+    highest_floor: str
+    """The highest noise floor; empty: unknown."""
+    for_all_cells: str
+    """How many near-native verdicts hold for all cells together; empty: none, or unknown."""
     noise: tuple[Noise, ...]
     """In the order of the summary."""
 
 
-def method(found: Lookup) -> Method:
-    """Return the numbers that the account of the method names, as text."""
-    run = found.run
+def method(lookup: Lookup) -> Method:
+    """Return the view of the method."""
+    run = lookup.run
     floors = sorted(floor for floor in run.noise.values() if floor is not None)
     return Method(
         blocks=_UNKNOWN if run.blocks is None else str(run.blocks),
         discarded=_UNKNOWN if run.blocks_invalid is None else str(run.blocks_invalid),
         duet=run.schedule is Schedule.DUET,
-        sessions=shared_sessions(found),
+        sessions=shared_sessions(lookup),
         seed="not recorded" if run.seed is None else str(run.seed),
         stopped=_STOPPED.get(run.stopped or "", "not recorded"),
         margin_low=ratio_text(1 / (1 + run.margin)),
         margin_high=ratio_text(1 + run.margin),
-        quietest=percent_text(floors[0]) if floors else "",
-        loudest=percent_text(floors[-1]) if floors else "",
-        together=_together(found.summary.cells),
+        lowest_floor=percent_text(floors[0]) if floors else "",
+        highest_floor=percent_text(floors[-1]) if floors else "",
+        for_all_cells=_for_all_cells(lookup.summary.cells),
         noise=tuple(
             Noise(workload=name, floor=percent_text(floor), over=floor > run.margin)
-            for name, floor in found.noise.items()
+            for name, floor in lookup.noise.items()
         ),
     )
 
 
-def _together(cells: tuple[CellSummary, ...]) -> str:
+def _for_all_cells(cells: tuple[CellSummary, ...]) -> str:
     """Return how many near-native verdicts also hold for all cells of the run together."""
+    # Each verdict has an error of 5 %, so that of many cells some are wrong by chance. This is the
+    # number for readers who look at all cells at once.
     family = [(one.status, p) for one in cells if (p := one.p_equivalence_together) is not None]
     near = [p for status, p in family if status is Status.NEAR_NATIVE]
     if not near:

@@ -114,9 +114,9 @@ def _section(
     )
 
 
-def _view(plugin: Plugin, inner: Section[Any], found: Lookup) -> PluginView | None:
+def _view(plugin: Plugin, inner: Section[Any], lookup: Lookup) -> PluginView | None:
     title = cleaned(inner.title)
-    own = look_up(found.summary)  # of its own: what it changes in there spoils nobody else's
+    own = look_up(lookup.summary)  # of its own: what it changes in there spoils nobody else's
     try:
         view = plugin.attempt("build", PATIENCE, lambda: inner.build(own))
         if view is None:

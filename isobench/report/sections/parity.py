@@ -1,4 +1,4 @@
-"""Parity: what differed between native and each target besides the isolation."""
+"""The section Parity: differences between native and each target other than the isolation."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,7 @@ _UNKNOWN: Final = "not known"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What differed between native and a target besides the isolation."""
+    """A difference between native and a target other than the isolation."""
 
     label: str
     native: Value
@@ -28,11 +28,11 @@ class Parity:
     differences: tuple[Difference, ...]
 
 
-def parity(found: Lookup) -> tuple[Parity, ...]:
-    """Return what differed between native and each other target with numbers."""
+def parity(lookup: Lookup) -> tuple[Parity, ...]:
+    """Return the differences of each target with numbers."""
     return tuple(
         _of_target(target)
-        for target in found.targets
+        for target in lookup.targets
         if target.measured and not is_control(target.name) and target.name != REFERENCE
     )
 

@@ -1,4 +1,4 @@
-"""What several parts of a report say of a target or a cell, in the same words."""
+"""Texts about targets and cells that several sections share."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from isobench.storage.schema import CellSummary, TargetSummary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """A target without numbers, why, and what to type."""
+    """A target without numbers, the reason, and what to type."""
 
     name: str
     status: str
@@ -21,14 +21,14 @@ class Missing:
 
 
 def version_of(target: TargetSummary) -> Value:
-    """Return the version of what isolates a target, as it was read."""
+    """Return the version of a target."""
     return value_of(target.version, "version not known")
 
 
-def missing_of(found: Lookup, target: TargetSummary) -> Missing:
-    """Return why a target has no numbers and what to type, from itself or else its gaps."""
-    own = (gap for gap in found.summary.gaps if gap.target == target.name)
-    gap = found.gap(target.name, "") or next(own, None)
+def missing_of(lookup: Lookup, target: TargetSummary) -> Missing:
+    """Return why a target has no numbers and what to type; its gaps say so if it does not."""
+    own = (gap for gap in lookup.summary.gaps if gap.target == target.name)
+    gap = lookup.gap(target.name, "") or next(own, None)
     return Missing(
         name=target.name,
         status=target.status,
@@ -37,15 +37,15 @@ def missing_of(found: Lookup, target: TargetSummary) -> Missing:
     )
 
 
-def gap_mark(found: Lookup, target: str, workload: str) -> Mark:
-    """Return the mark of a cell without a number: its word is the cause."""
-    gap = found.gap(target, workload)
+def gap_mark(lookup: Lookup, target: str, workload: str) -> Mark:
+    """Return the mark of a cell without a number; its word is the cause."""
+    gap = lookup.gap(target, workload)
     return Mark(kind="gap", word=gap.cause if gap else "not measured", sign="-")
 
 
-def gap_detail(found: Lookup, target: str, workload: str) -> str:
-    """Return why a cell has no number, clipped; nothing where that is not recorded."""
-    gap = found.gap(target, workload)
+def gap_detail(lookup: Lookup, target: str, workload: str) -> str:
+    """Return why a cell has no number, clipped; empty where no reason is recorded."""
+    gap = lookup.gap(target, workload)
     return value_of(gap.detail if gap else "", "").shown
 
 
@@ -55,13 +55,13 @@ def start_kind(workload: str) -> str:
 
 
 def sessions_of(figure: Figure) -> int | None:
-    """Return how many sessions served the blocks of a cell, or None where each had its own."""
+    """Return the number of sessions of a cell; None where each block had its own."""
     sessions = figure.data.sessions
     return sessions if sessions and sessions < figure.data.blocks else None
 
 
 def tails_of(figure: Figure) -> str:
-    """Return the slow end: tail quantiles where the sample allows them, and the largest value."""
+    """Return the slow end of a cell: tail quantiles and the largest value; empty for a mean."""
     cell = figure.data
     if not isinstance(cell, CellSummary):
         return ""

@@ -1,4 +1,4 @@
-"""Ratios to native: the overview of all cells, and one plot per class of workloads."""
+"""The section Ratios: the overview of all cells, and a plot for each class of workloads."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,31 +27,33 @@ from isobench.storage.schema import CellSummary
 from isobench.workloads import classes
 
 _MEAN: Final = "Geometric mean of this class's ratios, block by block"
-_LACKING: Final = "no mean, for want of some workload of the class"
+_NO_MEAN: Final = "no mean, because a workload of the class has no ratio"
 _METRICS: Final = (
-    "Other metrics: the value over native's, or native's over the value where higher is better;"
-    f" above 1{TIMES} is worse."
+    "Other metrics: the value over native's, or native's over the value where higher is better."
+    f" Above 1{TIMES} is worse."
 )
+# With more targets than this, the overview has targets as rows and workloads as columns: so many
+# columns of targets would not fit on a page.
 _MOST_COLUMNS: Final = 8
-"""More targets than this are rows of the overview: there are never so many workloads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixCell:
-    """A cell of the overview; `detail` is the whole of it in words."""
+    """A cell of the overview."""
 
     ratio: str
     mark: Mark
     detail: str
+    """The cell in words, for its tooltip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixRow:
-    """One workload of the overview, a cell per target."""
+    """A workload of the overview, with a cell for each target."""
 
     workload: str
     short: str
-    """Its name without its class."""
+    """Its name without the class."""
     anchor: str
     summary: str
     cells: tuple[MatrixCell, ...]
@@ -59,7 +61,7 @@ class MatrixRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixGroup:
-    """The workloads of one class in the overview."""
+    """The workloads of a class in the overview."""
 
     title: str
     rows: tuple[MatrixRow, ...]
@@ -67,30 +69,31 @@ class MatrixGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """Workloads by targets."""
+    """The overview: workloads by targets."""
 
     targets: tuple[Heading, ...]
     groups: tuple[MatrixGroup, ...]
     legend: tuple[Mark, ...]
     many: bool
-    """So many targets that they are better rows than columns."""
+    """Whether there are so many targets that the page shows them as rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A dot and its interval on a log axis, in percent of its width."""
+    """A ratio and its interval on the axis of a plot. Positions are in percent of its width."""
 
     point: float
     low: float
     high: float
     blocks: str
-    """An SVG path with one tick per block, in a box of 1000 by 10."""
+    """An SVG path with one tick for each block, in a box of 1000 by 10."""
     label: str
+    """The same in words, for screen readers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotRow:
-    """One target at one workload."""
+    """A target at a workload."""
 
     target: Heading
     value: str
@@ -101,12 +104,12 @@ class PlotRow:
     tails: str
     note: str
     doubts: str
-    """How many doubts there are, in words; empty for none."""
+    """The number of doubts, in words; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotGroup:
-    """One workload: a row per target; its noise floor on the axis, of no width when unknown."""
+    """A workload, with a row for each target."""
 
     anchor: str
     workload: str
@@ -114,13 +117,14 @@ class PlotGroup:
     reference: str
     noise: str
     noise_low: float
+    """The ends of the noise floor on the axis, in percent; both at 1 where it is unknown."""
     noise_high: float
     rows: tuple[PlotRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One class of workloads on one log axis; places in percent of its width."""
+    """A class of workloads on one logarithmic axis. Positions are in percent of its width."""
 
     anchor: str
     title: str
@@ -135,7 +139,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratios:
-    """The overview, and a plot per class."""
+    """The view of the ratios."""
 
     matrix: Matrix
     panels: tuple[Panel, ...]
@@ -144,89 +148,97 @@ class Ratios:
     """What the ratios of other metrics than time are; empty where there are none."""
 
 
-def ratios(found: Lookup) -> Ratios:
-    """Return the ratios of a run."""
+def ratios(lookup: Lookup) -> Ratios:
+    """Return the view of the ratios of a run."""
     return Ratios(
-        matrix=matrix(found),
-        panels=tuple(_panels(found)),
-        margin=percent_text(found.run.margin),
-        metrics=_METRICS if found.series else "",
+        matrix=matrix(lookup),
+        panels=tuple(_panels(lookup)),
+        margin=percent_text(lookup.run.margin),
+        metrics=_METRICS if lookup.series else "",
     )
 
 
-def matrix(found: Lookup) -> Matrix:
-    """Return the overview: workloads by class, by targets as `Lookup.columns` has them."""
-    targets = found.columns()
-    groups = []
-    for group, workloads in found.groups():
-        rows = tuple(
-            MatrixRow(
-                workload=workload.label,
-                short=workload.name.partition(".")[2] or workload.name,
-                anchor="start-up" if group == START_CLASS else workload.anchor,
-                summary=workload.summary,
-                cells=tuple(_matrix_cell(found, target.name, workload.name) for target in targets),
-            )
-            for workload in found.rows(workloads)
+def matrix(lookup: Lookup) -> Matrix:
+    """Return the overview, with the targets of `Lookup.columns`."""
+    targets = lookup.columns()
+    groups = tuple(
+        MatrixGroup(
+            title=class_title(group), rows=tuple(_matrix_rows(lookup, targets, group, workloads))
         )
-        if mean := _mean_anchor(found, group, workloads):
-            row = MatrixRow(
-                workload=mean_of(group),
-                short="mean",
-                anchor=mean,
-                summary=_MEAN,
-                cells=tuple(_mean_cell(found, target.name, group) for target in targets),
-            )
-            rows = (*rows, row)
-        groups.append(MatrixGroup(title=class_title(group), rows=rows))
+        for group, workloads in lookup.groups()
+    )
     used = {cell.mark.kind for group in groups for row in group.rows for cell in row.cells}
     legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
     many = len(targets) > _MOST_COLUMNS
-    return Matrix(targets=targets, groups=tuple(groups), legend=legend, many=many)
+    return Matrix(targets=targets, groups=groups, legend=legend, many=many)
 
 
-def _matrix_cell(found: Lookup, target: str, workload: str) -> MatrixCell:
-    cell = found.cells.get((target, workload))
+def _matrix_rows(
+    lookup: Lookup, targets: Sequence[Heading], group: str, workloads: Sequence[Workload]
+) -> Iterator[MatrixRow]:
+    """Yield the rows of a class: its workloads, then its mean where it has one."""
+    for workload in lookup.rows(workloads):
+        yield MatrixRow(
+            workload=workload.label,
+            short=workload.name.partition(".")[2] or workload.name,
+            # Start-up has a section of its own, and no plot here.
+            anchor="start-up" if group == START_CLASS else workload.anchor,
+            summary=workload.summary,
+            cells=tuple(_matrix_cell(lookup, target.name, workload.name) for target in targets),
+        )
+    if mean := _mean_anchor(lookup, group, workloads):
+        yield MatrixRow(
+            workload=mean_of(group),
+            short="mean",
+            anchor=mean,
+            summary=_MEAN,
+            cells=tuple(_mean_cell(lookup, target.name, group) for target in targets),
+        )
+
+
+def _matrix_cell(lookup: Lookup, target: str, workload: str) -> MatrixCell:
+    cell = lookup.cells.get((target, workload))
     if cell is None:
         return MatrixCell(
             ratio=NOTHING,
-            mark=gap_mark(found, target, workload),
-            detail=gap_detail(found, target, workload),
+            mark=gap_mark(lookup, target, workload),
+            detail=gap_detail(lookup, target, workload),
         )
     detail = f"{target}, {workload}: {cell.ratio_text} {cell.interval_text}".strip()
     return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail)
 
 
-def _mean_anchor(found: Lookup, group: str, workloads: Sequence[Workload]) -> str:
-    """Return where the means of a class stand; empty where it has none."""
-    if not any(mean.group == group for mean in found.class_means.values()):
+def _mean_anchor(lookup: Lookup, group: str, workloads: Sequence[Workload]) -> str:
+    """Return the anchor of the means of a class; empty where it has none."""
+    if not any(mean.group == group for mean in lookup.class_means.values()):
         return ""
     return f"mean-with-{workloads[0].anchor}"
 
 
-def _mean_cell(found: Lookup, target: str, group: str) -> MatrixCell:
-    mean = found.class_means.get((target, group))
+def _mean_cell(lookup: Lookup, target: str, group: str) -> MatrixCell:
+    mean = lookup.class_means.get((target, group))
     if mean is None:
-        return MatrixCell(ratio=NOTHING, mark=MARKS["gap"], detail=f"{target}: {_LACKING}")
+        return MatrixCell(ratio=NOTHING, mark=MARKS["gap"], detail=f"{target}: {_NO_MEAN}")
     detail = f"{target}, mean of {class_title(group)}: {mean.ratio_text} {mean.interval_text}"
     return MatrixCell(ratio=mean.ratio_text, mark=mean.mark, detail=detail)
 
 
-def _panels(found: Lookup) -> Iterator[Panel]:
-    """Yield one plot per class with cells, start-up excepted: that has its own part."""
+def _panels(lookup: Lookup) -> Iterator[Panel]:
+    """Yield a plot for each class with cells, except start-up, which has a section of its own."""
     drawn = [
         (group, workloads)
-        for group, workloads in found.groups()
-        if group != START_CLASS and any(cell.group == group for cell in found.cells.values())
+        for group, workloads in lookup.groups()
+        if group != START_CLASS and any(cell.group == group for cell in lookup.cells.values())
     ]
     for number, (group, workloads) in enumerate(drawn, 1):
-        yield _panel(found, number, group, workloads)
+        yield _panel(lookup, number, group, workloads)
 
 
-def _panel(found: Lookup, number: int, group: str, workloads: Sequence[Workload]) -> Panel:
-    cells = [cell for cell in found.cells.values() if cell.group == group]
+def _panel(lookup: Lookup, number: int, group: str, workloads: Sequence[Workload]) -> Panel:
+    cells = [cell for cell in lookup.cells.values() if cell.group == group]
     drawn = [v for c in cells for v in (c.ratio, *(c.bounds or ())) if v is not None]
-    margin = found.run.margin
+    margin = lookup.run.margin
+    # At least twice the margin on both sides: the margin is drawn as a band around 1.
     scale = scale_of(drawn, 1 / (1 + 2 * margin), 1 + 2 * margin)
     return Panel(
         anchor=f"class-{number}",
@@ -237,22 +249,22 @@ def _panel(found: Lookup, number: int, group: str, workloads: Sequence[Workload]
         margin_low=scale(1 / (1 + margin)),
         margin_high=scale(1 + margin),
         groups=(
-            *(_plot_group(found, workload, scale) for workload in found.rows(workloads)),
-            *_mean_group(found, group, workloads, scale),
+            *(_plot_group(lookup, workload, scale) for workload in lookup.rows(workloads)),
+            *_mean_group(lookup, group, workloads, scale),
         ),
-        warmup_profiles=warmup_profiles(found, group),
+        warmup_profiles=warmup_profiles(lookup, group),
     )
 
 
-def _plot_group(found: Lookup, workload: Workload, scale: Scale) -> PlotGroup:
-    floor = found.noise.get(workload.name)
+def _plot_group(lookup: Lookup, workload: Workload, scale: Scale) -> PlotGroup:
+    floor = lookup.noise.get(workload.name)
     rows = tuple(
-        _plot_row(found, heading, workload, scale)
-        for heading in found.columns()
-        if (heading.name, workload.name) in found.cells or found.gap(heading.name, workload.name)
+        _plot_row(lookup, heading, workload, scale)
+        for heading in lookup.columns()
+        if (heading.name, workload.name) in lookup.cells or lookup.gap(heading.name, workload.name)
     )
     unit = workload.metric.unit.in_answers
-    reference = amount_text(found.reference(workload.name), unit)
+    reference = amount_text(lookup.reference(workload.name), unit)
     timed = workload.operation and workload.metric.is_time
     per = f" for {workload.operation}" if timed else ""
     return PlotGroup(
@@ -271,18 +283,18 @@ def _noise(floor: float | None) -> str:
     return "noise floor not known" if floor is None else f"noise floor {percent_text(floor)}"
 
 
-def _plot_row(found: Lookup, heading: Heading, workload: Workload, scale: Scale) -> PlotRow:
-    cell = found.cells.get((heading.name, workload.name))
+def _plot_row(lookup: Lookup, heading: Heading, workload: Workload, scale: Scale) -> PlotRow:
+    cell = lookup.cells.get((heading.name, workload.name))
     if cell is None:
         return PlotRow(
             target=heading,
             value="",
             ratio=NOTHING,
             interval="",
-            mark=gap_mark(found, heading.name, workload.name),
+            mark=gap_mark(lookup, heading.name, workload.name),
             strip=None,
             tails="",
-            note=gap_detail(found, heading.name, workload.name),
+            note=gap_detail(lookup, heading.name, workload.name),
             doubts="",
         )
     row = _row_of(heading, cell, scale)
@@ -291,13 +303,13 @@ def _plot_row(found: Lookup, heading: Heading, workload: Workload, scale: Scale)
 
 
 def _mean_group(
-    found: Lookup, group: str, workloads: Sequence[Workload], scale: Scale
+    lookup: Lookup, group: str, workloads: Sequence[Workload], scale: Scale
 ) -> Iterator[PlotGroup]:
-    """Yield the means of a class, a row per target, where there are any."""
-    anchor = _mean_anchor(found, group, workloads)
+    """Yield the means of a class, with a row for each target, where there are any."""
+    anchor = _mean_anchor(lookup, group, workloads)
     if not anchor:
         return
-    means = [(one, found.class_means.get((one.name, group))) for one in found.columns()]
+    means = [(one, lookup.class_means.get((one.name, group))) for one in lookup.columns()]
     floors = (mean.noise for _, mean in means if mean is not None)
     floor = next((one for one in floors if one is not None), None)
     yield PlotGroup(
@@ -314,7 +326,7 @@ def _mean_group(
 
 def _row_of(heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
     count = len(figure.data.doubts)
-    notes = (_served(figure), _needed(figure), _unlike(figure))
+    notes = (_sessions_note(figure), _blocks_note(figure), _exceptions_note(figure))
     return PlotRow(
         target=heading,
         value=figure.value_text,
@@ -328,14 +340,15 @@ def _row_of(heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
     )
 
 
-def _served(figure: Figure) -> str:
+def _sessions_note(figure: Figure) -> str:
     sessions = sessions_of(figure)
     if sessions is None:
         return ""
     return f"{counted(figure.data.blocks, 'block')} in {counted(sessions, 'session')}"
 
 
-def _needed(figure: Figure) -> str:
+def _blocks_note(figure: Figure) -> str:
+    """Return how many blocks would decide an inconclusive cell; empty where that is unknown."""
     needed = figure.data.blocks_needed
     if (
         needed is None
@@ -343,20 +356,20 @@ def _needed(figure: Figure) -> str:
         or figure.data.status is not Status.INCONCLUSIVE
     ):
         return ""
-    return f"about {needed} blocks would tell"
+    return f"about {needed} blocks would decide"
 
 
-def _unlike(figure: Figure) -> str:
-    """Return which workloads a mean hides."""
+def _exceptions_note(figure: Figure) -> str:
+    """Return the workloads whose verdicts differ from that of their mean."""
     names = () if isinstance(figure.data, CellSummary) else figure.data.unlike
-    return f"but not {joined(names)}" if names else ""
+    return f"except {joined(names)}" if names else ""
 
 
 def _strip(figure: Figure, scale: Scale) -> Strip | None:
     if figure.ratio is None:
         return None
     low, high = figure.bounds or (figure.ratio, figure.ratio)
-    # A block off the axis would be drawn at its edge, as if it had been measured there.
+    # The scale would draw a block beyond the axis at its end, as if it had been measured there.
     blocks = (_exp(one) for one in figure.data.log_ratios)
     inside = [block for block in blocks if scale.low <= block <= scale.high]
     words = f"{figure.target} at {figure.place}: {figure.ratio_text}"
@@ -370,7 +383,8 @@ def _strip(figure: Figure, scale: Scale) -> Strip | None:
 
 
 def _exp(value: float) -> float:
-    """Return e to the power of a log-ratio, held where a float can hold it."""
+    # A log-ratio from a stranger's summary.json can be any number; math.exp raises OverflowError
+    # above 709.
     return math.exp(max(-100.0, min(100.0, value)))
 
 

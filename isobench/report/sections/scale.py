@@ -1,4 +1,4 @@
-"""Log axes: where a number stands, and which round values are written along it."""
+"""Logarithmic axes: the position of a number, and the round values for labels."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -9,31 +9,34 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A labelled place on an axis, in percent of its width."""
+    """A label of an axis."""
 
     place: float
+    """In percent of the width."""
     label: str
     major: bool
+    """Whether it is the label of 1, native."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A log axis: positive numbers to percent of its width."""
+    """A logarithmic axis from `low` to `high`, both above 0."""
 
     low: float
     high: float
 
     def __call__(self, value: float) -> float:
-        """Return the place of a value, kept on the axis."""
+        """Return the position of a value in percent of the width, at most at an end of the axis."""
         share = math.log(value / self.low) / math.log(self.high / self.low)
         return round(100 * min(1.0, max(0.0, share)), 2)
 
 
 def scale_of(values: Iterable[float], low: float, high: float) -> Scale:
-    """Return the axis that shows all values and at least what lies from low to high."""
-    found = [low, high, *values]
-    pad = (max(found) / min(found)) ** 0.05
-    return Scale(min(found) / pad, max(found) * pad)
+    """Return an axis that shows all values, and at least the range from low to high."""
+    shown = [low, high, *values]
+    # A margin of 5 % of the width at both ends, so that no mark is cut in half.
+    pad = (max(shown) / min(shown)) ** 0.05
+    return Scale(min(shown) / pad, max(shown) * pad)
 
 
 _FINE: Final[tuple[tuple[float, ...], ...]] = (
@@ -43,25 +46,27 @@ _FINE: Final[tuple[tuple[float, ...], ...]] = (
     (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3),
     (0.4, 0.6, 0.8, 1, 1.2, 1.5, 2, 3),
 )
-"""Round values about 1, finest first: for an axis that lies within them."""
+"""Sets of round values around 1, finest first, for an axis within 0.4 to 3."""
 _COARSE: Final[tuple[tuple[float, ...], ...]] = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
-"""Round values of every decade, finest first."""
+"""Sets of round values of every decade, finest first."""
 _MOST_TICKS: Final = 8
+# In percent of the width: room for a label.
 _LEAST_GAP: Final = 8.0
 
 
 def _steps(scale: Scale) -> Iterator[Iterable[float]]:
-    """Yield sets of round values for an axis, finest first."""
+    """Yield sets of values for labels, finest first."""
     if _FINE[0][0] <= scale.low and scale.high <= _FINE[0][-1]:
         yield from _FINE
     first, last = math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high))
     for shares in _COARSE:
         yield [share * 10.0**decade for decade in range(first, last + 1) for share in shares]
+    # For axes over many decades: only powers of a thousand.
     yield [10.0**decade for decade in range(first, last + 1) if decade % 3 == 0]
 
 
 def ticks_of(scale: Scale, label: Callable[[float], str]) -> tuple[Tick, ...]:
-    """Return round values on the axis: of the finest steps that leave the labels room."""
+    """Return the labels of an axis: the finest set of round values that leaves room for them."""
     ticks: tuple[Tick, ...] = ()
     for values in _steps(scale):
         ticks = tuple(

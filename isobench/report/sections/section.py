@@ -1,4 +1,4 @@
-"""What a section of a report is, and the report that is made of them."""
+"""A section of a report, and the report that consists of sections."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,23 +16,24 @@ def _nothing(_: object) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section(Generic[_View]):
-    """A part of a report: how what it shows is made, and the template that shows it.
+    """A section: the function that builds its view, and the template that shows the view.
 
-    The template gets its view as `view` and the whole report as `report`. All text of a view is
-    plain; the page and `markdown` escape it.
+    The template gets the view as `view` and the whole report as `report`. Texts of a view are plain
+    text: the page and `markdown` escape them.
     """
 
     anchor: str
     title: str
-    """As the list of contents has it."""
+    """The title in the list of contents."""
     template: str
+    """The name of a file in reports/templates."""
     build: Callable[[Lookup], _View | None]
-    """None: it has nothing to say of this run, and is left out."""
+    """Return the view of a run; None: the section is left out."""
     markdown: Callable[[_View], Iterable[str]] = _nothing
-    """Its paragraphs in summary.md; most have none."""
+    """Return the paragraphs for summary.md; most sections have none."""
 
     def of(self, report: "Report") -> _View | None:
-        """Return what the section shows in a report; None where it is left out."""
+        """Return the view of this section in a report; None where it is left out."""
         for part in report.parts:
             if part.section is self:
                 return cast("_View", part.view)
@@ -41,19 +42,19 @@ class Section(Generic[_View]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A section as it stands in one report."""
+    """A section with its view in one report."""
 
     section: Section[Any]
     view: Any
 
     def markdown(self) -> Iterable[str]:
-        """Return its paragraphs in summary.md."""
+        """Return the paragraphs for summary.md."""
         return self.section.markdown(self.view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Banner:
-    """A warning above everything else."""
+    """A warning at the top of a report."""
 
     kind: str
     title: str
@@ -62,17 +63,19 @@ class Banner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything a report shows: what stands above all, and its sections in order."""
+    """Everything that a report shows: its header, and its sections in order."""
 
     headline: str
     remarks: str
-    """What is missing, and that the machine was busy; empty where nothing is to be said."""
+    """Sentences on what is missing and that the machine was busy; may be empty."""
     id: str
     run: tuple[Fact, ...]
+    """The facts that identify the run."""
     banners: tuple[Banner, ...]
     records: str
-    """The file name of the raw records, safe as a relative link."""
+    """The file name of the records, safe as a relative link."""
     margin: str
+    """The margin of near-native, in percent."""
     level: str
-    """What counts as near-native and the confidence of intervals, in percent."""
+    """The confidence of intervals, in percent."""
     parts: tuple[Part, ...]

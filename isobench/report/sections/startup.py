@@ -1,4 +1,4 @@
-"""Start-up: how long each kind of start takes, and what a target's figures span."""
+"""The section Start-up: the time of each kind of start, its phases, and what it includes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,27 +26,28 @@ from isobench.storage.schema import StartPhases
 _PHASES: Final = {
     "engine.created": "container created",
     "pod.created": "pod accepted by the cluster",
-    "pod.attached": "its container runs, and is attached to",
+    "pod.attached": "container of the pod attached",
     "engine.started": "container started",
-    "guest.output": "the guest's first output",
-    "init": "its first process",
+    "guest.output": "first output of the guest",
+    "init": "first process of the guest",
     "state.restored": "state restored",
-    "nonce": "the payload's nonce",
-    "ssh": "SSH answers",
-    "shutdown.asked": "asked to power off",
-    "process.gone": "process gone",
-    "gone": "gone",
+    "nonce": "nonce of the payload",
+    "ssh": "SSH server ready",
+    "shutdown.asked": "shutdown requested",
+    "process.gone": "process ended",
+    "gone": "everything ended",
 }
+# A plug-in can report any number of phases.
 _MOST_STEPS: Final = 20
 _SPAWNERS: Final = {
     "vfork": "isobench's spawner",
-    "subprocess": "Python's subprocess, which every figure of this run holds",
+    "subprocess": "Python's subprocess, whose own time is in all figures of this run",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartCell:
-    """A kind of start of a target; `place` in percent of the time axis, None without a number."""
+    """A kind of start of a target."""
 
     kind: str
     value: str
@@ -55,6 +56,7 @@ class StartCell:
     tails: str
     mark: Mark
     place: float | None
+    """The position on the time axis in percent of its width; None: there is no number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class StartRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartKind:
-    """A kind of start and what it spans."""
+    """A kind of start, and what it measures."""
 
     name: str
     summary: str
@@ -76,7 +78,7 @@ class StartKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartMeaning:
-    """What a target's start-up figures span, in its own sentences."""
+    """What the start-up figures of a target include, in its own sentences."""
 
     target: str
     sentences: tuple[Fact, ...]
@@ -84,99 +86,100 @@ class StartMeaning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A phase of a start: what passed, and when."""
+    """A phase of a start, and its time."""
 
     name: str
     at: str
-    first: bool
-    """It is the one that is timed: the nonce."""
+    timed: bool
+    """Whether it is the phase that ends the measured time: the nonce."""
     place: float
-    """Where on the axis of its start, in per cent."""
+    """The position on the axis of this start, in percent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhasesView:
-    """The phases of one kind of start in one target, in their order."""
+    """The phases of one kind of start of one target, in order."""
 
     target: str
     kind: str
     steps: tuple[Step, ...]
     channel: str
-    """What the way to a session and back costs, in words; empty: it has no way of its own."""
+    """The time of the channel alone, in words; empty: the target has none (see `Channel`)."""
     words: str
-    """All of it in one line."""
+    """All phases in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartUp:
-    """How long starting takes."""
+    """The view of start-up."""
 
     kinds: tuple[StartKind, ...]
     ticks: tuple[Tick, ...]
     rows: tuple[StartRow, ...]
-    remains: tuple[str, ...]
-    """What of native's figures the kernel takes for any program, a sentence for each kind."""
+    null_spawns: tuple[str, ...]
+    """Sentences about the start of the smallest program, one for each kind of start."""
     start_phases: tuple[PhasesView, ...]
     meanings: tuple[StartMeaning, ...]
 
 
-def start_up(found: Lookup) -> StartUp:
-    """Return how long starting takes, native first; no rows where no start was measured."""
-    workloads = found.of_class(START_CLASS)
-    cells = [cell for cell in found.cells.values() if cell.group == START_CLASS]
+def start_up(lookup: Lookup) -> StartUp:
+    """Return the view of start-up, native first; without rows where no start was measured."""
+    workloads = lookup.of_class(START_CLASS)
+    cells = [cell for cell in lookup.cells.values() if cell.group == START_CLASS]
     if not cells:
-        return StartUp(kinds=(), ticks=(), rows=(), remains=(), start_phases=(), meanings=())
+        return StartUp(kinds=(), ticks=(), rows=(), null_spawns=(), start_phases=(), meanings=())
     times = [time for cell in cells for time in (cell.value, cell.reference) if time]
     scale = scale_of(times, 0.001, 0.1)
     started = {cell.target for cell in cells}
-    rows = [_start_row(found, native_heading(), workloads, scale)]
+    rows = [_start_row(lookup, native_heading(), workloads, scale)]
     rows += [
-        _start_row(found, one, workloads, scale) for one in found.columns() if one.name in started
+        _start_row(lookup, one, workloads, scale) for one in lookup.columns() if one.name in started
     ]
     return StartUp(
         kinds=tuple(StartKind(name=start_kind(one.name), summary=one.summary) for one in workloads),
         ticks=ticks_of(scale, lambda value: seconds_text(value, 1)),
         rows=tuple(rows),
-        remains=tuple(_remains(found)),
-        start_phases=tuple(view for one in found.summary.start_phases if (view := _phases(one))),
-        meanings=tuple(_meanings(found)),
+        null_spawns=tuple(_null_spawns(lookup)),
+        start_phases=tuple(view for one in lookup.summary.start_phases if (view := _phases(one))),
+        meanings=tuple(_meanings(lookup)),
     )
 
 
-def _remains(found: Lookup) -> Iterator[str]:
-    """Yield how much of native's starts is the kernel's part of starting anything at all."""
-    for one in found.summary.null_spawns:
+def _null_spawns(lookup: Lookup) -> Iterator[str]:
+    """Yield the part of native's starts that the kernel needs for any program."""
+    for one in lookup.summary.null_spawns:
         by = _SPAWNERS.get(one.spawner or "", "the same means")
-        amount = f"{seconds_text(one.seconds, 2)} for these, started by {by}"
-        if one.seconds > one.native:
-            amount += "; it is no faster than native's payload: the machine was too busy to tell"
-        yield (
-            f"{start_kind(one.workload)}: native's {seconds_text(one.native, 2)} hold the kernel's"
-            f" clone, execution and first output; the smallest program takes {amount}"
+        sentence = (
+            f"{start_kind(one.workload)}: native takes {seconds_text(one.native, 2)}; the smallest"
+            f" program takes {seconds_text(one.seconds, 2)} for the kernel's clone, execution and"
+            f" first output, started by {by}"
         )
+        if one.seconds > one.native:
+            sentence += "; it is not faster than native's payload: the machine was too busy"
+        yield sentence
 
 
-def _meanings(found: Lookup) -> Iterator[StartMeaning]:
-    for target in found.targets:
+def _meanings(lookup: Lookup) -> Iterator[StartMeaning]:
+    for target in lookup.targets:
         if target.starts and not is_control(target.name):
             sentences = (
-                Fact(label=kind, value=value_of(said)) for kind, said in target.starts.items()
+                Fact(label=kind, value=value_of(text)) for kind, text in target.starts.items()
             )
             yield StartMeaning(target=target.name, sentences=tuple(sentences))
 
 
 def _phases(one: StartPhases) -> PhasesView | None:
-    """Return the phases of a start; None where the nonce and the end are all there is to show."""
-    passed = [(phase.name, phase.seconds) for phase in one.phases[:_MOST_STEPS]]
-    passed = [(name, at) for name, at in passed if at >= 0]
-    if not ({name for name, _ in passed} - {"nonce", "gone"}) and one.channel is None:
+    """Return the phases of a start; None where it has no phase but the nonce and the end."""
+    phases = [(phase.name, phase.seconds) for phase in one.phases[:_MOST_STEPS]]
+    phases = [(name, at) for name, at in phases if at >= 0]
+    if not ({name for name, _ in phases} - {"nonce", "gone"}) and one.channel is None:
         return None
-    last = max((at for _, at in passed), default=0) or 1.0
-    steps = tuple(_step(name, at, last) for name, at in passed)
+    last = max((at for _, at in phases), default=0) or 1.0
+    steps = tuple(_step(name, at, last) for name, at in phases)
     channel = (
         ""
         if one.channel is None
-        else f"the channel alone, asked of it apart: {seconds_text(one.channel, 2)}"
+        else f"the channel alone, measured separately: {seconds_text(one.channel, 2)}"
     )
     words = [*(f"{step.at} {step.name}" for step in steps), *([channel] if channel else [])]
     return PhasesView(
@@ -192,21 +195,21 @@ def _step(name: str, at: float, last: float) -> Step:
     return Step(
         name=_PHASES.get(name, name),
         at=seconds_text(at, 3),
-        first=name == "nonce",
+        timed=name == "nonce",
         place=round(100 * at / last, 2),
     )
 
 
 def _start_row(
-    found: Lookup, heading: Heading, workloads: Sequence[Workload], scale: Scale
+    lookup: Lookup, heading: Heading, workloads: Sequence[Workload], scale: Scale
 ) -> StartRow:
-    cells = tuple(_start_cell(found, heading, workload, scale) for workload in workloads)
+    cells = tuple(_start_cell(lookup, heading, workload, scale) for workload in workloads)
     words = joined(f"{cell.kind} {cell.value}" for cell in cells if cell.place is not None)
     return StartRow(target=heading, cells=cells, label=f"{heading.name}: {words}")
 
 
-def _start_cell(found: Lookup, heading: Heading, workload: Workload, scale: Scale) -> StartCell:
-    cell = found.cells.get((heading.name, workload.name))
+def _start_cell(lookup: Lookup, heading: Heading, workload: Workload, scale: Scale) -> StartCell:
+    cell = lookup.cells.get((heading.name, workload.name))
     kind = start_kind(workload.name)
     if cell is not None:
         return StartCell(
@@ -218,8 +221,8 @@ def _start_cell(found: Lookup, heading: Heading, workload: Workload, scale: Scal
             mark=cell.mark,
             place=scale(cell.value) if cell.value else None,
         )
-    native = found.reference(workload.name) if heading.name == REFERENCE else None
-    mark = MARKS["reference"] if native else gap_mark(found, heading.name, workload.name)
+    native = lookup.reference(workload.name) if heading.name == REFERENCE else None
+    mark = MARKS["reference"] if native else gap_mark(lookup, heading.name, workload.name)
     return StartCell(
         kind=kind,
         value=seconds_text(native),
@@ -239,8 +242,8 @@ def _markdown(view: StartUp) -> Iterator[str]:
     yield table(
         head, ([escaped(row.target.name), *map(_cell_line, row.cells)] for row in view.rows)
     )
-    if view.remains:
-        yield items(map(escaped, view.remains))
+    if view.null_spawns:
+        yield items(map(escaped, view.null_spawns))
     if view.start_phases:
         yield items(
             f"{escaped(f'{phases.target}, {phases.kind}')}: {escaped(phases.words)}"

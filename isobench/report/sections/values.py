@@ -1,4 +1,4 @@
-"""Texts of a report: facts as words, clipped where they are long."""
+"""Facts as texts, clipped where they are long."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,29 +7,33 @@ from isobench.model.wording import NOTHING
 from isobench.storage.schema import HostFact
 
 CLIP: Final = 180
+"""The most characters of a text in a report."""
+# The most characters of its tooltip on the page.
 _FULL: Final = 4000
 _LINES: Final = str.maketrans({"\n": r"\n", "\t": r"\t"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """Text that may be long: what is shown, and the whole of it where that is more (else empty)."""
+    """A text that may be long."""
 
     shown: str
     full: str = ""
+    """The whole text where `shown` is clipped; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A labelled value; `source` says where it was read."""
+    """A value with a label."""
 
     label: str
     value: Value
     source: str = ""
+    """Where the value was read, for example "/proc/self/status"."""
 
 
 def value_of(value: HostFact, absent: str = NOTHING) -> Value:
-    """Return text or a fact as one line, clipped where long; `absent` where there is none."""
+    """Return a fact as one line, clipped where it is long; `absent` where there is none."""
     if isinstance(value, bool):
         return Value(shown="yes" if value else "no")
     text = "" if value is None else str(value).translate(_LINES)
@@ -39,6 +43,7 @@ def value_of(value: HostFact, absent: str = NOTHING) -> Value:
         return Value(shown=text)
     cut = text[: CLIP - 1]
     whole_words = cut.rpartition(" ")[0]
+    # A hash or a path is one long word: a text is cut between words only if enough of it stays.
     if len(whole_words) > CLIP // 2:
         cut = whole_words
     return Value(shown=cut + "\N{HORIZONTAL ELLIPSIS}", full=text[:_FULL])

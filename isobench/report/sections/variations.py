@@ -1,4 +1,4 @@
-"""What single options of targets explain."""
+"""The section Options: what single options of targets explain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,11 +22,11 @@ _MARKS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionEffect:
-    """What one option of a target costs in one workload."""
+    """The effect of one option of a target in one workload."""
 
     workload: str
     effect: str
-    """Time as it is over time with the option changed."""
+    """Time of the unchanged target over time with the option changed."""
     interval: str
     mark: Mark
     sentence: str
@@ -34,7 +34,7 @@ class OptionEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariationView:
-    """A target with one option changed, against itself as it is."""
+    """A target with one option changed, compared with the unchanged target `base`."""
 
     target: str
     base: str
@@ -42,10 +42,10 @@ class VariationView:
     effects: tuple[OptionEffect, ...]
 
 
-def variations(found: Lookup) -> tuple[VariationView, ...] | None:
-    """Return the variations of a run, each with its effects by workload; None without any."""
+def variations(lookup: Lookup) -> tuple[VariationView, ...] | None:
+    """Return the variations of a run, each with its effects by workload; None: there are none."""
     views: dict[str, VariationView] = {}
-    for one in found.summary.variations:
+    for one in lookup.summary.variations:
         earlier = views[one.target].effects if one.target in views else ()
         views[one.target] = VariationView(
             target=one.target,

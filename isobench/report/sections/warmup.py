@@ -1,4 +1,4 @@
-"""The visits of each cell, pass by pass."""
+"""The warm-up profiles in the section Ratios: the passes of the visits of each cell."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,17 +7,18 @@ from isobench.report.sections.figures import TIMES
 from isobench.report.sections.lookup import REFERENCE, Lookup
 from isobench.storage.schema import WarmupSummary
 
+# The most passes that are drawn.
 _MOST: Final = 40
-"""Passes that are drawn."""
+# The ratio of a bar of full height: the same for all cells, so that they can be compared, unless a
+# pass is even slower.
 _TOP: Final = 1.5
-"""The ratio that a bar's full height stands for, where none is higher."""
+# The least height of a bar, so that it can be seen.
 _LEAST: Final = 0.02
-"""Of a bar's height: as much as can be seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmupPass:
-    """A bar for one pass of a visit; places in percent of the width and height."""
+    """A bar for one pass of a visit. Positions are in percent of the width and height."""
 
     place: float
     width: float
@@ -25,28 +26,32 @@ class WarmupPass:
     height: float
     timed: bool
     words: str
+    """The text of its tooltip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmupRow:
-    """The visits of a cell: each pass over the median of its visit's timed ones."""
+    """The warm-up profile of a cell: each pass over the median of its visit's timed passes."""
 
     workload: str
     target: str
     passes: tuple[WarmupPass, ...]
-    usual: float
-    """Where 1 lies, in percent of the height from above."""
+    one: float
+    """The position of 1, in percent of the height from above."""
     first: str
-    rest: str
+    """The ratio of the first pass."""
+    timed: str
+    """The range of the ratios of timed passes."""
     late: str
-    """What is still slower among the timed passes; empty for nothing."""
+    """How many of the first timed passes are slower than the rest; empty: none."""
     words: str
+    """The whole profile in words, for screen readers."""
 
 
-def warmup_profiles(found: Lookup, group: str) -> tuple[WarmupRow, ...]:
-    """Return a row per cell of a class of workloads, native's first in each workload."""
-    names = [workload.name for workload in found.workloads if workload.group == group]
-    profiles = (one for one in found.summary.warmup_profiles if one.workload in names)
+def warmup_profiles(lookup: Lookup, group: str) -> tuple[WarmupRow, ...]:
+    """Return the profiles of a class of workloads, by workload, native's first."""
+    names = [workload.name for workload in lookup.workloads if workload.group == group]
+    profiles = (one for one in lookup.summary.warmup_profiles if one.workload in names)
     rows = [row for one in profiles if (row := _row(one))]
     return tuple(sorted(rows, key=lambda one: (names.index(one.workload), one.target != REFERENCE)))
 
@@ -56,18 +61,18 @@ def _row(profile: WarmupSummary) -> WarmupRow | None:
     if not 0 < profile.warmups < len(passes):
         return None
     top = max(_TOP, *passes)
-    steady = passes[profile.warmups :]
-    told = " ".join(f"{one:.2f}" for one in passes)
+    timed = passes[profile.warmups :]
+    ratios = " ".join(f"{one:.2f}" for one in passes)
     late = f"first {profile.late} of {profile.timed} slower" if profile.late else ""
     return WarmupRow(
         workload=profile.workload,
         target=profile.target,
         passes=tuple(_bar(passes, index, profile.warmups, top) for index in range(len(passes))),
-        usual=round(100 * (1 - 1 / top), 2),
+        one=round(100 * (1 - 1 / top), 2),
         first=f"{passes[0]:.2f}{TIMES}",
-        rest=f"{min(steady):.2f} to {max(steady):.2f}{TIMES}",
+        timed=f"{min(timed):.2f} to {max(timed):.2f}{TIMES}",
         late=late,
-        words=f"{profile.target}: passes of a visit over their median: {told}",
+        words=f"{profile.target}: passes of a visit over their median: {ratios}",
     )
 
 
@@ -75,7 +80,7 @@ def _bar(passes: list[float], index: int, warmups: int, top: float) -> WarmupPas
     height, timed = max(passes[index] / top, _LEAST), index >= warmups
     return WarmupPass(
         place=round(100 * index / len(passes), 2),
-        width=round(70 / len(passes), 2),
+        width=round(70 / len(passes), 2),  # 30 % of the width is space between the bars
         top=round(100 * (1 - height), 2),
         height=round(100 * height, 2),
         timed=timed,

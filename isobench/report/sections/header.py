@@ -1,4 +1,4 @@
-"""What stands above the sections of a report: headline, what identifies the run, warnings."""
+"""The header of a report: headline, the facts that identify the run, warnings."""
 
 import re
 from collections import Counter
@@ -17,10 +17,10 @@ from isobench.report.sections.values import Fact, value_of
 _SCHEDULES: Final = {Schedule.DUET: ", in duets", Schedule.SEQUENTIAL: ", not in random order"}
 
 
-def _when(found: Lookup) -> str:
-    begun, ended = found.run.began, found.run.ended
+def _when(lookup: Lookup) -> str:
+    begun, ended = lookup.run.began, lookup.run.ended
     if begun is None:
-        return found.run.started or "not recorded"
+        return lookup.run.started or "not recorded"
     text = f"{begun.day} {begun:%B %Y, %H:%M}"
     if ended is None:
         return f"{text} UTC, not finished"
@@ -28,8 +28,8 @@ def _when(found: Lookup) -> str:
     return f"{text} to {ended.strftime(pattern)} UTC"
 
 
-def _blocks(found: Lookup) -> str:
-    run = found.run
+def _blocks(lookup: Lookup) -> str:
+    run = lookup.run
     if run.blocks is None:
         return "not recorded"
     planned = run.blocks_planned
@@ -39,17 +39,17 @@ def _blocks(found: Lookup) -> str:
     return f"{text}, {invalid} more discarded as disturbed" if invalid else text
 
 
-def shared_sessions(found: Lookup) -> str:
-    """Return how many sessions served the blocks, where fewer than one a block did."""
+def shared_sessions(lookup: Lookup) -> str:
+    """Return the number of sessions of each target that has fewer than one for each block."""
     fewest: dict[str, int] = {}
-    for cell in found.cells.values():
+    for cell in lookup.cells.values():
         if (sessions := sessions_of(cell)) is not None:
             fewest[cell.target] = min(sessions, fewest.get(cell.target, sessions))
     return joined(f"{number} of {target}" for target, number in fewest.items())
 
 
-def _budget(found: Lookup) -> str:
-    elapsed, budget = duration_text(found.run.elapsed_seconds), found.run.budget_seconds
+def _budget(lookup: Lookup) -> str:
+    elapsed, budget = duration_text(lookup.run.elapsed_seconds), lookup.run.budget_seconds
     return (
         f"{elapsed} used, no limit set"
         if budget is None
@@ -57,58 +57,58 @@ def _budget(found: Lookup) -> str:
     )
 
 
-def run_line(found: Lookup) -> tuple[Fact, ...]:
-    """Return what identifies the run: machine, times, blocks, budget, seed and id."""
-    run, sessions = found.run, shared_sessions(found)
+def run_line(lookup: Lookup) -> tuple[Fact, ...]:
+    """Return the facts that identify the run: machine, times, blocks, budget, seed and id."""
+    run, sessions = lookup.run, shared_sessions(lookup)
     pairs = (
         ("Machine", run.machine),
-        ("Measured", _when(found)),
-        ("Blocks", _blocks(found)),
+        ("Measured", _when(lookup)),
+        ("Blocks", _blocks(lookup)),
         *((("Sessions", sessions),) if sessions else ()),
-        ("Time", _budget(found)),
+        ("Time", _budget(lookup)),
         ("Seed", run.seed),
         ("Run", run.id),
     )
     return tuple(Fact(label=label, value=value_of(value, "not recorded")) for label, value in pairs)
 
 
-def banners(found: Lookup) -> Iterator[Banner]:
-    """Yield the warnings that stand above everything else: quick, partial, empty."""
-    if found.run.quick:
-        text = (
-            "Too few blocks to judge by. Ratios are shown as a first look; no cell has a verdict."
-        )
+def banners(lookup: Lookup) -> Iterator[Banner]:
+    """Yield the warnings about the whole run: quick, partial, empty."""
+    if lookup.run.quick:
+        text = "There are too few blocks for verdicts. The ratios are only a first estimate."
         yield Banner(kind="quick", title="Quick: no verdicts", text=text)
-    if found.run.interrupted:
-        text = "What was measured until then is valid; cells may be missing, intervals wide."
+    if lookup.run.interrupted:
+        text = "What was measured before is valid. Cells may be missing, and intervals are wide."
         yield Banner(kind="interrupted", title="Interrupted: partial", text=text)
-    elif not found.run.complete:
-        text = "The plan was not carried out to its end; cells may be missing."
+    elif not lookup.run.complete:
+        text = "The run did not reach the end of its plan. Cells may be missing."
         yield Banner(kind="interrupted", title="Incomplete", text=text)
-    if not found.cells:
-        text = "No cell holds a number. Why, and what to do, stands under Gaps and doubts."
+    if not lookup.cells:
+        text = "No cell has a number. Gaps and doubts shows the reasons, and what to do."
         yield Banner(kind="empty", title="Nothing was measured", text=text)
 
 
-def records(found: Lookup) -> str:
-    """Return the name of the raw records. It becomes a link, so it must be a bare file name."""
-    name = found.run.records
+def records(lookup: Lookup) -> str:
+    """Return the name of the file with the records, safe as a relative link."""
+    # The name may come from a stranger's summary.json. Only a plain file name becomes a link: a
+    # path or a URL could lead anywhere.
+    name = lookup.run.records
     return name if re.fullmatch(r"[\w-][\w.-]*", name, re.ASCII) else "records.jsonl"
 
 
-def remarks(found: Lookup) -> str:
-    """Return what the headline adds to the answers: what is missing, what was busy."""
-    return " ".join(found.run.remarks)
+def remarks(lookup: Lookup) -> str:
+    """Return the remarks of the headline: what is missing, and that the machine was busy."""
+    return " ".join(lookup.run.remarks)
 
 
-def headline(found: Lookup) -> str:
-    """Return the summary's own headline without its remarks, or else how many cells have which
-    outcome.
+def headline(lookup: Lookup) -> str:
+    """Return the headline of the summary without its remarks; where it has none, the number of
+    cells by outcome.
     """
-    said = found.run.headline.removesuffix(remarks(found)).rstrip()
-    if said:
-        return said
-    timed = [cell for cell in found.cells.values() if cell.is_time]
+    text = lookup.run.headline.removesuffix(remarks(lookup)).rstrip()
+    if text:
+        return text
+    timed = [cell for cell in lookup.cells.values() if cell.is_time]
     cells = [cell for cell in timed if not is_control(cell.target)]
     counts = Counter(cell.mark.word for cell in cells)
     if not counts:
