@@ -238,7 +238,7 @@ def test_a_quick_run_gives_ratios_and_no_verdicts(synthetic: Write) -> None:
     assert cell(made)["standing"] == "unproven"
     assert "quick" in cell(made)["doubt_codes"]
     assert cell(made)["ratio"] == pytest.approx(1.3, rel=0.02)
-    assert "without verdicts" in made["run"]["headline"]
+    assert "no verdicts" in made["run"]["headline"]
 
 
 # ---- sessions
