@@ -13,7 +13,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "noise": "Show the smallest differences that this machine can resolve.",
     "targets": "List what can run here, and what to type for the rest.",
     "workloads": "List what can be measured.",
-    "plugins": "List what plug-ins add, and where each is from.",
+    "plugins": "List plug-ins, their origin, and whether they load.",
     "doctor": "Show why a target cannot run; install what it needs.",
     "prepare": "Build what targets keep between runs, in advance.",
     "clean": "Remove all files of isobench except your results.",

@@ -31,13 +31,13 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
         )
     registry = Registry(found.settings.targets, source=found.source, vouched=found.named)
     registry.permit(named)
-    registry.names()  # looks for all targets: two may have one name
+    registry.names()  # finds all targets, and with them names that two plug-ins use
     report_plugins()
     return registry, found.settings
 
 
 def report_plugins() -> None:
-    """Print which plug-ins are not used, or not wholly, and why: once for each reason."""
+    """Print which plug-ins are not used, or not completely, and why; each reason once."""
     from isobench.plugins import entry_points
 
     for plugin, fault in entry_points.take_unreported():

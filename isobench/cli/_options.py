@@ -63,26 +63,26 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Exporting(click.Command):
-    """A command with `export_options`, and with a flag for each exporter of a plug-in's.
+    """A command with `export_options`, and with an option for each exporter of a plug-in."""
 
-    These are looked for when the command is called, not when its module is imported.
-    """
+    # Plug-ins are searched when the command is used, not when its module is imported: a search of
+    # all installed distributions takes time.
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return all parameters; those of plug-ins come before --help."""
+        """Return all parameters; options of plug-ins come before --help."""
         *own, last = super().get_params(ctx)
         return [*own, *_plugin_options(), last]
 
 
 class _PluginOption(click.Option):
-    """A flag whose exporter is not loaded before it is used or explained."""
+    """An option whose exporter is loaded only when it is used or its help is shown."""
 
     def __init__(self, exporter: PluginExporter) -> None:
         super().__init__([f"--export-{exporter.name}"], type=click.Path(allow_dash=True))
         self.exporter = exporter
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return its line in the help."""
+        """Return the option and its text in the help."""
         self.help = self.exporter.summary
         return super().get_help_record(ctx)
 

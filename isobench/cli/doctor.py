@@ -90,17 +90,17 @@ def _package_environment() -> dict[str, str]:
 
 
 def _payloads() -> Iterator[str]:
-    """Yield where payloads come from: those that are shipped, and the compiler for all others."""
+    """Yield lines on payloads: how many are shipped, which must be compiled, and by what."""
     from isobench.payload import build, compiler, ship, shipped
 
-    came, missing = len(shipped.manifest()), build.to_compile(ship.jobs())
-    yield f"payloads: {came} came with isobench; must be compiled: {len(missing) or 'none'}"
+    count, missing = len(shipped.manifest()), build.to_compile(ship.jobs())
+    yield f"payloads: {count} shipped with isobench; to be compiled: {len(missing) or 'none'}"
     for program, why in missing.items():
         yield f"  {program}: {why}"
     try:
         yield f"compiler: {compiler.name()}"
     except PayloadError as error:
-        use = "no run can start without it" if missing else "only C workloads of your own need it"
+        use = "no run can start without it" if missing else "only your own C workloads need it"
         yield f"{error}; {use} → {_progress.as_called(error.hint)}"
 
 

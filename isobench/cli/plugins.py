@@ -1,4 +1,4 @@
-"""`isobench plugins list`: what plug-ins add, where each is from, and whether it loads."""
+"""`isobench plugins list`: list plug-ins, their origin, and whether they load."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _REFUSED: Final = "refused"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A plug-in as it is listed."""
+    """A plug-in in the list."""
 
     plugin: "Plugin"
     state: str
@@ -29,7 +29,7 @@ class Row:
     hint: str
 
     def document(self) -> Mapping[str, str | None]:
-        """Return it for scripts."""
+        """Return the row for JSON."""
         return {
             "kind": self.plugin.kind,
             "name": self.plugin.name,
@@ -43,16 +43,16 @@ class Row:
 
 @click.group()
 def plugins() -> None:
-    """Show what plug-ins add: targets, workloads, exporters, sections of the report."""
+    """Show plug-ins: targets, workloads, exporters and sections of the report."""
 
 
 @plugins.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @color_option
 def list_(as_json: bool, color: str) -> None:
-    """List all plug-ins, and where each is from.
+    """List all plug-ins, their origin, and why one is not used.
 
-    With the reason where one is not used. isobench's own targets are plug-ins as well.
+    isobench's own targets are plug-ins as well.
     """
     rows = [_row(plugin) for plugin in _loaded()]
     if as_json:
@@ -64,7 +64,7 @@ def list_(as_json: bool, color: str) -> None:
 
 
 def _loaded() -> "Iterator[Plugin]":
-    """Yield every plug-in of every kind, after an attempt to load it."""
+    """Yield the plug-ins of all kinds, after an attempt to load each."""
     from isobench.plugins import entry_points, workload_folders
     from isobench.plugins.entry_points import Kind
     from isobench.plugins.registry import Registry, announced
@@ -83,7 +83,8 @@ def _loaded() -> "Iterator[Plugin]":
     reserved = {Kind.EXPORTER: frozenset(EXPORTERS), Kind.SECTION: anchors}
     for kind in Kind:
         yield from entry_points.every(kind, reserved.get(kind, frozenset()))
-    entry_points.take_unreported()  # the table says all of it
+    # The table shows all faults. Without this they would be printed as notes as well.
+    entry_points.take_unreported()
 
 
 def _row(plugin: "Plugin") -> Row:

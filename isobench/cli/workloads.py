@@ -48,7 +48,7 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
 
 
 def _uncompiled(found: "Iterable[Workload]") -> Iterator[str]:
-    """Yield what a run of these workloads would refuse: those that no compiler here can build."""
+    """Yield the error of a run of these workloads where a compiler is needed and missing."""
     from isobench.model import host_abi
     from isobench.payload import build
 

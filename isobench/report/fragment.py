@@ -1,15 +1,17 @@
-"""HTML of a plug-in's template: a part of a page that cannot spoil the rest of it.
+"""Checks the HTML that the template of a plug-in makes, so that it cannot break the page around it.
 
-Values are escaped by the template engine already. What a template writes itself must consist of
-elements that hold text and pictures, each of them closed: then the page around it stays whole.
+The template engine has already escaped all values. The HTML of the template itself must consist of
+elements for text and pictures, each of them closed.
 """
 
 from html.parser import HTMLParser
 from typing import Final
 
 MOST: Final = 1_000_000
-"""Characters of one section."""
+"""The most characters of one section."""
 _VOID: Final = frozenset({"br", "col", "hr", "wbr"})
+# Not among them: scripts, styles, forms, frames and images, since the page is one file that loads
+# nothing; h1, h2 and section, which would change the outline of the page.
 # fmt: off
 _ELEMENTS: Final = _VOID | {
     "a", "abbr", "b", "bdi", "code", "em", "i", "kbd", "mark", "q", "s", "samp", "small", "span",
@@ -24,13 +26,14 @@ _ELEMENTS: Final = _VOID | {
 
 
 class _Checker(HTMLParser):
-    """Raises ValueError at the first thing that does not belong in a section."""
+    """Raises ValueError at the first construct that a section must not contain."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)
         self.open: list[str] = []
+        # The number of "<" in complete tags. Some versions of Python's parser ignore an incomplete
+        # tag at the end: comparing this number with that of all "<" finds it.
         self.seen = 0
-        """How many "<" were those of tags. Some versions of Python pass over incomplete ones."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._take(tag, attrs)
@@ -38,7 +41,8 @@ class _Checker(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        # Browsers take <div/> for an open <div>; only elements of pictures may end so.
+        # Browsers read <div/> as an open <div>. Only elements of SVG can end with "/>": see
+        # https://html.spec.whatwg.org/multipage/syntax.html#start-tags
         self._take(tag, attrs)
         if tag not in _VOID and "svg" not in self.open:
             raise ValueError(f"<{tag}/> leaves <{tag}> open")
@@ -70,7 +74,7 @@ class _Checker(HTMLParser):
 
 
 def checked(html: str) -> str:
-    """Return HTML that a page can hold. ValueError: why it cannot."""
+    """Return HTML that the page can include. ValueError: it cannot; says why."""
     if len(html) > MOST:
         raise ValueError(f"it has {len(html):,} characters, and {MOST:,} are the most")
     checker = _Checker()

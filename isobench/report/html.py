@@ -17,7 +17,7 @@ from isobench.storage.cleaning import cleaned
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """The part of the page that a plug-in's template makes, or the sentence in its place."""
+    """The HTML of a plug-in's template, or the sentence that replaces it."""
 
     html: str
     fault: str = ""
@@ -55,7 +55,7 @@ def _environment(templates: Path) -> Environment:
 def _fragment(environment: Environment, report: Report, view: PluginView) -> Fragment:
     if view.fault or view.section is None or view.folder is None:
         return Fragment("", view.apology)
-    # Its own templates come first, so that none needs a name that isobench has not.
+    # The plug-in's own templates come first, so that their names need not differ from isobench's.
     loader = ChoiceLoader([FunctionLoader(_reader(view.folder)), environment.loader])  # type: ignore[list-item]
     own, template = environment.overlay(loader=loader), view.section.template
 
@@ -71,7 +71,7 @@ def _fragment(environment: Environment, report: Report, view: PluginView) -> Fra
 
 
 def _reader(folder: Traversable) -> Callable[[str], str | None]:
-    """Return a function that reads a template in a folder; None where there is none."""
+    """Return a function that reads a template in a folder; it returns None for other names."""
 
     def read(name: str) -> str | None:
         place = folder / name

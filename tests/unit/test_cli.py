@@ -1004,14 +1004,14 @@ def test_a_doctor_says_which_payloads_came_and_what_the_compiler_is_for(
     assert re.search(r"compiler: zig cc [\d.]+", isobench("doctor").out)
     monkeypatch.setattr(build, "to_compile", lambda _: {})
     monkeypatch.setattr(compiler, "_zig", without_compiler)
-    said = isobench("doctor").words
-    assert "must be compiled: none" in said
-    assert "no compiler is installed; only C workloads of your own need it" in said
-    assert "isobench doctor --install build" in said
+    words = isobench("doctor").words
+    assert "to be compiled: none" in words
+    assert "no compiler is installed; only your own C workloads need it" in words
+    assert "isobench doctor --install build" in words
     monkeypatch.setattr(build, "to_compile", lambda _: {"cpu.sieve": "its sources have changed"})
-    said = isobench("doctor").words
-    assert "must be compiled: 1 cpu.sieve: its sources have changed" in said
-    assert "no compiler is installed; no run can start without it" in said
+    words = isobench("doctor").words
+    assert "to be compiled: 1 cpu.sieve: its sources have changed" in words
+    assert "no compiler is installed; no run can start without it" in words
 
 
 def without_compiler() -> NoReturn:

@@ -1,4 +1,4 @@
-"""Exporters of other distributions, behind the guard: loaded when one is used or its help shown."""
+"""Exporters of plug-ins. One is loaded when it is used, or when its help is shown."""
 
 import contextlib
 from dataclasses import dataclass
@@ -14,44 +14,44 @@ if TYPE_CHECKING:
     from isobench.report.write import Outcome
 
 PATIENCE: Final = 120.0
-"""Seconds within which an exporter must have returned its text."""
+"""Seconds for an exporter to return its text."""
 MOST: Final = 64 << 20
-"""Characters of one file."""
+"""The most characters of one file."""
 _LONGEST_SUMMARY: Final = 200
 
 
 def exporters() -> dict[str, "PluginExporter"]:
-    """Return the exporters of plug-ins by name; none is loaded yet."""
+    """Return the exporters of plug-ins by name. None of them is loaded yet."""
     announced = entry_points.announced(Kind.EXPORTER, frozenset(EXPORTERS))
     return {name: PluginExporter(plugin=plugin) for name, plugin in announced.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PluginExporter:
-    """An exporter of a plug-in's, with the flag --export-NAME."""
+    """An exporter of a plug-in, with the option --export-NAME."""
 
     plugin: Plugin
 
     @property
     def name(self) -> str:
-        """The end of its flag."""
+        """The end of its option."""
         return self.plugin.name
 
     @property
     def summary(self) -> str:
-        """What the help says of it: what it is, or why it does not load."""
+        """The help text of its option; where it does not load, the reason."""
         try:
-            said = self.load().summary
+            text = self.load().summary
         except SessionError as error:
-            said = f"Does not load: {error}."
-        return f"{cleaned(said, longest=_LONGEST_SUMMARY)} ({self.plugin.distribution})"
+            text = f"Does not load: {error}."
+        return f"{cleaned(text, longest=_LONGEST_SUMMARY)} ({self.plugin.distribution})"
 
     def load(self) -> Exporter:
-        """Return the plug-in's own. SessionError: it does not load, or is no exporter."""
+        """Return the exporter. SessionError: it does not load, or is not an exporter."""
         return self.plugin.attempt("loading it", guard.LOADING, self._checked)
 
     def check(self) -> bool:
-        """Say whether it loads; where it does not, the plug-in's faults say why."""
+        """Return whether it loads. If it does not, the faults of the plug-in say why."""
         with contextlib.suppress(SessionError):
             self.load()
             return True
@@ -66,7 +66,7 @@ class PluginExporter:
         return found
 
     def __call__(self, outcome: "Outcome") -> str:
-        """Return the text of the file. SessionError: it has none that can be written."""
+        """Return the text of the file. SessionError: it failed, or the text cannot be written."""
         exporter = self.load()
         return self.plugin.attempt("exporting", PATIENCE, lambda: _text(exporter(outcome)))
 
@@ -76,5 +76,5 @@ def _text(made: object) -> str:
         raise TypeError(f"what came back is {type(made).__name__}, not a str")
     if len(made) > MOST:
         raise ValueError(f"the text has {len(made):,} characters, and {MOST:,} are the most")
-    made.encode()  # what no file can hold is found here
+    made.encode()  # a lone surrogate cannot be written: it raises here, where the fault is known
     return made

@@ -1,8 +1,8 @@
-"""Sections of other distributions, behind the guard: one that does not load, raises or says
-something that no page can hold leaves a sentence in its place, with whose fault it is.
+"""Sections of plug-ins. A section that does not load, raises, or makes HTML that the page cannot
+include is replaced by a sentence that names the plug-in.
 
-An entry point names a `Section`; its template is a file beside the module. isobench writes the
-heading itself, and shows these sections after all of its own.
+An entry point names a `Section`; its template is a file next to the module. isobench writes the
+heading, and shows these sections after its own.
 """
 
 import importlib
@@ -23,50 +23,50 @@ from isobench.report.sections.section import Section
 from isobench.storage.cleaning import cleaned
 
 TEMPLATE: Final = "plugin.html.j2"
-"""isobench's own template around a plug-in's."""
+"""isobench's own template around the template of a plug-in."""
 PATIENCE: Final = 30.0
-"""Seconds within which a section must have made its view, its Markdown, and its part of the page.
-"""
+"""Seconds for each step of a section: its view, its Markdown, its part of the page."""
 _LONGEST_TITLE: Final = 60
+# Characters. Services that show summary.md refuse long ones: GitHub cuts off comments at 64 KiB and
+# job summaries at 1 MiB.
 _MOST_MARKDOWN: Final = 100_000
-"""Characters: services that show summaries refuse long ones."""
 _FILE_NAME: Final = re.compile(r"[\w-][\w.-]*", re.ASCII)
 _TAG: Final = re.compile(r"<(?!br>)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginView:
-    """What a section of a plug-in's shows, or why it shows nothing."""
+    """The view of a section of a plug-in, or the reason why there is none."""
 
     plugin: Plugin
     title: str
     section: Section[Any] | None = None
-    """The plug-in's own; its template shows `view`. None: it does not load."""
+    """The section of the plug-in, whose template shows `view`. None: it does not load."""
     view: Any = None
     folder: Traversable | None = None
-    """Where its template is."""
+    """The folder with its template."""
     paragraphs: tuple[str, ...] = ()
     fault: str = ""
 
     @property
     def apology(self) -> str:
-        """A sentence in place of the section; empty where nothing is wrong."""
+        """The sentence that replaces the section; empty where nothing is wrong."""
         return missing(self.plugin, self.fault) if self.fault else ""
 
 
 def missing(plugin: Plugin, fault: str) -> str:
-    """Return the sentence that stands in place of a section."""
+    """Return the sentence that replaces a section."""
     return cleaned(f"This section is missing: {fault} ({plugin.maker.blame}).")
 
 
 def sections(own: Iterable[Section[Any]]) -> tuple[Section[Any], ...]:
-    """Return the sections of plug-ins; no name of isobench's `own` can be taken."""
+    """Return the sections of plug-ins. They cannot have the anchor of an `own` section."""
     reserved = frozenset(section.anchor for section in own)
     return tuple(map(_guarded, entry_points.announced(Kind.SECTION, reserved).values()))
 
 
 def load(plugin: Plugin) -> Section[Any]:
-    """Return the section that a plug-in adds. SessionError: it does not load, or is none."""
+    """Return the section of a plug-in. SessionError: it does not load, or is not a section."""
     return plugin.attempt("loading it", guard.LOADING, lambda: _checked(plugin))
 
 
@@ -116,7 +116,8 @@ def _section(
 
 def _view(plugin: Plugin, inner: Section[Any], lookup: Lookup) -> PluginView | None:
     title = cleaned(inner.title)
-    own = look_up(lookup.summary)  # of its own: what it changes in there spoils nobody else's
+    # A lookup of its own: if the plug-in changes it, other sections are not affected.
+    own = look_up(lookup.summary)
     try:
         view = plugin.attempt("build", PATIENCE, lambda: inner.build(own))
         if view is None:
@@ -135,7 +136,10 @@ def _view(plugin: Plugin, inner: Section[Any], lookup: Lookup) -> PluginView | N
 
 
 def _paragraphs(inner: Section[Any], view: object) -> tuple[str, ...]:
-    """Return its Markdown without HTML, without what controls a terminal, and not too long."""
+    """Return the Markdown of a section, without HTML and control characters.
+
+    TypeError, ValueError: it is not text, or too long.
+    """
     paragraphs = []
     room = _MOST_MARKDOWN
     for each in inner.markdown(view):
@@ -149,7 +153,7 @@ def _paragraphs(inner: Section[Any], view: object) -> tuple[str, ...]:
 
 
 def _markdown(view: PluginView) -> Iterator[str]:
-    said = (escaped(view.apology),) if view.fault else view.paragraphs
-    if said:
+    paragraphs = (escaped(view.apology),) if view.fault else view.paragraphs
+    if paragraphs:
         yield f"## {escaped(view.title)}"
-        yield from said
+        yield from paragraphs
