@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,20 @@ def test_a_third_party_library_stays_behind_its_door(name: str) -> None:
 def test_the_tables_name_what_exists_and_nothing_else() -> None:
     assert set(FLOOR) == {name.partition(".")[0] for name in NAMED}
     assert {door for doors in FENCES.values() for door in doors} <= set(NAMED)
+
+
+def test_contributing_draws_these_floors() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    drawing = text.partition("## The house\n\n```\n")[2].partition("```")[0]
+    drawn: list[set[str]] = []
+    for line in drawing.splitlines():
+        found = re.match(r"(?:floor (?P<floor>\d+))? +(?P<room>\w+)  ", line)
+        assert found, line
+        if found["floor"]:
+            drawn.append(set())
+            assert int(found["floor"]) == len(FLOORS) + 1 - len(drawn), line
+        drawn[-1].add(found["room"])
+    assert list(reversed(drawn)) == [set(names) for names in FLOORS]
 
 
 def test_every_exception_and_every_door_is_still_used() -> None:

@@ -29,7 +29,7 @@ def test_a_further_run_without_the_cell_leaves_it_suspected(make_run: MakeRun) -
     base, head = make_run({SIEVE: 1.0, FSYNC: 1.0}), make_run({SIEVE: 1.3, FSYNC: 1.0})
     made = compared(base, head, confirmation=make_run({FSYNC: 1.0}))
     assert (cell(made)["standing"], cell(made)["confirmed"]) == ("regression", None)
-    assert "does not have that cell" in view.headline(made)
+    assert "does not have this cell" in view.headline(made)
 
 
 def test_a_comparison_fails_by_confirmed_regressions_only(make_run: MakeRun) -> None:

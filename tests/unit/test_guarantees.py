@@ -48,7 +48,7 @@ def test_every_scenario_has_a_guarantee_unless_it_says_why_not(whole: Result) ->
 def test_what_is_guaranteed_is_what_the_method_says(whole: Result) -> None:
     bounds = {view.figure_text(one): (one.low, one.high) for one in whole.findings}
     assert bounds["drift, true ratio 1.00, 10 blocks: 95 % interval misses it"] == (0.02, 0.09)
-    assert bounds["drift, true ratio 1.00, stopped: reported interval holds it"] == (0.95, 1)
+    assert bounds["drift, true ratio 1.00, stopped: reported interval contains it"] == (0.95, 1)
     assert bounds["drift, true ratio 1.05, stopped: called near-native"] == (0, 0.05)
     assert bounds["drift, true ratio 1.05, 15 blocks: called slower"] == (0, 0.05)
     assert bounds["drift, true ratio 1.00, 30 blocks: called faster"] == (0, 0.05)
@@ -111,8 +111,8 @@ def broken_by(
 def test_intervals_half_as_wide_break_it(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = broken_by(monkeypatch, stats, "estimates", bent(0.5))
     assert "quiet, true ratio 1.00, 15 blocks: 95 % interval misses it" in broken
-    assert "quiet, true ratio 1.00, 15 blocks: reported interval holds it" in broken
-    assert "quiet, true ratio 1.00, stopped: reported interval holds it" in broken
+    assert "quiet, true ratio 1.00, 15 blocks: reported interval contains it" in broken
+    assert "quiet, true ratio 1.00, stopped: reported interval contains it" in broken
     assert "quiet, true ratio 1.05, 15 blocks: called near-native" in broken
 
 
@@ -127,7 +127,7 @@ def test_an_estimator_that_is_off_breaks_it(monkeypatch: pytest.MonkeyPatch) -> 
     broken = broken_by(
         monkeypatch, stats, "block_log_ratios", lambda *sides: right(*sides) + math.log(1.02)
     )
-    assert "quiet, true ratio 1.00, 15 blocks: reported interval holds it" in broken
+    assert "quiet, true ratio 1.00, 15 blocks: reported interval contains it" in broken
 
 
 def test_a_verdict_by_the_ratio_alone_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,7 +311,7 @@ def test_other_metrics_have_rows_of_their_own_with_their_unit(shown: dict[str, A
     view = sections.build(documents.summary_of(shown))
     text = markdown.markdown(view)
     assert "| app.pages: peak (bytes) |" in text
-    assert "above 1\N{MULTIPLICATION SIGN} is worse" in text
+    assert "Above 1\N{MULTIPLICATION SIGN} is worse" in text
     page = html.render(view, paths.shared("reports") / "templates")
     for words in (
         "app.pages: rate",

@@ -415,7 +415,7 @@ def test_an_exporter_that_fails_is_named_and_all_other_files_are_written(
     assert "fault of the exporter mine in the distribution its-maker 1.0: tell its author" in (
         done.err
     )
-    assert "not written, by a fault of the plug-in" in done.err
+    assert "not written, because of a fault of the plug-in" in done.err
     assert (tmp_path / "all.csv").is_file()
     assert (path / "report.html").is_file()
     assert not (tmp_path / "mine.txt").exists()

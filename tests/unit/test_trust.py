@@ -248,7 +248,7 @@ def test_a_file_of_nobody_above_this_folder_runs_nothing_and_is_named(
     give_away(planted)
     done = isobench("doctor", "native")
     assert not (tmp_path / "executed").exists()
-    assert f"{planted} is not obeyed: it belongs to" in done.words
+    assert f"{planted} is ignored: it belongs to" in done.words
     assert f"--config {planted}" in done.words
     assert "trap" not in done.out
 
@@ -378,7 +378,7 @@ def test_commands_of_a_resumed_run_that_another_user_may_have_written_do_not_run
     give_away(run / "run.json")
     done = isobench("run", "--resume", run, "--budget", "5m")
     assert done.code == 2
-    assert "has commands for trap and is not obeyed: it belongs to" in done.words
+    assert "has commands for trap and is not trusted: it belongs to" in done.words
     assert "--config FILE" in done.words
     assert somewhere.is_dir()
 
