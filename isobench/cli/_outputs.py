@@ -95,7 +95,7 @@ def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
     report_plugins()
     if failed:
         raise UsageError(
-            f"{', '.join(failed)}: not written, by a fault of the plug-in",
+            f"{', '.join(failed)}: not written, by a bug of the plug-in",
             hint=f"isobench report {outcome.folder} with the same flag, once it is fixed",
         )
 

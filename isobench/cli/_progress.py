@@ -125,7 +125,7 @@ class Screen:
         if not self._quiet:
             self._console.print(as_called(text), style="dim", markup=False)
 
-    def looked(self, name: "TargetName", answer: "Availability") -> None:
+    def probed(self, name: "TargetName", answer: "Availability") -> None:
         """Print what a target answered."""
         from isobench.model import Available
 

@@ -1110,7 +1110,7 @@ def test_cleaning_says_what_it_removed(isobench: Run, monkeypatch: pytest.Monkey
 def test_an_empty_list_is_refused_and_never_means_everything(
     isobench: Run, flag: str, value: str
 ) -> None:
-    refused(isobench("run", flag, value), flag, "names nothing")
+    refused(isobench("run", flag, value), flag, "the list of names is empty")
 
 
 @pytest.mark.parametrize("value", ["0%", "100%", "500%", "-1%"])
@@ -1325,7 +1325,7 @@ def test_what_was_ignored_at_the_start_stays_ignored_but_for_sigterm(
 
 @pytest.mark.parametrize("value", ["", "a", "1-", "3-1", "0,,1", "-1", "1.5"])
 def test_what_is_no_list_of_cpus_is_told(isobench: Run, value: str) -> None:
-    refused(isobench("run", "--affinity", value), "is no list of CPUs: write 2, 0,2 or 2-5")
+    refused(isobench("run", "--affinity", value), "is not a list of CPUs: write 2, 0,2 or 2-5")
 
 
 def test_a_cpu_that_cannot_be_used_is_told_with_those_that_can(isobench: Run) -> None:
@@ -1423,7 +1423,7 @@ def test_compare_reads_latest_and_zips(
     ("argv", "words"),
     [
         (("old",), ("two runs", "--base")),
-        (("old", "old"), ("there twice",)),
+        (("old", "old"), ("given twice",)),
         (("old", "nothing"), ("no run",)),
         (("--base", "old", "--head", "zzz*"), ("no run matches",)),
         (("old", "--base", "old"), ("two runs",)),

@@ -48,7 +48,7 @@ class PluginExporter:
 
     def load(self) -> Exporter:
         """Return the plug-in's own. SessionError: it does not load, or is no exporter."""
-        return self.plugin.attempt("loading it", guard.LOADING, self._checked)
+        return self.plugin.attempt("loading it", guard.LOAD_LIMIT, self._checked)
 
     def check(self) -> bool:
         """Say whether it loads; where it does not, the plug-in's faults say why."""
