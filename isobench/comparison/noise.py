@@ -247,6 +247,7 @@ def _drift(analysis: Analysis, name: WorkloadName) -> stats.Drift | None:
     rows = analysis.amounts
     own = rows[(rows["workload"] == name) & (rows["target"] == analysis.reference)]
     by_block = own.groupby("block")[["amount", "at"]].median()
+    # Drift is relative: a metric that counts something may be zero, which has no logarithm.
     by_block = by_block[by_block["amount"] > 0]
     if by_block.empty:
         return None

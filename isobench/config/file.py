@@ -123,6 +123,7 @@ def _from_named_file(path: Path) -> Configuration:
     except OSError as error:
         raise _unreadable(path, error) from None
     settings = _settings(path, data) or Settings()
+    # The settings have been decoded strictly; this text only serves to find lines.
     return Configuration(
         file=str(path), settings=settings, text=data.decode(errors="replace"), named=True
     )

@@ -158,6 +158,7 @@ def _is_private_group(seen: os.stat_result, entry: Path) -> bool:
 
 
 def _user(number: int) -> str:
+    # A container may have files of users that its /etc/passwd does not list.
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

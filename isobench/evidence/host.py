@@ -202,6 +202,7 @@ def describe(scratch: Path) -> dict[str, Fact | float]:
         "cpu_limit": _cpu_limit(),
         "memory_limit": _memory_limit(),
         "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
+        # The file exists only where version 2 is mounted at the root: cgroups(7).
         "cgroups": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").is_file() else "v1 or hybrid",
         "filesystem": filesystem_of(scratch),
         # Of the last minute, so that the first value is from before isobench has added to it.

@@ -96,6 +96,7 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
     """Read a whole reply. WireError: it is invalid. WrongAnswerError: it has another nonce or
     another number of iterations.
     """
+    # Output is cut at this length (plugins.api.Completed), so that its end may be missing.
     if len(stdout) >= MOST_BYTES:
         raise WireError(f"the payload printed more than {MOST_BYTES} bytes")
     numbered_lines = enumerate(stdout.splitlines(), 1)

@@ -112,6 +112,7 @@ class Plugin:
 
     def note(self, error: SessionError | NotApplicableError) -> SessionError:
         """Add an error to `faults` once, and return it with the distribution in its hint."""
+        # The same error may occur at every command that loads the plug-in; it is shown once.
         known = next((fault for fault in self.faults if str(fault) == str(error)), None)
         if known is not None:
             return known

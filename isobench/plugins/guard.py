@@ -252,6 +252,7 @@ def write_pending_logs(names: Iterable[str], log: Callable[[str, bytes], None]) 
     """Write the tracebacks of errors before the run to its logs, by calling `log(name, text)`."""
     for name in names:
         for text in _pending.pop(name, ()):
+            # Messages of exceptions may contain surrogates, which UTF-8 cannot encode.
             log(name, text.encode(errors="backslashreplace"))
 
 
@@ -289,6 +290,7 @@ def _limited(limit: float) -> Iterator[None]:
         # None: the handler was not installed from Python.
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
         if left:
+            # Zero would turn the timer off: setitimer(2).
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.001))
 
 

@@ -156,6 +156,7 @@ def for_this_user(hint: str) -> str:
     """Return a hint with sudo only where it is needed and installed."""
     if "sudo " not in hint or (os.geteuid() != 0 and shutil.which("sudo")):
         return hint
+    # In a shell of root, $USER would be root and not the user that the command is about.
     bare = _SUDO.sub("", hint)
     return bare if os.geteuid() == 0 else f"as root: {bare.replace('$USER', getpass.getuser())}"
 

@@ -150,7 +150,7 @@ def _where(source: Source, name: str, *key: str) -> str:
 
 def _load(name: str, plugin: Plugin, options: Mapping[str, Any], source: Source) -> Target:
     info = replace(plugin.info, name=name)
-    if not plugin.is_own:
+    if not plugin.is_own:  # before its first line runs, which may print
         stdout.protect()
     try:
         with info.loading("loading it"):

@@ -215,6 +215,7 @@ class FakeTarget:
             command.on_output(done.stdout)
         if program != STARTUP or len(argv) <= _ONLY_NONCE or done.exit_code != 0:
             return done
+        # As _startup does: it replaces itself by the program in its arguments.
         then = self.answer(replace(command, argv=argv[2:]), timeout)
         return Completed(
             exit_code=then.exit_code,

@@ -65,6 +65,7 @@ def _files(named: object) -> list[Path]:
         root = Path(named)
     else:
         raise TypeError("it is neither a package nor the path of a folder")
+    # The files of a package may be within an archive (zipimport), where they have no path.
     found = [each / FILE for each in root.iterdir() if (each / FILE).is_file()]
     if not all(isinstance(each, Path) for each in found):
         raise TypeError("it is in an archive, but the compiler needs files in a folder")

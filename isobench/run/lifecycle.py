@@ -109,6 +109,7 @@ class _Alarm:
 @contextlib.contextmanager
 def _confined(cpus: frozenset[int]) -> Iterator[None]:
     """Confine this process and all that it starts to these CPUs; without CPUs do nothing."""
+    # Processes inherit the CPUs of the thread that starts them: sched_setaffinity(2).
     before = os.sched_getaffinity(0)
     if cpus:
         os.sched_setaffinity(0, cpus)

@@ -99,6 +99,7 @@ class Runner:
     def stage(self, target: Target) -> Stage:
         """Return the stage for a target. It is made at first use, one for each ABI."""
         abi = self.abi(target)
+        # Targets of one ABI share a stage, so that an image or a copy of it is made once.
         if abi not in self.stages:
             self.stages[abi] = self.workshop.stage(abi)
         return self.stages[abi]
@@ -525,7 +526,7 @@ def measure(
                 runner, plan, rules, kept, one_block or runner.block,
                 tick=tick, begun=begun, repeated=repeated,
             )  # fmt: skip
-    finally:
+    finally:  # what `undisturbed` has frozen can be collected again
         gc.unfreeze()
 
 

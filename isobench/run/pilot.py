@@ -216,6 +216,7 @@ def try_all(
             elif label in pilot.expensive and (why := too_expensive(pilot, label)):
                 leave_out(runner, pilot, label, why)
                 continue
+            # Known before the visits of the trial, which then make only one start of it.
             runner.expensive.update(pilot.expensive)
             for visit in block.visits:
                 progress(f"trying {label}")

@@ -83,6 +83,7 @@ class Planner:
         # Only the time of its opening is known by now. Its starts take about as long.
         opening = pilot.opening[label]
         tried = [name for name in pilot.proving if name not in (label, *pilot.dead)]
+        # Its own trial must fit as well as the blocks with all targets that were tried before.
         left = self.seconds_left - OPENINGS_TO_TRY * opening
         both = [*tried, plan.second(self.reference)]
         cost = pilot.cost(SHORTEST, self.options, both, self.runner.workloads, self.reference)

@@ -90,6 +90,7 @@ def log_name(label: TargetName) -> str:
 
 def quoted(stderr: bytes) -> str:
     """Return the end of standard error as printable text."""
+    # The end, where programs say what has failed.
     return wire.printable(stderr.decode(errors="replace").strip()[-_MOST_QUOTED:])
 
 

@@ -257,6 +257,7 @@ def _launcher(target: Target) -> _Launch:
     if isinstance(target, Launcher):
         return lambda stage, command, timeout: target.launch(stage, command, timeout=timeout)
 
+    # Without the ability to launch, a start is opening a session and running a program in it.
     def open_and_run(stage: Stage, command: Command, timeout: Nanoseconds) -> Completed:
         with target.open(stage) as session:
             return session.run(command, timeout=timeout)

@@ -189,6 +189,7 @@ class _Tally:
             margin=MARGIN,
             doubts=doubts.of_sessions(sessions, found.blocks, fewest=plan.FEWEST_SESSIONS),
         )
+        # A 95 % interval for the rate of alarms; the reported one is nominally 97 %.
         self.runs += 1
         self.alarms += not strict.interval.low <= self.truth <= strict.interval.high
         self.covered += found.interval.low <= self.truth <= found.interval.high

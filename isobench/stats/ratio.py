@@ -301,6 +301,7 @@ def narrow(found: Iterable[Estimate], precision: float) -> bool:
     return bool(widths) and max(widths) <= precision
 
 
+# Cached, since the self-test asks for the same quantile for thousands of runs.
 @cache
 def student_quantile(level: float, freedom: float) -> float:
     """Return the half width of Student's two-sided interval, in standard errors."""

@@ -87,6 +87,7 @@ def _metric_of_fact(
         )
     if isinstance(table, str) or not table.get("fact", True):
         raise UsageError(f"{place} cannot be measured", hint=_FACT_EXAMPLE)
+    # The payloads of starts print no facts that are read.
     if scope is not Scope.LOOP:
         raise UsageError(
             f'{place} cannot be measured: scope = "{scope}" measures only time',
