@@ -236,7 +236,7 @@ class _Observer:
 
     say: Callable[[str], None]
 
-    def looked(self, name: TargetName, answer: Availability) -> None:
+    def probed(self, name: TargetName, answer: Availability) -> None:
         """Hand on why a target cannot run."""
         if not isinstance(answer, Available):
             self.say(f"{name} cannot run here: {answer.reason}")

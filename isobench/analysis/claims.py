@@ -180,7 +180,7 @@ class _Asked:
             lower_seconds=low,
             upper_seconds=high,
             checks_equal=checked,
-            barred=any(doubt.blocks and doubt.code != _NOISE for doubt in verdict.doubts),
+            is_unproven=any(doubt.blocks and doubt.code != _NOISE for doubt in verdict.doubts),
             advice=_advice(verdict, needed),
         )
 

@@ -1,4 +1,4 @@
-"""Claims: sentences as data, and what one run says about them. Pure."""
+"""Claims: sentences as data, and their status in one run. Pure."""
 
 from isobench.claims.judging import CellFacts, TargetFacts, judge
 from isobench.claims.published import load_published

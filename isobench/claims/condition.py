@@ -1,8 +1,8 @@
-r"""The condition of a claim: `workload =~ '^cpu\\.' and target == 'docker'`. Pure.
+r"""Evaluates the condition of a claim: `workload =~ '^cpu\\.' and target == 'docker'`. Pure.
 
-Comparisons joined by `and`; each has a name, an operator (==, !=, =~ for a regular expression that
-is searched for, !~) and a text in quotes. Names: workload, class (of the workload), target,
-technology.
+A condition is a list of comparisons joined by `and`. Each has a name (workload, class, target or
+technology), an operator and a text in quotes. The operators are ==, !=, =~ (a search for a regular
+expression) and !~ (its negation).
 """
 
 import re
@@ -23,39 +23,40 @@ _COMPARISON: Final = re.compile(
 
 
 def holds(condition: str, facts: Mapping[str, str]) -> bool:
-    """Say whether the condition holds where names are as `facts` says; an empty one holds.
+    """Return whether the condition holds for the values in `facts`. An empty condition holds.
 
-    A name that `facts` lacks is one that is not known yet, and no comparison with it fails.
-    ValueError: it is no condition; the message says where it ceases to be one.
+    Comparisons with a name that `facts` does not have are ignored: its value is not known yet.
+    ValueError: the condition is invalid; the message shows where.
     """
     return all(
         _OPERATORS[operator](facts[name], text)
-        for name, operator, text in list(comparisons(condition))  # read whole, whatever holds
+        # The list reads the whole condition, so that an error at its end is always found.
+        for name, operator, text in list(comparisons(condition))
         if name in facts
     )
 
 
 def comparisons(condition: str) -> Iterator[tuple[str, str, str]]:
-    """Yield name, operator and text of each comparison. ValueError as above."""
+    """Yield name, operator and text of each comparison. ValueError as in `holds`."""
     at, joined = 0, bool(condition.strip())
     while joined:
         found = _COMPARISON.match(condition, at)
         if found is None:
             message = (
-                f"is no condition from {condition[at:].strip()!r} on: write comparisons such as"
+                f"is not a condition from {condition[at:].strip()!r} on: write comparisons such as"
                 " workload =~ '^cpu' joined by and"
             )
             raise ValueError(message)
         name = found["name"]
         text = found["single"] if found["single"] is not None else found["double"]
         if name not in NAMES:
-            message = f"compares {name!r}, which is none of {', '.join(NAMES)}"
+            message = f"compares {name!r}, which is not one of {', '.join(NAMES)}"
             raise ValueError(message)
         if found["operator"] in {"=~", "!~"}:
             try:
                 re.compile(text)
             except re.error as error:
-                message = f"holds no regular expression in {text!r}: {error}"
+                message = f"has an invalid regular expression {text!r}: {error}"
                 raise ValueError(message) from None
         yield name, found["operator"], text
         at, joined = found.end(), bool(found["joined"])

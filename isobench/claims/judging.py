@@ -1,4 +1,4 @@
-"""What one run says about a claim: cells and facts weighed, and put in words. Pure."""
+"""Judges a claim on the cells and facts of one run, and explains the result as text. Pure."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from isobench.model.wording import (
 )
 
 _MOST_NAMED: Final = 3
-"""So many cells are named in a sentence; the rest is counted."""
+"""A sentence names at most so many cells, and gives the number of the others."""
 _MEDIAN: Final = 0.5
 _SUPPORTED: Final = ClaimStatus.SUPPORTED
 _REFUTED: Final = ClaimStatus.REFUTED
@@ -42,9 +42,7 @@ _UNTESTED: Final = ClaimStatus.UNTESTED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFacts:
-    """What a run knows about one cell, as far as a claim asks: at its margin and level, to its
-    reference.
-    """
+    """The facts about one cell that a claim needs, at the claim's margin, level and reference."""
 
     target: TargetName
     technology: Technology
@@ -52,98 +50,99 @@ class CellFacts:
     metric: str = "time"
     status: Status
     reference: str = "native"
-    """What `ratio` is taken to."""
+    """The denominator of `ratio`."""
     ratio: float | None = None
     interval: Interval | None = None
     """The reported interval of `ratio`."""
     sided: Interval | None = None
-    """Its one-sided bounds at the claim's level, both: what the standing rests on."""
+    """Its two one-sided bounds at the claim's level, which decide the status."""
     margin: float = 1.05
     """The ratio above 1 that `status` was judged at."""
     value_seconds: float | None = None
-    """The median, or the claim's quantile, per operation or start."""
+    """The median, or the claim's quantile, in seconds per operation or start."""
     upper_seconds: float | None = None
     """One-sided upper bound of `value_seconds` at the claim's level."""
     lower_seconds: float | None = None
-    """One-sided lower bound: without it a bound is never refuted."""
-    barred: bool = False
-    """A doubt takes its time away as well as its ratio: more than that the machine is noisy, which
-    an absolute bound need not mind.
+    """One-sided lower bound of `value_seconds`. Without it no claim about seconds is refuted."""
+    is_unproven: bool = False
+    """Whether a doubt invalidates its time as well as its ratio. Mere noise of the machine does
+    not: an absolute bound can be decided in spite of it.
     """
     advice: str = ""
-    """What would decide an open cell."""
+    """What would decide an undecided cell."""
     checks_equal: bool | None = None
-    """Whether the payload computed what it computes natively; None: it has no checksum."""
+    """Whether its checksum is the same as natively. None: it has no checksum."""
 
     @property
     def name(self) -> str:
-        """The cell in words."""
+        """The cell as text: target, workload and metric."""
         return f"{self.target} {series_text(self.workload, self.metric)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
-    """What a run knows about one target, as far as claims ask."""
+    """The facts about one target that claims need."""
 
     name: TargetName
     technology: Technology
     status: TargetStatus
     variation: bool = False
-    """It is another target with an option changed: only a claim that names it speaks of it."""
+    """Whether it is a target with one option changed. Only a claim that names it is about it."""
     relations: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Fact key -> "same", "unlike" or "unknown" against the host, or the value itself."""
+    """By key of a fact: how it relates to the host's ("same", "unlike", "unknown"), or its value.
+    """
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Fact key -> the value, in small letters."""
+    """By key of a fact: its value in lower case."""
     limits: Sequence[LimitCheck] = ()
-    """The limits that were set in an instance of it, and pushed past."""
+    """The results of its limit tests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Finding:
-    """What one cell, or one fact of one target, says about a claim."""
+    """The status of a claim in one cell, or for one fact of one target."""
 
     axis: str
     target: TargetName
     status: ClaimStatus
     text: str
     room: float = 0.0
-    """How far from refuting, to name the closest; comparable within a claim only."""
+    """The distance from refuting the claim, to name the closest cell. Comparable within a claim."""
     change: str = ""
-    """What would turn it."""
+    """What would change the status."""
 
 
 _Judged = tuple[ClaimStatus, str, float, str]
-"""Standing, text, room and change of a finding."""
+"""Status, text, room and change of a finding."""
 
 
 # Judging
 
 
 def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFacts]) -> ClaimVerdict:
-    """Return what the run says about the claim.
+    """Return the status of a claim in a run.
 
-    Only targets whose status is "measured" speak: an unproven one is not what its name says. In a
-    claim about cells each class of workload is an axis; in one about evidence each fact is weighed
-    alone, and `axes` stays empty. An axis is supported if every such target has cells in it and all
-    of them support it, refuted by one cell that refutes it, untested without any; the claim follows
-    from its axes by the same rule.
+    A claim about cells has a status for each class of workloads (`axes`): supported if every
+    measured target has cells of the class and all support it, refuted if one cell refutes it,
+    untested without cells. The status of the claim follows from these by the same rule. In a claim
+    about evidence each fact is judged alone, and `axes` is empty.
     """
-    subjects = [target for target in targets if _speaks_of(claim, target)]
+    # Only targets with the status "measured" count: an unproven one may not be what its name says.
+    subjects = [target for target in targets if _applies_to(claim, target)]
     measured = [target for target in subjects if target.status is TargetStatus.MEASURED]
     evident = claim.kind is ClaimKind.EVIDENCE
     match claim.kind:
         case ClaimKind.EVIDENCE:
-            findings = list(_weigh_facts(claim, measured))
+            findings = list(_judge_facts(claim, measured))
         case ClaimKind.ENFORCEMENT:
-            # One that sets no limits here is no witness of whether limits hold.
-            findings = list(_weigh_limits(claim, [each for each in measured if each.limits]))
+            # A target that cannot set limits here shows nothing about whether they hold.
+            findings = list(_judge_limits(claim, [each for each in measured if each.limits]))
         case _:
-            findings = list(_weigh_cells(claim, cells, measured))
+            findings = list(_judge_cells(claim, cells, measured))
     axes = {
-        axis: _together([each.status for each in findings if each.axis == axis])
+        axis: _combined([each.status for each in findings if each.axis == axis])
         for axis in dict.fromkeys(each.axis for each in findings)
     }
-    status = _together(list(axes.values()))
+    status = _combined(list(axes.values()))
     untested = status is _UNTESTED
     return ClaimVerdict(
         claim=claim,
@@ -154,65 +153,74 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
     )
 
 
-def _speaks_of(claim: Claim, target: TargetFacts) -> bool:
-    """Say whether the claim is about this target. The control ("native#2") is nobody's subject."""
+def _applies_to(claim: Claim, target: TargetFacts) -> bool:
+    """Return whether the claim is about this target. None is about the control ("native#2")."""
     return (
         claim.technology in {"", target.technology}
         and (not claim.targets or target.name in claim.targets)
         and condition.holds(claim.when, {"target": target.name, "technology": target.technology})
+        # The control and the partners of duets have labels with "#": they are native again.
         and "#" not in target.name
-        and (target.name in claim.targets or _usual(target))
+        and (target.name in claim.targets or _represents_technology(target))
     )
 
 
-def _usual(target: TargetFacts) -> bool:
-    """Say whether a target stands for its technology: not native, no variation of another."""
+def _represents_technology(target: TargetFacts) -> bool:
+    """Return whether claims about a technology include this target: not native, no variation."""
     return target.technology is not Technology.NATIVE and not target.variation
 
 
-def _together(standings: Sequence[ClaimStatus]) -> ClaimStatus:
-    """Return what several standings come to."""
-    if _REFUTED in standings:
+def _combined(statuses: Sequence[ClaimStatus]) -> ClaimStatus:
+    """Return the status that follows from several."""
+    # A claim is about all its targets and workloads, so one counterexample refutes it. Support
+    # needs all of them: an untested one leaves the claim undecided.
+    if _REFUTED in statuses:
         return _REFUTED
-    if all(each is _UNTESTED for each in standings):
+    if all(each is _UNTESTED for each in statuses):
         return _UNTESTED
-    return _SUPPORTED if set(standings) == {_SUPPORTED} else _INCONCLUSIVE
+    return _SUPPORTED if set(statuses) == {_SUPPORTED} else _INCONCLUSIVE
 
 
-def _weigh_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
+def _judge_facts(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
     """Yield one finding for each fact that the claim names and each target."""
     relations = {"same", "unlike"}
     for key, expected in (claim.evidence or {}).items():
         for target in targets:
             seen = target.relations.get(key, "unknown")
-            if expected not in relations:  # a value is claimed: it is held against the value
+            if expected not in relations:  # the claim states a value and not a relation
                 seen = target.values.get(key, seen)
             if seen == "unknown":
                 status = _UNTESTED
             elif expected in {seen, seen.lower()} or seen == expected.lower():
                 status = _SUPPORTED
             elif (seen in relations) != (expected in relations):
-                status = _INCONCLUSIVE  # a relation tells no value, a value no relation
+                # A value is claimed and only the relation is known, or the other way round.
+                status = _INCONCLUSIVE
             else:
                 status = _REFUTED
             text = f"{_relation_words(seen)} in {target.name}"
             if seen == "unknown" and key not in target.values:
-                text = f"no such fact was seen in {target.name}"
-            otherwise = "not " if status is _SUPPORTED else ""
-            change = f"{key} seen to be {otherwise}{_relation_words(expected)} in {target.name}"
+                text = f"this fact is not known of {target.name}"
+            needed = _relation_words(_opposite(expected) if status is _SUPPORTED else expected)
+            change = f"{key} being {needed} in {target.name}"
             yield _Finding(axis=key, target=target.name, status=status, text=text, change=change)
 
 
-def _weigh_limits(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
+def _opposite(expected: str) -> str:
+    """Return the relation, or the value, that refutes the expected one."""
+    return {"same": "unlike", "unlike": "same"}.get(expected, f"not {expected}")
+
+
+def _judge_limits(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Finding]:
     """Yield one finding for each limit that the claim names and each target."""
-    standings = {True: _SUPPORTED, False: _REFUTED, None: _INCONCLUSIVE}
+    statuses = {True: _SUPPORTED, False: _REFUTED, None: _INCONCLUSIVE}
     for resource in claim.limits:
         for target in targets:
             check = next((each for each in target.limits if each.resource is resource), None)
             if check is None:
                 status, text = _UNTESTED, f"no such limit can be set in {target.name} here"
             else:
-                status, text = standings[check.held], f"{target.name} {limit_words(check)}"
+                status, text = statuses[check.held], f"{target.name} {limit_words(check)}"
             held = "not holding" if status is _SUPPORTED else "holding"
             yield _Finding(
                 axis=resource,
@@ -225,12 +233,12 @@ def _weigh_limits(claim: Claim, targets: Sequence[TargetFacts]) -> Iterator[_Fin
 
 
 def _slack(check: LimitCheck) -> float:
-    """Return how far below the limit the program was stopped, as a share; to name the closest."""
+    """Return how far below the limit the program stayed, as a share of the limit."""
     return 0.0 if check.reached is None else 1 - check.reached / check.limit
 
 
 def limit_words(check: LimitCheck) -> str:
-    """Return what was set and how far a program came, in words."""
+    """Return a limit and how much a program got, as text."""
     words = f"{_amount(check.reached)} of {_amount(check.limit)} {check.unit}"
     if check.native is not None:
         words += f" ({_amount(check.native)} natively)"
@@ -241,12 +249,12 @@ def _amount(number: float | None) -> str:
     return "an unknown number" if number is None else f"{float(f'{number:.3g}'):,g}"
 
 
-def _weigh_cells(
+def _judge_cells(
     claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFacts]
 ) -> Iterator[_Finding]:
-    """Yield a finding for each cell that the claim is about, and for each target without any."""
+    """Yield a finding for each cell of the claim, and for each target without such a cell."""
     names = [target.name for target in targets]
-    telling = [
+    chosen_cells = [
         cell
         for cell in cells
         if cell.target in names
@@ -262,15 +270,17 @@ def _weigh_cells(
         )
         and (claim.kind is not ClaimKind.CHECKSUM or cell.checks_equal is not None)
     ]
-    selected = claim.workloads or tuple(cell.workload for cell in telling)
+    selected = claim.workloads or tuple(cell.workload for cell in chosen_cells)
     for axis in dict.fromkeys(_class(workload) for workload in selected):
         for name in names:
             own = [
-                cell for cell in telling if cell.target == name and _class(cell.workload) == axis
+                cell
+                for cell in chosen_cells
+                if cell.target == name and _class(cell.workload) == axis
             ]
             yield from (_finding(claim, cell, axis) for cell in own)
             if not own:
-                text = f"{name} has no such cell" + _metric_words(claim) + _beside(claim)
+                text = f"{name} has no such cell" + _metric_words(claim) + _together_with(claim)
                 yield _Finding(axis=axis, target=name, status=_UNTESTED, text=text)
 
 
@@ -279,12 +289,12 @@ def _class(workload: str) -> str:
 
 
 def _selects(selectors: Sequence[str], workload: str) -> bool:
-    """Say whether a workload or its class is among the selectors; none selects all."""
+    """Return whether a workload or its class is among the selectors; without selectors, always."""
     return not selectors or workload in selectors or _class(workload) in selectors
 
 
 def _finding(claim: Claim, cell: CellFacts, axis: str) -> _Finding:
-    """Return what one cell says."""
+    """Return the finding of one cell."""
     status, text, room, change = _RULES[claim.kind](claim, cell)
     if status is _INCONCLUSIVE and cell.advice:
         change = f"{cell.name}: {cell.advice}"
@@ -298,8 +308,8 @@ def _equivalent(_: Claim, cell: CellFacts) -> _Judged:
     limits = interval_text((1 / cell.margin, cell.margin))
     if cell.status is Status.NEAR_NATIVE:
         return _SUPPORTED, words, room, f"{_bounds_words(cell)} leaving {limits}"
-    # Isolation does not make work faster: a faster cell wants an explanation before it counts
-    # for or against anything.
+    # Isolation cannot make the same work faster. A faster cell has another cause (a cgroup of its
+    # own beside busy neighbours, another file system), so it neither supports nor refutes.
     refuted = cell.status is Status.SLOWER
     change = f"{_bounds_words(cell)} coming inside {limits}"
     return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
@@ -324,7 +334,7 @@ def _order(claim: Claim, cell: CellFacts) -> _Judged:
 
 
 def _leans(interval: Interval | None, status: Status) -> bool:
-    """Say whether the reported interval leaves out 1 on the side of the standing."""
+    """Return whether the reported interval lies wholly on the side of 1 that `status` means."""
     if interval is None:
         return False
     return interval.low > 1 if status is Status.SLOWER else interval.high < 1
@@ -343,18 +353,20 @@ def _bound(claim: Claim, cell: CellFacts) -> _Judged:
         low, high, limit = cell.lower_seconds, cell.upper_seconds, seconds or 0.0
         shown = f"{side} {duration_text(limit)}"
         words = f"{_bound_words(claim, cell)}, claimed {shown}"
-    if not below:  # mirrored, what is above becomes what is below
+    if not below:  # with the signs changed, "above" becomes "below"
         low, high, limit = (
             None if high is None else -high,
             None if low is None else -low,
             -limit,
         )
     room = limit - (limit if high is None else high)
-    change = f"{cell.name} measured surely {shown}"
-    if cell.barred or (ratio is not None and cell.status is Status.UNPROVEN):
+    change = f"{cell.name} proven to be {shown}"
+    # Noise of the machine invalidates a ratio, but not a bound in seconds.
+    if cell.is_unproven or (ratio is not None and cell.status is Status.UNPROVEN):
         return _INCONCLUSIVE, words, room, change
     if high is not None and high < limit:
         return _SUPPORTED, words, room, f"{cell.name} not staying {shown}"
+    # Refuting needs the other one-sided bound: a bound that is not shown is not yet refuted.
     refuted = low is not None and low >= limit
     return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
 
@@ -362,8 +374,8 @@ def _bound(claim: Claim, cell: CellFacts) -> _Judged:
 def _checksum(_: Claim, cell: CellFacts) -> _Judged:
     name = cell.name
     if cell.checks_equal:
-        return _SUPPORTED, f"{name} computes what native does", 0.0, f"{name} computing another"
-    return _REFUTED, f"{name} computes another answer than native", 0.0, f"{name} computing it too"
+        return _SUPPORTED, f"{name} has native's checksum", 0.0, f"{name} having another checksum"
+    return _REFUTED, f"{name} has another checksum than native", 0.0, f"{name} having native's"
 
 
 _RULES: Final[Mapping[ClaimKind, Callable[[Claim, CellFacts], _Judged]]] = {
@@ -372,14 +384,14 @@ _RULES: Final[Mapping[ClaimKind, Callable[[Claim, CellFacts], _Judged]]] = {
     ClaimKind.BOUND: _bound,
     ClaimKind.CHECKSUM: _checksum,
 }
-"""What each kind of claim about cells makes of one; evidence is a matter of targets."""
+"""How a cell is judged, by kind of claim. Claims about evidence and limits are about targets."""
 
 
-# Words
+# Text
 
 
 def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, ClaimStatus]) -> str:
-    """Return what was found, axis by axis, and what would settle what is open."""
+    """Return the findings for each class, and what would decide the undecided ones."""
     parts = []
     for axis, status in axes.items():
         own = [each for each in findings if each.axis == axis]
@@ -388,55 +400,56 @@ def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, Cla
         else:
             words = _axis_words(claim, own, status)
         parts.append(f"{axis} {status}: {words}")
-    open_standings = {each.status for each in findings}
-    if _INCONCLUSIVE in open_standings and _REFUTED not in open_standings and not claim.limits:
-        parts.append("more blocks, or what the doubts of these cells advise, would decide")
-    if _UNTESTED in open_standings and claim.needs:
+    open_statuses = {each.status for each in findings}
+    if _INCONCLUSIVE in open_statuses and _REFUTED not in open_statuses and not claim.limits:
+        parts.append("more blocks, or the advice of these cells' doubts, would decide it")
+    if _UNTESTED in open_statuses and claim.needs:
         parts.append(f"a full test needs {claim.needs}")
     return "; ".join(parts) + "."
 
 
 def _fact_words(findings: Sequence[_Finding], status: ClaimStatus, claimed: str) -> str:
-    """Return how one fact stands in the targets, and how it was claimed to."""
+    """Return how one fact is in the targets, and how it is claimed to be."""
     if status is _SUPPORTED:
         return f"{_relation_words(claimed)} in {_targets(findings)}"
-    return f"{_telling(findings, status)}, claimed {_relation_words(claimed)}"
+    return f"{_decisive(findings, status)}, claimed {_relation_words(claimed)}"
 
 
 def _change(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> str:
-    """Return what would change the standing, from the finding that comes closest to doing so."""
-    told = [each for each in findings if each.status is status and each.change]
-    if status is _UNTESTED or not told:
-        return "" if status is not _UNTESTED else claim.needs or f"measuring {_wanted(claim)}"
+    """Return what would change the status, from the finding that is closest to it."""
+    chosen = [each for each in findings if each.status is status and each.change]
+    if status is _UNTESTED or not chosen:
+        return "" if status is not _UNTESTED else claim.needs or f"measuring {_subject(claim)}"
     if status is _SUPPORTED:
-        closest = min(told, key=lambda each: each.room)
+        closest = min(chosen, key=lambda each: each.room)
         return closest.change
     if status is _REFUTED:
-        others = f", and {len(told) - 1} more likewise" if len(told) > 1 else ""
-        return min(told, key=lambda each: each.room).change + others
-    others = f"; {len(told) - 1} more are open" if len(told) > 1 else ""
-    return f"{told[0].change}{others}"
+        others = f", and the same for {len(chosen) - 1} more" if len(chosen) > 1 else ""
+        return min(chosen, key=lambda each: each.room).change + others
+    others = f"; {len(chosen) - 1} more are undecided" if len(chosen) > 1 else ""
+    return f"{chosen[0].change}{others}"
 
 
 def _axis_words(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus) -> str:
-    """Return the cells that made the standing; of many that support, the closest to refuting."""
+    """Return the cells that decide the status; of many that support it, the closest to refuting."""
     if status is _SUPPORTED and len(findings) > 1:
         closest = min(findings, key=lambda each: each.room)
         what = "held in" if claim.limits else f"all {len(findings)} cells of"
         cells = f"{what} {_targets(findings)}"
-        return f"{cells}, the closest call {closest.text}"
-    return _telling(findings, status)
+        return f"{cells}, the closest being {closest.text}"
+    return _decisive(findings, status)
 
 
-def _telling(findings: Sequence[_Finding], status: ClaimStatus) -> str:
-    """Return the findings that made the standing, the strongest first, many of them counted."""
+def _decisive(findings: Sequence[_Finding], status: ClaimStatus) -> str:
+    """Return the findings that decide the status, the strongest first; of many, the number."""
     if status is _INCONCLUSIVE:
-        told = [each for each in findings if each.status is not _SUPPORTED]
+        chosen = [each for each in findings if each.status is not _SUPPORTED]
     else:
-        told = [each for each in findings if each.status is status]
-    told.sort(key=lambda each: each.room)
-    named = ", ".join(each.text for each in told[:_MOST_NAMED])
-    more = len(told) - _MOST_NAMED
+        chosen = [each for each in findings if each.status is status]
+    # The one that is furthest on the wrong side is the strongest.
+    chosen.sort(key=lambda each: each.room)
+    named = ", ".join(each.text for each in chosen[:_MOST_NAMED])
+    more = len(chosen) - _MOST_NAMED
     return f"{named}, and {more} more" if more > 0 else named
 
 
@@ -445,37 +458,39 @@ def _targets(findings: Sequence[_Finding]) -> str:
 
 
 def _untested(claim: Claim, subjects: Sequence[TargetFacts]) -> str:
-    """Return why nothing was measured, and what would have to be."""
-    whose = listed(list(claim.targets)) or f"{claim.technology} target"
-    absent = [f"{each.name} {each.status}" for each in subjects if each.status != "measured"]
+    """Return why nothing was tested, and what must be measured."""
+    subject = listed(list(claim.targets)) or f"{claim.technology} target"
+    unmeasured = [f"{each.name} {each.status}" for each in subjects if each.status != "measured"]
     if not subjects:
-        why = f"no {whose} in this run"
-    elif len(absent) == len(subjects):
-        why = f"no {whose} was measured ({', '.join(absent)})"
+        why = f"no {subject} in this run"
+    elif len(unmeasured) == len(subjects):
+        why = f"no {subject} was measured ({', '.join(unmeasured)})"
     else:
-        why = "this run measured nothing that tells"
-    needs = claim.needs or f"a run that measures {_wanted(claim)}"
+        why = "this run measured nothing that tests it"
+    needs = claim.needs or f"a run that measures {_subject(claim)}"
     return f"Not tested: {why}; needs {needs}."
 
 
-def _beside(claim: Claim) -> str:
-    return "" if claim.reference == "native" else f" beside {claim.reference}"
+def _together_with(claim: Claim) -> str:
+    return "" if claim.reference == "native" else f" together with {claim.reference}"
 
 
 def _metric_words(claim: Claim) -> str:
     return "" if claim.metric == TIME.name else f" of {claim.metric}"
 
 
-def _wanted(claim: Claim) -> str:
-    """Return what a claim is about, from its fields alone."""
-    whom = listed(list(claim.targets)) or f"{claim.technology} targets"
+def _subject(claim: Claim) -> str:
+    """Return the subject of a claim, from its fields."""
+    targets = listed(list(claim.targets)) or f"{claim.technology} targets"
     limits = [f"limits of {resource}" for resource in claim.limits]
     what = listed(list(claim.workloads or claim.evidence or limits))
-    return (f"{what} on {whom}" if what else whom) + _metric_words(claim) + _beside(claim)
+    return (
+        (f"{what} on {targets}" if what else targets) + _metric_words(claim) + _together_with(claim)
+    )
 
 
 def _relation_words(relation: str) -> str:
-    """Return how a fact inside stands to the host's; a value speaks for itself."""
+    """Return a relation to the host's fact as text; a value unchanged."""
     return {"same": "the host's own", "unlike": "unlike the host's"}.get(relation, relation)
 
 
@@ -490,7 +505,7 @@ def _ratio_words(cell: CellFacts) -> str:
 
 
 def _bounds_words(cell: CellFacts) -> str:
-    """Return the bounds that a standing rests on."""
+    """Return the interval that decides the status, as text."""
     name = cell.name
     if cell.sided is None:
         return f"the interval of {name}"
@@ -508,11 +523,11 @@ def _bound_words(claim: Claim, cell: CellFacts) -> str:
         )
         if value is not None
     ]
-    unproven = " (unproven)" if cell.barred else ""
+    unproven = " (unproven)" if cell.is_unproven else ""
     figures = ", ".join(known) or "without a figure"
     return f"{cell.name} {figures}{unproven}"
 
 
 def _distance(cell: CellFacts) -> float:
-    """Return how far a ratio is from 1, either way."""
+    """Return how far a ratio is from 1, in either direction."""
     return 0.0 if cell.ratio is None else max(cell.ratio, 1 / cell.ratio) - 1

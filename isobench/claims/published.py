@@ -1,4 +1,4 @@
-"""What others have published, to stand beside our figures. Data: see reports/published.toml."""
+"""Reads published figures, which the report shows next to the measured ones."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 def load_published(text: str, *, origin: str) -> tuple[Published, ...]:
     """Return the figures of a TOML text: an array of tables `[[figures]]` with the fields of
-    `Published`. UsageError names the file, and the line or the row.
+    `Published`. UsageError names `origin`, the file, and the line or the number of the figure.
     """
     try:
         return tuple(msgspec.convert(tomllib.loads(text), _File).figures)
@@ -23,4 +23,5 @@ def load_published(text: str, *, origin: str) -> tuple[Published, ...]:
         where = re.search(r"\$\.figures\[(\d+)\]", str(error))
         row = f", figure {int(where[1]) + 1}" if where else ""
         message = f"{origin}{row}: {error}"
-        raise UsageError(message, hint="reports/published.toml as shipped is an example") from None
+        hint = "correct it; the file reports/published.toml of the repository is an example"
+        raise UsageError(message, hint=hint) from None

@@ -1,4 +1,4 @@
-"""A claims file, or the claims of a configuration -> claims. Every mistake is pointed at."""
+"""Reads the claims of a file or a configuration. Errors name the file, the line and the key."""
 
 import dataclasses
 import re
@@ -11,20 +11,20 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from isobench.claims.condition import comparisons
-from isobench.config.suggestions import meant
+from isobench.config.suggestions import suggestion
 from isobench.model import TIME, Claim, ClaimKind, Direction, Resource, Technology
 from isobench.model.errors import UsageError
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "origin")
 _SHARES: Final = ("margin", "level", "quantile")
-"""Keys that may be written "5%" as well as 0.05."""
+"""Keys whose values may be written "5%" or 0.05."""
 BOUNDS: Final = ("below_seconds", "above_seconds", "below_ratio", "above_ratio")
 _CHOICES: Final = {
     "kind": tuple(ClaimKind),
     "direction": tuple(Direction),
     "limits": tuple(Resource),
 }
-"""Keys that take one of some words."""
+"""The words that a key accepts."""
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER)
 _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -32,19 +32,19 @@ _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 def load(text: str, *, origin: str) -> tuple[Claim, ...]:
     """Return the claims of a TOML text: an array of tables `[[claims]]` with the fields of `Claim`.
 
-    `origin` is the file's name, for messages. UsageError names it with claim, key and line.
+    `origin` is the name of the file for messages. UsageError names it with claim, key and line.
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = f"{origin}: not TOML: {error}"
-        raise UsageError(message, hint="https://toml.io tells how TOML is written") from error
+        raise UsageError(message, hint="https://toml.io explains TOML") from error
     rows = document.get("claims")
-    strangers = sorted(document.keys() - {"claims"})
-    if not isinstance(rows, list) or strangers:
-        found = f", found {', '.join(strangers)}" if strangers else ""
-        message = f"{origin}: only [[claims]] tables are expected{found}"
-        raise UsageError(message, hint="reports/claims.toml is an example")
+    unexpected = sorted(document.keys() - {"claims"})
+    if not isinstance(rows, list) or unexpected:
+        found = f", found {', '.join(unexpected)}" if unexpected else ""
+        message = f"{origin}: expected only [[claims]] tables{found}"
+        raise UsageError(message, hint='begin each claim with [[claims]] and id = "…"')
     return of_table(rows, origin=origin, text=text)
 
 
@@ -59,22 +59,22 @@ def load_file(path: Path) -> tuple[Claim, ...]:
 
 
 def of_table(rows: Sequence[Any], *, origin: str, text: str = "") -> tuple[Claim, ...]:
-    """Return the claims of rows as TOML holds them; `text` is where they stand, for line numbers.
+    """Return the claims of the rows of a TOML document; `text` is the document, for line numbers.
 
-    Besides the fields of `Claim` a row may hold `assert`, a table of what is claimed, whose keys
-    count as the row's own; a quotation may then be missing, and the claim is put in words of its
-    own. UsageError as in `load`.
+    A row has the fields of `Claim`. It may also have `assert`, a table whose keys count as fields
+    of the row; `quote` is then optional, and is made from the other fields. UsageError as in
+    `load`.
     """
     source = _Source(origin=origin, text=text, rows=len(rows))
     claims = tuple(_claim(row, index, source) for index, row in enumerate(rows))
     for index, claim in enumerate(claims):
         if claim.id in {other.id for other in claims[:index]}:
-            source.refuse(index, claim.id, "id", "is taken by an earlier claim")
+            source.refuse(index, claim.id, "id", "is used by an earlier claim")
     return claims
 
 
 def to_table(claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """Return rows that `of_table` reads as the same claims, for JSON."""
+    """Return rows for JSON, which `of_table` reads as the same claims."""
     rows = [msgspec.to_builtins(claim) for claim in claims]
     return [
         {key: value for key, value in row.items() if key in _FIELDS and value not in (None, "")}
@@ -84,15 +84,15 @@ def to_table(claims: Sequence[Claim]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """A claims file, to point into."""
+    """A claims file, for messages with line numbers."""
 
     origin: str
     text: str
     rows: int
 
     def refuse(self, index: int, name: str, key: str, reason: str) -> NoReturn:
-        """Raise the error that points at a key of the claim at `index`."""
-        near = "" if key in _FIELDS else meant(key, _FIELDS)
+        """Raise the UsageError that points at a key of the claim at `index`."""
+        near = "" if key in _FIELDS else suggestion(key, _FIELDS)
         line = self._line(index, key)
         place = self.origin if line is None else f"{self.origin}:{line}"
         message = f"{place}: claim {name}: {key} {reason}"
@@ -100,8 +100,11 @@ class _Source:
         raise UsageError(message, hint=hint)
 
     def _line(self, index: int, key: str) -> int | None:
-        """Return the line of a key, or of the claim that lacks it; None where it cannot be told."""
+        """Return the line of a key, or of the claim that lacks it; None where it is not known."""
         lines = self.text.splitlines()
+        # Claims stand under [[claims]], or under [[tool.isobench.claims]] in a pyproject.toml.
+        # Where the number of such lines differs from the number of claims (inline tables), no line
+        # is better than a wrong one.
         heads = [
             at for at, line in enumerate(lines, 1) if re.match(r"\s*\[\[\s*(\w+\.)*claims", line)
         ]
@@ -119,41 +122,42 @@ class _Source:
 
 
 def _claim(row: Any, index: int, source: _Source) -> Claim:  # noqa: ANN401 - whatever TOML held
-    """Return one claim, or refuse it."""
-    named = row.get("id") if isinstance(row, dict) else None
-    name = named if isinstance(named, str) else f"number {index + 1}"
+    """Return one claim; UsageError: it is invalid."""
+    identifier = row.get("id") if isinstance(row, dict) else None
+    name = identifier if isinstance(identifier, str) else f"number {index + 1}"
     if not isinstance(row, dict):
         source.refuse(index, name, "claims", "must be tables")
     values = _flattened(row, lambda key, reason: source.refuse(index, name, key, reason))
     try:
         claim = msgspec.convert({**values, "origin": source.origin}, Claim)
     except msgspec.ValidationError as error:
-        said = str(error)
-        where = re.search(r"`\$\.(\w+)|field `(\w+)`", said)
+        message = str(error)
+        where = re.search(r"`\$\.(\w+)|field `(\w+)`", message)
         key = (where[1] or where[2]) if where else "claims"
-        source.refuse(index, name, key, _misfit(key, values.get(key), said))
+        source.refuse(index, name, key, _misfit(key, values.get(key), message))
     for key, reason in _contradictions(claim):
         source.refuse(index, name, key, reason)
     return claim
 
 
-def _misfit(key: str, value: object, said: str) -> str:
-    """Say why a value does not fit, and what would."""
-    if key not in _CHOICES or not said.startswith("Invalid enum value"):
-        return f"does not fit: {said}"
-    near = meant(value, _CHOICES[key]) if isinstance(value, str) else ""
+def _misfit(key: str, value: object, message: str) -> str:
+    """Return why a value is invalid, and what is valid."""
+    if key not in _CHOICES or not message.startswith("Invalid enum value"):
+        return f"does not fit: {message}"
+    near = suggestion(value, _CHOICES[key]) if isinstance(value, str) else ""
     choices = f"must be one of {', '.join(_CHOICES[key])}"
     return f"{choices}, not {value!r}" + (f": {near}" if near else "")
 
 
 def _flattened(row: Mapping[str, Any], refuse: Callable[[str, str], NoReturn]) -> dict[str, Any]:
-    """Return a row with what it asserts as keys of its own, and shares as numbers."""
+    """Return a row with the keys of `assert` as its own, and shares as numbers."""
     values = dict(row)
     asserted = values.pop("assert", {})
     if not isinstance(asserted, dict):
         refuse("assert", 'must be a table, as in { kind = "equivalent" }')
+    # Neither may silently replace the other.
     for key in sorted(asserted.keys() & values.keys()):
-        refuse(key, "stands beside assert and in it")
+        refuse(key, "is given both in assert and outside of it")
     values |= asserted
     for key in sorted(values.keys() - set(_FIELDS)):
         refuse(key, "is not a key of a claim")
@@ -169,7 +173,8 @@ def _flattened(row: Mapping[str, Any], refuse: Callable[[str, str], NoReturn]) -
 
 
 def _share(written: object) -> float | None:
-    """Return 0.05 from "5%" or 0.05; None where it is no share between 0 and 1."""
+    """Return 0.05 from "5%" or 0.05; None where that is not a share between 0 and 1."""
+    # bool is a subclass of int: true would otherwise count as 1.
     if isinstance(written, bool) or not isinstance(written, str | int | float):
         return None
     text = str(written).strip()
@@ -181,7 +186,7 @@ def _share(written: object) -> float | None:
 
 
 def _wording(values: Mapping[str, Any]) -> str:
-    """Return a claim in words, from what it asserts."""
+    """Return the text of a claim without a quotation, from its other fields."""
     whom = ", ".join(map(str, values.get("targets", ()))) or str(values.get("technology", ""))
     what = ", ".join(map(str, values.get("workloads", ())))
     condition = str(values.get("when", ""))
@@ -194,7 +199,7 @@ def _wording(values: Mapping[str, Any]) -> str:
     says = {
         "equivalent": f"is equivalent to {reference}{of}{margin.replace(' by', ' within')}",
         "order": f"is {_order_word(values)} than {reference}{of}{margin}",
-        "checksum": "computes what native does",
+        "checksum": "computes the same as native",
         "enforcement": "holds limits of " + ", ".join(map(str, values.get("limits", ()))),
         "evidence": "shows " + ", ".join(f"{k} {v}" for k, v in _pairs(values.get("evidence"))),
     }
@@ -219,16 +224,16 @@ def _pairs(table: object) -> list[tuple[object, object]]:
 
 
 def _contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
-    """Yield keys whose values fit their types and still cannot be meant."""
+    """Yield keys whose values have the right type and contradict others, with the reason."""
     if not _IDENTIFIER.fullmatch(claim.id):
         yield "id", "must be lower-case words joined by hyphens"
     if not claim.quote.strip():
         yield "quote", "must hold the sentence that is tested"
     if claim.technology not in {"", *Technology}:
-        near = meant(claim.technology, Technology)
+        near = suggestion(claim.technology, Technology)
         yield "technology", f"must be one of {', '.join(Technology)}" + (near and f": {near}")
     if not claim.technology and not claim.targets and not claim.when:
-        yield "technology", "or targets must say whom the claim speaks of"
+        yield "technology", "or targets must name the targets of the claim"
     try:
         list(comparisons(claim.when))
     except ValueError as error:
@@ -236,7 +241,7 @@ def _contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
     if claim.kind is not ClaimKind.EVIDENCE and claim.evidence:
         yield "evidence", 'goes with kind = "evidence" only'
     if claim.kind is ClaimKind.EVIDENCE and not claim.evidence and not claim.needs:
-        yield "evidence", "must name facts, or needs must say what is missing to test it"
+        yield "evidence", "must list facts, or needs must say what is missing to test it"
     if (claim.kind is ClaimKind.ENFORCEMENT) != bool(claim.limits):
         yield "limits", f'and kind = "enforcement" go together (of {", ".join(Resource)})'
     if claim.kind not in _COMPARING and claim.margin is not None:
@@ -259,6 +264,7 @@ def _bound_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
     if (claim.kind is ClaimKind.BOUND) != bool(given):
         instead = "" if given else f" (or {', '.join(BOUNDS[1:])})"
         yield (given or BOUNDS)[0], f'and kind = "bound" go together{instead}'
+    # Two bounds in one claim could have two results, and a claim has one status.
     if len(given) > 1:
         yield given[1], f"and {given[0]} are two bounds: write a claim for each"
     for key in given:
@@ -267,6 +273,6 @@ def _bound_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
     if claim.quantile != 0.5 and not (claim.below_seconds or claim.above_seconds):  # noqa: PLR2004 - the median
         yield "quantile", "goes with below_seconds and above_seconds"
     if claim.reference != "native" and (claim.below_seconds or claim.above_seconds):
-        yield "reference", "is for ratios: seconds are bounded as they are"
+        yield "reference", "is for ratios only: bounds in seconds have no reference"
     if claim.kind is ClaimKind.BOUND and not claim.workloads and "workload" not in claim.when:
-        yield "workloads", "must say whose time is bounded"
+        yield "workloads", "must name the workloads whose time is bounded"

@@ -39,7 +39,7 @@ def workloads(context: click.Context, _param: click.Parameter, incomplete: str) 
     found: Iterable[str] = ()
     with contextlib.suppress(IsobenchError, OSError):
         known = workload_folders.find(context.params.get("folders") or ())
-        found = dict.fromkeys(name for w in known.values() for name in (w.group, w.name))
+        found = dict.fromkeys(name for w in known.values() for name in (w.class_name, w.name))
     return _completed(incomplete, found)
 
 

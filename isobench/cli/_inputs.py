@@ -25,11 +25,11 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
     from isobench.plugins.registry import Registry
 
     found = configuration.find(config)
-    for one in found.passed_over:
+    for one in found.ignored:
         _progress.note(
-            f"{one.path} is ignored: {one.why}", hint=f"--config {one.path}, if you trust it"
+            f"{one.path} is ignored: {one.reason}", hint=f"--config {one.path}, if you trust it"
         )
-    registry = Registry(found.settings.targets, source=found.source, vouched=found.named)
+    registry = Registry(found.settings.targets, source=found.source, trusted=found.named)
     registry.permit(named)
     registry.names()  # finds all targets, and with them names that two plug-ins use
     report_plugins()
@@ -59,7 +59,7 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
     # Anybody may have sent this folder. Its options are data, but its commands would run here with
     # the rights of the user: so they are trusted no more than those of an isobench.toml.
     if tables and (why := trust.distrust(written)):
-        strict = Registry(tables, source=Source(origin=str(written)), vouched=False)
+        strict = Registry(tables, source=Source(origin=str(written)), trusted=False)
         commands = [name for name in tables if isinstance(strict.get(name), UntriedTarget)]
         if commands:
             raise UsageError(
@@ -120,7 +120,7 @@ def _selected_workloads(options: "RunOptions") -> "dict[WorkloadName, Workload]"
     if options.schedule is not Schedule.DUET:
         return loader.select(found, options.workloads)
     chosen = loader.select(found, options.workloads or classes.DUETS)
-    others = [one.name for one in chosen.values() if not classes.get(one.group).duets]
+    others = [one.name for one in chosen.values() if not classes.get(one.class_name).duets]
     if others:
         raise UsageError(
             f"--schedule duet measures only CPU work, not {', '.join(others)}",

@@ -134,7 +134,7 @@ class Screen:
         if not self._quiet:
             self._console.print(as_called(text), style="dim", markup=False)
 
-    def looked(self, name: "TargetName", answer: "Availability") -> None:
+    def probed(self, name: "TargetName", answer: "Availability") -> None:
         """Print the result of probing a target."""
         from isobench.model import Available
 

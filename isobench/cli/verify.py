@@ -87,7 +87,7 @@ def _unknown_names(
     claims: "Sequence[Claim]", registry: "Registry", outcome: "Outcome"
 ) -> Iterator[str]:
     """Yield a note for each name in claims that no target or workload has: it may be misspelt."""
-    from isobench.config.suggestions import meant
+    from isobench.config.suggestions import suggestion
     from isobench.model import Technology
     from isobench.plugins import workload_folders
 
@@ -104,7 +104,7 @@ def _unknown_names(
             ("metric", metrics, {claim.metric}),
         ):
             for name in sorted(wanted - names):
-                hint = meant(name, sorted(names))
+                hint = suggestion(name, sorted(names))
                 note = f"claim {claim.id}: no {kind} is called {name!r}"
                 yield f"{note}; {hint}" if hint else note
 

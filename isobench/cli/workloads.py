@@ -29,7 +29,12 @@ def workloads(as_json: bool, folders: Sequence[Path], color: str) -> None:
         import json
 
         rows = [
-            {"name": w.name, "class": w.group, "metrics": list(w.metrics), "summary": w.summary}
+            {
+                "name": w.name,
+                "class": w.class_name,
+                "metrics": list(w.metrics),
+                "summary": w.summary,
+            }
             for w in found.values()
         ]
         click.echo(json.dumps(rows, indent=1))

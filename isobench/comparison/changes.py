@@ -7,7 +7,7 @@ targets of one run are paired block by block.
 
 A change is a regression where the interval's bound lies beyond the smallest effect that matters, it
 is significant after Holm's correction for all cells, and it is larger than the noise floor. It is
-suspected until blocks that were measured anew show it again (`gate`).
+suspected until new blocks show it again (`gate`).
 """
 
 import math
@@ -183,6 +183,7 @@ def _between(
         return None
     if max(len(base), len(head)) >= SEVERAL:
         return stats.between_histories(base, head)
+    # With an unknown floor the change gets no verdict (`_judge`), so zero does no harm here.
     known = (floors[0] or 0.0, floors[1] or 0.0)
     return stats.between_runs(base[0], head[0], floors=known, counted=not metric.is_clocked)
 
@@ -191,6 +192,7 @@ def _joint_noise(base: float | None, head: float | None) -> float | None:
     """Return the noise floor of the ratio of two sides with these floors."""
     if base is None or head is None:
         return None
+    # Two runs are disturbed independently, so the squares of their errors are added.
     return math.expm1(math.hypot(math.log1p(base), math.log1p(head)))
 
 
@@ -307,7 +309,9 @@ def _between_target_cells(
 
 
 def _judged(changes: Sequence[Change], options: ComparisonOptions) -> list[Change]:
-    """Return the changes with their status. Holm's correction takes all of them together."""
+    """Return the changes with their status. Holm's correction is for all of them together."""
+    # Among many cells some are significant by chance at 5 %: the correction keeps the probability
+    # of any such finding in the whole comparison at 5 %.
     p_values = [one.p_difference for one in changes]
     adjusted = stats.holm(np.array(p_values, dtype=np.float64))
     return [
@@ -327,10 +331,12 @@ def _judge(change: Change, effect: float) -> Change:
     if location.error == 0 and not change.is_exact:
         return _unproven(change, "timer-limited", "the timer cannot tell blocks apart",
                          "a larger --min-time")  # fmt: skip
+    # A change must be proven to be large enough: the bound of the interval decides, not its middle.
     reported, narrow = location.interval(LEVEL), location.interval(stats.EQUIVALENCE_LEVEL)
     beyond = reported.low >= 1 + effect or reported.high <= 1 / (1 + effect)
     if beyond and change.p_adjusted < ALPHA:
         return _beyond_effect(change, location, change.noise)
+    # Two one-sided tests at 5 %: "no significant difference" alone does not mean equal.
     if 1 / (1 + effect) < narrow.low and narrow.high < 1 + effect:
         return _within_effect(change, effect, change.noise)
     return replace(change, status=Status.INCONCLUSIVE)

@@ -12,7 +12,7 @@ from isobench.storage.reader import Run
 from isobench.storage.schema import PayloadEntry, RunMetadata, TargetState
 
 MOST_OTHER_WORK: Final = 2.0
-"""Loops are chosen anew in each run from the times of a trial: up to this factor they count as the
+"""Each run chooses its loops from the times of its own trial: up to this factor they count as the
 same.
 """
 _STARTS: Final = "_startup"
@@ -239,13 +239,13 @@ def _seen_inside(
     first, *others = [
         prove.gather(facts) for run in (*base, *head) if (facts := run.state(name).facts)
     ] or [prove.gather(())]
-    told: dict[tuple[str, str, str], None] = {}
+    shown: dict[tuple[str, str, str], None] = {}
     for other in others:
         for one in parity.differences(first, other):
             if one.label in _MOMENTARY:
                 continue
-            told.setdefault((one.label, one.native, one.target))
-    for label, before, after in told:
+            shown.setdefault((one.label, one.native, one.target))
+    for label, before, after in shown:
         yield Difference(what=label, where=name, base=before, head=after, gravity=Gravity.WARNED)
 
 

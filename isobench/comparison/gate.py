@@ -1,4 +1,4 @@
-"""Which changes blocks measured anew confirm, and which findings make `--fail-on` fail."""
+"""Confirms changes by new blocks, and decides which findings make `--fail-on` fail."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,15 +10,17 @@ from isobench.model.wording import interval_text
 
 
 class Failure(StrEnum):
-    """A kind of finding that a caller may ask to fail on."""
+    """A kind of finding for `--fail-on`."""
 
-    REGRESSION = "regression"  # confirmed; a suspected one does not fail
+    # Only a confirmed one: at 5 % one run in twenty finds a change where there is none.
+    REGRESSION = "regression"
     ERROR = "error"  # HEAD could not measure a cell that BASE has
     NOISY = "noisy"  # a cell without a verdict
 
 
 def failures(comparison: Comparison) -> frozenset[Failure]:
     """Return the kinds of findings that a comparison has."""
+    # A cell that BASE could not measure is no error of HEAD.
     lost = [absence for absence in comparison.absences if absence.lacking == "head"]
     found = {
         Failure.REGRESSION: any(
@@ -31,9 +33,8 @@ def failures(comparison: Comparison) -> frozenset[Failure]:
 
 
 def confirmed_by_history(changes: Iterable[Change]) -> list[Change]:
-    """Return the changes, confirmed where both sides have several runs: their intervals are of
-    blocks that were measured anew.
-    """
+    """Return the changes, confirmed where both sides have several runs."""
+    # Each run has new blocks, and the interval is computed from the spread among runs.
     return [
         replace(change, confirmed=True)
         if change.status in CHANGED and min(change.base.runs, change.head.runs) >= SEVERAL
@@ -43,10 +44,10 @@ def confirmed_by_history(changes: Iterable[Change]) -> list[Change]:
 
 
 def confirmed_by_run(changes: Sequence[Change], again: Iterable[Change]) -> list[Change]:
-    """Return the changes after a further run: `again` has the same cells with its values.
+    """Return the changes after a further run. `again` has the changes of this run.
 
-    What it shows again is confirmed; what it does not show again becomes inconclusive; what it does
-    not have stays suspected.
+    A change that it shows again is confirmed. One that it does not show again becomes inconclusive.
+    One whose cell it does not have stays suspected.
     """
     by_cell = {change.cell: change for change in again}
     return [

@@ -1,6 +1,5 @@
-"""How noisy a machine is, from native against native: floors, effects it can show, blocks it needs.
-
-The words for it are in `report.noise`.
+"""Shows how noisy a machine is, from native against native: noise floors, smallest visible effects,
+numbers of blocks. `report.noise` writes the text.
 """
 
 import dataclasses
@@ -22,33 +21,35 @@ from isobench.model.units import WorkloadName
 from isobench.storage.reader import Run
 
 SIZES: Final = (10, 20, 60)
-"""The fewest blocks of a verdict, a run of some minutes, the most blocks of a run."""
+"""Numbers of blocks: the minimum for a verdict, a run of some minutes, the maximum of a run."""
 QUOTED: Final = 20
-"""Of SIZES, the one that the headline is about."""
+"""The one of SIZES that the headline uses."""
 MOST_BLOCKS: Final = 1000
-"""A larger number of blocks is not reported: nobody would measure so many."""
+"""Larger numbers of blocks are not reported, since nobody would measure so many."""
 VISITS: Final = 3
 """The visits of a block with one target: native, native again, and the target."""
+# Counters of the processor that the vDSO reads without a system call. Reading hpet or acpi_pm takes
+# microseconds, in a guest even tens of them.
 _STEADY_CLOCKS: Final = frozenset({"tsc", "arch_sys_counter"})
 _BUSY: Final = 0.25
-"""From this load for each CPU on, other work disturbs the measurement."""
+"""From this load per CPU on, other work disturbs the measurement."""
 _NOTABLE_STEAL: Final = 0.1
 _NOTABLE_PRESSURE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much a goal takes."""
+    """The effort to reach a goal."""
 
     blocks: int | None
-    """None: more than MOST_BLOCKS, or not known."""
+    """None: more than MOST_BLOCKS, or unknown."""
     seconds: float | None
-    """Their time with one target that is as fast as native."""
+    """The time of these blocks with one target that is as fast as native."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadNoise:
-    """What native against native shows in one workload. Shares are fractions: 0.012 is 1.2 %."""
+    """The noise of one workload, native against native. Shares are fractions: 0.012 is 1.2 %."""
 
     workload: WorkloadName
     metric: str = TIME.name
@@ -62,12 +63,12 @@ class WorkloadNoise:
     spread: float | None
     """The spread of one block. None: the timer could not tell blocks apart."""
     smallest_effect: Mapping[int, float | None]
-    """By number of blocks (SIZES): the smallest effect that they show nine times out of ten."""
+    """The smallest effect that so many blocks (SIZES) show with a probability of 90 %."""
     seconds_a_block: float | None
     precision: Effort
-    """Until the interval is as narrow as was asked for."""
+    """To reach the requested width of the interval."""
     verdict: Effort
-    """Until near-native is shown where it is true, nine times out of ten."""
+    """To show near-native where it is true, with a probability of 90 %."""
     outlying_rate: float | None
     drift: stats.Drift | None
 
@@ -91,7 +92,7 @@ class HealthSummary:
 
     blocks: int
     invalid: int
-    """Those that do not count."""
+    """The blocks that do not count."""
     broken: Mapping[str, int]
     """How many blocks broke each rule for a quiet host."""
     steal_percent: Spanned | None
@@ -100,7 +101,7 @@ class HealthSummary:
 
 
 class HostProperty(StrEnum):
-    """What of a host matters for noise."""
+    """A property of a host that matters for noise."""
 
     VIRTUALIZATION = "virtualization"
     GOVERNOR = "frequency governor"
@@ -132,11 +133,11 @@ class MachineNoise:
     run: RunIdentity
     blocks: int
     precision: float
-    """Half the width that intervals shall have."""
+    """The requested half width of intervals."""
     margin: float
     """What counts as near-native."""
     level: float
-    """Of the intervals."""
+    """The level of the intervals."""
     workloads: tuple[WorkloadNoise, ...]
     health: HealthSummary
     host: tuple[HostFact, ...]
@@ -145,8 +146,8 @@ class MachineNoise:
 def machine_noise(run: Run, *, precision: float = 0.025, margin: float = 0.05) -> MachineNoise:
     """Return how noisy the machine of a run is.
 
-    `precision` is half the width that intervals shall have, `margin` what counts as near-native;
-    both are shares. UsageError: native was not measured twice in three blocks or more.
+    `precision` is the requested half width of intervals, `margin` what counts as near-native; both
+    are shares. UsageError: native was not measured twice in at least three blocks.
     """
     analysis = Analysis(run)
     seconds = _seconds_a_visit(analysis)
@@ -179,10 +180,9 @@ def machine_noise(run: Run, *, precision: float = 0.025, margin: float = 0.05) -
 
 
 def _seconds_a_visit(analysis: Analysis) -> dict[WorkloadName, float]:
-    """Return how long a visit of native takes in each workload: from the end of the visit before.
-
-    The first visit of a block has none before it and is left out.
-    """
+    """Return how many seconds a visit of native takes in each workload."""
+    # Records have only the time of their end. A visit lasts from the end of the visit before; the
+    # first one of a block has none before it and is left out.
     frame = analysis.run.samples
     frame = frame[frame["block"] > 0]
     ends = frame.groupby(["block", "workload", "target"])["at"].max().reset_index()
@@ -230,7 +230,7 @@ def _workload(
 
 
 def _blocks_for_verdict(estimate: Estimate, margin: float) -> int | None:
-    """Return how many blocks show near-native where it is true, nine times out of ten."""
+    """Return how many blocks show near-native where it is true, with a probability of 90 %."""
     # The true ratio of native to itself is 1: a difference from 1 is noise, not an effect to plan
     # with.
     found = stats.blocks_needed(dataclasses.replace(estimate, ratio=1.0), margin=1 + margin)
@@ -247,6 +247,7 @@ def _drift(analysis: Analysis, name: WorkloadName) -> stats.Drift | None:
     rows = analysis.amounts
     own = rows[(rows["workload"] == name) & (rows["target"] == analysis.reference)]
     by_block = own.groupby("block")[["amount", "at"]].median()
+    # Drift is relative: a metric that counts something may be zero, which has no logarithm.
     by_block = by_block[by_block["amount"] > 0]
     if by_block.empty:
         return None
@@ -284,6 +285,9 @@ def _host_facts(run: Run, health: HealthSummary) -> Iterator[HostFact]:
     clock, limit = facts.get("clock_source"), facts.get("cpu_limit")
     load = facts.get("load")
     turbo, smt = facts.get("turbo"), facts.get("smt")
+    # Frequencies that change with load and temperature change times:
+    # https://pyperf.readthedocs.io/en/latest/system.html. A sibling thread shares a core's units,
+    # and a host may take the CPUs of a guest at any time.
     for name, value, harmful in (
         (HostProperty.VIRTUALIZATION, virtual, str(virtual).startswith("guest")),
         (HostProperty.GOVERNOR, governor, governor not in (None, "performance")),

@@ -1,4 +1,4 @@
-"""What a comparison finds, as typed values. The words for it are in `report.comparison`."""
+"""The results of a comparison as types. `report.comparison` writes the text."""
 
 import math
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from isobench.stats import Location
 from isobench.storage.reader import Run
 
 SEVERAL: Final = 2
-"""From so many runs on, the run and not the block is the unit."""
+"""From so many runs on a side, the unit is the run and not the block."""
 
 
 class Mode(StrEnum):
     """What the two sides are."""
 
     RUNS = "runs"  # one run each
-    HISTORIES = "histories"  # several runs on one side at least
+    HISTORIES = "histories"  # several runs on at least one side
     TARGETS = "targets"  # two targets of one run
 
 
 class Status(StrEnum):
-    """What HEAD is relative to BASE in one cell."""
+    """How HEAD compares with BASE in one cell."""
 
     REGRESSION = "regression"
     IMPROVEMENT = "improvement"
@@ -68,8 +68,8 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One cell of both sides: HEAD's ratio to native over BASE's. More than 1 costs more, or is
-    worse, whatever the metric.
+    """One cell of both sides: HEAD's ratio to native over BASE's. Above 1, HEAD is worse in the
+    metric: slower, or larger.
     """
 
     target: TargetName
@@ -86,8 +86,8 @@ class Change:
     """The p value of "no difference" after Holm's correction for all cells."""
     status: Status = Status.UNPROVEN
     confirmed: bool | None = None
-    """Whether blocks that were measured anew show a regression or an improvement again. None: no
-    such blocks. Where both sides have several runs, these confirm the change.
+    """Whether new blocks show a regression or an improvement again. None: there are no such blocks.
+    Where both sides have several runs, these confirm the change.
     """
     doubts: tuple[Doubt, ...] = ()
 
@@ -136,13 +136,13 @@ class Absence:
     lacking: str
     """The side that does not have it: "base" or "head"."""
     cause: Cause | None
-    """Why, according to the first gap of that side. None: it has no gap there either."""
+    """Why, from the first gap of that side. None: it has no gap."""
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeChange:
-    """A workload in which native itself takes another time: HEAD's median over BASE's."""
+    """A workload in which native's own time differs: HEAD's median over BASE's."""
 
     workload: WorkloadName
     ratio: float
@@ -150,7 +150,7 @@ class NativeChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:
-    """Which run it was. What run.json does not have is None."""
+    """Identifies a run. Values that run.json does not have are None."""
 
     id: str | None
     started: str | None
@@ -182,7 +182,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All that a comparison finds."""
+    """The whole result of a comparison."""
 
     mode: Mode
     base: Side
@@ -193,6 +193,6 @@ class Comparison:
     differences: tuple[Difference, ...]
     """What differs in machines, tools and targets."""
     native_changes: tuple[NativeChange, ...]
-    """The largest first."""
+    """The largest change first."""
     changes: tuple[Change, ...]
     absences: tuple[Absence, ...]

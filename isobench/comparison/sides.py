@@ -1,4 +1,4 @@
-"""The analysed runs of each side: which cells both have, and which runs are refused."""
+"""The analysed runs of each side: the cells that both have, and checks that reject runs."""
 
 import math
 import statistics
@@ -25,13 +25,15 @@ from isobench.storage.reader import Run
 
 
 class Cell(NamedTuple):
-    """One metric of a target at a workload."""
+    """One metric of a workload in a target."""
 
     target: TargetName
     workload: WorkloadName
     metric: str = TIME.name
 
 
+# Native's times are not interleaved with those of another run, so that small differences are
+# normal.
 _NATIVE_CHANGED: Final = math.log(1.05)
 
 
@@ -62,6 +64,7 @@ class AnalysedSide:
 
     def cells(self) -> dict[Cell, None]:
         """Return the cells in which any run has a value, native and its control left out."""
+        # A dict, since a set does not keep the order of the report.
         return {
             Cell(target, workload, metric): None
             for analysis in self.runs
@@ -73,11 +76,11 @@ class AnalysedSide:
         }
 
     def by_metric(self, metric: str) -> tuple[Analysis, ...]:
-        """Return the numbers of one metric of each run that has it."""
+        """Return the analysis of one metric of each run that has it."""
         return tuple(run.of(metric) for run in self.runs if metric in run.metrics)
 
     def measured(self, cell: Cell) -> Metric:
-        """Return what the metric of a cell is, by the first run that has it."""
+        """Return the metric of a cell, from the first run that has it."""
         return next(
             analysis.measured(cell.workload)
             for analysis in self.by_metric(cell.metric)
@@ -91,9 +94,8 @@ class AnalysedSide:
         return [location for location in found if location is not None]
 
     def noise_floor(self, cell: Cell) -> float | None:
-        """Return the noise floor of a cell: the median over several runs, so that one noisy run
-        does not hide the changes of a whole history.
-        """
+        """Return the noise floor of a cell, the median over its runs."""
+        # The median, so that one noisy run does not hide the changes of a whole history.
         target, workload, metric = cell
         floors = [
             floor
@@ -111,11 +113,12 @@ def refuse_duplicates(runs: Sequence[Run]) -> None:
     """Raise UsageError where one run is named twice."""
     seen: dict[object, Run] = {}
     for run in runs:
+        # A copy of a run in another folder has the same id.
         key = RunIdentity.of(run).id or run.path.resolve()
         if key in seen:
             other = "" if seen[key].path == run.path else f" ({seen[key].path} and {run.path})"
             raise UsageError(
-                f"run {key} is there twice{other}: it would be compared with itself",
+                f"run {key} is given twice{other}: it would be compared with itself",
                 hint="name two different runs; to compare two targets of one run: isobench compare"
                 " RUN --targets A,B",
             )
@@ -143,7 +146,7 @@ def refuse_unknown_targets(analysis: Analysis, names: Iterable[TargetName]) -> N
 
 
 def refuse_other_machines(found: Iterable[Difference], options: ComparisonOptions) -> None:
-    """Raise UsageError where the runs are of different machines, unless that was asked for."""
+    """Raise UsageError where the runs are of different machines, unless `anyway` is set."""
     refused = [difference for difference in found if difference.gravity is Gravity.REFUSED]
     if refused and not options.anyway:
         raise UsageError(
@@ -157,7 +160,7 @@ def refuse_other_machines(found: Iterable[Difference], options: ComparisonOption
 
 
 def is_chosen_workload(workload: WorkloadName, options: ComparisonOptions) -> bool:
-    """Say whether a workload is one of those that were asked for, by name or by class."""
+    """Return whether a workload was selected, by name or by class, or nothing was."""
     names = {workload, workload.partition(".")[0]}
     return not options.workloads or bool(names & set(options.workloads))
 
@@ -179,7 +182,7 @@ def common_cells(base: AnalysedSide, head: AnalysedSide, options: ComparisonOpti
         f" ({', '.join(dict.fromkeys(cell.workload for cell in cells)) or 'no workload'})"
         for name, cells in (("BASE", first), ("HEAD", other))
     ]
-    chosen = " among those that were asked for" if options.targets or options.workloads else ""
+    chosen = " among the selected ones" if options.targets or options.workloads else ""
     raise UsageError(
         f"no target and workload in common{chosen}: {'; '.join(described)}",
         hint="measure both with the same --targets and --workloads",
@@ -217,8 +220,8 @@ def _absence(cell: Cell, name: str, side: AnalysedSide) -> Absence:
 
 
 def native_changes(base: AnalysedSide, head: AnalysedSide) -> list[NativeChange]:
-    """Return where native's own time changed by more than 5 %, the largest change first: most
-    likely the machine changed.
+    """Return the workloads in which native's own time changed by more than 5 %, the largest change
+    first. The likely cause is a change of the machine.
     """
     found = []
     for workload in base.runs[0].workloads:

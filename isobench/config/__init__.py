@@ -1,1 +1,1 @@
-"""What users set: files, options, parameters of the command line, and paths."""
+"""Settings of the user: configuration files, options, types of parameters, and paths."""

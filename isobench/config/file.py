@@ -1,8 +1,7 @@
-"""isobench.toml, [tool.isobench] of pyproject.toml, the user's own file, and the environment ->
-Settings.
+"""Reads the configuration: isobench.toml, [tool.isobench] of pyproject.toml, or the user's file.
 
-A file that is named (--config, ISOBENCH_CONFIG) is the user's own word. One that is found is obeyed
-only where nobody else can have written it: see `trust`.
+A file that the user names (--config, ISOBENCH_CONFIG) is always used. A file that isobench finds is
+used only if nobody else can have written it: see `trust`.
 """
 
 import contextlib
@@ -20,6 +19,9 @@ from isobench.model.errors import UsageError
 FILE: Final = "isobench.toml"
 
 
+# Unknown keys are errors, since a misspelt option must not be ignored silently.
+
+
 class Blocks(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """[run] blocks."""
 
@@ -28,7 +30,7 @@ class Blocks(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class RunTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """[run]: what the flags of `isobench run` are when they are not given."""
+    """[run]: the defaults of the options of `isobench run`."""
 
     targets: list[str] = []
     workloads: list[str] = []
@@ -49,43 +51,44 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassedOver:
-    """A file that was found and is not obeyed."""
+class IgnoredFile:
+    """A configuration file that was found and is not used, and why."""
 
     path: Path
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The settings in force, and where they are from."""
+    """The settings in force, and their origin."""
 
     file: str
-    """The file that decides, as it is called here; where there is none, the one there should be."""
+    """The name of the file for messages. Without a file: the name of the one to create."""
     settings: Settings
     text: str = ""
-    """What the file says, for the lines of what is wrong in it."""
+    """The content of the file, to find the lines of errors."""
     named: bool = False
-    """The user named the file, and so vouches for the commands in it."""
-    passed_over: tuple[PassedOver, ...] = ()
+    """Whether the user named the file, and thereby accepts the commands in it."""
+    ignored: tuple[IgnoredFile, ...] = ()
 
     @property
     def source(self) -> toml.Source:
-        """The file, to point into."""
+        """The file, for messages with line numbers."""
         prefix = _TABLE if Path(self.file).name == _PROJECT else ()
         return toml.Source(origin=self.file, text=self.text, prefix=prefix)
 
 
 _HINT: Final = "correct the file, or name another with --config"
+# Where tools keep their settings in a pyproject.toml:
+# https://packaging.python.org/en/latest/specifications/pyproject-toml/#arbitrary-tool-configuration-the-tool-table
 _TABLE: Final = ("tool", "isobench")
-"""Where the settings are in a pyproject.toml."""
 _PROJECT: Final = "pyproject.toml"
 
 
 def _source(path: Path, text: str) -> toml.Source:
-    """Return a file, to point into."""
+    """Return a file, for messages with line numbers."""
     prefix = _TABLE if path.name == _PROJECT else ()
-    return toml.Source(origin=_called(path), text=text, prefix=prefix, hint=_HINT)
+    return toml.Source(origin=_display_name(path), text=text, prefix=prefix, hint=_HINT)
 
 
 def _settings(path: Path, data: bytes) -> Settings | None:
@@ -95,13 +98,15 @@ def _settings(path: Path, data: bytes) -> Settings | None:
         document: Any = source.document()
     except (UnicodeDecodeError, UsageError) as error:
         if path.name == _PROJECT and b"tool.isobench" not in data:
-            return None  # broken, and not for isobench
+            # A broken pyproject.toml of some project must not stop isobench, which it does not
+            # concern. The bytes are searched, since the text cannot be parsed.
+            return None
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{_called(path)}: it is not text in UTF-8", hint=_HINT) from None
+        raise UsageError(f"{_display_name(path)}: not UTF-8 text", hint=_HINT) from None
     for key in source.prefix:
         if not isinstance(document, dict):
-            raise UsageError(f"{source.origin}: {'.'.join(_TABLE)} is no table", hint=_HINT)
+            raise UsageError(f"{source.origin}: {'.'.join(_TABLE)} is not a table", hint=_HINT)
         document = document.get(key)
         if document is None:
             return None
@@ -112,43 +117,46 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(f"{path}: {error.strerror}", hint="name a readable file")
 
 
-def _named(path: Path) -> Configuration:
+def _from_named_file(path: Path) -> Configuration:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
     settings = _settings(path, data) or Settings()
+    # The settings have been decoded strictly; this text only serves to find lines.
     return Configuration(
         file=str(path), settings=settings, text=data.decode(errors="replace"), named=True
     )
 
 
 def _candidates() -> Iterator[Path]:
-    """Yield the files that may decide, the nearest first, the user's own last."""
-    with contextlib.suppress(FileNotFoundError):  # the folder that this process is in is gone
+    """Yield the files to look for, the nearest first, the user's own last."""
+    with contextlib.suppress(FileNotFoundError):  # the working directory was deleted
         here = Path.cwd()
         for folder in (here, *here.parents):
             yield from (folder / name for name in (FILE, "pyproject.toml"))
     yield paths.user_configuration()
 
 
-def _concerns(path: Path, data: bytes) -> bool:
-    """Say whether a file that is not obeyed would have been meant for isobench."""
+def _is_for_isobench(path: Path, data: bytes) -> bool:
+    """Return whether a file that is not used was meant for isobench; else it needs no message."""
     return path.name != "pyproject.toml" or b"isobench" in data
 
 
 def find(
     explicit: Path | None = None, *, environment: Mapping[str, str] = os.environ
 ) -> Configuration:
-    """Return the configuration in force: of the file that was named, else of the nearest one that
-    may be obeyed, else of the user's own, else the defaults.
+    """Return the configuration: of the named file; else of the nearest file that can be trusted;
+    else of the user's own file; else the defaults.
+
+    UsageError: a file cannot be read, or its content is invalid.
     """
     named = explicit or (
         Path(environment["ISOBENCH_CONFIG"]) if environment.get("ISOBENCH_CONFIG") else None
     )
     if named is not None:
-        return _named(named)
-    passed: list[PassedOver] = []
+        return _from_named_file(named)
+    ignored_files: list[IgnoredFile] = []
     for path in _candidates():
         try:
             content = trust.read(path)
@@ -157,27 +165,27 @@ def find(
         if content is None:
             continue
         if content.distrust:
-            if _concerns(path, content.data):
-                passed.append(PassedOver(path=path, why=content.distrust))
+            if _is_for_isobench(path, content.data):
+                ignored_files.append(IgnoredFile(path=path, reason=content.distrust))
             continue
         settings = _settings(path, content.data)
         if settings is not None:
             return Configuration(
-                file=_called(path),
+                file=_display_name(path),
                 settings=settings,
                 text=content.data.decode(errors="replace"),
-                passed_over=tuple(passed),
+                ignored=tuple(ignored_files),
             )
-    return Configuration(file=FILE, settings=Settings(), passed_over=tuple(passed))
+    return Configuration(file=FILE, settings=Settings(), ignored=tuple(ignored_files))
 
 
-def _called(path: Path) -> str:
-    """Return a file by its name alone where it is in this folder."""
+def _display_name(path: Path) -> str:
+    """Return the path of a file; only its name where it is in the working directory."""
     with contextlib.suppress(FileNotFoundError):
         return path.name if path.parent == Path.cwd() else str(path)
     return str(path)
 
 
 def load(explicit: Path | None = None, *, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings in force."""
+    """Return the settings in force; UsageError as in `find`."""
     return find(explicit, environment=environment).settings

@@ -1,4 +1,4 @@
-"""What a user asks of a run, and who hears how far it is."""
+"""The options of a run, and the interface for showing its progress."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,34 +9,36 @@ from typing import Any, Final, Protocol
 from isobench.model import Availability, Claim, Schedule
 from isobench.model.units import TargetName
 
+# A finite number, since the budget is added to clock times and divided by.
 UNBOUNDED: Final = 86400.0
-"""A budget of a day, in seconds, stands for none."""
+"""A budget of a day, in seconds. It means: no budget."""
 
 
 class Launch(StrEnum):
-    """Whose sessions serve several blocks."""
+    """Which sessions serve several blocks."""
 
-    AUTO = "auto"  # those that are dear to open
-    FRESH = "fresh"  # none: every block opens anew
+    AUTO = "auto"  # those that are slow to open
+    FRESH = "fresh"  # none: every block opens new sessions
     REUSE = "reuse"  # all but native's
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a user asks of `isobench run`. Times in seconds, shares as fractions (0.05 is 5 %)."""
+    """The options of `isobench run`. Times in seconds, shares as fractions (0.05 is 5 %)."""
 
     targets: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
     require: tuple[str, ...] = ()
     variations: tuple[Mapping[str, str], ...] = ()
-    """Targets that are others with one option changed: name, base, option, value."""
+    """Variations of targets (--vary), each with the keys name, base, option and value."""
     budget: float = 300.0
     minimum_blocks: int = 10
     maximum_blocks: int = 60
     iterations: int = 5
     warmups: int = 1
     starts: int = 3
+    # None lets the run choose the length of iterations from its budget.
     minimum_time: float | None = None
     margin: float = 0.05
     precision: float = 0.025
@@ -45,12 +47,12 @@ class RunOptions:
     launch: Launch = Launch.AUTO
     schedule: Schedule = Schedule.BLOCKS
     affinity: frozenset[int] = frozenset()
-    """The CPUs to confine the run to; none named: those that isobench may use."""
+    """The CPUs that the run may use; empty: all that isobench may use."""
     time_limit: float | None = None
     output: Path | None = None
     argv: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
-    """The user's own, besides those of the documents."""
+    """The user's own claims, in addition to the shipped ones."""
 
 
 QUICK: Final[Mapping[str, Any]] = {
@@ -64,13 +66,13 @@ QUICK: Final[Mapping[str, Any]] = {
 
 
 class Observer(Protocol):
-    """Who is told how far the run is."""
+    """Shows the progress of a run."""
 
     def say(self, text: str) -> None:
-        """Hear of a step."""
+        """Show a message."""
 
-    def looked(self, name: TargetName, answer: Availability) -> None:
-        """Hear what a target answered."""
+    def probed(self, name: TargetName, answer: Availability) -> None:
+        """Show whether a target can run here."""
 
     def step(self, what: str, done: float, total: float) -> None:
-        """Hear how far a step is."""
+        """Show that `done` of `total` are done, and what comes next."""

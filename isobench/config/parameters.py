@@ -1,4 +1,4 @@
-"""What flags may hold: durations, shares, lists of names."""
+"""Types of command-line parameters: durations, shares, CPUs, lists of names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import click
 
 from isobench.model.units import parse_duration
 
+# More than any kernel is built for (CONFIG_NR_CPUS is 8192 at most on x86). Without a bound,
+# "--affinity 0-999999999999" would fill the memory before the kernel refuses it.
 _MOST_CPUS = 1 << 16
 
 
@@ -19,7 +21,7 @@ class Duration(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return seconds."""
-        if isinstance(value, int | float):
+        if isinstance(value, int | float):  # a default, which click converts as well
             return float(value)
         try:
             return parse_duration(str(value).strip())
@@ -43,7 +45,7 @@ class Cpus(click.ParamType[frozenset[int]]):
             first, dash, last = part.strip().partition("-")
             ends = (first, last if dash else first)
             if not all(end.isdecimal() for end in ends) or int(ends[0]) > int(ends[1]):
-                self.fail(f"{value!r} is no list of CPUs: write 2, 0,2 or 2-5", param, ctx)
+                self.fail(f"{value!r} is not a list of CPUs: write 2, 0,2 or 2-5", param, ctx)
             found |= set(range(int(ends[0]), min(int(ends[1]), _MOST_CPUS) + 1))
         return frozenset(found)
 
@@ -63,7 +65,7 @@ class Share(click.ParamType[float]):
         number = _float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         if not 0 < number < 1:
             self.fail(
-                f"{value!r} is no share between 0% and 100%: write it with its sign, as in 5%",
+                f"{value!r} is not a share between 0% and 100%: write it with its sign, as in 5%",
                 param,
                 ctx,
             )
@@ -80,11 +82,12 @@ def _float(text: str) -> float:
 def names_of(
     _context: click.Context, _param: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return names given with commas, with repeated flags, or both.
-
-    An empty list is refused: it is an empty variable of a script, which must not mean "everything".
+    """Return names given with commas, with repeated options, or both. BadParameter: the list is
+    empty.
     """
     names = tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    # An empty list usually comes from an empty variable of a script: --targets "$TARGETS". It must
+    # not mean the same as no option, which measures everything.
     if values and not names:
-        raise click.BadParameter("it names nothing")
+        raise click.BadParameter("the list of names is empty")
     return names

@@ -1,5 +1,5 @@
-"""Where things lie: the shipped data, the cache, the folders of a run. The only code that computes
-such paths.
+"""Paths of the shipped data, the cache, the configuration and the runs. No other code computes
+them.
 """
 
 import os
@@ -11,8 +11,8 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 
 
 def shared(name: str) -> Path:
-    """Return a shipped folder ("workloads", "reports"): the checkout's where there is one, else the
-    wheel's copy.
+    """Return a shipped folder ("workloads", "reports"): that of the checkout, else the copy in the
+    wheel.
     """
     checkout = _PACKAGE.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
@@ -32,11 +32,13 @@ def payloads() -> Path | None:
 
 def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
+    # "All paths set in these environment variables must be absolute": relative ones are ignored.
+    # https://specifications.freedesktop.org/basedir-spec/latest/#variables
     return Path(value) if value.startswith("/") else Path.home() / default
 
 
 def cache() -> Path:
-    """Return isobench's cache folder: payloads, stages, what a probe has learnt. `isobench clean`
+    """Return the cache folder: payloads, stages, guests, results of probes. `isobench clean`
     removes it.
     """
     return _xdg("XDG_CACHE_HOME", ".cache") / "isobench"
@@ -48,5 +50,7 @@ def user_configuration() -> Path:
 
 
 def results() -> Path:
-    """Return where runs are written: ISOBENCH_RESULTS_DIR, or isobench-results here."""
+    """Return where runs are written: ISOBENCH_RESULTS_DIR, or isobench-results in the working
+    directory.
+    """
     return Path(os.environ.get("ISOBENCH_RESULTS_DIR") or "isobench-results")

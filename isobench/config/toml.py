@@ -1,4 +1,4 @@
-"""TOML texts -> checked values. An error says the file, the line, what is wrong, what to type."""
+"""Reads TOML into checked values. Errors name the file, the line, the mistake and what to type."""
 
 import re
 import tomllib
@@ -11,12 +11,15 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
-from isobench.config.suggestions import meant
+from isobench.config.suggestions import suggestion
 from isobench.model.errors import UsageError
 
 _T = TypeVar("_T")
 _Path = tuple[str | int, ...]
 
+# tomllib reports no positions of keys, and msgspec only the path of a value. So the lines are found
+# by reading the text again with these expressions: a wrong line in a message is the worst that can
+# happen where they do not understand it.
 _KEY: Final = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*""")
 _PLACE: Final = re.compile(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]")
@@ -34,82 +37,86 @@ _BOUNDS: Final = {">=": "of at least", "<=": "of at most", ">": "above", "<": "b
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file, to point into."""
+    """A TOML file, for messages with line numbers."""
 
     origin: str
+    """Its name in messages."""
     text: str = ""
     prefix: tuple[str, ...] = ()
-    """The table that everything is in."""
+    """The table that holds all settings, as in ("tool", "isobench")."""
     hint: str = ""
-    """What to do about any mistake."""
+    """What to do about any mistake in it."""
 
     def place(self, *path: str | int) -> str:
-        """Return the file and the line of a key, or of the table that lacks it; the file alone
-        where no line can be found.
-        """
+        """Return "FILE:LINE" of a key, or of its table; "FILE" where no line is known."""
         line = line_of(self.text, (*self.prefix, *path))
         return self.origin if line is None else f"{self.origin}:{line}"
 
     def refuse(self, path: _Path, what: str, hint: str = "") -> NoReturn:
-        """Raise the error that points at a key."""
+        """Raise the UsageError that points at a key."""
         hints = "; ".join(part for part in (hint, self.hint) if part)
         raise UsageError(f"{self.place(*path)}: {_label(path)}{what}", hint=hints)
 
     def document(self) -> dict[str, Any]:
-        """Return the text as tables; UsageError: it is no TOML."""
+        """Return the text as tables; UsageError: it is not valid TOML."""
         try:
             return tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
-            line = _LINE.search(str(error))  # without one it is the end of the document
+            # The error of Python 3.11 has its position only in its text: "(at line 3, column 5)",
+            # or "(at end of document)".
+            line = _LINE.search(str(error))
             where = f"{self.origin}:{line[1] if line else len(self.text.splitlines())}"
             raise UsageError(f"{where}: not TOML: {error}", hint=self.hint) from None
-        except RecursionError:
-            raise UsageError(f"{self.origin}: nested too deep", hint=self.hint) from None
+        except RecursionError:  # tomllib parses nested values recursively
+            raise UsageError(f"{self.origin}: nested too deeply", hint=self.hint) from None
 
     def convert(self, document: object, kind: type[_T]) -> _T:
-        """Return a document as a value of a type; UsageError points at what does not fit."""
+        """Return a document as a value of a type; UsageError points at the value that is wrong."""
         try:
             return msgspec.convert(document, type=kind, strict=True)
         except msgspec.ValidationError as error:
-            said = _PLACE.fullmatch(str(error))
-            assert said is not None  # the expression matches any text
-            path, at, value = _walk(document, kind, said[2] or "")
-            self._explain(path, at, value, said[1])
+            message = _PLACE.fullmatch(str(error))
+            assert message is not None  # the expression matches any text
+            path, at, value = _walk(document, kind, message[2] or "")
+            self._explain(path, at, value, message[1])
 
-    def _explain(self, path: _Path, kind: object, value: object, said: str) -> NoReturn:
-        if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", said):
+    def _explain(self, path: _Path, kind: object, value: object, message: str) -> NoReturn:
+        if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message):
             known = _fields(kind)
-            near = meant(unknown[1], known)
+            near = suggestion(unknown[1], known)
             hint = f"{near} its keys are: {', '.join(known)}".lstrip()
             self.refuse((*path, unknown[1]), "there is no such key", hint)
-        if missing := re.fullmatch(r"Object missing required field `(.*)`", said):
+        if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
             self.refuse(path, f"lacks {missing[1]}", f"{missing[1]} = …")
-        if said.startswith("Invalid enum value"):
+        if message.startswith("Invalid enum value"):
             choices = _choices(kind)
             self.refuse(
-                path, f"{value!r} is none of {', '.join(choices)}", meant(str(value), choices)
+                path,
+                f"{value!r} is not one of {', '.join(choices)}",
+                suggestion(str(value), choices),
             )
-        self.refuse(path, _wanted(said, value))
+        self.refuse(path, _type_words(message, value))
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int | None:
-    """Return the line of a key in a TOML text, of the table or the value that holds it; None where
-    none of its parts is found. Numbers in a path count the tables of an array.
+    """Return the line of a key in a TOML text, else that of the table that should hold it; None
+    where neither is found. Numbers in `path` count the tables of an array from 0.
     """
     best, found = 0, None
     arrays: dict[_Path, int] = {}
     head: _Path = ()
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
-        was, inside = inside, inside ^ ((line.count('"""') + line.count("'''")) % 2 == 1)
-        if was:
+        # A line in a text of several lines may look like a key or a table.
+        was_inside, inside = inside, inside ^ ((line.count('"""') + line.count("'''")) % 2 == 1)
+        if was_inside:
             continue
         if line.lstrip().startswith("["):
-            double = line.lstrip().startswith("[[")
-            keys, rest = _keys(line.lstrip()[1 + double :])
+            is_array = line.lstrip().startswith("[[")
+            keys, rest = _keys(line.lstrip()[1 + is_array :])
             if not keys or not rest.startswith("]"):
                 continue
-            full = head = _resolved(keys, arrays, double=double)
+            full = head = _table_path(keys, arrays, is_array=is_array)
         else:
             keys, rest = _keys(line)
             if not keys or not rest.startswith("="):
@@ -122,7 +129,7 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
 
 
 def _keys(text: str) -> tuple[list[str], str]:
-    """Return the dotted keys that a text begins with, and the rest."""
+    """Return the dotted keys at the beginning of a text, and the rest."""
     keys: list[str] = []
     while found := _KEY.match(text):
         keys.append(next(part for part in found.groups() if part is not None))
@@ -133,14 +140,14 @@ def _keys(text: str) -> tuple[list[str], str]:
     return keys, text
 
 
-def _resolved(keys: Sequence[str], arrays: dict[_Path, int], *, double: bool) -> _Path:
-    """Return the path of a table with the numbers of the arrays that it is in; `double`: it is the
-    next one of an array.
+def _table_path(keys: Sequence[str], arrays: dict[_Path, int], *, is_array: bool) -> _Path:
+    """Return the path of a table, with its numbers in arrays. `is_array`: it is a new table of an
+    array. `arrays` holds the number of the latest table of each array, and is updated.
     """
     path: _Path = ()
     for position, key in enumerate(keys):
         path = (*path, key)
-        if double and position == len(keys) - 1:
+        if is_array and position == len(keys) - 1:
             arrays[path] = arrays.get(path, -1) + 1
         if path in arrays:
             path = (*path, arrays[path])
@@ -148,7 +155,7 @@ def _resolved(keys: Sequence[str], arrays: dict[_Path, int], *, double: bool) ->
 
 
 def _label(path: _Path) -> str:
-    """Return a path as people write it: "[run] blocks.min: "."""
+    """Return a path for a message: "[run] blocks.min: "."""
     words = [str(part) for part in path if isinstance(part, str)]
     if not words:
         return ""
@@ -160,15 +167,17 @@ def _label(path: _Path) -> str:
 def _walk(document: object, kind: object, steps: str) -> tuple[_Path, object, object]:
     """Follow the steps of a validation error; return the path, the type and the value there."""
     path: _Path = ()
-    kind = _plain(kind)
+    kind = _base_type(kind)
     for name, index in _STEP.findall(steps):
         if name:
-            path, kind = (*path, name), _plain(_hints(kind).get(name, object))
+            path, kind = (*path, name), _base_type(_hints(kind).get(name, object))
             document = document.get(name) if isinstance(document, Mapping) else None
             continue
         arguments = typing.get_args(kind)
-        kind = _plain(arguments[-1]) if arguments else object
-        if index == "...":  # of a table with names of the user's: the first that does not fit
+        kind = _base_type(arguments[-1]) if arguments else object
+        # msgspec writes "[...]" for a value of a dict, without its key: the first value that does
+        # not fit is the one.
+        if index == "...":
             entries = document.items() if isinstance(document, Mapping) else ()
             misfit = [(key, value) for key, value in entries if not _fits(value, kind)]
             if not misfit:
@@ -187,13 +196,13 @@ def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - any type that msg
     return True
 
 
-def _plain(kind: object) -> object:
-    """Return a type without what is said of it besides, and without None."""
+def _base_type(kind: object) -> object:
+    """Return a type without annotations and without None."""
     if typing.get_origin(kind) is typing.Annotated:
-        return _plain(typing.get_args(kind)[0])
+        return _base_type(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         parts = [part for part in typing.get_args(kind) if part is not type(None)]
-        return _plain(parts[0]) if len(parts) == 1 else kind
+        return _base_type(parts[0]) if len(parts) == 1 else kind
     return kind
 
 
@@ -212,13 +221,13 @@ def _choices(kind: object) -> list[str]:
     return [str(one) for one in typing.get_args(kind)]
 
 
-def _wanted(said: str, value: object) -> str:
-    """Put what a type wants in words."""
+def _type_words(message: str, value: object) -> str:
+    """Return a message of msgspec in the words of TOML; unknown messages stay as they are."""
     found = re.fullmatch(
-        r"Expected `(\w+)(?: \| null)?`(?: (>=|<=|>|<) (\S+?))?(?:, got `(\w+)`)?", said
+        r"Expected `(\w+)(?: \| null)?`(?: (>=|<=|>|<) (\S+?))?(?:, got `(\w+)`)?", message
     )
     if found is None or found[1] not in _KINDS:
-        return said
+        return message
     bound = f" {_BOUNDS[found[2]]} {found[3]}" if found[2] else ""
     got = _KINDS.get(found[4] or "", "")
     wrong = f", and not {got}" if got else f", and not {value!r}"

@@ -1,1 +1,1 @@
-"""Evidence: what the host is and does, and whether expectations were met."""
+"""Evidence: facts about the host and the targets, expectations, clocks, and doubts."""

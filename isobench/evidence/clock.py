@@ -1,9 +1,8 @@
-"""A payload's clock held against the host's over the same span. Pure.
+"""Compares a payload's clock with the host's over the same span. Pure.
 
-Spans run from a payload's first line to its last, by either clock. What a line takes to reach the
-host is not known, only that it is no more than `dispatch`: from asking for the payload to its first
-line. So a span tells something only where it is much longer. A busy host now and then hears a line
-late: so the middle one of the visits speaks for a clock, not their sum.
+A span lasts from the payload's first line to its last, by both clocks. How long a line takes to
+reach the host is unknown. It is at most `dispatch`, the time from the request for the payload to
+its first line. So a comparison needs spans that are much longer than `dispatch`.
 """
 
 import statistics
@@ -11,62 +10,73 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+# NTP may change the rate of a clock by 500 ppm (adjtimex(2)), which is a twentieth of this.
 TOLERANCE: Final = 0.01
-LONG: Final = 20
-"""A span of so many dispatch costs is long enough to tell clocks apart."""
+"""By how much two clocks may differ and still be called equal (0.01: 1 %)."""
+# The error of a slope is then 2 / 20, a tenth, at most: a clock that is more than 11 % off is
+# found.
+LONG_SPAN: Final = 20
+"""A span must be longer than so many dispatch times to be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockCheck:
-    """What the visits of one cell show of the clock inside."""
+    """What the visits of one cell show about the payload's clock."""
 
     slope: float
-    """How fast it ran, the host's clock being 1."""
+    """Its speed relative to the host's clock (1.0: equal)."""
     error: float
-    """The share of a span that its way to the host may hide (0.01: 1 %)."""
+    """The error of `slope` that the unknown transport of lines allows (0.01: 1 %)."""
     runs: bool
-    """It moved on in every visit, so that its times can be brought to the host's."""
+    """Whether the clock advanced in every visit, so that its times can be converted to the host's.
+    """
     long: bool = True
-    """Spans are long enough for that; short ones may yet show that a clock is off."""
+    """Whether the spans are long enough for `slope` to be used. Short ones can only show that a
+    clock is wrong.
+    """
 
     @property
     def allowed(self) -> float:
-        """How far off the slope may be without meaning anything."""
+        """How far `slope` may be from 1 where the clocks agree."""
         return TOLERANCE + self.error
 
     @property
     def trusted(self) -> bool:
-        """Whether both clocks agree."""
+        """Whether the clocks agree."""
         return self.runs and abs(self.slope - 1) <= self.allowed
 
 
 def long_enough(host_ns: int, dispatch_ns: int) -> bool:
-    """Say whether a span can tell clocks apart."""
-    return host_ns > LONG * dispatch_ns
+    """Return whether a span is long enough to compare clocks. Both arguments in nanoseconds."""
+    return host_ns > LONG_SPAN * dispatch_ns
 
 
 def check(guest_ns: Sequence[int], host_ns: Sequence[int], dispatch_ns: int) -> ClockCheck | None:
-    """Return what the spans of some visits show, or None where none is long enough to show a thing.
+    """Return what the spans of some visits show; None where all are too short to show anything.
 
-    ValueError: the two do not pair.
+    `guest_ns` and `host_ns` have one span per visit. ValueError: they differ in length.
     """
     spans = list(zip(guest_ns, host_ns, strict=True))
-    told = [(guest, host) for guest, host in spans if long_enough(host, dispatch_ns)]
-    if not told:
-        return _short(spans, dispatch_ns)
+    long_spans = [(guest, host) for guest, host in spans if long_enough(host, dispatch_ns)]
+    # A clock that is right needs long spans to show it; one that is far off shows in short ones
+    # too.
+    if not long_spans:
+        return _from_short_spans(spans, dispatch_ns)
+    # The median over visits, not the sum: a busy host sometimes reads a line late.
     return ClockCheck(
-        slope=statistics.median(guest / host for guest, host in told),
-        error=2 * dispatch_ns / statistics.median(host for _, host in told),
-        runs=all(g > 0 for g, _ in told),
+        slope=statistics.median(guest / host for guest, host in long_spans),
+        # The first line and the last may each be late by up to a dispatch.
+        error=2 * dispatch_ns / statistics.median(host for _, host in long_spans),
+        runs=all(g > 0 for g, _ in long_spans),
     )
 
 
-def _short(spans: Sequence[tuple[int, int]], dispatch_ns: int) -> ClockCheck | None:
-    """Return what short spans show: only that a clock is off by more than all that the way to the
-    host could hide.
+def _from_short_spans(spans: Sequence[tuple[int, int]], dispatch_ns: int) -> ClockCheck | None:
+    """Return a clock that is wrong by more than the transport of lines can explain; None where
+    short spans show no such thing.
     """
     hidden = 2 * dispatch_ns
-    # What is hidden is given to the clock's favour: it is off by this at the least.
+    # The unknown time is assumed in favour of the clock, so these are lower bounds of its error.
     fast = [g - (1 + TOLERANCE) * (h + hidden) for g, h in spans]
     slow = [(1 - TOLERANCE) * (h - hidden) - g for g, h in spans]
     for beyond, way in ((fast, 1), (slow, -1)):

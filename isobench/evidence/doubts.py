@@ -1,6 +1,6 @@
-"""Facts and patterns that make a number less certain -> Doubt. Pure."""
+"""Makes doubts from facts and patterns that make a number less certain. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from isobench.evidence.clock import ClockCheck
@@ -8,76 +8,80 @@ from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.model import BlockHealth, Doubt, Fact
 
 CACHED_PERCENT: Final = 5
+"""The share of a file that may be in the page cache for a reading of it to count as I/O."""
 NOISE_CODES: Final = frozenset({"noisy-host", "busy-host"})
-"""Doubts that say that the machine did other work: the closing sentence names them."""
+"""Doubts that mean that the machine did other work. The headline names them."""
+# Less than 1, since the two starts differ a little, and the durations by the ratio of the target.
 OVERLAP: Final = 0.8
-"""Share of their time that the two of a duet must have in common: starts differ by a little, and a
-target by its ratio.
-"""
+"""The share of their time that the two programs of a duet must run at the same time."""
 
 
 def of_io(
     workload: str, facts: Mapping[str, Fact], native: Mapping[str, Fact]
 ) -> tuple[Doubt, ...]:
-    """Return doubts about an I/O cell from what its payload saw of its file system."""
-    found = []
+    """Return doubts about an I/O cell from the facts that its payload reported, and native's."""
+    return (*_of_file_system(workload, facts, native), *_of_page_cache(facts))
+
+
+def _of_file_system(
+    workload: str, facts: Mapping[str, Fact], native: Mapping[str, Fact]
+) -> Iterator[Doubt]:
     kind = filesystem_name(facts.get("io.filesystem"))
     home = filesystem_name(native.get("io.filesystem"))
+    # An fsync in memory returns at once: such a ratio compares no I/O at all, so it blocks. Two
+    # file systems on disks can still be compared, with a warning.
     if kind in MEMORY_FILESYSTEMS:
-        found.append(
-            Doubt(
-                code="memory-file-system",
-                detail=f"{workload} ran on {kind}, which is memory and no disk",
-                advice="set XDG_CACHE_HOME to a folder on a disk",
-                blocks=True,
-            )
+        yield Doubt(
+            code="memory-file-system",
+            detail=f"{workload} ran on {kind}, which is memory and not a disk",
+            advice="set XDG_CACHE_HOME to a folder on a disk",
+            blocks=True,
         )
     elif kind is None and home is not None:
-        found.append(
-            Doubt(
-                code="unseen-file-system",
-                detail=f"on which file system it ran cannot be seen inside, native ran on {home}",
-                advice="the ratio may compare file systems too",
-            )
+        yield Doubt(
+            code="unseen-file-system",
+            detail=f"its file system is not visible inside; native ran on {home}",
+            advice="the ratio may compare file systems too",
         )
     elif kind != home:
-        found.append(
-            Doubt(
-                code="other-file-system",
-                detail=f"ran on {kind or 'an unknown file system'}, native on {home}",
-                advice="the ratio compares the file systems too",
-            )
+        yield Doubt(
+            code="other-file-system",
+            detail=f"ran on {kind or 'an unknown file system'}, native on {home}",
+            advice="the ratio compares the file systems too",
         )
+
+
+def _of_page_cache(facts: Mapping[str, Fact]) -> Iterator[Doubt]:
+    # A payload that reads a file asks for its pages to be dropped (posix_fadvise, DONTNEED) and
+    # reports how many mincore(2) still shows. None: this system cannot show it.
+    # Payloads that do not read have no such fact.
     cached = facts.get("io.cached_percent", 0)
     if cached is None:
-        found.append(
-            Doubt(
-                code="page-cache-unseen",
-                detail="how much of the file was still in the page cache cannot be seen inside",
-                advice="this may be memory, no disk",
-                blocks=True,
-            )
+        yield Doubt(
+            code="page-cache-unseen",
+            detail="how much of the file was still in the page cache is not visible inside",
+            advice="this may be memory and not a disk",
+            blocks=True,
         )
     if isinstance(cached, int) and cached > CACHED_PERCENT:
-        found.append(
-            Doubt(
-                code="page-cache",
-                detail=f"up to {cached} % of the file was still in the page cache",
-                advice="this is memory, no disk: the file system keeps pages it should drop",
-                blocks=True,
-            )
+        yield Doubt(
+            code="page-cache",
+            detail=f"up to {cached} % of the file was still in the page cache",
+            advice="this is memory and not a disk: the file system keeps pages it should drop",
+            blocks=True,
         )
-    return tuple(found)
 
 
-def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> tuple[Doubt, ...]:
-    """Return the doubt about a cell's clock: what its own visits show, else those of the target's
-    other workloads, `elsewhere`.
+def of_clock(
+    found: ClockCheck | None, other_workloads: Mapping[str, ClockCheck]
+) -> tuple[Doubt, ...]:
+    """Return the doubt about a cell's clock, from its own visits, else from those of the target's
+    other workloads.
 
-    It blocks only where the host's clock cannot stand in for the one inside.
+    It blocks only where the host's clock cannot be used instead.
     """
     if found is None or not found.long:
-        off = {name: one for name, one in elsewhere.items() if not one.trusted}
+        off = {name: one for name, one in other_workloads.items() if not one.trusted}
         if found is None and not off:
             return ()
         where, known = ("these visits", found) if found is not None else next(iter(off.items()))
@@ -86,7 +90,7 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
             Doubt(
                 code="guest-clock",
                 detail=f"the clock inside ran at {known.slope:.3f} of the host's{more} in {where},"
-                " and these visits are too short to be timed from outside",
+                " and these visits are too short to be timed by the host's clock",
                 advice="a larger --min-time makes them longer",
                 blocks=True,
             ),
@@ -100,7 +104,7 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
             Doubt(
                 code="guest-clock",
                 detail=speed,
-                advice="its times mean nothing; the technology's clock must be mended first",
+                advice="its times mean nothing: fix the clock of the technology first",
                 blocks=True,
             ),
         )
@@ -108,51 +112,57 @@ def of_clock(found: ClockCheck | None, elsewhere: Mapping[str, ClockCheck]) -> t
         Doubt(
             code="guest-clock",
             detail=f"{speed}: times are by the host's clock, to within {found.error:.1%}",
-            advice="mend the technology's clock; until then intervals are wider by as much",
+            advice="fix the clock of the technology; until then intervals are wider by as much",
         ),
     )
 
 
 def of_unchecked_clock() -> Doubt:
-    """Return the doubt about a cell of a target with a kernel, and so a clock, of its own."""
+    """Return the doubt about a cell whose target has its own kernel, and so its own clock, which
+    could not be checked.
+    """
     return Doubt(
         code="clock-unchecked",
-        detail="no visit was long enough to hold the clock inside against the host's",
+        detail="no visit was long enough to compare the clock inside with the host's",
         advice="a larger --min-time makes them longer",
     )
 
 
 def of_fact_by_clock(metric: str, found: ClockCheck) -> Doubt:
-    """Return the doubt about a number that a payload made with a clock that is off."""
+    """Return the doubt about a number that a payload has computed with a wrong clock."""
     return Doubt(
         code="guest-clock",
-        detail=f"the clock inside ran at {found.slope:.3f} of the host's, and {metric} is by it",
+        detail=f"the clock inside ran at {found.slope:.3f} of the host's, and {metric} depends on"
+        " it",
         advice="its values mean nothing until the technology's clock is right; time is corrected",
         blocks=True,
     )
 
 
 def of_disk(facts: Mapping[str, Fact], cache: Fact) -> tuple[Doubt, ...]:
-    """Return doubts about an I/O cell of a virtual machine from how the host caches its disk.
+    """Return doubts about an I/O cell of a virtual machine from the host's cache of its disk.
 
-    `facts` are the payload's; `cache` is QEMU's word for it, None where there is no such disk.
+    `facts` are the payload's. `cache` is the cache mode in QEMU's terms; None: no such disk.
     """
+    # QEMU's cache modes: "unsafe" ignores the guest's flushes; "writeback" and "writethrough" pass
+    # through the host's page cache, which holds what the guest has dropped; "none" opens the file
+    # with O_DIRECT. https://www.qemu.org/docs/master/system/qemu-block-drivers.html
     if cache == "unsafe":
-        detail = "the guest's flushes are thrown away: nothing written has reached a disk"
-        advice = 'set cache = "none" for this target, or "writethrough" where it knows no other'
+        detail = "the host ignores the guest's flushes: written data need not be on a disk"
+        advice = 'set cache = "none" for this target, or "writethrough" where that is not offered'
         return (Doubt(code="no-flush", detail=detail, advice=advice, blocks=True),)
     if cache in ("writeback", "writethrough") and "io.cached_percent" in facts:
-        detail = f"the guest's disk is cached by the host ({cache}): what it reads may be memory"
+        detail = f"the host caches the guest's disk ({cache}): reads may come from memory"
         advice = (
-            'set cache = "none" for this target, and its files on a file system with O_DIRECT;'
-            " user-mode Linux reads through the host's cache whatever is set"
+            'set cache = "none" for this target, with its files on a file system that supports'
+            " O_DIRECT; user-mode Linux always reads through the host's cache"
         )
         return (Doubt(code="host-page-cache", detail=detail, advice=advice, blocks=True),)
     return ()
 
 
 def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
-    """Return a doubt where a target has another number of CPUs than the host."""
+    """Return a doubt where a target has more or fewer CPUs than the host."""
     inside, outside = facts.get("cpu.threads"), native.get("cpu.threads")
     if inside is None or inside == outside:
         return ()
@@ -160,30 +170,32 @@ def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[D
         Doubt(
             code="other-cpu-count",
             detail=f"{inside} CPUs inside, {outside} outside",
-            advice="give the target as many CPUs as the host, or read the ratio as what they cost",
+            advice="give the target as many CPUs as the host; else the ratio shows them too",
         ),
     )
 
 
 def of_affinity(inside: Fact, outside: Fact) -> tuple[Doubt, ...]:
-    """Return a doubt where a target was not held to the CPUs that the run is confined to, told by
-    how many it may use.
+    """Return a doubt where a target can use other than the CPUs of the run. `inside` and `outside`
+    are numbers of CPUs.
     """
     if inside == outside:
         return ()
     return (
         Doubt(
             code="other-cpus",
-            detail=f"the run is confined to {outside} CPUs, and {inside} can be used inside",
-            advice="confine the target by an option of its own, or measure without --affinity",
+            detail=f"the run may use {outside} CPUs, but {inside} can be used inside",
+            advice="set the CPUs of the target by its own option, or measure without --affinity",
         ),
     )
 
 
 def of_warmup(late: int, timed: int, warmups: int) -> tuple[Doubt, ...]:
-    """Return a doubt where so many of the timed passes come before a steady state that the median
-    of a visit lies among or near them.
+    """Return a doubt where `late` of the `timed` passes come before the steady state, and so many
+    that the median of a visit depends on them.
     """
+    # The median of five passes stands two places from the end: one slow pass does not reach it, two
+    # move it. A quarter is between these.
     if late * 4 < timed:
         return ()
     return (
@@ -196,15 +208,15 @@ def of_warmup(late: int, timed: int, warmups: int) -> tuple[Doubt, ...]:
 
 
 def of_overlap(share: float) -> tuple[Doubt, ...]:
-    """Return a doubt where the two of a duet have not shared their time: whoever runs alone is
-    disturbed by nobody, and the faster by the ratio of that.
+    """Return a doubt where the two programs of a duet did not run at the same time. A program that
+    runs alone is not disturbed by the other, so the ratio would be biased.
     """
     if share >= OVERLAP:
         return ()
     return (
         Doubt(
             code="no-duet",
-            detail=f"native and this target ran at the same time for {share:.0%} of it only",
+            detail=f"native and this target ran at the same time for only {share:.0%} of it",
             advice="leave out --schedule duet",
             blocks=True,
         ),
@@ -212,30 +224,31 @@ def of_overlap(share: float) -> tuple[Doubt, ...]:
 
 
 def of_calls(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[Doubt, ...]:
-    """Return a doubt where a payload asks its system by other calls than natively."""
+    """Return a doubt where a payload uses other system calls than natively."""
     inside, outside = facts.get("syscall.call"), native.get("syscall.call")
     if inside is None or outside is None or inside == outside:
         return ()
     return (
         Doubt(
             code="other-calls",
-            detail=f"by {inside}, natively by {outside}",
-            advice="the ratio compares what the two systems offer to the same end",
+            detail=f"it uses {inside}, natively {outside}",
+            advice="the ratio compares the nearest equivalents of the two systems",
         ),
     )
 
 
 def of_sessions(sessions: int, blocks: int, *, fewest: int) -> tuple[Doubt, ...]:
-    """Return a blocking doubt where too few sessions served a cell's blocks to tell whether
+    """Return a blocking doubt where too few sessions served a cell's blocks to show how much
     sessions differ.
     """
+    # A run of fewer blocks than that cannot have more sessions.
     if sessions >= min(fewest, blocks):
         return ()
     served = "one session served" if sessions == 1 else f"{sessions} sessions served"
     return (
         Doubt(
             code="few-sessions",
-            detail=f"{served} all {blocks} blocks, and how much sessions differ takes {fewest}",
+            detail=f"{served} all {blocks} blocks; {fewest} are needed to see how much they differ",
             advice="--launch fresh, or a larger --budget",
             blocks=True,
         ),
@@ -243,28 +256,30 @@ def of_sessions(sessions: int, blocks: int, *, fewest: int) -> tuple[Doubt, ...]
 
 
 def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
-    """Return doubts about the whole run from how the host fared."""
-    kept = [block for block in health if block.broken_rules]
-    found = []
-    if health and len(kept) > invalid:
-        worst = max((block.steal_percent or 0 for block in kept), default=0)
-        found.append(
-            Doubt(
-                code="noisy-host",
-                detail=(
-                    f"{len(kept)} of {len(health)} blocks broke a rule for a quiet host"
-                    f" (steal up to {worst:g} %), {invalid} were measured again"
-                ),
-                advice="measure on a quieter machine, or trust the interval, which is wider for it",
-            )
-        )
-    return tuple(found)
+    """Return the doubt that blocks which broke a rule for a quiet host are part of the results.
+
+    `invalid` of the blocks that broke one were measured again, and do not count.
+    """
+    noisy = [block for block in health if block.broken_rules]
+    if not health or len(noisy) <= invalid:
+        return ()
+    worst = max((block.steal_percent or 0 for block in noisy), default=0)
+    return (
+        Doubt(
+            code="noisy-host",
+            detail=(
+                f"{len(noisy)} of {len(health)} blocks broke a rule for a quiet host"
+                f" (steal up to {worst:g} %); {invalid} were measured again"
+            ),
+            advice="measure on a quieter machine, or trust the interval, which the noise widens",
+        ),
+    )
 
 
 def of_load(load: Fact | float, cpus: Fact | float) -> tuple[Doubt, ...]:
-    """Return the doubt that other work was on the machine when the run began.
+    """Return the doubt that other work was running on the machine when the run began.
 
-    `load` is the load average of the last minute, before isobench has added to it.
+    `load` is the load average of the minute before the run; `cpus` the number of usable CPUs.
     """
     if not isinstance(load, float | int) or not isinstance(cpus, int) or load <= cpus / 2:
         return ()
@@ -278,25 +293,25 @@ def of_load(load: Fact | float, cpus: Fact | float) -> tuple[Doubt, ...]:
 
 
 def of_lost_blocks(lost: Collection[int], whole: int) -> tuple[Doubt, ...]:
-    """Return the doubt that records of blocks are gone that have run: `lost` of `whole`."""
+    """Return the doubt that the records of `lost` of `whole` measured blocks are missing."""
     if not lost:
         return ()
     return (
         Doubt(
             code="lost-records",
-            detail=f"records.jsonl has nothing of {len(lost)} of {whole} blocks that were measured",
-            advice="the file is damaged: restore it, or measure again; these answers are partial",
+            detail=f"records.jsonl has no records of {len(lost)} of {whole} measured blocks",
+            advice="the file is damaged: restore it, or measure again; these results are partial",
             blocks=True,
         ),
     )
 
 
 def of_drift(change: float, low: float, high: float) -> Doubt:
-    """Return the doubt that native itself changed over the run: by `change`, bounds `low` and
-    `high`.
+    """Return the doubt that native's own time changed during the run, by `change` (0.04: 4 %) with
+    the bounds `low` and `high`.
     """
     return Doubt(
         code="drift",
-        detail=f"native itself changed by {change:+.0%} [{low:+.0%}, {high:+.0%}] over the run",
-        advice="ratios stay valid, since blocks are interleaved; absolute times do not",
+        detail=f"native's own time changed by {change:+.0%} [{low:+.0%}, {high:+.0%}] in the run",
+        advice="ratios stay valid, since targets are interleaved; absolute times do not",
     )

@@ -1,4 +1,4 @@
-"""Facts about this host, and what it does beside measuring."""
+"""Facts about this host, and its state while a run measures."""
 
 import contextlib
 import hashlib
@@ -36,14 +36,15 @@ FILESYSTEMS: Final = {
     0x62656572: "sysfs",
     0x9FA0: "proc",
 }
-"""statfs(2) magic numbers (linux/magic.h) by the names people use. ext2, ext3 and ext4 share one.
+"""Names of file systems by their statfs(2) magic numbers (linux/magic.h). ext2, ext3 and ext4 share
+one number.
 """
 MEMORY_FILESYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
 
 def filesystem_name(magic: Fact) -> Fact:
-    """Return the name of a file system from its magic number as the payload writes it
-    ("0x0000ef53").
+    """Return the name of a file system from its magic number as payloads write it ("0x0000ef53");
+    anything else, and an unknown number, unchanged.
     """
     if not isinstance(magic, str) or not magic.startswith("0x"):
         return magic
@@ -53,11 +54,11 @@ def filesystem_name(magic: Fact) -> Fact:
 
 
 def lacks(cpus: frozenset[int] = frozenset()) -> Mapping[Need, str]:
-    """Return what this host does not offer to what is started on these CPUs, with the reason.
+    """Return the needs that this host does not meet for programs on these CPUs, with the reasons.
 
-    Without any they are those of the calling thread: `--affinity` narrows them for a whole run, a
-    duet for each of its sides.
+    `cpus` defaults to those of the calling thread.
     """
+    # `--affinity` reduces the CPUs of a whole run, and a duet those of each of its sides.
     usable = cpus or os.sched_getaffinity(0)
     if len(usable) > 1:
         return {}
@@ -65,6 +66,8 @@ def lacks(cpus: frozenset[int] = frozenset()) -> Mapping[Need, str]:
 
 
 def _read(path: str) -> str | None:
+    # Containers and other architectures lack many of these files, and reading some of them needs
+    # root: a missing fact is None and never an error.
     try:
         return Path(path).read_text(errors="replace").strip()
     except OSError:
@@ -72,12 +75,13 @@ def _read(path: str) -> str | None:
 
 
 def _processor() -> str:
-    told = _said_of_the_processor("model name", "Model", "uarch")
-    return told or platform.processor() or platform.machine()
+    # x86 says "model name", boards with ARM "Model", RISC-V "uarch".
+    model = _from_cpuinfo("model name", "Model", "uarch")
+    return model or platform.processor() or platform.machine()
 
 
-def _said_of_the_processor(*names: str) -> str | None:
-    """Return what the kernel says first of its processors, by one of these names."""
+def _from_cpuinfo(*names: str) -> str | None:
+    """Return the first value of one of these keys in /proc/cpuinfo."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         if line.startswith(names):
             return line.partition(":")[2].strip()
@@ -92,12 +96,14 @@ def _system() -> str:
 
 
 def _virtualization() -> str:
-    """Return what this host itself runs under, as far as it shows: products lie, so it is a hint
-    and no evidence.
+    """Return what this host itself runs under, as far as that is visible.
+
+    It is a hint and not evidence: hypervisors can set vendor and product to any text.
     """
     vendor = _read("/sys/class/dmi/id/sys_vendor")
     product = _read("/sys/class/dmi/id/product_name")
     named = " ".join(part for part in (vendor, product) if part)
+    # The flag is CPUID leaf 1, ECX bit 31, which hypervisors set for their guests.
     guest = " hypervisor " in f" {_read('/proc/cpuinfo') or ''} ".replace("\n", " ")
     if guest:
         return f"guest of a hypervisor ({named})" if named else "guest of a hypervisor"
@@ -105,7 +111,9 @@ def _virtualization() -> str:
 
 
 def filesystem_of(path: Path) -> str:
-    """Return the type of the file system that holds `path`, by the mount table."""
+    """Return the type of the file system that holds `path`, from the mount table."""
+    # The longest mount point that is a prefix holds the path; of two on the same, the later mount
+    # covers the earlier.
     best = ("", "unknown")
     real = str(path.resolve())
     for part in psutil.disk_partitions(all=True):
@@ -116,7 +124,9 @@ def filesystem_of(path: Path) -> str:
 
 
 def _turbo() -> str | None:
-    """Return whether the processor may run above its nominal frequency; None: it does not show."""
+    """Return whether the processor may run above its nominal frequency; None: not visible."""
+    # The intel_pstate driver has its own switch, with the opposite meaning; the others have boost:
+    # https://docs.kernel.org/admin-guide/pm/cpufreq.html#frequency-boost-support
     off = _read("/sys/devices/system/cpu/intel_pstate/no_turbo")
     boost = _read("/sys/devices/system/cpu/cpufreq/boost")
     if off is None and boost is None:
@@ -125,7 +135,11 @@ def _turbo() -> str | None:
 
 
 def _cgroup_folders(controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's cgroup and of those above it, of either version."""
+    """Yield the folders of this process's cgroup and of those above it, for either version of
+    cgroups.
+    """
+    # cgroups(7): version 2 has the line "0::PATH", version 1 "ID:CONTROLLERS:PATH". Limits of the
+    # cgroups above count too, so all are read.
     for line in (_read("/proc/self/cgroup") or "").splitlines():
         _, controllers, place = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -136,9 +150,10 @@ def _cgroup_folders(controller: str) -> Iterator[Path]:
 
 
 def _cpu_limit() -> float | None:
-    """Return how many CPUs cgroups let this process have; None: as many as there are."""
+    """Return how many CPUs cgroups allow this process; None: no limit."""
     limits = []
     for folder in _cgroup_folders("cpu"):
+        # Without a limit version 2 writes "max", version 1 -1: neither is digits.
         quota, _, period = (_read(f"{folder}/cpu.max") or "").partition(" ")
         if not period:
             quota = _read(f"{folder}/cpu.cfs_quota_us") or ""
@@ -149,17 +164,20 @@ def _cpu_limit() -> float | None:
 
 
 def _memory_limit() -> int | None:
-    """Return how many bytes cgroups let this process have; None: as many as there are."""
+    """Return how many bytes of memory cgroups allow this process; None: no limit."""
     names = ("memory.max", "memory.limit_in_bytes")
     texts = [
         _read(f"{folder}/{name}") or "" for folder in _cgroup_folders("memory") for name in names
     ]
     limits = [int(text) for text in texts if text.isdigit()]
+    # Without a limit version 1 writes the largest number of pages in bytes: more than there is.
     return min((n for n in limits if n < psutil.virtual_memory().total), default=None)
 
 
 def describe(scratch: Path) -> dict[str, Fact | float]:
-    """Return what matters of this host, for run.json and the report."""
+    """Return the facts about this host for run.json and the report. `scratch` is the folder of the
+    files of I/O workloads.
+    """
     vulnerabilities = Path("/sys/devices/system/cpu/vulnerabilities")
     mitigations = {
         f"mitigation.{path.name}": _read(str(path))
@@ -168,7 +186,8 @@ def describe(scratch: Path) -> dict[str, Fact | float]:
     return {
         "cpu": _processor(),
         "machine": platform.machine(),
-        "microcode": _said_of_the_processor("microcode"),
+        "microcode": _from_cpuinfo("microcode"),
+        # The CPUs that isobench may use, which can be fewer than the machine has.
         "cpus": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": platform.release(),
@@ -183,8 +202,10 @@ def describe(scratch: Path) -> dict[str, Fact | float]:
         "cpu_limit": _cpu_limit(),
         "memory_limit": _memory_limit(),
         "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
+        # The file exists only where version 2 is mounted at the root: cgroups(7).
         "cgroups": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").is_file() else "v1 or hybrid",
         "filesystem": filesystem_of(scratch),
+        # Of the last minute, so that the first value is from before isobench has added to it.
         "load": round(os.getloadavg()[0], 2),
         "root": os.geteuid() == 0,
         **mitigations,
@@ -192,7 +213,7 @@ def describe(scratch: Path) -> dict[str, Fact | float]:
 
 
 def summary(facts: Mapping[str, Fact | float]) -> str:
-    """Return one line that names this machine."""
+    """Return one line that describes this machine."""
     memory = facts.get("memory_bytes")
     gib = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "unknown memory"
     return f"{facts.get('os')}, {facts.get('cpu')}, {facts.get('cpus')} CPUs, {gib}"
@@ -207,16 +228,19 @@ RULES: Final = (
     "the kernel changed its clock source",
     f"the processor ran at less than {SPEED_PERCENT:g} % of its usual speed",
 )
-"""A block that breaks one is measured again (at most a fifth of the blocks, and while there is
-budget). Fixed here, before any measuring. Waiting for a CPU (PSI) is told and breaks none: most of
-it is measuring itself, and only a second version cgroup could tell how much.
+"""The rules for a quiet host. A block that breaks one is measured again: at most a fifth of the
+blocks, and only within the budget. They are fixed before measuring, so that no result chooses them.
 """
+# Waiting for a CPU (PSI, /proc/pressure/cpu) is recorded and is no rule: most of it comes from the
+# measured programs themselves, and only cgroup version 2 could show how much.
+
+# Hashing this takes some hundred microseconds: long against the timer, short against a time slice.
 _SPIN: Final = bytes(1 << 18)
 _SPIN_SECONDS: Final = 0.003
-_MOST_SPUN: Final = 4
-"""CPUs whose speed is looked at, of many."""
-_USUAL: Final = 5
-"""Blocks after which it is known what is usual."""
+# Each CPU adds _SPIN_SECONDS to every block.
+_MOST_CPUS_TIMED: Final = 4
+_BLOCKS_FOR_USUAL_SPEED: Final = 5
+"""After so many blocks the usual speed of the processor is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,18 +253,19 @@ class _Reading:
     throttled: int | None
     clock_source: str | None
     speeds: tuple[float, ...] = ()
-    """Of fixed work, times a second, by CPU."""
+    """How often per second each CPU can do a fixed amount of work."""
 
 
 def _speeds() -> tuple[float, ...]:
-    """Return how fast fixed work is done on each CPU that isobench may use: frequency, throttling,
-    and whoever shares the core. The best of some milliseconds: what merely interrupts is no part.
+    """Return how often per second each CPU can do a fixed amount of work.
+
+    Frequency, throttling and a busy sibling thread of the core all show in it.
     """
     usable = os.sched_getaffinity(0)
     try:
-        return tuple(_speed_of(cpu) for cpu in sorted(usable)[:_MOST_SPUN])
+        return tuple(_speed_of(cpu) for cpu in sorted(usable)[:_MOST_CPUS_TIMED])
     except OSError:
-        return ()  # CPUs come and go
+        return ()  # a CPU went offline, or a cpuset changed
     finally:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, usable)
@@ -248,6 +273,7 @@ def _speeds() -> tuple[float, ...]:
 
 def _speed_of(cpu: int) -> float:
     os.sched_setaffinity(0, {cpu})
+    # The best of many: an interruption by another process must not count as a slow processor.
     best, end = math.inf, time.perf_counter() + _SPIN_SECONDS
     while (began := time.perf_counter()) < end or math.isinf(best):
         hashlib.sha256(_SPIN).digest()
@@ -255,9 +281,10 @@ def _speed_of(cpu: int) -> float:
     return 1 / best
 
 
-def _take() -> _Reading:
+def _read_counters() -> _Reading:
     times = psutil.cpu_times()
     pressure = None
+    # https://docs.kernel.org/accounting/psi.html: total is in microseconds.
     for line in (_read("/proc/pressure/cpu") or "").splitlines():
         if line.startswith("some"):
             pressure = int(line.rpartition("total=")[2])
@@ -274,7 +301,7 @@ def _take() -> _Reading:
     ]
     return _Reading(
         at=time.monotonic(),
-        # guest time is counted in user time as well
+        # The kernel adds guest time to user time as well: proc_stat(5).
         total=sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0),
         steal=getattr(times, "steal", 0.0),
         pressure_us=pressure,
@@ -286,17 +313,18 @@ def _take() -> _Reading:
 
 
 class Meter:
-    """Watches the host from one `lap` to the next."""
+    """Measures the state of the host from one `lap` to the next."""
 
     def __init__(self) -> None:
-        self._last = _take()
+        self._last = _read_counters()
         self._seen: list[tuple[float, ...]] = []
 
     def lap(self, block: int) -> BlockHealth:
-        """Return what happened since the last lap, and which rules it broke."""
-        before, after = self._last, _take()
+        """Return the state of the host since the last lap, and the rules that were broken."""
+        before, after = self._last, _read_counters()
         self._last = after
         spent = after.total - before.total
+        # The kernel counts in ticks of 10 ms: a very short block may have none.
         steal = 100 * (after.steal - before.steal) / spent if spent > 0 else None
         seconds = after.at - before.at
         pressure = (
@@ -329,15 +357,15 @@ class Meter:
         )
 
     def _speed(self, before: tuple[float, ...], after: tuple[float, ...]) -> float | None:
-        """Return how fast the processor was at both ends of a block, in percent of what is usual in
-        this run; None before that is known, or where the CPUs have changed.
+        """Return the speed of the processor at both ends of a block, in percent of its median in
+        this run; None while too few blocks were measured, or where the CPUs have changed.
         """
         if not before or len(before) != len(after):
             return None
         ends = zip(before, after, strict=True)
         self._seen.append(tuple(statistics.fmean(pair) for pair in ends))
         alike = [each for each in self._seen if len(each) == len(after)]
-        if len(alike) < _USUAL:
+        if len(alike) < _BLOCKS_FOR_USUAL_SPEED:
             return None
         usual = [statistics.median(column) for column in zip(*alike, strict=True)]
         return 100 * statistics.fmean(

@@ -1,5 +1,6 @@
-"""What differs besides the isolation. Pure."""
+"""Finds what differs between native and a target besides the isolation. Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,13 +10,14 @@ from isobench.model import Environment, Fact, Payload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing that is not alike natively and at a target."""
+    """One property that differs between native and a target, as text."""
 
     label: str
     native: str
     target: str
 
 
+# The values of "Seccomp" in /proc/PID/status: proc_pid_status(5).
 _SECCOMP: Final = {"0": "off", "1": "strict", "2": "filter"}
 _FACTS: Final = {
     "machine": "ISA",
@@ -44,11 +46,12 @@ _FACTS: Final = {
 }
 
 
-_MANY: Final = 5
-"""So many facts that cannot be seen inside are told together."""
+_FEWEST_JOINED: Final = 5
+"""From so many facts that are not visible inside on, one row of the table lists them all."""
 
 
 def _shown(key: str, value: Fact) -> str:
+    # A fact that only the host can see is missing where the other side has no such thing.
     if key.startswith("host.") and value is None:
         return "does not apply"
     if value is None or value == "":
@@ -68,9 +71,10 @@ def _shown(key: str, value: Fact) -> str:
     return str(value)
 
 
-def _alike(key: str, native: Fact, target: Fact) -> bool:
+def _is_alike(key: str, native: Fact, target: Fact) -> bool:
     if key == "clock.cost_ns" and isinstance(native, int) and isinstance(target, int):
-        return target < 2 * native and native < 2 * target  # it is itself a measurement
+        # The cost is a measurement with noise, so a factor of two counts as equal.
+        return target < 2 * native and native < 2 * target
     return native == target
 
 
@@ -81,14 +85,19 @@ def differences(
     native_payloads: tuple[Payload, ...] = (),
     target_payloads: tuple[Payload, ...] = (),
 ) -> tuple[Difference, ...]:
-    """Return what differs beside the isolation itself, in a fixed order."""
+    """Return what differs besides the isolation itself, in a fixed order.
+
+    Payloads are compared by program and hash.
+    """
     unlike = [
         key
         for key in _FACTS
-        if key in target.facts and not _alike(key, native.value(key), target.value(key))
+        if key in target.facts and not _is_alike(key, native.value(key), target.value(key))
     ]
     hidden = [key for key in unlike if target.value(key) is None and not key.startswith("host.")]
-    if len(hidden) < _MANY:
+    # wasmtime and Wine show almost nothing of the kernel: a row for each fact would hide the
+    # others.
+    if len(hidden) < _FEWEST_JOINED:
         hidden = []
     found = [
         Difference(
@@ -102,16 +111,20 @@ def differences(
     if hidden:
         names = ", ".join(_FACTS[key] for key in hidden)
         found.append(Difference(label="not visible inside", native="nothing", target=names))
+    return (*found, *_other_programs(native_payloads, target_payloads))
+
+
+def _other_programs(
+    native_payloads: tuple[Payload, ...], target_payloads: tuple[Payload, ...]
+) -> Iterator[Difference]:
+    """Yield the difference between the programs, where there is one."""
     hashes = {payload.program: payload.sha256 for payload in native_payloads}
     others = [p for p in target_payloads if hashes.get(p.program) not in (None, p.sha256)]
     if others:
         abi, home = others[0].abi, native_payloads[0].abi
         other = "instructions" if abi.machine != home.machine else "ABI and file format"
-        found.append(
-            Difference(
-                label="programs",
-                native=f"{home}, {native_payloads[0].compiler}",
-                target=f"{abi}, {others[0].compiler}: same sources and flags, other {other}",
-            )
+        yield Difference(
+            label="programs",
+            native=f"{home}, {native_payloads[0].compiler}",
+            target=f"{abi}, {others[0].compiler}: same sources and flags, other {other}",
         )
-    return tuple(found)

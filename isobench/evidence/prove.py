@@ -1,4 +1,4 @@
-"""Expectations against environments. Pure."""
+"""Compares expectations with environments. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,9 +6,10 @@ from isobench.model import Environment, Evidence, Expectation, ExpectationCheck,
 
 
 def gather(facts: Iterable[Evidence]) -> Environment:
-    """Return the facts by key; the first of a key stands."""
+    """Return the facts by key. The first of each key counts."""
     by_key: dict[str, Evidence] = {}
     for fact in facts:
+        # The first counts, so that a session cannot replace what the evidence payload saw.
         by_key.setdefault(fact.key, fact)
     return Environment(facts=by_key)
 
@@ -16,9 +17,9 @@ def gather(facts: Iterable[Evidence]) -> Environment:
 def from_inside(
     expectations: Iterable[Expectation], inside: Environment
 ) -> tuple[Expectation, ...]:
-    """Return the expectations that an instance without a witness can be held to.
+    """Return the expectations that an instance without a `Witness` can meet.
 
-    What only the host sees of a session ("host.…") is held where a session says it.
+    Those about facts that only the host sees ("host.…") are left out where no such fact is known.
     """
     return tuple(
         expectation
@@ -28,7 +29,7 @@ def from_inside(
 
 
 def relation(host: Fact, inside: Fact) -> str:
-    """Return how a fact stands to the host's: "same", "unlike" or "unknown"."""
+    """Return how a fact relates to the host's: "same", "unlike" or "unknown"."""
     if host is None or inside is None:
         return "unknown"
     return Relation.SAME_AS_HOST.value if host == inside else Relation.UNLIKE_HOST.value
@@ -37,40 +38,42 @@ def relation(host: Fact, inside: Fact) -> str:
 def check(
     expectations: Iterable[Expectation], *, host: Environment, inside: Environment
 ) -> tuple[ExpectationCheck, ...]:
-    """Compare every expectation with the facts. What is unknown on either side is not met."""
+    """Compare every expectation with the facts.
+
+    An expectation about an unknown fact is not met: no proof, no number.
+    """
     checks = []
     for expectation in expectations:
         seen, outside = inside.value(expectation.key), host.value(expectation.key)
         match expectation.relation:
+            # An unknown fact never meets an expectation, not even "other than".
             case Relation.EQUALS:
-                kept = seen is not None and seen == expectation.value
+                met = seen is not None and seen == expectation.value
             case Relation.ONE_OF:
-                kept = seen is not None and str(seen) in str(expectation.value).split()
+                met = seen is not None and str(seen) in str(expectation.value).split()
             case Relation.CONTAINS:
-                kept = seen is not None and str(expectation.value) in str(seen)
+                met = seen is not None and str(expectation.value) in str(seen)
             case Relation.OTHER_THAN:
-                kept = seen is not None and seen != expectation.value
+                met = seen is not None and seen != expectation.value
             case _:
-                kept = relation(outside, seen) == expectation.relation.value
-        checks.append(
-            ExpectationCheck(expectation=expectation, host=outside, inside=seen, kept=kept)
-        )
+                met = relation(outside, seen) == expectation.relation.value
+        checks.append(ExpectationCheck(expectation=expectation, host=outside, inside=seen, met=met))
     return tuple(checks)
 
 
 def unmet(checks: Iterable[ExpectationCheck]) -> str:
-    """Return the expectations that were not met, in words; empty when all were."""
+    """Return the expectations that were not met, as text; empty: all were met."""
     return "; ".join(
         f"{check.expectation.key} should be {_demand(check.expectation)},"
-        f" and is {check.inside!r} inside (host: {check.host!r})"
+        f" but is {check.inside!r} inside (host: {check.host!r})"
         for check in checks
-        if not check.kept
+        if not check.met
     )
 
 
 def hints(checks: Iterable[ExpectationCheck]) -> str:
-    """Return what to change for the expectations that were not met; empty where they do not say."""
-    found = [check.expectation.hint for check in checks if not check.kept]
+    """Return the hints of the expectations that were not met; empty where they have none."""
+    found = [check.expectation.hint for check in checks if not check.met]
     return "; ".join(dict.fromkeys(hint for hint in found if hint))
 
 
@@ -85,11 +88,11 @@ def _demand(expectation: Expectation) -> str:
         case Relation.ONE_OF:
             return f"one of {', '.join(str(expectation.value).split())}"
         case Relation.CONTAINS:
-            return f"something with {expectation.value!r}"
+            return f"a value that contains {expectation.value!r}"
         case Relation.OTHER_THAN:
             return f"other than {expectation.value!r}"
 
 
 def relations(host: Environment, inside: Environment) -> Mapping[str, str]:
-    """Return how each fact of the inside stands to the host's, for `summary.json`."""
+    """Return how each fact inside relates to the host's, for `summary.json`."""
     return {key: relation(host.value(key), inside.value(key)) for key in inside.facts}

@@ -1,4 +1,4 @@
-"""The nouns. All frozen; no behaviour beyond what a noun can say of itself."""
+"""The data types that all other packages share. All are frozen, and none has side effects."""
 
 from isobench.model.isolation import (
     MACHINES,

@@ -1,16 +1,16 @@
-"""Everything that can go wrong in a way the user can mend.
+"""Every error that a user can fix, with its exit code.
 
 IsobenchError                 exit 2
-├── UsageError                2   a name, number, file or configuration that makes no sense
+├── UsageError                2   an invalid name, number, file or configuration
 ├── PayloadError              6   a payload could not be built
-├── UnavailableError          3   a target asked for by name cannot run here
+├── UnavailableError          3   a target that was requested by name cannot run here
 ├── NothingToRunError         5   the selection is empty
 ├── CellFailedError           6   measured, but at least one cell failed
-├── SessionError              6   a target's session is gone: the runner makes a gap of it
-│   └── PluginError           6   a plug-in did what its interface forbids
-└── NotApplicableError        2   a target has no such thing: a gap that is nobody's failure
+├── SessionError              6   a session broke: the runner records a gap
+│   └── PluginError           6   a plug-in violated its interface
+└── NotApplicableError        2   the target has no such feature: a gap, but not a failure
 
-Each carries a `hint`: what to type or change. The command line prints both and exits with
+Each has a `hint`: what to type or change. The command line prints message and hint, and exits with
 `exit_code`.
 """
 
@@ -23,13 +23,13 @@ class IsobenchError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Say what is wrong (`message`) and the way out (`hint`)."""
+        """Take what is wrong (`message`) and what to type or change (`hint`)."""
         super().__init__(message)
         self.hint = hint
 
 
 class UsageError(IsobenchError):
-    """A name, number, file or configuration that makes no sense."""
+    """A name, number, file or configuration is invalid."""
 
 
 class PayloadError(IsobenchError):
@@ -39,7 +39,7 @@ class PayloadError(IsobenchError):
 
 
 class UnavailableError(IsobenchError):
-    """A target asked for by name cannot run here."""
+    """A target that was requested by name cannot run here."""
 
     exit_code = 3
 
@@ -57,24 +57,24 @@ class CellFailedError(IsobenchError):
 
 
 class SessionError(IsobenchError):
-    """The session itself is gone: not the command in it failed, but what should have run it."""
+    """The session itself broke. A command that fails in a session is a `Completed` instead."""
 
     exit_code = 6
 
     def __init__(self, message: str, *, hint: str = "", log: str = "") -> None:
-        """Take as well what the instance said of its end at length (`log`, a serial console):
-        bounded and printable, it goes into the logs of the run.
+        """Take the output of the instance too (`log`, for example its serial console). It must be
+        bounded and printable; the runner writes it to the logs of the run.
         """
         super().__init__(message, hint=hint)
         self.log = log
 
 
 class PluginError(SessionError):
-    """A target's plug-in did what its interface forbids: a fault of its author's.
+    """The plug-in of a target violated its interface: a bug of the plug-in.
 
-    The hint names the distribution that it is from; the log has the traceback.
+    The hint names the distribution of the plug-in; the log holds the traceback.
     """
 
 
 class NotApplicableError(IsobenchError):
-    """What was to be measured does not exist for this target, as it is configured."""
+    """The target, as it is configured, does not have what was to be measured."""

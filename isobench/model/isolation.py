@@ -1,4 +1,4 @@
-"""Nouns of isolation: what a target is, what must be seen of it, and what was seen."""
+"""Types of isolation: what a target is, what it must show, and what it showed."""
 
 import platform
 import re
@@ -8,37 +8,45 @@ from enum import StrEnum
 from typing import Final, Self
 
 Fact = str | int | bool | None
-"""A value read from a machine. None: looked, and could not read it."""
+"""A value read from a machine. None: it could not be read."""
 
 
-_PLAIN: Final = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*", re.ASCII)
+_PLAIN_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*", re.ASCII)
+# Members that plug-ins add are kept for the life of the process, and become headings of the report:
+# a limit keeps a broken plug-in from filling either.
 _LONGEST_NAME: Final = 40
 
 
-class _Open(StrEnum):
-    """An enumeration to which plug-ins add: every plain name is a member.
+class _ExtensibleEnum(StrEnum):
+    """An enumeration that plug-ins can extend: every plain name is a member.
 
-    Iteration yields the members that are declared here, and no others.
+    Iteration yields only the members that are declared here.
     """
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        """Return the member of a name that is not declared, or None for no plain name."""
-        if not isinstance(value, str) or len(value) > _LONGEST_NAME or not _PLAIN.fullmatch(value):
+        """Return a new member for a plain name; None, which raises ValueError, for others."""
+        if (
+            not isinstance(value, str)
+            or len(value) > _LONGEST_NAME
+            or not _PLAIN_NAME.fullmatch(value)
+        ):
             return None
-        if value in cls._value2member_map_:  # msgspec asks here, not the class
+        # msgspec calls `_missing_` for every name that it does not know itself, also for one that
+        # was added before.
+        if value in cls._value2member_map_:
             return cls(value)
+        # Putting the member into the map makes the next look-up return the same object, so that
+        # `is` works for it as for declared members. `_missing_` itself stores nothing:
+        # https://docs.python.org/3/library/enum.html#enum.Enum._missing_
         member = str.__new__(cls, value)
         member._name_, member._value_ = value, value
         cls._value2member_map_[value] = member
         return member
 
 
-class Technology(_Open):
-    """The documents' columns, the sandboxes they describe in prose, and the reference.
-
-    A plug-in of another technology has a column of its own: `Technology("unikernel")`.
-    """
+class Technology(_ExtensibleEnum):
+    """The columns of the report. A plug-in adds one with `Technology("unikernel")`."""
 
     NATIVE = "native"
     VIRTUALIZATION = "virtualization"
@@ -55,10 +63,10 @@ class Technology(_Open):
         return self.value.replace("-", " ").capitalize()
 
 
-class Abi(_Open):
+class Abi(_ExtensibleEnum):
     """What a payload is built for: an ISA and a system.
 
-    A plug-in names another one, `Abi("s390x-linux")`, and says how payloads are built for it:
+    A plug-in adds one with `Abi("s390x-linux")`, and registers its compiler with
     `isobench.payload.build.add_toolchain`.
     """
 
@@ -75,28 +83,30 @@ class Abi(_Open):
 
     @property
     def system(self) -> str:
-        """Whose calls a payload makes: "linux", "wasi", "windows"."""
+        """The system whose calls a payload makes: "linux", "wasi", "windows"."""
         return self.value.partition("-")[2]
 
     @property
     def lacks(self) -> Mapping["Need", str]:
-        """What its system has not at all, and so no target of it can give, with the reason."""
+        """The needs that its system cannot meet, whatever the target, each with the reason."""
         return _LACKS.get(self.system, {})
 
 
 class Need(StrEnum):
-    """What a workload cannot do without, and not every system, target or host has."""
+    """A feature that a workload requires and that some systems, targets or hosts do not have."""
 
-    PARENT = "parent"  # a process knows whose child it is
-    PROCESSES = "processes"  # a program starts another
+    PARENT = "parent"  # a process can read the number of its parent (getppid)
+    PROCESSES = "processes"  # a program can start another
     THREADS = "threads"
     TWO_CPUS = "two-cpus"  # the host gives the run two CPUs at least
 
 
+# WASI preview 1 is the one that Zig's wasm32-wasi builds for. It has neither processes nor threads:
+# https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md
 _LACKS: Final[Mapping[str, Mapping[Need, str]]] = {
     "wasi": {
-        Need.PARENT: "WASI has no processes, and so no parent whose number could be asked for",
-        Need.PROCESSES: "WASI has no processes: nothing can be forked or executed",
+        Need.PARENT: "WASI has no processes, and so no parent process",
+        Need.PROCESSES: "WASI has no processes: a program cannot fork or execute another",
         Need.THREADS: "WASI preview 1 has no threads",
     },
 }
@@ -108,18 +118,16 @@ def linux_abi(machine: str) -> Abi | None:
 
 
 MACHINES: Final = tuple(abi.machine for abi in Abi if abi.system == "linux")
-"""The ISAs of Linux machines that isobench has payloads for."""
+"""The ISAs of Linux machines for which isobench has payloads."""
 
 
 def host_abi() -> Abi | None:
-    """Return the ABI of programs that run here unaided, or None on a machine isobench has no
-    payloads for.
-    """
+    """Return the ABI of native programs on this host; None: isobench has no payloads for it."""
     if platform.system() != "Linux":
         return None
-    spelled = {"amd64": "x86_64", "arm64": "aarch64"}
+    other_names = {"amd64": "x86_64", "arm64": "aarch64"}
     machine = platform.machine().lower()
-    return linux_abi(spelled.get(machine, machine))
+    return linux_abi(other_names.get(machine, machine))
 
 
 class Lack(StrEnum):
@@ -127,14 +135,14 @@ class Lack(StrEnum):
 
     TOOL = "tool"  # a program is not installed
     SERVICE = "service"  # a daemon does not answer
-    PERMISSION = "permission"  # it is there, and refuses this user
-    RUNTIME = "runtime"  # it is there and answers, and yet nothing starts in it
+    PERMISSION = "permission"  # it is installed, but this user may not use it
+    RUNTIME = "runtime"  # it is installed and answers, but no program starts in it
     DEVICE = "device"
     VERSION = "version"
     PLATFORM = "platform"  # not on this kind of machine
-    TIME = "time"  # the budget has no room for it
+    TIME = "time"  # it does not fit into the budget
     PLUGIN = "plugin"  # the plug-in itself is broken
-    UNTRIED = "untried"  # its configuration has commands, and nobody has named it
+    UNTRIED = "untried"  # its configuration has commands, and the user has not named the target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +150,7 @@ class Available:
     """A session can be opened here."""
 
     version: str
-    """Which version of what, in words: "Docker 20.10.24, runc"."""
+    """Product and version: "Docker 20.10.24, runc"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +163,7 @@ class Unavailable:
 
     @property
     def reason(self) -> str:
-        """What is wrong, as the end of a sentence."""
+        """What is missing or wrong, as the end of a sentence."""
         return f"{self.what} is not installed" if self.lack is Lack.TOOL else self.what
 
 
@@ -184,7 +192,7 @@ class Environment:
 
 
 class Relation(StrEnum):
-    """How a fact inside must stand to the same fact outside."""
+    """How a fact inside must relate to the same fact on the host."""
 
     SAME_AS_HOST = "same"
     UNLIKE_HOST = "unlike"
@@ -196,20 +204,21 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What a target's name says, as a relation of a fact inside to the host."""
+    """What a target must show to deserve its name: a relation of a fact inside to the host's."""
 
     key: str
     relation: Relation
     value: Fact = None
-    """For EQUALS and OTHER_THAN: the value; for ONE_OF: the values, with spaces; for CONTAINS: a
-    part of it.
+    """For EQUALS and OTHER_THAN: the value. For ONE_OF: the values, separated by spaces. For
+    CONTAINS: a part of the value.
     """
+    # Not compared: two expectations with different advice demand the same.
     hint: str = field(default="", compare=False)
-    """What to change where it is not kept, if the configuration can have made it."""
+    """What to change if it is not met, where the configuration can be the cause."""
 
 
 class Resource(StrEnum):
-    """What of a host's resources a limit is about."""
+    """A resource of the host that can be limited."""
 
     CPU = "cpu"
     MEMORY = "memory"
@@ -219,56 +228,56 @@ class Resource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits to be set for an instance, all of them."""
+    """Limits that are set for one instance, all at once."""
 
     cpus: float
-    """Seconds of CPU time a second."""
+    """Seconds of CPU time per second."""
     memory: int
     """Bytes."""
     processes: int
     write_rate: int
-    """Bytes a second that go to the disk beneath the scratch directory."""
+    """Bytes per second written to the disk of the scratch directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitCheck:
-    """A limit that was set, and how far a program came that pushed past it."""
+    """A limit that was set, and how much a program got that demanded more."""
 
     resource: Resource
     unit: str
     limit: float
     reached: float | None
-    """How far it came with the limit; None where that was not to be seen."""
+    """How much the program got with the limit, in `unit`; None where that is not visible."""
     native: float | None
-    """How far the same program came natively, without one."""
+    """How much the same program got natively, without a limit, in `unit`."""
     counted: int | None
-    """What the kernel counted meanwhile of its own interventions: throttled periods, refusals,
-    kills; None where no counter is in sight.
+    """How often the kernel intervened meanwhile (throttled periods, refusals, kills); None where no
+    counter is visible.
     """
     held: bool | None
-    """Whether the limit held; None: unknown, for the reason in `why`."""
+    """Whether the limit held. None: unknown, for the reason in `why`."""
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectationCheck:
-    """An expectation held against evidence."""
+    """An expectation compared with the evidence."""
 
     expectation: Expectation
     host: Fact
     inside: Fact
-    kept: bool
+    met: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """Something that a run which has died had left on this machine."""
+    """Something that a dead run left on this machine."""
 
     what: str
     """A kind and a name, as in "container isobench-4f2a"."""
     failure: str = ""
-    """Why it could not be removed; empty: it was removed."""
+    """Why it could not be removed. Empty: it was removed."""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return it as text for the user."""
         return f"{self.what}: not removed: {self.failure}" if self.failure else self.what

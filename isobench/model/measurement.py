@@ -1,4 +1,4 @@
-"""Nouns of measuring: what is run, in which order, and what came back."""
+"""Types of measuring: what is run, in which order, and the results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,22 +11,22 @@ from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, Workload
 
 
 class Scope(StrEnum):
-    """What one sample spans, hence whose clock times it."""
+    """What one sample spans. It decides which clock takes the time."""
 
     LOOP = "loop"  # a batch of operations inside the payload; its own clock
-    EXEC = "exec"  # one process in a session already open; host clock
-    SESSION = "session"  # one instance from asking for it to its nonce; host clock
+    EXEC = "exec"  # one process in an open session; host clock
+    SESSION = "session"  # one instance from the request to its nonce; host clock
 
 
 class Start(StrEnum):
-    """Which start a workload of scope SESSION asks for."""
+    """Which kind of start a workload of scope SESSION times."""
 
     COLD = "cold"
     WARM = "warm"
 
 
 class Clock(StrEnum):
-    """Whose clock took a value. Clocks of two domains are never subtracted."""
+    """Which clock took a value. Times of two clocks are never subtracted from each other."""
 
     GUEST = "guest"
     HOST = "host"
@@ -41,14 +41,14 @@ class Better(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """What of a workload is compared with native's."""
+    """A quantity of a workload that is compared with native's."""
 
     name: str
     unit: Unit
     better: Better = Better.LOWER
     fact: str = ""
-    """The key of the number that the payload prints once a visit; empty for time, which isobench
-    takes of every iteration or start.
+    """The key of the number that the payload prints once per visit. Empty for time, which isobench
+    takes for every iteration or start.
     """
 
     @property
@@ -58,14 +58,14 @@ class Metric:
 
     @property
     def is_clocked(self) -> bool:
-        """Whether its values depend on a clock, which may be wrong or too coarse. All others are
-        counted: equal values are equal.
+        """Whether its values depend on a clock, which may be wrong or too coarse. Other values are
+        counted, so that equal values mean that nothing differs.
         """
         return self.unit in (Unit.NANOSECOND, Unit.OPERATIONS_PER_SECOND)
 
     @property
     def recorded_as(self) -> str:
-        """What its samples are called in records.jsonl."""
+        """The name of its samples in records.jsonl."""
         return self.name if self.is_time else f"fact.{self.fact}"
 
 
@@ -74,7 +74,7 @@ TIME: Final = Metric(name="time", unit=Unit.NANOSECOND)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a payload must compute in `loops` loops, on every ISA."""
+    """The checksum that a payload must compute in `loops` loops, on every ISA."""
 
     loops: int
     check: str
@@ -82,17 +82,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is measured. Data, not code: one folder with workload.toml and payload.c."""
+    """What is measured: one folder with workload.toml and payload.c."""
 
     name: WorkloadName
     summary: str
     scope: Scope
     operation: str
-    """What one operation is, in words; `summary.json` gives seconds per operation."""
+    """What one operation is, in words. `summary.json` has seconds per operation."""
     source: Path
     timeout: Nanoseconds
     metrics: Mapping[str, Metric]
-    """By name; time is always among them."""
+    """The metrics by name. Time is always one of them."""
     args: tuple[str, ...] = ()
     answer: Answer | None = None
     most_loops: int | None = None
@@ -100,22 +100,23 @@ class Workload:
     libc: bool = False
     needs: tuple[Need, ...] = ()
     plugin: str = ""
-    """The distribution and version that it is from, where a plug-in adds it."""
+    """The distribution and version of the plug-in that adds it; empty: it is in-tree."""
 
     def lack(self, *lacks: Mapping[Need, str]) -> str:
-        """Return why it cannot run where these needs are not met, of an ABI, a target or the host;
-        empty: it can.
+        """Return why it cannot run; empty: it can. `lacks` are the needs that an ABI, a target or
+        the host does not meet, with the reasons.
         """
         return next((each[need] for need in self.needs for each in lacks if need in each), "")
 
     @property
-    def group(self) -> str:
-        """The class of the workload: what stands before the dot."""
+    def class_name(self) -> str:
+        """The class of the workload: the part of its name before the dot."""
         return self.name.partition(".")[0]
 
     @property
     def program(self) -> str:
         """The file name of its payload in a stage."""
+        # A source in a folder with an underscore serves several workloads, and is built once.
         return self.name if self.source.parent.name[0] != "_" else self.source.parent.name
 
 
@@ -132,90 +133,88 @@ class Payload:
 
 
 class OnOutput(Protocol):
-    """Takes a piece of standard output."""
+    """Receives standard output, piece by piece."""
 
     def __call__(self, chunk: bytes, /, at: int | None = None) -> None:
-        """Take it. `at` is the time of its arrival by time.monotonic_ns(); without it, now.
+        """Receive a piece. `at` is the time of its arrival by time.monotonic_ns(); None: now.
 
-        A target has no time to give: only isobench's own spawner takes one.
+        Only isobench's own spawner passes `at`; a target never does.
         """
         ...
 
 
 def _ignore(_: object, /, at: int | None = None) -> None:
-    """Listen to nothing."""
+    """Ignore output, phases and durations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program of the stage to be run, and who listens to it.
+    """A program of the stage to run, its environment, and the listeners for its output and phases.
 
-    Each call carries its own command, so that two sessions can run at the same time.
+    Each call has its own command, so that two sessions can run at the same time.
     """
 
     argv: tuple[str, ...]
     """`argv[0]` is the bare name of a file in the stage's `isobench/` directory."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """The variables that the program sees, without the scratch directory: see `environ`."""
+    """The variables of the program without the scratch directory, which `environ` adds."""
     on_output: OnOutput = _ignore
-    """Call it with every piece of standard output as it arrives: the caller takes the time there.
-    """
+    """Call it with every piece of standard output as it arrives: the listener takes the time."""
     on_phase: Callable[[str], None] = _ignore
-    """Call it with the name of each phase of a start as it passes ("engine.created")."""
+    """Call it with the name of each phase of a start when the phase ends ("engine.created")."""
     exclude: Callable[[int], None] = _ignore
-    """Takes nanoseconds of a start that have just passed in isobench's own service: the figure
-    leaves them out. For isobench's spawner alone.
+    """Call it with nanoseconds that isobench's own code has just spent: they are subtracted from
+    the start-up time. Only isobench's spawner uses it.
     """
 
     def environ(self, scratch: str) -> dict[str, str]:
-        """Return all variables, for a scratch directory that is seen inside as `scratch`."""
+        """Return all variables. `scratch` is the path of the scratch directory inside."""
         return {**self.environment, "ISOBENCH_SCRATCH": scratch}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What a target shows its sessions.
+    """The files that a target makes visible in its sessions.
 
-    `root` is a directory with the payloads in `isobench/` and the empty mount points `proc`, `dev`,
-    `tmp` and `scratch`: usable as a root directory as it is. Its content never changes while a
-    session is open.
+    `root` is a directory with the payloads in `isobench/` and the empty mount points `dev`, `proc`,
+    `scratch`, `sys` and `tmp`: it can be used as a root directory. Its content never changes while
+    a session is open.
     """
 
     root: Path
     digest: Sha256
-    """Hash of the content of `root`: the name of an image made from it."""
+    """Hash of the content of `root`; targets name the images they make from it after this."""
     tools: Mapping[str, Path] = field(default_factory=dict)
-    """Programs of isobench's own for the host side, by name (`_launch`)."""
+    """isobench's own programs for the host side, by name (`_launch`)."""
     scratch: Path
-    """A writable directory on the host for the input and output of I/O workloads."""
+    """A writable directory on the host for the files of I/O workloads."""
     owner: str
-    """Whom containers and the like belong to: "isobench-PID-STARTTIME", for labels and names."""
+    """The owner of containers and the like, for labels and names: see `plugins.ownership`."""
     cpus: str = ""
-    """The CPUs that sessions of this stage are confined to, as in "0,2-3"; empty: none are named.
-    Processes that a target starts itself have them already; an engine that starts them must be
-    told.
+    """The CPUs for the sessions of this stage, as in "0,2-3"; empty: no restriction. Processes that
+    a target starts itself inherit them; a target must pass them to an engine.
     """
     on_phase: Callable[[str], None] = _ignore
-    """Call it with the name of each phase as it passes while a session is opened."""
+    """Call it with the name of each phase of opening a session when the phase ends."""
 
     INSIDE = "/isobench"
-    """Where the payloads lie when `root` is the root directory."""
+    """Where the payloads are when `root` is the root directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """How much work one iteration of a workload is in this run: the same for every target."""
+    """How much work one iteration of a workload is in this run. It is the same for every target."""
 
     workload: WorkloadName
     loops: int
     iterations: int
     warmups: int = 1
-    """Passes of as many loops before the iterations, told apart from them."""
+    """Passes of as many loops before the iterations. They are recorded as warm-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One cell of one block: a workload at a target, measured once (all its iterations)."""
+    """One cell of one block: a workload in a target, measured once (all its iterations)."""
 
     block: int
     target: TargetName
@@ -224,8 +223,8 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Every cell once, in random order; a session per target, opened in random order where it is
-    not open from the block before.
+    """Every cell once, in random order. `sessions` is the order in which sessions are opened; those
+    that are still open from the block before are used again.
     """
 
     number: int
@@ -234,16 +233,16 @@ class Block:
 
 
 class Schedule(StrEnum):
-    """How the visits of a block follow each other."""
+    """In which order the visits of a block run."""
 
     BLOCKS = "blocks"  # one at a time, in random order
     DUET = "duet"  # each target at the same time as native
-    SEQUENTIAL = "sequential"  # one at a time, in one order
+    SEQUENTIAL = "sequential"  # one at a time, always in the same order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Blocks and their order, fixed before measuring."""
+    """The blocks and their order, fixed before measuring starts."""
 
     seed: int
     reference: TargetName
@@ -251,11 +250,11 @@ class Plan:
     blocks: tuple[Block, ...]
     schedule: Schedule = Schedule.BLOCKS
     expensive: tuple[TargetName, ...] = ()
-    """Targets whose sessions were dear to open when every cell was tried. A visit of theirs that
-    times starts makes one, however many iterations its work says.
+    """Targets whose sessions were slow to open in the trial. A visit that times their starts makes
+    one start only, whatever the iterations of its work.
     """
     blocks_per_session: Mapping[TargetName, int] = field(default_factory=dict)
-    """How many blocks one session of a target serves; one where nothing is said."""
+    """How many blocks one session of a target serves; one for targets that are not listed."""
 
 
 class Cause(StrEnum):
@@ -273,7 +272,7 @@ class Cause(StrEnum):
 FAILED_CAUSES: Final = frozenset(
     {Cause.FAILED, Cause.TIMED_OUT, Cause.WRONG_ANSWER, Cause.UNPROVEN}
 )
-"""The causes of gaps that should not be there."""
+"""The causes that mean a failure: `isobench run` ends with exit code 6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,16 +290,18 @@ class Sample:
     """How many operations `value` spans."""
     clock: Clock
     at: float
-    """Host time of the record, seconds since the run began."""
+    """Host time of the record, in seconds since the run began."""
+    # Records of the same session are not independent: the analysis tests whether sessions differ.
     session: int = 0
-    """Which session of the target in this run, from 1. 0: one that served this block alone - an
-    instance of its own for a start-up, and every record of a version that kept no sessions.
+    """The number of the session among those of the target in this run, from 1. 0: it served this
+    block only. That is so for a start of an instance, and for all records of versions of isobench
+    that did not use sessions for several blocks.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """No value, and why."""
+    """A value that is missing, and why."""
 
     block: int
     target: TargetName

@@ -1,4 +1,4 @@
-"""Nouns of answers: estimates, doubts, verdicts, claims."""
+"""Types of results: estimates, doubts, verdicts, claims."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from isobench.model.units import TargetName, WorkloadName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A confidence interval of a ratio; `level` is nominal."""
+    """A confidence interval of a ratio. `level` is the nominal coverage (0.97: 97 %)."""
 
     low: float
     high: float
@@ -24,15 +24,16 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Subject over reference, from paired block log-ratios; of any metric, above 1 is worse."""
+    """A target over the reference in one metric, estimated from paired blocks. Above 1 is worse."""
 
     ratio: float
     interval: Interval
-    """The reported interval (97 %: still 95 % after stopping on width)."""
+    """The reported interval: nominal 97 %, which covers 95 % after stopping on width."""
     equivalence: Interval
-    """The 90 % interval that the equivalence test holds against the margin."""
+    """The 90 % interval that the equivalence test compares with the margin."""
+    # Where the two estimators disagree, the verdict is inconclusive.
     check: Interval | None
-    """Hodges-Lehmann at 90 %: a second opinion for the verdict."""
+    """The Hodges-Lehmann interval at 90 %, from another estimator, to check the verdict."""
     p_equivalence: float
     """The larger of the two one-sided p values of the equivalence test."""
     standard_error: float
@@ -42,14 +43,15 @@ class Estimate:
     blocks: int
     method: str
     sessions: int = 0
-    """How many sessions the interval rests on, where blocks of one session are alike; 0: on blocks.
+    """How many sessions the interval is computed from. 0: it is computed from blocks, since the
+    sessions do not differ.
     """
     uncertainty: float = 0.0
-    """A relative error that all blocks may share (0.02: 2 %); the intervals hold it already."""
+    """A relative error that all blocks may share (0.02: 2 %). The intervals include it."""
 
 
 class Status(StrEnum):
-    """The outcome of one cell, as `summary.json` spells it."""
+    """The outcome of one cell, as in `summary.json`."""
 
     NEAR_NATIVE = "near-native"
     SLOWER = "slower"
@@ -69,7 +71,7 @@ class TargetStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A reason to trust a number less. A blocking one takes the verdict away."""
+    """A reason to trust a number less. With a blocking one the cell has no verdict."""
 
     code: str
     detail: str
@@ -91,19 +93,21 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockHealth:
-    """What the host did beside measuring while one block ran."""
+    """The state of the host while one block ran."""
 
     block: int
     seconds: float
     steal_percent: float | None
+    # Pressure is recorded only; it is not a rule for a quiet host: see evidence.host.
     pressure_percent: float | None
     swapped_in_pages: int | None
     throttled: int | None
     clock_source: str | None
     speed_percent: float | None = None
-    """How fast the processor was before and after, of its median in this run."""
+    """The speed of the processor before and after the block, in percent of the median in this run.
+    """
     broken_rules: tuple[str, ...] = ()
-    """The invalidation rules, fixed in the plan, that this block broke."""
+    """The rules for a quiet host (`evidence.host.RULES`) that this block broke."""
 
 
 class ClaimKind(StrEnum):
@@ -118,8 +122,8 @@ class ClaimKind(StrEnum):
 
 
 class Direction(StrEnum):
-    """What an order claim says of subject against reference: of any metric but time, that it is
-    worse or better.
+    """The order of target and reference that a claim states. For metrics other than time, slower
+    means worse and faster means better.
     """
 
     SLOWER = "slower"
@@ -128,46 +132,44 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A sentence of the documents (or a user's own) and how it is tested. Data: see
-    reports/claims.toml.
-    """
+    """A sentence and how it is tested: `isobench verify` does it, for the user's claims as well."""
 
     id: str
     quote: str
     kind: ClaimKind
     technology: str = ""
-    """Whose targets it speaks of; empty: those in `targets`, or those that `when` picks."""
+    """Its targets are those of this technology; empty: those in `targets` or of `when`."""
     targets: tuple[TargetName, ...] = ()
     workloads: tuple[str, ...] = ()
-    """Classes or workload names; each class is an axis with a verdict of its own."""
+    """Names of workloads or of classes. Each class gets a status of its own."""
     when: str = ""
-    """A condition on the cells it speaks of: see `isobench.conditions`."""
+    """A condition on its cells: see `isobench.claims.condition`."""
     reference: str = "native"
-    """What ratios are taken to: a target, or a technology (each of its targets)."""
+    """The denominator of ratios: a target, or a technology (each of its targets)."""
     evidence: Mapping[str, str] | None = None
     """For EVIDENCE: fact key -> relation to the host ("same", "unlike")."""
     limits: tuple[Resource, ...] = ()
-    """For ENFORCEMENT: the resources whose limits hold when they are pushed past."""
+    """For ENFORCEMENT: the resources whose limits hold when a program demands more."""
     metric: str = "time"
-    """What is compared, for EQUIVALENT, ORDER and BOUND: a metric of the workloads, by name."""
+    """For EQUIVALENT, ORDER and BOUND: the name of the metric that is compared."""
     direction: Direction = Direction.SLOWER
     margin: float | None = None
-    """For EQUIVALENT and ORDER: a share (0.05: 5 %). None: the run's own margin for what is
-    equivalent; any difference above the noise floor for an order.
+    """For EQUIVALENT and ORDER: a share (0.05: 5 %). None means, for EQUIVALENT, the margin of the
+    run; for ORDER, any difference above the noise floor.
     """
     level: float = 0.95
-    """One-sided confidence of every bound that decides; two of them are one test of equivalence."""
+    """One-sided confidence of every bound. Two such bounds make one test of equivalence."""
     quantile: float = 0.5
-    """For BOUND in seconds: which quantile over visits is bounded."""
+    """For BOUND in seconds: the quantile over visits that is bounded."""
     below_seconds: float | None = None
     above_seconds: float | None = None
     below_ratio: float | None = None
     above_ratio: float | None = None
     """For BOUND: exactly one of the four."""
     needs: str = ""
-    """What would have to be measured to test it, said when nothing was."""
+    """What must be measured to test it. The report shows it when nothing was measured."""
     origin: str = ""
-    """The file it was read from."""
+    """The file that it was read from."""
 
 
 class ClaimStatus(StrEnum):
@@ -181,27 +183,27 @@ class ClaimStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimVerdict:
-    """A claim, judged on one run."""
+    """A claim and its status in one run."""
 
     claim: Claim
     status: ClaimStatus
     sentence: str
     axes: Mapping[str, ClaimStatus]
-    """One standing per axis (workload class)."""
+    """The status for each class of workloads."""
     change: str = ""
-    """What would change the standing."""
+    """What would change the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A figure that somebody published, to stand beside ours. Data: see reports/published.toml."""
+    """A published figure, shown next to the measured ones."""
 
     claims: tuple[str, ...]
-    """Ids of the claims it speaks to."""
+    """Ids of the claims that it is about."""
     subject: str
     measured: str
     figure: str
     source: str
     conditions: str = ""
     opened: bool
-    """The source itself was opened, or its data recomputed; else it is told by others."""
+    """Whether the source itself was read, or its data recomputed. If not, others cite it."""

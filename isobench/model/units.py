@@ -1,4 +1,4 @@
-"""Names for plain values, and the units a number may have."""
+"""Types for plain values, and the units of numbers."""
 
 import re
 from enum import StrEnum
@@ -29,7 +29,7 @@ class Unit(StrEnum):
 
 
 def seconds(value: float) -> Nanoseconds:
-    """Nanoseconds of a duration given in seconds."""
+    """Return a duration in seconds as nanoseconds."""
     return Nanoseconds(round(value * SECOND))
 
 
@@ -40,8 +40,9 @@ _PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ms|h|m|s|)", re.ASCII)
 def parse_duration(text: str) -> float:
     """Return the seconds in "50ms", "90s", "10m", "1h30m" or "90" (seconds).
 
-    ValueError: it is no duration, or it is zero.
+    ValueError: it is not a duration, or it is zero.
     """
+    # A number without a unit means seconds, and may only come last: in "10 30s" it is a mistake.
     parts = _PART.findall(text)
     whole = "".join(number + unit for number, unit in parts) == text
     total = sum(float(number) * _SECONDS[unit] for number, unit in parts)

@@ -1,6 +1,6 @@
-"""How figures are rounded and written, and names joined: once for all that is printed. Pure.
+"""Rounds and writes figures, and joins names: the only module that does so. Pure.
 
-Plain text throughout; a page may set the signs otherwise.
+The results are plain text. A page may typeset the units and signs differently.
 """
 
 import math
@@ -12,12 +12,12 @@ from isobench.model.result import Status
 from isobench.model.units import Unit
 
 NOTHING: Final = "\N{EM DASH}"
-"""Stands for a figure that there is not."""
+"""Shown in place of a figure that does not exist."""
 _DIGITS: Final = 3
 _SMALL: Final = 0.1
-"""Ratios from here up have the decimals of 1; below, two would leave one digit or none."""
+"""Ratios from here up have the decimals of 1. Below, two decimals would leave at most one digit."""
 _TENTHS: Final = 1.995
-"""From this ratio on one decimal tells as much, where a figure is only to give an idea."""
+"""From this ratio on a coarse figure has one decimal."""
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 
@@ -25,10 +25,11 @@ _HOUR: Final = 3600
 def ratio_text(
     ratio: float | None, bounds: tuple[float, float] | None = None, *, coarse: bool = False
 ) -> str:
-    """Return a ratio to three significant digits, at most two decimals: 0.99, 1.62, 28.4, 1230.
+    """Return a ratio with three significant digits and at most two decimals: 0.99, 1.62, 28.4,
+    1230.
 
-    Fewer digits where its interval is wide, one more where the interval is so narrow that its ends
-    would look the same. `coarse` leaves two digits: 1.07, 2.3, 28, 540. A dash for none.
+    It has fewer digits where its interval is wide, and one more where the bounds of the interval
+    would look the same. `coarse` leaves two digits: 1.07, 2.3, 28, 540. A dash for None.
     """
     if ratio is None or ratio <= 0:
         return NOTHING
@@ -41,20 +42,20 @@ def ratio_text(
 def times_text(
     ratio: float | None, bounds: tuple[float, float] | None = None, *, coarse: bool = False
 ) -> str:
-    """Return a ratio as what it is, a factor: 1.07x; see `ratio_text`."""
+    """Return a ratio as a factor: 1.07x. See `ratio_text`."""
     text = ratio_text(ratio, bounds, coarse=coarse)
     return text if text == NOTHING else f"{text}x"
 
 
 def range_text(low: float, high: float) -> str:
-    """Return what ratios span, as a coarse idea: 2.7-30x."""
+    """Return a range of ratios, coarsely: 2.7-30x."""
     ends = dict.fromkeys(ratio_text(end, coarse=True) for end in (low, high))
     return "-".join(ends) + "x"
 
 
 def interval_text(bounds: tuple[float, float] | None, ratio: float | None = None) -> str:
-    """Return an interval of ratios, [0.99, 1.03], with the decimals of its ratio where that is
-    given; nothing for none.
+    """Return an interval of ratios: [0.99, 1.03]. With `ratio` it has the decimals of the ratio.
+    Empty for None.
     """
     if bounds is None or (ratio is not None and ratio <= 0):
         return ""
@@ -65,13 +66,13 @@ def interval_text(bounds: tuple[float, float] | None, ratio: float | None = None
 
 
 def decimals(ratio: float, bounds: tuple[float, float] | None = None) -> int:
-    """Return how many decimals a ratio above 0 has; see `ratio_text`."""
+    """Return how many decimals a positive ratio has. See `ratio_text`."""
     # Just below 1 a third digit would claim ten times the resolution that it claims just above.
     most = _places(max(ratio, 1.0) if ratio >= _SMALL else ratio, _DIGITS)
     if bounds is None or bounds[0] == bounds[1]:
         return most
     half = (bounds[1] - bounds[0]) / 2
-    # However wide the interval: "0x" and "1x" tell less than the two digits of 0.79 and 1.4.
+    # Two digits even for a wide interval: "0x" and "1x" say less than 0.79x and 1.4x.
     least = min(most, _places(ratio, 2))
     places = max(least, min(most, math.ceil(-math.log10(half / 3))))
     return places + (f"{bounds[0]:.{places}f}" == f"{bounds[1]:.{places}f}")
@@ -88,18 +89,19 @@ def _places(value: float, digits: int) -> int:
 
 
 def percent_text(share: float | None) -> str:
-    """Return a share in percent to two significant digits, 5 %, 1.2 %, 0.37 %; from 100 % on whole
-    numbers. A dash for none.
+    """Return a share in percent with two significant digits: 5 %, 1.2 %, 0.37 %; from 100 % on
+    whole numbers. A dash for None.
     """
     if share is None:
         return NOTHING
+    # 100 * 0.07 is 7.000000000000001.
     number = round(100 * share, 9)
     return f"{number:.0f} %" if abs(number) >= 100 else f"{float(f'{number:.2g}'):g} %"  # noqa: PLR2004 - three digits
 
 
 def seconds_text(seconds: float | None, digits: int = _DIGITS) -> str:
-    """Return a time that was measured in the unit that suits it, 132 ns, 240 ms, 1.32 s, with so
-    many significant digits; a dash for none.
+    """Return a measured time with a suitable unit and so many significant digits: 132 ns, 240 ms,
+    1.32 s. A dash for None.
     """
     if seconds is None or seconds < 0:
         return NOTHING
@@ -154,7 +156,7 @@ def outcome_text(status: Status, metric: str) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a time that somebody plans or has waited: 50 ms, 5 s, 1 min 30 s, 1 h 30 min."""
+    """Return a planned or elapsed time: 50 ms, 5 s, 1 min 30 s, 1 h 30 min."""
     if 0 < seconds < 1:
         return f"{1000 * seconds:.3g} ms"
     if seconds < _MINUTE:
@@ -169,12 +171,12 @@ def duration_text(seconds: float) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join names as English does: a, b and c."""
+    """Return names as in a sentence: "a, b and c"."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def joined(names: Iterable[str]) -> str:
-    """Join names with commas alone: a, b, c."""
+    """Return names with commas: "a, b, c"."""
     return ", ".join(names)
 
 

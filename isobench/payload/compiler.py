@@ -54,7 +54,7 @@ class Toolchain:
     """Of the system's calls, below the compiler's own folder of headers."""
     flags: tuple[str, ...] = ()
     entry: tuple[str, ...] = ()
-    """What the linker must be told where no C library says where a program begins."""
+    """The argument of the linker that names the entry point, where no C library has one."""
     machine: Path | None = None
     """The header of an ISA that isobench.h does not know."""
 

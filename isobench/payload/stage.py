@@ -1,5 +1,5 @@
-"""Stages on disk: a root directory with payloads, a scratch directory, a canary; all gone at the
-end.
+"""Makes the stages of a run on disk: root directories with payloads, a scratch directory, a canary.
+All are removed at the end of the run.
 """
 
 import contextlib
@@ -17,40 +17,43 @@ from isobench.model.units import Sha256
 from isobench.payload.build import TOOLS
 from isobench.plugins import ownership
 
+# bubblewrap and runc cannot make mount points in a root that is read-only: they must exist.
 MOUNT_POINTS = ("dev", "proc", "scratch", "sys", "tmp")
 
 
 def digest(payloads: Sequence[Payload]) -> Sha256:
-    """Return the hash of a stage's content, whatever the order of its payloads."""
+    """Return the hash of a stage's content. The order of the payloads does not matter."""
     hashed = hashlib.sha256()
+    # The hash names images: another order must not make another image.
     for payload in sorted(payloads, key=lambda p: p.program):
         hashed.update(f"{payload.program} {payload.sha256}\n".encode())
     return Sha256(hashed.hexdigest())
 
 
 class Workshop:
-    """The folder of one run in the cache: where its stages are made.
+    """The folder of one run in the cache, which holds its stages.
 
-    Folders are named after their owner, so that the next start can tell the dead from the living.
+    Its name contains the owner (`plugins.ownership`), so that a later run can remove the folders of
+    runs that have died.
     """
 
     def __init__(self, payloads: Sequence[Payload], folder: Path, cpus: str = "") -> None:
-        """Take all payloads of all ABIs, an empty folder, and the CPUs that the run is confined
-        to.
-        """
+        """Take all payloads of all ABIs, an empty folder, and the CPUs of the run ("0,2-3")."""
         self._payloads, self._folder, self._cpus = payloads, folder, cpus
         self.canary = folder / "canary"
-        self.canary.write_text("whoever reads this is not isolated\n")
+        # The evidence payload tries to read this by its path on the host.
+        self.canary.write_text("a process that can read this is not isolated\n")
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
+        # mkdir's mode is reduced by the umask, chmod's is not: umask(2).
         self.scratch.chmod(0o711)
 
     def payloads(self, abi: Abi) -> tuple[Payload, ...]:
-        """Return what a stage for this ABI holds."""
+        """Return the payloads of a stage for this ABI."""
         return tuple(p for p in self._payloads if p.abi is abi and p.program not in TOOLS)
 
     def stage(self, abi: Abi) -> Stage:
-        """Make a stage with a root of its own."""
+        """Make a stage with its own root directory."""
         root = self._root(abi)
         return Stage(
             root=root,
@@ -66,7 +69,7 @@ class Workshop:
         (root / "isobench").mkdir(parents=True)
         for name in MOUNT_POINTS:
             (root / name).mkdir()
-        # Whatever the umask: the container's user is not the host's.
+        # With a strict umask the user of a container, who is another one, could not enter.
         for folder in (root, *root.iterdir()):
             folder.chmod(0o755)
         for payload in self.payloads(abi):
@@ -76,7 +79,7 @@ class Workshop:
 
     @contextlib.contextmanager
     def fresh(self, stage: Stage, abi: Abi) -> Iterator[Stage]:
-        """Yield the same stage in a root directory that no start has used before."""
+        """Yield the same stage with a root directory that no start has used before."""
         root = self._root(abi)
         try:
             yield replace(stage, root=root)
@@ -90,10 +93,11 @@ def _runs() -> Path:
 
 @contextlib.contextmanager
 def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
-    """Open the folder of this run; remove it at the end."""
+    """Make the folder of this run, and remove it at the end."""
     folder = _runs() / f"{ownership.mine()}-{secrets.token_hex(4)}"
     folder.mkdir(parents=True, mode=0o711)
-    # Others may pass through, not look: an engine's user must reach what it is given by name.
+    # Others may enter the folder and not list it: the users inside containers must reach the files
+    # whose paths they are given.
     folder.chmod(0o711)
     try:
         yield Workshop(payloads, folder, cpus)
@@ -102,18 +106,19 @@ def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
 
 
 def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
-    """Remove and return the folders of runs whose process has died."""
+    """Remove the folders of runs whose process has died, and return them."""
     removed = []
     for folder in sorted(_runs().glob("isobench-*")):
         if not alive(folder.name.rpartition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
-            failure = "parts of it cannot be removed" if folder.exists() else ""
+            failure = "some of its files cannot be removed" if folder.exists() else ""
             removed.append(Leftover(what=f"folder {folder}", failure=failure))
     return removed
 
 
-def _held(lock: Path) -> bool:
-    """Say whether somebody else holds a lock."""
+def _is_locked(lock: Path) -> bool:
+    """Return whether another process holds a lock."""
+    # Locks of flock(2) end with their process, so that a file alone does not mean that it is held.
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,17 +127,17 @@ def _held(lock: Path) -> bool:
     return False
 
 
-def forget() -> list[Leftover]:
-    """Remove the whole cache: payloads, compiler cache, settings that a probe has learnt."""
+def remove_cache() -> list[Leftover]:
+    """Remove the whole cache (payloads, compiler cache, results of probes), unless it is in use."""
     folder = paths.cache()
     if not folder.is_dir():
         return []
-    living = [path.name for path in _runs().glob("isobench-*")]
-    if living:
-        why = f"a run is using it ({', '.join(living)})"
+    active_runs = [path.name for path in _runs().glob("isobench-*")]
+    if active_runs:
+        why = f"a run is using it ({', '.join(active_runs)})"
         return [Leftover(what=f"folder {folder}", failure=why)]
-    if any(map(_held, folder.glob("*/lock"))):
-        why = "another isobench is making something in it"
+    if any(map(_is_locked, folder.glob("*/lock"))):
+        why = "another isobench is writing to it"
         return [Leftover(what=f"folder {folder}", failure=why)]
     size = sum(
         path.stat().st_size

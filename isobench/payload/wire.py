@@ -1,7 +1,7 @@
-"""The payload's standard output: JSON lines in, a Reply out. What comes from inside is untrusted:
-bounded and checked.
+"""Reads the standard output of a payload: JSON lines, version 1 of the protocol.
 
-Version 1. The lines are described in workloads/_include/isobench.h.
+workloads/_include/isobench.h describes the lines. Output from inside a target is untrusted: all of
+it is limited in size and checked.
 """
 
 import os
@@ -17,16 +17,18 @@ VERSION: Final = 1
 MOST_BYTES: Final = 1 << 20
 MOST_FACTS: Final = 500
 MOST_TEXT: Final = 4096
+# Linux never returns a larger one from a system call (MAX_ERRNO is 4095).
 _MOST_ERRNO: Final = 4096
 
+# The bound keeps sums and differences of two values within 64 bits with a sign, the type of the
+# columns of tables.
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
-"""Sums and differences of two of them fit into 64 bits with a sign, which tables are made of."""
+# At least 1, since times are divided by it.
 _Operations = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
-"""Times are divided by it."""
 
 
 class _Line(msgspec.Struct):
-    """The union of all lines; which fields are set says which it is."""
+    """The fields of all kinds of lines. Those that are set show the kind."""
 
     isobench: int | None = None
     nonce: str | None = None
@@ -46,16 +48,16 @@ class _Line(msgspec.Struct):
 
 
 class WireError(Exception):
-    """What came back is no reply."""
+    """The output is not a valid reply."""
 
 
 class WrongAnswerError(Exception):
-    """What came back is a reply, and not to what was asked: its nonce or its count is another."""
+    """The output is a valid reply with the wrong nonce, checksum or number of iterations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Iteration:
-    """One timed iteration by the payload's own clock."""
+    """One timed iteration, by the payload's own clock."""
 
     nanoseconds: int
     operations: int
@@ -63,58 +65,69 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """All that a payload said."""
+    """The whole output of a payload."""
 
     iterations: tuple[Iteration, ...]
     warmup: int | None
+    """Nanoseconds of the untimed pass before the iterations; None: there was none."""
     facts: tuple[Evidence, ...]
     check: str
     steady: bool
+    """Whether all iterations computed the same checksum."""
     span: int
-    """From its first line to its last on the payload's own clock, ns."""
+    """Nanoseconds from the first line to the last, by the payload's own clock."""
 
 
 def printable(text: str, most: int = MOST_TEXT) -> str:
-    """Return untrusted text cut to `most` characters, control characters made visible."""
+    """Return at most `most` characters of untrusted text, with control characters made visible."""
+    # A control character could move the cursor of a terminal or change its title.
     shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text[:most])
     return shown + ("…" if len(text) > most else "")
 
 
 def hello(nonce: str) -> bytes:
-    """Return the bytes whose arrival proves that the payload with this nonce has started."""
+    """Return the beginning of the first line of the payload with this nonce. Its arrival proves
+    that the payload has started.
+    """
     return b'{"isobench":%d,"nonce":"%s"' % (VERSION, nonce.encode())
 
 
 def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
-    """Read a whole reply; WireError: there is none, WrongAnswerError: not to this question."""
+    """Read a whole reply. WireError: it is invalid. WrongAnswerError: it has another nonce or
+    another number of iterations.
+    """
+    # Output is cut at this length (plugins.api.Completed), so that its end may be missing.
     if len(stdout) >= MOST_BYTES:
-        raise WireError(f"the payload said more than {MOST_BYTES} bytes")
-    said = enumerate(stdout.splitlines(), 1)
-    numbered = [(number, _decode(line, number)) for number, line in said if line.strip()]
+        raise WireError(f"the payload printed more than {MOST_BYTES} bytes")
+    numbered_lines = enumerate(stdout.splitlines(), 1)
+    numbered = [(number, _decode(line, number)) for number, line in numbered_lines if line.strip()]
     lines = [line for _, line in numbered]
+    # An error of the payload explains whatever else is missing, so it is reported first.
     failed = next((line for line in lines if line.error is not None), None)
     if failed is not None:
         detail = printable(failed.error or "", 300)
         raise WireError(detail + _reason(failed.errno))
     first = next((line for line in lines if line.isobench is not None), None)
     if first is None:
-        raise WireError("the payload never said its first line")
+        raise WireError("the payload did not print its first line")
     if first.isobench != VERSION:
-        raise WireError(f"the payload speaks version {first.isobench}, not {VERSION}")
+        raise WireError(f"the payload uses version {first.isobench} of the protocol, not {VERSION}")
     last = next((line for line in lines if line.end is not None), None)
     if last is None:
         raise WireError("the payload stopped before its last line")
+    # The last line has the nonce too: both must come from one process, and not from an earlier run.
     if first.nonce != nonce or last.nonce != nonce:
-        raise WrongAnswerError("the nonce that came back is not the one that was sent")
+        raise WrongAnswerError("the payload returned another nonce than it was given")
     count = sum(line.i is not None for line in lines)
     if count != iterations or last.end != iterations:
-        raise WrongAnswerError(f"{count} iterations came back, {iterations} were asked for")
+        raise WrongAnswerError(f"the payload returned {count} iterations instead of {iterations}")
     measured = tuple(_iterations(numbered))
     warmup = next((line.warmup_ns for line in lines if line.warmup_ns is not None), None)
     span = (last.clock_ns or 0) - (first.clock_ns or 0)
     within = sum(each.nanoseconds for each in measured) + (warmup or 0)
-    if within > span:  # all of it lies between the first line and the last
-        raise WireError(f"the clock inside ran backwards: {within} ns lie within {span} ns")
+    # All iterations lie between the first line and the last.
+    if within > span:
+        raise WireError(f"the clock inside ran backwards: {within} ns of work in {span} ns")
     return Reply(
         iterations=measured,
         warmup=warmup,
@@ -126,9 +139,7 @@ def read(stdout: bytes, *, nonce: str, iterations: int) -> Reply:
 
 
 def _iterations(numbered: Iterable[tuple[int, _Line]]) -> Iterator[Iteration]:
-    """Yield the timed iterations; WireError names the line of one that is incomplete or out of its
-    order.
-    """
+    """Yield the timed iterations. WireError names a line that is incomplete or out of order."""
     due = 0
     for number, line in numbered:
         if line.i is None:
@@ -136,15 +147,17 @@ def _iterations(numbered: Iterable[tuple[int, _Line]]) -> Iterator[Iteration]:
         if line.ns is None or line.ops is None:
             raise WireError(f"line {number} of its output: iteration {line.i} lacks ns or ops")
         if line.i != due:
-            raise WireError(f"line {number} of its output is iteration {line.i}: {due} was due")
+            raise WireError(f"line {number} of its output is iteration {line.i} instead of {due}")
         due += 1
         yield Iteration(nanoseconds=line.ns, operations=line.ops)
 
 
 def _reason(errno: int) -> str:
-    """Spell out an error number; Linux counts the common ones alike on every ISA."""
-    said = f": {os.strerror(errno)}" if 0 < errno < _MOST_ERRNO else ""
-    return f"{said} (errno {errno})" if errno else ""
+    """Return an error number of a payload as text."""
+    # The numbers of the payload's ISA and of the host's are the same up to 34 on Linux
+    # (asm-generic/errno-base.h).
+    numbered_lines = f": {os.strerror(errno)}" if 0 < errno < _MOST_ERRNO else ""
+    return f"{numbered_lines} (errno {errno})" if errno else ""
 
 
 def _decode(line: bytes, number: int) -> _Line:
@@ -157,14 +170,16 @@ def _decode(line: bytes, number: int) -> _Line:
 
 
 def _facts(lines: list[_Line]) -> tuple[Evidence, ...]:
-    said = [line for line in lines if line.fact is not None][:MOST_FACTS]
+    numbered_lines = [line for line in lines if line.fact is not None][:MOST_FACTS]
     return tuple(
         Evidence(
+            # The lengths are generous for honest payloads and keep a hostile one from filling the
+            # report.
             key=printable(line.fact or "", 80),
             value=_clean(line.value),
             source=printable(line.source, 200),
         )
-        for line in said
+        for line in numbered_lines
     )
 
 

@@ -1,21 +1,21 @@
-"""The whole plug-in API: what an author of a target implements.
+"""The plug-in API: what the author of a target implements.
 
-A target is one module with one class, announced by an entry point:
+A target is one module with one class, declared by an entry point:
 
     [project.entry-points."isobench.targets"]
     firejail = "mypackage.firejail:FirejailTarget"
 
-docs/plugins.md is the guide, and `isobench.targets.authoring` has a target for all that is a
-command before the command. `Target` and `Session` are all that is required. A class that is a
-dataclass may have fields: they are the options a user sets under `[targets.NAME]` in isobench.toml,
-checked against the fields' types; an option whose name is a word of Python has a field with an
-underscore after it (`class_`). What some technologies have and others cannot is an ability: a small
-Protocol of its own below, recognised by `isinstance`, never a method that raises.
+docs/plugins.md is the guide. `isobench.targets.authoring` has a base for technologies that are a
+prefix of the command line. Only `Target` and `Session` are required. The fields of a dataclass are
+the options that a user sets under `[targets.NAME]` in isobench.toml; they are checked against the
+types of the fields. A field for an option that is a keyword of Python has an underscore at its end
+(`class_`). Features that only some technologies have are abilities: small Protocols below, which
+isobench recognises by `isinstance`. No method raises an error for a missing feature.
 
-A target reads no clock. It calls `command.on_output(chunk)` with every piece of standard output as
-it arrives and `command.on_phase(name)` as a phase passes; isobench takes the time of both on one
-clock of the host. So an author cannot get timing wrong. (isobench's own spawner takes the time
-itself, on the same clock: `on_output` has a second argument for it, which a target leaves alone.)
+A target never reads a clock. It calls `command.on_output(chunk)` with every piece of standard
+output as it arrives, and `command.on_phase(name)` when a phase ends; isobench takes the time of
+both, with one clock of the host. (isobench's own spawner takes the time itself, with the same
+clock, and passes it as the second argument of `on_output`. Targets do not use that argument.)
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -38,12 +38,16 @@ from isobench.model import (
 )
 from isobench.model.units import Nanoseconds, TargetName
 
+# `runtime_checkable` makes `isinstance` look only whether the names exist, not at their types:
+# https://docs.python.org/3/library/typing.html#typing.runtime_checkable. `guard` checks the types.
+
 GROUP: Final = "isobench.targets"
 """The entry-point group of targets."""
 BEGIN: Final = "begin"
-"""The phase at which the clock of a start begins, for targets that must first prepare something
-that is isobench's own business (an archive with the payload): `command.on_phase(BEGIN)`, or
-`stage.on_phase(BEGIN)` while a session is opened. Without it the clock begins with the call.
+"""The phase that starts the clock of a start-up time again, with `command.on_phase(BEGIN)`, or
+`stage.on_phase(BEGIN)` while a session is opened. It is for preparations that users of the
+technology do not have, such as an archive with the payload. Without it the clock starts with the
+call.
 """
 
 
@@ -51,8 +55,8 @@ that is isobench's own business (an archive with the payload): `command.on_phase
 class Completed:
     """How a command ended.
 
-    `exit_code` is None when it was stopped at the time limit, and minus the signal's number when a
-    signal ended it. Both streams are cut at a mebibyte each.
+    `exit_code` is None if the command was killed at the time limit, and the negative number of the
+    signal if a signal ended it. Each stream is cut at one mebibyte.
     """
 
     exit_code: int | None
@@ -65,24 +69,24 @@ class Session(Protocol):
     """One live instance of a target."""
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Run a program of the stage in this instance and wait for it.
+        """Run a program of the stage in this instance and wait for its end.
 
-        The session turns `command.argv[0]` into the path inside. The environment is
-        `command.environ(scratch)` and nothing else. Every piece of standard output goes to
-        `command.on_output` as it arrives. A failing command is a `Completed`, not an exception;
-        `SessionError` means that the instance itself is gone. At the time limit the command is
-        killed with all its descendants, and `exit_code` is None.
+        The session turns `command.argv[0]` into the path inside. The environment is exactly
+        `command.environ(scratch)`. Every piece of standard output goes to `command.on_output` as it
+        arrives. At the time limit the command and all its descendants are killed, and `exit_code`
+        is None. A command that fails is a `Completed` and not an exception; SessionError: the
+        instance itself broke.
         """
         ...
 
 
 @runtime_checkable
 class Target(Protocol):
-    """One way to isolate a process. Holds options, opens sessions, reads no clock."""
+    """One way to isolate a process. It has options and opens sessions; it never reads a clock."""
 
     @property
     def name(self) -> TargetName:
-        """The name users type. A class attribute will do, here and for the next three."""
+        """The name that users type. It may be a class attribute, like the next three."""
         ...
 
     @property
@@ -92,22 +96,23 @@ class Target(Protocol):
 
     @property
     def abi(self) -> Abi | None:
-        """What payloads must be built for; None: this host's own."""
+        """The ABI of its payloads; None: that of this host."""
         ...
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """What must be seen from inside for the name to be true."""
+        """The facts that a session must show, so that its results count for this target."""
         ...
 
     def probe(self) -> Availability:
-        """Say whether a session can be opened here. Takes seconds at most, leaves nothing, never
-        raises.
+        """Return whether a session can be opened here.
+
+        It takes a few seconds at most, leaves nothing behind, and never raises.
         """
         ...
 
     def open(self, stage: Stage) -> AbstractContextManager[Session]:
-        """Start a fresh instance; leaving the context leaves nothing behind."""
+        """Start a new instance. At the end of the context nothing of it may be left."""
         ...
 
 
@@ -116,8 +121,8 @@ class Launcher(Protocol):
     """Ability of a target: start an instance whose first process is the payload (`docker run`)."""
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start a new instance that runs the command, wait for its end, remove it. Output is handed
-        on as `Session.run` does.
+        """Start a new instance that runs the command, wait for its end, and remove it. Output, time
+        limit and result are as in `Session.run`.
 
         Without this ability a cold start is `open` and one `run`.
         """
@@ -126,20 +131,20 @@ class Launcher(Protocol):
 
 @runtime_checkable
 class Startable(Protocol):
-    """An instance that exists and does not run."""
+    """An instance that exists but does not run."""
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        """Start it, wait for the end of its first process. May be called again."""
+        """Start it and wait for the end of its first process. It may be called several times."""
         ...
 
 
 @runtime_checkable
 class Exclusive(Protocol):
-    """Ability of a target of which there may be one instance at a time (a certain machine)."""
+    """Ability of a target that can have only one instance at a time (a certain machine)."""
 
     @property
     def exclusive(self) -> bool:
-        """Say whether that is so: then no session is open while an instance is launched."""
+        """Whether it can. Then no session is open while an instance is launched."""
         ...
 
 
@@ -148,115 +153,115 @@ class Restarter(Protocol):
     """Ability of a target: keep a stopped instance and start it again (`docker start`)."""
 
     def stopped(self, stage: Stage, command: Command) -> AbstractContextManager[Startable]:
-        """Make an instance that will run the command at each start, and remove it at the end."""
+        """Make an instance that runs the command at each start. It is removed at the end."""
         ...
 
 
 @runtime_checkable
 class Witness(Protocol):
-    """Ability of a session: facts about itself that only the host can see.
+    """Ability of a session: facts about it that only the host can see.
 
-    An expectation may be about one of them; of an instance without a session (`Launcher`) nobody
-    says them, and it is held to the others alone.
+    Expectations may be about them. An instance that was started by `Launcher` has no session, and
+    must meet the other expectations only.
     """
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield facts (keys start with "host."): the runtime in use, limits that were set."""
+        """Yield facts whose keys start with "host.": the runtime in use, limits that are set."""
         ...
 
 
 @runtime_checkable
 class Limiter(Protocol):
-    """Ability of a target: limit what an instance takes of the host's resources."""
+    """Ability of a target: limit the resources of an instance."""
 
     @property
     def limitable(self) -> Collection[Resource]:
-        """What it can limit here, for this user."""
+        """The resources that it can limit here, for this user."""
         ...
 
     def limited(self, limits: Limits) -> Target:
-        """Return the same target with all these limits set that it can set."""
+        """Return the same target with those of these limits that it can set."""
         ...
 
 
 @runtime_checkable
 class Channel(Protocol):
-    """Ability of a session that is reached through a channel with a cost of its own (SSH)."""
+    """Ability of a session whose channel takes a notable time itself (SSH)."""
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
-        """Go all the way and execute nothing: what that takes is shown beside the figures."""
+        """Send a request that executes nothing. The report shows the time that this takes."""
         ...
 
 
 @runtime_checkable
 class NullSpawner(Protocol):
-    """Ability of a target, native's: start the smallest program there is as it starts payloads."""
+    """Ability of the target native: start the smallest program in the way it starts payloads."""
 
     def null(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Start it with what `command` has but its argv, and wait for its end: what that takes is
-        in every start-up figure.
+        """Start it with environment and listeners of `command`, and wait for its end. Every
+        start-up time contains the time that this takes.
         """
         ...
 
 
 @runtime_checkable
 class Preparer(Protocol):
-    """Ability of a target: make what is kept between runs (a guest, a root file system)."""
+    """Ability of a target: make files that are kept between runs (a guest, a root file system)."""
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Make it unless it is there; `say` hears of steps that take long. SessionError: it cannot
-        be made.
+        """Make them if they do not exist. Call `say` with each step that takes long. SessionError:
+        they cannot be made.
         """
         ...
 
 
 @runtime_checkable
 class Executes(Protocol):
-    """Ability of a target: say which of its options are commands, programs or their arguments.
+    """Ability of a target: name its options that are commands, programs or their arguments.
 
     Where a configuration that was found (and not named by `--config`) sets one of them, the target
-    is probed and measured only if the user names it. Of a distribution's own target without this
-    ability every option counts as a command; `executes = ()` says that none is.
+    is probed and measured only if the user names it. Without this ability all options of a plug-in
+    count as commands; `executes = ()` means that none does.
     """
 
     @property
     def executes(self) -> Collection[str]:
-        """Names of options, as the user writes them. A class attribute will do."""
+        """The names of the options, as the user writes them. It may be a class attribute."""
         ...
 
 
 @runtime_checkable
 class Sweeper(Protocol):
-    """Ability of a target: find what runs that died have left, and remove it."""
+    """Ability of a target: find and remove what dead runs have left."""
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
         """Remove instances whose owner is not `alive`, and return what was found.
 
-        With `cached`, remove as well what is kept between runs (images). Never raises: what cannot
-        be removed is returned with the reason. Touches nothing that isobench has not labelled.
+        With `cached`, also remove what is kept between runs (images). It removes only what isobench
+        has labelled. It never raises: what cannot be removed is returned with the reason.
         """
         ...
 
 
 @runtime_checkable
 class Lacks(Protocol):
-    """Ability of a target: say what its sessions cannot offer, whatever they are built for.
+    """Ability of a target: name the needs of workloads that its sessions do not meet.
 
-    A workload that needs it (`needs` in workload.toml) is not applicable there, and no failure.
-    What programs of the target's ABI lack is known already.
+    A workload with such a need (`needs` in workload.toml) is not applicable there, which is not a
+    failure. The needs that the target's ABI does not meet are known already.
     """
 
     @property
     def lacks(self) -> Mapping[Need, str]:
-        """One sentence for each need that is not met: why not. A class attribute will do."""
+        """The reason for each need that is not met. It may be a class attribute."""
         ...
 
 
 @runtime_checkable
 class Explains(Protocol):
-    """Ability of a target: say in words what its start-up figures span."""
+    """Ability of a target: explain what its start-up times span."""
 
     @property
     def starts(self) -> Mapping[str, str]:
-        """One sentence each for "cold", "warm" and "exec", shown in the report."""
+        """One sentence each for "cold", "warm" and "exec", for the report."""
         ...

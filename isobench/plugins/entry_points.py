@@ -1,10 +1,9 @@
-"""What other distributions add to isobench: their entry points, found, loaded behind the guard, and
-named with their distribution where something is wrong.
+"""Finds and loads plug-ins from entry points. Errors name the distribution.
 
 There is a group for each kind of plug-in: `isobench.targets`, `isobench.workloads`,
-`isobench.exporters` and `isobench.sections`. isobench's own targets are entry points too. Each room
-checks what it has loaded itself: targets in `registry`, workloads in `workload_folders`, exporters
-and sections in `report`.
+`isobench.exporters` and `isobench.sections`. isobench's own targets are entry points too. The
+loaded objects are checked where they are used: targets in `registry`, workloads in
+`workload_folders`, exporters and sections in `report`.
 """
 
 import contextlib
@@ -21,10 +20,11 @@ from isobench.model.errors import NotApplicableError, SessionError
 from isobench.plugins import guard, stdout
 
 OWN: Final = "isobench"
-"""The distribution whose plug-ins are isobench's own."""
+"""The distribution of isobench itself."""
+# These select several targets: `isobench run --targets auto`.
 RESERVED: Final = ("all", "auto")
+# A name becomes a part of file names, labels and options: no separators but these, no capitals.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
-"""What files and flags can carry."""
 _PLAIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _UNUSABLE: Final = "unusable-"
 _UNREADABLE: Final = "entry_points.txt cannot be read"
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 class Kind(StrEnum):
-    """What a plug-in adds."""
+    """The kinds of plug-ins."""
 
     TARGET = "target"
     WORKLOAD = "workload"
@@ -48,21 +48,21 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plugin:
-    """An entry point, and what has gone wrong with it in this process."""
+    """An entry point, and the errors of it in this process."""
 
     kind: Kind
     name: str
-    """What users see: the entry point's name, or what stands for an unusable one."""
+    """The name for users: that of the entry point, or a replacement where that is invalid."""
     point: EntryPoint
     distribution: str
     version: str
     refused: str = ""
-    """Why it is not used at all, since its name is taken; empty where it is not."""
+    """Why it is not used: another plug-in has its name. Empty: it is used."""
     faults: list[SessionError] = field(default_factory=list)
 
     @property
     def is_own(self) -> bool:
-        """Say whether it comes with isobench."""
+        """Whether it is a part of isobench."""
         return self.distribution == OWN
 
     @property
@@ -71,23 +71,22 @@ class Plugin:
         return f"{self.distribution} {self.version}".strip()
 
     @property
-    def maker(self) -> guard.Maker:
-        """Whose fault it is when it breaks."""
+    def info(self) -> guard.PluginInfo:
+        """Its name and distribution for errors."""
         noun = "plug-in" if self.kind is Kind.TARGET else self.kind.value
-        return guard.Maker(
+        return guard.PluginInfo(
             name=self.name, distribution=self.distribution, version=self.version, noun=noun
         )
 
     def load(self) -> object:
-        """Import it and return the object that its entry point names.
-
-        What goes wrong is raised as it is, so that the caller's guard sees it.
+        """Import it and return the object of its entry point. It may raise anything: call it within
+        a guard.
         """
         if self.point.value == _UNREADABLE:
             raise ValueError(_UNREADABLE)
         if self.point.name != self.name:
             raise ValueError(
-                f"its name {self.point.name!r} cannot be that of {_ARTICLES[self.kind]}: small"
+                f"its name {self.point.name!r} is not valid for {_ARTICLES[self.kind]}: use small"
                 f" letters, digits{' and dashes' if self._is_plain else ', dots and dashes'},"
                 f" as in {_EXAMPLES[self.kind]}"
             )
@@ -100,24 +99,24 @@ class Plugin:
     def attempt(self, place: str, limit: float, call: Callable[[], _T]) -> _T:
         """Return what `call` returns, which runs code of the plug-in for `limit` seconds at most.
 
-        Whatever goes wrong is a `SessionError` that names the distribution. It is noted among the
-        faults, and reported by whoever takes them next.
+        SessionError: it failed; the error names the distribution, and is added to `faults`.
         """
         if not self.is_own:
             stdout.protect()
         try:
-            with self.maker.calling(place, limit):
+            with self.info.calling(place, limit):
                 return call()
         except (SessionError, NotApplicableError) as error:
             fault = self.note(error)
         raise fault
 
     def note(self, error: SessionError | NotApplicableError) -> SessionError:
-        """Note a fault once, and return it with the plug-in's distribution in its hint."""
+        """Add an error to `faults` once, and return it with the distribution in its hint."""
+        # The same error may occur at every command that loads the plug-in; it is shown once.
         known = next((fault for fault in self.faults if str(fault) == str(error)), None)
         if known is not None:
             return known
-        blame = self.maker.blame
+        blame = self.info.blame
         hint = error.hint if blame in error.hint else "; ".join(filter(None, [error.hint, blame]))
         fault = SessionError(str(error), hint=hint, log=getattr(error, "log", ""))
         self.faults.append(fault)
@@ -126,7 +125,7 @@ class Plugin:
 
 
 _PLAIN: Final = frozenset({Kind.EXPORTER, Kind.SECTION})
-"""Kinds whose names become flags and anchors: no dots."""
+"""Kinds whose names become options and anchors, and so have no dots."""
 _ARTICLES: Final = {
     Kind.TARGET: "a target",
     Kind.WORKLOAD: "a folder of workloads",
@@ -142,12 +141,14 @@ _EXAMPLES: Final = {
 _unreported: Final[list[tuple[Plugin, SessionError]]] = []
 
 
+# Cached, since it reads the metadata of every installed distribution.
 @functools.cache
 def every(kind: Kind, reserved: frozenset[str] = frozenset()) -> tuple[Plugin, ...]:
-    """Return all plug-ins of a kind, isobench's own first, those that are refused among them.
+    """Return all plug-ins of a kind, isobench's own first, including those that are refused.
 
-    A name in `reserved`, or one that another distribution has taken, is refused.
+    A plug-in is refused if its name is in `reserved` or is used by an earlier one.
     """
+    # isobench's own come first, so that another distribution cannot replace one by its name.
     points = sorted(_points(kind.group), key=lambda point: distribution_of(point) != OWN)
     found: dict[str, Plugin] = {}
     listed: list[Plugin] = []
@@ -176,29 +177,29 @@ def announced(kind: Kind, reserved: frozenset[str] = frozenset()) -> dict[str, P
 
 
 def take_unreported() -> list[tuple[Plugin, SessionError]]:
-    """Return the faults that nobody has reported yet, once."""
+    """Return the errors that were not reported yet. Each is returned once."""
     taken = list(_unreported)
     _unreported.clear()
     return taken
 
 
 def forget() -> None:
-    """Look for entry points anew: a distribution has come or gone."""
+    """Forget the entry points, since a distribution was installed or removed."""
     every.cache_clear()
     _unreported.clear()
 
 
 def _taken(name: str, reserved: frozenset[str], found: dict[str, Plugin]) -> str:
-    """Return why a name cannot be used once more; empty where it can."""
+    """Return why a name cannot be used; empty where it can."""
     if name in reserved or (name in found and found[name].is_own):
         return f"the name {name} is isobench's own"
     if name in found:
-        return f"the name {name} is taken by {found[name].origin}"
+        return f"the name {name} is already used by {found[name].origin}"
     return ""
 
 
 def distribution_of(point: EntryPoint) -> str:
-    """Return the distribution's name; one whose metadata is broken may have none."""
+    """Return the name of the distribution, or a replacement where its metadata is broken."""
     with contextlib.suppress(Exception):
         if point.dist is not None and point.dist.name:
             return point.dist.name
@@ -212,23 +213,26 @@ def _version(point: EntryPoint) -> str:
 
 
 def _points(group: str) -> Iterator[EntryPoint]:
-    """Yield the entry points of a group. A distribution whose list of them cannot be read must not
-    cost the others: one that says so stands for it.
+    """Yield the entry points of a group. One that cannot be loaded replaces those of a distribution
+    whose entry_points.txt is broken.
     """
+    # `entry_points` raises for all distributions if one file is broken: then each is read by
+    # itself.
     with contextlib.suppress(Exception):
         yield from entry_points(group=group)
         return
     for dist in distributions():
         try:
             yield from dist.entry_points.select(group=group)
-        except Exception:  # noqa: BLE001 - what a broken file makes the parser raise differs
+        except Exception:  # noqa: BLE001 - the parser raises various errors for a broken file
+            # A Distribution has no public attribute for its folder.
             folder = Path(str(getattr(dist, "_path", "unknown"))).name
             name = folder.removesuffix(".dist-info")
             yield EntryPoint(name=_UNUSABLE + name, value=_UNREADABLE, group=group)
 
 
 def _usable(kind: Kind, name: str) -> str:
-    """Return the name of an entry point, or what stands for one that no file or flag can carry."""
+    """Return the name of an entry point, or a valid replacement where it is not valid."""
     pattern = _PLAIN_NAME if kind in _PLAIN else NAME
     if pattern.fullmatch(name) and name not in RESERVED:
         return name

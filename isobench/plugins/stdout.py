@@ -1,9 +1,9 @@
-"""Standard output belongs to isobench alone: what a plug-in prints goes to standard error.
+"""Reserves standard output for isobench: what plug-ins print goes to standard error.
 
-`isobench targets --json` and `--export-json -` are read by scripts, and one line of a plug-in's
-would break them. `claim` gives isobench a descriptor of its own, `protect` turns descriptor 1 to
-standard error (for what a plug-in starts, and for code that writes to the descriptor itself), and
-inside `elsewhere` whatever is printed through `sys.stdout` goes to standard error, too.
+Scripts read the output of `isobench targets --json` and `--export-json -`: a line of a plug-in
+would break them. `claim` gives isobench its own descriptor for standard output. `protect` then
+points descriptor 1 to standard error, for programs that a plug-in starts and for code that writes
+to the descriptor. Within `to_stderr`, text printed through `sys.stdout` goes to standard error too.
 """
 
 import contextlib
@@ -15,84 +15,86 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, cast
 
 _OUT, _ERR = 1, 2
-_place: Final = threading.local()
-_claimed: list["_Own"] = []
-_shared: list[bool] = []
-"""Filled once there may be a plug-in in this process."""
+_thread: Final = threading.local()
+_own_outputs: list["_OwnOutput"] = []
+_protected: list[bool] = []
+"""Not empty once a plug-in may run in this process."""
 
 
-def _is_elsewhere() -> bool:
-    """Say whether a plug-in is running: threads other than the first never print for isobench."""
+def _is_redirected() -> bool:
+    """Return whether a plug-in is running in this thread."""
+    # isobench prints only from the first thread: all others run probes, or were started by
+    # plug-ins.
     first = threading.current_thread() is threading.main_thread()
-    return not first or getattr(_place, "depth", 0) > 0
+    return not first or getattr(_thread, "depth", 0) > 0
 
 
-class _Own(io.TextIOWrapper):
-    """isobench's standard output, which hands on what others print to standard error."""
+class _OwnOutput(io.TextIOWrapper):
+    """isobench's standard output. Text of plug-ins goes to standard error instead."""
 
     def write(self, text: str) -> int:
-        """Write, here or to standard error."""
-        if _is_elsewhere():
+        """Write text, here or to standard error."""
+        # sys.stderr is None where a process was started without a descriptor 2.
+        if _is_redirected():
             return len(text) if sys.stderr is None else sys.stderr.write(text)
         return super().write(text)
 
     @property
     def buffer(self) -> BinaryIO:
-        """Give the bytes beneath; a plug-in gets those of standard error."""
-        if _is_elsewhere() and sys.stderr is not None:
+        """Return the binary stream; in a plug-in, that of standard error."""
+        if _is_redirected() and sys.stderr is not None:
             return sys.stderr.buffer
         return cast("BinaryIO", super().buffer)
 
 
 def claim() -> None:
-    """Give isobench a standard output of its own, where the present one is descriptor 1."""
+    """Give isobench its own standard output, unless it was redirected within Python."""
     now: Any = sys.stdout
     try:
         if now is None or now.fileno() != _OUT:
-            return  # somebody has already redirected it: a test, an embedding program
+            return  # redirected already, by a test or by a program that embeds isobench
         now.flush()
         file = os.fdopen(os.dup(_OUT), "wb")
     except (OSError, ValueError):
         return
-    sys.stdout = own = _Own(
+    sys.stdout = own = _OwnOutput(
         file,
         encoding=now.encoding,
         errors=now.errors,
         line_buffering=now.line_buffering,
         write_through=now.write_through,
     )
-    _claimed.append(own)
+    _own_outputs.append(own)
 
 
 def protect() -> None:
-    """Turn descriptor 1 to standard error, once isobench has a standard output of its own.
+    """Point descriptor 1 to standard error, if isobench has its own standard output.
 
-    To be called before the first plug-in is loaded. It is never undone: a plug-in may print when
-    the interpreter ends.
+    Call it before the first plug-in is loaded.
     """
-    if _claimed and sys.stdout is _claimed[-1]:
-        _shared.append(True)
+    # It is never undone, since a plug-in may print while the interpreter ends.
+    if _own_outputs and sys.stdout is _own_outputs[-1]:
+        _protected.append(True)
         with contextlib.suppress(OSError):
             os.dup2(_ERR, _OUT)
 
 
 def release() -> None:
-    """Write what isobench has printed; where there are plug-ins, all goes to standard error from
-    here on.
-
-    What a plug-in prints when the interpreter ends would stand behind the last line of a document.
-    """
-    if _shared and _claimed and sys.stdout is _claimed[-1] and sys.stderr is not None:
+    """Flush isobench's output. With plug-ins, all later output goes to standard error."""
+    # Otherwise what a plug-in prints while the interpreter ends would follow the last line of a
+    # JSON document.
+    if _protected and _own_outputs and sys.stdout is _own_outputs[-1] and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         sys.stdout = sys.stderr
 
 
 @contextlib.contextmanager
-def elsewhere() -> Iterator[None]:
-    """Send to standard error what is printed in here."""
-    _place.depth = getattr(_place, "depth", 0) + 1
+def to_stderr() -> Iterator[None]:
+    """Send everything that is printed within this context to standard error."""
+    # A depth and not a flag, since these contexts are nested.
+    _thread.depth = getattr(_thread, "depth", 0) + 1
     try:
         yield
     finally:
-        _place.depth -= 1
+        _thread.depth -= 1

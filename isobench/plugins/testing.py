@@ -1,13 +1,12 @@
-"""A target that answers as a payload would, to a script: for tests of the runner, and of plug-ins
-that wrap targets.
+"""A fake target that follows a script, for tests of the runner and of plug-ins that wrap targets.
 
     target = FakeTarget(
         name=TargetName("box"),
         scripts={"cpu.sieve": (Script(fault=Fault.SILENT), Script(durations=(2_000_000,)))},
     )
 
-The first run of cpu.sieve in `box` says nothing, every later one reports iterations of 2 ms.
-Nothing is started, nothing sleeps; `target.history` tells what was asked of it, in order.
+The first run of cpu.sieve in `box` prints nothing, every later one reports iterations of 2 ms. The
+target starts no processes and never sleeps. `target.history` lists the calls in order.
 """
 
 import contextlib
@@ -35,68 +34,68 @@ from isobench.model.units import Nanoseconds, TargetName
 from isobench.plugins.api import Completed
 
 EVIDENCE: Final = "_evidence"
-"""The program that a fake answers with its facts."""
+"""The program for which a fake returns its facts."""
 STARTUP: Final = "_startup"
-"""The program that only says its first line, and then becomes the one named by its arguments."""
+"""The program that prints only its first line, and then executes the program in its arguments."""
 SOURCE: Final = "script"
-"""Where a fake's facts say that they were read."""
+"""The source of a fake's facts."""
 _AVAILABLE: Final = Available(version="fake 1")
+# PROGRAM NONCE; further arguments are a command to execute.
 _ONLY_NONCE: Final = 2
-"""PROGRAM NONCE: more words name a program to become."""
+# PROGRAM NONCE ITERATIONS LOOPS: the arguments of a timed run.
 _TIMED: Final = 4
-"""PROGRAM NONCE ITERATIONS LOOPS: so many words make a timed run."""
 
 
 class Fault(StrEnum):
     """What goes wrong in a run."""
 
     NONE = "none"
-    SILENT = "silent"  # exits with 0 and says nothing
+    SILENT = "silent"  # exits with 0 and prints nothing
     CUT_SHORT = "cut-short"  # stops before its last line, exit code as scripted
     WRONG_NONCE = "wrong-nonce"
     ONE_TOO_FEW = "one-too-few"  # an iteration is missing
     BACKWARDS = "backwards"  # its clock ends where it began, or before
-    ERROR_LINE = "error-line"  # says what failed, exits with 70
+    ERROR_LINE = "error-line"  # reports what failed, exits with 70
     TIME_OUT = "time-out"  # stopped at the time limit: no exit code
     GONE = "gone"  # the session breaks: SessionError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What a fake payload says in one run."""
+    """The output of a fake payload in one run."""
 
     durations: tuple[int, ...] = (1_000_000,)
-    """Nanoseconds of its iterations; begun anew when there are more iterations than these."""
+    """Nanoseconds of its iterations, repeated if there are more iterations."""
     warmup: int = 1_000_000
     """Nanoseconds of the untimed first iteration."""
     operations: int | None = None
-    """Operations an iteration; None: as many as loops."""
+    """Operations per iteration; None: as many as loops."""
     check: str | None = None
-    """Its checksum; None: one that depends on program and loops alone, as an honest one does."""
+    """Its checksum; None: the correct one, which depends on program and loops only."""
     steady: bool = True
     facts: Mapping[str, Fact] = field(default_factory=dict)
-    """What it sees of its surroundings."""
+    """The facts about its environment that it reports."""
     fault: Fault = Fault.NONE
     exit_code: int = 0
     stderr: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One command that a fake was given."""
+class ReceivedCommand:
+    """One command that a fake has received."""
 
     argv: tuple[str, ...]
     timeout: Nanoseconds
     environment: Mapping[str, str]
 
 
-def honest_check(program: str, loops: int) -> str:
-    """Return the checksum that every fake computes unless its script names another."""
+def correct_check(program: str, loops: int) -> str:
+    """Return the checksum that every fake computes unless its script has another."""
     return hashlib.sha256(f"{program} {loops}".encode()).hexdigest()[:16]
 
 
 def reply(argv: Sequence[str], script: Script) -> Completed:
-    """Return what a payload called with `argv` says and how it ends; `SessionError` for GONE."""
+    """Return output and end of a payload with these arguments; SessionError for GONE."""
     program, nonce = argv[0], argv[1]
     match script.fault:
         case Fault.GONE:
@@ -125,7 +124,7 @@ def reply(argv: Sequence[str], script: Script) -> Completed:
 def _lines(
     program: str, nonce: str, iterations: int, loops: int, script: Script
 ) -> Iterator[Mapping[str, Fact]]:
-    """Yield the lines of workloads/_include/isobench.h in their order."""
+    """Yield the lines of a payload, in the order of workloads/_include/isobench.h."""
     yield {"isobench": 1, "nonce": nonce, "clock_ns": 0}
     if program == STARTUP:
         return
@@ -133,26 +132,26 @@ def _lines(
         yield {"fact": key, "value": value, "source": SOURCE}
     if iterations:
         yield {"warmup_ns": script.warmup}
-    said = iterations - (script.fault is Fault.ONE_TOO_FEW)
+    reported = iterations - (script.fault is Fault.ONE_TOO_FEW)
     took = 0
-    for i, duration in enumerate(itertools.islice(itertools.cycle(script.durations), said)):
+    for i, duration in enumerate(itertools.islice(itertools.cycle(script.durations), reported)):
         took += duration
         operations = loops if script.operations is None else script.operations
         yield {"i": i, "ns": duration, "ops": operations}
-    check = honest_check(program, loops) if script.check is None else script.check
+    check = correct_check(program, loops) if script.check is None else script.check
     span = script.warmup * bool(iterations) + took
     if script.fault is Fault.BACKWARDS:
         span = 0
-    end: dict[str, Fact] = {"end": said, "check": check, "steady": script.steady}
+    end: dict[str, Fact] = {"end": reported, "check": check, "steady": script.steady}
     yield {**end, "nonce": nonce, "clock_ns": span}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeTarget:
-    """A target that starts nothing and answers to a script.
+    """A target that starts no processes and follows a script.
 
-    `scripts` has, for a program, a script for each of its runs in turn; the last one lasts. So do
-    `openings`: the reason of a `SessionError` for each opening, or "" for one that succeeds.
+    `scripts` has a script for each run of a program, in order; the last one is used for all later
+    runs. `openings` likewise has the message of a SessionError for each opening, or "" for success.
     """
 
     name: TargetName
@@ -162,20 +161,19 @@ class FakeTarget:
     availability: Availability = _AVAILABLE
     scripts: Mapping[str, tuple[Script, ...]] = field(default_factory=dict)
     inside: Mapping[str, Fact] = field(default_factory=dict)
-    """What the evidence payload sees, unless a script for `_evidence` says otherwise."""
+    """The facts of the evidence payload, unless there is a script for `_evidence`."""
     witnessed: Mapping[str, Fact] = field(default_factory=dict)
-    """What the host sees of its sessions."""
+    """The facts about its sessions that only the host sees."""
     openings: tuple[str, ...] = ("",)
     history: list[str] = field(default_factory=list)
-    """What happened, in order: "open NAME", "run PROGRAM", "close NAME". May be shared by several
-    fakes.
+    """The calls in order: "open NAME", "run PROGRAM", "close NAME". Several fakes may share a list.
     """
-    asked: list[Asked] = field(default_factory=list)
-    """Every command, with its environment as it was then."""
+    received: list[ReceivedCommand] = field(default_factory=list)
+    """Every command with its environment."""
 
     @property
     def opened(self) -> int:
-        """How many sessions were asked for, those refused among them."""
+        """How often a session was opened, including failures."""
         return self.history.count(f"open {self.name}")
 
     @property
@@ -185,15 +183,15 @@ class FakeTarget:
 
     def runs(self, program: str) -> int:
         """Return how often a program was run."""
-        return sum(each.argv[0] == program for each in self.asked)
+        return sum(each.argv[0] == program for each in self.received)
 
     def probe(self) -> Availability:
-        """Answer as set."""
+        """Return `availability`."""
         return self.availability
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator["FakeSession"]:
-        """Open a session, or refuse to, as `openings` says."""
+        """Open a session; SessionError as in `openings`."""
         reason = self.openings[min(self.opened, len(self.openings) - 1)]
         self.history.append(f"open {self.name}")
         if reason:
@@ -204,19 +202,20 @@ class FakeTarget:
             self.history.append(f"close {self.name}")
 
     def answer(self, command: Command, timeout: Nanoseconds) -> Completed:
-        """Note a command and answer it by its script."""
+        """Record a command and return what its script says."""
         argv, program = command.argv, command.argv[0]
         default = Script(facts=self.inside if program == EVIDENCE else {})
         scripts = self.scripts.get(program) or (default,)
         script = scripts[min(self.runs(program), len(scripts) - 1)]
         self.history.append(f"run {program}")
         environment = command.environ("/scratch")
-        self.asked.append(Asked(argv=argv, timeout=timeout, environment=environment))
+        self.received.append(ReceivedCommand(argv=argv, timeout=timeout, environment=environment))
         done = reply(argv, script)
         if done.stdout:
             command.on_output(done.stdout)
         if program != STARTUP or len(argv) <= _ONLY_NONCE or done.exit_code != 0:
             return done
+        # As _startup does: it replaces itself by the program in its arguments.
         then = self.answer(replace(command, argv=argv[2:]), timeout)
         return Completed(
             exit_code=then.exit_code,
@@ -227,30 +226,29 @@ class FakeTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeSession:
-    """A session of a fake; a `Witness`, too."""
+    """A session of a fake. It is a `Witness` too."""
 
     target: FakeTarget
     stage: Stage
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Answer to the target's script."""
+        """Return what the script of the program says."""
         return self.target.answer(command, timeout)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield what the host sees of this session, as set."""
+        """Yield the facts of `witnessed`."""
         for key, value in self.target.witnessed.items():
             yield Evidence(key=key, value=value, source=SOURCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeEngine(FakeTarget):
-    """A fake that can also launch an instance for one command, and keep a stopped one: a
-    `Launcher` and a `Restarter`. Its history has "launch NAME", "stop NAME", "start NAME" and
-    "remove NAME" besides.
+    """A fake that is a `Launcher` and a `Restarter` too. Its history also has "launch NAME", "stop
+    NAME", "start NAME" and "remove NAME".
     """
 
     def launch(self, stage: Stage, command: Command, *, timeout: Nanoseconds) -> Completed:
-        """Answer from an instance of its own."""
+        """Return what the script of the program says, from a new instance."""
         del stage  # it starts nothing
         self.history.append(f"launch {self.name}")
         command.on_phase("engine.created")
@@ -258,7 +256,7 @@ class FakeEngine(FakeTarget):
 
     @contextlib.contextmanager
     def stopped(self, stage: Stage, command: Command) -> Iterator["FakeStopped"]:
-        """Keep an instance that answers at each start."""
+        """Make an instance that follows the script at each start."""
         del stage  # it starts nothing
         self.history.append(f"stop {self.name}")
         try:
@@ -275,6 +273,6 @@ class FakeStopped:
     command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
-        """Answer to the target's script."""
+        """Return what the script of the program says."""
         self.target.history.append(f"start {self.target.name}")
         return self.target.answer(self.command, timeout)

@@ -1,4 +1,4 @@
-"""Stands for a target whose configuration has commands that nobody asked to run."""
+"""Replaces targets whose configuration has commands, unless the user names the target."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,10 +21,8 @@ from isobench.plugins.api import Executes, Session, Sweeper, Target
 
 
 def commands(target: Target, options: Collection[str], *, in_tree: bool) -> list[str]:
-    """Return which of the options that a configuration sets have isobench execute something.
-
-    A target of another distribution that does not say so may execute what any of them says.
-    """
+    """Return the options of a configuration that make isobench execute something."""
+    # A target of another distribution without the ability `Executes` may execute any of them.
     if isinstance(target, Executes):
         return [name for name in options if name in target.executes]
     return [] if in_tree else list(options)
@@ -32,13 +30,13 @@ def commands(target: Target, options: Collection[str], *, in_tree: bool) -> list
 
 @dataclass(frozen=True, kw_only=True)
 class UntriedTarget:
-    """A target that is neither probed nor used, for the commands in its configuration."""
+    """A target that is neither probed nor used, since its configuration has commands."""
 
     name: TargetName
     configured: Target
-    """The target as it is configured. Only asked what it is."""
-    plain: Sweeper | None
-    """One of the same kind without options, to remove what dead runs have left."""
+    """The target as it is configured. Only its attributes are read."""
+    optionless: Sweeper | None
+    """A target of the same kind without options, to remove what dead runs have left."""
     file: str
     options: Sequence[str]
     """The options that hold the commands."""
@@ -55,31 +53,31 @@ class UntriedTarget:
 
     @property
     def expectations(self) -> tuple[Expectation, ...]:
-        """Nothing is expected of what is not tried."""
+        """No expectations, since no session is opened."""
         return ()
 
     def probe(self) -> Availability:
-        """Say that nothing was tried, and what to type."""
+        """Return that it was not tried, and what to type."""
         return Unavailable(
             lack=Lack.UNTRIED,
             what=f"not tried: {self.file} has commands for it ({', '.join(self.options)}), which"
-            " run only where the target is named",
+            " run only if you name the target",
             hint=f"isobench doctor {self.name}, isobench run --targets {self.name},"
             f" or --config {self.file} with any command",
         )
 
     @contextlib.contextmanager
     def open(self, stage: Stage) -> Iterator[Session]:
-        """Refuse."""
+        """Raise SessionError: nothing of this target may run."""
         raise SessionError(f"{self.name} was not named ({stage.owner})")
         yield  # type: ignore[unreachable]  # makes this a generator, as the interface asks
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Remove what dead runs have left, as far as no command of the configuration is needed."""
-        return [] if self.plain is None else self.plain.sweep(alive, cached=cached)
+        """Remove what dead runs have left, as far as that needs no command of the configuration."""
+        return [] if self.optionless is None else self.optionless.sweep(alive, cached=cached)
 
 
-def held_back(
+def stand_in(
     name: str,
     target: Target,
     options: Mapping[str, Any],
@@ -87,19 +85,21 @@ def held_back(
     file: str,
     in_tree: bool,
 ) -> Target:
-    """Return what stands for a target whose configured commands nobody asked to run; the target
-    itself where it has none.
+    """Return a replacement for a target whose configuration has commands; else the target itself.
+
+    `options` is its configuration, `file` the configuration file for messages.
     """
+    # An empty value turns an option off, and executes nothing.
     found = commands(target, [key for key, value in options.items() if value], in_tree=in_tree)
     if not found:
         return target
-    plain: object = None
-    with contextlib.suppress(Exception):  # a kind that cannot be without options
-        plain = type(target)()
+    optionless: object = None
+    with contextlib.suppress(Exception):  # a kind with required options, or a broken plug-in
+        optionless = type(target)()
     return UntriedTarget(
         name=TargetName(name),
         configured=target,
-        plain=plain if isinstance(plain, Sweeper) else None,
+        optionless=optionless if isinstance(optionless, Sweeper) else None,
         file=file,
         options=found,
     )

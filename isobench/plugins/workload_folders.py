@@ -1,5 +1,5 @@
-"""Workloads of other distributions: an entry point names a package, or a folder, that holds
-workload folders. Each of them is as one of isobench's own: workload.toml and payload.c.
+"""Finds workloads of other distributions. An entry point names a package or a folder that contains
+folders of workloads, each with workload.toml and payload.c.
 """
 
 import os
@@ -24,8 +24,8 @@ def find(folders: Sequence[Path] = ()) -> dict[WorkloadName, Workload]:
     """Return all workloads by name: isobench's own, those of plug-ins, and those in the user's
     `folders`.
 
-    A plug-in's workload that cannot be used is noted as a fault of its own; the others stay.
-    UsageError: something is wrong with what the user has named.
+    A workload of a plug-in that cannot be used is reported, and the others are returned.
+    UsageError: one of `folders` is invalid.
     """
     return loader.find(folders, others=of_plugins())
 
@@ -40,23 +40,23 @@ def of_plugins() -> dict[WorkloadName, Workload]:
                 plugin.note(SessionError(f"the name {workload.name} is isobench's own"))
             elif workload.name in found:
                 first = found[workload.name].plugin
-                plugin.note(SessionError(f"the name {workload.name} is taken by {first}"))
+                plugin.note(SessionError(f"the name {workload.name} is already used by {first}"))
             else:
                 found[workload.name] = workload
     return found
 
 
 def of_plugin(plugin: Plugin) -> list[Workload]:
-    """Return the workloads of one plug-in; those that cannot be read are noted among its faults."""
+    """Return the workloads of one plug-in. Errors of the others are added to its faults."""
     try:
-        files = plugin.attempt("loading it", guard.LOADING, lambda: _files(plugin.load()))
+        files = plugin.attempt("loading it", guard.LOAD_LIMIT, lambda: _files(plugin.load()))
     except SessionError:
         return []
     return list(_read(plugin, files))
 
 
 def _files(named: object) -> list[Path]:
-    """Return every workload.toml in what an entry point names: a package, or a folder's path."""
+    """Return every workload.toml in the package, or the folder, of an entry point."""
     if isinstance(named, ModuleType):
         if not hasattr(named, "__path__"):
             raise TypeError(f"{named.__name__} is a module, not a package that holds folders")
@@ -64,10 +64,11 @@ def _files(named: object) -> list[Path]:
     elif isinstance(named, str | os.PathLike):
         root = Path(named)
     else:
-        raise TypeError("it names neither a package nor the path of a folder")
+        raise TypeError("it is neither a package nor the path of a folder")
+    # The files of a package may be within an archive (zipimport), where they have no path.
     found = [each / FILE for each in root.iterdir() if (each / FILE).is_file()]
     if not all(isinstance(each, Path) for each in found):
-        raise TypeError("it lies in an archive: the compiler needs files in a folder")
+        raise TypeError("it is in an archive, but the compiler needs files in a folder")
     if not found:
         raise FileNotFoundError(f"there is no folder with {FILE} in {root}")
     return sorted(Path(str(each)) for each in found)
@@ -80,7 +81,7 @@ def _read(plugin: Plugin, files: Sequence[Path]) -> Iterator[Workload]:
         except IsobenchError as error:
             plugin.note(SessionError(str(error), hint=error.hint))
             continue
-        # Programs in such folders are isobench's own: one could stand in the place of the evidence.
+        # Such folders hold isobench's own programs: a plug-in could replace the evidence payload.
         if workload.program != workload.name:
             plugin.note(SessionError(f"{path}: source: its folder must not begin with _"))
             continue

@@ -1,9 +1,9 @@
-"""What a run measures: the targets that can run here, and what the budget has room for."""
+"""Chooses what a run measures: targets that can run here, as many as fit into the budget."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from isobench.analysis import headline
 from isobench.config.options import Observer, RunOptions
@@ -30,35 +30,31 @@ from isobench.plugins.registry import Registry
 from isobench.run import select
 from isobench.storage.schema import LeftOut
 
-if TYPE_CHECKING:
-    pass
-
-
 _MOST_OFFERED: Final = 3
-"""So many targets are named in place of those that cannot run."""
+"""An error suggests at most so many targets in place of those that cannot run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """Targets that can run, those that cannot, and what to run."""
+    """The targets and workloads of a run, and whether each target can run here."""
 
     targets: Mapping[TargetName, Target]
     answers: Mapping[TargetName, Availability]
     workloads: Mapping[WorkloadName, Workload]
     requested: frozenset[TargetName] = frozenset()
-    """The targets that were asked for by name, native among them."""
+    """The targets that were requested by name, including native."""
     left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def able(self) -> dict[TargetName, Target]:
-        """The targets that said they can run."""
+        """The targets that can run here."""
         return {n: t for n, t in self.targets.items() if isinstance(self.answers[n], Available)}
 
 
 def probe_targets(
     targets: Mapping[TargetName, Target], on_answer: Callable[[TargetName, Availability], None]
 ) -> dict[TargetName, Availability]:
-    """Ask all targets side by side what they can do here."""
+    """Probe all targets in parallel. `on_answer` is called with each result."""
     answers: dict[TargetName, Availability] = {}
 
     def take(name: TargetName, answer: Availability) -> None:
@@ -70,18 +66,18 @@ def probe_targets(
 
 
 def _with_payloads(target: Target, answer: Availability) -> Availability:
-    """Return an answer; of a target for which no payload can be built, that it cannot run."""
+    """Return an answer, which is Unavailable if no payload can be built for the target."""
     if isinstance(answer, Available) and (why := build.without_toolchain(target.abi)):
         return Unavailable(
             lack=Lack.PLUGIN,
-            what=f"{why}, which {target.name} asks for",
+            what=f"{why}, which {target.name} needs",
             hint=compiler.ADD_TOOLCHAIN,
         )
     return answer
 
 
 def _for_this_user(answer: Availability) -> Availability:
-    """Return an answer whose hint this user can type."""
+    """Return an answer with a hint that this user can type (with sudo only where it is needed)."""
     if isinstance(answer, Unavailable):
         return replace(answer, hint=packages.for_this_user(answer.hint))
     return answer
@@ -93,32 +89,36 @@ def choose(
     workloads: Mapping[WorkloadName, Workload],
     observer: Observer,
 ) -> Chosen:
-    """Return what will run: of the targets that can, those for which the budget has room.
+    """Return what will run: of the targets that can run, those that fit into the budget.
 
-    A target that was asked for by name and cannot run is reported and becomes a gap.
-    UnavailableError: a required target cannot run, or none of those asked for can.
+    A target that was requested by name and cannot run is reported, and becomes a gap.
+    UnavailableError: a required target cannot run, or none of the requested ones can.
+    NothingToRunError: no workload is left.
     """
     targets, explicit = registry.select(options.targets)
     native = TargetName("native")
+    # A required target need not be measured: --require docker makes a missing engine an error.
     required = {TargetName(name): registry.get(name) for name in options.require}
-    held_back: dict[TargetName, Unavailable] = {}  # an error may say all of these at once
+    # They are collected first, since an error lists all of them at once.
+    unavailable: dict[TargetName, Unavailable] = {}
 
     def on_answer(name: TargetName, answer: Availability) -> None:
         if isinstance(answer, Unavailable) and name in {native, *explicit, *required}:
-            held_back[name] = answer
+            unavailable[name] = answer
         else:
-            observer.looked(name, answer)
+            observer.probed(name, answer)
 
     answers = probe_targets({**targets, **required}, on_answer)
-    lacking = {n: why for n, why in held_back.items() if n == native or n in required}
+    lacking = {n: why for n, why in unavailable.items() if n == native or n in required}
     if lacking:
         raise _cannot_run(lacking)
     named = explicit - {native}
     others = targets.keys() - explicit - {native}
-    if named and named <= held_back.keys() and not others:
-        raise _cannot_run(held_back, _can_run(registry, answers, options))
-    for name, answer in held_back.items():
-        observer.looked(name, answer)
+    # If only some of the requested targets cannot run, the others are measured.
+    if named and named <= unavailable.keys() and not others:
+        raise _cannot_run(unavailable, _can_run(registry, answers, options))
+    for name, answer in unavailable.items():
+        observer.probed(name, answer)
     if not workloads:
         raise NothingToRunError(
             "no workload is left to run", hint="isobench workloads lists them all"
@@ -134,35 +134,35 @@ def choose(
 
 
 def _demand_possible(workloads: Mapping[WorkloadName, Workload], lacks: Mapping[Need, str]) -> None:
-    """NothingToRunError: none of the workloads can run on this host, whatever the target."""
+    """Raise NothingToRunError if no workload can run on this host, in any target."""
     reasons = {name: workload.lack(lacks) for name, workload in workloads.items()}
     if all(reasons.values()):
-        said = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+        listed = "; ".join(f"{name}: {why}" for name, why in reasons.items())
         raise NothingToRunError(
-            f"no workload is left to run: {said}",
+            f"no workload is left to run: {listed}",
             hint="widen --affinity, or name other workloads: isobench workloads",
         )
 
 
 def _cannot_run(lacking: Mapping[TargetName, Unavailable], instead: str = "") -> UnavailableError:
-    """Return the error that names every target that cannot run, and what to type."""
+    """Return the error that lists every target that cannot run, and what to type."""
     if len(lacking) == 1:
         ((name, why),) = lacking.items()
         hints = [why.hint, *([instead] if instead else [])]
         return UnavailableError(f"{name} cannot run here: {why.reason}", hint="\n".join(hints))
     lines = [f"  {name}: {why.reason}\n    → {why.hint}" for name, why in lacking.items()]
-    title = f"{len(lacking)} targets that were asked for cannot run here"
+    title = f"{len(lacking)} of the requested targets cannot run here"
     return UnavailableError("\n".join([title, *lines]), hint=instead)
 
 
 def _can_run(
     registry: Registry, known: Mapping[TargetName, Availability], options: RunOptions
 ) -> str:
-    """Return the command that measures the other targets that can run; empty where none can."""
+    """Return a command that measures other targets, which can run here; empty where none can."""
     others = {name: registry.get(name) for name in registry.names() if name not in known}
     answers = probe_targets(others, lambda _name, _answer: None)
     able = [name for name, answer in answers.items() if isinstance(answer, Available)]
-    able = select.most_asked_about(able)[:_MOST_OFFERED]
+    able = select.by_interest(able)[:_MOST_OFFERED]
     if not able:
         return ""
     words = ["--workloads", ",".join(options.workloads)] if options.workloads else []
@@ -170,15 +170,17 @@ def _can_run(
 
 
 def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chosen:
-    """Leave out what the budget has no room for, and say so."""
+    """Leave out what does not fit into the budget, and show that."""
     cpus = len(os.sched_getaffinity(0))
     room = select.Room(
         options=options,
         kinds={name: target.name for name, target in chosen.targets.items()},
         technologies={name: target.technology for name, target in chosen.targets.items()},
-        asked=chosen.requested,
+        requested=chosen.requested,
+        # The load average counts waiting processes; measuring adds one.
         busy=max(1.0, (os.getloadavg()[0] + 1) / cpus),
     )
+    # Before anything is prepared, which may take minutes for a target that then has no room.
     names, kept = room.choose(list(chosen.able), chosen.workloads)
     targets = [name for name in chosen.able if name not in names]
     dropped = [name for name in chosen.workloads if name not in kept]
@@ -202,12 +204,13 @@ def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chose
 
 
 def prepare(chosen: Chosen, options: RunOptions, say: Callable[[str], None]) -> Chosen:
-    """Make what targets keep between runs; one that cannot be prepared cannot run.
+    """Make the files that targets keep between runs. A target for which that fails cannot run.
 
-    UnavailableError: it is required, or nothing that was asked for is left.
+    UnavailableError: it is required, or no requested target is left.
     """
     answers = dict(chosen.answers)
     lost: dict[TargetName, Unavailable] = {}
+    # A failure here is an Unavailable as from a probe, and ends the run only for required targets.
     for name, target in chosen.able.items():
         if not isinstance(target, Preparer):
             continue

@@ -1,9 +1,9 @@
-"""Remove what runs that died have left on this machine."""
+"""Removes what dead runs have left on this machine."""
 
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from isobench.model import Leftover
 from isobench.model.units import TargetName
@@ -12,19 +12,14 @@ from isobench.plugins import ownership
 from isobench.plugins.api import Sweeper, Target
 from isobench.plugins.registry import Registry
 
-if TYPE_CHECKING:
-    pass
-
-
 CLEAN: Final = "isobench clean --stale removes what is left"
 _BETWEEN: Final = 0.2
 """Seconds between two sweeps after an interruption."""
 
 
 def sweep(registry: Registry, *, everything: bool, observer: Callable[[Leftover], None]) -> None:
-    """Remove what runs that died have left; with `everything`, every trace of isobench but results.
-
-    Each target is asked by itself: one whose sweep fails keeps none of the others from theirs.
+    """Remove what dead runs have left; with `everything`, also all that isobench keeps, except
+    results. `observer` is called with each result. A failing target does not stop the others.
     """
     _report(_found("folders", lambda: stage.sweep(ownership.alive)), observer)
     for name in registry.names():
@@ -33,19 +28,16 @@ def sweep(registry: Registry, *, everything: bool, observer: Callable[[Leftover]
             find = functools.partial(target.sweep, ownership.alive, cached=everything)
             _report(_found(name, find), observer)
     if everything:
-        _report(_found("cache", stage.forget), observer)
+        _report(_found("cache", stage.remove_cache), observer)
 
 
 def sweep_own(targets: Mapping[TargetName, Target], observer: Callable[[Leftover], None]) -> None:
-    """Remove what an interruption of this run may have left.
-
-    An engine can have made a container of which no answer came back any more. It is asked twice,
-    since it may still be working on it.
-    """
+    """Remove what an interruption of this run may have left."""
 
     def alive(whose: str) -> bool:
         return whose != ownership.mine() and ownership.alive(whose)
 
+    # Twice: an engine may still be making a container for a request whose answer was interrupted.
     for _ in range(2):
         for name, target in targets.items():
             if isinstance(target, Sweeper):
@@ -55,9 +47,10 @@ def sweep_own(targets: Mapping[TargetName, Target], observer: Callable[[Leftover
 
 
 def _found(what: str, sweep: Callable[[], Sequence[Leftover]]) -> list[Leftover]:
-    """Return the results of one sweep; one that fails is a result itself."""
+    """Return the results of one sweep; if it fails, that as the only result."""
     try:
         return [*sweep()]
+    # One target whose sweep fails must not keep the leftovers of the others in place.
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in must not end isobench
         why = f"looking for leftovers failed: {type(error).__name__}: {error}"
         return [Leftover(what=what, failure=why)]

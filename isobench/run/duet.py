@@ -1,9 +1,8 @@
-"""Blocks in which a target and native run at the same time, each on half of the CPUs, the halves
-swapped from block to block.
+"""Measures blocks in which a target and native run at the same time, each on half of the CPUs.
 
-What a machine does to both at once cancels out of their ratio, which visits one after the other
-cannot guarantee (Bulej et al., Duet Benchmarking, ICPE 2020). In return the two share caches,
-memory and power: so it is not for I/O, nor for starts, and never the default.
+Noise that hits both at once cancels out of their ratio (Bulej et al., Duet Benchmarking, ICPE 2020,
+arXiv 2001.05811). In return both share caches, memory and power: so it is not for I/O or starts,
+and not the default. The halves are swapped from block to block, since they may differ.
 """
 
 import contextlib
@@ -30,10 +29,10 @@ Halves = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def halves(cpus: Collection[int], siblings: Callable[[int], str]) -> Halves | None:
-    """Return two sets of as many CPUs each; hardware threads of one core stay on one side where
-    they can. None where there are fewer than two CPUs.
+    """Return two sets of equally many CPUs; None for fewer than two CPUs. The hardware threads of a
+    core are in one set where that is possible.
 
-    `siblings` says the same of two CPUs exactly if they are threads of one core.
+    `siblings` returns the same text for two CPUs if and only if they are threads of one core.
     """
     cores: dict[str, list[int]] = {}
     for cpu in sorted(cpus):
@@ -42,13 +41,13 @@ def halves(cpus: Collection[int], siblings: Callable[[int], str]) -> Halves | No
     if not size:
         return None
     ordered = [cpu for core in cores.values() for cpu in core]
+    # Of an odd number the middle CPU stays unused, so that the halves are equal.
     return tuple(ordered[:size]), tuple(ordered[-size:])
 
 
 def siblings(cpu: int) -> str:
-    """Return the hardware threads of a CPU's core as the kernel lists them; itself, where it does
-    not say.
-    """
+    """Return the kernel's list of the hardware threads of a CPU's core; without one, the CPU."""
+    # https://docs.kernel.org/admin-guide/cputopology.html
     with contextlib.suppress(OSError):
         return Path(_SIBLINGS.format(cpu)).read_text().strip()
     return str(cpu)
@@ -56,7 +55,7 @@ def siblings(cpu: int) -> str:
 
 @dataclass(kw_only=True)
 class _Sessions:
-    """What is open on one side in one block."""
+    """The sessions of one side in one block."""
 
     stack: contextlib.ExitStack
     good: Mapping[TargetName, OpenSession]
@@ -64,11 +63,15 @@ class _Sessions:
 
 
 class _Side:
-    """One half of the CPUs: a thread that starts and asks whatever runs there.
+    """One half of the CPUs, with a thread that starts all programs there.
 
-    The processes that it starts inherit its CPUs; an engine is told them by the stage. The thread
-    lives as long as they do, since they end with the thread that has started them.
+    The processes that it starts inherit its CPUs (sched_setaffinity(2)); a target passes them to an
+    engine, from its stage.
     """
+
+    # The thread must live as long as its processes. The kernel sends the parent-death signal when
+    # the thread ends that started a process, and not when isobench does: prctl(2),
+    # PR_SET_PDEATHSIG.
 
     def __init__(self, runner: Runner) -> None:
         self.timer = StartTimer()
@@ -77,12 +80,12 @@ class _Side:
         self._thread = ThreadPoolExecutor(1)
 
     def submit(self, work: Callable[[], _T]) -> "Future[_T]":
-        """Have something done on this side."""
+        """Run a function in the thread of this side."""
         return self._thread.submit(work)
 
     def move(self, cpus: Sequence[int]) -> None:
-        """Let what is started from here on run on these CPUs."""
-        os.sched_setaffinity(0, cpus)  # of this thread alone
+        """Use these CPUs for all that is started from now on."""
+        os.sched_setaffinity(0, cpus)  # 0 means the calling thread, not the process
         self._cpus = ",".join(map(str, cpus))
 
     def open(self, block: Block, failures: OpeningFailures, kept: Sessions | None) -> None:
@@ -94,7 +97,7 @@ class _Side:
         self._sessions = _Sessions(stack=stack, good=good, bad=bad)
 
     def visit(self, visit: Visit, work: Work, delay: float) -> Sequence[Record]:
-        """Measure one cell, so many seconds from now."""
+        """Measure one cell after `delay` seconds."""
         assert self._sessions is not None
         time.sleep(delay)
         if visit.target in self._sessions.bad:
@@ -104,29 +107,29 @@ class _Side:
         return self._runner.visit_in_session(opened, visit, work, context)
 
     def close(self) -> None:
-        """Close what is open, whoever calls: a program that still runs there ends with it."""
+        """Close what is open. It may be called from any thread: programs that still run end."""
         sessions, self._sessions = self._sessions, None
         if sessions is not None:
             sessions.stack.close()
 
     def leave(self) -> None:
-        """Close what is open and let the thread end."""
+        """Close what is open and end the thread."""
         self.close()
         self._thread.shutdown(wait=True)
 
 
 class Duet:
-    """Measures blocks of pairs. A context: leaving it ends both sides."""
+    """Measures blocks of pairs. At the end of its context both sides end."""
 
     def __init__(self, runner: Runner, cpus: Halves) -> None:
-        """Take the runner of a run, and the two halves."""
+        """Take the runner of a run, and the two halves of the CPUs."""
         self._sides = (_Side(runner), _Side(runner))
         self._sink, self._cpus = runner.sink, cpus
         self._dispatch: dict[TargetName, float] = {}
-        """Seconds from asking a target for a program to its first line, as last seen."""
+        """Seconds from the latest request for a program of a target to its first line."""
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Return itself."""
         return self
 
     def __exit__(
@@ -147,39 +150,45 @@ class Duet:
         tick: Callable[[Visit], None],
         kept: Sessions | None = None,
     ) -> None:
-        """Measure one block as `Runner.block` does, two visits at a time: those of a target and of
+        """Measure one block like `Runner.block`, but two visits at a time: those of a target and of
         its partner, which follow each other in the plan.
-
-        Sessions serve one block: the CPUs of a session cannot be swapped.
         """
+        # Sessions serve one block only, since the CPUs of an open session cannot be swapped.
         pairs = [block.visits[at : at + 2] for at in range(0, len(block.visits), 2)]
         with undisturbed(), self._opened(block, pairs, failures, kept):
             for pair in pairs:
                 tick(pair[0])
                 both = zip(self._sides, pair, self._delays(pair), strict=True)
-                asked = [
+                futures = [
                     side.submit(lambda s=side, v=visit, d=delay: s.visit(v, work[v.workload], d))  # type: ignore[misc]
                     for side, visit, delay in both
                 ]
-                answered = [future.result() for future in asked]
-                for record in (*answered[0], *answered[1], *self._overlap(*answered)):
+                records_of_sides = [future.result() for future in futures]
+                for record in (
+                    *records_of_sides[0],
+                    *records_of_sides[1],
+                    *self._overlap(*records_of_sides),
+                ):
                     self._sink.write(record)
                 self._sink.sync()
 
     def _delays(self, pair: Sequence[Visit]) -> list[float]:
-        """Return by how many seconds to ask each side later, that both begin at the same time."""
+        """Return how many seconds each side must wait so that both programs start together."""
         takes = [self._dispatch.get(actual(visit.target), 0.0) for visit in pair]
         return [max(takes) - own for own in takes]
 
-    def _overlap(self, *answered: Sequence[Record]) -> Iterator[Record]:
-        """Yield how long both ran at the same time: `overlap`, by the host's clock, as a record of
-        either.
+    def _overlap(self, *records_of_sides: Sequence[Record]) -> Iterator[Record]:
+        """Yield how long both ran at the same time, as records with the metric `overlap`: one for
+        each side, in nanoseconds of the host's clock.
         """
-        samples = [each for records in answered for each in records if isinstance(each, Sample)]
+        samples = [
+            each for records in records_of_sides for each in records if isinstance(each, Sample)
+        ]
         for each in samples:
             if each.metric == "dispatch":
                 self._dispatch[actual(each.target)] = each.value / SECOND
         spans = [each for each in samples if each.metric == "span.host"]
+        # A visit that failed has no span, and then there is no overlap either.
         if len(spans) == len(self._sides):
             ends = [side.timer.last_output_at for side in self._sides]
             begun = max(end - span.value for end, span in zip(ends, spans, strict=True))
@@ -201,7 +210,7 @@ class Duet:
                 labels = {pair[number].target for pair in pairs}
                 own = replace(block, sessions=tuple(x for x in block.sessions if x in labels))
                 side.submit(lambda s=side, c=cpus[number]: s.move(c)).result()  # type: ignore[misc]
-                # One after the other: neither disturbs how the other starts.
+                # One side after the other, so that neither disturbs the start of the other.
                 side.submit(lambda s=side, b=own: s.open(b, failures, kept)).result()  # type: ignore[misc]
             yield
         finally:

@@ -1,6 +1,4 @@
-"""A whole run: look, build, try, plan, measure, answer. The command line says what is wanted; this
-does it.
-"""
+"""A whole run: build, try, plan, measure, report."""
 
 import contextlib
 import datetime as dt
@@ -51,7 +49,7 @@ from isobench.run.choose import Chosen
 from isobench.run.pilot import (
     FEWEST_BLOCKS,
     Pilot,
-    learn,
+    restore,
     try_all,
 )
 from isobench.storage.schema import (
@@ -75,9 +73,10 @@ if TYPE_CHECKING:
 
 
 TRIAL_SHARE: Final = 0.3
-"""Trials are shown as this share of a run at most."""
+"""Progress shows the trial as at most this share of a run."""
+# The tests take about 2.5 seconds for each container: in a shorter run they would displace blocks.
 PATIENCE_FOR_LIMITS: Final = 60.0
-"""Limits are pushed past in runs whose budget is at least so many seconds."""
+"""Runs test limits if their budget has at least so many seconds."""
 
 
 def _now() -> str:
@@ -85,19 +84,20 @@ def _now() -> str:
 
 
 class _Alarm:
-    """Interrupts the run at its time limit, as Ctrl-C would, wherever it is then."""
+    """Interrupts the run at its time limit by a KeyboardInterrupt, as Ctrl-C does."""
 
     def __init__(self, limit: float | None) -> None:
-        self.rang = False
+        self.has_expired = False
         self._limit = limit
 
-    def _ring(self, *_: object) -> None:
-        self.rang = True
+    def _on_alarm(self, *_: object) -> None:
+        self.has_expired = True
+        # As for Ctrl-C, so that the same code cleans up and writes the report.
         raise KeyboardInterrupt
 
     def __enter__(self) -> None:
         if self._limit is not None:
-            signal.signal(signal.SIGALRM, self._ring)
+            signal.signal(signal.SIGALRM, self._on_alarm)
             signal.setitimer(signal.ITIMER_REAL, self._limit)
 
     def __exit__(self, *_: object) -> None:
@@ -108,7 +108,8 @@ class _Alarm:
 
 @contextlib.contextmanager
 def _confined(cpus: frozenset[int]) -> Iterator[None]:
-    """Confine this process and whatever it starts to these CPUs, where some are named."""
+    """Confine this process and all that it starts to these CPUs; without CPUs do nothing."""
+    # Processes inherit the CPUs of the thread that starts them: sched_setaffinity(2).
     before = os.sched_getaffinity(0)
     if cpus:
         os.sched_setaffinity(0, cpus)
@@ -119,10 +120,10 @@ def _confined(cpus: frozenset[int]) -> Iterator[None]:
 
 
 class Lifecycle:
-    """One run, from the wish to the report."""
+    """One run, from its options to the report."""
 
     def __init__(self, options: RunOptions, registry: Registry, observer: Observer) -> None:
-        """Take what is wanted; nothing happens yet."""
+        """Take options, targets and observer. Nothing is started yet."""
         self.options, self.registry, self.observer = options, registry, observer
         self.began = time.monotonic()
         self.seed = options.seed if options.seed is not None else secrets.randbelow(1 << 31)
@@ -133,28 +134,31 @@ class Lifecycle:
         self.metadata = RunMetadata(schema_version=FORMAT, reference=self.native)
         self.planner: plan_budget.Planner | None = None
         self.done = 0.0
-        """The share of the run that is behind it: what is shown never goes back."""
+        """The largest share of the run that was shown: progress never goes back."""
         self.fewest = FEWEST_BLOCKS
-        """So many blocks are measured even when they overrun the budget."""
+        """So many blocks are measured even if they exceed the budget."""
         self.earlier = 0.0
-        """Seconds that a resumed run had taken before."""
+        """Seconds that a resumed run took before."""
         self.unbuilt: dict[tuple[WorkloadName, Abi], PayloadError] = {}
-        """Payloads of plug-ins' workloads that could not be built."""
+        """The payloads of plug-ins' workloads that could not be built, and why."""
 
     def build(self, chosen: Chosen) -> tuple[Payload, ...]:
-        """Build what the able targets need."""
+        """Build the payloads for the targets that can run. UnavailableError: there are none for
+        this machine.
+        """
         home = host_abi()
         if home is None:
             raise UnavailableError("isobench has no payloads for this machine", hint="use Linux")
         abis: list[Abi] = list(
             dict.fromkeys([home, *(t.abi or home for t in chosen.able.values())])
         )
-        # All that ship go into every stage: one image serves runs of any selection.
+        # All shipped payloads are part of every stage, so that an engine's image is the same for
+        # every selection of workloads and is made only once.
         every = [*loader.find().values(), *chosen.workloads.values()]
         wanted = build.programs(each for each in every if not each.plugin)
         if any(workload.libc for workload in chosen.workloads.values()):
             self.observer.say(
-                "building a C library for payloads that ask for one: about a minute, once"
+                "building the C library that some payloads need: about a minute, once"
             )
         built = build.build_all(
             wanted,
@@ -167,7 +171,7 @@ class Lifecycle:
         return (*built, *self._build_of_plugins(chosen, abis))
 
     def _build_of_plugins(self, chosen: Chosen, abis: Sequence[Abi]) -> Iterator[Payload]:
-        """Build the payloads of plug-ins' workloads; one that cannot be built becomes a gap."""
+        """Build the payloads of plug-ins' workloads. One that cannot be built becomes a gap."""
         for workload in chosen.workloads.values():
             for abi in abis if workload.plugin else ():
                 try:
@@ -177,26 +181,31 @@ class Lifecycle:
                     self.observer.say(f"{workload.name}, of {workload.plugin}: {error}")
 
     def run(self, chosen: Chosen, resumed: "Run | None" = None) -> Outcome:
-        """Measure and answer; `resumed` is an earlier run that goes on where it ended."""
+        """Measure and write the report. `resumed` is an earlier run to continue.
+
+        UsageError: the earlier run cannot be continued here. UnavailableError: native cannot run.
+        """
         self.chosen, self.requested = chosen, chosen.requested
         from isobench.storage import reader, writer  # noqa: PLC0415 - pandas, which `isobench --help` must not wait for
 
         payloads = self.build(chosen)
-        # Programs are built once and kept: a budget is for measuring.
+        # The budget is for measuring and starts here. Programs are built once and kept.
         self.began = time.monotonic()
         if resumed is None:
             folder = writer.create(paths.results(), self.id, exact=self.options.output)
         else:
             folder = writer.RunFolder(resumed.path)
-        guard.hand_over(chosen.targets, folder.log)
-        # Held until the report is written: whoever resumes the run must find it whole.
+        guard.write_pending_logs(chosen.targets, folder.log)
+        # The lock of the folder is held until the report is written, so that nobody resumes the run
+        # before it is complete.
         with contextlib.closing(folder):
             if folder.unlocked:
                 self.observer.say(
-                    f"{folder.path} is where files cannot be locked ({folder.unlocked}): make sure"
-                    " that no other isobench resumes this run meanwhile"
+                    f"{folder.path} cannot be locked ({folder.unlocked}): make sure that no other"
+                    " isobench resumes this run at the same time"
                 )
-            if resumed is not None:  # read again: until now another process may have written
+            # Read again under the lock: until now another process may have written to it.
+            if resumed is not None:
                 resumed = reader.load(resumed.path)
             return self._run_in(folder, chosen, payloads, resumed)
 
@@ -207,8 +216,7 @@ class Lifecycle:
         payloads: tuple[Payload, ...],
         resumed: "Run | None",
     ) -> Outcome:
-        interrupted = timed_out = False
-        failure: IsobenchError | None = None
+        alarm, failure = _Alarm(self.options.time_limit), None
         try:
             with (
                 _confined(self.options.affinity),
@@ -216,34 +224,25 @@ class Lifecycle:
                 contextlib.ExitStack() as spawning,
             ):
                 self._describe(chosen, payloads, shop.scratch)
-                spawner = next((p.path for p in payloads if p.program == build.SPAWN), None)
-                self._note(spawner=spawning.enter_context(processes.spawning(spawner)))
-                if self.metadata.spawner == "subprocess":
-                    self.observer.say(
-                        "isobench's spawner does not work here: Python starts all programs, and"
-                        " every start-up figure holds 0.2 to 0.5 ms of that"
-                    )
+                self._start_spawner(payloads, spawning)
                 if resumed is not None:
                     self._go_on(resumed)
                 self._save(folder)
                 folder.document("state/host-pre.json", self.metadata.host)
-                alarm = _Alarm(self.options.time_limit)
                 try:
                     with alarm:
                         self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
-                    timed_out, interrupted = alarm.rang, not alarm.rang
-                    why = "The time limit has passed" if timed_out else "Interrupted"
-                    self.observer.say(f"{why}: clearing up and writing the report …")
-                    spawning.close()  # a sweep would end it as well, while it is asked for programs
-                    self._note(stopped="time limit" if timed_out else "interrupted")
-                    self._clear_up(chosen)
+                    self._stop(chosen, spawning, timed_out=alarm.has_expired)
                 except IsobenchError as error:
                     failure = error
                     self._note(stopped="failure")
+                # Compared with host-pre.json it shows what changed during the run.
                 folder.document("state/host-post.json", host.describe(shop.scratch))
-        finally:
+        finally:  # also for an error that nobody expects: the records are on the disk
             folder.sync()
+        interrupted = self.metadata.stopped == "interrupted"
+        timed_out = self.metadata.stopped == "time limit"
         self._note(
             finished=_now(),
             interrupted=interrupted or timed_out or failure is not None,
@@ -251,16 +250,36 @@ class Lifecycle:
         )
         self._save(folder)
         outcome = write.answer(folder.path, folder.path)
-        if failure is not None:  # only now: a report is always written first
+        if failure is not None:  # raised only now, so that a report is always written
             raise failure
         return replace(outcome, interrupted=interrupted, timed_out=timed_out)
 
+    def _start_spawner(self, payloads: Sequence[Payload], spawning: contextlib.ExitStack) -> None:
+        """Start isobench's spawner, which `spawning` ends; else use Python."""
+        spawner = next((p.path for p in payloads if p.program == build.SPAWN), None)
+        self._note(spawner=spawning.enter_context(processes.spawning(spawner)))
+        if self.metadata.spawner == "subprocess":
+            self.observer.say(
+                "isobench's spawner does not work here: Python starts all programs, which adds 0.2"
+                " to 0.5 ms to every start-up time"
+            )
+
+    def _stop(self, chosen: Chosen, spawning: contextlib.ExitStack, *, timed_out: bool) -> None:
+        """Clean up after an interruption, by Ctrl-C or by the time limit."""
+        why = "The time limit has passed" if timed_out else "Interrupted"
+        self.observer.say(f"{why}: cleaning up and writing the report …")
+        # The spawner must end first: cleaning up kills it too, and engines still use it for
+        # programs.
+        spawning.close()
+        self._note(stopped="time limit" if timed_out else "interrupted")
+        self._clean_up(chosen)
+
     def _note(self, **known: Any) -> None:  # noqa: ANN401 - fields of RunMetadata
-        """Keep what is now known of the run."""
+        """Set fields of the metadata."""
         self.metadata = msgspec.structs.replace(self.metadata, **known)
 
     def _save(self, folder: "RunFolder") -> None:
-        """Write run.json with what is known now."""
+        """Write run.json with the current metadata."""
         if self.planner is not None:
             before = self.metadata.left_out or LeftOut()
             self._note(
@@ -283,7 +302,7 @@ class Lifecycle:
             if not same:
                 raise UsageError(
                     f"{resumed.path} cannot be resumed: its {what} were others",
-                    hint="measure anew with isobench run",
+                    hint="measure again with isobench run",
                 )
         self.earlier = old.elapsed_seconds or 0.0
         budget = new.budget_seconds
@@ -293,14 +312,14 @@ class Lifecycle:
             resumed_by=(*old.resumed_by, self.options.argv),
         )
 
-    def _clear_up(self, chosen: Chosen) -> None:
+    def _clean_up(self, chosen: Chosen) -> None:
         """Remove what an interruption may have left."""
         try:
-            cleanup.sweep_own(chosen.able, self._say_failure)
-        except KeyboardInterrupt:  # once more: whoever waits shall have the report now
-            self.observer.say(f"not all is removed that the run has made: {cleanup.CLEAN}")
+            cleanup.sweep_own(chosen.able, self._report_unremoved)
+        except KeyboardInterrupt:  # a second Ctrl-C: the user wants the report now
+            self.observer.say(f"some things of this run are not removed: {cleanup.CLEAN}")
 
-    def _say_failure(self, leftover: Leftover) -> None:
+    def _report_unremoved(self, leftover: Leftover) -> None:
         if leftover.failure:
             self.observer.say(
                 f"{leftover.what} is not removed: {leftover.failure}; {cleanup.CLEAN}"
@@ -386,14 +405,22 @@ class Lifecycle:
             run_id=self.id,
             unbuilt=self.unbuilt,
         )
-        labels = list(chosen.able)
         if resumed is not None:
             runner.limits |= {name: state.limits for name, state in resumed.states.items()}
-            learn(runner, resumed.plan)
+            restore(runner, resumed.plan)
             self._measure_blocks(runner, resumed.plan, folder, resumed)
             self._states(chosen, runner, folder)
             return
+        made = self._try_and_plan(runner, chosen, folder)
+        self._save(folder)
+        self._measure_blocks(runner, made, folder)
         self._states(chosen, runner, folder)
+
+    def _try_and_plan(self, runner: measure.Runner, chosen: Chosen, folder: "RunFolder") -> Plan:
+        """Try every cell, test limits, and write the plan."""
+        # States are written early and again after each step, so that an interrupted run has them.
+        self._states(chosen, runner, folder)
+        labels = list(chosen.able)
         planner = self.planner = self._planner(runner)
         pilot = try_all(
             runner,
@@ -403,19 +430,18 @@ class Lifecycle:
             too_expensive=planner.too_expensive,
             too_late=planner.too_late,
         )
-        self._push_limits(runner, pilot)
+        self._test_limits(runner, pilot)
         self._states(chosen, runner, folder)
         made = planner.plan(pilot, labels)
         self.fewest = planner.fewest
         folder.document("plan.json", made)
+        # The hash of the plan before measuring proves that no result has changed it.
         written = (folder.path / "plan.json").read_bytes()
         self._note(
             plan_sha256=hashlib.sha256(written).hexdigest(),
             workloads=tuple(_planned(item, made) for item in self.metadata.workloads),
         )
-        self._save(folder)
-        self._measure_blocks(runner, made, folder)
-        self._states(chosen, runner, folder)
+        return made
 
     def _planner(self, runner: measure.Runner) -> plan_budget.Planner:
         left_out = self.metadata.left_out or LeftOut()
@@ -431,8 +457,8 @@ class Lifecycle:
             left_out_workloads=[*left_out.workloads],
         )
 
-    def _push_limits(self, runner: measure.Runner, pilot: Pilot) -> None:
-        """See whether limits hold, where there is time for it: some two seconds a target."""
+    def _test_limits(self, runner: measure.Runner, pilot: Pilot) -> None:
+        """Test whether limits hold, if the budget has time for it."""
         if self.options.quick or self.options.budget < PATIENCE_FOR_LIMITS:
             return
         living = {name: t for name, t in runner.targets.items() if name not in pilot.dead}
@@ -440,13 +466,13 @@ class Lifecycle:
         if not named:
             return
         self._progress("testing limits natively")
-        without = limit_tests.natively(runner, self.native)
+        without = limit_tests.run_natively(runner, self.native)
         for name in named:
             self._progress(f"testing limits of {name}")
-            runner.limits[name] = limit_tests.push(runner, name, without)
+            runner.limits[name] = limit_tests.check_limits(runner, name, without)
 
     def _progress(self, what: str, share: float = 0.0) -> None:
-        """Show what is being done, and how far the run is: by time, or by a larger `share`."""
+        """Show what is being done, and the share of the run that is done: by time, or `share`."""
         spent = (time.monotonic() - self.began) / max(self.options.budget, 1e-9)
         self.done = min(1.0, max(self.done, share or min(spent, TRIAL_SHARE)))
         self.observer.step(what, self.done, 1.0)
@@ -464,7 +490,7 @@ class Lifecycle:
             place["visit"] += 1
             blocks_done = valid + place["visit"] / total
             spent = (time.monotonic() - self.began) / self.options.budget
-            # A spent budget ends a run only when it has its fewest blocks.
+            # At the end of the budget a run stops only if it has its fewest blocks.
             enough = blocks_done / min(self.fewest, self.options.maximum_blocks)
             share = max(min(spent, enough), blocks_done / self.options.maximum_blocks)
             self._progress(f"block {valid + 1}: {visit.workload} in {visit.target}", share)
@@ -496,13 +522,13 @@ class Lifecycle:
         found = duet.halves(os.sched_getaffinity(0), duet.siblings)
         if found is None:
             raise UnavailableError(
-                "a duet takes two CPUs, and one can be used here",
+                "a duet needs two CPUs, but only one can be used here",
                 hint="leave out --schedule duet, or widen --affinity",
             )
         return found
 
     def _precise(self, folder: "RunFolder") -> bool:
-        """Look at the width of every interval; never at a verdict."""
+        """Return whether every interval is narrow enough; verdicts do not count: stats.narrow."""
         from isobench.analysis.cells import Analysis  # noqa: PLC0415 - as above
         from isobench.storage import reader  # noqa: PLC0415 - as above
 
@@ -513,13 +539,13 @@ _OF_THE_BEGINNING: Final = (
     "id", "started", "argv", "seed", "quick", "launch", "margin", "workloads", "targets", "config",
     "claims", "variations", "plan_sha256", "left_out",
 )  # fmt: skip
-"""What a run keeps when it goes on; all else is of the process that goes on with it."""
+"""The fields that a resumed run keeps. All others describe the process that resumes it."""
 
 
 def _workload_entry(workload: Workload) -> WorkloadEntry:
     return WorkloadEntry(
         name=workload.name,
-        group=workload.group,
+        group=workload.class_name,
         summary=workload.summary,
         operation=workload.operation,
         scope=workload.scope,
@@ -539,7 +565,7 @@ def _payload_entry(payload: Payload) -> PayloadEntry:
 
 
 def _planned(item: WorkloadEntry, made: Plan) -> WorkloadEntry:
-    """Return a workload with what one visit of it does in this plan."""
+    """Return a workload with its loops and iterations in this plan."""
     work = next((work for work in made.work if work.workload == item.name), None)
     if work is None:
         return item
@@ -553,5 +579,5 @@ def _check(check: ExpectationCheck) -> CheckedExpectation:
         expected=check.expectation.value,
         host=check.host,
         inside=check.inside,
-        kept=check.kept,
+        kept=check.met,
     )

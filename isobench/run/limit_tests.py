@@ -1,7 +1,7 @@
-"""Limits set and pushed past: what came of it, in an instance of each target that can set some.
+"""Tests whether limits hold: sets them in an instance, and runs a program that demands more.
 
-The program (workloads/_limits) knows no limit. Run natively first, it shows how far it comes
-without one: a limit that it would not have reached anyhow has not been shown to hold.
+The program (workloads/_limits) does not know the limits. It runs natively first: a limit shows
+nothing if the program gets no further than it without one.
 """
 
 import contextlib
@@ -19,29 +19,31 @@ from isobench.run.measure import Runner
 
 LIMITS: Final = Limits(cpus=0.5, memory=64 << 20, processes=64, write_rate=8 << 20)
 """Small enough to be passed within a second, large enough for an engine's own processes."""
+# The period of a CPU quota is 100 ms by default (cpu.cfs_period_us), and quota may be exceeded
+# within one. Twelve periods average that.
 _MILLISECONDS: Final = 1200
-"""Twelve periods of a quota."""
-_BEYOND: Final = 2
-"""The program asks for so many times the limit."""
+_DEMAND_FACTOR: Final = 2
+"""The program demands so many times the limit."""
 _TIMEOUT: Final = seconds(60)
+# The kernel accounts a quota in slices and per period, so that some time beyond it passes:
+# https://docs.kernel.org/scheduler/sched-bwc.html
 _TOLERANCE: Final = 1.2
-"""A quota is counted by the period, and lets pass what it is late to see."""
-_TELLING: Final = 1.5
-"""Natively it must come so many times as far as the limit."""
-_AGAIN: Final = 11  # EAGAIN
-_KILLED: Final = 9  # SIGKILL
-_NO_MEMORY: Final = 12  # ENOMEM, the exit code of a child that was given none
+_FEWEST_TIMES_NATIVE: Final = 1.5
+"""Natively the program must get at least so many times the limit."""
+_ALARM_INTERVAL: Final = 11  # EAGAIN
+_SIGKILL: Final = 9  # SIGKILL
+_ENOMEM: Final = 12  # the program's child exits with this number if it gets no memory
 _MEBIBYTE: Final = 1 << 20
 
 
-def natively(runner: Runner, native: TargetName) -> Environment:
-    """Return how far the program comes without any limit; nothing where it cannot run."""
+def run_natively(runner: Runner, native: TargetName) -> Environment:
+    """Return what the program gets without limits; no facts where it cannot run."""
     context, target = _context(runner, native), runner.targets[native]
     with (
         contextlib.suppress(IsobenchError),
         target.open(context.of_stage(runner.stage(target))) as session,
     ):
-        return _pushed(runner, context, session)
+        return _run_program(runner, context, session)
     return Environment(facts={})
 
 
@@ -50,7 +52,7 @@ def _context(runner: Runner, label: TargetName) -> Context:
 
 
 def limits_something(target: Target) -> bool:
-    """Say whether this is a container with limits that can be set here."""
+    """Return whether this is a container whose limits can be set here."""
     return (
         target.technology is Technology.CONTAINERIZATION
         and isinstance(target, Limiter)
@@ -58,9 +60,9 @@ def limits_something(target: Target) -> bool:
     )
 
 
-def push(runner: Runner, label: TargetName, without: Environment) -> tuple[LimitCheck, ...]:
-    """Set all limits that a target can set in a fresh instance, push past each; `without` is how
-    far the program came natively.
+def check_limits(runner: Runner, label: TargetName, without: Environment) -> tuple[LimitCheck, ...]:
+    """Set all limits of a target in a new instance, and test each. `without` is what the program
+    got natively.
     """
     context, target = _context(runner, label), runner.targets[label]
     assert isinstance(target, Limiter)
@@ -69,26 +71,27 @@ def push(runner: Runner, label: TargetName, without: Environment) -> tuple[Limit
         limited = target.limited(LIMITS)
         with limited.open(context.of_stage(runner.stage(target))) as session:
             proof = runner.prover.prove_session(context, session)
+            # A limit in something that is not the target shows nothing about the target.
             if proof.unmet:
                 return tuple(_unknown(resource, proof.unmet) for resource in can)
-            inside = _pushed(runner, context, session)
+            inside = _run_program(runner, context, session)
     except PluginError as error:
         runner.sink.log(label, error.log.encode(errors="backslashreplace"))
         return tuple(_unknown(resource, f"{error} ({error.hint})") for resource in can)
     except IsobenchError as error:
         return tuple(_unknown(resource, str(error)) for resource in can)
-    except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is an unknown, not our end
+    except Exception as error:  # noqa: BLE001 - whatever a plug-in raises makes it unknown
         return tuple(_unknown(resource, f"{type(error).__name__}: {error}") for resource in can)
     found = {check.resource: check for check in judge(inside, without)}
     return tuple(found[resource] for resource in can)
 
 
-def _pushed(runner: Runner, context: Context, session: Session) -> Environment:
+def _run_program(runner: Runner, context: Context, session: Session) -> Environment:
     words = (
         _MILLISECONDS,
-        _BEYOND * LIMITS.write_rate,
-        _BEYOND * LIMITS.processes,
-        _BEYOND * LIMITS.memory // _MEBIBYTE,
+        _DEMAND_FACTOR * LIMITS.write_rate,
+        _DEMAND_FACTOR * LIMITS.processes,
+        _DEMAND_FACTOR * LIMITS.memory // _MEBIBYTE,
     )
     return runner.prover.facts(context, session, PROGRAM, map(str, words), timeout=_TIMEOUT)
 
@@ -102,10 +105,10 @@ class _Rule:
     limit: float
     fact: str
     scale: float
-    """What one of the fact's units is in units of the limit."""
+    """One unit of the fact, in units of the limit."""
     counter: str = ""
     exact: bool = False
-    """What is counted one by one is never passed by a little."""
+    """Whether no tolerance applies, since the kernel counts the units one by one."""
 
 
 _RULES: Final[Mapping[Resource, _Rule]] = {
@@ -142,7 +145,7 @@ _RULES: Final[Mapping[Resource, _Rule]] = {
 
 
 def judge(inside: Environment, without: Environment) -> Iterator[LimitCheck]:
-    """Yield a check for each limit of LIMITS, from what the program has said with and without."""
+    """Yield a check for each limit of LIMITS, from the facts with limits and without."""
     for resource, rule in _RULES.items():
         reached, native = _number(inside, rule.fact), _number(without, rule.fact)
         reached = None if reached is None else reached * rule.scale
@@ -169,18 +172,22 @@ def _held(
     native: float | None,
 ) -> tuple[bool | None, str]:
     if reached is None:
-        return None, "how far the program came was not to be seen"
-    if native is None or native < _TELLING * rule.limit:
-        return None, "natively the program did not come past the limit either"
+        return None, "what the program got is not visible"
+    # Where the program alone does not get clearly more than the limit, staying below it shows
+    # nothing.
+    if native is None or native < _FEWEST_TIMES_NATIVE * rule.limit:
+        return None, "natively the program did not get more than the limit either"
     if reached > rule.limit * (1 if rule.exact else _TOLERANCE):
         return False, ""
+    # The kernel refuses a process with EAGAIN (fork(2)). It kills a process that exceeds a memory
+    # limit with SIGKILL, or a system without overcommit refuses the memory.
     stopped = {
-        Resource.PROCESSES: _number(inside, "limit.processes.errno") == _AGAIN,
-        Resource.MEMORY: _number(inside, "limit.memory.signal") == _KILLED
-        or _number(inside, "limit.memory.exit") == _NO_MEMORY,
+        Resource.PROCESSES: _number(inside, "limit.processes.errno") == _ALARM_INTERVAL,
+        Resource.MEMORY: _number(inside, "limit.memory.signal") == _SIGKILL
+        or _number(inside, "limit.memory.exit") == _ENOMEM,
     }
     if not stopped.get(resource, True):
-        return None, "something else than a limit stopped the program"
+        return None, "something other than a limit stopped the program"
     return True, ""
 
 

@@ -1,6 +1,4 @@
-"""Drive a plan against targets: every record is written at once, nothing is decided about what it
-means.
-"""
+"""Runs a plan: measures every visit and writes its records at once. Analysis is done elsewhere."""
 
 import contextlib
 import gc
@@ -51,14 +49,15 @@ from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
 from isobench.run.startup import Starts
 
 SESSION: Final = WorkloadName("session")
-"""Stands for a workload in the gap of a session that could not be closed."""
+"""The workload name in the gap of a session that could not be closed."""
+# On a machine that is always noisy, repeating more would only spend the budget.
 REPEATED_SHARE: Final = 0.2
-"""Most blocks that may be measured again for a broken rule."""
+"""The share of blocks that may be measured again because of a broken rule."""
 
 
 @dataclass(kw_only=True)
 class Runner:
-    """All that measuring needs; one for a run."""
+    """The state of measuring in one run."""
 
     targets: Mapping[TargetName, Target]
     workloads: Mapping[WorkloadName, Workload]
@@ -68,21 +67,21 @@ class Runner:
     run_id: str
     stages: dict[Abi, Stage] = field(default_factory=dict)
     answers: dict[tuple[WorkloadName, int], str] = field(default_factory=dict)
-    """Native's checksum, by workload and loops."""
+    """The checksums computed first, by workload and loops: native's, which is tried first."""
     began: float = field(default_factory=time.monotonic)
     seen: dict[tuple[TargetName, WorkloadName], dict[str, Evidence]] = field(default_factory=dict)
-    """What payloads saw of their surroundings: the file system they really wrote to."""
+    """The facts that payloads reported, such as the file system of their files."""
     expensive: set[TargetName] = field(default_factory=set)
-    """Targets of which a visit starts one instance and no more, since that takes long."""
+    """Targets that are slow to start: a visit starts only one instance of them."""
     limits: dict[TargetName, tuple[LimitCheck, ...]] = field(default_factory=dict)
-    """The limits that were pushed past, of the targets that set some."""
+    """The results of the limit tests, by target."""
     unbuilt: Mapping[tuple[WorkloadName, Abi], PayloadError] = field(default_factory=dict)
-    """Payloads that could not be built, of plug-ins' workloads: their cells are gaps."""
+    """The payloads of plug-ins' workloads that could not be built. Their cells become gaps."""
     block_number: int = 0
-    """The block that is being measured."""
+    """The number of the block that is being measured."""
 
     def __post_init__(self) -> None:
-        """Make what proves sessions and what times starts."""
+        """Make the prover and the timer of starts."""
         self.prover = Prover(targets=self.targets, canary=str(self.workshop.canary), sink=self.sink)
         self.starts = Starts(
             prover=self.prover,
@@ -94,18 +93,19 @@ class Runner:
         )
 
     def abi(self, target: Target) -> Abi:
-        """Return what payloads for this target are built for."""
+        """Return the ABI of the payloads for this target."""
         return target.abi or self.host_abi
 
     def stage(self, target: Target) -> Stage:
-        """Return the stage for a target, made at first use."""
+        """Return the stage for a target. It is made at first use, one for each ABI."""
         abi = self.abi(target)
+        # Targets of one ABI share a stage, so that an image or a copy of it is made once.
         if abi not in self.stages:
             self.stages[abi] = self.workshop.stage(abi)
         return self.stages[abi]
 
     def context(self, visit: Visit, *, timer: StartTimer | None = None, cpus: str = "") -> Context:
-        """Return what listens to one visit."""
+        """Return the context of a visit."""
         return Context.of(visit, self.run_id, timer=timer, cpus=cpus)
 
     def sample(
@@ -119,7 +119,7 @@ class Runner:
         operations: int = 1,
         unit: Unit = Unit.NANOSECOND,
     ) -> Sample:
-        """Return a sample of a visit, taken now."""
+        """Return a sample of a visit. Its time is now."""
         return Sample(
             block=visit.block,
             target=visit.target,
@@ -138,16 +138,18 @@ class Runner:
     def visit(
         self, visit: Visit, work: Work, session: Session | None, context: Context | None = None
     ) -> tuple[Record, ...]:
-        """Measure one cell once; whatever goes wrong becomes a Gap with its cause."""
+        """Measure one cell once. Any failure becomes a Gap with its cause."""
+        # Within a visit the plug-in's own objects are called, without their guard: no code stands
+        # between a request and its answer. Results are checked when the clock has stopped.
         target, workload = self.targets[actual(visit.target)], self.workloads[visit.workload]
         context = context or self.context(visit)
-        # What is started but not timed is evidence, at most twice.
+        # In addition to the timed starts there are at most two for the evidence.
         calls = 1 if workload.scope is Scope.LOOP else work.iterations + 2
         try:
-            with guard.attending(target, calls * (workload.timeout / SECOND + guard.GRACE)):
-                own = None if session is None else guard.direct(session)
+            with guard.guard_visit(target, calls * (workload.timeout / SECOND + guard.GRACE)):
+                own = None if session is None else guard.unwrapped(session)
                 return self._visit(context, work, own)
-        except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises is a gap, not our end
+        except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises becomes a gap
             fault = guard.fault(
                 target, error, "run" if workload.scope is not Scope.SESSION else "a start"
             )
@@ -174,7 +176,7 @@ class Runner:
             return (gap(visit, Cause.TIMED_OUT, f"not done after {workload.timeout / 1e9:g} s"),)
         except wire.WrongAnswerError as error:
             new = actual(visit.target) == "native"
-            hint = "a new payload? then this is the check of its workload.toml" if new else ""
+            hint = "for a new payload, copy this checksum to its workload.toml" if new else ""
             return (gap(visit, Cause.WRONG_ANSWER, str(error), hint),)
         except UnprovenError as error:
             return (gap_of_opening(visit, error),)
@@ -185,8 +187,8 @@ class Runner:
             return (gap(visit, cause, str(error), hint=error.hint),)
 
     def _demand_possible(self, visit: Visit, workload: Workload) -> None:
-        """Raise NotApplicableError where the work cannot be done here at all: by programs of the
-        target's ABI, by what the target offers, or on this host. FailedError: it was not built.
+        """Raise NotApplicableError where the target's ABI, the target or this host does not meet
+        the needs of the workload; FailedError where its payload could not be built.
         """
         target = self.targets[actual(visit.target)]
         abi = self.abi(target)
@@ -195,15 +197,16 @@ class Runner:
         if lack:
             raise NotApplicableError(lack)
         if (error := self.unbuilt.get((workload.name, abi))) is not None:
-            whose = f"fault of a workload in the distribution {workload.plugin}: tell its author"
-            raise FailedError(str(error), hint=f"{error.hint}; {whose}")
+            blame = f"bug of a workload in {workload.plugin}: report it to its author"
+            raise FailedError(str(error), hint=f"{error.hint}; {blame}")
 
     def _loop(
         self, context: Context, work: Work, workload: Workload, session: Session
     ) -> tuple[Record, ...]:
         """Run a payload that times its own iterations."""
+        # The nonce is random, so that no output of another program or of an earlier run can count.
         nonce, timer = secrets.token_hex(8), context.timer
-        # A payload has one pass before its iterations; more of them are its first iterations.
+        # A payload makes one warm-up pass itself. More of them are its first iterations.
         early = work.warmups - 1
         iterations = early + work.iterations
         command = context.command(
@@ -244,21 +247,23 @@ class Runner:
     def _spans(
         self, visit: Visit, reply: wire.Reply, *, dispatch: int, host: int
     ) -> Iterator[Sample]:
-        """Yield one span by both clocks, each on its own: it shows whether the inner one can be
-        trusted. And how long the way to the first line took.
+        """Yield the span from the first line to the last by both clocks, and the time from the
+        request to the first line (`dispatch`).
         """
+        # Each clock has its own sample, and no difference is taken here: the analysis compares them
+        # to find a wrong clock (evidence.clock).
         yield self.sample(visit, "span.guest", reply.span, clock=Clock.GUEST)
         yield self.sample(visit, "span.host", host, clock=Clock.HOST)
         yield self.sample(visit, "dispatch", dispatch, clock=Clock.HOST)
 
     def _counted(self, visit: Visit, reply: wire.Reply) -> Iterator[Sample]:
-        """Yield the facts that are numbers; the last of a key counts. Those that metrics are made
-        of have their unit, others are counts.
+        """Yield the facts that are numbers as samples. The last one of each key counts. Facts of
+        metrics have the unit of the metric, others are counts.
         """
         metrics = self.workloads[visit.workload].metrics.values()
         units = {metric.fact: metric.unit for metric in metrics}
         for fact in {fact.key: fact for fact in reply.facts}.values():
-            # To Python, true and false are whole numbers; in records.jsonl they are not.
+            # bool is a subclass of int in Python, but true is not a number in records.jsonl.
             if isinstance(fact.value, int) and not isinstance(fact.value, bool):
                 unit = units.get(fact.key, Unit.COUNT)
                 yield self.sample(
@@ -268,16 +273,20 @@ class Runner:
     def _check_answer(self, workload: Workload, work: Work, reply: wire.Reply) -> None:
         """Compare a checksum with the known one, and with native's for the same work."""
         if not reply.steady:
-            raise wire.WrongAnswerError("the iterations of one visit computed different things")
+            raise wire.WrongAnswerError("the iterations of one visit have different checksums")
+        # A compiler that removes the work, or a translator that computes it wrongly, is fast: so no
+        # time counts without the right checksum.
         known = workload.answer
         if known is not None and known.loops == work.loops and reply.check != known.check:
-            raise wire.WrongAnswerError(f"checksum {reply.check}, and {known.check} is right")
+            raise wire.WrongAnswerError(f"the checksum is {reply.check} instead of {known.check}")
         expected = self.answers.setdefault((workload.name, work.loops), reply.check)
         if reply.check != expected:
-            raise wire.WrongAnswerError(f"checksum {reply.check}, and native's is {expected}")
+            raise wire.WrongAnswerError(
+                f"the checksum is {reply.check} instead of native's {expected}"
+            )
 
     def _note_facts(self, visit: Visit, facts: Sequence[Evidence]) -> None:
-        """Keep what a payload saw of its surroundings (the file system it really ran on)."""
+        """Store the facts that a payload reported."""
         for fact in facts:
             self.seen.setdefault((actual(visit.target), visit.workload), {})[fact.key] = fact
 
@@ -292,16 +301,18 @@ class Runner:
         *,
         cpus: str = "",
     ) -> Iterator[tuple[dict[TargetName, OpenSession], dict[TargetName, Gap]]]:
-        """Open a session per target, or take the one `kept` from the block before; prove each.
+        """Open a session for each target, or use the one `kept` from the block before; prove each.
 
-        Yields the good ones, and a gap for each bad one. At the end those are closed that serve no
-        further block; without `kept` all are.
+        Yields the proven sessions, and a gap for each of the others. At the end the sessions are
+        closed that serve no further block; without `kept`, all.
         """
         self.block_number = block.number
         good: dict[TargetName, OpenSession] = {}
         bad: dict[TargetName, Gap] = {}
         with contextlib.ExitStack() as stack:
             kept = stack.enter_context(Sessions()) if kept is None else kept
+            # All sessions of a block are open at the same time, so that the targets of a workload
+            # can be visited one right after the other.
             for label in block.sessions:
                 opening = Visit(block=block.number, target=label, workload=WorkloadName(""))
                 context = self.context(opening, cpus=cpus)
@@ -318,7 +329,7 @@ class Runner:
             kept.end_block()
 
     def _ready(self, context: Context, failures: OpeningFailures, kept: Sessions) -> OpenSession:
-        """Return a session that has just proved itself; UnprovenError where it could not."""
+        """Return a session that was just proved. UnprovenError: it does not meet expectations."""
         label = context.visit.target
         opened = kept.get(label)
         if opened is None and failures.given_up(label):
@@ -343,9 +354,7 @@ class Runner:
         return opened
 
     def _enter(self, stack: contextlib.ExitStack, context: Context, target: Target) -> Session:
-        """Open a session that the stack will close; a close that fails is a gap of its own: what
-        was measured counts, and something may be left behind.
-        """
+        """Open a session that the stack closes. A failure of closing becomes a gap of its own."""
         label = context.visit.target
         manager = target.open(context.of_stage(self.stage(target)))
         session = manager.__enter__()
@@ -355,6 +364,7 @@ class Runner:
             error: BaseException | None,
             trace: TracebackType | None,
         ) -> None:
+            # What was measured still counts, but something may be left on the host.
             try:
                 manager.__exit__(kind, error, trace)
             except Exception as fault:  # noqa: BLE001 - as in `visit`
@@ -376,9 +386,9 @@ class Runner:
         tick: Callable[[Visit], None],
         kept: Sessions | None = None,
     ) -> None:
-        """Measure one block; every planned cell yields at least one record.
+        """Measure one block. Every planned cell yields at least one record.
 
-        Sessions `kept` from the block before are used again where they may be.
+        Sessions `kept` from the block before are used again if they may serve this one too.
         """
         with undisturbed(), self.sessions(block, failures, kept) as (good, bad):
             for visit in block.visits:
@@ -390,6 +400,7 @@ class Runner:
                     records = self.visit_in_session(opened, visit, work[visit.workload])
                 for record in records:
                     self.sink.write(record)
+                # After each visit, so that a crash of the machine loses at most one.
                 self.sink.sync()
 
     def visit_in_session(
@@ -399,11 +410,11 @@ class Runner:
         work: Work,
         context: Context | None = None,
     ) -> Sequence[Record]:
-        """Measure one cell once as `visit_in` does, and note in its records in which session."""
+        """Measure one cell once like `visit_in`, with the number of the session in its samples."""
         records = self.visit_in(opened, visit, work, context)
         if opened is None or self.workloads[visit.workload].scope is Scope.SESSION:
-            return records  # measured in instances of their own
-        # A session in which anything went wrong may be half dead: the next block has a new one.
+            return records  # each start had its own instance
+        # A session with a failure may be damaged, so that the next block gets a new one.
         opened.is_discarded |= any(isinstance(record, Gap) for record in records)
         return [
             record if isinstance(record, Gap) else replace(record, session=opened.number)
@@ -419,10 +430,11 @@ class Runner:
     ) -> Sequence[Record]:
         """Measure one cell once, in an open session where it needs one.
 
-        The session of an exclusive target is closed while instances of it are started, and opened
-        and proved anew for what comes then.
+        The session of an exclusive target is closed before an instance is started, and opened and
+        proved again before its next use.
         """
         target = self.targets[actual(visit.target)]
+        # There can be only one instance of such a target, and a session is one.
         if opened is not None and isinstance(target, Exclusive) and target.exclusive:
             if self.workloads[visit.workload].scope is Scope.SESSION:
                 opened.suspend()
@@ -431,7 +443,7 @@ class Runner:
         return self.visit(visit, work, None if opened is None else opened.session, context)
 
     def _reopened(self, opened: OpenSession, visit: Visit) -> Gap | None:
-        """Open and prove a suspended session again; return why that cannot be done."""
+        """Open and prove a suspended session again. Return the gap if that fails."""
         if opened.is_suspended and opened.fault is None:
             try:
                 self._proven(self.context(visit), opened.reopen())
@@ -443,9 +455,11 @@ class Runner:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep Python from looking for garbage while a block is measured."""
+    """Turn off Python's garbage collection while a block is measured."""
     gc.collect()
-    # Looked at once: else every block pays for all modules, a tenth of a second with pandas.
+    # `freeze` exempts what is loaded already from later collections. Without it every block
+    # collects over all modules, which takes a tenth of a second with pandas:
+    # https://docs.python.org/3/library/gc.html#gc.freeze
     gc.freeze()
     gc.disable()
     try:
@@ -455,37 +469,37 @@ def undisturbed() -> Iterator[None]:
 
 
 def _demand_times(visit: Visit, reply: wire.Reply) -> None:
-    """Raise where an iteration took no time at all: it can be no part of a ratio.
-
-    In the trial it may: a coarse clock may not see the little work there.
-    """
+    """Raise FailedError where an iteration took 0 ns, which no ratio can use."""
+    # In the trial (block 0) there is so little work that a coarse clock may show nothing.
     nothing = sum(each.nanoseconds == 0 for each in reply.iterations)
     if nothing and visit.block > 0:
         raise FailedError(
             f"{nothing} of {len(reply.iterations)} iterations took 0 ns by the clock inside, which"
-            " is too coarse for them",
+            " is too coarse",
             hint="--min-time 100ms makes iterations longer",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopRules:
-    """When to stop."""
+    """When a run stops."""
 
     budget_end: float
-    """time.monotonic at which no further block may begin to overrun."""
+    """time.monotonic() at the end of the budget. A block starts only if it will end before."""
     minimum_blocks: int
-    """So many are measured even when they overrun the budget."""
+    """So many blocks are measured even if they exceed the budget."""
     maximum_blocks: int
     is_precise: Callable[[int], bool]
-    """Called at each interim analysis: are all intervals narrow enough?"""
+    """Called at each interim analysis with the number of blocks; returns whether all intervals are
+    narrow enough.
+    """
 
 
 OneBlock = Callable[
     [Block, Mapping[WorkloadName, Work], OpeningFailures, Callable[[Visit], None], Sessions | None],
     None,
 ]
-"""As `Runner.block`."""
+"""A function with the parameters of `Runner.block`."""
 
 
 def measure(
@@ -499,12 +513,12 @@ def measure(
     sessions: Mapping[TargetName, int] | None = None,
     one_block: OneBlock | None = None,
 ) -> tuple[int, str]:
-    """Measure blocks until all are done, the budget is spent, or all is precise enough.
+    """Measure blocks until all are done, the budget is spent, or all intervals are narrow enough.
 
-    A resumed run goes on after the `begun` blocks it had, `repeated` of them invalid; the last of
-    them may be incomplete, and what it has still counts; `sessions` has the highest session number
-    of each target so far. `one_block` measures a block in place of the runner. Returns how many
-    valid blocks there are, and why it stopped: "blocks", "budget" or "precision".
+    A resumed run continues after its `begun` blocks, of which `repeated` were invalid. The last one
+    may be incomplete; its records still count. `sessions` has the highest session number of each
+    target so far. `one_block` measures a block instead of `Runner.block`. Returns the number of
+    valid blocks, and why it stopped: "blocks", "budget" or "precision".
     """
     try:
         with Sessions(plan.blocks_per_session, sessions) as kept:
@@ -512,7 +526,7 @@ def measure(
                 runner, plan, rules, kept, one_block or runner.block,
                 tick=tick, begun=begun, repeated=repeated,
             )  # fmt: skip
-    finally:
+    finally:  # what `undisturbed` has frozen can be collected again
         gc.unfreeze()
 
 
@@ -537,8 +551,10 @@ def _measure(
         if valid >= rules.minimum_blocks and began + longest > rules.budget_end:
             return valid, "budget"
         one_block(block, work, failures, lambda visit: tick(visit, valid), kept)  # noqa: B023
+        # A single slow block is forgotten after some others: the next one is likely shorter.
         longest = max(longest * 0.9, time.monotonic() - began)
         health = meter.lap(block.number)
+        # Blocks are not repeated without end, nor after the end of the budget.
         spared = repeated >= REPEATED_SHARE * (valid + 1) or time.monotonic() > rules.budget_end
         is_valid = not health.broken_rules or spared
         repeated += not is_valid

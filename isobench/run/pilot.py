@@ -1,4 +1,7 @@
-"""The trial before a run: every cell once with a little work, for known answers, evidence, cost."""
+"""The trial before a run: measures every cell once with little work.
+
+It checks answers and evidence, and shows how long everything takes.
+"""
 
 import contextlib
 import math
@@ -29,46 +32,43 @@ from isobench.run.sessions import OpeningFailures, OpenSession
 from isobench.workloads import classes
 
 PILOT_ITERATIONS: Final = 2
-GROWTH, GROWN, LOOKS = 8, 0.25, 3
-"""So many times the loops must take at least this share of so many times as long."""
+# GROWTH times the loops must take at least GROWN * GROWTH times as long.
+GROWTH, GROWN, MOST_COMPARISONS = 8, 0.25, 3
+# The shortest is a thousand times the resolution of a slow timer (4 microseconds).
 SHORTEST, LONGEST = 0.004, 0.1
-"""Bounds of one timed iteration in seconds: a thousand times a slow timer's resolution, and enough
-for any.
-"""
+"""Bounds of one timed iteration, in seconds."""
+# A CPU quota has periods of 100 ms. A visit has six iterations, which must outlast a period: a
+# shorter visit could fall between two throttlings, or into one.
 ROUND: Final = 0.02
-"""Six iterations of so many seconds are a visit that outlasts the period of a CPU quota, a tenth of
-a second: a shorter one may fall between two of its pauses, or into one.
-"""
+"""Seconds of an iteration in a run of many blocks."""
+# The trial sees a visit at its quickest, with little work and no noise.
 HEADROOM: Final = 0.2
-"""Share of a workload's time limit that a visit may be expected to take: what a trial saw was its
-quickest.
-"""
+"""The share of a workload's time limit that a visit may take in the plan."""
 WANTED_BLOCKS: Final = 15
+# More blocks make intervals narrower than longer iterations do. In tests/bench/bench_dial.py, with
+# a neighbour that works in bursts, 40 blocks gave intervals ten times narrower than ten.
 MANY_BLOCKS: Final = 40
-"""More blocks make intervals narrower than longer iterations do: tests/bench/bench_dial.py, whose
-intervals beside a neighbour in bursts were ten times narrower with 40 blocks than with ten.
-"""
 RESERVE: Final = 0.9
-"""Share of the remaining budget that is planned with."""
+"""The share of the remaining budget that the plan uses."""
 FEWEST_BLOCKS: Final = 3
-"""So many are measured even when they overrun the budget: fewer have no interval."""
+"""So many blocks are measured even if they exceed the budget: fewer have no interval."""
 EXPENSIVE: Final = 1.0
-"""A session that takes more seconds to open and prove is dear."""
+"""A target is slow to open if opening and proving a session takes more seconds than this."""
 OPENINGS_TO_TRY: Final = 5
-"""A trial of a dear target takes about as long as so many openings."""
+"""The trial of a target that is slow to open takes about as long as so many openings."""
 OPENINGS_A_BLOCK: Final = 3
-"""And a block: a start, and work at the pace of something emulated."""
+"""A block of such a target takes about as long as so many openings."""
 
 
 @dataclass(kw_only=True)
 class Pilot:
-    """What one small trial of every cell has taught."""
+    """The results of the trial."""
 
     unit: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
     """Seconds of one loop, for loop workloads."""
     extra: dict[tuple[TargetName, WorkloadName], float] = field(default_factory=dict)
-    """Seconds of a visit beside the timed part; for starts, seconds of one start; for an instance
-    of a dear target, of the whole visit.
+    """Seconds of a visit without its timed part. For starts: seconds of one start. For starts of a
+    target that is slow to open: seconds of the whole visit.
     """
     opening: dict[TargetName, float] = field(default_factory=dict)
     """Seconds to open and prove a session."""
@@ -79,7 +79,7 @@ class Pilot:
 
     @property
     def expensive(self) -> tuple[TargetName, ...]:
-        """The targets whose sessions are dear to open."""
+        """The targets whose sessions are slow to open."""
         return tuple(
             name
             for name, taken in self.opening.items()
@@ -87,11 +87,9 @@ class Pilot:
         )
 
     def kept(self, launch: Launch, native: TargetName) -> tuple[TargetName, ...]:
-        """Return the targets whose sessions shall serve several blocks.
-
-        Never native: its session costs nothing, and what all ratios stand on shall have as many
-        sessions as there are blocks.
-        """
+        """Return the targets whose sessions serve several blocks."""
+        # Never native: it is in every ratio, and should have as many sessions as there are blocks.
+        # Opening one takes no time.
         names = {Launch.AUTO: self.expensive, Launch.FRESH: (), Launch.REUSE: tuple(self.opening)}
         return tuple(name for name in names[launch] if name not in (native, *self.dead))
 
@@ -105,8 +103,8 @@ class Pilot:
         *,
         kept: Collection[TargetName] = (),
     ) -> float:
-        """Return about how many seconds a block takes whose native iterations last `length`
-        seconds; the openings of sessions that are `kept` for several blocks are no part of it.
+        """Return about how many seconds a block takes whose native iterations take `length`
+        seconds, without the openings of sessions that are `kept` for several blocks.
         """
         total = 0.0
         for label in labels:
@@ -126,12 +124,12 @@ class Pilot:
         return total
 
     def loops(self, workload: Workload, work: RunOptions, length: float, native: TargetName) -> int:
-        """Return how many loops an iteration has that shall last `length` seconds natively: fewer
-        where some target, a thousand times slower perhaps, would come near the time limit.
+        """Return how many loops an iteration of `length` seconds has natively.
 
-        As many as make the shortest iteration that can be timed are left in any case, or as many as
-        were asked for.
+        It returns fewer where a slow target would come near the time limit, but always enough for
+        the shortest iteration that can be timed, or for the length that the user has set.
         """
+        # All targets do the same work, and some are a thousand times slower than native.
         units = {label: unit for (label, name), unit in self.unit.items() if name == workload.name}
         home = units.get(native, max(units.values(), default=1.0))
         slowest = max(units.values(), default=home)
@@ -143,23 +141,23 @@ class Pilot:
 
 
 def _rounds(workload: Workload, work: RunOptions) -> int:
-    """Return how many times as long as an iteration a visit takes."""
-    return (work.iterations + work.warmups) * classes.get(workload.group).overhead
+    """Return how long a visit takes, in iterations."""
+    return (work.iterations + work.warmups) * classes.get(workload.class_name).overhead
 
 
 def loops_for(workload: Workload, unit: float, length: float) -> int:
-    """Return how many loops make an iteration of `length` seconds natively."""
+    """Return how many loops of `unit` seconds make an iteration of `length` seconds."""
     loops = max(1, math.ceil(length / max(unit, 1e-10)))
     return min(loops, workload.most_loops or loops)
 
 
-def _nobody(_pilot: Pilot, _label: TargetName) -> str:
+def _always_affordable(_pilot: Pilot, _label: TargetName) -> str:
     """Leave no target out."""
     return ""
 
 
 def leave_out(runner: Runner, pilot: Pilot, label: TargetName, why: str) -> None:
-    """Plan nothing for a target that can run, and say so in each of its cells."""
+    """Leave a target out of the plan, and write a gap for each of its cells."""
     pilot.dead.add(label)
     for name in runner.workloads:
         runner.sink.write(_left_out(label, name, why, f"isobench run --targets {label}"))
@@ -168,7 +166,7 @@ def leave_out(runner: Runner, pilot: Pilot, label: TargetName, why: str) -> None
 def leave_out_workload(
     runner: Runner, pilot: Pilot, name: WorkloadName, labels: Sequence[TargetName], why: str
 ) -> None:
-    """Plan nothing for a workload, and say so in each of its cells."""
+    """Leave a workload out of the plan, and write a gap for each of its cells."""
     for label in labels:
         pilot.left_out.add((label, name))
         runner.sink.write(_left_out(label, name, why, f"isobench run --workloads {name}"))
@@ -191,19 +189,20 @@ def try_all(
     native: TargetName,
     *,
     progress: Callable[[str], None],
-    too_expensive: Callable[[Pilot, TargetName], str] = _nobody,
+    too_expensive: Callable[[Pilot, TargetName], str] = _always_affordable,
     too_late: Callable[[], str] = str,
 ) -> Pilot:
-    """Run every cell once with a little work: known answers, evidence, cost.
+    """Measure every cell once with little work, as block 0, which no estimate uses.
 
-    What it measures is block 0, which is never used for estimates. `too_expensive` may leave a
-    target out once it is known what opening it takes, by a reason; `too_late` before it is opened
-    at all.
+    `too_expensive` returns why a target is left out when the time of its opening is known;
+    `too_late` why it is left out before it is opened. Both return "" to measure it.
+    UnavailableError: native cannot be measured.
     """
     pilot = Pilot()
     names = list(runner.workloads)
-    # Native comes first: its evidence and its checksums are what the others are held against. What
-    # must be prepared is likely dear: it is tried when the cost of all others is known.
+    # Native comes first, since its evidence and checksums are compared with those of the others.
+    # Targets that need preparation are likely slow: they are last, when the cost of all others is
+    # known.
     others = [name for name in labels if name != native]
     others.sort(key=lambda name: isinstance(runner.targets[name], Preparer))
     for label in [native, *others]:
@@ -217,6 +216,7 @@ def try_all(
             elif label in pilot.expensive and (why := too_expensive(pilot, label)):
                 leave_out(runner, pilot, label, why)
                 continue
+            # Known before the visits of the trial, which then make only one start of it.
             runner.expensive.update(pilot.expensive)
             for visit in block.visits:
                 progress(f"trying {label}")
@@ -235,11 +235,9 @@ def try_all(
 def _opened(
     runner: Runner, block: Block, pilot: Pilot
 ) -> Iterator[tuple[dict[TargetName, OpenSession], dict[TargetName, Gap]]]:
-    """Open the one session of a trial, and note what that takes.
-
-    One that seems dear is opened a second time: the first may have had an image to make, or a
-    cache to fill, which no later one has.
-    """
+    """Open the one session of a trial, and record how long that takes."""
+    # A slow one is opened a second time: the first may have made an image or filled a cache, which
+    # no later one does.
     (label,) = block.sessions
     while True:
         began = time.monotonic()
@@ -275,7 +273,8 @@ def _try(runner: Runner, visit: Visit, opened: OpenSession, pilot: Pilot) -> Non
         pilot.left_out.add(key)
         return
     if workload.scope is Scope.LOOP:
-        # Where the clock inside saw nothing, the whole visit by the host's is the most it can be.
+        # If the clock inside is too coarse and shows 0, the host's time of the visit is an upper
+        # bound.
         pilot.unit[key] = min(times) or spent / (iterations * loops)
         if visit.target == "native" and not _grows(
             runner, visit, opened.session, loops, min(times)
@@ -284,11 +283,12 @@ def _try(runner: Runner, visit: Visit, opened: OpenSession, pilot: Pilot) -> Non
         pilot.extra[key] = max(0.0, spent - (iterations + 1) * min(times) * loops)
     else:
         twice = workload.scope is Scope.SESSION and visit.target not in runner.expensive
-        pilot.extra[key] = spent / 2 if twice else spent  # the evidence is a start, too
+        # The visit had two starts: one for the evidence, one timed.
+        pilot.extra[key] = spent / 2 if twice else spent
 
 
 def _shortest(runner: Runner, visit: Visit, loops: int, session: Session | None) -> float | None:
-    """Return the shortest of some iterations in seconds, or None where none came back."""
+    """Return the shortest of some iterations in seconds; None if none was measured."""
     work = Work(workload=visit.workload, loops=loops, iterations=PILOT_ITERATIONS)
     records = runner.visit(visit, work, session)
     times = [r.value for r in records if isinstance(r, Sample) and r.metric == "time"]
@@ -296,17 +296,16 @@ def _shortest(runner: Runner, visit: Visit, loops: int, session: Session | None)
 
 
 def _grows(runner: Runner, visit: Visit, session: Session | None, loops: int, unit: float) -> bool:
-    """Say whether more loops take longer, and write a gap where they do not.
+    """Return whether more loops take longer. If not, write a gap.
 
-    Else a payload that ignores its loops, or whose work the compiler has removed, would be
-    "measured".
+    It finds payloads that ignore their loops, or whose work the compiler has removed.
     """
     more = min(loops * GROWTH, runner.workloads[visit.workload].most_loops or loops * GROWTH)
     fewer = unit * loops
     longer: float | None = None
-    # A neighbour may have held up all that was measured of the shorter one: seen again, both by
-    # their shortest, a payload that works grows.
-    for _ in range(LOOKS):
+    # Other work on the host may have delayed all iterations with fewer loops. So both are measured
+    # several times, and their shortest times compared.
+    for _ in range(MOST_COMPARISONS):
         longer = _shortest(runner, visit, more, session)
         if longer is None or longer >= GROWN * fewer * more / loops:
             return True
@@ -338,9 +337,10 @@ def choose_length(
     native: TargetName,
     seconds_left: float,
 ) -> tuple[float, int]:
-    """Return how long native iterations shall be, and how many blocks will about fit into the
-    budget.
+    """Return the length of native iterations in seconds, and about how many blocks then fit into
+    `seconds_left`.
     """
+    # Five blocks have an interval, and no verdict.
     wanted = 5 if options.quick else max(WANTED_BLOCKS, options.minimum_blocks)
     wanted = min(wanted, options.maximum_blocks)
     many = wanted if options.quick else min(max(MANY_BLOCKS, wanted), options.maximum_blocks)
@@ -350,7 +350,7 @@ def choose_length(
     def fits(length: float) -> int:
         block = pilot.cost(length, options, labels, workloads, native, kept=kept)
         left = seconds_left * RESERVE
-        # So few blocks that each needs a session of its own, or more with as many openings in all.
+        # Up to three blocks each open their own sessions; more share the sessions of three.
         block = max(block, 1e-9)
         few, more = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
         return int(max(min(few, plan.FEWEST_SESSIONS), more))
@@ -360,8 +360,8 @@ def choose_length(
     length = LONGEST
     steps = [(many, ROUND), (wanted, SHORTEST)]
     if options.schedule is Schedule.DUET:
-        # Two programs share but the middle of their visits, which must therefore be long; and two
-        # blocks make one ratio.
+        # The two programs of a duet overlap only in the middle of their visits, so that these must
+        # be long; and one ratio needs two blocks, since the halves of the CPUs are swapped.
         steps = [(max(2 * plan.FIRST_INTERIM_ANALYSIS, wanted), 2 * ROUND)]
     for blocks, shortest in steps:
         while length > shortest and fits(length) < blocks:
@@ -369,9 +369,9 @@ def choose_length(
     return length, fits(length)
 
 
-def learn(runner: Runner, made: Plan) -> None:
-    """See natively what the others are held against, for a plan that is resumed without a pilot,
-    and take from it what the pilot had shown.
+def restore(runner: Runner, made: Plan) -> None:
+    """Restore for a resumed plan what its trial had shown, and measure native's evidence and
+    checksums again. UnavailableError: native cannot be measured.
     """
     runner.expensive.update(made.expensive)
     names = [item.workload for item in made.work]

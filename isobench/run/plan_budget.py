@@ -1,4 +1,4 @@
-"""What fits into the budget, once a trial has shown what everything costs here."""
+"""Plans what fits into the budget, from the times that the trial has shown."""
 
 import math
 import time
@@ -25,7 +25,7 @@ from isobench.run.pilot import (
 )
 
 GRACE: Final = 10.0
-"""Seconds by which a run may overrun its budget to come to an interval at all."""
+"""Seconds by which a run may exceed its budget to measure the fewest blocks of an interval."""
 
 
 @dataclass(kw_only=True)
@@ -36,25 +36,25 @@ class Planner:
     runner: Runner
     reference: TargetName
     requested: Collection[TargetName]
-    """The targets that were asked for by name; they are never left out."""
+    """The targets that were requested by name. They are never left out."""
     began: float
     """time.monotonic() when measuring began."""
     seed: int
     say: Callable[[str], None]
     left_out_targets: list[str] = field(default_factory=list)
     left_out_workloads: list[str] = field(default_factory=list)
-    """What there was no room for."""
+    """The targets and workloads that do not fit into the budget."""
     fewest: int = FEWEST_BLOCKS
-    """So many blocks are measured even when they overrun the budget."""
+    """So many blocks are measured even if they exceed the budget."""
 
     @property
     def seconds_left(self) -> float:
-        """What is left of the budget."""
+        """The rest of the budget, in seconds."""
         return self.options.budget - (time.monotonic() - self.began)
 
     @property
     def _minimum_blocks(self) -> int:
-        """How many blocks the budget should have room for."""
+        """How many blocks should fit into the budget."""
         return FEWEST_BLOCKS if self.options.quick else self.options.minimum_blocks
 
     def _fits(
@@ -63,8 +63,8 @@ class Planner:
         labels: Sequence[TargetName],
         names: Collection[WorkloadName] | None = None,
     ) -> int:
-        """Return how many blocks of these targets fit into the rest of the budget at most; of all
-        workloads, or of those that are named.
+        """Return how many blocks of these targets fit into the rest of the budget at most, with all
+        workloads or only those in `names`.
         """
         both = [*labels, plan.second(self.reference)]
         workloads = self.runner.workloads
@@ -75,14 +75,15 @@ class Planner:
         return blocks
 
     def too_expensive(self, pilot: Pilot, label: TargetName) -> str:
-        """Return why a target that was merely found would cost the verdicts of all; else nothing.
-
-        Only its opening is known by now: a start takes as long, and there are several.
+        """Return why a target that was not requested by name is left out, since the verdicts of all
+        others would be lost with it; "" to measure it.
         """
         if label in self.requested:
             return ""
+        # Only the time of its opening is known by now. Its starts take about as long.
         opening = pilot.opening[label]
         tried = [name for name in pilot.proving if name not in (label, *pilot.dead)]
+        # Its own trial must fit as well as the blocks with all targets that were tried before.
         left = self.seconds_left - OPENINGS_TO_TRY * opening
         both = [*tried, plan.second(self.reference)]
         cost = pilot.cost(SHORTEST, self.options, both, self.runner.workloads, self.reference)
@@ -91,7 +92,7 @@ class Planner:
         return self._no_room(label)
 
     def too_late(self) -> str:
-        """Return why nothing more is tried; nothing while there is time."""
+        """Return why no further target is tried; "" while there is time."""
         if self.seconds_left + GRACE >= 0:
             return ""
         return f"the budget of {duration_text(self.options.budget)} ended before it was tried"
@@ -99,7 +100,7 @@ class Planner:
     def _no_room(self, name: str) -> str:
         reason = (
             f"with it {self._minimum_blocks} blocks do not fit into"
-            f" {duration_text(self.options.budget)}; it is measured where it is asked for by name"
+            f" {duration_text(self.options.budget)}; name it to measure it anyway"
         )
         self.say(f"{name} is left out: {reason}")
         out = self.left_out_targets if name in self.runner.targets else self.left_out_workloads
@@ -107,20 +108,21 @@ class Planner:
         return reason
 
     def make_room(self, pilot: Pilot, labels: Sequence[TargetName]) -> list[TargetName]:
-        """Return the targets that are measured, now that their cost is known.
+        """Return the targets to measure, from the times of the trial.
 
-        Where not all fit, those that were asked for by name come first, then one of each kind.
-        Where not even these fit, workloads that were not named are left out.
+        Where not all fit, requested targets come first, then one of each technology. Where not even
+        these fit, workloads that were not requested are left out.
         """
         living = [label for label in labels if label not in pilot.dead]
         wanted = FEWEST_BLOCKS if self.options.quick else select.wanted_blocks(self.options)
         if self._fits(pilot, living) >= wanted:
             return living
-        found = select.in_turn(
+        found = select.round_robin(
             [name for name in living if name not in self.requested],
             lambda name: self.runner.targets[name].technology,
         )
         must = [name for name in living if name in self.requested]
+        # Native alone has nothing to be compared with.
         must += found[:1] if len(must) == 1 else []
         kept = select.that_fit(must, found, lambda names: self._fits(pilot, names) >= wanted)
         for name in living:
@@ -132,10 +134,10 @@ class Planner:
         return kept
 
     def _drop_workloads(self, pilot: Pilot, labels: Sequence[TargetName], wanted: int) -> None:
-        """Leave out workloads until the blocks fit; some of every class stay longest."""
+        """Leave out workloads until the blocks fit. Every class keeps one as long as possible."""
         workloads = self.runner.workloads
         possible = [name for name in workloads if (self.reference, name) not in pilot.left_out]
-        order = select.in_turn(possible, lambda name: workloads[name].group)
+        order = select.round_robin(possible, lambda name: workloads[name].class_name)
         kept = select.that_fit(
             order[:1], order, lambda some: self._fits(pilot, labels, some) >= wanted
         )
@@ -144,7 +146,7 @@ class Planner:
                 leave_out_workload(self.runner, pilot, name, labels, self._no_room(name))
 
     def plan(self, pilot: Pilot, labels: Sequence[TargetName]) -> Plan:
-        """Return the plan of a run of these targets, of those that fit."""
+        """Return the plan of a run with those of these targets that fit."""
         options, reference = self.options, self.reference
         living = self.make_room(pilot, labels)
         both, left = [*living, plan.second(reference)], self.seconds_left
@@ -156,7 +158,7 @@ class Planner:
         served = plan.blocks_per_session(max(1, min(fits, options.maximum_blocks)))
         block_cost = pilot.cost(length, options, both, workloads, reference, kept=kept)
         block_cost += sum(pilot.opening[name] for name in kept) / served
-        # Fewer than three blocks have no interval; but a budget is no suggestion.
+        # Fewer than three blocks have no interval. But three may exceed the budget only a little.
         self.fewest = FEWEST_BLOCKS if FEWEST_BLOCKS * block_cost <= max(left, 0) + GRACE else 1
         self._announce(pilot, length, block_cost, {name: served for name in kept if served > 1})
         self._warn(fits, block_cost, left)
@@ -169,6 +171,7 @@ class Planner:
             living,
             work,
             reference=reference,
+            # Some blocks are in reserve, for those that are measured again.
             blocks=options.maximum_blocks
             + math.ceil(options.maximum_blocks * measure.REPEATED_SHARE),
             seed=self.seed,
@@ -192,8 +195,9 @@ class Planner:
             )
 
     def _warn(self, fits: int, block_cost: float, left: float) -> None:
-        """Say that the budget is too small for verdicts, and how large it should be."""
+        """Show that the budget is too small for verdicts, and how large it should be."""
         options = self.options
+        # A quick run never has verdicts, and need not be warned of that.
         if fits < options.minimum_blocks and not options.quick:
             needed = options.minimum_blocks * block_cost / RESERVE + (options.budget - left)
             self.say(

@@ -1,4 +1,4 @@
-"""Evidence from a session, and the gap that stands for it where there is none."""
+"""Reads the evidence of a session, and makes gaps from failures."""
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -26,26 +26,26 @@ from isobench.plugins.api import Completed, Session, Target, Witness
 from isobench.run.context import Context
 
 EVIDENCE_TIMEOUT: Final = seconds(60)
-PLUGIN_HINT: Final = "this is a fault of the target's plug-in: tell its author"
+PLUGIN_HINT: Final = "this is a bug of the target's plug-in: report it to its author"
 _MOST_QUOTED: Final = 300
-"""Characters of standard error that a gap quotes."""
+"""So many characters of standard error are part of a gap. The log has all."""
 _MOST_DETAIL: Final = 600
 
 
 class Sink(Protocol):
-    """Where records go."""
+    """The destination of records and logs."""
 
     def write(self, record: Record) -> None:
         """Append one record."""
 
     def sync(self) -> None:
-        """Make safe what was written."""
+        """Write all records to the disk."""
 
     def log(self, name: str, text: bytes) -> None:
-        """Keep what a target's programs wrote to standard error."""
+        """Append what a target's programs wrote to standard error to its log."""
 
     def health(self, health: BlockHealth, *, valid: bool) -> None:
-        """Keep what the host did in a block."""
+        """Write the state of the host during a block, and whether the block counts."""
 
 
 class TimedOutError(Exception):
@@ -53,7 +53,7 @@ class TimedOutError(Exception):
 
 
 class FailedError(IsobenchError):
-    """A command ran and gave no reply."""
+    """A command ran and did not reply."""
 
 
 class UnprovenError(IsobenchError):
@@ -62,62 +62,64 @@ class UnprovenError(IsobenchError):
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What one session showed of itself."""
+    """The evidence of one session, compared with the expectations of its target."""
 
     environment: Environment
     checks: tuple[ExpectationCheck, ...]
 
     @property
     def unmet(self) -> str:
-        """The expectations that were not met, in words; empty when all were."""
+        """The expectations that were not met, as text; empty: all were met."""
         return prove.unmet(self.checks)
 
     @property
     def hint(self) -> str:
-        """What to change for them to be met, where they say so."""
+        """What to change, from the expectations that were not met; may be empty."""
         return prove.hints(self.checks)
 
     def demand(self) -> None:
-        """UnprovenError: an expectation was not met."""
+        """Raise UnprovenError if an expectation was not met."""
         if self.unmet:
             raise UnprovenError(self.unmet, hint=self.hint)
 
 
 def log_name(label: TargetName) -> str:
-    """Return the name under which the log of a target is kept."""
+    """Return the name of a target's log."""
     return label.replace("#", "-")
 
 
 def quoted(stderr: bytes) -> str:
-    """Return the end of what was written to standard error, printable."""
+    """Return the end of standard error as printable text."""
+    # The end, where programs say what has failed.
     return wire.printable(stderr.decode(errors="replace").strip()[-_MOST_QUOTED:])
 
 
 @dataclass(kw_only=True)
 class Prover:
-    """Reads what payloads answer, and compares what they saw with what is expected."""
+    """Reads the replies of payloads, and compares evidence with expectations."""
 
     targets: Mapping[TargetName, Target]
     canary: str
-    """The path of the file planted on the host that no isolated process may read."""
+    """The path of a file on the host that no isolated process may read."""
     sink: Sink
     reference: Environment | None = None
-    """What the evidence payload sees natively."""
+    """Native's evidence. It is the first that is read."""
     proofs: dict[TargetName, Proof] = field(default_factory=dict)
-    """What the latest session of each target showed of itself."""
+    """The proof of the latest session of each target."""
 
     def prove(self, context: Context, run: Callable[[Command], Completed]) -> Proof:
-        """Run the evidence payload and compare what it saw with what the target must show."""
+        """Run the evidence payload, and compare its facts with the target's expectations."""
         nonce = secrets.token_hex(8)
         context.timer.expect_hello(nonce)
         done = run(context.command(EVIDENCE, nonce, self.canary))
         return self.proof(context.visit.target, done, nonce)
 
     def proof(self, label: TargetName, done: Completed, nonce: str) -> Proof:
-        """Read what an evidence payload has answered."""
+        """Read the reply of an evidence payload."""
         target = self.targets[actual(label)]
         reply = self.reply(done, label, nonce=nonce, iterations=0)
         environment = prove.gather(reply.facts)
+        # Native is tried first, so that its evidence is the reference of all others.
         if self.reference is None:
             self.reference = environment
         expectations = prove.from_inside(target.expectations, environment)
@@ -125,7 +127,7 @@ class Prover:
         return Proof(environment=environment, checks=checks)
 
     def prove_session(self, context: Context, session: Session) -> Proof:
-        """Prove an open session, with what the host sees of it."""
+        """Prove an open session, including facts that only the host sees."""
         proof = self.prove(context, lambda command: session.run(command, timeout=EVIDENCE_TIMEOUT))
         witnessed = session.witness() if isinstance(session, Witness) else ()
         seen = prove.gather((*proof.environment.facts.values(), *witnessed))
@@ -161,23 +163,28 @@ class Prover:
     def reply(
         self, done: Completed, label: TargetName, *, nonce: str, iterations: int
     ) -> wire.Reply:
-        """Return what a payload answered; its standard error goes to the log."""
+        """Return the reply of a payload; its standard error goes to the log.
+
+        TimedOutError: it was stopped at the time limit. FailedError: it gave no reply or failed.
+        WrongAnswerError: the reply is to another request.
+        """
+        # Checked only now, after the clock has stopped.
         guard.completed(done)
         self.sink.log(log_name(label), done.stderr)
         if done.exit_code is None:
             raise TimedOutError
-        said = quoted(done.stderr)
-        ended = f"exit code {done.exit_code}" + (f"; {said}" if said else "")
+        stderr = quoted(done.stderr)
+        ended = f"exit code {done.exit_code}" + (f"; {stderr}" if stderr else "")
         try:
             reply = wire.read(done.stdout, nonce=nonce, iterations=iterations)
         except wire.WireError as error:
             raise FailedError(f"{error}; {ended}") from None
         if done.exit_code != 0:
-            raise FailedError(f"the payload answered and then failed: {ended}")
+            raise FailedError(f"the payload replied and then failed: {ended}")
         return reply
 
     def keep_log(self, label: TargetName, error: Exception) -> None:
-        """Keep what an instance wrote before its end."""
+        """Write the log of an instance that broke."""
         if isinstance(error, SessionError):
             self.sink.log(log_name(label), error.log.encode(errors="backslashreplace"))
 
@@ -186,7 +193,8 @@ class Prover:
 
 
 def gap(visit: Visit, cause: Cause, detail: str, hint: str = "") -> Gap:
-    """Return the gap of a visit; its texts may come from inside and are cleaned."""
+    """Return the gap of a visit."""
+    # The texts may come from inside a target, so they are made printable and cut.
     return Gap(
         block=visit.block,
         target=visit.target,
@@ -198,11 +206,11 @@ def gap(visit: Visit, cause: Cause, detail: str, hint: str = "") -> Gap:
 
 
 def gap_of_opening(visit: Visit, error: Exception) -> Gap:
-    """Return the gap of a session that could not be opened, or could not be proved."""
+    """Return the gap of a session that could not be opened or proved."""
     match error:
         case UnprovenError():
-            seen = f"state/{actual(visit.target)}-pre.json in the folder of the run: what was seen"
-            return gap(visit, Cause.UNPROVEN, str(error), hint=error.hint or seen)
+            facts = f"state/{actual(visit.target)}-pre.json in the folder of the run has the facts"
+            return gap(visit, Cause.UNPROVEN, str(error), hint=error.hint or facts)
         case TimedOutError():
             return gap(visit, Cause.TIMED_OUT, "the evidence payload did not end")
         case IsobenchError():
@@ -214,5 +222,5 @@ def gap_of_opening(visit: Visit, error: Exception) -> Gap:
 
 
 def gap_of(visit: Visit, other: Gap) -> Gap:
-    """Return the gap of a session as that of a cell that it leaves without a value."""
+    """Return the gap of a session as the gap of one of its cells."""
     return gap(visit, other.cause, other.detail, other.hint)

@@ -1,4 +1,4 @@
-"""Which targets and workloads a budget has room for, decided before anything is prepared. Pure."""
+"""Selects the targets and workloads that fit into a budget, before anything is prepared. Pure."""
 
 import itertools
 import math
@@ -17,19 +17,19 @@ _G = TypeVar("_G", bound=Hashable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a target usually takes, in seconds on a quiet machine of two CPUs."""
+    """How long a target usually takes, in seconds, on a quiet machine with two CPUs."""
 
     opening: float
     """To open and prove a session."""
     start: float
-    """To start an instance and see it end."""
+    """To start an instance and wait for its end."""
     visit: float
-    """To run a program in an open session, beside the timed work."""
+    """To run a program in an open session, without the timed work."""
 
 
-# Rough figures: for the targets of the runs under reports/examples they follow the medians of their
-# visits there; for all others they are estimates that no run has checked yet. They only decide
-# what is tried; what a run plans rests on its own trial.
+# Rough figures. Those of targets in the runs under reports/examples are the medians of their visits
+# there; all others are estimates that no run has checked yet. They only decide what is tried: a run
+# is planned with the times of its own trial.
 COSTS: Final[Mapping[str, Cost]] = {
     "native": Cost(opening=0.02, start=0.003, visit=0.02),
     "namespaces": Cost(opening=0.03, start=0.008, visit=0.02),
@@ -61,29 +61,28 @@ INTEREST: Final = (
     *("qemu-user-aarch64", "qemu", "qemu-aarch64", "qemu-user-riscv64"),
     "wine",
 )
-"""Within a technology, what most people ask about comes first."""
+"""The targets of each technology in the order in which most people are interested in them."""
 UNKNOWN: Final = Cost(opening=1.0, start=0.5, visit=0.1)
-"""Of a target that nobody has timed: a plug-in's, or one of the user's own."""
+"""For targets without figures: those of plug-ins."""
 EXPENSIVE: Final = 1.0
-"""A target whose opening takes more seconds starts one instance a visit, and keeps its sessions."""
+"""A target with a longer opening makes one start per visit, and keeps its sessions."""
 KEPT_SHARE: Final = 0.25
-"""Such a session is opened a few times in a run: about so often per block."""
+"""The sessions of such a target are opened about so often per block."""
 TRIAL_BLOCKS: Final = 1.5
-"""A trial of all cells takes about as long as so many of the shortest blocks."""
+"""A trial of all cells takes about as long as so many blocks with the shortest iterations."""
 LIMIT_TESTS: Final = 2.5
 """Seconds to test the limits of one container."""
+# A busy machine gets slower during a run, and blocks that break a rule are measured again.
 ROOM: Final = 1.3
-"""What is chosen leaves room for so many times the blocks that verdicts need: a busy machine is
-slower than its first minute, and blocks that broke a rule are measured again.
-"""
+"""The selection leaves room for so many times the blocks that verdicts need."""
 
 
 _OFTEN_BUSY: Final = 1.5
-"""How busy a machine may be for which a budget is advised."""
+"""The advised budget assumes that the machine is at most so many times slower than a quiet one."""
 
 
-def most_asked_about(names: Iterable[TargetName]) -> list[TargetName]:
-    """Return targets in the order in which most people ask about them."""
+def by_interest(names: Iterable[TargetName]) -> list[TargetName]:
+    """Return targets in the order of INTEREST."""
     return sorted(names, key=_interest)
 
 
@@ -92,18 +91,18 @@ def _interest(kind: str) -> int:
 
 
 def cost_of(kind: str) -> Cost:
-    """Return what a kind of target usually takes."""
+    """Return how long a kind of target usually takes."""
     return COSTS.get(kind, UNKNOWN)
 
 
 def block_seconds(cost: Cost, workloads: Iterable[Workload], options: RunOptions) -> float:
-    """Return about how many seconds one target takes in a block of the shortest iterations."""
+    """Return about how many seconds one target takes in a block with the shortest iterations."""
     expensive = cost.opening > EXPENSIVE
     total = cost.opening * (KEPT_SHARE if expensive else 1.0)
     for workload in workloads:
         match workload.scope:
             case Scope.LOOP:
-                total += cost.visit * classes.get(workload.group).overhead
+                total += cost.visit * classes.get(workload.class_name).overhead
             case Scope.EXEC:
                 total += cost.visit * options.iterations / 2
             case Scope.SESSION:
@@ -112,17 +111,17 @@ def block_seconds(cost: Cost, workloads: Iterable[Workload], options: RunOptions
 
 
 def wanted_blocks(options: RunOptions) -> int:
-    """Return how many blocks a choice must leave room for."""
+    """Return how many blocks a selection must leave room for."""
     if options.quick:
         return options.maximum_blocks
     return min(math.ceil(ROOM * options.minimum_blocks), options.maximum_blocks)
 
 
-def in_turn(items: Iterable[_T], group_of: Callable[[_T], _G]) -> list[_T]:
-    """Return the first of each group, then the second of each, and so on: breadth comes first."""
+def round_robin(items: Iterable[_T], class_of: Callable[[_T], _G]) -> list[_T]:
+    """Return the first item of each class, then the second of each, and so on."""
     groups: dict[_G, list[_T]] = {}
     for item in items:
-        groups.setdefault(group_of(item), []).append(item)
+        groups.setdefault(class_of(item), []).append(item)
     rounds = itertools.zip_longest(*groups.values(), fillvalue=None)
     return [item for each in rounds for item in each if item is not None]
 
@@ -130,7 +129,7 @@ def in_turn(items: Iterable[_T], group_of: Callable[[_T], _G]) -> list[_T]:
 def that_fit(
     always: Sequence[_T], candidates: Iterable[_T], fits: Callable[[Sequence[_T]], bool]
 ) -> list[_T]:
-    """Return `always` and every candidate, in turn, with which the whole still fits."""
+    """Return `always`, and every candidate in order that still fits with those before it."""
     chosen = list(always)
     for candidate in candidates:
         if candidate not in chosen and fits([*chosen, candidate]):
@@ -140,19 +139,19 @@ def that_fit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a budget has room for on this machine."""
+    """The room of a budget on this machine."""
 
     options: RunOptions
     kinds: Mapping[TargetName, str]
-    """What kind each target is, by the names of COSTS."""
+    """The kind of each target, a key of COSTS."""
     technologies: Mapping[TargetName, Technology]
-    asked: Collection[TargetName]
-    """The targets that were asked for by name, native among them: they are always kept."""
+    requested: Collection[TargetName]
+    """The targets that were requested by name, including native. They are always kept."""
     busy: float = 1.0
     """How many times slower than a quiet machine this one is."""
 
     def seconds(self, names: Iterable[TargetName], workloads: Sequence[Workload]) -> float:
-        """Return about how long a run of the wanted blocks takes, its trial included."""
+        """Return about how many seconds a run of the wanted blocks takes, including its trial."""
         costs = {name: cost_of(self.kinds[name]) for name in names}
         blocks = wanted_blocks(self.options) + TRIAL_BLOCKS
         total = 0.0
@@ -165,14 +164,14 @@ class Room:
         return total * self.busy
 
     def fits(self, names: Iterable[TargetName], workloads: Sequence[Workload]) -> bool:
-        """Say whether the budget has room for them."""
+        """Return whether they fit into the budget."""
         return self.seconds(names, workloads) <= self.options.budget
 
     def command(
         self, able: Sequence[TargetName], workloads: Mapping[WorkloadName, Workload]
     ) -> str:
-        """Return the command that measures all of these, with a budget that has room for them."""
-        # Asked for on a machine that is busy now, it is better run when that one is not.
+        """Return the command that measures all of these, with a sufficient budget."""
+        # On a machine that is very busy now, the command is better run later.
         room = replace(self, busy=min(self.busy, _OFTEN_BUSY))
         needed = room.seconds(able, list(workloads.values()))
         words = ["isobench run"]
@@ -188,19 +187,18 @@ class Room:
     ) -> tuple[list[TargetName], list[WorkloadName]]:
         """Return the targets and the workloads to measure, each in its usual order.
 
-        Targets and workloads that were asked for by name stay whatever they take. Of the others one
-        of each kind comes first. Workloads give way where even the targets that must stay leave no
-        room for all of them.
+        Those that were requested by name always stay. Of the other targets one of each technology
+        comes first. Workloads are left out only where not all fit with the targets that stay.
         """
-        must = [name for name in able if name in self.asked]
-        found = [name for name in able if name not in self.asked]
+        must = [name for name in able if name in self.requested]
+        found = [name for name in able if name not in self.requested]
         whole = sorted(workloads.values(), key=lambda one: one.name not in classes.TYPICAL)
-        order = in_turn(sorted(found, key=self._interest), self.technologies.__getitem__)
-        if len(must) == 1:  # native alone is nothing to compare
+        order = round_robin(sorted(found, key=self._interest), self.technologies.__getitem__)
+        if len(must) == 1:  # native alone has nothing to be compared with
             must += self._first_of_each(must, order, whole)
         kept = whole
         if not self.options.workloads:
-            turns = in_turn(whole, lambda workload: workload.group)
+            turns = round_robin(whole, lambda workload: workload.class_name)
             fitting = that_fit(turns[:1], turns, lambda some: self.fits(must, some))
             kept = [workload for workload in whole if workload in fitting]
         targets = that_fit(must, order, lambda names: self.fits(names, kept))
@@ -211,7 +209,7 @@ class Room:
         )
 
     def _interest(self, name: TargetName) -> int:
-        """Return the place of a target among those that most people ask about."""
+        """Return the position of a target in INTEREST."""
         return _interest(self.kinds[name])
 
     def _first_of_each(
@@ -221,11 +219,13 @@ class Room:
         workloads: Sequence[Workload],
     ) -> list[TargetName]:
         """Return the first target of each technology that fits, with one workload of each class if
-        need be; without any, the cheapest.
+        necessary; if none fits, the fastest target.
         """
         some = list(workloads)
         if not self.options.workloads:
-            some = list({workload.group: workload for workload in reversed(workloads)}.values())
+            some = list(
+                {workload.class_name: workload for workload in reversed(workloads)}.values()
+            )
         chosen: list[TargetName] = []
         for name in order:
             technologies = {self.technologies[other] for other in chosen}

@@ -1,4 +1,4 @@
-"""The sessions that are open in a run, and how many blocks each still serves."""
+"""Manages the open sessions of a run, and how many blocks each still serves."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from isobench.plugins.api import Session
 from isobench.run.proving import Proof, UnprovenError
 
 MOST_FAILURES: Final = 3
-"""After so many failed openings in a row a target is left alone."""
+"""After so many failed openings in a row a target is not opened again."""
 
 
 @dataclass(kw_only=True)
@@ -21,35 +21,34 @@ class OpenSession:
 
     session: Session
     number: int
-    """Which one of its target it is, from 1."""
+    """Its number among the sessions of its target, from 1."""
     blocks_left: int
-    """How many blocks it may still serve, the current one among them."""
+    """How many blocks it may still serve, including the current one."""
     close: Callable[[], None]
     proof: Proof | None = None
-    """What it showed of itself at its opening."""
+    """Its proof at its opening."""
     proving: float = 0.0
     """Seconds that its latest proof took."""
     is_discarded: bool = False
-    """Something went wrong in it: it serves no further block."""
+    """Whether something failed in it, so that it serves no further block."""
     is_suspended: bool = False
-    """It is closed, since an instance of an exclusive target was to be started; to be opened again
-    before its next use.
+    """Whether it is closed for a start of an instance of its exclusive target. It must be opened
+    again before its next use.
     """
     reopen: "Callable[[], OpenSession]" = field(init=False)
     fault: Gap | None = None
     """Why it could not be opened again."""
 
     def suspend(self) -> None:
-        """Close it for now."""
+        """Close it until its next use."""
         if not self.is_suspended:
             self.is_suspended = True
             self.close()
 
     def verify(self, proof: Proof) -> None:
-        """Take a new proof. UnprovenError: an expectation is not met, or another machine answers.
-
-        A session that serves several blocks must stay on the machine that it was opened on.
-        """
+        """Check a proof. UnprovenError: an expectation is not met, or another machine answers."""
+        # A session that serves several blocks must stay on one machine. The kernel makes a new boot
+        # id at each boot: random(4), /proc/sys/kernel/random/boot_id.
         first, self.proof = self.proof, self.proof or proof
         proof.demand()
         if first is None:
@@ -57,15 +56,15 @@ class OpenSession:
         before, now = (p.environment.value("kernel.boot_id") for p in (first, proof))
         if before != now:
             raise UnprovenError(
-                f"another machine answers: kernel.boot_id was {before!r} at first, and is {now!r}",
+                f"another machine answers: kernel.boot_id was {before!r} and is now {now!r}",
                 hint=proof.hint,
             )
 
 
 class Sessions:
-    """The open sessions of a run; each serves as many blocks as the plan says.
+    """The open sessions of a run. Each serves as many blocks as planned.
 
-    A context: leaving it closes whatever is open, the latest first.
+    At the end of its context all sessions are closed, the latest first.
     """
 
     def __init__(
@@ -73,8 +72,8 @@ class Sessions:
         blocks_per_session: Mapping[TargetName, int] | None = None,
         highest: Mapping[TargetName, int] | None = None,
     ) -> None:
-        """Take how many blocks one session of a target serves (default: one), and the numbers that
-        earlier sessions of this run have had.
+        """Take how many blocks one session of a target serves (default: one), and the highest
+        session numbers that were used before in this run.
         """
         self._blocks_per_session = blocks_per_session or {}
         self._highest = dict(highest or {})
@@ -82,20 +81,24 @@ class Sessions:
         self._stack = contextlib.ExitStack()
 
     def get(self, label: TargetName) -> OpenSession | None:
-        """Return the session that is open, or None."""
+        """Return the open session of a target, or None."""
         return self._open.get(label)
 
     def open(
         self, label: TargetName, enter: Callable[[contextlib.ExitStack], Session]
     ) -> OpenSession:
-        """Open a session, or open a suspended one again; `enter` gives the stack what closes it."""
-        # The stack holds it from before it is opened: whatever comes between, it is closed.
+        """Open a session, or open a suspended one again. `enter` opens it on a stack that closes
+        it.
+        """
+        # Its stack is part of the common one before the session is opened: an exception at any time
+        # closes the session.
         own = self._stack.enter_context(contextlib.ExitStack())
         session = enter(own)
         self._highest[label] = self._highest.get(label, 0) + 1
         number, served = self._highest[label], self._blocks_per_session.get(label, 1)
         again = self._open.get(label)
-        if again is not None:  # those who hold it go on with the new one
+        # A suspended session stays the same object, since its users have references to it.
+        if again is not None:
             again.session, again.number, again.close = session, number, own.close
             again.proof, again.is_suspended, again.blocks_left = (
                 None,
@@ -109,7 +112,7 @@ class Sessions:
         return opened
 
     def discard(self, label: TargetName) -> None:
-        """Let a session serve no further block, where one is open."""
+        """Let the open session of a target, if any, serve no further block."""
         if label in self._open:
             self._open[label].is_discarded = True
 
@@ -122,7 +125,7 @@ class Sessions:
                 opened.close()
 
     def __enter__(self) -> Self:
-        """Hold sessions from here on."""
+        """Return itself."""
         return self
 
     def __exit__(
@@ -132,26 +135,27 @@ class Sessions:
         trace: TracebackType | None,
     ) -> None:
         """Close whatever is open."""
+        # Each session has a stack of its own within the common one, which closes them in reverse.
         self._open.clear()
         self._stack.__exit__(kind, error, trace)
 
 
 class OpeningFailures:
-    """Counts failed openings in a row: a broken target must not cost the whole budget."""
+    """Counts failed openings in a row, so that a broken target does not use up the budget."""
 
     def __init__(self) -> None:
         self._counts: dict[TargetName, int] = {}
         self.why: dict[TargetName, str] = {}
 
     def count(self, label: TargetName, why: str) -> None:
-        """Note a failed opening."""
+        """Count a failed opening."""
         self._counts[label] = self._counts.get(label, 0) + 1
         self.why[label] = why
 
     def clear(self, label: TargetName) -> None:
-        """Note a good one."""
+        """Start counting again, after a successful opening."""
         self._counts[label] = 0
 
     def given_up(self, label: TargetName) -> bool:
-        """Return whether the target is left alone."""
+        """Return whether the target is not opened again."""
         return self._counts.get(label, 0) >= MOST_FAILURES

@@ -1,6 +1,7 @@
-"""Timed starts: of a process in an open session, and of whole instances, cold and warm.
+"""Times starts: of processes in an open session, and of whole instances, cold and warm.
 
-A start lasts from the request on the host to the payload's nonce, by the host's clock.
+A start lasts from the request to the arrival of the payload's nonce, by the host's clock. Without
+the nonce a start that fails would be the fastest one.
 """
 
 import contextlib
@@ -61,7 +62,7 @@ class Starts:
     sample: Callable[..., Sample]
     """Makes a sample of a visit: `sample(visit, metric, value, iteration=…, clock=…)`."""
     expensive: set[TargetName]
-    """Targets of which a visit starts one instance and no more, since that takes long."""
+    """Targets that are slow to start: a visit starts only one instance of them."""
 
     # ---- processes in an open session ------------------------------------------------------------
 
@@ -83,21 +84,22 @@ class Starts:
         start: Callable[[Command], Completed],
         nonce: str = "",
     ) -> Iterator[Sample]:
-        """Time `work.iterations` starts, from the request to the nonce; each must exit cleanly."""
+        """Time `work.iterations` starts, from the request to the nonce. Each must exit with 0."""
         timer = context.timer
         for iteration in range(work.iterations):
             sent = nonce or secrets.token_hex(8)
             command = context.command(workload.program, sent)
             timer.expect_hello(sent)
             done = start(command)
+            # Until the target's call returns: this includes the end of its helper processes.
             gone = time.monotonic_ns() - timer.begun_at
             self._demand_start(context, done)
-            assert timer.taken is not None  # as `_demand_start` has seen
+            assert timer.taken is not None  # `_demand_start` has checked that
             _demand_span(timer.taken)
             yield from self._samples(context, iteration, {"time": timer.taken, "gone": gone})
 
     def _demand_start(self, context: Context, done: Completed) -> None:
-        """Raise where a program did not start, or did not end as it should."""
+        """Raise TimedOutError or FailedError where a program did not start or exit with 0."""
         guard.completed(done)
         if done.exit_code is None:
             raise TimedOutError
@@ -116,12 +118,12 @@ class Starts:
             yield self.sample(context.visit, metric, value, iteration=iteration, clock=Clock.HOST)
 
     def _channel_cost(self, context: Context, session: Session) -> Iterator[Sample]:
-        """Time the null command, where a session has one: the way to it and back."""
+        """Time a request that executes nothing, if the session has this ability."""
         if not isinstance(session, Channel):
             return
-        asked = time.monotonic_ns()
+        begun = time.monotonic_ns()
         done = session.null(timeout=EVIDENCE_TIMEOUT)
-        taken = time.monotonic_ns() - asked
+        taken = time.monotonic_ns() - begun
         guard.completed(done)
         if done.exit_code == 0:
             yield self.sample(context.visit, "channel", taken, clock=Clock.HOST)
@@ -129,10 +131,12 @@ class Starts:
     # ---- whole instances -------------------------------------------------------------------------
 
     def of_instances(self, context: Context, work: Work, workload: Workload) -> tuple[Record, ...]:
-        """Time starts of instances; each kind is proved by one that was started the same way."""
+        """Time starts of instances. An instance that was started in the same way proves them."""
         label = context.visit.target
-        target = guard.direct(self.prover.targets[actual(label)])
+        target = guard.unwrapped(self.prover.targets[actual(label)])
         stage = context.of_stage(self.stage(target))
+        # A fast target has a separate instance for its evidence, which would otherwise be part of
+        # the time until everything has ended. For a slow one a second start costs too much.
         if actual(label) in self.expensive:
             if workload.program == STARTUP and Need.PROCESSES not in self.abi(target).lacks:
                 return self._proven_start(context, workload, target, stage)
@@ -151,9 +155,11 @@ class Starts:
                 return instance.start(timeout=EVIDENCE_TIMEOUT)
 
         self.prover.prove(context, restart).demand()
+        # The command of a stopped instance is fixed, so all its starts have the same nonce.
         nonce, timeout = secrets.token_hex(8), workload.timeout
         with target.stopped(stage, context.command(workload.program, nonce)) as instance:
-            instance.start(timeout=timeout)  # the first start of a new instance is a cold one
+            # The first start of a new instance is a cold one.
+            instance.start(timeout=timeout)
             return tuple(
                 self._times(
                     context, work, workload, lambda _: instance.start(timeout=timeout), nonce
@@ -165,8 +171,8 @@ class Starts:
     ) -> tuple[Record, ...]:
         """Time starts of new instances."""
         launch, timeout = _launcher(target), workload.timeout
-        # Evidence from an instance started the same way; it also leaves caches as the timed ones
-        # will find them.
+        # The evidence comes from an instance that is started in the same way. It also brings caches
+        # into the state that all timed starts find.
         self.prover.prove(
             context, lambda command: launch(stage, command, EVIDENCE_TIMEOUT)
         ).demand()
@@ -178,6 +184,7 @@ class Starts:
                     context, once, workload, lambda command: launch(own, command, timeout)
                 )
                 records += [replace(sample, iteration=iteration) for sample in found]
+        # Once per block: not again for the control, "native#2".
         if isinstance(target, NullSpawner) and context.visit.target == target.name:
             for iteration in range(work.iterations):
                 with self._stage_of_a_start(stage, workload, target) as own:
@@ -187,7 +194,7 @@ class Starts:
     def _stage_of_a_start(
         self, stage: Stage, workload: Workload, target: Target
     ) -> contextlib.AbstractContextManager[Stage]:
-        """Return the stage of one start: a cold one has a root that no other has used."""
+        """Return the stage of one start. A cold start has a root directory of its own."""
         if workload.start is Start.WARM:
             return contextlib.nullcontext(stage)
         return self.workshop.fresh(stage, self.abi(target))
@@ -195,11 +202,13 @@ class Starts:
     def _null_spawn(
         self, context: Context, iteration: int, target: NullSpawner, stage: Stage
     ) -> Sample:
-        """Time one start of the smallest program: the kernel's part of native's start-up."""
+        """Time one start of the smallest program, which shows the kernel's part of it."""
+        # The program prints something and does not only exit: so it is timed to the same event as a
+        # payload. Any output will do.
         context.timer.expect(b"")
         done = target.null(stage, context.command(), timeout=EVIDENCE_TIMEOUT)
         if context.timer.taken is None or done.exit_code != 0:
-            raise FailedError(f"the smallest program did not answer: exit code {done.exit_code}")
+            raise FailedError(f"the smallest program printed nothing: exit code {done.exit_code}")
         return self.sample(
             context.visit, "spawn", context.timer.taken, iteration=iteration, clock=Clock.HOST
         )
@@ -207,16 +216,17 @@ class Starts:
     def _proven_start(
         self, context: Context, workload: Workload, target: Target, stage: Stage
     ) -> tuple[Record, ...]:
-        """Time one start of an instance that then proves itself; no proof, no number.
+        """Time one start of an instance that then becomes the evidence payload by execve(2).
 
-        There is no "gone" among the samples: the evidence would be part of it.
+        An instance of a slow target is started only once this way. There is no sample "gone", since
+        it would include the evidence.
         """
         first, second = secrets.token_hex(8), secrets.token_hex(8)
         command = context.command(STARTUP, first, EVIDENCE, second, self.prover.canary)
         with contextlib.ExitStack() as stack:
             if workload.start is Start.WARM and isinstance(target, Restarter):
                 instance = stack.enter_context(target.stopped(stage, command))
-                instance.start(timeout=workload.timeout)  # as in `_restarts`: a cold one
+                instance.start(timeout=workload.timeout)  # a cold start, as in `_restarts`
                 context.timer.expect_hello(first)
                 done = instance.start(timeout=workload.timeout)
             else:
@@ -233,6 +243,8 @@ class Starts:
             raise FailedError(
                 f"no nonce came back; exit code {done.exit_code}; {quoted(done.stderr)}"
             )
+        # The first line is that of the start-up program; the output of the evidence payload
+        # follows.
         _, _, after = done.stdout.partition(wire.hello(first))
         evidence = replace(done, stdout=after.partition(b"\n")[2])
         self.prover.proof(context.visit.target, evidence, second).demand()
@@ -241,10 +253,11 @@ class Starts:
 
 
 def _launcher(target: Target) -> _Launch:
-    """Return how one instance of a target is started for one command."""
+    """Return the function that starts one instance of a target for one command."""
     if isinstance(target, Launcher):
         return lambda stage, command, timeout: target.launch(stage, command, timeout=timeout)
 
+    # Without the ability to launch, a start is opening a session and running a program in it.
     def open_and_run(stage: Stage, command: Command, timeout: Nanoseconds) -> Completed:
         with target.open(stage) as session:
             return session.run(command, timeout=timeout)
@@ -253,6 +266,6 @@ def _launcher(target: Target) -> _Launch:
 
 
 def _demand_span(nanoseconds: int) -> None:
-    """Raise where a start took no time at all: its clock was begun when it was over."""
+    """Raise FailedError where a start took no time: BEGIN was reported after the start."""
     if nanoseconds <= 0:
         raise FailedError(f"the start took {nanoseconds} ns by its own phases", hint=PLUGIN_HINT)

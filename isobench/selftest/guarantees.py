@@ -1,4 +1,4 @@
-"""What is guaranteed of the figures of a simulation, and which guarantees are broken."""
+"""Compares the figures of a simulation with what is guaranteed of them."""
 
 import math
 from collections.abc import Iterator
@@ -19,13 +19,14 @@ from isobench.selftest.simulate import (
 )
 
 STANDARD_ERRORS: Final = 3.0
-"""A rate may be beyond its bound by so many standard errors: that is put down to chance."""
+"""A rate may exceed its bound by so many standard errors, which counts as chance."""
+# Too few alarms are wrong as well: the interval would be wider than it says.
 ALARMS: Final = (0.02, 0.09)
 """The bounds of how often a 95 % interval misses the true ratio."""
 
 
 class Figure(StrEnum):
-    """A rate of a row of which something is guaranteed, beside those of verdicts."""
+    """A guaranteed rate of a row that is not the rate of a verdict."""
 
     ALARMS = "alarms"  # how often the 95 % interval misses the true ratio
     COVERAGE = "coverage"  # how often the reported interval holds it
@@ -47,9 +48,8 @@ class Finding:
 
     @property
     def held(self) -> bool:
-        """Whether the rate is within its bounds, or so little beyond them that it is chance: at
-        most three standard errors of a rate that lies on the bound.
-        """
+        """Whether the rate is within its bounds, or exceeds them by at most STANDARD_ERRORS."""
+        # The standard error is that of a rate on the bound.
         slack = 0.0 if self.exact else STANDARD_ERRORS
         low = self.low - slack * _standard_error(self.low, self.runs)
         high = self.high + slack * _standard_error(self.high, self.runs)
@@ -74,7 +74,7 @@ class Result:
 
 
 def check(simulation: Simulation) -> Result:
-    """Compare every figure of which something is guaranteed with its bounds."""
+    """Compare every guaranteed figure with its bounds."""
     return Result(simulation=simulation, findings=tuple(_findings(simulation)))
 
 
@@ -94,14 +94,14 @@ def _findings(simulation: Simulation) -> Iterator[Finding]:
 
 
 def _wrong_verdicts(ratio: float) -> tuple[Status, ...]:
-    """Return the verdicts that are wrong at a true ratio, where something is guaranteed of them."""
+    """Return the verdicts that are wrong at a true ratio, and whose rate is guaranteed."""
     if ratio == MARGIN:
         return Status.SLOWER, Status.FASTER, Status.NEAR_NATIVE
     return (Status.SLOWER, Status.FASTER) if ratio == 1 else ()
 
 
 def _of_native(row: Row, scenario: Scenario) -> Iterator[Finding]:
-    """Yield what is guaranteed where nothing differs."""
+    """Yield the findings where target and native are equal."""
     if row.length != STOPPED:
         low, high = ALARMS
         yield _of(row, Figure.ALARMS, row.alarms, low=low, high=high, exact=True)

@@ -1,9 +1,10 @@
-"""The machines that the self-test simulates, and what is guaranteed on each."""
+"""The machines that the self-test simulates, and the guarantees on each."""
 
 import math
 from dataclasses import dataclass
 from typing import Final
 
+# The reported interval is nominally 97 %, of which stopping on width costs two points.
 _COVERAGE: Final = 0.95
 _ERROR: Final = 0.05
 
@@ -16,40 +17,37 @@ class Scenario:
     iteration: float = 0.03
     """Standard deviation of an iteration within its visit."""
     launch: float = 0.02
-    """Standard deviation of what all iterations of one visit share."""
+    """Standard deviation of the part that all iterations of one visit share."""
     freedom: int | None = None
-    """Both follow Student's t with so many degrees of freedom, scaled by the above. None: they are
-    normal.
-    """
+    """Both have Student's t distribution with so many degrees of freedom. None: a normal one."""
     wander: float = 0.0
     """Standard deviation of the machine's slow drift, an AR(1) process over visits."""
     memory: float = 0.9
     """The autocorrelation of that drift from one block to the next."""
     trend: float = 0.0
-    """By how much times grow every ten blocks, from the first block to the last."""
+    """By how much times grow in TREND_BLOCKS blocks."""
     stalls: float = 0.0
-    """Share of visits that take half as long again."""
+    """Share of visits that take 1.5 times as long."""
     tick: float = 0.0
     """Step of the clock, as a share of a native iteration."""
     session: float = 0.0
-    """Standard deviation of what all blocks of one session of the target share.
-
-    0: every block has a session of its own.
+    """Standard deviation of the part that all blocks of one session of the target share. 0: every
+    block has its own session.
     """
     coverage: float = _COVERAGE
     """The guaranteed minimum of the reported interval's coverage."""
     error: float = _ERROR
     """The guaranteed maximum of a wrong verdict's rate, where the true ratio is the margin."""
     power: float = 0.0
-    """The guaranteed minimum of the right verdict's rate, at 1 and well beyond the margin. 0: no
-    guarantee.
+    """The guaranteed minimum of the right verdict's rate, at a ratio of 1 and well beyond the
+    margin. 0: no guarantee.
     """
     limit: str = ""
-    """Why there is no guarantee at all: the figures are only shown."""
+    """Why there is no guarantee, and the figures are only shown. Empty: there is one."""
 
     @property
     def weaker(self) -> bool:
-        """Whether less is guaranteed than elsewhere."""
+        """Whether less is guaranteed than in the other scenarios."""
         return self.error > _ERROR
 
 
@@ -70,7 +68,7 @@ SCENARIOS: Final = (
         iteration=0.01,
         launch=0.005,
         tick=0.01,
-        limit="a tick as large as the noise leaves few distinct values, of which a trimmed mean "
-        "has no normal law; isobench makes iterations so long that a tick is far smaller",
+        limit="a tick as large as the noise leaves few distinct values, whose trimmed mean is not "
+        "normally distributed; isobench makes iterations so long that a tick is far smaller",
     ),
 )

@@ -1,8 +1,8 @@
-"""Runs are simulated with a known true ratio and judged by the functions that judge real runs.
+"""Simulates runs with a known true ratio, and judges them by the functions that judge real runs.
 
-Nothing is timed here. A scenario gives the times of native, of native's second visit and of a
-target. The estimators, the rule for stopping and the verdicts of real runs are applied to them, and
-a `Row` counts how often they were right.
+Nothing is timed. A scenario gives the times of native, of native's second visit and of a target.
+The estimators, the stopping rule and the verdicts of real runs are applied to them, and a `Row`
+counts how often these were right.
 """
 
 import math
@@ -27,23 +27,23 @@ REPLICATIONS: Final = 1000
 RIGOROUS: Final = 5000
 SEED: Final = 1
 LENGTHS: Final = (10, 15, 20, 30)
-"""Blocks of runs that do not stop by themselves."""
+"""Numbers of blocks of runs that do not stop early."""
 USUAL: Final = 15
-"""The length at which verdicts are tabulated beside those of runs that stop."""
+"""The length for the table of verdicts, next to runs that stop early."""
 RATIOS: Final = (1.0, 1.02, 1.05, 1.10)
 """True ratios; the third lies on the margin."""
 FAMILY: Final = 20
-"""Cells of a run that are tested together."""
+"""The number of cells that are tested together."""
 ALARM_LEVEL: Final = 0.95
 STOPPED: Final = "stopped"
 """The length of runs that stop when their intervals are narrow."""
 OPTIONS: Final = RunOptions()
-"""What a run does without flags."""
+"""The options of a run by default."""
 MARGIN: Final = 1 + OPTIONS.margin
 _VISITS: Final = 3
-"""Of each block: native, native again, the target."""
+"""The visits of each block: native, native again, the target."""
+# So many runs at once need some megabytes of memory.
 _BATCH: Final = 500
-"""Runs that are simulated at once: some megabytes."""
 _RATE_DIGITS: Final = 4
 
 Floats = NDArray[np.float64]
@@ -54,8 +54,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedRuns:
-    """Many simulated runs of one scenario: block log-ratios (runs, blocks), and what naive practice
-    finds on the same machine (runs,).
+    """Many simulated runs of one scenario: block log-ratios (runs, blocks), and the results of the
+    naive method on the same machine (runs,).
     """
 
     subject: Floats
@@ -71,7 +71,7 @@ def simulated(
 ) -> SimulatedRuns:
     """Return runs of so many blocks whose target takes `ratio` times as long as native.
 
-    A session of the target serves `served` blocks.
+    A session of the target serves `served` blocks. The same `seed` gives the same runs.
     """
     rng = np.random.default_rng(list(seed))
     shape = (_VISITS, runs, blocks)
@@ -85,10 +85,10 @@ def simulated(
         logs[2] += shared[:, sessions, np.newaxis]
     logs[2] += math.log(ratio)
     state = _state(rng, scenario, runs, _VISITS * blocks)
-    phase = rng.random(logs.shape)  # where between two ticks an iteration begins
+    phase = rng.random(logs.shape)  # an iteration begins anywhere between two ticks
 
     def read(visit: int, slots: NDArray[np.int64]) -> Floats:
-        """Return what the clock says of one visit of each block, made in these slots."""
+        """Return the times that the clock shows for one visit of each block, in these slots."""
         seconds: Floats = np.exp(
             logs[visit] + np.take_along_axis(state, slots, axis=1)[..., np.newaxis]
         )
@@ -100,7 +100,8 @@ def simulated(
     order = rng.permuted(np.broadcast_to(np.arange(_VISITS), (runs, blocks, _VISITS)), axis=2)
     slots = order + _VISITS * np.arange(blocks)[:, np.newaxis]
     native, control, subject = (read(visit, slots[..., visit]) for visit in range(_VISITS))
-    # The same machine, launches and iterations, but all of native first and then all of the target.
+    # The naive method has the same machine, launches and iterations, but measures all of native
+    # first and then all of the target.
     first = np.broadcast_to(np.arange(blocks), (runs, blocks))
     naive_log_ratio, naive_reach = _naive(read(0, first), read(2, first + blocks))
     return SimulatedRuns(
@@ -119,15 +120,17 @@ def _deviates(rng: np.random.Generator, scenario: Scenario, shape: tuple[int, ..
 
 
 def _state(rng: np.random.Generator, scenario: Scenario, runs: int, visits: int) -> Floats:
-    """Return the logarithm of the machine's pace at each visit, (runs, visits)."""
+    """Return the logarithm of the machine's speed at each visit, (runs, visits)."""
     rising = math.log1p(scenario.trend) * np.arange(visits) / (TREND_BLOCKS * _VISITS)
     state = np.broadcast_to(rising, (runs, visits)).copy()
     if scenario.wander:
+        # The autocorrelation is given per block, and a block has several visits.
         kept = scenario.memory ** (1 / _VISITS)
         steps = rng.standard_normal((runs, visits))
         pace = steps[:, 0]
         for visit in range(visits):
             if visit:
+                # The second factor keeps the variance at 1 from visit to visit.
                 pace = kept * pace + math.sqrt(1 - kept**2) * steps[:, visit]
             state[:, visit] += scenario.wander * pace
     return state
@@ -143,14 +146,13 @@ def _log_ratios(subject: Floats, reference: Floats) -> Floats:
 
 
 def _naive(before: Floats, after: Floats) -> tuple[Floats, Floats]:
-    """Return the log of the ratio of means over all iterations, and the reach of its t interval.
-
-    What is common and wrong: iterations are taken for independent, and one order for all.
+    """Return the logarithm of the ratio of the means of all iterations, and the half width of its t
+    interval: a common method, which wrongly takes iterations for independent.
     """
     pooled = [side.reshape(side.shape[0], -1) for side in (before, after)]
     count = pooled[0].shape[1]
     means = [side.mean(axis=1) for side in pooled]
-    # Of the logarithm of a mean, by the delta method.
+    # The variance of the logarithm of a mean, by the delta method.
     variances = [
         side.var(axis=1, ddof=1) / count / mean**2 for side, mean in zip(pooled, means, strict=True)
     ]
@@ -163,7 +165,7 @@ def _naive(before: Floats, after: Floats) -> tuple[Floats, Floats]:
 
 @dataclass(slots=True)
 class _Tally:
-    """What was found in the runs of one row."""
+    """Counts the results of the runs of one row."""
 
     truth: float
     runs: int = 0
@@ -187,6 +189,7 @@ class _Tally:
             margin=MARGIN,
             doubts=doubts.of_sessions(sessions, found.blocks, fewest=plan.FEWEST_SESSIONS),
         )
+        # A 95 % interval for the rate of alarms; the reported one is nominally 97 %.
         self.runs += 1
         self.alarms += not strict.interval.low <= self.truth <= strict.interval.high
         self.covered += found.interval.low <= self.truth <= found.interval.high
@@ -196,7 +199,7 @@ class _Tally:
         self.verdicts[judged.status] += 1
 
     def add_naive(self, runs: SimulatedRuns) -> None:
-        """Count what naive practice finds."""
+        """Count the results of the naive method."""
         missed = np.abs(runs.naive_log_ratio - math.log(self.truth)) > runs.naive_reach
         self.naive_alarms += int(missed.sum())
         self.naive_same += int((np.abs(runs.naive_log_ratio) <= runs.naive_reach).sum())
@@ -222,6 +225,7 @@ def _judge_stopped(tally: _Tally, runs: SimulatedRuns) -> None:
     maximum length.
     """
     count, greatest = runs.subject.shape
+    # A run leaves at the first analysis at which both its intervals are narrow, as real runs do.
     left = np.arange(count, dtype=np.int64)
     for blocks in filter(plan.is_interim_analysis, range(greatest)):
         labels = None if runs.sessions is None else runs.sessions[:blocks]
@@ -241,7 +245,7 @@ def _judge_stopped(tally: _Tally, runs: SimulatedRuns) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which row of figures: a scenario, its true ratio, and a length."""
+    """Identifies a row: its scenario, true ratio and length."""
 
     scenario: str
     ratio: float
@@ -262,19 +266,19 @@ class Row:
     blocks: float
     """Mean number of blocks."""
     alarms: float
-    """How often a 95 % interval misses the true ratio; 5 % is nominal."""
+    """How often a 95 % interval misses the true ratio. The nominal rate is 5 %."""
     coverage: float
-    """How often the reported interval, nominally 97 %, holds the true ratio."""
+    """How often the reported interval, nominally 97 %, contains the true ratio."""
     half_width: float
-    """Median of the reported interval's."""
+    """The median half width of the reported intervals."""
     verdicts: Mapping[str, float]
     """How often each verdict is given."""
     naive_alarms: float | None
-    """How often the 95 % interval of naive practice misses the true ratio; None: it has no rule to
-    stop by.
+    """How often the 95 % interval of the naive method misses the true ratio. None: the method has
+    no stopping rule.
     """
     naive_same: float | None
-    """How often naive practice finds no significant difference, and calls that the same."""
+    """How often the naive method finds no significant difference, and calls that equal."""
     naive_half_width: float | None
 
     def rate(self, *verdicts: Status) -> float:
@@ -283,7 +287,7 @@ class Row:
 
     @property
     def place(self) -> Place:
-        """Which row it is."""
+        """The scenario, the true ratio and the length of the row."""
         return Place(scenario=self.scenario, ratio=self.ratio, length=self.length)
 
 
@@ -313,7 +317,8 @@ def _tally(scenario: Scenario, ratio: float, length: str, replications: int, see
     tally = _Tally(ratio)
     blocks = OPTIONS.maximum_blocks if length == STOPPED else int(length)
     served = plan.blocks_per_session(blocks)
-    # Each row has a seed of its own, so that the other rows do not change its runs.
+    # Each row has its own seed, so that its runs do not depend on the other rows.
+    # CRC-32, since hash() of a text differs from process to process (PYTHONHASHSEED).
     own = (seed, zlib.crc32(f"{scenario.name} {ratio} {length}".encode()))
     for batch, begun in enumerate(range(0, replications, _BATCH)):
         runs = simulated(
@@ -337,23 +342,24 @@ def _tally(scenario: Scenario, ratio: float, length: str, replications: int, see
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Families:
-    """Runs of many cells that all lie on the margin: how often any is called near-native.
+    """How often any of many cells on the margin is called near-native.
 
-    Nothing is guaranteed of it: verdicts are given cell by cell.
+    This rate is not guaranteed, since verdicts are given for each cell by itself.
     """
 
     cells: int
     families: int
     own: float
-    """By each cell's own p value, which verdicts use: the error of a cell is 5 %, that of a run is
-    larger.
+    """With each cell's own p value, which verdicts use. The error of a cell is 5 %, that of a run
+    is larger.
     """
     adjusted: float
-    """By p values with Holm's correction."""
+    """With p values after Holm's correction."""
 
 
 def _families(p_values: Sequence[Sequence[float]]) -> Families | None:
-    """Return the figures of families of cells, each with cells of every scenario; None: too few."""
+    """Return the figures of families of FAMILY cells; None: there are too few cells."""
+    # Each family has cells of every scenario.
     mixed = np.array(p_values, dtype=np.float64).T.ravel()
     count = mixed.size // FAMILY
     if count == 0:

@@ -1,4 +1,4 @@
-"""Statistics of one cell: blocks are the unit, a ratio to native and its interval the answer."""
+"""Statistics of one cell: the unit is the block, the result a ratio to native with its interval."""
 
 from isobench.stats.contrast import between_histories, between_runs
 from isobench.stats.drift import Drift, drift

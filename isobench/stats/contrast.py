@@ -1,8 +1,8 @@
-"""How one side's ratios to native relate to another's: two runs, two histories of runs. Pure.
+"""Compares the ratios to native of two sides: two runs, or two histories of runs. Pure.
 
-Levels are run > session > block > iteration (Kalibera & Jones, arXiv 2007.10899). Blocks of one run
-are alike in what the run was given once: where its native landed in memory, which host it shared,
-how warm it was. Within one run that cannot be seen; only several runs of a side can show it.
+Levels are run > session > block > iteration (Kalibera & Jones, arXiv 2007.10899). All blocks of one
+run share conditions: the memory layout of native, the load and the temperature of the host. One run
+cannot show how much these matter; only several runs of a side can.
 """
 
 import math
@@ -14,28 +14,25 @@ import numpy as np
 from isobench.stats.ratio import Location
 
 _SEVERAL: Final = 2
-"""From so many runs on, a side shows how much runs differ."""
+"""From so many runs on, the spread among the runs of a side can be estimated."""
 
 
 def between_runs(
     base: Location, head: Location, *, floors: tuple[float, float], counted: bool = False
 ) -> Location:
-    """Return ln(head / base) of one run each: the blocks of either are the unit.
-
-    Both errors are combined as Welch does, each trimmed mean with the degrees of freedom of what it
-    kept: Yuen 1974, The two-sample trimmed t for unequal population variances, Biometrika 61.
+    """Return ln(head / base) of one run each. The unit is the block.
 
     `floors` are the noise floors of the two runs (0.012: 1.2 %), native against native in each.
-    How much a run differs from the next one of the same thing cannot be estimated from one run a
-    side, and is not nothing: by how much each run was seen to miss 1 where 1 was true stands in
-    for it, as an error that all its blocks share. Two runs miss independently, so the floors are
-    added as squares. That is a stand-in, not an estimate: by simulation the interval covers its
-    level while runs differ (standard deviation) by no more than a floor, and 76 to 92 % where they
-    differ by twice that. Only `between_histories` can tell.
+    They replace the spread among runs, which one run on each side cannot show.
+    By simulation the interval covers its nominal level while the standard deviation among runs is
+    at most a floor, and 76 to 92 % where it is twice a floor. `between_histories` estimates it.
 
-    A side without an error has a timer that could not tell blocks apart, and the whole has none
-    then. Where values are `counted`, blocks that are equal are no such sign.
+    If a side has no error, its timer is too coarse, and the result has no error either. It is not
+    so for values that are `counted`, which may be equal in all blocks.
+    Source: Yuen 1974, The two-sample trimmed t for unequal population variances, Biometrika 61.
     """
+    # Each trimmed mean has the degrees of freedom of the blocks that it keeps; Welch's formula
+    # combines them.
     error, freedom = _welch(base.error**2, head.error**2, base.freedom, head.freedom)
     return Location(
         mean=head.mean - base.mean,
@@ -43,28 +40,31 @@ def between_runs(
         deviation=math.hypot(base.deviation, head.deviation),
         freedom=freedom,
         method="Yuen-Welch t of two runs, noise floors added",
+        # A floor is how far a run missed 1 where 1 was true: an error that all its blocks share.
+        # Two runs miss independently, so the squares of the floors are added.
         shared=base.shared + head.shared + math.hypot(*map(math.log1p, floors)),
     )
 
 
 def between_histories(base: Sequence[Location], head: Sequence[Location]) -> Location:
-    """Return ln(head / base) of several runs: the estimates of runs are the unit.
+    """Return ln(head / base) of several runs. The unit is the run.
 
-    Where both sides have two runs or more it is Welch's t on the estimates of runs. A mean of runs
-    has the variance of its runs over their number, whatever the levels below contribute, so that
-    these need no model (Kalibera & Jones, above). Random effects of one variance for both sides
-    (Paule-Mandel, with Knapp and Hartung's t) give intervals a third narrower from two or three
-    runs a side, and cover 82 % of a nominal 97 % where the side of fewer runs is the less steady
-    one, which nobody knows of two runs; Welch's cover their level there, too. A side of one run
-    borrows the spread of the other: Student's t, pooled.
-
-    Runs that agree by luck would make an interval of nothing: the variance of a run is held to be
-    no less than what its own blocks show. ValueError: a side is empty, or both have one run.
+    Where both sides have two runs or more, it is Welch's t on the estimates of the runs; where a
+    side has one run, it is Student's t with the spread of the other side. ValueError: a side is
+    empty, or both have one run.
     """
+    # The variance of a mean of runs is that of the runs over their number, whatever the levels
+    # below contribute: so these need no model (Kalibera & Jones, above).
+    # Random effects with one variance for both sides (Paule-Mandel, with Knapp and Hartung's t)
+    # were tried: a third narrower from two or three runs a side, but in simulation they cover 82 %
+    # of a nominal 97 % where the side with fewer runs varies more. Welch's t covers its level
+    # there.
     sizes = len(base), len(head)
     if min(sizes) < 1 or max(sizes) < _SEVERAL:
         message = f"two histories, one of them of two runs at least, not {sizes[0]} and {sizes[1]}"
         raise ValueError(message)
+    # Runs that agree by chance would give an interval of no width: so the variance of a run is at
+    # least what its own blocks show.
     spreads = [_squared_spread(side) for side in (base, head)]
     within = [float(np.mean([one.error**2 for one in side])) for side in (base, head)]
     if min(sizes) < _SEVERAL:
@@ -92,8 +92,8 @@ def _squared_spread(side: Sequence[Location]) -> float:
 
 
 def _welch(first: float, second: float, *freedom: float) -> tuple[float, float]:
-    """Return the error of a difference, and Satterthwaite's degrees of freedom, from the squared
-    errors of its two sides and theirs.
+    """Return the error of a difference and its degrees of freedom (Satterthwaite 1946), from the
+    squared errors of two sides and their degrees of freedom.
     """
     whole = first + second
     if whole == 0:

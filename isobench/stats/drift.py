@@ -1,4 +1,4 @@
-"""Whether the machine changed during a run: Theil-Sen slope and Kendall's tau of native."""
+"""Shows whether the machine changed during a run: Theil-Sen slope and Kendall's tau of native."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+# Both must be exceeded: in a long run a tiny drift is significant, in a short one a large one may
+# be chance.
 NOTABLE_CHANGE: Final = math.log(1.03)
 NOTABLE_P: Final = 0.01
 FEWEST: Final = 4
@@ -25,14 +27,16 @@ class Drift:
     p: float
     """Kendall's tau against time, two-sided."""
     notable: bool
-    """More than 3 % and p < 0.01: absolute times deserve a warning; ratios within blocks hold."""
+    """More than 3 % with p < 0.01: absolute times need a warning. Ratios within blocks hold."""
 
 
 def drift(seconds: NDArray[np.float64], at: NDArray[np.float64]) -> Drift | None:
-    """Return the drift of `seconds` (n,) taken at host times `at` (n,), or None from too little.
+    """Return the drift of `seconds`, shape (n,), taken at host times `at`, shape (n,); None from
+    fewer than four values, or where all have the same time.
 
-    Too little is fewer than four values, or all at one time. ValueError: the two do not pair, or a
-    value is not a positive finite number.
+    ValueError: the shapes differ, or a value is not a positive finite number.
+    Sources: Sen 1968, Estimates of the regression coefficient based on Kendall's tau; SciPy's
+    `theilslopes` and `kendalltau`.
     """
     if seconds.shape != at.shape or seconds.ndim != 1:
         message = f"values and times must pair: {seconds.shape} and {at.shape}"
@@ -42,9 +46,11 @@ def drift(seconds: NDArray[np.float64], at: NDArray[np.float64]) -> Drift | None
         raise ValueError(message)
     if seconds.size < FEWEST or float(np.ptp(at)) == 0:
         return None
-    if float(np.ptp(seconds)) == 0:  # no ranks to correlate
+    # Kendall's tau of equal values is NaN.
+    if float(np.ptp(seconds)) == 0:
         return Drift(change=0.0, low=0.0, high=0.0, p=1.0, notable=False)
     logs, span = np.log(seconds), float(np.ptp(at))
+    # Both are robust: single slow blocks change neither the slope nor the ranks much.
     slope, _, low, high = (float(part) for part in stats.theilslopes(logs, at, LEVEL))
     p = float(stats.kendalltau(at, logs).pvalue)
     return Drift(

@@ -1,4 +1,4 @@
-"""How many blocks a verdict takes, and p values of many cells at once."""
+"""Computes how many blocks a verdict needs, and adjusts the p values of many cells."""
 
 import math
 from statistics import NormalDist
@@ -12,23 +12,25 @@ from isobench.model import Estimate
 from isobench.stats.ratio import REPORTED_LEVEL, kept_blocks, student_quantile
 
 FEWEST_BLOCKS: Final = 10
-"""No verdict rests on fewer blocks."""
+"""A verdict needs at least so many blocks."""
+# The formula uses normal quantiles. Student's t is wider, which a few more blocks make up for.
 _SPARE: Final = 2
-"""Blocks added for Student's t being wider than the normal quantile."""
+# Nearer to the margin the formula gives more blocks than anybody can measure.
 _NO_DISTANCE: Final = 1e-6
 
 
 def blocks_needed(
     estimate: Estimate, *, margin: float = 1.05, power: float = 0.9, alpha: float = 0.05
 ) -> int | None:
-    """Return about how many blocks decide a cell like this one, at least ten.
+    """Return about how many blocks decide a cell like this one; at least ten.
 
-    Takes the estimated ratio for the true one and the blocks' spread for lasting. Inside the margin
-    it is the number that shows near-native with probability `power`, outside the number that shows
-    the difference. None: the ratio lies on the margin, there is no spread to plan with, or the
-    interval rests on sessions, of which more blocks in the same ones are no more; no number of
-    blocks is known to decide.
+    It takes the estimated ratio for the true one, and assumes that the spread of blocks stays the
+    same. Inside the margin it is the number that shows near-native with probability `power`,
+    outside the number that shows the difference. None: no number of blocks is known to decide,
+    since the ratio lies on the margin, the blocks have no spread, or the interval is computed from
+    sessions.
     """
+    # More blocks in the same sessions do not make such an interval narrower.
     if estimate.sessions:
         return None
     shared = math.log1p(estimate.uncertainty)
@@ -40,7 +42,7 @@ def blocks_needed(
     normal = NormalDist()
     certain = normal.inv_cdf(1 - alpha)
     needed = (certain + normal.inv_cdf(power)) * spread / distance
-    if effect < bound:  # near 1 either bound may fail, and each takes half of the risk
+    if effect < bound:  # near 1 both one-sided tests may fail, so each gets half of the risk
         needed = max(
             needed, (certain + normal.inv_cdf((1 + power) / 2)) * spread / (bound - shared)
         )
@@ -48,8 +50,8 @@ def blocks_needed(
 
 
 def spread_of_block(estimate: Estimate) -> float:
-    """Return the spread of one block's log-ratio as the estimator sees it: its standard error times
-    the root of the number of blocks, the price of trimming included.
+    """Return the spread of one block's log-ratio: the standard error of the estimate times the
+    square root of the number of blocks. This includes the loss of precision by trimming.
     """
     return estimate.standard_error * math.sqrt(estimate.blocks)
 
@@ -57,10 +59,10 @@ def spread_of_block(estimate: Estimate) -> float:
 def smallest_effect(
     spread: float, blocks: int, *, level: float = REPORTED_LEVEL, power: float = 0.9
 ) -> float:
-    """Return the smallest difference from 1 that so many blocks show (0.02: 2 %).
+    """Return the smallest difference from 1 that so many blocks show (0.02: 2 %): with probability
+    `power`, the interval at `level` does not contain 1.
 
-    Shown: the interval at `level` leaves 1 out, with probability `power`. `spread` is that of one
-    block (`spread_of_block`), taken to last. ValueError: fewer than three blocks.
+    `spread` is that of one block (`spread_of_block`). ValueError: fewer than three blocks.
     """
     freedom = kept_blocks(blocks) - 1
     reach = float(stats.t.ppf(0.5 + level / 2, freedom) + stats.t.ppf(power, freedom))
@@ -70,8 +72,8 @@ def smallest_effect(
 def blocks_for_width(
     spread: float, half_width: float, *, level: float = REPORTED_LEVEL, most: int = 1000
 ) -> int | None:
-    """Return how many blocks bring the interval at `level` to half this width (0.025: 2.5 %), at
-    least ten; None: more than `most`.
+    """Return how many blocks give an interval at `level` with this half width (0.025: 2.5 %); at
+    least ten. None: more than `most`.
     """
 
     def wide(blocks: int) -> bool:
@@ -82,10 +84,11 @@ def blocks_for_width(
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Holm's adjusted p values, shape (cells,), in the order given.
+    """Return p values adjusted by Holm's method, shape (cells,), in the order given.
 
-    A cell below alpha after adjusting is a finding at family-wise error alpha, whatever the
-    dependence among cells. ValueError: not a list of probabilities.
+    Reporting the cells whose adjusted value is below alpha has a family-wise error of at most
+    alpha, whatever the dependence among cells. ValueError: the input is not a list of
+    probabilities.
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
     if p_values.ndim != 1 or not bool(np.all((p_values >= 0) & (p_values <= 1))):
@@ -93,6 +96,8 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
         raise ValueError(message)
     order = np.argsort(p_values, kind="stable")
     remaining = np.arange(p_values.size, 0, -1)
+    # The smallest p value is multiplied by the number of cells, the next by one less, and so on;
+    # the maximum keeps the adjusted values in the same order.
     adjusted = np.empty(p_values.size)
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * remaining), 1.0)
     return adjusted

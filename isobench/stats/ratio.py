@@ -1,8 +1,9 @@
-"""Paired blocks to one ratio: trimmed-t interval of block log-ratios, checked by signed ranks.
+"""Estimates one ratio from paired blocks: trimmed-t interval of log-ratios, checked by signed
+ranks.
 
-Levels are session > block > iteration. Blocks of one session share what the session was given once
-(address layout, where a virtual machine's memory lies), so where sessions differ, many blocks in
-few sessions are few values, not many.
+Levels are session > block > iteration. All blocks of one session share its conditions (address
+layout, placement of a virtual machine's memory). So where sessions differ, the sessions are the
+values, and not the blocks.
 """
 
 import itertools
@@ -18,31 +19,37 @@ from scipy import special, stats
 
 from isobench.model import Estimate, Interval
 
+# In simulations with stalls in 5 % of the launches, 20 blocks gave a half width of 2.2 % with this
+# trimming, and of 6.3 % without (nominal 95 %).
 TRIM: Final = 0.2
-"""The share of blocks left out at either end."""
+"""The share of blocks that is left out at each end."""
+# Stopping as soon as an interval is narrow prefers those that are too narrow by chance. A nominal
+# 97 % then covers 95 %.
 REPORTED_LEVEL: Final = 0.97
+# Two one-sided tests at 5 % are the same as one interval at 90 % inside the margin: Schuirmann
+# 1987.
 EQUIVALENCE_LEVEL: Final = 0.90
-"""Two one-sided tests at 5 % are one interval at 90 %."""
 FEWEST_BLOCKS: Final = 3
+# Five blocks trimmed to three would leave two degrees of freedom.
 FEWEST_KEPT: Final = 4
-"""Trimming must leave this many blocks, or nothing is trimmed."""
+"""Where trimming would leave fewer blocks, nothing is trimmed."""
+# Five values have no such interval at 95 %: their whole range covers 1 - 2 / 2**5 = 94 %.
 FEWEST_RANKED: Final = 6
+# Far above the usual 5 %: a difference among sessions that is missed makes intervals too narrow,
+# and one that is seen where there is none only makes them wide. By simulation (`nox -s bench`,
+# tests/bench/bench_coverage.py) the worst coverage of a nominal 95 % interval is 94 % at 0.75, 93 %
+# at 0.5, 90 % at 0.25, and 50 % where sessions are ignored. It spans 3 to 6 sessions, 10 to 30
+# blocks, a spread among sessions of 0 to 2 times that within, with and without stalls.
 POOLED_P: Final = 0.75
-"""Blocks are pooled over sessions only where the test of sessions being alike gives a larger p.
-
-Far above the usual 5 %: a difference that is missed makes intervals too narrow, one that is seen
-where there is none makes them wide. By simulation (`nox -s bench`): worst coverage of a nominal
-95 % interval over 3 to 6 sessions, 10 to 30 blocks, a spread among sessions of 0 to 2 times that
-within, with and without stalls, is 94 % at 0.75, 93 % at 0.5, 90 % at 0.25, and 50 % where sessions
-are ignored.
-"""
+"""Blocks of several sessions are pooled only where the test for equal sessions gives a larger p."""
 _MATRIX: Final = 2
+# exp() of a float overflows above 709.
 _LARGEST_LOG: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Locations:
-    """The (trimmed) mean log-ratio of each cell and how far to trust it; arrays are (cells,)."""
+    """The (trimmed) mean log-ratio of each cell and its error. Arrays have the shape (cells,)."""
 
     mean: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -52,9 +59,8 @@ class _Locations:
     sessions: int = 0
 
     def interval(self, level: float, shared: float) -> list[Interval]:
-        """Return Student's interval of each cell, as ratios. Degenerate where there is no error.
-
-        `shared` is how far off all blocks together may be, as a logarithm.
+        """Return Student's interval of each cell, as ratios. Where the error is zero, it has no
+        width. `shared` is an error that all blocks share, as a logarithm.
         """
         reach = student_quantile(level, self.freedom) * self.error + shared
         return _intervals(self.mean - reach, self.mean + reach, level)
@@ -70,31 +76,29 @@ class _Locations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """The (trimmed) mean of log-ratios of one cell and how far to trust it, to be combined with
-    others.
-    """
+    """The (trimmed) mean log-ratio of one cell and its error, to be combined with others."""
 
     mean: float
     error: float
-    """Standard error of `mean`; 0: the timer could not tell blocks apart."""
+    """Standard error of `mean`. 0: the timer is too coarse, and all blocks have the same value."""
     deviation: float
-    """Standard deviation of one block (of one session, of one run: whatever the unit was)."""
+    """Standard deviation of one unit: a block, a session or a run."""
     freedom: float
     """Degrees of freedom of `error`, above zero."""
     method: str
     sessions: int = 0
     shared: float = 0.0
-    """How far off all blocks together may be, as a logarithm."""
+    """An error that all blocks share, as a logarithm."""
 
     def interval(self, level: float) -> Interval:
-        """Return Student's interval, as ratios. Degenerate where there is no error."""
+        """Return Student's interval, as ratios. Where the error is zero, it has no width."""
         reach = student_quantile(level, self.freedom) * self.error + self.shared
         return Interval(low=_ratio(self.mean - reach), high=_ratio(self.mean + reach), level=level)
 
     @property
     def p_difference(self) -> float:
-        """The two-sided p value of "no difference": of what `shared` does not explain. 1.0 where
-        the error is zero.
+        """The two-sided p value of "no difference", for the part of the mean that `shared` does not
+        explain. 1.0 where the error is zero.
         """
         if self.error == 0:
             return 1.0
@@ -107,10 +111,10 @@ def block_log_ratios(
 ) -> NDArray[np.float64]:
     """Return ln(subject / reference) per block, shape (blocks,).
 
-    Both arrays are (blocks, iterations) in seconds per operation, and row b of one was measured in
-    the same block as row b of the other. The median stands for a row, so the two may differ in
-    iterations. ValueError: the rows do not pair, or a value is not a positive finite number (drop
-    such blocks from both sides first, and count them).
+    Both arrays are (blocks, iterations) in seconds per operation. Row b of both was measured in the
+    same block. Each row counts with its median, so the numbers of iterations may differ.
+    ValueError: the numbers of rows differ, or a value is not a positive finite number (drop such
+    blocks from both sides first, and count them).
     """
     paired = (
         subject.ndim == reference.ndim == _MATRIX
@@ -137,30 +141,26 @@ def estimate(
     margin: float = 1.05,
     sided: float = EQUIVALENCE_LEVEL,
 ) -> Estimate | None:
-    """Return the ratio that the blocks show, or None from fewer than three blocks.
+    """Return the ratio that the blocks show; None from fewer than three blocks.
 
-    `log_ratios` has shape (blocks,); `sessions`, of the same shape, labels the session of the
-    subject in each block (None: each block had its own). The primary estimator is the 20 % trimmed
-    mean with its Tukey-McLaughlin t interval; where trimming would keep fewer than four blocks it
-    is the plain mean, and `method` says "t". `check` needs six blocks. A standard error of zero
-    means that the timer cannot tell blocks apart: intervals are degenerate, `p_equivalence` is 1,
-    and no verdict may rest on it.
+    `log_ratios` has shape (blocks,). `sessions`, of the same shape, has the session of each block
+    (None: each block had its own). `sided` is the level of the interval for verdicts (0.90: two
+    one-sided tests at 5 %). `uncertainty` is a relative error that all blocks may share (0.02:
+    2 %): more blocks do not reduce it, so it widens every interval.
 
-    Where sessions served several blocks and are not seen to be alike, the answer is the mean of
-    session medians with Student's interval, one degree of freedom less than there are sessions:
-    wide, and honest. `sessions` of the estimate is then their number, and `method` names it, as it
-    does where blocks were pooled over sessions. Medians, since one stalled block would carry the
-    mean of a short session away, as trimming prevents it in the pooled case.
+    The estimate is the 20 % trimmed mean with its Tukey-McLaughlin t interval, or the plain mean
+    (`method` is then "t") where trimming would keep fewer than four blocks. `check` needs six
+    blocks. A standard error of zero means that the timer is too coarse: the intervals have no
+    width, `p_equivalence` is 1, and no verdict may use it.
+
+    Where sessions served several blocks and may differ, the estimate is the mean of the session
+    medians with Student's interval, and `sessions` of the estimate is their number. `method` also
+    says where blocks of several sessions were pooled.
     Source: Bancroft 1944, On biases in estimation due to the use of preliminary tests of
     significance ("sometimes pool"); the levels are those of Kalibera & Jones, arXiv 2007.10899.
 
-    `sided` is the level of the interval that verdicts rest on (0.90: two one-sided tests at 5 %).
-
-    `uncertainty` is a relative error that all blocks may share (0.02: 2 %): no number of blocks
-    averages it away, so it widens every interval.
-
-    ValueError: wrong shape, a value that is not finite, or a level, a margin or an uncertainty that
-    makes no sense.
+    ValueError: a wrong shape, a value that is not finite, or an invalid level, margin or
+    uncertainty.
     """
     if log_ratios.ndim != 1:
         message = f"log-ratios must be one number per block, not {log_ratios.shape}"
@@ -185,27 +185,22 @@ def estimates(
     margin: float = 1.05,
     sided: float = EQUIVALENCE_LEVEL,
 ) -> list[Estimate]:
-    """Return the `estimate` of each of many cells that share their blocks, all at one go.
+    """Return the `estimate` of each of many cells that share their blocks.
 
-    `log_ratios` has shape (cells, blocks); `sessions`, shape (blocks,), holds for every cell. From
-    fewer than three blocks there is none, and the list is empty. ValueError: as in `estimate`.
+    One call for many cells is far faster than a call for each. `log_ratios` has shape (cells,
+    blocks); `sessions`, shape (blocks,), applies to every cell. The list is empty for fewer than
+    three blocks. ValueError: as in `estimate`.
     """
-    _refuse_nonsense(log_ratios, level, margin)
-    if not 0 < sided < 1:
-        message = f"a level lies between 0 and 1, not at {sided}"
-        raise ValueError(message)
+    _check_arguments(log_ratios, sessions, level=level, sided=sided, margin=margin)
     if not 0 <= uncertainty < math.inf:
         message = f"an uncertainty is a share from 0 (0.02 means 2 %), not {uncertainty}"
         raise ValueError(message)
     cells, blocks = log_ratios.shape
-    if sessions is not None and sessions.shape != (blocks,):
-        message = f"a session for each block: {log_ratios.shape[1:]} and {sessions.shape}"
-        raise ValueError(message)
     if blocks < FEWEST_BLOCKS:
         return []
     found: dict[int, Estimate] = {}
+    shared = math.log1p(uncertainty)
     for mine, location, ranked in _by_unit(log_ratios, sessions):
-        shared = math.log1p(uncertainty)
         checks = _signed_rank_intervals(ranked, sided, shared)
         columns = zip(
             np.flatnonzero(mine).tolist(),
@@ -241,9 +236,9 @@ def locate(
     sessions: NDArray[np.int64] | None = None,
     uncertainty: float = 0.0,
 ) -> Location:
-    """Return what `estimate` rests on: mean log-ratio, error and degrees of freedom.
+    """Return mean log-ratio, error and degrees of freedom of an estimate, to combine several.
 
-    For those who combine several. Arguments are those of `estimate`; at least three blocks.
+    Arguments are those of `estimate`; at least three blocks.
     """
     ((_, found, _),) = _by_unit(log_ratios[np.newaxis], sessions)
     return Location(
@@ -260,7 +255,7 @@ def locate(
 def kept_blocks(blocks: int) -> int:
     """Return how many blocks trimming keeps. ValueError: fewer than three give no estimate."""
     if blocks < FEWEST_BLOCKS:
-        raise ValueError(f"an estimate takes {FEWEST_BLOCKS} blocks, not {blocks}")
+        raise ValueError(f"an estimate needs {FEWEST_BLOCKS} blocks, not {blocks}")
     kept = blocks - 2 * int(TRIM * blocks)
     return kept if kept >= FEWEST_KEPT else blocks
 
@@ -268,22 +263,21 @@ def kept_blocks(blocks: int) -> int:
 def sessions_alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> float:
     """Return the p value of the one-way F test on ranks: small where sessions differ.
 
-    Ranks, since a stalled block would swell the spread within its session, and hide that sessions
-    differ. 1.0 where it cannot be tested: one session, each block its own, or blocks all equal.
-    ValueError: the two do not pair.
+    1.0 where it cannot be tested: one session, one block per session, or equal values in all
+    blocks. ValueError: the shapes differ.
     """
     if sessions.shape != log_ratios.shape or log_ratios.ndim != 1:
-        message = f"a session for each block: {log_ratios.shape} and {sessions.shape}"
+        message = f"each block needs a session: {log_ratios.shape} and {sessions.shape}"
         raise ValueError(message)
     return float(_alike(log_ratios[np.newaxis], sessions)[0])
 
 
 def signed_rank_interval(log_ratios: NDArray[np.float64], *, level: float) -> Interval | None:
-    """Return the exact Hodges-Lehmann interval as ratios, or None when it does not exist.
+    """Return the exact Hodges-Lehmann interval as ratios; None where it does not exist.
 
-    It runs between two Walsh averages (means of pairs) that the null distribution of Wilcoxon's
-    signed-rank sum picks; it covers at least `level`. None from fewer than six blocks, and when
-    even the range of so few blocks does not reach `level`.
+    Its bounds are two Walsh averages (means of pairs), chosen by the null distribution of
+    Wilcoxon's signed-rank sum; it covers at least `level`. None from fewer than six blocks, or
+    where even the range of the blocks does not reach `level`.
     Source: Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, section 3.3.
     """
     found = _signed_rank_intervals(log_ratios[np.newaxis], level, 0.0)
@@ -296,29 +290,41 @@ def half_width(interval: Interval) -> float:
 
 
 def narrow(found: Iterable[Estimate], precision: float) -> bool:
-    """Say whether the reported interval of each estimate is this narrow on either side (0.025:
-    2.5 %): when a run may stop. False where there is no estimate at all.
+    """Return whether the half width of each reported interval is at most `precision` (0.025:
+    2.5 %), so that a run may stop. False without any estimate.
 
-    Widths alone decide, never a p value or a verdict: stopping when a difference is significant
-    finds one in a quarter of runs that have none.
     Source: fixed-width intervals, Nordin & Schultzberg, arXiv 2405.03487.
     """
+    # Only widths decide, never a p value or a verdict: stopping as soon as a difference is
+    # significant finds one in a quarter of the runs that have none.
     widths = [half_width(one.interval) for one in found]
     return bool(widths) and max(widths) <= precision
 
 
+# Cached, since the self-test asks for the same quantile for thousands of runs.
 @cache
 def student_quantile(level: float, freedom: float) -> float:
-    """Return how many standard errors Student's two-sided interval reaches to either side."""
+    """Return the half width of Student's two-sided interval, in standard errors."""
     return float(special.stdtrit(freedom, 0.5 + level / 2))
 
 
-def _refuse_nonsense(log_ratios: NDArray[np.float64], level: float, margin: float) -> None:
+def _check_arguments(
+    log_ratios: NDArray[np.float64],
+    sessions: NDArray[np.int64] | None,
+    *,
+    level: float,
+    sided: float,
+    margin: float,
+) -> None:
     if log_ratios.ndim != _MATRIX or not bool(np.all(np.isfinite(log_ratios))):
         message = "log-ratios must be one finite number per block"
         raise ValueError(message)
-    if not 0 < level < 1:
-        message = f"a level lies between 0 and 1, not at {level}"
+    for each in (level, sided):
+        if not 0 < each < 1:
+            message = f"a level lies between 0 and 1, not at {each}"
+            raise ValueError(message)
+    if sessions is not None and sessions.shape != log_ratios.shape[1:]:
+        message = f"each block needs a session: {log_ratios.shape[1:]} and {sessions.shape}"
         raise ValueError(message)
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
@@ -328,10 +334,10 @@ def _refuse_nonsense(log_ratios: NDArray[np.float64], level: float, margin: floa
 def _by_unit(
     log_ratios: NDArray[np.float64], sessions: NDArray[np.int64] | None
 ) -> Iterator[tuple[NDArray[np.bool_], _Locations, NDArray[np.float64]]]:
-    """Yield cells by what their interval rests on: blocks, or sessions not seen to be alike.
+    """Yield the cells whose interval is computed from blocks, then those from sessions.
 
-    Each time which cells these are (cells,), their locations, and the values to rank of each of
-    them, (those, blocks or sessions).
+    Each item has a mask of these cells, (cells,), their locations, and their values for ranking,
+    (these cells, blocks or sessions).
     """
     cells, blocks = log_ratios.shape
     count = blocks if sessions is None else np.unique(sessions).size
@@ -357,18 +363,23 @@ def _alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDAr
     between, within = labels.size - 1, blocks - labels.size
     if between < 1 or within < 1:
         return np.ones(cells)
+    # On ranks, since one stalled block would increase the spread within its session so much that a
+    # difference among sessions would not be seen.
     belongs = (sessions[:, np.newaxis] == labels).astype(np.float64)
     ranks = stats.rankdata(log_ratios, axis=1)
     means = ranks @ belongs / sizes
     middle = ranks.mean(axis=1, keepdims=True)
     spread = np.sum(sizes * (means - middle) ** 2, axis=1) / between
     noise = np.sum((ranks - means @ belongs.T) ** 2, axis=1) / within
+    # Without any spread within sessions F is infinite, and p is 0 if the sessions differ at all.
     p = special.fdtrc(between, within, spread / np.where(noise > 0, noise, 1.0))
     return np.where(spread == 0, 1.0, np.where(noise > 0, p, 0.0))
 
 
 def _medians(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the median of each session, (cells, sessions), in the order of their labels."""
+    # Medians, since one stalled block moves the mean of a short session far. Among pooled blocks
+    # trimming takes care of that.
     medians = [np.median(log_ratios[:, sessions == one], axis=1) for one in np.unique(sessions)]
     return np.stack(medians, axis=1)
 
@@ -405,23 +416,23 @@ def _locate(ordered: NDArray[np.float64]) -> _Locations:
 
 
 def _deviation(values: NDArray[np.float64], equal: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the standard deviation of each row: equal values have no spread, and what the formula
-    leaves of rounding would pass for one.
-    """
+    """Return the standard deviation of each row; exactly 0 where `equal`."""
+    # The formula leaves a rounding error for equal values, which would look like a spread.
     return np.where(equal, 0.0, np.std(values, axis=1, ddof=1))
 
 
 def _signed_rank_intervals(
     log_ratios: NDArray[np.float64], level: float, shared: float
 ) -> list[Interval]:
-    """Return the `signed_rank_interval` of each row, wider by `shared` on the log scale, or none
-    where it does not exist.
+    """Return the `signed_rank_interval` of each row, widened by `shared` on the log scale; an empty
+    list where it does not exist.
     """
     blocks = log_ratios.shape[1]
     if blocks < FEWEST_RANKED:
         return []
     tail = (1 - level) / 2
-    # As many averages may be cut off as keep the chance of a smaller rank sum within the tail.
+    # So many averages are cut off at each end that the probability of a smaller rank sum stays
+    # within the tail.
     cut = int(np.searchsorted(_rank_sums_at_most(blocks), tail, side="right"))
     if cut == 0:
         return []
@@ -443,18 +454,16 @@ def _intervals(low: NDArray[np.float64], high: NDArray[np.float64], level: float
 
 @cache
 def _pairs(blocks: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices of all pairs of blocks, each with itself included."""
+    """Return the indices of all pairs of blocks, including each block with itself."""
     first, second = np.triu_indices(blocks)
     return first, second
 
 
 @cache
 def _rank_sums_at_most(blocks: int) -> NDArray[np.float64]:
-    """Return P(signed-rank sum <= k) for k = 0 ... blocks (blocks + 1) / 2 under the null.
-
-    Each rank joins the sum with probability one half, so the distribution of n ranks is the one of
-    n - 1 ranks, averaged with itself moved up by n.
-    """
+    """Return P(signed-rank sum <= k) for k = 0 ... blocks (blocks + 1) / 2 under the null."""
+    # Each rank is part of the sum with probability one half. So the distribution for n ranks is
+    # that for n - 1 ranks, averaged with the same shifted by n.
     chances = np.ones(1)
     for rank in range(1, blocks + 1):
         grown = np.zeros(chances.size + rank)
@@ -462,10 +471,10 @@ def _rank_sums_at_most(blocks: int) -> NDArray[np.float64]:
         grown[rank:] += chances / 2
         chances = grown
     at_most = np.cumsum(chances)
-    at_most.flags.writeable = False
+    at_most.flags.writeable = False  # the cache hands the same array to every caller
     return at_most
 
 
 def _ratio(log_ratio: float) -> float:
-    """Return exp, held inside what a float can say."""
+    """Return exp, within the range of a float."""
     return math.exp(max(-_LARGEST_LOG, min(log_ratio, _LARGEST_LOG)))

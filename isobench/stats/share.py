@@ -1,6 +1,4 @@
-"""Which share of an overhead one change takes away: a ratio of two paired means, by inverting the
-test that decides everything else.
-"""
+"""Estimates which share of an overhead one change removes: a ratio of two paired means."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +10,16 @@ from numpy.typing import NDArray
 from isobench.stats.ratio import estimate
 
 LEVEL: Final = 0.95
+# An overhead that is barely significant has an interval without a bound (Fieller 1954). No share
+# beyond this is worth a search.
 _FARTHEST: Final = 16.0
-"""Beyond this share, and minus it, an interval counts as without end."""
+# Each step halves the distance: 30 make it a billionth.
 _STEPS: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """How much of an overhead is explained: 1.0 is all of it, below 0 the change makes it worse."""
+    """The share of an overhead that is explained (1.0: all). Below 0: the change adds to it."""
 
     point: float
     low: float
@@ -33,20 +33,20 @@ def share(
     *,
     sessions: NDArray[np.int64] | None = None,
 ) -> Share | None:
-    """Return the share of `overhead` that `effect` is, both log-ratios of the same blocks.
+    """Return `effect` as a share of `overhead`. Both are log-ratios of the same blocks.
 
-    Shapes (blocks,), and `sessions` as in `estimate`. The interval holds every share at which
-    effect - share * overhead is not told from zero by the same trimmed t. None: fewer than three
-    blocks, or an overhead that is itself not told from none, of which no share can be known.
-    ValueError: the two do not pair.
+    Both have the shape (blocks,); `sessions` is as in `estimate`. The interval contains every share
+    for which effect - share * overhead does not differ significantly from zero, by the trimmed t of
+    `estimate`. None: fewer than three blocks, or an overhead that is not significant itself.
+    ValueError: the shapes differ.
     Source: Fieller 1954, Some problems in interval estimation, for means that are trimmed.
     """
     if overhead.shape != effect.shape:
         message = f"log-ratios must pair by block: {overhead.shape} and {effect.shape}"
         raise ValueError(message)
 
-    def tells(at: float) -> bool:
-        """Say whether a share is ruled out."""
+    def is_ruled_out(at: float) -> bool:
+        """Return whether a share is outside the interval."""
         found = estimate(effect - at * overhead, sessions=sessions, level=LEVEL)
         return found is not None and not found.interval.low <= 1 <= found.interval.high
 
@@ -55,20 +55,23 @@ def share(
     if whole is None or part is None or whole.interval.low <= 1 <= whole.interval.high:
         return None
     point = float(np.log(part.ratio) / np.log(whole.ratio))
-    return Share(point=point, low=_edge(tells, point, -1), high=_edge(tells, point, 1))
+    return Share(
+        point=point, low=_edge(is_ruled_out, point, -1), high=_edge(is_ruled_out, point, 1)
+    )
 
 
-def _edge(tells: Callable[[float], bool], start: float, side: int) -> float:
-    """Return where shares begin to be ruled out on one side; infinite where they never are."""
+def _edge(is_ruled_out: Callable[[float], bool], start: float, side: int) -> float:
+    """Return the bound of the interval on one side; infinite where there is none."""
+    # First find a share that is ruled out, then halve the distance between it and one that is not.
     step = 0.125
-    while not tells(start + side * step):
+    while not is_ruled_out(start + side * step):
         step *= 2
         if step > _FARTHEST:
             return side * float("inf")
     inside, outside = 0.0, step
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
-        if tells(start + side * middle):
+        if is_ruled_out(start + side * middle):
             outside = middle
         else:
             inside = middle

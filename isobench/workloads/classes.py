@@ -1,7 +1,7 @@
-"""The classes of workloads: the one table of them.
+"""The table of the classes of workloads.
 
-A class is what stands before the dot of a workload's name. One that the table does not have works
-too: it comes last and is called by its name.
+The class is the part of a workload's name before the dot. A class that is not in the table works
+too: it is shown last, under its name.
 """
 
 from dataclasses import dataclass
@@ -12,25 +12,29 @@ START_UP: Final = "startup"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadClass:
-    """A class of workloads, and how it is treated."""
+    """A class of workloads, and how it is measured and shown."""
 
     name: str
     title: str
-    """At the head of a table or a sentence."""
+    """Its name in headings."""
     within: str
-    """After "in": within a sentence."""
+    """Its name within a sentence, after "in"."""
     typical: str = ""
-    """The workload that stands for it where there is no time for all of them."""
+    """The workload that represents it where the budget has no room for all of them."""
     lead: str = ""
-    """A sentence on what its workloads have in common."""
+    """A sentence about its workloads."""
     averaged: bool = True
-    """Whether its workloads have a mean. Kinds of start have none: they are different things."""
+    """Whether the report shows a mean of its workloads. Cold and warm starts have none: they are
+    different quantities.
+    """
     overhead: int = 1
-    """How many times as long as its timed part an iteration takes."""
+    """How long an iteration takes, as a multiple of its timed part."""
     steady: bool = False
-    """Whether native's times show a drift of the machine itself: nothing else is in them."""
+    """Whether native's times depend on the processor only, so that a trend shows a drift of the
+    machine.
+    """
     duets: bool = False
-    """Whether it may be measured at the same time as native, each on a CPU of its own."""
+    """Whether it may be measured at the same time as native, each on its own CPUs."""
 
 
 # fmt: off
@@ -43,36 +47,36 @@ CLASSES: Final = (
                   typical="syscall.getppid",
                   lead="Each operation crosses into the kernel, where filters and translators"
                        " sit."),
-    # Files are made and read back around the timed part: as long again.
+    # Files are made before the timed part and read back after it, which takes as long again.
     WorkloadClass(name="io", title="I/O", within="I/O", typical="io.fsync", overhead=2,
-                  lead="Files on the scratch file system of each target; which one that is stands"
-                       " under Parity."),
+                  lead="Files on the scratch file system of each target; Parity shows which one"
+                       " that is."),
     WorkloadClass(name="net", title="Network", within="network"),
     WorkloadClass(name="app", title="Applications", within="applications"),
     WorkloadClass(name=START_UP, title="Start-up", within="start-up",
                   typical="startup.cold", averaged=False),
 )
-"""In the order in which they are shown."""
+"""The order is that of the report."""
 # fmt: on
 
 _BY_NAME: Final = {each.name: each for each in CLASSES}
 _RANKS: Final = {each.name: rank for rank, each in enumerate(CLASSES)}
 DUETS: Final = tuple(each.name for each in CLASSES if each.duets)
 TYPICAL: Final = frozenset(each.typical for each in CLASSES if each.typical)
-"""The typical workloads of all classes."""
+"""The workloads that represent their classes."""
 
 
 def get(name: str) -> WorkloadClass:
-    """Return a class by name; one that the table does not have is called by its name."""
+    """Return a class by name. One that the table does not have gets its name as title."""
     return _BY_NAME.get(name) or WorkloadClass(name=name, title=name, within=name)
 
 
 def opening(name: str) -> str:
-    """Return what a class is called at the beginning of a sentence."""
+    """Return the name of a class for the beginning of a sentence."""
     known = _BY_NAME.get(name)
     return f"{known.within[0].upper()}{known.within[1:]}" if known else name
 
 
 def rank(name: str) -> int:
-    """Return the place of a class in the order in which classes are shown; others come last."""
+    """Return the position of a class in the report. Classes that the table lacks are last."""
     return _RANKS.get(name, len(CLASSES))

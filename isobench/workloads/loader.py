@@ -1,4 +1,4 @@
-"""workload.toml -> Workload. A workload is a folder; adding one needs no Python."""
+"""Reads workload.toml. A workload is a folder; adding one needs no Python."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +9,14 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from isobench.config import paths
-from isobench.config.suggestions import meant
+from isobench.config.suggestions import suggestion
 from isobench.config.toml import Source
 from isobench.model import TIME, Answer, Better, Metric, Need, Scope, Start, Workload
 from isobench.model.errors import UsageError
 from isobench.model.units import Unit, WorkloadName, seconds
 from isobench.workloads import classes
 
+# \Z and not $, which also matches before a newline at the end.
 NAME_PATTERN: Final = r"^[a-z][a-z0-9]*\.[a-z0-9][a-z0-9-]*\Z"
 
 
@@ -53,7 +54,7 @@ class _Metric(msgspec.Struct, forbid_unknown_fields=True):
 _METRIC_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _TIME_EXAMPLE: Final = '[metrics] time = "ns"'
 _FACT_EXAMPLE: Final = (
-    "isobench itself measures time alone; for a number that the payload prints as a fact: peak = "
+    "isobench itself measures only time; for a number that the payload prints as a fact: peak = "
     '{ unit = "bytes", better = "lower", fact = "memory.peak" }'
 )
 
@@ -61,12 +62,12 @@ _FACT_EXAMPLE: Final = (
 def _metrics(
     written: Source, tables: Mapping[str, str | dict[str, Any]], scope: Scope
 ) -> Iterator[Metric]:
-    """Yield the metrics, time first; UsageError: one would never be measured, or none is time."""
+    """Yield the metrics, time first. UsageError: one cannot be measured, or time is missing."""
     if tables.get(TIME.name) != TIME.unit:
         unmeasured = [name for name, table in tables.items() if isinstance(table, str)]
-        what = "none is named" if not tables else 'time = "ns" must be among them'
+        what = "none is given" if not tables else 'time = "ns" must be among them'
         if unmeasured and TIME.name not in tables:
-            what = f"{unmeasured[0]} would never be measured"
+            what = f"{unmeasured[0]} cannot be measured"
         where = [name for name in (TIME.name, *unmeasured) if name in tables][:1]
         raise UsageError(f"{written.place('metrics', *where)}: metrics: {what}", hint=_TIME_EXAMPLE)
     yield TIME
@@ -81,13 +82,15 @@ def _metric_of_fact(
     place = f"{written.place('metrics', name)}: metrics: {name}"
     if not _METRIC_NAME.fullmatch(name):
         raise UsageError(
-            f"{place} is no name of a metric", hint="small letters, digits and dashes: peak-memory"
+            f"{place} is not a name of a metric",
+            hint="use small letters, digits and dashes: peak-memory",
         )
     if isinstance(table, str) or not table.get("fact", True):
-        raise UsageError(f"{place} would never be measured", hint=_FACT_EXAMPLE)
+        raise UsageError(f"{place} cannot be measured", hint=_FACT_EXAMPLE)
+    # The payloads of starts print no facts that are read.
     if scope is not Scope.LOOP:
         raise UsageError(
-            f'{place} would never be measured: scope = "{scope}" measures time alone',
+            f'{place} cannot be measured: scope = "{scope}" measures only time',
             hint='scope = "loop", or leave the metric out',
         )
     own = replace(written, prefix=("metrics", name), hint=_FACT_EXAMPLE)
@@ -96,12 +99,12 @@ def _metric_of_fact(
 
 
 def read(path: Path) -> Workload:
-    """Read one workload.toml."""
+    """Read one workload.toml; UsageError names the file and the key that is wrong."""
     example = "workloads/cpu_sieve/workload.toml is an example"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"{path}: {reason}", hint=example) from None
     written = Source(origin=str(path), text=text, hint=example)
     data = written.convert(written.document(), _File)
@@ -110,16 +113,17 @@ def read(path: Path) -> Workload:
     if not source.is_file():
         raise UsageError(
             f"{written.place('source')}: source: no such file: {source}",
-            hint="write payload.c beside it",
+            hint="write payload.c in the same folder",
         )
     if data.scope is Scope.SESSION and data.start is None:
         raise UsageError(
             f'{path}: start: missing; scope = "session" needs it', hint='start = "cold"'
         )
+    # Without a checksum a compiler could remove the work, and nobody would notice.
     if data.scope is Scope.LOOP and data.answer is None:
         raise UsageError(
-            f"{path}: answer: missing; a loop workload must have an answer to be checked against",
-            hint="run it once natively with the loops you choose, and copy its check",
+            f"{path}: answer: missing; a loop workload needs a known checksum",
+            hint="run it once natively with the loops of your choice, and copy its check",
         )
     return Workload(
         name=WorkloadName(data.name),
@@ -141,8 +145,10 @@ def read(path: Path) -> Workload:
 def find(
     folders: Sequence[Path] = (), *, others: Mapping[WorkloadName, Workload] | None = None
 ) -> dict[WorkloadName, Workload]:
-    """Return all workloads by name, in the order of their classes; `folders` are the user's own,
-    `others` those of plug-ins, whose names must be free.
+    """Return all workloads by name, in the order of their classes. `folders` are the user's,
+    `others` the workloads of plug-ins.
+
+    UsageError: a folder does not exist, a file is invalid, or two workloads have the same name.
     """
     found: dict[WorkloadName, Workload] = dict(others or {})
     for folder in (paths.shared("workloads"), *folders):
@@ -150,12 +156,13 @@ def find(
             raise UsageError(
                 f"no such folder of workloads: {folder}", hint="name an existing folder"
             )
+        # Sorted, since the order of a directory differs between file systems.
         for path in sorted(folder.glob("*/workload.toml")):
             workload = read(path)
             if workload.name in found:
                 first = found[workload.name].source.parent
                 raise UsageError(
-                    f"{path}: the name {workload.name} is taken by {first}",
+                    f"{path}: the name {workload.name} is already used by {first}",
                     hint="choose another name",
                 )
             found[workload.name] = workload
@@ -163,21 +170,26 @@ def find(
 
 
 def _order(workload: Workload) -> tuple[int, str]:
-    return classes.rank(workload.group), workload.group
+    return classes.rank(workload.class_name), workload.class_name
 
 
 def select(
     workloads: dict[WorkloadName, Workload], names: Sequence[str]
 ) -> dict[WorkloadName, Workload]:
-    """Return those that `names` mean: a class ("cpu") or a name ("cpu.sieve"); without, all."""
+    """Return the workloads of these names ("cpu.sieve") or classes ("cpu"); without names, all.
+
+    UsageError: a name matches nothing.
+    """
     if not names:
         return workloads
     chosen: set[WorkloadName] = set()
     for name in names:
-        hits = {w.name for w in workloads.values() if name in (w.name, w.group, "all")}
+        hits = {w.name for w in workloads.values() if name in (w.name, w.class_name, "all")}
         if not hits:
-            known = dict.fromkeys(word for w in workloads.values() for word in (w.name, w.group))
-            hint = f"{meant(name, known)} isobench workloads lists them all"
+            known = dict.fromkeys(
+                word for w in workloads.values() for word in (w.name, w.class_name)
+            )
+            hint = f"{suggestion(name, known)} isobench workloads lists them all"
             raise UsageError(f"no workload or class is called {name!r}", hint=hint.lstrip())
         chosen |= hits
     return {name: workload for name, workload in workloads.items() if name in chosen}

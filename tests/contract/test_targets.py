@@ -415,8 +415,8 @@ def test_the_limits_that_a_target_can_set_hold(
     context = runner.context(Visit(block=0, target=native.name, workload=WorkloadName("")))
     with native.open(runner.stage(native)) as session:
         runner.prover.prove_session(context, session)
-    without = limit_tests.natively(runner, native.name)
-    checks = limit_tests.push(runner, target.name, without)
+    without = limit_tests.run_natively(runner, native.name)
+    checks = limit_tests.check_limits(runner, target.name, without)
     assert [check.resource for check in checks] == [r for r in Resource if r in target.limitable]
     for check in checks:
         # On a busy machine even native may get less than the limit: then nothing is decided.

@@ -19,7 +19,7 @@ from tests.live.conftest import CHECKOUT, Command
 
 pytestmark = pytest.mark.live
 HOSTILE = CHECKOUT / "tests" / "data" / "hostile_targets"
-WHOSE = "in the distribution isobench-hostile 6.6: tell its author"
+WHOSE = "in isobench-hostile 6.6: report it to its author"
 EXAMPLE = CHECKOUT / "tests" / "data" / "example_distribution"
 HANGS = ("hostile-probe-hangs", "hostile-import-hangs")
 MEASURED = ("honest", "prints", "close-exits")
@@ -63,7 +63,7 @@ def test_targets_lists_every_plug_in_and_whose_fault_each_is(hostile: With) -> N
         row["name"] for row in broken
     }
     for row in broken:
-        assert f"fault of the plug-in {row['name']} {WHOSE}; traceback: " in row["hint"]
+        assert f"bug of the plug-in {row['name']} {WHOSE}; traceback: " in row["hint"]
         log = Path(row["hint"].rpartition("traceback: ")[2])
         assert row["name"] in log.read_text()
 

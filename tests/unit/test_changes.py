@@ -36,7 +36,7 @@ def test_a_known_change_is_found_and_judged(
     assert found["base"]["ratio"] == pytest.approx(before, rel=0.01)
 
 
-def test_absolute_times_are_not_compared_but_their_change_is_told(make_run: MakeRun) -> None:
+def test_absolute_times_are_not_compared_but_their_change_is_reported(make_run: MakeRun) -> None:
     base, head = make_run({SIEVE: 1.2}), make_run({SIEVE: 1.2})
     head.samples["value"] *= 3  # all of it, native too: another clock rate
     made = compared(base, head)

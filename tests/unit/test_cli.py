@@ -1119,7 +1119,7 @@ def test_clean_prints_what_it_removed(isobench: Run, monkeypatch: pytest.MonkeyP
 def test_an_empty_list_is_refused_and_never_means_everything(
     isobench: Run, flag: str, value: str
 ) -> None:
-    refused(isobench("run", flag, value), flag, "names nothing")
+    refused(isobench("run", flag, value), flag, "the list of names is empty")
 
 
 @pytest.mark.parametrize("value", ["0%", "100%", "500%", "-1%"])
@@ -1332,7 +1332,7 @@ def test_signals_ignored_at_the_start_stay_ignored_except_sigterm(
 
 @pytest.mark.parametrize("value", ["", "a", "1-", "3-1", "0,,1", "-1", "1.5"])
 def test_a_wrong_list_of_cpus_is_refused_with_examples(isobench: Run, value: str) -> None:
-    refused(isobench("run", "--affinity", value), "is no list of CPUs: write 2, 0,2 or 2-5")
+    refused(isobench("run", "--affinity", value), "is not a list of CPUs: write 2, 0,2 or 2-5")
 
 
 def test_a_cpu_that_cannot_be_used_is_refused_with_the_usable_ones(isobench: Run) -> None:
@@ -1432,7 +1432,7 @@ def test_compare_reads_latest_and_zips(
     ("argv", "words"),
     [
         (("old",), ("two runs", "--base")),
-        (("old", "old"), ("there twice",)),
+        (("old", "old"), ("given twice",)),
         (("old", "nothing"), ("no run",)),
         (("--base", "old", "--head", "zzz*"), ("no run matches",)),
         (("old", "--base", "old"), ("two runs",)),

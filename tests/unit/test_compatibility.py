@@ -123,13 +123,13 @@ def test_what_reading_the_clock_costs_under_load_is_no_difference(run: Make) -> 
     assert found(base, head) == {}
 
 
-def test_runs_of_one_side_that_differ_are_told_too(run: Make) -> None:
+def test_runs_of_one_side_that_differ_are_reported_too(run: Make) -> None:
     base = [run(), run(**about(kernel="6.2"))]
     (one,) = compatibility.differences(base, [run()])
     assert (one.base, one.head) == ("6.1 and 6.2", "6.1")
 
 
-def test_what_all_targets_share_is_told_once(run: Make) -> None:
+def test_what_all_targets_share_is_reported_once(run: Make) -> None:
     facts = [{"key": "kernel.release", "value": "6.2", "source": "a test"}]
     earlier = [{"key": "kernel.release", "value": "6.1", "source": "a test"}]
     base, head = (
@@ -141,7 +141,7 @@ def test_what_all_targets_share_is_told_once(run: Make) -> None:
     assert [one.where for one in differences] == ["machine"]
 
 
-def test_isobenchs_own_programs_are_told_one_by_one(run: Make) -> None:
+def test_isobenchs_own_programs_are_reported_one_by_one(run: Make) -> None:
     base = run(about={"payloads": [payload("_agent", "a" * 64), payload("_startup", "b" * 64)]})
     head = run(about={"payloads": [payload("_agent", "c" * 64), payload("_startup", "d" * 64)]})
     assert found(base, head) == {"isobench's own _agent": Gravity.WARNED}
@@ -150,7 +150,7 @@ def test_isobenchs_own_programs_are_told_one_by_one(run: Make) -> None:
 # ---- programs and work
 
 
-def test_another_program_of_a_workload_is_told(run: Make) -> None:
+def test_another_program_of_a_workload_is_reported(run: Make) -> None:
     base = run(about={"payloads": [payload("cpu.sieve", "a" * 64)]})
     head = run(about={"payloads": [payload("cpu.sieve", "b" * 64)]})
     assert "not every run has the same program" in compatibility.other_program(

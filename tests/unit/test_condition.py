@@ -33,12 +33,12 @@ def test_a_condition_holds_as_its_comparisons_do(condition: str, *, expected: bo
         ("workload == 'cpu' or target == 'docker'", "from"),
         ("workload == 'cpu' and", "from '' on"),
         ("workload == cpu", "from"),
-        ("engine == 'docker'", "compares 'engine', which is none of workload, class"),
-        ("workload =~ '('", "no regular expression"),
+        ("engine == 'docker'", "compares 'engine', which is not one of workload, class"),
+        ("workload =~ '('", "invalid regular expression"),
         ("__import__('os')", "from"),
     ],
 )
-def test_what_is_no_condition_is_told_from_where_on(condition: str, said: str) -> None:
+def test_what_is_no_condition_is_reported_from_where_on(condition: str, said: str) -> None:
     with pytest.raises(ValueError, match=r"condition|compares|expression") as caught:
         holds(condition, SIEVE)
     assert said in str(caught.value)

@@ -111,7 +111,7 @@ def test_an_empty_variable_is_no_variable() -> None:
         ("\ufeff=", "given.toml"),
     ],
 )
-def test_a_mistake_is_told_with_the_file_the_place_and_a_way_out(
+def test_a_mistake_is_reported_with_the_file_the_place_and_a_hint(
     text: str, why: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=why) as caught:
@@ -120,7 +120,7 @@ def test_a_mistake_is_told_with_the_file_the_place_and_a_way_out(
     assert "--config" in caught.value.hint
 
 
-def test_a_mistake_in_a_table_of_pyproject_is_told_with_its_file() -> None:
+def test_a_mistake_in_a_table_of_pyproject_is_reported_with_its_file() -> None:
     Path("pyproject.toml").write_text("[tool.isobench]\nspeed = 3\n")
     with pytest.raises(UsageError, match=r"pyproject\.toml.*speed"):
         file.load(environment={})
@@ -133,14 +133,14 @@ def test_a_pyproject_of_another_shape_does_not_crash(text: str) -> None:
         file.load(environment={})
 
 
-def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"binary\.toml"):
         file.load(tmp_path / "binary.toml", environment={})
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])
-def test_a_named_file_that_cannot_be_read_is_told(name: str, tmp_path: Path) -> None:
+def test_a_named_file_that_cannot_be_read_is_reported(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         file.load(tmp_path / name, environment={})
     assert caught.value.hint == "name a readable file"

@@ -124,7 +124,7 @@ def test_it_is_installed_for_those_who_have_its_site_on_their_path(tmp_path: Pat
     site = bench_dial.make_site(tmp_path)
     code = (
         "from isobench.plugins import guard; from isobench.plugins.registry import Registry;"
-        "print(guard.direct(Registry({'dialled': {'permille': 20}}).get('dialled')))"
+        "print(guard.unwrapped(Registry({'dialled': {'permille': 20}}).get('dialled')))"
     )
     path = os.pathsep.join([str(site), str(CHECKOUT)])
     argv = [sys.executable, "-c", code]

@@ -34,23 +34,23 @@ def test_files_in_memory_take_the_verdict_away() -> None:
     assert "XDG_CACHE_HOME" in doubt.advice
 
 
-def test_another_file_system_than_natives_is_said_and_leaves_the_verdict() -> None:
+def test_another_file_system_than_natives_is_reported_and_leaves_the_verdict() -> None:
     (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": OVERLAY}, {"io.filesystem": EXT4})
     assert (doubt.code, doubt.blocks) == ("other-file-system", False)
     assert doubt.detail == "ran on overlayfs, native on ext4"
 
 
-def test_a_file_system_that_cannot_be_seen_is_said() -> None:
+def test_a_file_system_that_cannot_be_seen_is_reported() -> None:
     (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": None}, {"io.filesystem": EXT4})
     assert (doubt.code, doubt.blocks) == ("unseen-file-system", False)
     assert "native ran on ext4" in doubt.detail
 
 
-def test_other_calls_than_natively_are_said_and_leave_the_verdict() -> None:
+def test_other_calls_than_natively_are_reported_and_leave_the_verdict() -> None:
     native: dict[str, Fact] = {"syscall.call": "openat close"}
     (doubt,) = doubts.of_calls({"syscall.call": "CreateFile CloseHandle"}, native)
     assert (doubt.code, doubt.blocks) == ("other-calls", False)
-    assert doubt.detail == "by CreateFile CloseHandle, natively by openat close"
+    assert doubt.detail == "it uses CreateFile CloseHandle, natively openat close"
 
 
 @pytest.mark.parametrize("inside", [{"syscall.call": "openat close"}, {}])
@@ -94,7 +94,7 @@ def test_a_disk_that_the_host_caches_is_no_disk(
     assert all(doubt.blocks for doubt in found)
 
 
-def test_an_unknown_file_system_is_told_by_its_number() -> None:
+def test_an_unknown_file_system_is_shown_by_its_number() -> None:
     (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": "0x12345678"}, {"io.filesystem": EXT4})
     assert "0x12345678" in doubt.detail
 
@@ -109,7 +109,7 @@ def test_clocks_that_agree_raise_no_doubt() -> None:
 
 
 @pytest.mark.parametrize("slope", [0.5, 0.9, 1.1, 2.0])
-def test_a_clock_that_runs_at_another_speed_is_said_with_what_stands_in_for_it(
+def test_a_clock_that_runs_at_another_speed_is_reported_with_what_stands_in_for_it(
     slope: float,
 ) -> None:
     (doubt,) = doubts.of_clock(checked(slope), {})
@@ -123,7 +123,7 @@ def test_a_clock_that_does_not_run_takes_the_verdict_away() -> None:
     assert (doubt.code, doubt.blocks) == ("guest-clock", True)
 
 
-def test_visits_too_short_to_tell_are_doubted_where_the_clock_is_known_to_be_off() -> None:
+def test_visits_too_short_to_compare_are_doubted_where_the_clock_is_known_to_be_off() -> None:
     others = {"cpu.sieve": checked(1.0), "cpu.matmul": checked(0.5)}
     (doubt,) = doubts.of_clock(None, others)
     assert (doubt.code, doubt.blocks) == ("guest-clock", True)
@@ -141,12 +141,14 @@ def test_short_visits_by_a_clock_that_is_plainly_off_lose_their_verdict(
     assert f"ran at {slope:.3f} of the host's {bound} in these visits" in doubt.detail
 
 
-def test_visits_too_short_to_tell_are_believed_where_nothing_is_known_against_the_clock() -> None:
+def test_visits_too_short_to_compare_are_believed_where_nothing_is_known_against_the_clock() -> (
+    None
+):
     assert doubts.of_clock(None, {}) == ()
     assert doubts.of_clock(None, {"cpu.sieve": checked(1.0)}) == ()
 
 
-def test_another_number_of_cpus_is_said() -> None:
+def test_another_number_of_cpus_is_reported() -> None:
     (doubt,) = doubts.of_threads({"cpu.threads": 2}, {"cpu.threads": 8})
     assert doubt.detail == "2 CPUs inside, 8 outside"
     assert not doubt.blocks
@@ -188,7 +190,7 @@ def test_noisy_blocks_that_had_to_be_kept_are_counted_with_the_worst_steal() -> 
     assert "1 were measured again" in doubt.detail
 
 
-def test_drift_is_told_with_its_sign_and_bounds() -> None:
+def test_drift_is_reported_with_its_sign_and_bounds() -> None:
     doubt = doubts.of_drift(0.12, 0.05, 0.2)
     assert "+12% [+5%, +20%]" in doubt.detail
     assert not doubt.blocks

@@ -168,7 +168,7 @@ def test_both_of_a_pair_run_at_the_same_time(runner: Make) -> None:
     assert closed(made)
 
 
-def test_cpus_are_swapped_from_block_to_block_and_engines_told(runner: Make) -> None:
+def test_cpus_are_swapped_from_block_to_block_and_passed_to_engines(runner: Make) -> None:
     made, seen = spied(runner)
     measure_blocks(made, *planned(2).blocks)
     assert all(each.told == ",".join(map(str, sorted(each.affinity))) for each in seen)

@@ -58,8 +58,8 @@ from tests.unit.test_measure import COLD, EXEC, LOOP, WARM, WORK, Sink
 
 runner, workshop = test_measure.runner, test_measure.workshop
 HOSTILE = Path(__file__).parents[1] / "data" / "hostile_targets"
-BLAME = "fault of the plug-in hostile-{} in the distribution isobench-hostile 6.6: tell its author"
-MAKER = guard.Maker(name=TargetName("box"), distribution="its-maker", version="1.0")
+BLAME = "bug of the plug-in hostile-{} in isobench-hostile 6.6: report it to its author"
+MAKER = guard.PluginInfo(name=TargetName("box"), distribution="its-maker", version="1.0")
 ABILITIES = (Launcher, Restarter, Exclusive, Limiter, Preparer, Sweeper, Lacks, Explains)
 
 Make = Callable[..., measure.Runner]
@@ -120,7 +120,7 @@ def probed(target: Target) -> Available | Unavailable:
         ("lacks-words", "a key of lacks is a str, not a Need"),
     ],
 )
-def test_a_plug_in_that_cannot_be_asked_is_unavailable_and_its_distribution_is_named(
+def test_a_plug_in_that_cannot_be_probed_is_unavailable_and_its_distribution_is_named(
     hostile: Callable[[str], Target], tmp_path: Path, name: str, why: str
 ) -> None:
     answer = probed(hostile(name))
@@ -137,10 +137,10 @@ def test_an_honest_plug_in_is_available(hostile: Callable[[str], Target]) -> Non
     assert probed(hostile("honest")) == Available(version="1")
 
 
-def test_a_probe_that_never_ends_is_reported_and_the_others_are_heard(
+def test_a_probe_that_never_ends_is_reported_and_the_others_are_probed(
     hostile: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(guard, "PROBING", 0.3)
+    monkeypatch.setattr(guard, "PROBE_LIMIT", 0.3)
     targets = {TargetName(name): hostile(name) for name in ("probe-hangs", "honest")}
     answers = guard.probe(targets, lambda _name, _answer: None)
     late, honest = answers.values()
@@ -156,7 +156,7 @@ def test_a_probe_that_never_ends_is_reported_and_the_others_are_heard(
 def test_an_import_that_never_ends_is_broken_off(
     hostile: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "LOADING", 0.3)
+    monkeypatch.setattr(guard, "LOAD_LIMIT", 0.3)
     answer = probed(hostile("import-hangs"))
     assert isinstance(answer, Unavailable)
     assert answer.what == "the plug-in is broken: loading it did not end within 0.3 s"
@@ -190,10 +190,10 @@ def test_the_traceback_of_a_fault_before_a_run_goes_into_the_logs_of_the_run(
 ) -> None:
     probed(hostile("probe-raises"))
     sink = Sink()
-    guard.hand_over(["native", "hostile-probe-raises"], sink.log)
+    guard.write_pending_logs(["native", "hostile-probe-raises"], sink.log)
     assert list(sink.logs) == ["hostile-probe-raises"]
     assert b"raise KeyError" in sink.logs["hostile-probe-raises"]
-    guard.hand_over(["hostile-probe-raises"], sink.log)
+    guard.write_pending_logs(["hostile-probe-raises"], sink.log)
     assert sink.logs["hostile-probe-raises"].count(b"Traceback") == 1
 
 
@@ -216,7 +216,7 @@ def test_a_name_that_no_file_could_carry_is_reported_under_another(
     assert "/" not in stand_in
     answer = probed(Registry().get(stand_in))
     assert isinstance(answer, Unavailable)
-    assert "'../Hostile Name' cannot be that of a target" in answer.what
+    assert "'../Hostile Name' is not valid for a target" in answer.what
     assert "isobench-hostile 6.6" in answer.hint
 
 
@@ -368,14 +368,14 @@ def test_an_honest_plug_in_is_measured_in_all_ways(
 def test_an_opening_that_never_ends_is_broken_off_once(
     hostile: Callable[[str], Target], runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "OPENING", 0.3)
+    monkeypatch.setattr(guard, "OPEN_LIMIT", 0.3)
     target = hostile("open-hangs")
     for _ in range(3):  # what was late once is not waited for again
         gap = block(runner(target), target, LOOP)[-1]
         assert isinstance(gap, Gap)
         assert gap.detail == "open did not end within 0.3 s"
         assert BLAME.format("open-hangs") in gap.hint
-        monkeypatch.setattr(guard, "OPENING", 1800.0)
+        monkeypatch.setattr(guard, "OPEN_LIMIT", 1800.0)
 
 
 def test_a_command_that_never_ends_is_broken_off_once(
@@ -396,7 +396,7 @@ def test_limits_that_a_plug_in_cannot_set_are_unknown_and_say_whose_fault_that_i
     assert target.technology is Technology.CONTAINERIZATION
     assert limit_tests.limits_something(target)
     made = runner(target)
-    (check,) = limit_tests.push(made, target.name, Environment(facts={}))
+    (check,) = limit_tests.check_limits(made, target.name, Environment(facts={}))
     assert check.held is None
     assert "what limited returned is None" in check.why
     assert BLAME.format("limited-nothing") in check.why
@@ -456,7 +456,7 @@ def test_the_time_limit_of_a_run_is_no_fault_of_a_plug_in_that_runs_meanwhile(ru
     alarm = lifecycle._Alarm(0.3)
     with pytest.raises(KeyboardInterrupt), alarm:
         block(runner(target), target, LOOP)
-    assert alarm.rang
+    assert alarm.has_expired
 
 
 def test_an_alarm_that_was_set_goes_on_behind_a_shorter_one() -> None:
@@ -464,7 +464,7 @@ def test_an_alarm_that_was_set_goes_on_behind_a_shorter_one() -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: rang.append(1))
     try:
         signal.setitimer(signal.ITIMER_REAL, 100)
-        with pytest.raises(guard._Late), guard._limited(0.1):
+        with pytest.raises(guard._TimeLimitError), guard._limited(0.1):
             time.sleep(60)
         assert 90 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
         with guard._limited(200):  # the one that is set rings sooner
@@ -477,7 +477,7 @@ def test_an_alarm_that_was_set_goes_on_behind_a_shorter_one() -> None:
 
 
 def test_what_swallows_an_alarm_hears_it_again() -> None:
-    with pytest.raises(guard._Late), guard._limited(0.1):
+    with pytest.raises(guard._TimeLimitError), guard._limited(0.1):
         try:
             time.sleep(60)
         except BaseException:  # noqa: BLE001 - as a plug-in might
@@ -512,8 +512,8 @@ def test_a_checked_target_has_the_abilities_of_the_plug_in_and_no_others(kind: A
     assert isinstance(target, Target)
     for ability in ABILITIES:
         assert isinstance(target, ability) == isinstance(inner, ability), ability
-    assert guard.direct(target) is inner
-    assert guard.direct(inner) is inner
+    assert guard.unwrapped(target) is inner
+    assert guard.unwrapped(inner) is inner
 
 
 def test_a_checked_session_has_the_abilities_of_the_plug_ins(runner: Make) -> None:
@@ -578,7 +578,7 @@ SPEAKING = """
     print("ours, before")
     stdout.protect()
     print("ours")
-    with stdout.elsewhere():
+    with stdout.to_stderr():
         print("theirs by print")
         sys.stdout.buffer.write(b"theirs by buffer\\n")
     os.write(1, b"theirs by descriptor\\n")

@@ -171,10 +171,10 @@ def test_the_cache_is_not_removed_while_a_part_is_made(guests: Path) -> None:
     Maker().part()
     with (guests / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        (found,) = stage.forget()
-        assert found.failure == "another isobench is making something in it"
+        (found,) = stage.remove_cache()
+        assert found.failure == "another isobench is writing to it"
     assert guests.exists()
-    assert stage.forget() != []
+    assert stage.remove_cache() != []
     assert not guests.exists()
 
 

@@ -27,7 +27,7 @@ def lap(monkeypatch: pytest.MonkeyPatch, **changes: object) -> BlockHealth:
     """Return the health of a block of ten seconds after QUIET, with changes."""
     after = dataclasses.replace(QUIET, **({"at": 110.0, "total": 1040.0} | changes))  # type: ignore[arg-type]
     readings = [QUIET, after]
-    monkeypatch.setattr(host, "_take", lambda: readings.pop(0))
+    monkeypatch.setattr(host, "_read_counters", lambda: readings.pop(0))
     return host.Meter().lap(7)
 
 
@@ -81,7 +81,7 @@ def test_each_lap_begins_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatc
     readings = [
         dataclasses.replace(QUIET, at=at, swapped_in=n) for at, n in ((0, 0), (1, 5), (3, 5))
     ]
-    monkeypatch.setattr(host, "_take", lambda: readings.pop(0))
+    monkeypatch.setattr(host, "_read_counters", lambda: readings.pop(0))
     meter = host.Meter()
     laps = [meter.lap(1), meter.lap(2)]
     assert [(each.seconds, each.swapped_in_pages) for each in laps] == [(1.0, 5), (2.0, 0)]
@@ -92,7 +92,7 @@ def laps(monkeypatch: pytest.MonkeyPatch, *speeds: tuple[float, ...]) -> list[Bl
     readings = [
         dataclasses.replace(QUIET, at=100.0 + n, speeds=each) for n, each in enumerate(speeds)
     ]
-    monkeypatch.setattr(host, "_take", lambda: readings.pop(0))
+    monkeypatch.setattr(host, "_read_counters", lambda: readings.pop(0))
     meter = host.Meter()
     return [meter.lap(number) for number in range(1, len(speeds))]
 
@@ -115,7 +115,7 @@ def test_a_processor_that_is_a_little_slower_or_faster_breaks_none(
     assert all(each.broken_rules == () for each in health)
 
 
-def test_speeds_of_other_cpus_than_before_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speeds_of_other_cpus_than_before_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     health = laps(monkeypatch, *[(100.0, 50.0)] * 8, (10.0,), (), (10.0, 5.0))
     assert [each.speed_percent for each in health[-3:]] == [None] * 3
 
@@ -266,7 +266,7 @@ def test_a_memory_limit_is_one_below_what_there_is(
         ({"/sys/devices/system/cpu/cpufreq/boost": "0"}, "off"),
     ],
 )
-def test_turbo_is_asked_of_either_driver(
+def test_turbo_is_read_from_either_driver(
     files: dict[str, str], turbo: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading(monkeypatch, files)

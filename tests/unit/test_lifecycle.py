@@ -54,7 +54,7 @@ from isobench.model.units import Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import build
 from isobench.plugins.api import Target
 from isobench.plugins.registry import Registry
-from isobench.plugins.testing import FakeTarget, Fault, Script, honest_check
+from isobench.plugins.testing import FakeTarget, Fault, Script, correct_check
 from isobench.report import write
 from isobench.run import choose, cleanup
 from isobench.run import pilot as trying
@@ -72,7 +72,7 @@ MISSING = Unavailable(lack=Lack.TOOL, what="jar", hint="apt install jar")
 
 
 def workload(name: WorkloadName, scope: Scope, start: Start | None = None) -> Workload:
-    answer = Answer(loops=20, check=honest_check(name, 20)) if scope is Scope.LOOP else None
+    answer = Answer(loops=20, check=correct_check(name, 20)) if scope is Scope.LOOP else None
     return Workload(
         name=name,
         summary="nothing",
@@ -148,7 +148,7 @@ class Observer:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def looked(self, name: TargetName, answer: Availability) -> None:
+    def probed(self, name: TargetName, answer: Availability) -> None:
         self.answers[name] = answer
 
     def step(self, what: str, done: float, total: float) -> None:
@@ -275,7 +275,7 @@ def status(outcome: write.Outcome, name: str) -> str:
 # ---- choosing
 
 
-def test_all_targets_are_asked_and_those_that_cannot_run_are_left_out() -> None:
+def test_all_targets_are_probed_and_those_that_cannot_run_are_left_out() -> None:
     observer = Observer()
     chosen = chosen_of([native(), box(), box(JAR, availability=MISSING)], observer)
     assert list(chosen.able) == [NATIVE, BOX]
@@ -286,25 +286,30 @@ def test_all_targets_are_asked_and_those_that_cannot_run_are_left_out() -> None:
     }
 
 
-def test_a_target_asked_for_by_name_that_cannot_run_ends_the_run_with_its_hint() -> None:
+def test_a_target_requested_by_name_that_cannot_run_ends_the_run_with_its_hint() -> None:
     with pytest.raises(UnavailableError, match="jar cannot run here: jar is not") as caught:
         chosen_of([native(), box(JAR, availability=MISSING)], targets=("jar",))
     assert caught.value.hint == "apt install jar"
     assert caught.value.exit_code == 3
 
 
-def test_every_target_that_was_asked_for_and_cannot_run_is_named_with_its_hint() -> None:
+def test_every_target_that_was_requested_and_cannot_run_is_named_with_its_hint() -> None:
     pot = Unavailable(lack=Lack.DEVICE, what="no stove", hint="buy a stove")
     targets = [native(), box(JAR, availability=MISSING), box(POT, availability=pot), box()]
     with pytest.raises(UnavailableError) as caught:
         chosen_of(targets, targets=("jar", "pot"))
     words = str(caught.value)
-    for expected in ("2 targets", "jar is not installed", "apt install jar", "buy a stove"):
+    for expected in (
+        "2 of the requested targets",
+        "jar is not installed",
+        "apt install jar",
+        "buy a stove",
+    ):
         assert expected in words
     assert caught.value.hint == "what can run here: isobench run --targets box"
 
 
-def test_what_was_asked_for_and_can_run_is_measured_beside_what_cannot() -> None:
+def test_what_was_requested_and_can_run_is_measured_beside_what_cannot() -> None:
     observer = Observer()
     outcome = run(
         native(), box(), box(JAR, availability=MISSING), observer=observer, targets=("box", "jar")
@@ -319,7 +324,7 @@ def test_what_was_asked_for_and_can_run_is_measured_beside_what_cannot() -> None
     assert code_of(outcome, ()) == 3
 
 
-def test_what_was_merely_found_and_cannot_run_is_nobodys_failure() -> None:
+def test_what_was_merely_found_and_cannot_run_is_no_failure() -> None:
     outcome = run(native(), box(), box(JAR, availability=MISSING))
     assert code_of(outcome, ()) == 0
     assert code_of(outcome, ("skipped",)) == 3
@@ -346,14 +351,14 @@ def test_a_target_that_cannot_be_prepared_is_a_gap_unless_it_is_required() -> No
             choose.prepare(chosen, run_options, lambda _: None)
 
 
-def test_what_ends_the_run_is_told_once() -> None:
+def test_what_ends_the_run_is_reported_once() -> None:
     observer = Observer()
     with pytest.raises(UnavailableError, match="jar cannot run here"):
         chosen_of([native(), box(JAR, availability=MISSING)], observer, targets=("jar",))
     assert list(observer.answers) == [NATIVE]
 
 
-def test_a_required_target_must_run_even_when_all_are_asked_for() -> None:
+def test_a_required_target_must_run_even_when_all_are_requested() -> None:
     targets = [native(), box(JAR, availability=MISSING)]
     with pytest.raises(UnavailableError, match="jar"):
         chosen_of(targets, require=("jar",))
@@ -361,7 +366,7 @@ def test_a_required_target_must_run_even_when_all_are_asked_for() -> None:
         chosen_of([*targets, box()], targets=("box",), require=("jar",))
 
 
-def test_an_unknown_required_name_is_told() -> None:
+def test_an_unknown_required_name_is_reported() -> None:
     with pytest.raises(UsageError, match="'jugg'"):
         chosen_of([native()], require=("jugg",))
 
@@ -448,9 +453,9 @@ def test_a_seed_is_drawn_and_written_down_where_none_is_given() -> None:
 def test_work_is_the_same_for_all_targets_and_longer_than_in_the_trial() -> None:
     one, other = native(), box()
     run(one, other)
-    asked = [{a.argv[2:4] for a in fake.asked if a.argv[0] == SIEVE} for fake in (one, other)]
-    trial, measured = sorted(int(loops) for _, loops in asked[1])
-    assert {int(loops) for _, loops in asked[0]} == {trial, trial * trying.GROWTH, measured}
+    received = [{a.argv[2:4] for a in fake.received if a.argv[0] == SIEVE} for fake in (one, other)]
+    trial, measured = sorted(int(loops) for _, loops in received[1])
+    assert {int(loops) for _, loops in received[0]} == {trial, trial * trying.GROWTH, measured}
     assert trial == 20
     assert 1900 < measured < 2100  # a tenth of a second at 50 microseconds a loop
 
@@ -458,7 +463,7 @@ def test_work_is_the_same_for_all_targets_and_longer_than_in_the_trial() -> None
 def test_the_most_loops_of_a_workload_are_never_exceeded() -> None:
     one = native()
     run(one, workloads={SIEVE: replace(WORKLOADS[SIEVE], most_loops=64)})
-    assert max(int(a.argv[3]) for a in one.asked if a.argv[0] == SIEVE) == 64
+    assert max(int(a.argv[3]) for a in one.received if a.argv[0] == SIEVE) == 64
 
 
 def test_an_absent_target_leaves_its_reason_and_its_hint() -> None:
@@ -489,7 +494,7 @@ def test_a_target_that_breaks_its_expectation_has_no_numbers() -> None:
     assert liar.runs(SIEVE) == 0
 
 
-def test_a_cell_that_fails_its_trial_is_left_out_of_the_plan_and_told() -> None:
+def test_a_cell_that_fails_its_trial_is_left_out_of_the_plan_and_reported() -> None:
     bad = box(scripts={SIEVE: (Script(fault=Fault.ERROR_LINE),)})
     outcome = run(bad)
     assert gaps(outcome) == {("box", "cpu.sieve", "failed")}
@@ -797,7 +802,7 @@ def test_a_first_opening_that_had_something_to_prepare_does_not_make_a_target_ex
     assert made["blocks_per_session"] == {}
 
 
-def test_an_expensive_target_opens_anew_in_every_block_where_that_is_wished(
+def test_an_expensive_target_opens_again_in_every_block_where_that_is_requested(
     slow: Callable[..., Slow],
 ) -> None:
     outcome = run(slow(2.0), launch=Launch.FRESH, maximum_blocks=6, budget=1e6)
@@ -806,7 +811,7 @@ def test_an_expensive_target_opens_anew_in_every_block_where_that_is_wished(
     assert list(sessions_of(outcome).values()) == [1, 2, 3, 4, 5, 6]
 
 
-def test_every_isolated_target_and_never_native_is_reused_where_that_is_wished() -> None:
+def test_every_isolated_target_and_never_native_is_reused_where_that_is_requested() -> None:
     outcome = run(box(), box(JAR), launch=Launch.REUSE, maximum_blocks=6)
     assert planned(outcome)["blocks_per_session"] == {"box": 2, "jar": 2}
     assert list(sessions_of(outcome, "jar").values()) == [1, 1, 2, 2, 3, 3]
@@ -835,7 +840,7 @@ def test_an_expensive_target_that_was_merely_found_does_not_cost_the_others_thei
 @pytest.mark.parametrize(
     "run_options", [{"targets": ("box", "jar")}, {"require": ("box",)}, {"budget": 1e6}]
 )
-def test_an_expensive_target_stays_where_it_was_asked_for_or_there_is_time(
+def test_an_expensive_target_stays_where_it_was_requested_or_there_is_time(
     slow: Callable[..., Slow], run_options: dict[str, Any]
 ) -> None:
     options = {"budget": 120.0, "maximum_blocks": 3} | run_options
@@ -897,7 +902,7 @@ def test_an_interruption_closes_a_session_that_was_to_serve_more_blocks() -> Non
     assert other.opened == other.closed
 
 
-def test_a_resumed_run_opens_anew_and_goes_on_numbering() -> None:
+def test_a_resumed_run_opens_again_and_goes_on_numbering() -> None:
     first = run(
         box(), launch=Launch.REUSE, maximum_blocks=8, observer=Observer(interrupt_at="block 5:")
     )
@@ -1085,7 +1090,7 @@ def test_a_spent_budget_fits_no_block() -> None:
     assert length(PILOT, -3)[1] <= 0
 
 
-def test_a_length_that_was_asked_for_is_kept_whatever_fits() -> None:
+def test_a_length_that_was_requested_is_kept_whatever_fits() -> None:
     assert length(PILOT, 0.5, minimum_time=0.5)[0] == 0.5
 
 
@@ -1267,7 +1272,7 @@ def test_a_workload_of_a_plug_in_that_cannot_be_built_ends_nothing_but_its_own_c
     assert code_of(outcome, []) == 6
     assert "app.mine, of its-maker 1.0: app.mine could not be built" in observer.said
     (hint,) = {g["hint"] for g in outcome.summary["gaps"] if g["workload"] == "app.mine"}
-    assert "in the distribution its-maker 1.0: tell its author" in hint
+    assert "in its-maker 1.0: report it to its author" in hint
 
 
 def test_where_no_workload_can_run_on_one_cpu_nothing_is_measured(

@@ -107,7 +107,7 @@ def test_what_something_else_stopped_shows_nothing(
     changes: Mapping[str, int], resource: Resource
 ) -> None:
     check = judged({**WITH, **changes})[resource]
-    assert (check.held, check.why) == (None, "something else than a limit stopped the program")
+    assert (check.held, check.why) == (None, "something other than a limit stopped the program")
 
 
 def test_memory_that_was_refused_instead_of_killed_for_has_held() -> None:
@@ -163,7 +163,7 @@ def runner(workshop: stage.Workshop) -> Callable[..., measure.Runner]:
     return make
 
 
-def test_only_a_container_that_can_set_limits_is_asked_for_some() -> None:
+def test_only_containers_that_can_set_limits_are_tested() -> None:
     box = Box(name=TargetName("box"))
     assert isinstance(box, Limiter)
     assert limit_tests.limits_something(box)
@@ -176,7 +176,7 @@ def test_an_instance_that_does_not_open_leaves_its_limits_unknown_with_the_reaso
     runner: Callable[..., measure.Runner],
 ) -> None:
     box = Box(name=TargetName("box"), broken="no cgroup for you")
-    checks = limit_tests.push(runner(box), box.name, environment(WITHOUT))
+    checks = limit_tests.check_limits(runner(box), box.name, environment(WITHOUT))
     assert [(check.resource, check.held, check.why) for check in checks] == [
         (Resource.CPU, None, "no cgroup for you"),
         (Resource.MEMORY, None, "no cgroup for you"),
@@ -188,6 +188,6 @@ def test_an_instance_that_says_nothing_of_use_leaves_them_unknown(
     runner: Callable[..., measure.Runner],
 ) -> None:
     box = Box(name=TargetName("box"))
-    checks = limit_tests.push(runner(box), box.name, environment(WITHOUT))
+    checks = limit_tests.check_limits(runner(box), box.name, environment(WITHOUT))
     assert [check.held for check in checks] == [None, None]
     assert all(check.why for check in checks)

@@ -38,7 +38,7 @@ def folder(root: Path, text: str = GOOD, name: str = "mine") -> Path:
     return root
 
 
-def test_what_a_workload_needs_and_an_abi_lacks_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_what_a_workload_needs_and_an_abi_lacks_is_reported_with_the_reason(tmp_path: Path) -> None:
     text = GOOD.replace("timeout_s", 'needs = ["threads", "parent"]\ntimeout_s')
     found = loader.read(folder(tmp_path, text) / "mine" / "workload.toml")
     assert found.needs == (Need.THREADS, Need.PARENT)
@@ -48,7 +48,7 @@ def test_what_a_workload_needs_and_an_abi_lacks_is_told_with_the_reason(tmp_path
 
 def test_a_workload_is_read_with_all_its_keys(tmp_path: Path) -> None:
     found = loader.read(folder(tmp_path) / "mine" / "workload.toml")
-    assert (found.name, found.group, found.scope) == ("cpu.mine", "cpu", Scope.LOOP)
+    assert (found.name, found.class_name, found.scope) == ("cpu.mine", "cpu", Scope.LOOP)
     assert (found.args, found.most_loops, found.libc) == (("a", "b c"), 9, False)
     assert found.timeout == seconds(1.5)
     assert found.answer is not None
@@ -68,7 +68,7 @@ def test_metrics_are_read_with_unit_and_direction_time_first(tmp_path: Path) -> 
 
 def test_a_start_has_no_metric_but_time(tmp_path: Path) -> None:
     text = GOOD.replace('"loop"', '"exec"').replace(ANSWER, "") + PEAK
-    with pytest.raises(UsageError, match=r'peak would never be measured: scope = "exec"'):
+    with pytest.raises(UsageError, match=r'peak cannot be measured: scope = "exec"'):
         loader.read(folder(tmp_path, text) / "mine" / "workload.toml")
 
 
@@ -83,27 +83,27 @@ def test_a_start_has_no_metric_but_time(tmp_path: Path) -> None:
         ("timeout_s", 'needs = ["luck"]\ntimeout_s', "needs"),
         ('"cpu.mine"', '"cpu.mine\\n"', "name"),
         ('"ns"', '"s"', "metrics"),
-        ('time = "ns"', 'latency = "ns"', "metrics: latency would never be measured"),
-        ('time = "ns"', 'time = "ns"\nbytes = "ns"', "metrics: bytes would never be measured"),
-        ('time = "ns"', "", "metrics: none is named"),
+        ('time = "ns"', 'latency = "ns"', "metrics: latency cannot be measured"),
+        ('time = "ns"', 'time = "ns"\nbytes = "ns"', "metrics: bytes cannot be measured"),
+        ('time = "ns"', "", "metrics: none is given"),
         ('time = "ns"', 'time = "bytes"', r':\d+: metrics: time = "ns" must be among them'),
         ('time = "ns"', 'time = { unit = "ns" }', 'time = "ns" must be among them'),
         ('time = "ns"', PEAK, 'time = "ns" must be among them'),
         (
             'time = "ns"',
             f'time = "ns"\n{PEAK}'.replace("peak =", "pe_ak ="),
-            ":16: .*pe_ak is no name",
+            ":16: .*pe_ak is not a name",
         ),
         (
             'time = "ns"',
             f'time = "ns"\n{PEAK}'.replace("bytes", "byte"),
-            ":16: unit: 'byte' is none",
+            ":16: unit: 'byte' is not one of",
         ),
         ('time = "ns"', f'time = "ns"\n{PEAK}'.replace("lower", "less"), ":16: better: 'less' is"),
         (
             'time = "ns"',
             f'time = "ns"\n{PEAK}'.replace("memory.peak", ""),
-            ":16: .*never be measured",
+            ":16: .*cannot be measured",
         ),
         (
             'time = "ns"',
@@ -122,7 +122,7 @@ def test_a_start_has_no_metric_but_time(tmp_path: Path) -> None:
         ('operation = "one turn"', 'source = "other.c"', "no such file"),
     ],
 )
-def test_a_mistake_is_told_with_the_file_and_the_key(
+def test_a_mistake_is_reported_with_the_file_and_the_key(
     old: str, new: str, why: str, tmp_path: Path
 ) -> None:
     assert old in GOOD
@@ -138,19 +138,19 @@ def test_the_shipped_workloads_and_ones_own_are_found_together(tmp_path: Path) -
     assert set(both) == {*shipped, "cpu.mine"}
 
 
-def test_a_name_that_is_taken_is_told_with_both_folders(tmp_path: Path) -> None:
+def test_a_name_that_is_taken_is_reported_with_both_folders(tmp_path: Path) -> None:
     text = GOOD.replace("cpu.mine", "cpu.sieve")
-    with pytest.raises(UsageError, match=r"cpu\.sieve is taken by .*cpu_sieve"):
+    with pytest.raises(UsageError, match=r"cpu\.sieve is already used by .*cpu_sieve"):
         loader.find([folder(tmp_path, text)])
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder of workloads"):
         loader.find([tmp_path / "nowhere"])
 
 
 def test_workloads_come_in_the_order_of_their_classes() -> None:
-    groups = [workload.group for workload in loader.find().values()]
+    groups = [workload.class_name for workload in loader.find().values()]
     assert groups == sorted(groups, key=classes.rank)
     assert {"cpu", "syscall", "io", "startup"} <= set(groups)
 
@@ -165,7 +165,7 @@ def test_a_class_or_a_name_selects() -> None:
     assert loader.select(every, []) == every
     assert loader.select(every, ["all"]) == every
     assert list(loader.select(every, ["cpu.sieve"])) == ["cpu.sieve"]
-    assert {w.group for w in loader.select(every, ["cpu", "io"]).values()} == {"cpu", "io"}
+    assert {w.class_name for w in loader.select(every, ["cpu", "io"]).values()} == {"cpu", "io"}
 
 
 def test_a_selection_keeps_the_usual_order_and_holds_nothing_twice() -> None:
@@ -175,7 +175,7 @@ def test_a_selection_keeps_the_usual_order_and_holds_nothing_twice() -> None:
 
 
 @pytest.mark.parametrize("name", ["cpu.siev", "CPU", "", "cpu.", "startup.cold#2"])
-def test_a_name_that_means_nothing_is_told_with_a_way_out(name: str) -> None:
+def test_a_name_that_means_nothing_is_reported_with_a_hint(name: str) -> None:
     with pytest.raises(UsageError, match=re.escape(repr(name))) as caught:
         loader.select(loader.find(), [name])
     assert "isobench workloads" in caught.value.hint
@@ -194,7 +194,7 @@ def test_every_loop_workload_has_a_known_answer_and_every_start_its_kind() -> No
 
 
 def test_the_start_up_workloads_share_one_program() -> None:
-    found = [w for w in loader.find().values() if w.group == "startup"]
+    found = [w for w in loader.find().values() if w.class_name == "startup"]
     assert {w.program for w in found} == {"_startup"}
     assert {w.start for w in found} == {Start.COLD, Start.WARM, None}
 

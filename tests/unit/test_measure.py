@@ -43,7 +43,7 @@ from isobench.model.errors import NotApplicableError, PayloadError, SessionError
 from isobench.model.units import Nanoseconds, Sha256, TargetName, Unit, WorkloadName, seconds
 from isobench.payload import stage, wire
 from isobench.plugins.api import Completed, Session, Target
-from isobench.plugins.testing import FakeEngine, FakeTarget, Fault, Script, honest_check
+from isobench.plugins.testing import FakeEngine, FakeTarget, Fault, Script, correct_check
 from isobench.run import context, measure, sessions
 
 NATIVE, BOX = TargetName("native"), TargetName("box")
@@ -178,7 +178,7 @@ Make = Callable[..., measure.Runner]
 # ---- the timer
 
 
-def test_the_ear_waits_for_the_nonce_and_for_nothing_else() -> None:
+def test_the_timer_waits_for_the_nonce_and_for_nothing_else() -> None:
     timer = context.StartTimer()
     timer.expect_hello("feed")
     timer.on_output(b"some banner\n")
@@ -231,7 +231,7 @@ def test_what_asking_the_spawner_takes_is_no_part_of_a_start() -> None:
     assert timer.arrived_at - timer.begun_at == 300
 
 
-def test_asking_again_forgets_what_was_heard() -> None:
+def test_asking_again_forgets_what_was_received() -> None:
     timer = context.StartTimer()
     timer.expect_hello("feed")
     timer.on_phase("created")
@@ -271,7 +271,7 @@ def test_a_good_visit_gives_every_iteration_with_its_operations_and_clock(runner
     assert values(records, "warmup") == [99]
 
 
-def test_passes_asked_for_besides_are_warm_up_and_no_times(runner: Make) -> None:
+def test_passes_requested_besides_are_warm_up_and_no_times(runner: Make) -> None:
     made = runner(fake(scripts=said(LOOP, Script(durations=(50, 20, 11, 12, 13), warmup=99))))
     records = visit(made, LOOP, warmups=3)
     assert values(records, "warmup") == [99, 50, 20]
@@ -325,7 +325,7 @@ def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(runner
 @pytest.mark.parametrize(
     ("script", "cause", "detail"),
     [
-        (Script(fault=Fault.SILENT), Cause.FAILED, "never said its first line; exit code 0"),
+        (Script(fault=Fault.SILENT), Cause.FAILED, "did not print its first line; exit code 0"),
         (Script(fault=Fault.SILENT, stderr=b"oom\n"), Cause.FAILED, "exit code 0; oom"),
         (Script(fault=Fault.CUT_SHORT, exit_code=-9), Cause.FAILED, "last line; exit code -9"),
         (
@@ -338,8 +338,8 @@ def test_numbers_that_a_payload_saw_are_samples_and_texts_are_kept_beside(runner
         (Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "not done after 60 s"),
         (Script(fault=Fault.GONE), Cause.FAILED, "the fake session broke"),
         (Script(fault=Fault.WRONG_NONCE), Cause.WRONG_ANSWER, "nonce"),
-        (Script(fault=Fault.ONE_TOO_FEW), Cause.WRONG_ANSWER, "2 iterations came back"),
-        (Script(steady=False), Cause.WRONG_ANSWER, "computed different things"),
+        (Script(fault=Fault.ONE_TOO_FEW), Cause.WRONG_ANSWER, "returned 2 iterations"),
+        (Script(steady=False), Cause.WRONG_ANSWER, "have different checksums"),
     ],
 )
 def test_whatever_goes_wrong_in_a_visit_is_one_gap_with_its_cause(
@@ -356,22 +356,22 @@ def test_the_hint_of_a_session_that_broke_reaches_the_gap(runner: Make) -> None:
     assert found.hint == "as its script says"
 
 
-def test_a_known_answer_is_held_against_a_checksum(runner: Make) -> None:
+def test_a_known_answer_is_compared_with_a_checksum(runner: Make) -> None:
     made = runner(fake())
     session_work = Work(workload=LOOP, loops=7, iterations=1)
     with made.targets[BOX].open(made.stage(made.targets[BOX])) as session:
         one = Visit(block=1, target=BOX, workload=LOOP)
         found = gap(made.visit(one, session_work, session))
     assert found.cause is Cause.WRONG_ANSWER
-    assert "0000000000000000 is right" in found.detail
+    assert "instead of 0000000000000000" in found.detail
 
 
-def test_natives_checksum_is_held_against_every_other_targets(runner: Make) -> None:
+def test_natives_checksum_is_compared_with_every_other_targets(runner: Make) -> None:
     made = runner(fake(scripts=said(LOOP, Script(check="beef"), Script())))
     assert values(visit(made, LOOP, NATIVE), "time")
     found = gap(visit(made, LOOP))
     assert found.cause is Cause.WRONG_ANSWER
-    assert f"checksum beef, and native's is {honest_check(LOOP, LOOPS)}" in found.detail
+    assert f"the checksum is beef instead of native's {correct_check(LOOP, LOOPS)}" in found.detail
     assert values(visit(made, LOOP), "time")
 
 
@@ -398,7 +398,7 @@ class Talkative(FakeTarget):
         yield
 
 
-def test_what_an_instance_that_failed_has_said_is_kept_whole_by_target(runner: Make) -> None:
+def test_what_an_instance_that_failed_has_printed_is_kept_whole_by_target(runner: Make) -> None:
     made = runner(Talkative(name=BOX))
     sink: Any = made.sink
     opened(made, labels(BOX))
@@ -408,11 +408,11 @@ def test_what_an_instance_that_failed_has_said_is_kept_whole_by_target(runner: M
     assert sink.logs["box"] == b"Linux version 6\nout of everything\n"
 
 
-def test_a_payload_is_asked_with_nonce_iterations_and_loops(runner: Make) -> None:
+def test_a_payload_is_called_with_nonce_iterations_and_loops(runner: Make) -> None:
     box = fake()
     visit(runner(box), LOOP)
     visit(runner(box), LOOP)
-    first, second = (each for each in box.asked if each.argv[0] == LOOP)
+    first, second = (each for each in box.received if each.argv[0] == LOOP)
     assert first.argv[2:] == ("3", str(LOOPS))
     assert first.argv[1] != second.argv[1]
     assert first.timeout == seconds(60)
@@ -421,7 +421,7 @@ def test_a_payload_is_asked_with_nonce_iterations_and_loops(runner: Make) -> Non
 def test_a_payload_sees_known_variables_and_none_of_the_hosts(runner: Make) -> None:
     box = fake()
     visit(runner(box), LOOP)
-    environment = dict(box.asked[0].environment)
+    environment = dict(box.received[0].environment)
     assert len(environment.pop("ISOBENCH_PADDING")) < context.MOST_PADDING
     assert environment == {
         "ISOBENCH": "1",
@@ -438,7 +438,7 @@ def test_the_size_of_the_environment_changes_from_visit_to_visit(runner: Make) -
     made = runner(box)
     for _ in range(12):
         visit(made, LOOP)
-    assert len({len(each.environment["ISOBENCH_PADDING"]) for each in box.asked}) > 3
+    assert len({len(each.environment["ISOBENCH_PADDING"]) for each in box.received}) > 3
 
 
 @pytest.mark.parametrize("name", [LOOP, EXEC])
@@ -560,7 +560,7 @@ def test_the_control_has_none_and_a_null_spawn_that_fails_is_a_gap(runner: Make)
     made = runner(Spawning(name=BOX, inside=INSIDE, exit_code=1))
     found = gap(made.visit(Visit(block=3, target=BOX, workload=WARM), WORK[WARM], None))
     assert (found.cause, found.detail) == (
-        Cause.FAILED, "the smallest program did not answer: exit code 1",
+        Cause.FAILED, "the smallest program printed nothing: exit code 1",
     )  # fmt: skip
 
 
@@ -598,7 +598,7 @@ def prove_native(made: measure.Runner) -> None:
 
 
 @pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
-def test_a_start_that_keeps_no_expectation_gives_no_time(
+def test_a_start_that_meets_no_expectation_gives_no_time(
     kind: type[FakeTarget], runner: Make
 ) -> None:
     box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(EXPECTATION,))
@@ -632,21 +632,21 @@ def start(made: measure.Runner, name: WorkloadName) -> list[Record]:
 
 
 @pytest.mark.parametrize("name", [COLD, WARM])
-def test_a_dear_start_is_one_instance_that_also_proves_itself(
+def test_a_slow_start_is_one_instance_that_also_proves_itself(
     name: WorkloadName, runner: Make
 ) -> None:
     box = fake(expectations=(EXPECTATION,))
     records = start(expensive(runner(box)), name)
     assert [r.metric for r in records if isinstance(r, Sample)] == ["time"]
     assert box.history == ["open box", "run _startup", "run _evidence", "close box"]
-    program, first, evidence, second, canary = box.asked[0].argv
+    program, first, evidence, second, canary = box.received[0].argv
     assert (program, evidence) == ("_startup", "_evidence")
     assert first != second
     assert canary.endswith("canary")
-    assert box.asked[0].timeout == seconds(60)
+    assert box.received[0].timeout == seconds(60)
 
 
-def test_a_dear_cold_start_has_a_root_never_used_before(runner: Make) -> None:
+def test_a_slow_cold_start_has_a_root_never_used_before(runner: Make) -> None:
     roots: list[Path] = []
 
     class Noting(FakeTarget):
@@ -660,7 +660,7 @@ def test_a_dear_cold_start_has_a_root_never_used_before(runner: Make) -> None:
     assert not roots[0].exists()
 
 
-def test_a_dear_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence(
+def test_a_slow_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence(
     runner: Make,
 ) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE)
@@ -669,7 +669,7 @@ def test_a_dear_launch_stores_its_phases_and_no_end_that_would_hold_the_evidence
     assert engine.history == ["launch box", "run _startup", "run _evidence"]
 
 
-def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(runner: Make) -> None:
+def test_a_slow_warm_start_is_the_second_of_a_stopped_instance(runner: Make) -> None:
     engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(EXPECTATION,))
     records = start(expensive(runner(engine)), WARM)
     assert len(values(records, "time")) == 1
@@ -679,7 +679,7 @@ def test_a_dear_warm_start_is_the_second_of_a_stopped_instance(runner: Make) -> 
 
 @pytest.mark.parametrize("kind", [FakeTarget, FakeEngine])
 @pytest.mark.parametrize("name", [COLD, WARM])
-def test_a_dear_start_that_keeps_no_expectation_gives_no_time(
+def test_a_slow_start_that_meets_no_expectation_gives_no_time(
     name: WorkloadName, kind: type[FakeTarget], runner: Make
 ) -> None:
     box = kind(name=BOX, inside={"ns.pid": "pid:[1]"}, expectations=(EXPECTATION,))
@@ -689,7 +689,7 @@ def test_a_dear_start_that_keeps_no_expectation_gives_no_time(
     assert "ns.pid should be unlike the host's" in found.detail
 
 
-def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_expectations(
+def test_only_the_last_start_of_a_stopped_instance_must_meet_its_expectations(
     runner: Make,
 ) -> None:
     liar, honest = Script(facts={"ns.pid": "pid:[1]"}), Script(facts=INSIDE)
@@ -706,14 +706,14 @@ def test_only_the_last_start_of_a_stopped_instance_is_held_to_its_expectations(
         ("_startup", Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "60 s"),
         ("_startup", Script(fault=Fault.GONE), Cause.FAILED, "broke"),
         ("_startup", Script(exit_code=127), Cause.FAILED, "exit code 127"),
-        ("_evidence", Script(fault=Fault.SILENT), Cause.FAILED, "never said its first line"),
+        ("_evidence", Script(fault=Fault.SILENT), Cause.FAILED, "did not print its first line"),
         ("_evidence", Script(fault=Fault.CUT_SHORT), Cause.FAILED, "before its last line"),
         ("_evidence", Script(fault=Fault.WRONG_NONCE), Cause.WRONG_ANSWER, "nonce"),
         ("_evidence", Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "60 s"),
     ],
 )
 @pytest.mark.parametrize("name", [COLD, WARM])
-def test_a_dear_start_that_goes_wrong_leaves_one_gap_and_no_time(
+def test_a_slow_start_that_goes_wrong_leaves_one_gap_and_no_time(
     program: str, script: Script, cause: Cause, detail: str, name: WorkloadName, *, runner: Make
 ) -> None:
     found = gap(start(expensive(runner(fake(scripts=said(program, script)))), name))
@@ -721,7 +721,7 @@ def test_a_dear_start_that_goes_wrong_leaves_one_gap_and_no_time(
     assert detail in found.detail
 
 
-def test_a_dear_start_of_another_program_keeps_its_separate_proof(runner: Make) -> None:
+def test_a_slow_start_of_another_program_keeps_its_separate_proof(runner: Make) -> None:
     box = fake()
     made = runner(box)
     made.expensive.add(BOX)
@@ -767,7 +767,7 @@ def test_every_session_is_proved_before_it_is_used(runner: Make) -> None:
     assert box.history == ["open box", "run _evidence", "close box"]
 
 
-def test_a_session_that_keeps_no_expectation_is_bad_and_closed(runner: Make) -> None:
+def test_a_session_that_meets_no_expectation_is_bad_and_closed(runner: Make) -> None:
     box = fake(expectations=(EXPECTATION,), inside={"ns.pid": "pid:[1]"})
     good, bad = opened(runner(box), labels(BOX))
     assert set(good) == {NATIVE}
@@ -796,7 +796,7 @@ def test_a_expectation_may_be_about_what_only_the_host_sees(
     assert (BOX in found, BOX in bad) == (good, not good)
 
 
-def test_what_only_the_host_sees_is_not_asked_of_a_launched_instance(runner: Make) -> None:
+def test_what_only_the_host_sees_is_not_expected_of_a_launched_instance(runner: Make) -> None:
     witnessed = Expectation(key="host.runtime", relation=Relation.EQUALS, value="runc")
     engine = FakeEngine(name=BOX, inside=INSIDE, expectations=(EXPECTATION, witnessed))
     assert len(values(start(runner(engine), COLD), "time")) > 0
@@ -1157,7 +1157,7 @@ def test_a_session_that_is_suddenly_on_another_machine_is_not_believed(
     reuse(made, 4, served=4)
     (found,) = gaps_of(made).values()
     assert (found.block, found.cause) == (2, Cause.UNPROVEN)
-    assert "kernel.boot_id was 'one' at first, and is 'two'" in found.detail
+    assert "kernel.boot_id was 'one' and is now 'two'" in found.detail
     assert sessions_of(made) == {1: 1, 3: 2, 4: 2}
 
 
@@ -1227,7 +1227,7 @@ def test_a_run_that_stops_before_its_plan_closes_what_is_open(
     assert box.opened == box.closed == 1
 
 
-def test_a_run_that_goes_on_opens_anew_and_goes_on_numbering(
+def test_a_run_that_goes_on_opens_again_and_goes_on_numbering(
     runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
@@ -1252,7 +1252,7 @@ def test_a_time_limit_inside_a_tick_ends_the_run_at_once(
     assert box.opened == box.closed == 3
 
 
-def test_nanoseconds_of_a_time_limit_are_told_in_seconds(runner: Make) -> None:
+def test_nanoseconds_of_a_time_limit_are_reported_in_seconds(runner: Make) -> None:
     made = runner(fake(scripts=said(LOOP, Script(fault=Fault.TIME_OUT))))
     slow = replace(WORKLOADS[LOOP], timeout=Nanoseconds(1_500_000_000))
     made.workloads = {**WORKLOADS, LOOP: slow}
@@ -1291,7 +1291,7 @@ def one_machine(**options: Any) -> OneMachine:
     return OneMachine(**({"name": BOX, "inside": dict(INSIDE)} | options))
 
 
-def test_the_session_of_an_exclusive_target_ends_before_a_start_and_is_proved_anew_after_it(
+def test_the_session_of_an_exclusive_target_ends_before_a_start_and_is_proved_again_after_it(
     runner: Make,
 ) -> None:
     box = one_machine(expectations=(EXPECTATION,))
@@ -1349,7 +1349,7 @@ def test_an_exclusive_session_that_serves_several_blocks_may_be_on_another_boot(
     assert box.opened == box.closed == 2
 
 
-def test_a_start_that_a_target_does_not_have_is_a_gap_that_is_nobodys_failure(runner: Make) -> None:
+def test_a_start_that_a_target_does_not_have_is_a_gap_that_is_no_failure(runner: Make) -> None:
     class Given(FakeEngine):
         def launch(self, *_: Any, **__: Any) -> Any:
             raise NotApplicableError("no start command", hint="give it one")
@@ -1359,7 +1359,7 @@ def test_a_start_that_a_target_does_not_have_is_a_gap_that_is_nobodys_failure(ru
     assert (gap.cause, gap.hint) == (Cause.NOT_APPLICABLE, "give it one")
 
 
-def test_what_an_abi_lacks_is_a_gap_that_is_nobodys_failure_and_never_run(runner: Make) -> None:
+def test_what_an_abi_lacks_is_a_gap_that_is_no_failure_and_never_run(runner: Make) -> None:
     box = fake(abi=Abi.WASM32)
     made = runner(box)
     needy = replace(WORKLOADS[LOOP], needs=(Need.THREADS,))
@@ -1420,7 +1420,7 @@ def test_a_payload_of_a_plug_in_that_could_not_be_built_is_a_gap_that_names_it(
     (gap,) = made.visit(Visit(block=1, target=TargetName("wasm"), workload=LOOP), WORK[LOOP], None)
     assert isinstance(gap, Gap)
     assert (gap.cause, gap.detail) == (Cause.FAILED, "it could not be built")
-    assert gap.hint.startswith("fix it; fault of a workload in the distribution its-maker 1.0")
+    assert gap.hint.startswith("fix it; bug of a workload in its-maker 1.0")
     assert values(visit(made, LOOP), "time")
 
 

@@ -120,7 +120,7 @@ def test_an_unknown_name_is_answered_with_those_that_are_known(system: pytest.Mo
     assert all(name in caught.value.hint for name in packages.NAMES)
 
 
-def test_a_system_without_a_known_manager_is_told_to_install_by_hand(
+def test_a_system_without_a_known_manager_must_install_by_hand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)

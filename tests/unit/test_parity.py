@@ -69,7 +69,7 @@ def test_values_are_shown_as_people_read_them(
     assert (natively, inside) == expected
 
 
-def test_many_facts_that_cannot_be_seen_are_told_together() -> None:
+def test_many_facts_that_cannot_be_seen_are_reported_together() -> None:
     keys = ("machine", "cpu.usable", "kernel.release", "security.seccomp", "clock.source")
     native: dict[str, Fact] = dict.fromkeys(keys, "1")
     few: dict[str, Fact] = dict.fromkeys(keys[1:], None)

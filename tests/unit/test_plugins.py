@@ -232,7 +232,7 @@ def test_a_plug_in_of_any_kind_that_does_not_load_is_named_with_its_distribution
     row = listed(isobench)[kind, "mine"]
     assert row["state"] == "broken"
     assert why in row["reason"]
-    assert "mine in the distribution its-maker 1.0: tell its author" in row["hint"]
+    assert "mine in its-maker 1.0: report it to its author" in row["hint"]
     log = tmp_path / "cache" / "isobench" / "plugins.log"
     assert str(log) in row["hint"]
     assert "Traceback" in log.read_text()
@@ -270,10 +270,10 @@ def test_two_plug_ins_of_one_name_are_reported(
     rows = json.loads(isobench("plugins", "list", "--json").out)
     (refused,) = [row for row in rows if row["state"] == "refused"]
     assert refused["distribution"] == "a-second"
-    assert refused["reason"] == "the name twice is taken by a-first 1.0"
+    assert refused["reason"] == "the name twice is already used by a-first 1.0"
     entry_points.forget()
     done = isobench("doctor", "native")
-    assert "target twice of a-second 1.0: the name twice is taken by a-first 1.0" in done.err
+    assert "target twice of a-second 1.0: the name twice is already used by a-first 1.0" in done.err
 
 
 @pytest.mark.parametrize("name", ["Mine", "my thing", "a.b", "all"])
@@ -283,7 +283,7 @@ def test_a_name_that_no_flag_and_no_link_can_carry_is_told(
 ) -> None:
     install(kind, "", name=name)
     (row,) = [row for key, row in listed(isobench).items() if key[1].startswith("unusable-")]
-    assert f"its name {name!r} cannot be that of" in row["reason"]
+    assert f"its name {name!r} is not valid for" in row["reason"]
 
 
 # ---- workloads -----------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_a_workload_that_cannot_be_used_costs_the_others_nothing(
         "its folder must not begin with _",
     ):
         assert why in done.words
-    assert "fault of the workload mine in the distribution its-maker 1.0" in done.err
+    assert "bug of the workload mine in its-maker 1.0" in done.err
     assert loader.find()["cpu.sieve"].source.is_relative_to(ROOT)  # type: ignore[index]
     assert workload_folders.find()["cpu.sieve"].plugin == ""  # type: ignore[index]
 
@@ -354,7 +354,7 @@ def test_two_workloads_of_one_name_are_reported(install: Install, isobench: Run)
         files=folder("app.one"),
         distribution="a",
     )
-    assert "the name app.one is taken by" in isobench("workloads").err
+    assert "the name app.one is already used by" in isobench("workloads").err
     assert "app.one" in workload_folders.find()
 
 
@@ -369,7 +369,7 @@ def test_a_users_own_workload_of_the_same_name_is_the_users_to_rename(
     for file, text in folder(HASH).items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(text)
-    with pytest.raises(UsageError, match=r"the name app\.hash is taken by"):
+    with pytest.raises(UsageError, match=r"the name app\.hash is already used by"):
         workload_folders.find([tmp_path / "folder"])
 
 
@@ -412,9 +412,7 @@ def test_an_exporter_that_fails_is_named_and_all_other_files_are_written(
     done = isobench("report", path, *words, "-q")
     assert done.code == 2
     assert why in done.err
-    assert "fault of the exporter mine in the distribution its-maker 1.0: tell its author" in (
-        done.err
-    )
+    assert "bug of the exporter mine in its-maker 1.0: report it to its author" in (done.err)
     assert "not written, because of a fault of the plug-in" in done.err
     assert (tmp_path / "all.csv").is_file()
     assert (path / "report.html").is_file()
@@ -480,7 +478,7 @@ def test_an_exporter_is_loaded_when_it_is_used_and_not_before(install: Install) 
 
 # ---- sections ------------------------------------------------------------------------------------
 
-MISSING = "(fault of the section mine in the distribution its-maker 1.0: tell its author)."
+MISSING = "(bug of the section mine in its-maker 1.0: report it to its author)."
 
 
 def plugged(install: Install, template: str, more: str = "") -> None:
@@ -558,7 +556,7 @@ def test_markdown_that_fails_leaves_a_sentence_in_both_places(
     for said in (page.partition('<section id="mine"')[2], text.partition("## Mine")[2]):
         assert why in said
         assert "This section is missing" in said
-        assert "in the distribution its-maker 1.0: tell its author" in said
+        assert "in its-maker 1.0: report it to its author" in said
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def kept(expectation: Expectation, host: Fact, inside: Fact) -> bool:
     (check,) = prove.check(
         [expectation], host=environment(key=host), inside=environment(key=inside)
     )
-    return check.kept
+    return check.met
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_value_that_is_expectationd_must_be_seen_inside(
 def test_a_fact_that_nobody_reported_breaks_its_expectation() -> None:
     expectation = Expectation(key="ns.pid", relation=UNLIKE)
     (check,) = prove.check([expectation], host=environment(), inside=environment())
-    assert not check.kept
+    assert not check.met
     assert (check.host, check.inside) == (None, None)
 
 
@@ -72,7 +72,7 @@ def test_the_first_of_two_facts_with_one_key_stands() -> None:
     assert prove.gather(facts).value("k") == "first"
 
 
-def test_broken_expectations_are_told_with_both_sides() -> None:
+def test_broken_expectations_are_reported_with_both_sides() -> None:
     expectations = [
         Expectation(key="ns_pid", relation=UNLIKE),
         Expectation(key="boot", relation=SAME),
@@ -82,13 +82,13 @@ def test_broken_expectations_are_told_with_both_sides() -> None:
     host = environment(ns_pid="pid:[1]", boot="abc", canary=True, machine="x86_64")
     inside = environment(ns_pid="pid:[1]", boot="xyz", canary=True, machine="x86_64")
     assert prove.unmet(prove.check(expectations, host=host, inside=inside)) == (
-        "ns_pid should be unlike the host's, and is 'pid:[1]' inside (host: 'pid:[1]'); "
-        "boot should be the host's, and is 'xyz' inside (host: 'abc'); "
-        "canary should be False, and is True inside (host: True)"
+        "ns_pid should be unlike the host's, but is 'pid:[1]' inside (host: 'pid:[1]'); "
+        "boot should be the host's, but is 'xyz' inside (host: 'abc'); "
+        "canary should be False, but is True inside (host: True)"
     )
 
 
-def test_kept_expectations_leave_nothing_to_tell() -> None:
+def test_met_expectations_leave_nothing_to_report() -> None:
     expectations = [Expectation(key="boot", relation=SAME)]
     same = environment(boot="abc")
     assert prove.unmet(prove.check(expectations, host=same, inside=same)) == ""
@@ -125,13 +125,13 @@ def test_a_part_that_must_be_there_and_a_value_that_must_not_be(
 
 
 @pytest.mark.parametrize("relation", list(Relation))
-def test_every_relation_can_be_told_when_it_is_broken(relation: Relation) -> None:
+def test_every_relation_can_be_reported_when_it_is_broken(relation: Relation) -> None:
     expectation = Expectation(key="key", relation=relation, value="wanted")
     told = prove.unmet(prove.check([expectation], host=environment(), inside=environment()))
     assert told.startswith("key should be ")
 
 
-def test_an_instance_without_a_witness_is_held_to_what_it_can_say_itself() -> None:
+def test_an_instance_without_a_witness_must_meet_what_it_can_say_itself() -> None:
     inside = environment(**{"kernel.boot_id": "x", "host.canary_readable": False})
     keys = ("kernel.boot_id", "ns.pid", "host.canary_readable", "host.runtime")
     expectations = [Expectation(key=key, relation=SAME) for key in keys]

@@ -148,7 +148,7 @@ def test_a_broken_target_opens_no_session(install: Install, tmp_path: Path) -> N
         pass
 
 
-def test_a_name_of_ours_is_never_taken_over(install: Install) -> None:
+def test_an_in_tree_name_is_never_replaced(install: Install) -> None:
     install(TARGET, {"docker": "MODULE:Mine"}, "a-usurper")
     assert type(Registry().get("docker")).__module__ == "isobench.targets.containers.docker"
 
@@ -176,7 +176,7 @@ def test_options_reach_a_target_whose_annotations_are_strings(install: Install) 
     ("options", "why"),
     [({"levle": 3}, "levle"), ({"level": "three"}, "int"), ({"level": True}, "int")],
 )
-def test_a_mistaken_option_is_told_with_its_table(
+def test_a_mistaken_option_is_reported_with_its_table(
     options: dict[str, Any], why: str, install: Install
 ) -> None:
     install(TARGET, {"mine": "MODULE:Mine"})
@@ -196,7 +196,7 @@ def test_an_option_that_python_has_a_word_for_is_set_by_its_own_name(install: In
     assert "level, class" in caught.value.hint
 
 
-def test_a_value_that_a_target_refuses_is_told_with_its_table(install: Install) -> None:
+def test_a_value_that_a_target_refuses_is_reported_with_its_table(install: Install) -> None:
     refusal = """
         def __post_init__(self):
             if self.level > 5:
@@ -224,7 +224,7 @@ def test_a_value_that_a_target_refuses_is_told_with_its_table(install: Install) 
         ({"guest": "big"}, 'guest = "big": Invalid enum value'),
     ],
 )
-def test_a_mistaken_option_of_a_virtual_machine_is_told_with_what_to_type(
+def test_a_mistaken_option_of_a_virtual_machine_is_reported_with_what_to_type(
     name: str, options: dict[str, Any], told: str
 ) -> None:
     kind = {"kind": "qemu"} if name == "mine" else {}
@@ -296,14 +296,14 @@ def test_a_configured_target_of_an_unknown_kind_is_answered_with_those_there_are
 def test_a_technology_without_a_target_is_answered_with_how_it_is_reached(
     name: str, way: str
 ) -> None:
-    with pytest.raises(UsageError, match="no target by itself") as caught:
+    with pytest.raises(UsageError, match="not a target itself") as caught:
         Registry().get(name)
     assert way in caught.value.hint
 
 
 def test_no_technology_without_a_target_has_one() -> None:
     assert not indirect.names() & set(registry.announced())
-    assert all(indirect.way(name) for name in indirect.names())
+    assert all(indirect.instructions(name) for name in indirect.names())
 
 
 def test_a_name_that_says_what_it_is_cannot_be_given_another_kind() -> None:
@@ -324,7 +324,7 @@ def test_a_kind_that_is_no_text_is_refused(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["dockr", "Docker", "", "docker "])
-def test_an_unknown_name_is_told_with_a_way_out(name: str) -> None:
+def test_an_unknown_name_is_reported_with_a_hint(name: str) -> None:
     with pytest.raises(UsageError, match=re.escape(repr(name))) as caught:
         Registry().get(name)
     assert "isobench targets" in caught.value.hint
@@ -356,7 +356,7 @@ def test_letters_in_the_wrong_places_are_answered_with_the_right_name(
         ("qemu", {"vcpus": "two"}, "vcpus takes a whole number;"),
     ],
 )
-def test_what_an_option_takes_is_told_in_words_and_where_to_mend_it(
+def test_what_an_option_takes_is_shown_in_words_and_where_to_fix_it(
     name: str, options: dict[str, Any], wanted: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -365,7 +365,7 @@ def test_what_an_option_takes_is_told_in_words_and_where_to_mend_it(
     assert caught.value.hint.endswith("; fix it in my own.toml")
 
 
-def test_a_refused_value_is_mended_in_the_file_that_was_read() -> None:
+def test_a_refused_value_is_fixed_in_the_file_that_was_read() -> None:
     with pytest.raises(UsageError) as caught:
         Registry({"qemu": {"disk": "90TiB"}}, file="my own.toml").get("qemu")
     assert 'write it as "512MiB" or "2GiB", in these units' in str(caught.value)
@@ -380,7 +380,7 @@ def test_an_emulator_that_is_not_there_is_not_to_be_installed() -> None:
     assert "--install" not in answer.hint
 
 
-def test_native_is_always_selected_and_only_names_count_as_asked_for() -> None:
+def test_native_is_always_selected_and_only_names_count_as_requested() -> None:
     every = Registry()
     chosen, explicit = every.select(["docker"])
     assert (list(chosen), explicit) == (["native", "docker"], {"docker"})

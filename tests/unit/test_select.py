@@ -11,7 +11,7 @@ from isobench.model import TIME, Scope, Start, Technology, Workload
 from isobench.model.units import TargetName, WorkloadName, seconds
 from isobench.plugins.registry import announced
 from isobench.run import select
-from isobench.run.select import Room, block_seconds, cost_of, in_turn, that_fit, wanted_blocks
+from isobench.run.select import Room, block_seconds, cost_of, round_robin, that_fit, wanted_blocks
 
 KINDS = {
     "native": Technology.NATIVE,
@@ -57,13 +57,13 @@ def room(*asked: str, busy: float = 1.0, **options: Any) -> Room:
         options=RunOptions(**options),
         kinds={name: str(name) for name in NAMES},
         technologies={TargetName(name): kind for name, kind in KINDS.items()},
-        asked=[TargetName(name) for name in ("native", *asked)],
+        requested=[TargetName(name) for name in ("native", *asked)],
         busy=busy,
     )
 
 
 def test_the_first_of_each_group_comes_before_the_second_of_any() -> None:
-    assert in_turn(["a1", "a2", "b1", "a3", "b2"], lambda item: item[0]) == [
+    assert round_robin(["a1", "a2", "b1", "a3", "b2"], lambda item: item[0]) == [
         "a1", "b1", "a2", "b2", "a3",
     ]  # fmt: skip
 
@@ -87,12 +87,12 @@ def test_where_not_every_workload_fits_the_one_that_stands_for_its_class_stays()
     assert names == ["cpu.sieve", "io.fsync"]
 
 
-def test_what_was_asked_for_by_name_is_always_measured() -> None:
+def test_what_was_requested_by_name_is_always_measured() -> None:
     targets, _ = room("qemu", "wine", budget=5.0).choose(NAMES, WORKLOADS)
     assert targets == ["native", "qemu", "wine"]
 
 
-def test_workloads_give_way_where_what_was_asked_for_does_not_fit_with_all_of_them() -> None:
+def test_workloads_give_way_where_what_was_requested_does_not_fit_with_all_of_them() -> None:
     asked = ("docker", "podman")
     _, names = room(*asked, budget=60.0).choose(NAMES, WORKLOADS)
     assert 0 < len(names) < len(WORKLOADS)

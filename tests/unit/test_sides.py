@@ -15,13 +15,13 @@ from tests.comparisons import FSYNC, SIEVE, MakeRun, cell, compared, document
 
 def test_a_run_is_not_compared_with_itself(make_run: MakeRun) -> None:
     one = make_run()
-    with pytest.raises(UsageError, match="there twice"):
+    with pytest.raises(UsageError, match="given twice"):
         compared(one, one)
-    with pytest.raises(UsageError, match="there twice"):
+    with pytest.raises(UsageError, match="given twice"):
         compared(one, make_run(), confirmation=one)
 
 
-def test_another_machine_is_refused_unless_it_is_asked_for(make_run: MakeRun) -> None:
+def test_another_machine_is_refused_unless_it_is_requested(make_run: MakeRun) -> None:
     host = {"cpu": "none", "cpus": 4, "kernel": "6.2", "filesystem": "ext4"}
     base, head = make_run(), make_run(about={"host": host})
     with pytest.raises(UsageError, match=r"kernel: 6\.1 -> 6\.2") as caught:
@@ -49,7 +49,7 @@ def test_a_cell_of_another_program_is_unlike_and_the_others_are_compared(make_ru
     assert (anyway["standing"], anyway["doubt_codes"]) == ("same", ["unlike"])
 
 
-def test_unlike_numbers_of_loops_are_told(make_run: MakeRun) -> None:
+def test_unlike_numbers_of_loops_are_reported(make_run: MakeRun) -> None:
     base, head = make_run(), make_run()
     work = (Work(workload=WorkloadName("cpu.sieve"), loops=100_000, iterations=3),)
     head = dataclasses.replace(head, plan=dataclasses.replace(head.plan, work=work))

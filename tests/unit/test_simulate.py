@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_seed_others() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
-def test_the_true_ratio_is_what_was_asked_for(scenario: Scenario) -> None:
+def test_the_true_ratio_is_what_was_requested(scenario: Scenario) -> None:
     runs = simulate.simulated(scenario, ratio=1.10, runs=400, blocks=12, served=4, seed=(3,))
     assert np.median(runs.subject) == pytest.approx(math.log(1.10), abs=0.005)
     assert np.median(runs.control) == pytest.approx(0, abs=0.005)

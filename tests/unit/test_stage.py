@@ -152,6 +152,6 @@ def test_a_sweep_without_any_cache_finds_nothing() -> None:
 def test_forgetting_removes_the_whole_cache_and_says_how_large_it_was(own_cache: Path) -> None:
     own_cache.mkdir(parents=True)
     (own_cache / "big").write_bytes(bytes(2_500_000))
-    assert [*map(str, stage.forget())] == [f"folder {own_cache} (2.5 MB)"]
+    assert [*map(str, stage.remove_cache())] == [f"folder {own_cache} (2.5 MB)"]
     assert not own_cache.exists()
-    assert stage.forget() == []
+    assert stage.remove_cache() == []

@@ -291,7 +291,7 @@ def test_equal_sessions_of_a_coarse_timer_have_no_error_and_prove_nothing() -> N
     assert (found.standard_error, found.p_equivalence) == (0, 1)
 
 
-def test_sessions_that_a_coarse_timer_tells_apart_exactly_are_not_pooled() -> None:
+def test_sessions_that_a_coarse_timer_separates_exactly_are_not_pooled() -> None:
     sessions = labels(4, 4, 4)
     assert sessions_alike(sessions / 10, sessions) == 0
     assert sure(estimate(sessions / 10, sessions=sessions)).sessions == 3
@@ -311,7 +311,7 @@ def test_one_session_or_one_a_block_cannot_be_tested(sessions: Any) -> None:
 
 def test_sessions_that_do_not_pair_with_blocks_are_refused() -> None:
     for function in (estimate, sessions_alike):
-        with pytest.raises(ValueError, match="a session for each block"):
+        with pytest.raises(ValueError, match="each block needs a session"):
             function(noisy(9), sessions=labels(3, 3))
 
 
@@ -563,7 +563,7 @@ def test_visits_without_complete_blocks_have_no_outlying_ones() -> None:
 
 
 def test_no_visits_have_no_tails() -> None:
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="at least one value"):
         tails(np.zeros(0), np.zeros(0))
 
 

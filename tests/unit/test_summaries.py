@@ -147,13 +147,13 @@ def test_a_duet_that_misses_blocks_still_has_as_many_of_either_way_round(synthet
     assert high / low < 1.02
 
 
-@pytest.mark.parametrize(("overlap", "barred"), [(0.95, False), (0.79, True), (0.0, True)])
+@pytest.mark.parametrize(("overlap", "is_unproven"), [(0.95, False), (0.79, True), (0.0, True)])
 def test_a_duet_whose_two_did_not_run_at_the_same_time_is_not_proven(
-    overlap: float, barred: bool, synthetic: Write
+    overlap: float, is_unproven: bool, synthetic: Write
 ) -> None:
     found = cell(summary(synthetic({SIEVE: 1.3}, overlap=overlap, **DUET)))
-    assert ("no-duet" in found["doubt_codes"]) is barred
-    assert found["standing"] == ("unproven" if barred else "slower")
+    assert ("no-duet" in found["doubt_codes"]) is is_unproven
+    assert found["standing"] == ("unproven" if is_unproven else "slower")
 
 
 # ---- noise

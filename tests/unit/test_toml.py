@@ -187,7 +187,7 @@ def test_a_mistake_in_a_claim_lists_what_there_is(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('scope = "loop"', 'scope = "lop"'), "scope: 'lop' is none of loop, exec, session"),
+        (('scope = "loop"', 'scope = "lop"'), "scope: 'lop' is not one of loop, exec, session"),
         (('summary = "s"', 'sumary = "s"'), "sumary: there is no such key"),
         (('summary = "s"', "summary = 3"), "summary: takes text, and not a whole number"),
         (('summary = "s"', "summary = "), "not TOML"),

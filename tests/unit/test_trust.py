@@ -152,7 +152,9 @@ def test_a_file_that_is_exchanged_after_it_was_opened_is_not_trusted(
 
     monkeypatch.setattr(os, "open", exchanging)
     content = trust.read(work / "file")
-    assert content == trust.Content(data=b"first", distrust="it was exchanged while it was read")
+    assert content == trust.Content(
+        data=b"first", distrust="it was replaced while isobench read it"
+    )
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "circle"])
@@ -181,7 +183,7 @@ def test_a_configuration_of_another_user_is_passed_over_for_the_next_one(
     (work.parent / "isobench.toml").write_text("[run]\nseed = 2\n")
     found = file.find(environment={})
     assert found.settings.run.seed == 2
-    assert [one.path for one in found.passed_over] == [work / name]
+    assert [one.path for one in found.ignored] == [work / name]
 
 
 @as_root
@@ -193,7 +195,7 @@ def test_the_users_own_file_is_obeyed_only_where_it_is_his_own(work: Path, tmp_p
     give_away(own.parent)
     found = file.find(environment={})
     assert found.settings == file.Settings()
-    assert [one.path for one in found.passed_over] == [own]
+    assert [one.path for one in found.ignored] == [own]
     assert work.is_dir()
 
 
@@ -208,7 +210,7 @@ def test_a_broken_file_of_another_user_ends_nothing(work: Path) -> None:
 def test_a_project_of_another_user_that_does_not_speak_of_isobench_is_no_news(work: Path) -> None:
     (work / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     give_away(work / "pyproject.toml")
-    assert file.find(environment={}).passed_over == ()
+    assert file.find(environment={}).ignored == ()
 
 
 @as_root
@@ -221,7 +223,7 @@ def test_a_file_that_is_named_is_obeyed_whoever_owns_it(way: str, work: Path) ->
         found = file.find(path, environment={})
     else:
         found = file.find(environment={"ISOBENCH_CONFIG": str(path)})
-    assert (found.settings.run.seed, found.named, found.passed_over) == (4, True, ())
+    assert (found.settings.run.seed, found.named, found.ignored) == (4, True, ())
 
 
 # ---- commands in it
@@ -332,15 +334,15 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_configured_program_is_not_executed_unasked(kind: str) -> None:
-    found = Registry({"mine": {"kind": kind, **COMMANDS[kind]}}, vouched=False)
+def test_a_configured_program_is_not_executed_without_a_request(kind: str) -> None:
+    found = Registry({"mine": {"kind": kind, **COMMANDS[kind]}}, trusted=False)
     assert isinstance(found.get("mine"), UntriedTarget)
     answer = probed(found, "mine")
     assert (answer.lack, "isobench doctor mine" in answer.hint) == (Lack.UNTRIED, True)
     found.permit(["mine"])
     assert not isinstance(found.get("mine"), UntriedTarget)
-    vouched = Registry({"mine": {"kind": kind, **COMMANDS[kind]}})
-    assert not isinstance(vouched.get("mine"), UntriedTarget)
+    trusted = Registry({"mine": {"kind": kind, **COMMANDS[kind]}})
+    assert not isinstance(trusted.get("mine"), UntriedTarget)
 
 
 @pytest.mark.parametrize(
@@ -356,13 +358,13 @@ def test_a_configured_program_is_not_executed_unasked(kind: str) -> None:
 def test_an_option_that_is_no_command_holds_nothing_back(
     kind: str, options: dict[str, Any]
 ) -> None:
-    found = Registry({"mine": {"kind": kind, **options}}, vouched=False)
+    found = Registry({"mine": {"kind": kind, **options}}, trusted=False)
     assert not isinstance(found.get("mine"), UntriedTarget)
 
 
 def test_a_changed_registry_keeps_what_the_user_has_named() -> None:
     options = {"kind": "uml", "kernel": "/opt/linux"}
-    found = Registry({"one": options, "two": options}, vouched=False)
+    found = Registry({"one": options, "two": options}, trusted=False)
     found.permit(["one"])
     changed = found.with_tables({"three": {"kind": "native"}})
     assert not isinstance(changed.get("one"), UntriedTarget)

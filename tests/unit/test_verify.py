@@ -94,7 +94,7 @@ assert = { kind = "order", targets = ["box"], reference = "emulation" }
     assert "box cpu.sieve 1.25x vm" in rows["slower-than-vm"]["sentence"]
     assert rows["quarter"]["standing"] == "supported"
     assert rows["to-nobody"]["standing"] == "untested"
-    assert "beside emulation" in rows["to-nobody"]["change"]
+    assert "together with emulation" in rows["to-nobody"]["change"]
 
 
 def test_a_comparison_of_targets_counts_the_sessions_of_both(synthetic: Write) -> None:
@@ -278,7 +278,7 @@ def test_lost_records_are_reported(synthetic: Write, isobench: Callable[..., Any
     lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
     (path / "records.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
     done = isobench("report", path)
-    assert "records.jsonl has nothing of" in (path / "report.html").read_text()
+    assert "records.jsonl has no records of" in (path / "report.html").read_text()
     assert "the file is damaged" in (path / "report.html").read_text()
     written = json.loads((path / "summary.json").read_text())
     assert written["run"]["complete"] is False

@@ -48,7 +48,7 @@ class PluginExporter:
 
     def load(self) -> Exporter:
         """Return the exporter. SessionError: it does not load, or is not an exporter."""
-        return self.plugin.attempt("loading it", guard.LOADING, self._checked)
+        return self.plugin.attempt("loading it", guard.LOAD_LIMIT, self._checked)
 
     def check(self) -> bool:
         """Return whether it loads. If it does not, the faults of the plug-in say why."""

@@ -56,7 +56,7 @@ class PluginView:
 
 def missing(plugin: Plugin, fault: str) -> str:
     """Return the sentence that replaces a section."""
-    return cleaned(f"This section is missing: {fault} ({plugin.maker.blame}).")
+    return cleaned(f"This section is missing: {fault} ({plugin.info.blame}).")
 
 
 def sections(own: Iterable[Section[Any]]) -> tuple[Section[Any], ...]:
@@ -67,7 +67,7 @@ def sections(own: Iterable[Section[Any]]) -> tuple[Section[Any], ...]:
 
 def load(plugin: Plugin) -> Section[Any]:
     """Return the section of a plug-in. SessionError: it does not load, or is not a section."""
-    return plugin.attempt("loading it", guard.LOADING, lambda: _checked(plugin))
+    return plugin.attempt("loading it", guard.LOAD_LIMIT, lambda: _checked(plugin))
 
 
 def _checked(plugin: Plugin) -> Section[Any]:
