@@ -1293,7 +1293,5 @@ def test_a_target_for_which_no_payload_can_be_built_is_unavailable_and_named() -
     answer = chosen.answers[BOX]
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.PLUGIN
-    assert answer.what == (
-        "nothing says how payloads are built for s390x-linux, which box asks for"
-    )
+    assert answer.what == ("nothing says how payloads are built for s390x-linux, which box needs")
     assert "isobench.payload.build.add_toolchain" in answer.hint
