@@ -168,7 +168,7 @@ def test_its_first_target_is_valid(tmp_path: Path) -> None:
     assert project["entry-points"][api.GROUP] == {target.name: "isobench_mine:MineTarget"}
 
 
-def test_its_code_is_that_of_the_example() -> None:
+def test_its_code_is_the_code_of_the_example() -> None:
     package = EXAMPLE / "isobench_example"
     for title, language, file in (
         ("What a distribution adds", "toml", EXAMPLE / "pyproject.toml"),
@@ -194,30 +194,30 @@ def test_it_names_every_group_of_entry_points() -> None:
         assert f"| `{group}` |" in section("What a distribution adds"), group
 
 
-def test_it_names_what_the_list_of_plug_ins_says() -> None:
-    said = section("What a distribution adds")
+def test_it_names_the_keys_and_states_of_the_list_of_plug_ins() -> None:
+    text = section("What a distribution adds")
     plugin = entry_points.every(Kind.TARGET)[0]
     row = plugins.Row(plugin=plugin, state="loaded", reason="", hint="")
-    assert "[{" + ", ".join(f'"{key}"' for key in row.document()) + "}]" in said
+    assert "[{" + ", ".join(f'"{key}"' for key in row.document()) + "}]" in text
     for state in (plugins._LOADED, plugins._BROKEN, plugins._REFUSED):
-        assert f"`{state}`" in said, state
+        assert f"`{state}`" in text, state
 
 
 @pytest.mark.parametrize(
     ("title", "noun"),
     [("Exporters", Exporter), ("Exporters", Outcome), ("Sections of the report", Section)],
 )
-def test_it_names_every_field_of_what_a_plug_in_gives_or_takes(title: str, noun: Any) -> None:
+def test_it_names_every_field_of_exporters_outcomes_and_sections(title: str, noun: Any) -> None:
     for field in dataclasses.fields(noun):
         assert re.search(rf"^\| (`\w+` )*`{field.name}`", section(title), re.MULTILINE), field.name
 
 
-def test_it_says_what_a_plug_in_may_do_at_most() -> None:
-    said = section("When a plug-in misbehaves")
+def test_it_states_the_limits_of_a_plug_in() -> None:
+    text = section("When a plug-in misbehaves")
     assert (exporters.PATIENCE, exporters.MOST >> 20) == (120, 64)
-    assert "more than two minutes, returns no text or more than 64 Mi characters" in said
+    assert "more than two minutes, returns no text or more than 64 Mi characters" in text
     assert of_plugins.PATIENCE == 30
-    assert "takes more than half a minute" in said
+    assert "takes more than half a minute" in text
     assert fragment.MOST == 1_000_000
     assert "more than a million characters" in section("Sections of the report")
     assert f"{of_plugins._MOST_MARKDOWN:,} characters at most" in section("Sections of the report")
