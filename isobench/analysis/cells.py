@@ -138,7 +138,7 @@ class Analysis:
         return self.visits[(workload, target)]
 
     def beside(self, target: TargetName) -> TargetName:
-        """Return the label of native that a target is held against: in a duet its own partner."""
+        """Return the label of native that a target is compared with: in a duet its own partner."""
         return partner(self.reference, target) if self.duet else self.reference
 
     def _level(self, workload: WorkloadName, target: TargetName) -> pd.Series | None:
@@ -311,8 +311,8 @@ class Analysis:
         """Return the verdict on a cell and about how many blocks would decide it, or None where
         either side has nothing.
 
-        `reference` is native where nothing is said, else another target of this run: its doubts
-        count as well as the cell's own. `margin` is a ratio above 1.
+        `reference` is another target of this run, by default native; its doubts count as well as
+        the cell's own. `margin` is a ratio above 1.
         """
         other, margin = reference or self.reference, margin or self.margin
         sides = [self.column(workload, name) for name in (target, other)]
@@ -346,7 +346,7 @@ class Analysis:
         self, workload: WorkloadName, base: TargetName, variation: TargetName
     ) -> stats.Share | None:
         """Return which share of the overhead of `base` is gone in `variation`, or None where there
-        is none that could be told from nothing.
+        is none that can be distinguished from zero.
         """
         columns = [self._level(workload, name) for name in (base, variation, self.reference)]
         if any(column is None for column in columns):

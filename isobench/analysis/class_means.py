@@ -58,7 +58,7 @@ def class_means(analysis: Analysis) -> Iterator[ClassMean]:
         noise = None if control is None else verdict.noise_floor(_estimate(analysis, control, None))
         for target in analysis.targets:
             if target != analysis.reference:
-                yield _suite(analysis, group, tuple(names), target, noise)
+                yield _class_mean(analysis, group, tuple(names), target, noise)
 
 
 def _blocks(
@@ -83,7 +83,7 @@ def _estimate(
     )
 
 
-def _suite(
+def _class_mean(
     analysis: Analysis,
     group: str,
     names: tuple[WorkloadName, ...],

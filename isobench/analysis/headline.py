@@ -129,7 +129,7 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
 
 
 def _named(targets: Sequence[TargetName], words: Sequence[str] = ()) -> str:
-    """Join targets, or what is said of each; of many, only some are named."""
+    """Join targets, or words about each; of many, only some are named."""
     if len(targets) <= _MOST_NAMED:
         return listed(words or targets)
     shown = ", ".join(targets[: _MOST_NAMED - 1])

@@ -159,7 +159,7 @@ def _cell(cell: Cell, entry: WorkloadEntry, adjusted: float | None) -> CellSumma
         sessions=cell.sessions,
         visits=cell.visits,
         status=cell.verdict.status,
-        doubts=_told(cell.verdict),
+        doubts=_doubt_texts(cell.verdict),
         doubt_codes=tuple(doubt.code for doubt in cell.verdict.doubts),
         operation=entry.operation if cell.metric.is_time else "",
         clock=cell.clock,
@@ -207,7 +207,7 @@ def _class_mean(mean: ClassMean) -> ClassMeanSummary:
         sessions=mean.sessions,
         noise=_rounded(mean.noise),
         status=judged.status if judged else None,
-        doubts=_told(judged),
+        doubts=_doubt_texts(judged),
         doubt_codes=tuple(doubt.code for doubt in judged.doubts) if judged else (),
         blocks_needed=mean.needed,
         unlike=mean.unlike,
@@ -215,7 +215,7 @@ def _class_mean(mean: ClassMean) -> ClassMeanSummary:
     )
 
 
-def _told(judged: Verdict | None) -> tuple[str, ...]:
+def _doubt_texts(judged: Verdict | None) -> tuple[str, ...]:
     return tuple(f"{doubt.detail}: {doubt.advice}" for doubt in judged.doubts) if judged else ()
 
 
@@ -270,9 +270,9 @@ def _warmup_profiles(analysis: Analysis) -> Iterator[WarmupSummary]:
 
 def _absent(targets: Iterable[TargetSummary], analysis: Analysis) -> Iterator[Gap]:
     """Yield a gap for every cell of a target that could not run here and was never tried."""
-    told = {gap.target for gap in analysis.run.gaps}
+    known = {gap.target for gap in analysis.run.gaps}
     for item in targets:
-        absent = item.status is TargetStatus.UNAVAILABLE and item.name not in told
+        absent = item.status is TargetStatus.UNAVAILABLE and item.name not in known
         for workload in analysis.workloads if absent else ():
             yield Gap(
                 block=0,

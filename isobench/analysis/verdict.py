@@ -125,7 +125,7 @@ def _weigh(
 
 
 def _outcome(interval: Interval, margin: float) -> Status:
-    """Return the standing that an interval alone would give."""
+    """Return the status that an interval alone would give."""
     if 1 / margin < interval.low and interval.high < margin:
         return Status.NEAR_NATIVE
     if interval.low > margin:

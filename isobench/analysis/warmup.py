@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isobench import stats
 
 _SHOWN: Final = 24
-"""Passes that are told one by one."""
+"""Passes that are shown one by one."""
 _SLOWER: Final = 1.02
 """A pass is slower than the rest of its visit from here on."""
 

@@ -42,14 +42,18 @@ def exit_code(
     """
     summary = outcome.summary
     claims = summary.claims if judged is None else judged
+    # Interruptions come first: a run that did not end may lack what would refute a claim.
     if outcome.interrupted:
         return INTERRUPTED
     if outcome.timed_out:
         return TIMED_OUT
     if "claim" in fail_on and any(claim.status == "refuted" for claim in claims):
         return CLAIM_FAILED
+    # Failed cells need no --fail-on: something that was measured is broken.
     if any(gap.cause in FAILED_CAUSES for gap in summary.gaps):
         return CellFailedError.exit_code
+    # A target that the user named must be able to run. Those that isobench found by itself need
+    # not, unless the caller wants it ("skipped").
     if any(
         target.status == "unavailable" and (target.asked or "skipped" in fail_on)
         for target in summary.targets

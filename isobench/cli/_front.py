@@ -39,6 +39,7 @@ def _front_page(context: click.Context) -> None:
     from isobench.model.errors import UsageError
     from isobench.storage import documents
 
+    # rich and the results are imported and read only here: other commands need not wait for them.
     name = _progress.program()
     console = _progress.console_for()
     console.print(f"[bold]isobench[/] {__version__} - what isolation costs on this machine\n")

@@ -38,6 +38,7 @@ _WIDEST: Final = 80
 
 def text() -> str:
     """Return the help of `isobench`, as wide as the terminal, at most 80 columns."""
+    # As wide as click makes the help of the commands.
     width = max(20, min(shutil.get_terminal_size().columns, _WIDEST)) - 2
     return "\n".join(_lines(width)) + "\n"
 
@@ -59,6 +60,7 @@ def _table(rows: Mapping[str, str], width: int) -> Iterator[str]:
     """Yield lines of two columns: names and their texts."""
     column = max(map(len, rows)) + 4
     for name, what in rows.items():
+        # Not broken at hyphens: options and commands are copied from here.
         first, *more = textwrap.wrap(what, max(20, width - column), break_on_hyphens=False)
         yield f"  {name}".ljust(column) + first
         for line in more:

@@ -101,8 +101,10 @@ def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
         # is forced.
         height=_HEIGHT if piped else None,
         stderr=stderr,
+        # None leaves the decision to rich: it looks at the stream, at TERM and at NO_COLOR.
         force_terminal=True if forced else None,
         no_color=True if forced is False else None,
+        # rich would colour numbers and paths within the text, where colour means nothing.
         highlight=False,
         soft_wrap=False,
     )
@@ -177,6 +179,7 @@ class Screen:
         )
 
         self._bar = Progress(
+            # The bar is short, and comes first: descriptions differ in length, and would move it.
             BarColumn(24),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
@@ -218,6 +221,8 @@ def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:
 
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
     wide = console.width >= _NARROW
+    # "fold" breaks a long word. The default of rich cuts it with an ellipsis, and with it the
+    # command that the user should type.
     headings = ("", "target", "class", "what") if wide else ("", "target", "what")
     for heading in headings:
         table.add_column(heading, no_wrap=heading in ("", "target"), overflow="fold")

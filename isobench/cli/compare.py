@@ -69,6 +69,7 @@ def compare(**options: Any) -> None:
     sheet = view.build(
         comparison, group_by=options["group_by"], only_changed=options["only_changed"], **chosen
     )
+    # The exports are written before the exit code can end the program.
     publish(
         sheet,
         options,
@@ -84,6 +85,7 @@ def _exit_code(comparison: "Comparison", fail_on: tuple[str, ...]) -> int:
 
     codes = {"regression": REGRESSED, "error": CellFailedError.exit_code, "noisy": NOISY}
     found = gate.failures(comparison)
+    # In the order of severity: a confirmed regression is the finding that the command exists for.
     return next((code for kind, code in codes.items() if kind in fail_on and kind in found), 0)
 
 

@@ -50,6 +50,7 @@ def doctor(
             known = " ".join(packages.NAMES)
             raise UsageError("--install needs names", hint=f"isobench doctor --install {known}")
         _install(packages.commands(names), console, yes=yes)
+        # The names may be packages such as "qemu-user", which are no targets to probe.
         names = [name for name in names if name in registry.names()]
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
@@ -72,6 +73,8 @@ def _install(commands: Sequence[Sequence[str]], console: "Console", *, yes: bool
     if not yes and sys.stdin.isatty() and not click.confirm("Run these now?", default=True):
         return
     for command in commands:
+        # The command writes to the same descriptor, past Python's buffer: without this, its output
+        # would come before the line that announces it.
         sys.stdout.flush()
         done = subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, env=_package_environment()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @workloads_option
 @folder_option
 @click.option("--budget", type=parameters.Duration(), help="How long to measure (default 75s).")
+# Three blocks are the fewest for an interval.
 @click.option(
     "-r", "--blocks", "--runs", type=click.IntRange(3, 1000), help="Measure exactly so many blocks."
 )

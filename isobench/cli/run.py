@@ -135,6 +135,7 @@ _FIXED: Final = {
 )
 @click.option(
     "--resume",
+    # With both, click makes the value of the option optional.
     is_flag=False,
     flag_value="latest",
     metavar="[RUN]",

@@ -69,6 +69,8 @@ def verify(path: Path | None, **options: Any) -> None:
         outcome = _measure_for(own, registry, options)
     else:
         outcome = answer_again(path or latest(), options["output"], own)
+    # A file of claims is judged alone. Claims in the configuration are judged together with those
+    # of the documents.
     ids = {claim.id for claim in own}
     if not options["claims"]:
         ids |= {claim.id for claim in documents_claims()}

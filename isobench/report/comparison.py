@@ -54,6 +54,7 @@ _METHODS: Final = {
     Mode.TARGETS: "Both targets were interleaved in one run. Trimmed t interval of the block"
     " log-ratios of one to the other. What affects all targets of a run cancels out.",
 }
+# Two histories may have hundreds of cells. The terminal shows the first ones, the exports all.
 _MOST_REASONS: Final = 12
 _MOST_NAMED: Final = 4
 _SMALL_P: Final = 0.001
@@ -308,6 +309,7 @@ def _findings(comparison: Comparison) -> list[str]:
 
 def _figures(changes: Sequence[Change], mode: Mode) -> str:
     """Return cells with their changes, the largest change first."""
+    # The mean is that of log-ratios: half as much and twice as much are changes of the same size.
     ordered = sorted(changes, key=lambda one: -abs(one.location.mean) if one.location else 0.0)
     named = [_figure(one, mode) for one in ordered[:_MOST_NAMED]]
     return _and_more(named, len(ordered))

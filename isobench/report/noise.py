@@ -24,7 +24,7 @@ from isobench.storage.schema import FORMAT
 from isobench.workloads import classes
 
 _UNKNOWN: Final = "-"
-_MANY: Final = "over 1,000"
+_MANY: Final = "over 1,000"  # --blocks takes 1,000 at most
 _MOST_NAMED: Final = 4
 _NOTES: Final = {
     HostProperty.VIRTUALIZATION: "other guests of its host share caches, memory and disk with it",

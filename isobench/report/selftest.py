@@ -37,6 +37,7 @@ _NAIVE: Final = (
 
 def _rate(share: float | None) -> str:
     """Return a share to a tenth of a percent: 4.9 %, 95 %."""
+    # 10,000 simulated runs have a standard error of 0.2 % at 5 %: more digits would be noise.
     return "-" if share is None else f"{share * 100:.1f}".removesuffix(".0") + " %"
 
 
@@ -55,6 +56,7 @@ class Table:
 def tables(simulation: Simulation) -> tuple[Table, Table]:
     """Return the table for a true ratio of 1, and the table of verdicts at each true ratio."""
     same = [_native_row(row) for row in simulation.rows if row.ratio == 1]
+    # Each pair has several rows, one for each number of blocks.
     pairs = dict.fromkeys((row.scenario, row.ratio) for row in simulation.rows)
     return (
         Table(

@@ -69,6 +69,7 @@ def _table(out: Writer, sheet: Sheet) -> Table:
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
     for heading in sheet.headings:
         right = heading in sheet.numbers
+        # Numbers are never wrapped: half an interval on the next line is hard to read.
         made.add_column(
             out.text(heading), justify="right" if right else "left", no_wrap=right, overflow="fold"
         )

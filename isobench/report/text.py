@@ -56,6 +56,8 @@ class Writer:
 
     def text(self, content: str, style: str = "") -> Text:
         """Return content as text; brackets in it are no markup of rich."""
+        # The names of targets may hold any character; what ASCII lacks becomes an escape, and no
+        # UnicodeEncodeError.
         if self.ascii_only:
             content = content.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
         return Text(content, style=style)
@@ -94,7 +96,7 @@ def render(view: Report, console: Console) -> None:
 def _ratios(writer: Writer, view: Ratios) -> None:
     matrix = view.matrix
     names = [row.workload for group in matrix.groups for row in group.rows]
-    first = min(max(map(len, names), default=0), 24)
+    first = min(max(map(len, names), default=0), 24)  # a plug-in's workload may have any name
     each = max([_NAME_WIDTH, *(len(cell) for cell in _cells(matrix))]) + _PAD
     # Targets that do not fit next to each other go into further tables. rich would narrow the
     # columns until names and ratios break in the middle.
@@ -214,6 +216,7 @@ def verification(
     for claim in () if short else chosen:
         writer.line(f"{claim.mark.sign} {claim.mark.word}: {_quoted(claim)}", _style(claim))
         writer.line(claim.sentence, indent=_PAD)
+        # The sentence of an untested claim already says what a test needs.
         if claim.change and claim.mark.kind != "untested":
             writer.line(f"What would change this: {claim.change}.", "dim", indent=_PAD)
         for one in claim.published if published else ():

@@ -43,6 +43,7 @@ def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome
 
     run = reader.load(source)
     summary = analysis.summarise(run, analysis.claims_of(run, added))
+    # The summary is written first: if rendering fails, the results are not lost.
     documents.write_document(target / documents.SUMMARY, summary)
     own = sections.SECTIONS
     view = sections.build(summary, (*own, *of_plugins.sections(own)))

@@ -60,11 +60,13 @@ KEYS: Final = (
 They stay as they are. They are exceptions where they stand alone in quotes.
 """
 
-NOT_YET: Final = (
-    *("isobench/targets", "isobench/report", "isobench/analysis", "isobench/storage"),
-    "isobench/cli",
-)
-"""Parts of the tree whose prose is still being rewritten."""
+EXCEPTIONS: Final = {
+    ("isobench/report/exporters/junit.py", "suite"): "JUnit's own term",
+    ("isobench/report/selftest.py", "standings"): "a key of the exported document",
+    ("isobench/storage/reader.py", "dear"): "a key of version 0.1",
+    ("isobench/cli/compare.py", "standing"): "the name of a column, which scripts give",
+}
+"""(file, word) -> why it may stand there."""
 
 _PATHS: Final = re.compile(r"tests/bench/\w+\.py|nox -s bench")
 _TEXTS: Final = frozenset({".py", ".html", ".md", ".txt", ".css", ".js", ".c", ".h", ".toml"})
@@ -84,9 +86,7 @@ def old_words(text: str) -> Iterator[tuple[int, str]]:
 def files() -> list[Path]:
     found = (path for path in PACKAGE.rglob("*") if path.suffix in _TEXTS)
     relative = (path.relative_to(ROOT) for path in found if "_shared" not in path.parts)
-    return sorted(
-        path for path in relative if not any(path.is_relative_to(part) for part in NOT_YET)
-    )
+    return sorted(relative)
 
 
 @pytest.mark.parametrize("path", files(), ids=str)
@@ -94,6 +94,7 @@ def test_no_file_uses_an_old_word(path: Path) -> None:
     found = [
         f"{path}:{number}: {word!r}: write {OLD_WORDS[word]}"
         for number, word in old_words((ROOT / path).read_text(encoding="utf-8"))
+        if (str(path), word) not in EXCEPTIONS
     ]
     assert not found, "\n".join(found)
 
@@ -117,8 +118,10 @@ def test_an_old_word_is_found_in_names_and_prose_and_not_in_keys_of_files(
     assert sorted(word for _, word in old_words(text)) == sorted(expected)
 
 
-def test_every_exception_is_a_part_of_the_tree() -> None:
-    assert all((ROOT / part).exists() for part in NOT_YET)
+@pytest.mark.parametrize(("file", "word"), EXCEPTIONS)
+def test_every_exception_is_still_needed(file: str, word: str) -> None:
+    found = [one for _, one in old_words((ROOT / file).read_text(encoding="utf-8"))]
+    assert word in found
 
 
 def terms() -> list[list[str]]:

@@ -25,6 +25,8 @@ def export(outcome: Outcome) -> str:
 
 def junit(summary: Summary) -> str:
     """Return the XML document for a summary."""
+    # XML cannot hold control characters, not even as references (XML 1.0, section 2.2). Texts of a
+    # summary have none: they were cleaned where they were read.
     root = ET.Element("testsuites", name="isobench")
     names = [*(cell.workload for cell in summary.cells), *(gap.workload for gap in summary.gaps)]
     for workload in dict.fromkeys(names):

@@ -124,6 +124,7 @@ _DOCUMENTS: Final = (
         expected=Status.NEAR_NATIVE,
     ),
     _Document(
+        # The documents' table has no column for sandboxes: their prose describes them.
         technology=Technology.SANDBOX,
         origin="the documents' prose",
         kernel="It shares the host OS and kernel",
@@ -156,6 +157,7 @@ def _without_numbers(missing: Sequence[Missing], left_out: Sequence[str]) -> Ite
 
 
 def _column(lookup: Lookup, document: _Document) -> Column:
+    # Without variations: a target with an option turned off is not what the documents describe.
     targets = [
         target
         for target in lookup.targets
@@ -262,6 +264,7 @@ def _axes(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> 
         if group == START_CLASS or not cells:
             continue
         kinds = Counter(cell.mark.kind for cell in cells)
+        # The claim decides where it was tested: it may have a margin of its own.
         status = _tested(lookup.claims.get(document.performance_claim), group)
         axes.append(
             Axis(

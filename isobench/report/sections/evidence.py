@@ -41,6 +41,7 @@ class Proof:
 
 def proofs(lookup: Lookup) -> tuple[Proof, ...]:
     """Return the evidence of each target but the control; also of targets that could not run."""
+    # The control is native, whose evidence is here already.
     return tuple(_proof(lookup, one) for one in lookup.targets if not is_control(one.name))
 
 

@@ -80,6 +80,7 @@ def _by_target(lookup: Lookup) -> dict[_Key, list[str]]:
         workloads = together.setdefault((gap.target, gap.cause, gap.detail, gap.hint), [])
         if gap.workload and row_of(gap) not in workloads:
             workloads.append(row_of(gap))
+    # A target without numbers and without a gap: a run that ended before its first visit.
     for target in lookup.targets:
         if not target.measured and not any(key[0] == target.name for key in together):
             missing = missing_of(lookup, target)

@@ -11,6 +11,8 @@ from isobench.report.sections.lookup import Lookup
 from isobench.report.sections.marks import MARKS, MET, NOT_MET, Mark
 from isobench.report.sections.section import Section
 
+# By the counters of cgroups: nr_throttled of cpu.stat, oom_kill of memory.events, max of
+# pids.events. There is none for throttled writes.
 _COUNTED: Final = {
     Resource.CPU: "paused in {} periods",
     Resource.MEMORY: "{} killed",

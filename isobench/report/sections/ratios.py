@@ -377,6 +377,7 @@ def _strip(figure: Figure, scale: Scale) -> Strip | None:
         point=scale(figure.ratio),
         low=scale(low),
         high=scale(high),
+        # Whole numbers in a wide box keep the page small: each block of each cell has a tick.
         blocks="".join(f"M{10 * scale(block):.0f} 0v10" for block in inside),
         label=f"{words}, interval {figure.interval_text}, {figure.mark.word}",
     )

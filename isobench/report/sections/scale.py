@@ -27,6 +27,7 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the position of a value in percent of the width, at most at an end of the axis."""
+        # Logarithmic, because ratios are factors: half and twice the time are equally far from 1.
         share = math.log(value / self.low) / math.log(self.high / self.low)
         return round(100 * min(1.0, max(0.0, share)), 2)
 

@@ -129,7 +129,7 @@ def start_up(lookup: Lookup) -> StartUp:
     if not cells:
         return StartUp(kinds=(), ticks=(), rows=(), null_spawns=(), start_phases=(), meanings=())
     times = [time for cell in cells for time in (cell.value, cell.reference) if time]
-    scale = scale_of(times, 0.001, 0.1)
+    scale = scale_of(times, 0.001, 0.1)  # at least from 1 ms to 100 ms, for runs of native alone
     started = {cell.target for cell in cells}
     rows = [_start_row(lookup, native_heading(), workloads, scale)]
     rows += [

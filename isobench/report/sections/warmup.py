@@ -58,6 +58,7 @@ def warmup_profiles(lookup: Lookup, group: str) -> tuple[WarmupRow, ...]:
 
 def _row(profile: WarmupSummary) -> WarmupRow | None:
     passes = [one for one in profile.passes if one is not None and one > 0][:_MOST]
+    # A summary from outside may have a profile without timed passes: there is no median then.
     if not 0 < profile.warmups < len(passes):
         return None
     top = max(_TOP, *passes)

@@ -1,8 +1,8 @@
 """A pod of the Kubernetes cluster that the user's kubeconfig names.
 
     [targets.kubernetes]
-    context = "kind-bench"           # empty: the current one
-    load = ["kind", "load", "image-archive", "--name", "bench", "{archive}"]
+    context = "kind-dev"             # empty: the current one
+    load = ["kind", "load", "image-archive", "--name", "dev", "{archive}"]
 
 A session is a pod whose container waits; payloads are executed in it. A launch is a pod that runs
 the payload to its end. isobench uses the API alone, with the user's rights, and needs no kubectl.
