@@ -231,6 +231,18 @@ class Executes(Protocol):
 
 
 @runtime_checkable
+class ShortOptions(Protocol):
+    """Ability of a target: short names for parts of an option's value, for `--vary`."""
+
+    @property
+    def short_options(self) -> Mapping[str, str]:
+        """The option and value that each short name stands for, with {} for what the user writes:
+        `{"seccomp": "security_opt=seccomp={}"}`. A class attribute will do.
+        """
+        ...
+
+
+@runtime_checkable
 class Sweeper(Protocol):
     """Ability of a target: find and remove what dead runs have left."""
 

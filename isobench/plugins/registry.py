@@ -20,7 +20,7 @@ from isobench.model import Abi, Availability, Expectation, Lack, Stage, Technolo
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import TargetName
 from isobench.plugins import entry_points, guard, indirect, stdout, untried
-from isobench.plugins.api import Session, Target
+from isobench.plugins.api import Session, ShortOptions, Target
 from isobench.plugins.entry_points import Kind, Plugin
 
 ORDER: Final = (
@@ -276,14 +276,14 @@ class Registry:
         base, option, value = self._split_variation(written)
         self.permit([base])
         target = guard.unwrapped(self.get(base))
-        spoken: Mapping[str, str] = getattr(target, "spoken", {})
+        short = target.short_options if isinstance(target, ShortOptions) else {}
         key, text = option, value
-        if option in spoken:  # a user's name for a part of an option's value
-            key, _, text = spoken[option].format(value).partition("=")
+        if option in short:
+            key, _, text = short[option].format(value).partition("=")
         hints = typing.get_type_hints(type(target))
         fields = {f.name.rstrip("_"): f.name for f in dataclasses.fields(target) if f.init}  # type: ignore[arg-type]
         if key not in fields:
-            names = ", ".join([*fields, *spoken]) or "none"
+            names = ", ".join([*fields, *short]) or "none"
             raise UsageError(
                 f"--vary {written}: {base} has no option {option}",
                 hint=f"its options are: {names}",

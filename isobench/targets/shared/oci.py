@@ -219,7 +219,7 @@ class Engine:
         "exec": "the engine executes the payload in a container that runs, as `exec` does",
     }
 
-    spoken: ClassVar[Mapping[str, str]] = {
+    short_options: ClassVar[Mapping[str, str]] = {
         "seccomp": "security_opt=seccomp={}",
         "apparmor": "security_opt=apparmor={}",
     }
