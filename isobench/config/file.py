@@ -35,10 +35,11 @@ class RunTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     targets: list[str] = []
     workloads: list[str] = []
     blocks: Blocks = Blocks()
-    budget: str | None = None
-    target_precision: str | None = None
-    margin: str | None = None
-    affinity: str | None = None
+    # Texts, because they have units. The examples are shown where somebody writes a bare number.
+    budget: Annotated[str, msgspec.Meta(examples=["10m"])] | None = None
+    target_precision: Annotated[str, msgspec.Meta(examples=["2.5%"])] | None = None
+    margin: Annotated[str, msgspec.Meta(examples=["5%"])] | None = None
+    affinity: Annotated[str, msgspec.Meta(examples=["0,2-3"])] | None = None
     seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 

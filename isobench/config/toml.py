@@ -78,9 +78,11 @@ class Source:
             message = _PLACE.fullmatch(str(error))
             assert message is not None  # the expression matches any text
             path, at, value = _walk(document, kind, message[2] or "")
-            self._explain(path, at, value, message[1])
+            self._explain(path, at, value, message[1], _example(kind, path))
 
-    def _explain(self, path: _Path, kind: object, value: object, message: str) -> NoReturn:
+    def _explain(
+        self, path: _Path, kind: object, value: object, message: str, example: str
+    ) -> NoReturn:
         if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message):
             known = _fields(kind)
             near = suggestion(unknown[1], known)
@@ -95,7 +97,8 @@ class Source:
                 f"{value!r} is not one of {', '.join(choices)}",
                 suggestion(str(value), choices),
             )
-        self.refuse(path, _type_words(message, value))
+        hint = f'write {path[-1]} = "{example}"' if example else ""
+        self.refuse(path, _type_words(message, value), hint)
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int | None:
@@ -204,6 +207,17 @@ def _base_type(kind: object) -> object:
         parts = [part for part in typing.get_args(kind) if part is not type(None)]
         return _base_type(parts[0]) if len(parts) == 1 else kind
     return kind
+
+
+def _example(kind: object, path: _Path) -> str:
+    """Return the example of a key that a type has in its msgspec.Meta; empty: it has none."""
+    for key in path:
+        kind = _hints(_base_type(kind)).get(str(key), object)
+    for part in (kind, *typing.get_args(kind)):
+        for meta in getattr(part, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.examples:
+                return str(meta.examples[0])
+    return ""
 
 
 def _hints(kind: object) -> Mapping[str, object]:

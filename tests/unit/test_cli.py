@@ -19,7 +19,7 @@ import click
 import pytest
 
 from isobench import __version__, stats
-from isobench.cli import _front, _help, _progress
+from isobench.cli import _front, _help, _progress, compare
 from isobench.config import parameters, paths
 from isobench.config.options import RunOptions
 from isobench.model import Cause, Gap, Lack, Leftover, Technology, Unavailable
@@ -28,6 +28,7 @@ from isobench.model.units import TargetName, WorkloadName
 from isobench.payload import build, compiler, shipped
 from isobench.plugins import packages, registry
 from isobench.plugins.testing import FakeTarget
+from isobench.report import comparison as report_comparison
 from isobench.report import write
 from isobench.report.write import Outcome
 from isobench.run import choose, cleanup, lifecycle
@@ -1346,6 +1347,10 @@ def test_cpus_are_read_as_linux_lists_them() -> None:
 
 
 # ---- compare
+
+
+def test_the_help_of_compare_names_every_column() -> None:
+    assert compare._COLUMNS == report_comparison.COLUMNS
 
 
 @pytest.fixture

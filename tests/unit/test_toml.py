@@ -88,6 +88,16 @@ def told(text: str, tmp_path: Path, name: str = "given.toml") -> tuple[str, str]
             "correct the file",
         ),
         (
+            "[run]\nbudget = 10\n",
+            "given.toml:2: [run] budget: takes text, and not a whole number",
+            'write budget = "10m"',
+        ),
+        (
+            "[run]\nmargin = 5\n",
+            "given.toml:2: [run] margin: takes text, and not a whole number",
+            'write margin = "5%"',
+        ),
+        (
             "[run]\nblocks = { min = 0 }\n",
             "given.toml:2: [run] blocks.min: takes a whole number of at least 1, and not 0",
             "correct the file",

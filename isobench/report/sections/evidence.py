@@ -84,7 +84,7 @@ def _words(relation: Relation, wanted: str) -> str:
         case Relation.SAME_AS_HOST:
             return "same as on the host"
         case Relation.UNLIKE_HOST:
-            return "not as on the host"
+            return "different from the host"
         case Relation.EQUALS:
             return f"is {wanted}"
         case Relation.ONE_OF:
