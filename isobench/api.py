@@ -32,7 +32,7 @@ from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, parse_duration
 from isobench.plugins.registry import Registry
 from isobench.report import write
-from isobench.run import choose, cleanup
+from isobench.run import cleanup, selection
 from isobench.run.lifecycle import Lifecycle
 from isobench.storage import reader
 from isobench.storage.schema import RunMetadata, Summary
@@ -186,8 +186,8 @@ def measure(
     chosen_workloads = loader.select(loader.find(options.folders), options.workloads)
     observer = _Observer(say=say or _ignore)
     cleanup.sweep(registry, everything=False, observer=lambda found: observer.say(str(found)))
-    chosen = choose.choose(options, registry, chosen_workloads, observer)
-    chosen = choose.prepare(chosen, options, observer.say)
+    chosen = selection.choose(options, registry, chosen_workloads, observer)
+    chosen = selection.prepare(chosen, options, observer.say)
     outcome = Lifecycle(options, registry, observer).run(chosen)
     return Run(outcome.folder, interrupted=outcome.interrupted)
 

@@ -106,7 +106,7 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
 
     from isobench.config import paths
     from isobench.config.options import UNBOUNDED, RunOptions
-    from isobench.run import choose, cleanup, lifecycle
+    from isobench.run import cleanup, lifecycle, selection
 
     handle_termination()
     registry, _ = registry_of(options["config"])
@@ -131,7 +131,7 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
         cleanup.sweep(
             registry, everything=False, observer=lambda found: shown.say(leftover_text(found))
         )
-        chosen = choose.choose(run_options, registry, workloads_of(run_options), shown)
+        chosen = selection.choose(run_options, registry, workloads_of(run_options), shown)
         announce(run_options, chosen, shown)
         return lifecycle.Lifecycle(run_options, registry, shown).run(chosen)
     finally:

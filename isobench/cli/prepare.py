@@ -25,20 +25,20 @@ def prepare(names: Sequence[str], config: Path | None, color: str) -> None:
     from isobench.config.options import RunOptions
     from isobench.model import Available
     from isobench.plugins.api import Preparer
-    from isobench.run import choose
+    from isobench.run import selection
 
     console = _progress.console_for(color=color)
     registry, _ = registry_of(config, names)
     wanted = [TargetName(name) for name in names] or registry.names()
     found = {name: registry.get(name) for name in wanted}
     found = {name: target for name, target in found.items() if isinstance(target, Preparer)}
-    answers = choose.probe_targets(found, lambda _name, _answer: None)
+    answers = selection.probe_targets(found, lambda _name, _answer: None)
     options = RunOptions(require=tuple(names))
-    chosen = choose.Chosen(targets=found, answers=answers, workloads={})
+    chosen = selection.Chosen(targets=found, answers=answers, workloads={})
     for name, answer in answers.items():
         if names and not isinstance(answer, Available):
             raise UnavailableError(f"{name} cannot run here: {answer.reason}", hint=answer.hint)
-    made = choose.prepare(chosen, options, lambda line: console.print(line, markup=False))
+    made = selection.prepare(chosen, options, lambda line: console.print(line, markup=False))
     for name in made.able:
         console.print(f"{name} is ready", markup=False, highlight=False)
     if not made.able:

@@ -201,7 +201,7 @@ def _measured(
     earlier: "Run | None",
     options: Mapping[str, Any],
 ) -> "Outcome | None":
-    from isobench.run import choose, cleanup, lifecycle
+    from isobench.run import cleanup, lifecycle, selection
 
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
@@ -209,12 +209,12 @@ def _measured(
             registry, everything=False, observer=lambda found: shown.say(leftover_text(found))
         )
         shown.say("Looking for targets:")
-        chosen = choose.choose(run_options, registry, workloads, shown)
+        chosen = selection.choose(run_options, registry, workloads, shown)
         if options["dry_run"]:
             _show_plan(run_options, chosen)
             return None
         announce(run_options, chosen, shown, earlier)
-        chosen = choose.prepare(chosen, run_options, shown.say)
+        chosen = selection.prepare(chosen, run_options, shown.say)
         return lifecycle.Lifecycle(run_options, registry, shown).run(chosen, earlier)
     finally:
         shown.close()

@@ -15,11 +15,11 @@ from isobench.cli._options import color_option, config_option
 @color_option
 def targets(as_json: bool, config: Path | None, color: str) -> None:
     """List the targets that can run here, and what to type for the rest."""
-    from isobench.run import choose
+    from isobench.run import selection
 
     registry, _ = registry_of(config)
     found = {name: registry.get(name) for name in registry.names()}
-    answers = choose.probe_targets(found, lambda _name, _answer: None)
+    answers = selection.probe_targets(found, lambda _name, _answer: None)
     rows = [_progress.target_row(name, found[name].technology, answers[name]) for name in found]
     if as_json:
         import json

@@ -135,7 +135,7 @@ def _measure_for(
 def _selection(claims: "Sequence[Claim]", registry: "Registry") -> list[str]:
     """Return the options of `isobench run` that measure what the claims need."""
     from isobench.model import Available
-    from isobench.run import choose
+    from isobench.run import selection
 
     names = [
         name
@@ -148,7 +148,7 @@ def _selection(claims: "Sequence[Claim]", registry: "Registry") -> list[str]:
         )
     ]
     # A target that --targets names and that cannot run gives exit code 3. Nobody has named these.
-    found = choose.probe_targets({name: registry.get(name) for name in names}, lambda *_: None)
+    found = selection.probe_targets({name: registry.get(name) for name in names}, lambda *_: None)
     available = [name for name in names if isinstance(found[name], Available)]
     arguments: list[str] = []
     # A claim without targets and technology is about all targets.

@@ -45,13 +45,13 @@ from isobench.plugins.registry import Registry
 from isobench.report import write
 from isobench.report.write import Outcome
 from isobench.run import cleanup, duet, limit_tests, measure, plan_budget
-from isobench.run.choose import Chosen
 from isobench.run.pilot import (
     FEWEST_BLOCKS,
     Pilot,
     restore,
     try_all,
 )
+from isobench.run.selection import Chosen
 from isobench.storage.schema import (
     FORMAT,
     CheckedExpectation,

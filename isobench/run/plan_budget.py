@@ -10,7 +10,7 @@ from isobench.config.options import RunOptions
 from isobench.model import Plan, Scope, Work, Workload, plan
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import duration_text
-from isobench.run import measure, select
+from isobench.run import budget_room, measure
 from isobench.run.measure import Runner
 from isobench.run.pilot import (
     FEWEST_BLOCKS,
@@ -114,17 +114,17 @@ class Planner:
         these fit, workloads that were not requested are left out.
         """
         living = [label for label in labels if label not in pilot.dead]
-        wanted = FEWEST_BLOCKS if self.options.quick else select.wanted_blocks(self.options)
+        wanted = FEWEST_BLOCKS if self.options.quick else budget_room.wanted_blocks(self.options)
         if self._fits(pilot, living) >= wanted:
             return living
-        found = select.round_robin(
+        found = budget_room.round_robin(
             [name for name in living if name not in self.requested],
             lambda name: self.runner.targets[name].technology,
         )
         must = [name for name in living if name in self.requested]
         # Native alone has nothing to be compared with.
         must += found[:1] if len(must) == 1 else []
-        kept = select.that_fit(must, found, lambda names: self._fits(pilot, names) >= wanted)
+        kept = budget_room.that_fit(must, found, lambda names: self._fits(pilot, names) >= wanted)
         for name in living:
             if name not in kept:
                 leave_out(self.runner, pilot, name, self._no_room(name))
@@ -137,8 +137,8 @@ class Planner:
         """Leave out workloads until the blocks fit. Every class keeps one as long as possible."""
         workloads = self.runner.workloads
         possible = [name for name in workloads if (self.reference, name) not in pilot.left_out]
-        order = select.round_robin(possible, lambda name: workloads[name].class_name)
-        kept = select.that_fit(
+        order = budget_room.round_robin(possible, lambda name: workloads[name].class_name)
+        kept = budget_room.that_fit(
             order[:1], order, lambda some: self._fits(pilot, labels, some) >= wanted
         )
         for name in possible:

@@ -1,14 +1,14 @@
 """Statistics of one cell: the unit is the block, the result a ratio to native with its interval."""
 
-from isobench.stats.contrast import between_histories, between_runs
-from isobench.stats.drift import Drift, drift
-from isobench.stats.plan import (
+from isobench.stats.blocks_needed import (
     blocks_for_width,
     blocks_needed,
     holm,
     smallest_effect,
     spread_of_block,
 )
+from isobench.stats.contrast import between_histories, between_runs
+from isobench.stats.drift import Drift, drift
 from isobench.stats.ratio import (
     EQUIVALENCE_LEVEL,
     FEWEST_BLOCKS,

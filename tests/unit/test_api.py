@@ -16,7 +16,7 @@ from isobench.comparison.result import Comparison
 from isobench.config.options import RunOptions
 from isobench.model.errors import UsageError
 from isobench.report.write import Outcome
-from isobench.run import choose, cleanup, lifecycle
+from isobench.run import cleanup, lifecycle, selection
 
 Write = Callable[..., Path]
 CLAIMS = """
@@ -118,8 +118,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, synthetic: Write) -> list[RunOptions]
         return Outcome(folder=place, source=place, summary=summary)
 
     monkeypatch.setattr(cleanup, "sweep", lambda *_, **__: None)
-    monkeypatch.setattr(choose, "choose", lambda *_: None)
-    monkeypatch.setattr(choose, "prepare", lambda *_: None)
+    monkeypatch.setattr(selection, "choose", lambda *_: None)
+    monkeypatch.setattr(selection, "prepare", lambda *_: None)
     monkeypatch.setattr(lifecycle.Lifecycle, "run", run)
     return seen
 

@@ -31,8 +31,8 @@ from isobench.plugins.testing import FakeTarget
 from isobench.report import comparison as report_comparison
 from isobench.report import write
 from isobench.report.write import Outcome
-from isobench.run import choose, cleanup, lifecycle
-from isobench.run.choose import Chosen
+from isobench.run import cleanup, lifecycle, selection
+from isobench.run.selection import Chosen
 from isobench.selftest import simulate
 from isobench.selftest.scenarios import SCENARIOS
 from isobench.storage import writer
@@ -356,7 +356,7 @@ def run_options_of(
         seen.append(options)
         raise UnavailableError("far enough")
 
-    monkeypatch.setattr(choose, "choose", chosen)
+    monkeypatch.setattr(selection, "choose", chosen)
 
     def get(*argv: str) -> RunOptions:
         refused(isobench("run", "-q", *argv), "far enough", code=3)
@@ -725,14 +725,14 @@ def test_an_interruption_before_any_result_gives_exit_code_130(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(choose, "choose", interrupt)
+    monkeypatch.setattr(selection, "choose", interrupt)
     refused(isobench("run"), "interrupted", code=130)
 
 
 def test_sigterm_is_an_interruption(
     isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(selection, "choose", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     refused(isobench("run"), "interrupted", code=130)
 
 
@@ -1039,7 +1039,7 @@ def came_whole(_program: str, source: Path, *_: object, **__: object) -> str:
 def test_a_workload_of_ones_own_without_a_compiler_is_refused_before_a_target_is_looked_for(
     command: str, own: Path, isobench: Run, two_targets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "probe_targets", lambda *_: pytest.fail("it looked for targets"))
+    monkeypatch.setattr(selection, "probe_targets", lambda *_: pytest.fail("it looked for targets"))
     done = isobench(command, "--workload-folder", str(own), "--workloads", "app.hash")
     assert done.code == PayloadError.exit_code
     assert "no compiler is installed, and these payloads must be compiled:" in done.err
@@ -1152,7 +1152,7 @@ def test_a_probe_that_calls_exit_is_a_fault_of_the_plug_in() -> None:
         def probe(self) -> Unavailable:
             raise SystemExit(9)
 
-    answers = choose.probe_targets(
+    answers = selection.probe_targets(
         {TargetName("rude"): Rude(name=TargetName("rude"))}, lambda *_: None
     )
     answer = answers[TargetName("rude")]

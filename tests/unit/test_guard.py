@@ -51,7 +51,7 @@ from isobench.plugins.api import (
 )
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeEngine, FakeTarget
-from isobench.run import choose, lifecycle, limit_tests, measure, sessions
+from isobench.run import lifecycle, limit_tests, measure, selection, sessions
 from tests import distributions
 from tests.unit import test_measure
 from tests.unit.test_measure import COLD, EXEC, LOOP, WARM, WORK, Sink
@@ -228,11 +228,11 @@ def test_a_name_of_ours_stays_ours(hostile: Callable[[str], Target]) -> None:
 def test_what_cannot_be_prepared_is_left_out(hostile: Callable[[str], Target]) -> None:
     name = TargetName("hostile-prepare-exits")
     target = hostile("prepare-exits")
-    chosen = choose.Chosen(
+    chosen = selection.Chosen(
         targets={name: target}, answers={name: Available(version="1")}, workloads={}
     )
     said: list[str] = []
-    made = choose.prepare(chosen, RunOptions(targets=("native",)), said.append)
+    made = selection.prepare(chosen, RunOptions(targets=("native",)), said.append)
     assert made.able == {}
     answer = made.answers[name]
     assert isinstance(answer, Unavailable)

@@ -56,11 +56,11 @@ from isobench.plugins.api import Target
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeTarget, Fault, Script, correct_check
 from isobench.report import write
-from isobench.run import choose, cleanup
+from isobench.run import cleanup, selection
 from isobench.run import pilot as trying
-from isobench.run.choose import Chosen
 from isobench.run.lifecycle import Lifecycle
 from isobench.run.pilot import Pilot
+from isobench.run.selection import Chosen
 from isobench.storage import documents, lock, reader, records
 
 NATIVE, BOX, JAR, POT = (TargetName(name) for name in ("native", "box", "jar", "pot"))
@@ -226,7 +226,7 @@ def chosen_of(
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
     **run_options: Any,
 ) -> Chosen:
-    return choose.choose(RunOptions(**run_options), Shelf(of), workloads, observer or Observer())
+    return selection.choose(RunOptions(**run_options), Shelf(of), workloads, observer or Observer())
 
 
 def run(
@@ -239,7 +239,7 @@ def run(
     wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
     watcher = observer or Observer()
     shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
-    chosen = choose.choose(wanted, shelf, workloads, watcher)
+    chosen = selection.choose(wanted, shelf, workloads, watcher)
     return as_read(Lifecycle(wanted, shelf, watcher).run(chosen))
 
 
@@ -339,7 +339,7 @@ def test_a_target_that_cannot_be_prepared_is_a_gap_unless_it_is_required() -> No
 
     shelf = [native(), box(), Broken(name=JAR, technology=Technology.SANDBOX)]
     chosen = chosen_of(shelf, targets=("box", "jar"))
-    made = choose.prepare(chosen, RunOptions(targets=("box", "jar")), lambda _: None)
+    made = selection.prepare(chosen, RunOptions(targets=("box", "jar")), lambda _: None)
     assert list(made.able) == [NATIVE, BOX]
     assert made.answers[JAR].reason == "it cannot be prepared: no flour"  # type: ignore[union-attr]
     for run_options in (
@@ -348,7 +348,7 @@ def test_a_target_that_cannot_be_prepared_is_a_gap_unless_it_is_required() -> No
     ):
         chosen = chosen_of(shelf, targets=run_options.targets, require=run_options.require)
         with pytest.raises(UnavailableError, match="no flour"):
-            choose.prepare(chosen, run_options, lambda _: None)
+            selection.prepare(chosen, run_options, lambda _: None)
 
 
 def test_what_ends_the_run_is_reported_once() -> None:
@@ -620,7 +620,7 @@ def go_on(
     earlier, watcher = reader.load(folder), Observer()
     wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
     shelf = Shelf((native(), *targets))
-    chosen = choose.choose(wanted, shelf, workloads, watcher)
+    chosen = selection.choose(wanted, shelf, workloads, watcher)
     return as_read(Lifecycle(wanted, shelf, watcher).run(chosen, earlier))
 
 

@@ -10,8 +10,15 @@ from isobench.config.options import RunOptions
 from isobench.model import TIME, Scope, Start, Technology, Workload
 from isobench.model.units import TargetName, WorkloadName, seconds
 from isobench.plugins.registry import announced
-from isobench.run import select
-from isobench.run.select import Room, block_seconds, cost_of, round_robin, that_fit, wanted_blocks
+from isobench.run import budget_room
+from isobench.run.budget_room import (
+    Room,
+    block_seconds,
+    cost_of,
+    round_robin,
+    that_fit,
+    wanted_blocks,
+)
 
 KINDS = {
     "native": Technology.NATIVE,
@@ -146,5 +153,5 @@ def test_starts_of_an_expensive_target_are_counted_once() -> None:
 
 
 def test_every_target_that_comes_with_isobench_has_a_usual_cost() -> None:
-    assert set(select.COSTS) == set(announced())
-    assert cost_of("of somebody else's") == select.UNKNOWN
+    assert set(budget_room.COSTS) == set(announced())
+    assert cost_of("of somebody else's") == budget_room.UNKNOWN

@@ -27,7 +27,7 @@ from isobench.payload import build, compiler
 from isobench.plugins import guard, packages
 from isobench.plugins.api import Preparer, Target
 from isobench.plugins.registry import Registry
-from isobench.run import select
+from isobench.run import budget_room
 from isobench.storage.schema import LeftOut
 
 _MOST_OFFERED: Final = 3
@@ -162,7 +162,7 @@ def _can_run(
     others = {name: registry.get(name) for name in registry.names() if name not in known}
     answers = probe_targets(others, lambda _name, _answer: None)
     able = [name for name, answer in answers.items() if isinstance(answer, Available)]
-    able = select.by_interest(able)[:_MOST_OFFERED]
+    able = budget_room.by_interest(able)[:_MOST_OFFERED]
     if not able:
         return ""
     words = ["--workloads", ",".join(options.workloads)] if options.workloads else []
@@ -172,7 +172,7 @@ def _can_run(
 def _with_room(chosen: Chosen, options: RunOptions, observer: Observer) -> Chosen:
     """Leave out what does not fit into the budget, and show that."""
     cpus = len(os.sched_getaffinity(0))
-    room = select.Room(
+    room = budget_room.Room(
         options=options,
         kinds={name: target.name for name, target in chosen.targets.items()},
         technologies={name: target.technology for name, target in chosen.targets.items()},
