@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,7 +109,16 @@ def test_podman_with_runsc_is_a_sandbox_with_its_own_column(isobench: Program, a
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[str]:
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path: containerd's sockets lie deep in it, and the path of a socket has
+    107 bytes at most (unix(7)), which pytest's own folders in parallel runs use up.
+    """
+    with tempfile.TemporaryDirectory(prefix="isobench-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def daemon(short_folder: Path) -> Iterator[str]:
     """A separate dockerd with runsc and, if installed, crun."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip(
@@ -116,22 +126,24 @@ def daemon(tmp_path: Path) -> Iterator[str]:
         )
     runsc = {"path": shutil.which("runsc"), "runtimeArgs": ["--network=none"]}
     settings = {"runtimes": {"runsc": runsc, "crun": {"path": shutil.which("crun") or "crun"}}}
-    (tmp_path / "daemon.json").write_text(json.dumps(settings))
-    at = f"unix://{tmp_path}/docker.sock"
-    log = (tmp_path / "log").open("wb")
+    (short_folder / "daemon.json").write_text(json.dumps(settings))
+    at = f"unix://{short_folder}/docker.sock"
+    log = (short_folder / "log").open("wb")
     process = subprocess.Popen(
         [
-            *("dockerd", "--host", at, "--config-file", str(tmp_path / "daemon.json")),
-            *("--data-root", str(tmp_path / "data"), "--exec-root", str(tmp_path / "exec")),
-            *("--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false"),
+            *("dockerd", "--host", at, "--config-file", str(short_folder / "daemon.json")),
+            *("--data-root", str(short_folder / "data"), "--exec-root", str(short_folder / "exec")),
+            *("--pidfile", str(short_folder / "pid"), "--bridge=none", "--iptables=false"),
         ],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
     )  # fmt: skip
     try:
         end = time.monotonic() + 60
-        while not (tmp_path / "docker.sock").exists():
+        while not (short_folder / "docker.sock").exists():
             if process.poll() is not None or time.monotonic() > end:
-                lines = (tmp_path / "log").read_text().splitlines() or ["no log within a minute"]
+                lines = (short_folder / "log").read_text().splitlines() or [
+                    "no log within a minute"
+                ]
                 pytest.skip(f"a separate dockerd does not start here: {lines[-1]}")
             time.sleep(0.1)
         yield at
