@@ -14,7 +14,6 @@ is named.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -49,26 +48,33 @@ _AFTER_BOUNDS: Final = (
 _NUMBERS: Final = ("ratio", "lower", "upper", "value", "reference", "p95", "maximum")
 
 
-@dataclass(frozen=True)
 class Run:
     """A run: its records, its answers, and where they lie.
 
     `str(run)` is the closing sentence.
     """
 
-    path: Path
-    """The folder of the run, or a zip of it."""
-    interrupted: bool = False
-    """Whether it was interrupted, so that it is not complete."""
+    def __init__(self, records: reader.Run, summary: Summary | None = None) -> None:
+        """Take the records, and the answers where they were made already."""
+        self._records, self._summary = records, summary
 
-    @cached_property
-    def _records(self) -> reader.Run:
-        return reader.load(self.path)
+    @property
+    def path(self) -> Path:
+        """The folder of the run, or a zip of it."""
+        return self._records.path
 
-    @cached_property
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was interrupted, so that it is not complete."""
+        return self.metadata.interrupted
+
+    @property
     def summary(self) -> Summary:
         """The answers as one typed object: what summary.json holds, made from the records."""
-        return analysis.summarise(self._records, analysis.claims_of(self._records))
+        if self._summary is None:
+            claims = analysis.claims_of(self._records)
+            self._summary = analysis.summarise(self._records, claims)
+        return self._summary
 
     @property
     def metadata(self) -> RunMetadata:
@@ -189,7 +195,7 @@ def measure(
     chosen = selection.choose(options, registry, chosen_workloads, observer)
     chosen = selection.prepare(chosen, options, observer.say)
     outcome = Lifecycle(options, registry, observer).run(chosen)
-    return Run(outcome.folder, interrupted=outcome.interrupted)
+    return Run(reader.load(outcome.folder), outcome.summary)
 
 
 def load(path: Path | str = LATEST) -> Run:
@@ -200,7 +206,7 @@ def load(path: Path | str = LATEST) -> Run:
     place = paths.results() / LATEST if path == LATEST else Path(path)
     if not place.exists():
         raise UsageError(f"{place}: there is no run", hint="isobench.measure() measures one")
-    return Run(place.resolve(), interrupted=reader.load(place).metadata.interrupted)
+    return Run(reader.load(place.resolve()))
 
 
 def compare(

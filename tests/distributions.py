@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from isobench.plugins import entry_points, registry
-from isobench.plugins.api import GROUP
+from isobench.plugins.entry_points import Kind
 
 ONLY: list[str] = []
 """The targets that the contract suite is held to; none named: all that are announced."""
@@ -23,7 +23,7 @@ def lay_out(source: Path, site: Path, but: Collection[str] = ()) -> tuple[str, .
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
     groups: dict[str, dict[str, str]] = project["entry-points"]
-    groups[GROUP] = {k: v for k, v in groups[GROUP].items() if k not in but}
+    groups[Kind.TARGET.group] = {k: v for k, v in groups[Kind.TARGET.group].items() if k not in but}
     site.mkdir(parents=True, exist_ok=True)
     for part in source.iterdir():
         if part.suffix == ".py":
@@ -31,7 +31,7 @@ def lay_out(source: Path, site: Path, but: Collection[str] = ()) -> tuple[str, .
         elif (part / "__init__.py").is_file():
             shutil.copytree(part, site / part.name, ignore=shutil.ignore_patterns("__pycache__"))
     announce(site, name, groups, version)
-    return tuple(groups[GROUP])
+    return tuple(groups[Kind.TARGET.group])
 
 
 def announce(

@@ -57,7 +57,7 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
     tables = earlier.metadata.config.targets
     written = earlier.path / "run.json"
     # Anybody may have sent this folder. Its options are data, but its commands would run here with
-    # the rights of the user: so they are trusted no more than those of an isobench.toml.
+    # the rights of the user: so they need the same permission as those of an isobench.toml.
     if tables and (why := trust.distrust(written)):
         strict = Registry(tables, source=Source(origin=str(written)), trusted=False)
         commands = [name for name in tables if isinstance(strict.get(name), UntriedTarget)]

@@ -10,7 +10,6 @@ WorkloadName = NewType("WorkloadName", str)
 Sha256 = NewType("Sha256", str)
 
 SECOND = Nanoseconds(1_000_000_000)
-MILLISECOND = Nanoseconds(1_000_000)
 
 
 class Unit(StrEnum):

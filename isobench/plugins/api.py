@@ -41,8 +41,6 @@ from isobench.model.units import Nanoseconds, TargetName
 # `runtime_checkable` makes `isinstance` look only whether the names exist, not at their types:
 # https://docs.python.org/3/library/typing.html#typing.runtime_checkable. `guard` checks the types.
 
-GROUP: Final = "isobench.targets"
-"""The entry-point group of targets."""
 BEGIN: Final = "begin"
 """The phase that starts the clock of a start-up time again, with `command.on_phase(BEGIN)`, or
 `stage.on_phase(BEGIN)` while a session is opened. It is for preparations that users of the

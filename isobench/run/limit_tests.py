@@ -41,7 +41,7 @@ def run_natively(runner: Runner, native: TargetName) -> Environment:
     context, target = _context(runner, native), runner.targets[native]
     with (
         contextlib.suppress(IsobenchError),
-        target.open(context.of_stage(runner.stage(target))) as session,
+        runner.open(context, target) as session,
     ):
         return _run_program(runner, context, session)
     return Environment(facts={})
@@ -69,7 +69,7 @@ def check_limits(runner: Runner, label: TargetName, without: Environment) -> tup
     can = [resource for resource in Resource if resource in target.limitable]
     try:
         limited = target.limited(LIMITS)
-        with limited.open(context.of_stage(runner.stage(target))) as session:
+        with runner.open(context, limited) as session:
             proof = runner.prover.prove_session(context, session)
             # A limit in something that is not the target shows nothing about the target.
             if proof.unmet:

@@ -353,10 +353,14 @@ class Runner:
         opened.verify(proof)
         return opened
 
+    def open(self, context: Context, target: Target) -> contextlib.AbstractContextManager[Session]:
+        """Return the context of a new session of a target, which `context` listens to."""
+        return target.open(context.of_stage(self.stage(target)))
+
     def _enter(self, stack: contextlib.ExitStack, context: Context, target: Target) -> Session:
         """Open a session that the stack closes. A failure of closing becomes a gap of its own."""
         label = context.visit.target
-        manager = target.open(context.of_stage(self.stage(target)))
+        manager = self.open(context, target)
         session = manager.__enter__()
 
         def leave(

@@ -100,14 +100,10 @@ class Starts:
 
     def _demand_start(self, context: Context, done: Completed) -> None:
         """Raise TimedOutError or FailedError where a program did not start or exit with 0."""
-        guard.completed(done)
-        if done.exit_code is None:
-            raise TimedOutError
+        _demand_end(done)
         self.prover.sink.log(log_name(context.visit.target), done.stderr)
         if context.timer.arrived_at is None or done.exit_code != 0:
-            raise FailedError(
-                f"no nonce came back; exit code {done.exit_code}; {quoted(done.stderr)}"
-            )
+            raise _no_nonce(done)
 
     def _samples(
         self, context: Context, iteration: int, spans: Mapping[str, int]
@@ -236,13 +232,9 @@ class Starts:
                 context.timer.expect_hello(first)
                 done = launch(stage, command, workload.timeout)
             taken = context.timer.taken
-        guard.completed(done)
-        if done.exit_code is None:
-            raise TimedOutError
+        _demand_end(done)
         if taken is None:
-            raise FailedError(
-                f"no nonce came back; exit code {done.exit_code}; {quoted(done.stderr)}"
-            )
+            raise _no_nonce(done)
         # The first line is that of the start-up program; the output of the evidence payload
         # follows.
         _, _, after = done.stdout.partition(wire.hello(first))
@@ -263,6 +255,17 @@ def _launcher(target: Target) -> _Launch:
             return session.run(command, timeout=timeout)
 
     return open_and_run
+
+
+def _demand_end(done: Completed) -> None:
+    """Raise TimedOutError where a program was stopped at its time limit."""
+    guard.completed(done)
+    if done.exit_code is None:
+        raise TimedOutError
+
+
+def _no_nonce(done: Completed) -> FailedError:
+    return FailedError(f"no nonce came back; exit code {done.exit_code}; {quoted(done.stderr)}")
 
 
 def _demand_span(nanoseconds: int) -> None:

@@ -114,8 +114,8 @@ def test_another_version_of_a_target_is_listed(run: Make) -> None:
 def test_what_sessions_see_otherwise_is_warned_of(run: Make) -> None:
     base = run(**state(facts={"security__seccomp": "2", "cpu__usable": 2}))
     head = run(**state(facts={"security__seccomp": "0", "cpu__usable": 4}))
-    told = {(o.what, o.base, o.head) for o in compatibility.differences([base], [head])}
-    assert told == {("seccomp", "filter", "off"), ("usable CPUs", "2", "4")}
+    seen = {(o.what, o.base, o.head) for o in compatibility.differences([base], [head])}
+    assert seen == {("seccomp", "filter", "off"), ("usable CPUs", "2", "4")}
 
 
 def test_what_reading_the_clock_costs_under_load_is_no_difference(run: Make) -> None:

@@ -383,10 +383,10 @@ def test_what_a_payload_says_on_standard_error_is_kept_by_target(runner: Make) -
 
 
 def test_a_broken_expectation_is_answered_with_what_it_says_to_change(runner: Make) -> None:
-    told = replace(EXPECTATION, hint="mend preset")
-    _, bad = opened(runner(fake(inside={"ns.pid": "pid:[1]"}, expectations=(told,))), labels(BOX))
+    hinted = replace(EXPECTATION, hint="correct preset")
+    _, bad = opened(runner(fake(inside={"ns.pid": "pid:[1]"}, expectations=(hinted,))), labels(BOX))
     assert bad[BOX].cause is Cause.UNPROVEN
-    assert bad[BOX].hint == "mend preset"
+    assert bad[BOX].hint == "correct preset"
 
 
 class Talkative(FakeTarget):

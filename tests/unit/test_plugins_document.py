@@ -165,7 +165,7 @@ def test_its_first_target_is_valid(tmp_path: Path) -> None:
     assert isinstance(target, api.Sweeper)
     assert not isinstance(target, api.Explains)
     project = tomllib.loads(code(section("A first target"), "toml")[0])["project"]
-    assert project["entry-points"][api.GROUP] == {target.name: "isobench_mine:MineTarget"}
+    assert project["entry-points"][Kind.TARGET.group] == {target.name: "isobench_mine:MineTarget"}
 
 
 def test_its_code_is_the_code_of_the_example() -> None:

@@ -14,7 +14,8 @@ from isobench.model import Lack, Stage, Unavailable
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import Sha256, TargetName
 from isobench.plugins import entry_points, indirect, registry
-from isobench.plugins.api import GROUP, Explains, Target
+from isobench.plugins.api import Explains, Target
+from isobench.plugins.entry_points import Kind
 from isobench.plugins.registry import Registry
 from isobench.plugins.testing import FakeTarget
 
@@ -63,7 +64,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         package = f"plugin_of_{re.sub(r'[^a-z0-9]', '_', str(tmp_path.name))}"
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         lines = [f"{key} = {value.replace('MODULE', package)}" for key, value in points.items()]
-        (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]))
+        (info / "entry_points.txt").write_text("\n".join([f"[{Kind.TARGET.group}]", *lines]))
         (site / f"{package}.py").write_text(textwrap.dedent(module))
         monkeypatch.syspath_prepend(site)
         entry_points.forget()
@@ -79,17 +80,21 @@ def what_is_wrong(target: Target) -> Unavailable:
 
 
 def test_the_targets_of_pyproject_are_the_installed_ones() -> None:
-    written = tomllib.loads(PYPROJECT.read_text())["project"]["entry-points"][GROUP]
+    written = tomllib.loads(PYPROJECT.read_text())["project"]["entry-points"][Kind.TARGET.group]
     installed = {
         point.name: point.value
         for point in metadata.distribution("isobench").entry_points
-        if point.group == GROUP
+        if point.group == Kind.TARGET.group
     }
     assert installed == written, "run `pip install -e .` again"
 
 
 def test_every_announced_target_of_ours_loads_and_keeps_to_the_interface() -> None:
-    ours = [p.name for p in metadata.entry_points(group=GROUP) if p.value.startswith("isobench.")]
+    ours = [
+        p.name
+        for p in metadata.entry_points(group=Kind.TARGET.group)
+        if p.value.startswith("isobench.")
+    ]
     every = Registry()
     for name in ours:
         target = every.get(name)

@@ -39,7 +39,6 @@ _PING: Final = 20.0
 _PROTOCOL: Final = "v4.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
-_DELETED: Final = (200, 202)
 _USER: Final = re.compile(r'[Uu]ser "[^"]*"')
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
 _VERBS: Final = "get,list,create,delete"
