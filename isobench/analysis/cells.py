@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isobench import stats
-from isobench.analysis import verdict
+from isobench.analysis import rounds, verdict
 from isobench.analysis.frames import Frames, by_cell
 from isobench.evidence import doubts
 from isobench.model import (
@@ -22,6 +22,7 @@ from isobench.model import (
     Estimate,
     Metric,
     Schedule,
+    Scope,
     Status,
     Verdict,
 )
@@ -122,9 +123,20 @@ class Analysis:
 
     @functools.cached_property
     def visits(self) -> pd.DataFrame:
-        """The median of each visit: rows are blocks, columns (workload, target)."""
+        """The median of each visit, or its level (`rounds.levels`): rows are blocks, columns
+        (workload, target).
+        """
         grouped = self.amounts.groupby(["block", "workload", "target"])["amount"].median()
-        return grouped.unstack(["workload", "target"])  # noqa: PD010 - a pivot on an index of three levels
+        found = grouped.unstack(["workload", "target"])  # noqa: PD010 - a pivot on an index of three levels
+        if self.metric != TIME.name or self.run.plan.schedule is not Schedule.ROUNDS:
+            return found
+        for item in self.run.metadata.workloads:
+            mine = self.amounts[self.amounts["workload"] == item.name]
+            if item.scope == Scope.LOOP and not mine.empty:
+                levels = rounds.levels(mine, self.reference)
+                for target in levels.columns:
+                    found[item.name, target] = levels[target]
+        return found
 
     @property
     def blocks(self) -> int:

@@ -108,10 +108,11 @@ _FIXED: Final = {
 )
 @click.option(
     "--schedule",
-    type=click.Choice(["blocks", "duet", "sequential"]),
-    default="blocks",
-    help="Order of visits. duet: native and a target run at the same time, on half of the CPUs"
-    " each.",
+    type=click.Choice(["rounds", "blocks", "duet", "sequential"]),
+    default="rounds",
+    help="How the targets of a block take turns. rounds: short turns of programs that wait; blocks:"
+    " one visit each, in random order; duet: native and a target run at the same time, on half of"
+    " the CPUs each.",
 )
 @click.option(
     "--launch",
@@ -283,7 +284,7 @@ def _refuse_fixed(earlier: "Run", options: Mapping[str, Any]) -> None:
                 f"--resume keeps the {what} of the earlier run",
                 hint=f"leave out --{option.replace('_', '-')}",
             )
-    if options["schedule"] not in {"blocks", earlier.plan.schedule}:
+    if options["schedule"] not in {"rounds", earlier.plan.schedule}:
         raise UsageError(
             f"--resume keeps the schedule of the earlier run, {earlier.plan.schedule}",
             hint="leave out --schedule",

@@ -36,6 +36,10 @@ class RunOptions:
     minimum_blocks: int = 10
     maximum_blocks: int = 60
     iterations: int = 5
+    rounds: int = 25
+    """In a block, how many turns each target has; with other schedules than rounds it has one visit
+    of `iterations`.
+    """
     warmups: int = 1
     starts: int = 3
     # None lets the run choose the length of iterations from its budget.
@@ -45,7 +49,7 @@ class RunOptions:
     seed: int | None = None
     quick: bool = False
     launch: Launch = Launch.AUTO
-    schedule: Schedule = Schedule.BLOCKS
+    schedule: Schedule = Schedule.ROUNDS
     affinity: frozenset[int] = frozenset()
     """The CPUs that the run may use; empty: all that isobench may use."""
     time_limit: float | None = None
@@ -59,6 +63,7 @@ QUICK: Final[Mapping[str, Any]] = {
     "budget": 55.0,
     "maximum_blocks": 5,
     "iterations": 3,
+    "rounds": 10,
     "starts": 2,
     "quick": True,
 }

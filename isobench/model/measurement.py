@@ -143,6 +143,12 @@ class OnOutput(Protocol):
         ...
 
 
+OnStdin = Callable[[Callable[[bytes], None]], None]
+"""Receives a function that writes to the standard input of a program. It raises OSError or
+SessionError where nobody reads any more.
+"""
+
+
 def _ignore(_: object, /, at: int | None = None) -> None:
     """Ignore output, phases and durations."""
 
@@ -162,6 +168,11 @@ class Command:
     """Call it with every piece of standard output as it arrives: the listener takes the time."""
     on_phase: Callable[[str], None] = _ignore
     """Call it with the name of each phase of a start when the phase ends ("engine.created")."""
+    on_stdin: OnStdin | None = None
+    """Call it once, when the program is about to run, with a function that writes bytes to the
+    program's standard input. None: the program gets an empty one. Only sessions with the ability
+    `Interactive` get commands with it.
+    """
     exclude: Callable[[int], None] = _ignore
     """Call it with nanoseconds that isobench's own code has just spent: they are subtracted from
     the start-up time. Only isobench's spawner uses it.
@@ -169,7 +180,9 @@ class Command:
 
     def environ(self, scratch: str) -> dict[str, str]:
         """Return all variables. `scratch` is the path of the scratch directory inside."""
-        return {**self.environment, "ISOBENCH_SCRATCH": scratch}
+        variables = {**self.environment, "ISOBENCH_SCRATCH": scratch}
+        # isobench's agent gives a program a pipe as standard input where this is set: request.h.
+        return variables if self.on_stdin is None else {**variables, "ISOBENCH_STDIN": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,14 +215,37 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """How a target takes part in the rounds of a block."""
+
+    loops: int
+    """Loops of its turn. Where they are fewer than the workload's, native has a turn of as many
+    loops beside it, under the label of a partner.
+    """
+    rounds: int
+    """In how many of the rounds it has a turn. They are spread evenly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """How much work one iteration of a workload is in this run. It is the same for every target."""
+    """How much work one iteration of a workload is in this run. It is the same for every target,
+    but for those in `turns`.
+    """
 
     workload: WorkloadName
     loops: int
     iterations: int
+    """Iterations of a visit, or the rounds of a block, in which each target has one iteration."""
     warmups: int = 1
     """Passes of as many loops before the iterations. They are recorded as warm-up."""
+    untimed_share: float = 0.0
+    """Before each iteration of a round, a pass of this share of its loops is not timed: it brings
+    back the caches that others have used meanwhile.
+    """
+    turns: Mapping[TargetName, Turns] = field(default_factory=dict)
+    """Targets that are too slow for as many rounds of as many loops, or that must start a program
+    for each turn.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +271,7 @@ class Block:
 class Schedule(StrEnum):
     """In which order the visits of a block run."""
 
+    ROUNDS = "rounds"  # payloads wait, and take short turns in random order
     BLOCKS = "blocks"  # one at a time, in random order
     DUET = "duet"  # each target at the same time as native
     SEQUENTIAL = "sequential"  # one at a time, always in the same order

@@ -40,6 +40,7 @@ class _Line(msgspec.Struct):
     i: _Count | None = None
     ns: _Count | None = None
     ops: _Operations | None = None
+    loops: _Count | None = None
     end: _Count | None = None
     check: str = ""
     steady: bool = False
@@ -61,6 +62,9 @@ class Iteration:
 
     nanoseconds: int
     operations: int
+    loops: int | None = None
+    """Its loops, where it was made on request: then it has a checksum of its own."""
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,21 @@ def printable(text: str, most: int = MOST_TEXT) -> str:
     # A control character could move the cursor of a terminal or change its title.
     shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text[:most])
     return shown + ("…" if len(text) > most else "")
+
+
+ASK: Final = "ask"
+"""The number of iterations that makes a payload wait for requests."""
+WARM: Final = b'{"warmup_ns":'
+"""The beginning of the line after which a payload waits for the first request."""
+ITERATION: Final = b'{"i":'
+"""The beginning of the line that answers a request."""
+END: Final = b"end\n"
+"""The request to end."""
+
+
+def request(loops: int, untimed: int) -> bytes:
+    """Return the request for an iteration of so many loops, after an untimed pass of `untimed`."""
+    return b"%d %d\n" % (loops, untimed)
 
 
 def hello(nonce: str) -> bytes:
@@ -149,7 +168,12 @@ def _iterations(numbered: Iterable[tuple[int, _Line]]) -> Iterator[Iteration]:
         if line.i != due:
             raise WireError(f"line {number} of its output is iteration {line.i} instead of {due}")
         due += 1
-        yield Iteration(nanoseconds=line.ns, operations=line.ops)
+        yield Iteration(
+            nanoseconds=line.ns,
+            operations=line.ops,
+            loops=line.loops,
+            check=printable(line.check, 64),
+        )
 
 
 def _reason(errno: int) -> str:

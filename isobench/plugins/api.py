@@ -192,6 +192,24 @@ class Channel(Protocol):
 
 
 @runtime_checkable
+class Interactive(Protocol):
+    """Ability of a session: pass what isobench writes on to the standard input of a program.
+
+    Payloads of such sessions wait for their turns in a round. Each payload of other sessions is
+    started again for its visit.
+    """
+
+    @property
+    def interactive(self) -> bool:
+        """Whether `run` calls `command.on_stdin`, where it is set. A class attribute will do.
+
+        What is written must reach the program at once. It is below 128 bytes at a time, and the
+        next is written when the program has answered.
+        """
+        ...
+
+
+@runtime_checkable
 class NullSpawner(Protocol):
     """Ability of the target native: start the smallest program in the way it starts payloads."""
 

@@ -62,6 +62,7 @@ from isobench.plugins.api import (
     Completed,
     Exclusive,
     Explains,
+    Interactive,
     Lacks,
     Launcher,
     Limiter,
@@ -491,6 +492,14 @@ class _ChannelSession(_CheckedSession):
             return completed(cast("Channel", self.inner).null(timeout=timeout))
 
 
+class _InteractiveSession(_CheckedSession):
+    @property
+    def interactive(self) -> bool:
+        """Whether programs get a standard input."""
+        with self.target.calling("interactive", ATTRIBUTE_LIMIT):
+            return cast("Interactive", self.inner).interactive is True
+
+
 class _CheckedInstance:
     """A stopped instance of a plug-in."""
 
@@ -686,7 +695,11 @@ _ABILITIES: Final[Mapping[type, type]] = {
     _Lacking: Lacks,
     _Explaining: Explains,
 }
-_SESSIONS: Final[Mapping[type, type]] = {_WitnessSession: Witness, _ChannelSession: Channel}
+_SESSIONS: Final[Mapping[type, type]] = {
+    _WitnessSession: Witness,
+    _ChannelSession: Channel,
+    _InteractiveSession: Interactive,
+}
 _ATTRIBUTES: Final[Mapping[type, str]] = {
     _Excludes: "exclusive",
     _Limits: "limitable",

@@ -16,7 +16,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from queue import SimpleQueue
+from typing import ClassVar, Final
 
 from isobench.model import (
     Abi,
@@ -44,6 +45,8 @@ _AVAILABLE: Final = Available(version="fake 1")
 _ONLY_NONCE: Final = 2
 # PROGRAM NONCE ITERATIONS LOOPS: the arguments of a timed run.
 _TIMED: Final = 4
+_ASK: Final = "ask"
+"""In the place of ITERATIONS: one iteration for each line of standard input."""
 
 
 class Fault(StrEnum):
@@ -110,15 +113,18 @@ def reply(argv: Sequence[str], script: Script) -> Completed:
             pass
     timed = len(argv) >= _TIMED and program != STARTUP
     iterations, loops = (int(argv[2]), int(argv[3])) if timed else (0, 1)
-    lines = list(_lines(program, nonce, iterations, loops, script))
+    return _completed([*_lines(program, nonce, iterations, loops, script)], script)
+
+
+def _completed(lines: list[Mapping[str, Fact]], script: Script) -> Completed:
+    """Return the end of a payload that prints these lines, or less where the script says so."""
     exit_code = script.exit_code
     if script.fault is Fault.CUT_SHORT:
         lines.pop()
     elif script.fault is Fault.ERROR_LINE:
         lines[-1] = {"error": "the fake payload failed", "errno": 5}
         exit_code = exit_code or 70
-    stdout = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-    return Completed(exit_code=exit_code, stdout=stdout.encode(), stderr=script.stderr)
+    return Completed(exit_code=exit_code, stdout=_text(lines), stderr=script.stderr)
 
 
 def _lines(
@@ -144,6 +150,45 @@ def _lines(
         span = 0
     end: dict[str, Fact] = {"end": reported, "check": check, "steady": script.steady}
     yield {**end, "nonce": nonce, "clock_ns": span}
+
+
+def reply_to_requests(command: Command, script: Script) -> Completed:
+    """Return output and end of a payload that makes an iteration for each line that it is sent."""
+    assert command.on_stdin is not None
+    requests: SimpleQueue[bytes] = SimpleQueue()
+    command.on_stdin(requests.put)
+    program, nonce, _, most = command.argv[:4]
+    whole = [*_lines(program, nonce, 1, int(most), replace(script, fault=Fault.NONE))]
+    lines, end = whole[:-2], dict(whole[-1])
+    _send(command, lines)
+    took, asked = script.warmup, 0
+    while (words := requests.get().split()) != [b"end"]:
+        duration, loops = script.durations[asked % len(script.durations)], int(words[0])
+        line: dict[str, Fact] = {
+            "i": asked,
+            "ns": duration,
+            "ops": loops if script.operations is None else script.operations,
+            "loops": loops,
+            "check": correct_check(program, loops) if script.check is None else script.check,
+        }
+        _send(command, [line])
+        lines.append(line)
+        took, asked = took + duration, asked + 1
+    if script.fault is Fault.ONE_TOO_FEW:
+        del lines[-1]
+        asked -= 1
+    end |= {"end": asked, "clock_ns": 0 if script.fault is Fault.BACKWARDS else took}
+    done = _completed([*lines, end], script)
+    command.on_output(done.stdout[len(_text(lines)) :])
+    return done
+
+
+def _text(lines: Iterable[Mapping[str, Fact]]) -> bytes:
+    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
+
+
+def _send(command: Command, lines: Iterable[Mapping[str, Fact]]) -> None:
+    command.on_output(_text(lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +255,10 @@ class FakeTarget:
         self.history.append(f"run {program}")
         environment = command.environ("/scratch")
         self.received.append(ReceivedCommand(argv=argv, timeout=timeout, environment=environment))
-        done = reply(argv, script)
+        speaks = script.fault not in (Fault.GONE, Fault.TIME_OUT, Fault.SILENT, Fault.WRONG_NONCE)
+        if argv[2:3] == (_ASK,) and speaks:
+            return reply_to_requests(command, script)
+        done = reply([*argv[:2], *("1" if word == _ASK else word for word in argv[2:])], script)
         if done.stdout:
             command.on_output(done.stdout)
         if program != STARTUP or len(argv) <= _ONLY_NONCE or done.exit_code != 0:
@@ -230,6 +278,7 @@ class FakeSession:
 
     target: FakeTarget
     stage: Stage
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Return what the script of the program says."""

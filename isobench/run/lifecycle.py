@@ -44,7 +44,7 @@ from isobench.plugins.api import Explains
 from isobench.plugins.registry import Registry
 from isobench.report import write
 from isobench.report.write import Outcome
-from isobench.run import cleanup, duet, limit_tests, measure, plan_budget
+from isobench.run import cleanup, duet, limit_tests, measure, plan_budget, rounds
 from isobench.run.pilot import (
     FEWEST_BLOCKS,
     Pilot,
@@ -503,9 +503,11 @@ class Lifecycle:
         )
         begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.invalid_blocks))
         with contextlib.ExitStack() as stack:
-            pairs = None
-            if made.schedule is Schedule.DUET:
-                pairs = stack.enter_context(duet.Duet(runner, self._halves()))
+            one_block: measure.OneBlock = runner.block
+            if made.schedule is Schedule.ROUNDS:
+                one_block = rounds.Rounds(runner, made.reference, made.seed).block
+            elif made.schedule is Schedule.DUET:
+                one_block = stack.enter_context(duet.Duet(runner, self._halves())).block
             _, stopped = measure.measure(
                 runner,
                 made,
@@ -514,7 +516,7 @@ class Lifecycle:
                 begun=begun,
                 repeated=invalid,
                 sessions=None if resumed is None else resumed.sessions,
-                one_block=None if pairs is None else pairs.block,
+                one_block=one_block,
             )
         self._note(stopped=stopped)
 

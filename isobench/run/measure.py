@@ -139,16 +139,30 @@ class Runner:
         self, visit: Visit, work: Work, session: Session | None, context: Context | None = None
     ) -> tuple[Record, ...]:
         """Measure one cell once. Any failure becomes a Gap with its cause."""
-        # Within a visit the plug-in's own objects are called, without their guard: no code stands
-        # between a request and its answer. Results are checked when the clock has stopped.
-        target, workload = self.targets[actual(visit.target)], self.workloads[visit.workload]
+        workload = self.workloads[visit.workload]
         context = context or self.context(visit)
         # In addition to the timed starts there are at most two for the evidence.
         calls = 1 if workload.scope is Scope.LOOP else work.iterations + 2
+
+        def measured() -> tuple[Record, ...]:
+            own = None if session is None else guard.unwrapped(session)
+            return self._visit(context, work, own)
+
+        return self.attempt(visit, measured, calls=calls)
+
+    def attempt(
+        self, visit: Visit, measured: Callable[[], tuple[Record, ...]], *, calls: int = 1
+    ) -> tuple[Record, ...]:
+        """Return the records that a function measures for a visit. Any failure becomes a Gap.
+
+        It may call the target so many times, each with the time limit of the workload.
+        """
+        # The plug-in's own objects are called, without their guard: no code stands between a
+        # request and its answer. Results are checked when the clock has stopped.
+        target, workload = self.targets[actual(visit.target)], self.workloads[visit.workload]
         try:
             with guard.guard_visit(target, calls * (workload.timeout / SECOND + guard.GRACE)):
-                own = None if session is None else guard.unwrapped(session)
-                return self._visit(context, work, own)
+                return self._attempt(visit, workload, measured)
         except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises becomes a gap
             fault = guard.fault(
                 target, error, "run" if workload.scope is not Scope.SESSION else "a start"
@@ -157,21 +171,25 @@ class Runner:
             return (gap(visit, Cause.FAILED, str(fault), hint=fault.hint),)
 
     def _visit(self, context: Context, work: Work, session: Session | None) -> tuple[Record, ...]:
-        visit = context.visit
-        workload = self.workloads[visit.workload]
+        workload = self.workloads[context.visit.workload]
+        self.demand_possible(context.visit, workload)
+        match workload.scope:
+            case Scope.LOOP | Scope.EXEC if session is None:
+                raise FailedError("no session")
+            case Scope.LOOP:
+                assert session is not None
+                return self._loop(context, work, workload, session)
+            case Scope.EXEC:
+                assert session is not None
+                return self.starts.in_session(context, work, workload, session)
+            case Scope.SESSION:
+                return self.starts.of_instances(context, work, workload)
+
+    def _attempt(
+        self, visit: Visit, workload: Workload, measured: Callable[[], tuple[Record, ...]]
+    ) -> tuple[Record, ...]:
         try:
-            self._demand_possible(visit, workload)
-            match workload.scope:
-                case Scope.LOOP | Scope.EXEC if session is None:
-                    raise FailedError("no session")
-                case Scope.LOOP:
-                    assert session is not None
-                    return self._loop(context, work, workload, session)
-                case Scope.EXEC:
-                    assert session is not None
-                    return self.starts.in_session(context, work, workload, session)
-                case Scope.SESSION:
-                    return self.starts.of_instances(context, work, workload)
+            return measured()
         except TimedOutError:
             return (gap(visit, Cause.TIMED_OUT, f"not done after {workload.timeout / 1e9:g} s"),)
         except wire.WrongAnswerError as error:
@@ -186,7 +204,7 @@ class Runner:
             cause = Cause.NOT_APPLICABLE if nothing else Cause.FAILED
             return (gap(visit, cause, str(error), hint=error.hint),)
 
-    def _demand_possible(self, visit: Visit, workload: Workload) -> None:
+    def demand_possible(self, visit: Visit, workload: Workload) -> None:
         """Raise NotApplicableError where the target's ABI, the target or this host does not meet
         the needs of the workload; FailedError where its payload could not be built.
         """
@@ -216,13 +234,31 @@ class Runner:
         done = session.run(command, timeout=workload.timeout)
         dispatch, arrived, last = timer.taken, timer.arrived_at, timer.last_output_at
         reply = self.prover.reply(done, context.visit.target, nonce=nonce, iterations=iterations)
-        self._check_answer(workload, work, reply)
+        self.check_answer(workload, work, reply)
         _demand_times(context.visit, reply)
         self._note_facts(context.visit, reply.facts)
         records = [*self._iterations(context.visit, reply, early)]
         if dispatch is not None and arrived is not None:
             records += self._spans(context.visit, reply, dispatch=dispatch, host=last - arrived)
         return (*records, *self._counted(context.visit, reply))
+
+    def rest_of(self, context: Context, reply: wire.Reply) -> Iterator[Sample]:
+        """Yield what a payload that has waited shows beside its iterations: warm-up, spans, facts.
+
+        FailedError: an iteration took no time by its clock.
+        """
+        visit, timer = context.visit, context.timer
+        _demand_times(visit, reply)
+        self._note_facts(visit, reply.facts)
+        if reply.warmup is not None and reply.iterations:
+            yield self.sample(
+                visit, "warmup", reply.warmup, operations=reply.iterations[0].operations,
+                clock=Clock.GUEST,
+            )  # fmt: skip
+        if timer.taken is not None and timer.arrived_at is not None:
+            host = timer.last_output_at - timer.arrived_at
+            yield from self._spans(visit, reply, dispatch=timer.taken, host=host)
+        yield from self._counted(visit, reply)
 
     def _iterations(self, visit: Visit, reply: wire.Reply, early: int) -> Iterator[Sample]:
         """Yield the timed iterations, and the warm-up passes before them."""
@@ -270,7 +306,7 @@ class Runner:
                     visit, f"fact.{fact.key}", fact.value, clock=Clock.GUEST, unit=unit
                 )
 
-    def _check_answer(self, workload: Workload, work: Work, reply: wire.Reply) -> None:
+    def check_answer(self, workload: Workload, work: Work, reply: wire.Reply) -> None:
         """Compare a checksum with the known one, and with native's for the same work."""
         if not reply.steady:
             raise wire.WrongAnswerError("the iterations of one visit have different checksums")
@@ -279,11 +315,13 @@ class Runner:
         known = workload.answer
         if known is not None and known.loops == work.loops and reply.check != known.check:
             raise wire.WrongAnswerError(f"the checksum is {reply.check} instead of {known.check}")
-        expected = self.answers.setdefault((workload.name, work.loops), reply.check)
-        if reply.check != expected:
-            raise wire.WrongAnswerError(
-                f"the checksum is {reply.check} instead of native's {expected}"
-            )
+        self.check_same(workload, work.loops, reply.check)
+
+    def check_same(self, workload: Workload, loops: int, check: str) -> None:
+        """Raise WrongAnswerError where as many loops gave another checksum before."""
+        expected = self.answers.setdefault((workload.name, loops), check)
+        if check != expected:
+            raise wire.WrongAnswerError(f"the checksum is {check} instead of native's {expected}")
 
     def _note_facts(self, visit: Visit, facts: Sequence[Evidence]) -> None:
         """Store the facts that a payload reported."""
@@ -397,15 +435,25 @@ class Runner:
         with undisturbed(), self.sessions(block, failures, kept) as (good, bad):
             for visit in block.visits:
                 tick(visit)
-                if visit.target in bad:
-                    records: Sequence[Record] = (gap_of(visit, bad[visit.target]),)
-                else:
-                    opened = good.get(visit.target)
-                    records = self.visit_in_session(opened, visit, work[visit.workload])
-                for record in records:
-                    self.sink.write(record)
-                # After each visit, so that a crash of the machine loses at most one.
-                self.sink.sync()
+                self.write(self.visit_of(visit, work[visit.workload], good, bad))
+
+    def visit_of(
+        self,
+        visit: Visit,
+        work: Work,
+        good: Mapping[TargetName, OpenSession],
+        bad: Mapping[TargetName, Gap],
+    ) -> Sequence[Record]:
+        """Measure one cell of a block once, or return the gap of its session."""
+        if visit.target in bad:
+            return (gap_of(visit, bad[visit.target]),)
+        return self.visit_in_session(good.get(visit.target), visit, work)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write the records of a visit, so that a crash of the machine loses no more than one."""
+        for record in records:
+            self.sink.write(record)
+        self.sink.sync()
 
     def visit_in_session(
         self,
@@ -418,6 +466,10 @@ class Runner:
         records = self.visit_in(opened, visit, work, context)
         if opened is None or self.workloads[visit.workload].scope is Scope.SESSION:
             return records  # each start had its own instance
+        return self.of_session(opened, records)
+
+    def of_session(self, opened: OpenSession, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records with the number of their session."""
         # A session with a failure may be damaged, so that the next block gets a new one.
         opened.is_discarded |= any(isinstance(record, Gap) for record in records)
         return [
@@ -442,12 +494,12 @@ class Runner:
         if opened is not None and isinstance(target, Exclusive) and target.exclusive:
             if self.workloads[visit.workload].scope is Scope.SESSION:
                 opened.suspend()
-            elif (fault := self._reopened(opened, visit)) is not None:
+            elif (fault := self.reopened(opened, visit)) is not None:
                 return (gap_of(visit, fault),)
         return self.visit(visit, work, None if opened is None else opened.session, context)
 
-    def _reopened(self, opened: OpenSession, visit: Visit) -> Gap | None:
-        """Open and prove a suspended session again. Return the gap if that fails."""
+    def reopened(self, opened: OpenSession, visit: Visit) -> Gap | None:
+        """Open and prove a session again if it is suspended. Return the gap if that fails."""
         if opened.is_suspended and opened.fault is None:
             try:
                 self._proven(self.context(visit), opened.reopen())

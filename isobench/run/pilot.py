@@ -19,6 +19,7 @@ from isobench.model import (
     Sample,
     Schedule,
     Scope,
+    Turns,
     Visit,
     Work,
     Workload,
@@ -27,7 +28,9 @@ from isobench.model import (
 from isobench.model.errors import UnavailableError
 from isobench.model.units import SECOND, TargetName, WorkloadName
 from isobench.plugins.api import Preparer, Session
+from isobench.run import turns
 from isobench.run.measure import Runner
+from isobench.run.rounds import is_interactive
 from isobench.run.sessions import OpeningFailures, OpenSession
 from isobench.workloads import classes
 
@@ -45,6 +48,12 @@ ROUND: Final = 0.02
 HEADROOM: Final = 0.2
 """The share of a workload's time limit that a visit may take in the plan."""
 WANTED_BLOCKS: Final = 15
+ROUND_SIZES: Final = ((turns.LENGTH, 1.0), (turns.LENGTH, 0.6), (0.006, 0.5), (SHORTEST, 0.4))
+"""Lengths of turns in seconds, and shares of the rounds: the first is used with which enough blocks
+fit.
+"""
+TURN_OVERHEAD: Final = 0.0005
+"""Seconds of a turn beside its iteration: the request, its answer, and isobench itself."""
 # More blocks make intervals narrower than longer iterations do. In tests/bench/bench_dial.py, with
 # a neighbour that works in bursts, 40 blocks gave intervals ten times narrower than ten.
 MANY_BLOCKS: Final = 40
@@ -74,6 +83,8 @@ class Pilot:
     """Seconds to open and prove a session."""
     proving: dict[TargetName, float] = field(default_factory=dict)
     """Seconds to prove a session that is open."""
+    interactive: set[TargetName] = field(default_factory=set)
+    """The targets in whose sessions payloads can wait for their turns."""
     left_out: set[tuple[TargetName, WorkloadName]] = field(default_factory=set)
     dead: set[TargetName] = field(default_factory=set)
 
@@ -120,8 +131,53 @@ class Pilot:
                     total += self.extra[key] * (1 if once else starts + 1)
                     continue
                 loops = self.loops(workload, work, length, native)
+                if work.schedule is Schedule.ROUNDS:
+                    total += self._cost_of_turns(key, workload, work, loops, native)
+                    continue
                 total += self.extra[key] + _rounds(workload, work) * self.unit[key] * loops
         return total
+
+    def _cost_of_turns(
+        self,
+        key: tuple[TargetName, WorkloadName],
+        workload: Workload,
+        work: RunOptions,
+        loops: int,
+        native: TargetName,
+    ) -> float:
+        """Return about how many seconds a cell takes in a block of rounds."""
+        own = self.turns(key[0], workload, loops, work.rounds, native)
+        made, rounds = (loops, work.rounds) if own is None else (own.loops, own.rounds)
+        known = classes.get(workload.class_name)
+        passes = 1 + (1 + (turns.UNTIMED_SHARE if known.untimed else 0)) * rounds
+        total = self.extra[key] + passes * known.overhead * self.unit[key] * made
+        if key[0] not in self.interactive:
+            return total + (rounds - 1) * self.extra[key]
+        # Native's own turns beside a slow target are short.
+        beside = 0.0 if made == loops else rounds * self.unit.get((native, key[1]), 0.0) * made
+        return total + rounds * TURN_OVERHEAD + beside
+
+    def turns(
+        self,
+        label: TargetName,
+        workload: Workload,
+        loops: int,
+        rounds: int,
+        native: TargetName,
+    ) -> Turns | None:
+        """Return how a target takes part in rounds in which native makes `loops` loops at a time;
+        None: as native does.
+        """
+        unit, home = (self.unit.get((each, workload.name)) for each in (label, native))
+        if label == native or unit is None or home is None:
+            return None
+        return turns.of_target(
+            loops=loops,
+            rounds=rounds,
+            native=home * loops,
+            slowdown=unit / home,
+            interactive=label in self.interactive,
+        )
 
     def loops(self, workload: Workload, work: RunOptions, length: float, native: TargetName) -> int:
         """Return how many loops an iteration of `length` seconds has natively.
@@ -134,6 +190,8 @@ class Pilot:
         home = units.get(native, max(units.values(), default=1.0))
         slowest = max(units.values(), default=home)
         wanted = loops_for(workload, home, length)
+        if work.schedule is Schedule.ROUNDS:
+            return wanted  # a slow target has less work in its turns
         limit = HEADROOM * workload.timeout / SECOND
         most = int(limit / max(_rounds(workload, work) * slowest, 1e-10))
         shortest = length if work.minimum_time is not None else SHORTEST
@@ -243,6 +301,8 @@ def _opened(
         began = time.monotonic()
         with runner.sessions(block, OpeningFailures()) as (good, bad):
             taken = time.monotonic() - began
+            if label in good and is_interactive(good[label].session):
+                pilot.interactive.add(label)
             again = taken > EXPENSIVE and label in good and label not in pilot.opening
             pilot.opening[label] = min(taken, pilot.opening.get(label, taken))
             if not again:
@@ -328,7 +388,19 @@ def _grows(runner: Runner, visit: Visit, session: Session | None, loops: int, un
     return False
 
 
-def choose_length(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How long a block is."""
+
+    length: float
+    """Seconds of an iteration natively."""
+    blocks: int
+    """About how many blocks then fit into the budget."""
+    rounds: int
+    """How many turns each target has in a block of rounds."""
+
+
+def choose_size(
     pilot: Pilot,
     options: RunOptions,
     workloads: Mapping[WorkloadName, Workload],
@@ -336,9 +408,9 @@ def choose_length(
     *,
     native: TargetName,
     seconds_left: float,
-) -> tuple[float, int]:
-    """Return the length of native iterations in seconds, and about how many blocks then fit into
-    `seconds_left`.
+) -> Size:
+    """Return how long native iterations are, and how many of them a block has, so that enough
+    blocks fit into `seconds_left`.
     """
     # Five blocks have an interval, and no verdict.
     wanted = 5 if options.quick else max(WANTED_BLOCKS, options.minimum_blocks)
@@ -347,8 +419,9 @@ def choose_length(
     kept = pilot.kept(options.launch, native)
     openings = sum(pilot.opening[name] for name in kept)
 
-    def fits(length: float) -> int:
-        block = pilot.cost(length, options, labels, workloads, native, kept=kept)
+    def fits(length: float, rounds: int = options.rounds) -> int:
+        sized = replace(options, rounds=rounds)
+        block = pilot.cost(length, sized, labels, workloads, native, kept=kept)
         left = seconds_left * RESERVE
         # Up to three blocks each open their own sessions; more share the sessions of three.
         block = max(block, 1e-9)
@@ -356,7 +429,15 @@ def choose_length(
         return int(max(min(few, plan.FEWEST_SESSIONS), more))
 
     if options.minimum_time is not None:
-        return options.minimum_time, fits(options.minimum_time)
+        length = options.minimum_time
+        return Size(length=length, blocks=fits(length), rounds=options.rounds)
+    if options.schedule is Schedule.ROUNDS:
+        sizes = [
+            Size(length=length, blocks=fits(length, rounds), rounds=rounds)
+            for length, share in ROUND_SIZES
+            for rounds in (max(turns.FEWEST, round(options.rounds * share)),)
+        ]
+        return next((size for size in sizes if size.blocks >= wanted), sizes[-1])
     length = LONGEST
     steps = [(many, ROUND), (wanted, SHORTEST)]
     if options.schedule is Schedule.DUET:
@@ -366,7 +447,7 @@ def choose_length(
     for blocks, shortest in steps:
         while length > shortest and fits(length) < blocks:
             length = max(0.9 * length, shortest)
-    return length, fits(length)
+    return Size(length=length, blocks=fits(length), rounds=options.rounds)
 
 
 def restore(runner: Runner, made: Plan) -> None:

@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from isobench.config.options import RunOptions
-from isobench.model import Plan, Scope, Work, Workload, plan
+from isobench.model import Plan, Schedule, Scope, Work, Workload, plan
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import duration_text
-from isobench.run import budget_room, measure
+from isobench.run import budget_room, measure, turns
 from isobench.run.measure import Runner
 from isobench.run.pilot import (
     FEWEST_BLOCKS,
@@ -19,10 +19,11 @@ from isobench.run.pilot import (
     RESERVE,
     SHORTEST,
     Pilot,
-    choose_length,
+    choose_size,
     leave_out,
     leave_out_workload,
 )
+from isobench.workloads import classes
 
 GRACE: Final = 10.0
 """Seconds by which a run may exceed its budget to measure the fewest blocks of an interval."""
@@ -69,10 +70,9 @@ class Planner:
         both = [*labels, plan.second(self.reference)]
         workloads = self.runner.workloads
         some = {n: w for n, w in workloads.items() if names is None or n in names}
-        _, blocks = choose_length(
+        return choose_size(
             pilot, self.options, some, both, native=self.reference, seconds_left=self.seconds_left
-        )
-        return blocks
+        ).blocks
 
     def too_expensive(self, pilot: Pilot, label: TargetName) -> str:
         """Return why a target that was not requested by name is left out, since the verdicts of all
@@ -151,9 +151,8 @@ class Planner:
         living = self.make_room(pilot, labels)
         both, left = [*living, plan.second(reference)], self.seconds_left
         workloads = self.runner.workloads
-        length, fits = choose_length(
-            pilot, options, workloads, both, native=reference, seconds_left=left
-        )
+        size = choose_size(pilot, options, workloads, both, native=reference, seconds_left=left)
+        options, length, fits = replace(options, rounds=size.rounds), size.length, size.blocks
         kept = pilot.kept(options.launch, reference)
         served = plan.blocks_per_session(max(1, min(fits, options.maximum_blocks)))
         block_cost = pilot.cost(length, options, both, workloads, reference, kept=kept)
@@ -163,7 +162,9 @@ class Planner:
         self._announce(pilot, length, block_cost, {name: served for name in kept if served > 1})
         self._warn(fits, block_cost, left)
         work = [
-            self._work(workload, pilot.loops(workload, options, length, reference))
+            self._work(
+                pilot, living, workload, pilot.loops(workload, options, length, reference), options
+            )
             for name, workload in workloads.items()
             if (reference, name) not in pilot.left_out
         ]
@@ -211,8 +212,29 @@ class Planner:
                 " than a quick run should: fewer targets or workloads make it short"
             )
 
-    def _work(self, workload: Workload, loops: int) -> Work:
+    def _work(
+        self,
+        pilot: Pilot,
+        labels: Sequence[TargetName],
+        workload: Workload,
+        loops: int,
+        options: RunOptions,
+    ) -> Work:
         match workload.scope:
+            case Scope.LOOP if options.schedule is Schedule.ROUNDS:
+                found = {
+                    label: pilot.turns(label, workload, loops, options.rounds, self.reference)
+                    for label in labels
+                }
+                untimed = classes.get(workload.class_name).untimed
+                return Work(
+                    workload=workload.name,
+                    loops=loops,
+                    iterations=options.rounds,
+                    warmups=options.warmups,
+                    untimed_share=turns.UNTIMED_SHARE if untimed else 0.0,
+                    turns={label: own for label, own in found.items() if own is not None},
+                )
             case Scope.LOOP:
                 return Work(
                     workload=workload.name,

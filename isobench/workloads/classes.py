@@ -33,6 +33,10 @@ class WorkloadClass:
     """Whether native's times depend on the processor only, so that a trend shows a drift of the
     machine.
     """
+    untimed: bool = True
+    """Whether a short pass that is not timed comes before each turn of a round, since others have
+    used the caches meanwhile. Not for I/O, which it would double.
+    """
     duets: bool = False
     """Whether it may be measured at the same time as native, each on its own CPUs."""
 
@@ -49,6 +53,7 @@ CLASSES: Final = (
                        " sit."),
     # Files are made before the timed part and read back after it, which takes as long again.
     WorkloadClass(name="io", title="I/O", within="I/O", typical="io.fsync", overhead=2,
+                  untimed=False,
                   lead="Files on the scratch file system of each target; Parity shows which one"
                        " that is."),
     WorkloadClass(name="net", title="Network", within="network"),

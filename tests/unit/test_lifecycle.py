@@ -32,6 +32,7 @@ from isobench.model import (
     Payload,
     Relation,
     Sample,
+    Schedule,
     Scope,
     Stage,
     Start,
@@ -427,7 +428,7 @@ def test_native_is_visited_twice_in_every_block() -> None:
     mine = frame[(frame["workload"] == SIEVE) & (frame["block"] > 0) & (frame["metric"] == "time")]
     counts = mine.groupby(["block", "target"]).size().unstack()
     assert set(counts.columns) == {"native", "native#2", "box"}
-    assert (counts == 5).all().all()
+    assert (counts == 25).all().all()
 
 
 def test_every_session_is_closed_and_the_folder_in_the_cache_is_gone(tmp_path: Path) -> None:
@@ -457,7 +458,7 @@ def test_work_is_the_same_for_all_targets_and_longer_than_in_the_trial() -> None
     trial, measured = sorted(int(loops) for _, loops in received[1])
     assert {int(loops) for _, loops in received[0]} == {trial, trial * trying.GROWTH, measured}
     assert trial == 20
-    assert 1900 < measured < 2100  # a tenth of a second at 50 microseconds a loop
+    assert 158 <= measured <= 162  # 8 milliseconds at 50 microseconds a loop
 
 
 def test_the_most_loops_of_a_workload_are_never_exceeded() -> None:
@@ -919,7 +920,7 @@ def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
     expensive = replace(PILOT, opening={NATIVE: 0.05, BOX: 10.0}, proving={BOX: 0.1})
     labels = [NATIVE, BOX, plan.second(NATIVE)]
     bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
-    _, few = trying.choose_length(
+    few = trying.choose_size(
         expensive,
         RunOptions(launch=Launch.FRESH),
         bench.workloads,
@@ -927,7 +928,7 @@ def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
         native=NATIVE,
         seconds_left=100,
     )
-    _, many = trying.choose_length(
+    many = trying.choose_size(
         expensive,
         RunOptions(launch=Launch.AUTO),
         bench.workloads,
@@ -935,14 +936,20 @@ def test_openings_of_kept_sessions_leave_room_for_more_blocks() -> None:
         native=NATIVE,
         seconds_left=100,
     )
-    assert few < 9 < many
+    assert few.blocks < 9 < many.blocks
 
 
 # ---- how much work
 
 
-def cost(length: float, pilot: Pilot, workloads: Mapping[WorkloadName, Workload]) -> float:
-    return pilot.cost(length, RunOptions(iterations=5, starts=3), [NATIVE, BOX], workloads, NATIVE)
+def cost(
+    length: float,
+    pilot: Pilot,
+    workloads: Mapping[WorkloadName, Workload],
+    schedule: Schedule = Schedule.BLOCKS,
+) -> float:
+    run_options = RunOptions(iterations=5, rounds=10, starts=3, schedule=schedule)
+    return pilot.cost(length, run_options, [NATIVE, BOX], workloads, NATIVE)
 
 
 def test_a_block_costs_what_its_cells_cost() -> None:
@@ -953,6 +960,30 @@ def test_a_block_costs_what_its_cells_cost() -> None:
     )
     expected = 2.0 + 0.5 + 6 * 0.1 + 0.25 + 6 * 0.3
     assert cost(0.1, pilot, {SIEVE: WORKLOADS[SIEVE]}) == pytest.approx(expected)
+
+
+def test_a_block_of_rounds_costs_a_warm_up_and_turns_with_their_untimed_passes() -> None:
+    pilot = Pilot(
+        unit={(NATIVE, SIEVE): 0.0001, (BOX, SIEVE): 0.0003},
+        extra={(NATIVE, SIEVE): 0.5, (BOX, SIEVE): 0.25},
+        opening={NATIVE: 1.5, BOX: 0.5},
+        interactive={NATIVE, BOX},
+    )
+    passes = 1 + 10 * 1.25
+    expected = 2.0 + 0.5 + passes * 0.01 + 0.25 + passes * 0.03 + 20 * trying.TURN_OVERHEAD
+    found = cost(0.01, pilot, {SIEVE: WORKLOADS[SIEVE]}, Schedule.ROUNDS)
+    assert found == pytest.approx(expected)
+
+
+def test_a_target_without_a_stream_pays_for_a_program_in_each_of_its_few_turns() -> None:
+    pilot = Pilot(
+        unit={(NATIVE, SIEVE): 0.0001, (BOX, SIEVE): 0.0001},
+        extra={(NATIVE, SIEVE): 0.0, (BOX, SIEVE): 0.25},
+        interactive={NATIVE},
+    )
+    native_part = (1 + 10 * 1.25) * 0.01 + 10 * trying.TURN_OVERHEAD
+    found = cost(0.01, pilot, {SIEVE: WORKLOADS[SIEVE]}, Schedule.ROUNDS)
+    assert found == pytest.approx(native_part + (1 + 5 * 1.25) * 0.01 + 5 * 0.25)
 
 
 def test_starts_cost_what_they_took_in_the_trial_and_one_more() -> None:
@@ -1022,7 +1053,7 @@ def test_a_far_slower_target_makes_iterations_shorter_for_all(
 ) -> None:
     pilot = Pilot(unit={(NATIVE, SIEVE): 1e-4, (BOX, SIEVE): 1e-4 * slower})
     chosen = replace(WORKLOADS[SIEVE], timeout=seconds(60))
-    run_options = RunOptions(iterations=5, minimum_time=minimum)
+    run_options = RunOptions(iterations=5, minimum_time=minimum, schedule=Schedule.BLOCKS)
     assert pilot.loops(chosen, run_options, 0.1, NATIVE) == loops
 
 
@@ -1033,9 +1064,9 @@ class JustWorkloads:
     workloads: Mapping[WorkloadName, Workload]
 
 
-def length(pilot: Pilot, budget: float, **run_options: Any) -> tuple[float, int]:
+def size(pilot: Pilot, budget: float, **run_options: Any) -> trying.Size:
     bench: Any = JustWorkloads(workloads={SIEVE: WORKLOADS[SIEVE]})
-    return trying.choose_length(
+    return trying.choose_size(
         pilot,
         RunOptions(**run_options),
         bench.workloads,
@@ -1045,7 +1076,33 @@ def length(pilot: Pilot, budget: float, **run_options: Any) -> tuple[float, int]
     )
 
 
-PILOT = Pilot(unit={(NATIVE, SIEVE): 1e-4}, extra={(NATIVE, SIEVE): 0.05}, opening={NATIVE: 0.05})
+def length(pilot: Pilot, budget: float, **run_options: Any) -> tuple[float, int]:
+    found = size(pilot, budget, schedule=Schedule.BLOCKS, **run_options)
+    return found.length, found.blocks
+
+
+@pytest.mark.parametrize(
+    ("budget", "length", "rounds"), [(20, 0.008, 25), (11, 0.008, 15), (0.5, 0.004, 10)]
+)
+def test_a_small_budget_gives_fewer_and_shorter_turns(
+    budget: float, length: float, rounds: int
+) -> None:
+    found = size(PILOT, budget)
+    assert (found.length, found.rounds) == (length, rounds)
+    assert (found.blocks >= trying.WANTED_BLOCKS) == (budget > 1)
+
+
+def test_turns_have_a_length_that_was_requested() -> None:
+    found = size(PILOT, 5, minimum_time=0.05)
+    assert (found.length, found.rounds) == (0.05, 25)
+
+
+PILOT = Pilot(
+    unit={(NATIVE, SIEVE): 1e-4},
+    extra={(NATIVE, SIEVE): 0.05},
+    opening={NATIVE: 0.05},
+    interactive={NATIVE},
+)
 
 
 def test_a_large_budget_gives_the_longest_iterations() -> None:

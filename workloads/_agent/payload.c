@@ -2,13 +2,15 @@
  *
  * `_agent` without arguments reaps children and waits for SIGTERM, at which it exits. An engine executes the payloads.
  *
- * `_agent serve` executes requests (request.h) that it reads from its standard input, a SOCK_SEQPACKET socket. Two descriptors
- * are attached to each (SCM_RIGHTS): standard output and standard error of the program. The reply is one 32-bit number: the
- * wait status, or minus errno. The program writes directly to the host's pipes, so that the agent adds no time to its output.
+ * `_agent serve` executes requests (request.h) that it reads from its standard input, a SOCK_SEQPACKET socket. Two or three
+ * descriptors are attached to each (SCM_RIGHTS): standard output, standard error and, if there is one, standard input of the
+ * program. The reply is one 32-bit number: the wait status, or minus errno. The program writes directly to the host's pipes, so
+ * that the agent adds no time to its output.
  *
  * `_agent once`, or `_agent -c ANYTHING` as a login shell is called, reads one request from its standard input, executes it with
- * its own output streams, and exits with its exit code. If standard input ends before that, the other side has closed the
- * connection: the program and all its descendants are killed. The null request exits with 0, so that only the cost of the
+ * its own output streams, and exits with its exit code. What follows the request goes to the standard input of a program that
+ * reads lines (request.h). If standard input ends before the program does, the other side has closed the connection: the program and all its descendants are killed.
+ * The null request exits with 0, so that only the cost of the
  * channel is measured.
  */
 #define ISOBENCH_MAIN
@@ -29,6 +31,9 @@ struct message {
     int flags;
 };
 
+/* How many descriptors a control message of so many bytes carries: its header has 16, each descriptor 4. */
+static int descriptors(uint64_t length) { return length < 16 ? 0 : (int)(length - 16) / 4; }
+
 static long serve(void) {
     union {
         uint64_t aligned[8];
@@ -48,9 +53,11 @@ static long serve(void) {
     if (control.header.type != 1 || control.header.length < 24) goto reply;
     if ((answer = ib_request_parse(n, &command)) < 0 || !command.arguments) goto reply;
     long pid = ib_fork();
-    if (pid == 0) ib_execute(&command, control.header.fds[0], control.header.fds[1]);
-    ib_close(control.header.fds[0]);
-    ib_close(control.header.fds[1]);
+    if (pid == 0) {
+        int in = descriptors(control.header.length) > 2 ? control.header.fds[2] : -1;
+        ib_execute(&command, in, control.header.fds[0], control.header.fds[1]);
+    }
+    for (int i = 0; i < descriptors(control.header.length); i++) ib_close(control.header.fds[i]);
     control.header.length = 0;
     answer = (int)pid;
     if (pid > 0) {
@@ -64,10 +71,8 @@ static long serve(void) {
         }
     }
 reply:
-    if (control.header.type == 1 && control.header.length >= 24) {
-        ib_close(control.header.fds[0]);
-        ib_close(control.header.fds[1]);
-    }
+    if (control.header.type == 1)
+        for (int i = 0; i < descriptors(control.header.length); i++) ib_close(control.header.fds[i]);
     ib_sys(__NR_write, 0, &answer, sizeof answer);
     return 0;
 }
@@ -123,30 +128,38 @@ static int once(void) {
     if (!command.arguments) return 0;
     ib_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1);
     long children = ib_children_fd();
+    int input[2] = {-1, -1};
+    if (ib_reads_lines(&command) && ib_sys(__NR_pipe2, input, IB_O_CLOEXEC) < 0) return 126;
     long pid = ib_fork();
     if (pid == 0) {
         ib_unblock_signals();
         ib_sys(__NR_setsid);
-        ib_execute(&command, 1, 2);
+        ib_execute(&command, input[0], 1, 2);
     }
     if (pid < 0) return 126;
     struct ib_poll fds[2] = {{0, IB_READABLE, 0}, {(int)children, IB_READABLE, 0}};
     for (;;) {
-        char ignored[128];
+        char bytes[128];
         ib_wait_any(fds, 2);
         if (fds[1].revents) {
             int status = 0;
             long ended;
-            ib_read((int)children, ignored, sizeof ignored);
+            ib_read((int)children, bytes, sizeof bytes);
             while ((ended = ib_sys(__NR_wait4, -1, &status, 1 /* WNOHANG */, 0)) > 0)
                 if (ended == pid) {
                     kill_descendants();
                     return ib_exit_code(status);
                 }
         }
-        if (fds[0].revents && ib_read(0, ignored, sizeof ignored) <= 0) {
-            kill_descendants();
-            return 137;
+        if (fds[0].revents) {
+            long n = ib_read(0, bytes, sizeof bytes);
+            if (n <= 0) {
+                kill_descendants();
+                return 137;
+            }
+            /* This process keeps the other end of the pipe open: a program that does not read gets no signal, and no more than a
+             * pipe holds (pipe(7)) is ever sent. */
+            if (input[1] >= 0) ib_write(input[1], bytes, (size_t)n);
         }
     }
 }

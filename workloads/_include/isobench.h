@@ -10,6 +10,7 @@
  * workload is linked with musl; everything here works there as well.
  *
  * Invocation:  PAYLOAD NONCE ITERATIONS LOOPS [ARGUMENT...]
+ *              PAYLOAD NONCE ask LOOPS [ARGUMENT...]      iterations on request: see below
  * Output, one JSON object a line (the reader is isobench/payload/wire.py):
  *     {"isobench":1,"nonce":"...","clock_ns":C}     sent at once: the host records when it arrives
  *     {"fact":"io.filesystem","value":"0xef53","source":"statfs"}
@@ -18,6 +19,11 @@
  *     {"end":ITERATIONS,"check":"%016x","steady":true,"nonce":"...","clock_ns":C}
  *     {"error":"what failed","errno":N}             in place of the end
  * All lines but the first are buffered until the end, so that output does not disturb an iteration.
+ *
+ * With "ask" the payload waits after the warm-up. Each line of its standard input, "TIMED UNTIMED", requests one iteration of TIMED
+ * loops (1 to LOOPS) after an untimed pass of UNTIMED loops (0: none), which brings back the caches that others have used meanwhile.
+ * The warm-up and each of these iterations are sent at once, the iterations with two keys more: {"i":0,"ns":N,"ops":N,"loops":N,
+ * "check":"%016x"}. The line "end" ends the run, as does the end of the input.
  */
 #ifndef ISOBENCH_H
 #define ISOBENCH_H
@@ -132,7 +138,8 @@ struct ib {
     char **arguments;    /* the arguments after LOOPS, NULL-terminated */
     char **environment;
     uint64_t iterations;
-    uint64_t loops;
+    uint64_t loops;      /* of the current iteration */
+    uint64_t most_loops; /* of any iteration: those of the warm-up */
     uint64_t elapsed;    /* of the current iteration, ns */
     uint64_t started;
     uint64_t operations; /* of the current iteration; 0: as many as loops */
@@ -310,12 +317,40 @@ static uint64_t ib_iterate(struct ib *ib) {
     return check;
 }
 
+/* Wait for a line that requests an iteration, and make its untimed pass. 0: there is none, or it is another line. */
+static int ib_asked(struct ib *ib) {
+    static char input[128];
+    static size_t filled, used; /* input[0 .. filled), of which `used` bytes belong to the line before */
+    size_t end = 0;
+    for (size_t i = used; i < filled; i++) input[i - used] = input[i];
+    filled -= used;
+    for (;; end++) {
+        while (end == filled) {
+            ib_long n = filled < sizeof input ? ib_read(0, input + filled, sizeof input - filled) : 0;
+            if (n == -4 /* EINTR */) continue;
+            if (n <= 0) return 0;
+            filled += (size_t)n;
+        }
+        if (input[end] == '\n') break;
+    }
+    used = end + 1;
+    input[end] = 0;
+    const char *second = input;
+    while (*second && *second != ' ') second++;
+    uint64_t timed = ib_number(input), untimed = *second ? ib_number(second + 1) : 0;
+    if (timed == 0 || timed > ib->most_loops || untimed > ib->most_loops) return 0;
+    if ((ib->loops = untimed)) ib_iterate(ib);
+    ib->loops = timed;
+    return 1;
+}
+
 static int ib_main(int argc, char **argv, char **environment) {
     if (argc == 2 && ib_same(argv[1], "leave", 6)) return 7; /* the child of syscall.fork-exec */
     if (argc < 4) ib_fail("usage: PAYLOAD NONCE ITERATIONS LOOPS [ARGUMENT...]", 0);
     struct ib ib = {.self = argv[0], .nonce = argv[1], .arguments = argv + 4, .environment = environment};
-    ib.iterations = ib_number(argv[2]);
-    ib.loops = ib_number(argv[3]);
+    int ask = ib_same(argv[2], "ask", 4);
+    ib.iterations = ask ? 0 : ib_number(argv[2]);
+    ib.most_loops = ib.loops = ib_number(argv[3]);
     ib.scratch = ib_env(&ib, "ISOBENCH_SCRATCH");
     /* A process of the host must not outlive isobench. Inside an instance this would be wrong: the parent there is a helper
      * of an engine that exits at once, so that the payload would be killed. The instance is ended by other means. */
@@ -327,16 +362,27 @@ static int ib_main(int argc, char **argv, char **environment) {
     ib_text("{\"warmup_ns\":");
     ib_decimal(ib.elapsed);
     ib_text("}\n");
-    for (uint64_t i = 0; i < ib.iterations; i++) {
+    if (ask) ib_flush();
+    for (uint64_t i = 0; ask ? ib_asked(&ib) : i < ib.iterations; i++) {
         ib.iteration = (int)i;
-        if (ib_iterate(&ib) != check) steady = 0;
+        uint64_t own = ib_iterate(&ib);
+        if (!ask && own != check) steady = 0;
         ib_text("{\"i\":");
         ib_decimal(i);
         ib_text(",\"ns\":");
         ib_decimal(ib.elapsed);
         ib_text(",\"ops\":");
         ib_decimal(ib.operations ? ib.operations : ib.loops);
+        if (ask) {
+            ib_text(",\"loops\":");
+            ib_decimal(ib.loops);
+            ib_text(",\"check\":\"");
+            ib_hex(own, 16);
+            ib_byte('"');
+            ib.iterations = i + 1;
+        }
         ib_text("}\n");
+        if (ask) ib_flush();
     }
 #ifdef IB_CLEANUP
     IB_CLEANUP(&ib);

@@ -5,7 +5,7 @@
  * are little-endian, as on every ISA that payloads are built for. No shell interprets an argument.
  *
  * A message without arguments is the null request, which executes nothing. With one variable, whatever it is, it is the request to
- * stop what runs.
+ * stop what runs; with two, the second one is a line for the standard input of what runs.
  */
 #ifndef ISOBENCH_REQUEST_H
 #define ISOBENCH_REQUEST_H
@@ -18,6 +18,7 @@ struct ib_command {
     char **arguments; /* NULL-terminated; NULL for the null request */
     char **variables;
     int stop; /* of a null request: kill what runs */
+    char *input; /* of a null request: a line for the standard input of what runs, or NULL */
 };
 
 /* Parse a message of `n` bytes in ib_request: 0, or minus errno. */
@@ -26,7 +27,8 @@ static inline int ib_request_parse(long n, struct ib_command *command) {
     uint32_t argc = *(uint32_t *)ib_request, envc = *(uint32_t *)(ib_request + 4);
     command->arguments = command->variables = NULL;
     command->stop = argc == 0 && envc == 1;
-    if (argc == 0) return 0;
+    command->input = NULL;
+    if (argc == 0 && envc != 2) return 0;
     if (argc > 500 || envc > 500 || argc + envc + 2 > sizeof ib_strings / sizeof *ib_strings) return -7 /* E2BIG */;
     ib_request[n] = 0;
     char *p = ib_request + 8;
@@ -39,6 +41,10 @@ static inline int ib_request_parse(long n, struct ib_command *command) {
     }
     if (envc == 0) ib_strings[slot++] = NULL;
     ib_strings[slot] = NULL;
+    if (argc == 0) {
+        command->input = ib_strings[2]; /* after the NULL that ends the arguments, and the first variable */
+        return 0;
+    }
     command->arguments = ib_strings;
     command->variables = ib_strings + argc + 1;
     return 0;
@@ -64,13 +70,20 @@ static inline int ib_request_read(int fd, struct ib_command *command) {
     return ib_request_parse((long)n, command);
 }
 
-/* Execute a program with these output streams and /dev/null as standard input; does not return. */
-__attribute__((noreturn)) static inline void ib_execute(const struct ib_command *command, int out, int err) {
+/* Whether a program reads lines that the host sends: then its environment has ISOBENCH_STDIN. */
+static inline int ib_reads_lines(const struct ib_command *command) {
+    for (char **v = command->variables; *v; v++)
+        if (ib_same(*v, "ISOBENCH_STDIN=", 15)) return 1;
+    return 0;
+}
+
+/* Execute a program with these streams (`in` below 0: /dev/null); does not return. */
+__attribute__((noreturn)) static inline void ib_execute(const struct ib_command *command, int in, int out, int err) {
     if (out != 1) ib_sys(__NR_dup3, out, 1, 0);
     if (err != 2) ib_sys(__NR_dup3, err, 2, 0);
-    long nothing = ib_open("/dev/null", IB_O_RDONLY, 0);
-    if (nothing > 0) ib_sys(__NR_dup3, nothing, 0, 0);
-    else if (nothing < 0) ib_close(0);
+    long from = in < 0 ? ib_open("/dev/null", IB_O_RDONLY, 0) : in;
+    if (from > 0) ib_sys(__NR_dup3, from, 0, 0);
+    else if (from < 0) ib_close(0);
     ib_sys(__NR_execve, command->arguments[0], command->arguments, command->variables);
     ib_exit(127);
 }

@@ -147,8 +147,8 @@ static void end_all_others(void) {
     }
 }
 
-/* Wait until a child ends (0) or the host requests to stop what runs (1). */
-static int wait_for_child_or_stop(void) {
+/* Wait until a child ends (0) or the host requests to stop what runs (1). Lines for the program's standard input go to `input`. */
+static int wait_for_child_or_stop(int input) {
     struct ib_poll fds[2] = {{children, IB_READABLE, 0}, {port_out, IB_READABLE, 0}};
     for (;;) {
         char ignored[128];
@@ -162,6 +162,10 @@ static int wait_for_child_or_stop(void) {
             struct ib_command command;
             int r = ib_request_read(port_out, &command);
             if (r == 0 && command.stop) return 1;
+            if (r == 0 && command.input) {
+                if (input >= 0) ib_write(input, command.input, ib_length(command.input));
+                continue;
+            }
             if (r == 0 && !command.arguments) power_off();
             failed("request while another runs", r);
         } else if (fds[1].revents) {
@@ -172,22 +176,26 @@ static int wait_for_child_or_stop(void) {
 
 /* Execute a request and wait for its end. Other children that end meanwhile are reaped. */
 static void perform(const struct ib_command *command) {
+    int input[2] = {-1, -1};
+    if (requests_only && ib_reads_lines(command)) ib_sys(__NR_pipe2, input, IB_O_CLOEXEC);
     long pid = ib_fork();
     if (pid == 0) {
         ib_unblock_signals();
         ib_sys(__NR_setsid);
-        ib_execute(command, port_out, port_err);
+        ib_execute(command, input[0], port_out, port_err);
     }
     int status = 126 << 8, stopped = 0;
     while (pid > 0) {
         long r = ib_sys(__NR_wait4, -1, &status, requests_only ? 1 /* WNOHANG */ : 0, 0);
         if (r == pid || (r < 0 && r != -4)) break;
-        if (r == 0 && wait_for_child_or_stop()) {
+        if (r == 0 && wait_for_child_or_stop(input[1])) {
             stopped = 1;
             end_one(pid);
         }
     }
     if (requests_only) end_all_others();
+    for (int i = 0; i < 2; i++)
+        if (input[i] >= 0) ib_close(input[i]);
     drain(port_out); /* the host must have all output before the mark of the end */
     drain(port_err);
     report("exit", "", ib_exit_code(status), 1);
@@ -324,6 +332,7 @@ __attribute__((noreturn)) static void serve(int listening) {
             int r = ib_request_read(port_out, &command);
             if (r < 0) failed("request", r);
             else if (command.stop) report("stopped", "", 0, 0); /* the program ended before the request came */
+            else if (command.input) continue;                   /* the same */
             else if (!command.arguments) power_off();
             else perform(&command);
         } else if (fds[1].revents) {

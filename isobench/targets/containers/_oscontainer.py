@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from isobench.model import Command, Evidence, Expectation, Fact, Leftover, Relation, Stage, host_abi
 from isobench.model.errors import SessionError
@@ -208,6 +208,8 @@ def launch(
 
 class ContainerSession:
     """An open container, and what the host sees of it."""
+
+    interactive: ClassVar[bool] = True
 
     def __init__(
         self,

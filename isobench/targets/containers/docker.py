@@ -503,6 +503,7 @@ class _Session:
     client: docker.DockerClient
     container: str
     settings: oci.Settings
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         try:
@@ -510,9 +511,13 @@ class _Session:
                 self.container,
                 [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
                 environment=command.environ(oci.INSIDE),
+                stdin=command.on_stdin is not None,
             )
             with _TimeLimit(self.client, self.container, timeout) as limit:
                 limit.stream = stream = self.client.api.exec_start(made["Id"], socket=True)
+                if command.on_stdin is not None:
+                    # The SDK's stream can only be read; its socket is that of the whole call.
+                    command.on_stdin(stream._sock.sendall)  # type: ignore[union-attr]  # noqa: SLF001 - the SDK has no other way
                 out, err = _read_streams(stream, command)
             if limit.expired:
                 # The stream ends a moment before the engine notices the container's end. Until then

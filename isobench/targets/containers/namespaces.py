@@ -198,6 +198,8 @@ class NamespacesTarget:
 class _Session:
     """An open container, and the limits that were set from outside."""
 
+    interactive: ClassVar[bool] = True
+
     def __init__(self, agent: agents.AgentSession, limits: Mapping[str, str]) -> None:
         self._agent, self._limits = agent, limits
 

@@ -424,12 +424,14 @@ class _Session:
     name: str
     stage: Stage
     settings: oci.Settings
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         variables = command.environ(oci.INSIDE)
         arguments = [
             *_podman.global_options(self.settings),
             "exec",
+            *(["--interactive"] if command.on_stdin is not None else []),
             *_podman.pairs("--env", variables),
             self.name,
             f"{Stage.INSIDE}/{command.argv[0]}",

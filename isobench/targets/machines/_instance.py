@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from isobench.model import Command, Evidence, Fact, Stage
 from isobench.model.errors import SessionError
@@ -174,12 +174,16 @@ class Session:
 
     booted: Booted
     connection: _ssh.Connection
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Execute a program by the guest's agent."""
         with self.booted.explain_errors():
             return self.connection.run(
-                request(command), timeout=timeout, on_output=command.on_output
+                request(command),
+                timeout=timeout,
+                on_output=command.on_output,
+                on_stdin=command.on_stdin,
             )
 
     def null(self, *, timeout: Nanoseconds) -> Completed:

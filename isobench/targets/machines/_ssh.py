@@ -20,6 +20,7 @@ import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from isobench.model import OnStdin
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
 from isobench.plugins.api import Completed
@@ -116,9 +117,15 @@ class Connection:
         return SessionError(f"the SSH connection is lost: {why}")
 
     def run(
-        self, message: bytes, *, timeout: Nanoseconds, on_output: Callable[[bytes], None]
+        self,
+        message: bytes,
+        *,
+        timeout: Nanoseconds,
+        on_output: Callable[[bytes], None],
+        on_stdin: OnStdin | None = None,
     ) -> Completed:
-        """Send a request, read both streams, and return how its program ended.
+        """Send a request, read both streams, and return how its program ended. What `on_stdin`
+        is given writes to the program's standard input.
 
         `timeout` is in nanoseconds. At the time limit the agent kills the program with all its
         descendants, and the exit code is None. Raises SessionError if the connection is lost.
@@ -133,6 +140,8 @@ class Connection:
                 channel.settimeout(timeout / SECOND)
                 channel.exec_command(self._command)
                 channel.sendall(message)
+                if on_stdin is not None:
+                    on_stdin(channel.sendall)
                 streams = _Streams(channel, on_output, self._failure_reason)
                 ended = streams.listen(deadline)
             except TimeoutError:

@@ -511,12 +511,15 @@ class Session:
     connection: _ssh.Connection
     folder: str
     target: SshTarget
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Execute a program by the agent."""
         words = [f"{self.folder}/isobench/{command.argv[0]}", *command.argv[1:]]
         message = agent_request.framed(words, command.environ(f"{self.folder}/scratch"))
-        return self.connection.run(message, timeout=timeout, on_output=command.on_output)
+        return self.connection.run(
+            message, timeout=timeout, on_output=command.on_output, on_stdin=command.on_stdin
+        )
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Open a channel and execute the agent without a program: the cost of the channel."""

@@ -51,7 +51,7 @@ from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.machines import _cache, _cpio, _guest, _instance, _serial, _xstate
-from isobench.targets.shared import disks, elf, processes
+from isobench.targets.shared import agent_request, disks, elf, processes
 
 _REGISTERS_REFUSED: Final = "Attempted to kill init! exitcode=0x0000000b"
 """Console of a kernel that cannot load the registers of its first process (`_xstate`)."""
@@ -451,6 +451,7 @@ class _Session:
     target: UmlTarget
     machine: _Machine
     parts: _Parts
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Execute a program by the guest's first process."""
@@ -458,6 +459,8 @@ class _Session:
         self.machine.output()  # discards what an earlier program may have left
         self.machine.redirect_output(command.on_output)
         self.machine.send(_instance.request(command))
+        if command.on_stdin is not None:
+            command.on_stdin(lambda data: self.machine.send(agent_request.input_line(data)))
         # A mark has the exit code: the exit code of the kernel's own process does not carry it.
         done = _serial.wait_for_exit(self.machine, deadline)
         if done.exit_code is not None:

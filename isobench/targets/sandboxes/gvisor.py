@@ -316,6 +316,7 @@ class _Session:
     session: agents.AgentSession
     target: GvisorTarget
     platform: str
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         return self.session.run(command, timeout=timeout)

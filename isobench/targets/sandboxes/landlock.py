@@ -198,6 +198,8 @@ class LandlockTarget:
 class _Session:
     """A confined agent."""
 
+    interactive: ClassVar[bool] = True
+
     def __init__(self, agent: agents.AgentSession) -> None:
         self._agent = agent
 

@@ -148,6 +148,7 @@ class _Session:
     target: "WasmTarget"
     engine: _Engine
     stage: Stage
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         module = self.target.module(self.engine, self.stage, command.argv[0])

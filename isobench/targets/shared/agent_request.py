@@ -26,6 +26,13 @@ def framed(argv: Sequence[str], environment: Mapping[str, str]) -> bytes:
     return struct.pack("<I", len(whole)) + whole
 
 
+def input_line(data: bytes) -> bytes:
+    """Return the request to pass a line on to the standard input of the program that runs."""
+    strings = b"input\0" + data + b"\0"
+    whole = struct.pack("<II", 0, 2) + strings
+    return struct.pack("<I", len(whole)) + whole
+
+
 NULL: Final = framed((), {})
 """The request that starts no program. The time until its answer is the cost of the channel."""
 

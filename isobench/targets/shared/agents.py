@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from isobench.model import Command, Stage
 from isobench.model.errors import SessionError
@@ -43,6 +43,8 @@ class View:
 class AgentSession:
     """An open instance whose first process executes the requests that it receives."""
 
+    interactive: ClassVar[bool] = True
+
     def __init__(
         self,
         process: subprocess.Popen[bytes],
@@ -69,9 +71,13 @@ class AgentSession:
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         listener = processes.Listener(out_read, err_read, command.on_output)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, err_read)
+            stack.callback(os.close, out_read)
+            stack.callback(listener.close)
             try:
-                self._send(command, (out_write, err_write))
+                with _standard_input(command, stack) as stdin:
+                    self._send(command, (out_write, err_write, *stdin))
             finally:
                 # With the write ends open here, the streams would never end.
                 os.close(out_write)
@@ -83,14 +89,10 @@ class AgentSession:
                 # Output that was written before the kill is still in the pipes.
                 listener.listen(time.monotonic() + 5)
             stdout, stderr = listener.output
-        finally:
-            listener.close()
-            os.close(out_read)
-            os.close(err_read)
         code = None if status is None else _exit_code(status)
         return Completed(exit_code=code, stdout=stdout, stderr=stderr)
 
-    def _send(self, command: Command, streams: tuple[int, int]) -> None:
+    def _send(self, command: Command, streams: Sequence[int]) -> None:
         path = f"{self._view.programs}/{command.argv[0]}"
         environment = command.environ(self._view.scratch) | dict(self._view.variables)
         message = agent_request.message([path, *command.argv[1:]], environment)
@@ -124,6 +126,23 @@ class AgentSession:
         if stream is None or self._process.poll() is None:
             return ""
         return processes.last_line(stream.read() or b"")
+
+
+@contextlib.contextmanager
+def _standard_input(command: Command, stack: contextlib.ExitStack) -> Iterator[Sequence[int]]:
+    """Yield the descriptor that a program reads its standard input from; none if that is empty.
+
+    The stack closes this side of it.
+    """
+    if command.on_stdin is None:
+        yield ()
+        return
+    theirs, ours = os.pipe()
+    try:
+        command.on_stdin(processes.writer(stack.enter_context(os.fdopen(ours, "wb", buffering=0))))
+        yield (theirs,)
+    finally:
+        os.close(theirs)
 
 
 INSIDE: Final = View()

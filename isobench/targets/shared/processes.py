@@ -253,7 +253,7 @@ def run(
 
     At the time limit the program is killed with all its descendants; the exit code is then None.
     Standard output goes to `command`, whose program this is, as it arrives, with the time. Inside
-    `spawning`, isobench's spawner starts the program.
+    `spawning`, isobench's spawner starts the program, unless it reads lines (`command.on_stdin`).
 
     Some programs leave processes behind that hold their streams open, so that these never end.
     `end_survivors` is called when the program itself has ended, and must end those processes.
@@ -261,14 +261,31 @@ def run(
     """
     called_at = time.monotonic_ns()
     deadline = time.monotonic() + timeout / SECOND
-    if _pool is not None:
+    on_stdin = None if command is None else command.on_stdin
+    if _pool is not None and on_stdin is None:
         request = spawners.request(argv, env=env, folder=folder)
         with _pool.borrowed() as spawner:
             started = _Spawned(argv[0], spawner, command, end_survivors, called_at)
             return started.run(request, deadline)
     on_output: OnOutput = _ignore if command is None else command.on_output
-    process = start(argv, env=env, folder=folder)
+    stdin = subprocess.DEVNULL if on_stdin is None else subprocess.PIPE
+    process = start(argv, env=env, folder=folder, stdin=stdin)
+    if on_stdin is not None:
+        assert process.stdin is not None
+        on_stdin(writer(process.stdin))
     return _listen_to(process, on_output, deadline, end_survivors)
+
+
+def writer(stream: IO[bytes]) -> Callable[[bytes], None]:
+    """Return a function that writes to a stream at once. OSError: nobody reads it any more."""
+
+    def write(data: bytes) -> None:
+        try:
+            os.write(stream.fileno(), data)
+        except ValueError as error:  # the stream is closed
+            raise OSError(str(error)) from None
+
+    return write
 
 
 def _listen_to(
@@ -295,6 +312,8 @@ def _listen_to(
         listener.close()
         process.stdout.close()
         process.stderr.close()
+        if process.stdin is not None:
+            process.stdin.close()
     stdout, stderr = listener.output
     return Completed(exit_code=exit_code, stdout=stdout, stderr=stderr)
 

@@ -52,6 +52,7 @@ def _expectations(machine: str) -> tuple[Expectation, ...]:
 class _Session:
     stage: Stage
     emulator: str
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         path = self.stage.root / "isobench" / command.argv[0]

@@ -152,6 +152,8 @@ class WineTarget:
 class _Session:
     """A prefix, and with `kept` a server that keeps running."""
 
+    interactive: ClassVar[bool] = True
+
     def __init__(self, *, wine: _wine.Wine, prefix: Path, kept: bool) -> None:
         self._wine, self._prefix, self._kept = wine, prefix, kept
         self._end_reason = ""

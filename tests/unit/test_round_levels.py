@@ -1,0 +1,64 @@
+"""The value of a block that was measured in rounds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isobench.analysis import rounds
+from isobench.model.units import TargetName
+
+NATIVE = TargetName("native")
+
+
+def frame(rows: list[tuple[int, str, int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["block", "target", "iteration", "amount"])
+
+
+def turns(
+    ratio: float, drift: list[float], block: int = 1, target: str = "box"
+) -> list[tuple[int, str, int, float]]:
+    """Return turns of native and of a target on a machine whose speed changes all the time."""
+    both = [(block, "native", i, speed) for i, speed in enumerate(drift)]
+    return both + [(block, target, i, ratio * speed) for i, speed in enumerate(drift)]
+
+
+def test_noise_that_both_sides_of_a_round_share_cancels_out() -> None:
+    drift = [1.0, 3.0, 1.5, 9.0, 1.2, 0.7, 2.0, 5.0]
+    found = rounds.levels(frame(turns(1.02, drift)), NATIVE)
+    assert found.loc[1, "box"] / found.loc[1, "native"] == pytest.approx(1.02, rel=1e-12)
+    assert found.loc[1, "native"] == pytest.approx(np.exp(np.median(np.log(drift))))
+
+
+def test_turns_that_an_interruption_has_hit_are_left_out() -> None:
+    rows = turns(1.1, [1.0] * 10)
+    rows[3] = (1, "native", 3, 40.0)
+    rows[17] = (1, "box", 7, 50.0)
+    found = rounds.levels(frame(rows), NATIVE)
+    assert found.loc[1, "box"] / found.loc[1, "native"] == pytest.approx(1.1, rel=1e-9)
+
+
+def test_a_slow_target_is_compared_with_the_turns_beside_it() -> None:
+    rows = turns(1.0, [1.0] * 6)
+    rows += [(1, "native#slow", i, 2.0) for i in (1, 3, 5)]
+    rows += [(1, "slow", i, 80.0) for i in (1, 3, 5)]
+    found = rounds.levels(frame(rows), NATIVE)
+    assert found.loc[1, "slow"] / found.loc[1, "native"] == pytest.approx(40.0)
+    assert set(found.columns) == {"native", "box", "slow"}
+
+
+def test_a_round_without_its_other_side_does_not_count() -> None:
+    rows = [row for row in turns(2.0, [1.0, 1.0, 1.0, 7.0]) if row[:3] != (1, "native", 3)]
+    found = rounds.levels(frame(rows), NATIVE)
+    assert found.loc[1, "box"] / found.loc[1, "native"] == pytest.approx(2.0)
+
+
+def test_blocks_are_kept_apart_and_a_block_without_native_has_no_value() -> None:
+    rows = turns(2.0, [1.0] * 5) + turns(3.0, [1.0] * 5, block=2)
+    rows += [(3, "box", i, 1.0) for i in range(5)]
+    found = rounds.levels(frame(rows), NATIVE)
+    ratios = (found["box"] / found["native"]).dropna()
+    assert ratios.to_dict() == pytest.approx({1: 2.0, 2: 3.0})
+
+
+def test_without_native_there_are_no_levels() -> None:
+    assert rounds.levels(frame([(1, "box", 0, 1.0)]), NATIVE).empty

@@ -1,0 +1,178 @@
+"""Blocks of rounds: turns, records, and failures of payloads that wait."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from isobench.model import Block, Cause, Gap, Record, Sample, Turns, Visit, Work
+from isobench.model.units import TargetName
+from isobench.plugins.testing import FakeSession, FakeTarget, Fault, Script
+from isobench.run import measure, rounds, sessions
+from tests.unit.test_measure import BOX, COLD, INSIDE, LOOP, LOOPS, NATIVE, Make, Sink, fake, said
+from tests.unit.test_measure import runner as runner  # noqa: PLC0414 - a fixture of that module
+from tests.unit.test_measure import workshop as workshop  # noqa: PLC0414 - the same
+
+CONTROL = TargetName("native#2")
+LABELS = (NATIVE, CONTROL, BOX)
+WORK = Work(workload=LOOP, loops=LOOPS, iterations=6, untimed_share=0.25)
+
+
+def block(labels: Sequence[TargetName] = LABELS, number: int = 1) -> Block:
+    visits = [Visit(block=number, target=label, workload=LOOP) for label in labels]
+    return Block(number=number, sessions=tuple(labels), visits=tuple(visits))
+
+
+def measured(bench: measure.Runner, work: Work = WORK, **options: Any) -> list[Record]:
+    """Return the records of one block of rounds."""
+    made = rounds.Rounds(bench, NATIVE, seed=3)
+    made.block(block(**options), {LOOP: work}, sessions.OpeningFailures(), lambda _: None)
+    sink: Any = bench.sink
+    assert isinstance(sink, Sink)
+    return sink.records
+
+
+def times(records: Sequence[Record], label: TargetName) -> list[Sample]:
+    found = [r for r in records if isinstance(r, Sample) and r.metric == "time"]
+    return [sample for sample in found if sample.target == label]
+
+
+def test_every_label_has_one_time_in_every_round(runner: Make) -> None:
+    records = measured(runner(fake()))
+    assert not [r for r in records if isinstance(r, Gap)]
+    for label in LABELS:
+        assert sorted(sample.iteration for sample in times(records, label)) == [*range(6)]
+        assert {sample.operations for sample in times(records, label)} == {LOOPS}
+
+
+def test_a_payload_is_started_once_and_asked_for_each_turn(runner: Make) -> None:
+    box = fake()
+    measured(runner(box))
+    assert box.runs(LOOP) == 1
+    (command,) = [each for each in box.received if each.argv[0] == LOOP]
+    assert command.argv[2:4] == ("ask", str(LOOPS))
+    assert command.environment["ISOBENCH_STDIN"] == "1"
+
+
+def test_samples_have_the_number_of_their_session_and_the_usual_metrics(runner: Make) -> None:
+    records = measured(runner(fake(scripts=said(LOOP, Script(facts={"io.cached_percent": 3})))))
+    mine = [r for r in records if isinstance(r, Sample) and r.target == BOX]
+    assert {sample.session for sample in mine} == {1}
+    assert {sample.metric for sample in mine} == {
+        *("time", "warmup", "span.guest", "span.host", "dispatch", "fact.io.cached_percent")
+    }
+
+
+def test_a_slow_target_has_fewer_turns_and_native_a_turn_beside_each(runner: Make) -> None:
+    work = Work(workload=LOOP, loops=LOOPS, iterations=6, turns={BOX: Turns(loops=10, rounds=3)})
+    records = measured(runner(fake()), work)
+    slow, beside = times(records, BOX), times(records, TargetName("native#box"))
+    assert [s.iteration for s in slow] == [s.iteration for s in beside] == [1, 3, 5]
+    assert {s.operations for s in slow} == {s.operations for s in beside} == {10}
+    assert len(times(records, NATIVE)) == 6
+
+
+def test_more_warm_up_passes_are_recorded_as_warm_up(runner: Make) -> None:
+    work = Work(workload=LOOP, loops=LOOPS, iterations=2, warmups=3)
+    records = measured(runner(fake()), work)
+    warm = [r for r in records if isinstance(r, Sample) and r.metric == "warmup"]
+    assert sorted(r.iteration for r in warm if r.target == BOX) == [0, 1, 2]
+    assert len(times(records, BOX)) == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "cause", "words"),
+    [
+        (Script(fault=Fault.SILENT), Cause.FAILED, "did not print its first line"),
+        (Script(fault=Fault.CUT_SHORT, exit_code=3), Cause.FAILED, "stopped before its last line"),
+        (Script(fault=Fault.ERROR_LINE), Cause.FAILED, "the fake payload failed"),
+        (Script(fault=Fault.WRONG_NONCE), Cause.WRONG_ANSWER, "another nonce"),
+        (Script(fault=Fault.ONE_TOO_FEW), Cause.WRONG_ANSWER, "5 iterations instead of 6"),
+        (Script(fault=Fault.BACKWARDS), Cause.FAILED, "ran backwards"),
+        (Script(fault=Fault.GONE), Cause.FAILED, "the fake session broke"),
+        (Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "not done after 60 s"),
+        (Script(check="0" * 16), Cause.WRONG_ANSWER, "the checksum is 0000000000000000 instead of"),
+        (Script(operations=0), Cause.FAILED, "is not a line of the protocol"),
+        (Script(durations=(0, 5)), Cause.FAILED, "took 0 ns"),
+        (Script(steady=False), Cause.WRONG_ANSWER, "different checksums"),
+    ],
+)
+def test_whatever_goes_wrong_in_a_payload_is_a_gap_of_its_cell_alone(
+    runner: Make, script: Script, cause: Cause, words: str
+) -> None:
+    records = measured(runner(fake(scripts=said(LOOP, script))))
+    (gap,) = [r for r in records if isinstance(r, Gap)]
+    assert (gap.target, gap.cause) == (BOX, cause)
+    assert words in gap.detail
+    assert not times(records, BOX)
+    assert len(times(records, NATIVE)) == len(times(records, CONTROL)) == 6
+
+
+def test_native_decides_which_checksum_is_right_whoever_comes_first(runner: Make) -> None:
+    bench = runner(fake(scripts=said(LOOP, Script(check="f" * 16))))
+    records = measured(bench, labels=(BOX, NATIVE))
+    assert {r.target for r in records if isinstance(r, Gap)} == {BOX}
+
+
+class _Deaf(FakeTarget):
+    """A target whose sessions pass nothing on to their programs."""
+
+    def open(self, stage: Any) -> Any:
+        target = self
+
+        class Session:
+            def run(self, command: Any, *, timeout: Any) -> Any:
+                return FakeSession(target=target, stage=stage).run(command, timeout=timeout)
+
+        return contextlib.nullcontext(Session())
+
+
+def test_a_target_without_a_stream_starts_a_program_for_each_turn(runner: Make) -> None:
+    box = _Deaf(name=BOX, inside=INSIDE)
+    work = Work(workload=LOOP, loops=LOOPS, iterations=6, turns={BOX: Turns(loops=LOOPS, rounds=2)})
+    records = measured(runner(box), work)
+    assert [sample.iteration for sample in times(records, BOX)] == [2, 5]
+    assert box.runs(LOOP) == 2
+    assert len(times(records, NATIVE)) == 6
+
+
+def test_of_a_target_that_fails_in_a_later_turn_no_number_is_left(runner: Make) -> None:
+    scripts = said(LOOP, Script(), Script(fault=Fault.SILENT))
+    work = Work(workload=LOOP, loops=LOOPS, iterations=6, turns={BOX: Turns(loops=LOOPS, rounds=3)})
+    box = _Deaf(name=BOX, inside=INSIDE, scripts=scripts)
+    records = measured(runner(box), work)
+    assert not times(records, BOX)
+    assert box.runs(LOOP) == 2
+    assert [r.cause for r in records if isinstance(r, Gap)] == [Cause.FAILED]
+
+
+def test_starts_are_measured_as_visits(runner: Make) -> None:
+    bench = runner(fake())
+    visits = tuple(Visit(block=1, target=label, workload=COLD) for label in LABELS)
+    one = Block(number=1, sessions=LABELS, visits=visits)
+    work = Work(workload=COLD, loops=1, iterations=2)
+    rounds.Rounds(bench, NATIVE, seed=3).block(
+        one, {COLD: work}, sessions.OpeningFailures(), lambda _: None
+    )
+    sink: Any = bench.sink
+    assert len(times(sink.records, BOX)) == 2
+
+
+def test_an_interruption_ends_every_payload_that_waits(runner: Make) -> None:
+    bench = runner(fake())
+    ticks: list[Visit] = []
+
+    def tick(visit: Visit) -> None:
+        ticks.append(visit)
+        if len(ticks) == len(LABELS):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rounds.Rounds(bench, NATIVE, seed=3).block(
+            block(), {LOOP: WORK}, sessions.OpeningFailures(), tick
+        )
+    # Two payloads were waiting; both have ended in order, with no turn made.
+    sink: Any = bench.sink
+    assert {r.target for r in sink.records} == {NATIVE, CONTROL}
+    assert not [r for r in sink.records if isinstance(r, Gap)]

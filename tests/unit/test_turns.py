@@ -1,0 +1,89 @@
+"""How long the turns of targets are, and in which order they come."""
+
+import pytest
+
+from isobench.model import Turns, Work
+from isobench.model.units import TargetName, WorkloadName
+from isobench.run import turns
+
+NATIVE, CONTROL, BOX, SLOW = (TargetName(n) for n in ("native", "native#2", "box", "slow"))
+SIEVE = WorkloadName("cpu.sieve")
+LABELS = [NATIVE, CONTROL, BOX, SLOW]
+WORK = Work(
+    workload=SIEVE,
+    loops=800,
+    iterations=10,
+    untimed_share=0.25,
+    turns={SLOW: Turns(loops=100, rounds=4)},
+)
+
+
+def of(slowdown: float, *, interactive: bool = True, loops: int = 800) -> Turns | None:
+    return turns.of_target(
+        loops=loops, rounds=25, native=0.008, slowdown=slowdown, interactive=interactive
+    )
+
+
+@pytest.mark.parametrize("slowdown", [0.5, 1.0, 2.0, 5.0])
+def test_a_target_that_is_not_far_slower_has_the_turns_of_native(slowdown: float) -> None:
+    assert of(slowdown) is None
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "loops", "rounds"),
+    [
+        (10.0, 400, 10),  # turns of 40 ms, twice native's time in all
+        (50.0, 80, 10),
+        (160.0, 50, 5),  # native's turn beside it is half a millisecond
+        (10_000.0, 50, 3),  # the fewest
+    ],
+)
+def test_a_slow_target_has_less_work_in_fewer_rounds(
+    slowdown: float, loops: int, rounds: int
+) -> None:
+    assert of(slowdown) == Turns(loops=loops, rounds=rounds)
+
+
+def test_work_is_never_less_than_one_loop() -> None:
+    assert of(100.0, loops=1) == Turns(loops=1, rounds=3)
+
+
+def test_a_target_that_must_start_programs_has_few_turns_of_full_length() -> None:
+    assert of(1.0, interactive=False) == Turns(loops=800, rounds=5)
+
+
+def rounds(seed: str = "1/1") -> list[list[turns.Turn]]:
+    return [list(each) for each in turns.order(WORK, LABELS, reference=NATIVE, seed=seed)]
+
+
+def test_every_label_has_one_turn_a_round_and_a_slow_one_fewer() -> None:
+    found = rounds()
+    assert len(found) == 10
+    for one in found:
+        named = sorted(turn.label for turn in one)
+        assert named in (
+            ["box", "native", "native#2"],
+            ["box", "native", "native#2", "native#slow", "slow"],
+        )
+    assert sum(turn.label == SLOW for one in found for turn in one) == 4
+
+
+def test_rounds_of_a_slow_target_are_spread_evenly() -> None:
+    at = [i for i, one in enumerate(rounds()) if any(turn.label == SLOW for turn in one)]
+    assert at == [2, 4, 7, 9]
+
+
+def test_native_makes_the_turn_beside_a_slow_target_with_as_many_loops() -> None:
+    beside = next(turn for one in rounds() for turn in one if turn.label == "native#slow")
+    assert (beside.process, beside.loops, beside.untimed) == (NATIVE, 100, 25)
+
+
+def test_the_order_is_random_and_the_same_for_the_same_seed() -> None:
+    assert rounds() == rounds()
+    assert rounds("1/2") != rounds()
+    assert len({tuple(turn.label for turn in one) for one in rounds()}) > 3
+
+
+def test_without_native_nobody_has_a_turn_beside_a_slow_target() -> None:
+    found = turns.order(WORK, [BOX, SLOW], reference=NATIVE, seed="1")
+    assert {turn.label for one in found for turn in one} == {BOX, SLOW}
