@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,21 +22,24 @@ from isobench.model import (
     Clock,
     Doubt,
     Estimate,
+    Leaving,
     Metric,
     Schedule,
     Scope,
     Status,
     Verdict,
 )
+from isobench.model.errors import UsageError
 from isobench.model.plan import FEWEST_SESSIONS, is_partner, partner, second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.reader import Run
 from isobench.workloads import classes
 
-MINIMUM_BLOCKS: Final = 10
 COMPLETE_SHARE: Final = 0.8
 """A cell needs this share of the run's blocks: what is missing may be missing for a reason."""
 LEVEL: Final = stats.REPORTED_LEVEL
+"""The level of all intervals but those of cells that left before the end."""
+_OPEN: Final = (Status.INCONCLUSIVE, Status.UNPROVEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ class Analysis:
         self.quick = run.metadata.quick
         self.reference = run.plan.reference
         self.duet = run.plan.schedule is Schedule.DUET
+        self.rule = sequential_rule(run)
         self._measured = {
             workload: own[metric] for workload, own in self.frames.metrics.items() if metric in own
         }
@@ -92,6 +98,7 @@ class Analysis:
         """Those that have this metric."""
         self.classes = {item.name: item.group for item in run.metadata.workloads}
         self._paired: dict[tuple[str, str, str], pd.DataFrame] = {}
+        self._ratios: dict[tuple[str, str, str], NDArray[np.float64]] = {}
         self._others: dict[str, Analysis] = {metric: self}
 
     @property
@@ -198,9 +205,12 @@ class Analysis:
         """Return the block log-ratios of a cell to native, or to another target: only blocks in
         which both sides have a value.
         """
-        pairs = self._pairs(workload, target, reference)
-        sides = pairs[["subject"]].to_numpy(float), pairs[["reference"]].to_numpy(float)
-        return self._worse_above_one(workload, stats.block_log_ratios(*sides))
+        key = (workload, target, reference or self.reference)
+        if key not in self._ratios:
+            pairs = self._pairs(*key)
+            sides = pairs[["subject"]].to_numpy(float), pairs[["reference"]].to_numpy(float)
+            self._ratios[key] = self._worse_above_one(workload, stats.block_log_ratios(*sides))
+        return self._ratios[key]
 
     def _worse_above_one(
         self, workload: WorkloadName, log_ratios: NDArray[np.float64]
@@ -267,6 +277,7 @@ class Analysis:
             found,
             sessions=self.sessions(workload, target),
             uncertainty=self.uncertainty(workload, target),
+            correlated=self.rule is not None,
         )
 
     def between(
@@ -283,6 +294,7 @@ class Analysis:
             found,
             sessions=self.sessions(workload, head, base),
             uncertainty=(1 + off[0]) * (1 + off[1]) - 1,
+            correlated=self.rule is not None,
         )
 
     def uncertainty(self, workload: WorkloadName, target: TargetName) -> float:
@@ -299,16 +311,16 @@ class Analysis:
         reference: TargetName | None = None,
         uncertainty: float = 0.0,
         margin: float | None = None,
-        confidence: float = 0.95,
+        level: float | None = None,
     ) -> Estimate | None:
-        """Return the estimate of a cell; `confidence` is of either side of its bounds."""
+        """Return the estimate of a cell; `level` is that of its interval, by default `level()`."""
         return stats.estimate(
             self.log_ratios(workload, target, reference),
             sessions=self.sessions(workload, target, reference),
             uncertainty=uncertainty,
-            level=LEVEL,
+            level=level or self.level(workload, target, reference),
             margin=margin or self.margin,
-            sided=2 * confidence - 1,
+            correlated=self.rule is not None,
         )
 
     def contrast(
@@ -318,13 +330,14 @@ class Analysis:
         *,
         reference: TargetName | None = None,
         margin: float | None = None,
-        confidence: float = 0.95,
+        level: float | None = None,
     ) -> tuple[Verdict, int | None] | None:
         """Return the verdict on a cell and about how many blocks would decide it, or None where
         either side has nothing.
 
         `reference` is another target of this run, by default native; its doubts count as well as
-        the cell's own. `margin` is a ratio above 1.
+        the cell's own. `margin` is a ratio above 1. `level` is that of the interval that decides,
+        by default the one at which the cell left or the run ended.
         """
         other, margin = reference or self.reference, margin or self.margin
         sides = [self.column(workload, name) for name in (target, other)]
@@ -334,14 +347,27 @@ class Analysis:
         shared = math.prod(1 + self.uncertainty(workload, name) for name in both) - 1
         estimate = self.estimate(
             workload, target, reference=other, uncertainty=shared,
-            margin=margin, confidence=confidence,
+            margin=margin, level=level,
         )  # fmt: skip
         needed = None if estimate is None else stats.blocks_needed(estimate, margin=margin)
         if needed is not None and self.duet:
             needed *= 2  # of which two make one ratio
-        found = [doubt for name in both for doubt in self.doubts(workload, name)]
-        judged = verdict.judge(
-            target=target,
+        judged = self._judged(workload, both, estimate, margin=margin, needed=needed)
+        return judged, needed
+
+    def _judged(
+        self,
+        workload: WorkloadName,
+        sides: Sequence[TargetName],
+        estimate: Estimate | None,
+        *,
+        margin: float,
+        needed: int | None = None,
+    ) -> Verdict:
+        """Return the verdict on the first of these targets, with the doubts about all of them."""
+        found = [doubt for name in sides for doubt in self.doubts(workload, name)]
+        return verdict.judge(
+            target=sides[0],
             workload=workload,
             metric=self.measured(workload),
             estimate=estimate,
@@ -349,10 +375,8 @@ class Analysis:
             margin=margin,
             doubts=tuple(dict.fromkeys(found)),
             quick=self.quick,
-            minimum_blocks=MINIMUM_BLOCKS,
             blocks_needed=needed,
         )
-        return judged, needed
 
     def share(
         self, workload: WorkloadName, base: TargetName, variation: TargetName
@@ -477,11 +501,12 @@ class Analysis:
             found += doubts.of_overlap(self._overlap(workload, target))
         column = self.column(workload, target)
         have = 0 if column is None else int(column.notna().sum())
-        if have < COMPLETE_SHARE * self.blocks:
+        planned = self._blocks_with(workload, target)
+        if have < COMPLETE_SHARE * planned:
             found.append(
                 Doubt(
                     code="incomplete",
-                    detail=f"only {have} of {self.blocks} blocks have a value",
+                    detail=f"only {have} of {planned} blocks have a value",
                     advice="see the gaps of this cell",
                     blocks=True,
                 )
@@ -498,6 +523,89 @@ class Analysis:
             )
         return tuple(found)
 
+    # ---- leaving ---------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def left(self) -> dict[tuple[WorkloadName, TargetName], Leaving]:
+        """The cells that were decided and left before the end of the run."""
+        # Of a cell that left twice, which no run does, the first analysis is the one that decided.
+        return {(one.workload, one.target): one for one in reversed(self.run.leavings)}
+
+    def level(
+        self, workload: WorkloadName, target: TargetName, reference: TargetName | None = None
+    ) -> float:
+        """Return the level of the interval that decides a cell: that of the analysis at which it,
+        or the target that it is compared with, left; otherwise that of the last analysis.
+        """
+        if self.rule is None:
+            return LEVEL
+        cells = [(workload, name) for name in (target, reference) if name is not None]
+        shares = [self.left[cell].share for cell in cells if cell in self.left]
+        return max(map(self.rule.level, [*shares, 1.0]))
+
+    def _blocks_with(self, workload: WorkloadName, target: TargetName) -> int:
+        """Return in how many blocks that count a cell took part."""
+        leaving = self.left.get((workload, target))
+        if leaving is None:
+            return self.blocks
+        blocks = self.frames.times["block"]
+        return int(blocks[blocks <= leaving.block].nunique())
+
+    def leaving(self, share: float) -> list[tuple[WorkloadName, TargetName]]:
+        """Return the cells that may leave after this share of the budget (above 0, below 1).
+
+        Their verdicts at the level of this analysis are definite, and their intervals at most
+        `leave_width` of run.json wide on either side. Native and the control never leave. A target
+        and its variations leave a workload together, when the effects of the options are decided
+        as well. Nothing leaves a run without a rule. ValueError: the share is out of its range.
+        """
+        if not 0 < share < 1:
+            message = f"cells leave after a share of the budget between 0 and 1, not {share}"
+            raise ValueError(message)
+        if self.rule is None or self.quick:
+            return []
+        level = self.rule.level(share)
+        staying = {self.reference, second(self.reference)}
+        found = {
+            (workload, target)
+            for workload in self.workloads
+            for target in self.targets
+            if target not in staying
+            and (workload, target) not in self.left
+            and self._may_leave(workload, target, level)
+        }
+        kept = {cell for cell in found if not self._may_leave_with_others(*cell, found, level)}
+        return sorted(found - kept)
+
+    def _may_leave(self, workload: WorkloadName, target: TargetName, level: float) -> bool:
+        # The interval alone rules most cells out; doubts take far longer to collect.
+        estimate = self.estimate(
+            workload, target, level=level, uncertainty=self.uncertainty(workload, target)
+        )
+        if estimate is None or not verdict.is_definite(estimate.interval, self.margin):
+            return False
+        widest = self.run.metadata.leave_width
+        if widest is not None and stats.half_width(estimate.interval) > widest:
+            return False
+        judged = self._judged(workload, (target,), estimate, margin=self.margin)
+        return judged.status not in _OPEN
+
+    def _may_leave_with_others(
+        self,
+        workload: WorkloadName,
+        target: TargetName,
+        found: AbstractSet[tuple[WorkloadName, TargetName]],
+        level: float,
+    ) -> bool:
+        """Return whether the variations that a cell belongs to may leave too."""
+        for item in self.run.metadata.variations:
+            if target in (item.name, item.base):
+                both = {(workload, item.name), (workload, item.base)}
+                effect = self.contrast(workload, item.base, reference=item.name, level=level)
+                if not both <= found or effect is None or effect[0].status in _OPEN:
+                    return False
+        return True
+
     # ---- cells -----------------------------------------------------------------------------------
 
     def cell(self, workload: WorkloadName, target: TargetName) -> Cell | None:
@@ -509,7 +617,7 @@ class Analysis:
         ratios, uncertainty = self.log_ratios(workload, target), self.uncertainty(workload, target)
         mine = self._amounts[workload, target]
         values = self.values(workload, target)
-        open_question = judged.status in (Status.INCONCLUSIVE, Status.UNPROVEN)
+        open_question = judged.status in _OPEN
         return Cell(
             target=target,
             workload=workload,
@@ -559,6 +667,22 @@ class Analysis:
                 found.append(doubts.of_drift(change.change, change.low, change.high))
                 break
         return found
+
+
+def sequential_rule(run: Run) -> stats.sequential.Rule | None:
+    """Return the rule by which cells leave a run; None: all take part until the end.
+
+    UsageError: this version does not know the rule.
+    """
+    name = run.metadata.sequential
+    if name is None:
+        return None
+    if name not in stats.sequential.RULES:
+        raise UsageError(
+            f'{run.path}: cells left it by the rule "{name}", which this version does not know',
+            hint="use the version of isobench that measured it, or a newer one",
+        )
+    return stats.sequential.RULES[name]
 
 
 def quantile_bounds(

@@ -174,7 +174,7 @@ class _Asked:
             reference=reference,
             ratio=estimate.ratio if estimate else None,
             interval=estimate.interval if estimate else None,
-            sided=estimate.equivalence if estimate else None,
+            sided=estimate.interval if estimate else None,
             margin=margin,
             value_seconds=value,
             lower_seconds=low,
@@ -194,7 +194,11 @@ class _Asked:
         if not compares or (usual and reference == self._analysis.reference):
             return cell.verdict, self._analysis.margin, cell.needed
         found = self._analysis.contrast(
-            cell.workload, cell.target, reference=reference, margin=margin, confidence=claim.level
+            cell.workload,
+            cell.target,
+            reference=reference,
+            margin=margin,
+            level=None if claim.level == _USUAL else 2 * claim.level - 1,
         )
         return None if found is None else (found[0], margin, found[1])
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isobench import stats
 from isobench.analysis import verdict
-from isobench.analysis.cells import LEVEL, MINIMUM_BLOCKS, Analysis
+from isobench.analysis.cells import LEVEL, Analysis
 from isobench.model import Doubt, Estimate, Status, Verdict
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
@@ -72,14 +72,19 @@ def _blocks(
 
 
 def _estimate(
-    analysis: Analysis, means: pd.Series, sessions: NDArray[np.int64] | None, off: float = 0.0
+    analysis: Analysis,
+    means: pd.Series,
+    sessions: NDArray[np.int64] | None,
+    level: float = LEVEL,
+    off: float = 0.0,
 ) -> Estimate | None:
     return stats.estimate(
         means.to_numpy(float),
         sessions=sessions,
         uncertainty=off,
-        level=LEVEL,
+        level=level,
         margin=analysis.margin,
+        correlated=analysis.rule is not None,
     )
 
 
@@ -108,7 +113,9 @@ def _class_mean(
         return nothing
     sessions = analysis.labels(names[0], target, None, means.index.to_numpy(np.int64))
     off = max(analysis.uncertainty(name, target) for name in names)
-    estimate = _estimate(analysis, means, sessions, off)
+    # When a first workload leaves, the mean ends.
+    level = max(analysis.level(name, target) for name in names)
+    estimate = _estimate(analysis, means, sessions, level, off)
     needed = None if estimate is None else stats.blocks_needed(estimate, margin=analysis.margin)
     judged = verdict.judge(
         target=target,
@@ -118,7 +125,6 @@ def _class_mean(
         margin=analysis.margin,
         doubts=tuple(_inherited(analysis, names, target)),
         quick=analysis.quick,
-        minimum_blocks=MINIMUM_BLOCKS,
         blocks_needed=needed,
     )
     own = {cell.workload: cell.verdict.status for cell in analysis.cells if cell.target == target}

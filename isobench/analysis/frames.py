@@ -34,6 +34,7 @@ class Frames:
             for item in run.metadata.workloads
         }
         """The metrics of each workload by name, in the order of the run; time is always there."""
+        self._facts: dict[tuple[str, str], dict[str, Fact]] = {}
         self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
 
     @functools.cached_property
@@ -201,6 +202,12 @@ class Frames:
 
     def facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Fact]:
         """Return what payloads saw in a cell: the worst number, the first text."""
+        key = (workload, target)
+        if key not in self._facts:
+            self._facts[key] = self._facts_of(workload, target)
+        return self._facts[key]
+
+    def _facts_of(self, workload: WorkloadName, target: TargetName) -> dict[str, Fact]:
         state = self.run.state(actual(target))
         facts: dict[str, Fact] = dict(state.workloads.get(workload, {}))
         mine = self.recorded(workload, target)

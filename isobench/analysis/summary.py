@@ -10,7 +10,7 @@ import numpy as np
 
 from isobench import stats
 from isobench.analysis import headline
-from isobench.analysis.cells import LEVEL, MINIMUM_BLOCKS, Analysis, Cell
+from isobench.analysis.cells import LEVEL, Analysis, Cell
 from isobench.analysis.claims import claims_of, documents_claims, judge_claims, published_figures
 from isobench.analysis.class_means import ClassMean, class_means
 from isobench.analysis.variations import variations
@@ -52,7 +52,6 @@ from isobench.workloads import classes
 
 __all__ = [
     "LEVEL",
-    "MINIMUM_BLOCKS",
     "Analysis",
     "Cell",
     "claims_of",
@@ -150,7 +149,7 @@ def _cell(cell: Cell, entry: WorkloadEntry, adjusted: float | None) -> CellSumma
         reference=cell.reference,
         ratio=estimate.ratio if estimate else None,
         interval=_bounds(estimate),
-        level=LEVEL,
+        level=estimate.interval.level if estimate else LEVEL,
         equivalence=estimate.equivalence.ends if estimate else None,
         p_equivalence=estimate.p_equivalence if estimate and not cell.is_exact else None,
         p_equivalence_together=adjusted,
@@ -200,7 +199,7 @@ def _class_mean(mean: ClassMean) -> ClassMeanSummary:
         lacking=mean.lacking,
         ratio=estimate.ratio if estimate else None,
         interval=_bounds(estimate),
-        level=LEVEL,
+        level=estimate.interval.level if estimate else LEVEL,
         equivalence=estimate.equivalence.ends if estimate else None,
         p_equivalence=estimate.p_equivalence if estimate else None,
         blocks=estimate.blocks if estimate else int(mean.log_ratios.size),

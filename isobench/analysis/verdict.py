@@ -34,7 +34,6 @@ def judge(
     margin: float,
     doubts: Sequence[Doubt] = (),
     quick: bool = False,
-    minimum_blocks: int = 10,
     blocks_needed: int | None = None,
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
@@ -46,7 +45,7 @@ def judge(
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
         raise ValueError(message)
-    found = [*doubts, *_obstacles(estimate, metric, quick=quick, minimum_blocks=minimum_blocks)]
+    found = [*doubts, *_obstacles(estimate, metric, quick=quick)]
     status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
         status, reasons = _weigh(estimate, noise, margin, blocks_needed)
@@ -67,17 +66,14 @@ def judge(
 # Doubts
 
 
-def _obstacles(
-    estimate: Estimate | None, metric: Metric, *, quick: bool, minimum_blocks: int
-) -> Iterator[Doubt]:
+def _obstacles(estimate: Estimate | None, metric: Metric, *, quick: bool) -> Iterator[Doubt]:
     """Yield what forbids a verdict before the interval is looked at."""
     if estimate is None:
         yield Doubt(
             code="no-estimate",
             detail="fewer than 3 blocks hold both this cell and native, so there is no ratio"
             + ("" if metric.is_time else " (a value of 0 has none)"),
-            advice="see the gaps of this cell; once it runs, measure at least "
-            f"{minimum_blocks} blocks (--blocks {minimum_blocks})",
+            advice="see the gaps of this cell; once it runs, measure ten blocks (--blocks 10)",
             blocks=True,
         )
         return
@@ -85,14 +81,7 @@ def _obstacles(
         yield Doubt(
             code="quick",
             detail=f"a quick look of {estimate.blocks} blocks gives ratios and no verdicts",
-            advice=f"run without --quick, for {minimum_blocks} blocks or more",
-            blocks=True,
-        )
-    elif estimate.blocks < minimum_blocks:
-        yield Doubt(
-            code="few-blocks",
-            detail=f"{estimate.blocks} complete blocks; a verdict needs {minimum_blocks}",
-            advice=f"--blocks {minimum_blocks}, or a larger --budget",
+            advice="run without --quick",
             blocks=True,
         )
     if estimate.standard_error == 0 and metric.is_clocked:
@@ -109,7 +98,7 @@ def _weigh(
     estimate: Estimate, noise: float | None, margin: float, blocks_needed: int | None
 ) -> tuple[Status, list[Doubt]]:
     """Hold the interval against margin, noise floor and second opinion."""
-    outcome = _outcome(estimate.equivalence, margin)
+    outcome = _outcome(estimate.interval, margin)
     reasons = []
     hidden = _hidden_by_noise(outcome, estimate, noise, margin)
     if hidden is not None:
@@ -122,6 +111,11 @@ def _weigh(
     if hidden is not None:
         return Status.UNPROVEN, reasons
     return (Status.INCONCLUSIVE if disagree else outcome), reasons
+
+
+def is_definite(interval: Interval, margin: float) -> bool:
+    """Return whether an interval alone decides at `margin` (a ratio: 1.05 is 5 %)."""
+    return _outcome(interval, margin) is not Status.INCONCLUSIVE
 
 
 def _outcome(interval: Interval, margin: float) -> Status:
@@ -152,7 +146,7 @@ def _hidden_by_noise(
         what, limit = "the margin", margin
         hidden = 1 + noise > limit
     else:
-        low, high = estimate.equivalence.low, estimate.equivalence.high
+        low, high = estimate.interval.ends
         what, limit = f"the effect ({outcome})", low if outcome is Status.SLOWER else 1 / high
         hidden = 1 + noise >= limit
     if not hidden:
@@ -173,7 +167,7 @@ def _disagreement(
     return Doubt(
         code="estimators-disagree",
         detail=f"{'session medians' if estimate.sessions else 'trimmed-t'} "
-        f"{interval_text(estimate.equivalence.ends)} says {_outcome(estimate.equivalence, margin)},"
+        f"{interval_text(estimate.interval.ends)} says {_outcome(estimate.interval, margin)},"
         f" Hodges-Lehmann {interval_text(check.ends)} says {_outcome(check, margin)}",
         advice=_more_blocks(estimate, margin, blocks_needed),
     )
@@ -182,8 +176,8 @@ def _disagreement(
 def _wide_interval(estimate: Estimate, margin: float, blocks_needed: int | None) -> Doubt:
     return Doubt(
         code="wide-interval",
-        detail=f"the {estimate.equivalence.level * 100:g} % interval "
-        f"{interval_text(estimate.equivalence.ends)} reaches across the margin, "
+        detail=f"the {estimate.interval.level * 100:g} % interval "
+        f"{interval_text(estimate.interval.ends)} reaches across the margin, "
         f"[{ratio_text(1 / margin)}, {ratio_text(margin)}]",
         advice=_more_blocks(estimate, margin, blocks_needed),
     )

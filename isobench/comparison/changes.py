@@ -40,7 +40,7 @@ from isobench.stats import Location
 from isobench.storage.reader import Run
 
 ALPHA: Final = 0.05
-_RUN_IS_UNIT: Final = frozenset({"few-blocks", "quick"})
+_RUN_IS_UNIT: Final = frozenset({"quick"})
 """Doubts that do not matter where runs, and not their blocks, are the unit."""
 
 

@@ -46,6 +46,8 @@ class RunOptions:
     minimum_time: float | None = None
     margin: float = 0.05
     precision: float = 0.025
+    leave_width: float = 0.15
+    """A cell that is decided leaves the run when its interval is at most so wide on either side."""
     seed: int | None = None
     quick: bool = False
     launch: Launch = Launch.AUTO

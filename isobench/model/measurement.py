@@ -348,4 +348,16 @@ class Gap:
     hint: str = ""
 
 
-Record = Sample | Gap
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """A cell that was decided at an interim analysis, and is not measured any further."""
+
+    block: int
+    """The last block that it took part in."""
+    target: TargetName
+    workload: WorkloadName
+    share: float
+    """The share of the budget that was spent at that analysis, 0 to 1."""
+
+
+Record = Sample | Gap | Leaving

@@ -28,12 +28,14 @@ class Estimate:
 
     ratio: float
     interval: Interval
-    """The reported interval: nominal 97 %, which covers 95 % after stopping on width."""
+    """The reported interval, which also decides the verdict: nominal 97 %, which covers 95 % after
+    stopping and leaving; 99.9 % for a cell that left before the end.
+    """
     equivalence: Interval
-    """The 90 % interval that the equivalence test compares with the margin."""
+    """The 90 % interval, for noise floors."""
     # Where the two estimators disagree, the verdict is inconclusive.
     check: Interval | None
-    """The Hodges-Lehmann interval at 90 %, from another estimator, to check the verdict."""
+    """The Hodges-Lehmann interval at the level of `interval`, from another estimator."""
     p_equivalence: float
     """The larger of the two one-sided p values of the equivalence test."""
     standard_error: float

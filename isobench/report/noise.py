@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench.analysis.cells import MINIMUM_BLOCKS
 from isobench.comparison.noise import (
     QUOTED,
     SIZES,
@@ -26,6 +25,8 @@ from isobench.workloads import classes
 _UNKNOWN: Final = "-"
 _MANY: Final = "over 1,000"  # --blocks takes 1,000 at most
 _MOST_NAMED: Final = 4
+_ENOUGH_BLOCKS: Final = 10
+"""From fewer blocks, the estimate of the noise is only a first one."""
 _NOTES: Final = {
     HostProperty.VIRTUALIZATION: "other guests of its host share caches, memory and disk with it",
     HostProperty.GOVERNOR: "cpupower frequency-set -g performance",
@@ -187,8 +188,8 @@ def _loud(timed: Sequence[WorkloadNoise], margin: float) -> Iterator[str]:
 
 
 def _basis(blocks: int) -> str:
-    few = f": this is only a first estimate; measure {MINIMUM_BLOCKS} or more"
-    return f"From {blocks} blocks of native against native{few if blocks < MINIMUM_BLOCKS else ''}."
+    few = f": this is only a first estimate; measure {_ENOUGH_BLOCKS} or more"
+    return f"From {blocks} blocks of native against native{few if blocks < _ENOUGH_BLOCKS else ''}."
 
 
 def _by_class(clear: Sequence[WorkloadNoise], known: Sequence[WorkloadNoise]) -> Iterator[str]:

@@ -473,7 +473,7 @@ class Runner:
         # A session with a failure may be damaged, so that the next block gets a new one.
         opened.is_discarded |= any(isinstance(record, Gap) for record in records)
         return [
-            record if isinstance(record, Gap) else replace(record, session=opened.number)
+            replace(record, session=opened.number) if isinstance(record, Sample) else record
             for record in records
         ]
 

@@ -1,5 +1,6 @@
 """Statistics of one cell: the unit is the block, the result a ratio to native with its interval."""
 
+from isobench.stats import sequential
 from isobench.stats.blocks_needed import (
     blocks_for_width,
     blocks_needed,
@@ -57,6 +58,7 @@ __all__ = [
     "outlying_blocks",
     "quantile_lower",
     "quantile_upper",
+    "sequential",
     "sessions_alike",
     "share",
     "signed_rank_interval",

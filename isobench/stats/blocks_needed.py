@@ -1,6 +1,7 @@
 """Computes how many blocks a verdict needs, and adjusts the p values of many cells."""
 
 import math
+from functools import cache
 from statistics import NormalDist
 from typing import Final
 
@@ -9,20 +10,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from isobench.model import Estimate
-from isobench.stats.ratio import REPORTED_LEVEL, kept_blocks, student_quantile
+from isobench.stats.ratio import FEWEST_BLOCKS, REPORTED_LEVEL, kept_blocks, student_quantile
 
-FEWEST_BLOCKS: Final = 10
-"""A verdict needs at least so many blocks."""
-# The formula uses normal quantiles. Student's t is wider, which a few more blocks make up for.
-_SPARE: Final = 2
 # Nearer to the margin the formula gives more blocks than anybody can measure.
 _NO_DISTANCE: Final = 1e-6
+_FEWEST_FOR_WIDTH: Final = 10
+_MOST_COUNTED: Final = 2000
+"""Up to so many blocks Student's quantiles are used, and normal ones beyond."""
 
 
-def blocks_needed(
-    estimate: Estimate, *, margin: float = 1.05, power: float = 0.9, alpha: float = 0.05
-) -> int | None:
-    """Return about how many blocks decide a cell like this one; at least ten.
+def blocks_needed(estimate: Estimate, *, margin: float = 1.05, power: float = 0.9) -> int | None:
+    """Return about how many blocks decide a cell like this one, at the level of its interval.
 
     It takes the estimated ratio for the true one, and assumes that the spread of blocks stays the
     same. Inside the margin it is the number that shows near-native with probability `power`,
@@ -39,14 +37,32 @@ def blocks_needed(
     spread = spread_of_block(estimate)
     if distance < _NO_DISTANCE or spread == 0:
         return None
-    normal = NormalDist()
-    certain = normal.inv_cdf(1 - alpha)
-    needed = (certain + normal.inv_cdf(power)) * spread / distance
+    sure = 0.5 + estimate.interval.level / 2
+    needed = _blocks_for(distance / spread, sure, power)
     if effect < bound:  # near 1 both one-sided tests may fail, so each gets half of the risk
-        needed = max(
-            needed, (certain + normal.inv_cdf((1 + power) / 2)) * spread / (bound - shared)
-        )
-    return max(FEWEST_BLOCKS, math.ceil(needed**2) + _SPARE)
+        both = _blocks_for((bound - shared) / spread, sure, (1 + power) / 2)
+        needed = max(needed, both)
+    return needed
+
+
+def _blocks_for(distance: float, sure: float, power: float) -> int:
+    """Return from how many blocks on a one-sided bound at `sure` clears a distance, given in
+    standard deviations of one block, with probability `power`.
+    """
+    clears = np.flatnonzero(_reaches(sure, power) <= distance)
+    if clears.size:
+        return FEWEST_BLOCKS + int(clears[0])
+    normal = NormalDist()
+    return math.ceil(((normal.inv_cdf(sure) + normal.inv_cdf(power)) / distance) ** 2)
+
+
+@cache
+def _reaches(sure: float, power: float) -> NDArray[np.float64]:
+    """Return the distance that so many blocks clear, from FEWEST_BLOCKS on."""
+    blocks = np.arange(FEWEST_BLOCKS, _MOST_COUNTED + 1)
+    freedom = np.array([kept_blocks(int(n)) - 1 for n in blocks])
+    reach = stats.t.ppf(sure, freedom) + stats.t.ppf(power, freedom)
+    return np.asarray(reach / np.sqrt(blocks), dtype=np.float64)
 
 
 def spread_of_block(estimate: Estimate) -> float:
@@ -73,14 +89,14 @@ def blocks_for_width(
     spread: float, half_width: float, *, level: float = REPORTED_LEVEL, most: int = 1000
 ) -> int | None:
     """Return how many blocks give an interval at `level` with this half width (0.025: 2.5 %); at
-    least ten. None: more than `most`.
+    least ten, since no run stops at a width before. None: more than `most`.
     """
 
     def wide(blocks: int) -> bool:
         reach = student_quantile(level, kept_blocks(blocks) - 1)
         return reach * spread / math.sqrt(blocks) > math.log1p(half_width)
 
-    return next((n for n in range(FEWEST_BLOCKS, most + 1) if not wide(n)), None)
+    return next((n for n in range(_FEWEST_FOR_WIDTH, most + 1) if not wide(n)), None)
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:

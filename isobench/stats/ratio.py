@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from isobench.model import Estimate, Interval
+from isobench.stats.sequential import widening
 
 # In simulations with stalls in 5 % of the launches, 20 blocks gave a half width of 2.2 % with this
 # trimming, and of 6.3 % without (nominal 95 %).
 TRIM: Final = 0.2
 """The share of blocks that is left out at each end."""
 # Stopping as soon as an interval is narrow prefers those that are too narrow by chance. A nominal
-# 97 % then covers 95 %.
+# 97 % then covers 95 %. It is the last level of `sequential.RULE` too.
 REPORTED_LEVEL: Final = 0.97
 # Two one-sided tests at 5 % are the same as one interval at 90 % inside the margin: Schuirmann
-# 1987.
+# 1987. Verdicts use the reported interval, so that a page has one interval for each cell.
 EQUIVALENCE_LEVEL: Final = 0.90
+"""The level of noise floors, and of the p value of equivalence."""
 FEWEST_BLOCKS: Final = 3
 # Five blocks trimmed to three would leave two degrees of freedom.
 FEWEST_KEPT: Final = 4
@@ -139,14 +141,15 @@ def estimate(
     uncertainty: float = 0.0,
     level: float = REPORTED_LEVEL,
     margin: float = 1.05,
-    sided: float = EQUIVALENCE_LEVEL,
+    correlated: bool = False,
 ) -> Estimate | None:
     """Return the ratio that the blocks show; None from fewer than three blocks.
 
-    `log_ratios` has shape (blocks,). `sessions`, of the same shape, has the session of each block
-    (None: each block had its own). `sided` is the level of the interval for verdicts (0.90: two
-    one-sided tests at 5 %). `uncertainty` is a relative error that all blocks may share (0.02:
-    2 %): more blocks do not reduce it, so it widens every interval.
+    `log_ratios` has shape (blocks,), in the order of measuring. `sessions`, of the same shape, has
+    the session of each block (None: each block had its own). `level` is that of the interval that
+    is reported and decides. `uncertainty` is a relative error that all blocks may share (0.02:
+    2 %): more blocks do not reduce it, so it widens every interval. With `correlated`, the standard
+    error allows for neighbouring blocks that are alike (`sequential.widening`).
 
     The estimate is the 20 % trimmed mean with its Tukey-McLaughlin t interval, or the plain mean
     (`method` is then "t") where trimming would keep fewer than four blocks. `check` needs six
@@ -171,7 +174,7 @@ def estimate(
         uncertainty=uncertainty,
         level=level,
         margin=margin,
-        sided=sided,
+        correlated=correlated,
     )
     return found[0] if found else None
 
@@ -183,7 +186,7 @@ def estimates(
     uncertainty: float = 0.0,
     level: float = REPORTED_LEVEL,
     margin: float = 1.05,
-    sided: float = EQUIVALENCE_LEVEL,
+    correlated: bool = False,
 ) -> list[Estimate]:
     """Return the `estimate` of each of many cells that share their blocks.
 
@@ -191,7 +194,7 @@ def estimates(
     blocks); `sessions`, shape (blocks,), applies to every cell. The list is empty for fewer than
     three blocks. ValueError: as in `estimate`.
     """
-    _check_arguments(log_ratios, sessions, level=level, sided=sided, margin=margin)
+    _check_arguments(log_ratios, sessions, level=level, margin=margin)
     if not 0 <= uncertainty < math.inf:
         message = f"an uncertainty is a share from 0 (0.02 means 2 %), not {uncertainty}"
         raise ValueError(message)
@@ -200,13 +203,13 @@ def estimates(
         return []
     found: dict[int, Estimate] = {}
     shared = math.log1p(uncertainty)
-    for mine, location, ranked in _by_unit(log_ratios, sessions):
-        checks = _signed_rank_intervals(ranked, sided, shared)
+    for mine, location, ranked in _by_unit(log_ratios, sessions, correlated=correlated):
+        checks = _signed_rank_intervals(ranked, level, shared)
         columns = zip(
             np.flatnonzero(mine).tolist(),
             location.mean.tolist(),
             location.interval(level, shared),
-            location.interval(sided, shared),
+            location.interval(EQUIVALENCE_LEVEL, shared),
             checks or itertools.repeat(None, ranked.shape[0]),
             location.p_equivalence(margin, shared).tolist(),
             location.error.tolist(),
@@ -235,12 +238,13 @@ def locate(
     *,
     sessions: NDArray[np.int64] | None = None,
     uncertainty: float = 0.0,
+    correlated: bool = False,
 ) -> Location:
     """Return mean log-ratio, error and degrees of freedom of an estimate, to combine several.
 
     Arguments are those of `estimate`; at least three blocks.
     """
-    ((_, found, _),) = _by_unit(log_ratios[np.newaxis], sessions)
+    ((_, found, _),) = _by_unit(log_ratios[np.newaxis], sessions, correlated=correlated)
     return Location(
         mean=float(found.mean[0]),
         error=float(found.error[0]),
@@ -313,16 +317,14 @@ def _check_arguments(
     sessions: NDArray[np.int64] | None,
     *,
     level: float,
-    sided: float,
     margin: float,
 ) -> None:
     if log_ratios.ndim != _MATRIX or not bool(np.all(np.isfinite(log_ratios))):
         message = "log-ratios must be one finite number per block"
         raise ValueError(message)
-    for each in (level, sided):
-        if not 0 < each < 1:
-            message = f"a level lies between 0 and 1, not at {each}"
-            raise ValueError(message)
+    if not 0 < level < 1:
+        message = f"a level lies between 0 and 1, not at {level}"
+        raise ValueError(message)
     if sessions is not None and sessions.shape != log_ratios.shape[1:]:
         message = f"each block needs a session: {log_ratios.shape[1:]} and {sessions.shape}"
         raise ValueError(message)
@@ -332,7 +334,7 @@ def _check_arguments(
 
 
 def _by_unit(
-    log_ratios: NDArray[np.float64], sessions: NDArray[np.int64] | None
+    log_ratios: NDArray[np.float64], sessions: NDArray[np.int64] | None, *, correlated: bool
 ) -> Iterator[tuple[NDArray[np.bool_], _Locations, NDArray[np.float64]]]:
     """Yield the cells whose interval is computed from blocks, then those from sessions.
 
@@ -350,6 +352,8 @@ def _by_unit(
     if pooled.any():
         mine = log_ratios[pooled]
         location = _locate(np.sort(mine, axis=1))
+        if correlated:
+            location = replace(location, error=location.error * widening(mine))
         yield pooled, replace(location, method=f"{location.method}{note}"), mine
     if sessions is not None and not pooled.all():
         medians = _medians(log_ratios[~pooled], sessions)

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import pandas as pd
 
-from isobench.model import BlockHealth, Gap, Plan
+from isobench.model import BlockHealth, Gap, Leaving, Plan
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
 from isobench.storage import records
@@ -60,6 +60,8 @@ class Run:
     health: tuple[BlockHealth, ...]
     invalid_blocks: frozenset[int]
     states: Mapping[TargetName, TargetState]
+    leavings: tuple[Leaving, ...] = ()
+    """The cells that left before the end of the run, in the order of leaving."""
 
     def state(self, name: TargetName) -> TargetState:
         """Return the state of a target; an empty state where nothing is known."""
@@ -147,14 +149,15 @@ def load(path: Path) -> Run:
 def _read(path: Path, files: _Files) -> Run:
     metadata = _metadata(files.read(_METADATA), path)
     plan_bytes = files.read(_PLAN)
-    samples, gaps = records.read(files.read(RECORDS))
+    found = records.read(files.read(RECORDS))
     health, invalid = _health(files.read(_HEALTH))
     return Run(
         path=path,
         metadata=metadata,
         plan=_plan(plan_bytes) if plan_bytes else _empty_plan(metadata),
-        samples=samples,
-        gaps=gaps,
+        samples=found.samples,
+        gaps=found.gaps,
+        leavings=found.leavings,
         health=health,
         invalid_blocks=invalid,
         states=dict(_state(name, files.read(name)) for name in files.states()),

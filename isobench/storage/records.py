@@ -1,13 +1,13 @@
-"""Reads records.jsonl: the samples as a frame, and the gaps."""
+"""Reads records.jsonl: the samples as a frame, the gaps, and which cells left early."""
 
 import io
 import operator
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import pandas as pd
 
-from isobench.model import Cause, Gap
+from isobench.model import Cause, Gap, Leaving
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.cleaning import cleaned
 from isobench.storage.lines import complete_lines
@@ -27,7 +27,7 @@ _Integer = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 # gc=False: the garbage collector need not visit rows, which hold only numbers and texts. A run may
 # have a million of them.
 class _Row(msgspec.Struct, gc=False):
-    """A line of records.jsonl: a sample or a gap."""
+    """A line of records.jsonl: a sample, a gap, a leaving, or what a newer version adds."""
 
     kind: str
     block: _Integer
@@ -44,6 +44,16 @@ class _Row(msgspec.Struct, gc=False):
     cause: str = ""
     detail: str = ""
     hint: str = ""
+    share: float = 1.0
+
+
+class Records(NamedTuple):
+    """The content of records.jsonl."""
+
+    samples: pd.DataFrame
+    """Columns as in COLUMNS."""
+    gaps: tuple[Gap, ...]
+    leavings: tuple[Leaving, ...]
 
 
 def _decoded(data: bytes) -> list[_Row]:
@@ -89,8 +99,8 @@ def _cleaned(column: list[str]) -> list[str]:
     return [texts[text] for text in column]
 
 
-def read(data: bytes) -> tuple[pd.DataFrame, tuple[Gap, ...]]:
-    """Return the samples as a frame with the columns in COLUMNS, and the gaps; texts are cleaned.
+def read(data: bytes) -> Records:
+    """Return the samples, gaps and leavings; texts are cleaned.
 
     A last line that a crash has cut off is dropped. ValueError: a line is damaged, or a sample
     occurs twice; names the line.
@@ -103,7 +113,12 @@ def read(data: bytes) -> tuple[pd.DataFrame, tuple[Gap, ...]]:
     _check_distinct(frame, decoded)
     for name in _TEXTS:
         frame[name] = _cleaned(columns[name])
-    return frame, tuple(_gap(n, row) for n, row in enumerate(decoded, 1) if row.kind == "gap")
+    numbered = list(enumerate(decoded, 1))
+    return Records(
+        samples=frame,
+        gaps=tuple(_gap(n, row) for n, row in numbered if row.kind == "gap"),
+        leavings=tuple(_leaving(n, row) for n, row in numbered if row.kind == "leaving"),
+    )
 
 
 def _gap(number: int, row: _Row) -> Gap:
@@ -118,6 +133,18 @@ def _gap(number: int, row: _Row) -> Gap:
         cause=cause,
         detail=cleaned(row.detail),
         hint=cleaned(row.hint),
+    )
+
+
+def _leaving(number: int, row: _Row) -> Leaving:
+    if not 0 < row.share <= 1:
+        message = f"{RECORDS}:{number}: a share of the budget lies between 0 and 1, not {row.share}"
+        raise ValueError(message)
+    return Leaving(
+        block=row.block,
+        target=TargetName(cleaned(row.target)),
+        workload=WorkloadName(cleaned(row.workload)),
+        share=row.share,
     )
 
 

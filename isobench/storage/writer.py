@@ -2,7 +2,7 @@
 
 run.json        the options of the run, the machine and the payloads
 plan.json       the blocks and their order, fixed before measuring
-records.jsonl   one sample or gap a line, synced after every visit, locked while it is written
+records.jsonl   a sample, gap or leaving a line, synced after every visit, locked while written
 state/          host-pre.json and <target>-pre.json: facts and evidence
 blocks.jsonl: the state of the host during each block
 logs/           the standard error of engines and payloads, up to a limit
@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from isobench.model import BlockHealth, Record, Sample
+from isobench.model import BlockHealth, Gap, Leaving, Record, Sample
 from isobench.model.errors import UsageError
 from isobench.storage import lock
 from isobench.storage.documents import write_document, write_text
@@ -24,6 +24,7 @@ from isobench.storage.lines import complete_lines
 
 # Bytes of one log. A payload that fails in every visit writes the same line thousands of times.
 MOST_LOG: Final = 1 << 20
+_KINDS: Final[dict[type[Record], str]] = {Sample: "sample", Gap: "gap", Leaving: "leaving"}
 
 
 def _drop_incomplete_line(path: Path) -> None:
@@ -61,8 +62,7 @@ class RunFolder:
 
     def write(self, record: Record) -> None:
         """Append one record. It may stay in memory until `sync`."""
-        kind = "sample" if isinstance(record, Sample) else "gap"
-        line = {"kind": kind, **msgspec.to_builtins(record)}
+        line = {"kind": _KINDS[type(record)], **msgspec.to_builtins(record)}
         self._records.write(self._encoder.encode(line) + b"\n")
 
     def sync(self) -> None:

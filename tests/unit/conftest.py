@@ -20,6 +20,7 @@ from isobench.model import (
     BlockHealth,
     Clock,
     Gap,
+    Leaving,
     Metric,
     Plan,
     Sample,
@@ -100,6 +101,8 @@ class Synthetic:
     samples: list[Sample] = field(default_factory=list)
     """More samples."""
     gaps: list[Gap] = field(default_factory=list)
+    leavings: list[Leaving] = field(default_factory=list)
+    """Cells that left; they have no values in later blocks."""
     states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sessions: Mapping[str, int] = field(default_factory=dict)
     """How many blocks a session of a target serves; one, and no number, where nothing is said."""
@@ -129,8 +132,8 @@ class Synthetic:
         measured = self._duets() if self.schedule is Schedule.DUET else self._samples()
         for each in (*measured, *self._counted(), *self.samples):
             folder.write(each)
-        for gap in self.gaps:
-            folder.write(gap)
+        for other in (*self.gaps, *self.leavings):
+            folder.write(other)
         for block in range(1, self.blocks + 1):
             broken = block in self.invalid
             folder.health(_health(block, broken=broken), valid=not broken)
@@ -143,12 +146,15 @@ class Synthetic:
 
     def _samples(self) -> Iterable[Sample]:
         rng = random.Random(self.seed)  # noqa: S311 - figures to repeat, not a secret
+        gone = {(each.target, each.workload): each.block for each in self.leavings}
         ones = {(name, w): 1.0 for name in ("native", "native#2") for w in self.workloads}
         for block in range(0 if self.pilot else 1, self.blocks + 1):
             spoilt = 100.0 if block == 0 or block in self.invalid else 1.0
             host = math.exp(rng.gauss(0, 0.1)) * (1 + self.drift * block / max(1, self.blocks))
             for (target, workload), ratio in (ones | dict(self.ratios)).items():
-                if block in self.missing.get((target, workload), ()):
+                if block in self.missing.get((target, workload), ()) or block > gone.get(
+                    (target, workload), block
+                ):
                     continue
                 seconds = BASE_SECONDS * ratio * host * math.exp(rng.gauss(0, self.noise))
                 if target not in ("native", "native#2"):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from isobench.model import BlockHealth, Cause, Gap, Sample
+from isobench.model import BlockHealth, Cause, Gap, Leaving, Sample
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage import lock, reader, records, writer
@@ -32,6 +32,7 @@ GAP = Gap(
     detail='not done after 60 s: "quoted"\nand a second line é',
     hint="isobench doctor",
 )
+LEAVING = Leaving(block=5, target=TargetName("box"), workload=WorkloadName("cpu.sieve"), share=0.25)
 Write = Callable[..., Path]
 
 
@@ -50,12 +51,28 @@ def test_records_are_read_as_they_were_written(
     for sample in samples:
         folder.write(sample)
     folder.write(GAP)
+    folder.write(LEAVING)
     folder.close()
-    frame, gaps = records.read((tmp_path / "run" / "records.jsonl").read_bytes())
-    assert gaps == (GAP,)
+    frame, gaps, leavings = records.read((tmp_path / "run" / "records.jsonl").read_bytes())
+    assert (gaps, leavings) == ((GAP,), (LEAVING,))
     assert list(frame.columns) == list(records.COLUMNS)
     for row, sample in zip(frame.to_dict("records"), samples, strict=True):
         assert row == {name: getattr(sample, name) for name in records.COLUMNS}
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_leaving_out_of_its_budget_is_refused(share: float, tmp_path: Path) -> None:
+    folder = writer.RunFolder(tmp_path)
+    folder.write(dataclasses.replace(LEAVING, share=share))
+    folder.close()
+    with pytest.raises(ValueError, match=r"records\.jsonl:1: a share of the budget"):
+        records.read((tmp_path / "records.jsonl").read_bytes())
+
+
+def test_what_a_newer_version_records_beside_is_ignored() -> None:
+    line = b'{"kind": "later", "block": 1, "target": "box", "workload": "cpu.sieve"}\n'
+    frame, gaps, leavings = records.read(line)
+    assert (len(frame), gaps, leavings) == (0, (), ())
 
 
 def test_the_session_of_a_record_is_read_and_an_older_record_has_none(
@@ -68,7 +85,7 @@ def test_the_session_of_a_record_is_read_and_an_older_record_has_none(
     line = json.loads(path.read_text())
     del line["session"]
     path.write_text(path.read_text() + json.dumps(line | {"block": 2}) + "\n")
-    frame, _ = records.read(path.read_bytes())
+    frame = records.read(path.read_bytes()).samples
     assert frame["session"].tolist() == [3, 0]
 
 
@@ -102,7 +119,7 @@ def test_synced_records_are_on_disk_before_the_folder_is_closed(tmp_path: Path) 
     folder = writer.RunFolder(tmp_path)
     folder.write(GAP)
     folder.sync()
-    assert records.read((tmp_path / "records.jsonl").read_bytes())[1] == (GAP,)
+    assert records.read((tmp_path / "records.jsonl").read_bytes()).gaps == (GAP,)
     folder.close()
 
 

@@ -19,13 +19,12 @@ INCONCLUSIVE, UNPROVEN = Status.INCONCLUSIVE, Status.UNPROVEN
 def estimated(
     low: float, high: float, *, check: tuple[float, float] | None = None, blocks: int = 15
 ) -> Estimate:
-    """Return an estimate whose 90 % interval is [low, high] and whose 97 % one is wider."""
-    ratio, reach = math.sqrt(low * high), math.sqrt(high / low)
+    """Return an estimate whose interval, at both levels, is [low, high]."""
     return Estimate(
-        ratio=ratio,
-        interval=Interval(low=ratio / reach**1.3, high=ratio * reach**1.3, level=0.97),
+        ratio=math.sqrt(low * high),
+        interval=Interval(low=low, high=high, level=0.97),
         equivalence=Interval(low=low, high=high, level=0.90),
-        check=None if check is None else Interval(low=check[0], high=check[1], level=0.90),
+        check=None if check is None else Interval(low=check[0], high=check[1], level=0.97),
         p_equivalence=0.5,
         standard_error=0.01,
         deviation=0.03,
@@ -89,7 +88,7 @@ def test_the_noise_floor_is_unknown_without_a_control_or_without_spread() -> Non
         (0.92, 0.96, INCONCLUSIVE),
     ],
 )
-def test_the_90_percent_interval_against_the_margin_makes_the_standing(
+def test_the_reported_interval_against_the_margin_makes_the_standing(
     low: float, high: float, status: Status
 ) -> None:
     assert judged(estimated(low, high)).status is status
@@ -181,13 +180,20 @@ def test_a_quick_look_gives_no_verdict_and_says_how_many_blocks_it_had() -> None
     assert "5 blocks" in only_doubt(verdict).detail
 
 
-def test_few_blocks_give_no_verdict() -> None:
-    verdict = judged(estimated(0.99, 1.02, blocks=9))
-    assert verdict.status is UNPROVEN
-    assert codes(verdict) == ["few-blocks"]
-    assert "9 complete blocks" in only_doubt(verdict).detail
-    assert judged(estimated(0.99, 1.02, blocks=10)).status is NEAR
-    assert judged(estimated(0.99, 1.02, blocks=9), minimum_blocks=9).status is NEAR
+@pytest.mark.parametrize("blocks", [3, 6, 9])
+def test_few_blocks_decide_where_their_interval_does(blocks: int) -> None:
+    assert judged(estimated(0.99, 1.02, blocks=blocks)).status is NEAR
+    assert judged(estimated(3.5, 4.6, blocks=blocks)).status is SLOWER
+    assert judged(estimated(0.9, 1.2, blocks=blocks)).status is INCONCLUSIVE
+
+
+def test_the_90_percent_interval_decides_nothing() -> None:
+    wide = dataclasses.replace(
+        estimated(0.94, 1.06), equivalence=Interval(low=0.97, high=1.03, level=0.90)
+    )
+    verdict = judged(wide)
+    assert verdict.status is INCONCLUSIVE
+    assert "the 97 % interval" in only_doubt(verdict).detail
 
 
 def test_a_timer_too_coarse_gives_no_verdict() -> None:

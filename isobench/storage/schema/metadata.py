@@ -99,6 +99,14 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     """The half-width of intervals at which the run may stop, as a share; 0: it never stops so."""
     budget_seconds: Amount | None = None
     """None: no limit was set."""
+    sequential: str | None = None
+    """The name of the rule by which cells leave before the end (`stats.sequential.RULES`). None:
+    all cells take part until the end.
+    """
+    leave_width: Amount | None = None
+    """A cell that is decided leaves when its interval is at most so wide on either side, as a share
+    (0.15: 15 %). None: any width.
+    """
     blocks_wanted: Count | None = None
     """The most blocks of the run."""
     rules: tuple[str, ...] = ()
