@@ -30,7 +30,7 @@ from isobench.model import (
     Verdict,
 )
 from isobench.model.errors import UsageError
-from isobench.model.plan import FEWEST_SESSIONS, is_partner, partner, second
+from isobench.model.plan import FEWEST_SESSIONS, actual, is_partner, partner, second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.reader import Run
 from isobench.workloads import classes
@@ -412,11 +412,17 @@ class Analysis:
         }
 
     def precise(self, half_width: float) -> bool:
-        """Say whether every cell's interval is narrower than this on either side (0.025: 2.5 %).
+        """Say whether the interval of every cell that has not left is narrower than this on either
+        side (0.025: 2.5 %).
 
         Not before there are sessions enough to tell what they differ by.
         """
-        cells = [(w, t) for w in self.workloads for t in self.targets if t != self.reference]
+        cells = [
+            (w, t)
+            for w in self.workloads
+            for t in self.targets
+            if t != self.reference and (w, t) not in self.left
+        ]
         if any(self._session_doubts(*cell) for cell in cells):
             return False
         estimates = (self.estimate(*cell) for cell in cells)
@@ -584,11 +590,44 @@ class Analysis:
         )
         if estimate is None or not verdict.is_definite(estimate.interval, self.margin):
             return False
-        widest = self.run.metadata.leave_width
-        if widest is not None and stats.half_width(estimate.interval) > widest:
+        if stats.half_width(estimate.interval) > self._widest(estimate):
             return False
         judged = self._judged(workload, (target,), estimate, margin=self.margin)
         return judged.status not in _OPEN
+
+    def _widest(self, estimate: Estimate) -> float:
+        """Return how wide the interval of a cell that leaves may be on either side."""
+        widest = self.run.metadata.leave_width
+        if widest is None:
+            return math.inf
+        # That a ratio lies within 5 % is no reason to know it within 5 % only.
+        is_near = 1 / self.margin < estimate.interval.low and estimate.interval.high < self.margin
+        return min(widest, (self.margin - 1) / 2) if is_near else widest
+
+    @functools.cached_property
+    def comparisons(self) -> list[tuple[WorkloadName, TargetName]]:
+        """All cells that are compared with native, its control left out."""
+        return [
+            (workload, target)
+            for workload in self.workloads
+            for target in self.targets
+            if actual(target) != self.reference and self.column(workload, target) is not None
+        ]
+
+    def undecided(self, share: float) -> list[tuple[WorkloadName, TargetName]]:
+        """Return the cells that have not left, and whose intervals decide nothing after this share
+        of the budget. Cells that something else keeps from a verdict are not among them.
+        """
+        if self.rule is None:
+            return []
+        level, found = self.rule.level(share), []
+        for cell in self.comparisons:
+            if cell in self.left:
+                continue
+            estimate = self.estimate(*cell, level=level, uncertainty=self.uncertainty(*cell))
+            if estimate is None or not verdict.is_definite(estimate.interval, self.margin):
+                found.append(cell)
+        return found
 
     def _may_leave_with_others(
         self,

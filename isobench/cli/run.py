@@ -51,6 +51,8 @@ _T = TypeVar("_T")
 
 # What an earlier run has fixed, by option: --resume refuses them. Blocks that were measured in
 # another way are no blocks of the same experiment.
+DECIDED_BUDGET: Final = 1800.0
+"""Seconds that a run until everything is decided takes at most, unless --budget says otherwise."""
 _FIXED: Final = {
     "targets": "targets",
     "workloads": "workloads",
@@ -71,7 +73,7 @@ _FIXED: Final = {
 @folder_option
 @click.option("--quick", is_flag=True, help="Measure for about a minute: ratios, no verdicts.")
 @click.option("--fast", is_flag=True, help="Measure ten blocks at most.")
-@click.option("--rigorous", is_flag=True, help="Measure for half an hour, to intervals of 1 %.")
+@click.option("--rigorous", is_flag=True, help="Measure for half an hour, to intervals of 0.5 %.")
 @click.option(
     "--budget",
     type=parameters.Duration(),
@@ -83,11 +85,18 @@ _FIXED: Final = {
 @click.option(
     "--min-blocks", type=click.IntRange(1, 1000), help="Fewest blocks for verdicts (default 10)."
 )
-@click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 60).")
+@click.option("--max-blocks", type=click.IntRange(1, 1000), help="Most blocks (default 200).")
 @click.option(
     "--target-precision",
     type=parameters.Share(),
-    help="Stop when all intervals have this half-width or less (2.5%).",
+    help="Stop when all intervals have this half-width or less (default 1%).",
+)
+@click.option(
+    "--until",
+    type=click.Choice(["precise", "decided"]),
+    default="precise",
+    help="When to stop before the budget ends: at narrow intervals, or as soon as every cell is"
+    " decided. Then the budget is half an hour, unless --budget sets it.",
 )
 @click.option("--margin", type=parameters.Share(), help="Margin of near-native (5%).")
 @click.option(
@@ -328,7 +337,7 @@ def _preset(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["fast"]:
         return {"maximum_blocks": 10}
     if options["rigorous"]:
-        return {"budget": 1800.0, "precision": 0.01, "minimum_blocks": 20}
+        return {"budget": 1800.0, "precision": 0.005, "minimum_blocks": 20, "maximum_blocks": 1000}
     return {}
 
 
@@ -367,7 +376,7 @@ def _values(options: Mapping[str, Any], settings: Any) -> dict[str, Any]:
     """Return the values of RunOptions that are set: the command line overrides the configuration,
     which overrides presets.
     """
-    from isobench.config.options import UNBOUNDED
+    from isobench.config.options import UNBOUNDED, RunOptions
 
     given = _given(options)
     values = _preset(options)
@@ -379,7 +388,15 @@ def _values(options: Mapping[str, Any], settings: Any) -> dict[str, Any]:
         values["budget"] = UNBOUNDED
     if options["blocks"] and not options["target_precision"]:
         values["precision"] = 0.0
-    fewest, most = values.get("minimum_blocks", 10), values.get("maximum_blocks", 60)
+    if options["blocks"]:
+        values["leave_width"] = None
+    if options["until"] == "decided":
+        _demand_free_blocks(options)
+        values = {"maximum_blocks": 1000, "budget": DECIDED_BUDGET} | values
+    fewest, most = (
+        values.get("minimum_blocks", 10),
+        values.get("maximum_blocks", RunOptions.maximum_blocks),
+    )
     if given["minimum_blocks"] and given["maximum_blocks"] and fewest > most:
         raise UsageError(
             f"at least {fewest} and at most {most} blocks contradict each other",
@@ -394,9 +411,18 @@ def _values(options: Mapping[str, Any], settings: Any) -> dict[str, Any]:
     return values
 
 
+def _demand_free_blocks(options: Mapping[str, Any]) -> None:
+    if options["blocks"] or options["quick"]:
+        other = "--blocks" if options["blocks"] else "--quick"
+        raise UsageError(
+            f"{other} does not go with --until decided: such a run decides nothing before its end",
+            hint=f"leave out {other}; --max-blocks sets how many blocks there are at most",
+        )
+
+
 def _run_options(options: Mapping[str, Any], settings: Any) -> "RunOptions":
     """Return the options of a run. UsageError: some contradict each other."""
-    from isobench.config.options import RunOptions
+    from isobench.config.options import RunOptions, Until
     from isobench.model import Schedule
 
     table = settings.run
@@ -412,6 +438,7 @@ def _run_options(options: Mapping[str, Any], settings: Any) -> "RunOptions":
         require=options["require"],
         launch=_launch(options, values.get("affinity", frozenset())),
         schedule=Schedule(options["schedule"]),
+        until=Until(options["until"]),
         claims=claims_of(options["claims"], settings, options["config"]),
         argv=tuple(sys.argv[1:]),
         **values,

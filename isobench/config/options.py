@@ -22,6 +22,13 @@ class Launch(StrEnum):
     REUSE = "reuse"  # all but native's
 
 
+class Until(StrEnum):
+    """When a run ends before its budget does."""
+
+    PRECISE = "precise"  # when all intervals are narrow enough
+    DECIDED = "decided"  # when every cell has a verdict, or none is to be had
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The options of `isobench run`. Times in seconds, shares as fractions (0.05 is 5 %)."""
@@ -34,7 +41,7 @@ class RunOptions:
     """Variations of targets (--vary), each with the keys name, base, option and value."""
     budget: float = 300.0
     minimum_blocks: int = 10
-    maximum_blocks: int = 60
+    maximum_blocks: int = 200
     iterations: int = 5
     rounds: int = 25
     """In a block, how many turns each target has; with other schedules than rounds it has one visit
@@ -45,9 +52,12 @@ class RunOptions:
     # None lets the run choose the length of iterations from its budget.
     minimum_time: float | None = None
     margin: float = 0.05
-    precision: float = 0.025
-    leave_width: float = 0.15
-    """A cell that is decided leaves the run when its interval is at most so wide on either side."""
+    precision: float = 0.01
+    until: Until = Until.PRECISE
+    leave_width: float | None = 0.15
+    """A cell that is decided leaves the run when its interval is at most so wide on either side.
+    None: no cell leaves before the end.
+    """
     seed: int | None = None
     quick: bool = False
     launch: Launch = Launch.AUTO

@@ -1,7 +1,7 @@
 """Makes a Plan from names and a seed: random order in each block, the reference twice. Pure."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -124,6 +124,33 @@ def make(
         schedule=schedule,
         expensive=tuple(expensive),
         blocks_per_session=dict(blocks_per_session or {}),
+    )
+
+
+def without_left(
+    whole: Block, left: Collection[tuple[WorkloadName, TargetName]], reference: TargetName
+) -> Block:
+    """Return what remains of a block when cells have left it.
+
+    A workload in which only the reference remains leaves with them. Sessions that nothing uses are
+    not opened.
+    """
+    staying = {
+        visit.workload
+        for visit in whole.visits
+        if actual(visit.target) != reference and (visit.workload, visit.target) not in left
+    }
+
+    def stays(visit: Visit) -> bool:
+        # In a duet, the reference beside a target leaves with it.
+        label = TargetName(visit.target.partition(_MARK)[2])
+        gone = {(visit.workload, visit.target), (visit.workload, label)} & set(left)
+        return visit.workload in staying and not gone
+
+    visits = tuple(filter(stays, whole.visits))
+    used = {visit.target for visit in visits}
+    return replace(
+        whole, visits=visits, sessions=tuple(label for label in whole.sessions if label in used)
     )
 
 

@@ -11,7 +11,9 @@ from isobench.selftest.scenarios import TREND_BLOCKS, Scenario
 from isobench.selftest.simulate import (
     ALARM_LEVEL,
     MARGIN,
+    MOST_BLOCKS,
     OPTIONS,
+    PRECISION,
     STOPPED,
     USUAL,
     Families,
@@ -152,7 +154,7 @@ def _parameters(one: Scenario) -> Iterator[str]:
     if one.tick:
         yield f"the clock ticks every {share(one.tick)} of an iteration"
     if one.session:
-        most = plan.blocks_per_session(OPTIONS.maximum_blocks)
+        most = plan.blocks_per_session(MOST_BLOCKS)
         yield (
             f"sessions of the target differ by {share(one.session)} and serve a third of the"
             f" blocks, {most} where the run may stop"
@@ -174,7 +176,7 @@ def _procedure(simulation: Simulation) -> str:
         f" {OPTIONS.iterations} iterations per visit; {simulation.replications} runs per row; seed"
         f" {simulation.seed}. Stopped: at the first interim analysis (every"
         f" {plan.BLOCKS_BETWEEN_ANALYSES} blocks from {plan.FIRST_INTERIM_ANALYSIS}) at which both"
-        f" intervals are within {_rate(OPTIONS.precision)}, or after {OPTIONS.maximum_blocks}"
+        f" intervals are within {_rate(PRECISION)}, or after {MOST_BLOCKS}"
         " blocks."
     )
 

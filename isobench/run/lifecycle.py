@@ -16,7 +16,7 @@ import msgspec
 
 from isobench import __version__, claims
 from isobench.config import paths
-from isobench.config.options import UNBOUNDED, Observer, RunOptions
+from isobench.config.options import UNBOUNDED, Observer, RunOptions, Until
 from isobench.evidence import host
 from isobench.model import (
     Abi,
@@ -37,6 +37,7 @@ from isobench.model.errors import (
     UnavailableError,
     UsageError,
 )
+from isobench.model.plan import is_interim_analysis
 from isobench.model.units import TargetName, WorkloadName
 from isobench.payload import build, stage
 from isobench.plugins import guard
@@ -52,6 +53,7 @@ from isobench.run.pilot import (
     try_all,
 )
 from isobench.run.selection import Chosen
+from isobench.stats import sequential
 from isobench.storage.schema import (
     FORMAT,
     CheckedExpectation,
@@ -72,6 +74,8 @@ if TYPE_CHECKING:
     from isobench.storage.writer import RunFolder
 
 
+BEFORE_THE_END: Final = 0.999
+"""The largest share of the budget of an interim analysis: the last analysis comes at the end."""
 TRIAL_SHARE: Final = 0.3
 """Progress shows the trial as at most this share of a run."""
 # The tests take about 2.5 seconds for each container: in a shorter run they would displace blocks.
@@ -137,6 +141,8 @@ class Lifecycle:
         """The largest share of the run that was shown: progress never goes back."""
         self.fewest = FEWEST_BLOCKS
         """So many blocks are measured even if they exceed the budget."""
+        self.decided = (0, 0)
+        """How many cells the last interim analysis has decided, and of how many."""
         self.earlier = 0.0
         """Seconds that a resumed run took before."""
         self.unbuilt: dict[tuple[WorkloadName, Abi], PayloadError] = {}
@@ -344,6 +350,8 @@ class Lifecycle:
             launch=self.options.launch,
             margin=self.options.margin,
             precision=self.options.precision,
+            sequential=None if self.options.leave_width is None else sequential.RULE.name,
+            leave_width=self.options.leave_width,
             budget_seconds=self.options.budget if self.options.budget < UNBOUNDED else None,
             blocks_wanted=self.options.maximum_blocks,
             rules=tuple(host.RULES),
@@ -493,13 +501,15 @@ class Lifecycle:
             # At the end of the budget a run stops only if it has its fewest blocks.
             enough = blocks_done / min(self.fewest, self.options.maximum_blocks)
             share = max(min(spent, enough), blocks_done / self.options.maximum_blocks)
-            self._progress(f"block {valid + 1}: {visit.workload} in {visit.target}", share)
+            what = f"block {valid + 1}: {visit.workload} in {visit.target}"
+            done, of = self.decided
+            self._progress(what if not of else f"{what}; {done} of {of} cells decided", share)
 
         rules = measure.StopRules(
             budget_end=end,
             minimum_blocks=self.fewest,
             maximum_blocks=self.options.maximum_blocks,
-            is_precise=lambda _: self._precise(folder),
+            analyse=lambda valid: self._analyse(folder, valid),
         )
         begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.invalid_blocks))
         with contextlib.ExitStack() as stack:
@@ -517,6 +527,7 @@ class Lifecycle:
                 repeated=invalid,
                 sessions=None if resumed is None else resumed.sessions,
                 one_block=one_block,
+                left=() if resumed is None else [(o.workload, o.target) for o in resumed.leavings],
             )
         self._note(stopped=stopped)
 
@@ -529,17 +540,31 @@ class Lifecycle:
             )
         return found
 
-    def _precise(self, folder: "RunFolder") -> bool:
-        """Return whether every interval is narrow enough; verdicts do not count: stats.narrow."""
+    def _analyse(self, folder: "RunFolder", valid: int) -> measure.Analysed:
+        """Return which cells leave after so many blocks, and whether the run stops."""
         from isobench.analysis.cells import Analysis  # noqa: PLC0415 - as above
         from isobench.storage import reader  # noqa: PLC0415 - as above
 
-        return Analysis(reader.load(folder.path)).precise(self.options.precision)
+        analysis = Analysis(reader.load(folder.path))
+        spent = (time.monotonic() - self.began) / self.options.budget
+        share = round(min(max(spent, 1e-6), BEFORE_THE_END), 6)
+        decided, undecided = analysis.leaving(share), analysis.undecided(share)
+        self.decided = (len(analysis.comparisons) - len(undecided), len(analysis.comparisons))
+        # A resumed run of an earlier version has no rule by which cells leave.
+        if self.options.until is Until.DECIDED and analysis.rule is not None:
+            stop = "" if undecided else "decided"
+            return measure.Analysed(leaving=decided, share=share, stop=stop)
+        # Widths decide, and not verdicts: stats.narrow.
+        if is_interim_analysis(valid) and analysis.precise(self.options.precision):
+            return measure.Analysed(share=share, stop="precision")
+        # What leaves makes room for what is open. Where nothing is open, all cells stay, and the
+        # rest of the budget makes their intervals narrower.
+        return measure.Analysed(leaving=decided if undecided else (), share=share)
 
 
 _OF_THE_BEGINNING: Final = (
     "id", "started", "argv", "seed", "quick", "launch", "margin", "workloads", "targets", "config",
-    "claims", "variations", "plan_sha256", "left_out",
+    "claims", "variations", "plan_sha256", "left_out", "sequential", "leave_width",
 )  # fmt: skip
 """The fields that a resumed run keeps. All others describe the process that resumes it."""
 

@@ -4,7 +4,7 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final
@@ -17,6 +17,7 @@ from isobench.model import (
     Clock,
     Evidence,
     Gap,
+    Leaving,
     LimitCheck,
     Plan,
     Record,
@@ -28,7 +29,7 @@ from isobench.model import (
     Workload,
 )
 from isobench.model.errors import NotApplicableError, PayloadError, SessionError
-from isobench.model.plan import actual, is_interim_analysis
+from isobench.model.plan import actual, is_interim_analysis, without_left
 from isobench.model.units import SECOND, TargetName, Unit, WorkloadName
 from isobench.payload import wire
 from isobench.payload.stage import Workshop
@@ -47,6 +48,7 @@ from isobench.run.proving import (
 )
 from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
 from isobench.run.startup import Starts
+from isobench.stats import sequential
 
 SESSION: Final = WorkloadName("session")
 """The workload name in the gap of a session that could not be closed."""
@@ -545,9 +547,21 @@ class StopRules:
     minimum_blocks: int
     """So many blocks are measured even if they exceed the budget."""
     maximum_blocks: int
-    is_precise: Callable[[int], bool]
-    """Called at each interim analysis with the number of blocks; returns whether all intervals are
-    narrow enough.
+    analyse: Callable[[int], "Analysed"]
+    """Called at each interim analysis with the number of valid blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """What an interim analysis has found."""
+
+    leaving: Collection[tuple[WorkloadName, TargetName]] = ()
+    """The cells that are decided and leave."""
+    share: float = 1.0
+    """The share of the budget that was spent."""
+    stop: str = ""
+    """Why the run stops: "precision", all intervals are narrow enough, or "decided". Empty: it goes
+    on.
     """
 
 
@@ -568,19 +582,21 @@ def measure(
     repeated: int = 0,
     sessions: Mapping[TargetName, int] | None = None,
     one_block: OneBlock | None = None,
+    left: Collection[tuple[WorkloadName, TargetName]] = (),
 ) -> tuple[int, str]:
-    """Measure blocks until all are done, the budget is spent, or all intervals are narrow enough.
+    """Measure blocks until all are done, the budget is spent, or an analysis ends the run. Cells
+    leave when an interim analysis has decided them; those in `left` have left already.
 
     A resumed run continues after its `begun` blocks, of which `repeated` were invalid. The last one
     may be incomplete; its records still count. `sessions` has the highest session number of each
     target so far. `one_block` measures a block instead of `Runner.block`. Returns the number of
-    valid blocks, and why it stopped: "blocks", "budget" or "precision".
+    valid blocks, and why it stopped: "blocks", "budget", "precision" or "decided".
     """
     try:
         with Sessions(plan.blocks_per_session, sessions) as kept:
             return _measure(
                 runner, plan, rules, kept, one_block or runner.block,
-                tick=tick, begun=begun, repeated=repeated,
+                tick=tick, begun=begun, repeated=repeated, left=set(left),
             )  # fmt: skip
     finally:  # what `undisturbed` has frozen can be collected again
         gc.unfreeze()
@@ -596,11 +612,17 @@ def _measure(
     tick: Callable[[Visit, int], None],
     begun: int,
     repeated: int,
+    left: set[tuple[WorkloadName, TargetName]],
 ) -> tuple[int, str]:
     work = {item.workload: item for item in plan.work}
     failures, meter = OpeningFailures(), host.Meter()
     valid, longest = begun - repeated, 0.0
-    for block in plan.blocks[begun:]:
+    for whole in plan.blocks[begun:]:
+        block = without_left(whole, left, plan.reference)
+        if not block.visits:
+            return valid, "decided"
+        for label in {*whole.sessions} - {*block.sessions}:
+            kept.discard(label)
         if valid >= rules.maximum_blocks:
             break
         began = time.monotonic()
@@ -616,6 +638,15 @@ def _measure(
         repeated += not is_valid
         valid += is_valid
         runner.sink.health(health, valid=is_valid)
-        if is_valid and is_interim_analysis(valid) and rules.is_precise(valid):
-            return valid, "precision"
+        if not is_valid or not (sequential.is_analysis(valid) or is_interim_analysis(valid)):
+            continue
+        found = rules.analyse(valid)
+        for workload, target in found.leaving:
+            left.add((workload, target))
+            runner.sink.write(
+                Leaving(block=block.number, target=target, workload=workload, share=found.share)
+            )
+        runner.sink.sync()
+        if found.stop:
+            return valid, found.stop
     return valid, "blocks"

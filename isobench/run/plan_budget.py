@@ -25,8 +25,18 @@ from isobench.run.pilot import (
 )
 from isobench.workloads import classes
 
+MORE: Final = 6
+FEWEST_PLANNED: Final = 60
+"""A plan has so many times the blocks that fit, since blocks become shorter when cells leave, and
+at least FEWEST_PLANNED.
+"""
 GRACE: Final = 10.0
 """Seconds by which a run may exceed its budget to measure the fewest blocks of an interval."""
+
+
+def _in_reserve(blocks: int) -> int:
+    """Return a number of blocks with some in reserve, for those that are measured again."""
+    return blocks + math.ceil(blocks * measure.REPEATED_SHARE)
 
 
 @dataclass(kw_only=True)
@@ -172,9 +182,7 @@ class Planner:
             living,
             work,
             reference=reference,
-            # Some blocks are in reserve, for those that are measured again.
-            blocks=options.maximum_blocks
-            + math.ceil(options.maximum_blocks * measure.REPEATED_SHARE),
+            blocks=_in_reserve(min(options.maximum_blocks, max(FEWEST_PLANNED, MORE * fits))),
             seed=self.seed,
             schedule=options.schedule,
             without=frozenset(pilot.left_out),

@@ -40,6 +40,9 @@ STOPPED: Final = "stopped"
 OPTIONS: Final = RunOptions()
 """The options of a run by default."""
 MARGIN: Final = 1 + OPTIONS.margin
+MOST_BLOCKS: Final = 60
+PRECISION: Final = 0.025
+"""The most blocks, and the half width at which they end, of the runs that stop early."""
 _VISITS: Final = 3
 """The visits of each block: native, native again, the target."""
 # So many runs at once need some megabytes of memory.
@@ -237,7 +240,7 @@ def _judge_stopped(tally: _Tally, runs: SimulatedRuns) -> None:
             stats.estimates(runs.control[left, :blocks]),
             strict=True,
         )
-        done = np.array([stats.narrow(pair, OPTIONS.precision) for pair in cells], dtype=np.bool_)
+        done = np.array([stats.narrow(pair, PRECISION) for pair in cells], dtype=np.bool_)
         _judge(tally, runs, blocks, left[done])
         left = left[~done]
     _judge(tally, runs, greatest, left)
@@ -315,7 +318,7 @@ def _row(scenario: Scenario, ratio: float, length: str, tally: _Tally) -> Row:
 def _tally(scenario: Scenario, ratio: float, length: str, replications: int, seed: int) -> _Tally:
     """Simulate and judge the runs of one row, a batch at a time."""
     tally = _Tally(ratio)
-    blocks = OPTIONS.maximum_blocks if length == STOPPED else int(length)
+    blocks = MOST_BLOCKS if length == STOPPED else int(length)
     served = plan.blocks_per_session(blocks)
     # Each row has its own seed, so that its runs do not depend on the other rows.
     # CRC-32, since hash() of a text differs from process to process (PYTHONHASHSEED).

@@ -370,8 +370,8 @@ RunOptionsOf = Callable[..., RunOptions]
 
 def test_without_options_the_defaults_hold(run_options_of: RunOptionsOf) -> None:
     options = run_options_of()
-    assert (options.budget, options.minimum_blocks, options.maximum_blocks) == (300.0, 10, 60)
-    assert (options.margin, options.precision, options.quick) == (0.05, 0.025, False)
+    assert (options.budget, options.minimum_blocks, options.maximum_blocks) == (300.0, 10, 200)
+    assert (options.margin, options.precision, options.quick) == (0.05, 0.01, False)
     assert (options.schedule, options.warmups) == ("rounds", 1)
     assert (options.targets, options.workloads, options.seed) == ((), (), None)
 
@@ -408,7 +408,7 @@ def test_options_reach_the_run_options(run_options_of: RunOptionsOf) -> None:
 
 @pytest.mark.parametrize(
     ("flag", "quick", "most"),
-    [("--quick", True, 5), ("--fast", False, 10), ("--rigorous", False, 60)],
+    [("--quick", True, 5), ("--fast", False, 10), ("--rigorous", False, 1000)],
 )
 def test_a_preset_is_a_set_of_values(
     flag: str, quick: bool, most: int, run_options_of: RunOptionsOf
@@ -485,7 +485,7 @@ def test_a_dry_run_prints_the_plan_and_measures_nothing(
     assert "skipped: jar: jar is not installed" in done.out
     assert "cpu.sieve" in done.out
     assert "io.fsync" not in done.out
-    assert "blocks:    10 to 60, native twice" in done.out
+    assert "blocks:    10 to 200, native twice" in done.out
     assert "blocks:    5, native twice" in isobench("run", "--dry-run", "-w", "cpu", "-r", 5).out
 
 

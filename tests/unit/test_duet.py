@@ -252,7 +252,10 @@ def test_a_run_of_duets_goes_through_all_its_blocks(
     quiet_but(monkeypatch)
     made, _ = spied(runner)
     limits = measure.StopRules(
-        budget_end=float("inf"), minimum_blocks=3, maximum_blocks=3, is_precise=lambda _: False
+        budget_end=float("inf"),
+        minimum_blocks=3,
+        maximum_blocks=3,
+        analyse=lambda _: measure.Analysed(),
     )
     with duet.Duet(made, CPUS) as both:
         done, why = measure.measure(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from isobench.cli._exits import exit_code
-from isobench.config.options import Launch, RunOptions
+from isobench.config.options import Launch, RunOptions, Until
 from isobench.evidence import clock, host
 from isobench.model import (
     TIME,
@@ -236,8 +236,9 @@ def run(
     workloads: Mapping[WorkloadName, Workload] = WORKLOADS,
     **run_options: Any,
 ) -> write.Outcome:
-    """Run a campaign of four blocks over native and some targets."""
-    wanted = RunOptions(**({"maximum_blocks": 4, "precision": 1e-9, "seed": 5} | run_options))
+    """Return the outcome of four blocks over native and some targets, which no cell leaves."""
+    usual = {"maximum_blocks": 4, "precision": 1e-9, "seed": 5, "leave_width": None}
+    wanted = RunOptions(**(usual | run_options))
     watcher = observer or Observer()
     shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
     chosen = selection.choose(wanted, shelf, workloads, watcher)
@@ -557,6 +558,49 @@ def test_a_run_stops_when_all_is_precise_enough() -> None:
     outcome = run(box(), workloads={SIEVE: WORKLOADS[SIEVE]}, precision=0.5, maximum_blocks=40)
     assert outcome.summary["run"]["stopped"] == "precision"
     assert outcome.summary["run"]["blocks"] == 10
+
+
+def leavings(outcome: write.Outcome) -> set[tuple[str, str]]:
+    return {(one.target, one.workload) for one in reader.load(outcome.folder).leavings}
+
+
+OPEN = {SIEVE: jittered(1.05e6, seed=3)}
+"""A target on the margin: nothing decides it."""
+
+
+def test_what_is_decided_leaves_where_something_else_is_open() -> None:
+    outcome = run(
+        box(), box(JAR, scripts=OPEN), workloads={SIEVE: WORKLOADS[SIEVE]},
+        leave_width=0.15, maximum_blocks=12,
+    )  # fmt: skip
+    assert leavings(outcome) == {("box", SIEVE)}
+    assert (cell(outcome)["standing"], cell(outcome)["blocks"]) == ("slower", 5)
+    assert cell(outcome)["ratio"] == pytest.approx(2.0, rel=0.01)
+    assert cell(outcome, "jar")["blocks"] == 12
+
+
+def test_nothing_leaves_where_nothing_is_open_so_that_intervals_become_narrower() -> None:
+    outcome = run(box(), workloads={SIEVE: WORKLOADS[SIEVE]}, leave_width=0.15, maximum_blocks=12)
+    assert not leavings(outcome)
+    assert cell(outcome)["blocks"] == 12
+
+
+def test_a_run_until_everything_is_decided_ends_with_its_last_open_cell() -> None:
+    outcome = run(
+        box(), workloads={SIEVE: WORKLOADS[SIEVE]},
+        leave_width=0.15, maximum_blocks=40, until=Until.DECIDED,
+    )  # fmt: skip
+    assert outcome.summary["run"]["stopped"] == "decided"
+    assert outcome.summary["run"]["blocks"] == 5
+
+
+def test_progress_shows_how_many_cells_are_decided() -> None:
+    observer = Observer()
+    run(
+        box(), box(JAR, scripts=OPEN), workloads={SIEVE: WORKLOADS[SIEVE]},
+        leave_width=0.15, maximum_blocks=7, observer=observer,
+    )  # fmt: skip
+    assert any("1 of 2 cells decided" in what for what, _, _ in observer.steps)
 
 
 def test_a_spent_budget_still_gives_the_fewest_blocks_for_an_interval() -> None:

@@ -24,6 +24,7 @@ from isobench.model import (
     Expectation,
     Fact,
     Gap,
+    Leaving,
     Metric,
     Need,
     Payload,
@@ -985,7 +986,7 @@ def limits(**options: Any) -> measure.StopRules:
         "budget_end": time.monotonic() + 600,
         "minimum_blocks": 3,
         "maximum_blocks": 20,
-        "is_precise": lambda _: False,
+        "analyse": lambda _: measure.Analysed(),
     }
     return measure.StopRules(**(usual | options))
 
@@ -1032,13 +1033,69 @@ def test_precision_is_looked_at_from_the_tenth_block_in_every_fifth(
     quiet_but(monkeypatch)
     analysed: list[int] = []
 
-    def is_precise(valid: int) -> bool:
+    def analyse(valid: int) -> measure.Analysed:
         analysed.append(valid)
-        return valid == 20
+        return measure.Analysed(stop="precision" if valid == 20 else "")
 
-    wanted = limits(maximum_blocks=40, is_precise=is_precise)
+    wanted = limits(maximum_blocks=40, analyse=analyse)
     assert measure_blocks(runner(fake()), 40, wanted) == (20, "precision")
-    assert analysed == [10, 15, 20]
+    assert analysed == [5, 10, 15, 20]
+
+
+def test_cells_that_leave_are_recorded_and_measured_no_more(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+    made = runner(box)
+
+    def analyse(valid: int) -> measure.Analysed:
+        leaving = {5: [(OTHER, BOX)], 10: [(LOOP, BOX)]}.get(valid, [])
+        return measure.Analysed(leaving=leaving, share=valid / 40)
+
+    wanted = limits(maximum_blocks=40, analyse=analyse)
+    one = plan.make([NATIVE, BOX], [WORK[LOOP], WORK[OTHER]], reference=NATIVE, blocks=40, seed=1)
+    stopped = measure.measure(made, one, wanted, tick=lambda *_: None)
+    assert stopped == (10, "decided")
+    sink: Any = made.sink
+    assert [r for r in sink.records if isinstance(r, Leaving)] == [
+        Leaving(block=5, target=BOX, workload=OTHER, share=0.125),
+        Leaving(block=10, target=BOX, workload=LOOP, share=0.25),
+    ]
+    times = [r for r in sink.records if isinstance(r, Sample) and r.metric == "time"]
+    # Native and its control leave a workload with the last target.
+    for name, last in ((OTHER, 5), (LOOP, 10)):
+        for label in (NATIVE, plan.second(NATIVE), BOX):
+            mine = {r.block for r in times if (r.workload, r.target) == (name, label)}
+            assert mine == set(range(1, last + 1))
+
+
+def test_a_target_of_which_all_cells_have_left_is_opened_no_more(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    jar = TargetName("jar")
+    box, other = fake(), fake(name=jar)
+
+    def analyse(valid: int) -> measure.Analysed:
+        return measure.Analysed(leaving=[(LOOP, BOX)] if valid == 5 else [])
+
+    one = plan.make([NATIVE, BOX, jar], [WORK[LOOP]], reference=NATIVE, blocks=9, seed=1)
+    wanted = limits(maximum_blocks=9, analyse=analyse)
+    measure.measure(runner(box, other), one, wanted, tick=lambda *_: None)
+    assert (box.opened, other.opened) == (5, 9)
+
+
+def test_cells_that_left_a_run_before_it_was_resumed_stay_away(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    box = fake()
+    one = plan.make([NATIVE, BOX], [WORK[LOOP], WORK[OTHER]], reference=NATIVE, blocks=4, seed=1)
+    measure.measure(
+        runner(box), one, limits(maximum_blocks=4), tick=lambda *_: None, left=[(OTHER, BOX)]
+    )
+    assert (box.runs(LOOP), box.runs(OTHER)) == (4, 0)
 
 
 def test_a_block_in_a_noisy_host_is_measured_again_and_marked(

@@ -14,6 +14,7 @@ from isobench.storage.schema import CellSummary
 _STOPPED: Final = {
     "budget": "the time budget was used up",
     "precision": "all intervals were narrow enough",
+    "decided": "every cell was decided",
     "blocks": "all planned blocks were measured",
     "time limit": "the time limit (--timeout) was reached",
     "interrupted": "it was interrupted",

@@ -125,7 +125,9 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     resumed_by: tuple[tuple[str, ...], ...] = ()
     """The command lines that have resumed this run."""
     stopped: str | None = None
-    """Why it stopped: "budget", "precision", "blocks", "time limit", "interrupted", "failure"."""
+    """Why it stopped: "budget", "precision", "decided", "blocks", "time limit", "interrupted",
+    "failure".
+    """
     interrupted: bool = False
     elapsed_seconds: Amount | None = None
 
