@@ -574,6 +574,20 @@ def test_user_mode_emulation_agrees_in_part(summary: Summary) -> None:
     assert kernel.agreement.word == "in part"
 
 
+def test_a_target_that_a_supported_claim_is_not_about_makes_the_agreement_one_in_part(
+    summary: Summary,
+) -> None:
+    box = next(target for target in summary["targets"] if target["name"] == "bubblewrap")
+    other = {**box, "name": "gvisor", "evidence": {"kernel.version": "unlike"}}
+    summary["targets"].append(other)
+    (claim,) = (claim for claim in summary["claims"] if claim["id"] == "sandbox-kernel")
+    assert claim["standing"] == "supported"
+    kernel = column_of(summary, "Sandbox").kernel
+    assert "A kernel of its own (other boot_id or build in gvisor)" in kernel.found
+    assert kernel.agreement is not None
+    assert kernel.agreement.word == "in part"
+
+
 def test_performance_is_never_one_verdict_over_classes(summary: Summary) -> None:
     column = column_of(summary, "Containerization")
     assert [axis.name for axis in column.axes] == ["CPU", "System calls", "I/O"]

@@ -272,6 +272,9 @@ def _kernel_agreement(lookup: Lookup, document: _Document, seen: set[str]) -> Ma
         status = ClaimStatus.REFUTED
     elif status is None and seen == {expected}:
         status = ClaimStatus.SUPPORTED
+    elif status is ClaimStatus.SUPPORTED and other in seen:
+        # The claim is about some targets, and another one differs: gVisor has a kernel of its own.
+        return IN_PART
     return AGREEMENTS[status or ClaimStatus.INCONCLUSIVE]
 
 
