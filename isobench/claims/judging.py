@@ -488,12 +488,12 @@ def _reason(claim: Claim, targets: Sequence[TargetFacts]) -> str:
     if claim.kind is ClaimKind.EVIDENCE and not claim.evidence:
         return "isobench has no test for it yet"
     subjects = [target for target in targets if _applies_to(claim, target)]
-    lack = _lack(" or ".join(claim.targets) or f"{claim.technology} target", subjects)
+    noun = " or ".join(claim.targets) or f"{claim.technology} target".lstrip()
+    lack = _lack(noun, subjects)
     if not lack and claim.reference != "native":
         compared = [each for each in targets if claim.reference in {each.name, each.technology}]
-        of_technology = f"{claim.reference} target"
-        noun = of_technology if claim.reference in {*Technology} else claim.reference
-        lack = _lack(f"{noun} to compare with", compared)
+        other = f"{claim.reference} target" if claim.reference in {*Technology} else claim.reference
+        lack = _lack(f"{other} to compare with", compared)
     return lack or "this run measured nothing that tests it"
 
 
