@@ -147,7 +147,7 @@ _ABOUT: Final[Mapping[Technology, str]] = {
     Technology.PARAVIRTUAL: (
         "A Linux kernel that runs as a process of the host, and uses the host's system calls in"
         " place of hardware. There is no hypervisor, so that it is no evidence for sentences on"
-        " virtual machines."
+        " virtual machines. The documents do not describe it."
     ),
 }
 """What a technology is that the documents do not describe."""
