@@ -141,6 +141,22 @@ class _Asked:
                 facts = self._cell(claim, cell, technology, reference)
                 if facts is not None:
                     yield facts
+        if claim.kind is ClaimKind.CHECKSUM:
+            yield from self._unmeasured_answers(claim)
+
+    def _unmeasured_answers(self, claim: Claim) -> Iterator[claiming.CellFacts]:
+        """Yield the cells with wrong answers alone: they have no value, and refute a claim."""
+        known = {(cell.target, cell.workload) for cell in self._analysis.cells}
+        for target, workload in sorted(self._wrong - known):
+            technology = self._technologies.get(target)
+            if technology is not None and claim.technology in {"", technology}:
+                yield claiming.CellFacts(
+                    target=target,
+                    technology=technology,
+                    workload=workload,
+                    status=Status.UNPROVEN,
+                    checks_equal=False,
+                )
 
     def _references(self, claim: Claim, target: TargetName) -> list[TargetName]:
         """Return the targets that the claim compares with: one by name, or those of a

@@ -1,11 +1,12 @@
 """Judges a claim on the cells and facts of one run, and explains the result as text. Pure."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from isobench.claims import condition
+from isobench.claims.reading import BOUNDS
 from isobench.model import (
     TIME,
     Claim,
@@ -136,6 +137,11 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
         case ClaimKind.ENFORCEMENT:
             # A target that cannot set limits here shows nothing about whether they hold.
             findings = list(_judge_limits(claim, [each for each in measured if each.limits]))
+        case ClaimKind.CHECKSUM:
+            # A target with wrong answers alone is not measured, and refutes the claim.
+            wrong = {cell.target for cell in cells if cell.checks_equal is False}
+            chosen = [each for each in subjects if each in measured or _failed(each, wrong)]
+            findings = list(_judge_cells(claim, cells, chosen))
         case _:
             findings = list(_judge_cells(claim, cells, measured))
     axes = {
@@ -147,7 +153,7 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
     return ClaimVerdict(
         claim=claim,
         status=status,
-        sentence=_untested(claim, subjects) if untested else _sentence(claim, findings, axes),
+        sentence=_untested(claim, targets) if untested else _sentence(claim, findings, axes),
         axes={} if evident or claim.limits else axes,
         change=_change(claim, findings, status),
     )
@@ -163,6 +169,11 @@ def _applies_to(claim: Claim, target: TargetFacts) -> bool:
         and "#" not in target.name
         and (target.name in claim.targets or _represents_technology(target))
     )
+
+
+def _failed(target: TargetFacts, wrong: Collection[TargetName]) -> bool:
+    """Return whether a target gave wrong answers and no number."""
+    return target.status is TargetStatus.FAILED and target.name in wrong
 
 
 def _represents_technology(target: TargetFacts) -> bool:
@@ -341,34 +352,43 @@ def _leans(interval: Interval | None, status: Status) -> bool:
 
 
 def _bound(claim: Claim, cell: CellFacts) -> _Judged:
-    ratio = claim.below_ratio if claim.below_ratio is not None else claim.above_ratio
-    seconds = claim.below_seconds if claim.below_seconds is not None else claim.above_seconds
-    below = claim.below_ratio is not None or claim.below_seconds is not None
-    side = "below" if below else "above"
-    if ratio is not None:
-        low, high = (cell.sided.low, cell.sided.high) if cell.sided else (None, None)
-        limit, shown = ratio, f"{side} {ratio_text(ratio)}"
-        words = f"{_ratio_words(cell)}, claimed {shown}"
-    else:
-        low, high, limit = cell.lower_seconds, cell.upper_seconds, seconds or 0.0
-        shown = f"{side} {duration_text(limit)}"
-        words = f"{_bound_words(claim, cell)}, claimed {shown}"
-    if not below:  # with the signs changed, "above" becomes "below"
-        low, high, limit = (
-            None if high is None else -high,
-            None if low is None else -low,
-            -limit,
-        )
-    room = limit - (limit if high is None else high)
-    change = f"{cell.name} proven to be {shown}"
+    """Judge a bound, or both ends of a range: one refuted end refutes, and support needs both."""
+    sides = [side for side in BOUNDS if getattr(claim, side) is not None]
+    judged = [_side(claim, cell, side) for side in sides]
+    shown = " and ".join(_side_text(claim, side) for side in reversed(sides))
+    in_seconds = sides[0].endswith("seconds")
+    figures = _bound_words(claim, cell) if in_seconds else _ratio_words(cell)
     # Noise of the machine invalidates a ratio, but not a bound in seconds.
-    if cell.is_unproven or (ratio is not None and cell.status is Status.UNPROVEN):
-        return _INCONCLUSIVE, words, room, change
+    distrusted = cell.is_unproven or (not in_seconds and cell.status is Status.UNPROVEN)
+    status = _INCONCLUSIVE if distrusted else _combined([each for each, _ in judged])
+    needed = "not staying" if status is _SUPPORTED else "proven to be"
+    room = min(room for _, room in judged)
+    return status, f"{figures}, claimed {shown}", room, f"{cell.name} {needed} {shown}"
+
+
+def _side_text(claim: Claim, side: str) -> str:
+    """Return a bound as text: "below 1 min", "above 1.04"."""
+    word, _, unit = side.partition("_")
+    limit = getattr(claim, side)
+    return f"{word} {duration_text(limit) if unit == 'seconds' else ratio_text(limit)}"
+
+
+def _side(claim: Claim, cell: CellFacts, side: str) -> tuple[ClaimStatus, float]:
+    """Return the status of one bound, and the distance from its limit to the nearer end."""
+    limit: float = getattr(claim, side)
+    if side.endswith("seconds"):
+        low, high = cell.lower_seconds, cell.upper_seconds
+    else:
+        low, high = (cell.sided.low, cell.sided.high) if cell.sided else (None, None)
+    if side.startswith("above"):  # with the signs changed, "above" becomes "below"
+        limit = -limit
+        low, high = None if high is None else -high, None if low is None else -low
+    room = limit - (limit if high is None else high)
     if high is not None and high < limit:
-        return _SUPPORTED, words, room, f"{cell.name} not staying {shown}"
+        return _SUPPORTED, room
     # Refuting needs the other one-sided bound: a bound that is not shown is not yet refuted.
     refuted = low is not None and low >= limit
-    return (_REFUTED if refuted else _INCONCLUSIVE), words, room, change
+    return (_REFUTED if refuted else _INCONCLUSIVE), room
 
 
 def _checksum(_: Claim, cell: CellFacts) -> _Judged:
@@ -457,18 +477,34 @@ def _targets(findings: Sequence[_Finding]) -> str:
     return listed(list(dict.fromkeys(each.target for each in findings)))
 
 
-def _untested(claim: Claim, subjects: Sequence[TargetFacts]) -> str:
+def _untested(claim: Claim, targets: Sequence[TargetFacts]) -> str:
     """Return why nothing was tested, and what must be measured."""
-    subject = listed(list(claim.targets)) or f"{claim.technology} target"
-    unmeasured = [f"{each.name} {each.status}" for each in subjects if each.status != "measured"]
-    if not subjects:
-        why = f"no {subject} in this run"
-    elif len(unmeasured) == len(subjects):
-        why = f"no {subject} was measured ({', '.join(unmeasured)})"
-    else:
-        why = "this run measured nothing that tests it"
     needs = claim.needs or f"a run that measures {_subject(claim)}"
-    return f"Not tested: {why}; needs {needs}."
+    return f"Not tested: {_reason(claim, targets)}; needs {needs}."
+
+
+def _reason(claim: Claim, targets: Sequence[TargetFacts]) -> str:
+    """Return why nothing was tested."""
+    if claim.kind is ClaimKind.EVIDENCE and not claim.evidence:
+        return "isobench has no test for it yet"
+    subjects = [target for target in targets if _applies_to(claim, target)]
+    noun = " or ".join(claim.targets) or f"{claim.technology} target".lstrip()
+    lack = _lack(noun, subjects)
+    if not lack and claim.reference != "native":
+        compared = [each for each in targets if claim.reference in {each.name, each.technology}]
+        other = f"{claim.reference} target" if claim.reference in {*Technology} else claim.reference
+        lack = _lack(f"{other} to compare with", compared)
+    return lack or "this run measured nothing that tests it"
+
+
+def _lack(noun: str, targets: Sequence[TargetFacts]) -> str:
+    """Return that no such target was measured; empty where one was."""
+    if not targets:
+        return f"no {noun} in this run"
+    if any(each.status is TargetStatus.MEASURED for each in targets):
+        return ""
+    states = ", ".join(f"{each.name} {each.status}" for each in targets)
+    return f"no {noun} was measured ({states})"
 
 
 def _together_with(claim: Claim) -> str:

@@ -19,6 +19,8 @@ _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim) if fiel
 _SHARES: Final = ("margin", "level", "quantile")
 """Keys whose values may be written "5%" or 0.05."""
 BOUNDS: Final = ("below_seconds", "above_seconds", "below_ratio", "above_ratio")
+_RANGES: Final = (["below_seconds", "above_seconds"], ["below_ratio", "above_ratio"])
+"""The bounds that one claim may have together: they are the ends of one range."""
 _CHOICES: Final = {
     "kind": tuple(ClaimKind),
     "direction": tuple(Direction),
@@ -264,9 +266,7 @@ def _bound_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
     if (claim.kind is ClaimKind.BOUND) != bool(given):
         instead = "" if given else f" (or {', '.join(BOUNDS[1:])})"
         yield (given or BOUNDS)[0], f'and kind = "bound" go together{instead}'
-    # Two bounds in one claim could have two results, and a claim has one status.
-    if len(given) > 1:
-        yield given[1], f"and {given[0]} are two bounds: write a claim for each"
+    yield from _range_contradictions(claim, given)
     for key in given:
         if not getattr(claim, key) > 0:
             yield key, "must be above zero"
@@ -276,3 +276,15 @@ def _bound_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "reference", "is for ratios only: bounds in seconds have no reference"
     if claim.kind is ClaimKind.BOUND and not claim.workloads and "workload" not in claim.when:
         yield "workloads", "must name the workloads whose time is bounded"
+
+
+def _range_contradictions(claim: Claim, given: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with two bounds: only the ends of one range make one statement."""
+    if len(given) < 2:  # noqa: PLR2004 - the ends of a range
+        return
+    if list(given) not in _RANGES:
+        yield given[1], f"and {given[0]} are two bounds: write a claim for each"
+        return
+    below, above = given
+    if getattr(claim, above) >= getattr(claim, below):
+        yield above, f"must be less than {below}: they are the ends of a range"

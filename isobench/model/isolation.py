@@ -50,8 +50,14 @@ class Technology(_ExtensibleEnum):
 
     NATIVE = "native"
     VIRTUALIZATION = "virtualization"
+    """A machine on a hypervisor: hardware executes its instructions and its kernel."""
     CONTAINERIZATION = "containerization"
     EMULATION = "emulation"
+    """Software executes the instructions: of one program, or of a whole machine (TCG)."""
+    PARAVIRTUAL = "paravirtual"
+    """A kernel of its own, built for another kernel's system calls in place of hardware, without a
+    hypervisor: user-mode Linux.
+    """
     TRANSLATION = "translation"
     SANDBOX = "sandbox"
 

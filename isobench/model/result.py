@@ -167,7 +167,7 @@ class Claim:
     above_seconds: float | None = None
     below_ratio: float | None = None
     above_ratio: float | None = None
-    """For BOUND: exactly one of the four."""
+    """For BOUND: one of the four, or both ends of a range, in seconds or as ratios."""
     needs: str = ""
     """What must be measured to test it. The report shows it when nothing was measured."""
     origin: str = ""

@@ -57,9 +57,9 @@ COSTS: Final[Mapping[str, Cost]] = {
 INTEREST: Final = (
     *("docker", "namespaces", "podman", "lxc", "nspawn", "podman-pod", "kubernetes", "distrobox"),
     *("bubblewrap", "landlock", "firejail", "gvisor", "wasm"),
-    *("kvm", "ssh", "uml"),
+    *("kvm", "ssh"),
     *("qemu-user-aarch64", "qemu", "qemu-aarch64", "qemu-user-riscv64"),
-    "wine",
+    *("wine", "uml"),
 )
 """The targets of each technology in the order in which most people are interested in them."""
 UNKNOWN: Final = Cost(opening=1.0, start=0.5, visit=0.1)

@@ -16,7 +16,7 @@ import pandas as pd
 from isobench.model import BlockHealth, Gap, Leaving, Plan
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
-from isobench.storage import records
+from isobench.storage import earlier, records
 from isobench.storage.cleaning import cleaned
 from isobench.storage.documents import DAMAGED, check_format, converted, decoded, parsed
 from isobench.storage.lines import complete_lines
@@ -151,6 +151,9 @@ def _read(path: Path, files: _Files) -> Run:
     plan_bytes = files.read(_PLAN)
     found = records.read(files.read(RECORDS))
     health, invalid = _health(files.read(_HEALTH))
+    metadata, states = earlier.with_paravirtual(
+        metadata, dict(_state(name, files.read(name)) for name in files.states())
+    )
     return Run(
         path=path,
         metadata=metadata,
@@ -160,7 +163,7 @@ def _read(path: Path, files: _Files) -> Run:
         leavings=found.leavings,
         health=health,
         invalid_blocks=invalid,
-        states=dict(_state(name, files.read(name)) for name in files.states()),
+        states=states,
     )
 
 

@@ -113,7 +113,8 @@ def test_the_claims_of_the_documents_load_and_are_distinguished() -> None:
         "ns.pid": "unlike",
     }
     assert known["start-container-ms"].below_seconds == 1.0
-    assert known["arm-on-x86"].targets == ("qemu-user-aarch64",)
+    assert known["arm-on-x86"].targets == ("qemu-user-aarch64", "qemu-aarch64")
+    assert (known["start-vm-s"].above_seconds, known["start-vm-s"].below_seconds) == (1.0, 60.0)
 
 
 def test_every_claim_of_the_documents_says_what_a_test_of_it_needs() -> None:
@@ -239,10 +240,7 @@ def test_an_evidence_claim_without_facts_may_stand_if_it_says_what_it_needs() ->
     (found,) = load(text, origin="mine.toml")
     verdict = judge(found, [], [target("docker")])
     assert verdict.status is UNTESTED
-    assert (
-        verdict.sentence
-        == "Not tested: this run measured nothing that tests it; needs two machines."
-    )
+    assert verdict.sentence == "Not tested: isobench has no test for it yet; needs two machines."
 
 
 def test_two_claims_of_one_id_are_refused_at_the_second() -> None:
@@ -673,7 +671,8 @@ def test_a_claim_may_be_a_condition_and_what_is_asserted_of_it() -> None:
         ('assert = { kind = "equivalent", margin = "5" }', 5, "margin must be a share"),
         ('assert = { kind = "equivalent", margin = "105%" }', 5, "margin must be a share"),
         ('assert = { kind = "equivalent", margin = true }', 5, "margin must be a share"),
-        ('assert = { kind = "bound", below_ratio = 2, above_ratio = 1 }', 5, "two bounds"),
+        ('assert = { kind = "bound", below_ratio = 2, above_seconds = 1 }', 5, "two bounds"),
+        ('assert = { kind = "bound", below_ratio = 1, above_ratio = 2 }', 5, "ends of a range"),
         ('assert = { kind = "bound", below_ratio = 2, margin = 0.1 }', 5, "margin goes with"),
         ('assert = { kind = "bound", below_ratio = 2, quantile = 0.9 }', 5, "quantile goes"),
         ("assert = 3", 5, "assert must be a table"),
@@ -735,6 +734,62 @@ def test_a_time_may_be_bounded_from_below() -> None:
     verdict = judge(stated, [slow], [target("docker")])
     assert verdict.status is REFUTED
     assert "p95 3.00 s" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (2.9, 3.1, SUPPORTED),
+        (0.1, 0.2, REFUTED),
+        (61.0, 70.0, REFUTED),
+        (0.9, 1.1, INCONCLUSIVE),
+        (50.0, 70.0, INCONCLUSIVE),
+        (None, 3.1, INCONCLUSIVE),
+        (2.9, None, INCONCLUSIVE),
+    ],
+)
+def test_a_range_needs_both_ends_and_falls_with_one(
+    low: float | None, high: float | None, expected: ClaimStatus
+) -> None:
+    base = claim(ClaimKind.BOUND, "startup.cold")
+    stated = dataclasses.replace(base, above_seconds=1.0, below_seconds=60.0)
+    start = dataclasses.replace(
+        cell("docker", "startup.cold"), lower_seconds=low, upper_seconds=high
+    )
+    verdict = judge(stated, [start], [target("docker")])
+    assert verdict.status is expected
+    assert "claimed above 1 s and below 1 min" in verdict.sentence
+    assert "docker startup.cold" in verdict.change
+    assert verdict.change.endswith("above 1 s and below 1 min")
+
+
+def test_the_cell_nearest_to_either_end_of_a_range_is_the_closest() -> None:
+    base = claim(ClaimKind.BOUND, "cpu")
+    stated = dataclasses.replace(base, above_ratio=1.0, below_ratio=3.0)
+    cells = [
+        dataclasses.replace(
+            cell(name, "cpu.sieve", ratio=ratio),
+            sided=Interval(low=ratio - 0.1, high=ratio + 0.1, level=0.9),
+        )
+        for name, ratio in (("docker", 1.2), ("podman", 2.5))
+    ]
+    verdict = judge(stated, cells, [target("docker"), target("podman")])
+    assert verdict.status is SUPPORTED
+    assert "the closest being docker cpu.sieve 1.20x" in verdict.sentence
+
+
+def test_a_claim_that_compares_reports_that_nothing_to_compare_with_was_measured() -> None:
+    against = dataclasses.replace(
+        claim(ClaimKind.ORDER, "startup.cold"), reference="virtualization"
+    )
+    guest = target("kvm", TargetStatus.UNAVAILABLE, Technology.VIRTUALIZATION)
+    for others, reason in (
+        ([], "no virtualization target to compare with in this run"),
+        ([guest], "no virtualization target to compare with was measured (kvm unavailable)"),
+    ):
+        verdict = judge(against, [], [target("docker"), *others])
+        assert verdict.status is UNTESTED
+        assert verdict.sentence == f"Not tested: {reason}; needs a container."
 
 
 def test_what_would_change_a_status_is_reported() -> None:

@@ -269,6 +269,8 @@ def test_a_virtual_machine_is_neither_the_hosts_kernel_nor_gvisors() -> None:
     assert broken(target, kernel__version="#1 SMP guest", **guest) == ""
     assert "kernel.version" in broken(target, **guest)
     assert "cpu.hypervisor" in broken(target, **(guest | {"cpu__hypervisor": ""}))
+    translated = guest | {"cpu__hypervisor": "TCGTCGTCGTCG", "kernel__version": "#1 SMP guest"}
+    assert "cpu.hypervisor" in broken(target, **translated)
     relations = {expectation.relation for expectation in target.expectations}
     assert Relation.SAME_AS_HOST not in relations
 

@@ -20,7 +20,7 @@ import pytest
 
 from isobench.config import paths
 from isobench.evidence import prove
-from isobench.model import Available, Environment, Evidence, Lack, Technology, Unavailable
+from isobench.model import Abi, Available, Environment, Evidence, Lack, Technology, Unavailable
 from isobench.model.errors import SessionError, UsageError
 from isobench.plugins import ownership
 from isobench.plugins.registry import Registry
@@ -95,6 +95,16 @@ def test_the_name_of_a_runtime_class_decides_the_expectations() -> None:
         relation = {p.key: p.relation for p in target.expectations}["kernel.boot_id"]
         assert target.technology is kind
         assert (relation == "same") == (kind is Technology.CONTAINERIZATION)
+
+
+def test_a_virtual_machine_that_qemu_translates_is_not_proven_to_be_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "host_abi", lambda: Abi.ELF_X86_64)
+    target = KubernetesTarget(runtime_class="kata-qemu")
+    guest = {"kernel__boot_id": "own", "cpu__hypervisor_bit": True}
+    assert unmet(target, inside(**guest, cpu__hypervisor="KVMKVMKVM")) == ""
+    assert "cpu.hypervisor" in unmet(target, inside(**guest, cpu__hypervisor="TCGTCGTCGTCG"))
 
 
 def facts(**values: Any) -> Environment:

@@ -293,6 +293,22 @@ def test_every_column_of_the_documents_is_there(variant: Summary) -> None:
     ]
 
 
+def test_a_technology_that_the_documents_do_not_describe_has_a_column_without_agreement(
+    summary: Summary,
+) -> None:
+    (docker,) = (target for target in summary["targets"] if target["name"] == "docker")
+    docker["class"] = "paravirtual"
+    page, _, markup = rendered(summary)
+    head, *rows = Page(page).tables["documents"]
+    assert head[-1] == "Paravirtualnot in the documents"
+    assert "There is no hypervisor" in rows[0][-1]
+    assert "docker" in rows[2][-1]
+    assert not any(word in row[-1] for row in rows for word in ("agrees", "in part", "not tested"))
+    (line,) = (line for line in markup.splitlines() if line.startswith("| Performance"))
+    assert line.count("**") > 0
+    assert "**" not in line.split("|")[-2]
+
+
 def test_terminal_output_fits_80_columns(variant: Summary) -> None:
     assert max(map(len, terminal_of(variant).splitlines())) <= 80
 
@@ -555,6 +571,20 @@ def test_user_mode_emulation_agrees_in_part(summary: Summary) -> None:
     kernel = column_of(summary, "Emulation").kernel
     assert "The host's kernel" in kernel.found
     assert "aarch64" in kernel.found
+    assert kernel.agreement.word == "in part"
+
+
+def test_a_target_that_a_supported_claim_is_not_about_makes_the_agreement_one_in_part(
+    summary: Summary,
+) -> None:
+    box = next(target for target in summary["targets"] if target["name"] == "bubblewrap")
+    other = {**box, "name": "gvisor", "evidence": {"kernel.version": "unlike"}}
+    summary["targets"].append(other)
+    (claim,) = (claim for claim in summary["claims"] if claim["id"] == "sandbox-kernel")
+    assert claim["standing"] == "supported"
+    kernel = column_of(summary, "Sandbox").kernel
+    assert "A kernel of its own (other boot_id or build in gvisor)" in kernel.found
+    assert kernel.agreement is not None
     assert kernel.agreement.word == "in part"
 
 

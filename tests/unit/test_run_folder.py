@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from isobench.model import BlockHealth, Cause, Gap, Leaving, Sample
+from isobench.model import BlockHealth, Cause, Gap, Leaving, Sample, Technology
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage import lock, reader, records, writer
@@ -213,6 +213,42 @@ def test_a_zip_of_a_run_is_read_like_its_folder(
     assert archive.gaps == folder.gaps == (GAP,)
     assert archive.states == folder.states == {"box": TargetState(status="available")}
     assert archive.invalid_blocks == folder.invalid_blocks == frozenset({2})
+
+
+def test_user_mode_linux_of_an_old_run_is_read_as_paravirtual_where_its_kind_is_certain(
+    synthetic: Write,
+) -> None:
+    old = Technology.VIRTUALIZATION
+    names = ("uml", "mine", "uml-small", "fake", "kvm")
+    path = synthetic(
+        {(name, "cpu.sieve"): 1.0 for name in names if name != "fake"},
+        unmeasured=("fake",),
+        classes=dict.fromkeys(names, old),
+        states={name: {"class": old} for name in names},
+        about={
+            # "fake" has the kind of a virtual machine, and its name only resembles uml's.
+            "config": {"targets": {"mine": {"kind": "uml"}, "fake": {"kind": "kvm"}}},
+            "variations": [
+                {"name": "uml-small", "base": "uml", "option": "memory", "value": "64MiB"}
+            ],
+        },
+    )
+    run = reader.load(path)
+    new = Technology.PARAVIRTUAL
+    wanted = {"uml": new, "mine": new, "uml-small": new, "fake": old, "kvm": old}
+    assert {name: state.technology for name, state in run.states.items()} == wanted
+    read = {entry.name: entry.technology for entry in run.metadata.targets}
+    assert read == {"native": Technology.NATIVE, **wanted}
+
+
+def test_a_target_called_uml_of_another_kind_keeps_its_technology(synthetic: Write) -> None:
+    path = synthetic(
+        {("uml", "cpu.sieve"): 1.0},
+        classes={"uml": Technology.VIRTUALIZATION},
+        about={"config": {"targets": {"uml": {"kind": "kvm"}}}},
+    )
+    (_, entry) = reader.load(path).metadata.targets
+    assert entry.technology is Technology.VIRTUALIZATION
 
 
 def test_a_zip_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ X86: dict[str, Fact] = {
     "machine": "x86_64",
     "cpu.hypervisor_bit": True,
     "cpu.hypervisor": "KVMKVMKVM",
+    "cpu.vendor": "GenuineIntel",
     "host.canary_readable": False,
 }
 HARDWARE = {"cpu.hypervisor_bit": False, "cpu.hypervisor": ""}
@@ -135,6 +136,7 @@ HYPER_V: dict[str, Fact] = {
 WSL_2 = {"cpu.hypervisor": "Microsoft Hv", "kernel.release": "5.15.90.1-microsoft-standard-WSL2"}
 WSL_1 = {"kernel.release": "4.4.0-19041-Microsoft"} | HARDWARE
 TCG = {"cpu.hypervisor": "TCGTCGTCGTCG"}
+UML = {"cpu.vendor": "User Mode Linux"}  # CPUID shows the hypervisor of its host
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,9 @@ TCG = {"cpu.hypervisor": "TCGTCGTCGTCG"}
         ({}, {}, True),
         ({}, HARDWARE, False),
         ({}, TCG, False),
+        ({}, UML, False),
+        ({"class": "paravirtual"}, UML, True),
+        ({"class": "paravirtual"}, UML | {"kernel.boot_id": "outside"}, False),
         ({}, {"kernel.boot_id": "outside"}, False),
         ({}, {"host.canary_readable": True}, False),
         ({"class": "emulation"}, TCG, True),

@@ -28,7 +28,8 @@ class Finding:
 
     says: str
     found: str
-    agreement: Mark
+    agreement: Mark | None
+    """None: the documents say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +39,18 @@ class Axis:
     name: str
     mark: Mark
     text: str
-    agreement: Mark
+    agreement: Mark | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A technology of the documents' table."""
+    """A technology of the documents' table, or one that was measured and is not in it."""
 
     title: str
     origin: str
-    """The part of the documents with these sentences: the table or the prose."""
+    """The part of the documents with these sentences: the table or the prose; empty: none."""
+    about: str
+    """What the technology is, where the documents do not say it."""
     kernel: Finding
     performance_says: str
     axes: tuple[Axis, ...]
@@ -69,13 +72,15 @@ class _Document:
 
     technology: Technology
     origin: str
-    kernel: str
-    performance: str
-    examples: str
+    about: str = ""
+    kernel: str = ""
+    performance: str = ""
+    examples: str = ""
     kernel_claim: str = ""
     performance_claim: str = ""
-    shares_kernel: bool
-    expected: Status
+    shares_kernel: bool = False
+    expected: Status | None = None
+    """The verdict that agrees with the documents; None: they say nothing."""
 
 
 _DOCUMENTS: Final = (
@@ -138,9 +143,30 @@ _DOCUMENTS: Final = (
 )
 
 
+_ABOUT: Final[Mapping[Technology, str]] = {
+    Technology.PARAVIRTUAL: (
+        "A Linux kernel that runs as a process of the host, and uses the host's system calls in"
+        " place of hardware. There is no hypervisor, so that it is no evidence for sentences on"
+        " virtual machines. The documents do not describe it."
+    ),
+}
+"""What a technology is that the documents do not describe."""
+
+
 def columns(lookup: Lookup) -> tuple[Column, ...]:
-    """Return a column for each technology of the documents, in their order."""
-    return tuple(_column(lookup, document) for document in _DOCUMENTS)
+    """Return a column for each technology of the documents, in their order; then one for each
+    other technology of the run.
+    """
+    return tuple(_column(lookup, each) for each in (*_DOCUMENTS, *_others(lookup)))
+
+
+def _others(lookup: Lookup) -> Iterator[_Document]:
+    """Yield the technologies of the run of which the documents say nothing."""
+    known = {Technology.NATIVE, *(document.technology for document in _DOCUMENTS)}
+    for technology in dict.fromkeys(target.technology for target in lookup.targets):
+        if technology not in known:
+            about = _ABOUT.get(technology, "The documents do not describe this technology.")
+            yield _Document(technology=technology, origin="", about=about)
 
 
 def _without_numbers(missing: Sequence[Missing], left_out: Sequence[str]) -> Iterator[str]:
@@ -176,6 +202,7 @@ def _column(lookup: Lookup, document: _Document) -> Column:
     return Column(
         title=document.technology.heading,
         origin=document.origin,
+        about=document.about,
         kernel=_kernel(lookup, document, ran),
         performance_says=document.performance,
         axes=_axes(lookup, document, ran),
@@ -229,8 +256,10 @@ def _kernel_relation(target: TargetSummary) -> str:
     return "unlike" if target.evidence.get("kernel.version") == "unlike" else ""
 
 
-def _kernel_agreement(lookup: Lookup, document: _Document, seen: set[str]) -> Mark:
+def _kernel_agreement(lookup: Lookup, document: _Document, seen: set[str]) -> Mark | None:
     """Return whether the kernels that were seen agree with the documents."""
+    if not document.kernel:
+        return None
     if not seen:
         return AGREEMENTS[ClaimStatus.UNTESTED]
     if document.technology is Technology.EMULATION and "same" in seen:
@@ -243,6 +272,9 @@ def _kernel_agreement(lookup: Lookup, document: _Document, seen: set[str]) -> Ma
         status = ClaimStatus.REFUTED
     elif status is None and seen == {expected}:
         status = ClaimStatus.SUPPORTED
+    elif status is ClaimStatus.SUPPORTED and other in seen:
+        # The claim is about some targets, and another one differs: gVisor has a kernel of its own.
+        return IN_PART
     return AGREEMENTS[status or ClaimStatus.INCONCLUSIVE]
 
 
@@ -264,17 +296,26 @@ def _axes(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> 
         if group == START_CLASS or not cells:
             continue
         kinds = Counter(cell.mark.kind for cell in cells)
-        # The claim decides where it was tested: it may have a margin of its own.
-        status = _tested(lookup.claims.get(document.performance_claim), group)
         axes.append(
             Axis(
                 name=class_title(group),
                 mark=MARKS[_common_kind(kinds)],
                 text=_spread(cells, kinds),
-                agreement=AGREEMENTS[status or _agreement(kinds, document.expected)],
+                agreement=_performance_agreement(lookup, document, group, kinds),
             )
         )
     return tuple(axes)
+
+
+def _performance_agreement(
+    lookup: Lookup, document: _Document, group: str, kinds: Mapping[str, int]
+) -> Mark | None:
+    """Return whether the verdicts of a class agree with the documents."""
+    if document.expected is None:
+        return None
+    # The claim decides where it was tested: it may have a margin of its own.
+    status = _tested(lookup.claims.get(document.performance_claim), group)
+    return AGREEMENTS[status or _agreement(kinds, document.expected)]
 
 
 def _common_kind(kinds: Mapping[str, int]) -> str:
@@ -337,20 +378,25 @@ def _markdown(found: Sequence[Column]) -> Iterator[str]:
 def _kernel_cell(column: Column) -> str:
     kernel = column.kernel
     seen = escaped(kernel.found or column.empty)
-    return breaks((quote(kernel.says), seen, f"**{kernel.agreement.word}**"))
+    agreement = f"**{kernel.agreement.word}**" if kernel.agreement else ""
+    return breaks((_quoted(kernel.says), escaped(column.about), seen, agreement))
+
+
+def _quoted(sentence: str) -> str:
+    """Return what the documents say as a quotation; empty where they say nothing."""
+    return quote(sentence) if sentence else ""
 
 
 def _performance_cell(column: Column) -> str:
     startup = f"Start-up, separately: {escaped(column.startup)}" if column.startup else ""
     axes = map(_axis_line, column.axes)
     empty = "" if column.axes else escaped(column.empty)
-    return breaks((quote(column.performance_says), *axes, startup, empty))
+    return breaks((_quoted(column.performance_says), *axes, startup, empty))
 
 
 def _axis_line(axis: Axis) -> str:
-    return (
-        f"{escaped(axis.name)}: {axis.mark.word} {escaped(axis.text)} (**{axis.agreement.word}**)"
-    )
+    agreement = f" (**{axis.agreement.word}**)" if axis.agreement else ""
+    return f"{escaped(axis.name)}: {axis.mark.word} {escaped(axis.text)}{agreement}"
 
 
 def _examples_cell(column: Column) -> str:
@@ -358,7 +404,7 @@ def _examples_cell(column: Column) -> str:
     out = f"Left out to keep the budget: {', '.join(column.left_out)}" if column.left_out else ""
     nothing = "" if column.ran or column.missing or out else escaped(column.empty)
     ran = (escaped(f"{one.label}: {one.value.shown}") for one in column.ran)
-    return breaks((quote(column.examples_says), *ran, *missing, escaped(out), nothing))
+    return breaks((_quoted(column.examples_says), *ran, *missing, escaped(out), nothing))
 
 
 def _missing_line(one: Missing) -> str:

@@ -64,7 +64,11 @@ _UNAME_ALIASES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _PresetName = Literal[
     "", "libvirt", "esxi", "vsphere", "vmware-workstation", "virtualbox", "hyper-v", "wsl", "wsl-1"
 ]
-_Class = Literal["", "virtualization", "emulation", "containerization", "sandbox", "translation"]
+# fmt: off
+_Class = Literal[
+    "", "virtualization", "emulation", "paravirtual", "containerization", "sandbox", "translation",
+]
+# fmt: on
 
 
 class _System(NamedTuple):
@@ -123,11 +127,20 @@ def _of_class(technology: Technology, abi: Abi | None) -> tuple[Expectation, ...
                 Expectation(
                     key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="TCGTCGTCGTCG"
                 ),
+                # User-mode Linux executes CPUID on the host, and so shows the host's hypervisor.
+                Expectation(
+                    key="cpu.vendor", relation=Relation.OTHER_THAN, value="User Mode Linux"
+                ),
             )
         case Technology.EMULATION if x86:
             return (own_kernel, _equals("cpu.hypervisor", "TCGTCGTCGTCG"))
         # Other ISAs have no instruction like CPUID: see `SshTarget._unprovable`.
-        case Technology.VIRTUALIZATION | Technology.EMULATION | Technology.TRANSLATION:
+        case (
+            Technology.VIRTUALIZATION
+            | Technology.EMULATION
+            | Technology.PARAVIRTUAL
+            | Technology.TRANSLATION
+        ):
             return (own_kernel,)
         case _:
             return (Expectation(key="ns.pid", relation=Relation.UNLIKE_HOST),)

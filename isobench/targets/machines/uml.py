@@ -3,7 +3,8 @@
 Its kernel is built for the host's system calls in place of hardware (paravirtual). It executes the
 guest's programs as processes of the host, and intercepts each of their system calls by ptrace. So
 it needs no support of the processor, no device and no privilege, and code between two system calls
-runs at native speed. It has one CPU.
+runs at native speed. It has one CPU. There is no hypervisor: it has a column of its own, and claims
+about virtual machines are not about it.
 
 Two risks, and what isobench does about them:
 
@@ -274,7 +275,7 @@ class UmlTarget:
     """A guest whose Linux kernel is a process of the host."""
 
     name: ClassVar[TargetName] = TargetName("uml")
-    technology: ClassVar[Technology] = Technology.VIRTUALIZATION
+    technology: ClassVar[Technology] = Technology.PARAVIRTUAL
     abi: ClassVar[Abi | None] = None
     executes: ClassVar[Sequence[str]] = ("kernel", "append")
     expectations: ClassVar[tuple[Expectation, ...]] = (

@@ -176,6 +176,8 @@ _EXPECTATIONS: Final = {
         Expectation(key="kernel.boot_id", relation=Relation.UNLIKE_HOST),
         Expectation(key="kernel.version", relation=Relation.OTHER_THAN, value=sentry.BUILD),
         Expectation(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value=""),
+        # A machine that QEMU translates is emulation, and no evidence for hypervisors.
+        Expectation(key="cpu.hypervisor", relation=Relation.OTHER_THAN, value="TCGTCGTCGTCG"),
         _CANARY,
     ),
 }
