@@ -52,6 +52,8 @@ from isobench.plugins.api import (
 from isobench.plugins.registry import Registry
 from isobench.run import limit_tests
 from isobench.run.measure import Runner
+from isobench.run.rounds import is_interactive
+from isobench.run.waiting import EndedError, Waiting
 from isobench.targets.containers import _kubernetes
 from isobench.workloads import loader
 from tests.conftest import PROGRAM, SOURCE, Staged
@@ -59,6 +61,7 @@ from tests.distributions import under_test
 
 pytestmark = pytest.mark.live
 PATIENCE = seconds(60)
+SIEVE = WorkloadName("cpu.sieve")
 AWKWARD = ("two words", "'quotes\"", "$HOME", "*", "-x", "é", "", "a\\b", "semi;colon", "new\nline")
 
 Able = Callable[[str], Target]
@@ -311,6 +314,54 @@ def test_output_is_passed_on_while_the_program_runs(target: Target, one: Staged)
     assert time.monotonic() - arrived_at[0] > 0.5
     assert done.stdout == nonce.encode()
     assert b"".join(one.chunks) == done.stdout
+
+
+def test_a_payload_waits_in_a_session_and_answers_line_by_line(target: Target, one: Staged) -> None:
+    with opened(target, one) as session:
+        assert is_interactive(session), "no target of this project starts a program for each turn"
+        nonce = secrets.token_hex(8)
+        waiting = Waiting(
+            lambda command: session.run(command, timeout=PATIENCE),
+            one.command("cpu.sieve", nonce, "ask", "40"),
+        )
+        waiting.expect(wire.WARM, PATIENCE)
+        for loops, untimed in ((20, 10), (40, 0), (1, 40), (20, 0)):
+            waiting.send(wire.request(loops, untimed))
+            waiting.expect(wire.ITERATION, PATIENCE)
+        done = waiting.end(PATIENCE)
+        assert done.exit_code == 0
+        reply = wire.read(done.stdout, nonce=nonce, iterations=4)
+        assert [each.loops for each in reply.iterations] == [20, 40, 1, 20]
+        checks = [each.check for each in reply.iterations]
+        answer = loader.find()[SIEVE].answer
+        assert answer is not None
+        assert (answer.loops, answer.check) == (20, checks[0])
+        assert checks[0] == checks[3]
+        assert len(set(checks)) == 3
+        # The session serves further programs.
+        assert session.run(one.command(PROGRAM, "end", "3"), timeout=PATIENCE).exit_code == 3
+
+
+def test_a_program_that_waits_and_is_not_asked_is_ended_at_its_time_limit(
+    target: Target, one: Staged
+) -> None:
+    with opened(target, one) as session:
+        waiting = Waiting(
+            lambda command: session.run(command, timeout=seconds(2)),
+            one.command("cpu.sieve", secrets.token_hex(8), "ask", "1"),
+        )
+        waiting.expect(wire.WARM, PATIENCE)
+        with pytest.raises(EndedError):
+            waiting.expect(wire.ITERATION, PATIENCE)
+        assert waiting.end(PATIENCE).exit_code is None
+
+
+def test_without_requests_standard_input_is_empty(target: Target, one: Staged) -> None:
+    with opened(target, one) as session:
+        done = session.run(one.command("cpu.sieve", "nonce", "ask", "1"), timeout=PATIENCE)
+    # The payload reads the end of its input at once, and ends in order.
+    assert done.exit_code == 0
+    assert wire.read(done.stdout, nonce="nonce", iterations=0).check
 
 
 def evidence(run: Callable[[list[str]], bytes], staged: Staged) -> Environment:

@@ -32,6 +32,7 @@ from isobench.model import (
     Expectation,
     Lack,
     Leftover,
+    OnStdin,
     Relation,
     Stage,
     Technology,
@@ -175,12 +176,18 @@ class _Box:
         *,
         timeout: Nanoseconds,
         on_output: Callable[[bytes], None],
+        on_stdin: OnStdin | None = None,
     ) -> Completed:
         """Enter the box and let the agent run a request. SessionError: the box is not entered."""
         agent = _path_inside(stage.root / "isobench" / "_agent")
         argv = ["distrobox", "enter", "--no-workdir", "--name", self.name, "--", agent, "once"]
         done = _run_agent(
-            argv, request, timeout=timeout, env=self.enter_environment, on_output=on_output
+            argv,
+            request,
+            timeout=timeout,
+            env=self.enter_environment,
+            on_output=on_output,
+            on_stdin=on_stdin,
         )
         if done.exit_code == _OWN_FAILURE or (done.exit_code and b"Error:" in done.stderr):
             raise SessionError(f"distrobox enter: {processes.last_line(done.stderr)}")
@@ -259,6 +266,7 @@ def _run_agent(
     timeout: Nanoseconds,
     env: Mapping[str, str],
     on_output: Callable[[bytes], None],
+    on_stdin: OnStdin | None = None,
 ) -> Completed:
     """Run a command that executes the agent, send a request, and return the agent's result.
 
@@ -269,7 +277,7 @@ def _run_agent(
         process = processes.start(argv, env=env, stdin=subprocess.PIPE)
     except OSError as error:
         raise SessionError(f"{argv[0]} cannot be executed: {error}") from None
-    code, out, err = _exchange(process, request, deadline, on_output)
+    code, out, err = _exchange(process, request, deadline, on_output, on_stdin)
     known = None if code is None else agent_request.exit_code(code)
     return Completed(exit_code=known, stdout=out, stderr=err)
 
@@ -279,6 +287,7 @@ def _exchange(
     request: bytes,
     deadline: float,
     on_output: Callable[[bytes], None],
+    on_stdin: OnStdin | None,
 ) -> tuple[int | None, bytes, bytes]:
     """Return the exit code, None at the deadline, and both streams; end the process anyway."""
     assert process.stdin is not None
@@ -291,6 +300,8 @@ def _exchange(
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(request)
             process.stdin.flush()
+        if on_stdin is not None:
+            on_stdin(processes.writer(process.stdin))
         if listener.listen(deadline):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(max(0.0, deadline - time.monotonic()))
@@ -465,12 +476,19 @@ class DistroboxTarget:
 class _Session:
     box: _Box
     stage: Stage
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         scratch = processes.private_scratch(self.stage.scratch, "distrobox")
         argv = [_path_inside(self.stage.root / "isobench" / command.argv[0]), *command.argv[1:]]
         request = agent_request.framed(argv, command.environ(_path_inside(scratch)))
-        return self.box.enter(self.stage, request, timeout=timeout, on_output=command.on_output)
+        return self.box.enter(
+            self.stage,
+            request,
+            timeout=timeout,
+            on_output=command.on_output,
+            on_stdin=command.on_stdin,
+        )
 
     def null(self, *, timeout: Nanoseconds) -> Completed:
         """Enter the box and send the null request."""

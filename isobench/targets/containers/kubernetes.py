@@ -446,6 +446,8 @@ def _run(stream: _kubernetes.Stream, command: Command, timeout: Nanoseconds) -> 
     deadline = time.monotonic() + timeout / SECOND
     argv = [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]]
     stream.send(agent_request.framed(argv, command.environ(oci.INSIDE)))
+    if command.on_stdin is not None:
+        command.on_stdin(stream.send)
     return stream.listen(command.on_output, deadline) or None
 
 
@@ -456,6 +458,7 @@ class Session:
     pod: _pod.Pod
     target: KubernetesTarget
     inputs: _PodInputs
+    interactive: ClassVar[bool] = True
 
     def wait_until_ready(self) -> None:
         """Wait until the agent can be executed. SessionError: it cannot, in `start_timeout`."""
