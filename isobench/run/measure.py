@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ from isobench.run.proving import (
     gap_of_opening,
 )
 from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
-from isobench.run.startup import Starts
+from isobench.run.startup import OneByOne, Starts
 from isobench.stats import sequential
 
 SESSION: Final = WorkloadName("session")
@@ -181,11 +182,17 @@ class Runner:
             case Scope.LOOP:
                 assert session is not None
                 return self._loop(context, work, workload, session)
-            case Scope.EXEC:
-                assert session is not None
-                return self.starts.in_session(context, work, workload, session)
-            case Scope.SESSION:
-                return self.starts.of_instances(context, work, workload)
+            case Scope.EXEC | Scope.SESSION:
+                one_by_one = self.one_by_one(context, work, session)
+                return tuple(itertools.chain.from_iterable(one_by_one))
+
+    def one_by_one(self, context: Context, work: Work, session: Session | None) -> OneByOne:
+        """Return the starts of a visit, which are made while it is iterated over."""
+        workload = self.workloads[context.visit.workload]
+        if workload.scope is Scope.SESSION:
+            return self.starts.of_instances(context, work, workload)
+        assert session is not None
+        return self.starts.in_session(context, work, workload, session)
 
     def _attempt(
         self, visit: Visit, workload: Workload, measured: Callable[[], tuple[Record, ...]]

@@ -6,6 +6,7 @@ the ratio of two targets; turns of some milliseconds meet the same noise, which 
 """
 
 import itertools
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from isobench.plugins.api import Completed, Exclusive, Interactive, Session
 from isobench.run import turns
 from isobench.run.context import Context
 from isobench.run.measure import Runner, undisturbed
-from isobench.run.proving import TimedOutError
+from isobench.run.proving import TimedOutError, gap_of
 from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
 from isobench.run.turns import Turn
 from isobench.run.waiting import EndedError, LateError, Waiting
@@ -195,6 +196,53 @@ class _Starter(_Player):
         self.records = [r for r in found if isinstance(r, Gap)] or [*self.records, *numbered]
 
 
+class _Starts:
+    """The starts of one label at one workload, which take turns with those of others."""
+
+    def __init__(
+        self, runner: Runner, visit: Visit, work: Work, opened: OpenSession | None
+    ) -> None:
+        """Take a label of a block. Nothing is started yet."""
+        self._runner, self.visit, self._opened = runner, visit, opened
+        session = None if opened is None else guard.unwrapped(opened.session)
+        self._starts = runner.one_by_one(runner.context(visit), work, session)
+        self.records: list[Record] = []
+        self.is_over = False
+
+    def turn(self, *, is_first: bool = False) -> None:
+        """Make the next start; the first turn prepares and proves."""
+
+        def next_start() -> tuple[Record, ...]:
+            if is_first:
+                self._runner.demand_possible(
+                    self.visit, self._runner.workloads[self.visit.workload]
+                )
+            found = next(self._starts, None)
+            self.is_over = found is None
+            return tuple(found or ())
+
+        # For the evidence there are at most two starts more.
+        found = self._runner.attempt(self.visit, next_start, calls=3)
+        if any(isinstance(record, Gap) for record in found):
+            # Of an incomplete visit only the gap counts.
+            self.records, self.is_over = [*found], True
+        else:
+            self.records += found
+
+    def finish(self) -> Sequence[Record]:
+        """Remove what was prepared, and return all records."""
+        closing = self._runner.attempt(self.visit, self._close)
+        self.records = [*closing] or self.records
+        is_session = self._runner.workloads[self.visit.workload].scope is Scope.SESSION
+        if self._opened is None or is_session:
+            return self.records  # each start had its own instance
+        return self._runner.of_session(self._opened, self.records)
+
+    def _close(self) -> tuple[Record, ...]:
+        self._starts.close()
+        return ()
+
+
 class Rounds:
     """Measures blocks in rounds."""
 
@@ -216,12 +264,9 @@ class Rounds:
         runner = self._runner
         with undisturbed(), runner.sessions(block, failures, kept) as (good, bad):
             for name, visits in itertools.groupby(block.visits, lambda visit: visit.workload):
-                if runner.workloads[name].scope is Scope.LOOP:
-                    self._rounds([*visits], work[name], good, bad, tick)
-                    continue
-                for visit in visits:
-                    tick(visit)
-                    runner.write(runner.visit_of(visit, work[name], good, bad))
+                is_loop = runner.workloads[name].scope is Scope.LOOP
+                measure = self._rounds if is_loop else self._starts
+                measure([*visits], work[name], good, bad, tick)
 
     def _rounds(
         self,
@@ -248,6 +293,47 @@ class Rounds:
             for label in sorted(players, key=lambda label: actual(label) != self._reference):
                 runner.write(players[label].finish())
 
+    def _starts(
+        self,
+        visits: Sequence[Visit],
+        work: Work,
+        good: Mapping[TargetName, OpenSession],
+        bad: Mapping[TargetName, Gap],
+        tick: Callable[[Visit], None],
+    ) -> None:
+        """Measure one workload of a block that times starts: one start of each target in turn."""
+        runner, made = self._runner, list[_Starts]()
+        try:
+            for visit in visits:
+                tick(visit)
+                opened = good.get(visit.target)
+                fault = bad.get(visit.target) or self._fault(visit, opened)
+                if fault is not None:
+                    runner.write((gap_of(visit, fault),))
+                    continue
+                made.append(_Starts(runner, visit, work, opened))
+                made[-1].turn(is_first=True)
+            rng = random.Random(f"{self._seed}/{visits[0].block}/{work.workload}")  # noqa: S311 - an order to replay, not a secret
+            while left := [each for each in made if not each.is_over]:
+                rng.shuffle(left)
+                for each in left:
+                    each.turn()
+        finally:  # whatever happens, no instance is left
+            for each in made:
+                runner.write(each.finish())
+
+    def _fault(self, visit: Visit, opened: OpenSession | None) -> Gap | None:
+        """Prepare the session of an exclusive target: it is closed before an instance is started,
+        and opened again before a process is started in it. Return the gap if that fails.
+        """
+        runner, target = self._runner, self._runner.targets[actual(visit.target)]
+        if opened is None or not (isinstance(target, Exclusive) and target.exclusive):
+            return None
+        if runner.workloads[visit.workload].scope is not Scope.SESSION:
+            return runner.reopened(opened, visit)
+        opened.suspend()
+        return None
+
     def _turns(self, players: Mapping[TargetName, _Player], work: Work, seed: str) -> None:
         """Let all make their turns, one at a time."""
         orders = turns.order(work, [*players], reference=self._reference, seed=seed)
@@ -259,11 +345,8 @@ class Rounds:
 
     def _player(self, visit: Visit, work: Work, opened: OpenSession) -> _Player:
         """Return what makes the turns of a label. It is over if its session cannot be used."""
-        runner, target = self._runner, self._runner.targets[actual(visit.target)]
-        records: Sequence[Record] = ()
-        if isinstance(target, Exclusive) and target.exclusive:
-            fault = runner.reopened(opened, visit)
-            records = () if fault is None else (fault,)
+        runner, fault = self._runner, self._fault(visit, opened)
+        records = () if fault is None else (gap_of(visit, fault),)
         kind = _Waiter if is_interactive(opened.session) else _Starter
         return kind(
             runner=runner, visit=visit, workload=runner.workloads[visit.workload], work=work,

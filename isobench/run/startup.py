@@ -2,12 +2,15 @@
 
 A start lasts from the request to the arrival of the payload's nonce, by the host's clock. Without
 the nonce a start that fails would be the fastest one.
+
+The starts of a visit are generators, which yield after each start: so starts of several targets can
+take turns.
 """
 
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from isobench.model import (
@@ -49,6 +52,8 @@ from isobench.run.proving import (
 )
 
 _Launch = Callable[[Stage, Command, Nanoseconds], Completed]
+OneByOne = Generator[Sequence[Record], None, None]
+"""Yields the records of a visit, start by start. The first item may have none: all was prepared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,35 +73,35 @@ class Starts:
 
     def in_session(
         self, context: Context, work: Work, workload: Workload, session: Session
-    ) -> tuple[Record, ...]:
+    ) -> OneByOne:
         """Time starts of a process in an open session."""
-        run = session.run
-        starts = self._times(
-            context, work, workload, lambda command: run(command, timeout=workload.timeout)
-        )
-        return (*starts, *self._channel_cost(context, session))
+        run, timeout = session.run, workload.timeout
+        yield ()
+        for iteration in range(work.iterations):
+            yield self._time(
+                context, iteration, workload, lambda command: run(command, timeout=timeout)
+            )
+        yield tuple(self._channel_cost(context, session))
 
-    def _times(
+    def _time(
         self,
         context: Context,
-        work: Work,
+        iteration: int,
         workload: Workload,
         start: Callable[[Command], Completed],
         nonce: str = "",
-    ) -> Iterator[Sample]:
-        """Time `work.iterations` starts, from the request to the nonce. Each must exit with 0."""
-        timer = context.timer
-        for iteration in range(work.iterations):
-            sent = nonce or secrets.token_hex(8)
-            command = context.command(workload.program, sent)
-            timer.expect_hello(sent)
-            done = start(command)
-            # Until the target's call returns: this includes the end of its helper processes.
-            gone = time.monotonic_ns() - timer.begun_at
-            self._demand_start(context, done)
-            assert timer.taken is not None  # `_demand_start` has checked that
-            _demand_span(timer.taken)
-            yield from self._samples(context, iteration, {"time": timer.taken, "gone": gone})
+    ) -> Sequence[Record]:
+        """Time one start, from the request to the nonce. It must exit with 0."""
+        timer, sent = context.timer, nonce or secrets.token_hex(8)
+        command = context.command(workload.program, sent)
+        timer.expect_hello(sent)
+        done = start(command)
+        # Until the target's call returns: this includes the end of its helper processes.
+        gone = time.monotonic_ns() - timer.begun_at
+        self._demand_start(context, done)
+        assert timer.taken is not None  # `_demand_start` has checked that
+        _demand_span(timer.taken)
+        return tuple(self._samples(context, iteration, {"time": timer.taken, "gone": gone}))
 
     def _demand_start(self, context: Context, done: Completed) -> None:
         """Raise TimedOutError or FailedError where a program did not start or exit with 0."""
@@ -126,7 +131,7 @@ class Starts:
 
     # ---- whole instances -------------------------------------------------------------------------
 
-    def of_instances(self, context: Context, work: Work, workload: Workload) -> tuple[Record, ...]:
+    def of_instances(self, context: Context, work: Work, workload: Workload) -> OneByOne:
         """Time starts of instances. An instance that was started in the same way proves them."""
         label = context.visit.target
         target = guard.unwrapped(self.prover.targets[actual(label)])
@@ -135,15 +140,18 @@ class Starts:
         # the time until everything has ended. For a slow one a second start costs too much.
         if actual(label) in self.expensive:
             if workload.program == STARTUP and Need.PROCESSES not in self.abi(target).lacks:
-                return self._proven_start(context, workload, target, stage)
+                yield ()
+                yield self._proven_start(context, workload, target, stage)
+                return
             work = replace(work, iterations=1)
         if workload.start is Start.WARM and isinstance(target, Restarter):
-            return self._restarts(context, work, workload, target, stage)
-        return self._launches(context, work, workload, target, stage)
+            yield from self._restarts(context, work, workload, target, stage)
+        else:
+            yield from self._launches(context, work, workload, target, stage)
 
     def _restarts(
         self, context: Context, work: Work, workload: Workload, target: Restarter, stage: Stage
-    ) -> tuple[Record, ...]:
+    ) -> OneByOne:
         """Time starts of one stopped instance."""
 
         def restart(command: Command) -> Completed:
@@ -156,15 +164,15 @@ class Starts:
         with target.stopped(stage, context.command(workload.program, nonce)) as instance:
             # The first start of a new instance is a cold one.
             instance.start(timeout=timeout)
-            return tuple(
-                self._times(
-                    context, work, workload, lambda _: instance.start(timeout=timeout), nonce
+            yield ()
+            for iteration in range(work.iterations):
+                yield self._time(
+                    context, iteration, workload, lambda _: instance.start(timeout=timeout), nonce
                 )
-            )
 
     def _launches(
         self, context: Context, work: Work, workload: Workload, target: Target, stage: Stage
-    ) -> tuple[Record, ...]:
+    ) -> OneByOne:
         """Time starts of new instances."""
         launch, timeout = _launcher(target), workload.timeout
         # The evidence comes from an instance that is started in the same way. It also brings caches
@@ -172,20 +180,20 @@ class Starts:
         self.prover.prove(
             context, lambda command: launch(stage, command, EVIDENCE_TIMEOUT)
         ).demand()
-        once = replace(work, iterations=1)
-        records: list[Record] = []
+        yield ()
         for iteration in range(work.iterations):
             with self._stage_of_a_start(stage, workload, target) as own:
-                found = self._times(
-                    context, once, workload, lambda command: launch(own, command, timeout)
+                found = self._time(
+                    context,
+                    iteration,
+                    workload,
+                    lambda command: launch(own, command, timeout),
                 )
-                records += [replace(sample, iteration=iteration) for sample in found]
-        # Once per block: not again for the control, "native#2".
-        if isinstance(target, NullSpawner) and context.visit.target == target.name:
-            for iteration in range(work.iterations):
+            # Once per block: not again for the control, "native#2".
+            if isinstance(target, NullSpawner) and context.visit.target == target.name:
                 with self._stage_of_a_start(stage, workload, target) as own:
-                    records.append(self._null_spawn(context, iteration, target, own))
-        return tuple(records)
+                    found = (*found, self._null_spawn(context, iteration, target, own))
+            yield found
 
     def _stage_of_a_start(
         self, stage: Stage, workload: Workload, target: Target
