@@ -42,6 +42,7 @@ class _Session:
 
     target: DialledTarget
     session: AgentSession
+    interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         return self.session.run(self.target._turned(command), timeout=timeout)
