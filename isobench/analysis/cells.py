@@ -145,6 +145,14 @@ class Analysis:
                     found[item.name, target] = levels[target]
         return found
 
+    def round_error(self, workload: WorkloadName, target: TargetName) -> float | None:
+        """Return the standard error of a block that comes from its rounds; None: it has none."""
+        is_time = self.metric == TIME.name
+        if not is_time or self.run.plan.schedule is not Schedule.ROUNDS:
+            return None
+        mine = self.amounts[self.amounts["workload"] == workload]
+        return rounds.error(mine, self.reference, target)
+
     @property
     def blocks(self) -> int:
         """How many blocks count, whether this metric has a value in them or not."""

@@ -48,6 +48,32 @@ def levels(turns: pd.DataFrame, reference: TargetName) -> pd.DataFrame:
     return pd.DataFrame({target: np.exp(values) for target, values in found.items()})
 
 
+def error(turns: pd.DataFrame, reference: TargetName, target: TargetName) -> float | None:
+    """Return the standard error of a block's log-ratio that comes from the spread of its rounds,
+    root mean square over blocks. None: no block has five rounds of both.
+
+    `turns` is as for `levels`. The error is that of a trimmed mean (Yuen 1974). What blocks differ
+    by beyond it does not become smaller with more rounds.
+    """
+    wide = turns.pivot_table(
+        index=["block", "iteration"], columns="target", values="amount", aggfunc="first"
+    )
+    if not {reference, target} <= {*wide.columns}:
+        return None
+    ratios = pd.Series(np.log(wide[target] / wide[reference])).dropna()
+    squares = []
+    for _, own in ratios.groupby(level="block"):
+        count, cut = own.size, int(TRIM * own.size)
+        if count < _FEWEST:
+            continue
+        ordered = np.sort(own.to_numpy(float))
+        winsorised = np.clip(ordered, ordered[cut], ordered[count - cut - 1])
+        kept = count - 2 * cut
+        # The squared error is the winsorised sum of squares over h (h - 1), of h kept values.
+        squares.append(float(np.sum((winsorised - winsorised.mean()) ** 2)) / (kept * (kept - 1)))
+    return float(np.sqrt(np.mean(squares))) if squares else None
+
+
 def _trimmed_means(differences: pd.Series) -> pd.Series:
     """Return the trimmed mean over rounds of each block; index (block, iteration)."""
     known = differences.dropna()

@@ -14,7 +14,7 @@ from isobench import stats
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison.result import RunIdentity
 from isobench.evidence import host
-from isobench.model import TIME, BlockHealth, Estimate
+from isobench.model import TIME, BlockHealth, Estimate, Schedule
 from isobench.model.errors import UsageError
 from isobench.model.plan import second
 from isobench.model.units import WorkloadName
@@ -62,6 +62,10 @@ class WorkloadNoise:
     deviation: float | None
     spread: float | None
     """The spread of one block. None: the timer could not tell blocks apart."""
+    rounds_share: float | None
+    """The share of the squared spread of a block that comes from its rounds: more rounds make that
+    part smaller, and only more blocks the rest. None: the run has no rounds.
+    """
     smallest_effect: Mapping[int, float | None]
     """The smallest effect that so many blocks (SIZES) show with a probability of 90 %."""
     seconds_a_block: float | None
@@ -181,6 +185,8 @@ def machine_noise(run: Run, *, precision: float = 0.025, margin: float = 0.05) -
 
 def _seconds_a_visit(analysis: Analysis) -> dict[WorkloadName, float]:
     """Return how many seconds a visit of native takes in each workload."""
+    if analysis.run.plan.schedule is Schedule.ROUNDS:
+        return _seconds_of_turns(analysis)
     # Records have only the time of their end. A visit lasts from the end of the visit before; the
     # first one of a block has none before it and is left out.
     frame = analysis.run.samples
@@ -191,6 +197,15 @@ def _seconds_a_visit(analysis: Analysis) -> dict[WorkloadName, float]:
     native = ends["target"].isin([analysis.reference, second(analysis.reference)])
     medians = ends[native].groupby("workload")["seconds"].median()
     return {WorkloadName(str(name)): float(s) for name, s in medians.items() if s > 0}
+
+
+def _seconds_of_turns(analysis: Analysis) -> dict[WorkloadName, float]:
+    """Return how many seconds the turns of one target take in a block of rounds."""
+    frame = analysis.frames.times
+    by_block = frame.groupby(["workload", "block"])
+    spans = by_block["at"].max() - by_block["at"].min()
+    each = (spans / by_block["target"].nunique()).groupby("workload").median()
+    return {WorkloadName(str(name)): float(s) for name, s in each.items() if s > 0}
 
 
 def _workload(
@@ -218,6 +233,7 @@ def _workload(
         exceeds=noise is None or noise > margin,
         deviation=None if estimate is None else estimate.deviation,
         spread=spread,
+        rounds_share=_rounds_share(analysis.round_error(name, control), spread),
         smallest_effect={
             size: None if spread is None else stats.smallest_effect(spread, size) for size in SIZES
         },
@@ -227,6 +243,10 @@ def _workload(
         outlying_rate=float(stats.outlying_blocks(logs).mean()) if logs.size else None,
         drift=_drift(analysis, name),
     )
+
+
+def _rounds_share(error: float | None, spread: float | None) -> float | None:
+    return None if error is None or not spread else min(1.0, (error / spread) ** 2)
 
 
 def _blocks_for_verdict(estimate: Estimate, margin: float) -> int | None:

@@ -56,10 +56,10 @@ def build(noise: MachineNoise) -> Sheet:
         title=f"Native against native: {noise.run.path} ({noise.run.started})",
         warnings=(),
         headings=(
-            "workload", "floor", "a block", *effects, f"to {half}", f"verdict at {margin}",
-            "drift", "outliers",
+            "workload", "floor", "a block", "rounds", *effects, f"to {half}",
+            f"verdict at {margin}", "drift", "outliers",
         ),
-        numbers=frozenset({"floor", "a block", *effects, "drift", "outliers"}),
+        numbers=frozenset({"floor", "a block", "rounds", *effects, "drift", "outliers"}),
         rows=tuple(_row(one) for one in noise.workloads),
         legend=(_legend(noise, half),),
         remarks=dict(_remarks(noise)),
@@ -70,8 +70,9 @@ def build(noise: MachineNoise) -> Sheet:
 def _legend(noise: MachineNoise, half: str) -> str:
     return (
         "floor: the noise floor, the smallest effect that this run can distinguish from none. a"
-        f" block: the spread of blocks. of {', '.join(map(str, SIZES))}: the smallest effect that"
-        f" so many blocks show in nine of ten runs. to {half}: blocks until the"
+        " block: the spread of blocks. rounds: the part of its square that comes from the rounds"
+        " of a block; the rest becomes smaller only with more blocks. of"
+        f" {', '.join(map(str, SIZES))}: the smallest effect that so many blocks show in nine of ten runs. to {half}: blocks until the"
         f" {100 * noise.level:g} % interval is this narrow, and their time with one target as fast"
         f" as native. verdict: blocks that show near-native at {percent_text(noise.margin)}."
     )
@@ -84,6 +85,7 @@ def _row(one: WorkloadNoise) -> Row:
             series_text(one.workload, one.metric),
             _share(one.noise),
             _share(one.spread),
+            _UNKNOWN if one.rounds_share is None else f"{one.rounds_share:.0%}",
             *(_share(one.smallest_effect[size]) for size in SIZES),
             _effort(one.precision, known=one.spread is not None),
             _effort(one.verdict, known=one.spread is not None),

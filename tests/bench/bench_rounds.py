@@ -1,6 +1,6 @@
 """Whether rounds measure the same as visits, and whether programs that wait cost anything.
 
-    python tests/bench/bench_rounds.py agreement --targets docker,landlock --workloads cpu --trials 4
+    python tests/bench/bench_rounds.py agreement --targets docker,landlock --trials 4
     python tests/bench/bench_rounds.py waiting --trials 6 --budget 30s
 
 `agreement` runs isobench with `--schedule rounds` and `--schedule blocks` in turn, in random order,
@@ -116,7 +116,9 @@ def waiting(workloads: str, trials: int, budget: str, seed: int) -> None:
     for workload in dict.fromkeys(name for name, _ in found):
         one, many = found[workload, 1], found[workload, MANY]
         cells = [f"{math.exp(statistics.fmean(x['control'])):.4f}" for x in (one, many)]
-        click.echo(f"| {workload} | {' | '.join(cells)} | {difference(many['time'], one['time'])} |")
+        click.echo(
+            f"| {workload} | {' | '.join(cells)} | {difference(many['time'], one['time'])} |"
+        )
 
 
 def _native(workloads: str, budget: str, count: int) -> Iterator[tuple[str, float, float]]:

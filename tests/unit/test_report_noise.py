@@ -86,6 +86,7 @@ def test_the_document_has_the_keys_that_scripts_read(synthetic: Write) -> None:
     (found,) = made["workloads"]
     assert list(found) == [
         *("workload", "metric", "class", "blocks", "noise", "exceeds", "deviation", "spread"),
+        "rounds_share",
         *("smallest_effect", "seconds_a_block", "precision", "verdict", "outlying_rate", "drift"),
     ]
     assert (found["workload"], found["class"]) == ("cpu.sieve", "cpu")

@@ -62,3 +62,20 @@ def test_blocks_are_kept_apart_and_a_block_without_native_has_no_value() -> None
 
 def test_without_native_there_are_no_levels() -> None:
     assert rounds.levels(frame([(1, "box", 0, 1.0)]), NATIVE).empty
+
+
+def test_the_error_of_a_block_that_comes_from_its_rounds_is_that_of_a_trimmed_mean() -> None:
+    rng = np.random.default_rng(4)
+    noisy = np.exp(0.05 * rng.standard_normal((300, 25)))
+    rows = [(b, "native", i, 1.0) for b in range(300) for i in range(25)]
+    rows += [(b, "box", i, float(noisy[b, i])) for b in range(300) for i in range(25)]
+    turns_of_blocks = frame(rows)
+    found = rounds.error(turns_of_blocks, NATIVE, TargetName("box"))
+    levels = rounds.levels(turns_of_blocks, NATIVE)
+    # Blocks differ by their rounds alone here.
+    assert found == pytest.approx(np.log(levels["box"] / levels["native"]).std(), rel=0.15)
+
+
+def test_the_error_of_rounds_is_unknown_from_few_of_them_or_of_one_side() -> None:
+    assert rounds.error(frame(turns(1.0, [1.0, 2.0])), NATIVE, TargetName("box")) is None
+    assert rounds.error(frame(turns(1.0, [1.0] * 9)), NATIVE, TargetName("jar")) is None
