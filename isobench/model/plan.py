@@ -132,13 +132,15 @@ def without_left(
 ) -> Block:
     """Return what remains of a block when cells have left it.
 
-    A workload in which only the reference remains leaves with them. Sessions that nothing uses are
-    not opened.
+    A workload in which only the reference remains leaves with its last cell. Sessions that nothing
+    uses are not opened.
     """
+    left_workloads = {workload for workload, _ in left}
     staying = {
         visit.workload
         for visit in whole.visits
-        if actual(visit.target) != reference and (visit.workload, visit.target) not in left
+        if visit.workload not in left_workloads
+        or (actual(visit.target) != reference and (visit.workload, visit.target) not in left)
     }
 
     def stays(visit: Visit) -> bool:

@@ -173,3 +173,33 @@ def test_a_run_looks_at_its_intervals_after_every_fifth_block_from_the_tenth() -
         25,
         30,
     ]
+
+
+def test_a_block_without_targets_stays_whole_when_nothing_has_left() -> None:
+    whole = plan.block(1, [NATIVE, CONTROL], [item.workload for item in WORK], seed=1)
+    assert plan.without_left(whole, (), NATIVE) == whole
+
+
+def test_a_workload_leaves_with_its_last_cell_and_a_session_with_its_last_use() -> None:
+    first, other = (item.workload for item in WORK[:2])
+    docker, podman = TARGETS[1:]
+    whole = plan.block(1, [*TARGETS, CONTROL], [first, other], seed=1)
+    left = {(first, docker), (first, podman), (other, docker)}
+    rest = plan.without_left(whole, left, NATIVE)
+    assert {(v.workload, v.target) for v in rest.visits} == {
+        (other, podman),
+        (other, NATIVE),
+        (other, CONTROL),
+    }
+    assert set(rest.sessions) == {podman, NATIVE, CONTROL}
+    # The order of what remains is as it was.
+    assert [v for v in whole.visits if v in rest.visits] == list(rest.visits)
+
+
+def test_in_a_duet_the_reference_beside_a_target_leaves_with_it() -> None:
+    first, other = (item.workload for item in WORK[:2])
+    docker = TARGETS[1]
+    whole = plan.block(1, [*TARGETS, CONTROL], [first, other], seed=1, duet=NATIVE)
+    rest = plan.without_left(whole, {(first, docker)}, NATIVE)
+    gone = {(v.workload, v.target) for v in set(whole.visits) - set(rest.visits)}
+    assert gone == {(first, docker), (first, plan.partner(NATIVE, docker))}
