@@ -73,8 +73,9 @@ def _legend(noise: MachineNoise, half: str) -> str:
         " block: the spread of blocks. rounds: the part of its square that comes from the rounds"
         " of a block; the rest becomes smaller only with more blocks. of"
         f" {', '.join(map(str, SIZES))}: the smallest effect that so many blocks show in nine of"
-        f" ten runs. to {half}: blocks until the {100 * noise.level:g} % interval is this narrow, and"
-        f" their time with one target as fast as native. verdict: blocks that show near-native at {percent_text(noise.margin)}."
+        f" ten runs. to {half}: blocks until the {100 * noise.level:g} % interval is this"
+        " narrow, and their time with one target as fast as native. verdict: blocks that show"
+        f" near-native at {percent_text(noise.margin)}."
     )
 
 
