@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -140,7 +140,9 @@ class Analysis:
         for item in self.run.metadata.workloads:
             mine = self.amounts[self.amounts["workload"] == item.name]
             if item.scope == Scope.LOOP and not mine.empty:
-                levels = rounds.levels(mine, self.reference)
+                levels = rounds.levels(
+                    mine, self.reference, self._estimator(item.name), whole=self._long(item.name)
+                )
                 for target in levels.columns:
                     found[item.name, target] = levels[target]
         return found
@@ -151,7 +153,21 @@ class Analysis:
         if not is_time or self.run.plan.schedule is not Schedule.ROUNDS:
             return None
         mine = self.amounts[self.amounts["workload"] == workload]
-        return rounds.error(mine, self.reference, target)
+        return rounds.error(mine, self.reference, target, self._estimator(workload))
+
+    def _estimator(self, workload: WorkloadName) -> rounds.Estimator:
+        """Return how the rounds of a block become one value."""
+        is_interruptible = classes.get(self.classes[workload]).interruptible
+        return rounds.by_fastest if is_interruptible else rounds.by_round
+
+    def _long(self, workload: WorkloadName) -> Collection[TargetName]:
+        """Return the targets whose turns are longer than native's, since they have a CPU quota: it
+        stops some of their turns, which count.
+        """
+        planned = (work for work in self.run.plan.work if work.workload == workload)
+        return [
+            name for work in planned for name, own in work.turns.items() if own.loops > work.loops
+        ]
 
     @property
     def blocks(self) -> int:

@@ -183,6 +183,20 @@ class Limiter(Protocol):
 
 
 @runtime_checkable
+class Throttled(Protocol):
+    """Ability of a target: its instances may use only a share of the CPU time.
+
+    A quota counts in periods of 100 ms, so that short turns would not notice it: such a target has
+    long ones.
+    """
+
+    @property
+    def cpu_quota(self) -> float:
+        """CPUs that an instance may use in a period (0.5: half of one); 0: no limit."""
+        ...
+
+
+@runtime_checkable
 class Channel(Protocol):
     """Ability of a session whose channel takes a notable time itself (SSH)."""
 

@@ -72,6 +72,7 @@ from isobench.plugins.api import (
     Startable,
     Sweeper,
     Target,
+    Throttled,
     Witness,
 )
 
@@ -385,6 +386,11 @@ def _exclusive(value: object) -> bool:
     return value is True
 
 
+def _quota(value: object) -> float:
+    _require_type(value, (int, float), "cpu_quota", "a number of CPUs")
+    return float(cast("float", value))
+
+
 def _limitable(value: object) -> Collection[Resource]:
     _require_type(value, (tuple, list, set, frozenset), "limitable", "a collection of Resource")
     for resource in cast("Collection[object]", value):
@@ -653,6 +659,13 @@ class _Limits(CheckedTarget):
             return checked(inner, self.info)
 
 
+class _Throttles(CheckedTarget):
+    @property
+    def cpu_quota(self) -> float:
+        """CPUs that an instance may use; 0: no limit."""
+        return self.fact("cpu_quota", _quota, 0.0)
+
+
 class _Prepares(CheckedTarget):
     def prepare(self, say: Callable[[str], None]) -> None:
         """Make the files that are kept between runs."""
@@ -690,6 +703,7 @@ _ABILITIES: Final[Mapping[type, type]] = {
     _Restarts: Restarter,
     _Excludes: Exclusive,
     _Limits: Limiter,
+    _Throttles: Throttled,
     _Prepares: Preparer,
     _Sweeps: Sweeper,
     _Lacking: Lacks,
@@ -703,6 +717,7 @@ _SESSIONS: Final[Mapping[type, type]] = {
 _ATTRIBUTES: Final[Mapping[type, str]] = {
     _Excludes: "exclusive",
     _Limits: "limitable",
+    _Throttles: "cpu_quota",
     _Lacking: "lacks",
     _Explaining: "starts",
 }
@@ -710,7 +725,7 @@ _ATTRIBUTES: Final[Mapping[type, str]] = {
 
 _NEVER_DELEGATED: Final = frozenset(
     {"inner", "info", "broken", "launch", "stopped", "exclusive", "limitable", "limited"}
-    | {"prepare", "sweep", "starts", "lacks"}
+    | {"prepare", "sweep", "starts", "lacks", "cpu_quota"}
 )
 
 

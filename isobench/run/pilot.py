@@ -27,7 +27,7 @@ from isobench.model import (
 )
 from isobench.model.errors import UnavailableError
 from isobench.model.units import SECOND, TargetName, WorkloadName
-from isobench.plugins.api import Preparer, Session
+from isobench.plugins.api import Preparer, Session, Target, Throttled
 from isobench.run import turns
 from isobench.run.measure import Runner
 from isobench.run.rounds import is_interactive
@@ -85,6 +85,8 @@ class Pilot:
     """Seconds to prove a session that is open."""
     interactive: set[TargetName] = field(default_factory=set)
     """The targets in whose sessions payloads can wait for their turns."""
+    throttled: set[TargetName] = field(default_factory=set)
+    """The targets with a CPU quota."""
     left_out: set[tuple[TargetName, WorkloadName]] = field(default_factory=set)
     dead: set[TargetName] = field(default_factory=set)
 
@@ -177,6 +179,7 @@ class Pilot:
             native=home * loops,
             slowdown=unit / home,
             interactive=label in self.interactive,
+            throttled=label in self.throttled,
         )
 
     def loops(self, workload: Workload, work: RunOptions, length: float, native: TargetName) -> int:
@@ -201,6 +204,11 @@ class Pilot:
 def _rounds(workload: Workload, work: RunOptions) -> int:
     """Return how long a visit takes, in iterations."""
     return (work.iterations + work.warmups) * classes.get(workload.class_name).overhead
+
+
+def has_quota(target: Target) -> bool:
+    """Return whether a target's instances may use only a share of the CPU time."""
+    return isinstance(target, Throttled) and target.cpu_quota > 0
 
 
 def loops_for(workload: Workload, unit: float, length: float) -> int:
@@ -303,6 +311,8 @@ def _opened(
             taken = time.monotonic() - began
             if label in good and is_interactive(good[label].session):
                 pilot.interactive.add(label)
+            if has_quota(runner.targets[label]):
+                pilot.throttled.add(label)
             again = taken > EXPENSIVE and label in good and label not in pilot.opening
             pilot.opening[label] = min(taken, pilot.opening.get(label, taken))
             if not again:

@@ -56,6 +56,8 @@ class _Player:
     workload: Workload
     work: Work
     opened: OpenSession
+    most_loops: int
+    """Of any of its turns. A payload that waits warms up with as many."""
     records: Sequence[Record] = ()
     is_over: bool = False
     """Whether it makes no further turn."""
@@ -87,12 +89,6 @@ class _Waiter(_Player):
     def _timeout(self) -> Nanoseconds:
         return self.workload.timeout
 
-    @property
-    def _most(self) -> int:
-        """The most loops of its turns, which its warm-up has too."""
-        own = self.work.turns.get(self.visit.target)
-        return self.work.loops if own is None else own.loops
-
     def start(self) -> None:
         """Start the payload, and wait until it has warmed up."""
         self.records = self.runner.attempt(self.visit, self._start)
@@ -102,7 +98,7 @@ class _Waiter(_Player):
         self.runner.demand_possible(self.visit, self.workload)
         session = guard.unwrapped(self.opened.session)
         command = self.context.command(
-            self.workload.program, self.nonce, wire.ASK, str(self._most), *self.workload.args
+            self.workload.program, self.nonce, wire.ASK, str(self.most_loops), *self.workload.args
         )
         self.context.timer.expect_hello(self.nonce)
         limit = Nanoseconds(_PATIENCE * self._timeout)
@@ -115,7 +111,7 @@ class _Waiter(_Player):
             pass
         else:
             for number in range(1, self.work.warmups):
-                self._ask(self.visit.target, -number, self._most, 0)
+                self._ask(self.visit.target, -number, self.most_loops, 0)
             return ()
         return self._finish()
 
@@ -145,7 +141,7 @@ class _Waiter(_Player):
         reply = self.runner.prover.reply(
             done, self.visit.target, nonce=self.nonce, iterations=len(self.done)
         )
-        self.runner.check_answer(self.workload, replace(self.work, loops=self._most), reply)
+        self.runner.check_answer(self.workload, replace(self.work, loops=self.most_loops), reply)
         for asked, iteration in zip(self.done, reply.iterations, strict=True):
             if iteration.loops != asked.loops:
                 raise wire.WrongAnswerError(
@@ -349,6 +345,12 @@ class Rounds:
         records = () if fault is None else (gap_of(visit, fault),)
         kind = _Waiter if is_interactive(opened.session) else _Starter
         return kind(
-            runner=runner, visit=visit, workload=runner.workloads[visit.workload], work=work,
-            opened=opened, records=records, is_over=bool(records),
-        )  # fmt: skip
+            runner=runner,
+            visit=visit,
+            workload=runner.workloads[visit.workload],
+            work=work,
+            opened=opened,
+            most_loops=turns.most_loops(work, visit.target, reference=self._reference),
+            records=records,
+            is_over=bool(records),
+        )

@@ -25,19 +25,30 @@ SHARE: Final = 2.0
 FEWEST: Final = 3
 """A target has a turn in so many rounds at least."""
 PROGRAMS: Final = 5
-"""Rounds of a target that must start a program for each turn."""
+"""Rounds of a target that must start a program for each turn, or that has long turns."""
+THROTTLED: Final = 0.25
+"""Seconds of native's turn beside a target with a CPU quota: more than two of its periods."""
 UNTIMED_SHARE: Final = 0.25
 """The share of a turn's loops that is not timed before it."""
 
 
 def of_target(
-    *, loops: int, rounds: int, native: float, slowdown: float, interactive: bool
+    *,
+    loops: int,
+    rounds: int,
+    native: float,
+    slowdown: float,
+    interactive: bool,
+    throttled: bool = False,
 ) -> Turns | None:
     """Return the turns of a target; None: those of native.
 
     `native` is the length of native's turn in seconds, of `loops` loops; `slowdown` is how many
-    times as long the target takes.
+    times as long the target takes. `throttled`: it has a CPU quota.
     """
+    if throttled:
+        longer = max(1.0, THROTTLED / native)
+        return Turns(loops=round(loops * longer), rounds=min(rounds, PROGRAMS))
     if not interactive:
         return Turns(loops=loops, rounds=min(rounds, PROGRAMS))
     length = native * slowdown
@@ -48,6 +59,15 @@ def of_target(
     taken = length * fewer / loops
     wanted = int(SHARE * rounds * native / taken)
     return Turns(loops=fewer, rounds=min(rounds, max(FEWEST, wanted)))
+
+
+def most_loops(work: Work, label: TargetName, *, reference: TargetName) -> int:
+    """Return the most loops that a label's payload makes in a turn."""
+    if label in work.turns:
+        return work.turns[label].loops
+    # The reference also has a turn beside each target whose turns are its own.
+    beside = [own.loops for own in work.turns.values()] if label == reference else []
+    return max([work.loops, *beside])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

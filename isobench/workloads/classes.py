@@ -33,6 +33,10 @@ class WorkloadClass:
     """Whether native's times depend on the processor only, so that a trend shows a drift of the
     machine.
     """
+    interruptible: bool = False
+    """Whether the time of a turn is that of the processor alone, to which an interruption by other
+    programs only adds: then the turns that nothing has interrupted are compared.
+    """
     untimed: bool = True
     """Whether a short pass that is not timed comes before each turn of a round, since others have
     used the caches meanwhile. Not for I/O, which it would double.
@@ -44,11 +48,11 @@ class WorkloadClass:
 # fmt: off
 CLASSES: Final = (
     WorkloadClass(name="cpu", title="CPU", within="CPU work", typical="cpu.sieve", steady=True,
-                  duets=True,
+                  interruptible=True, duets=True,
                   lead="Work inside the processor: no system calls while the clock runs."),
-    WorkloadClass(name="memory", title="Memory", within="memory"),
+    WorkloadClass(name="memory", title="Memory", within="memory", interruptible=True),
     WorkloadClass(name="syscall", title="System calls", within="system calls",
-                  typical="syscall.getppid",
+                  typical="syscall.getppid", interruptible=True,
                   lead="Each operation crosses into the kernel, where filters and translators"
                        " sit."),
     # Files are made before the timed part and read back after it, which takes as long again.

@@ -52,6 +52,23 @@ def test_a_target_that_must_start_programs_has_few_turns_of_full_length() -> Non
     assert of(1.0, interactive=False) == Turns(loops=800, rounds=5)
 
 
+def test_a_target_with_a_quota_has_few_long_turns() -> None:
+    found = turns.of_target(
+        loops=800, rounds=25, native=0.008, slowdown=1.0, interactive=True, throttled=True
+    )
+    assert found == Turns(loops=25_000, rounds=5)  # a quarter of a second natively
+
+
+def test_the_payload_of_native_can_make_the_turns_beside_every_target() -> None:
+    longer = Work(
+        workload=SIEVE, loops=800, iterations=10, turns={BOX: Turns(loops=9000, rounds=5)}
+    )
+    assert turns.most_loops(longer, NATIVE, reference=NATIVE) == 9000
+    assert turns.most_loops(longer, CONTROL, reference=NATIVE) == 800
+    assert turns.most_loops(WORK, NATIVE, reference=NATIVE) == 800
+    assert turns.most_loops(WORK, SLOW, reference=NATIVE) == 100
+
+
 def rounds(seed: str = "1/1") -> list[list[turns.Turn]]:
     return [list(each) for each in turns.order(WORK, LABELS, reference=NATIVE, seed=seed)]
 

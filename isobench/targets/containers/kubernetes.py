@@ -194,6 +194,14 @@ class KubernetesTarget:
 
     # ---- probing ---------------------------------------------------------------------------------
 
+    @property
+    def cpu_quota(self) -> float:
+        """CPUs that the pod may use; 0: no limit."""
+        try:
+            return float(self.cpu.removesuffix("m") or 0) / (1000 if self.cpu[-1:] == "m" else 1)
+        except ValueError:  # the cluster refuses such a pod
+            return 0.0
+
     def probe(self) -> Availability:
         """Look whether the cluster would accept a pod, by a dry run."""
         # No pod is created: listing targets must not schedule anything in a cluster that others
