@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isobench import stats
 from isobench.analysis import rounds, verdict
 from isobench.analysis.frames import Frames, by_cell
-from isobench.evidence import doubts
+from isobench.evidence import cpu_share, doubts
 from isobench.model import (
     TIME,
     Better,
@@ -498,6 +498,24 @@ class Analysis:
             return ()
         return doubts.of_sessions(np.unique(sessions).size, sessions.size, fewest=FEWEST_SESSIONS)
 
+    def _share_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
+        if (
+            not self.measured(workload).is_clocked
+            or not classes.get(self.classes[workload]).interruptible
+        ):
+            return ()
+        native, other = (
+            cpu_share.Chain.parse(*(self.frames.seen(t, key) for key in cpu_share.FACTS))
+            for t in (self.reference, target)
+        )
+        return doubts.of_cpu_share(native, other, self._contention)
+
+    @functools.cached_property
+    def _contention(self) -> str:
+        """How programs competed for the CPUs in the blocks that count; empty: they did not."""
+        counted = [one for one in self.run.health if one.block not in self.run.invalid_blocks]
+        return cpu_share.contention(counted, self.run.metadata.host.get("cpus"))
+
     def _overlap(self, workload: WorkloadName, target: TargetName) -> float:
         """Return during which share of their time a target and its partner both ran: the median
         over blocks, of the one that ran longer.
@@ -522,6 +540,7 @@ class Analysis:
         if self.run.metadata.affinity or self.duet:
             both = [self.frames.seen(name, "cpu.usable") for name in (target, self.reference)]
             found += doubts.of_affinity(*both)
+        found += self._share_doubts(workload, target)
         found += self._clock_doubts(workload, target)
         found += self._session_doubts(workload, target)
         profile = self.frames.profile(workload, target) if self.metric == TIME.name else None

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
+from isobench.evidence import cpu_share
 from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
 from isobench.model import BlockHealth, Doubt, Fact
@@ -250,6 +251,35 @@ def of_sessions(sessions: int, blocks: int, *, fewest: int) -> tuple[Doubt, ...]
             code="few-sessions",
             detail=f"{served} all {blocks} blocks; {fewest} are needed to see how much they differ",
             advice="--launch fresh, or a larger --budget",
+            blocks=True,
+        ),
+    )
+
+
+def of_cpu_share(
+    native: cpu_share.Chain | None, target: cpu_share.Chain | None, contention: str
+) -> tuple[Doubt, ...]:
+    """Return a doubt where native and a target got other shares of a contended CPU.
+
+    `contention` says how programs competed for the CPUs; empty: they did not. A chain is None where
+    it is unknown, as in runs of older versions: no doubt follows from that.
+    """
+    if not contention or native is None or target is None:
+        return ()
+    if cpu_share.have_equal_shares(native, target):
+        return ()
+    # It takes every verdict. In which direction the ratio is off depends on the cgroups of the
+    # neighbours, and by how much on their number: a native process beside four of them gets a
+    # fifth, a container in a cgroup of its own half. So the target may look faster or near-native
+    # and be slower; beside busy services of its engine's slice it may look slower and not be.
+    return (
+        Doubt(
+            code="cpu-share",
+            detail=f"the CPU was contended ({contention}), and native and this target do not"
+            f" compete for it in cgroups of one level and weight: {target.path} against"
+            f" {native.path}",
+            advice="run isobench as root, or on a quiet machine: the ratio compares shares of the"
+            " CPU too",
             blocks=True,
         ),
     )

@@ -252,6 +252,8 @@ class _Reading:
     swapped_in: int | None
     throttled: int | None
     clock_source: str | None
+    run_queue: int | None = None
+    """How many other tasks were ready to run."""
     speeds: tuple[float, ...] = ()
     """How often per second each CPU can do a fixed amount of work."""
 
@@ -308,8 +310,17 @@ def _read_counters() -> _Reading:
         swapped_in=swapped,
         throttled=sum(counts) if counts else None,
         clock_source=_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        run_queue=_run_queue(),
         speeds=_speeds(),
     )
+
+
+def _run_queue() -> int | None:
+    """Return how many tasks other than this process are ready to run; None: it is not visible."""
+    for line in (_read("/proc/stat") or "").splitlines():
+        if line.startswith("procs_running "):
+            return max(0, int(line.split()[1]) - 1)
+    return None
 
 
 class Meter:
@@ -351,6 +362,7 @@ class Meter:
             throttled=throttled,
             clock_source=after.clock_source,
             speed_percent=None if speed is None else round(speed, 1),
+            run_queue=_mean(before.run_queue, after.run_queue),
             broken_rules=tuple(
                 rule for rule, is_broken in zip(RULES, broken, strict=True) if is_broken
             ),
@@ -371,6 +383,10 @@ class Meter:
         return 100 * statistics.fmean(
             now / each for now, each in zip(self._seen[-1], usual, strict=True)
         )
+
+
+def _mean(before: int | None, after: int | None) -> float | None:
+    return None if before is None or after is None else (before + after) / 2
 
 
 def _difference(after: int | None, before: int | None) -> int | None:

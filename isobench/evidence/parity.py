@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from isobench.evidence import cpu_share
 from isobench.evidence.host import filesystem_name
 from isobench.model import Environment, Fact, Payload
 
@@ -42,6 +43,8 @@ _FACTS: Final = {
     "host.command_line": "the guest kernel's command line",
     "host.arguments": "more arguments of the emulator",
     "host.compiled": "machine code",
+    cpu_share.GROUP: "cgroup that gets the CPU",
+    cpu_share.WEIGHTS: "CPU weights along its path",
     "host.extended_registers": "registers beyond x87 and SSE",
 }
 
@@ -68,6 +71,8 @@ def _shown(key: str, value: Fact) -> str:
         return "none" if set(str(value)) <= {"0"} else f"0x{str(value).lstrip('0')}"
     if key in ("user.uid_map", "clock.time_offsets"):
         return "; ".join(" ".join(line.split()) for line in str(value).splitlines())
+    if key == cpu_share.GROUP:
+        return cpu_share.shortened(str(value))
     return str(value)
 
 

@@ -108,6 +108,8 @@ class BlockHealth:
     speed_percent: float | None = None
     """The speed of the processor before and after the block, in percent of the median in this run.
     """
+    run_queue: float | None = None
+    """How many other tasks were ready to run before and after the block, on average."""
     broken_rules: tuple[str, ...] = ()
     """The rules for a quiet host (`evidence.host.RULES`) that this block broke."""
 

@@ -66,7 +66,7 @@ from isobench.storage.schema import (
     VariationEntry,
     WorkloadEntry,
 )
-from isobench.targets.shared import processes
+from isobench.targets.shared import cpu_group, processes
 from isobench.workloads import loader
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ class Lifecycle:
                 contextlib.ExitStack() as spawning,
             ):
                 self._describe(chosen, payloads, shop.scratch)
+                self._enter_cpu_group(spawning)
                 self._start_spawner(payloads, spawning)
                 if resumed is not None:
                     self._go_on(resumed)
@@ -259,6 +260,11 @@ class Lifecycle:
         if failure is not None:  # raised only now, so that a report is always written
             raise failure
         return replace(outcome, interrupted=interrupted, timed_out=timed_out)
+
+    def _enter_cpu_group(self, stack: contextlib.ExitStack) -> None:
+        """Give native the share of the CPU that containers get; `stack` ends that."""
+        done = stack.enter_context(cpu_group.entered())
+        self._note(host={**self.metadata.host, "cpu_group": done})
 
     def _start_spawner(self, payloads: Sequence[Payload], spawning: contextlib.ExitStack) -> None:
         """Start isobench's spawner, which `spawning` ends; else use Python."""

@@ -23,7 +23,7 @@ from isobench.model import (
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, TargetName
 from isobench.plugins.api import BEGIN, Completed
-from isobench.targets.shared import agents, elf, processes
+from isobench.targets.shared import agents, cpu_group, elf, processes
 
 _SAME: Final = Relation.SAME_AS_HOST
 
@@ -97,9 +97,12 @@ class NativeTarget:
         return _started(stage, [str(path)], command, timeout)
 
     def sweep(self, alive: Callable[[str], bool], *, cached: bool) -> Sequence[Leftover]:
-        """Kill the plain processes of runs that have died, emulators' processes included."""
+        """Kill the plain processes of runs that have died, emulators' processes included, and
+        remove the cgroups of these runs.
+        """
         del cached  # nothing is kept between runs
-        return processes.sweep(alive)
+        # The processes first: a cgroup is removed only when it is empty.
+        return [*processes.sweep(alive), *cpu_group.sweep(alive)]
 
 
 def _started(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from isobench.targets.containers import _cgroup, _oscontainer, kubernetes, namespaces
+from isobench.targets.containers import _oscontainer, kubernetes, namespaces
+from isobench.targets.shared import cgroups
 
 MINE = "isobench-m-1-2-abcd"
 
@@ -102,7 +103,7 @@ def test_a_cgroup_that_is_gone_needs_no_removal(
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(os, "rmdir", gone)
-    assert _cgroup.remove(tree / "memory", attempts=1) == ""
+    assert cgroups.remove(tree / "memory", attempts=1) == ""
 
 
 def test_a_cgroup_is_removed_though_another_removes_its_child_meanwhile(
@@ -124,20 +125,20 @@ def test_a_cgroup_is_removed_though_another_removes_its_child_meanwhile(
 def test_a_cgroup_that_is_in_use_is_reported(tree: Path) -> None:
     folder = tree / "memory" / MINE
     (folder / "a process").write_text("")
-    assert "not empty" in _cgroup.remove(folder, attempts=2)
+    assert "not empty" in cgroups.remove(folder, attempts=2)
     assert folder.is_dir()
 
 
 def test_only_names_of_owners_are_found(tree: Path) -> None:
     for name in ("isobench", "isobench-1-2-3", "nspawn.other", "isobench.slice"):
         (tree / "memory" / name).mkdir()
-    assert _cgroup.below(tree, ["", "nspawn."]) == [
+    assert cgroups.below(tree, ["", "nspawn."]) == [
         tree / "memory" / MINE,
         tree / "memory" / f"nspawn.{MINE}",
         tree / "systemd" / f"nspawn.{MINE}",
     ]
-    assert list(_cgroup.children(tree / "memory")) == [tree / "memory" / MINE]
-    assert list(_cgroup.children(tree / "gone")) == []
+    assert list(cgroups.children(tree / "memory")) == [tree / "memory" / MINE]
+    assert list(cgroups.children(tree / "gone")) == []
 
 
 def test_a_process_that_ends_during_the_search_for_a_container_is_no_error(

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench.evidence import cpu_share
 from isobench.model import Command, Evidence, Expectation, Fact, Leftover, Relation, Stage, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
 from isobench.plugins.api import Completed
-from isobench.targets.containers import _cgroup
-from isobench.targets.shared import agents, elf, processes
+from isobench.targets.shared import agents, cgroups, elf, processes
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 MOUNT_POINTS: Final = (
@@ -247,6 +247,7 @@ class ContainerSession:
             key="host.container.first_pid", value=first, source=f"descendants of {monitor}"
         )
         yield Evidence(key="host.container.settings", value=self._settings, source="isobench")
+        yield from cpu_share.evidence(first)
         for name, file in self._limits.items():
             path, value = _limit(first, file)
             yield Evidence(key=f"host.limit.{name}", value=value, source=path)
@@ -321,7 +322,7 @@ def _membership(pid: int | str | None) -> Path:
 
 def remove_cgroup(folder: Path) -> str:
     """Remove a cgroup and those below it, without processes; return what is wrong, or ""."""
-    return _cgroup.remove(folder, attempts=_PATIENCE)
+    return cgroups.remove(folder, attempts=_PATIENCE)
 
 
 def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list[Leftover]:
@@ -331,7 +332,7 @@ def sweep_cgroups(prefixes: Sequence[str], alive: Callable[[str], bool]) -> list
     """
     errors: dict[str, list[str]] = {}
     for prefix in prefixes:
-        for folder in _cgroup.below(CGROUPS, [prefix]):
+        for folder in cgroups.below(CGROUPS, [prefix]):
             name = folder.name.removeprefix(prefix)
             if not alive(name.rpartition("-")[0]):
                 errors.setdefault(name, []).append(remove_cgroup(folder))

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
     Availability,
@@ -509,6 +510,7 @@ class _Session:
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source="podman inspect")
+        yield from cpu_share.evidence(inspected.get("State", {}).get("Pid"))
         yield Evidence(key="host.home_shared", value=self._home_shared(), source="a file in $HOME")
 
     def _home_shared(self) -> bool:

@@ -35,8 +35,7 @@ from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, TargetName
 from isobench.plugins import ownership
 from isobench.plugins.api import BEGIN, Completed
-from isobench.targets.containers import _cgroup
-from isobench.targets.shared import agents, disks, prefixes, processes, userns
+from isobench.targets.shared import agents, cgroups, disks, prefixes, processes, userns
 
 _NOBODY: Final = 65534
 _ATTEMPTS: Final = 50
@@ -190,7 +189,7 @@ class NamespacesTarget:
         for folder in _found_cgroups():
             if alive(folder.name.rpartition("-")[0]):
                 continue
-            error = _cgroup.remove(folder, attempts=_ATTEMPTS)
+            error = cgroups.remove(folder, attempts=_ATTEMPTS)
             removed.append(Leftover(what=f"cgroup {folder}", failure=error))
         return removed
 
@@ -207,7 +206,8 @@ class _Session:
         return self._agent.run(command, timeout=timeout)
 
     def witness(self) -> Iterable[Evidence]:
-        """Yield the limits of the container's cgroup."""
+        """Yield the limits of the container's cgroup, and which share of the CPU it gets."""
+        yield from self._agent.witness()
         if not self._limits:
             yield Evidence(
                 key="host.cgroup", value="none: this user may not make one", source="mkdir"
@@ -297,12 +297,12 @@ def _cgroups(
         yield made, limits
     finally:
         for folder in made:
-            _cgroup.remove(folder, attempts=_ATTEMPTS)
+            cgroups.remove(folder, attempts=_ATTEMPTS)
 
 
 def _found_cgroups() -> list[Path]:
     parents = [_CGROUPS, *(_CGROUPS / controller for controller in _V1)]
-    return [folder for parent in parents for folder in _cgroup.children(parent)]
+    return [folder for parent in parents for folder in cgroups.children(parent)]
 
 
 _CONTAINERS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))

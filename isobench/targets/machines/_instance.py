@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench.evidence import cpu_share
 from isobench.model import Command, Evidence, Fact, Stage
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
@@ -214,5 +215,6 @@ class Session:
         }
         for key, (value, source) in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        yield from cpu_share.evidence(machine.process.pid)
         if hardware.more:
             yield Evidence(key="host.arguments", value=" ".join(hardware.more), source="arguments")

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
+from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
     Availability,
@@ -517,6 +518,7 @@ class _Session:
         }
         for key, (value, source) in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        yield from cpu_share.evidence(self.machine.process.pid)
         if self.parts.limited_registers:
             yield Evidence(
                 key="host.extended_registers",

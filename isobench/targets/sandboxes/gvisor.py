@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from isobench.config import paths
+from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
     Availability,
@@ -344,3 +345,5 @@ class _Session:
         }
         for key, (value, source) in facts.items():
             yield Evidence(key=key, value=value, source=source)
+        # The process that was started last is the sentry's or one of its helpers'.
+        yield from cpu_share.evidence(family[-1] if family else None)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from isobench.config import paths
+from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
     Availability,
@@ -183,6 +184,8 @@ class _Session:
         yield Evidence(key="host.engine", value=self.engine.version, source="wasmtime --version")
         yield Evidence(key="host.code", value=self.engine.code, source="wasmtime settings")
         yield Evidence(key="host.compiled", value=compiled, source="the command line")
+        # wasmtime's processes inherit the cgroup of this one.
+        yield from cpu_share.evidence(os.getpid())
 
 
 @dataclass(frozen=True, kw_only=True)

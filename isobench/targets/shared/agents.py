@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
-from isobench.model import Command, Stage
+from isobench.evidence import cpu_share
+from isobench.model import Command, Evidence, Stage
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
 from isobench.plugins.api import Completed
@@ -58,6 +59,10 @@ class AgentSession:
     def pid(self) -> int:
         """The host's number of the launcher's process."""
         return self._process.pid
+
+    def witness(self) -> Iterator[Evidence]:
+        """Yield which share of the CPU the instance gets."""
+        return cpu_share.evidence(self.pid)
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         """Execute a command in the instance and return its streams and exit code.

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
+from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
     Evidence,
@@ -189,8 +190,15 @@ def runtime_version(program: str) -> str | None:
 
 
 def witnessed(runtime: str, first_pid: object) -> Iterator[Evidence]:
-    """Yield what the host sees of a container's kernel, where that is a process (gVisor)."""
-    if kernel(runtime) is Kernel.SENTRY and isinstance(first_pid, int) and first_pid > 0:
+    """Yield what the host sees of a container: its share of the CPU, and its kernel where that is
+    a process (gVisor).
+    """
+    if not isinstance(first_pid, int) or first_pid <= 0:
+        return
+    # Where the engine runs in a machine of its own, the number belongs to any process here.
+    if processes.is_first_in_pid_namespace(first_pid):
+        yield from cpu_share.evidence(first_pid)
+    if kernel(runtime) is Kernel.SENTRY:
         platform = sentry.platform(processes.process_tree(first_pid))
         yield Evidence(key="host.sentry.platform", value=platform, source="/proc/PID of the sentry")
 

@@ -483,13 +483,21 @@ def proportional_kib(pid: int) -> int | None:
 
 def first_in_pid_namespace(pid: int) -> int | None:
     """Return the host's number of the first process of a PID namespace below a process, or None."""
-    with contextlib.suppress(psutil.Error, OSError):
+    with contextlib.suppress(psutil.Error):
         for member in psutil.Process(pid).children(recursive=True):
-            for line in Path(f"/proc/{member.pid}/status").read_text().splitlines():
-                # One number for each namespace, the host's first: proc_pid_status(5).
-                if line.startswith("NSpid:") and line.split()[2:] == ["1"]:
-                    return member.pid
+            if is_first_in_pid_namespace(member.pid):
+                return member.pid
     return None
+
+
+def is_first_in_pid_namespace(pid: int) -> bool:
+    """Return whether a process is the first of a PID namespace directly below that of isobench."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            # One number for each namespace, the host's first: proc_pid_status(5).
+            if line.startswith("NSpid:"):
+                return line.split()[2:] == ["1"]
+    return False
 
 
 def parent(pid: int) -> int | None:

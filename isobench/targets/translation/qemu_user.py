@@ -8,16 +8,18 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
     Availability,
     Available,
     Command,
+    Evidence,
     Expectation,
     Lack,
     Leftover,
@@ -74,6 +76,10 @@ class _Session:
             )
         except OSError as error:
             raise SessionError(f"{self.emulator} cannot be executed: {error}") from None
+
+    def witness(self) -> Iterable[Evidence]:
+        """Yield which share of the CPU QEMU gets: its processes inherit the cgroup of this one."""
+        return cpu_share.evidence(os.getpid())
 
 
 @dataclass(frozen=True, kw_only=True)

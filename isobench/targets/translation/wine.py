@@ -7,11 +7,13 @@ nothing: a program sees the host's files as drive Z:.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
+from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
     Availability,
@@ -208,6 +210,8 @@ class _Session:
         yield Evidence(key="host.wine.loader", value=str(self._wine.loader), source="PATH")
         kept = "kept" if self._kept else "fresh"
         yield Evidence(key="host.wine.server", value=kept, source="isobench.toml")
+        # Wine's processes inherit the cgroup of this one.
+        yield from cpu_share.evidence(os.getpid())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
