@@ -2,6 +2,7 @@
 this process.
 """
 
+import contextlib
 import math
 import random
 import signal
@@ -32,6 +33,7 @@ from isobench.model import (
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.run import cleanup
 from isobench.storage import reader, writer
+from isobench.targets.shared import cpu_group
 from tests.unit.command import Done
 
 # A slow machine is no reason for a test to fail, and a test leaves nothing in the checkout.
@@ -44,12 +46,12 @@ OPERATIONS = 1000
 ITERATIONS = 3
 
 
-def _health(block: int, *, broken: bool) -> BlockHealth:
+def _health(block: int, *, broken: bool, pressure: float | None = None) -> BlockHealth:
     return BlockHealth(
         block=block,
         seconds=2.0,
         steal_percent=20.0 if broken else 0.0,
-        pressure_percent=None,
+        pressure_percent=pressure,
         swapped_in_pages=0,
         throttled=None,
         clock_source="tsc",
@@ -112,6 +114,8 @@ class Synthetic:
     """Keys of run.json that are other than usual."""
     clock: Clock = Clock.GUEST
     schedule: Schedule = Schedule.BLOCKS
+    pressure: float | None = None
+    """During which percentage of the time programs waited for a CPU; None: no block says it."""
     half: float = 0.0
     """In duets: how much slower everything is on the second half of the CPUs."""
     overlap: float = 0.95
@@ -136,7 +140,7 @@ class Synthetic:
             folder.write(other)
         for block in range(1, self.blocks + 1):
             broken = block in self.invalid
-            folder.health(_health(block, broken=broken), valid=not broken)
+            folder.health(_health(block, broken=broken, pressure=self.pressure), valid=not broken)
         for name, state in self.states.items():
             folder.document(f"state/{name}-pre.json", state)
         folder.document("plan.json", self._plan())
@@ -298,6 +302,12 @@ def sample(
         clock=clock,
         at=float(block),
     )
+
+
+@pytest.fixture(autouse=True)
+def in_its_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the process of the tests in the cgroup in which it is."""
+    monkeypatch.setattr(cpu_group, "entered", lambda: contextlib.nullcontext("unchanged: a test"))
 
 
 @pytest.fixture
