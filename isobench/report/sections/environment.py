@@ -20,6 +20,7 @@ _LABELS: Final = {
     "clock_source": "Clock source",
     "filesystem": "File system",
     "load": "Load at the start",
+    "cpu_group": "Cgroup of native",
 }
 
 
