@@ -74,7 +74,7 @@ def test_a_container_beside_a_busy_neighbour_is_near_native_or_open_and_never_fa
     able(target)
     ran = measured(isobench, target)
     judged = cell(ran, target)
-    assert judged["status"] in ("near-native", "inconclusive", "unproven"), judged
+    assert judged["standing"] in ("near-native", "inconclusive", "unproven"), judged
     assert "cpu-share" not in judged["doubt_codes"]
     native, own = chain(ran, "native"), chain(ran, target)
     assert native.names[0].startswith(cpu_share.PREFIX)
@@ -134,7 +134,7 @@ def test_without_equal_shares_a_contended_run_has_a_doubt_and_no_verdict(
     assert "has a limit" in ran.summary()["run"]["host"]["cpu_group"]
     judged = cell(ran, "namespaces")
     assert "cpu-share" in judged["doubt_codes"], judged
-    assert judged["status"] == "unproven"
+    assert judged["standing"] == "unproven"
 
 
 def test_a_killed_run_leaves_a_cgroup_that_the_next_cleaning_removes(
