@@ -146,5 +146,5 @@ def _inherited(
     """Yield the doubts that take a workload its verdict: they take it from the mean as well."""
     for name in names:
         for doubt in analysis.doubts(name, target):
-            if doubt.blocks:
+            if doubt.blocks or doubt.forbids_faster:
                 yield dataclasses.replace(doubt, detail=f"{name}: {doubt.detail}")

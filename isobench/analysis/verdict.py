@@ -50,6 +50,8 @@ def judge(
     if estimate is not None and not any(doubt.blocks for doubt in found):
         status, reasons = _weigh(estimate, noise, margin, blocks_needed)
         found.extend(reasons)
+        if status is Status.FASTER and any(doubt.forbids_faster for doubt in found):
+            status = Status.UNPROVEN
         # The control is native itself: nothing is to be explained.
         if status is Status.FASTER and "#" not in target:
             found.append(_faster_than_native(estimate, metric))

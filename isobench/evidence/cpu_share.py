@@ -87,6 +87,15 @@ def have_equal_shares(native: Chain, target: Chain) -> bool:
     return beside and native.weights[top] == target.weights[top]
 
 
+def compete_alike(native: Chain, target: Chain) -> bool:
+    """Return whether the programs of both are members of one cgroup, or plain sessions."""
+    top = native.own
+    if native.names == target.names or top is None or len(target.names) <= top:
+        return native.names == target.names
+    both = native.names[top], target.names[top]
+    return both[0] == both[1] or all(name.startswith(_AUTOGROUP) for name in both)
+
+
 def shortened(path: str) -> str:
     """Return the path of a cgroup for a table: without the long identifiers of instances."""
     names = (

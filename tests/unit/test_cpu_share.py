@@ -205,7 +205,16 @@ def test_a_host_is_contended_where_programs_wait_for_a_cpu(
 
 @pytest.mark.parametrize(
     ("native", "target", "contention"),
-    [(None, DOCKER, "busy"), (ROOT, None, "busy"), (ROOT, DOCKER, ""), (PLACED, DOCKER, "busy")],
+    [
+        (None, DOCKER, "busy"),
+        (ROOT, None, "busy"),
+        (ROOT, DOCKER, ""),
+        (PLACED, DOCKER, ""),
+        (PLACED, PLACED, "busy"),
+        (LOGIN, LOGIN, "busy"),
+        (chain(("autogroup-7", 1024)), chain(("autogroup-9", 1024)), "busy"),
+        (PLACED, chain((OWN, 1024), ("programs", 1024), ("box", 1024)), "busy"),
+    ],
 )
 def test_there_is_no_doubt_without_known_chains_and_contention(
     native: Chain | None, target: Chain | None, contention: str
@@ -218,6 +227,27 @@ def test_unequal_shares_of_a_contended_cpu_take_the_verdict() -> None:
     assert (doubt.code, doubt.blocks) == ("cpu-share", True)
     assert "busy" in doubt.detail
     assert DOCKER.path in doubt.detail
+
+
+@pytest.mark.parametrize("native", [PLACED, chain(("autogroup-7", 1024))])
+def test_equal_weights_of_a_contended_cpu_forbid_faster_alone(native: Chain) -> None:
+    (doubt,) = doubts.of_cpu_share(native, DOCKER, "busy")
+    assert (doubt.code, doubt.blocks, doubt.forbids_faster) == ("cpu-share", False, True)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "status"),
+    [(0.78, Status.UNPROVEN), (1.0, Status.NEAR_NATIVE), (1.3, Status.SLOWER)],
+)
+def test_a_container_of_equal_weight_keeps_its_verdict_unless_it_is_faster(
+    ratio: float, status: Status, synthetic: Callable[..., Path]
+) -> None:
+    states = {"docker": state(DOCKER), "native": state(PLACED)}
+    path = synthetic({("docker", "cpu.sieve"): ratio}, states=states, pressure=80.0)
+    cell = Analysis(reader.load(path)).cell(WorkloadName("cpu.sieve"), TargetName("docker"))
+    assert cell is not None
+    assert cell.verdict.status is status
+    assert "cpu-share" in {doubt.code for doubt in cell.verdict.doubts}
 
 
 def state(one: Chain) -> dict[str, object]:
@@ -234,7 +264,8 @@ RATIOS = {("docker", w): 0.78 for w in ("cpu.sieve", "syscall.yield", "io.fsync"
         (LOGIN, 80.0, {"cpu.sieve", "syscall.yield"}),
         (LOGIN, 10.0, set()),
         (LOGIN, None, set()),
-        (PLACED, 80.0, set()),
+        (PLACED, 80.0, {"cpu.sieve", "syscall.yield"}),
+        (PLACED, 10.0, set()),
         (None, 80.0, set()),
     ],
 )
