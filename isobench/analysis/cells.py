@@ -511,8 +511,8 @@ class Analysis:
         return doubts.of_cpu_share(native, other, self._contention)
 
     @functools.cached_property
-    def _contention(self) -> str:
-        """How programs competed for the CPUs in the blocks that count; empty: they did not."""
+    def _contention(self) -> cpu_share.Contention | None:
+        """How programs competed for the CPUs in the blocks that count; None: they did not."""
         counted = [one for one in self.run.health if one.block not in self.run.invalid_blocks]
         return cpu_share.contention(counted, self.run.metadata.host.get("cpus"))
 

@@ -29,6 +29,8 @@ CONTENDED_PERCENT: Final = 20.0
 """From this share of the time on in which programs waited for a CPU, a host is contended."""
 # The programs of a calm run wait for 10 % of the time themselves (starts, threads): both runs in
 # reports/examples. Beside a neighbour on every CPU it is 60 to 100 %.
+SATURATED_PERCENT: Final = 60.0
+"""From this share on, ratios between cgroups of equal weight are off as well."""
 _AUTOGROUP: Final = "autogroup-"
 _PARTS_OF_AUTOGROUP: Final = 3
 _LONGEST: Final = 24
@@ -186,18 +188,29 @@ def _autogroup(pid: int | str) -> Chain | None:
 # ---- contention ----------------------------------------------------------------------------------
 
 
-def contention(health: Sequence[BlockHealth], cpus: Fact | float) -> str:
-    """Return how programs competed for the CPUs in these blocks, as text; empty: they did not, or
-    it is unknown.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contention:
+    """How programs competed for the CPUs."""
+
+    text: str
+    is_saturated: bool
+    """Whether hardly any program found a free CPU."""
+
+
+def contention(health: Sequence[BlockHealth], cpus: Fact | float) -> Contention | None:
+    """Return how programs competed for the CPUs in these blocks; None: they did not, or it is
+    unknown.
     """
     # Steal is no sign of it: what another guest takes, it takes from all cgroups alike.
     pressures = [one.pressure_percent for one in health if one.pressure_percent is not None]
     if pressures:
         waited = statistics.fmean(pressures)
-        is_contended = waited >= CONTENDED_PERCENT
-        return f"programs waited for a CPU {waited:.0f} % of the time" if is_contended else ""
+        text = f"programs waited for a CPU {waited:.0f} % of the time"
+        found = Contention(text=text, is_saturated=waited >= SATURATED_PERCENT)
+        return found if waited >= CONTENDED_PERCENT else None
     # Without PSI (Linux before 4.20) only the run queue shows it, between the blocks.
     queues = [one.run_queue for one in health if one.run_queue is not None]
-    if not queues or not isinstance(cpus, int) or statistics.fmean(queues) < cpus:
-        return ""
-    return f"{statistics.fmean(queues):.1f} other programs were ready to run on {cpus} CPUs"
+    if not queues or not isinstance(cpus, int) or (queue := statistics.fmean(queues)) < cpus:
+        return None
+    text = f"{queue:.1f} other programs were ready to run on {cpus} CPUs"
+    return Contention(text=text, is_saturated=queue >= 2 * cpus)

@@ -257,28 +257,33 @@ def of_sessions(sessions: int, blocks: int, *, fewest: int) -> tuple[Doubt, ...]
 
 
 def of_cpu_share(
-    native: cpu_share.Chain | None, target: cpu_share.Chain | None, contention: str
+    native: cpu_share.Chain | None,
+    target: cpu_share.Chain | None,
+    contention: cpu_share.Contention | None,
 ) -> tuple[Doubt, ...]:
     """Return a doubt where native and a target may have got other shares of a contended CPU.
 
-    `contention` says how programs competed for the CPUs; empty: they did not. A chain is None where
+    `contention` says how programs competed for the CPUs; None: they did not. A chain is None where
     it is unknown, as in runs of older versions: no doubt follows from that.
     """
-    if not contention or native is None or target is None:
+    if contention is None or native is None or target is None:
         return ()
     if not cpu_share.have_equal_shares(native, target):
-        return (_of_unequal_shares(native, target, contention),)
+        return (_of_unequal_shares(native, target, contention.text),)
     if cpu_share.compete_alike(native, target):
         return ()
     # Equal weights give equal shares on average, not within a turn of some milliseconds. Requests
-    # reach a payload through the processes of its engine, which move to CPUs and wake there too:
-    # at full contention, turns in Docker took 0.7 to 0.95 times native's (bench_cpu_share).
+    # reach a payload through the processes of its engine, which use CPUs too. Where no CPU is ever
+    # free, turns in Docker took 0.71 to 1.06 times native's, and in Podman 1.0 to 1.27 times.
     return (
         Doubt(
             code="cpu-share",
-            detail=f"the CPU was contended ({contention}), and this target has a cgroup of its own"
-            " with native's weight: shares are equal on average, not in each moment",
-            advice="measure on a quiet machine; faster than native is no verdict here",
+            detail=f"the CPU was contended ({contention.text}), and this target has a cgroup of its"
+            " own with native's weight: shares are equal on average, not in each moment",
+            advice="measure on a quieter machine: there is no verdict here"
+            if contention.is_saturated
+            else "measure on a quiet machine: faster than native is no verdict here",
+            blocks=contention.is_saturated,
             forbids_faster=True,
         ),
     )

@@ -8,7 +8,7 @@ import pytest
 
 from isobench.analysis.cells import Analysis
 from isobench.evidence import cpu_share, doubts, parity, prove
-from isobench.evidence.cpu_share import Chain
+from isobench.evidence.cpu_share import Chain, Contention
 from isobench.model import BlockHealth, Evidence, Status
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage import reader
@@ -20,6 +20,7 @@ def chain(*members: tuple[str, int]) -> Chain:
     return Chain(names=tuple(n for n, _ in members), weights=tuple(w for _, w in members))
 
 
+BUSY = Contention(text="busy", is_saturated=False)
 ROOT = chain()
 PLACED = chain((OWN, 1024), ("programs", 1024))
 DOCKER = chain(("docker", 1024), ("4f2a", 1024))
@@ -185,19 +186,22 @@ def health(pressure: float | None = None, queue: float | None = None) -> BlockHe
 @pytest.mark.parametrize(
     ("blocks", "expected"),
     [
-        ([], ""),
-        ([health()], ""),
-        ([health(10.0)], ""),
-        ([health(10.0), health(70.0)], "programs waited for a CPU 40 % of the time"),
-        ([health(10.0, queue=9.0)], ""),
-        ([health(queue=1.5)], ""),
-        ([health(queue=2.5)], "2.5 other programs were ready to run on 2 CPUs"),
+        ([], None),
+        ([health()], None),
+        ([health(10.0)], None),
+        ([health(10.0), health(70.0)], ("programs waited for a CPU 40 % of the time", False)),
+        ([health(60.0)], ("programs waited for a CPU 60 % of the time", True)),
+        ([health(10.0, queue=9.0)], None),
+        ([health(queue=1.5)], None),
+        ([health(queue=2.5)], ("2.5 other programs were ready to run on 2 CPUs", False)),
+        ([health(queue=4.0)], ("4.0 other programs were ready to run on 2 CPUs", True)),
     ],
 )
 def test_a_host_is_contended_where_programs_wait_for_a_cpu(
-    blocks: list[BlockHealth], expected: str
+    blocks: list[BlockHealth], expected: tuple[str, bool] | None
 ) -> None:
-    assert cpu_share.contention(blocks, 2) == expected
+    found = cpu_share.contention(blocks, 2)
+    assert (None if found is None else (found.text, found.is_saturated)) == expected
 
 
 # ---- what follows from it
@@ -206,24 +210,24 @@ def test_a_host_is_contended_where_programs_wait_for_a_cpu(
 @pytest.mark.parametrize(
     ("native", "target", "contention"),
     [
-        (None, DOCKER, "busy"),
-        (ROOT, None, "busy"),
-        (ROOT, DOCKER, ""),
-        (PLACED, DOCKER, ""),
-        (PLACED, PLACED, "busy"),
-        (LOGIN, LOGIN, "busy"),
-        (chain(("autogroup-7", 1024)), chain(("autogroup-9", 1024)), "busy"),
-        (PLACED, chain((OWN, 1024), ("programs", 1024), ("box", 1024)), "busy"),
+        (None, DOCKER, BUSY),
+        (ROOT, None, BUSY),
+        (ROOT, DOCKER, None),
+        (PLACED, DOCKER, None),
+        (PLACED, PLACED, BUSY),
+        (LOGIN, LOGIN, BUSY),
+        (chain(("autogroup-7", 1024)), chain(("autogroup-9", 1024)), BUSY),
+        (PLACED, chain((OWN, 1024), ("programs", 1024), ("box", 1024)), BUSY),
     ],
 )
 def test_there_is_no_doubt_without_known_chains_and_contention(
-    native: Chain | None, target: Chain | None, contention: str
+    native: Chain | None, target: Chain | None, contention: Contention | None
 ) -> None:
     assert doubts.of_cpu_share(native, target, contention) == ()
 
 
 def test_unequal_shares_of_a_contended_cpu_take_the_verdict() -> None:
-    (doubt,) = doubts.of_cpu_share(LOGIN, DOCKER, "busy")
+    (doubt,) = doubts.of_cpu_share(LOGIN, DOCKER, BUSY)
     assert (doubt.code, doubt.blocks) == ("cpu-share", True)
     assert "busy" in doubt.detail
     assert DOCKER.path in doubt.detail
@@ -231,19 +235,25 @@ def test_unequal_shares_of_a_contended_cpu_take_the_verdict() -> None:
 
 @pytest.mark.parametrize("native", [PLACED, chain(("autogroup-7", 1024))])
 def test_equal_weights_of_a_contended_cpu_forbid_faster_alone(native: Chain) -> None:
-    (doubt,) = doubts.of_cpu_share(native, DOCKER, "busy")
+    (doubt,) = doubts.of_cpu_share(native, DOCKER, BUSY)
     assert (doubt.code, doubt.blocks, doubt.forbids_faster) == ("cpu-share", False, True)
 
 
 @pytest.mark.parametrize(
-    ("ratio", "status"),
-    [(0.78, Status.UNPROVEN), (1.0, Status.NEAR_NATIVE), (1.3, Status.SLOWER)],
+    ("ratio", "pressure", "status"),
+    [
+        (0.78, 30.0, Status.UNPROVEN),
+        (1.0, 30.0, Status.NEAR_NATIVE),
+        (1.3, 30.0, Status.SLOWER),
+        (1.0, 90.0, Status.UNPROVEN),
+        (1.3, 90.0, Status.UNPROVEN),
+    ],
 )
-def test_a_container_of_equal_weight_keeps_its_verdict_unless_it_is_faster(
-    ratio: float, status: Status, synthetic: Callable[..., Path]
+def test_a_container_of_equal_weight_has_a_verdict_unless_it_is_faster_or_no_cpu_is_free(
+    ratio: float, pressure: float, status: Status, synthetic: Callable[..., Path]
 ) -> None:
     states = {"docker": state(DOCKER), "native": state(PLACED)}
-    path = synthetic({("docker", "cpu.sieve"): ratio}, states=states, pressure=80.0)
+    path = synthetic({("docker", "cpu.sieve"): ratio}, states=states, pressure=pressure)
     cell = Analysis(reader.load(path)).cell(WorkloadName("cpu.sieve"), TargetName("docker"))
     assert cell is not None
     assert cell.verdict.status is status
