@@ -274,7 +274,7 @@ def of_cpu_share(
         return ()
     # Equal weights give equal shares on average, not within a turn of some milliseconds. Requests
     # reach a payload through the processes of its engine, which use CPUs too. Where no CPU is ever
-    # free, turns in Docker took 0.71 to 1.06 times native's, and in Podman 1.0 to 1.27 times.
+    # free, turns in Docker took 0.87 to 1.06 times native's, and in Podman 1.14 to 1.27 times.
     return (
         Doubt(
             code="cpu-share",
