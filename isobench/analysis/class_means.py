@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from isobench import stats
 from isobench.analysis import verdict
 from isobench.analysis.cells import LEVEL, Analysis
+from isobench.evidence.doubts import NEVER_FASTER
 from isobench.model import Doubt, Estimate, Status, Verdict
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
@@ -146,5 +147,5 @@ def _inherited(
     """Yield the doubts that take a workload its verdict: they take it from the mean as well."""
     for name in names:
         for doubt in analysis.doubts(name, target):
-            if doubt.blocks or doubt.forbids_faster:
+            if doubt.blocks or doubt.code in NEVER_FASTER:
                 yield dataclasses.replace(doubt, detail=f"{name}: {doubt.detail}")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 from typing import Final
 
+from isobench.evidence.doubts import NEVER_FASTER
 from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import interval_text, percent_text, ratio_text, times_text
@@ -50,7 +51,7 @@ def judge(
     if estimate is not None and not any(doubt.blocks for doubt in found):
         status, reasons = _weigh(estimate, noise, margin, blocks_needed)
         found.extend(reasons)
-        if status is Status.FASTER and any(doubt.forbids_faster for doubt in found):
+        if status is Status.FASTER and NEVER_FASTER & {doubt.code for doubt in found}:
             status = Status.UNPROVEN
         # The control is native itself: nothing is to be explained.
         if status is Status.FASTER and "#" not in target:

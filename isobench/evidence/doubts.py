@@ -12,6 +12,8 @@ CACHED_PERCENT: Final = 5
 """The share of a file that may be in the page cache for a reading of it to count as I/O."""
 NOISE_CODES: Final = frozenset({"noisy-host", "busy-host"})
 """Doubts that mean that the machine did other work. The headline names them."""
+NEVER_FASTER: Final = frozenset({"cpu-share"})
+"""Doubts with which "faster" is no verdict, even where they do not block others."""
 # Less than 1, since the two starts differ a little, and the durations by the ratio of the target.
 OVERLAP: Final = 0.8
 """The share of their time that the two programs of a duet must run at the same time."""
@@ -284,7 +286,6 @@ def of_cpu_share(
             if contention.is_saturated
             else "measure on a quiet machine: faster than native is no verdict here",
             blocks=contention.is_saturated,
-            forbids_faster=True,
         ),
     )
 

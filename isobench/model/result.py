@@ -79,8 +79,6 @@ class Doubt:
     detail: str
     advice: str
     blocks: bool = False
-    forbids_faster: bool = False
-    """Whether "faster" alone is no verdict of the cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
