@@ -54,9 +54,11 @@ class RunOptions:
     margin: float = 0.05
     precision: float = 0.01
     until: Until = Until.PRECISE
-    leave_width: float | None = 0.15
-    """A cell that is decided leaves the run when its interval is at most so wide on either side.
-    None: no cell leaves before the end.
+    # In a replay of a run of ten minutes, 4.0 of 54 cells stay open at 15 %, 1.5 at 20 % and 0.8
+    # at 30 %: expensive cells that stay to be known better take the time of all others.
+    leave_width: float | None = 0.2
+    """A cell that is decided leaves the run when its 97 % interval is at most so wide on either
+    side. None: no cell leaves before the end.
     """
     seed: int | None = None
     quick: bool = False

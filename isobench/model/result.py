@@ -156,8 +156,8 @@ class Claim:
     """For EQUIVALENT, ORDER and BOUND: the name of the metric that is compared."""
     direction: Direction = Direction.SLOWER
     margin: float | None = None
-    """For EQUIVALENT and ORDER: a share (0.05: 5 %). None means, for EQUIVALENT, the margin of the
-    run; for ORDER, any difference above the noise floor.
+    """For EQUIVALENT and ORDER: a share (0.05: 5 %). None means the margin of the run, so that the
+    claim uses the verdict of the cell.
     """
     level: float = 0.95
     """One-sided confidence of every bound. Two such bounds make one test of equivalence."""

@@ -1,6 +1,7 @@
 """Statistics of one cell: the unit is the block, the result a ratio to native with its interval."""
 
 from isobench.stats import sequential
+from isobench.stats.bias import biases, widened
 from isobench.stats.blocks_needed import (
     blocks_for_width,
     blocks_needed,
@@ -45,6 +46,7 @@ __all__ = [
     "Tails",
     "between_histories",
     "between_runs",
+    "biases",
     "block_log_ratios",
     "blocks_for_width",
     "blocks_needed",
@@ -67,4 +69,5 @@ __all__ = [
     "student_quantile",
     "tails",
     "values_needed",
+    "widened",
 ]

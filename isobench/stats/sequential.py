@@ -10,7 +10,6 @@ judged against O'Brien and Fleming's limits and steeper ones (Lan & DeMets 1983,
 1987) in tests/bench/bench_sequential.py.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -98,8 +97,3 @@ def widening(log_ratios: NDArray[np.float64]) -> NDArray[np.float64]:
     found = np.clip(products / squares + 1 / blocks, 0.0, _LARGEST_AUTOCORRELATION)
     found = np.where(equal, 0.0, found)
     return np.asarray(np.sqrt((1 + found) / (1 - found)), dtype=np.float64)
-
-
-def is_wide(low: float, high: float, half_width: float) -> bool:
-    """Return whether an interval of ratios is wider than this on either side (0.15: 15 %)."""
-    return math.log(high) - math.log(low) > 2 * math.log1p(half_width)
