@@ -107,20 +107,19 @@ def _weigh(
 ) -> tuple[Status, list[Doubt]]:
     """Compare the interval with the margin, the control and the second estimator."""
     outcome = _outcome(estimate.interval, margin)
-    reasons = []
-    withheld = None
-    if outcome is not Status.INCONCLUSIVE:
-        withheld = _unknown_control() if noise is None else _biased(outcome, estimate, bias, margin)
+    reasons: list[Doubt] = []
+    if outcome is Status.INCONCLUSIVE:
+        return outcome, [_wide_interval(estimate, margin, blocks_needed)]
+    withheld = _unknown_control() if noise is None else _biased(outcome, estimate, bias, margin)
     if withheld is not None:
-        reasons.append(withheld)
-    disagree = estimate.check is not None and _outcome(estimate.check, margin) is not outcome
-    if estimate.check is not None and disagree:
-        reasons.append(_disagreement(estimate, estimate.check, margin, blocks_needed))
-    elif outcome is Status.INCONCLUSIVE:
-        reasons.append(_wide_interval(estimate, margin, blocks_needed))
-    if withheld is not None:
-        return Status.UNPROVEN, reasons
-    return (Status.INCONCLUSIVE if disagree else outcome), reasons
+        outcome, reasons = Status.UNPROVEN, [withheld]
+    # The second estimator is asked at its usual level, not at that of the interval: with outliers
+    # its intervals are wider, and a verdict would have to clear both.
+    check = estimate.check
+    if check is not None and _outcome(check, margin) is not _outcome(estimate.interval, margin):
+        reasons.append(_disagreement(estimate, check, margin, blocks_needed))
+        outcome = Status.INCONCLUSIVE if withheld is None else outcome
+    return outcome, reasons
 
 
 def is_definite(interval: Interval, margin: float) -> bool:
@@ -187,7 +186,8 @@ def _disagreement(
         code="estimators-disagree",
         detail=f"{'session medians' if estimate.sessions else 'trimmed-t'} "
         f"{interval_text(estimate.interval.ends)} says {_outcome(estimate.interval, margin)},"
-        f" Hodges-Lehmann {interval_text(check.ends)} says {_outcome(check, margin)}",
+        f" Hodges-Lehmann at {check.level * 100:g} % {interval_text(check.ends)} says"
+        f" {_outcome(check, margin)}",
         advice=_more_blocks(estimate, margin, blocks_needed),
     )
 

@@ -35,7 +35,7 @@ class Estimate:
     """The 90 % interval, for noise floors."""
     # Where the two estimators disagree, the verdict is inconclusive.
     check: Interval | None
-    """The Hodges-Lehmann interval at the level of `interval`, from another estimator."""
+    """The Hodges-Lehmann interval at 90 %, from another estimator, to check the verdict."""
     p_equivalence: float
     """The larger of the two one-sided p values of the equivalence test."""
     standard_error: float

@@ -30,7 +30,7 @@ REPORTED_LEVEL: Final = 0.97
 # Two one-sided tests at 5 % are the same as one interval at 90 % inside the margin: Schuirmann
 # 1987. Verdicts use the reported interval, so that a page has one interval for each cell.
 EQUIVALENCE_LEVEL: Final = 0.90
-"""The level of noise floors, and of the p value of equivalence."""
+"""The level of noise floors, of the second estimator, and of the p value of equivalence."""
 FEWEST_BLOCKS: Final = 3
 # Five blocks trimmed to three would leave two degrees of freedom.
 FEWEST_KEPT: Final = 4
@@ -204,7 +204,7 @@ def estimates(
     found: dict[int, Estimate] = {}
     shared = math.log1p(uncertainty)
     for mine, location, ranked in _by_unit(log_ratios, sessions, correlated=correlated):
-        checks = _signed_rank_intervals(ranked, level, shared)
+        checks = _signed_rank_intervals(ranked, EQUIVALENCE_LEVEL, shared)
         columns = zip(
             np.flatnonzero(mine).tolist(),
             location.mean.tolist(),
