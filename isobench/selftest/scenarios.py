@@ -34,6 +34,8 @@ class Scenario:
     """Standard deviation of the part that all blocks of one session of the target share. 0: every
     block has its own session.
     """
+    alike: float = 0.0
+    """The autocorrelation of a block's log-ratio with the next one's: what pairing leaves."""
     coverage: float = _COVERAGE
     """The guaranteed minimum of the reported interval's coverage."""
     error: float = _ERROR
@@ -61,6 +63,8 @@ SCENARIOS: Final = (
     Scenario(name="stalls", stalls=0.05),
     Scenario(name="heavy tails", freedom=3),
     Scenario(name="coarse timer", tick=0.01),
+    # From fewer than ten blocks nothing corrects for it, and from few it is estimated badly.
+    Scenario(name="alike blocks", alike=0.2, coverage=0.94),
     # The data decide whether sessions are pooled, which costs coverage: stats.ratio.POOLED_P.
     Scenario(name="long sessions", session=0.02, error=0.07),
     Scenario(

@@ -233,6 +233,23 @@ def estimates(
     return [found[cell] for cell in range(cells)]
 
 
+def intervals(
+    log_ratios: NDArray[np.float64],
+    *,
+    sessions: NDArray[np.int64] | None = None,
+    level: float = REPORTED_LEVEL,
+    correlated: bool = False,
+) -> list[Interval]:
+    """Return the interval of each of many cells, the same as that of `estimates`, and faster.
+
+    Arguments are those of `estimates`; at least three blocks.
+    """
+    found: dict[int, Interval] = {}
+    for mine, location, _ in _by_unit(log_ratios, sessions, correlated=correlated):
+        found |= zip(np.flatnonzero(mine).tolist(), location.interval(level, 0.0), strict=True)
+    return [found[cell] for cell in range(log_ratios.shape[0])]
+
+
 def locate(
     log_ratios: NDArray[np.float64],
     *,
