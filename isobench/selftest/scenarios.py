@@ -50,7 +50,7 @@ class Scenario:
     @property
     def weaker(self) -> bool:
         """Whether less is guaranteed than in the other scenarios."""
-        return self.error > _ERROR
+        return self.error > _ERROR or self.coverage < _COVERAGE
 
 
 STALL: Final = math.log(1.5)
@@ -66,7 +66,7 @@ SCENARIOS: Final = (
     # From fewer than ten blocks nothing corrects for it, and from few it is estimated badly.
     Scenario(name="alike blocks", alike=0.2, coverage=0.94),
     # The data decide whether sessions are pooled, which costs coverage: stats.ratio.POOLED_P.
-    Scenario(name="long sessions", session=0.02, error=0.07),
+    Scenario(name="long sessions", session=0.02),
     Scenario(
         name="crude timer",
         iteration=0.01,

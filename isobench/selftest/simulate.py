@@ -42,6 +42,8 @@ STOPPED: Final = "stopped"
 LEFT: Final = "left"
 """The length of cells that leave when they are decided, or stay until the end."""
 RULE: Final = stats.sequential.RULE
+WIDEST: Final = OPTIONS.leave_width or math.inf
+"""The half width at which a decided cell leaves."""
 OPTIONS: Final = RunOptions()
 """The options of a run by default."""
 MARGIN: Final = 1 + OPTIONS.margin
@@ -198,11 +200,11 @@ class _Tally:
     naive_same: int = 0
     naive_widths: list[float] = field(default_factory=list)
 
-    def add(self, found: Estimate, strict: Estimate, status: Status) -> None:
-        """Count one run; `strict` is its estimate at ALARM_LEVEL."""
+    def add(self, found: Estimate, strict: Interval, status: Status) -> None:
+        """Count one run; `strict` is its interval at ALARM_LEVEL."""
         # A 95 % interval for the rate of alarms; the reported one is nominally 97 %.
         self.runs += 1
-        self.alarms += not strict.interval.low <= self.truth <= strict.interval.high
+        self.alarms += not strict.low <= self.truth <= strict.high
         self.covered += found.interval.low <= self.truth <= found.interval.high
         self.blocks += found.blocks
         self.widths.append(stats.half_width(found.interval))
@@ -217,22 +219,14 @@ class _Tally:
         self.naive_widths += np.expm1(runs.naive_reach).tolist()
 
 
-def judged(found: Estimate, control: Estimate, *, sessions: int) -> Status:
+def judged(found: Estimate, control: stats.Location, *, sessions: int) -> Status:
     """Return the verdict on a simulated cell; a run has this cell and its control alone."""
-    # The freedom of the control's error is that of its blocks, since native is fresh in each.
-    located = stats.Location(
-        mean=math.log(control.ratio),
-        error=control.standard_error,
-        deviation=control.deviation,
-        freedom=stats.kept_blocks(control.blocks) - 1,
-        method=control.method,
-    )
     return verdict.judge(
         target=TargetName("simulated"),
         workload=WorkloadName("simulated"),
         estimate=found,
-        noise=verdict.noise_floor(control),
-        bias=stats.biases({0: located}).get(0),
+        noise=0.0 if control.error > 0 else None,  # only whether it is known matters
+        bias=stats.biases({0: control}).get(0),
         margin=MARGIN,
         doubts=doubts.of_sessions(sessions, found.blocks, fewest=plan.FEWEST_SESSIONS),
     ).status
@@ -273,16 +267,14 @@ class _Analysis:
             rows, sessions=self.labels, margin=MARGIN, level=level, correlated=True
         )
 
-    def intervals(self, level: float) -> list[Interval]:
-        """Return the intervals of the same estimates."""
+    def locations(self) -> list[stats.Location]:
+        """Return what these estimates rest on."""
         rows = self.runs.subject[self.which, : self.blocks]
-        return stats.intervals(rows, sessions=self.labels, level=level, correlated=True)
+        return stats.locations(rows, sessions=self.labels, correlated=True)
 
-    def controls(self) -> list[Estimate]:
-        """Return the estimates of the control."""
-        return stats.estimates(
-            self.runs.control[self.which, : self.blocks], margin=MARGIN, correlated=True
-        )
+    def controls(self) -> list[stats.Location]:
+        """Return the same of the control."""
+        return stats.locations(self.runs.control[self.which, : self.blocks], correlated=True)
 
     def statuses(self, found: Sequence[Estimate]) -> list[Status]:
         """Return the verdicts on estimates of these runs."""
@@ -297,7 +289,7 @@ def _count(tally: _Tally, analysis: _Analysis, level: float = RULE.final) -> Non
     if not analysis.which.size:
         return
     found = analysis.estimates(level)
-    strict = analysis.estimates(ALARM_LEVEL)
+    strict = [one.interval(ALARM_LEVEL) for one in analysis.locations()]
     for each in zip(found, strict, analysis.statuses(found), strict=True):
         tally.add(*each)
 
@@ -313,11 +305,17 @@ def _judge_stopped(tally: _Tally, runs: SimulatedRuns) -> None:
         analysis = _Analysis(runs, blocks, left)
         if analysis.has_few_sessions:
             continue
-        cells = zip(analysis.estimates(RULE.final), analysis.controls(), strict=True)
-        done = np.array([stats.narrow(pair, PRECISION) for pair in cells], dtype=np.bool_)
+        cells = zip(analysis.locations(), analysis.controls(), strict=True)
+        done = np.array([_is_narrow(pair) for pair in cells], dtype=np.bool_)
         _count(tally, analysis.of(done))
         left = left[~done]
     _count(tally, _Analysis(runs, greatest, left))
+
+
+def _is_narrow(pair: Sequence[stats.Location]) -> bool:
+    """Return whether a run with this cell and this control may stop: see `stats.narrow`."""
+    widths = [stats.half_width(one.interval(RULE.final)) for one in pair]
+    return max(widths) <= PRECISION
 
 
 def _judge_left(tally: _Tally, runs: SimulatedRuns) -> None:
@@ -336,11 +334,11 @@ def _judge_left(tally: _Tally, runs: SimulatedRuns) -> None:
 
 def _may_leave(analysis: _Analysis) -> NDArray[np.bool_]:
     """Return which cells are decided and known well enough."""
-    both = zip(analysis.intervals(RULE.interim), analysis.intervals(RULE.final), strict=True)
     may = np.array(
         [
-            verdict.is_definite(early, MARGIN) and stats.half_width(usual) <= OPTIONS.leave_width
-            for early, usual in both
+            verdict.is_definite(one.interval(RULE.interim), MARGIN)
+            and verdict.is_known(one.interval(RULE.final), MARGIN, WIDEST)
+            for one in analysis.locations()
         ],
         dtype=np.bool_,
     )

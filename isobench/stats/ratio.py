@@ -233,23 +233,6 @@ def estimates(
     return [found[cell] for cell in range(cells)]
 
 
-def intervals(
-    log_ratios: NDArray[np.float64],
-    *,
-    sessions: NDArray[np.int64] | None = None,
-    level: float = REPORTED_LEVEL,
-    correlated: bool = False,
-) -> list[Interval]:
-    """Return the interval of each of many cells, the same as that of `estimates`, and faster.
-
-    Arguments are those of `estimates`; at least three blocks.
-    """
-    found: dict[int, Interval] = {}
-    for mine, location, _ in _by_unit(log_ratios, sessions, correlated=correlated):
-        found |= zip(np.flatnonzero(mine).tolist(), location.interval(level, 0.0), strict=True)
-    return [found[cell] for cell in range(log_ratios.shape[0])]
-
-
 def locate(
     log_ratios: NDArray[np.float64],
     *,
@@ -261,16 +244,40 @@ def locate(
 
     Arguments are those of `estimate`; at least three blocks.
     """
-    ((_, found, _),) = _by_unit(log_ratios[np.newaxis], sessions, correlated=correlated)
-    return Location(
-        mean=float(found.mean[0]),
-        error=float(found.error[0]),
-        deviation=float(found.deviation[0]),
-        freedom=found.freedom,
-        method=found.method,
-        sessions=found.sessions,
-        shared=math.log1p(uncertainty),
+    (found,) = locations(
+        log_ratios[np.newaxis], sessions=sessions, uncertainty=uncertainty, correlated=correlated
     )
+    return found
+
+
+def locations(
+    log_ratios: NDArray[np.float64],
+    *,
+    sessions: NDArray[np.int64] | None = None,
+    uncertainty: float = 0.0,
+    correlated: bool = False,
+) -> list[Location]:
+    """Return `locate` of each of many cells that share their blocks, (cells, blocks)."""
+    found: dict[int, Location] = {}
+    for mine, each, _ in _by_unit(log_ratios, sessions, correlated=correlated):
+        columns = zip(
+            np.flatnonzero(mine).tolist(),
+            each.mean.tolist(),
+            each.error.tolist(),
+            each.deviation.tolist(),
+            strict=True,
+        )
+        for cell, mean, error, deviation in columns:
+            found[cell] = Location(
+                mean=mean,
+                error=error,
+                deviation=deviation,
+                freedom=each.freedom,
+                method=each.method,
+                sessions=each.sessions,
+                shared=math.log1p(uncertainty),
+            )
+    return [found[cell] for cell in range(log_ratios.shape[0])]
 
 
 def kept_blocks(blocks: int) -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 FIRST_ANALYSIS: Final = 5
 """Blocks before the first interim analysis: from fewer, an interval at 99.9 % decides nothing."""
-_BETWEEN: Final = 5
+BETWEEN_ANALYSES: Final = 5
 # Each analysis costs an error of 0.1 % at most. With these steps, 300 blocks have 24 of them.
 _DENSE_UNTIL: Final = 60
 _BETWEEN_LATER: Final = 20
@@ -72,7 +72,7 @@ RULES: Final[Mapping[str, Rule]] = {RULE.name: RULE}
 def is_analysis(blocks: int) -> bool:
     """Return whether cells may leave after so many blocks: every 5 blocks, after 60 every 20."""
     if blocks <= _DENSE_UNTIL:
-        return blocks >= FIRST_ANALYSIS and blocks % _BETWEEN == 0
+        return blocks >= FIRST_ANALYSIS and blocks % BETWEEN_ANALYSES == 0
     return blocks % _BETWEEN_LATER == 0
 
 
