@@ -46,9 +46,10 @@ _NAIVE: Final = (
 
 _LEAVING: Final = (
     f"A cell leaves if its {RULE.interim * 100:g} % interval decides, which is then the reported"
-    f" one, and its {RULE.final * 100:g} % interval is within {WIDEST:.0%} of the"
-    f" ratio, or within half the margin where it is near-native; else it is judged at {RULE.final * 100:g} % after {MOST_BLOCKS} blocks."
-).replace("% of", " % of")
+    f" one, and its {RULE.final * 100:g} % interval is within {WIDEST * 100:g} % of the ratio, or"
+    " within half the margin where the cell is near-native; else it is judged at"
+    f" {RULE.final * 100:g} % after {MOST_BLOCKS} blocks."
+)
 
 
 def _rate(share: float | None) -> str:

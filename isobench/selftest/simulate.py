@@ -42,10 +42,10 @@ STOPPED: Final = "stopped"
 LEFT: Final = "left"
 """The length of cells that leave when they are decided, or stay until the end."""
 RULE: Final = stats.sequential.RULE
-WIDEST: Final = OPTIONS.leave_width or math.inf
-"""The half width at which a decided cell leaves."""
 OPTIONS: Final = RunOptions()
 """The options of a run by default."""
+WIDEST: Final = OPTIONS.leave_width or math.inf
+"""The half width at which a decided cell leaves."""
 MARGIN: Final = 1 + OPTIONS.margin
 MOST_BLOCKS: Final = 60
 PRECISION: Final = 0.025
