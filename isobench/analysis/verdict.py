@@ -128,7 +128,7 @@ def is_definite(interval: Interval, margin: float) -> bool:
 
 
 def is_known(interval: Interval, margin: float, widest: float) -> bool:
-    """Return whether an interval is at most `widest` (0.2: 20 %) wide on either side; at most half
+    """Return whether an interval is at most `widest` (0.25: 25 %) wide on either side; at most half
     the margin where it lies within that.
     """
     # That a ratio lies within 5 % is no reason to know it within 5 % only.

@@ -105,7 +105,7 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     """
     leave_width: Amount | None = None
     """A cell that is decided leaves when its 97 % interval is at most so wide on either side, as a
-    share (0.2: 20 %). None: any width.
+    share (0.25: 25 %). None: any width.
     """
     blocks_wanted: Count | None = None
     """The most blocks of the run."""
