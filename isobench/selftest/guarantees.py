@@ -15,7 +15,6 @@ from isobench.selftest.simulate import (
     MARGIN,
     RATIOS,
     STOPPED,
-    USUAL,
     Place,
     Row,
     Simulation,
@@ -121,7 +120,7 @@ def _findings(simulation: Simulation) -> Iterator[Finding]:
         right = {RATIOS[0]: Status.NEAR_NATIVE}.get(row.ratio)
         if row.ratio in (RATIOS[-1], *FAR):
             right = Status.SLOWER
-        if scenario.power and right is not None and row.length in (str(USUAL), STOPPED, LEFT):
+        if scenario.power and right is not None and row.length in {STOPPED, LEFT}:
             yield _of(row, right, row.rate(right), low=scenario.power)
 
 

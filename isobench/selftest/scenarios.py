@@ -42,7 +42,7 @@ class Scenario:
     """The guaranteed maximum of a wrong verdict's rate, where the true ratio is the margin."""
     power: float = 0.0
     """The guaranteed minimum of the right verdict's rate, at a ratio of 1 and well beyond the
-    margin. 0: no guarantee.
+    margin, in runs that are as long as it takes. 0: no guarantee.
     """
     limit: str = ""
     """Why there is no guarantee, and the figures are only shown. Empty: there is one."""
@@ -57,7 +57,7 @@ STALL: Final = math.log(1.5)
 """How much longer a stalled visit takes, as a logarithm."""
 TREND_BLOCKS: Final = 10
 SCENARIOS: Final = (
-    Scenario(name="quiet", power=0.9),  # `stats.blocks_needed` plans for this power
+    Scenario(name="quiet", power=0.9),
     Scenario(name="drift", wander=0.03),
     Scenario(name="trend", trend=0.05),
     Scenario(name="stalls", stalls=0.05),
