@@ -131,7 +131,13 @@ def test_intervals_twice_as_wide_break_it_too(monkeypatch: pytest.MonkeyPatch) -
     bend(monkeypatch, 2.0)
     found = broken()
     assert "quiet, true ratio 1.00, 15 blocks: 95 % interval misses it" in found
+
+
+def test_intervals_four_times_as_wide_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bend(monkeypatch, 4.0)
+    found = broken()
     assert "quiet, true ratio 1.00, stopped: called near-native" in found
+    assert "quiet, true ratio 1.00, left: called near-native" in found
 
 
 def test_an_estimator_that_is_off_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
