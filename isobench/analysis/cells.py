@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +22,7 @@ from isobench.model import (
     Clock,
     Doubt,
     Estimate,
+    Interval,
     Leaving,
     Metric,
     Schedule,
@@ -39,6 +40,7 @@ COMPLETE_SHARE: Final = 0.8
 """A cell needs this share of the run's blocks: what is missing may be missing for a reason."""
 LEVEL: Final = stats.REPORTED_LEVEL
 """The level of all intervals but those of cells that left before the end."""
+_MOST_NAMED: Final = 3
 _OPEN: Final = (Status.INCONCLUSIVE, Status.UNPROVEN)
 
 
@@ -396,6 +398,7 @@ class Analysis:
             metric=self.measured(workload),
             estimate=estimate,
             noise=self.noise.get(workload),
+            bias=self.biases.get(workload) if "#" not in sides[0] else None,
             margin=margin,
             doubts=tuple(dict.fromkeys(found)),
             quick=self.quick,
@@ -434,6 +437,20 @@ class Analysis:
             name: verdict.noise_floor(self.estimate(name, control), self.measured(name))
             for name in self.workloads
         }
+
+    @functools.cached_property
+    def biases(self) -> dict[WorkloadName, Interval]:
+        """The intervals of the controls that differ from native, by workload."""
+        control = second(self.reference)
+        found = {name: self.location(name, control) for name in self.workloads}
+        # A control of times that are all equal has a timer that is too coarse, and no bias.
+        return stats.biases(
+            {
+                name: one
+                for name, one in found.items()
+                if one is not None and (one.error > 0 or not self.measured(name).is_clocked)
+            }
+        )
 
     def precise(self, half_width: float) -> bool:
         """Say whether the interval of every cell that has not left is narrower than this on either
@@ -603,10 +620,11 @@ class Analysis:
     def leaving(self, share: float) -> list[tuple[WorkloadName, TargetName]]:
         """Return the cells that may leave after this share of the budget (above 0, below 1).
 
-        Their verdicts at the level of this analysis are definite, and their intervals at most
-        `leave_width` of run.json wide on either side. Native and the control never leave. A target
-        and its variations leave a workload together, when the effects of the options are decided
-        as well. Nothing leaves a run without a rule. ValueError: the share is out of its range.
+        Their verdicts at the level of this analysis are definite, and their intervals at the level
+        of the end are at most `leave_width` of run.json wide on either side. Native and the control
+        never leave. A target and its variations leave a workload together, when the effects of the
+        options are decided as well. Nothing leaves a run without a rule. ValueError: the share is
+        out of its range.
         """
         if not 0 < share < 1:
             message = f"cells leave after a share of the budget between 0 and 1, not {share}"
@@ -633,19 +651,10 @@ class Analysis:
         )
         if estimate is None or not verdict.is_definite(estimate.interval, self.margin):
             return False
-        if stats.half_width(estimate.interval) > self._widest(estimate):
+        if not self._is_known(workload, target):
             return False
         judged = self._judged(workload, (target,), estimate, margin=self.margin)
         return judged.status not in _OPEN
-
-    def _widest(self, estimate: Estimate) -> float:
-        """Return how wide the interval of a cell that leaves may be on either side."""
-        widest = self.run.metadata.leave_width
-        if widest is None:
-            return math.inf
-        # That a ratio lies within 5 % is no reason to know it within 5 % only.
-        is_near = 1 / self.margin < estimate.interval.low and estimate.interval.high < self.margin
-        return min(widest, (self.margin - 1) / 2) if is_near else widest
 
     @functools.cached_property
     def comparisons(self) -> list[tuple[WorkloadName, TargetName]]:
@@ -671,6 +680,16 @@ class Analysis:
             if estimate is None or not verdict.is_definite(estimate.interval, self.margin):
                 found.append(cell)
         return found
+
+    def _is_known(self, workload: WorkloadName, target: TargetName) -> bool:
+        """Return whether the interval at the last level is as narrow as `leave_width` asks for."""
+        widest = self.run.metadata.leave_width
+        if widest is None:
+            return True
+        usual = self.estimate(
+            workload, target, level=LEVEL, uncertainty=self.uncertainty(workload, target)
+        )
+        return usual is not None and verdict.is_known(usual.interval, self.margin, widest)
 
     def _may_leave_with_others(
         self,
@@ -736,6 +755,8 @@ class Analysis:
             *doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)),
             *doubts.of_load(host.get("load"), host.get("cpus")),
         ]
+        if self.biases:
+            found.append(_bias_doubt(self.biases))
         times = self.frames.times
         native = times[times["target"] == self.reference]
         for workload in self.workloads:
@@ -749,6 +770,18 @@ class Analysis:
                 found.append(doubts.of_drift(change.change, change.low, change.high))
                 break
         return found
+
+
+def _bias_doubt(biases: Mapping[WorkloadName, Interval]) -> Doubt:
+    """Return the doubt about a run whose native differs from native."""
+    named = [f"{name} {verdict.bias_text(bias)}" for name, bias in biases.items()]
+    more = f", and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return Doubt(
+        code="control-bias",
+        detail=f"native differs from native: {', '.join(named[:_MOST_NAMED])}{more}",
+        advice="verdicts that a bias as large could reverse are withheld; look for what differs"
+        " between equal visits: their order, the sessions or the layout of memory",
+    )
 
 
 def sequential_rule(run: Run) -> stats.sequential.Rule | None:

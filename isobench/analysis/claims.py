@@ -18,12 +18,12 @@ from isobench.model import (
     Technology,
     Verdict,
 )
-from isobench.model.units import TargetName, WorkloadName
+from isobench.model.units import TargetName
 from isobench.storage.reader import Run
 from isobench.storage.schema import ClaimResult, PublishedFigure, TargetSummary
 
 _USUAL: Final = 0.95
-_NOISE: Final = "noise-floor"
+_NOISE: Final = frozenset({"noise-floor", "control-bias"})
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER, ClaimKind.BOUND)
 
 
@@ -196,7 +196,7 @@ class _Asked:
             lower_seconds=low,
             upper_seconds=high,
             checks_equal=checked,
-            is_unproven=any(doubt.blocks and doubt.code != _NOISE for doubt in verdict.doubts),
+            is_unproven=any(doubt.blocks and doubt.code not in _NOISE for doubt in verdict.doubts),
             advice=_advice(verdict, needed),
         )
 
@@ -204,7 +204,7 @@ class _Asked:
         self, claim: Claim, cell: Cell, reference: TargetName
     ) -> tuple[Verdict, float, int | None] | None:
         """Return the verdict at the claim's margin, that margin, and blocks that would decide."""
-        margin = self._margin(claim, cell.workload)
+        margin = self._analysis.margin if claim.margin is None else 1 + claim.margin
         usual = margin == self._analysis.margin and claim.level == _USUAL
         compares = claim.kind in _COMPARING
         if not compares or (usual and reference == self._analysis.reference):
@@ -217,17 +217,6 @@ class _Asked:
             level=None if claim.level == _USUAL else 2 * claim.level - 1,
         )
         return None if found is None else (found[0], margin, found[1])
-
-    def _margin(self, claim: Claim, workload: WorkloadName) -> float:
-        """Return the ratio that decides. An order needs to be seen above the noise floor alone
-        (method: the lower bound of the ratio lies above 1 + noise floor).
-        """
-        if claim.margin is not None:
-            return 1 + claim.margin
-        noise = self._analysis.noise.get(workload)
-        if claim.kind is ClaimKind.ORDER and noise:
-            return 1 + noise
-        return self._analysis.margin
 
     def _seconds(self, claim: Claim, cell: Cell) -> tuple[float, float | None, float | None]:
         """Return the quantile that the claim bounds, and its bounds."""

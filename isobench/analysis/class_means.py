@@ -8,7 +8,7 @@ start are never averaged: a cold start, a warm one and an exec are three differe
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from isobench import stats
 from isobench.analysis import verdict
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.evidence.doubts import NEVER_FASTER
-from isobench.model import Doubt, Estimate, Status, Verdict
+from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.workloads import classes
@@ -47,6 +47,13 @@ class ClassMean:
     """Where the mean is near-native, those of its workloads that are not."""
 
 
+class _Control(NamedTuple):
+    """What native against native shows about a class."""
+
+    noise: float | None
+    bias: Interval | None
+
+
 def class_means(analysis: Analysis) -> Iterator[ClassMean]:
     """Yield every class of two workloads and more at every target, native against native too."""
     groups: dict[str, list[WorkloadName]] = {}
@@ -57,9 +64,11 @@ def class_means(analysis: Analysis) -> Iterator[ClassMean]:
             continue
         control = _blocks(analysis, names, second(analysis.reference))
         noise = None if control is None else verdict.noise_floor(_estimate(analysis, control, None))
+        bias = None if control is None else _bias(analysis, control)
         for target in analysis.targets:
             if target != analysis.reference:
-                yield _class_mean(analysis, group, tuple(names), target, noise)
+                own = None if target == second(analysis.reference) else bias
+                yield _class_mean(analysis, group, tuple(names), target, _Control(noise, own))
 
 
 def _blocks(
@@ -89,12 +98,20 @@ def _estimate(
     )
 
 
+def _bias(analysis: Analysis, control: pd.Series) -> Interval | None:
+    """Return the interval of the control's mean where it differs from 1."""
+    if control.size < stats.FEWEST_BLOCKS:
+        return None
+    values, correlated = control.to_numpy(float), analysis.rule is not None
+    return stats.biases({0: stats.locate(values, correlated=correlated)}).get(0)
+
+
 def _class_mean(
     analysis: Analysis,
     group: str,
     names: tuple[WorkloadName, ...],
     target: TargetName,
-    noise: float | None,
+    control: _Control,
 ) -> ClassMean:
     lacking = tuple(name for name in names if analysis.by_block(name, target).empty)
     nothing = ClassMean(
@@ -105,7 +122,7 @@ def _class_mean(
         verdict=None,
         log_ratios=np.zeros(0),
         sessions=0,
-        noise=noise,
+        noise=control.noise,
         needed=None,
         unlike=(),
     )
@@ -122,7 +139,8 @@ def _class_mean(
         target=target,
         workload=WorkloadName(group),
         estimate=estimate,
-        noise=noise,
+        noise=control.noise,
+        bias=control.bias,
         margin=analysis.margin,
         doubts=tuple(_inherited(analysis, names, target)),
         quick=analysis.quick,

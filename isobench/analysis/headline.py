@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
+from isobench import stats
 from isobench.model import TIME, Status, Technology, Verdict
 from isobench.model.units import TargetName
 from isobench.model.wording import listed, outcome_text, range_text
@@ -10,6 +13,7 @@ from isobench.workloads import classes
 
 _MOST_NAMED: Final = 4
 """So many targets of a clause are named one by one; of more, the first and how many there are."""
+_ALPHA: Final = 0.05
 _DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
 
 
@@ -175,6 +179,24 @@ def _shares(cells: Mapping[TargetName, Sequence[Verdict]], part: Sequence[Target
     ]
 
 
+def _together(cells: Sequence[Verdict]) -> str:
+    """Return how many near-native cells hold for all cells together, if not all of them do."""
+    tested = [
+        (each, each.estimate.p_equivalence)
+        for each in cells
+        if each.estimate is not None and each.estimate.standard_error > 0
+    ]
+    adjusted = stats.holm(np.array([p for _, p in tested], dtype=np.float64))
+    held = [
+        bool(p <= _ALPHA)
+        for (each, _), p in zip(tested, adjusted, strict=True)
+        if each.status is Status.NEAR_NATIVE
+    ]
+    if all(held):
+        return ""
+    return f" in each cell; for all cells together, {sum(held)} of {len(held)} hold (Holm)"
+
+
 def _sureness(
     cells: Sequence[Verdict], *, quick: bool, complete: bool, margin: float
 ) -> Iterator[str]:
@@ -186,6 +208,6 @@ def _sureness(
             if open_cells
             else "No cell is undecided"
         )
-        yield f"Near-native means shown within {100 * (margin - 1):g} %. {share}."
+        yield f"Near-native means shown within {100 * (margin - 1):g} %{_together(cells)}. {share}."
     if not complete:
         yield "The run was cut short: these answers are partial."

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 from typing import Final
 
+from isobench import stats
 from isobench.evidence.doubts import NEVER_FASTER
 from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
@@ -14,7 +15,8 @@ _MOST_BLOCKS: Final = 1000
 
 
 def noise_floor(control: Estimate | None, metric: Metric = TIME) -> float | None:
-    """Return the smallest effect that this run can tell from none (0.012: 1.2 %).
+    """Return how far native may differ from native in this run (0.012: 1.2 %). It is reported, and
+    `compare` uses it; verdicts use the test of `stats.biases`.
 
     `control` is native against native: the bound of its 90 % interval that lies further from 1.
     None where it is unknown: there was no control, or its timer could not tell blocks apart. Of
@@ -32,6 +34,7 @@ def judge(
     metric: Metric = TIME,
     estimate: Estimate | None,
     noise: float | None,
+    bias: Interval | None = None,
     margin: float,
     doubts: Sequence[Doubt] = (),
     quick: bool = False,
@@ -39,9 +42,10 @@ def judge(
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
-    `noise` is the noise floor of the metric in this workload; `blocks_needed` makes advice
-    concrete. The verdict carries the doubts given and those found. ValueError: a margin that is not
-    above 1.
+    `noise` is the noise floor of the metric in this workload: only whether it is known matters.
+    `bias` is the interval of the control where it differs from 1 (`stats.biases`). `blocks_needed`
+    makes advice concrete. The verdict carries the doubts given and those found. ValueError: a
+    margin that is not above 1.
     """
     if not margin > 1:
         message = f"a margin is a ratio above 1 (1.05 means 5 %), not {margin}"
@@ -49,7 +53,7 @@ def judge(
     found = [*doubts, *_obstacles(estimate, metric, quick=quick)]
     status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
-        status, reasons = _weigh(estimate, noise, margin, blocks_needed)
+        status, reasons = _weigh(estimate, noise, bias, margin, blocks_needed)
         found.extend(reasons)
         if status is Status.FASTER and NEVER_FASTER & {doubt.code for doubt in found}:
             status = Status.UNPROVEN
@@ -98,27 +102,41 @@ def _obstacles(estimate: Estimate | None, metric: Metric, *, quick: bool) -> Ite
 
 
 def _weigh(
-    estimate: Estimate, noise: float | None, margin: float, blocks_needed: int | None
+    estimate: Estimate,
+    noise: float | None,
+    bias: Interval | None,
+    margin: float,
+    blocks_needed: int | None,
 ) -> tuple[Status, list[Doubt]]:
-    """Hold the interval against margin, noise floor and second opinion."""
+    """Compare the interval with the margin, the control and the second estimator."""
     outcome = _outcome(estimate.interval, margin)
-    reasons = []
-    hidden = _hidden_by_noise(outcome, estimate, noise, margin)
-    if hidden is not None:
-        reasons.append(hidden)
-    disagree = estimate.check is not None and _outcome(estimate.check, margin) is not outcome
-    if estimate.check is not None and disagree:
-        reasons.append(_disagreement(estimate, estimate.check, margin, blocks_needed))
-    elif outcome is Status.INCONCLUSIVE:
-        reasons.append(_wide_interval(estimate, margin, blocks_needed))
-    if hidden is not None:
-        return Status.UNPROVEN, reasons
-    return (Status.INCONCLUSIVE if disagree else outcome), reasons
+    reasons: list[Doubt] = []
+    if outcome is Status.INCONCLUSIVE:
+        return outcome, [_wide_interval(estimate, margin, blocks_needed)]
+    withheld = _unknown_control() if noise is None else _biased(outcome, estimate, bias, margin)
+    if withheld is not None:
+        outcome, reasons = Status.UNPROVEN, [withheld]
+    # The second estimator is asked at its usual level, not at that of the interval: with outliers
+    # its intervals are wider, and a verdict would have to clear both.
+    check = estimate.check
+    if check is not None and _outcome(check, margin) is not _outcome(estimate.interval, margin):
+        reasons.append(_disagreement(estimate, check, margin, blocks_needed))
+        outcome = Status.INCONCLUSIVE if withheld is None else outcome
+    return outcome, reasons
 
 
 def is_definite(interval: Interval, margin: float) -> bool:
     """Return whether an interval alone decides at `margin` (a ratio: 1.05 is 5 %)."""
     return _outcome(interval, margin) is not Status.INCONCLUSIVE
+
+
+def is_known(interval: Interval, margin: float, widest: float) -> bool:
+    """Return whether an interval is at most `widest` (0.25: 25 %) wide on either side; at most half
+    the margin where it lies within that.
+    """
+    # That a ratio lies within 5 % is no reason to know it within 5 % only.
+    is_near = _outcome(interval, margin) is Status.NEAR_NATIVE
+    return stats.half_width(interval) <= (min(widest, (margin - 1) / 2) if is_near else widest)
 
 
 def _outcome(interval: Interval, margin: float) -> Status:
@@ -132,36 +150,36 @@ def _outcome(interval: Interval, margin: float) -> Status:
     return Status.INCONCLUSIVE
 
 
-def _hidden_by_noise(
-    outcome: Status, estimate: Estimate, noise: float | None, margin: float
-) -> Doubt | None:
-    """Return the doubt that the machine is too noisy for this outcome, if it is."""
-    if outcome is Status.INCONCLUSIVE:
-        return None
-    if noise is None:
-        return Doubt(
-            code="noise-floor",
-            detail="the noise floor is unknown: native against native gave no usable interval",
-            advice="see the gaps and doubts of the control, native's second visit in each block",
-            blocks=True,
-        )
-    if outcome is Status.NEAR_NATIVE:
-        what, limit = "the margin", margin
-        hidden = 1 + noise > limit
-    else:
-        low, high = estimate.interval.ends
-        what, limit = f"the effect ({outcome})", low if outcome is Status.SLOWER else 1 / high
-        hidden = 1 + noise >= limit
-    if not hidden:
-        return None
+def _unknown_control() -> Doubt:
     return Doubt(
         code="noise-floor",
-        detail=f"native against native differs by up to {percent_text(noise)}, "
-        f"{what} is {percent_text(limit - 1)}",
-        advice="quieten the machine (stop other work, --affinity) or measure more blocks: "
-        "the floor sinks with both",
+        detail="the noise floor is unknown: native against native gave no usable interval",
+        advice="see the gaps and doubts of the control, native's second visit in each block",
         blocks=True,
     )
+
+
+def _biased(
+    outcome: Status, estimate: Estimate, bias: Interval | None, margin: float
+) -> Doubt | None:
+    """Return the doubt that native differs from native by so much that the outcome may come from
+    that; None: it would be the same with any bias that the control allows.
+    """
+    if bias is None or _outcome(stats.widened(estimate.interval, bias), margin) is outcome:
+        return None
+    return Doubt(
+        code="control-bias",
+        detail=f"native differs from native, {bias_text(bias)}: a bias as large may make this cell "
+        f"{outcome}",
+        advice="something differs between equal visits: their order, the sessions or the layout of "
+        "memory. Quieten the machine, use --affinity, and measure again",
+        blocks=True,
+    )
+
+
+def bias_text(bias: Interval) -> str:
+    """Return the bias of a control as text."""
+    return f"{interval_text(bias.ends)} at {bias.level * 100:g} %"
 
 
 def _disagreement(
@@ -171,7 +189,8 @@ def _disagreement(
         code="estimators-disagree",
         detail=f"{'session medians' if estimate.sessions else 'trimmed-t'} "
         f"{interval_text(estimate.interval.ends)} says {_outcome(estimate.interval, margin)},"
-        f" Hodges-Lehmann {interval_text(check.ends)} says {_outcome(check, margin)}",
+        f" Hodges-Lehmann at {check.level * 100:g} % {interval_text(check.ends)} says"
+        f" {_outcome(check, margin)}",
         advice=_more_blocks(estimate, margin, blocks_needed),
     )
 

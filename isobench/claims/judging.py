@@ -24,6 +24,7 @@ from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import (
     duration_text,
     interval_text,
+    level_text,
     listed,
     outcome_text,
     ratio_text,
@@ -535,7 +536,7 @@ def _ratio_words(cell: CellFacts) -> str:
         return f"{cell.name} without a ratio ({cell.status})"
     interval, decides = "", cell.sided or cell.interval
     if decides is not None:
-        interval = f" {interval_text(decides.ends)}"
+        interval = f" {interval_text(decides.ends)}{level_text(decides.level)}"
     figure = f"{times_text(cell.ratio)} {cell.reference}{interval}"
     return f"{cell.name} {figure} ({outcome_text(cell.status, cell.metric)})"
 

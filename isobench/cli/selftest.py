@@ -66,7 +66,7 @@ def selftest(
 
 
 def _simulated(*, replications: int, seed: int, color: str) -> "Result":
-    from isobench.selftest import guarantees, simulate
+    from isobench.selftest import guarantees, planted, simulate
 
     shown = _progress.Screen(quiet=False, color=color)
     try:
@@ -75,9 +75,11 @@ def _simulated(*, replications: int, seed: int, color: str) -> "Result":
             seed=seed,
             progress=lambda what, done, total: shown.step(f"simulating {what}", done, total),
         )
+        shown.step("simulating biases", 1, 1)
+        control = planted.run(replications=replications, seed=seed)
     finally:
         shown.close()
-    return guarantees.check(simulation)
+    return guarantees.check(simulation, control)
 
 
 def _show(result: "Result", console: "Console") -> None:
@@ -86,7 +88,7 @@ def _show(result: "Result", console: "Console") -> None:
 
     from isobench.report import selftest as view
 
-    for figures in view.tables(result.simulation):
+    for figures in view.tables(result):
         console.print(figures.title, style="bold", markup=False)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for place, heading in enumerate(figures.head):
@@ -96,6 +98,6 @@ def _show(result: "Result", console: "Console") -> None:
             table.add_row(*row)
         console.print(table)
         console.print()
-    for line in view.notes(result.simulation):
+    for line in view.notes(result):
         console.print(f"- {line}", style="dim", markup=False)
     console.print(f"\n{view.sentence(result)}", style="bold", markup=False)

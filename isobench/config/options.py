@@ -54,9 +54,12 @@ class RunOptions:
     margin: float = 0.05
     precision: float = 0.01
     until: Until = Until.PRECISE
-    leave_width: float | None = 0.15
-    """A cell that is decided leaves the run when its interval is at most so wide on either side.
-    None: no cell leaves before the end.
+    # Expensive cells that stay to be known better take the time of all others. In a replay of a
+    # run of ten minutes (tests/bench/bench_leaving.py) 9 of 54 cells stay open if none leaves, 7
+    # at 15 %, 5 at 20 %, 3 at 25 % and 2 at 30 %.
+    leave_width: float | None = 0.25
+    """A cell that is decided leaves the run when its 97 % interval is at most so wide on either
+    side. None: no cell leaves before the end.
     """
     seed: int | None = None
     quick: bool = False

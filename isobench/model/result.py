@@ -35,7 +35,7 @@ class Estimate:
     """The 90 % interval, for noise floors."""
     # Where the two estimators disagree, the verdict is inconclusive.
     check: Interval | None
-    """The Hodges-Lehmann interval at the level of `interval`, from another estimator."""
+    """The Hodges-Lehmann interval at 90 %, from another estimator, to check the verdict."""
     p_equivalence: float
     """The larger of the two one-sided p values of the equivalence test."""
     standard_error: float
@@ -158,8 +158,8 @@ class Claim:
     """For EQUIVALENT, ORDER and BOUND: the name of the metric that is compared."""
     direction: Direction = Direction.SLOWER
     margin: float | None = None
-    """For EQUIVALENT and ORDER: a share (0.05: 5 %). None means, for EQUIVALENT, the margin of the
-    run; for ORDER, any difference above the noise floor.
+    """For EQUIVALENT and ORDER: a share (0.05: 5 %). None means the margin of the run, so that the
+    claim uses the verdict of the cell.
     """
     level: float = 0.95
     """One-sided confidence of every bound. Two such bounds make one test of equivalence."""

@@ -20,6 +20,8 @@ _TENTHS: Final = 1.995
 """From this ratio on a coarse figure has one decimal."""
 _MINUTE: Final = 60
 _HOUR: Final = 3600
+USUAL_LEVEL: Final = 0.97
+"""The level of intervals that have no label."""
 
 
 def ratio_text(
@@ -63,6 +65,13 @@ def interval_text(bounds: tuple[float, float] | None, ratio: float | None = None
         return f"[{ratio_text(bounds[0])}, {ratio_text(bounds[1])}]"
     places = decimals(ratio, bounds)
     return f"[{bounds[0]:.{places}f}, {bounds[1]:.{places}f}]"
+
+
+def level_text(level: float) -> str:
+    """Return the label of an interval that is not at the level of most: " at 99.9 %"; else
+    nothing.
+    """
+    return "" if level == USUAL_LEVEL else f" at {100 * level:.5g} %"
 
 
 def decimals(ratio: float, bounds: tuple[float, float] | None = None) -> int:

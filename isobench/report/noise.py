@@ -186,7 +186,7 @@ def _loud(timed: Sequence[WorkloadNoise], margin: float) -> Iterator[str]:
     if loud:
         yield (
             f"The noise floor of {loud} of {len(timed)} workloads is above"
-            f" {percent_text(margin)}: they cannot get the verdict near-native."
+            f" {percent_text(margin)}: near-native takes more blocks there."
         )
 
 

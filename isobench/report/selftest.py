@@ -7,22 +7,27 @@ from typing import Any, Final
 from isobench.model import Status, plan
 from isobench.model.wording import percent_text
 from isobench.selftest.guarantees import ALARMS, STANDARD_ERRORS, Figure, Finding, Result
+from isobench.selftest.planted import CONTROLS, Control, PlantRow
 from isobench.selftest.scenarios import TREND_BLOCKS, Scenario
 from isobench.selftest.simulate import (
     ALARM_LEVEL,
+    LEFT,
     MARGIN,
     MOST_BLOCKS,
     OPTIONS,
     PRECISION,
+    RULE,
     STOPPED,
     USUAL,
+    WIDEST,
     Families,
     Place,
     Row,
     Simulation,
 )
+from isobench.stats import sequential
 
-RULE: Final = (
+BOUNDS: Final = (
     f"A guarantee is broken if a figure is beyond its bound by more than {STANDARD_ERRORS:g}"
     f" standard errors of the simulation. Alarms at {ALARM_LEVEL:.0%} may be {ALARMS[0]:.0%} to"
     f" {ALARMS[1]:.0%}, for any number of runs."
@@ -30,10 +35,20 @@ RULE: Final = (
 _FIGURES: Final = {
     Figure.ALARMS: "95 % interval misses it",
     Figure.COVERAGE: "reported interval contains it",
+    Figure.WRONG: "a wrong verdict",
+    Figure.BIAS: f"a bias found in any of {CONTROLS} controls",
 }
 _NAIVE: Final = (
     "Naive: on the same machine, all of native first and then all of the target; iterations pooled,"
     ' ratio of means, 95 % t interval. It calls a difference that is not significant "the same".'
+)
+
+
+_LEAVING: Final = (
+    f"A cell leaves if its {RULE.interim * 100:g} % interval decides, which is then the reported"
+    f" one, and its {RULE.final * 100:g} % interval is within {WIDEST * 100:g} % of the ratio, or"
+    " within half the margin where the cell is near-native; else it is judged at"
+    f" {RULE.final * 100:g} % after {MOST_BLOCKS} blocks."
 )
 
 
@@ -55,11 +70,15 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables(simulation: Simulation) -> tuple[Table, Table]:
-    """Return the table for a true ratio of 1, and the table of verdicts at each true ratio."""
-    same = [_native_row(row) for row in simulation.rows if row.ratio == 1]
+def tables(result: Result) -> tuple[Table, ...]:
+    """Return the table for a true ratio of 1, the table of verdicts at each true ratio, the table
+    of cells that leave, and that of planted biases, if any were simulated.
+    """
+    simulation = result.simulation
+    staying = [row for row in simulation.rows if row.length != LEFT]
+    same = [_native_row(row) for row in staying if row.ratio == 1]
     # Each pair has several rows, one for each number of blocks.
-    pairs = dict.fromkeys((row.scenario, row.ratio) for row in simulation.rows)
+    pairs = dict.fromkeys((row.scenario, row.ratio) for row in staying)
     return (
         Table(
             title="Native against itself (true ratio 1)",
@@ -88,6 +107,61 @@ def tables(simulation: Simulation) -> tuple[Table, Table]:
             ),
             rows=tuple(_verdict_row(simulation, *pair) for pair in pairs),
         ),
+        Table(
+            title="Cells that leave when they are decided, analysed every"
+            f" {sequential.BETWEEN_ANALYSES} blocks from {sequential.FIRST_ANALYSIS}",
+            head=(
+                "scenario",
+                "true ratio",
+                "near-native",
+                "slower",
+                "undecided",
+                "mean blocks",
+                "reported interval contains it",
+            ),
+            rows=tuple(_left_row(row) for row in simulation.rows if row.length == LEFT),
+        ),
+        *([] if result.control is None else [_biases(result.control)]),
+    )
+
+
+def _left_row(row: Row) -> tuple[str, ...]:
+    return (
+        row.scenario,
+        f"{row.ratio:.2f}",
+        _rate(row.rate(Status.NEAR_NATIVE)),
+        _rate(row.rate(Status.SLOWER)),
+        _rate(row.rate(Status.INCONCLUSIVE, Status.UNPROVEN)),
+        f"{row.blocks:g}",
+        _rate(row.coverage),
+    )
+
+
+def _biases(control: Control) -> Table:
+    return Table(
+        title="Planted biases: the same error in every block of a run, which no interval shows",
+        head=(
+            "bias",
+            "true ratio",
+            "blocks",
+            "found in the control",
+            "wrong verdict",
+            "without the control",
+            "right verdict",
+        ),
+        rows=tuple(_bias_row(row) for row in control.rows),
+    )
+
+
+def _bias_row(row: PlantRow) -> tuple[str, ...]:
+    return (
+        row.plant.name,
+        f"{row.plant.ratio:.2f}",
+        str(row.blocks),
+        _rate(row.found),
+        _rate(row.wrong) + ("" if row.blocks in row.plant.guaranteed else " (no guarantee)"),
+        _rate(row.ignored),
+        _rate(row.right),
     )
 
 
@@ -120,15 +194,18 @@ def _verdict_row(simulation: Simulation, scenario: str, ratio: float) -> tuple[s
 # ---- how to read them
 
 
-def notes(simulation: Simulation) -> list[str]:
+def notes(result: Result) -> list[str]:
     """Return the notes on the tables: parameters, rules, and what is not guaranteed."""
+    simulation = result.simulation
     return [
         *(f"{one.name}: {scenario_text(one)}" for one in simulation.scenarios),
         *_weaker(simulation),
         *(f"{one.name}: no guarantee, {one.limit}" for one in simulation.scenarios if one.limit),
         _procedure(simulation),
+        _LEAVING,
+        *([] if result.control is None else [_controls(result.control)]),
         _NAIVE,
-        RULE,
+        BOUNDS,
         *([] if simulation.families is None else [_families(simulation.families)]),
     ]
 
@@ -151,6 +228,8 @@ def _parameters(one: Scenario) -> Iterator[str]:
         yield f"all times grow by {share(one.trend)} every {TREND_BLOCKS} blocks"
     if one.stalls:
         yield f"{share(one.stalls)} of launches take 1.5 times as long"
+    if one.alike:
+        yield f"the log-ratios of neighbouring blocks have a correlation of {one.alike:g} (AR(1))"
     if one.tick:
         yield f"the clock ticks every {share(one.tick)} of an iteration"
     if one.session:
@@ -164,10 +243,15 @@ def _parameters(one: Scenario) -> Iterator[str]:
 def _weaker(simulation: Simulation) -> Iterator[str]:
     for one in simulation.scenarios:
         if one.weaker:
-            yield (
-                f"{one.name}: a weaker guarantee, errors up to {_rate(one.error)}, since the data"
-                " decide whether sessions are pooled"
-            )
+            yield f"{one.name}: a weaker guarantee, {_guarantee(one)}"
+
+
+def _guarantee(one: Scenario) -> str:
+    """Return what is guaranteed in a scenario with a weaker guarantee."""
+    return (
+        f"verdicts are wrong in {_rate(one.error)} at most, and the interval contains the true"
+        f" ratio in {_rate(one.coverage)} at least"
+    )
 
 
 def _procedure(simulation: Simulation) -> str:
@@ -178,6 +262,15 @@ def _procedure(simulation: Simulation) -> str:
         f" {plan.BLOCKS_BETWEEN_ANALYSES} blocks from {plan.FIRST_INTERIM_ANALYSIS}) at which both"
         f" intervals are within {_rate(PRECISION)}, or after {MOST_BLOCKS}"
         " blocks."
+    )
+
+
+def _controls(control: Control) -> str:
+    alarms = control.false_alarms
+    return (
+        f"Of {alarms.runs} runs without a bias, {_rate(alarms.rate)} have one found in any of"
+        f" {CONTROLS} controls (nominally 1 %, by Holm's method). Where a bias is found, a verdict"
+        " stands only if the interval, widened by the far end of the bias, still gives it."
     )
 
 
@@ -194,7 +287,7 @@ def _families(found: Families) -> str:
 
 def place_text(place: Place) -> str:
     """Return the row of the table in words."""
-    length = STOPPED if place.length == STOPPED else f"{place.length} blocks"
+    length = place.length if place.length in {STOPPED, LEFT} else f"{place.length} blocks"
     return f"{place.scenario}, true ratio {place.ratio:.2f}, {length}"
 
 
@@ -223,7 +316,7 @@ def sentence(result: Result) -> str:
         listing = "; ".join(finding_text(one) for one in broken)
         return f"{len(broken)} of {count} guarantees are broken: {listing}."
     weaker = "".join(
-        f" For {one.name} the guarantee is weaker: errors up to {_rate(one.error)}."
+        f" For {one.name} the guarantee is weaker: {_guarantee(one)}."
         for one in result.simulation.scenarios
         if one.weaker and not one.limit
     )
@@ -237,11 +330,11 @@ def sentence(result: Result) -> str:
 def markdown(result: Result) -> str:
     """Return tables, notes and the closing sentence as Markdown."""
     parts = []
-    for table in tables(result.simulation):
+    for table in tables(result):
         lines = [table.head, ("---",) * len(table.head), *table.rows]
         parts.append(f"### {table.title}")
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    parts.append("\n".join(f"- {line}" for line in notes(result.simulation)))
+    parts.append("\n".join(f"- {line}" for line in notes(result)))
     parts.append(f"**{sentence(result)}**")
     return "\n\n".join(parts)
 
@@ -255,6 +348,7 @@ def document(result: Result) -> dict[str, Any]:
         "findings": [_finding_document(one) for one in result.findings],
         "held": not result.broken,
         "sentence": sentence(result),
+        "control": None if result.control is None else asdict(result.control),
     }
 
 

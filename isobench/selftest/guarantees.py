@@ -7,12 +7,14 @@ from enum import StrEnum
 from typing import Final
 
 from isobench.model import Status
+from isobench.selftest.planted import LENGTHS, Control
 from isobench.selftest.scenarios import Scenario
 from isobench.selftest.simulate import (
+    FAR,
+    LEFT,
     MARGIN,
     RATIOS,
     STOPPED,
-    USUAL,
     Place,
     Row,
     Simulation,
@@ -23,6 +25,10 @@ STANDARD_ERRORS: Final = 3.0
 # Too few alarms are wrong as well: the interval would be wider than it says.
 ALARMS: Final = (0.02, 0.09)
 """The bounds of how often a 95 % interval misses the true ratio."""
+WRONG: Final = 0.05
+# Nominally 1 %: so far in its tails, the trimmed t of twenty blocks is a little too short.
+FALSE_BIAS: Final = 0.02
+"""The most runs without a bias in which one is found."""
 
 
 class Figure(StrEnum):
@@ -30,6 +36,8 @@ class Figure(StrEnum):
 
     ALARMS = "alarms"  # how often the 95 % interval misses the true ratio
     COVERAGE = "coverage"  # how often the reported interval holds it
+    WRONG = "wrong"  # how often a wrong verdict is given in spite of a planted bias
+    BIAS = "bias"  # how often a bias is found in a run that has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +74,7 @@ class Result:
 
     simulation: Simulation
     findings: tuple[Finding, ...]
+    control: Control | None = None
 
     @property
     def broken(self) -> tuple[Finding, ...]:
@@ -73,9 +82,27 @@ class Result:
         return tuple(one for one in self.findings if not one.held)
 
 
-def check(simulation: Simulation) -> Result:
+def check(simulation: Simulation, control: Control | None = None) -> Result:
     """Compare every guaranteed figure with its bounds."""
-    return Result(simulation=simulation, findings=tuple(_findings(simulation)))
+    found = [*_findings(simulation), *(() if control is None else _of_control(control))]
+    return Result(simulation=simulation, findings=tuple(found), control=control)
+
+
+def _of_control(control: Control) -> Iterator[Finding]:
+    """Yield the findings on planted biases."""
+    for row in control.rows:
+        if row.blocks in row.plant.guaranteed:
+            place = Place(
+                scenario=f"bias: {row.plant.name}", ratio=row.plant.ratio, length=str(row.blocks)
+            )
+            yield Finding(
+                place=place, figure=Figure.WRONG, rate=row.wrong, runs=row.runs, high=WRONG
+            )
+    place = Place(scenario="bias: none", ratio=1.0, length=str(LENGTHS[0]))
+    alarms = control.false_alarms
+    yield Finding(
+        place=place, figure=Figure.BIAS, rate=alarms.rate, runs=alarms.runs, high=FALSE_BIAS
+    )
 
 
 def _findings(simulation: Simulation) -> Iterator[Finding]:
@@ -84,12 +111,16 @@ def _findings(simulation: Simulation) -> Iterator[Finding]:
         scenario = scenarios[row.scenario]
         if scenario.limit:
             continue
-        if row.ratio == 1:
+        if row.ratio == 1 and row.length != LEFT:
             yield from _of_native(row, scenario)
+        if row.length == LEFT:
+            yield _of(row, Figure.COVERAGE, row.coverage, low=scenario.coverage)
         for wrong in _wrong_verdicts(row.ratio):
             yield _of(row, wrong, row.rate(wrong), high=scenario.error)
-        right = {RATIOS[0]: Status.NEAR_NATIVE, RATIOS[-1]: Status.SLOWER}.get(row.ratio)
-        if scenario.power and right is not None and row.length in (str(USUAL), STOPPED):
+        right = {RATIOS[0]: Status.NEAR_NATIVE}.get(row.ratio)
+        if row.ratio in (RATIOS[-1], *FAR):
+            right = Status.SLOWER
+        if scenario.power and right is not None and row.length in {STOPPED, LEFT}:
             yield _of(row, right, row.rate(right), low=scenario.power)
 
 
@@ -97,7 +128,9 @@ def _wrong_verdicts(ratio: float) -> tuple[Status, ...]:
     """Return the verdicts that are wrong at a true ratio, and whose rate is guaranteed."""
     if ratio == MARGIN:
         return Status.SLOWER, Status.FASTER, Status.NEAR_NATIVE
-    return (Status.SLOWER, Status.FASTER) if ratio == 1 else ()
+    if ratio < MARGIN:
+        return Status.SLOWER, Status.FASTER
+    return Status.NEAR_NATIVE, Status.FASTER
 
 
 def _of_native(row: Row, scenario: Scenario) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from isobench import stats
 from isobench.analysis import verdict
 from isobench.config.options import RunOptions
 from isobench.evidence import doubts
-from isobench.model import Estimate, Status, plan
+from isobench.model import Estimate, Interval, Status, plan
 from isobench.model.units import TargetName, WorkloadName
 from isobench.selftest.scenarios import SCENARIOS, STALL, TREND_BLOCKS, Scenario
 
@@ -32,13 +32,20 @@ USUAL: Final = 15
 """The length for the table of verdicts, next to runs that stop early."""
 RATIOS: Final = (1.0, 1.02, 1.05, 1.10)
 """True ratios; the third lies on the margin."""
+FAR: Final = (2.0, 100.0)
+"""True ratios of cells that leave at once."""
 FAMILY: Final = 20
 """The number of cells that are tested together."""
 ALARM_LEVEL: Final = 0.95
 STOPPED: Final = "stopped"
 """The length of runs that stop when their intervals are narrow."""
+LEFT: Final = "left"
+"""The length of cells that leave when they are decided, or stay until the end."""
+RULE: Final = stats.sequential.RULE
 OPTIONS: Final = RunOptions()
 """The options of a run by default."""
+WIDEST: Final = OPTIONS.leave_width or math.inf
+"""The half width at which a decided cell leaves."""
 MARGIN: Final = 1 + OPTIONS.margin
 MOST_BLOCKS: Final = 60
 PRECISION: Final = 0.025
@@ -48,6 +55,7 @@ _VISITS: Final = 3
 # So many runs at once need some megabytes of memory.
 _BATCH: Final = 500
 _RATE_DIGITS: Final = 4
+_OPEN: Final = (Status.INCONCLUSIVE, Status.UNPROVEN)
 
 Floats = NDArray[np.float64]
 
@@ -108,8 +116,8 @@ def simulated(
     first = np.broadcast_to(np.arange(blocks), (runs, blocks))
     naive_log_ratio, naive_reach = _naive(read(0, first), read(2, first + blocks))
     return SimulatedRuns(
-        subject=_log_ratios(subject, native),
-        control=_log_ratios(control, native),
+        subject=_alike(_log_ratios(subject, native), math.log(ratio), scenario.alike),
+        control=_alike(_log_ratios(control, native), 0.0, scenario.alike),
         sessions=sessions,
         naive_log_ratio=naive_log_ratio,
         naive_reach=naive_reach,
@@ -148,6 +156,16 @@ def _log_ratios(subject: Floats, reference: Floats) -> Floats:
     )
 
 
+def _alike(log_ratios: Floats, middle: float, memory: float) -> Floats:
+    """Return log-ratios of the same spread, each of which resembles the one before: AR(1)."""
+    if not memory:
+        return log_ratios
+    off = log_ratios - middle
+    for block in range(1, off.shape[1]):
+        off[:, block] = memory * off[:, block - 1] + math.sqrt(1 - memory**2) * off[:, block]
+    return middle + off
+
+
 def _naive(before: Floats, after: Floats) -> tuple[Floats, Floats]:
     """Return the logarithm of the ratio of the means of all iterations, and the half width of its t
     interval: a common method, which wrongly takes iterations for independent.
@@ -182,24 +200,16 @@ class _Tally:
     naive_same: int = 0
     naive_widths: list[float] = field(default_factory=list)
 
-    def add(self, found: Estimate, strict: Estimate, control: Estimate, *, sessions: int) -> None:
-        """Judge one run as real runs are judged; `strict` is its estimate at ALARM_LEVEL."""
-        judged = verdict.judge(
-            target=TargetName("simulated"),
-            workload=WorkloadName("simulated"),
-            estimate=found,
-            noise=verdict.noise_floor(control),
-            margin=MARGIN,
-            doubts=doubts.of_sessions(sessions, found.blocks, fewest=plan.FEWEST_SESSIONS),
-        )
+    def add(self, found: Estimate, strict: Interval, status: Status) -> None:
+        """Count one run; `strict` is its interval at ALARM_LEVEL."""
         # A 95 % interval for the rate of alarms; the reported one is nominally 97 %.
         self.runs += 1
-        self.alarms += not strict.interval.low <= self.truth <= strict.interval.high
+        self.alarms += not strict.low <= self.truth <= strict.high
         self.covered += found.interval.low <= self.truth <= found.interval.high
         self.blocks += found.blocks
         self.widths.append(stats.half_width(found.interval))
         self.p_equivalence.append(found.p_equivalence)
-        self.verdicts[judged.status] += 1
+        self.verdicts[status] += 1
 
     def add_naive(self, runs: SimulatedRuns) -> None:
         """Count the results of the naive method."""
@@ -209,18 +219,79 @@ class _Tally:
         self.naive_widths += np.expm1(runs.naive_reach).tolist()
 
 
-def _judge(tally: _Tally, runs: SimulatedRuns, blocks: int, which: NDArray[np.int64]) -> None:
-    """Judge runs of exactly so many blocks; `which` are the rows of `runs`."""
-    labels = None if runs.sessions is None else runs.sessions[:blocks]
-    rows = runs.subject[which, :blocks]
-    sessions = blocks if labels is None else np.unique(labels).size
-    for found, strict, control in zip(
-        stats.estimates(rows, sessions=labels, margin=MARGIN),
-        stats.estimates(rows, sessions=labels, margin=MARGIN, level=ALARM_LEVEL),
-        stats.estimates(runs.control[which, :blocks], margin=MARGIN),
-        strict=True,
-    ):
-        tally.add(found, strict, control, sessions=sessions)
+def judged(found: Estimate, control: stats.Location, *, sessions: int) -> Status:
+    """Return the verdict on a simulated cell; a run has this cell and its control alone."""
+    return verdict.judge(
+        target=TargetName("simulated"),
+        workload=WorkloadName("simulated"),
+        estimate=found,
+        noise=0.0 if control.error > 0 else None,  # only whether it is known matters
+        bias=stats.biases({0: control}).get(0),
+        margin=MARGIN,
+        doubts=doubts.of_sessions(sessions, found.blocks, fewest=plan.FEWEST_SESSIONS),
+    ).status
+
+
+@dataclass(frozen=True, slots=True)
+class _Analysis:
+    """Some of the simulated runs after so many blocks."""
+
+    runs: SimulatedRuns
+    blocks: int
+    which: NDArray[np.int64]
+    """The rows of `runs`."""
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The session of each block."""
+        return None if self.runs.sessions is None else self.runs.sessions[: self.blocks]
+
+    @property
+    def sessions(self) -> int:
+        """The number of sessions."""
+        return self.blocks if self.labels is None else np.unique(self.labels).size
+
+    @property
+    def has_few_sessions(self) -> bool:
+        """Whether there are too few sessions for a verdict."""
+        return bool(doubts.of_sessions(self.sessions, self.blocks, fewest=plan.FEWEST_SESSIONS))
+
+    def of(self, which: NDArray[np.bool_]) -> "_Analysis":
+        """Return the same of some of these runs."""
+        return _Analysis(self.runs, self.blocks, self.which[which])
+
+    def estimates(self, level: float) -> list[Estimate]:
+        """Return the estimates of the target, made as in new runs."""
+        rows = self.runs.subject[self.which, : self.blocks]
+        return stats.estimates(
+            rows, sessions=self.labels, margin=MARGIN, level=level, correlated=True
+        )
+
+    def locations(self) -> list[stats.Location]:
+        """Return what these estimates rest on."""
+        rows = self.runs.subject[self.which, : self.blocks]
+        return stats.locations(rows, sessions=self.labels, correlated=True)
+
+    def controls(self) -> list[stats.Location]:
+        """Return the same of the control."""
+        return stats.locations(self.runs.control[self.which, : self.blocks], correlated=True)
+
+    def statuses(self, found: Sequence[Estimate]) -> list[Status]:
+        """Return the verdicts on estimates of these runs."""
+        return [
+            judged(one, control, sessions=self.sessions)
+            for one, control in zip(found, self.controls(), strict=True)
+        ]
+
+
+def _count(tally: _Tally, analysis: _Analysis, level: float = RULE.final) -> None:
+    """Judge runs at this level and count them."""
+    if not analysis.which.size:
+        return
+    found = analysis.estimates(level)
+    strict = [one.interval(ALARM_LEVEL) for one in analysis.locations()]
+    for each in zip(found, strict, analysis.statuses(found), strict=True):
+        tally.add(*each)
 
 
 def _judge_stopped(tally: _Tally, runs: SimulatedRuns) -> None:
@@ -231,19 +302,50 @@ def _judge_stopped(tally: _Tally, runs: SimulatedRuns) -> None:
     # A run leaves at the first analysis at which both its intervals are narrow, as real runs do.
     left = np.arange(count, dtype=np.int64)
     for blocks in filter(plan.is_interim_analysis, range(greatest)):
-        labels = None if runs.sessions is None else runs.sessions[:blocks]
-        sessions = blocks if labels is None else np.unique(labels).size
-        if doubts.of_sessions(sessions, blocks, fewest=plan.FEWEST_SESSIONS):
+        analysis = _Analysis(runs, blocks, left)
+        if analysis.has_few_sessions:
             continue
-        cells = zip(
-            stats.estimates(runs.subject[left, :blocks], sessions=labels),
-            stats.estimates(runs.control[left, :blocks]),
-            strict=True,
-        )
-        done = np.array([stats.narrow(pair, PRECISION) for pair in cells], dtype=np.bool_)
-        _judge(tally, runs, blocks, left[done])
+        cells = zip(analysis.locations(), analysis.controls(), strict=True)
+        done = np.array([_is_narrow(pair) for pair in cells], dtype=np.bool_)
+        _count(tally, analysis.of(done))
         left = left[~done]
-    _judge(tally, runs, greatest, left)
+    _count(tally, _Analysis(runs, greatest, left))
+
+
+def _is_narrow(pair: Sequence[stats.Location]) -> bool:
+    """Return whether a run with this cell and this control may stop: see `stats.narrow`."""
+    widths = [stats.half_width(one.interval(RULE.final)) for one in pair]
+    return max(widths) <= PRECISION
+
+
+def _judge_left(tally: _Tally, runs: SimulatedRuns) -> None:
+    """Judge each cell at the analysis at which it may leave, or at the maximum length."""
+    count, greatest = runs.subject.shape
+    left = np.arange(count, dtype=np.int64)
+    for blocks in filter(stats.sequential.is_analysis, range(greatest)):
+        analysis = _Analysis(runs, blocks, left)
+        if analysis.has_few_sessions or not left.size:
+            continue
+        done = _may_leave(analysis)
+        _count(tally, analysis.of(done), RULE.interim)
+        left = left[~done]
+    _count(tally, _Analysis(runs, greatest, left))
+
+
+def _may_leave(analysis: _Analysis) -> NDArray[np.bool_]:
+    """Return which cells are decided and known well enough."""
+    may = np.array(
+        [
+            verdict.is_definite(one.interval(RULE.interim), MARGIN)
+            and verdict.is_known(one.interval(RULE.final), MARGIN, WIDEST)
+            for one in analysis.locations()
+        ],
+        dtype=np.bool_,
+    )
+    if may.any():
+        statuses = analysis.of(may).statuses(analysis.of(may).estimates(RULE.interim))
+        may[may] = [one not in _OPEN for one in statuses]
+    return may
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +355,7 @@ class Place:
     scenario: str
     ratio: float
     length: str
-    """A number of blocks, or STOPPED."""
+    """A number of blocks, STOPPED or LEFT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,14 +366,16 @@ class Row:
     ratio: float
     """The true one."""
     length: str
-    """A number of blocks, or STOPPED: as many as it took."""
+    """A number of blocks; STOPPED or LEFT: as many as it took."""
     runs: int
     blocks: float
     """Mean number of blocks."""
     alarms: float
     """How often a 95 % interval misses the true ratio. The nominal rate is 5 %."""
     coverage: float
-    """How often the reported interval, nominally 97 %, contains the true ratio."""
+    """How often the reported interval contains the true ratio: nominally 97 %, and 99.9 % where the
+    cell left.
+    """
     half_width: float
     """The median half width of the reported intervals."""
     verdicts: Mapping[str, float]
@@ -318,7 +422,7 @@ def _row(scenario: Scenario, ratio: float, length: str, tally: _Tally) -> Row:
 def _tally(scenario: Scenario, ratio: float, length: str, replications: int, seed: int) -> _Tally:
     """Simulate and judge the runs of one row, a batch at a time."""
     tally = _Tally(ratio)
-    blocks = MOST_BLOCKS if length == STOPPED else int(length)
+    blocks = MOST_BLOCKS if length in {STOPPED, LEFT} else int(length)
     served = plan.blocks_per_session(blocks)
     # Each row has its own seed, so that its runs do not depend on the other rows.
     # CRC-32, since hash() of a text differs from process to process (PYTHONHASHSEED).
@@ -334,8 +438,10 @@ def _tally(scenario: Scenario, ratio: float, length: str, replications: int, see
         )
         if length == STOPPED:
             _judge_stopped(tally, runs)
+        elif length == LEFT:
+            _judge_left(tally, runs)
         else:
-            _judge(tally, runs, blocks, np.arange(len(runs.subject), dtype=np.int64))
+            _count(tally, _Analysis(runs, blocks, np.arange(len(runs.subject), dtype=np.int64)))
             tally.add_naive(runs)
     return tally
 
@@ -408,10 +514,11 @@ def run(
     The same seed gives the same figures. `progress` is called before each row with what comes next,
     how many rows are done, and how many there are.
     """
-    lengths: dict[float, tuple[str, ...]] = {ratio: (str(USUAL), STOPPED) for ratio in RATIOS}
-    lengths[1.0] = (*map(str, LENGTHS), STOPPED)
+    lengths: dict[float, tuple[str, ...]] = {ratio: (str(USUAL), STOPPED, LEFT) for ratio in RATIOS}
+    lengths[1.0] = (*map(str, LENGTHS), STOPPED, LEFT)
+    lengths |= dict.fromkeys(FAR, (LEFT,))
     todo = [
-        (one, ratio, length) for one in scenarios for ratio in RATIOS for length in lengths[ratio]
+        (one, ratio, length) for one in scenarios for ratio in lengths for length in lengths[ratio]
     ]
     rows, edges = [], []
     for done, (scenario, ratio, length) in enumerate(todo):

@@ -1,6 +1,7 @@
 """Statistics of one cell: the unit is the block, the result a ratio to native with its interval."""
 
 from isobench.stats import sequential
+from isobench.stats.bias import biases, widened
 from isobench.stats.blocks_needed import (
     blocks_for_width,
     blocks_needed,
@@ -20,6 +21,7 @@ from isobench.stats.ratio import (
     estimates,
     half_width,
     locate,
+    locations,
     narrow,
     sessions_alike,
     signed_rank_interval,
@@ -45,6 +47,7 @@ __all__ = [
     "Tails",
     "between_histories",
     "between_runs",
+    "biases",
     "block_log_ratios",
     "blocks_for_width",
     "blocks_needed",
@@ -54,6 +57,7 @@ __all__ = [
     "half_width",
     "holm",
     "locate",
+    "locations",
     "narrow",
     "outlying_blocks",
     "quantile_lower",
@@ -67,4 +71,5 @@ __all__ = [
     "student_quantile",
     "tails",
     "values_needed",
+    "widened",
 ]

@@ -30,7 +30,7 @@ REPORTED_LEVEL: Final = 0.97
 # Two one-sided tests at 5 % are the same as one interval at 90 % inside the margin: Schuirmann
 # 1987. Verdicts use the reported interval, so that a page has one interval for each cell.
 EQUIVALENCE_LEVEL: Final = 0.90
-"""The level of noise floors, and of the p value of equivalence."""
+"""The level of noise floors, of the second estimator, and of the p value of equivalence."""
 FEWEST_BLOCKS: Final = 3
 # Five blocks trimmed to three would leave two degrees of freedom.
 FEWEST_KEPT: Final = 4
@@ -204,7 +204,7 @@ def estimates(
     found: dict[int, Estimate] = {}
     shared = math.log1p(uncertainty)
     for mine, location, ranked in _by_unit(log_ratios, sessions, correlated=correlated):
-        checks = _signed_rank_intervals(ranked, level, shared)
+        checks = _signed_rank_intervals(ranked, EQUIVALENCE_LEVEL, shared)
         columns = zip(
             np.flatnonzero(mine).tolist(),
             location.mean.tolist(),
@@ -244,16 +244,40 @@ def locate(
 
     Arguments are those of `estimate`; at least three blocks.
     """
-    ((_, found, _),) = _by_unit(log_ratios[np.newaxis], sessions, correlated=correlated)
-    return Location(
-        mean=float(found.mean[0]),
-        error=float(found.error[0]),
-        deviation=float(found.deviation[0]),
-        freedom=found.freedom,
-        method=found.method,
-        sessions=found.sessions,
-        shared=math.log1p(uncertainty),
+    (found,) = locations(
+        log_ratios[np.newaxis], sessions=sessions, uncertainty=uncertainty, correlated=correlated
     )
+    return found
+
+
+def locations(
+    log_ratios: NDArray[np.float64],
+    *,
+    sessions: NDArray[np.int64] | None = None,
+    uncertainty: float = 0.0,
+    correlated: bool = False,
+) -> list[Location]:
+    """Return `locate` of each of many cells that share their blocks, (cells, blocks)."""
+    found: dict[int, Location] = {}
+    for mine, each, _ in _by_unit(log_ratios, sessions, correlated=correlated):
+        columns = zip(
+            np.flatnonzero(mine).tolist(),
+            each.mean.tolist(),
+            each.error.tolist(),
+            each.deviation.tolist(),
+            strict=True,
+        )
+        for cell, mean, error, deviation in columns:
+            found[cell] = Location(
+                mean=mean,
+                error=error,
+                deviation=deviation,
+                freedom=each.freedom,
+                method=each.method,
+                sessions=each.sessions,
+                shared=math.log1p(uncertainty),
+            )
+    return [found[cell] for cell in range(log_ratios.shape[0])]
 
 
 def kept_blocks(blocks: int) -> int:

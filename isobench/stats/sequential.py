@@ -10,7 +10,6 @@ judged against O'Brien and Fleming's limits and steeper ones (Lan & DeMets 1983,
 1987) in tests/bench/bench_sequential.py.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 FIRST_ANALYSIS: Final = 5
 """Blocks before the first interim analysis: from fewer, an interval at 99.9 % decides nothing."""
-_BETWEEN: Final = 5
+BETWEEN_ANALYSES: Final = 5
 # Each analysis costs an error of 0.1 % at most. With these steps, 300 blocks have 24 of them.
 _DENSE_UNTIL: Final = 60
 _BETWEEN_LATER: Final = 20
@@ -73,7 +72,7 @@ RULES: Final[Mapping[str, Rule]] = {RULE.name: RULE}
 def is_analysis(blocks: int) -> bool:
     """Return whether cells may leave after so many blocks: every 5 blocks, after 60 every 20."""
     if blocks <= _DENSE_UNTIL:
-        return blocks >= FIRST_ANALYSIS and blocks % _BETWEEN == 0
+        return blocks >= FIRST_ANALYSIS and blocks % BETWEEN_ANALYSES == 0
     return blocks % _BETWEEN_LATER == 0
 
 
@@ -98,8 +97,3 @@ def widening(log_ratios: NDArray[np.float64]) -> NDArray[np.float64]:
     found = np.clip(products / squares + 1 / blocks, 0.0, _LARGEST_AUTOCORRELATION)
     found = np.where(equal, 0.0, found)
     return np.asarray(np.sqrt((1 + found) / (1 - found)), dtype=np.float64)
-
-
-def is_wide(low: float, high: float, half_width: float) -> bool:
-    """Return whether an interval of ratios is wider than this on either side (0.15: 15 %)."""
-    return math.log(high) - math.log(low) > 2 * math.log1p(half_width)

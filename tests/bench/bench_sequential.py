@@ -9,7 +9,8 @@ gone after 40 of 120 blocks ("early"): expensive cells take part at first and le
 
 The rules: RULE of isobench.stats.sequential, and without its widening; the limits of O'Brien and
 Fleming, c / sqrt(share), at 5 % (method "alpha(t)") and at 3 % for each one-sided test; Wang and
-Tsiatis's c / share. `nox -s bench` keeps a short one beside the speeds.
+Tsiatis's c / share. A second table has runs of few blocks that are judged once, with 2 % of noise.
+`nox -s bench` keeps a short one beside the speeds.
 """
 
 import math
@@ -30,6 +31,7 @@ from isobench.stats.ratio import kept_blocks
 MARGIN: Final = math.log(1.05)
 SPREAD: Final = 0.06
 ANALYSES: Final = (5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120)
+FEW: Final = (3, 4, 5, 7, 10, 15)
 RATIOS: Final = (1.0, 1.02, 1.05, 1.10, 1.3, 3.0)
 _STALL: Final = math.log(1.5) / 0.03
 _NORMAL: Final = NormalDist()
@@ -131,12 +133,13 @@ def simulate(
     repetitions: int,
     budget: str = "even",
     analyses: Sequence[int] = ANALYSES,
+    spread: float = SPREAD,
     seed: int = 1,
 ) -> Outcome:
     """Return what comes out of so many runs of one cell."""
     rng = np.random.default_rng(seed)
     truth, found = math.log(ratio), Outcome()
-    logs = truth + SPREAD * NOISES[noise](rng, (repetitions, analyses[-1]))
+    logs = truth + spread * NOISES[noise](rng, (repetitions, analyses[-1]))
     for blocks in analyses:
         mean, error, freedom = _located(logs[:, :blocks])
         if candidate.widened:
@@ -175,6 +178,20 @@ def table(repetitions: int) -> Iterator[str]:
                     )
 
 
+def few(repetitions: int) -> Iterator[str]:
+    """Yield the table of few blocks line by line, as Markdown."""
+    once = Candidate(name="once", error=lambda _: _constant(1.0), widened=True)
+    yield "| blocks | noise | wrongly near-native at 1.05 | wrongly slower | interval holds |"
+    yield "|---|---|---|---|---|"
+    for blocks in FEW:
+        for noise in NOISES:
+            one = simulate(
+                once, noise, 1.05, repetitions=repetitions, analyses=(blocks,), spread=0.02
+            )
+            shares = [f"{100 * each:.1f} %" for each in (one.near, one.slower, one.covered)]
+            yield f"| {blocks} | {noise} | {' | '.join(shares)} |"
+
+
 @pytest.mark.parametrize("noise", list(NOISES))
 def bench_leaving_keeps_the_promises(benchmark: Any, noise: str) -> None:
     """At the margin each verdict is wrong in at most 5 %, and the interval holds 94 % or more."""
@@ -184,5 +201,6 @@ def bench_leaving_keeps_the_promises(benchmark: Any, noise: str) -> None:
 
 
 if __name__ == "__main__":
-    for line in table(int(sys.argv[1]) if len(sys.argv) > 1 else 4000):
+    COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
+    for line in (*table(COUNT), "", *few(5 * COUNT)):
         sys.stdout.write(f"{line}\n")

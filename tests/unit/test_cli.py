@@ -1461,7 +1461,7 @@ def test_compare_refuses_wrong_arguments_with_a_hint(
 def test_compare_fails_on_unproven_or_lost_cells_with_fail_on(
     isobench: Run, three: tuple[Path, Path, Path], synthetic: Write
 ) -> None:
-    few = synthetic(name="few", blocks=5, about={"id": "few"})
+    few = synthetic(name="few", blocks=5, about={"id": "few", "quick": True})
     assert isobench("compare", three[0], few).code == 0
     assert isobench("compare", three[0], few, "--fail-on", "noisy").code == 4
     both = {("box", "cpu.sieve"): 1.0, ("box", "io.fsync"): 1.0}

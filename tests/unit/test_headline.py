@@ -1,5 +1,7 @@
 """The headline says what the verdicts say, and nothing else."""
 
+import dataclasses
+
 import pytest
 
 from isobench.analysis.headline import headline
@@ -27,7 +29,7 @@ def cell(target: str, workload: str, ratio: float | None, status: Status) -> Ver
         interval=interval,
         equivalence=interval,
         check=None,
-        p_equivalence=0.5,
+        p_equivalence=1e-6,
         standard_error=0.01,
         deviation=0.01,
         blocks=12,
@@ -155,3 +157,22 @@ def test_of_many_targets_only_some_are_named() -> None:
 def test_a_quick_run_of_many_targets_is_still_one_sentence() -> None:
     cells = [cell(f"t-{n}", "cpu.sieve", 1.0 + n, OPEN) for n in range(9)]
     assert "CPU work: 9 targets (1.00-9.0x, from t-0 to t-8)." in headline_of(*cells, quick=True)
+
+
+def test_near_native_cells_that_do_not_hold_together_are_counted() -> None:
+    weak = cell("namespaces", "cpu.sieve", 1.01, NEAR)
+    assert weak.estimate is not None
+    weak = dataclasses.replace(
+        weak, estimate=dataclasses.replace(weak.estimate, p_equivalence=0.03)
+    )
+    text = headline_of(cell("docker", "cpu.sieve", 1.0, NEAR), weak)
+    assert "within 5 %. No" in text
+    others = [cell("docker", f"cpu.{n}", 1.0, OPEN) for n in range(9)]
+    others = [
+        dataclasses.replace(
+            one, estimate=one.estimate and dataclasses.replace(one.estimate, p_equivalence=0.5)
+        )
+        for one in others
+    ]
+    text = headline_of(cell("docker", "cpu.sieve", 1.0, NEAR), weak, *others)
+    assert "within 5 % in each cell; for all cells together, 1 of 2 hold (Holm)." in text

@@ -19,7 +19,7 @@ from isobench.storage import reader
 Write = Callable[..., Path]
 SIEVE = ("box", "cpu.sieve")
 WORKLOAD, BOX = WorkloadName("cpu.sieve"), TargetName("box")
-SEQUENTIAL: Mapping[str, Any] = {"sequential": RULE.name, "leave_width": 0.15}
+SEQUENTIAL: Mapping[str, Any] = {"sequential": RULE.name, "leave_width": 0.2}
 
 
 def leaving(block: int, target: str = "box", share: float = 0.2) -> Leaving:
@@ -61,7 +61,7 @@ def test_leaving_takes_more_than_a_verdict_at_the_end(synthetic: Write) -> None:
 
 
 def test_a_decided_cell_that_is_not_known_well_stays(synthetic: Write) -> None:
-    found = run(synthetic, {SIEVE: 20.0}, blocks=6, noise=0.1)
+    found = run(synthetic, {SIEVE: 20.0}, blocks=8, noise=0.2)
     cell = found.cell(WORKLOAD, BOX)
     assert cell is not None
     assert cell.verdict.status is Status.SLOWER
@@ -70,7 +70,7 @@ def test_a_decided_cell_that_is_not_known_well_stays(synthetic: Write) -> None:
 
 def test_a_run_without_a_width_lets_a_decided_cell_go(synthetic: Write) -> None:
     about = {"leave_width": None}
-    assert run(synthetic, {SIEVE: 20.0}, blocks=6, noise=0.1, about=about).leaving(0.3) != []
+    assert run(synthetic, {SIEVE: 20.0}, blocks=8, noise=0.2, about=about).leaving(0.3) != []
 
 
 def test_native_and_its_control_never_leave(synthetic: Write) -> None:

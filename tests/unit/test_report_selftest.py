@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from isobench.report import selftest as view
-from isobench.selftest import guarantees, simulate
+from isobench.selftest import guarantees, planted, simulate
 from isobench.selftest.guarantees import Figure, Finding, Result
 from isobench.selftest.scenarios import SCENARIOS, Scenario
 from isobench.selftest.simulate import STOPPED, Place, Simulation
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text()
+
+
+CONTROL = planted.run(replications=20, seed=1)
 
 
 def named(name: str) -> Scenario:
@@ -43,7 +46,7 @@ def test_the_figures_in_the_document_are_of_these_scenarios() -> None:
     for scenario in SCENARIOS:
         assert f"- {scenario.name}: {view.scenario_text(scenario)}\n" in DOCUMENT
         assert f"| {scenario.name} | 1.05 |" in DOCUMENT
-    assert view.RULE in DOCUMENT
+    assert view.BOUNDS in DOCUMENT
 
 
 @pytest.mark.parametrize(
@@ -61,10 +64,12 @@ def test_a_finding_names_its_bounds(low: float, high: float, words: str) -> None
 
 
 def test_every_row_is_in_a_table(every: Simulation) -> None:
-    same, verdicts = view.tables(every)
+    same, verdicts, leaving, biases = view.tables(guarantees.check(every, CONTROL))
     assert len(same.rows) == len(SCENARIOS) * 5
     assert len(verdicts.rows) == len(SCENARIOS) * 4
-    for table in (same, verdicts):
+    assert len(leaving.rows) == len(SCENARIOS) * 6
+    assert len(biases.rows) == len(planted.PLANTS) * 2
+    for table in (same, verdicts, leaving, biases):
         assert {len(line) for line in table.rows} == {len(table.head)}
     assert same.rows[4][0:2] == ("quiet", f"stopped, {every.row('quiet', 1.0, STOPPED).blocks:g}")
 
@@ -75,7 +80,15 @@ def test_markdown_holds_tables_notes_and_the_sentence(quiet: Result) -> None:
     assert "| quiet | 1.05 |" in content
     assert "seed 1" in content
     assert content.endswith(f"**{view.sentence(quiet)}**")
-    assert all(f"- {line}" in content for line in view.notes(quiet.simulation))
+    assert all(f"- {line}" in content for line in view.notes(quiet))
+
+
+def test_the_notes_say_how_often_a_bias_is_found_where_there_is_none(quiet: Result) -> None:
+    (note,) = (
+        one for one in view.notes(dataclasses.replace(quiet, control=CONTROL)) if "bias" in one
+    )
+    assert note.startswith("Of 20 runs without a bias, ")
+    assert "any of 15 controls" in note
 
 
 def test_a_document_holds_the_figures(quiet: Result) -> None:
@@ -89,6 +102,7 @@ def test_the_document_has_the_keys_that_scripts_read(quiet: Result) -> None:
     document = view.document(quiet)
     assert list(document) == [
         *("seed", "replications", "scenarios", "rows", "families", "findings", "held", "sentence"),
+        "control",
     ]
     assert list(document["rows"][0]) == [
         *("scenario", "ratio", "length", "runs", "blocks", "alarms", "coverage", "half_width"),

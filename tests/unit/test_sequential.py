@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isobench.stats import sequential
-from isobench.stats.sequential import RULE, is_analysis, is_wide, widening
+from isobench.stats.sequential import RULE, is_analysis, widening
 
 
 def test_before_the_end_the_level_is_the_same_after_any_share_of_the_budget() -> None:
@@ -82,8 +82,3 @@ def test_one_stalled_block_does_not_hide_that_blocks_are_alike() -> None:
     rows = _autocorrelated(200, 100, 0.5)
     rows[:, 50] += 40
     assert np.mean(widening(rows)) > 1.5
-
-
-def test_the_width_of_an_interval_is_taken_on_either_side() -> None:
-    assert not is_wide(1 / 1.149, 1.149, 0.15)
-    assert is_wide(1 / 1.151, 1.151, 0.15)

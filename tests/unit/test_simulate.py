@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from isobench.model import Status
 from isobench.report import selftest as view
-from isobench.selftest import guarantees, simulate
+from isobench.selftest import guarantees, planted, simulate
 from isobench.selftest.scenarios import SCENARIOS, Scenario
-from isobench.selftest.simulate import STOPPED
+from isobench.selftest.simulate import LEFT, STOPPED
 
 QUIET = SCENARIOS[0]
 FEW = 50
@@ -72,6 +73,42 @@ def test_blocks_share_what_is_slow_so_that_ratios_do_not_see_it() -> None:
     assert runs.naive_log_ratio.min() > math.log(1.3)
 
 
+def test_blocks_that_are_alike_have_the_correlation_of_their_scenario() -> None:
+    runs = simulate.simulated(
+        named("alike blocks"), ratio=1.1, runs=2000, blocks=30, served=1, seed=(8,)
+    )
+    for rows, middle in ((runs.subject, math.log(1.1)), (runs.control, 0.0)):
+        off = rows - middle
+        found = np.corrcoef(off[:, 10:-1].ravel(), off[:, 11:].ravel())[0, 1]
+        assert found == pytest.approx(0.2, abs=0.01)
+        assert off[:, -1].std() == pytest.approx(off[:, 0].std(), rel=0.06)
+
+
+def test_a_cell_far_from_the_margin_leaves_at_the_first_analysis() -> None:
+    row = simulate.run(replications=40, scenarios=[QUIET]).row("quiet", 100.0, LEFT)
+    assert (row.blocks, row.rate(Status.SLOWER)) == (pytest.approx(5, abs=0.3), 1.0)
+
+
+def test_a_cell_on_the_margin_stays_until_the_end() -> None:
+    row = simulate.run(replications=40, scenarios=[QUIET]).row("quiet", 1.05, LEFT)
+    assert row.blocks == pytest.approx(60, abs=3)
+
+
+def test_a_bias_of_native_is_in_both_ratios_and_a_bias_of_the_order_in_neither() -> None:
+    shared = planted.Plant(name="it", ratio=1.0, native=0.05)
+    ordered = planted.Plant(name="it", ratio=1.0, first=0.05)
+    for plant, bias in ((shared, 0.05), (ordered, 0.0)):
+        for rows in planted._log_ratios(plant, 20, 400, (9,)):
+            assert rows.mean() == pytest.approx(bias, abs=0.001)
+
+
+def test_what_a_bias_makes_wrong_the_control_withholds() -> None:
+    plant = planted.Plant(name="it", ratio=1.05, native=0.05)
+    row = planted._row(plant, 60, 200, (10,))
+    assert min(row.found, row.ignored) > 0.95
+    assert row.wrong < 0.05
+
+
 def test_few_runs_make_no_family() -> None:
     result = simulate.run(replications=10, scenarios=[QUIET])
     assert result.families is None
@@ -81,5 +118,5 @@ def test_few_runs_make_no_family() -> None:
 def test_progress_is_reported_row_by_row() -> None:
     steps: list[tuple[str, int, int]] = []
     simulate.run(replications=10, scenarios=[QUIET], progress=lambda *step: steps.append(step))
-    assert steps[0] == ("quiet: true ratio 1.00", 0, 11)
-    assert [done for _, done, _ in steps] == list(range(11))
+    assert steps[0] == ("quiet: true ratio 1.00", 0, 17)
+    assert [done for _, done, _ in steps] == list(range(17))

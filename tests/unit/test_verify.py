@@ -65,7 +65,7 @@ assert = { kind = "bound", targets = ["box"], workloads = ["cpu"], above_ratio =
     assert {name: row["standing"] for name, row in rows.items()} == {
         "wide": "supported",
         "narrow": "refuted",
-        "slower": "supported",  # above the noise floor, however little
+        "slower": "inconclusive",  # by less than the margin: the cell is near-native
         "slower-by-much": "refuted",
         "bounded": "supported",
         "surely-bounded": "supported",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from isobench.model import wording
 from isobench.model.wording import (
     amount_text,
     counted,
@@ -149,3 +150,9 @@ def test_a_measured_value_has_three_digits_and_its_unit(
 def test_a_row_is_named_after_its_workload_and_any_metric_but_time() -> None:
     assert series_text("cpu.sieve", "time") == "cpu.sieve"
     assert series_text("app.pages", "peak") == "app.pages: peak"
+
+
+def test_only_an_interval_at_another_level_than_usual_has_a_label() -> None:
+    assert wording.level_text(0.97) == ""
+    assert wording.level_text(0.999) == " at 99.9 %"
+    assert wording.level_text(2 * 0.99 - 1) == " at 98 %"

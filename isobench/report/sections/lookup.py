@@ -7,7 +7,7 @@ from statistics import median
 from typing import Final
 
 from isobench.model import TIME, Metric, Status, Technology
-from isobench.model.wording import series_text
+from isobench.model.wording import level_text, series_text
 from isobench.report.sections.figures import amount_text, interval_text, ratio_text
 from isobench.report.sections.marks import FEW_CODES, MARKS, Mark, of_metric
 from isobench.storage.schema import (
@@ -144,8 +144,12 @@ class Figure:
 
     @property
     def interval_text(self) -> str:
-        """The interval with as many decimals as the ratio; empty where there is none."""
-        return "" if self.ratio is None else interval_text(self.bounds, self.ratio)
+        """The interval with as many decimals as the ratio, and its level where that is not the
+        usual one; empty where there is none.
+        """
+        if self.ratio is None or self.bounds is None:
+            return ""
+        return interval_text(self.bounds, self.ratio) + level_text(self.data.level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ class Noise:
     workload: str
     floor: str
     over: bool
-    """Whether it exceeds the margin, so that there are no verdicts."""
+    """Whether it exceeds the margin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

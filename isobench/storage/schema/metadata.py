@@ -104,8 +104,8 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     all cells take part until the end.
     """
     leave_width: Amount | None = None
-    """A cell that is decided leaves when its interval is at most so wide on either side, as a share
-    (0.15: 15 %). None: any width.
+    """A cell that is decided leaves when its 97 % interval is at most so wide on either side, as a
+    share (0.25: 25 %). None: any width.
     """
     blocks_wanted: Count | None = None
     """The most blocks of the run."""
