@@ -43,6 +43,7 @@ from isobench.plugins.api import (
     Lacks,
     Launcher,
     Limiter,
+    NullSpawner,
     Restarter,
     Session,
     Sweeper,
@@ -489,6 +490,18 @@ def test_nothing_is_left_in_the_scratch_directory(target: Target, one: Staged) -
         for workload in ("io.seq-write", "io.seq-read", "io.fsync", "io.metadata"):
             session.run(one.command(workload, "cafe", "1", "2"), timeout=PATIENCE)
     assert [path for path in one.shop.scratch.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", having(NullSpawner), indirect=True)
+def test_null_spawns_leave_the_directory_of_payloads_as_it_is(target: Target, one: Staged) -> None:
+    # A directory with a file more for each start takes longer to search: io.metadata would show it.
+    assert isinstance(target, NullSpawner)
+    with opened(target, one) as session:
+        session.run(one.command("io.metadata", "cafe", "1", "2"), timeout=PATIENCE)
+        (places,) = [path for path in one.shop.scratch.iterdir() if path.is_dir()]
+        done = target.null(one.stage, one.command("null"), timeout=PATIENCE)
+        assert done.exit_code == 0
+        assert list(places.iterdir()) == []
 
 
 def test_two_sessions_are_open_at_the_same_time(target: Target, one: Staged) -> None:
