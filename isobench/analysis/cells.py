@@ -611,11 +611,16 @@ class Analysis:
 
     def _blocks_with(self, workload: WorkloadName, target: TargetName) -> int:
         """Return in how many blocks that count a cell took part."""
-        leaving = self.left.get((workload, target))
-        if leaving is None:
+        ended = [one.block for one in self.run.leavings if one.workload == workload]
+        cells = [cell for cell in self.comparisons if cell[0] == workload]
+        if (workload, target) in self.left:
+            last = self.left[workload, target].block
+        elif actual(target) == self.reference and cells and {*cells} <= {*self.left}:
+            last = max(ended)  # native and its control leave with the last target
+        else:
             return self.blocks
         blocks = self.frames.times["block"]
-        return int(blocks[blocks <= leaving.block].nunique())
+        return int(blocks[blocks <= last].nunique())
 
     def leaving(self, share: float) -> list[tuple[WorkloadName, TargetName]]:
         """Return the cells that may leave after this share of the budget (above 0, below 1).

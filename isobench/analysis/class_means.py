@@ -85,17 +85,28 @@ def _estimate(
     analysis: Analysis,
     means: pd.Series,
     sessions: NDArray[np.int64] | None,
-    level: float = LEVEL,
     off: float = 0.0,
 ) -> Estimate | None:
     return stats.estimate(
         means.to_numpy(float),
         sessions=sessions,
         uncertainty=off,
-        level=level,
+        level=LEVEL,
         margin=analysis.margin,
         correlated=analysis.rule is not None,
     )
+
+
+def _of_cells(
+    analysis: Analysis, names: Sequence[WorkloadName], target: TargetName
+) -> Estimate | None:
+    """Return the mean of a class some of whose workloads have left, and so have fewer blocks."""
+    found = [
+        analysis.estimate(name, target, uncertainty=analysis.uncertainty(name, target))
+        for name in names
+    ]
+    known = [one for one in found if one is not None]
+    return stats.averaged(known) if len(known) == len(found) else None
 
 
 def _bias(analysis: Analysis, control: pd.Series) -> Interval | None:
@@ -131,9 +142,10 @@ def _class_mean(
         return nothing
     sessions = analysis.labels(names[0], target, None, means.index.to_numpy(np.int64))
     off = max(analysis.uncertainty(name, target) for name in names)
-    # When a first workload leaves, the mean ends.
-    level = max(analysis.level(name, target) for name in names)
-    estimate = _estimate(analysis, means, sessions, level, off)
+    if any((name, target) in analysis.left for name in names):
+        estimate = _of_cells(analysis, names, target)
+    else:
+        estimate = _estimate(analysis, means, sessions, off)
     needed = None if estimate is None else stats.blocks_needed(estimate, margin=analysis.margin)
     judged = verdict.judge(
         target=target,

@@ -1,6 +1,7 @@
 """Statistics of one cell: the unit is the block, the result a ratio to native with its interval."""
 
 from isobench.stats import sequential
+from isobench.stats.averaged import averaged
 from isobench.stats.bias import biases, widened
 from isobench.stats.blocks_needed import (
     blocks_for_width,
@@ -45,6 +46,7 @@ __all__ = [
     "Location",
     "Share",
     "Tails",
+    "averaged",
     "between_histories",
     "between_runs",
     "biases",

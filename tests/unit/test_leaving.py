@@ -165,13 +165,38 @@ def test_the_same_cells_leave_again_from_the_files(synthetic: Write) -> None:
     assert after.interval == before.interval
 
 
-def test_a_class_mean_ends_with_the_first_workload_that_leaves(synthetic: Write) -> None:
+def test_a_class_mean_uses_the_blocks_that_each_workload_has(synthetic: Write) -> None:
     both = {SIEVE: 4.0, ("box", "cpu.hash"): 4.0}
     found = run(synthetic, both, blocks=20, leavings=[leaving(10)])
     (mean,) = (one for one in class_means(found) if one.target == "box")
     assert mean.verdict is not None
-    assert mean.verdict.estimate is not None
-    assert (mean.verdict.estimate.blocks, mean.verdict.estimate.interval.level) == (10, 0.999)
+    estimate = mean.verdict.estimate
+    assert estimate is not None
+    assert (estimate.blocks, estimate.interval.level) == (10, 0.999)
+    cells = [found.estimate(WorkloadName(name), BOX) for name in ("cpu.sieve", "cpu.hash")]
+    widths = [half_width(one.interval) for one in cells if one is not None]
+    assert math.log1p(half_width(estimate.interval)) == pytest.approx(
+        sum(map(math.log1p, widths)) / 2
+    )
+
+
+def test_where_all_workloads_are_near_native_so_is_their_mean(synthetic: Write) -> None:
+    both = {SIEVE: 1.0, ("box", "cpu.hash"): 1.02}
+    found = run(synthetic, both, blocks=20, leavings=[leaving(6)])
+    statuses = {cell.verdict.status for cell in found.cells if cell.target == "box"}
+    (mean,) = (one for one in class_means(found) if one.target == "box")
+    assert mean.verdict is not None
+    assert statuses == {mean.verdict.status} == {Status.NEAR_NATIVE}
+
+
+def test_the_control_of_a_workload_that_has_ended_is_complete(synthetic: Write) -> None:
+    both = {SIEVE: 4.0, ("box", "cpu.hash"): 4.0}
+    control = TargetName("native#2")
+    missing = {(name, "cpu.sieve"): frozenset(range(7, 21)) for name in ("native", "native#2")}
+    ended = run(synthetic, both, blocks=20, leavings=[leaving(6)], missing=missing)
+    assert [doubt.code for doubt in ended.doubts(WORKLOAD, control)] == []
+    going_on = run(synthetic, both, blocks=20, missing=missing, name="other")
+    assert "incomplete" in [doubt.code for doubt in going_on.doubts(WORKLOAD, control)]
 
 
 def test_a_rule_that_this_version_does_not_know_is_refused(synthetic: Write) -> None:
