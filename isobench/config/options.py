@@ -52,7 +52,7 @@ class RunOptions:
     # None lets the run choose the length of iterations from its budget.
     minimum_time: float | None = None
     margin: float = 0.05
-    precision: float = 0.01
+    precision: float = 0.005
     until: Until = Until.PRECISE
     # Expensive cells that stay to be known better take the time of all others. In a replay of a
     # run of ten minutes (tests/bench/bench_leaving.py) 9 of 54 cells stay open if none leaves, 7
