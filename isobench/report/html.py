@@ -12,6 +12,7 @@ from isobench.model.errors import SessionError
 from isobench.report import fragment
 from isobench.report.sections import Report
 from isobench.report.sections.of_plugins import PATIENCE, PluginView, missing
+from isobench.report.sections.section import TITLE
 from isobench.storage.cleaning import cleaned
 
 
@@ -35,7 +36,7 @@ def render(view: Report, templates: Path) -> str:
         if isinstance(part.view, PluginView)
     }
     page = environment.get_template("report.html.j2")
-    return page.render(report=view, fragments=fragments)
+    return page.render(report=view, title=TITLE, fragments=fragments)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Access to a summary by name: cells by target and workload, headings, gaps."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +78,11 @@ class Figure:
         return self.data.group
 
     @property
+    def row(self) -> str:
+        """The name of its row: of a mean "cpu: mean"."""
+        return self.place if isinstance(self.data, CellSummary) else mean_of(self.data.group)
+
+    @property
     def is_time(self) -> bool:
         """Whether it is about time; means always are."""
         return not isinstance(self.data, CellSummary) or self.data.metric == TIME.name
@@ -152,7 +158,7 @@ class Figure:
         return interval_text(self.bounds, self.ratio) + level_text(self.data.level)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lookup:
     """A summary, and its entries by name."""
 
@@ -186,6 +192,38 @@ class Lookup:
             for metric, floor in own.items()
         }
         return {name: floor for name, floor in floors.items() if floor is not None}
+
+    @functools.cached_property
+    def doubts(self) -> Mapping[str, tuple[Figure, ...]]:
+        """The figures that each doubt is about, by its text."""
+        found: dict[str, list[Figure]] = {}
+        for figure in (*self.cells.values(), *self.class_means.values()):
+            for doubt in figure.data.doubts:
+                found.setdefault(doubt, []).append(figure)
+        return {text: tuple(figures) for text, figures in found.items()}
+
+    @functools.cached_property
+    def doubt_anchors(self) -> Mapping[str, str]:
+        """The anchors of the doubts about figures, by their texts."""
+        return {text: f"doubt-{number}" for number, text in enumerate(self.doubts, 1)}
+
+    @functools.cached_property
+    def _anchors(self) -> Mapping[tuple[str, str], str]:
+        """The anchors of rows, by target and row."""
+        found: dict[tuple[str, str], str] = {}
+        for number, heading in enumerate(self.columns(), 1):
+            for group, workloads in self.groups():
+                for row in self.rows(workloads):
+                    start = group == START_CLASS
+                    anchor = f"start-of-{number}" if start else f"{row.anchor}-at-{number}"
+                    found[heading.name, row.name] = anchor
+                mean = f"mean-with-{workloads[0].anchor}-at-{number}"
+                found[heading.name, mean_of(group)] = mean
+        return found
+
+    def anchor_of(self, target: str, row: str) -> str:
+        """Return the anchor of the row of a target in a plot; empty where there is none."""
+        return self._anchors.get((target, row), "")
 
     def gap(self, target: str, row: str) -> GapSummary | None:
         """Return the gap of a cell, or else of its whole target; None where there is none."""

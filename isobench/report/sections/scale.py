@@ -1,8 +1,8 @@
 """Logarithmic axes: the position of a number, and the round values for labels."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -16,6 +16,8 @@ class Tick:
     label: str
     major: bool
     """Whether it is the label of 1, native."""
+    narrow: bool = True
+    """Whether its label has room where the axis is as narrow as on a phone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ _COARSE: Final[tuple[tuple[float, ...], ...]] = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5)
 _MOST_TICKS: Final = 8
 # In percent of the width: room for a label.
 _LEAST_GAP: Final = 8.0
+_NARROW: Final = 330.0
+"""The width of an axis on a phone, in pixels."""
+_PER_CHARACTER: Final = 7.5
+_BETWEEN: Final = 8.0
 
 
 def _steps(scale: Scale) -> Iterator[Iterable[float]]:
@@ -78,4 +84,19 @@ def ticks_of(scale: Scale, label: Callable[[float], str]) -> tuple[Tick, ...]:
         gaps = [after.place - before.place for before, after in pairwise(ticks)]
         if len(ticks) <= _MOST_TICKS and min(gaps, default=100) >= _LEAST_GAP:
             break
-    return ticks
+    return _narrowed(ticks)
+
+
+def _narrowed(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+    """Mark the labels that have room on a narrow axis: that of 1 first, then from the left."""
+    kept: list[Tick] = []
+    for tick in sorted(ticks, key=lambda one: (not one.major, one.place)):
+        if all(abs(tick.place - one.place) >= _room(tick, one) for one in kept):
+            kept.append(tick)
+    return tuple(replace(tick, narrow=tick in kept) for tick in ticks)
+
+
+def _room(one: Tick, other: Tick) -> float:
+    """Return how far the middles of two labels must be apart, in percent of a narrow axis."""
+    pixels = _PER_CHARACTER * (len(one.label) + len(other.label)) / 2 + _BETWEEN
+    return 100 * pixels / _NARROW
