@@ -225,6 +225,9 @@ def _overview(writer: Writer, view: Overview) -> None:
             begin, used = place, first
         used += width
     writer.console.print(_overview_table(writer, view, cells, begin, len(view.classes)))
+    legend = ", ".join(f"{mark.sign} {mark.word}" for mark in view.legend)
+    below = "" if short else " Below it, the workload with the highest ratio."
+    writer.line(f"The mean of each class, for starts the times.{below} {legend}.", "dim")
     writer.line()
 
 

@@ -14,6 +14,8 @@ from isobench.report.sections.values import Value, value_of
 # A hint "isobench run --targets NAME" measures what was left out. The hints of several targets
 # become one command with all their names.
 _OPTION: Final = " run --targets "
+_LONGEST_DOUBT: Final = 600
+"""Characters: only the doubts of a stranger's file are longer."""
 _Key = tuple[str, str, str, str]
 
 
@@ -149,9 +151,9 @@ def _whole(text: str) -> Value:
     """Return a doubt as a sentence: with a capital letter and a full stop."""
     # Names of workloads and files keep their first letter.
     first = text.partition(" ")[0]
-    is_name = "." in first or not first.isalpha()
-    sentence = text if is_name else text[:1].upper() + text[1:]
-    return value_of(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.")
+    sentence = text if "." in first else text[:1].upper() + text[1:]
+    whole = sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+    return value_of(whole, clip=_LONGEST_DOUBT)
 
 
 def _markdown(view: Gaps) -> Iterator[str]:

@@ -123,4 +123,5 @@ def _worst(entry: OverviewEntry, worst: Figure | None) -> str:
     if worst is None:
         return ""
     name = worst.place.partition(".")[2] or worst.place
-    return f"{name} {worst.ratio_text}" if entry.cells > 1 else name
+    alone = entry.cells == 1 and entry.seconds is None
+    return name if alone else f"{name} {worst.ratio_text}"

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
+_FIRST: Final = 3
+_LAST: Final = 96
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
@@ -18,6 +21,16 @@ class Tick:
     """Whether it is the label of 1, native."""
     narrow: bool = True
     """Whether its label has room where the axis is as narrow as on a phone."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether its label begins at its place, since there is no room on the left."""
+        return self.place < _FIRST
+
+    @property
+    def is_last(self) -> bool:
+        """Whether its label ends at its place, since there is no room on the right."""
+        return self.place > _LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +104,22 @@ def _narrowed(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
     """Mark the labels that have room on a narrow axis: that of 1 first, then from the left."""
     kept: list[Tick] = []
     for tick in sorted(ticks, key=lambda one: (not one.major, one.place)):
-        if all(abs(tick.place - one.place) >= _room(tick, one) for one in kept):
+        if not any(_overlap(tick, one) for one in kept):
             kept.append(tick)
     return tuple(replace(tick, narrow=tick in kept) for tick in ticks)
 
 
-def _room(one: Tick, other: Tick) -> float:
-    """Return how far the middles of two labels must be apart, in percent of a narrow axis."""
-    pixels = _PER_CHARACTER * (len(one.label) + len(other.label)) / 2 + _BETWEEN
-    return 100 * pixels / _NARROW
+def _overlap(one: Tick, other: Tick) -> bool:
+    left, right = sorted((_extent(one), _extent(other)))
+    return left[1] + _BETWEEN > right[0]
+
+
+def _extent(tick: Tick) -> tuple[float, float]:
+    """Return where a label begins and ends on a narrow axis, in pixels."""
+    middle, width = tick.place * _NARROW / 100, _PER_CHARACTER * len(tick.label)
+    # Labels at the ends of the axis do not reach beyond it: see `axis` in _marks.html.j2.
+    if tick.is_first:
+        return middle, middle + width
+    if tick.is_last:
+        return middle - width, middle
+    return middle - width / 2, middle + width / 2

@@ -24,6 +24,11 @@ class UndecidedCell:
     """What is known of it, and why no command settles it if none does."""
     anchor: str
 
+    @property
+    def known(self) -> str:
+        """The sentence without the name of the cell at its beginning."""
+        return self.sentence.removeprefix(self.name).lstrip()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settling:
