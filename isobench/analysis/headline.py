@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
+from isobench import stats
 from isobench.analysis.open_cells import DECIDED, best_command
-from isobench.model import TIME, Status, Technology, Verdict
+from isobench.model import FEW_CODES, TIME, Status, Technology, Verdict
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import counted, listed, outcome_text, range_text, seconds_text
 from isobench.storage.schema import OpenCell
@@ -13,6 +16,7 @@ from isobench.workloads import classes
 _MOST_NAMED: Final = 2
 """So many targets are named one by one; of more, their number and the worst of them."""
 _MOST_LEFT_OUT: Final = 4
+_ALPHA: Final = 0.05
 _COLD: Final = "startup.cold"
 
 StartTimes = Mapping[tuple[TargetName, WorkloadName], tuple[float, float]]
@@ -46,6 +50,7 @@ def headline(
         return ["Nothing was measured except native.", *ended]
     sentences = ["Quick run: ratios to native, no verdicts."] if quick else []
     sentences += _by_class(cells, starts or {}, margin, quick=quick)
+    sentences += _together(cells)
     if not quick:
         sentences.append(_undecided(cells, open_cells))
     if not complete:
@@ -175,11 +180,14 @@ def _clauses(cells: Sequence[Verdict], near_native: str) -> Iterator[str]:
     targets = _by_target(cells)
     slower = {t: own for t, own in targets.items() if _any(own, Status.SLOWER)}
     calm = {t: own for t, own in targets.items() if t not in slower}
-    near = {t: own for t, own in calm.items() if _any(own, Status.NEAR_NATIVE)}
-    faster = [t for t, own in calm.items() if t not in near and _any(own, Status.FASTER)]
-    unknown = [t for t in calm if t not in near and t not in faster]
+    near = [t for t, own in calm.items() if all(c.status is Status.NEAR_NATIVE for c in own)]
+    part = [t for t, own in calm.items() if t not in near and _any(own, Status.NEAR_NATIVE)]
+    faster = [t for t, own in calm.items() if t not in part and _any(own, Status.FASTER)]
+    unknown = [t for t in calm if t not in near and t not in part and t not in faster]
     if near:
-        yield f"{near_native} in {_near(near)}"
+        yield f"{near_native} in {_named(near)}"
+    if part:
+        yield f"partly {'near-native' if near else near_native} in {_named(part)}"
     if slower:
         figures = {t: _found([c for c in own if _is_slower(c)]) for t, own in slower.items()}
         yield f"{words[Status.SLOWER]} in {_spanned(figures)}"
@@ -190,14 +198,6 @@ def _clauses(cells: Sequence[Verdict], near_native: str) -> Iterator[str]:
         yield f"too few blocks to tell in {_spanned({t: _found(calm[t]) for t in few})}"
     if undecided := [t for t in unknown if t not in few]:
         yield f"undecided in {_named(undecided)}"
-
-
-def _near(targets: Mapping[TargetName, Sequence[Verdict]]) -> str:
-    """Return targets that are near-native, with how many of their cells are if not all."""
-    cells = [each for own in targets.values() for each in own]
-    near = sum(each.status is Status.NEAR_NATIVE for each in cells)
-    part = "" if near == len(cells) else f"{near} of {counted(len(cells), 'cell')} of "
-    return part + _named(list(targets))
 
 
 def _named(targets: Sequence[TargetName]) -> str:
@@ -224,7 +224,7 @@ def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
 
 
 def _lacks_blocks(each: Verdict) -> bool:
-    return any(doubt.code in {"few-blocks", "no-estimate"} for doubt in each.doubts)
+    return any(doubt.code in FEW_CODES for doubt in each.doubts)
 
 
 def _is_slower(each: Verdict) -> bool:
@@ -235,7 +235,26 @@ def _any(cells: Sequence[Verdict], status: Status) -> bool:
     return any(each.status is status for each in cells)
 
 
-# ---- what is undecided
+# ---- how sure all this is
+
+
+def _together(cells: Sequence[Verdict]) -> Iterator[str]:
+    """Yield how many near-native cells hold for all cells together, if not all of them do."""
+    tested = [
+        (each, each.estimate.p_equivalence)
+        for each in cells
+        if each.estimate is not None and each.estimate.standard_error > 0
+    ]
+    adjusted = stats.holm(np.array([p for _, p in tested], dtype=np.float64))
+    held = [
+        bool(p <= _ALPHA)
+        for (each, _), p in zip(tested, adjusted, strict=True)
+        if each.status is Status.NEAR_NATIVE
+    ]
+    if not all(held):
+        yield (
+            f"For all cells together, {sum(held)} of {len(held)} near-native verdicts hold (Holm)."
+        )
 
 
 def _undecided(cells: Sequence[Verdict], open_cells: Sequence[OpenCell]) -> str:

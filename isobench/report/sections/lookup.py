@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
-from isobench.model import TIME, Metric, Status, Technology
+from isobench.model import FEW_CODES, TIME, Metric, Status, Technology
 from isobench.model.wording import level_text, series_text
 from isobench.report.sections.figures import amount_text, interval_text, ratio_text
-from isobench.report.sections.marks import FEW_CODES, MARKS, Mark, of_metric
+from isobench.report.sections.marks import MARKS, Mark, of_metric
 from isobench.storage.schema import (
     Bounds,
     CellSummary,
