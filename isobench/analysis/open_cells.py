@@ -66,7 +66,7 @@ def _settled_by(verdict: Verdict, needed: int | None, pace: Pace) -> tuple[str, 
     if blocking is not None:
         return "", f"More blocks alone do not settle it: {blocking.detail}"
     if estimate is None:
-        return "", "It has no ratio"
+        return "", "See its gaps"
     if estimate.sessions:
         return "", "Its sessions differ: more of them settle it (--sessions fresh)"
     if needed is None or needed > MOST_BLOCKS:

@@ -75,7 +75,7 @@ def machine(lookup: Lookup) -> tuple[Fact, ...]:
 def _native(virtualization: HostFact) -> str:
     """Return whether the machine is itself a guest; empty where that is unknown."""
     text = str(virtualization or "")
-    if text.startswith("guest"):
+    if "guest" in text:
         return f"itself a {text}"
     return "no hypervisor is visible below it" if text else ""
 
