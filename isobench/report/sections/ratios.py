@@ -10,6 +10,7 @@ from isobench.model.wording import NOTHING, counted, joined, level_text
 from isobench.report.markup import escaped, table
 from isobench.report.sections.figures import (
     DASH,
+    SPACE,
     TIMES,
     amount_text,
     interval_text,
@@ -350,7 +351,8 @@ def _row_of(lookup: Lookup, heading: Heading, figure: Figure, scale: Scale) -> P
         target=heading,
         value=figure.value_text,
         ratio=figure.ratio_text,
-        interval=figure.interval_text,
+        # Only a level that stands behind the interval may begin a new line.
+        interval=figure.interval_text.replace(", ", f",{SPACE}").replace(" %", f"{SPACE}%"),
         mark=figure.mark,
         strip=_strip(figure, scale),
         tails=tails_of(figure),
