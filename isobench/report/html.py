@@ -12,7 +12,6 @@ from isobench.model.errors import SessionError
 from isobench.report import fragment
 from isobench.report.sections import Report
 from isobench.report.sections.of_plugins import PATIENCE, PluginView, missing
-from isobench.report.sections.section import TITLE
 from isobench.storage.cleaning import cleaned
 
 
@@ -36,7 +35,7 @@ def render(view: Report, templates: Path) -> str:
         if isinstance(part.view, PluginView)
     }
     page = environment.get_template("report.html.j2")
-    return page.render(report=view, title=TITLE, fragments=fragments)
+    return page.render(report=view, fragments=fragments)
 
 
 @functools.cache

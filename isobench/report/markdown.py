@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from isobench.report.markup import breaks, escaped, items, table
 from isobench.report.sections.overview import Overview, OverviewCell
-from isobench.report.sections.section import TITLE, Report
+from isobench.report.sections.section import Report
 from isobench.report.sections.values import Fact
 
 
@@ -12,7 +12,9 @@ def markdown(view: Report) -> str:
     """Return the machine, the answers, the facts that identify the run, and the sections with
     Markdown.
     """
-    parts = [f"# {TITLE}", _facts(view.machine)] if view.machine else [f"# {TITLE}"]
+    parts = [f"# {view.title}"]
+    if view.machine:
+        parts.append(_facts(view.machine))
     parts.append(items(map(escaped, view.answers)))
     if view.overview is not None:
         parts.append(_overview(view.overview))

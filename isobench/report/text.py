@@ -268,12 +268,12 @@ def _undecided(writer: Writer, view: Report) -> None:
     for way in found.resuming:
         writer.line(f"{way.names}:", indent=_PAD)
         writer.line(f"-> {way.command}", "cyan", indent=2 * _PAD)
-    for way in found.anew[:_MOST_LINES]:
+    for way in found.separate[:_MOST_LINES]:
         writer.line(f"{way.names}:", indent=_PAD)
         writer.line(f"-> {way.command}", "cyan", indent=2 * _PAD)
     for cell in found.never[:_MOST_LINES]:
         writer.line(cell.sentence, indent=_PAD)
-    more = len(found.anew[_MOST_LINES:]) + len(found.never[_MOST_LINES:])
+    more = len(found.separate[_MOST_LINES:]) + len(found.never[_MOST_LINES:])
     if more:
         writer.line(f"{more} more: report.html, under Undecided.", "dim", indent=_PAD)
 

@@ -41,7 +41,7 @@ EVIL = '<script>alert("x")</script>&\x1b[31m\u202e|`*'
 FORBIDDEN = re.compile(r"\b(None|nan|NaN|inf|undefined|Undefined)\b")
 FIXED = (
     *("class", "status", "standing", "relation", "cause", "scope", "metric", "unit", "clock"),
-    *("abi", "axes", "worst_standing", "excluded"),
+    *("abi", "axes", "worst_status", "excluded"),
 )
 """Keys whose values are of a fixed set, or are not shown."""
 VOID = {"meta", "br", "link", "img", "use"}

@@ -52,6 +52,7 @@ def build(summary: Summary, sections: tuple[Section[Any], ...] = SECTIONS) -> Re
     lookup = look_up(summary)
     views = ((section, section.build(lookup)) for section in sections)
     return Report(
+        title=header.TITLE,
         headline=header.headline(lookup),
         machine=header.machine(lookup),
         answers=header.answers(lookup),

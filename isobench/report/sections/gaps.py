@@ -65,7 +65,7 @@ class Gaps:
 
     gaps: tuple[GapView, ...]
     complete: str
-    """What is said where there are no gaps."""
+    """What is shown where there are no gaps."""
     doubts: tuple[DoubtView, ...]
 
 

@@ -16,6 +16,8 @@ from isobench.report.sections.section import Banner
 from isobench.report.sections.values import Fact, value_of
 from isobench.storage.schema import HostFact
 
+TITLE: Final = "What isolation costs on this machine"
+"""The title of every report."""
 _SCHEDULES: Final = {Schedule.DUET: ", in duets", Schedule.SEQUENTIAL: ", not in random order"}
 
 

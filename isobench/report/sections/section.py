@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from isobench.report.sections.lookup import Lookup
 from isobench.report.sections.overview import Overview
 from isobench.report.sections.values import Fact
 
-TITLE: Final = "What isolation costs on this machine"
-"""The title of every report."""
 _View = TypeVar("_View")
 
 
@@ -68,6 +66,7 @@ class Banner:
 class Report:
     """Everything that a report shows: its header, and its sections in order."""
 
+    title: str
     headline: str
     """All answers in one paragraph."""
     machine: tuple[Fact, ...]

@@ -52,7 +52,7 @@ class Undecided:
     """Their number, in words."""
     resuming: tuple[Settling, ...]
     """Commands that continue this run, the shortest first."""
-    anew: tuple[Settling, ...]
+    separate: tuple[Settling, ...]
     """Commands that begin a run of one cell."""
     never: tuple[UndecidedCell, ...]
     """Cells that no longer run would settle."""
@@ -72,7 +72,7 @@ def undecided(lookup: Lookup) -> Undecided | None:
     return Undecided(
         count=counted(len(cells), "cell"),
         resuming=tuple(way for way in ways if "--resume" in way.command),
-        anew=tuple(way for way in ways if "--resume" not in way.command),
+        separate=tuple(way for way in ways if "--resume" not in way.command),
         never=tuple(never),
     )
 
@@ -99,8 +99,8 @@ def _minutes(command: str) -> float:
 
 def _markdown(view: Undecided) -> Iterator[str]:
     yield f"## Undecided: {view.count}"
-    if view.resuming or view.anew:
-        yield items(_way(way) for way in (*view.resuming, *view.anew))
+    if view.resuming or view.separate:
+        yield items(_way(way) for way in (*view.resuming, *view.separate))
     if view.never:
         yield items(escaped(cell.sentence) for cell in view.never)
 

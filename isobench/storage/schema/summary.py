@@ -104,7 +104,7 @@ class OverviewEntry(Struct, frozen=True, kw_only=True):
     """The shortest and the longest start; None in all other classes."""
     worst: WorkloadName | None = None
     """The workload with the highest ratio."""
-    worst_status: Status | None = field(default=None, name="worst_standing")
+    worst_status: Status | None = None
     cells: Count = 0
     undecided: Count = 0
 
