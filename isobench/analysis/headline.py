@@ -253,7 +253,8 @@ def _together(cells: Sequence[Verdict]) -> Iterator[str]:
     ]
     if not all(held):
         yield (
-            f"For all cells together, {sum(held)} of {len(held)} near-native verdicts hold (Holm)."
+            f"For all cells together, {sum(held)} of {len(held)} near-native verdicts hold"
+            " (Holm's correction)."
         )
 
 

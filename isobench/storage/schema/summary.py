@@ -253,6 +253,7 @@ class VariationSummary(Struct, frozen=True, kw_only=True):
     effect: Positive
     """The unchanged target over the target with the option changed; above 1, the option costs."""
     interval: Bounds
+    level: Positive = 0.97
     status: Status = field(name="standing")
     share: float | None = None
     """The share of the overhead over native that the option explains; None: no overhead."""
