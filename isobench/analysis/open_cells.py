@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from isobench.analysis import verdict
 from isobench.config.options import RunOptions
 from isobench.model import TIME, Estimate, Status, Verdict
 from isobench.model.wording import listed, outcome_text, series_text, times_text
@@ -42,27 +43,27 @@ def open_cells(
     """Yield each cell without a verdict. `cells` are verdicts, each with the number of blocks that
     would decide it (None: unknown); `margin` is a ratio above 1.
     """
-    for verdict, needed in cells:
-        if verdict.status in DECIDED:
+    for judged, needed in cells:
+        if judged.status in DECIDED:
             continue
-        command, reason = _settled_by(verdict, needed, pace)
+        command, reason = _settled_by(judged, needed, pace)
         # Where something other than the interval withholds the verdict, it excludes nothing.
-        counts = verdict.estimate is not None and not any(doubt.blocks for doubt in verdict.doubts)
-        excluded = _excluded(verdict.estimate, margin) if verdict.estimate and counts else ()
+        counts = judged.estimate is not None and not any(doubt.blocks for doubt in judged.doubts)
+        excluded = _excluded(judged.estimate, margin) if judged.estimate and counts else ()
         yield OpenCell(
-            target=verdict.target,
-            workload=verdict.workload,
-            metric=verdict.metric,
+            target=judged.target,
+            workload=judged.workload,
+            metric=judged.metric,
             excluded=excluded,
             command=command,
-            sentence=_sentence(verdict, excluded, reason),
+            sentence=_sentence(judged, excluded, reason, margin),
         )
 
 
-def _settled_by(verdict: Verdict, needed: int | None, pace: Pace) -> tuple[str, str]:
+def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, str]:
     """Return the command that would settle a cell, and the reason where there is none."""
-    blocking = next((doubt for doubt in verdict.doubts if doubt.blocks), None)
-    estimate = verdict.estimate
+    blocking = next((doubt for doubt in judged.doubts if doubt.blocks), None)
+    estimate = judged.estimate
     if blocking is not None:
         return "", f"More blocks alone do not settle it: {blocking.detail}"
     if estimate is None:
@@ -72,10 +73,10 @@ def _settled_by(verdict: Verdict, needed: int | None, pace: Pace) -> tuple[str, 
     if needed is None or needed > MOST_BLOCKS:
         return "", "No longer run will settle it: the ratio is too near the margin for its noise"
     wanted = max(math.ceil(_MORE * needed), math.ceil(_MORE * estimate.blocks))
-    return _command(verdict, wanted, wanted - estimate.blocks, pace), ""
+    return _command(judged, wanted, wanted - estimate.blocks, pace), ""
 
 
-def _command(verdict: Verdict, wanted: int, more: int, pace: Pace) -> str:
+def _command(judged: Verdict, wanted: int, more: int, pace: Pace) -> str:
     """Return the command that measures `more` blocks of a cell, so that it has `wanted`."""
     each = pace.seconds_per_block or 0.0
     if pace.blocks + more <= pace.planned:
@@ -86,7 +87,7 @@ def _command(verdict: Verdict, wanted: int, more: int, pace: Pace) -> str:
     share = (1 + _SIDES_OF_NATIVE) / max(pace.visits_per_block, 1 + _SIDES_OF_NATIVE)
     limit = f" --max-blocks {wanted}" if wanted > RunOptions.maximum_blocks else ""
     return (
-        f"isobench run --targets {verdict.target} --workloads {verdict.workload}"
+        f"isobench run --targets {judged.target} --workloads {judged.workload}"
         f" --budget {_budget(_START + wanted * each * share)}{limit}"
     )
 
@@ -100,9 +101,7 @@ def _budget(seconds: float) -> str:
 
 def _excluded(estimate: Estimate, margin: float) -> tuple[Status, ...]:
     """Return the outcomes that the interval of a cell excludes."""
-    # Two estimators that disagree leave what either of them leaves.
-    both = [estimate.interval, estimate.check or estimate.interval]
-    low, high = min(one.low for one in both), max(one.high for one in both)
+    low, high = _ends(estimate, margin)
     near = high > 1 / margin and low < margin
     possible = {
         Status.FASTER: low < 1 / margin,
@@ -112,25 +111,37 @@ def _excluded(estimate: Estimate, margin: float) -> tuple[Status, ...]:
     return tuple(status for status, may_be in possible.items() if not may_be)
 
 
-def _sentence(verdict: Verdict, excluded: Sequence[Status], reason: str) -> str:
+def _ends(estimate: Estimate, margin: float) -> tuple[float, float]:
+    """Return the ends of the interval of an open cell. Where it alone would decide, two estimators
+    disagree: then the cell may be where either of them has it.
+    """
+    interval, check = estimate.interval, estimate.check
+    if check is None or not verdict.is_definite(interval, margin):
+        return interval.ends
+    return min(interval.low, check.low), max(interval.high, check.high)
+
+
+def _sentence(judged: Verdict, excluded: Sequence[Status], reason: str, margin: float) -> str:
     """Return what is known of an open cell, and why no command settles it."""
-    known = _known(verdict, excluded)
+    known = _known(judged, excluded, margin)
     return f"{known}. {reason}." if reason else f"{known}."
 
 
-def _known(verdict: Verdict, excluded: Sequence[Status]) -> str:
+def _known(judged: Verdict, excluded: Sequence[Status], margin: float) -> str:
     """Return between which bounds the cell lies, and which outcomes that excludes."""
-    estimate = verdict.estimate
-    place = f"{verdict.target} at {series_text(verdict.workload, verdict.metric)}"
+    estimate = judged.estimate
+    place = f"{judged.target} at {series_text(judged.workload, judged.metric)}"
     if estimate is None:
         return f"{place} has no ratio"
-    found = f"{place} {_extent(estimate, excluded, verdict.metric)}"
+    withheld = any(doubt.blocks for doubt in judged.doubts)
+    ends = estimate.interval.ends if withheld else _ends(estimate, margin)
+    either = "" if ends == estimate.interval.ends else ", by either of two estimators"
+    found = f"{place} {_extent(ends, excluded, judged.metric)}{either}"
     if not excluded:
-        withheld = any(doubt.blocks for doubt in verdict.doubts)
         return found if withheld else f"{found}: nothing is excluded"
     order = (Status.FASTER, Status.NEAR_NATIVE, Status.SLOWER)
-    out = [outcome_text(one, verdict.metric) for one in order if one in excluded]
-    left = [outcome_text(one, verdict.metric) for one in order if one not in excluded]
+    out = [outcome_text(one, judged.metric) for one in order if one in excluded]
+    left = [outcome_text(one, judged.metric) for one in order if one not in excluded]
     return f"{found}: {_are(out)} excluded, {_are(left)} not"
 
 
@@ -138,8 +149,8 @@ def _are(words: Sequence[str]) -> str:
     return f"{listed(words)} {'is' if len(words) == 1 else 'are'}"
 
 
-def _extent(estimate: Estimate, excluded: Sequence[Status], metric: str) -> str:
-    low, high = (times_text(end) for end in estimate.interval.ends)
+def _extent(ends: tuple[float, float], excluded: Sequence[Status], metric: str) -> str:
+    low, high = map(times_text, ends)
     verb, native = ("takes", "native's time") if metric == TIME.name else ("is", "native's value")
     if tuple(excluded) == (Status.FASTER,):
         return f"{verb} at most {high} {native}"

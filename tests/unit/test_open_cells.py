@@ -110,7 +110,14 @@ def test_the_sentence_says_which_outcomes_are_excluded(low: float, high: float, 
 def test_what_either_of_two_estimators_leaves_is_not_excluded() -> None:
     wide = Interval(low=0.97, high=1.09, level=0.97)
     found = dataclasses.replace(estimate(0.98, 1.03), check=wide)
-    assert only(verdict(found), 40).excluded == (Status.FASTER,)
+    seen = only(verdict(found), 40)
+    assert seen.excluded == (Status.FASTER,)
+    assert "takes at most 1.09x native's time, by either of two estimators: faster" in seen.sentence
+    wider = dataclasses.replace(found, check=Interval(low=0.9, high=1.09, level=0.97))
+    assert "0.90x to 1.09x native's time, by either of two" in only(verdict(wider), 40).sentence
+    # An interval that decides nothing itself needs no second one.
+    own = dataclasses.replace(estimate(0.99, 1.06), check=wide)
+    assert "at most 1.06x native's time: faster" in only(verdict(own), 40).sentence
 
 
 def test_a_doubt_that_withholds_the_verdict_is_the_reason_and_excludes_nothing() -> None:
