@@ -122,12 +122,8 @@ def _ratios(writer: Writer, view: Ratios) -> None:
         writer.console.print(_table(writer, matrix, begin, end))
     legend = [f"{mark.sign} {mark.word}" for mark in matrix.legend]
     writer.line(f"Time over native; more than 1{TIMES} is slower. {', '.join(legend)}.", "dim")
-    if any("*" in cell for cell in _cells(matrix)):
-        writer.line(
-            "* The interval is wider than the others, at 99.9 %: the cell left the run when it was"
-            " decided.",
-            "dim",
-        )
+    if view.levels:
+        writer.line(view.levels, "dim")
     if view.metrics:
         writer.line(view.metrics, "dim")
     writer.line(f"Near-native: shown to lie within \N{PLUS-MINUS SIGN}{view.margin}.", "dim")

@@ -419,7 +419,7 @@ def test_the_terminal_table_has_intervals(summary: Summary) -> None:
         assert max(map(len, terminal.splitlines())) <= width
         assert re.search(r"cpu\.sha256 .*1\.00x 0\.99\d?-1\.0\d+ =", terminal)
         assert re.search(r"cpu\.sieve .*-1\.\d+\* =", terminal)
-        assert "at 99.9 %: the cell left the run" in " ".join(terminal.split())
+        assert "* An interval at 99.9 %: the cell left the run" in " ".join(terminal.split())
 
 
 def test_every_ratio_is_in_the_text_of_its_cell(summary: Summary) -> None:

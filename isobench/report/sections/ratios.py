@@ -156,6 +156,8 @@ class Ratios:
     matrix: Matrix
     panels: tuple[Panel, ...]
     margin: str
+    levels: str
+    """A sentence on the intervals with an asterisk; empty where there are none."""
     metrics: str
     """What the ratios of other metrics than time are; empty where there are none."""
 
@@ -166,8 +168,17 @@ def ratios(lookup: Lookup) -> Ratios:
         matrix=matrix(lookup),
         panels=tuple(_panels(lookup)),
         margin=percent_text(lookup.run.margin),
+        levels=_levels(lookup),
         metrics=_METRICS if lookup.series else "",
     )
+
+
+def _levels(lookup: Lookup) -> str:
+    """Return the sentence on intervals that do not have the usual level; empty: all have it."""
+    figures = (*lookup.cells.values(), *lookup.class_means.values())
+    levels = sorted({figure.data.level for figure in figures if figure.ratio is not None})
+    named = joined(text.removeprefix(" at ") for text in map(level_text, levels) if text)
+    return f"* An interval at {named}: the cell left the run when it was decided." if named else ""
 
 
 def matrix(lookup: Lookup) -> Matrix:
@@ -422,6 +433,8 @@ def _markdown(view: Ratios) -> Iterator[str]:
     yield "## Ratios to native"
     margin = f"\N{PLUS-MINUS SIGN}{view.margin}"
     yield f"Time over native: above 1 is slower. Near-native: shown to lie within {margin}."
+    if view.levels:
+        yield escaped(view.levels)
     if view.metrics:
         yield escaped(view.metrics)
     yield table(
