@@ -10,6 +10,7 @@ from isobench import claims as claiming
 from isobench.analysis.cells import Analysis, Cell, quantile_bounds
 from isobench.config import paths
 from isobench.model import (
+    FEW_CODES,
     Cause,
     Claim,
     ClaimKind,
@@ -197,6 +198,8 @@ class _Asked:
             upper_seconds=high,
             checks_equal=checked,
             is_unproven=any(doubt.blocks and doubt.code not in _NOISE for doubt in verdict.doubts),
+            has_too_few=verdict.status is Status.UNPROVEN
+            and any(doubt.code in FEW_CODES for doubt in verdict.doubts),
             advice=_advice(verdict, needed),
         )
 

@@ -1,4 +1,4 @@
-"""The closing words of a run: what was found in each class of workload, and how sure. Pure."""
+"""The headline of a run: a short sentence for each question that a reader has. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -6,15 +6,21 @@ from typing import Final
 import numpy as np
 
 from isobench import stats
-from isobench.model import TIME, Status, Technology, Verdict
-from isobench.model.units import TargetName
-from isobench.model.wording import listed, outcome_text, range_text
+from isobench.analysis.open_cells import DECIDED, best_command
+from isobench.model import FEW_CODES, TIME, Status, Technology, Verdict
+from isobench.model.units import TargetName, WorkloadName
+from isobench.model.wording import counted, listed, outcome_text, range_text, seconds_text
+from isobench.storage.schema import OpenCell
 from isobench.workloads import classes
 
-_MOST_NAMED: Final = 4
-"""So many targets of a clause are named one by one; of more, the first and how many there are."""
+_MOST_NAMED: Final = 2
+"""So many targets are named one by one; of more, their number and the worst of them."""
+_MOST_LEFT_OUT: Final = 4
 _ALPHA: Final = 0.05
-_DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
+_COLD: Final = "startup.cold"
+
+StartTimes = Mapping[tuple[TargetName, WorkloadName], tuple[float, float]]
+"""The times of starts and native's, in seconds, by target and workload."""
 
 
 def headline(
@@ -24,10 +30,11 @@ def headline(
     quick: bool,
     complete: bool,
     margin: float,
-    remarks: Sequence[str] = (),
-) -> str:
-    """Return one sentence a class of workloads, and one for each other metric in it, one on how
-    sure all this is, and the `remarks`.
+    starts: StartTimes | None = None,
+    open_cells: Sequence[OpenCell] = (),
+) -> list[str]:
+    """Return the answers in sentences: one for each class of workloads and each other metric in it,
+    with times for starts; one on what is undecided, and what settles it.
 
     Native and its control are left out. Classes are never merged: "near-native" is no verdict over
     different kinds of work. It says nothing that the verdicts do not say; a quick run gives
@@ -40,25 +47,48 @@ def headline(
     ]
     if not cells:
         ended = () if complete else ("The run was cut short.",)
-        return " ".join(["Nothing was measured except native.", *ended, *remarks])
+        return ["Nothing was measured except native.", *ended]
+    sentences = ["Quick run: ratios to native, no verdicts."] if quick else []
+    sentences += _by_class(cells, starts or {}, margin, quick=quick)
+    sentences += _together(cells)
+    if not quick:
+        sentences.append(_undecided(cells, open_cells))
+    if not complete:
+        sentences.append("The run was cut short: these answers are partial.")
+    return sentences
+
+
+def _by_class(
+    cells: Sequence[Verdict], starts: StartTimes, margin: float, *, quick: bool
+) -> Iterator[str]:
     together: dict[tuple[str, str], list[Verdict]] = {}
     for each in cells:
         together.setdefault((each.workload.partition(".")[0], each.metric), []).append(each)
-    sentences = ["Quick run: ratios to native, no verdicts."] if quick else []
     names = sorted(dict.fromkeys(name for name, _ in together), key=classes.rank)
+    near = f"near-native (within {100 * (margin - 1):g} %)"
     for name, metric in sorted(
         together, key=lambda key: (names.index(key[0]), *_time_first(key[1]))
     ):
         own = together[name, metric]
-        clauses = _ratios(own) if quick else _clauses(own)
-        subject = classes.opening(name) + ("" if metric == TIME.name else f", {metric}")
-        sentences.append(f"{subject}: {'; '.join(clauses)}.")
-    sure = _sureness(cells, quick=quick, complete=complete, margin=margin)
-    return " ".join([*sentences, *sure, *remarks])
+        timed = _start_sentence(own, starts) if name == classes.START_UP else ""
+        clauses = "; ".join(_ratios(own) if quick else _clauses(own, near))
+        # The term is explained once.
+        near = "near-native" if near in clauses else near
+        yield timed or f"{_subject(name, metric, is_list=quick)} {clauses}."
 
 
 def _time_first(metric: str) -> tuple[bool, str]:
     return metric != TIME.name, metric
+
+
+def _subject(name: str, metric: str, *, is_list: bool) -> str:
+    """Return the beginning of a sentence about a class, or about a metric in it."""
+    opening = classes.opening(name)
+    if metric != TIME.name:
+        return f"{opening}, {metric}:"
+    if is_list:
+        return f"{opening}:"
+    return f"{opening} {'are' if classes.get(name).plural else 'is'}"
 
 
 def left_out_sentence(targets: Sequence[str], workloads: Sequence[str], command: str) -> str:
@@ -72,10 +102,48 @@ def left_out_sentence(targets: Sequence[str], workloads: Sequence[str], command:
 
 def _counted(noun: str, names: Sequence[str]) -> str:
     """Return names, or of many their number and the first of them."""
-    if len(names) <= _MOST_NAMED:
+    if len(names) <= _MOST_LEFT_OUT:
         return listed(names)
-    first = ", ".join(names[: _MOST_NAMED - 1])
-    return f"{len(names)} {noun}s ({first} and {len(names) - _MOST_NAMED + 1} more)"
+    first = ", ".join(names[: _MOST_LEFT_OUT - 1])
+    return f"{len(names)} {noun}s ({first} and {len(names) - _MOST_LEFT_OUT + 1} more)"
+
+
+# ---- starts
+
+
+def _start_sentence(cells: Sequence[Verdict], starts: StartTimes) -> str:
+    """Return how long a start takes, in time and as a ratio; empty where no time is known."""
+    workloads = sorted({each.workload for each in cells}, key=lambda name: (name != _COLD, name))
+    for workload in workloads:
+        found = [
+            (*starts[each.target, workload], each.target)
+            for each in cells
+            if each.workload == workload and (each.target, workload) in starts
+        ]
+        if found:
+            ratios = sorted(
+                each.estimate.ratio
+                for each in cells
+                if each.workload == workload and each.estimate is not None
+            )
+            kind = workload.partition(".")[2] or workload
+            return f"A {kind} start takes {_times(sorted(found), ratios)}."
+    return ""
+
+
+def _times(found: Sequence[tuple[float, float, TargetName]], ratios: Sequence[float]) -> str:
+    """Return the times of starts, the shortest first, and their ratios."""
+    native = seconds_text(found[0][1], 2)
+    if len(found) <= _MOST_NAMED:
+        named = listed([f"{seconds_text(time, 2)} in {target}" for time, _, target in found])
+    else:
+        (shortest, _, first), (longest, _, last) = found[0], found[-1]
+        named = f"{seconds_text(shortest, 2)} ({first}) to {seconds_text(longest, 2)} ({last})"
+    beside = f"{range_text(ratios[0], ratios[-1])} native's {native}" if ratios else f"not {native}"
+    return f"{named}, {beside}"
+
+
+# ---- work
 
 
 def _by_target(cells: Sequence[Verdict]) -> dict[TargetName, list[Verdict]]:
@@ -86,9 +154,9 @@ def _by_target(cells: Sequence[Verdict]) -> dict[TargetName, list[Verdict]]:
 
 
 def _ratios(cells: Sequence[Verdict]) -> Iterator[str]:
-    """Yield what each target took, as a range over its cells; of very many, the ends alone."""
+    """Yield what each target took, as a range over its cells; of many, the ends alone."""
     targets = _by_target(cells)
-    if len(targets) > 2 * _MOST_NAMED:
+    if len(targets) > _MOST_NAMED:
         yield _spanned({target: _found(own) for target, own in targets.items()})
         return
     for target, own in targets.items():
@@ -104,7 +172,7 @@ def _found(cells: Sequence[Verdict]) -> list[float]:
     return sorted(each.estimate.ratio for each in cells if each.estimate is not None)
 
 
-def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
+def _clauses(cells: Sequence[Verdict], near_native: str) -> Iterator[str]:
     """Yield who is near-native, who is slower and by how much, and of whom nothing is known; the
     cells are of one metric.
     """
@@ -117,9 +185,9 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
     faster = [t for t, own in calm.items() if t not in part and _any(own, Status.FASTER)]
     unknown = [t for t in calm if t not in near and t not in part and t not in faster]
     if near:
-        yield f"near-native in {_named(near)}"
+        yield f"{near_native} in {_named(near)}"
     if part:
-        yield f"partly near-native in {_named(part, _shares(calm, part))}"
+        yield f"partly {'near-native' if near else near_native} in {_named(part)}"
     if slower:
         figures = {t: _found([c for c in own if _is_slower(c)]) for t, own in slower.items()}
         yield f"{words[Status.SLOWER]} in {_spanned(figures)}"
@@ -129,19 +197,16 @@ def _clauses(cells: Sequence[Verdict]) -> Iterator[str]:
     if few:
         yield f"too few blocks to tell in {_spanned({t: _found(calm[t]) for t in few})}"
     if undecided := [t for t in unknown if t not in few]:
-        yield f"undecided in {_spanned({t: _found(calm[t]) for t in undecided})}"
+        yield f"undecided in {_named(undecided)}"
 
 
-def _named(targets: Sequence[TargetName], words: Sequence[str] = ()) -> str:
-    """Join targets, or words about each; of many, only some are named."""
-    if len(targets) <= _MOST_NAMED:
-        return listed(words or targets)
-    shown = ", ".join(targets[: _MOST_NAMED - 1])
-    return f"{len(targets)} targets ({shown} and {len(targets) - _MOST_NAMED + 1} more)"
+def _named(targets: Sequence[TargetName]) -> str:
+    """Join targets; of many, return only how many there are."""
+    return listed(targets) if len(targets) <= _MOST_NAMED else f"{len(targets)} targets"
 
 
 def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
-    """Join targets with the range of their ratios; of many, only those at the ends are named."""
+    """Join targets with the range of their ratios; of many, only the worst is named."""
     if len(figures) <= _MOST_NAMED:
         return listed(
             [
@@ -152,14 +217,14 @@ def _spanned(figures: Mapping[TargetName, Sequence[float]]) -> str:
     known = {target: found for target, found in figures.items() if found}
     if not known:
         return _named(list(figures))
-    least = min(known, key=lambda target: known[target][0])
-    most = max(known, key=lambda target: known[target][-1])
-    low, high = known[least][0], known[most][-1]
-    return f"{len(figures)} targets ({range_text(low, high)}, from {least} to {most})"
+    worst = max(known, key=lambda target: known[target][-1])
+    low = min(found[0] for found in known.values())
+    spread = range_text(low, known[worst][-1])
+    return f"{len(figures)} targets ({spread}, worst {worst})"
 
 
 def _lacks_blocks(each: Verdict) -> bool:
-    return any(doubt.code in {"few-blocks", "no-estimate"} for doubt in each.doubts)
+    return any(doubt.code in FEW_CODES for doubt in each.doubts)
 
 
 def _is_slower(each: Verdict) -> bool:
@@ -170,17 +235,11 @@ def _any(cells: Sequence[Verdict], status: Status) -> bool:
     return any(each.status is status for each in cells)
 
 
-def _shares(cells: Mapping[TargetName, Sequence[Verdict]], part: Sequence[TargetName]) -> list[str]:
-    """Return targets, each with how many of its cells are near-native."""
-    return [
-        f"{target} ({sum(each.status is Status.NEAR_NATIVE for each in cells[target])}"
-        f" of {len(cells[target])} cells)"
-        for target in part
-    ]
+# ---- how sure all this is
 
 
-def _together(cells: Sequence[Verdict]) -> str:
-    """Return how many near-native cells hold for all cells together, if not all of them do."""
+def _together(cells: Sequence[Verdict]) -> Iterator[str]:
+    """Yield how many near-native cells hold for all cells together, if not all of them do."""
     tested = [
         (each, each.estimate.p_equivalence)
         for each in cells
@@ -192,22 +251,22 @@ def _together(cells: Sequence[Verdict]) -> str:
         for (each, _), p in zip(tested, adjusted, strict=True)
         if each.status is Status.NEAR_NATIVE
     ]
-    if all(held):
-        return ""
-    return f" in each cell; for all cells together, {sum(held)} of {len(held)} hold (Holm)"
-
-
-def _sureness(
-    cells: Sequence[Verdict], *, quick: bool, complete: bool, margin: float
-) -> Iterator[str]:
-    """Yield what near-native means and how much is open; that a run is partial."""
-    if not quick:
-        open_cells = sum(each.status not in _DECIDED for each in cells)
-        share = (
-            f"{open_cells} of {len(cells)} cells are undecided"
-            if open_cells
-            else "No cell is undecided"
+    if not all(held):
+        yield (
+            f"For all cells together, {sum(held)} of {len(held)} near-native verdicts hold"
+            " (Holm's correction)."
         )
-        yield f"Near-native means shown within {100 * (margin - 1):g} %{_together(cells)}. {share}."
-    if not complete:
-        yield "The run was cut short: these answers are partial."
+
+
+def _undecided(cells: Sequence[Verdict], open_cells: Sequence[OpenCell]) -> str:
+    """Return how many cells are undecided, and the command that settles most of them."""
+    number = sum(each.status not in DECIDED for each in cells)
+    if not number:
+        return "No cell is undecided."
+    command, settled = best_command(open_cells)
+    verb = "is" if number == 1 and len(cells) == 1 else "are"
+    share = f"{number} of {counted(len(cells), 'cell')} {verb} undecided"
+    if not command:
+        return f"{share}."
+    which = "them" if settled == number else f"{settled} of them"
+    return f"{share}: {command} would settle {which}."

@@ -5,6 +5,7 @@ can be repeated years later.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from isobench.analysis import headline
 from isobench.analysis.cells import LEVEL, Analysis, Cell
 from isobench.analysis.claims import claims_of, documents_claims, judge_claims, published_figures
 from isobench.analysis.class_means import ClassMean, class_means
+from isobench.analysis.open_cells import Pace, open_cells
+from isobench.analysis.overview import overview
 from isobench.analysis.variations import variations
 from isobench.evidence import doubts, parity, prove
 from isobench.model import (
@@ -32,6 +35,7 @@ from isobench.model.plan import actual, second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.reader import Run
 from isobench.storage.schema import (
+    Answers,
     CellSummary,
     ClassMeanSummary,
     GapSummary,
@@ -59,6 +63,9 @@ __all__ = [
     "published_figures",
     "summarise",
 ]
+
+
+_LAST_BLOCKS: Final = 5
 
 
 def _status(
@@ -328,20 +335,55 @@ def _cells(analysis: Analysis, judged: Sequence[Cell]) -> Iterator[CellSummary]:
         yield _cell(cell, entries[cell.workload], together.get(_key(cell)))
 
 
-def _closing(
+def _answers(
     analysis: Analysis,
     judged: Sequence[Cell],
     technologies: Mapping[TargetName, Technology],
-    remarks: Sequence[str],
-) -> str:
-    return headline.headline(
-        [cell.verdict for cell in judged],
-        technologies,
-        quick=analysis.quick,
-        complete=_complete(analysis.run),
-        margin=analysis.margin,
-        remarks=remarks,
+    cells: Sequence[CellSummary],
+    means: Sequence[ClassMeanSummary],
+) -> Answers:
+    pace = _pace(analysis)
+    needed = [(cell.verdict, cell.needed) for cell in judged]
+    undecided = tuple(open_cells(needed, pace, analysis.margin)) if not analysis.quick else ()
+    own = {_key(cell) for cell in judged}
+    shown = [cell for cell in cells if (cell.target, cell.workload, cell.metric) in own]
+    return Answers(
+        sentences=tuple(
+            headline.headline(
+                [cell.verdict for cell in judged],
+                technologies,
+                quick=analysis.quick,
+                complete=_complete(analysis.run),
+                margin=analysis.margin,
+                starts=_start_times(judged, analysis),
+                open_cells=undecided,
+            )
+        ),
+        overview=tuple(overview(shown, means)),
+        open_cells=undecided,
+        seconds_per_block=_rounded(pace.seconds_per_block),
     )
+
+
+def _pace(analysis: Analysis) -> Pace:
+    """Return how fast the run measured its last blocks, in which only cells took part that a
+    resumed run would measure as well.
+    """
+    plan, last = analysis.run.plan, [one.seconds for one in analysis.run.health[-_LAST_BLOCKS:]]
+    return Pace(
+        blocks=analysis.blocks,
+        planned=len(plan.blocks),
+        seconds_per_block=float(np.median(last)) if last else None,
+        visits_per_block=len(plan.blocks[0].visits) if plan.blocks else 0,
+    )
+
+
+def _start_times(judged: Iterable[Cell], analysis: Analysis) -> headline.StartTimes:
+    return {
+        (cell.target, cell.workload): (cell.value, cell.reference)
+        for cell in judged
+        if analysis.classes[cell.workload] == classes.START_UP and cell.metric.is_time
+    }
 
 
 def _complete(run: Run) -> bool:
@@ -349,7 +391,10 @@ def _complete(run: Run) -> bool:
 
 
 def _run(
-    analysis: Analysis, run_doubts: Sequence[Doubt], headline_: str, remarks: Sequence[str]
+    analysis: Analysis,
+    run_doubts: Sequence[Doubt],
+    sentences: Sequence[str],
+    remarks: Sequence[str],
 ) -> RunSummary:
     run, metadata = analysis.run, analysis.run.metadata
     planned = metadata.blocks_wanted
@@ -381,7 +426,7 @@ def _run(
         blocks_invalid=len(run.invalid_blocks),
         doubts=tuple(run_doubts),
         left_out=metadata.left_out,
-        headline=headline_,
+        headline=" ".join([*sentences, *remarks]),
         remarks=tuple(remarks),
     )
 
@@ -403,15 +448,18 @@ def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
     varied = [item.name for item in targets if item.variation_of]
     apart = {second(analysis.reference), *varied}
     judged = [cell for cell in analysis.all_cells if cell.target not in apart]
+    cells = tuple(_cells(analysis, judged))
+    means = tuple(map(_class_mean, class_means(analysis)))
     run_doubts = analysis.run_doubts()
     remarks = [*_remarks(run.metadata.left_out or LeftOut(), targets, run_doubts)]
-    closing = _closing(analysis, judged, technologies, remarks)
+    answers = _answers(analysis, judged, technologies, cells, means)
     return Summary(
-        run=_run(analysis, run_doubts, closing, remarks),
+        run=_run(analysis, run_doubts, answers.sentences, remarks),
+        answers=answers,
         workloads=run.metadata.workloads,
         targets=tuple(targets),
-        cells=tuple(_cells(analysis, judged)),
-        class_means=tuple(map(_class_mean, class_means(analysis))),
+        cells=cells,
+        class_means=means,
         variations=tuple(variations(analysis)),
         start_phases=tuple(_start_phases(analysis)),
         null_spawns=tuple(_null_spawns(analysis)),

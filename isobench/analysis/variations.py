@@ -37,6 +37,7 @@ def variations(analysis: Analysis) -> Iterator[VariationSummary]:
                 metric=own.metric,
                 effect=estimate.ratio,
                 interval=estimate.interval.ends,
+                level=estimate.interval.level,
                 status=status,
                 share=share.point if share else None,
                 share_interval=_bounds(share),

@@ -22,6 +22,7 @@ from isobench.model import (
 )
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import (
+    TOO_FEW,
     duration_text,
     interval_text,
     level_text,
@@ -70,6 +71,8 @@ class CellFacts:
     """Whether a doubt invalidates its time as well as its ratio. Mere noise of the machine does
     not: an absolute bound can be decided in spite of it.
     """
+    has_too_few: bool = False
+    """Whether it has no verdict only since it has too few blocks."""
     advice: str = ""
     """What would decide an undecided cell."""
     checks_equal: bool | None = None
@@ -79,6 +82,11 @@ class CellFacts:
     def name(self) -> str:
         """The cell as text: target, workload and metric."""
         return f"{self.target} {series_text(self.workload, self.metric)}"
+
+    @property
+    def outcome(self) -> str:
+        """Its status in words, as the rest of the report has it."""
+        return TOO_FEW if self.has_too_few else outcome_text(self.status, self.metric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -533,12 +541,12 @@ def _relation_words(relation: str) -> str:
 
 def _ratio_words(cell: CellFacts) -> str:
     if cell.ratio is None:
-        return f"{cell.name} without a ratio ({cell.status})"
+        return f"{cell.name} without a ratio ({cell.outcome})"
     interval, decides = "", cell.sided or cell.interval
     if decides is not None:
         interval = f" {interval_text(decides.ends)}{level_text(decides.level)}"
     figure = f"{times_text(cell.ratio)} {cell.reference}{interval}"
-    return f"{cell.name} {figure} ({outcome_text(cell.status, cell.metric)})"
+    return f"{cell.name} {figure} ({cell.outcome})"
 
 
 def _bounds_words(cell: CellFacts) -> str:
@@ -560,7 +568,7 @@ def _bound_words(claim: Claim, cell: CellFacts) -> str:
         )
         if value is not None
     ]
-    unproven = " (unproven)" if cell.is_unproven else ""
+    unproven = f" ({TOO_FEW if cell.has_too_few else 'unproven'})" if cell.is_unproven else ""
     figures = ", ".join(known) or "without a figure"
     return f"{cell.name} {figures}{unproven}"
 

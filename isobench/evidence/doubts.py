@@ -49,7 +49,7 @@ def _of_file_system(
     elif kind != home:
         yield Doubt(
             code="other-file-system",
-            detail=f"ran on {kind or 'an unknown file system'}, native on {home}",
+            detail=f"it ran on {kind or 'an unknown file system'}, native on {home}",
             advice="the ratio compares the file systems too",
         )
 
@@ -172,7 +172,7 @@ def of_threads(facts: Mapping[str, Fact], native: Mapping[str, Fact]) -> tuple[D
     return (
         Doubt(
             code="other-cpu-count",
-            detail=f"{inside} CPUs inside, {outside} outside",
+            detail=f"it sees {inside} CPUs inside, and the host has {outside}",
             advice="give the target as many CPUs as the host; else the ratio shows them too",
         ),
     )
@@ -336,7 +336,7 @@ def of_load(load: Fact | float, cpus: Fact | float) -> tuple[Doubt, ...]:
     return (
         Doubt(
             code="busy-host",
-            detail=f"its load was {load:.1f} on {cpus} CPUs when the run began",
+            detail=f"the load was {load:.1f} on {cpus} CPUs when the run began",
             advice="measure again when it is quiet, or for longer (--budget)",
         ),
     )

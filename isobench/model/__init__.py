@@ -50,6 +50,7 @@ from isobench.model.measurement import (
     Workload,
 )
 from isobench.model.result import (
+    FEW_CODES,
     BlockHealth,
     Claim,
     ClaimKind,
@@ -67,6 +68,7 @@ from isobench.model.result import (
 
 __all__ = [
     "FAILED_CAUSES",
+    "FEW_CODES",
     "MACHINES",
     "TIME",
     "Abi",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from isobench.model.isolation import Resource
 from isobench.model.units import TargetName, WorkloadName
@@ -79,6 +80,12 @@ class Doubt:
     detail: str
     advice: str
     blocks: bool = False
+
+
+FEW_CODES: Final = frozenset({"few-blocks", "no-estimate", "quick"})
+"""Codes of doubts: the cell has too few blocks for a verdict, and there is nothing else against
+it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from isobench.model.measurement import TIME
 from isobench.model.result import Status
 from isobench.model.units import Unit
 
+TOO_FEW: Final = "too few blocks"
+"""The outcome of a cell that is unproven for no other reason."""
 NOTHING: Final = "\N{EM DASH}"
 """Shown in place of a figure that does not exist."""
 _DIGITS: Final = 3

@@ -4,7 +4,7 @@ Colour only repeats what the words say: NO_COLOR and pipes lose nothing.
 """
 
 import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from rich import box
@@ -18,8 +18,10 @@ from isobench.report.sections import Report
 from isobench.report.sections.claims import CLAIMS, ClaimView, claim_counts
 from isobench.report.sections.figures import DASH, SPACE, TIMES
 from isobench.report.sections.gaps import GAPS
+from isobench.report.sections.overview import Overview, OverviewCell
 from isobench.report.sections.ratios import RATIOS, Matrix, MatrixCell, Ratios
 from isobench.report.sections.startup import START_UP, StartUp
+from isobench.report.sections.undecided import UNDECIDED
 from isobench.report.sections.variations import VARIATIONS
 
 _STYLES: Final = {
@@ -44,7 +46,12 @@ _ASCII: Final = str.maketrans(
 )
 # Names of targets are wrapped at this width, so that several columns fit into a terminal.
 _NAME_WIDTH: Final = 11
+# The workload of a plug-in may have any name.
+_LONGEST_NAME: Final = 24
 _PAD: Final = 2
+_MOST_LINES: Final = 6
+# Of more targets, the overview has one line each.
+_MOST_WITH_WORST: Final = 6
 
 
 class Writer:
@@ -72,9 +79,12 @@ class Writer:
 
 
 def render(view: Report, console: Console) -> None:
-    """Print ratios, start-up, gaps, variations and claims; then the headline."""
-    # The headline comes last: in a terminal, that is the line above the prompt.
+    """Print the machine, ratios, start-up, what is undecided, gaps, variations and claims; then the
+    overview and the answers.
+    """
+    # The answers come last: in a terminal, that is next to the prompt.
     writer = Writer(console)
+    _machine(writer, view)
     for banner in view.banners:
         writer.line(f"{banner.title}. {banner.text}", "bold red")
     writer.line()
@@ -83,33 +93,65 @@ def render(view: Report, console: Console) -> None:
         _ratios(writer, ratios)
     if startup is not None and startup.rows:
         _startup(writer, startup)
+    _undecided(writer, view)
     _gaps(writer, view)
     _variations(writer, view)
     _claims(writer, view)
     writer.line()
-    writer.line(view.headline, "bold")
+    if view.overview is not None:
+        _overview(writer, view.overview)
+    for sentence in view.answers:
+        writer.line(sentence, "bold")
     if view.remarks:
         writer.line(view.remarks)
     writer.line("; ".join(f"{fact.label.lower()} {fact.value.shown}" for fact in view.run), "dim")
 
 
+def _machine(writer: Writer, view: Report) -> None:
+    for fact in view.machine:
+        writer.line(f"{fact.label}: {fact.value.shown}", "dim")
+
+
 def _ratios(writer: Writer, view: Ratios) -> None:
     matrix = view.matrix
     names = [row.workload for group in matrix.groups for row in group.rows]
-    first = min(max(map(len, names), default=0), 24)  # a plug-in's workload may have any name
-    each = max([_NAME_WIDTH, *(len(cell) for cell in _cells(matrix))]) + _PAD
+    first = min(max(map(len, names), default=0), _LONGEST_NAME)
     # Targets that do not fit next to each other go into further tables. rich would narrow the
     # columns until names and ratios break in the middle.
-    count = max(1, (writer.console.width - first - _PAD) // each)
-    for begin in range(0, len(matrix.targets), count):
-        writer.console.print(_table(writer, matrix, begin, begin + count))
+    for begin, end in _parts(writer, matrix, first):
+        writer.console.print(_table(writer, matrix, begin, end))
     legend = [f"{mark.sign} {mark.word}" for mark in matrix.legend]
     writer.line(f"Time over native; more than 1{TIMES} is slower. {', '.join(legend)}.", "dim")
+    if view.levels:
+        writer.line(view.levels, "dim")
     if view.metrics:
         writer.line(view.metrics, "dim")
     writer.line(f"Near-native: shown to lie within \N{PLUS-MINUS SIGN}{view.margin}.", "dim")
     if any(mark.kind == "unproven" for mark in matrix.legend):
         writer.line("Why a cell is unproven: report.html, under Gaps and doubts.", "dim")
+
+
+def _parts(writer: Writer, matrix: Matrix, first: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last column of each table, of which as many fit as possible."""
+    widths = [
+        _PAD
+        + max(
+            _name_width(target.name),
+            *(len(_short(row.cells[place])) for group in matrix.groups for row in group.rows),
+        )
+        for place, target in enumerate(matrix.targets)
+    ]
+    begin, used = 0, first + _PAD
+    for place, width in enumerate(widths):
+        if place > begin and used + width > writer.console.width:
+            yield begin, place
+            begin, used = place, first + _PAD
+        used += width
+    yield begin, len(widths)
+
+
+def _name_width(name: str) -> int:
+    return max(map(len, textwrap.wrap(name, _NAME_WIDTH)), default=1)
 
 
 def _cells(matrix: Matrix) -> Iterator[str]:
@@ -119,7 +161,9 @@ def _cells(matrix: Matrix) -> Iterator[str]:
 
 
 def _short(cell: MatrixCell) -> str:
-    return cell.mark.word if cell.mark.kind == "gap" else f"{cell.ratio} {cell.mark.sign}"
+    if cell.mark.kind == "gap":
+        return cell.mark.word
+    return " ".join(part for part in (cell.ratio, cell.interval, cell.mark.sign) if part)
 
 
 def _table(writer: Writer, matrix: Matrix, begin: int, end: int) -> Table:
@@ -160,6 +204,74 @@ def _startup(writer: Writer, startup: StartUp) -> None:
         writer.line(sentence, indent=_PAD)
     for phases in startup.start_phases:
         writer.line(f"{phases.target}, {phases.kind}: {phases.words}", indent=_PAD)
+
+
+def _overview(writer: Writer, view: Overview) -> None:
+    """Print the overview, in as many tables as its classes need."""
+    short = len(view.rows) > _MOST_WITH_WORST
+    cells = [[_overview_cell(cell, short=short) for cell in row.cells] for row in view.rows]
+    first = max(_name_width(row.target.name) for row in view.rows) + _PAD
+    begin, used = 0, first
+    for place, name in enumerate(view.classes):
+        lines = [line for row in cells for line in row[place].split("\n")]
+        width = max(map(len, [name, *lines])) + _PAD
+        if place > begin and used + width > writer.console.width:
+            writer.console.print(_overview_table(writer, view, cells, begin, place))
+            writer.line()
+            begin, used = place, first
+        used += width
+    writer.console.print(_overview_table(writer, view, cells, begin, len(view.classes)))
+    legend = ", ".join(f"{mark.sign} {mark.word}" for mark in view.legend)
+    below = "" if short else " Below it, the workload with the highest ratio."
+    writer.line(f"The mean of each class, for starts the times.{below} {legend}.", "dim")
+    writer.line()
+
+
+def _overview_cell(cell: OverviewCell, *, short: bool) -> str:
+    if cell.mark.kind == "gap":
+        return cell.mark.word
+    first = f"{cell.figure} {cell.mark.sign}"
+    if short:
+        return first
+    second = f"{cell.worst} {cell.worst_mark.sign}" if cell.worst_mark else cell.worst
+    return "\n".join(part for part in (first, second) if part)
+
+
+def _overview_table(
+    writer: Writer, view: Overview, cells: Sequence[Sequence[str]], begin: int, end: int
+) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _PAD, 0, 0), show_edge=False)
+    table.add_column("")
+    for name in view.classes[begin:end]:
+        table.add_column(writer.text(name), justify="left", no_wrap=True)
+    for row, texts in zip(view.rows, cells, strict=True):
+        name = "\n".join(textwrap.wrap(row.target.name, _NAME_WIDTH)) or "?"
+        styled = [
+            writer.text(text, _STYLES.get(cell.mark.kind, ""))
+            for cell, text in zip(row.cells[begin:end], texts[begin:end], strict=True)
+        ]
+        table.add_row(writer.text(name), *styled)
+    return table
+
+
+def _undecided(writer: Writer, view: Report) -> None:
+    """Print the commands that settle cells, and what is known of the others."""
+    found = UNDECIDED.of(view)
+    if found is None:
+        return
+    writer.line()
+    writer.line(f"Undecided: {found.count}", "bold")
+    for way in found.resuming:
+        writer.line(f"{way.names}:", indent=_PAD)
+        writer.line(f"-> {way.command}", "cyan", indent=2 * _PAD)
+    for way in found.separate[:_MOST_LINES]:
+        writer.line(f"{way.names}:", indent=_PAD)
+        writer.line(f"-> {way.command}", "cyan", indent=2 * _PAD)
+    for cell in found.never[:_MOST_LINES]:
+        writer.line(cell.sentence, indent=_PAD)
+    more = len(found.separate[_MOST_LINES:]) + len(found.never[_MOST_LINES:])
+    if more:
+        writer.line(f"{more} more: report.html, under Undecided.", "dim", indent=_PAD)
 
 
 def _gaps(writer: Writer, view: Report) -> None:

@@ -19,6 +19,8 @@ class WorkloadClass:
     """Its name in headings."""
     within: str
     """Its name within a sentence, after "in"."""
+    plural: bool = False
+    """Whether `within` is a plural: "System calls are"."""
     typical: str = ""
     """The workload that represents it where the budget has no room for all of them."""
     lead: str = ""
@@ -51,7 +53,7 @@ CLASSES: Final = (
                   interruptible=True, duets=True,
                   lead="Work inside the processor: no system calls while the clock runs."),
     WorkloadClass(name="memory", title="Memory", within="memory", interruptible=True),
-    WorkloadClass(name="syscall", title="System calls", within="system calls",
+    WorkloadClass(name="syscall", title="System calls", within="system calls", plural=True,
                   typical="syscall.getppid", interruptible=True,
                   lead="Each operation crosses into the kernel, where filters and translators"
                        " sit."),
@@ -61,7 +63,7 @@ CLASSES: Final = (
                   lead="Files on the scratch file system of each target; Parity shows which one"
                        " that is."),
     WorkloadClass(name="net", title="Network", within="network"),
-    WorkloadClass(name="app", title="Applications", within="applications"),
+    WorkloadClass(name="app", title="Applications", within="applications", plural=True),
     WorkloadClass(name=START_UP, title="Start-up", within="start-up",
                   typical="startup.cold", averaged=False),
 )

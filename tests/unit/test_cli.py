@@ -670,7 +670,7 @@ def test_a_run_ends_with_its_report_and_exit_code_0(measured: Measured, syntheti
 def test_a_quiet_run_prints_only_its_closing_sentence(measured: Measured, synthetic: Write) -> None:
     done = measured(synthetic(), "--quiet")
     assert (done.code, done.err) == (0, "")
-    assert "Near-native means" in done.words
+    assert "near-native (within 5 %)" in done.words
     assert "report.html" not in done.out
 
 

@@ -37,7 +37,7 @@ def test_files_in_memory_take_the_verdict_away() -> None:
 def test_another_file_system_than_natives_is_reported_and_leaves_the_verdict() -> None:
     (doubt,) = doubts.of_io("io.fsync", {"io.filesystem": OVERLAY}, {"io.filesystem": EXT4})
     assert (doubt.code, doubt.blocks) == ("other-file-system", False)
-    assert doubt.detail == "ran on overlayfs, native on ext4"
+    assert doubt.detail == "it ran on overlayfs, native on ext4"
 
 
 def test_a_file_system_that_cannot_be_seen_is_reported() -> None:
@@ -150,7 +150,7 @@ def test_visits_too_short_to_compare_are_believed_where_nothing_is_known_against
 
 def test_another_number_of_cpus_is_reported() -> None:
     (doubt,) = doubts.of_threads({"cpu.threads": 2}, {"cpu.threads": 8})
-    assert doubt.detail == "2 CPUs inside, 8 outside"
+    assert doubt.detail == "it sees 2 CPUs inside, and the host has 8"
     assert not doubt.blocks
 
 

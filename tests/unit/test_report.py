@@ -20,6 +20,8 @@ from isobench.report.sections.claims import CLAIMS
 from isobench.report.sections.documents import DOCUMENTS, Column
 from isobench.report.sections.evidence import EVIDENCE
 from isobench.report.sections.figures import (
+    DASH,
+    TIMES,
     interval_text,
     percent_text,
     ratio_text,
@@ -28,7 +30,9 @@ from isobench.report.sections.figures import (
 from isobench.report.sections.gaps import GAPS
 from isobench.report.sections.method import METHOD
 from isobench.report.sections.ratios import RATIOS
+from isobench.report.sections.scale import scale_of, ticks_of
 from isobench.report.sections.startup import START_UP
+from isobench.report.sections.undecided import UNDECIDED
 from isobench.storage import documents
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +41,7 @@ EVIL = '<script>alert("x")</script>&\x1b[31m\u202e|`*'
 FORBIDDEN = re.compile(r"\b(None|nan|NaN|inf|undefined|Undefined)\b")
 FIXED = (
     *("class", "status", "standing", "relation", "cause", "scope", "metric", "unit", "clock"),
-    *("abi", "axes"),
+    *("abi", "axes", "worst_status", "excluded"),
 )
 """Keys whose values are of a fixed set, or are not shown."""
 VOID = {"meta", "br", "link", "img", "use"}
@@ -125,6 +129,11 @@ def terminal_of(summary: Summary, width: int = 80) -> str:
     return output.getvalue()
 
 
+def plain(content: str) -> str:
+    """Return a text with the signs of a keyboard."""
+    return content.replace(TIMES, "x").replace(DASH, "-")
+
+
 def rendered(summary: Summary) -> tuple[str, str, str]:
     report = view_of(summary)
     return html.render(report, TEMPLATES), terminal_of(summary), markdown.markdown(report)
@@ -153,11 +162,12 @@ def interrupted(summary: Summary) -> None:
 
 def without_cells(summary: Summary) -> None:
     summary.update(cells=[], claims=[])
+    summary["answers"].update(overview=[], open_cells=[])
     summary["run"]["noise"] = {}
 
 
 def without_targets(summary: Summary) -> None:
-    summary.update(targets=[], cells=[], gaps=[], claims=[], workloads=[])
+    summary.update(targets=[], cells=[], gaps=[], claims=[], workloads=[], answers={})
     summary["run"]["headline"] = ""
 
 
@@ -183,7 +193,7 @@ def only_fixed_fields(summary: Summary) -> None:
         ),
         "claims": ("id", "standing", "sentence"),
     }
-    del summary["workloads"]
+    del summary["workloads"], summary["answers"]
     summary["run"] = {key: summary["run"][key] for key in fields.pop("run")}
     for name, keys in fields.items():
         summary[name] = [{key: item[key] for key in keys} for item in summary[name]]
@@ -316,15 +326,100 @@ def test_terminal_output_fits_80_columns(variant: Summary) -> None:
 # The whole example.
 
 
-def test_the_headline_is_the_title_and_the_last_paragraph_but_the_run_line(
+def test_the_answers_stand_first_and_in_a_terminal_last_but_the_run_line(
     summary: Summary,
 ) -> None:
     page, terminal, markup = rendered(summary)
     headline = summary["run"]["headline"]
     assert headline in Page(page).text
-    assert markup.startswith(f"# {headline}\n")
+    assert f"<title>{headline}".replace("'", "&#39;") in page
+    assert markup.index(f"- {headline}\n") < markup.index("## ")
     flat = " ".join(terminal.split())
     assert flat.index(headline[:60]) > flat.index("Gaps")
+
+
+def test_each_answer_is_an_item(summary: Summary) -> None:
+    summary["answers"]["sentences"] = ["One is near-native.", "Two is slower."]
+    page, terminal, markup = rendered(summary)
+    assert page.count("<li>One is near-native.</li>") == 1
+    assert "- One is near-native.\n- Two is slower.\n" in markup
+    assert "\nTwo is slower." in "\n".join(line.rstrip() for line in terminal.splitlines())
+
+
+def test_the_machine_stands_at_the_top(summary: Summary) -> None:
+    summary["run"]["doubts"] = [
+        {"code": "busy-host", "detail": "the load was 1.9", "advice": "wait", "blocks": False}
+    ]
+    summary["run"]["host"]["load"] = 1.9
+    page, terminal, markup = rendered(summary)
+    machine = summary["run"]["machine"]
+    for content in (Page(page).text, " ".join(terminal.split()), markup):
+        for words in (machine, "6.1.0-28-cloud-amd64", "itself a KVM guest", "1.9 when the run"):
+            assert words in content
+        assert content.index(machine) < content.rindex(summary["run"]["headline"][:40])
+        assert "native measured twice may differ by" in content
+        assert "began: busy" in content
+    assert terminal.startswith(f"Machine: {machine}")
+
+
+def test_the_overview_shows_each_class_with_its_worst_workload(summary: Summary) -> None:
+    page, terminal, markup = rendered(summary)
+    head, *rows = Page(page).tables["overview"]
+    assert head == ["Target", "CPU", "System calls", "I/O", "Start-up"]
+    named = {row[0]: row for row in rows}
+    assert "native#2" not in named
+    docker = [" ".join(plain(text).split()) for text in named["docker"]]
+    assert re.match(r"1\.01x near-native \[[\d., ]+\]worst: threads 1\.01x", docker[1])
+    assert " to " in docker[4]
+    assert "worst: threads 1.01x" in plain(markup)
+    assert "threads 1.01x" in plain(terminal)
+    anchors = [link for link in Page(page).attributes("href") if "-at-" in link]
+    assert anchors
+
+
+def test_a_summary_without_an_overview_shows_its_headline(summary: Summary) -> None:
+    del summary["answers"]
+    page, terminal, markup = rendered(summary)
+    assert view_of(summary).overview is None
+    assert "overview" not in Page(page).tables
+    for content in (Page(page).text, " ".join(terminal.split()), markup):
+        assert summary["run"]["headline"] in content
+
+
+def test_undecided_cells_are_shown_with_what_settles_them(summary: Summary) -> None:
+    page, terminal, markup = rendered(summary)
+    found = shown(UNDECIDED, summary)
+    assert found.count == "8 cells"
+    assert [way.command for way in found.resuming] == ["isobench run --resume --budget 3m"]
+    assert "docker at cpu.threads" in found.resuming[0].names
+    assert {cell.name for cell in found.never} >= {"docker at io.fsync"}
+    for content in (Page(page).text, " ".join(terminal.split()), markup):
+        assert "isobench run --resume --budget 3m" in content
+    text = plain(Page(page).text)
+    assert "docker at cpu.threads takes at most 1.09x native's time: faster is excluded" in text
+
+
+def test_commands_are_sorted_by_their_time(summary: Summary) -> None:
+    cells = summary["answers"]["open_cells"][:5]
+    ends = ("--budget 2h", "--budget 90m", "--budget x", "", "--budget 3m --max-blocks 300")
+    for cell, end in zip(cells, ends, strict=True):
+        cell["command"] = f"isobench run --resume {end}"
+    summary["answers"]["open_cells"] = cells
+    ways = [
+        way.command.removeprefix("isobench run --resume ")
+        for way in shown(UNDECIDED, summary).resuming
+    ]
+    assert ways == ["--budget x", "", "--budget 3m --max-blocks 300", "--budget 90m", "--budget 2h"]
+
+
+def test_the_terminal_table_has_intervals(summary: Summary) -> None:
+    cell_of(summary, "docker", "cpu.sieve").update(level=0.999)
+    for width in (60, 80):
+        terminal = plain(terminal_of(summary, width))
+        assert max(map(len, terminal.splitlines())) <= width
+        assert re.search(r"cpu\.sha256 .*1\.00x 0\.99\d?-1\.0\d+ =", terminal)
+        assert re.search(r"cpu\.sieve .*-1\.\d+\* =", terminal)
+        assert "* An interval at 99.9 %: the cell left the run" in " ".join(terminal.split())
 
 
 def test_every_ratio_is_in_the_text_of_its_cell(summary: Summary) -> None:
@@ -494,9 +589,36 @@ def test_refuted_claims_come_first_and_untested_claims_are_separate(summary: Sum
 
 def test_doubts_say_where_they_apply(summary: Summary) -> None:
     doubts = {doubt.text.shown: doubt for doubt in shown(GAPS, summary).doubts}
-    clock = doubts["no vDSO: reading the clock costs a system call"]
-    assert "qemu-user-aarch64 at cpu.sieve" in clock.where
+    clock = doubts["No vDSO: reading the clock costs a system call."]
+    assert clock.where[0].target == "qemu-user-aarch64"
+    assert "cpu.sieve" in {row.name for row in clock.where[0].rows}
     assert any(doubt.blocks for doubt in doubts.values())
+
+
+def test_doubts_are_sentences_that_link_to_their_rows_and_back(summary: Summary) -> None:
+    cell_of(summary, "docker", "startup.cold")["doubts"] = ["it ran on tmpfs: measure again"]
+    page = page_of(summary)
+    view = shown(GAPS, summary)
+    ids, links = set(page.attributes("id")), page.attributes("href")
+    own = [doubt for doubt in view.doubts if doubt.where]
+    assert own
+    for doubt in own:
+        assert doubt.anchor in ids
+        assert f"#{doubt.anchor}" in links
+        assert doubt.text.shown.endswith(".")
+        for place in doubt.where:
+            assert all(row.anchor in ids and f"#{row.anchor}" in links for row in place.rows)
+    assert "It ran on tmpfs: measure again." in {doubt.text.shown for doubt in own}
+
+
+def test_every_cell_has_a_number_only_where_every_target_could_run(summary: Summary) -> None:
+    summary["gaps"] = []
+    assert {one["status"] for one in summary["targets"]} > {"measured"}
+    assert "Every planned cell" not in page_of(summary).text
+    summary["targets"] = [one for one in summary["targets"] if one["status"] == "measured"]
+    assert "Every planned cell has a number." in page_of(summary).text
+    summary["cells"] = []
+    assert "Every planned cell" not in page_of(summary).text
 
 
 def test_the_margin_and_the_noise_floors_of_the_run_are_shown(summary: Summary) -> None:
@@ -630,6 +752,7 @@ def test_a_run_without_cells_shows_this_and_its_gaps(summary: Summary) -> None:
 
 def test_without_a_headline_the_cells_are_counted(summary: Summary) -> None:
     summary["run"]["headline"] = ""
+    del summary["answers"]
     counted = [cell for cell in summary["cells"] if cell["target"] != "native#2"]
     assert view_of(summary).headline.startswith(f"{len(counted)} cells measured: ")
 
@@ -748,7 +871,7 @@ def test_an_ascii_console_gets_ascii(summary: Summary) -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     text.render(view_of(summary), Console(file=stream, width=80, color_system=None))
     stream.flush()
-    assert b"1.27x >" in raw.getvalue()
+    assert re.search(rb"1\.27x [\d.]+-[\d.]+ >", raw.getvalue())
 
 
 # Numbers.
@@ -824,6 +947,16 @@ def test_an_axis_has_a_few_labels_with_room_between_them(
     assert 3 <= len(ticks) <= 8
     assert len({tick.label for tick in ticks}) == len(ticks)
     assert all(after.place - before.place >= 8 for before, after in pairwise(ticks))
+
+
+def test_labels_that_do_not_fit_on_a_phone_are_left_out_there() -> None:
+    scale = scale_of([0.9, 230], 0.9, 1.1)
+    ticks = ticks_of(scale, lambda value: f"{value:g}x")
+    labels = [tick.label for tick in ticks]
+    assert labels[-2:] == ["100x", "200x"]
+    assert [tick.label for tick in ticks if not tick.narrow] == ["200x"]
+    roomy = ticks_of(scale_of([1, 3], 0.9, 1.1), lambda value: f"{value:g}x")
+    assert all(tick.narrow for tick in roomy)
 
 
 def test_a_time_with_a_wide_interval_has_fewer_digits(summary: Summary) -> None:

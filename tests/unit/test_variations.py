@@ -11,9 +11,14 @@ import pytest
 
 from isobench import stats
 from isobench.analysis import summary as analysis
+from isobench.model import Status
 from isobench.model.errors import UsageError
+from isobench.model.units import TargetName, WorkloadName
 from isobench.plugins.registry import Registry
+from isobench.report.sections.lookup import look_up
+from isobench.report.sections.variations import VARIATIONS
 from isobench.storage import reader
+from isobench.storage.schema import Summary, VariationSummary
 
 Write = Callable[..., Path]
 
@@ -159,6 +164,28 @@ def test_a_variation_speaks_for_no_technology_and_shows_in_the_report(
     assert "< syscall.getppid: from 1.00x to 2.9" in done.words
     assert "What single options explain" in (path / "report.html").read_text()
     assert "**saves** syscall.getppid" in (path / "summary.md").read_text()
+
+
+def test_an_effect_of_another_level_than_usual_has_its_level() -> None:
+    one = VariationSummary(
+        target=TargetName("box-fast"),
+        base=TargetName("box"),
+        option="seccomp",
+        value="off",
+        workload=WorkloadName("cpu.sieve"),
+        effect=1.3,
+        interval=(1.2, 1.4),
+        level=0.999,
+        status=Status.SLOWER,
+    )
+    shown = VARIATIONS.build(
+        look_up(Summary(variations=(one, msgspec.structs.replace(one, level=0.97))))
+    )
+    assert shown is not None
+    assert [effect.interval for effect in shown[0].effects] == [
+        "[1.20, 1.40] at 99.9 %",
+        "[1.20, 1.40]",
+    ]
 
 
 def test_a_variation_of_what_there_is_not_measures_nothing(isobench: Callable[..., Any]) -> None:

@@ -78,6 +78,7 @@ def _figures(cell: CellSummary) -> Iterator[tuple[str, object]]:
     low, high = cell.interval or (None, None)
     yield "lower", low
     yield "upper", high
+    yield "level", None if cell.interval is None else cell.level
 
 
 def _mark(case: ET.Element, gap: GapSummary, *, new: bool) -> None:

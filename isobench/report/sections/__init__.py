@@ -18,10 +18,12 @@ from isobench.report.sections.gaps import GAPS
 from isobench.report.sections.limits import LIMITS
 from isobench.report.sections.lookup import Lookup, look_up
 from isobench.report.sections.method import METHOD
+from isobench.report.sections.overview import overview
 from isobench.report.sections.parity import PARITY
 from isobench.report.sections.ratios import RATIOS
 from isobench.report.sections.section import Part, Report, Section
 from isobench.report.sections.startup import START_UP
+from isobench.report.sections.undecided import UNDECIDED
 from isobench.report.sections.variations import VARIATIONS
 from isobench.storage.schema import Summary
 
@@ -31,6 +33,7 @@ SECTIONS: Final[tuple[Section[Any], ...]] = (
     DOCUMENTS,
     RATIOS,
     START_UP,
+    UNDECIDED,
     VARIATIONS,
     EVIDENCE,
     LIMITS,
@@ -49,7 +52,11 @@ def build(summary: Summary, sections: tuple[Section[Any], ...] = SECTIONS) -> Re
     lookup = look_up(summary)
     views = ((section, section.build(lookup)) for section in sections)
     return Report(
+        title=header.TITLE,
         headline=header.headline(lookup),
+        machine=header.machine(lookup),
+        answers=header.answers(lookup),
+        overview=overview(lookup),
         remarks=header.remarks(lookup),
         id=lookup.run.id or "unnamed",
         run=header.run_line(lookup),

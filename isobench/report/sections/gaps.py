@@ -6,7 +6,7 @@ from typing import Final
 
 from isobench.model.wording import joined
 from isobench.report.markup import escaped, items
-from isobench.report.sections.lookup import Lookup, mean_of, row_of
+from isobench.report.sections.lookup import Lookup, row_of
 from isobench.report.sections.phrases import missing_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Value, value_of
@@ -14,6 +14,8 @@ from isobench.report.sections.values import Value, value_of
 # A hint "isobench run --targets NAME" measures what was left out. The hints of several targets
 # become one command with all their names.
 _OPTION: Final = " run --targets "
+_LONGEST_DOUBT: Final = 600
+"""Characters: only the doubts of a stranger's file are longer."""
 _Key = tuple[str, str, str, str]
 
 
@@ -29,12 +31,30 @@ class GapView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A row that a doubt is about."""
+
+    name: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtPlaces:
+    """The rows of one target that a doubt is about."""
+
+    target: str
+    rows: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DoubtView:
-    """A doubt about numbers, and where it applies."""
+    """A doubt about numbers in whole sentences, and where it applies."""
 
     text: Value
-    advice: str
-    where: str
+    anchor: str
+    """Empty: it is about the whole run."""
+    where: tuple[DoubtPlaces, ...]
+    """Empty: the whole run."""
     blocks: bool
     """Whether it prevents verdicts."""
 
@@ -44,12 +64,28 @@ class Gaps:
     """The gaps and the doubts of a run."""
 
     gaps: tuple[GapView, ...]
+    complete: str
+    """What is shown where there are no gaps."""
     doubts: tuple[DoubtView, ...]
 
 
 def gaps(lookup: Lookup) -> Gaps:
     """Return the gaps and the doubts of a run."""
-    return Gaps(gaps=tuple(_gaps(lookup)), doubts=(*_of_run(lookup), *_of_cells(lookup)))
+    return Gaps(
+        gaps=tuple(_gaps(lookup)),
+        complete=_complete(lookup),
+        doubts=(*_of_run(lookup), *_of_cells(lookup)),
+    )
+
+
+def _complete(lookup: Lookup) -> str:
+    """Return that every cell has a number; of a run that has none, or without some of the targets,
+    only that no gap is recorded.
+    """
+    without = [target.name for target in lookup.targets if not target.measured]
+    if without or not lookup.cells:
+        return "No gap is recorded."
+    return "Every planned cell has a number."
 
 
 def _gaps(lookup: Lookup) -> Iterator[GapView]:
@@ -90,25 +126,34 @@ def _by_target(lookup: Lookup) -> dict[_Key, list[str]]:
 
 def _of_run(lookup: Lookup) -> Iterator[DoubtView]:
     for doubt in lookup.run.doubts:
-        yield DoubtView(
-            text=value_of(doubt.detail or doubt.code),
-            advice=doubt.advice,
-            where="the whole run",
-            blocks=doubt.blocks,
-        )
+        text = f"{doubt.detail}: {doubt.advice}" if doubt.advice else doubt.detail
+        yield DoubtView(text=_whole(text or doubt.code), anchor="", where=(), blocks=doubt.blocks)
 
 
 def _of_cells(lookup: Lookup) -> Iterator[DoubtView]:
     """Yield the doubts about cells and means; equal doubts are one."""
-    places: dict[str, dict[str, list[str]]] = {}
-    cells = [(cell, cell.place) for cell in lookup.cells.values()]
-    means = [(mean, mean_of(mean.group)) for mean in lookup.class_means.values()]
-    for figure, name in (*cells, *means):
-        for doubt in figure.data.doubts:
-            places.setdefault(doubt, {}).setdefault(figure.target, []).append(name)
-    for text, targets in places.items():
-        where = "; ".join(f"{target} at {joined(names)}" for target, names in targets.items())
-        yield DoubtView(text=value_of(text), advice="", where=where, blocks=False)
+    for text, figures in lookup.doubts.items():
+        places: dict[str, list[Place]] = {}
+        for figure in figures:
+            place = Place(name=figure.row, anchor=lookup.anchor_of(figure.target, figure.row))
+            places.setdefault(figure.target, []).append(place)
+        yield DoubtView(
+            text=_whole(text),
+            anchor=lookup.doubt_anchors[text],
+            where=tuple(
+                DoubtPlaces(target=target, rows=tuple(rows)) for target, rows in places.items()
+            ),
+            blocks=False,
+        )
+
+
+def _whole(text: str) -> Value:
+    """Return a doubt as a sentence: with a capital letter and a full stop."""
+    # Names of workloads and files keep their first letter.
+    first = text.partition(" ")[0]
+    sentence = text if "." in first else text[:1].upper() + text[1:]
+    whole = sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+    return value_of(whole, clip=_LONGEST_DOUBT)
 
 
 def _markdown(view: Gaps) -> Iterator[str]:

@@ -3,17 +3,21 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from statistics import median
 from typing import Final
 
 from isobench.model import Schedule
 from isobench.model.wording import counted, joined
-from isobench.report.sections.figures import duration_text
+from isobench.report.sections.figures import duration_text, percent_text
 from isobench.report.sections.lookup import Lookup, is_control
 from isobench.report.sections.marks import MARKS
 from isobench.report.sections.phrases import sessions_of
 from isobench.report.sections.section import Banner
 from isobench.report.sections.values import Fact, value_of
+from isobench.storage.schema import HostFact
 
+TITLE: Final = "What isolation costs on this machine"
+"""The title of every report."""
 _SCHEDULES: Final = {Schedule.DUET: ", in duets", Schedule.SEQUENTIAL: ", not in random order"}
 
 
@@ -57,11 +61,54 @@ def _budget(lookup: Lookup) -> str:
     )
 
 
+def machine(lookup: Lookup) -> tuple[Fact, ...]:
+    """Return the facts about the machine that every figure depends on, with its load and noise."""
+    host = lookup.run.host or {}
+    pairs = (
+        ("Machine", lookup.run.machine or "not recorded"),
+        ("Kernel", host.get("kernel")),
+        ("Native", _native(host.get("virtualization"))),
+        ("Load", _load(lookup)),
+        ("Noise", _noise(lookup)),
+    )
+    return tuple(Fact(label=label, value=value_of(value)) for label, value in pairs if value)
+
+
+def _native(virtualization: HostFact) -> str:
+    """Return whether the machine is itself a guest; empty where that is unknown."""
+    text = str(virtualization or "")
+    if "guest" in text:
+        return f"itself a {text}"
+    return "no hypervisor is visible below it" if text else ""
+
+
+def _load(lookup: Lookup) -> str:
+    load = (lookup.run.host or {}).get("load")
+    if load is None or isinstance(load, str | bool):
+        return ""
+    busy = any(doubt.code == "busy-host" for doubt in lookup.run.doubts)
+    return f"{load:.1f} when the run began" + (": busy" if busy else "")
+
+
+def _noise(lookup: Lookup) -> str:
+    """Return how far native's two visits differ; empty where that is unknown."""
+    floors = {name: floor for name, floor in lookup.run.noise.items() if floor is not None}
+    if not floors:
+        return ""
+    most = max(floors, key=lambda name: floors[name])
+    middle = percent_text(median(floors.values()))
+    if len(floors) == 1:
+        return f"native measured twice may differ by {middle}"
+    return (
+        f"native measured twice may differ by {middle} (median of workloads), at most"
+        f" {percent_text(floors[most])} ({most})"
+    )
+
+
 def run_line(lookup: Lookup) -> tuple[Fact, ...]:
-    """Return the facts that identify the run: machine, times, blocks, budget, seed and id."""
+    """Return the facts that identify the run: times, blocks, budget, seed and id."""
     run, sessions = lookup.run, shared_sessions(lookup)
     pairs = (
-        ("Machine", run.machine),
         ("Measured", _when(lookup)),
         ("Blocks", _blocks(lookup)),
         *((("Sessions", sessions),) if sessions else ()),
@@ -115,3 +162,8 @@ def headline(lookup: Lookup) -> str:
         return "This run measured nothing."
     parts = joined(f"{counts[word]} {word}" for word in MARKS if counts[word])
     return f"{counted(counts.total(), 'cell')} measured: {parts}."
+
+
+def answers(lookup: Lookup) -> tuple[str, ...]:
+    """Return the sentences of the headline; of a summary that has only a headline, that."""
+    return lookup.summary.answers.sentences or (headline(lookup),)

@@ -1,15 +1,16 @@
 """Access to a summary by name: cells by target and workload, headings, gaps."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
-from isobench.model import TIME, Metric, Status, Technology
+from isobench.model import FEW_CODES, TIME, Metric, Status, Technology
 from isobench.model.wording import level_text, series_text
 from isobench.report.sections.figures import amount_text, interval_text, ratio_text
-from isobench.report.sections.marks import FEW_CODES, MARKS, Mark, of_metric
+from isobench.report.sections.marks import MARKS, Mark, of_metric
 from isobench.storage.schema import (
     Bounds,
     CellSummary,
@@ -75,6 +76,11 @@ class Figure:
         if isinstance(self.data, CellSummary):
             return series_text(self.data.workload, self.data.metric)
         return self.data.group
+
+    @property
+    def row(self) -> str:
+        """The name of its row: of a mean "cpu: mean"."""
+        return self.place if isinstance(self.data, CellSummary) else mean_of(self.data.group)
 
     @property
     def is_time(self) -> bool:
@@ -152,7 +158,7 @@ class Figure:
         return interval_text(self.bounds, self.ratio) + level_text(self.data.level)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lookup:
     """A summary, and its entries by name."""
 
@@ -186,6 +192,38 @@ class Lookup:
             for metric, floor in own.items()
         }
         return {name: floor for name, floor in floors.items() if floor is not None}
+
+    @functools.cached_property
+    def doubts(self) -> Mapping[str, tuple[Figure, ...]]:
+        """The figures that each doubt is about, by its text."""
+        found: dict[str, list[Figure]] = {}
+        for figure in (*self.cells.values(), *self.class_means.values()):
+            for doubt in figure.data.doubts:
+                found.setdefault(doubt, []).append(figure)
+        return {text: tuple(figures) for text, figures in found.items()}
+
+    @functools.cached_property
+    def doubt_anchors(self) -> Mapping[str, str]:
+        """The anchors of the doubts about figures, by their texts."""
+        return {text: f"doubt-{number}" for number, text in enumerate(self.doubts, 1)}
+
+    @functools.cached_property
+    def _anchors(self) -> Mapping[tuple[str, str], str]:
+        """The anchors of rows, by target and row."""
+        found: dict[tuple[str, str], str] = {}
+        for number, heading in enumerate(self.columns(), 1):
+            for group, workloads in self.groups():
+                for row in self.rows(workloads):
+                    start = group == START_CLASS
+                    anchor = f"start-of-{number}" if start else f"{row.anchor}-at-{number}"
+                    found[heading.name, row.name] = anchor
+                mean = f"mean-with-{workloads[0].anchor}-at-{number}"
+                found[heading.name, mean_of(group)] = mean
+        return found
+
+    def anchor_of(self, target: str, row: str) -> str:
+        """Return the anchor of the row of a target in a plot; empty where there is none."""
+        return self._anchors.get((target, row), "")
 
     def gap(self, target: str, row: str) -> GapSummary | None:
         """Return the gap of a cell, or else of its whole target; None where there is none."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import ClaimStatus, Status
-from isobench.model.wording import outcome_text
+from isobench.model.wording import TOO_FEW, outcome_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ MARKS: Final = {
         Mark(kind=Status.FASTER, word="faster", sign="<"),
         Mark(kind=Status.INCONCLUSIVE, word="inconclusive", sign="?"),
         Mark(kind=Status.UNPROVEN, word="unproven", sign="!"),
-        Mark(kind="few", word="too few blocks", sign="\N{HORIZONTAL ELLIPSIS}"),
+        Mark(kind="few", word=TOO_FEW, sign="\N{HORIZONTAL ELLIPSIS}"),
         Mark(kind="mixed", word="mixed", sign="~"),
         Mark(kind="gap", word="no number", sign="-"),
         Mark(kind="reference", word="reference", sign=""),
@@ -40,10 +40,6 @@ def of_metric(mark: Mark) -> Mark:
     return replace(mark, word=words.get(mark.kind, mark.word))
 
 
-FEW_CODES: Final = frozenset({"few-blocks", "no-estimate", "quick"})
-"""Codes of doubts: the cell has too few blocks for a verdict, and there is nothing else against
-it.
-"""
 AGREEMENTS: Final = {
     ClaimStatus.SUPPORTED: Mark(kind="supported", word="agrees", sign="+"),
     ClaimStatus.REFUTED: Mark(kind="refuted", word="disagrees", sign="x"),

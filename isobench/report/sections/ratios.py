@@ -6,9 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import Better, Status
-from isobench.model.wording import NOTHING, counted, joined
+from isobench.model.wording import NOTHING, counted, joined, level_text
 from isobench.report.markup import escaped, table
-from isobench.report.sections.figures import TIMES, amount_text, percent_text
+from isobench.report.sections.figures import (
+    DASH,
+    SPACE,
+    TIMES,
+    amount_text,
+    interval_text,
+    percent_text,
+)
 from isobench.report.sections.lookup import (
     START_CLASS,
     Figure,
@@ -45,6 +52,10 @@ class MatrixCell:
     mark: Mark
     detail: str
     """The cell in words, for its tooltip."""
+    interval: str = ""
+    """Its interval without brackets, with an asterisk where its level is not the usual one; empty
+    where there is none.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +114,9 @@ class PlotRow:
     strip: Strip | None
     tails: str
     note: str
-    doubts: str
-    """The number of doubts, in words; empty: none."""
+    doubts: tuple[str, ...]
+    """The anchors of its doubts."""
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +156,8 @@ class Ratios:
     matrix: Matrix
     panels: tuple[Panel, ...]
     margin: str
+    levels: str
+    """A sentence on the intervals with an asterisk; empty where there are none."""
     metrics: str
     """What the ratios of other metrics than time are; empty where there are none."""
 
@@ -154,8 +168,17 @@ def ratios(lookup: Lookup) -> Ratios:
         matrix=matrix(lookup),
         panels=tuple(_panels(lookup)),
         margin=percent_text(lookup.run.margin),
+        levels=_levels(lookup),
         metrics=_METRICS if lookup.series else "",
     )
+
+
+def _levels(lookup: Lookup) -> str:
+    """Return the sentence on intervals that do not have the usual level; empty: all have it."""
+    figures = (*lookup.cells.values(), *lookup.class_means.values())
+    levels = sorted({figure.data.level for figure in figures if figure.ratio is not None})
+    named = joined(text.removeprefix(" at ") for text in map(level_text, levels) if text)
+    return f"* An interval at {named}: the cell left the run when it was decided." if named else ""
 
 
 def matrix(lookup: Lookup) -> Matrix:
@@ -205,7 +228,7 @@ def _matrix_cell(lookup: Lookup, target: str, workload: str) -> MatrixCell:
             detail=gap_detail(lookup, target, workload),
         )
     detail = f"{target}, {workload}: {cell.ratio_text} {cell.interval_text}".strip()
-    return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail)
+    return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail, interval=_compact(cell))
 
 
 def _mean_anchor(lookup: Lookup, group: str, workloads: Sequence[Workload]) -> str:
@@ -220,7 +243,15 @@ def _mean_cell(lookup: Lookup, target: str, group: str) -> MatrixCell:
     if mean is None:
         return MatrixCell(ratio=NOTHING, mark=MARKS["gap"], detail=f"{target}: {_NO_MEAN}")
     detail = f"{target}, mean of {class_title(group)}: {mean.ratio_text} {mean.interval_text}"
-    return MatrixCell(ratio=mean.ratio_text, mark=mean.mark, detail=detail)
+    return MatrixCell(ratio=mean.ratio_text, mark=mean.mark, detail=detail, interval=_compact(mean))
+
+
+def _compact(figure: Figure) -> str:
+    """Return an interval for a narrow column: "0.99-1.07"."""
+    if figure.ratio is None or figure.bounds is None:
+        return ""
+    low, high = interval_text(figure.bounds, figure.ratio).strip("[]").split(", ")
+    return f"{low}{DASH}{high}{'*' if level_text(figure.data.level) else ''}"
 
 
 def _panels(lookup: Lookup) -> Iterator[Panel]:
@@ -295,9 +326,10 @@ def _plot_row(lookup: Lookup, heading: Heading, workload: Workload, scale: Scale
             strip=None,
             tails="",
             note=gap_detail(lookup, heading.name, workload.name),
-            doubts="",
+            doubts=(),
+            anchor=lookup.anchor_of(heading.name, workload.name),
         )
-    row = _row_of(heading, cell, scale)
+    row = _row_of(lookup, heading, cell, scale)
     # The largest values are the slow end only where lower is better.
     return replace(row, tails="") if workload.metric.better is Better.HIGHER else row
 
@@ -320,23 +352,24 @@ def _mean_group(
         noise=_noise(floor),
         noise_low=scale(1 / (1 + (floor or 0))),
         noise_high=scale(1 + (floor or 0)),
-        rows=tuple(_row_of(one, mean, scale) for one, mean in means if mean is not None),
+        rows=tuple(_row_of(lookup, one, mean, scale) for one, mean in means if mean is not None),
     )
 
 
-def _row_of(heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
-    count = len(figure.data.doubts)
+def _row_of(lookup: Lookup, heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
     notes = (_sessions_note(figure), _blocks_note(figure), _exceptions_note(figure))
     return PlotRow(
         target=heading,
         value=figure.value_text,
         ratio=figure.ratio_text,
-        interval=figure.interval_text,
+        # Only a level that stands behind the interval may begin a new line.
+        interval=figure.interval_text.replace(", ", f",{SPACE}").replace(" %", f"{SPACE}%"),
         mark=figure.mark,
         strip=_strip(figure, scale),
         tails=tails_of(figure),
         note="; ".join(part for part in notes if part),
-        doubts=counted(count, "doubt") if count else "",
+        doubts=tuple(lookup.doubt_anchors[one] for one in dict.fromkeys(figure.data.doubts)),
+        anchor=lookup.anchor_of(heading.name, figure.row),
     )
 
 
@@ -389,6 +422,10 @@ def _exp(value: float) -> float:
     return math.exp(max(-100.0, min(100.0, value)))
 
 
+def _words(cell: MatrixCell) -> str:
+    return " ".join(part for part in (cell.ratio, cell.interval, cell.mark.word) if part)
+
+
 def _markdown(view: Ratios) -> Iterator[str]:
     matrix = view.matrix
     if not matrix.targets or not matrix.groups:
@@ -396,12 +433,14 @@ def _markdown(view: Ratios) -> Iterator[str]:
     yield "## Ratios to native"
     margin = f"\N{PLUS-MINUS SIGN}{view.margin}"
     yield f"Time over native: above 1 is slower. Near-native: shown to lie within {margin}."
+    if view.levels:
+        yield escaped(view.levels)
     if view.metrics:
         yield escaped(view.metrics)
     yield table(
         ["Workload", *(escaped(target.name) for target in matrix.targets)],
         (
-            [escaped(row.workload), *(escaped(f"{c.ratio} {c.mark.word}") for c in row.cells)]
+            [escaped(row.workload), *(escaped(_words(c)) for c in row.cells)]
             for group in matrix.groups
             for row in group.rows
         ),

@@ -1,10 +1,13 @@
 """Logarithmic axes: the position of a number, and the round values for labels."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
+
+_FIRST: Final = 3
+_LAST: Final = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +19,18 @@ class Tick:
     label: str
     major: bool
     """Whether it is the label of 1, native."""
+    narrow: bool = True
+    """Whether its label has room where the axis is as narrow as on a phone."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether its label begins at its place, since there is no room on the left."""
+        return self.place < _FIRST
+
+    @property
+    def is_last(self) -> bool:
+        """Whether its label ends at its place, since there is no room on the right."""
+        return self.place > _LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,10 @@ _COARSE: Final[tuple[tuple[float, ...], ...]] = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5)
 _MOST_TICKS: Final = 8
 # In percent of the width: room for a label.
 _LEAST_GAP: Final = 8.0
+_NARROW: Final = 330.0
+"""The width of an axis on a phone, in pixels."""
+_PER_CHARACTER: Final = 7.5
+_BETWEEN: Final = 8.0
 
 
 def _steps(scale: Scale) -> Iterator[Iterable[float]]:
@@ -78,4 +97,29 @@ def ticks_of(scale: Scale, label: Callable[[float], str]) -> tuple[Tick, ...]:
         gaps = [after.place - before.place for before, after in pairwise(ticks)]
         if len(ticks) <= _MOST_TICKS and min(gaps, default=100) >= _LEAST_GAP:
             break
-    return ticks
+    return _narrowed(ticks)
+
+
+def _narrowed(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+    """Mark the labels that have room on a narrow axis: that of 1 first, then from the left."""
+    kept: list[Tick] = []
+    for tick in sorted(ticks, key=lambda one: (not one.major, one.place)):
+        if not any(_overlap(tick, one) for one in kept):
+            kept.append(tick)
+    return tuple(replace(tick, narrow=tick in kept) for tick in ticks)
+
+
+def _overlap(one: Tick, other: Tick) -> bool:
+    left, right = sorted((_extent(one), _extent(other)))
+    return left[1] + _BETWEEN > right[0]
+
+
+def _extent(tick: Tick) -> tuple[float, float]:
+    """Return where a label begins and ends on a narrow axis, in pixels."""
+    middle, width = tick.place * _NARROW / 100, _PER_CHARACTER * len(tick.label)
+    # Labels at the ends of the axis do not reach beyond it: see `axis` in _marks.html.j2.
+    if tick.is_first:
+        return middle, middle + width
+    if tick.is_last:
+        return middle - width, middle
+    return middle - width / 2, middle + width / 2

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from isobench.report.sections.lookup import Lookup
+from isobench.report.sections.overview import Overview
 from isobench.report.sections.values import Fact
 
 _View = TypeVar("_View")
@@ -65,7 +66,15 @@ class Banner:
 class Report:
     """Everything that a report shows: its header, and its sections in order."""
 
+    title: str
     headline: str
+    """All answers in one paragraph."""
+    machine: tuple[Fact, ...]
+    """The facts about the machine that every figure depends on."""
+    answers: tuple[str, ...]
+    """The headline, a sentence for each question."""
+    overview: Overview | None
+    """None: the summary has none."""
     remarks: str
     """Sentences on what is missing and that the machine was busy; may be empty."""
     id: str

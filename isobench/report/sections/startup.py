@@ -57,6 +57,8 @@ class StartCell:
     mark: Mark
     place: float | None
     """The position on the time axis in percent of its width; None: there is no number."""
+    doubts: tuple[str, ...] = ()
+    """The anchors of its doubts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class StartRow:
     """The starts of one target."""
 
     target: Heading
+    anchor: str
     cells: tuple[StartCell, ...]
     label: str
 
@@ -205,7 +208,13 @@ def _start_row(
 ) -> StartRow:
     cells = tuple(_start_cell(lookup, heading, workload, scale) for workload in workloads)
     words = joined(f"{cell.kind} {cell.value}" for cell in cells if cell.place is not None)
-    return StartRow(target=heading, cells=cells, label=f"{heading.name}: {words}")
+    anchors = (lookup.anchor_of(heading.name, workload.name) for workload in workloads)
+    return StartRow(
+        target=heading,
+        anchor=next(filter(None, anchors), ""),
+        cells=cells,
+        label=f"{heading.name}: {words}",
+    )
 
 
 def _start_cell(lookup: Lookup, heading: Heading, workload: Workload, scale: Scale) -> StartCell:
@@ -220,6 +229,7 @@ def _start_cell(lookup: Lookup, heading: Heading, workload: Workload, scale: Sca
             tails=tails_of(cell),
             mark=cell.mark,
             place=scale(cell.value) if cell.value else None,
+            doubts=tuple(lookup.doubt_anchors[one] for one in dict.fromkeys(cell.data.doubts)),
         )
     native = lookup.reference(workload.name) if heading.name == REFERENCE else None
     mark = MARKS["reference"] if native else gap_mark(lookup, heading.name, workload.name)

@@ -32,18 +32,18 @@ class Fact:
     """Where the value was read, for example "/proc/self/status"."""
 
 
-def value_of(value: HostFact, absent: str = NOTHING) -> Value:
-    """Return a fact as one line, clipped where it is long; `absent` where there is none."""
+def value_of(value: HostFact, absent: str = NOTHING, *, clip: int = CLIP) -> Value:
+    """Return a fact as one line, cut to `clip` characters; `absent` where there is none."""
     if isinstance(value, bool):
         return Value(shown="yes" if value else "no")
     text = "" if value is None else str(value).translate(_LINES)
     if not text:
         return Value(shown=absent)
-    if len(text) <= CLIP:
+    if len(text) <= clip:
         return Value(shown=text)
-    cut = text[: CLIP - 1]
+    cut = text[: clip - 1]
     whole_words = cut.rpartition(" ")[0]
     # A hash or a path is one long word: a text is cut between words only if enough of it stays.
-    if len(whole_words) > CLIP // 2:
+    if len(whole_words) > clip // 2:
         cut = whole_words
     return Value(shown=cut + "\N{HORIZONTAL ELLIPSIS}", full=text[:_FULL])

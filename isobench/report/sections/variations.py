@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import Status
-from isobench.model.wording import series_text
+from isobench.model.wording import level_text, series_text
 from isobench.report.markup import escaped, items
 from isobench.report.sections.figures import interval_text, ratio_text
 from isobench.report.sections.lookup import Lookup
@@ -60,7 +60,7 @@ def _effect(one: VariationSummary) -> OptionEffect:
     return OptionEffect(
         workload=series_text(one.workload, one.metric),
         effect=ratio_text(one.effect, one.interval),
-        interval=interval_text(one.interval, one.effect),
+        interval=interval_text(one.interval, one.effect) + level_text(one.level),
         mark=_MARKS.get(one.status, MARKS[Status.INCONCLUSIVE]),
         sentence=one.sentence,
     )

@@ -16,11 +16,14 @@ from isobench.storage.schema.metadata import (
 )
 from isobench.storage.schema.state import CheckedExpectation, TargetState
 from isobench.storage.schema.summary import (
+    Answers,
     CellSummary,
     ClaimResult,
     ClassMeanSummary,
     GapSummary,
     NullSpawn,
+    OpenCell,
+    OverviewEntry,
     ParityDifference,
     Phase,
     PublishedFigure,
@@ -35,6 +38,7 @@ from isobench.storage.schema.values import FORMAT, Bounds, Facts, HostFact
 
 __all__ = [
     "FORMAT",
+    "Answers",
     "Bounds",
     "CellSummary",
     "CheckedExpectation",
@@ -46,6 +50,8 @@ __all__ = [
     "HostFact",
     "LeftOut",
     "NullSpawn",
+    "OpenCell",
+    "OverviewEntry",
     "ParityDifference",
     "PayloadEntry",
     "Phase",

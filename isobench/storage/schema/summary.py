@@ -85,6 +85,54 @@ class RunSummary(Struct, frozen=True, kw_only=True):
         return moment_of(self.finished)
 
 
+class OverviewEntry(Struct, frozen=True, kw_only=True):
+    """A class of workloads at one target in short; only times."""
+
+    group: str = field(name="class")
+    target: TargetName
+    ratio: Positive | None = None
+    """The mean of the class, or the ratio of its only workload; None: it has neither."""
+    interval: Bounds | None = None
+    level: Positive = 0.97
+    status: Status | None = field(default=None, name="standing")
+    """The verdict on `ratio`; without one, the verdict that all workloads share. None: they
+    differ.
+    """
+    ratios: Bounds | None = None
+    """The lowest and the highest ratio of its workloads."""
+    seconds: Bounds | None = None
+    """The shortest and the longest start; None in all other classes."""
+    worst: WorkloadName | None = None
+    """The workload with the highest ratio."""
+    worst_status: Status | None = None
+    cells: Count = 0
+    undecided: Count = 0
+
+
+class OpenCell(Struct, frozen=True, kw_only=True):
+    """A cell without a verdict, and what would settle it."""
+
+    target: TargetName
+    workload: WorkloadName
+    metric: str = "time"
+    excluded: tuple[Status, ...] = ()
+    """The outcomes that its interval excludes."""
+    command: str = ""
+    """The command that would settle it, with its time; empty: no longer run would."""
+    sentence: str = ""
+
+
+class Answers(Struct, frozen=True, kw_only=True):
+    """The answers that a person reads first."""
+
+    sentences: tuple[str, ...] = ()
+    """The headline, a sentence for each question, without the remarks."""
+    overview: tuple[OverviewEntry, ...] = ()
+    open_cells: tuple[OpenCell, ...] = ()
+    seconds_per_block: Amount | None = None
+    """Of the last blocks of the run."""
+
+
 class ParityDifference(Struct, frozen=True, kw_only=True):
     """A difference between native and a target other than the isolation."""
 
@@ -205,6 +253,7 @@ class VariationSummary(Struct, frozen=True, kw_only=True):
     effect: Positive
     """The unchanged target over the target with the option changed; above 1, the option costs."""
     interval: Bounds
+    level: Positive = 0.97
     status: Status = field(name="standing")
     share: float | None = None
     """The share of the overhead over native that the option explains; None: no overhead."""
@@ -306,6 +355,8 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     schema_version: int = FORMAT
     run: RunSummary = field(default_factory=RunSummary)
+    answers: Answers = field(default_factory=Answers)
+    """Empty in runs of versions that only had `run.headline`."""
     workloads: tuple[WorkloadEntry, ...] = ()
     targets: tuple[TargetSummary, ...] = ()
     cells: tuple[CellSummary, ...] = ()

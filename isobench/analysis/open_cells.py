@@ -1,0 +1,180 @@
+"""What would settle the cells that have no verdict: a command with its time, or nothing. Pure."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from isobench.analysis import verdict
+from isobench.config.options import RunOptions
+from isobench.model import TIME, Estimate, Status, Verdict
+from isobench.model.wording import listed, outcome_text, series_text, times_text
+from isobench.storage.schema import OpenCell
+
+DECIDED: Final = frozenset({Status.NEAR_NATIVE, Status.SLOWER, Status.FASTER})
+MOST_BLOCKS: Final = 1000
+"""A cell that needs more blocks than this is too near the margin: no run will settle it."""
+# Those that are needed come from the spread so far, which is itself uncertain.
+_MORE: Final = 1.2
+_STEPS: Final = (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 90, 120)
+"""Minutes of budgets, so that many cells share one command."""
+_MINUTE: Final = 60
+_START: Final = 15.0
+"""Seconds that a resumed run needs before its first block."""
+_SIDES_OF_NATIVE: Final = 2
+"""A new run measures native twice beside each target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What a run has measured, and how fast."""
+
+    blocks: int
+    planned: int
+    """The blocks of the plan: a resumed run continues within it."""
+    seconds_per_block: float | None
+    """Of its last blocks, in which only cells took part that a resumed run would measure too."""
+    visits_per_block: int
+
+
+def open_cells(
+    cells: Iterable[tuple[Verdict, int | None]], pace: Pace, margin: float
+) -> Iterator[OpenCell]:
+    """Yield each cell without a verdict. `cells` are verdicts, each with the number of blocks that
+    would decide it (None: unknown); `margin` is a ratio above 1.
+    """
+    for judged, needed in cells:
+        if judged.status in DECIDED:
+            continue
+        command, reason = _settled_by(judged, needed, pace)
+        # Where something other than the interval withholds the verdict, it excludes nothing.
+        counts = judged.estimate is not None and not any(doubt.blocks for doubt in judged.doubts)
+        excluded = _excluded(judged.estimate, margin) if judged.estimate and counts else ()
+        yield OpenCell(
+            target=judged.target,
+            workload=judged.workload,
+            metric=judged.metric,
+            excluded=excluded,
+            command=command,
+            sentence=_sentence(judged, excluded, reason, margin),
+        )
+
+
+def _settled_by(judged: Verdict, needed: int | None, pace: Pace) -> tuple[str, str]:
+    """Return the command that would settle a cell, and the reason where there is none."""
+    blocking = next((doubt for doubt in judged.doubts if doubt.blocks), None)
+    estimate = judged.estimate
+    if blocking is not None:
+        return "", f"More blocks alone do not settle it: {blocking.detail}"
+    if estimate is None:
+        return "", "See its gaps"
+    if estimate.sessions:
+        return "", "Its sessions differ: more of them settle it (--sessions fresh)"
+    if needed is None or needed > MOST_BLOCKS:
+        return "", "No longer run will settle it: the ratio is too near the margin for its noise"
+    wanted = max(math.ceil(_MORE * needed), math.ceil(_MORE * estimate.blocks))
+    return _command(judged, wanted, wanted - estimate.blocks, pace), ""
+
+
+def _command(judged: Verdict, wanted: int, more: int, pace: Pace) -> str:
+    """Return the command that measures `more` blocks of a cell, so that it has `wanted`."""
+    each = pace.seconds_per_block or 0.0
+    if pace.blocks + more <= pace.planned:
+        most = pace.blocks + more
+        limit = f" --max-blocks {most}" if most > RunOptions.maximum_blocks else ""
+        return f"isobench run --resume --budget {_budget(_START + more * each)}{limit}"
+    # The plan of this run has too few blocks: a run of this cell alone is faster than a longer one.
+    share = (1 + _SIDES_OF_NATIVE) / max(pace.visits_per_block, 1 + _SIDES_OF_NATIVE)
+    limit = f" --max-blocks {wanted}" if wanted > RunOptions.maximum_blocks else ""
+    return (
+        f"isobench run --targets {judged.target} --workloads {judged.workload}"
+        f" --budget {_budget(_START + wanted * each * share)}{limit}"
+    )
+
+
+def _budget(seconds: float) -> str:
+    """Return a budget of this length or a little longer, as the command line takes it."""
+    minutes = seconds / _MINUTE
+    step = next((step for step in _STEPS if step >= minutes), None)
+    return f"{step}m" if step is not None else f"{math.ceil(minutes / _MINUTE)}h"
+
+
+def _excluded(estimate: Estimate, margin: float) -> tuple[Status, ...]:
+    """Return the outcomes that the interval of a cell excludes."""
+    low, high = _ends(estimate, margin)
+    near = high > 1 / margin and low < margin
+    possible = {
+        Status.FASTER: low < 1 / margin,
+        Status.NEAR_NATIVE: near,
+        Status.SLOWER: high > margin,
+    }
+    return tuple(status for status, may_be in possible.items() if not may_be)
+
+
+def _ends(estimate: Estimate, margin: float) -> tuple[float, float]:
+    """Return the ends of the interval of an open cell. Where it alone would decide, two estimators
+    disagree: then the cell may be where either of them has it.
+    """
+    interval, check = estimate.interval, estimate.check
+    if check is None or not verdict.is_definite(interval, margin):
+        return interval.ends
+    return min(interval.low, check.low), max(interval.high, check.high)
+
+
+def _sentence(judged: Verdict, excluded: Sequence[Status], reason: str, margin: float) -> str:
+    """Return what is known of an open cell, and why no command settles it."""
+    known = _known(judged, excluded, margin)
+    return f"{known}. {reason}." if reason else f"{known}."
+
+
+def _known(judged: Verdict, excluded: Sequence[Status], margin: float) -> str:
+    """Return between which bounds the cell lies, and which outcomes that excludes."""
+    estimate = judged.estimate
+    place = f"{judged.target} at {series_text(judged.workload, judged.metric)}"
+    if estimate is None:
+        return f"{place} has no ratio"
+    withheld = any(doubt.blocks for doubt in judged.doubts)
+    ends = estimate.interval.ends if withheld else _ends(estimate, margin)
+    either = "" if ends == estimate.interval.ends else ", by either of two estimators"
+    found = f"{place} {_extent(ends, excluded, judged.metric)}{either}"
+    if not excluded:
+        return found if withheld else f"{found}: nothing is excluded"
+    order = (Status.FASTER, Status.NEAR_NATIVE, Status.SLOWER)
+    out = [outcome_text(one, judged.metric) for one in order if one in excluded]
+    left = [outcome_text(one, judged.metric) for one in order if one not in excluded]
+    return f"{found}: {_are(out)} excluded, {_are(left)} not"
+
+
+def _are(words: Sequence[str]) -> str:
+    return f"{listed(words)} {'is' if len(words) == 1 else 'are'}"
+
+
+def _extent(ends: tuple[float, float], excluded: Sequence[Status], metric: str) -> str:
+    low, high = map(times_text, ends)
+    verb, native = ("takes", "native's time") if metric == TIME.name else ("is", "native's value")
+    if tuple(excluded) == (Status.FASTER,):
+        return f"{verb} at most {high} {native}"
+    if tuple(excluded) == (Status.SLOWER,):
+        return f"{verb} at least {low} {native}"
+    return f"{verb} {low} to {high} {native}"
+
+
+def best_command(cells: Sequence[OpenCell]) -> tuple[str, int]:
+    """Return the shortest command that resumes the run and settles at least half of the cells
+    that any resumed run settles, and how many it settles; without one, no command and 0.
+    """
+    resumable = [(minutes_of(cell.command), cell.command) for cell in cells]
+    ordered = sorted((m, c) for m, c in resumable if m is not None)
+    if not ordered:
+        return "", 0
+    minutes, command = ordered[(len(ordered) - 1) // 2]
+    within = [(m, c) for m, c in ordered if m <= minutes]
+    return max(within)[1] if within else command, len(within)
+
+
+def minutes_of(command: str) -> int | None:
+    """Return the budget in minutes of a command that resumes a run; None for any other."""
+    if "--resume" not in command:
+        return None
+    budget = command.partition("--budget ")[2].partition(" ")[0]
+    return int(budget[:-1]) * (_MINUTE if budget.endswith("h") else 1)
