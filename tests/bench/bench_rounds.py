@@ -9,6 +9,11 @@ and prints for each cell both ratios, their difference and its interval (95 %, b
 `waiting` compares native with itself: in a run with one other target, and in a run with eleven
 others whose payloads wait meanwhile. It prints the ratio of native's second turn to its first in
 both, and the ratio of native's times in the two kinds of runs.
+
+`estimators RUN…` takes runs that were measured in rounds, and prints how much the blocks of each
+workload spread, native against native, by three ways to make one value of a block's rounds: the
+trimmed mean of the ratios of each round, the ratio of the medians of all turns, and the ratio of
+the fastest turns. Robust standard deviations; `load` is that before the run.
 """
 
 import json
@@ -24,9 +29,15 @@ from typing import Any, Final
 
 import click
 import numpy as np
+import pandas as pd
 from scipy import stats
 
+from isobench.analysis import rounds
+from isobench.analysis.cells import Analysis
+from isobench.storage import reader
+
 MANY: Final = 11
+FEWEST_ROUNDS: Final = 5
 
 
 def run(folder: Path, *words: str) -> Any:
@@ -136,6 +147,37 @@ def _native(workloads: str, budget: str, count: int) -> Iterator[tuple[str, floa
     for cell in summary["cells"]:
         if cell["target"] == "native#2":
             yield cell["workload"], cell["ratio"], cell["reference"]
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+def estimators(paths: Sequence[Path]) -> None:
+    """Compare ways to make one value of a block's rounds."""
+    click.echo("| run | load | workload | blocks | by round | medians | fastest turns |")
+    click.echo("|---|---:|---|---:|---:|---:|---:|")
+    for path in paths:
+        analysis = Analysis(reader.load(path))
+        for workload in analysis.workloads:
+            mine = analysis.amounts[analysis.amounts["workload"] == workload]
+            if mine.groupby(["block", "target"]).size().median() < FEWEST_ROUNDS:
+                continue
+            spreads = [
+                100 * _spread(rounds.levels(mine, analysis.reference, estimator))
+                for estimator in (rounds.by_round, _by_medians, rounds.by_fastest)
+            ]
+            load, blocks = analysis.run.metadata.host.get("load"), mine["block"].nunique()
+            shown = " | ".join(f"{spread:.2f} %" for spread in spreads)
+            click.echo(f"| {path.name} | {load} | {workload} | {blocks} | {shown} |")
+
+
+def _by_medians(target: rounds.Floats, native: rounds.Floats) -> float:
+    return float(np.median(target) - np.median(native))
+
+
+def _spread(levels: pd.DataFrame) -> float:
+    """Return the robust standard deviation of the control's block log-ratios."""
+    logs = np.log(levels["native#2"] / levels["native"]).dropna()
+    return float(1.4826 * np.median(np.abs(logs - np.median(logs))))
 
 
 if __name__ == "__main__":

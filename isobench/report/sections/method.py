@@ -40,6 +40,8 @@ class Method:
 
     blocks: str
     discarded: str
+    rounds: bool
+    """Whether the targets of a block took short turns."""
     duet: bool
     """Whether each target ran at the same time as native."""
     sessions: str
@@ -65,6 +67,7 @@ def method(lookup: Lookup) -> Method:
     return Method(
         blocks=_UNKNOWN if run.blocks is None else str(run.blocks),
         discarded=_UNKNOWN if run.blocks_invalid is None else str(run.blocks_invalid),
+        rounds=run.schedule is Schedule.ROUNDS,
         duet=run.schedule is Schedule.DUET,
         sessions=shared_sessions(lookup),
         seed="not recorded" if run.seed is None else str(run.seed),
