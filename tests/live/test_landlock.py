@@ -159,7 +159,7 @@ def test_the_session_reports_the_abi_of_landlock(able: Able, staged: Make) -> No
     with target.open(staged(target).stage) as session:
         assert isinstance(session, Witness)
         reported = {fact.key: fact.value for fact in session.witness()}
-    assert reported == {"host.landlock.abi": ABI}
+    assert reported["host.landlock.abi"] == ABI
 
 
 # ---- launchers that do not confine ---------------------------------------------------------------

@@ -5,6 +5,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -184,8 +185,11 @@ def test_after_kill_9_no_server_and_no_prefix_are_left(target: WineTarget, tmp_p
     assert (prefixes[0].exists(), place.exists()) == (False, False)
 
 
-def test_a_probe_leaves_nothing_and_needs_no_prefix(target: WineTarget) -> None:
+def test_a_probe_leaves_nothing_and_needs_no_prefix(
+    target: WineTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del target
-    before = set(Path("/tmp").glob("isobench-probe-*"))
+    # A folder of its own: other tests probe at the same time.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert isinstance(Registry().get("wine").probe(), Available)
-    assert set(Path("/tmp").glob("isobench-probe-*")) - before == set()
+    assert list(tmp_path.glob("isobench-probe-*")) == []

@@ -137,7 +137,7 @@ struct ib {
     const char *scratch; /* a writable directory, or NULL */
     char **arguments;    /* the arguments after LOOPS, NULL-terminated */
     char **environment;
-    uint64_t iterations;
+    uint64_t iterations; /* how many there are, or so far: an iteration is the last one if iteration + 1 is this */
     uint64_t loops;      /* of the current iteration */
     uint64_t most_loops; /* of any iteration: those of the warm-up */
     uint64_t elapsed;    /* of the current iteration, ns */
@@ -317,8 +317,9 @@ static uint64_t ib_iterate(struct ib *ib) {
     return check;
 }
 
-/* Wait for a line that requests an iteration, and make its untimed pass. 0: there is none, or it is another line. */
-static int ib_asked(struct ib *ib) {
+/* Wait for a line that requests an iteration, and make its untimed pass. 0: there is none, or it is another line. `iterations` is
+ * then such that every timed iteration is the last one so far, and an untimed pass is not: a payload may print facts of the last. */
+static int ib_asked(struct ib *ib, uint64_t done) {
     static char input[128];
     static size_t filled, used; /* input[0 .. filled), of which `used` bytes belong to the line before */
     size_t end = 0;
@@ -339,8 +340,11 @@ static int ib_asked(struct ib *ib) {
     while (*second && *second != ' ') second++;
     uint64_t timed = ib_number(input), untimed = *second ? ib_number(second + 1) : 0;
     if (timed == 0 || timed > ib->most_loops || untimed > ib->most_loops) return 0;
+    ib->iteration = (int)done;
+    ib->iterations = done + 2;
     if ((ib->loops = untimed)) ib_iterate(ib);
     ib->loops = timed;
+    ib->iterations = done + 1;
     return 1;
 }
 
@@ -349,7 +353,7 @@ static int ib_main(int argc, char **argv, char **environment) {
     if (argc < 4) ib_fail("usage: PAYLOAD NONCE ITERATIONS LOOPS [ARGUMENT...]", 0);
     struct ib ib = {.self = argv[0], .nonce = argv[1], .arguments = argv + 4, .environment = environment};
     int ask = ib_same(argv[2], "ask", 4);
-    ib.iterations = ask ? 0 : ib_number(argv[2]);
+    ib.iterations = ask ? 1 : ib_number(argv[2]);
     ib.most_loops = ib.loops = ib_number(argv[3]);
     ib.scratch = ib_env(&ib, "ISOBENCH_SCRATCH");
     /* A process of the host must not outlive isobench. Inside an instance this would be wrong: the parent there is a helper
@@ -363,7 +367,8 @@ static int ib_main(int argc, char **argv, char **environment) {
     ib_decimal(ib.elapsed);
     ib_text("}\n");
     if (ask) ib_flush();
-    for (uint64_t i = 0; ask ? ib_asked(&ib) : i < ib.iterations; i++) {
+    uint64_t i = 0;
+    for (; ask ? ib_asked(&ib, i) : i < ib.iterations; i++) {
         ib.iteration = (int)i;
         uint64_t own = ib_iterate(&ib);
         if (!ask && own != check) steady = 0;
@@ -379,7 +384,6 @@ static int ib_main(int argc, char **argv, char **environment) {
             ib_text(",\"check\":\"");
             ib_hex(own, 16);
             ib_byte('"');
-            ib.iterations = i + 1;
         }
         ib_text("}\n");
         if (ask) ib_flush();
@@ -388,7 +392,7 @@ static int ib_main(int argc, char **argv, char **environment) {
     IB_CLEANUP(&ib);
 #endif
     ib_text("{\"end\":");
-    ib_decimal(ib.iterations);
+    ib_decimal(i);
     ib_text(",\"check\":\"");
     ib_hex(check, 16);
     ib_text(steady ? "\",\"steady\":true,\"nonce\":" : "\",\"steady\":false,\"nonce\":");

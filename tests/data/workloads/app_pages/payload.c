@@ -7,7 +7,7 @@
 #include "isobench.h"
 
 struct usage {
-    long of_user[2], of_system[2], peak, shared, data, stack, minor_faults, major_faults, others[6];
+    long of_user[2], of_system[2], peak, shared, data, stack, minor_faults, major_faults, others[8];
 };
 
 static long faults(void) {
