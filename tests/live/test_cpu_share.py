@@ -47,7 +47,7 @@ def neighbours() -> Iterator[None]:
 
 def measured(isobench: Command, target: str, **options: Any) -> Ran:
     ran = isobench(
-        "run", "-t", target, "-w", "cpu.sieve", "--budget", "40s", "--seed", "3", **options
+        "run", "-t", target, "-w", "cpu.sieve", "--budget", "20s", "--seed", "3", **options
     )
     assert ran.code == 0, ran.said
     return ran
