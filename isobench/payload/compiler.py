@@ -30,6 +30,10 @@ FLAGS: Final = (
     "-fno-slp-vectorize",
     # Without fused multiply-add every ISA rounds at the same places: equal checksums.
     "-ffp-contract=off",
+    # Where a loop begins within a cache line decides its speed by up to a quarter, and a change of
+    # any code before it moves it: the sieve was 22 % faster for Windows than for Linux.
+    "-falign-functions=64",
+    "-falign-loops=64",
     "-fno-stack-protector",
     "-fno-sanitize=all",
     "-fno-pie",
