@@ -12,10 +12,6 @@ from isobench.model.units import TargetName, WorkloadName
 _MARK: Final = "#"
 FEWEST_SESSIONS: Final = 3
 """The fewest sessions of a target that show how much its sessions differ."""
-# Each analysis is one more chance to stop at an interval that is narrow by chance, so they are few.
-# With these numbers the reported interval (97 % nominal) still covers 95 %: docs/statistics.md.
-FIRST_INTERIM_ANALYSIS: Final = 10
-BLOCKS_BETWEEN_ANALYSES: Final = 5
 
 
 def second(reference: TargetName) -> TargetName:
@@ -162,8 +158,3 @@ def blocks_per_session(blocks: int) -> int:
     The third may serve one block less: a block more per session costs less than a fourth session.
     """
     return max(1, (blocks + 1) // FEWEST_SESSIONS)
-
-
-def is_interim_analysis(blocks: int) -> bool:
-    """Return whether a run analyses its intervals after so many valid blocks."""
-    return blocks >= FIRST_INTERIM_ANALYSIS and blocks % BLOCKS_BETWEEN_ANALYSES == 0

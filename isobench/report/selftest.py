@@ -259,7 +259,7 @@ def _procedure(simulation: Simulation) -> str:
         "Each block visits native, native again and the target in random order,"
         f" {OPTIONS.iterations} iterations per visit; {simulation.replications} runs per row; seed"
         f" {simulation.seed}. Stopped: at the first interim analysis (every"
-        f" {plan.BLOCKS_BETWEEN_ANALYSES} blocks from {plan.FIRST_INTERIM_ANALYSIS}) at which both"
+        f" {sequential.BETWEEN_ANALYSES} blocks from {sequential.FIRST_STOP}) at which both"
         f" intervals are within {_rate(PRECISION)}, or after {MOST_BLOCKS}"
         " blocks."
     )

@@ -37,7 +37,6 @@ from isobench.model.errors import (
     UnavailableError,
     UsageError,
 )
-from isobench.model.plan import is_interim_analysis
 from isobench.model.units import TargetName, WorkloadName
 from isobench.payload import build, stage
 from isobench.plugins import guard
@@ -561,7 +560,7 @@ class Lifecycle:
             stop = "" if undecided else "decided"
             return measure.Analysed(leaving=decided, share=share, stop=stop)
         # Widths decide, and not verdicts: stats.narrow.
-        if is_interim_analysis(valid) and analysis.precise(self.options.precision):
+        if sequential.may_stop(valid) and analysis.precise(self.options.precision):
             return measure.Analysed(share=share, stop="precision")
         # What leaves makes room for what is open. Where nothing is open, all cells stay, and the
         # rest of the budget makes their intervals narrower.

@@ -30,7 +30,7 @@ from isobench.model import (
     Workload,
 )
 from isobench.model.errors import NotApplicableError, PayloadError, SessionError
-from isobench.model.plan import actual, is_interim_analysis, without_left
+from isobench.model.plan import actual, without_left
 from isobench.model.units import SECOND, TargetName, Unit, WorkloadName
 from isobench.payload import wire
 from isobench.payload.stage import Workshop
@@ -645,7 +645,7 @@ def _measure(
         repeated += not is_valid
         valid += is_valid
         runner.sink.health(health, valid=is_valid)
-        if not is_valid or not (sequential.is_analysis(valid) or is_interim_analysis(valid)):
+        if not is_valid or not sequential.is_analysis(valid):
             continue
         found = rules.analyse(valid)
         for workload, target in found.leaving:

@@ -32,6 +32,7 @@ from isobench.run import turns
 from isobench.run.measure import Runner
 from isobench.run.rounds import is_interactive
 from isobench.run.sessions import OpeningFailures, OpenSession
+from isobench.stats import sequential
 from isobench.workloads import classes
 
 PILOT_ITERATIONS: Final = 2
@@ -453,7 +454,7 @@ def choose_size(
     if options.schedule is Schedule.DUET:
         # The two programs of a duet overlap only in the middle of their visits, so that these must
         # be long; and one ratio needs two blocks, since the halves of the CPUs are swapped.
-        steps = [(max(2 * plan.FIRST_INTERIM_ANALYSIS, wanted), 2 * ROUND)]
+        steps = [(max(2 * sequential.FIRST_STOP, wanted), 2 * ROUND)]
     for blocks, shortest in steps:
         while length > shortest and fits(length) < blocks:
             length = max(0.9 * length, shortest)

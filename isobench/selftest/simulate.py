@@ -301,7 +301,7 @@ def _judge_stopped(tally: _Tally, runs: SimulatedRuns) -> None:
     count, greatest = runs.subject.shape
     # A run leaves at the first analysis at which both its intervals are narrow, as real runs do.
     left = np.arange(count, dtype=np.int64)
-    for blocks in filter(plan.is_interim_analysis, range(greatest)):
+    for blocks in filter(stats.sequential.may_stop, range(greatest)):
         analysis = _Analysis(runs, blocks, left)
         if analysis.has_few_sessions:
             continue

@@ -1042,6 +1042,20 @@ def test_precision_is_looked_at_from_the_tenth_block_in_every_fifth(
     assert analysed == [5, 10, 15, 20]
 
 
+def test_after_sixty_blocks_a_run_is_analysed_every_twenty_as_the_rule_says(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    analysed: list[int] = []
+
+    def analyse(valid: int) -> measure.Analysed:
+        analysed.append(valid)
+        return measure.Analysed()
+
+    measure_blocks(runner(fake()), 105, limits(maximum_blocks=105, analyse=analyse))
+    assert analysed == [*range(5, 61, 5), 80, 100]
+
+
 def test_cells_that_leave_are_recorded_and_measured_no_more(
     runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

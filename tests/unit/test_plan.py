@@ -165,16 +165,6 @@ def test_the_plan_says_how_much_work_a_cell_is_for_all_targets_alike() -> None:
     assert make().work == tuple(WORK)
 
 
-def test_a_run_looks_at_its_intervals_after_every_fifth_block_from_the_tenth() -> None:
-    assert [blocks for blocks in range(31) if plan.is_interim_analysis(blocks)] == [
-        10,
-        15,
-        20,
-        25,
-        30,
-    ]
-
-
 def test_a_block_without_targets_stays_whole_when_nothing_has_left() -> None:
     whole = plan.block(1, [NATIVE, CONTROL], [item.workload for item in WORK], seed=1)
     assert plan.without_left(whole, (), NATIVE) == whole

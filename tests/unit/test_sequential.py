@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isobench.stats import sequential
-from isobench.stats.sequential import RULE, is_analysis, widening
+from isobench.stats.sequential import RULE, is_analysis, may_stop, widening
 
 
 def test_before_the_end_the_level_is_the_same_after_any_share_of_the_budget() -> None:
@@ -42,6 +42,11 @@ def test_cells_may_leave_every_five_blocks_and_later_every_twenty() -> None:
     early = [blocks for blocks in range(62) if is_analysis(blocks)]
     assert early == [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60]
     assert [blocks for blocks in range(61, 130) if is_analysis(blocks)] == [80, 100, 120]
+
+
+def test_narrow_intervals_may_end_a_run_from_the_tenth_block_on() -> None:
+    assert [blocks for blocks in range(31) if may_stop(blocks)] == [10, 15, 20, 25, 30]
+    assert all(map(is_analysis, filter(may_stop, range(301))))
 
 
 def _autocorrelated(rows: int, blocks: int, memory: float) -> np.ndarray:
