@@ -611,14 +611,12 @@ class Analysis:
 
     def _blocks_with(self, workload: WorkloadName, target: TargetName) -> int:
         """Return in how many blocks that count a cell took part."""
-        ended = [one.block for one in self.run.leavings if one.workload == workload]
-        cells = [cell for cell in self.comparisons if cell[0] == workload]
-        if (workload, target) in self.left:
-            last = self.left[workload, target].block
-        elif actual(target) == self.reference and cells and {*cells} <= {*self.left}:
-            last = max(ended)  # native and its control leave with the last target
-        else:
+        cells = [(workload, target)]
+        if actual(target) == self.reference:  # native and its control leave with the last target
+            cells = [cell for cell in self.comparisons if cell[0] == workload]
+        if not cells or not {*cells} <= {*self.left}:
             return self.blocks
+        last = max(self.left[cell].block for cell in cells)
         blocks = self.frames.times["block"]
         return int(blocks[blocks <= last].nunique())
 

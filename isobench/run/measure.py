@@ -234,25 +234,23 @@ class Runner:
         # The nonce is random, so that no output of another program or of an earlier run can count.
         nonce, timer = secrets.token_hex(8), context.timer
         # A payload makes one warm-up pass itself. More of them are its first iterations.
-        early = work.warmups - 1
-        iterations = early + work.iterations
+        numbers = [*range(-1, -work.warmups, -1), *range(work.iterations)]
+        iterations = len(numbers)
         command = context.command(
             workload.program, nonce, str(iterations), str(work.loops), *workload.args
         )
         timer.expect_hello(nonce)
         done = session.run(command, timeout=workload.timeout)
-        dispatch, arrived, last = timer.taken, timer.arrived_at, timer.last_output_at
         reply = self.prover.reply(done, context.visit.target, nonce=nonce, iterations=iterations)
         self.check_answer(workload, work, reply)
-        _demand_times(context.visit, reply)
-        self._note_facts(context.visit, reply.facts)
-        records = [*self._iterations(context.visit, reply, early)]
-        if dispatch is not None and arrived is not None:
-            records += self._spans(context.visit, reply, dispatch=dispatch, host=last - arrived)
-        return (*records, *self._counted(context.visit, reply))
+        passes = zip(reply.iterations, numbers, strict=True)
+        return (
+            *self.rest_of(context, reply),
+            *(self.pass_of(context.visit, *each) for each in passes),
+        )
 
     def rest_of(self, context: Context, reply: wire.Reply) -> Iterator[Sample]:
-        """Yield what a payload that has waited shows beside its iterations: warm-up, spans, facts.
+        """Yield what a payload shows beside its iterations: its first pass, spans, facts.
 
         FailedError: an iteration took no time by its clock.
         """
@@ -269,25 +267,16 @@ class Runner:
             yield from self._spans(visit, reply, dispatch=timer.taken, host=host)
         yield from self._counted(visit, reply)
 
-    def _iterations(self, visit: Visit, reply: wire.Reply, early: int) -> Iterator[Sample]:
-        """Yield the timed iterations, and the warm-up passes before them."""
-        for i, measured in enumerate(reply.iterations[early:]):
-            yield self.sample(
-                visit,
-                "time",
-                measured.nanoseconds,
-                iteration=i,
-                operations=measured.operations,
-                clock=Clock.GUEST,
-            )
-        if reply.warmup is None:
-            return
-        operations = reply.iterations[0].operations
-        passes = [reply.warmup, *(each.nanoseconds for each in reply.iterations[:early])]
-        for i, value in enumerate(passes):
-            yield self.sample(
-                visit, "warmup", value, iteration=i, operations=operations, clock=Clock.GUEST
-            )
+    def pass_of(self, visit: Visit, measured: wire.Iteration, number: int) -> Sample:
+        """Return the sample of an iteration. One with a number below 0 is a warm-up pass."""
+        return self.sample(
+            visit,
+            "time" if number >= 0 else "warmup",
+            measured.nanoseconds,
+            iteration=abs(number),
+            operations=measured.operations,
+            clock=Clock.GUEST,
+        )
 
     def _spans(
         self, visit: Visit, reply: wire.Reply, *, dispatch: int, host: int
@@ -459,7 +448,7 @@ class Runner:
         return self.visit_in_session(good.get(visit.target), visit, work)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write the records of a visit, so that a crash of the machine loses no more than one."""
+        """Write the records of a visit to the disk: a crash of the machine loses one at most."""
         for record in records:
             self.sink.write(record)
         self.sink.sync()
@@ -493,21 +482,27 @@ class Runner:
         work: Work,
         context: Context | None = None,
     ) -> Sequence[Record]:
-        """Measure one cell once, in an open session where it needs one.
+        """Measure one cell once, in an open session where it needs one."""
+        if (fault := self.make_ready(opened, visit)) is not None:
+            return (fault,)
+        return self.visit(visit, work, None if opened is None else opened.session, context)
 
-        The session of an exclusive target is closed before an instance is started, and opened and
-        proved again before its next use.
+    def make_ready(self, opened: OpenSession | None, visit: Visit) -> Gap | None:
+        """Prepare the session of an exclusive target for a visit. Return the gap if that fails.
+
+        It is closed before an instance is started, and opened and proved again before its next use.
         """
         target = self.targets[actual(visit.target)]
         # There can be only one instance of such a target, and a session is one.
-        if opened is not None and isinstance(target, Exclusive) and target.exclusive:
-            if self.workloads[visit.workload].scope is Scope.SESSION:
-                opened.suspend()
-            elif (fault := self.reopened(opened, visit)) is not None:
-                return (gap_of(visit, fault),)
-        return self.visit(visit, work, None if opened is None else opened.session, context)
+        if opened is None or not (isinstance(target, Exclusive) and target.exclusive):
+            return None
+        if self.workloads[visit.workload].scope is Scope.SESSION:
+            opened.suspend()
+            return None
+        fault = self._reopened(opened, visit)
+        return None if fault is None else gap_of(visit, fault)
 
-    def reopened(self, opened: OpenSession, visit: Visit) -> Gap | None:
+    def _reopened(self, opened: OpenSession, visit: Visit) -> Gap | None:
         """Open and prove a session again if it is suspended. Return the gap if that fails."""
         if opened.is_suspended and opened.fault is None:
             try:

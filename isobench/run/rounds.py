@@ -6,27 +6,28 @@ the ratio of two targets; turns of some milliseconds meet the same noise, which 
 """
 
 import itertools
-import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from isobench.model import Block, Clock, Gap, Record, Sample, Scope, Visit, Work, Workload
+from isobench.model import Block, Gap, Record, Sample, Scope, Visit, Work, Workload
 from isobench.model.plan import actual
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName
 from isobench.payload import wire
 from isobench.plugins import guard
-from isobench.plugins.api import Completed, Exclusive, Interactive, Session
+from isobench.plugins.api import Completed, Interactive, Session
 from isobench.run import turns
 from isobench.run.context import Context
 from isobench.run.measure import Runner, undisturbed
 from isobench.run.proving import TimedOutError, gap_of
 from isobench.run.sessions import OpeningFailures, OpenSession, Sessions
+from isobench.run.startup import OneByOne
 from isobench.run.turns import Turn
 from isobench.run.waiting import EndedError, LateError, Waiting
 
-_PATIENCE = 3
+_PATIENCE: Final = 3
 """A payload may wait for so many times the time limit of one iteration."""
 
 
@@ -62,6 +63,9 @@ class _Player:
     is_over: bool = False
     """Whether it makes no further turn."""
 
+    def start(self) -> None:
+        """Prepare the turns."""
+
     def turn(self, turn: Turn, number: int) -> None:
         """Make a turn in a round."""
         raise NotImplementedError
@@ -69,6 +73,12 @@ class _Player:
     def finish(self) -> Sequence[Record]:
         """End what runs, and return all records."""
         return self.records
+
+    def add(self, found: Sequence[Record]) -> None:
+        """Add the records of a turn. Of an incomplete visit only the gap counts."""
+        gaps = [record for record in found if isinstance(record, Gap)]
+        self.is_over = bool(gaps)
+        self.records = gaps or [*self.records, *found]
 
 
 @dataclass(kw_only=True)
@@ -161,21 +171,12 @@ class _Waiter(_Player):
         return done
 
     def _samples(self, reply: wire.Reply) -> Iterator[Record]:
-        rest = [*self.runner.rest_of(self.context, reply)]
+        yield from self.runner.rest_of(self.context, reply)
         for asked, iteration in zip(self.done, reply.iterations, strict=True):
-            sample = self.runner.sample(
-                replace(self.visit, target=asked.label),
-                "time" if asked.round >= 0 else "warmup",
-                iteration.nanoseconds,
-                iteration=abs(asked.round),
-                operations=iteration.operations,
-                clock=Clock.GUEST,
-            )
-            yield replace(sample, at=asked.at)
-        yield from rest
+            visit = replace(self.visit, target=asked.label)
+            yield replace(self.runner.pass_of(visit, iteration, asked.round), at=asked.at)
 
 
-@dataclass(kw_only=True)
 class _Starter(_Player):
     """A target without a stream to its programs: each turn is a visit of one iteration."""
 
@@ -183,59 +184,47 @@ class _Starter(_Player):
         """Start a program for one iteration."""
         work = replace(self.work, loops=turn.loops, iterations=1, warmups=1)
         found = self.runner.visit_in_session(self.opened, self.visit, work)
-        self.is_over = any(isinstance(record, Gap) for record in found)
-        numbered = [
-            replace(record, iteration=number) if isinstance(record, Sample) else record
-            for record in found
-        ]
-        # Of an incomplete visit only the gap counts.
-        self.records = [r for r in found if isinstance(r, Gap)] or [*self.records, *numbered]
+        self.add(
+            [
+                replace(record, iteration=number) if isinstance(record, Sample) else record
+                for record in found
+            ]
+        )
 
 
-class _Starts:
-    """The starts of one label at one workload, which take turns with those of others."""
+@dataclass(kw_only=True)
+class _Starts(_Player):
+    """The starts that a workload times: each turn is one start."""
 
-    def __init__(
-        self, runner: Runner, visit: Visit, work: Work, opened: OpenSession | None
-    ) -> None:
-        """Take a label of a block. Nothing is started yet."""
-        self._runner, self.visit, self._opened = runner, visit, opened
-        session = None if opened is None else guard.unwrapped(opened.session)
-        self._starts = runner.one_by_one(runner.context(visit), work, session)
-        self.records: list[Record] = []
-        self.is_over = False
+    one_by_one: OneByOne | None = None
 
-    def turn(self, *, is_first: bool = False) -> None:
-        """Make the next start; the first turn prepares and proves."""
+    def start(self) -> None:
+        """Prepare and prove what the starts need, which may take two starts."""
+        self.add(self.runner.attempt(self.visit, self._prepare, calls=3))
 
-        def next_start() -> tuple[Record, ...]:
-            if is_first:
-                self._runner.demand_possible(
-                    self.visit, self._runner.workloads[self.visit.workload]
-                )
-            found = next(self._starts, None)
-            self.is_over = found is None
-            return tuple(found or ())
+    def _prepare(self) -> tuple[Record, ...]:
+        self.runner.demand_possible(self.visit, self.workload)
+        session, context = guard.unwrapped(self.opened.session), self.runner.context(self.visit)
+        self.one_by_one = self.runner.one_by_one(context, self.work, session)
+        return tuple(next(self.one_by_one))
 
-        # For the evidence there are at most two starts more.
-        found = self._runner.attempt(self.visit, next_start, calls=3)
-        if any(isinstance(record, Gap) for record in found):
-            # Of an incomplete visit only the gap counts.
-            self.records, self.is_over = [*found], True
-        else:
-            self.records += found
+    def turn(self, turn: Turn, number: int) -> None:
+        """Make the next start, if there is one: a target that is slow to start makes only one."""
+        del turn, number
+        starts = self.one_by_one
+        assert starts is not None
+        self.add(self.runner.attempt(self.visit, lambda: tuple(next(starts, ()))))
 
     def finish(self) -> Sequence[Record]:
         """Remove what was prepared, and return all records."""
-        closing = self._runner.attempt(self.visit, self._close)
-        self.records = [*closing] or self.records
-        is_session = self._runner.workloads[self.visit.workload].scope is Scope.SESSION
-        if self._opened is None or is_session:
-            return self.records  # each start had its own instance
-        return self._runner.of_session(self._opened, self.records)
+        found = self.runner.attempt(self.visit, self._close) or self.records
+        if self.workload.scope is Scope.SESSION:
+            return found  # each start had its own instance
+        return self.runner.of_session(self.opened, found)
 
     def _close(self) -> tuple[Record, ...]:
-        self._starts.close()
+        if self.one_by_one is not None:
+            self.one_by_one.close()
         return ()
 
 
@@ -254,17 +243,13 @@ class Rounds:
         tick: Callable[[Visit], None],
         kept: Sessions | None = None,
     ) -> None:
-        """Measure one block like `Runner.block`, but workloads that time their own iterations in
-        rounds.
-        """
+        """Measure one block like `Runner.block`, but in rounds."""
         runner = self._runner
         with undisturbed(), runner.sessions(block, failures, kept) as (good, bad):
             for name, visits in itertools.groupby(block.visits, lambda visit: visit.workload):
-                is_loop = runner.workloads[name].scope is Scope.LOOP
-                measure = self._rounds if is_loop else self._starts
-                measure([*visits], work[name], good, bad, tick)
+                self._workload([*visits], work[name], good, bad, tick)
 
-    def _rounds(
+    def _workload(
         self,
         visits: Sequence[Visit],
         work: Work,
@@ -278,57 +263,16 @@ class Rounds:
             for visit in visits:
                 tick(visit)
                 if visit.target in bad:
-                    runner.write(runner.visit_of(visit, work, good, bad))
+                    runner.write((gap_of(visit, bad[visit.target]),))
                     continue
                 players[visit.target] = player = self._player(visit, work, good[visit.target])
-                if isinstance(player, _Waiter) and not player.is_over:
+                if not player.is_over:
                     player.start()
             self._turns(players, work, f"{self._seed}/{visits[0].block}")
         finally:  # whatever happens, no payload is left waiting
             # Native's checksum is the one that all others are compared with.
             for label in sorted(players, key=lambda label: actual(label) != self._reference):
                 runner.write(players[label].finish())
-
-    def _starts(
-        self,
-        visits: Sequence[Visit],
-        work: Work,
-        good: Mapping[TargetName, OpenSession],
-        bad: Mapping[TargetName, Gap],
-        tick: Callable[[Visit], None],
-    ) -> None:
-        """Measure one workload of a block that times starts: one start of each target in turn."""
-        runner, made = self._runner, list[_Starts]()
-        try:
-            for visit in visits:
-                tick(visit)
-                opened = good.get(visit.target)
-                fault = bad.get(visit.target) or self._fault(visit, opened)
-                if fault is not None:
-                    runner.write((gap_of(visit, fault),))
-                    continue
-                made.append(_Starts(runner, visit, work, opened))
-                made[-1].turn(is_first=True)
-            rng = random.Random(f"{self._seed}/{visits[0].block}/{work.workload}")  # noqa: S311 - an order to replay, not a secret
-            while left := [each for each in made if not each.is_over]:
-                rng.shuffle(left)
-                for each in left:
-                    each.turn()
-        finally:  # whatever happens, no instance is left
-            for each in made:
-                runner.write(each.finish())
-
-    def _fault(self, visit: Visit, opened: OpenSession | None) -> Gap | None:
-        """Prepare the session of an exclusive target: it is closed before an instance is started,
-        and opened again before a process is started in it. Return the gap if that fails.
-        """
-        runner, target = self._runner, self._runner.targets[actual(visit.target)]
-        if opened is None or not (isinstance(target, Exclusive) and target.exclusive):
-            return None
-        if runner.workloads[visit.workload].scope is not Scope.SESSION:
-            return runner.reopened(opened, visit)
-        opened.suspend()
-        return None
 
     def _turns(self, players: Mapping[TargetName, _Player], work: Work, seed: str) -> None:
         """Let all make their turns, one at a time."""
@@ -341,16 +285,21 @@ class Rounds:
 
     def _player(self, visit: Visit, work: Work, opened: OpenSession) -> _Player:
         """Return what makes the turns of a label. It is over if its session cannot be used."""
-        runner, fault = self._runner, self._fault(visit, opened)
-        records = () if fault is None else (gap_of(visit, fault),)
-        kind = _Waiter if is_interactive(opened.session) else _Starter
-        return kind(
+        runner, workload = self._runner, self._runner.workloads[visit.workload]
+        fault = runner.make_ready(opened, visit)
+        return _kind_of(workload, opened)(
             runner=runner,
             visit=visit,
-            workload=runner.workloads[visit.workload],
+            workload=workload,
             work=work,
             opened=opened,
             most_loops=turns.most_loops(work, visit.target, reference=self._reference),
-            records=records,
-            is_over=bool(records),
+            records=() if fault is None else (fault,),
+            is_over=fault is not None,
         )
+
+
+def _kind_of(workload: Workload, opened: OpenSession) -> type[_Player]:
+    if workload.scope is not Scope.LOOP:
+        return _Starts
+    return _Waiter if is_interactive(opened.session) else _Starter

@@ -53,7 +53,9 @@ from isobench.run.proving import (
 
 _Launch = Callable[[Stage, Command, Nanoseconds], Completed]
 OneByOne = Generator[Sequence[Record], None, None]
-"""Yields the records of a visit, start by start. The first item may have none: all was prepared."""
+"""Yields the records of a visit, start by start, after a first item without records: what the
+starts need is prepared and proved.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +80,11 @@ class Starts:
         run, timeout = session.run, workload.timeout
         yield ()
         for iteration in range(work.iterations):
-            yield self._time(
+            found = self._time(
                 context, iteration, workload, lambda command: run(command, timeout=timeout)
             )
-        yield tuple(self._channel_cost(context, session))
+            is_last = iteration == work.iterations - 1
+            yield (*found, *self._channel_cost(context, session)) if is_last else found
 
     def _time(
         self,

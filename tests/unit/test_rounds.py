@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from isobench.model import Block, Cause, Gap, Record, Sample, Turns, Visit, Work
+from isobench.model.errors import SessionError
 from isobench.model.units import TargetName
 from isobench.plugins.testing import FakeSession, FakeTarget, Fault, Script
 from isobench.run import measure, rounds, sessions
@@ -176,3 +177,27 @@ def test_an_interruption_ends_every_payload_that_waits(runner: Make) -> None:
     sink: Any = bench.sink
     assert {r.target for r in sink.records} == {NATIVE, CONTROL}
     assert not [r for r in sink.records if isinstance(r, Gap)]
+
+
+def test_a_session_that_cannot_be_used_for_a_start_is_a_gap(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(session: Any) -> Any:
+        if getattr(session, "target", None) is box:
+            raise SessionError("the plug-in is broken")
+        return session
+
+    box = fake()
+    bench = runner(box)
+    monkeypatch.setattr(rounds.guard, "unwrapped", refuse)
+    visits = tuple(Visit(block=1, target=label, workload=COLD) for label in LABELS)
+    rounds.Rounds(bench, NATIVE, seed=3).block(
+        Block(number=1, sessions=LABELS, visits=visits),
+        {COLD: Work(workload=COLD, loops=1, iterations=2)},
+        sessions.OpeningFailures(),
+        lambda _: None,
+    )
+    sink: Any = bench.sink
+    (gap,) = [r for r in sink.records if isinstance(r, Gap)]
+    assert (gap.target, gap.detail) == (BOX, "the plug-in is broken")
+    assert len(times(sink.records, NATIVE)) == 2
