@@ -100,6 +100,7 @@ class Analysis:
         """Those that have this metric."""
         self.classes = {item.name: item.group for item in run.metadata.workloads}
         self._paired: dict[tuple[str, str, str], pd.DataFrame] = {}
+        self._definites: dict[tuple[str, str, float], Estimate | None] = {}
         self._ratios: dict[tuple[str, str, str], NDArray[np.float64]] = {}
         self._others: dict[str, Analysis] = {metric: self}
 
@@ -635,29 +636,34 @@ class Analysis:
         if self.rule is None or self.quick:
             return []
         level = self.rule.level(share)
-        staying = {self.reference, second(self.reference)}
         found = {
-            (workload, target)
-            for workload in self.workloads
-            for target in self.targets
-            if target not in staying
-            and (workload, target) not in self.left
-            and self._may_leave(workload, target, level)
+            cell
+            for cell in self.comparisons
+            if cell not in self.left and self._may_leave(*cell, level)
         }
         kept = {cell for cell in found if not self._may_leave_with_others(*cell, found, level)}
         return sorted(found - kept)
 
     def _may_leave(self, workload: WorkloadName, target: TargetName, level: float) -> bool:
         # The interval alone rules most cells out; doubts take far longer to collect.
-        estimate = self.estimate(
-            workload, target, level=level, uncertainty=self.uncertainty(workload, target)
-        )
-        if estimate is None or not verdict.is_definite(estimate.interval, self.margin):
-            return False
-        if not self._is_known(workload, target):
+        estimate = self._definite(workload, target, level)
+        if estimate is None or not self._is_known(workload, target):
             return False
         judged = self._judged(workload, (target,), estimate, margin=self.margin)
         return judged.status not in _OPEN
+
+    def _definite(
+        self, workload: WorkloadName, target: TargetName, level: float
+    ) -> Estimate | None:
+        """Return the estimate of a cell; None: its interval at this level decides nothing."""
+        key = (workload, target, level)
+        if key not in self._definites:
+            found = self.estimate(
+                workload, target, level=level, uncertainty=self.uncertainty(workload, target)
+            )
+            decides = found is not None and verdict.is_definite(found.interval, self.margin)
+            self._definites[key] = found if decides else None
+        return self._definites[key]
 
     @functools.cached_property
     def comparisons(self) -> list[tuple[WorkloadName, TargetName]]:
@@ -675,14 +681,12 @@ class Analysis:
         """
         if self.rule is None:
             return []
-        level, found = self.rule.level(share), []
-        for cell in self.comparisons:
-            if cell in self.left:
-                continue
-            estimate = self.estimate(*cell, level=level, uncertainty=self.uncertainty(*cell))
-            if estimate is None or not verdict.is_definite(estimate.interval, self.margin):
-                found.append(cell)
-        return found
+        level = self.rule.level(share)
+        return [
+            cell
+            for cell in self.comparisons
+            if cell not in self.left and self._definite(*cell, level) is None
+        ]
 
     def _is_known(self, workload: WorkloadName, target: TargetName) -> bool:
         """Return whether the interval at the last level is as narrow as `leave_width` asks for."""
