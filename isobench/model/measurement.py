@@ -246,6 +246,8 @@ class Work:
     """Targets that are too slow for as many rounds of as many loops, or that must start a program
     for each turn.
     """
+    seconds: Mapping[TargetName, float] = field(default_factory=dict)
+    """About how long each label takes in a block of rounds, by the trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

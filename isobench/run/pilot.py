@@ -124,21 +124,30 @@ class Pilot:
         for label in labels:
             taken = self.proving if label in kept else self.opening
             total += taken.get(plan.actual(label), 0.0)
-            for name, workload in workloads.items():
-                key = (plan.actual(label), name)
-                if key in self.left_out or plan.actual(label) in self.dead or key not in self.extra:
-                    continue
-                if workload.scope is not Scope.LOOP:
-                    starts = work.starts if workload.scope is Scope.SESSION else work.iterations
-                    once = workload.scope is Scope.SESSION and key[0] in self.expensive
-                    total += self.extra[key] * (1 if once else starts + 1)
-                    continue
-                loops = self.loops(workload, work, length, native)
-                if work.schedule is Schedule.ROUNDS:
-                    total += self._cost_of_turns(key, workload, work, loops, native)
-                    continue
-                total += self.extra[key] + _rounds(workload, work) * self.unit[key] * loops
+            for workload in workloads.values():
+                total += self.cost_of_cell(label, workload, work, length, native)
         return total
+
+    def cost_of_cell(
+        self,
+        label: TargetName,
+        workload: Workload,
+        work: RunOptions,
+        length: float,
+        native: TargetName,
+    ) -> float:
+        """Return about how many seconds a cell takes in a block; 0: it is not measured."""
+        key = (plan.actual(label), workload.name)
+        if key in self.left_out or key[0] in self.dead or key not in self.extra:
+            return 0.0
+        if workload.scope is not Scope.LOOP:
+            starts = work.starts if workload.scope is Scope.SESSION else work.iterations
+            once = workload.scope is Scope.SESSION and key[0] in self.expensive
+            return self.extra[key] * (1 if once else starts + 1)
+        loops = self.loops(workload, work, length, native)
+        if work.schedule is Schedule.ROUNDS:
+            return self._cost_of_turns(key, workload, work, loops, native)
+        return self.extra[key] + _rounds(workload, work) * self.unit[key] * loops
 
     def _cost_of_turns(
         self,

@@ -172,9 +172,7 @@ class Planner:
         self._announce(pilot, length, block_cost, {name: served for name in kept if served > 1})
         self._warn(fits, block_cost, left)
         work = [
-            self._work(
-                pilot, living, workload, pilot.loops(workload, options, length, reference), options
-            )
+            self._work(pilot, both, workload, length, options)
             for name, workload in workloads.items()
             if (reference, name) not in pilot.left_out
         ]
@@ -225,32 +223,38 @@ class Planner:
         pilot: Pilot,
         labels: Sequence[TargetName],
         workload: Workload,
-        loops: int,
+        length: float,
         options: RunOptions,
     ) -> Work:
-        match workload.scope:
-            case Scope.LOOP if options.schedule is Schedule.ROUNDS:
-                found = {
-                    label: pilot.turns(label, workload, loops, options.rounds, self.reference)
-                    for label in labels
-                }
-                untimed = classes.get(workload.class_name).untimed
-                return Work(
-                    workload=workload.name,
-                    loops=loops,
-                    iterations=options.rounds,
-                    warmups=options.warmups,
-                    untimed_share=turns.UNTIMED_SHARE if untimed else 0.0,
-                    turns={label: own for label, own in found.items() if own is not None},
-                )
-            case Scope.LOOP:
-                return Work(
-                    workload=workload.name,
-                    loops=loops,
-                    iterations=self.options.iterations,
-                    warmups=self.options.warmups,
-                )
-            case Scope.EXEC:
-                return Work(workload=workload.name, loops=1, iterations=self.options.iterations)
-            case Scope.SESSION:
-                return Work(workload=workload.name, loops=1, iterations=self.options.starts)
+        """Return the work of a workload. `labels` are those of a block."""
+        loops, iterations = 1, options.iterations
+        if workload.scope is Scope.LOOP:
+            loops = pilot.loops(workload, options, length, self.reference)
+        elif workload.scope is Scope.SESSION:
+            iterations = options.starts
+        if options.schedule is not Schedule.ROUNDS:
+            warmups = options.warmups if workload.scope is Scope.LOOP else 1
+            return Work(workload=workload.name, loops=loops, iterations=iterations, warmups=warmups)
+        made = Work(
+            workload=workload.name,
+            loops=loops,
+            iterations=iterations,
+            seconds={
+                label: taken
+                for label in labels
+                if (taken := pilot.cost_of_cell(label, workload, options, length, self.reference))
+            },
+        )
+        if workload.scope is not Scope.LOOP:
+            return made
+        found = {
+            label: pilot.turns(label, workload, loops, options.rounds, self.reference)
+            for label in labels
+        }
+        return replace(
+            made,
+            iterations=options.rounds,
+            warmups=options.warmups,
+            untimed_share=turns.UNTIMED_SHARE if classes.get(workload.class_name).untimed else 0.0,
+            turns={label: own for label, own in found.items() if own is not None},
+        )

@@ -246,8 +246,10 @@ class Rounds:
         """Measure one block like `Runner.block`, but in rounds."""
         runner = self._runner
         with undisturbed(), runner.sessions(block, failures, kept) as (good, bad):
-            for name, visits in itertools.groupby(block.visits, lambda visit: visit.workload):
-                self._workload([*visits], work[name], good, bad, tick)
+            for name, group in itertools.groupby(block.visits, lambda visit: visit.workload):
+                visits = [*group]
+                now = turns.scaled(work[name], {visit.target for visit in visits})
+                self._workload(visits, now, good, bad, tick)
 
     def _workload(
         self,

@@ -6,8 +6,8 @@ its noise in their ratio (docs/statistics.md).
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import Turns, Work
@@ -30,6 +30,8 @@ THROTTLED: Final = 0.25
 """Seconds of native's turn beside a target with a CPU quota: more than two of its periods."""
 UNTIMED_SHARE: Final = 0.25
 """The share of a turn's loops that is not timed before it."""
+MOST_TIMES: Final = 8
+"""Those that stay when others have left have at most so many times as many rounds in a block."""
 
 
 def of_target(
@@ -59,6 +61,26 @@ def of_target(
     taken = length * fewer / loops
     wanted = int(SHARE * rounds * native / taken)
     return Turns(loops=fewer, rounds=min(rounds, max(FEWEST, wanted)))
+
+
+def scaled(work: Work, labels: Collection[TargetName]) -> Work:
+    """Return the work of a block in which only these labels of a workload are left.
+
+    They get the time of those that have left, as more rounds. Otherwise a block would cost the same
+    to open and prove, and show less.
+    """
+    staying = sum(taken for label, taken in work.seconds.items() if label in labels)
+    if staying <= 0:
+        return work
+    times = min(MOST_TIMES, sum(work.seconds.values()) / staying)
+    return replace(
+        work,
+        iterations=round(times * work.iterations),
+        turns={
+            label: replace(own, rounds=round(times * own.rounds))
+            for label, own in work.turns.items()
+        },
+    )
 
 
 def most_loops(work: Work, label: TargetName, *, reference: TargetName) -> int:

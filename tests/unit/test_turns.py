@@ -1,5 +1,7 @@
 """How long the turns of targets are, and in which order they come."""
 
+from dataclasses import replace
+
 import pytest
 
 from isobench.model import Turns, Work
@@ -104,3 +106,35 @@ def test_the_order_is_random_and_the_same_for_the_same_seed() -> None:
 def test_without_native_nobody_has_a_turn_beside_a_slow_target() -> None:
     found = turns.order(WORK, [BOX, SLOW], reference=NATIVE, seed="1")
     assert {turn.label for one in found for turn in one} == {BOX, SLOW}
+
+
+# ---- blocks that some have left ------------------------------------------------------------------
+
+TIMED = Work(
+    workload=SIEVE,
+    loops=800,
+    iterations=10,
+    turns={SLOW: Turns(loops=100, rounds=4)},
+    seconds={NATIVE: 0.1, CONTROL: 0.1, BOX: 0.2, SLOW: 0.4},
+)
+
+
+def test_with_all_labels_a_block_is_as_planned() -> None:
+    assert turns.scaled(TIMED, LABELS) == TIMED
+
+
+def test_those_that_stay_get_the_time_of_those_that_have_left() -> None:
+    left = turns.scaled(TIMED, [NATIVE, CONTROL, BOX])
+    assert left.iterations == 20
+    assert left.turns == {SLOW: Turns(loops=100, rounds=8)}
+    assert left.loops == 800  # ratios are still of the same work
+    assert turns.scaled(TIMED, [NATIVE, CONTROL]).iterations == 40
+
+
+def test_the_more_rounds_are_limited() -> None:
+    long = replace(TIMED, seconds={NATIVE: 0.01, SLOW: 10.0})
+    assert turns.scaled(long, [NATIVE]).iterations == 10 * turns.MOST_TIMES
+
+
+def test_a_plan_without_times_stays_as_it_is() -> None:
+    assert turns.scaled(WORK, [NATIVE]) == WORK

@@ -22,6 +22,7 @@
 #define IB_CALL_execve "execve"
 #define IB_CALL_fdatasync "fd_datasync"
 #define IB_CALL_getppid "getppid"
+#define IB_CALL_linkat "path_link"
 #define IB_CALL_openat "path_open"
 #define IB_CALL_pwrite64 "fd_pwrite"
 #define IB_CALL_read "fd_read"
@@ -71,6 +72,7 @@ IB_WASI(path_filestat_get)(int32_t fd, int32_t follow, const char *path, size_t 
 IB_WASI(path_create_directory)(int32_t fd, const char *path, size_t length);
 IB_WASI(path_remove_directory)(int32_t fd, const char *path, size_t length);
 IB_WASI(path_readlink)(int32_t fd, const char *path, size_t length, char *to, size_t size, size_t *n);
+IB_WASI(path_link)(int32_t fd, int32_t follow, const char *path, size_t length, int32_t to, const char *name, size_t name_length);
 IB_WASI(path_rename)(int32_t fd, const char *path, size_t length, int32_t to, const char *name, size_t name_length);
 IB_WASI(path_unlink_file)(int32_t fd, const char *path, size_t length);
 IB_WASI(poll_oneoff)(const void *wanted, void *events, size_t count, size_t *n);
@@ -233,6 +235,11 @@ __attribute__((always_inline)) static inline ib_long ib_syscall(ib_long number, 
             place = ib_located(fd, path);
             error = c & 0x200 /* AT_REMOVEDIR */ ? ib_wasi_path_remove_directory(place.fd, place.path, place.length)
                                                  : ib_wasi_path_unlink_file(place.fd, place.path, place.length);
+            break;
+        case __NR_linkat:
+            place = ib_located(fd, path);
+            other = ib_located((int32_t)c, (const char *)(uintptr_t)d);
+            error = ib_wasi_path_link(place.fd, 0, place.path, place.length, other.fd, other.path, other.length);
             break;
         case __NR_renameat2:
             if (e) return -38; /* WASI has no flags for this */

@@ -53,6 +53,7 @@ IB_IMPORT int FlushFileBuffers(ib_handle);
 IB_IMPORT int SetFilePointerEx(ib_handle, int64_t, int64_t *, uint32_t);
 IB_IMPORT int CloseHandle(ib_handle);
 IB_IMPORT int DeleteFileW(const ib_wide *);
+IB_IMPORT int CreateHardLinkW(const ib_wide *, const ib_wide *, void *);
 IB_IMPORT int MoveFileExW(const ib_wide *, const ib_wide *, uint32_t);
 IB_IMPORT int GetFileAttributesExW(const ib_wide *, int, void *);
 IB_IMPORT int SetCurrentDirectoryW(const ib_wide *);
@@ -90,6 +91,7 @@ IB_IMPORT int32_t NtQueryInformationProcess(ib_handle, int, void *, uint32_t, ui
 #define IB_CALL_execve "CreateProcess"
 #define IB_CALL_fdatasync "FlushFileBuffers"
 #define IB_CALL_getppid "NtQueryInformationProcess(ProcessBasicInformation)"
+#define IB_CALL_linkat "CreateHardLink"
 #define IB_CALL_openat "CreateFile"
 #define IB_CALL_pwrite64 "WriteFile"
 #define IB_CALL_read "ReadFile"
@@ -379,7 +381,7 @@ static inline int64_t ib_do_filesystem(const char *path, uint64_t *result) {
 
 enum {
     __NR_chdir, __NR_clock_gettime, __NR_clone, __NR_close, __NR_execve, __NR_exit_group, __NR_faccessat, __NR_fadvise64,
-    __NR_fdatasync, __NR_fsync, __NR_getdents64, __NR_getpid, __NR_getppid, __NR_kill, __NR_lseek, __NR_mincore,
+    __NR_fdatasync, __NR_fsync, __NR_getdents64, __NR_getpid, __NR_getppid, __NR_kill, __NR_linkat, __NR_lseek, __NR_mincore,
     __NR_mmap, __NR_munmap, __NR_nanosleep, __NR_openat, __NR_prctl, __NR_prlimit64, __NR_pwrite64, __NR_read,
     __NR_readlinkat, __NR_renameat2, __NR_sched_getaffinity, __NR_sched_yield, __NR_statfs, __NR_statx, __NR_sysinfo,
     __NR_uname, __NR_unlinkat, __NR_wait4, __NR_write,
@@ -412,6 +414,11 @@ static inline __attribute__((always_inline)) int64_t ib_call(int n, int64_t a, i
     case __NR_getpid: return GetCurrentProcessId();
     case __NR_getppid: return ib_do_parent();
     case __NR_kill: return ib_do_kill(a);
+    case __NR_linkat: {
+        ib_wide from[IB_PATH], to[IB_PATH];
+        if (!ib_path((const char *)b, from, IB_PATH - 4) || !ib_path((const char *)d, to, IB_PATH - 4)) return -36;
+        return ib_ok(CreateHardLinkW(to, from, NULL));
+    }
     case __NR_lseek: {
         int64_t at = 0;
         return SetFilePointerEx(ib_file(a), b, &at, (uint32_t)c) ? at : ib_last_error();
