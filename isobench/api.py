@@ -191,7 +191,7 @@ def measure(
     registry.permit([*options.targets, *options.require])
     chosen_workloads = loader.select(loader.find(options.folders), options.workloads)
     observer = _Observer(say=say or _ignore)
-    cleanup.sweep(registry, everything=False, observer=lambda found: observer.say(str(found)))
+    cleanup.sweep_before(registry, lambda found: observer.say(str(found)))
     chosen = selection.choose(options, registry, chosen_workloads, observer)
     chosen = selection.prepare(chosen, options, observer.say)
     outcome = Lifecycle(options, registry, observer).run(chosen)

@@ -31,8 +31,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 """(importer, imported) -> why a module may import one of its own floor or above."""
 
 FENCES = {
-    "docker": {"targets.containers.docker"},
-    "requests": {"targets.containers.docker"},  # what Docker's SDK raises
+    "docker": {"targets.containers.docker", "targets.containers._docker_client"},
+    "requests": {"targets.containers._docker_client"},  # what Docker's SDK raises
     "paramiko": {"targets.machines._ssh", "targets.machines._ssh_host"},
     "cryptography": {"targets.machines._ssh"},  # paramiko makes no Ed25519 keys
     "kubernetes": {"targets.containers._kubernetes"},

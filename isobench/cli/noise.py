@@ -128,9 +128,7 @@ def _native_alone(options: Mapping[str, Any]) -> "Outcome":
     )
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        cleanup.sweep(
-            registry, everything=False, observer=lambda found: shown.say(leftover_text(found))
-        )
+        cleanup.sweep_before(registry, lambda found: shown.say(leftover_text(found)))
         chosen = selection.choose(run_options, registry, workloads_of(run_options), shown)
         announce(run_options, chosen, shown)
         return lifecycle.Lifecycle(run_options, registry, shown).run(chosen)

@@ -212,20 +212,21 @@ def _measured(
     options: Mapping[str, Any],
 ) -> "Outcome | None":
     from isobench.run import cleanup, lifecycle, selection
+    from isobench.run.time_limit import TimeLimit
 
     shown = _progress.Screen(quiet=options["quiet"], color=options["color"])
     try:
-        cleanup.sweep(
-            registry, everything=False, observer=lambda found: shown.say(leftover_text(found))
-        )
-        shown.say("Looking for targets:")
-        chosen = selection.choose(run_options, registry, workloads, shown)
-        if options["dry_run"]:
-            _show_plan(run_options, chosen)
-            return None
-        announce(run_options, chosen, shown, earlier)
-        chosen = selection.prepare(chosen, run_options, shown.say)
-        return lifecycle.Lifecycle(run_options, registry, shown).run(chosen, earlier)
+        with TimeLimit(run_options.time_limit) as limit:
+            cleanup.sweep_before(registry, lambda found: shown.say(leftover_text(found)))
+            shown.say("Looking for targets:")
+            chosen = selection.choose(run_options, registry, workloads, shown)
+            if options["dry_run"]:
+                _show_plan(run_options, chosen)
+                return None
+            announce(run_options, chosen, shown, earlier)
+            chosen = selection.prepare(chosen, run_options, shown.say)
+            run = lifecycle.Lifecycle(run_options, registry, shown, limit)
+            return run.run(chosen, earlier)
     finally:
         shown.close()
 

@@ -50,6 +50,12 @@ class NothingToRunError(IsobenchError):
     exit_code = 5
 
 
+class TimeIsUpError(IsobenchError):
+    """The time limit passed before anything was measured."""
+
+    exit_code = 124  # as timeout(1) of coreutils does
+
+
 class CellFailedError(IsobenchError):
     """The run finished, and at least one cell failed."""
 

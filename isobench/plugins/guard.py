@@ -10,15 +10,14 @@ when the clock has stopped, and `fault` finds out which code raised an exception
 
 A time limit is an alarm (SIGALRM) whose handler raises an exception in the plug-in's code. Python
 runs signal handlers in the main thread only (https://docs.python.org/3/library/signal.html), so
-calls from other threads (a duet's) have no limit. Probes run in their own threads; isobench waits
-for them for at most `PROBE_LIMIT` seconds.
+calls from other threads (a duet's) have no limit. Probes and sweeps run in their own threads, and
+isobench stops waiting for them at their limit. isobench's own targets are limited by `deadlines`.
 """
 
 import contextlib
 import functools
 import opcode
 import os
-import signal
 import sys
 import threading
 import time
@@ -27,8 +26,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Final, TypeVar, cast
+from types import TracebackType
+from typing import Any, Final, Generic, TypeVar, cast
 
 from isobench.config import paths
 from isobench.model import (
@@ -56,7 +55,7 @@ from isobench.model.errors import (
     UsageError,
 )
 from isobench.model.units import SECOND, Nanoseconds, TargetName
-from isobench.plugins import stdout
+from isobench.plugins import deadlines, stdout
 from isobench.plugins.api import (
     Channel,
     Completed,
@@ -75,6 +74,8 @@ from isobench.plugins.api import (
     Throttled,
     Witness,
 )
+from isobench.plugins.deadlines import TimeLimitError
+from isobench.plugins.signals import uninterrupted
 
 PROBE_LIMIT: Final = 60.0
 """Seconds until all probes must have ended."""
@@ -88,8 +89,6 @@ PREPARE_LIMIT: Final = 3600.0
 SWEEP_LIMIT: Final = 120.0
 GRACE: Final = 30.0
 """Seconds that a command may take beyond its time limit."""
-# A plug-in may catch the exception of an alarm (`except BaseException`): so it repeats.
-_ALARM_INTERVAL: Final = 1.0
 _MOST_TEXT: Final = 500
 # The log in the cache belongs to no run, so nothing else limits its size.
 _MOST_LOG: Final = 1 << 20
@@ -101,12 +100,6 @@ _RAISE_OPCODE: Final = opcode.opmap["RAISE_VARARGS"]
 _T = TypeVar("_T")
 _pending: Final[dict[str, list[str]]] = {}
 """Tracebacks of errors before a run, by target, until a run writes them to its logs."""
-
-
-class _TimeLimitError(BaseException):
-    """Raised in the code of a plug-in at its time limit."""
-
-    # A BaseException, which an `except Exception` of the plug-in does not catch.
 
 
 # ---- which code is at fault ----------------------------------------------------------------------
@@ -195,7 +188,7 @@ class PluginInfo:
         # An IsobenchError has a message for the user, and needs no traceback.
         if isinstance(error, IsobenchError) and _has_texts(error):
             return SessionError(str(error), hint=error.hint)
-        late = isinstance(error, _TimeLimitError)
+        late = isinstance(error, TimeLimitError)
         what = f"{place} did not end within {error}" if late else f"{place}: {_describe(error)}"
         lines = traceback.format_exception(error)
         return self.error(what, f"{place}:\n{''.join(lines)}", in_run=in_run)
@@ -260,40 +253,11 @@ def write_pending_logs(names: Iterable[str], log: Callable[[str, bytes], None]) 
 
 @contextlib.contextmanager
 def _limited(limit: float) -> Iterator[None]:
-    """Raise `_TimeLimitError` within this context after so many seconds. Threads other than the
-    main one are not limited.
+    """Raise `TimeLimitError` within this context after so many seconds. Threads other than the main
+    one are not limited, but their waits are.
     """
-    # There is one timer per process: setitimer(2). An alarm that is set already (the time limit of
-    # the run, an outer call) is set again at the end, and stays in force where it is due earlier.
-    if threading.current_thread() is not threading.main_thread():
+    with deadlines.watched(limit), deadlines.alarm(limit):
         yield
-        return
-    left, _ = signal.getitimer(signal.ITIMER_REAL)
-    if 0 < left <= limit:
-        yield
-        return
-    # An alarm between the end of the context and the reset of the timer must not raise.
-    over: list[bool] = []
-
-    def on_alarm(_number: int, _frame: FrameType | None) -> None:
-        if not over:
-            raise _TimeLimitError(f"{limit:g} s")
-
-    began = time.monotonic()
-    before = signal.signal(signal.SIGALRM, on_alarm)
-    try:
-        try:
-            signal.setitimer(signal.ITIMER_REAL, limit, _ALARM_INTERVAL)
-            yield
-        finally:
-            over.append(True)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        # None: the handler was not installed from Python.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
-        if left:
-            # Zero would turn the timer off: setitimer(2).
-            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.001))
 
 
 # ---- types of results ----------------------------------------------------------------------------
@@ -566,7 +530,7 @@ class CheckedTarget:
         """Return the error to report for an exception in `place`: see `PluginInfo.fault`."""
         found = self.info.fault(error, place, in_run=in_run)
         # After one time limit the target is broken: each further call may take as long again.
-        if isinstance(error, _TimeLimitError):
+        if isinstance(error, TimeLimitError):
             self.broken = found
         return found
 
@@ -764,7 +728,18 @@ def unwrapped(wrapped: _T) -> _T:
 
 def guard_visit(target: Target, limit: float) -> AbstractContextManager[None]:
     """Surround a visit that calls the plug-in's own objects: redirect output, limit the time."""
-    return _guarded_visit(limit) if isinstance(target, CheckedTarget) else contextlib.nullcontext()
+    if isinstance(target, CheckedTarget):
+        return _guarded_visit(limit)
+    return limited(target, "the visit", limit)
+
+
+def limited(target: Target, place: str, limit: float) -> AbstractContextManager[Any]:
+    """Surround a call of a target of isobench with a limit of `limit` seconds. DeadlineError: it
+    took longer. Wrapped targets limit their calls themselves.
+    """
+    if isinstance(target, CheckedTarget):
+        return contextlib.nullcontext()
+    return deadlines.within(limit, place)
 
 
 @contextlib.contextmanager
@@ -799,49 +774,89 @@ def _unavailable(error: IsobenchError) -> Unavailable:
     return Unavailable(lack=Lack.PLUGIN, what=f"the plug-in is broken: {error}", hint=error.hint)
 
 
-class _ProbeThread:
-    """A thread that probes a target."""
+class _Call(Generic[_T]):
+    """A call of a target in a thread of its own."""
 
-    def __init__(self, name: TargetName, target: Target) -> None:
-        self._name, self._target = name, target
-        self._answer: Availability | BaseException | None = None
-        # A daemon, so that a probe that hangs does not keep isobench from ending.
-        self._thread = threading.Thread(target=self._probe, daemon=True)
+    def __init__(self, call: Callable[[], _T], limit: float) -> None:
+        self._call, self._limit = call, limit
+        self._result: _T | None = None
+        self.error: BaseException | None = None
+        self._deadline: deadlines.Deadline | None = None
+        self._began = threading.Event()
+        # A daemon, so that a call that hangs does not keep isobench from ending.
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _probe(self) -> None:
+    def _run(self) -> None:
         try:
-            self._answer = _availability(self._target.probe())
-        except BaseException as error:  # noqa: BLE001 - `answer` reports it
-            self._answer = error
+            with deadlines.watched(self._limit) as self._deadline:
+                self._began.set()
+                self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 - the caller reports it
+            self.error = error
 
-    def answer(self, until: float) -> Availability:
-        """Return the result; Unavailable if there is none at `until` (time.monotonic)."""
+    def join(self, until: float) -> None:
+        """Wait for its end, until then (time.monotonic)."""
         self._thread.join(max(0.0, until - time.monotonic()))
-        match self._answer:
-            case None:
-                return self._not_ended()
-            case Available() | Unavailable() as answer:
-                return answer
-            case BaseException() as error:
-                # A wrapped target never raises here, so this one is in-tree or of a test.
-                broken = PluginInfo(name=self._name, distribution="isobench").error(
-                    f"probe: {_describe(error)}",
-                    "".join(traceback.format_exception(error)),
-                    in_run=False,
-                )
-                return _unavailable(broken)
 
-    def _not_ended(self) -> Unavailable:
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has returned or raised."""
+        return not self._thread.is_alive()
+
+    @property
+    def result(self) -> _T | None:
+        """What it returned; None where it did not return."""
+        return self._result
+
+    @property
+    def stack(self) -> str:
+        """Where it is at the moment."""
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - there is no other way
-        log = "probe has not ended; it is at:\n" + "".join(traceback.format_stack(frame))
-        info = PluginInfo(name=self._name, distribution="isobench")
-        if isinstance(self._target, CheckedTarget):
-            info = self._target.info
-        error = info.error(f"probe did not end within {PROBE_LIMIT:g} s", log, in_run=False)
-        if isinstance(self._target, CheckedTarget):
-            self._target.broken = error
-        return _unavailable(error)
+        return "".join(traceback.format_stack(frame))
+
+    def cancel(self) -> None:
+        """End its waits."""
+        self._began.wait(1)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+
+_CANCEL_SECONDS: Final = 2.0
+"""How long calls that were cancelled may take to clean up."""
+_E = TypeVar("_E")
+
+
+def _in_parallel(
+    calls: Mapping[TargetName, Callable[[], _T]],
+    limit: float,
+    read: Callable[[TargetName, "_Call[_T]"], _E],
+) -> dict[TargetName, _E]:
+    """Make calls of several targets at the same time, each in a thread and within `limit` seconds.
+    Return what `read` makes of each.
+
+    An exception in this thread, such as that of Ctrl-C, ends all calls.
+    """
+    # They run at the same time, so that one limit is enough for all. A call that reaches it has
+    # some seconds more to clean up, and to say itself what it was waiting for.
+    until = time.monotonic() + limit + deadlines.GRACE
+    made: dict[TargetName, _Call[_T]] = {}
+    try:
+        for name, call in calls.items():
+            made[name] = _Call(call, limit)
+        found = {}
+        for name, one in made.items():
+            one.join(until)
+            found[name] = read(name, one)
+    except BaseException:
+        with uninterrupted():
+            for one in made.values():
+                one.cancel()
+            until = time.monotonic() + _CANCEL_SECONDS
+            for one in made.values():
+                one.join(until)
+        raise
+    return found
 
 
 def probe(
@@ -850,11 +865,69 @@ def probe(
     """Probe all targets in parallel, and return whether each can run here. `on_answer` is called
     with each result.
     """
-    # The probes run at the same time, so that one limit is enough for all.
-    until = time.monotonic() + PROBE_LIMIT
-    threads = {name: _ProbeThread(name, target) for name, target in targets.items()}
-    answers = {}
-    for name, one in threads.items():
-        answers[name] = one.answer(until)
-        on_answer(name, answers[name])
-    return answers
+
+    def read(name: TargetName, call: _Call[Availability]) -> Availability:
+        answer = _answer(name, targets[name], call)
+        on_answer(name, answer)
+        return answer
+
+    calls = {name: functools.partial(_probed, target) for name, target in targets.items()}
+    return _in_parallel(calls, PROBE_LIMIT, read)
+
+
+def _probed(target: Target) -> Availability:
+    return _availability(target.probe())
+
+
+def _answer(name: TargetName, target: Target, call: _Call[Availability]) -> Availability:
+    """Return the result of a probe; Unavailable where there is none."""
+    if call.result is not None:
+        return call.result
+    info = PluginInfo(name=name, distribution="isobench")
+    if isinstance(target, CheckedTarget):
+        info = target.info
+    elif isinstance(call.error, SessionError):
+        # A tool of this machine that does not answer is no bug of the target.
+        return Unavailable(lack=Lack.RUNTIME, what=str(call.error), hint=call.error.hint)
+    if call.has_ended:
+        assert call.error is not None
+        log = "".join(traceback.format_exception(call.error))
+        return _unavailable(info.error(f"probe: {_describe(call.error)}", log, in_run=False))
+    log = f"probe has not ended; it is at:\n{call.stack}"
+    error = info.error(f"probe did not end within {PROBE_LIMIT:g} s", log, in_run=False)
+    if isinstance(target, CheckedTarget):
+        target.broken = error
+    return _unavailable(error)
+
+
+def sweep(
+    targets: Mapping[TargetName, Target],
+    alive: Callable[[str], bool],
+    *,
+    cached: bool,
+    on_leftover: Callable[[Leftover], None],
+    limit: float = SWEEP_LIMIT,
+) -> None:
+    """Let all targets that can remove what dead runs have left, in parallel, each within `limit`
+    seconds. `on_leftover` is called with each result; a failure is one of them.
+    """
+
+    def read(name: TargetName, call: _Call[Sequence[Leftover]]) -> None:
+        for leftover in _swept(name, call, limit):
+            on_leftover(leftover)
+
+    calls = {
+        name: functools.partial(target.sweep, alive, cached=cached)
+        for name, target in targets.items()
+        if isinstance(target, Sweeper)
+    }
+    _in_parallel(calls, limit, read)
+
+
+def _swept(name: TargetName, call: _Call[Sequence[Leftover]], limit: float) -> Sequence[Leftover]:
+    if call.result is not None:
+        return call.result
+    why = f"it did not end within {limit:g} s"
+    if call.has_ended:
+        why = _describe(call.error) if call.error is not None else "it returned nothing"
+    return [Leftover(what=f"what {name} may have left", failure=f"looking for it failed: {why}")]

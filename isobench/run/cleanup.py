@@ -1,6 +1,5 @@
 """Removes what dead runs have left on this machine."""
 
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -8,27 +7,38 @@ from typing import Final
 from isobench.model import Leftover
 from isobench.model.units import TargetName
 from isobench.payload import stage
-from isobench.plugins import ownership
-from isobench.plugins.api import Sweeper, Target
+from isobench.plugins import guard, ownership
+from isobench.plugins.api import Target
 from isobench.plugins.registry import Registry
 
 CLEAN: Final = "isobench clean --stale removes what is left"
+BRIEF: Final = 20.0
+"""Seconds that a sweep may take before and after a run."""
 _BETWEEN: Final = 0.2
 """Seconds between two sweeps after an interruption."""
 
 
-def sweep(registry: Registry, *, everything: bool, observer: Callable[[Leftover], None]) -> None:
+def sweep(
+    registry: Registry,
+    *,
+    everything: bool,
+    observer: Callable[[Leftover], None],
+    limit: float = guard.SWEEP_LIMIT,
+) -> None:
     """Remove what dead runs have left; with `everything`, also all that isobench keeps, except
-    results. `observer` is called with each result. A failing target does not stop the others.
+    results. `observer` is called with each result. A failing target does not stop the others, and
+    none takes longer than `limit` seconds.
     """
     _report(_found("folders", lambda: stage.sweep(ownership.alive)), observer)
-    for name in registry.names():
-        target = registry.get(name)
-        if isinstance(target, Sweeper):
-            find = functools.partial(target.sweep, ownership.alive, cached=everything)
-            _report(_found(name, find), observer)
+    targets = {name: registry.get(name) for name in registry.names()}
+    guard.sweep(targets, ownership.alive, cached=everything, on_leftover=observer, limit=limit)
     if everything:
         _report(_found("cache", stage.remove_cache), observer)
+
+
+def sweep_before(registry: Registry, observer: Callable[[Leftover], None]) -> None:
+    """Remove what dead runs have left, before a run."""
+    sweep(registry, everything=False, observer=observer, limit=BRIEF)
 
 
 def sweep_own(targets: Mapping[TargetName, Target], observer: Callable[[Leftover], None]) -> None:
@@ -39,10 +49,7 @@ def sweep_own(targets: Mapping[TargetName, Target], observer: Callable[[Leftover
 
     # Twice: an engine may still be making a container for a request whose answer was interrupted.
     for _ in range(2):
-        for name, target in targets.items():
-            if isinstance(target, Sweeper):
-                find = functools.partial(target.sweep, alive, cached=False)
-                _report(_found(name, find), observer)
+        guard.sweep(targets, alive, cached=False, on_leftover=observer, limit=BRIEF)
         time.sleep(_BETWEEN)
 
 

@@ -5,7 +5,6 @@ import datetime as dt
 import hashlib
 import os
 import secrets
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -52,6 +51,7 @@ from isobench.run.pilot import (
     try_all,
 )
 from isobench.run.selection import Chosen
+from isobench.run.time_limit import TimeLimit
 from isobench.stats import sequential
 from isobench.storage.schema import (
     FORMAT,
@@ -86,29 +86,6 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class _Alarm:
-    """Interrupts the run at its time limit by a KeyboardInterrupt, as Ctrl-C does."""
-
-    def __init__(self, limit: float | None) -> None:
-        self.has_expired = False
-        self._limit = limit
-
-    def _on_alarm(self, *_: object) -> None:
-        self.has_expired = True
-        # As for Ctrl-C, so that the same code cleans up and writes the report.
-        raise KeyboardInterrupt
-
-    def __enter__(self) -> None:
-        if self._limit is not None:
-            signal.signal(signal.SIGALRM, self._on_alarm)
-            signal.setitimer(signal.ITIMER_REAL, self._limit)
-
-    def __exit__(self, *_: object) -> None:
-        if self._limit is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-
-
 @contextlib.contextmanager
 def _confined(cpus: frozenset[int]) -> Iterator[None]:
     """Confine this process and all that it starts to these CPUs; without CPUs do nothing."""
@@ -125,9 +102,18 @@ def _confined(cpus: frozenset[int]) -> Iterator[None]:
 class Lifecycle:
     """One run, from its options to the report."""
 
-    def __init__(self, options: RunOptions, registry: Registry, observer: Observer) -> None:
-        """Take options, targets and observer. Nothing is started yet."""
+    def __init__(
+        self,
+        options: RunOptions,
+        registry: Registry,
+        observer: Observer,
+        time_limit: TimeLimit | None = None,
+    ) -> None:
+        """Take options, targets, observer and the time limit that is in force, if any. Nothing is
+        started yet.
+        """
         self.options, self.registry, self.observer = options, registry, observer
+        self.time_limit = time_limit or TimeLimit(None)
         self.began = time.monotonic()
         self.seed = options.seed if options.seed is not None else secrets.randbelow(1 << 31)
         self.native = TargetName("native")
@@ -221,7 +207,7 @@ class Lifecycle:
         payloads: tuple[Payload, ...],
         resumed: "Run | None",
     ) -> Outcome:
-        alarm, failure = _Alarm(self.options.time_limit), None
+        failure = None
         try:
             with (
                 _confined(self.options.affinity),
@@ -236,10 +222,10 @@ class Lifecycle:
                 self._save(folder)
                 folder.document("state/host-pre.json", self.metadata.host)
                 try:
-                    with alarm:
+                    with self.time_limit.ending():
                         self._measure(chosen, shop, folder, resumed)
                 except KeyboardInterrupt:
-                    self._stop(chosen, spawning, timed_out=alarm.has_expired)
+                    self._stop(chosen, spawning, timed_out=self.time_limit.has_expired)
                 except IsobenchError as error:
                     failure = error
                     self._note(stopped="failure")

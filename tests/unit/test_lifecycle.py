@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,7 @@ from isobench.run import pilot as trying
 from isobench.run.lifecycle import Lifecycle
 from isobench.run.pilot import Pilot
 from isobench.run.selection import Chosen
+from isobench.run.time_limit import TimeLimit
 from isobench.storage import documents, lock, reader, records
 
 NATIVE, BOX, JAR, POT = (TargetName(name) for name in ("native", "box", "jar", "pot"))
@@ -242,7 +244,8 @@ def run(
     watcher = observer or Observer()
     shelf = Shelf(targets if targets[0].name == NATIVE else (native(), *targets))
     chosen = selection.choose(wanted, shelf, workloads, watcher)
-    return as_read(Lifecycle(wanted, shelf, watcher).run(chosen))
+    with TimeLimit(wanted.time_limit) as limit:
+        return as_read(Lifecycle(wanted, shelf, watcher, limit).run(chosen))
 
 
 def as_read(outcome: write.Outcome) -> Any:
@@ -547,7 +550,13 @@ def test_an_interruption_keeps_what_was_measured_and_leaves_a_report(
 
 
 def test_a_time_limit_ends_a_run_with_a_report() -> None:
-    outcome = run(box(), time_limit=1e-9)
+    class Slow(Observer):
+        def step(self, what: str, done: float, total: float) -> None:
+            super().step(what, done, total)
+            if what.startswith("block 1:"):
+                threading.Event().wait(60)
+
+    outcome = run(box(), time_limit=5, observer=Slow())
     assert outcome.timed_out
     assert not outcome.interrupted
     assert outcome.summary["run"]["stopped"] == "time limit"
@@ -1252,8 +1261,8 @@ def test_a_sweep_that_fails_is_reported_and_keeps_no_other_from_its_turn(
     shelf = Shelf([native(), Unsweepable(name=BOX, fault=fault), subject])
     cleanup.sweep(shelf, everything=False, observer=found.append)
     assert subject.swept == [False]
-    assert found[0].what == "box"
-    assert found[0].failure.startswith("looking for leftovers failed: ")
+    assert found[0].what == "what box may have left"
+    assert found[0].failure.startswith("looking for it failed: ")
     assert type(fault).__name__ in found[0].failure
     assert found[1:] == [Leftover(what="container left-by-the-dead")]
 

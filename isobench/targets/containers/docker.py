@@ -12,11 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
-import docker
 import docker.errors
 import docker.types
-import docker.utils.socket
-import requests.exceptions
 
 from isobench.model import (
     Availability,
@@ -35,10 +32,10 @@ from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins import ownership
 from isobench.plugins.api import Completed, Startable
+from isobench.targets.containers import _docker_client
+from isobench.targets.containers._docker_client import ERRORS, Client, Info, read
 from isobench.targets.shared import disks, elf, oci, processes
 
-# The SDK lets errors of `requests` and of sockets through.
-_ERRORS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 _HANG_UP_SECONDS: Final = 3
 """Seconds after a container was killed until a stream that has not ended is closed."""
 _SOCKET: Final = Path("/var/run/docker.sock")
@@ -52,31 +49,32 @@ _loaded: set[str] = set()
 """The images that are known to be in the engine."""
 
 
-def _connect() -> docker.DockerClient:
-    """Return this process's client of the engine; one of `_ERRORS` if no daemon listens."""
+def _connect() -> Client:
+    """Return this process's client of the engine; one of `ERRORS` if no daemon listens."""
     # One for each address: DOCKER_HOST may change within a process, as it does in tests.
     return _connected(os.environ.get("DOCKER_HOST"))
 
 
 @functools.cache
-def _connected(_address: str | None) -> docker.DockerClient:
+def _connected(_address: str | None) -> Client:
     address = _socket_path()
     if address is not None:
         # The SDK (docker 7.2) leaves the socket of a refused connection open: this one is closed.
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(60)
             link.connect(str(address))
-    client = docker.from_env(timeout=60)
+    client = Client()
     atexit.register(client.close)
     return client
 
 
-def _load(client: docker.DockerClient, archive: bytes) -> None:
+def _load(client: Client, archive: bytes) -> None:
     """Load an image. APIError: the engine refuses it."""
     # The SDK reports an error only as a part of the answer's stream.
-    for part in client.api.load_image(archive):  # type: ignore[no-untyped-call]  # the SDK has few types
-        if "error" in part:
-            raise docker.errors.APIError(str(part["error"]))
+    for part in client.load_image(archive):  # type: ignore[no-untyped-call]  # the SDK has few types
+        error = read(_docker_client.Loaded, part).error
+        if error is not None:
+            raise docker.errors.APIError(error)
 
 
 def _message(error: Exception) -> str:
@@ -97,16 +95,13 @@ class DockerTarget(oci.Engine):
         """Connect to the daemon, then start a container."""
         try:
             client = _connect()
-            return self._check_daemon(
-                client, str(client.version().get("Version", "?")), client.info()
-            )
-        except _ERRORS as error:
+            version = read(_docker_client.Version, client.version()).version
+            return self._check_daemon(client, version, _info(client))
+        except ERRORS as error:
             return _unreachable(error)
 
-    def _check_daemon(
-        self, client: docker.DockerClient, version: str, info: Mapping[str, Any]
-    ) -> Availability:
-        if info.get("OSType", "linux") != "linux":
+    def _check_daemon(self, client: Client, version: str, info: Info) -> Availability:
+        if info.os_type != "linux":
             return Unavailable(
                 lack=Lack.PLATFORM,
                 what="this engine runs Windows containers",
@@ -116,15 +111,13 @@ class DockerTarget(oci.Engine):
             settings = self._settings(client, info)
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
-        rootless = any("rootless" in str(option) for option in info.get("SecurityOptions") or ())
+        rootless = any("rootless" in option for option in info.security_options or ())
         kind = "rootless" if rootless else "rootful"
-        runtime = settings.runtime or info.get("DefaultRuntime", "default runtime")
+        runtime = settings.runtime or info.default_runtime
         more = ", lowered limits" if settings.limits else ""
-        return Available(
-            version=f"Docker {version}, {kind}, {runtime}, {info.get('Driver', '?')}{more}"
-        )
+        return Available(version=f"Docker {version}, {kind}, {runtime}, {info.driver}{more}")
 
-    def _settings(self, client: docker.DockerClient, info: Mapping[str, Any]) -> oci.Settings:
+    def _settings(self, client: Client, info: Info) -> oci.Settings:
         """Return the first settings with which a container starts. SessionError: none do."""
         if self in _working:
             return _working[self]
@@ -135,8 +128,8 @@ class DockerTarget(oci.Engine):
         # technology and expectations then stay the same.
         others = [
             name
-            for name in info.get("Runtimes") or {}
-            if name != info.get("DefaultRuntime") and oci.kernel(name) is oci.Kernel.HOST
+            for name in info.runtimes or {}
+            if name != info.default_runtime and oci.kernel(name) is oci.Kernel.HOST
         ]
         runtimes = [self.runtime] if self.runtime else ["", *others]
         first_error = ""
@@ -152,17 +145,17 @@ class DockerTarget(oci.Engine):
                         return settings
                     first_error = first_error or error
             finally:
-                with contextlib.suppress(*_ERRORS):
-                    client.api.remove_image(oci.probe_image(), force=True)
+                with contextlib.suppress(*ERRORS):
+                    client.remove_image(oci.probe_image(), force=True)
         raise SessionError(
             f"the daemon answers, but no container starts: {first_error}",
             hint=self._start_hint(first_error, info),
         )
 
-    def _start_hint(self, error: str, info: Mapping[str, Any]) -> str:
+    def _start_hint(self, error: str, info: Info) -> str:
         """Return what to do where no container starts."""
-        if self.runtime and self.runtime not in (info.get("Runtimes") or {}):
-            known = ", ".join(sorted(info.get("Runtimes") or {}))
+        if self.runtime and self.runtime not in (info.runtimes or {}):
+            known = ", ".join(sorted(info.runtimes or {}))
             return (
                 f"this daemon knows the runtimes {known}; add {self.runtime} under runtimes in"
                 " /etc/docker/daemon.json, and restart it"
@@ -175,13 +168,13 @@ class DockerTarget(oci.Engine):
     def limitable(self) -> Sequence[Resource]:
         """The resources that the daemon reports it can limit; the disk's only on this host."""
         try:
-            info = _connect().info()
-        except _ERRORS:
+            info = _info(_connect())
+        except ERRORS:
             return ()
         can = {
-            Resource.CPU: info.get("CpuCfsQuota"),
-            Resource.MEMORY: info.get("MemoryLimit"),
-            Resource.PROCESSES: info.get("PidsLimit"),
+            Resource.CPU: info.cpu_cfs_quota,
+            Resource.MEMORY: info.memory_limit,
+            Resource.PROCESSES: info.pids_limit,
             Resource.IO: _storage_disk(info),
         }
         return [resource for resource, able in can.items() if able]
@@ -198,7 +191,7 @@ class DockerTarget(oci.Engine):
 
     def create(
         self,
-        client: docker.DockerClient,
+        client: Client,
         stage: Stage,
         command: Command,
         settings: oci.Settings,
@@ -213,13 +206,13 @@ class DockerTarget(oci.Engine):
             cpus=self.cpus or stage.cpus,
         )  # fmt: skip
 
-    def _ready(self, client: docker.DockerClient, stage: Stage) -> oci.Settings:
+    def _ready(self, client: Client, stage: Stage) -> oci.Settings:
         """Load the image unless the engine has it; return settings that work."""
-        settings = _working.get(self) or self._settings(client, client.info())
+        settings = _working.get(self) or self._settings(client, _info(client))
         image = oci.image_name(stage)
         if image not in _loaded:
             try:
-                client.api.inspect_image(image)  # type: ignore[no-untyped-call]  # the SDK has few types
+                client.inspect_image(image)  # type: ignore[no-untyped-call]  # the SDK has few types
             except docker.errors.ImageNotFound:
                 _load(client, oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
             _loaded.add(image)
@@ -232,7 +225,7 @@ class DockerTarget(oci.Engine):
             settings = self._ready(client, stage)
             container = self.create(client, stage, Command(argv=("_agent",)), settings)
             try:
-                client.api.start(container)
+                client.start(container)
                 yield _Session(client, container, settings)
             finally:
                 _remove(client, container)
@@ -265,21 +258,21 @@ class DockerTarget(oci.Engine):
         removed: list[Leftover] = []
         try:
             client = _connect()
-            for found in client.api.containers(all=True, filters={"label": oci.LABEL}):
+            for found in client.containers(all=True, filters={"label": oci.LABEL}):
                 owner = (found.get("Labels") or {}).get(oci.OWNER_LABEL, "")
                 if not alive(owner):
                     _remove(client, found["Id"])
                     removed.append(Leftover(what=f"docker container {found['Id'][:12]}"))
-            for image in client.api.images(filters={"label": oci.LABEL}):
+            for image in client.images(filters={"label": oci.LABEL}):
                 names = image.get("RepoTags") or []
                 probing = [owner for name in names if (owner := oci.probe_owner(name))]
                 if not cached and (not probing or any(map(alive, probing))):
                     continue
-                client.api.remove_image(image["Id"], force=bool(probing))
+                client.remove_image(image["Id"], force=bool(probing))
                 _loaded.clear()
                 named = ", ".join(image.get("RepoTags") or [image["Id"][:19]])
                 removed.append(Leftover(what=f"docker image {named}"))
-        except _ERRORS as error:
+        except ERRORS as error:
             # A daemon that does not run is no failure: there is then nothing to remove.
             if removed:
                 removed.append(Leftover(what="what docker may have left", failure=_message(error)))
@@ -287,16 +280,16 @@ class DockerTarget(oci.Engine):
 
 
 @contextlib.contextmanager
-def _engine() -> Iterator[docker.DockerClient]:
+def _engine() -> Iterator[Client]:
     """Yield a client, and turn its errors into SessionErrors."""
     try:
         yield _connect()
-    except _ERRORS as error:
+    except ERRORS as error:
         raise SessionError(f"docker: {_message(error)}") from None
 
 
 def _create(
-    client: docker.DockerClient,
+    client: Client,
     target: DockerTarget,
     settings: oci.Settings,
     *,
@@ -307,7 +300,7 @@ def _create(
     cpus: str = "",
 ) -> str:
     limits = [docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in oci.LIMITS]
-    host = client.api.create_host_config(
+    host = client.create_host_config(
         network_mode=target.network,
         security_opt=list(target.security_opt) or None,
         cpuset_cpus=cpus or None,
@@ -316,19 +309,17 @@ def _create(
         ulimits=limits if settings.limits else None,
         **_optional(client, target, settings),
     )
-    created = client.api.create_container(
+    created = client.create_container(
         image,
         list(command),
         environment=dict(environment),
         labels=dict(labels),
         host_config=host,
     )
-    return str(created["Id"])
+    return read(_docker_client.Made, created).id
 
 
-def _optional(
-    client: docker.DockerClient, target: DockerTarget, settings: oci.Settings
-) -> dict[str, Any]:
+def _optional(client: Client, target: DockerTarget, settings: oci.Settings) -> dict[str, Any]:
     """Return the parts of the host configuration that are only given when they are set.
 
     SessionError: write_limit cannot be set.
@@ -337,7 +328,7 @@ def _optional(
     if target.cpu_quota:
         options["nano_cpus"] = int(target.cpu_quota * 1e9)
     if target.write_limit:
-        disk = _storage_disk(client.info())
+        disk = _storage_disk(_info(client))
         if disk is None:
             raise SessionError(
                 "write_limit needs a disk, and the daemon's storage is not on a disk of this host",
@@ -347,7 +338,7 @@ def _optional(
     return options
 
 
-def _start_error(client: docker.DockerClient, target: DockerTarget, settings: oci.Settings) -> str:
+def _start_error(client: Client, target: DockerTarget, settings: oci.Settings) -> str:
     """Run the probe program in a container; return "" if it answered, else the error."""
     container = ""
     try:
@@ -356,10 +347,10 @@ def _start_error(client: docker.DockerClient, target: DockerTarget, settings: oc
             image=oci.probe_image(), command=["/isobench/answer"], environment={},
             labels=oci.labels(ownership.mine()),
         )  # fmt: skip
-        client.api.start(container)
-        client.api.wait(container, timeout=30)
-        output = client.api.logs(container)
-    except _ERRORS as error:
+        client.start(container)
+        client.wait(container, timeout=30)
+        output = client.logs(container)
+    except ERRORS as error:
         return _message(error)
     else:
         return "" if output == elf.ANSWER else f"the probe program printed {output[:80]!r}"
@@ -368,9 +359,13 @@ def _start_error(client: docker.DockerClient, target: DockerTarget, settings: oc
             _remove(client, container)
 
 
-def _remove(client: docker.DockerClient, container: str) -> None:
-    with contextlib.suppress(*_ERRORS):
-        client.api.remove_container(container, force=True, v=True)
+def _remove(client: Client, container: str) -> None:
+    with contextlib.suppress(*ERRORS):
+        client.remove_container(container, force=True, v=True)
+
+
+def _info(client: Client) -> Info:
+    return read(Info, client.info())
 
 
 def _unreachable(error: Exception) -> Unavailable:
@@ -409,18 +404,18 @@ def _socket_path() -> Path | None:
     )
 
 
-def _storage_disk(info: Mapping[str, Any]) -> str | None:
+def _storage_disk(info: Info) -> str | None:
     """Return the device path of the disk with the daemon's storage; None: no disk of this host."""
     if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
         return None
-    disk = disks.disk_under(Path(info.get("DockerRootDir") or "/var/lib/docker"))
+    disk = disks.disk_under(Path(info.docker_root_dir or "/var/lib/docker"))
     return None if disk is None else disk[0]
 
 
 class _TimeLimit:
     """Kills a container at the time limit, which ends every stream that is read from it."""
 
-    def __init__(self, client: docker.DockerClient, container: str, timeout: Nanoseconds) -> None:
+    def __init__(self, client: Client, container: str, timeout: Nanoseconds) -> None:
         self.expired = False
         self.stream: object = None
         """The stream that is being read."""
@@ -431,8 +426,8 @@ class _TimeLimit:
 
     def _expire(self) -> None:
         self.expired = True
-        with contextlib.suppress(*_ERRORS):
-            self._client.api.kill(self._container)
+        with contextlib.suppress(*ERRORS):
+            self._client.kill(self._container)
         # With runsc, Docker 20.10 does not notice the end of an executed process when its container
         # is killed, and the stream never ends: it is then closed from this side.
         if not self._over.wait(_HANG_UP_SECONDS):
@@ -452,10 +447,9 @@ def _read_streams(stream: object, command: Command) -> tuple[bytes, bytes]:
     """Read both streams of a container from the socket that carries them, and close it."""
     out, err = bytearray(), bytearray()
     try:
-        frames = docker.utils.socket.frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
-        for number, data in frames:
+        for number, data in _docker_client.frames(stream):
             kept = err
-            if number == docker.utils.socket.STDOUT:
+            if number == _docker_client.STDOUT:
                 command.on_output(data)
                 kept = out
             kept += data[: max(0, processes.MAX_OUTPUT - len(kept))]
@@ -471,50 +465,51 @@ def _read_streams(stream: object, command: Command) -> tuple[bytes, bytes]:
 
 
 def _attach_and_start(
-    client: docker.DockerClient, container: str, command: Command, timeout: Nanoseconds
+    client: Client, container: str, command: Command, timeout: Nanoseconds
 ) -> Completed:
     # Attached before the start: a stream that is attached later misses the first output.
-    stream = client.api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1})
+    stream = client.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1})
     with _TimeLimit(client, container, timeout) as limit:
         limit.stream = stream
-        client.api.start(container)
+        client.start(container)
         command.on_phase("engine.started")
         out, err = _read_streams(stream, command)
-        status = client.api.wait(container, timeout=60)
-    code = None if limit.expired else int(status["StatusCode"])
+        ended = read(_docker_client.Ended, client.wait(container, timeout=60))
+    code = None if limit.expired else ended.status_code
     return Completed(exit_code=code, stdout=out, stderr=err)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stopped:
-    client: docker.DockerClient
+    client: Client
     container: str
     command: Command
 
     def start(self, *, timeout: Nanoseconds) -> Completed:
         try:
             return _attach_and_start(self.client, self.container, self.command, timeout)
-        except _ERRORS as error:
+        except ERRORS as error:
             raise SessionError(f"docker: {_message(error)}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    client: docker.DockerClient
+    client: Client
     container: str
     settings: oci.Settings
     interactive: ClassVar[bool] = True
 
     def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
         try:
-            made = self.client.api.exec_create(
+            created = self.client.exec_create(
                 self.container,
                 [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
                 environment=command.environ(oci.INSIDE),
                 stdin=command.on_stdin is not None,
             )
+            made = read(_docker_client.Made, created)
             with _TimeLimit(self.client, self.container, timeout) as limit:
-                limit.stream = stream = self.client.api.exec_start(made["Id"], socket=True)
+                limit.stream = stream = self.client.exec_start(made.id, socket=True)
                 if command.on_stdin is not None:
                     # The SDK's stream can only be read; its socket is that of the whole call.
                     command.on_stdin(stream._sock.sendall)  # type: ignore[union-attr]  # noqa: SLF001 - the SDK has no other way
@@ -522,32 +517,32 @@ class _Session:
             if limit.expired:
                 # The stream ends a moment before the engine notices the container's end. Until then
                 # its answers about the container are errors of another kind.
-                self.client.api.wait(self.container, timeout=60)
+                self.client.wait(self.container, timeout=60)
                 return Completed(exit_code=None, stdout=out, stderr=err)
-            code = self.client.api.exec_inspect(made["Id"])["ExitCode"]
-        except _ERRORS as error:
+            code = read(_docker_client.Executed, self.client.exec_inspect(made.id)).exit_code
+        except ERRORS as error:
             raise SessionError(f"docker: {_message(error)}") from None
-        return Completed(exit_code=int(code), stdout=out, stderr=err)
+        return Completed(exit_code=code, stdout=out, stderr=err)
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what the engine and the host show of this container. SessionError: it fails."""
         try:
-            inspected = self.client.api.inspect_container(self.container)
-            info = self.client.info()
-        except _ERRORS as error:
+            inspected = read(
+                _docker_client.Inspected, self.client.inspect_container(self.container)
+            )
+            info = _info(self.client)
+        except ERRORS as error:
             raise SessionError(f"docker: {_message(error)}") from None
-        host, source = inspected["HostConfig"], "docker inspect"
-        runtime, first_pid = str(host.get("Runtime")), inspected["State"].get("Pid")
+        host, source = inspected.host_config, "docker inspect"
+        runtime, first_pid = str(host.runtime), inspected.state.pid
         facts = {
             "host.engine.runtime": runtime,
             "host.engine.settings": self.settings.description(),
-            "host.engine.network": host.get("NetworkMode"),
-            "host.engine.security_options": " ".join(
-                host.get("SecurityOpt") or ["the engine's default"]
-            ),
-            "host.engine.storage": info.get("Driver"),
-            "host.engine.cgroups": f"v{info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}",
-            "host.engine.memory": host.get("Memory") or "no limit",
+            "host.engine.network": host.network_mode,
+            "host.engine.security_options": " ".join(host.security_opt or ["the engine's default"]),
+            "host.engine.storage": info.driver,
+            "host.engine.cgroups": f"v{info.cgroup_version}, {info.cgroup_driver}",
+            "host.engine.memory": host.memory or "no limit",
             "host.engine.first_pid": first_pid,
         }
         for key, value in facts.items():
@@ -556,7 +551,8 @@ class _Session:
             key="host.engine.daemon", value=_daemon(), source="peer of the engine's socket"
         )
         if os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
-            path = ((info.get("Runtimes") or {}).get(runtime) or {}).get("path")
+            known = (info.runtimes or {}).get(runtime)
+            path = known.path if known is not None else None
             version = oci.runtime_version(path) if path else None
             yield Evidence(
                 key="host.engine.runtime_version", value=version, source=f"{path} --version"

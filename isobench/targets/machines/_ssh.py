@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from isobench.model import OnStdin
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds
+from isobench.plugins import deadlines
 from isobench.plugins.api import Completed
 from isobench.targets.shared import agent_request, processes
 
@@ -32,9 +33,11 @@ logging.getLogger("paramiko").propagate = False
 
 KEEP_ALIVE: Final = 15
 """Seconds between packets that keep an idle connection open."""
-FAULTS: Final = (paramiko.SSHException, OSError, EOFError)
+FAULTS: Final = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
 _KILL_TIMEOUT: Final = 10.0
 """Seconds within which the agent must have killed a program that exceeded its time limit."""
+_MOST_CHUNKS: Final = 64
+"""Parts of a stream that are read before the clock is looked at."""
 _POLL: Final = 0.5
 """Seconds between two checks whether the other end still runs. A stopped one closes nothing."""
 
@@ -138,7 +141,9 @@ class Connection:
         with contextlib.closing(channel):
             try:
                 channel.settimeout(timeout / SECOND)
-                channel.exec_command(self._command)
+                # paramiko waits for the server's consent without a limit.
+                with deadlines.ended_after(timeout / SECOND, self.close):
+                    channel.exec_command(self._command)
                 channel.sendall(message)
                 if on_stdin is not None:
                     on_stdin(channel.sendall)
@@ -154,9 +159,8 @@ class Connection:
             if not ended:
                 self._stop_program(channel)
                 return Completed(exit_code=None, stdout=streams.out, stderr=streams.err)
-            code = channel.recv_exit_status()
-        # paramiko returns -1 if the channel closed without an exit status.
-        if code < 0:
+            code = exit_status(channel, deadline - time.monotonic())
+        if code is None:
             raise self._lost("the channel closed without an exit code")
         return Completed(
             exit_code=agent_request.exit_code(code), stdout=streams.out, stderr=streams.err
@@ -171,6 +175,14 @@ class Connection:
             if not channel.status_event.wait(_KILL_TIMEOUT):
                 # The other end hangs as a whole: later requests then fail at once.
                 self.close()
+
+
+def exit_status(channel: paramiko.Channel, seconds: float) -> int | None:
+    """Return the exit status of a channel's program; None where none comes within the time."""
+    # `recv_exit_status` waits without a limit.
+    if not channel.status_event.wait(max(0.0, seconds)) or channel.exit_status < 0:
+        return None  # paramiko's -1: the channel has closed without one
+    return channel.exit_status
 
 
 class _ConnectionLostError(Exception):
@@ -204,30 +216,34 @@ class _Streams:
         """Return True when the program has ended and all output is read, False at the deadline."""
         channel = self._channel
         waiting = channel.fileno()
-        while True:
+        while time.monotonic() < deadline:
             self._drain()
             if channel.closed or (channel.eof_received and channel.exit_status_ready()):
                 self._drain()
                 return True
             if why := self._failure_reason():
                 raise _ConnectionLostError(why)
-            left = min(deadline - time.monotonic(), _POLL)
-            if left <= 0:
-                return False
+            left = min(max(0.0, deadline - time.monotonic()), _POLL)
             # The channel's descriptor becomes readable at data, end of file and close, but not at
             # an exit status that arrives after the end of file. That one is polled for.
             select.select([waiting], [], [], min(left, 0.002) if channel.eof_received else left)
             if channel.eof_received and not channel.exit_status_ready():
                 channel.status_event.wait(min(left, 0.05))
+        return False
 
     def _drain(self) -> None:
+        """Read what has arrived; of a flood a part, so that its end is not waited for."""
         channel = self._channel
-        while channel.recv_ready():
+        for _ in range(_MOST_CHUNKS):
+            if not channel.recv_ready():
+                break
             chunk = channel.recv(65536)
             if chunk:
                 self._on_output(chunk)
                 self._keep(0, chunk)
-        while channel.recv_stderr_ready():
+        for _ in range(_MOST_CHUNKS):
+            if not channel.recv_stderr_ready():
+                break
             self._keep(1, channel.recv_stderr(65536))
 
     def _keep(self, stream: int, chunk: bytes) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Final
 import paramiko
 
 from isobench.model.errors import SessionError
+from isobench.plugins import deadlines
 from isobench.targets.machines import _ssh
 from isobench.targets.shared import processes
 
@@ -36,6 +37,10 @@ _MOST_INCLUDED: Final = 16
 _PORT: Final = 22
 _LOGIN_TIMEOUT: Final = 20.0
 """Seconds that each step of a login may take."""
+_STEPS: Final = 3
+"""A login has so many steps: the server's version, the exchange of keys, the proof of one's own."""
+_FILES_TIMEOUT: Final = 300.0
+"""Seconds that copying or removing files may take."""
 _CLOSE_TIMEOUT: Final = 2.0
 """Seconds within which a server should end SFTP."""
 _RETRY_INTERVAL: Final = 0.1
@@ -267,22 +272,25 @@ def _log_in(to: Address, stack: contextlib.ExitStack, *, timeout: float) -> para
     stack.callback(client.close)
     keys = [str(path) for path in to.keys if path.is_file()]
     try:
-        client.connect(
-            # With a socket given, paramiko uses name and port only to look up the host key, as
-            # [NAME]:PORT unless the port is 22. An alias is listed without a port.
-            to.known_as or to.name.lower(),
-            port=_PORT if to.known_as else to.port,
-            username=to.user,
-            key_filename=keys,  # type: ignore[arg-type]  # the stubs lack lists, paramiko takes them
-            pkey=_agent_key(to) if to.only_these_keys else None,
-            allow_agent=not to.only_these_keys,
-            look_for_keys=not to.keys,
-            sock=link,
-            timeout=timeout,
-            banner_timeout=timeout,
-            auth_timeout=timeout,
-            channel_timeout=timeout,
-        )
+        # The limits of paramiko are those of single steps and of silence. A server that sends a
+        # byte now and then has none.
+        with deadlines.ended_after(_STEPS * timeout, client.close):
+            client.connect(
+                # With a socket given, paramiko uses name and port only to look up the host key, as
+                # [NAME]:PORT unless the port is 22. An alias is listed without a port.
+                to.known_as or to.name.lower(),
+                port=_PORT if to.known_as else to.port,
+                username=to.user,
+                key_filename=keys,  # type: ignore[arg-type]  # the stubs lack lists, paramiko takes them
+                pkey=_agent_key(to) if to.only_these_keys else None,
+                allow_agent=not to.only_these_keys,
+                look_for_keys=not to.keys,
+                sock=link,
+                timeout=timeout,
+                banner_timeout=timeout,
+                auth_timeout=timeout,
+                channel_timeout=timeout,
+            )
     except paramiko.BadHostKeyException:
         raise SessionError(
             f"the host key of {to.alias} is not the one in known_hosts",
@@ -391,23 +399,33 @@ class Link:
 
         `timeout` is in seconds. Raises SessionError if there is no reply.
         """
+        until = time.monotonic() + timeout
         try:
-            with contextlib.closing(self.transport.open_session(timeout=timeout)) as channel:
+            with (
+                deadlines.ended_after(timeout, self.transport.close),
+                contextlib.closing(self.transport.open_session(timeout=timeout)) as channel,
+            ):
                 channel.settimeout(timeout)
                 channel.exec_command(command)
                 output = b""
                 while len(output) < _MOST_OUTPUT and (chunk := channel.recv(4096)):
                     output += chunk
-                code = channel.recv_exit_status()
+                code = _ssh.exit_status(channel, until - time.monotonic())
         except _ssh.FAULTS as error:
             raise SessionError(f"{self.to.alias}: {command}: {error}") from None
+        if code is None:
+            raise SessionError(
+                f"{self.to.alias}: {command}: it gave no exit code within {timeout:g} s"
+            )
         return code, output.decode(errors="replace").strip()
 
     @contextlib.contextmanager
     def files(self) -> Iterator["Files"]:
         """Open SFTP. Raises SessionError if the server has none, or at an error of SFTP."""
+        # paramiko waits for the server's consent and its version without a limit.
         try:
-            client = paramiko.SFTPClient.from_transport(self.transport)
+            with deadlines.ended_after(_LOGIN_TIMEOUT, self.transport.close):
+                client = paramiko.SFTPClient.from_transport(self.transport)
         except _ssh.FAULTS as error:
             raise SessionError(
                 f"{self.to.alias} offers no SFTP: {error}",
@@ -423,7 +441,8 @@ class Link:
             channel.settimeout(_LOGIN_TIMEOUT)
         with contextlib.closing(client):
             try:
-                yield Files(client)
+                with deadlines.ended_after(_FILES_TIMEOUT, self.transport.close):
+                    yield Files(client)
                 if channel is not None:
                     # The server's SFTP process should end by itself. One whose channel is closed
                     # may still be ending when the next channel opens.

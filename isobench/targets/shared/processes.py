@@ -1,5 +1,6 @@
 """Run a program: stream its output, enforce the time limit, end all its descendants."""
 
+import atexit
 import contextlib
 import os
 import selectors
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Literal
@@ -17,9 +19,10 @@ import psutil
 
 from isobench.model import Command, Leftover, OnOutput, host_abi
 from isobench.model.errors import SessionError
-from isobench.model.units import SECOND, Nanoseconds
-from isobench.plugins import ownership
+from isobench.model.units import SECOND, Nanoseconds, seconds
+from isobench.plugins import deadlines, ownership
 from isobench.plugins.api import Completed
+from isobench.plugins.signals import uninterrupted
 from isobench.targets.shared import elf, spawners
 
 MAX_OUTPUT: Final = 1 << 20
@@ -168,6 +171,15 @@ class Listener:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process that we started, its group and its descendants, and wait for them."""
+    with uninterrupted():
+        tree = _kill(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        psutil.wait_procs(tree, timeout=5)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Kill a process that we started, its group and its descendants; return these."""
     tree: list[psutil.Process] = []
     # Listed before the kill: orphans get another parent and could not be found afterwards. Any of
     # them may vanish meanwhile, as the kernel kills a PID namespace with its first process.
@@ -180,9 +192,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     for member in tree:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             member.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-    psutil.wait_procs(tree, timeout=5)
+    return tree
 
 
 def terminate(pid: int, *, patience: float = 5) -> str:
@@ -220,24 +230,48 @@ def start(
     """Start a program in a session of its own, in `folder` where one is given.
 
     It inherits the `descriptors` under their own numbers. Root may start it as another `user`, in
-    the group of the same number and in no other. OSError: it cannot be executed.
+    the group of the same number and in no other. It is killed at the limit of the call that starts
+    it (`deadlines.within`), and at the latest when isobench ends. OSError: it cannot be executed.
     """
-    return subprocess.Popen(
-        argv,
-        cwd=folder,
-        env=dict(env),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        # The terminal sends a Ctrl-C to its foreground group: to isobench alone, which then ends
-        # the program in order.
-        start_new_session=True,
-        close_fds=True,
-        pass_fds=descriptors,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-    )
+    with uninterrupted():
+        process = subprocess.Popen(
+            argv,
+            cwd=folder,
+            env=dict(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            # The terminal sends a Ctrl-C to its foreground group: to isobench alone, which then
+            # ends the program in order.
+            start_new_session=True,
+            close_fds=True,
+            pass_fds=descriptors,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        )
+        _started.add(process)
+    deadlines.at_the_end(lambda: _kill_group(process))
+    return process
+
+
+_started: Final[weakref.WeakSet[subprocess.Popen[bytes]]] = weakref.WeakSet()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that we started with its group, unless it has ended."""
+    # As long as it has not been waited for, its number belongs to nobody else.
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@atexit.register
+def _end_started() -> None:
+    """Kill what is still running when isobench ends, as after a second Ctrl-C."""
+    for process in [*_started]:
+        if process.poll() is None:
+            end(process)
 
 
 def run(
@@ -260,7 +294,7 @@ def run(
     OSError: the program cannot be executed.
     """
     called_at = time.monotonic_ns()
-    deadline = time.monotonic() + timeout / SECOND
+    deadline = time.monotonic() + deadlines.left(timeout / SECOND)
     on_stdin = None if command is None else command.on_stdin
     if _pool is not None and on_stdin is None:
         request = spawners.request(argv, env=env, folder=folder)
@@ -384,6 +418,11 @@ class _Spawned:
 
 def _end_spawner(spawner: spawners.Spawner) -> None:
     """End a spawner that runs a program, with that program, its group and its descendants."""
+    with uninterrupted():
+        _end_tree(spawner)
+
+
+def _end_tree(spawner: spawners.Spawner) -> None:
     tree: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         tree = psutil.Process(spawner.pid).children(recursive=True)
@@ -548,15 +587,13 @@ def open_flags(pid: int, path: Path) -> list[int]:
 def output_of(argv: Sequence[str], *, timeout: float = 10) -> str | None:
     """Return the standard output of a short command, or None where it cannot run or fails.
 
-    `timeout` is in seconds.
+    `timeout` is in seconds. At most MAX_OUTPUT bytes are kept.
     """
     try:
-        done = subprocess.run(
-            argv, capture_output=True, check=True, timeout=timeout, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = run(argv, timeout=seconds(timeout), env=os.environ)
+    except OSError:
         return None
-    return done.stdout.decode(errors="replace").strip()
+    return done.stdout.decode(errors="replace").strip() if done.exit_code == 0 else None
 
 
 def last_line(text: bytes) -> str:
