@@ -15,6 +15,7 @@ from isobench import stats
 from isobench.analysis import rounds, verdict
 from isobench.analysis.frames import Frames, by_cell
 from isobench.evidence import cpu_share, doubts
+from isobench.evidence.host_time import HostCheck
 from isobench.model import (
     TIME,
     Better,
@@ -404,6 +405,7 @@ class Analysis:
             doubts=tuple(dict.fromkeys(found)),
             quick=self.quick,
             blocks_needed=needed,
+            host=self.host_check(workload, sides[0]),
         )
 
     def share(
@@ -510,6 +512,16 @@ class Analysis:
         by_clock = self.measured(workload).is_clocked
         return (doubts.of_fact_by_clock(self.metric, off[0]),) if off and by_clock else ()
 
+    def host_check(self, workload: WorkloadName, target: TargetName) -> HostCheck | None:
+        """Return what the host's clock shows of a cell's times; None for starts, for counted
+        metrics and for the control, which is native itself.
+        """
+        if self.metric != TIME.name or actual(target) == self.reference:
+            return None
+        beside = partner(self.reference, target)
+        has_own = not self.frames.recorded(workload, beside).empty
+        return self.frames.host_check(workload, target, beside if has_own else self.reference)
+
     def _session_doubts(self, workload: WorkloadName, target: TargetName) -> tuple[Doubt, ...]:
         sessions = self.sessions(workload, target)
         if not sessions.size:
@@ -560,6 +572,7 @@ class Analysis:
             found += doubts.of_affinity(*both)
         found += self._share_doubts(workload, target)
         found += self._clock_doubts(workload, target)
+        found += doubts.of_host_time(self.host_check(workload, target))
         found += self._session_doubts(workload, target)
         profile = self.frames.profile(workload, target) if self.metric == TIME.name else None
         if profile is not None:

@@ -18,6 +18,7 @@ from isobench import stats
 from isobench.analysis import verdict
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.evidence.doubts import NEVER_FASTER
+from isobench.evidence.host_time import HostCheck
 from isobench.model import Doubt, Estimate, Interval, Status, Verdict
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
@@ -157,6 +158,7 @@ def _class_mean(
         doubts=tuple(_inherited(analysis, names, target)),
         quick=analysis.quick,
         blocks_needed=needed,
+        host=_unseen(analysis, names, target),
     )
     own = {cell.workload: cell.verdict.status for cell in analysis.cells if cell.target == target}
     near = judged.status is Status.NEAR_NATIVE
@@ -169,6 +171,14 @@ def _class_mean(
         needed=needed if open_question else None,
         unlike=tuple(name for name in names if near and own.get(name) in _UNLIKE),
     )
+
+
+def _unseen(
+    analysis: Analysis, names: Sequence[WorkloadName], target: TargetName
+) -> HostCheck | None:
+    """Return the host's check of a workload in which the host did not see a faster target."""
+    checks = (analysis.host_check(name, target) for name in names)
+    return next((one for one in checks if one is not None and not one.is_faster), None)
 
 
 def _inherited(

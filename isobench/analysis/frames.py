@@ -7,12 +7,14 @@ import functools
 import operator
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
+from isobench import stats
 from isobench.analysis.warmup import WarmupProfile, warmup_profile_of
-from isobench.evidence import clock
+from isobench.evidence import clock, host_time
 from isobench.model import TIME, Clock, Fact, Metric
-from isobench.model.plan import actual
+from isobench.model.plan import actual, is_partner
 from isobench.model.units import TargetName, Unit, WorkloadName
 from isobench.storage.reader import Run
 
@@ -198,6 +200,59 @@ class Frames:
                 found[cell] = spans[is_long]
         return found
 
+    def host_check(
+        self, workload: WorkloadName, target: TargetName, native: TargetName
+    ) -> host_time.HostCheck | None:
+        """Return what the host's times of turns show of a cell, compared with the reference beside
+        it (`native`); None where payloads did not take turns.
+        """
+        own, others = (self._turns(workload, name) for name in (target, native))
+        pairs = [(own[block], others[block]) for block in sorted(own.keys() & others.keys())]
+        shares = np.array([one.share / other.share for one, other in pairs])
+        ratios = np.array([one.work / other.work for one, other in pairs])
+        both = [stats.estimate(np.log(found), level=host_time.LEVEL) for found in (shares, ratios)]
+        share, ratio = both
+        if share is None or ratio is None:
+            return None
+        return host_time.HostCheck(
+            share=share.ratio,
+            share_upper=share.interval.high,
+            ratio_upper=ratio.interval.high,
+            is_known=all(one.is_known and other.is_known for one, other in pairs),
+        )
+
+    def _turns(self, workload: WorkloadName, target: TargetName) -> dict[int, host_time.Turns]:
+        """Return the turns of a cell in each block: those of a payload on request, or visits.
+
+        Times are by the host's clock where the one inside is not trusted.
+        """
+        mine = self.recorded(workload, target)
+        times = self._times_by_cell.get((workload, target))
+        if times is None:
+            return {}
+        reported = (times["amount"] * times["operations"]).groupby(times["block"]).sum() * SECONDS
+        seen = mine[mine["metric"] == host_time.TURNS].set_index("block")
+        if not seen.empty:
+            # The payload of a partner is native's own.
+            payload = self.reference if is_partner(self.reference, target) else target
+            short = self.by_block(workload, payload, host_time.SHORT_TURN)
+            untimed = self._untimed_share.get(workload, 0.0)
+            return _turns(reported * (1 + untimed), seen["value"], seen["operations"], short)
+        # A visit ends with its last iteration, and begins with a warm-up pass.
+        spans = mine[mine["metric"] == "span.host"].groupby("block")["value"]
+        warmup = mine[mine["metric"] == "warmup"].groupby("block")["value"].sum()
+        seen_all, counts = spans.sum(), times.groupby("block").size()
+        none = pd.Series(0.0, index=seen_all.index)
+        return _turns(reported.add(warmup, fill_value=0.0), seen_all, counts, none)
+
+    @functools.cached_property
+    def _untimed_share(self) -> dict[WorkloadName, float]:
+        return {item.workload: item.untimed_share for item in self.run.plan.work}
+
+    @functools.cached_property
+    def _times_by_cell(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return by_cell(self.times)
+
     # ---- facts -----------------------------------------------------------------------------------
 
     def facts(self, workload: WorkloadName, target: TargetName) -> dict[str, Fact]:
@@ -229,6 +284,23 @@ class Frames:
             if fact.key == "kernel.boot_id"
         }
         return len(ids) > 1
+
+
+def _turns(
+    reported: pd.Series, seen: pd.Series, counts: pd.Series, short: pd.Series
+) -> dict[int, host_time.Turns]:
+    """Return turns by block from columns by block; blocks without a time are left out."""
+    table = pd.DataFrame({"reported": reported, "seen": seen, "count": counts, "short": short})
+    table = table[(table["reported"] > 0) & (table["seen"] > 0) & (table["count"] > 0)]
+    return {
+        int(str(row["block"])): host_time.Turns(
+            reported=float(row["reported"]),
+            seen=float(row["seen"]),
+            count=int(row["count"]),
+            short=None if np.isnan(row["short"]) else float(row["short"]),
+        )
+        for row in table.rename_axis("block").reset_index().to_dict("records")
+    }
 
 
 def by_cell(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:

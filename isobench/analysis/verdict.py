@@ -5,7 +5,8 @@ from math import log
 from typing import Final
 
 from isobench import stats
-from isobench.evidence.doubts import NEVER_FASTER
+from isobench.evidence.doubts import NEVER_FASTER, of_unseen_speed
+from isobench.evidence.host_time import HostCheck
 from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verdict
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import interval_text, percent_text, ratio_text, times_text
@@ -39,12 +40,14 @@ def judge(
     doubts: Sequence[Doubt] = (),
     quick: bool = False,
     blocks_needed: int | None = None,
+    host: HostCheck | None = None,
 ) -> Verdict:
     """Return what the estimate means at `margin` (a ratio: 1.05 is 5 %).
 
     `noise` is the noise floor of the metric in this workload: only whether it is known matters.
     `bias` is the interval of the control where it differs from 1 (`stats.biases`). `blocks_needed`
-    makes advice concrete. The verdict carries the doubts given and those found. ValueError: a
+    makes advice concrete. `host` is what the host's clock shows: without it "faster" stands on the
+    target's own times. The verdict carries the doubts given and those found. ValueError: a
     margin that is not above 1.
     """
     if not margin > 1:
@@ -57,6 +60,9 @@ def judge(
         found.extend(reasons)
         if status is Status.FASTER and NEVER_FASTER & {doubt.code for doubt in found}:
             status = Status.UNPROVEN
+        if status is Status.FASTER and host is not None and not host.is_faster:
+            status = Status.UNPROVEN
+            found.append(of_unseen_speed(host))
         # The control is native itself: nothing is to be explained.
         if status is Status.FASTER and "#" not in target:
             found.append(_faster_than_native(estimate, metric))

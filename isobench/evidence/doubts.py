@@ -6,6 +6,7 @@ from typing import Final
 from isobench.evidence import cpu_share
 from isobench.evidence.clock import ClockCheck
 from isobench.evidence.host import MEMORY_FILESYSTEMS, filesystem_name
+from isobench.evidence.host_time import HostCheck
 from isobench.model import BlockHealth, Doubt, Fact
 
 CACHED_PERCENT: Final = 5
@@ -128,6 +129,35 @@ def of_unchecked_clock() -> Doubt:
         code="clock-unchecked",
         detail="no visit was long enough to compare the clock inside with the host's",
         advice="a larger --min-time makes them longer",
+    )
+
+
+def of_host_time(found: HostCheck | None) -> tuple[Doubt, ...]:
+    """Return the doubt about a cell whose payload reports less time than the host saw."""
+    if found is None or not found.is_incomplete:
+        return ()
+    return (
+        Doubt(
+            code="host-time",
+            detail=f"its payload reports {found.share:.0%} of the time that the host saw it work,"
+            " compared with native",
+            advice="find out where the rest goes: the clock inside, or what runs between"
+            " iterations",
+            blocks=True,
+        ),
+    )
+
+
+def of_unseen_speed(found: HostCheck) -> Doubt:
+    """Return the doubt about a target that is faster than native by its own times alone."""
+    why = "the host did not see that it is faster: only the payload reports it"
+    if not found.is_known:
+        why = "requests to this target take so long that the host cannot see that it is faster"
+    return Doubt(
+        code="host-time",
+        detail=why,
+        advice="a larger --min-time makes turns longer, and the host's times more exact",
+        blocks=True,
     )
 
 

@@ -96,6 +96,8 @@ class Workload:
     args: tuple[str, ...] = ()
     answer: Answer | None = None
     most_loops: int | None = None
+    counts_operations: bool = False
+    """Whether the payload counts its operations itself. Otherwise each loop is one."""
     start: Start | None = None
     libc: bool = False
     needs: tuple[Need, ...] = ()

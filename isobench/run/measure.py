@@ -308,6 +308,13 @@ class Runner:
         """Compare a checksum with the known one, and with native's for the same work."""
         if not reply.steady:
             raise wire.WrongAnswerError("the iterations of one visit have different checksums")
+        # Times are divided by the operations: a target could make itself faster by their number.
+        for made in reply.iterations:
+            loops = work.loops if made.loops is None else made.loops
+            if made.operations != loops and not workload.counts_operations:
+                raise wire.WrongAnswerError(
+                    f"the payload reports {made.operations} operations for {loops} loops"
+                )
         # A compiler that removes the work, or a translator that computes it wrongly, is fast: so no
         # time counts without the right checksum.
         known = workload.answer

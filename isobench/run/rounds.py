@@ -7,12 +7,14 @@ the ratio of two targets; turns of some milliseconds meet the same noise, which 
 
 import itertools
 import secrets
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from isobench.model import Block, Gap, Record, Sample, Scope, Visit, Work, Workload
+from isobench.evidence import host_time
+from isobench.model import Block, Clock, Gap, Record, Sample, Scope, Visit, Work, Workload
 from isobench.model.plan import actual
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName
 from isobench.payload import wire
@@ -29,6 +31,10 @@ from isobench.run.waiting import EndedError, LateError, Waiting
 
 _PATIENCE: Final = 3
 """A payload may wait for so many times the time limit of one iteration."""
+_SHORT_TURNS: Final = 3
+"""Turns of one loop before the others. They show what a request and its answer take."""
+_LOOPS_OF_A_TURN: Final = 8
+"""Turns of fewer loops are not much longer than those of one loop, which then show nothing."""
 
 
 def is_interactive(session: Session | None) -> bool:
@@ -42,10 +48,12 @@ class _Done:
     """A turn that was made: whose sample it is, in which round, and when it was answered."""
 
     label: TargetName
-    round: int
-    """Below 0: a warm-up pass."""
+    round: int | None
+    """Below 0: a warm-up pass. None: a short turn, which is no sample."""
     loops: int
     at: float
+    taken: int
+    """Nanoseconds from the request to the answer."""
 
 
 @dataclass(kw_only=True)
@@ -122,6 +130,9 @@ class _Waiter(_Player):
         else:
             for number in range(1, self.work.warmups):
                 self._ask(self.visit.target, -number, self.most_loops, 0)
+            if self.most_loops >= _LOOPS_OF_A_TURN:
+                for _ in range(_SHORT_TURNS):
+                    self._ask(self.visit.target, None, 1, 0)
             return ()
         return self._finish()
 
@@ -129,16 +140,20 @@ class _Waiter(_Player):
         """Request an iteration, and wait for it. Why it fails is found at the end."""
         self._ask(turn.label, number, turn.loops, turn.untimed)
 
-    def _ask(self, label: TargetName, number: int, loops: int, untimed: int) -> None:
+    def _ask(self, label: TargetName, number: int | None, loops: int, untimed: int) -> None:
         assert self.waiting is not None
+        if self.is_over:
+            return
+        sent_at = time.monotonic_ns()
         try:
             self.waiting.send(wire.request(loops, untimed))
             self.waiting.expect(wire.ITERATION, self._timeout)
         except (EndedError, LateError) as error:
             self.is_over, self.is_late = True, isinstance(error, LateError)
             return
+        taken = time.monotonic_ns() - sent_at
         at = round(time.monotonic() - self.runner.began, 4)
-        self.done.append(_Done(label=label, round=number, loops=loops, at=at))
+        self.done.append(_Done(label=label, round=number, loops=loops, at=at, taken=taken))
 
     def finish(self) -> Sequence[Record]:
         """End the payload, check what it has printed, and return its samples."""
@@ -172,9 +187,27 @@ class _Waiter(_Player):
 
     def _samples(self, reply: wire.Reply) -> Iterator[Record]:
         yield from self.runner.rest_of(self.context, reply)
+        yield from self._host_samples()
         for asked, iteration in zip(self.done, reply.iterations, strict=True):
-            visit = replace(self.visit, target=asked.label)
-            yield replace(self.runner.pass_of(visit, iteration, asked.round), at=asked.at)
+            if asked.round is not None:
+                visit = replace(self.visit, target=asked.label)
+                yield replace(self.runner.pass_of(visit, iteration, asked.round), at=asked.at)
+
+    def _host_samples(self) -> Iterator[Record]:
+        """Yield what the host saw of the turns: their times, and that of a short turn."""
+        for label in dict.fromkeys(one.label for one in self.done):
+            mine = [one for one in self.done if one.label == label]
+            turns = [one.taken for one in mine if one.round is not None and one.round >= 0]
+            if not turns:
+                continue
+            visit = replace(self.visit, target=label)
+            yield self.runner.sample(
+                visit, host_time.TURNS, sum(turns), operations=len(turns), clock=Clock.HOST
+            )
+        if short := [one.taken for one in self.done if one.round is None]:
+            yield self.runner.sample(
+                self.visit, host_time.SHORT_TURN, int(statistics.median(short)), clock=Clock.HOST
+            )
 
 
 class _Starter(_Player):

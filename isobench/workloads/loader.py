@@ -38,6 +38,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     args: list[str] = []
     answer: _Answer | None = None
     most_loops: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    counts_operations: bool = False
     start: Start | None = None
     libc: bool = False
     needs: list[Need] = []
@@ -136,6 +137,7 @@ def read(path: Path) -> Workload:
         args=tuple(data.args),
         answer=Answer(loops=data.answer.loops, check=data.answer.check) if data.answer else None,
         most_loops=data.most_loops,
+        counts_operations=data.counts_operations,
         start=data.start,
         libc=data.libc,
         needs=tuple(data.needs),

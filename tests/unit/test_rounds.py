@@ -61,7 +61,8 @@ def test_samples_have_the_number_of_their_session_and_the_usual_metrics(runner: 
     mine = [r for r in records if isinstance(r, Sample) and r.target == BOX]
     assert {sample.session for sample in mine} == {1}
     assert {sample.metric for sample in mine} == {
-        *("time", "warmup", "span.guest", "span.host", "dispatch", "fact.io.cached_percent")
+        *("time", "warmup", "span.guest", "span.host", "dispatch", "turns", "short-turn"),
+        "fact.io.cached_percent",
     }
 
 
@@ -89,7 +90,7 @@ def test_more_warm_up_passes_are_recorded_as_warm_up(runner: Make) -> None:
         (Script(fault=Fault.CUT_SHORT, exit_code=3), Cause.FAILED, "stopped before its last line"),
         (Script(fault=Fault.ERROR_LINE), Cause.FAILED, "the fake payload failed"),
         (Script(fault=Fault.WRONG_NONCE), Cause.WRONG_ANSWER, "another nonce"),
-        (Script(fault=Fault.ONE_TOO_FEW), Cause.WRONG_ANSWER, "5 iterations instead of 6"),
+        (Script(fault=Fault.ONE_TOO_FEW), Cause.WRONG_ANSWER, "8 iterations instead of 9"),
         (Script(fault=Fault.BACKWARDS), Cause.FAILED, "ran backwards"),
         (Script(fault=Fault.GONE), Cause.FAILED, "the fake session broke"),
         (Script(fault=Fault.TIME_OUT), Cause.TIMED_OUT, "not done after 60 s"),

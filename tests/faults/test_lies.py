@@ -1,0 +1,198 @@
+"""Times that a target reports are compared with the host's clock: whatever it changes in them, it
+never becomes faster, nor near-native where it is not.
+"""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from isobench.config.options import UNBOUNDED, RunOptions
+from isobench.model import Availability, Available, Cause, Command, Stage
+from isobench.model.units import Nanoseconds, TargetName, WorkloadName
+from isobench.plugins.api import Completed, Target
+from isobench.plugins.registry import Registry
+from isobench.run import selection
+from isobench.run.lifecycle import Lifecycle
+from isobench.storage.schema import Summary
+from isobench.targets.native import NativeTarget
+from isobench.targets.shared.agents import AgentSession
+from isobench.workloads import loader
+
+pytestmark = pytest.mark.timeout(300)
+SIEVE = WorkloadName("cpu.sieve")
+Change = Callable[[bytes], bytes]
+"""Changes one line of a payload's output."""
+
+
+def scaled(key: str, factor: float, offset: int = 0) -> Change:
+    """Return a change of a number in a line."""
+    pattern = re.compile(rb'"%s":(\d+)' % key.encode())
+
+    def change(line: bytes) -> bytes:
+        return pattern.sub(
+            lambda found: b'"%s":%d' % (key.encode(), int(int(found[1]) * factor) + offset), line
+        )
+
+    return change
+
+
+def slow(line: bytes) -> bytes:
+    """Let work take longer than the payload's clock sees."""
+    if line.startswith(b'{"i":') and b'"loops":1,' not in line:
+        threading.Event().wait(0.02)
+    return line
+
+
+def far(line: bytes) -> bytes:
+    """Let every answer take long, and the clock see half of the work."""
+    if line.startswith(b'{"i":'):
+        threading.Event().wait(0.02)
+    return scaled("ns", 0.5)(line)
+
+
+def half(line: bytes) -> bytes:
+    """Let the clock inside run at half speed."""
+    for key in ("ns", "warmup_ns", "clock_ns"):
+        line = scaled(key, 0.5)(line)
+    return line
+
+
+def late(line: bytes) -> bytes:
+    """Let the first line come late, and the clock run at half speed."""
+    if line.startswith(b'{"isobench":'):
+        threading.Event().wait(2)
+    return half(line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LyingTarget(NativeTarget):
+    """A plain process of this host whose output is changed on its way."""
+
+    name: ClassVar[TargetName] = TargetName("liar")
+    change: Change
+
+    @contextlib.contextmanager
+    def open(self, stage: Stage) -> Iterator["_Session"]:  # type: ignore[override]
+        with super().open(stage) as session:
+            yield _Session(change=self.change, session=session)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    change: Change
+    session: AgentSession
+    interactive: ClassVar[bool] = True
+
+    def run(self, command: Command, *, timeout: Nanoseconds) -> Completed:
+        if command.argv[0] != SIEVE:
+            return self.session.run(command, timeout=timeout)
+        kept, rest = bytearray(), b""
+
+        def on_output(chunk: bytes, /, at: int | None = None) -> None:
+            nonlocal rest
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                changed = self.change(line) + b"\n"
+                kept.extend(changed)
+                command.on_output(changed, at=None)
+
+        done = self.session.run(replace(command, on_output=on_output), timeout=timeout)
+        return replace(done, stdout=bytes(kept))
+
+
+class Shelf(Registry):
+    """A registry of two targets."""
+
+    def __init__(self, *targets: Target) -> None:
+        super().__init__()
+        self.targets = {target.name: target for target in targets}
+
+    def names(self) -> tuple[TargetName, ...]:
+        return tuple(self.targets)
+
+    def get(self, name: str) -> Target:
+        return self.targets[TargetName(name)]
+
+
+class Observer:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+    def probed(self, name: TargetName, answer: Availability) -> None:
+        assert isinstance(answer, Available), name
+
+    def step(self, what: str, done: float, total: float) -> None:
+        """Show nothing."""
+
+
+def measured(change: Change, folder: Path) -> Summary:
+    """Return the summary of a short run of native and a target that lies."""
+    options = RunOptions(
+        targets=("liar",),
+        workloads=(SIEVE,),
+        budget=UNBOUNDED,
+        minimum_blocks=6,
+        maximum_blocks=6,
+        leave_width=None,
+        precision=0.0,
+        output=folder,
+        seed=1,
+    )
+    shelf, observer = Shelf(NativeTarget(), LyingTarget(change=change)), Observer()
+    workloads = loader.select(loader.find(), [SIEVE])
+    chosen = selection.choose(options, shelf, workloads, observer)
+    return Lifecycle(options, shelf, observer).run(chosen).summary
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOBENCH_RESULTS_DIR", str(tmp_path / "results"))
+
+
+def status(summary: Summary) -> tuple[str, set[str]]:
+    (cell,) = [one for one in summary.cells if one.target == "liar"]
+    return str(cell.status), set(cell.doubt_codes)
+
+
+def test_an_honest_target_is_not_doubted(tmp_path: Path) -> None:
+    _, codes = status(measured(lambda line: line, tmp_path / "run"))
+    assert "host-time" not in codes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [scaled("ns", 0.0, 1), scaled("ns", 0.5), scaled("ns", 0.8), slow],
+    ids=["a nanosecond", "half", "four fifths", "a slow passage"],
+)
+def test_time_that_the_host_saw_and_the_payload_left_out_is_unproven(
+    change: Change, tmp_path: Path
+) -> None:
+    what, codes = status(measured(change, tmp_path / "run"))
+    assert what == "unproven"
+    assert "host-time" in codes
+
+
+@pytest.mark.parametrize(
+    "change", [half, late, far], ids=["at once", "after a late first line", "over a slow line"]
+)
+def test_a_clock_at_half_speed_makes_nothing_faster(change: Change, tmp_path: Path) -> None:
+    what, codes = status(measured(change, tmp_path / "run"))
+    assert what != "faster"
+    assert codes & {"guest-clock", "host-time"}
+
+
+def test_operations_that_were_not_asked_for_are_a_wrong_answer(tmp_path: Path) -> None:
+    summary = measured(scaled("ops", 1000), tmp_path / "run")
+    assert not [one for one in summary.cells if one.target == "liar"]
+    (gap,) = {(one.cause, one.target) for one in summary.gaps if one.target == "liar"}
+    assert gap == (Cause.WRONG_ANSWER, "liar")
+    assert "operations for" in json.dumps([one.detail for one in summary.gaps])
