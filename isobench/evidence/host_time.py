@@ -12,7 +12,7 @@ from typing import Final
 TURNS: Final = "turns"
 """The metric of the host's time of all turns of a visit; its operations are their number."""
 SHORT_TURN: Final = "short-turn"
-"""The metric of the host's time of a turn of one loop."""
+"""The metric of the host's time of the shortest turn of one loop."""
 LONG_WAY: Final = 0.2
 """Where the lines of requests and answers take a larger share of the host's time, that time says
 nothing of the work.

@@ -62,6 +62,12 @@ class CellFailedError(IsobenchError):
     exit_code = 6
 
 
+class LeftoverError(IsobenchError):
+    """Something that isobench has made could not be removed."""
+
+    exit_code = 6
+
+
 class SessionError(IsobenchError):
     """The session itself broke. A command that fails in a session is a `Completed` instead."""
 

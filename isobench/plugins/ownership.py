@@ -5,13 +5,23 @@ An owner is "isobench-MACHINE-PID-STARTED": a process of this machine that lives
 Nothing is ever removed that belongs to a living process or to another machine.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import platform
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import psutil
+
+from isobench.model import Leftover
+
+_PARTS: Final = 4
 
 
 @functools.cache
@@ -50,7 +60,7 @@ def alive(owner: str) -> bool:
     owner.
     """
     parts = owner.split("-")
-    if len(parts) != 4 or parts[0] != "isobench" or not (parts[2] + parts[3]).isdigit():  # noqa: PLR2004
+    if len(parts) != _PARTS or parts[0] != "isobench" or not (parts[2] + parts[3]).isdecimal():
         return True
     if parts[1] != _machine():
         return True
@@ -59,3 +69,50 @@ def alive(owner: str) -> bool:
     # Times are compared to a second: they are computed from the system clock, which may have been
     # corrected in between.
     return started is not None and abs(started - int(parts[3])) < 100  # noqa: PLR2004
+
+
+def owner_of(name: str) -> str:
+    """Return the owner in a name that begins with one; empty for every other name."""
+    parts = name.split("-")
+    return "-".join(parts[:_PARTS]) if len(parts) > _PARTS and parts[0] == "isobench" else ""
+
+
+@contextlib.contextmanager
+def temporary_folder(what: str) -> Iterator[Path]:
+    """Yield a new folder for temporary files, which only this user can enter; `what` is a word.
+
+    It is removed at the end, or by `sweep_temporary` after this process was killed.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{mine()}-{what}-") as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def temporary_file(content: bytes, what: str) -> Iterator[Path]:
+    """Yield a file with this content in a folder of its own, which is removed at the end."""
+    with temporary_folder(what) as folder:
+        path = folder / what
+        path.write_bytes(content)
+        yield path
+
+
+def sweep_temporary(alive: Callable[[str], bool]) -> list[Leftover]:
+    """Remove the temporary folders of processes that have died, and return them."""
+    removed = []
+    for folder in sorted(Path(tempfile.gettempdir()).glob("isobench-*")):
+        owner = owner_of(folder.name)
+        if not owner or alive(owner) or not _is_own_folder(folder):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        failure = "some of its files cannot be removed" if folder.exists() else ""
+        removed.append(Leftover(what=f"folder {folder}", failure=failure))
+    return removed
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Return whether this is a folder of this user, and no link to one."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()

@@ -30,6 +30,7 @@ def sweep(
     none takes longer than `limit` seconds.
     """
     _report(_found("folders", lambda: stage.sweep(ownership.alive)), observer)
+    _report(_found("folders", lambda: ownership.sweep_temporary(ownership.alive)), observer)
     targets = {name: registry.get(name) for name in registry.names()}
     guard.sweep(targets, ownership.alive, cached=everything, on_leftover=observer, limit=limit)
     if everything:

@@ -7,7 +7,6 @@ the ratio of two targets; turns of some milliseconds meet the same noise, which 
 
 import itertools
 import secrets
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -205,9 +204,7 @@ class _Waiter(_Player):
                 visit, host_time.TURNS, sum(turns), operations=len(turns), clock=Clock.HOST
             )
         if short := [one.taken for one in self.done if one.round is None]:
-            yield self.runner.sample(
-                self.visit, host_time.SHORT_TURN, int(statistics.median(short)), clock=Clock.HOST
-            )
+            yield self.runner.sample(self.visit, host_time.SHORT_TURN, min(short), clock=Clock.HOST)
 
 
 class _Starter(_Player):

@@ -1,11 +1,17 @@
 """Engines, tools and servers that answer wrongly: never, a byte now and then, without end."""
 
 import contextlib
+import http.server
+import json
 import os
+import re
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 import paramiko
 
@@ -93,6 +99,72 @@ def listening(path: Path, serve: Serve) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     link.shutdown(socket.SHUT_RDWR)
                 link.close()
+
+
+@dataclass
+class Engine:
+    """A Docker engine of some fixed replies, which notes what it is asked to delete."""
+
+    replies: dict[str, object] = field(default_factory=dict)
+    """By the path of a request without its version: "/images/json"."""
+    refused: set[str] = field(default_factory=set)
+    """Paths whose deletion fails."""
+    deleted: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def serving(self, path: Path) -> Iterator[None]:
+        """Serve at a Unix socket."""
+        engine = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self, status: int, reply: object) -> None:
+                body = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            @property
+            def wanted(self) -> str:
+                return re.sub(r"^/v[\d.]+", "", unquote(self.path.partition("?")[0]))
+
+            def do_GET(self) -> None:
+                if self.wanted in engine.replies:
+                    self.answer(200, engine.replies[self.wanted])
+                else:
+                    self.answer(404, {"message": "no such thing"})
+
+            def do_DELETE(self) -> None:
+                if self.wanted in engine.refused:
+                    self.answer(409, {"message": "it is in use"})
+                else:
+                    engine.deleted.append(self.wanted)
+                    self.answer(200, [])
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.answer(404, {"message": "no such thing"})
+
+            def address_string(self) -> str:
+                return ""
+
+            def log_message(self, *args: object) -> None:
+                """Print nothing."""
+
+        class Server(socketserver.ThreadingUnixStreamServer):
+            daemon_threads = True
+
+        with Server(str(path), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
 
 
 def tool(folder: Path, name: str, script: str) -> Path:

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import ssl
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from isobench.model.errors import SessionError
+from isobench.plugins import ownership
 from isobench.targets.shared import processes
 
 Json = dict[str, Any]
@@ -115,7 +115,7 @@ def _configuration(location: Location) -> tuple[Any, str]:
     hint = "kubectl config get-contexts; kubectl get --raw /version"
     configuration = client.Configuration()
     wanted = location.context or None
-    with tempfile.TemporaryDirectory(prefix="isobench-") as folder:
+    with ownership.temporary_folder("kubernetes") as folder:
         try:
             contexts, current = config.list_kube_config_contexts(location.kubeconfig)
             named = next((c for c in contexts if c["name"] == wanted), None) if wanted else current
@@ -123,7 +123,7 @@ def _configuration(location: Location) -> tuple[Any, str]:
                 raise ApiError("the kubeconfig has no context of this name", hint=hint)
             config.load_kube_config(
                 location.kubeconfig, wanted,
-                client_configuration=configuration, temp_file_path=folder,
+                client_configuration=configuration, temp_file_path=str(folder),
             )  # fmt: skip
         except ApiError:
             raise
@@ -133,7 +133,7 @@ def _configuration(location: Location) -> tuple[Any, str]:
             kind = type(error).__name__
             raise ApiError(f"the kubeconfig cannot be used ({kind})", hint=hint) from None
         for name in ("ssl_ca_cert", "cert_file", "key_file"):
-            setattr(configuration, name, _in_memory(getattr(configuration, name), folder))
+            setattr(configuration, name, _in_memory(getattr(configuration, name), str(folder)))
     configuration.retries = False  # urllib3 retries three times, which multiplies time limits
     return configuration, location.namespace or named["context"].get("namespace") or "default"
 

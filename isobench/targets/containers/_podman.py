@@ -5,11 +5,14 @@ import dataclasses
 import itertools
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from isobench.config import paths
 from isobench.model import Leftover, Resource, host_abi
@@ -17,10 +20,12 @@ from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
 from isobench.plugins import ownership
 from isobench.plugins.api import Completed
-from isobench.targets.shared import disks, elf, oci, prefixes, processes
+from isobench.targets.shared import cgroups, disks, elf, oci, prefixes, processes
 
 CALL: Final = seconds(120)
 """Time limit of a command of Podman, which normally takes a second."""
+_ATTEMPTS: Final = 100
+"""How often the removal of a cgroup is tried, 10 ms apart."""
 NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
@@ -47,6 +52,7 @@ class Options(oci.Engine):
         return (flags, ("ignore-cgroups", *flags))
 
 
+_T = TypeVar("_T")
 _working: dict[Options, oci.Settings] = {}
 """The settings that start a container, for this process."""
 _CONTROLLERS: Final = {
@@ -202,6 +208,7 @@ def _start_error(engine: Options, settings: oci.Settings, root: Path) -> str:
     """Run the probe program in a container; return "" if it answered, else the last error."""
     done = run(
         *(*global_options(settings), "run", "--rm", *container_options(engine, settings)),
+        *("--name", f"{ownership.mine()}-{secrets.token_hex(4)}"),
         *pairs("--label", oci.labels(ownership.mine())),
         *("--rootfs", str(root), "/answer"),
         timeout=seconds(60),
@@ -260,32 +267,85 @@ def _runtime_hint(error: str) -> str:
     return "podman run --rm --network none --rootfs / true"
 
 
-def remove(name: str) -> None:
-    """Remove a container with its anonymous volumes."""
-    with contextlib.suppress(SessionError):
-        run("rm", "--force", "--time", "0", "--volumes", "--ignore", name)
+def remove(name: str) -> str:
+    """Remove a container with its anonymous volumes; return why that fails, or an empty string."""
+    try:
+        checked("rm", "--force", "--time", "0", "--volumes", "--ignore", name)
+    except SessionError as error:
+        return str(error)
+    return ""
 
 
-def sweep_containers(alive: Callable[[str], bool], *, label: str = oci.LABEL) -> list[Leftover]:
-    """Remove the containers with this label whose run has died, and return them.
+class Listed(msgspec.Struct):
+    """A container, or a pod, in a list of Podman's."""
 
-    SessionError or ValueError: Podman does not answer.
+    id: str = msgspec.field(name="Id")
+    labels: Mapping[str, str] | None = msgspec.field(name="Labels", default=None)
+    name: str = msgspec.field(name="Name", default="")
+
+
+class _Image(msgspec.Struct):
+    id: str = msgspec.field(name="Id")
+    names: tuple[str, ...] | None = msgspec.field(name="Names", default=None)
+
+
+def listed(kind: type[_T], *arguments: str) -> list[_T]:
+    """Return what a command of Podman lists that has isobench's mark, by its type.
+
+    SessionError: Podman does not answer, or with something else.
+    """
+    output = checked(*arguments, "--filter", f"label={oci.LABEL}=1", "--format", "json")
+    try:
+        return msgspec.json.decode(output or b"[]", type=list[kind] | None) or []  # type: ignore[valid-type]
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SessionError(f"podman {arguments[0]}: its list cannot be read: {error}") from None
+
+
+def sweep_containers(alive: Callable[[str], bool]) -> list[Leftover]:
+    """Remove the containers whose run has died, and return them. SessionError: Podman does not
+    answer.
+    """
+    dead = [one for one in listed(Listed, "ps", "--all") if not alive(oci.owner_of(one.labels))]
+    removed = [
+        Leftover(what=f"podman container {one.id[:12]}", failure=remove(one.id)) for one in dead
+    ]
+    return [*removed, *_sweep_forgotten(alive)]
+
+
+def _sweep_forgotten(alive: Callable[[str], bool]) -> list[Leftover]:
+    """End the monitors of containers that Podman no longer knows, with the containers' processes.
+
+    Podman that is killed at a certain moment of a start has the container not yet in its list, and
+    its monitor (conmon) runs already. The name of the container is one of its arguments.
     """
     removed = []
-    output = checked("ps", "--all", "--filter", f"label={label}", "--format", "json")
-    for found in json.loads(output or b"[]") or ():
-        if not alive((found.get("Labels") or {}).get(oci.OWNER_LABEL, "")):
-            remove(found["Id"])
-            removed.append(Leftover(what=f"podman container {found['Id'][:12]}"))
+    for pid, words in processes.named("conmon"):
+        options = dict(itertools.pairwise(words))
+        name, container = options.get("-n", ""), options.get("-c", "")
+        owner = ownership.owner_of(name)
+        if not owner or alive(owner):
+            continue
+        left = processes.end_tree(pid)
+        failure = remove(container or name)
+        if left:
+            failure = f"processes {', '.join(map(str, left))} do not end"
+        for folder in cgroups.named(f"libpod-{container}") if container else ():
+            failure = failure or cgroups.remove(folder, attempts=_ATTEMPTS)
+        what = f"podman container {name}, which Podman has forgotten"
+        removed.append(Leftover(what=what, failure=failure))
     return removed
 
 
-def sweep_images(*, label: str = oci.LABEL) -> list[Leftover]:
-    """Remove the images with this label, and return them. Errors as for `sweep_containers`."""
+def sweep_images() -> list[Leftover]:
+    """Remove isobench's images, and return them. SessionError: Podman does not answer."""
     removed = []
-    output = checked("images", "--filter", f"label={label}", "--format", "json")
-    for image in json.loads(output or b"[]") or ():
-        checked("rmi", image["Id"])
-        names = ", ".join(image.get("Names") or [image["Id"][:12]])
-        removed.append(Leftover(what=f"podman image {names}"))
+    for image in listed(_Image, "images"):
+        # As for Docker: labels alone are no mark of an image.
+        for name in filter(oci.is_own_image, image.names or ()):
+            try:
+                checked("rmi", name)
+            except SessionError as error:
+                removed.append(Leftover(what=f"podman image {name}", failure=str(error)))
+            else:
+                removed.append(Leftover(what=f"podman image {name}"))
     return removed

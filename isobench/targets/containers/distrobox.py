@@ -144,11 +144,9 @@ def _own_image() -> str:
     archive = _archive(busybox)
     image = f"{_REPOSITORY}:{hashlib.sha256(archive).hexdigest()[:16]}"
     if _podman.run("image", "exists", image).exit_code != 0:
-        with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
-            file.write(archive)
-            file.flush()
+        with ownership.temporary_file(archive, "image.tar") as file:
             label = f"LABEL {oci.LABEL}=1"
-            _podman.checked("import", "--quiet", "--change", label, file.name, image)
+            _podman.checked("import", "--quiet", "--change", label, str(file), image)
     return image
 
 
@@ -470,6 +468,11 @@ class DistroboxTarget:
             if not alive(home.stem[1:].rpartition("-")[0]):
                 shutil.rmtree(home, ignore_errors=True)
                 removed.append(Leftover(what=f"folder {home}"))
+        for planted in Path.home().glob(".isobench-*"):
+            owner = ownership.owner_of(planted.name[1:])
+            if owner and not alive(owner) and planted.is_file():
+                planted.unlink(missing_ok=True)
+                removed.append(Leftover(what=f"file {planted}"))
         return removed
 
 
@@ -515,7 +518,9 @@ class _Session:
 
     def _home_shared(self) -> bool:
         """Create a file in the home, and let the evidence payload read it inside the box."""
-        with tempfile.NamedTemporaryFile(prefix=".isobench-", dir=Path.home()) as planted:
+        with tempfile.NamedTemporaryFile(
+            prefix=f".{ownership.mine()}-", dir=Path.home()
+        ) as planted:
             program = _path_inside(self.stage.root / "isobench" / "_evidence")
             argv = [program, "home", planted.name]
             # The payload demands a scratch directory, but writes nothing here.

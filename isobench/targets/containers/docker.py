@@ -33,7 +33,14 @@ from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins import ownership
 from isobench.plugins.api import Completed, Startable
 from isobench.targets.containers import _docker_client
-from isobench.targets.containers._docker_client import ERRORS, Client, Info, read
+from isobench.targets.containers._docker_client import (
+    ERRORS,
+    Client,
+    Image,
+    Info,
+    Listed,
+    read,
+)
 from isobench.targets.shared import disks, elf, oci, processes
 
 _HANG_UP_SECONDS: Final = 3
@@ -75,6 +82,16 @@ def _load(client: Client, archive: bytes) -> None:
         error = read(_docker_client.Loaded, part).error
         if error is not None:
             raise docker.errors.APIError(error)
+
+
+def _provide(client: Client, stage: Stage) -> None:
+    """Load the image of a stage unless the engine has it."""
+    image = oci.image_name(stage)
+    try:
+        client.inspect_image(image)  # type: ignore[no-untyped-call]  # the SDK has few types
+    except docker.errors.ImageNotFound:
+        _load(client, oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
+    _loaded.add(image)
 
 
 def _message(error: Exception) -> str:
@@ -197,25 +214,27 @@ class DockerTarget(oci.Engine):
         settings: oci.Settings,
     ) -> str:
         """Create a container for a command without starting it; return its id."""
-        return _create(
-            client, self, settings,
+        make = functools.partial(
+            _create, client, self, settings,
             image=oci.image_name(stage),
             command=[f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
             environment=command.environ(oci.INSIDE),
             labels=oci.labels(stage.owner),
             cpus=self.cpus or stage.cpus,
         )  # fmt: skip
+        try:
+            return make()
+        except docker.errors.ImageNotFound:
+            # Somebody has removed it in the middle of the run.
+            _provide(client, stage)
+            return make()
 
     def _ready(self, client: Client, stage: Stage) -> oci.Settings:
         """Load the image unless the engine has it; return settings that work."""
         settings = _working.get(self) or self._settings(client, _info(client))
         image = oci.image_name(stage)
         if image not in _loaded:
-            try:
-                client.inspect_image(image)  # type: ignore[no-untyped-call]  # the SDK has few types
-            except docker.errors.ImageNotFound:
-                _load(client, oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
-            _loaded.add(image)
+            _provide(client, stage)
         return settings
 
     @contextlib.contextmanager
@@ -255,28 +274,49 @@ class DockerTarget(oci.Engine):
 
         Probe images of dead processes are removed in any case.
         """
-        removed: list[Leftover] = []
         try:
             client = _connect()
-            for found in client.containers(all=True, filters={"label": oci.LABEL}):
-                owner = (found.get("Labels") or {}).get(oci.OWNER_LABEL, "")
-                if not alive(owner):
-                    _remove(client, found["Id"])
-                    removed.append(Leftover(what=f"docker container {found['Id'][:12]}"))
-            for image in client.images(filters={"label": oci.LABEL}):
-                names = image.get("RepoTags") or []
-                probing = [owner for name in names if (owner := oci.probe_owner(name))]
-                if not cached and (not probing or any(map(alive, probing))):
-                    continue
-                client.remove_image(image["Id"], force=bool(probing))
-                _loaded.clear()
-                named = ", ".join(image.get("RepoTags") or [image["Id"][:19]])
-                removed.append(Leftover(what=f"docker image {named}"))
-        except ERRORS as error:
-            # A daemon that does not run is no failure: there is then nothing to remove.
-            if removed:
-                removed.append(Leftover(what="what docker may have left", failure=_message(error)))
+            containers = read(list[Listed], client.containers(all=True, filters=_MARKED))
+            images = read(list[Image], client.images(filters=_MARKED))
+        except ERRORS:
+            return []  # an engine that does not run is no failure: there is then nothing to remove
+        dead = [one for one in containers if not alive(oci.owner_of(one.labels))]
+        removed = [_removed_container(client, one.id) for one in dead]
+        for image in images:
+            # A name of isobench's is a part of the mark: an image that was built from one of its
+            # images has its labels too.
+            for name in image.repo_tags or ():
+                probing = oci.probe_owner(name)
+                stale = probing is not None and not alive(probing)
+                if stale or (cached and oci.is_own_image(name)):
+                    removed.append(_removed_image(client, name, force=stale))
         return removed
+
+
+_MARKED: Final = {"label": f"{oci.LABEL}=1"}
+
+
+def _removed_container(client: Client, container: str) -> Leftover:
+    what = f"docker container {container[:12]}"
+    try:
+        client.remove_container(container, force=True, v=True)
+    except docker.errors.NotFound:
+        pass  # it has gone meanwhile
+    except ERRORS as error:
+        return Leftover(what=what, failure=_message(error))
+    return Leftover(what=what)
+
+
+def _removed_image(client: Client, name: str, *, force: bool) -> Leftover:
+    what = f"docker image {name}"
+    _loaded.discard(name)
+    try:
+        client.remove_image(name, force=force)
+    except docker.errors.ImageNotFound:
+        pass  # it has gone meanwhile
+    except ERRORS as error:
+        return Leftover(what=what, failure=_message(error))
+    return Leftover(what=what)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ import re
 import shlex
 import shutil
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -718,10 +717,8 @@ def _missing_permission(cluster: _kubernetes.Cluster) -> str:
 def _load_image(command: Sequence[str], image: str, stage: Stage) -> str:
     """Load the stage's image; return its digest. SessionError: the command fails."""
     archive = oci.stage_archive(stage, str(host_abi()).partition("-")[0], name=image)
-    with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
-        file.write(archive)
-        file.flush()
-        argv = fill_placeholders(command, archive=file.name, image=image)
+    with ownership.temporary_file(archive, "image.tar") as file:
+        argv = fill_placeholders(command, archive=str(file), image=image)
         done = _run_loader(argv)
         if done.exit_code != 0:
             error = processes.last_line(done.stderr or done.stdout)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
@@ -91,10 +90,9 @@ class PodmanTarget(_podman.Options):
         image = oci.image_name(stage)
         if image not in _loaded:
             if _podman.run("image", "exists", image).exit_code != 0:
-                with tempfile.NamedTemporaryFile(prefix="isobench-", suffix=".tar") as file:
-                    file.write(oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
-                    file.flush()
-                    _podman.checked("load", "--quiet", "--input", file.name)
+                archive = oci.stage_archive(stage, str(host_abi()).partition("-")[0])
+                with ownership.temporary_file(archive, "image.tar") as file:
+                    _podman.checked("load", "--quiet", "--input", str(file))
             _loaded.add(image)
         return settings
 
@@ -121,10 +119,11 @@ class PodmanTarget(_podman.Options):
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
-            _podman.checked(
-                *self._arguments("run", stage, _WAIT, settings, "--detach", "--name", name),
-                folder=stage.scratch,
-            )
+            with _image_in_doubt():
+                _podman.checked(
+                    *self._arguments("run", stage, _WAIT, settings, "--detach", "--name", name),
+                    folder=stage.scratch,
+                )
             yield _Session(name, stage, settings)
         finally:
             _podman.remove(name)
@@ -134,7 +133,8 @@ class PodmanTarget(_podman.Options):
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         arguments = self._arguments("run", stage, command, settings, "--rm", "--name", name)
-        return _run_podman(arguments, name, stage, command, timeout)
+        with _image_in_doubt():
+            return _run_podman(arguments, name, stage, command, timeout)
 
     @contextlib.contextmanager
     def stopped(self, stage: Stage, command: Command) -> Iterator[Startable]:
@@ -142,7 +142,10 @@ class PodmanTarget(_podman.Options):
         settings = self._ready(stage)
         name = f"{stage.owner}-{os.urandom(4).hex()}"
         try:
-            _podman.checked(*self._arguments("create", stage, command, settings, "--name", name))
+            with _image_in_doubt():
+                _podman.checked(
+                    *self._arguments("create", stage, command, settings, "--name", name)
+                )
             yield _Stopped(name, stage, command, settings)
         finally:
             _podman.remove(name)
@@ -159,9 +162,21 @@ class PodmanTarget(_podman.Options):
             if cached:
                 removed += _podman.sweep_images()
                 _loaded.clear()
-        except (SessionError, ValueError) as error:
+        except SessionError as error:
             removed.append(Leftover(what="what podman may have left", failure=str(error)))
         return removed
+
+
+@contextlib.contextmanager
+def _image_in_doubt() -> Iterator[None]:
+    """Surround a start of a container. If it fails, the next one looks whether the image is there:
+    somebody may have removed it in the middle of the run.
+    """
+    try:
+        yield
+    except SessionError:
+        _loaded.clear()
+        raise
 
 
 # ---- pods ----------------------------------------------------------------------------------------
@@ -233,10 +248,13 @@ class PodTarget(PodmanTarget):
             f"--start={str(start).lower()}",
         ]
         try:
-            with _temporary_file(manifest) as path, _limit_variables(settings) as variables:
+            with (
+                ownership.temporary_file(manifest, "pod.yaml") as path,
+                _limit_variables(settings) as variables,
+            ):
                 _podman.checked(
                     *arguments,
-                    *("--network", self.network, path),
+                    *("--network", self.network, str(path)),
                     variables=variables,
                     folder=stage.scratch,
                 )
@@ -287,18 +305,15 @@ class PodTarget(PodmanTarget):
         """Remove the pods of runs that have died. The target `podman` removes the images."""
         if shutil.which("podman") is None or not (cached or _podman.settings_cache().exists()):
             return []
-        removed: list[Leftover] = []
         try:
-            output = _podman.checked(
-                "pod", "ps", "--filter", f"label={oci.LABEL}", "--format", "json"
-            )
-            for found in json.loads(output or b"[]") or ():
-                if not alive((found.get("Labels") or {}).get(oci.OWNER_LABEL, "")):
-                    _remove_pod(found["Id"])
-                    removed.append(Leftover(what=f"podman pod {found['Name']}"))
-        except (SessionError, ValueError) as error:
-            removed.append(Leftover(what="what podman may have left", failure=str(error)))
-        return removed
+            pods = _podman.listed(_podman.Listed, "pod", "ps")
+        except SessionError as error:
+            return [Leftover(what="what podman may have left", failure=str(error))]
+        return [
+            Leftover(what=f"podman pod {pod.name}", failure=_remove_pod(pod.id))
+            for pod in pods
+            if not alive(oci.owner_of(pod.labels))
+        ]
 
 
 def _quantity(memory: str) -> str:
@@ -315,14 +330,6 @@ def _quantity(memory: str) -> str:
 
 
 @contextlib.contextmanager
-def _temporary_file(content: bytes) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile(prefix="isobench-") as file:
-        file.write(content)
-        file.flush()
-        yield file.name
-
-
-@contextlib.contextmanager
 def _limit_variables(settings: oci.Settings) -> Iterator[Mapping[str, str]]:
     """Yield the environment variables that give a pod lowered limits, if the settings need them."""
     # `kube play` has no option for limits: only a containers.conf has, which then replaces this
@@ -331,8 +338,9 @@ def _limit_variables(settings: oci.Settings) -> Iterator[Mapping[str, str]]:
         yield _podman.NO_VARIABLES
         return
     limits = ", ".join(f'"{name}={value}:{value}"' for name, value in oci.LIMITS)
-    with _temporary_file(f"[containers]\ndefault_ulimits = [{limits}]\n".encode()) as path:
-        yield {"CONTAINERS_CONF": path}
+    content = f"[containers]\ndefault_ulimits = [{limits}]\n".encode()
+    with ownership.temporary_file(content, "containers.conf") as path:
+        yield {"CONTAINERS_CONF": str(path)}
 
 
 def _pod_start_error(settings: oci.Settings) -> str:
@@ -359,9 +367,13 @@ def _pod_start_error(settings: oci.Settings) -> str:
     return ""
 
 
-def _remove_pod(pod: str) -> None:
-    with contextlib.suppress(SessionError):
-        _podman.run("pod", "rm", "--force", "--time", "0", "--ignore", pod)
+def _remove_pod(pod: str) -> str:
+    """Remove a pod; return why that fails, or an empty string."""
+    try:
+        _podman.checked("pod", "rm", "--force", "--time", "0", "--ignore", pod)
+    except SessionError as error:
+        return str(error)
+    return ""
 
 
 # ---- sessions of containers and pods -------------------------------------------------------------

@@ -51,6 +51,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
+from isobench.plugins import ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.machines import _cache, _cpio, _guest, _instance, _serial, _xstate
 from isobench.targets.shared import agent_request, disks, elf, processes
@@ -249,8 +250,8 @@ def _try_guest(kernel: str, more: tuple[str, ...], *, limited_registers: bool) -
     archive.directory("dev")
     archive.device("dev/console", 5, 1)
     archive.file("init", elf.probe_program(Abi.ELF_X86_64.machine), 0o755)
-    with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-        initrd, own = Path(folder) / "initrd", Path(folder) / "kernel"
+    with ownership.temporary_folder("probe") as folder:
+        initrd, own = folder / "initrd", folder / "kernel"
         initrd.write_bytes(archive.finished())
         initrd.chmod(0o644)
         own.mkdir()

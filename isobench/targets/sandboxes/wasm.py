@@ -17,7 +17,6 @@ import re
 import secrets
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, TargetName, seconds
+from isobench.plugins import ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.shared import processes
 
@@ -265,12 +265,12 @@ class WasmTarget:
 
     def _run_probe(self, engine: _Engine) -> Completed:
         """Compile and run the probe module in a temporary folder."""
-        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-            source = Path(folder) / "answer"
+        with ownership.temporary_folder("probe") as folder:
+            source = folder / "answer"
             source.write_bytes(probe_module())
             if self.compile_ == "ahead":
-                self._compile(engine, source, Path(folder) / "answer.cwasm")
-                source = Path(folder) / "answer.cwasm"
+                self._compile(engine, source, folder / "answer.cwasm")
+                source = folder / "answer.cwasm"
             return processes.run(
                 [str(engine.path), "run", *_NO_CACHE, *self.trust, str(source)],
                 timeout=seconds(20),

@@ -14,6 +14,7 @@ from typing import Final
 OWNED: Final = "isobench-"
 """The beginning of the names of isobench's instances; four parts, separated by dashes, follow."""
 _PARTS: Final = 5
+ROOT: Final = Path("/sys/fs/cgroup")
 _GONE: Final = (errno.ENOENT, errno.ENODEV)
 """The errors of a removed cgroup: ENOENT for its path, ENODEV for its open files."""
 _PAUSE: Final = 0.01
@@ -33,6 +34,16 @@ def below(root: Path, prefixes: Iterable[str]) -> list[Path]:
         for path, folders, _ in os.walk(root)
         for folder in folders
         if any(folder.startswith(p) and is_owned(folder.removeprefix(p)) for p in names)
+    )
+
+
+def named(name: str, root: Path = ROOT) -> list[Path]:
+    """Return every folder whose name begins so, deeper ones last."""
+    return sorted(
+        Path(path, folder)
+        for path, folders, _ in os.walk(root)
+        for folder in folders
+        if folder.startswith(name)
     )
 
 

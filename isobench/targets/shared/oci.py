@@ -29,6 +29,7 @@ from isobench.targets.shared import elf, processes, sentry
 LABEL: Final = "isobench"
 OWNER_LABEL: Final = "isobench.owner"
 REPOSITORY: Final = "localhost/isobench/stage"
+_OWN_IMAGE: Final = re.compile(r"localhost/isobench/[a-z]+:[0-9a-f]{16}")
 _PROBE_IMAGE: Final = "localhost/isobench/probe"
 INSIDE: Final = "/scratch"
 AGENT: Final = f"{Stage.INSIDE}/_agent"
@@ -48,6 +49,17 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "risc
 def image_name(stage: Stage) -> str:
     """Return the name of a stage's image. The tag is the hash of its content."""
     return f"{REPOSITORY}:{stage.digest[:16]}"
+
+
+def is_own_image(name: str) -> bool:
+    """Return whether this is the name of an image that isobench keeps: it ends in a hash."""
+    return _OWN_IMAGE.fullmatch(name) is not None
+
+
+def owner_of(labels: Mapping[str, str] | None) -> str:
+    """Return who made something with these labels; empty where it lacks isobench's mark."""
+    found = labels or {}
+    return found.get(OWNER_LABEL, "") if found.get(LABEL) == "1" else ""
 
 
 def labels(owner: str) -> dict[str, str]:

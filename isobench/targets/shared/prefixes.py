@@ -6,7 +6,6 @@ path of a program inside follows it. The tool lives as long as the program does.
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 from isobench.model import Command, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
+from isobench.plugins import ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.shared import agents, elf, processes
 
@@ -79,10 +79,10 @@ def probe_root(*more: str) -> Iterator[Path]:
     """
     abi = host_abi()
     assert abi is not None
-    with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
+    with ownership.temporary_folder("probe") as folder:
         # Open to all users: an instance may run as another user than this process.
-        Path(folder).chmod(0o755)
-        root = Path(folder) / "root"
+        folder.chmod(0o755)
+        root = folder / "root"
         for name in ("dev", "proc", "scratch", "sys", "tmp", *more):
             (root / name).mkdir(parents=True)
         (root / "answer").write_bytes(elf.probe_program(abi.machine))

@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,6 +102,28 @@ def sweep_marked(mark: str) -> list[int]:
             process.kill()
     psutil.wait_procs(found, timeout=10)
     return sorted({process.pid for process in found})
+
+
+def named(name: str) -> list[tuple[int, list[str]]]:
+    """Return the number and the arguments of every process of this name."""
+    return [
+        (process.pid, process.info["cmdline"] or [])
+        for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"] == name
+    ]
+
+
+def end_tree(pid: int) -> list[int]:
+    """Kill a process and its descendants, and wait; return the numbers of those that stay."""
+    tree: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        whole = psutil.Process(pid)
+        tree = [whole, *whole.children(recursive=True)]
+    for process in tree:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    _, left = psutil.wait_procs(tree, timeout=_KILL_SECONDS)
+    return [process.pid for process in left]
 
 
 def process_tree(pid: int) -> list[int]:
@@ -498,8 +519,8 @@ def probe_program() -> Iterator[Path]:
     """Yield the path of the probe program (`elf.probe_program`); it is removed afterwards."""
     abi = host_abi()
     assert abi is not None  # a spawner is a payload, and there are none for other hosts
-    with tempfile.TemporaryDirectory(prefix="isobench-") as folder:
-        path = Path(folder) / "answer"
+    with ownership.temporary_folder("probe") as folder:
+        path = folder / "answer"
         path.write_bytes(elf.probe_program(abi.machine))
         path.chmod(0o755)
         yield path

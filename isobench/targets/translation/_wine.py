@@ -24,6 +24,7 @@ from isobench.config import paths
 from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
+from isobench.plugins import ownership
 from isobench.targets.shared import processes
 
 FORMAT: Final = 1
@@ -342,17 +343,17 @@ def trial_error(wine: Wine, program: bytes, answer: bytes) -> str:
     Otherwise the last line of standard error is returned. The prefix has Wine's libraries and no
     registry: a probe takes half a second, where a complete prefix takes twenty.
     """
-    with tempfile.TemporaryDirectory(prefix="isobench-probe-") as work:
-        prefix = Path(work) / "prefix"
+    with ownership.temporary_folder("probe") as work:
+        prefix = work / "prefix"
         (prefix / "drive_c" / "windows").mkdir(parents=True)
         system = prefix / "drive_c" / "windows" / "system32"
         system.mkdir()
         for original in wine.libraries.iterdir():
             (system / original.name).symlink_to(original)
         (prefix / "dosdevices").mkdir()
-        _drives(prefix, {"c": prefix / "drive_c", "z": Path("/"), "i": Path(work)})
+        _drives(prefix, {"c": prefix / "drive_c", "z": Path("/"), "i": work})
         (prefix / ".update-timestamp").write_text("disable\n")
-        (Path(work) / "answer").write_bytes(program)
+        (work / "answer").write_bytes(program)
         try:
             done = processes.run(
                 [wine.loader, "I:\\answer"],

@@ -7,10 +7,8 @@ Source: QEMU documentation, "QEMU User space emulator".
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from isobench.evidence import cpu_share
@@ -31,6 +29,7 @@ from isobench.model import (
 )
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, TargetName, seconds
+from isobench.plugins import ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.shared import elf, processes
 
@@ -115,8 +114,8 @@ class _QemuUser:
                 what=f"qemu-{machine}-static or qemu-{machine}",
                 hint="isobench doctor --install qemu-user",
             )
-        with tempfile.TemporaryDirectory(prefix="isobench-probe-") as folder:
-            program = Path(folder) / "answer"
+        with ownership.temporary_folder("probe") as folder:
+            program = folder / "answer"
             program.write_bytes(elf.probe_program(machine))
             program.chmod(0o755)
             try:

@@ -1,0 +1,173 @@
+"""What an engine replies is never trusted: another form costs its target alone, and nothing that
+belongs to somebody else is removed.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.model import Leftover, Unavailable
+from isobench.model.units import TargetName
+from isobench.plugins import guard, ownership
+from isobench.plugins.registry import Registry
+from isobench.targets.containers import docker as docker_target
+from tests.faults import fakes
+
+pytestmark = pytest.mark.timeout(120)
+DOCKER = TargetName("docker")
+DEAD = f"isobench-{ownership.mine().split('-')[1]}-1-1"
+"""The owner of what a process has left that has ended: the first process began at another time."""
+OWN, FOREIGN = "localhost/isobench/stage:0123456789abcdef", "mycompany/app:1"
+VERSION = {"ApiVersion": "1.41", "Version": "20.10"}
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fakes.Engine]:
+    """Let DOCKER_HOST lead to an engine of fixed replies."""
+    path = tmp_path / "engine.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    docker_target._connected.cache_clear()
+    made = fakes.Engine(
+        {"/version": VERSION, "/info": {}, "/containers/json": [], "/images/json": []}
+    )
+    with made.serving(path):
+        yield made
+    docker_target._connected.cache_clear()
+
+
+def swept(*, cached: bool = True) -> list[Leftover]:
+    found: list[Leftover] = []
+    targets = {DOCKER: Registry().get("docker")}
+    guard.sweep(targets, ownership.alive, cached=cached, on_leftover=found.append)
+    return found
+
+
+def probed() -> Any:
+    (answer,) = guard.probe({DOCKER: Registry().get("docker")}, lambda *_: None).values()
+    return answer
+
+
+def image(*names: str, **labels: str) -> dict[str, object]:
+    return {"Id": f"sha256:{abs(hash(names))}", "RepoTags": list(names), "Labels": labels}
+
+
+def test_only_images_with_the_whole_mark_are_removed_and_by_name(engine: fakes.Engine) -> None:
+    engine.replies["/images/json"] = [
+        image(OWN, isobench="1"),
+        image(FOREIGN, isobench="1"),  # built from isobench's image
+        image("localhost/isobench/stage:latest", isobench="1"),
+        image(OWN.replace("0", "f"), FOREIGN.replace("1", "2"), isobench="1"),
+        {"Id": "sha256:1", "RepoTags": None, "Labels": {"isobench": "1"}},
+    ]
+    swept()
+    assert engine.deleted == [f"/images/{OWN}", f"/images/{OWN.replace('0', 'f')}"]
+
+
+def test_one_that_cannot_be_removed_is_reported_and_the_others_are_removed(
+    engine: fakes.Engine,
+) -> None:
+    other = OWN.replace("0", "f")
+    engine.replies["/images/json"] = [image(OWN, isobench="1"), image(other, isobench="1")]
+    engine.refused = {f"/images/{OWN}"}
+    first, second = swept()
+    assert "it is in use" in first.failure
+    assert not second.failure
+    assert engine.deleted == [f"/images/{other}"]
+
+
+def test_only_containers_of_dead_runs_with_the_whole_mark_are_removed(
+    engine: fakes.Engine,
+) -> None:
+    engine.replies["/containers/json"] = [
+        {"Id": "dead", "Labels": {"isobench": "1", "isobench.owner": DEAD}},
+        {"Id": "mine", "Labels": {"isobench": "1", "isobench.owner": ownership.mine()}},
+        {"Id": "half", "Labels": {"isobench": "yes", "isobench.owner": DEAD}},
+        {"Id": "none", "Labels": {"isobench": "1"}},
+        {"Id": "odd", "Labels": {"isobench": "1", "isobench.owner": "isobench-x-²-³"}},
+    ]
+    assert [one.what for one in swept(cached=False)] == ["docker container dead"]
+    assert engine.deleted == ["/containers/dead"]
+
+
+def test_clean_exits_with_6_if_something_stays(engine: fakes.Engine) -> None:
+    engine.replies["/images/json"] = [image(OWN, isobench="1")]
+    engine.refused = {f"/images/{OWN}"}
+    # Without the tools on PATH: what other engines of this machine have stays.
+    done = subprocess.run(
+        [sys.executable, "-m", "isobench", "clean"],
+        env={**os.environ, "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "it is in use" in done.stdout
+    assert done.returncode == 6, done.stderr
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+ODD = [[], {}, 5, "x", None, True, [5], [[]], [{}], {"Labels": 5}, b"{", b"", DEEP, b"1e999999"]
+
+
+@pytest.mark.parametrize("where", ["/version", "/info", "/containers/json", "/images/json"])
+@pytest.mark.parametrize("reply", ODD, ids=lambda one: repr(one)[:12])
+def test_a_reply_of_any_other_form_costs_docker_alone(
+    where: str, reply: object, engine: fakes.Engine
+) -> None:
+    engine.replies[where] = reply
+    assert isinstance(probed(), Unavailable)
+    assert not engine.deleted
+    assert all(one.failure for one in swept(cached=False))
+
+
+@pytest.mark.parametrize("labels", [[], {}, {"a": {}}, {"isobench.owner": 5}, "x", 5])
+def test_labels_of_any_other_form_are_no_mark(labels: object, engine: fakes.Engine) -> None:
+    engine.replies["/containers/json"] = [{"Id": "x", "Labels": labels}]
+    swept(cached=False)
+    assert not engine.deleted
+
+
+# ---- temporary folders ---------------------------------------------------------------------------
+
+
+def test_temporary_folders_of_dead_processes_are_removed_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = tmp_path / f"{DEAD}-probe-abc"
+    dead.mkdir()
+    (dead / "answer").write_text("x")
+    others = [tmp_path / "isobench-probe-abc", tmp_path / "isobench-notes"]
+    for folder in others:
+        folder.mkdir()
+    link = tmp_path / f"{DEAD}-link-abc"
+    link.symlink_to(others[0])
+    file = tmp_path / f"{DEAD}-file-abc"
+    file.write_text("x")
+    with ownership.temporary_folder("probe") as own:
+        assert own.stat().st_mode & 0o77 == 0
+        removed = ownership.sweep_temporary(ownership.alive)
+        assert own.is_dir()
+    assert not own.exists()
+    assert [one.what for one in removed] == [f"folder {dead}"]
+    assert all(path.exists() for path in (*others, link, file))
+
+
+def test_a_probe_that_is_killed_leaves_a_folder_that_the_next_start_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    child = os.fork()
+    if not child:  # as `kill -9` ends it: nothing is cleaned up
+        ownership.mine.cache_clear()
+        with ownership.temporary_folder("probe"):
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert len([*tmp_path.iterdir()]) == 1
+    ownership.sweep_temporary(ownership.alive)
+    assert not [*tmp_path.iterdir()]
