@@ -38,6 +38,8 @@ class Frames:
         """The metrics of each workload by name, in the order of the run; time is always there."""
         self._facts: dict[tuple[str, str], dict[str, Fact]] = {}
         self._warmup_profiles: dict[tuple[str, str], WarmupProfile | None] = {}
+        self._turns: dict[tuple[str, str], dict[int, host_time.Turns]] = {}
+        self._host_checks: dict[tuple[str, str], host_time.HostCheck | None] = {}
 
     @functools.cached_property
     def valid(self) -> pd.DataFrame:
@@ -206,7 +208,14 @@ class Frames:
         """Return what the host's times of turns show of a cell, compared with the reference beside
         it (`native`); None where payloads did not take turns.
         """
-        own, others = (self._turns(workload, name) for name in (target, native))
+        if (workload, target) not in self._host_checks:
+            self._host_checks[workload, target] = self._host_check_of(workload, target, native)
+        return self._host_checks[workload, target]
+
+    def _host_check_of(
+        self, workload: WorkloadName, target: TargetName, native: TargetName
+    ) -> host_time.HostCheck | None:
+        own, others = (self.turns(workload, name) for name in (target, native))
         pairs = [(own[block], others[block]) for block in sorted(own.keys() & others.keys())]
         shares = np.array([one.share / other.share for one, other in pairs])
         ratios = np.array([one.work / other.work for one, other in pairs])
@@ -221,7 +230,13 @@ class Frames:
             is_known=all(one.is_known and other.is_known for one, other in pairs),
         )
 
-    def _turns(self, workload: WorkloadName, target: TargetName) -> dict[int, host_time.Turns]:
+    def turns(self, workload: WorkloadName, target: TargetName) -> dict[int, host_time.Turns]:
+        """Return the turns of a cell in each block; see `_turns_of`."""
+        if (workload, target) not in self._turns:
+            self._turns[workload, target] = self._turns_of(workload, target)
+        return self._turns[workload, target]
+
+    def _turns_of(self, workload: WorkloadName, target: TargetName) -> dict[int, host_time.Turns]:
         """Return the turns of a cell in each block: those of a payload on request, or visits.
 
         Times are by the host's clock where the one inside is not trusted.
@@ -237,13 +252,15 @@ class Frames:
             payload = self.reference if is_partner(self.reference, target) else target
             short = self.by_block(workload, payload, host_time.SHORT_TURN)
             untimed = self._untimed_share.get(workload, 0.0)
-            return _turns(reported * (1 + untimed), seen["value"], seen["operations"], short)
+            return _turns_by_block(
+                reported * (1 + untimed), seen["value"], seen["operations"], short
+            )
         # A visit ends with its last iteration, and begins with a warm-up pass.
         spans = mine[mine["metric"] == "span.host"].groupby("block")["value"]
         warmup = mine[mine["metric"] == "warmup"].groupby("block")["value"].sum()
         seen_all, counts = spans.sum(), times.groupby("block").size()
         none = pd.Series(0.0, index=seen_all.index)
-        return _turns(reported.add(warmup, fill_value=0.0), seen_all, counts, none)
+        return _turns_by_block(reported.add(warmup, fill_value=0.0), seen_all, counts, none)
 
     @functools.cached_property
     def _untimed_share(self) -> dict[WorkloadName, float]:
@@ -286,7 +303,7 @@ class Frames:
         return len(ids) > 1
 
 
-def _turns(
+def _turns_by_block(
     reported: pd.Series, seen: pd.Series, counts: pd.Series, short: pd.Series
 ) -> dict[int, host_time.Turns]:
     """Return turns by block from columns by block; blocks without a time are left out."""
