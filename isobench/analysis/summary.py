@@ -3,6 +3,7 @@ can be repeated years later.
 """
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -386,6 +387,11 @@ def _start_times(judged: Iterable[Cell], analysis: Analysis) -> headline.StartTi
     }
 
 
+def _own_cpu(run: Run) -> float | None:
+    known = [one.own_cpu_percent for one in run.health if one.own_cpu_percent is not None]
+    return round(statistics.median(known), 2) if known else None
+
+
 def _complete(run: Run) -> bool:
     return run.metadata.complete and not run.lost_blocks
 
@@ -424,6 +430,7 @@ def _run(
         blocks=analysis.blocks,
         blocks_planned=len(run.plan.blocks) if planned is None else planned,
         blocks_invalid=len(run.invalid_blocks),
+        own_cpu_percent=_own_cpu(run),
         doubts=tuple(run_doubts),
         left_out=metadata.left_out,
         headline=" ".join([*sentences, *remarks]),

@@ -117,6 +117,8 @@ class BlockHealth:
     """
     run_queue: float | None = None
     """How many other tasks were ready to run before and after the block, on average."""
+    own_cpu_percent: float | None = None
+    """What isobench itself used of one CPU while payloads took their turns; None: they did not."""
     broken_rules: tuple[str, ...] = ()
     """The rules for a quiet host (`evidence.host.RULES`) that this block broke."""
 

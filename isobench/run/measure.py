@@ -37,6 +37,7 @@ from isobench.payload.stage import Workshop
 from isobench.plugins import guard
 from isobench.plugins.api import Exclusive, Lacks, Session, Target
 from isobench.run.context import Context, StartTimer
+from isobench.run.own_cpu import OwnCpu
 from isobench.run.proving import (
     FailedError,
     Prover,
@@ -82,6 +83,7 @@ class Runner:
     """The payloads of plug-ins' workloads that could not be built. Their cells become gaps."""
     block_number: int = 0
     """The number of the block that is being measured."""
+    own_cpu: OwnCpu = field(default_factory=OwnCpu)
 
     def __post_init__(self) -> None:
         """Make the prover and the timer of starts."""
@@ -640,7 +642,7 @@ def _measure(
         one_block(block, work, failures, lambda visit: tick(visit, valid), kept)  # noqa: B023
         # A single slow block is forgotten after some others: the next one is likely shorter.
         longest = max(longest * 0.9, time.monotonic() - began)
-        health = meter.lap(block.number)
+        health = replace(meter.lap(block.number), own_cpu_percent=runner.own_cpu.take())
         # Blocks are not repeated without end, nor after the end of the budget.
         spared = repeated >= REPEATED_SHARE * (valid + 1) or time.monotonic() > rules.budget_end
         is_valid = not health.broken_rules or spared

@@ -309,11 +309,12 @@ class Rounds:
     def _turns(self, players: Mapping[TargetName, _Player], work: Work, seed: str) -> None:
         """Let all make their turns, one at a time."""
         orders = turns.order(work, [*players], reference=self._reference, seed=seed)
-        for number, order in enumerate(orders):
-            for turn in order:
-                player = players[turn.process]
-                if not player.is_over:
-                    player.turn(turn, number)
+        with self._runner.own_cpu.counting():
+            for number, order in enumerate(orders):
+                for turn in order:
+                    player = players[turn.process]
+                    if not player.is_over:
+                        player.turn(turn, number)
 
     def _player(self, visit: Visit, work: Work, opened: OpenSession) -> _Player:
         """Return what makes the turns of a label. It is over if its session cannot be used."""

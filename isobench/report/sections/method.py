@@ -44,6 +44,8 @@ class Method:
     """Whether the targets of a block took short turns."""
     duet: bool
     """Whether each target ran at the same time as native."""
+    own_cpu: str
+    """What isobench itself used of one CPU during turns; empty: unknown."""
     sessions: str
     """The number of sessions by target, where sessions served several blocks; else empty."""
     seed: str
@@ -69,6 +71,7 @@ def method(lookup: Lookup) -> Method:
         discarded=_UNKNOWN if run.blocks_invalid is None else str(run.blocks_invalid),
         rounds=run.schedule is Schedule.ROUNDS,
         duet=run.schedule is Schedule.DUET,
+        own_cpu="" if run.own_cpu_percent is None else percent_text(run.own_cpu_percent / 100),
         sessions=shared_sessions(lookup),
         seed="not recorded" if run.seed is None else str(run.seed),
         stopped=_STOPPED.get(run.stopped or "", "not recorded"),

@@ -66,6 +66,8 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     blocks: Count | None = None
     blocks_planned: Count | None = None
     blocks_invalid: Count | None = None
+    own_cpu_percent: Amount | None = None
+    """What isobench itself used of one CPU during the turns of payloads: the median of blocks."""
     doubts: tuple[Doubt, ...] = ()
     left_out: LeftOut | None = None
     headline: str = ""
