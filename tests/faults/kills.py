@@ -147,8 +147,8 @@ class LookAlikes:
         self.folder.mkdir(exist_ok=True)
         with contextlib.suppress(OSError):
             self.cgroup.mkdir(exist_ok=True)
-        name = f"{FOREIGN}-sleep"
-        self.process = subprocess.Popen(["/bin/sh", "-c", f"exec -a {name} sleep 86400"])
+        argv = [f"{FOREIGN}-sleep", "86400"]
+        self.process = subprocess.Popen(argv, executable=shutil.which("sleep"))
         try:
             yield
         finally:
