@@ -8,6 +8,7 @@ Plain `nox` runs lint, types, tests and wheel.
     nox -s schemas            write the JSON Schemas in docs/schemas anew
     nox -s report             render the examples under reports/examples again
     nox -s bare               README's commands, pasted on fresh Debian roots: before a release
+    nox -s kills              isobench killed at random moments: what is left, what is gone
 
 Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --require docker`.
 Those of `bare` choose: `nox -s bare -- bookworm root`.
@@ -102,6 +103,16 @@ def bare(session: nox.Session) -> None:
     # It takes a while to remove its roots after Ctrl-C, which nox would not wait for.
     session.run(
         *(sys.executable, "tests/bare.py", *logs, *session.posargs),
+        interrupt_timeout=None,
+        terminate_timeout=None,
+    )
+
+
+@nox.session(venv_backend="none")
+def kills(session: nox.Session) -> None:
+    """Kill isobench at random moments: `nox -s kills -- --kills 1000`. Needs root and engines."""
+    session.run(
+        *(sys.executable, "tests/faults/kills.py", *session.posargs),
         interrupt_timeout=None,
         terminate_timeout=None,
     )
