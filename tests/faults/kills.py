@@ -45,6 +45,8 @@ LONGEST: Final = 40.0
 """Seconds after which a command has got its signal."""
 PATIENCE: Final = 120.0
 """Seconds within which a command must have ended after its signal."""
+SETTLING: Final = 10.0
+"""Seconds that killed processes, and what they hold, may take to be gone."""
 CGROUPS: Final = Path("/sys/fs/cgroup")
 FOREIGN: Final = "isobench-kills"
 """The beginning of the names of look-alikes."""
@@ -213,11 +215,28 @@ def kill(number: int, seed: int, look_alikes: LookAlikes) -> dict[str, Any]:
             # What the dead process has started ends a moment after it.
             time.sleep(0.5)
             output(sys.executable, "-m", "isobench", "clean", "--stale")
-        running = [f"child {one.pid}: {one.name()}" for one in tree if one.is_running()]
-        line["left"] = sorted({*everything(), *running})
+        line["left"] = settled(tree)
         line["gone"] = look_alikes.missing()
         line["unreadable"] = unreadable(folder)
     return line
+
+
+def settled(tree: Sequence[psutil.Process]) -> list[str]:
+    """Return what is left when the kernel has had time to remove what was killed."""
+    until = time.monotonic() + SETTLING
+    while True:
+        left = sorted({*everything(), *filter(None, map(running, tree))})
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.5)
+
+
+def running(process: psutil.Process) -> str:
+    """Return a process in words; empty where it has ended, whoever waits for it."""
+    with contextlib.suppress(psutil.Error):
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            return f"child {process.pid}: {process.name()}"
+    return ""
 
 
 def unreadable(folder: Path) -> str:
