@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
 
-from isobench.config import paths
+from isobench.config import paths, redaction
 from isobench.model import (
     Abi,
     Availability,
@@ -230,6 +230,7 @@ class PluginInfo:
 def _append_to_log(name: str, log: str) -> str:
     """Append a traceback to the log in the cache, and return its path; "" if that fails."""
     # It is kept twice: a run that follows has the traceback in its logs, all others in the cache.
+    log = redaction.text(log)
     _pending.setdefault(name, []).append(log)
     path = paths.cache() / "plugins.log"
     try:
