@@ -43,10 +43,17 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
         re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL),
         MARK,
     ),
-    # The user name alone may be a token, as in https://TOKEN@host; SSH's never is one. The password
-    # may hold an @ that is not escaped: the last one of the authority ends it.
-    (re.compile(r"(?<![\w+.-])((?!ssh:|sftp:)[A-Za-z][\w+.-]*://)[^\s/?#\"'<>]+@"), rf"\1{MARK}@"),
-    (re.compile(r"((?:ssh|sftp)://)[^\s/?#\"'<>]*:[^\s/?#\"'<>]*@", re.IGNORECASE), rf"\1{MARK}@"),
+    # A path has one slash where the URL had two. The user name alone may be a token, as in
+    # https://TOKEN@host; SSH's never is one. The password may hold an @ that is not escaped: the
+    # last one of the authority ends it.
+    (
+        re.compile(r"(?<![\w+.-])((?!ssh:|sftp:)[A-Za-z][\w+.-]*:/{1,2})[^\s/?#\"'<>]+@"),
+        rf"\1{MARK}@",
+    ),
+    (
+        re.compile(r"((?:ssh|sftp):/{1,2})[^\s/?#\"'<>]*:[^\s/?#\"'<>]*@", re.IGNORECASE),
+        rf"\1{MARK}@",
+    ),
     # As requests and urllib3 print what they could not parse: "user:password@host" alone.
     (re.compile(r"(?<![\w/.@])[\w.%+-]+:[^\s:/@\"'<>]+@(?=[\w\[])"), f"{MARK}@"),
     (
