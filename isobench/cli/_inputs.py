@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isobench.cli import _progress
-from isobench.config import redaction
+from isobench.config import cache, redaction
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
     from isobench.config import file as configuration
     from isobench.plugins.registry import Registry
 
+    cache.folder()  # a cache that is not safe is refused before anything in it is used
     found = configuration.find(config)
     for one in found.ignored:
         _progress.note(

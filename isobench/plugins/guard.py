@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
 
-from isobench.config import paths, redaction
+from isobench.config import cache, redaction
 from isobench.model import (
     Abi,
     Availability,
@@ -232,14 +232,13 @@ def _append_to_log(name: str, log: str) -> str:
     # It is kept twice: a run that follows has the traceback in its logs, all others in the cache.
     log = redaction.text(log)
     _pending.setdefault(name, []).append(log)
-    path = paths.cache() / "plugins.log"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = cache.made() / "plugins.log"
         if path.exists() and path.stat().st_size > _MOST_LOG:
             path.unlink()
         with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {log.rstrip()}\n\n")
-    except OSError:
+    except (OSError, UsageError):
         return ""
     return str(path)
 

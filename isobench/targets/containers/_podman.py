@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import secrets
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.model import Leftover, Resource, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
@@ -134,11 +133,10 @@ def working_settings(engine: Options) -> oci.Settings:
     if host_abi() is None:
         raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
     runtimes = [engine.runtime] if engine.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
+    possible = [*oci.candidate_settings(runtimes, ("", "cgroupfs"), engine.flags())]
     # The settings that worked last time come first: where Podman's defaults fail, the search takes
-    # seconds.
-    candidates = itertools.chain(
-        _remembered(engine), oci.candidate_settings(runtimes, ("", "cgroupfs"), engine.flags())
-    )
+    # seconds. A file of the cache never adds settings: a runtime is a program.
+    candidates = [*(one for one in _remembered(engine) if one in possible), *possible]
     errors: list[str] = []
     with prefixes.probe_root("run", "etc") as root:
         for settings in candidates:
@@ -220,7 +218,7 @@ def _start_error(engine: Options, settings: oci.Settings, root: Path) -> str:
 
 def settings_cache() -> Path:
     """Return the file of the settings that have worked. It exists once a container has started."""
-    return paths.cache() / "podman-settings.json"
+    return cache.folder() / "podman-settings.json"
 
 
 def _cached() -> dict[str, Any]:
@@ -245,8 +243,9 @@ def _remembered(engine: Options) -> Iterator[oci.Settings]:
 def _remember(engine: Options, settings: oci.Settings) -> None:
     path = settings_cache()
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_cached() | {_cache_key(engine): dataclasses.asdict(settings)}))
+        known = _cached() | {_cache_key(engine): dataclasses.asdict(settings)}
+        cache.made()
+        cache.replace(path, json.dumps(known).encode())
 
 
 def _runtime_hint(error: str) -> str:
