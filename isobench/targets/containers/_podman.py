@@ -25,6 +25,9 @@ CALL: Final = seconds(120)
 """Time limit of a command of Podman, which normally takes a second."""
 _ATTEMPTS: Final = 100
 """How often the removal of a cgroup is tried, 10 ms apart."""
+_PROXIES: Final = frozenset({
+    *("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy", "rsync_proxy"),
+})  # fmt: skip
 NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
@@ -82,6 +85,14 @@ def share_settings(engine: Options, other: Options) -> None:
         _working[engine] = _working[other]
 
 
+def environment() -> dict[str, str]:
+    """Return the environment variables of podman: the user's, without those of proxies."""
+    # Podman copies them into every container (containers.conf(5), http_proxy), and `kube play` has
+    # no option against it: the password of a proxy would be in the payloads' environment. isobench
+    # downloads nothing with podman.
+    return {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
+
+
 def run(
     *arguments: str,
     timeout: Nanoseconds = CALL,
@@ -98,7 +109,7 @@ def run(
         return processes.run(
             ["podman", *arguments],
             timeout=timeout,
-            env={**os.environ, **variables},
+            env={**environment(), **variables},
             folder=folder,
         )
     except OSError as error:
@@ -173,7 +184,10 @@ def global_options(settings: oci.Settings) -> list[str]:
 
 def container_options(engine: Options, settings: oci.Settings) -> list[str]:
     """Return the options of a container. SessionError: its write_limit cannot be set."""
-    arguments = ["--network", engine.network]
+    # Whatever containers.conf says: no variables of the user's, and no image from elsewhere under
+    # the name of one that is missing.
+    arguments = ["--pull=never", "--http-proxy=false", "--env-host=false"]
+    arguments += ["--network", engine.network]
     if settings.limits:
         for name, value in oci.LIMITS:
             arguments += ["--ulimit", f"{name}={value}:{value}"]
