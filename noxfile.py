@@ -124,9 +124,12 @@ def _look_up_faults(session: nox.Session, subject: Path) -> None:
         names = ", ".join(fault["id"] for fault in row["vulns"])
         session.log(f"{row['name']} {row['version']}: {names}")
     skipped = [row["name"] for row in rows if "skip_reason" in row]
+    if len(skipped) == len(rows):
+        reason = rows[0]["skip_reason"] if rows else "no packages"
+        session.warn(f"nothing was looked up: pip-audit knows none of the packages ({reason})")
+        return
     session.log(f"{len(rows) - len(skipped)} packages looked up, {len(bad)} with known faults")
-    if skipped:
-        session.log(f"not looked up: {', '.join(skipped)}")
+    session.log(f"not looked up: {', '.join(skipped) or 'none'}")
     if bad:
         session.error("packages with known faults")
 
