@@ -81,7 +81,7 @@ class Workshop:
                 raise PayloadError(
                     f"the program {payload.path} is not the one that was built: it was damaged or"
                     " replaced during the run",
-                    hint="measure again: isobench builds it anew",
+                    hint="measure again: isobench builds it again",
                 )
             cache.replace(root / "isobench" / payload.program, content, mode=0o755)
         return root
