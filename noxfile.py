@@ -6,6 +6,7 @@ Plain `nox` runs lint, types, tests and wheel.
     nox -s live               real engines and emulators, the contract suite included
     nox -s bench              speed of isobench itself, as ratios taken side by side
     nox -s schemas            write the JSON Schemas in docs/schemas anew
+    nox -s audit              an SBOM of what isobench installs, and its known faults
     nox -s report             render the examples under reports/examples again
     nox -s bare               README's commands, pasted on fresh Debian roots: before a release
     nox -s kills              isobench killed at random moments: what is left, what is gone
@@ -14,6 +15,7 @@ Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --
 Those of `bare` choose: `nox -s bare -- bookworm root`.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -80,6 +82,56 @@ def bench(session: nox.Session) -> None:
     columns = "--benchmark-columns=median,iqr,ops,rounds"
     argv = ("pytest", "tests/bench", *names, "--benchmark-only", columns)
     session.run(sys.executable, "-m", *argv, *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Write an SBOM of what isobench installs, and look its packages up among known faults."""
+    # Two environments: the tools' own packages are no part of isobench's.
+    subject = Path(session.create_tmp()) / "subject"
+    session.run("python", "-m", "venv", "--clear", str(subject))
+    python = subject / "bin" / "python"
+    session.run(str(python), "-m", "pip", "install", "--quiet", ".[kubernetes]", external=True)
+    session.run(str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "pip", external=True)
+    session.install("cyclonedx-bom==7.*", "pip-audit==2.*")
+    sbom = subject.parent / "sbom.cdx.json"
+    session.run(
+        *("cyclonedx-py", "environment", str(python), "--pyproject", "pyproject.toml"),
+        *("--output-reproducible", "--of", "JSON", "--output-file", str(sbom)),
+    )
+    session.log(f"SBOM: {sbom}")
+    _look_up_faults(session, subject)
+
+
+def _look_up_faults(session: nox.Session, subject: Path) -> None:
+    """Ask pip-audit about the packages of an environment; fail if one has a known fault."""
+    packages = next(subject.glob("lib/python*/site-packages"))
+    found = subject.parent / "faults.json"
+    found.unlink(missing_ok=True)
+    # isobench itself is in no database.
+    session.run(
+        *("pip-audit", "--path", str(packages), "--skip-editable", "--progress-spinner", "off"),
+        *("--format", "json", "--output", str(found)),
+        success_codes=[0, 1],
+    )
+    if not found.is_file():
+        # pip-audit has the same exit code for a fault and for a network that does not answer.
+        session.warn("pip-audit could not ask its database (see above): nothing was looked up")
+        return
+    rows = json.loads(found.read_text())["dependencies"]
+    bad = [row for row in rows if row.get("vulns")]
+    for row in bad:
+        names = ", ".join(fault["id"] for fault in row["vulns"])
+        session.log(f"{row['name']} {row['version']}: {names}")
+    skipped = [row["name"] for row in rows if "skip_reason" in row]
+    if len(skipped) == len(rows):
+        reason = rows[0]["skip_reason"] if rows else "no packages"
+        session.warn(f"nothing was looked up: pip-audit knows none of the packages ({reason})")
+        return
+    session.log(f"{len(rows) - len(skipped)} packages looked up, {len(bad)} with known faults")
+    session.log(f"not looked up: {', '.join(skipped) or 'none'}")
+    if bad:
+        session.error("packages with known faults")
 
 
 @nox.session(venv_backend="none")

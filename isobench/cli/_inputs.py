@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isobench.cli import _progress
+from isobench.config import cache, redaction
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,11 +25,15 @@ def registry_of(config: Path | None, named: Sequence[str] = ()) -> tuple["Regist
     from isobench.config import file as configuration
     from isobench.plugins.registry import Registry
 
+    cache.folder()  # a cache that is not safe is refused before anything in it is used
     found = configuration.find(config)
     for one in found.ignored:
         _progress.note(
             f"{one.path} is ignored: {one.reason}", hint=f"--config {one.path}, if you trust it"
         )
+    redaction.learn(found.settings.targets)
+    if redaction.is_leaving_out_names():
+        redaction.leave_out_names(redaction.names_in(found.settings.targets))
     registry = Registry(found.settings.targets, source=found.source, trusted=found.named)
     registry.permit(named)
     registry.names()  # finds all targets, and with them names that two plug-ins use
@@ -55,6 +60,13 @@ def configured_as_before(registry: "Registry", earlier: "Run") -> "Registry":
     from isobench.plugins.untried import UntriedTarget
 
     tables = earlier.metadata.config.targets
+    incomplete = [name for name, table in tables.items() if redaction.has_mark(table)]
+    if incomplete:
+        raise UsageError(
+            f"{earlier.path} cannot be resumed without its configuration: run.json leaves out"
+            f" secrets or names of {', '.join(incomplete)}",
+            hint="name the configuration of that run: --config FILE",
+        )
     written = earlier.path / "run.json"
     # Anybody may have sent this folder. Its options are data, but its commands would run here with
     # the rights of the user: so they need the same permission as those of an isobench.toml.

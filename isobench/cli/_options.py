@@ -9,10 +9,16 @@ import click
 
 from isobench.cli import _complete
 from isobench.cli._exits import FAILURES
-from isobench.config import parameters
+from isobench.config import parameters, redaction
 from isobench.plugins.entry_points import Plugin
 from isobench.report.exporters import EXPORTERS, of_plugins
 from isobench.report.exporters.of_plugins import PluginExporter
+
+
+def _redact(_context: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        redaction.leave_out_names()
+
 
 config_option = click.option(
     "--config",
@@ -47,13 +53,19 @@ claims_option = click.option(
     "--claims", type=click.Path(path_type=Path), metavar="FILE",
     help="TOML file with your own claims, as [[claims]] tables.",
 )  # fmt: skip
+redact_option = click.option(
+    "--redact", is_flag=True, expose_value=False, callback=_redact,
+    help="Also leave the names of this host and its users out of all files and output. Secrets are"
+    " always left out.",
+)  # fmt: skip
 output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder for the files of the report."
 )
 
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options --export-NAME, one for each exporter."""
+    """Add the options --export-NAME, one for each exporter, and --redact."""
+    command = redact_option(command)
     for exporter in reversed(EXPORTERS.values()):
         option = click.option(
             f"--export-{exporter.name}", type=click.Path(allow_dash=True), help=exporter.summary
@@ -98,7 +110,8 @@ def _plugin_option(plugin: Plugin) -> _PluginOption:
 
 
 def document_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of commands that print a sheet: --export-…, --color and --quiet."""
+    """Add the options of commands that print a sheet: --export-…, --redact, --color, --quiet."""
+    command = redact_option(command)
     quiet = click.option("-q", "--quiet", is_flag=True, help="Print only the closing sentence.")
     command = quiet(color_option(command))
     for kind, name in (("markdown", "Markdown"), ("csv", "CSV"), ("json", "JSON")):

@@ -10,6 +10,7 @@ import click
 from isobench.cli import _progress
 from isobench.cli._inputs import report_plugins
 from isobench.cli._progress import as_called, program
+from isobench.config import redaction
 from isobench.model import FAILED_CAUSES, Leftover
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.wording import counted, duration_text
@@ -108,6 +109,8 @@ def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
 
 def write(target: str, content: str) -> None:
     """Write a text to a file, or to standard output ("-"). UsageError: it cannot be written."""
+    # Exporters of isobench start from a summary without secrets; this is for those of plug-ins.
+    content = redaction.text(content)
     if target == "-":
         click.echo(content)
         return
@@ -138,7 +141,7 @@ def publish(
     else:
         module.render(sheet, console)
     texts: dict[str, Callable[[], str]] = {
-        "json": lambda: json.dumps(document(), indent=1),
+        "json": lambda: json.dumps(redaction.plain(document()), indent=1),
         "csv": csv,
         "markdown": lambda: module.markdown(sheet),
     }

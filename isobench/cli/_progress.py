@@ -1,5 +1,6 @@
 """Output on the terminal: progress, tables of targets, notes."""
 
+import functools
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from isobench.config import redaction
 from isobench.payload import wire
 
 if TYPE_CHECKING:
@@ -83,18 +85,37 @@ def _trimmed(line: str) -> str:
     return _TRAILING_SPACES.sub(lambda end: end.group().replace(" ", ""), line)
 
 
+@functools.cache
+def _redacting_console() -> "type[Console]":
+    """Return a class of consoles that print no secrets."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Redacting(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            shown = [
+                redaction.text(one)
+                if isinstance(one, str)
+                else Text(redaction.text(one.plain), style=one.style)
+                if isinstance(one, Text) and redaction.text(one.plain) != one.plain
+                else one
+                for one in objects
+            ]
+            super().print(*shown, **options)
+
+    return Redacting
+
+
 def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
     """Return a console. With "auto", the terminal and NO_COLOR decide about colours.
 
     Output into a pipe or a file is wrapped only where COLUMNS is set.
     """
-    from rich.console import Console
-
     stream = sys.stderr if stderr else sys.stdout
     piped = not stream.isatty()
 
     forced = {"always": True, "never": False}.get(color)
-    return Console(
+    return _redacting_console()(
         file=cast("IO[str]", _Trimmed(stream)) if piped else None,
         width=_UNWRAPPED if piped and not os.environ.get("COLUMNS") else None,
         # Without a height, rich ignores the width and takes 80 columns where TERM=dumb and colour
@@ -207,11 +228,15 @@ def target_row(name: str, technology: str, answer: "Availability") -> dict[str, 
         "name": str(name),
         "class": str(technology),
         "available": available,
-        "version": answer.version if isinstance(answer, Available) else None,
+        "version": redaction.text(answer.version) if isinstance(answer, Available) else None,
         "lack": None if isinstance(answer, Available) else str(answer.lack),
-        "what": None if isinstance(answer, Available) else wire.printable(answer.what),
-        "hint": None if isinstance(answer, Available) else wire.printable(answer.hint),
+        "what": None if isinstance(answer, Available) else _shown(answer.what),
+        "hint": None if isinstance(answer, Available) else _shown(answer.hint),
     }
+
+
+def _shown(text: str) -> str:
+    return redaction.text(wire.printable(text))
 
 
 def target_table(rows: Sequence[Mapping[str, Any]], console: "Console") -> None:

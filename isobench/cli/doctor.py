@@ -109,19 +109,18 @@ def _payloads() -> Iterator[str]:
 
 def _check_machine(console: "Console") -> None:
     """Print the machine, and notes on what will make its figures less precise."""
-    from isobench.config import paths
+    from isobench.config import cache
     from isobench.evidence import host
 
-    cache = paths.cache()
-    cache.mkdir(parents=True, exist_ok=True)
-    facts = host.describe(cache)
+    folder = cache.made()
+    facts = host.describe(folder)
     console.print(f"\n{host.summary(facts)}", markup=False)
     for line in _payloads():
         console.print(line, style="dim", markup=False, soft_wrap=True)
     if facts["filesystem"] in host.MEMORY_FILESYSTEMS:
         console.print(
-            f"note: {cache} is in memory ({facts['filesystem']}): I/O workloads would not measure a"
-            " disk. Set XDG_CACHE_HOME to a folder on a disk.",
+            f"note: {folder} is in memory ({facts['filesystem']}): I/O workloads would not measure"
+            " a disk. Set XDG_CACHE_HOME to a folder on a disk.",
             markup=False,
         )
     load, cpus = facts["load"], facts["cpus"]

@@ -127,7 +127,7 @@ def _entries_on_path(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 def _fault(seen: os.stat_result, entry: Path) -> str:
     """Return who else owns an entry or may write it; empty: nobody."""
     if seen.st_uid not in (os.geteuid(), 0):
-        return f"it belongs to {_user(seen.st_uid)}"
+        return f"it belongs to {user_name(seen.st_uid)}"
     # The permissions of a symbolic link are always 0777 and not used: symlink(7).
     if stat.S_ISLNK(seen.st_mode):
         return ""
@@ -157,7 +157,8 @@ def _is_private_group(seen: os.stat_result, entry: Path) -> bool:
     return bool(members) and members <= trusted
 
 
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
+    """Return the name of a user, or its number."""
     # A container may have files of users that its /etc/passwd does not list.
     try:
         return pwd.getpwuid(number).pw_name

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from isobench.config import paths
+from isobench.config import cache, paths
 from isobench.model import Abi, Payload, Workload
 from isobench.model.errors import PayloadError
 from isobench.model.units import Sha256
@@ -118,15 +118,18 @@ def build(program: str, source: Path, abi: Abi, *, libc: bool = False) -> Payloa
         return found
     name = compiler.name()
     key = hashlib.sha256(f"{name}\n{compiler.inputs(source, abi, libc=libc)}".encode()).hexdigest()
-    path = paths.cache() / "payloads" / f"{key[:32]}-{program}"
-    if not path.is_file():
-        store = paths.cache() / "zig"
+    path = cache.made("payloads") / f"{key[:32]}-{program}"
+    content = cache.verified(path) if os.access(path, os.X_OK) else None
+    if content is None:
+        store = cache.made("zig")
         compiler.compile_to(path, program, source, abi, libc=libc, store=store)
+        content = path.read_bytes()
+        cache.keep(path, content, mode=0o755)
     return Payload(
         program=program,
         abi=abi,
         path=path,
-        sha256=Sha256(hashlib.sha256(path.read_bytes()).hexdigest()),
+        sha256=Sha256(hashlib.sha256(content).hexdigest()),
         compiler=name,
         flags=compiler.flags(abi, libc=libc),
     )

@@ -40,7 +40,7 @@ FLAGS: Final = (
 )
 FREESTANDING: Final = ("-nostdlib", "-ffreestanding", "-fno-builtin")
 WITH_LIBC: Final = ("-DISOBENCH_LIBC",)
-INSTALL: Final = "isobench doctor --install build (it runs: pip install 'isobench[build]')"
+INSTALL: Final = "isobench doctor --install build (or: pip install 'isobench[build]')"
 """What to type to install the compiler, which is the extra `build`."""
 NO_TOOLCHAIN: Final = "nothing says how payloads are built for"
 ADD_TOOLCHAIN: Final = (

@@ -6,17 +6,15 @@ program is used only while both hold: a checkout whose sources have changed does
 built of the old ones, and a damaged file is never executed.
 """
 
-import hashlib
+import functools
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from isobench.config import paths
+from isobench.config import cache, paths
 from isobench.model import Abi, Payload
 from isobench.model.units import Sha256
 from isobench.payload import compiler
@@ -85,7 +83,7 @@ def manifest() -> Mapping[tuple[str, Abi], Shipped]:
     return {} if folder is None else _manifest(folder)
 
 
-@cache
+@functools.cache
 def _manifest(folder: Path) -> Mapping[tuple[str, Abi], Shipped]:
     try:
         return read((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -135,15 +133,8 @@ def _place(entry: Shipped) -> Path:
 
 def _content(entry: Shipped) -> bytes | None:
     """Return a program that came with isobench; None where it is not what it was."""
-    return _whole(_place(entry), entry.sha256)
-
-
-def _whole(path: Path, sha256: Sha256) -> bytes | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    return content if hashlib.sha256(content).hexdigest() == sha256 else None
+    # pip, uv and others may have linked an installed file from a store.
+    return cache.content(_place(entry).resolve(), entry.sha256)
 
 
 def _kept(entry: Shipped) -> Path | None:
@@ -152,18 +143,11 @@ def _kept(entry: Shipped) -> Path | None:
     A wheel's files may come without the right to be executed, and lie where another user may not
     go, or on a file system of its own: programs always run from the cache.
     """
-    kept = paths.cache() / "payloads" / f"{entry.sha256[:32]}-{entry.program}"
-    if _whole(kept, entry.sha256) is not None and os.access(kept, os.X_OK):
+    kept = cache.made("payloads") / f"{entry.sha256[:32]}-{entry.program}"
+    if cache.content(kept, entry.sha256) is not None and os.access(kept, os.X_OK):
         return kept
     content = _content(entry)
     if content is None:
         return None
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    draft = kept.with_name(f".{secrets.token_hex(8)}")
-    try:
-        draft.write_bytes(content)
-        draft.chmod(0o755)
-        draft.replace(kept)
-    finally:
-        draft.unlink(missing_ok=True)
+    cache.replace(kept, content, mode=0o755)
     return kept

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.model import Abi, Leftover, Payload, Stage
+from isobench.model.errors import PayloadError
 from isobench.model.units import Sha256
 from isobench.payload.build import TOOLS
 from isobench.plugins import ownership
@@ -73,8 +74,16 @@ class Workshop:
         for folder in (root, *root.iterdir()):
             folder.chmod(0o755)
         for payload in self.payloads(abi):
-            shutil.copyfile(payload.path, root / "isobench" / payload.program)
-            (root / "isobench" / payload.program).chmod(0o755)
+            # Verified again for each stage: a program of the cache may have been damaged since the
+            # run began. Nothing is timed here.
+            content = cache.content(payload.path, payload.sha256)
+            if content is None:
+                raise PayloadError(
+                    f"the program {payload.path} is not the one that was built: it was damaged or"
+                    " replaced during the run",
+                    hint="measure again: isobench builds it again",
+                )
+            cache.replace(root / "isobench" / payload.program, content, mode=0o755)
         return root
 
     @contextlib.contextmanager
@@ -88,14 +97,14 @@ class Workshop:
 
 
 def _runs() -> Path:
-    return paths.cache() / "runs"
+    return cache.folder("runs")
 
 
 @contextlib.contextmanager
 def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
     """Make the folder of this run, and remove it at the end."""
-    folder = _runs() / f"{ownership.mine()}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True, mode=0o711)
+    folder = cache.made("runs") / f"{ownership.mine()}-{secrets.token_hex(4)}"
+    folder.mkdir(mode=0o711)
     # Others may enter the folder and not list it: the users inside containers must reach the files
     # whose paths they are given.
     folder.chmod(0o711)
@@ -129,7 +138,7 @@ def _is_locked(lock: Path) -> bool:
 
 def remove_cache() -> list[Leftover]:
     """Remove the whole cache (payloads, compiler cache, results of probes), unless it is in use."""
-    folder = paths.cache()
+    folder = cache.folder()
     if not folder.is_dir():
         return []
     active_runs = [path.name for path in _runs().glob("isobench-*")]

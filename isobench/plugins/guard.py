@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
 
-from isobench.config import paths
+from isobench.config import cache, redaction
 from isobench.model import (
     Abi,
     Availability,
@@ -230,15 +230,15 @@ class PluginInfo:
 def _append_to_log(name: str, log: str) -> str:
     """Append a traceback to the log in the cache, and return its path; "" if that fails."""
     # It is kept twice: a run that follows has the traceback in its logs, all others in the cache.
+    log = redaction.text(log)
     _pending.setdefault(name, []).append(log)
-    path = paths.cache() / "plugins.log"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = cache.made() / "plugins.log"
         if path.exists() and path.stat().st_size > _MOST_LOG:
             path.unlink()
         with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {log.rstrip()}\n\n")
-    except OSError:
+    except (OSError, UsageError):
         return ""
     return str(path)
 

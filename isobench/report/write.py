@@ -1,14 +1,15 @@
 """Writes the summary and the reports of a run: summary.json, summary.md, report.html."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from isobench.config import paths
+from isobench.config import paths, redaction
 
 if TYPE_CHECKING:
     from isobench.model import Claim
+    from isobench.storage.reader import Run
     from isobench.storage.schema import Summary
 
 MARKDOWN: Final = "summary.md"
@@ -28,6 +29,15 @@ class Outcome:
     timed_out: bool = False
 
 
+def _names_of(run: "Run") -> "Iterator[str]":
+    """Yield the names of machines and users that the files of a run mention."""
+    yield from redaction.names_in(run.metadata.config.targets)
+    for state in run.states.values():
+        name = state.fact("kernel.hostname")
+        if isinstance(name, str):
+            yield name
+
+
 def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome:
     """Analyse the records of a run, a folder or a zip, and write summary and reports into `target`.
 
@@ -42,7 +52,11 @@ def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome
     from isobench.storage import documents, reader  # noqa: PLC0415 - see above
 
     run = reader.load(source)
-    summary = analysis.summarise(run, analysis.claims_of(run, added))
+    if redaction.is_leaving_out_names():
+        redaction.leave_out_names(_names_of(run))
+    # The records may be those of an earlier version, or of somebody else: all that is rendered and
+    # exported is without secrets, whatever they hold.
+    summary = analysis.summarise(run, analysis.claims_of(run, added)).redacted()
     # The summary is written first: if rendering fails, the results are not lost.
     documents.write_document(target / documents.SUMMARY, summary)
     own = sections.SECTIONS

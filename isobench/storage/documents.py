@@ -3,12 +3,13 @@
 A document is written completely or not at all, and checked where it is read.
 """
 
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from isobench.config import redaction
 from isobench.model.errors import UsageError
 from isobench.storage.cleaning import all_cleaned
 from isobench.storage.schema import FORMAT, Summary
@@ -19,19 +20,23 @@ _T = TypeVar("_T")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, completely or not at all."""
+    """Write a UTF-8 text file, completely or not at all. The umask decides who may read it."""
     # rename(2) replaces a file atomically, but only within one file system: so the temporary file
     # is in the same folder. A reader, or a run that is killed here, sees the old file or the new.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-    # tempfile creates files with mode 0600: nobody else could read a report that root has made.
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    try:
+        # Mode 0666 without the bits of the umask: open(2). tempfile would make it 0600, and nobody
+        # else could read a report that root has made. "x" follows no symbolic link.
+        with fresh.open("x", encoding="utf-8") as file:
+            file.write(text)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def write_document(path: Path, value: object) -> None:
-    """Write a JSON document, completely or not at all."""
-    write_text(path, encoded(value))
+    """Write a JSON document without secrets (`config.redaction`), completely or not at all."""
+    write_text(path, encoded(redaction.plain(msgspec.to_builtins(value))))
 
 
 def encoded(value: object) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from isobench.config import redaction
 from isobench.model import BlockHealth, Gap, Leaving, Record, Sample
 from isobench.model.errors import UsageError
 from isobench.storage import lock
@@ -62,7 +63,11 @@ class RunFolder:
 
     def write(self, record: Record) -> None:
         """Append one record. It may stay in memory until `sync`."""
-        line = {"kind": _KINDS[type(record)], **msgspec.to_builtins(record)}
+        fields = msgspec.to_builtins(record)
+        # Samples have no text from outside.
+        if isinstance(record, Gap):
+            fields = redaction.plain(fields)
+        line = {"kind": _KINDS[type(record)], **fields}
         self._records.write(self._encoder.encode(line) + b"\n")
 
     def sync(self) -> None:
@@ -91,8 +96,9 @@ class RunFolder:
         path = self.path / "logs" / f"{name}.log"
         size = path.stat().st_size if path.exists() else 0
         if size < MOST_LOG:
+            shown = redaction.of_bytes(text[: MOST_LOG - size]).rstrip()
             with path.open("ab") as file:
-                file.write(text[: MOST_LOG - size].rstrip() + b"\n")
+                file.write(shown + b"\n")
 
     def close(self) -> None:
         """Sync and close the records. This releases the lock."""

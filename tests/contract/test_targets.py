@@ -253,6 +253,26 @@ def test_variables_arrive_without_those_of_the_host(
     assert done.stdout.strip() == b"null"
 
 
+PROXIES = ("http_proxy", "HTTPS_PROXY", "ftp_proxy", "no_proxy", "ALL_PROXY")
+
+
+def test_no_proxy_of_the_user_reaches_a_program(
+    target: Target, one: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in PROXIES:
+        monkeypatch.setenv(name, "http://me:hunter22@proxy.example:3128")
+    with opened(target, one) as session:
+        for name in PROXIES:
+            done = session.run(one.command(PROGRAM, "see", name), timeout=PATIENCE)
+            assert (name, done.stdout.strip()) == (name, b"null")
+    if isinstance(target, Launcher):
+        done = target.launch(one.stage, one.command(PROGRAM, "see", PROXIES[0]), timeout=PATIENCE)
+        assert done.stdout.strip() == b"null"
+    if isinstance(target, Restarter):
+        with target.stopped(one.stage, one.command(PROGRAM, "see", PROXIES[0])) as stopped:
+            assert stopped.start(timeout=PATIENCE).stdout.strip() == b"null"
+
+
 def test_a_failing_command_is_a_result_with_both_streams(target: Target, one: Staged) -> None:
     with opened(target, one) as session:
         done = session.run(one.command(PROGRAM, "end", "42"), timeout=PATIENCE)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from isobench import cli
+from isobench.config import redaction
 from isobench.model import (
     TIME,
     BlockHealth,
@@ -308,6 +309,13 @@ def sample(
 def in_its_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the process of the tests in the cgroup in which it is."""
     monkeypatch.setattr(cpu_group, "entered", lambda: contextlib.nullcontext("unchanged: a test"))
+
+
+@pytest.fixture(autouse=True)
+def only_secrets_are_left_out() -> Iterator[None]:
+    """Forget the secrets of configurations and --redact after each test."""
+    yield
+    redaction.reset()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from isobench.model.errors import SessionError
 from isobench.payload import stage
 from isobench.plugins import ownership
-from isobench.targets.machines import _cache, _guest
+from isobench.targets.machines import _cache, _guest, _packages
 from tests.unit.test_cpio import entries
 
 MAGIC = b"~Module signature appended~\n"
@@ -384,3 +385,18 @@ def test_a_missing_folder_of_modules_is_an_empty_archive(tmp_path: Path, guests:
     archive = _guest._user_modules(tmp_path / "nowhere")
     assert listed(archive.read_bytes()) == ([], {})
     assert list(guests.glob(".making-*")) == []
+
+
+def test_apt_uses_only_what_is_signed_whatever_the_host_is_configured_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        called.extend(argv)
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    _packages.PackageClient("x86_64", tmp_path).update()
+    for setting in ("APT::Get::AllowUnauthenticated", "Acquire::AllowInsecureRepositories"):
+        assert f"-o{setting}=false" in called

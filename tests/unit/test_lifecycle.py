@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import hashlib
 import itertools
 import json
 import os
@@ -195,21 +196,22 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         host: Abi,
         progress: Callable[[int, int], None],
     ) -> tuple[Payload, ...]:
-        program = tmp_path / "program"
-        program.write_bytes(b"")
         progress(1, 1)
         # Each start gets copies of all programs: fewer of them are copied sooner.
         used = [name for name in wanted if name.startswith("_") or name in WORKLOADS]
-        return tuple(
-            Payload(
-                program=name,
-                abi=abi,
-                path=program,
-                sha256=Sha256(f"{abi} {name}"),
-                compiler="none",
-                flags=("-O2",),
-            )
-            for name, abi in itertools.product(used, abis)
+        return tuple(payload(name, abi) for name, abi in itertools.product(used, abis))
+
+    def payload(name: str, abi: Abi) -> Payload:
+        content = f"{abi} {name}".encode()
+        program = tmp_path / f"program-{abi}-{name}"
+        program.write_bytes(content)
+        return Payload(
+            program=name,
+            abi=abi,
+            path=program,
+            sha256=Sha256(hashlib.sha256(content).hexdigest()),
+            compiler="none",
+            flags=("-O2",),
         )
 
     monkeypatch.setattr(host, "Meter", Meter)

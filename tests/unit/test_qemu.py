@@ -1,11 +1,13 @@
 """QEMU's command line, and a machine that is a small program with QEMU's protocol."""
 
 import itertools
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from isobench.model.errors import SessionError
-from isobench.targets.machines import _instance, _qemu, _serial
+from isobench.targets.machines import _instance, _qemu, _serial, qemu
 from isobench.targets.machines.qemu import QemuTarget
 from isobench.targets.shared import processes
 
@@ -399,3 +401,47 @@ def test_closing_leaves_no_process_and_no_thread(start: Start) -> None:
     assert machine.process.returncode is not None
     assert not machine._thread.is_alive()
     assert "killed by signal 9" in machine.failure_reason()
+
+
+def test_root_makes_qemu_nobody_and_an_ordinary_user_denies_it_to_be_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    most, *_, last = _qemu.confinements()
+    assert most[most.index("-runas") + 1] == "65534:65534"
+    assert "spawn=deny" in most[most.index("-sandbox") + 1]
+    assert last == ()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    most, *_ = _qemu.confinements()
+    assert most == (
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    )
+
+
+def test_a_sandbox_in_the_users_arguments_is_the_only_one() -> None:
+    for confinement in _qemu.confinements(("-sandbox", "off")):
+        assert "-sandbox" not in confinement
+
+
+def test_a_qemu_that_changes_its_user_is_ended_by_a_watcher() -> None:
+    assert not hardware().changes_user
+    assert replace(hardware(), confinement=("-runas", "65534:65534")).changes_user
+
+
+def test_qemu_is_confined_as_much_as_its_version_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, ...]] = []
+
+    def halted(_: object, given: _qemu.Hardware) -> str:
+        tried.append(given.confinement)
+        if "-sandbox" in given.confinement:
+            raise SessionError("seccomp support is disabled")
+        return "7.2.0"
+
+    target = qemu.QemuTarget()
+    monkeypatch.setattr(qemu.QemuTarget, "_halted_with", halted)
+    monkeypatch.setattr(qemu.QemuTarget, "_hardware", lambda _: hardware())
+    assert target._halted() == "7.2.0"
+    assert "-sandbox" in tried[0]
+    assert "-sandbox" not in tried[-1]
+    assert [*tried] == [*_qemu.confinements()][: len(tried)]

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from isobench.config import redaction
 from isobench.model import (
     Cause,
     ClaimKind,
@@ -370,6 +371,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     warmup_profiles: tuple[WarmupSummary, ...] = field(default=(), name="courses")
     gaps: tuple[GapSummary, ...] = ()
     claims: tuple[ClaimResult, ...] = ()
+
+    def redacted(self) -> "Summary":
+        """Return the summary without secrets, and without names where these are left out."""
+        return msgspec.convert(redaction.plain(msgspec.to_builtins(self)), Summary)
 
     def with_texts(self, change: Callable[[str], str]) -> "Summary":
         """Return the summary with `change` applied to each text.

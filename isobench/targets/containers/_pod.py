@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.targets.containers import _kubernetes
@@ -232,18 +232,17 @@ class Pod:
 
 
 def _records() -> Path:
-    return paths.cache() / "pods"
+    return cache.folder("pods")
 
 
 def _record(name: str, location: _kubernetes.Location) -> Path:
     """Write down that a pod is to be removed; return the file."""
     # After a `kill -9` the next start removes the pod. Without records it would have to look into
     # every cluster that the user has ever used.
-    path = _records() / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = cache.made("pods") / f"{name}.json"
     fields = ("kubeconfig", "context", "namespace")
-    path.touch(mode=0o600)  # paths and names of clusters are private
-    path.write_text(json.dumps({field: getattr(location, field) for field in fields}))
+    # Paths and names of clusters are private.
+    cache.replace(path, json.dumps({field: getattr(location, field) for field in fields}).encode())
     return path
 
 

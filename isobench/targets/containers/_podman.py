@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.model import Leftover, Resource, host_abi
 from isobench.model.errors import SessionError
 from isobench.model.units import Nanoseconds, seconds
@@ -26,6 +26,9 @@ CALL: Final = seconds(120)
 """Time limit of a command of Podman, which normally takes a second."""
 _ATTEMPTS: Final = 100
 """How often the removal of a cgroup is tried, 10 ms apart."""
+_PROXIES: Final = frozenset({
+    *("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy", "rsync_proxy"),
+})  # fmt: skip
 NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
@@ -83,6 +86,14 @@ def share_settings(engine: Options, other: Options) -> None:
         _working[engine] = _working[other]
 
 
+def environment() -> dict[str, str]:
+    """Return the environment variables of podman: the user's, without those of proxies."""
+    # Podman copies them into every container (containers.conf(5), http_proxy), and `kube play` has
+    # no option against it: the password of a proxy would be in the payloads' environment. isobench
+    # downloads nothing with podman.
+    return {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
+
+
 def run(
     *arguments: str,
     timeout: Nanoseconds = CALL,
@@ -99,7 +110,7 @@ def run(
         return processes.run(
             ["podman", *arguments],
             timeout=timeout,
-            env={**os.environ, **variables},
+            env={**environment(), **variables},
             folder=folder,
         )
     except OSError as error:
@@ -134,11 +145,10 @@ def working_settings(engine: Options) -> oci.Settings:
     if host_abi() is None:
         raise SessionError("no payloads for this host", hint="use Linux on x86_64 or aarch64")
     runtimes = [engine.runtime] if engine.runtime else ["", *filter(shutil.which, ("crun", "runc"))]
+    possible = [*oci.candidate_settings(runtimes, ("", "cgroupfs"), engine.flags())]
     # The settings that worked last time come first: where Podman's defaults fail, the search takes
-    # seconds.
-    candidates = itertools.chain(
-        _remembered(engine), oci.candidate_settings(runtimes, ("", "cgroupfs"), engine.flags())
-    )
+    # seconds. A file of the cache never adds settings: a runtime is a program.
+    candidates = [*(one for one in _remembered(engine) if one in possible), *possible]
     errors: list[str] = []
     with prefixes.probe_root("run", "etc") as root:
         for settings in candidates:
@@ -175,7 +185,10 @@ def global_options(settings: oci.Settings) -> list[str]:
 
 def container_options(engine: Options, settings: oci.Settings) -> list[str]:
     """Return the options of a container. SessionError: its write_limit cannot be set."""
-    arguments = ["--network", engine.network]
+    # Whatever containers.conf says: no variables of the user's, and no image from elsewhere under
+    # the name of one that is missing.
+    arguments = ["--pull=never", "--http-proxy=false", "--env-host=false"]
+    arguments += ["--network", engine.network]
     if settings.limits:
         for name, value in oci.LIMITS:
             arguments += ["--ulimit", f"{name}={value}:{value}"]
@@ -220,7 +233,7 @@ def _start_error(engine: Options, settings: oci.Settings, root: Path) -> str:
 
 def settings_cache() -> Path:
     """Return the file of the settings that have worked. It exists once a container has started."""
-    return paths.cache() / "podman-settings.json"
+    return cache.folder() / "podman-settings.json"
 
 
 def _cached() -> dict[str, Any]:
@@ -245,8 +258,9 @@ def _remembered(engine: Options) -> Iterator[oci.Settings]:
 def _remember(engine: Options, settings: oci.Settings) -> None:
     path = settings_cache()
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_cached() | {_cache_key(engine): dataclasses.asdict(settings)}))
+        known = _cached() | {_cache_key(engine): dataclasses.asdict(settings)}
+        cache.made()
+        cache.replace(path, json.dumps(known).encode())
 
 
 def _runtime_hint(error: str) -> str:

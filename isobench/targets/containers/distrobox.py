@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from isobench.config import cache
 from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
@@ -90,9 +91,8 @@ def _configuration(settings: oci.Settings) -> Path:
     ]
     path = _podman.settings_cache().with_name("distrobox-containers.conf")
     # Another isobench may be reading the file: a rename replaces it in one step.
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
-    fresh.write_text("".join(f"{line}\n" for line in lines if line))
-    return fresh.rename(path)
+    cache.replace(path, "".join(f"{line}\n" for line in lines if line).encode())
+    return path
 
 
 # ---- the image -----------------------------------------------------------------------------------
@@ -384,9 +384,9 @@ class DistroboxTarget:
         SessionError: the box does not work.
         """
         # Setting up a box takes seconds, too long for every listing of targets.
-        cache = _podman.settings_cache().with_name("distrobox-worked")
+        worked = _podman.settings_cache().with_name("distrobox-worked")
         with contextlib.suppress(OSError):
-            if cache.read_text() == versions:
+            if worked.read_text() == versions:
                 return
         with prefixes.probe_root() as root, self._created(ownership.mine(), self._image()) as box:
             program = _path_inside(root / "answer")
@@ -395,7 +395,7 @@ class DistroboxTarget:
         if not prefixes.probe_answered(done):
             raise SessionError(f"no box can be entered: {processes.last_line(done.stderr)}")
         with contextlib.suppress(OSError):
-            cache.write_text(versions)
+            cache.replace(worked, versions.encode())
 
     def _image(self) -> str:
         if not self.image:

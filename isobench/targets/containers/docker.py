@@ -355,6 +355,8 @@ def _create(
         environment=dict(environment),
         labels=dict(labels),
         host_config=host,
+        # The SDK would add the proxies of ~/.docker/config.json, passwords included.
+        use_config_proxy=False,
     )
     return read(_docker_client.Made, created).id
 

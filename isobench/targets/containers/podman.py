@@ -392,7 +392,7 @@ def _run_podman(
         done = processes.run(
             ["podman", *arguments],
             timeout=timeout,
-            env=os.environ,
+            env=_podman.environment(),
             command=command,
             folder=stage.scratch,
         )

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.targets.machines._packages import FREE_SPACE
@@ -39,7 +40,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 def folder() -> Path:
     """Return the folder of all parts."""
-    return paths.cache() / "guests"
+    return cache.folder("guests")
 
 
 # ---- verifying -----------------------------------------------------------------------------------
@@ -72,15 +73,19 @@ def _content_name(manifest: bytes) -> str:
 
 
 # A part is looked up at every probe and every start. A file is therefore hashed once in each
-# process, unless its size or its time of modification changes.
-_verified_files: Final[set[tuple[str, int, int, str]]] = set()
+# process, unless it changes: whoever writes to it or replaces it can set all times but that of the
+# last change of its inode.
+_verified_files: Final[set[tuple[str, int, int, int, int, str]]] = set()
 
 
 def _has_digest(path: Path, digest: str) -> bool:
     """Check the SHA-256 of a file."""
     try:
-        status = path.stat()
-        state = (str(path.resolve()), status.st_size, status.st_mtime_ns, digest)
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        changed = (status.st_mtime_ns, status.st_ctime_ns)
+        state = (str(path.resolve()), status.st_ino, status.st_size, *changed, digest)
         if state not in _verified_files and _digest(path) == digest:
             _verified_files.add(state)
     except OSError:
@@ -110,7 +115,7 @@ def write_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
     """Wait until no other isobench makes a part, and keep others waiting."""
-    folder().mkdir(parents=True, exist_ok=True)
+    cache.made("guests")
     with (folder() / "lock").open("w") as file:
         # The kernel releases this lock when the process ends, however it ends (flock(2)).
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -17,7 +17,7 @@ from typing import Final
 
 from isobench.model import host_abi
 from isobench.model.errors import SessionError
-from isobench.targets.machines import _cache
+from isobench.targets.machines import _cache, _packages
 
 FORMAT: Final = 1
 """Version of the image in the cache: with another number it is made again."""
@@ -142,6 +142,8 @@ def _make(work: Path, result: Path) -> list[str]:
         [
             *("mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"),
             f"--include={','.join(PACKAGES)}",
+            # mmdebstrap uses apt with the keys of the host's distribution.
+            *(f'--aptopt={key} "{value}"' for key, value in _packages.SIGNED_ONLY.items()),
             f"--customize-hook={_LIST}",
             *(_codename(), str(work / "root.tar")),
         ],

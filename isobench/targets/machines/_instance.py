@@ -22,6 +22,7 @@ SCRATCH: Final = "/scratch"
 _LOGIN_TIMEOUT: Final = 60.0
 _END_TIMEOUT: Final = 1.0
 """Seconds to wait for the end of a machine whose connection has broken."""
+_SECCOMP: Final = {"0": "off", "1": "strict", "2": "filter"}
 _SETTINGS: Final = (
     "check kernel, initrd, modules, memory, vcpus, machine, cpu, append and arguments of this"
     " target in isobench.toml; its console is in logs/ in the folder of the run"
@@ -200,6 +201,7 @@ class Session:
         hardware = parts.hardware
         # From the monitor, not from the command line: QEMU may fall back to another accelerator.
         enabled = bool(machine.command("query-kvm").get("enabled"))
+        status = processes.status_of(machine.process.pid)
         facts: Mapping[str, tuple[Fact, str]] = {
             "host.accelerator": ("kvm" if enabled else "tcg", "QMP query-kvm"),
             "host.machine": (hardware.machine, "-machine"),
@@ -211,6 +213,14 @@ class Session:
             "host.kernel": (str(parts.boot.kernel), "-kernel"),
             "host.kernel_sha256": (_sha256(parts.boot.kernel), "-kernel"),
             "host.guest": ("; ".join(parts.packages), "packages"),
+            "host.machine.user": (status.get("Uid", "?").split()[0], "/proc/PID/status Uid"),
+            "host.machine.seccomp": (_SECCOMP.get(status.get("Seccomp", "")), "/proc/PID/status"),
+            # Linux before 5.16 slows processes with a filter down by this mitigation.
+            "host.machine.store_bypass": (
+                status.get("Speculation_Store_Bypass"),
+                "/proc/PID/status",
+            ),
+            "host.machine.confinement": (" ".join(hardware.confinement) or "none", "command line"),
             "host.resident_kib": (processes.proportional_kib(machine.process.pid), "smaps_rollup"),
         }
         for key, (value, source) in facts.items():

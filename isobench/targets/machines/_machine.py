@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.model import Expectation, Leftover, Relation, Technology
 from isobench.model.errors import SessionError
 from isobench.plugins import ownership
@@ -281,7 +281,7 @@ class _Note(
 
 
 def _notes() -> Path:
-    return paths.cache() / "machines"
+    return cache.folder("machines")
 
 
 def _name(cycle: LifeCycle, *more: str) -> str:
@@ -294,7 +294,7 @@ def _locked(cycle: LifeCycle) -> int:
     Of two processes that use one machine, one would stop it while the other measures. Raises
     SessionError if another process has locked it.
     """
-    _notes().mkdir(parents=True, exist_ok=True)
+    cache.made("machines")
     # Named after the start command: two targets with the same command use the same machine.
     path = _notes() / f"{_name(cycle)}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -317,14 +317,11 @@ def _write(cycle: LifeCycle, stop_timeout: float) -> Path:
         running_pattern=cycle.running_pattern,
         stop_timeout=stop_timeout,
     )
-    _notes().mkdir(parents=True, exist_ok=True)
-    name = _name(cycle, ownership.mine())
-    fresh = _notes() / f".{name}"
-    fresh.write_bytes(msgspec.json.encode(note))
-    # The note holds commands that a later isobench executes: nobody else may change it, and a
-    # rename leaves no moment with half a note.
-    fresh.chmod(0o600)
-    return fresh.rename(_notes() / f"{name}.json")
+    # The note holds commands that a later isobench executes, and perhaps passwords: nobody else may
+    # read or change it.
+    path = cache.made("machines") / f"{_name(cycle, ownership.mine())}.json"
+    cache.replace(path, msgspec.json.encode(note))
+    return path
 
 
 def sweep(alive: Callable[[str], bool]) -> list[Leftover]:

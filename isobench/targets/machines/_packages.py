@@ -22,6 +22,15 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "risc
 _TIMEOUT: Final = 900.0
 """Seconds for one command of apt or dpkg-deb."""
 _NETWORK: Final = "check the network and the sources of apt: apt-get update"
+SIGNED_ONLY: Final = {
+    "APT::Get::AllowUnauthenticated": "false",
+    "Acquire::AllowInsecureRepositories": "false",
+    "Acquire::AllowWeakRepositories": "false",
+    "Acquire::AllowDowngradeToInsecureRepositories": "false",
+}
+"""Settings of apt: only what the key of a source has signed is used, whatever the host's apt.conf
+says. These are apt's defaults. A source that the administrator marks as trusted stays trusted.
+"""
 _HOOKS: Final = ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success")
 """Lists of commands that a host has configured around an update. They refresh caches of the host,
 such as those of PackageKit and AppStream.
@@ -49,6 +58,7 @@ class PackageClient:
         # An empty status file: the packages of the host do not count as installed.
         (work / "status").touch()
         settings = {
+            **SIGNED_ONLY,
             "APT::Architecture": self.architecture,
             # Without this, apt also fetches the lists of the host's foreign architectures.
             "APT::Architectures": self.architecture,

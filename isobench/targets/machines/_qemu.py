@@ -49,6 +49,35 @@ _HINTS: Final = {
 """A fragment of a message of QEMU or of the guest -> what to do about it."""
 
 
+_NOBODY: Final = 65534
+_SANDBOX: Final = "on,obsolete=deny,elevateprivileges={},spawn=deny,resourcecontrol=deny"
+
+
+def confinements(more: Sequence[str] = ()) -> tuple[tuple[str, ...], ...]:
+    """Return arguments that take rights from QEMU, those that take most first; the last take none.
+
+    A guest that breaks out of its machine has the rights of QEMU. `more` are the user's arguments,
+    whose -sandbox counts.
+    """
+    own = any(word.lstrip("-") == "sandbox" for word in more)
+    if os.geteuid() != 0:
+        return _distinct([() if own else ("-sandbox", _SANDBOX.format("deny")), ()])
+    # QEMU opens its files and /dev/kvm as root and then becomes nobody. It sets the filter before
+    # that, so that elevateprivileges=deny would kill it there (7.2: "Bad system call"). It does not
+    # need it: nobody cannot elevate privileges by these calls, and each filter sets no-new-privs.
+    # Started as nobody it could not open files below a private folder such as /root.
+    sandbox = () if own else ("-sandbox", _SANDBOX.format("allow"))
+    user = f"{_NOBODY}:{_NOBODY}"
+    # The second replaces the first since QEMU 9.1.
+    users = (("-runas", user), ("-run-with", f"user={user}"))
+    full = [(*sandbox, *one) for one in users]
+    return _distinct([*full, *users, sandbox, ()])
+
+
+def _distinct(found: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(dict.fromkeys(found))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """The virtual hardware."""
@@ -64,6 +93,13 @@ class Hardware:
     ports: tuple[str, ...]
     """Arguments for the three serial ports; {log}, {out} and {err} stand for character devices."""
     more: tuple[str, ...] = ()
+    confinement: tuple[str, ...] = ()
+    """Arguments that take rights from QEMU, one of `confinements`."""
+
+    @property
+    def changes_user(self) -> bool:
+        """Whether QEMU becomes another user after it has started."""
+        return not {"-runas", "-run-with"}.isdisjoint(self.confinement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +174,7 @@ def arguments(hardware: Hardware, boot: Boot, ends: Mapping[str, int]) -> list[s
         ]
     if boot.incoming is not None:
         argv += ["-incoming", f"fd:{boot.incoming}"]
-    return [*argv, *hardware.more]
+    return [*argv, *hardware.confinement, *hardware.more]
 
 
 class Machine(_serial.Machine):
@@ -318,8 +354,10 @@ def started(
             descriptors: Sequence[int] = [*theirs.values()]
             if boot.incoming is not None:
                 descriptors = [*descriptors, boot.incoming]
-            # QEMU does not end with its parent, also not at SIGTERM to the parent.
-            tie = [str(launcher), "tie"] if launcher else []
+            # QEMU does not end with its parent, also not at SIGTERM to the parent. A change of its
+            # user clears the parent-death signal (prctl(2)): then a watcher ends it.
+            tie = ["guard", "0", "0"] if hardware.changes_user else ["tie"]
+            tie = [str(launcher), *tie] if launcher else []
             try:
                 process = processes.start(
                     [*tie, *arguments(hardware, boot, theirs)],

@@ -125,6 +125,8 @@ _RESERVED: Final = frozenset(
         *("-runas", "-run-with", "-nographic", "-qmp", "-monitor", "-serial", "-snapshot"),
     }
 )
+_confinements: dict[tuple[str, ...], tuple[str, ...]] = {}
+"""Emulator and the user's arguments -> the confinement with which it starts. Empty: with none."""
 _saving: Final = threading.Lock()
 _saved: dict[Path, _instance.Parts] = {}
 """Folder of a saved state -> what the machine was started from. States last as long as the run."""
@@ -244,6 +246,9 @@ class _Qemu:
             memory=disks.mebibytes(self.memory, "memory"),
             ports=kind.ports,
             more=self.arguments,
+            confinement=_confinements.get(
+                (emulator, *self.arguments), _qemu.confinements(self.arguments)[0]
+            ),
         )
 
     @property
@@ -376,11 +381,21 @@ class _Qemu:
     def _halted(self) -> str:
         """Start QEMU with its CPUs halted and return its version.
 
-        Raises SessionError if QEMU refuses the configuration.
+        It is confined as much as this version can be, here and from now on. Raises SessionError if
+        QEMU refuses the configuration.
         """
-        with _qemu.started(self._hardware(), _qemu.Boot(network=False, halted=True)) as machine:
+        hardware = self._hardware()
+        *confined, without = _qemu.confinements(self.arguments)
+        for confinement in confined:
+            with contextlib.suppress(SessionError):
+                return self._halted_with(replace(hardware, confinement=confinement))
+        return self._halted_with(replace(hardware, confinement=without))
+
+    def _halted_with(self, hardware: _qemu.Hardware) -> str:
+        with _qemu.started(hardware, _qemu.Boot(network=False, halted=True)) as machine:
             machine.negotiate(running=False)
             version = machine.command("query-version")["qemu"]
+        _confinements[hardware.emulator, *self.arguments] = hardware.confinement
         return f"{version['major']}.{version['minor']}.{version['micro']}"
 
     def prepare(self, say: Callable[[str], None]) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
@@ -157,8 +157,8 @@ class GvisorTarget:
     ) -> Iterator[list[str]]:
         """Make a bundle and yield the command that runs it; remove it and runsc's state."""
         token = secrets.token_hex(4)
-        instance = _folder() / f"{ownership.mine()}-{token}"
-        instance.mkdir(parents=True)
+        instance = cache.made("gvisor") / f"{ownership.mine()}-{token}"
+        instance.mkdir()
         try:
             # A state directory for each instance: whatever runsc leaves in it is removed with it.
             (instance / _STATE).mkdir()
@@ -214,7 +214,7 @@ _working: dict[GvisorTarget, str] = {}
 
 def _folder() -> Path:
     """Return the folder of bundles; each exists as long as its sandbox."""
-    return paths.cache() / "gvisor"
+    return cache.folder("gvisor")
 
 
 def _environment() -> dict[str, str]:

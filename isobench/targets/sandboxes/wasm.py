@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.evidence import cpu_share
 from isobench.model import (
     Abi,
@@ -350,18 +350,19 @@ class WasmTarget:
         ready = stage.root / "compiled" / f"{hashed.hexdigest()[:32]}-{program}.cwasm"
         if ready.is_file():
             return ready
-        kept = paths.cache() / "wasmtime" / ready.name
-        for folder in (ready.parent, kept.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        kept = cache.made("wasmtime") / ready.name
+        ready.parent.mkdir(parents=True, exist_ok=True)
         # A rename at the end: another thread must not find half a module.
         partial = ready.with_suffix(f".{secrets.token_hex(4)}")
-        if kept.is_file():
-            shutil.copyfile(kept, partial)
+        # wasmtime executes precompiled code as it is: what does not match its hash is made again.
+        # This comes before the start is timed.
+        found = cache.verified(kept)
+        if found is not None:
+            cache.replace(partial, found, mode=0o644)
         else:
             self._compile(engine, source, partial)
-            # The link fails if another process was faster, or if the cache is on another disk.
-            # Then the module is compiled again for the next stage.
+            # With a full disk, the module is compiled again for the next stage.
             with contextlib.suppress(OSError):
-                os.link(partial, kept)
+                cache.keep(kept, partial.read_bytes())
         partial.replace(ready)
         return ready

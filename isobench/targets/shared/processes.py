@@ -550,6 +550,15 @@ def first_in_pid_namespace(pid: int) -> int | None:
     return None
 
 
+def status_of(pid: int) -> dict[str, str]:
+    """Return the fields of /proc/PID/status (proc_pid_status(5)); empty where it cannot be read."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def is_first_in_pid_namespace(pid: int) -> bool:
     """Return whether a process is the first of a PID namespace directly below that of isobench."""
     with contextlib.suppress(OSError):

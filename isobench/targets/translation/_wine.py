@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from isobench.config import paths
+from isobench.config import cache
 from isobench.model import Leftover
 from isobench.model.errors import SessionError
 from isobench.model.units import seconds
@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 def folder() -> Path:
     """Return the folder of prefixes and instances."""
-    return paths.cache() / "wine"
+    return cache.folder("wine")
 
 
 # ---- the installation ----------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def _write_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
     """Wait until no other isobench makes a prefix, and keep others waiting."""
-    folder().mkdir(parents=True, exist_ok=True)
+    cache.made("wine")
     with (folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

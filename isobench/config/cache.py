@@ -1,0 +1,154 @@
+"""The cache folder: only its owner writes it, and what is kept in it is verified before each use.
+
+Programs in the cache run with the rights of the user, often of root, and notes in it hold commands.
+So isobench uses no cache folder that somebody else owns or may write; where it owns the folder, it
+corrects the mode. A kept file has its SHA-256 beside it: a file that is damaged, cut off or
+replaced does not match, and is made again.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+from isobench.config import paths, trust
+from isobench.model.errors import UsageError
+
+_ENTERED: Final = frozenset({"", "runs", "payloads", "gvisor"})
+"""Folders that other users may pass through, and not list: the users inside containers and
+sandboxes must reach the files whose paths they are given. All others are the owner's alone.
+"""
+_PASSING: Final = 0o711
+_PRIVATE: Final = 0o700
+_ALL_IDS: Final = ("0", "0", "4294967295")
+_DIGEST: Final = ".sha256"
+
+
+def folder(name: str = "") -> Path:
+    """Return the cache folder or a folder in it, which need not exist.
+
+    UsageError: somebody else owns it, or may write it.
+    """
+    root = paths.cache()
+    _check(root, "")
+    return _check(root, name) if name else root
+
+
+def made(name: str = "") -> Path:
+    """Return the cache folder or a folder in it, made where it does not exist.
+
+    UsageError as in `folder`. OSError: it cannot be made.
+    """
+    path = folder(name)
+    if not path.is_dir():
+        for part in (*reversed(path.parents), path):
+            # Not with `parents`: that would ignore the mode, and with umask 0 anybody could write.
+            with contextlib.suppress(FileExistsError):
+                part.mkdir(mode=_mode(name) if part == path else _PASSING)
+        _check.cache_clear()
+        folder(name)
+    return path
+
+
+def _mode(name: str) -> int:
+    return _PASSING if name in _ENTERED else _PRIVATE
+
+
+@functools.cache
+def _check(root: Path, name: str) -> Path:
+    """Check a folder once in each process, and correct its mode; UsageError: it is not safe."""
+    path = root / name
+    try:
+        # A user may link the cache to another disk. The link counts as part of the path below.
+        found = path.stat()
+    except OSError:
+        return path
+    if found.st_uid != os.geteuid():
+        raise _refused(path, f"it belongs to {trust.user_name(found.st_uid)}")
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{path} is not a folder", hint=f"remove {path}")
+    wanted = _mode(name)
+    if stat.S_IMODE(found.st_mode) & ~wanted:
+        with contextlib.suppress(OSError):
+            path.chmod(stat.S_IMODE(found.st_mode) & wanted)
+        if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise _refused(path, "others may write it, and its mode cannot be changed")
+    reason = trust.distrust(path)
+    # In a user namespace with few users, all others own everything under one number, root too.
+    if reason and _has_all_users():
+        raise _refused(path, reason)
+    return path
+
+
+def _refused(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"the cache {path} is not used: {why}, and could have put programs there",
+        hint=f"chown -R $(id -u) {path}; or XDG_CACHE_HOME=/folder/that/only/you/write;"
+        " with sudo: sudo -H",
+    )
+
+
+def _has_all_users() -> bool:
+    try:
+        maps = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    except OSError:
+        return True
+    return tuple(maps) == _ALL_IDS
+
+
+# ---- files that are kept -------------------------------------------------------------------------
+
+
+def content(path: Path, sha256: str) -> bytes | None:
+    """Return the content of a regular file; None unless it has this SHA-256.
+
+    A symbolic link at the end of the path is not followed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        try:
+            found = file.read()
+        except OSError:
+            return None
+    return found if hashlib.sha256(found).hexdigest() == sha256 else None
+
+
+def verified(path: Path) -> bytes | None:
+    """Return the content of a file that `keep` has written; None unless it is as it was."""
+    try:
+        expected = path.with_name(path.name + _DIGEST).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return content(path, expected)
+
+
+def keep(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file with its SHA-256 beside it, each completely or not at all."""
+    digest = f"{hashlib.sha256(data).hexdigest()}\n".encode()
+    # The program first: a new hash beside an old program would only mean that it is made again.
+    replace(path, data, mode=mode)
+    replace(path.with_name(path.name + _DIGEST), digest)
+
+
+def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file, completely or not at all. Another process sees the old file or the new."""
+    draft = path.with_name(f".{secrets.token_hex(8)}")
+    # O_EXCL follows no symbolic link: open(2).
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
+            file.write(data)
+            # After the content: nobody executes half a program. The umask does not change it.
+            os.fchmod(file.fileno(), mode)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

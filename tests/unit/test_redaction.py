@@ -1,0 +1,229 @@
+"""Secrets, and on demand names, are left out of all that isobench writes and prints."""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from isobench.config import redaction
+from isobench.model import Cause, Gap
+from isobench.model.units import TargetName, WorkloadName
+from isobench.plugins import guard
+from isobench.storage import documents, writer
+from tests.unit.command import Done
+
+HIDDEN = "hunter22"
+Run = Callable[..., Done]
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (f"tcp://user:{HIDDEN}@10.0.0.1:2376: refused", "tcp://***@10.0.0.1:2376: refused"),
+        (f"no answer from ssh://me:{HIDDEN}@box/x", "no answer from ssh://***@box/x"),
+        (f"http://u:p@{HIDDEN}@proxy:3128/", "http://***@proxy:3128/"),
+        (f"https://{HIDDEN}@git.example.org/x.git", "https://***@git.example.org/x.git"),
+        (f"cannot parse user:{HIDDEN}@host:1", "cannot parse ***@host:1"),
+        (f"vm start --password {HIDDEN} --port 3", "vm start --password *** --port 3"),
+        (f"vm --registry-token={HIDDEN} up", "vm --registry-token=*** up"),
+        (f"DB_PASSWORD='{HIDDEN} {HIDDEN}' vm up", "DB_PASSWORD=*** vm up"),
+        (f"AWS_SECRET_ACCESS_KEY={HIDDEN} vm", "AWS_SECRET_ACCESS_KEY=*** vm"),
+        (f"Authorization: Bearer {HIDDEN}", "Authorization: ***"),
+        (f"curl -H 'Authorization: Basic {HIDDEN}' x", "curl -H 'Authorization: ***' x"),
+        (f"X-Auth-Token={HIDDEN}", "X-Auth-Token=***"),
+        (f"curl -u me:{HIDDEN} http://x", "curl -u *** http://x"),
+        (f"sshpass -p {HIDDEN} ssh box", "sshpass -p *** ssh box"),
+        (f'{{"password": "{HIDDEN}", "n": 1}}', '{"password": "***", "n": 1}'),
+        (f"http://x/?token={HIDDEN}&n=1", "http://x/?token=***&n=1"),
+        ("ghp_" + "a" * 36, "***"),
+        (f"-----BEGIN RSA PRIVATE KEY-----\n{HIDDEN}\n-----END RSA PRIVATE KEY-----\nx", "***\nx"),
+    ],
+)
+def test_secrets_are_left_out_of_texts(found: str, shown: str) -> None:
+    assert redaction.text(found) == shown
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "ssh://user@host:22 does not answer",
+        "docker.io/library/busybox@sha256:0123456789abcdef",
+        "git@github.com:some/thing.git",
+        "passwd: Authentication token manipulation error",
+        "authors=5, monkeys=3, tokens of a key",
+        "isobench run --targets docker --blocks 5",
+        "--password-file /etc/x",
+        "0 100000 65536",
+        "12 of 12 cells; --token",
+    ],
+)
+def test_a_text_without_secrets_stays_as_it_is(found: str) -> None:
+    assert redaction.text(found) == found
+
+
+def test_the_word_after_an_option_of_a_command_line_is_left_out() -> None:
+    argv = ["vm", "--password", HIDDEN, "-p", "22", "sshpass", "-p", HIDDEN, "-u", f"me:{HIDDEN}"]
+    shown = ["vm", "--password", "***", "-p", "22", "sshpass", "-p", "***", "-u", "***"]
+    assert redaction.words(argv) == shown
+
+
+def test_tables_lose_values_of_keys_that_are_called_like_a_secret() -> None:
+    table = {"password": HIDDEN, "key": "~/.ssh/id", "token_file": "/x", "more": {"api_key": "k"}}
+    shown = {"password": "***", "key": "~/.ssh/id", "token_file": "/x", "more": {"api_key": "***"}}
+    assert redaction.plain(table) == shown
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DOCKER_HOST", f"tcp://me:{HIDDEN}@host:1"),
+        ("https_proxy", f"http://me:{HIDDEN}@proxy:3128"),
+        ("CI_JOB_TOKEN", HIDDEN),
+    ],
+)
+def test_a_secret_of_the_environment_is_left_out_wherever_it_stands(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert redaction.text(f"login failed ({HIDDEN})") == "login failed (***)"
+
+
+def test_the_working_directory_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/somewhere")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/somewhere/agent")
+    assert redaction.text("in /somewhere/agent") == "in /somewhere/agent"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"start": ["vm", "--password", HIDDEN]},
+        {"stop": f"curl https://me:{HIDDEN}@host/stop"},
+        {"start": f"PASSWORD={HIDDEN} vm up"},
+        {"token": HIDDEN},
+    ],
+)
+def test_what_a_command_prints_of_its_own_secret_is_left_out(table: object) -> None:
+    redaction.learn({"vm": table})
+    assert redaction.text(f"wrong password: {HIDDEN}") in {"wrong password: ***", "***"}
+
+
+def test_nothing_that_is_written_has_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"tcp://me:{HIDDEN}@host:1"
+    folder = writer.RunFolder(tmp_path / "run")
+    gap = Gap(
+        block=0,
+        target=TargetName("box"),
+        workload=WorkloadName("cpu.sieve"),
+        cause=Cause.UNAVAILABLE,
+        detail=f"{url} does not answer",
+        hint=f"ping {url}",
+    )
+    folder.write(gap)
+    folder.log("box", f"\xff {url}".encode("latin-1"))
+    folder.document(
+        "run.json", {"argv": ["run", "--password", HIDDEN], "config": {"token": HIDDEN}}
+    )
+    folder.document("state/box-pre.json", {"reason": url})
+    folder.close()
+    guard._append_to_log("box", f"Traceback: {url}")
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(written) == 5
+    for path in written:
+        assert HIDDEN.encode() not in path.read_bytes(), path
+        assert b"***" in path.read_bytes(), path
+
+
+def test_a_report_and_its_exports_leave_out_secrets_that_an_older_run_has(
+    isobench: Run, synthetic: Callable[..., Path]
+) -> None:
+    url = f"tcp://me:{HIDDEN}@host:1"
+    path = synthetic()
+    lines = (path / "records.jsonl").read_bytes()
+    gap = {"kind": "gap", "block": 1, "target": "box", "workload": "io.fsync", "cause": "failed"}
+    gap |= {"detail": url, "hint": url}
+    (path / "records.jsonl").write_bytes(lines + json.dumps(gap).encode() + b"\n")
+    for kind in ("json", "junit", "markdown", "html", "openmetrics"):
+        done = isobench("report", path, f"--export-{kind}", f"{kind}.out")
+        assert (done.code, HIDDEN in done.words, "tcp://***@host:1" in done.words) == (
+            0,
+            False,
+            True,
+        )
+        assert HIDDEN not in Path(f"{kind}.out").read_text()
+    for name in ("summary.json", "summary.md", "report.html"):
+        assert HIDDEN not in (path / name).read_text()
+
+
+def test_errors_on_the_terminal_have_no_secrets(isobench: Run) -> None:
+    done = isobench("report", f"tcp://me:{HIDDEN}@host")
+    assert done.code == 2
+    assert HIDDEN not in done.words
+
+
+def test_a_run_whose_configuration_had_secrets_is_resumed_with_its_file_alone(
+    isobench: Run, synthetic: Callable[..., Path], somewhere: Path
+) -> None:
+    tables = {"box": {"kind": "ssh", "host": "box", "start": ["vm", "--password", HIDDEN]}}
+    about = {"config": {"targets": tables}, "finished": None, "interrupted": True}
+    path = synthetic(about=about)
+    assert HIDDEN not in (path / "run.json").read_text()
+    done = isobench("run", "-q", "--resume", path)
+    assert done.code == 2
+    assert "run.json leaves out secrets or names of box" in done.words
+    assert "--config FILE" in done.words
+
+
+def test_redact_leaves_out_the_names_of_host_and_users(
+    isobench: Run, synthetic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "alice")
+    monkeypatch.setenv("HOME", "/home/alice")
+    name = os.uname().nodename
+    facts = [{"key": "kernel.hostname", "value": "lab7.example.org", "source": "uname"}]
+    path = synthetic(
+        states={"native": {"name": "native", "facts": facts}},
+        about={"argv": ["run", "--config", "/home/bob/c.toml"], "host": {"cpu": "AMD EPYC"}},
+        gaps=[
+            Gap(
+                block=1,
+                target=TargetName("box"),
+                workload=WorkloadName("io.fsync"),
+                cause=Cause.FAILED,
+                detail=f"alice@lab7: /home/alice/x: on {name} and lab7.example.org, /home/bob/y",
+                hint="sudo usermod alice",
+            )
+        ],
+    )
+    done = isobench("report", path, "--redact", "--export-json", "-")
+    texts = [done.out, done.err, *((path / n).read_text() for n in ("summary.json", "report.html"))]
+    assert done.code == 0
+    for text in texts:
+        assert [one for one in ("alice", "lab7", "/home/bob") if one in text] == []
+    assert "AMD EPYC" in (path / "summary.json").read_text()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_results_have_the_mode_that_the_umask_allows(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        documents.write_text(tmp_path / "summary.md", "text")
+        documents.write_document(tmp_path / "run.json", {})
+    finally:
+        os.umask(before)
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+    assert {path.name for path in tmp_path.iterdir()} == {"summary.md", "run.json"}
+
+
+def test_a_failed_write_leaves_neither_half_a_file_nor_a_draft(tmp_path: Path) -> None:
+    documents.write_text(tmp_path / "summary.md", "before")
+    with pytest.raises(UnicodeEncodeError):
+        documents.write_text(tmp_path / "summary.md", "\udcff")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
