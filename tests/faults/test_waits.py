@@ -48,6 +48,13 @@ def sleepers() -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if LONG in (p.info["cmdline"] or ())]
 
 
+def demand_none_sleeps() -> None:
+    """Wait until no tool that hangs is left; the time limit of the test ends this."""
+    # The kernel needs a moment to remove what was killed, and a busy machine a longer one.
+    while sleepers():
+        time.sleep(0.02)
+
+
 # ---- deadlines -----------------------------------------------------------------------------------
 
 
@@ -85,7 +92,7 @@ def test_a_process_is_killed_with_its_group_when_the_call_of_a_thread_ends() -> 
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
-    assert not sleepers()
+    demand_none_sleeps()
 
 
 def test_what_an_interrupted_caller_was_waiting_for_ends_too() -> None:
@@ -109,7 +116,7 @@ def test_what_an_interrupted_caller_was_waiting_for_ends_too() -> None:
             guard.probe({TargetName("box"): Target()}, lambda *_: None)  # type: ignore[dict-item]
     finally:
         signal.signal(signal.SIGINT, before)
-    assert not sleepers()
+    demand_none_sleeps()
 
 
 # ---- engines -------------------------------------------------------------------------------------
@@ -153,7 +160,7 @@ def test_a_tool_that_hangs_costs_its_target_alone_and_leaves_no_process(
     assert isinstance(answer, Unavailable)
     found: list[Leftover] = []
     guard.sweep(targets, lambda _: True, cached=True, on_leftover=found.append, limit=LIMIT)
-    assert not sleepers()
+    demand_none_sleeps()
 
 
 def test_a_tool_that_prints_without_end_fills_no_memory(tmp_path: Path) -> None:
@@ -189,9 +196,10 @@ def test_an_interruption_of_a_probe_ends_isobench_and_what_it_has_started(
     for _ in range(times):
         process.send_signal(number)
     _, err = process.communicate(timeout=100)
-    assert process.returncode == 130, err
+    # A second signal may come when Python is ending already, and has no handlers any more.
+    assert process.returncode in ({130} if times == 1 else {130, -number}), err
     assert b"Traceback" not in err
-    assert not sleepers()
+    demand_none_sleeps()
 
 
 def test_the_time_limit_holds_while_targets_are_looked_for(tmp_path: Path) -> None:
@@ -201,7 +209,7 @@ def test_the_time_limit_holds_while_targets_are_looked_for(tmp_path: Path) -> No
     _, err = process.communicate(timeout=100)
     assert process.returncode == 124, err
     assert b"the time limit of 3 s has passed before anything was measured" in err
-    assert not sleepers()
+    demand_none_sleeps()
 
 
 # ---- SSH -----------------------------------------------------------------------------------------
