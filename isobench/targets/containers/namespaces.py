@@ -7,7 +7,6 @@ no-new-privileges, a seccomp filter, and a cgroup of its own where this user may
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from isobench.model import (
     host_abi,
 )
 from isobench.model.errors import SessionError
-from isobench.model.units import Nanoseconds, TargetName
+from isobench.model.units import Nanoseconds, TargetName, seconds
 from isobench.plugins import ownership
 from isobench.plugins.api import BEGIN, Completed
 from isobench.targets.shared import agents, cgroups, disks, prefixes, processes, userns
@@ -132,14 +131,13 @@ class NamespacesTarget:
                 lack=Lack.PLATFORM, what="Linux namespaces", hint="run isobench on Linux"
             )
         try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", "-c", _TRY_STEPS],
-                capture_output=True, text=True, check=False, timeout=20,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError) as error:
+            done = processes.run(
+                [sys.executable, "-I", "-S", "-c", _TRY_STEPS], timeout=seconds(20), env=os.environ
+            )
+        except OSError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint="try again")
-        if done.returncode != 0:
-            return _refusal(done.stdout.strip(), done.stderr)
+        if done.exit_code != 0:
+            return _refusal(*map(processes.text, (done.stdout, done.stderr)))
         kind = "rootful" if os.geteuid() == 0 else "rootless"
         groups = "with" if _cgroup_folders("probe") else "without"
         return Available(version=f"Linux {os.uname().release}, {kind}, {groups} a cgroup")

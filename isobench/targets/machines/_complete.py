@@ -9,7 +9,6 @@ an overlay of that image.
 import io
 import os
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Final
 
 from isobench.model import host_abi
 from isobench.model.errors import SessionError
+from isobench.model.units import seconds
 from isobench.targets.machines import _cache, _packages
+from isobench.targets.shared import processes
 
 FORMAT: Final = 1
 """Version of the image in the cache: with another number it is made again."""
@@ -122,14 +123,11 @@ def _run(argv: Sequence[str], what: str, *, folder: Path | None = None) -> None:
         "LC_ALL": "C",
     }
     try:
-        done = subprocess.run(
-            argv, cwd=folder, capture_output=True, text=True, check=False, env=environment,
-            timeout=_TIMEOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
+        done = processes.run(argv, folder=folder, env=environment, timeout=seconds(_TIMEOUT))
+    except OSError as error:
         raise SessionError(f"{what}: {error}", hint="isobench doctor --install qemu") from None
-    if done.returncode != 0:
-        errors = " ".join(done.stderr.split())[-400:]
+    if done.exit_code != 0:
+        errors = " ".join(done.stderr.decode(errors="replace").split())[-400:]
         raise SessionError(f"{what} failed: {errors}", hint="df -h; apt-get update")
 
 

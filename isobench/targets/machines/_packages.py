@@ -7,12 +7,13 @@ architecture, and leaves the host's package database as it is.
 
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from isobench.model.errors import SessionError
+from isobench.model.units import seconds
+from isobench.plugins.api import Completed
 from isobench.targets.shared import processes
 
 FREE_SPACE: Final = "df -h ~/.cache; to use another disk: XDG_CACHE_HOME=/folder/on/that/disk"
@@ -78,22 +79,24 @@ class PackageClient:
         self._options = [f"-c={hooks}", *(f"-o{key}={value}" for key, value in settings.items())]
         self._failed_source = ""
 
-    def _run(self, tool: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, tool: str, *words: str) -> Completed:
+        """Run a tool of apt. SessionError: it fails."""
         try:
-            done = subprocess.run(
+            done = processes.run(
                 [tool, *self._options, *words],
-                cwd=self._work, capture_output=True, text=True, check=False,
-                timeout=_TIMEOUT, stdin=subprocess.DEVNULL,
+                folder=self._work,
+                timeout=seconds(_TIMEOUT),
                 # The error messages are searched below: LC_ALL=C keeps them in English.
                 env=os.environ | processes.tied() | {"LC_ALL": "C"},
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError) as error:
+            )
+        except OSError as error:
             raise SessionError(f"{tool}: {error}", hint="isobench doctor --install qemu") from None
-        if done.returncode != 0:
-            errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+        stderr = done.stderr.decode(errors="replace")
+        if done.exit_code != 0:
+            errors = [line for line in stderr.splitlines() if line.startswith("E:")]
             what = f"{tool} {next(word for word in words if word[0] != '-')}"
-            why = " ".join(errors)[:500] or done.stderr[-300:]
-            hint = FREE_SPACE if "No space left" in done.stderr else _NETWORK
+            why = " ".join(errors)[:500] or stderr[-300:] or f"not done after {_TIMEOUT:g} s"
+            hint = FREE_SPACE if "No space left" in stderr else _NETWORK
             raise SessionError(f"{what} failed: {why}", hint=hint)
         return done
 
@@ -103,7 +106,7 @@ class PackageClient:
         A source that does not answer is no error here: it may be one that isobench does not need.
         """
         # apt-get exits with 0 although a source failed, and only warns about it.
-        lines = self._run("apt-get", "-q", "update").stderr.splitlines()
+        lines = processes.text(self._run("apt-get", "-q", "update").stderr).splitlines()
         failed = [line.removeprefix("W: ") for line in lines if "Failed to fetch" in line]
         self._failed_source = failed[0][:300] if failed else ""
 
@@ -114,9 +117,9 @@ class PackageClient:
         """
         kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
         try:
-            output = self._run(
+            listed = self._run(
                 "apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package
-            ).stdout
+            )
         except SessionError:
             # apt-cache fails in the same way for an unknown package and for a missing list.
             if self._failed_source:
@@ -126,7 +129,8 @@ class PackageClient:
             return []
         # Names stand at the beginning of a line. Dependencies are indented, virtual packages are
         # in <>, and "|" marks alternatives.
-        return [line for line in output.splitlines() if line and line[0] not in " <|"]
+        lines = listed.stdout.decode(errors="replace").splitlines()
+        return [line for line in lines if line and line[0] not in " <|"]
 
     def unpack(self, packages: Sequence[str]) -> tuple[Path, list[str]]:
         """Download packages and unpack them into one root directory.
@@ -147,15 +151,13 @@ class PackageClient:
 
 def _extract(archive: Path, root: Path) -> None:
     """Unpack one package; its maintainer scripts are not executed."""
+    argv = ["dpkg-deb", "-x", str(archive), str(root)]
     try:
-        subprocess.run(
-            ["dpkg-deb", "-x", archive, root],
-            capture_output=True, check=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.CalledProcessError as error:
-        why = processes.last_line(error.stderr)
+        done = processes.run(argv, timeout=seconds(_TIMEOUT), env=os.environ)
+    except OSError as error:
+        raise SessionError(f"dpkg-deb: {error}", hint="df -h; isobench clean") from None
+    if done.exit_code != 0:
+        why = processes.last_line(done.stderr)
         raise SessionError(
             f"{archive.name} cannot be unpacked: {why}", hint="df -h; isobench clean"
-        ) from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SessionError(f"dpkg-deb: {error}", hint="df -h; isobench clean") from None
+        )

@@ -11,7 +11,6 @@ Sources: landlock(7); Documentation/userspace-api/landlock.rst of the Linux kern
 import contextlib
 import ctypes
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from isobench.model import (
     Unavailable,
     host_abi,
 )
-from isobench.model.units import Nanoseconds, TargetName
+from isobench.model.units import Nanoseconds, TargetName, seconds
 from isobench.plugins.api import Completed
 from isobench.targets.shared import agents, prefixes, processes
 
@@ -152,15 +151,16 @@ class LandlockTarget:
         if host_abi() is None:
             return Unavailable(lack=Lack.PLATFORM, what="Landlock", hint="run isobench on Linux")
         try:
-            done = subprocess.run(
+            done = processes.run(
                 # -I -S: nothing of the user's own Python set-up is executed.
                 [sys.executable, "-I", "-S", "-c", _TRIAL],
-                capture_output=True, text=True, check=False, timeout=20,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError) as error:
+                timeout=seconds(20),
+                env=os.environ,
+            )
+        except OSError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint="try again")
-        if done.returncode != 0:
-            return _refusal(done.stdout.strip(), done.stderr)
+        if done.exit_code != 0:
+            return _refusal(*map(processes.text, (done.stdout, done.stderr)))
         abi = _abi()
         without = "" if abi >= _WITH_TCP else ", which cannot refuse TCP"
         return Available(version=f"Landlock ABI {abi}{without}, Linux {os.uname().release}")

@@ -626,6 +626,11 @@ def output_of(argv: Sequence[str], *, timeout: float = 10) -> str | None:
     return done.stdout.decode(errors="replace").strip() if done.exit_code == 0 else None
 
 
+def text(output: bytes) -> str:
+    """Return the output of a program as text, without spaces at its ends."""
+    return output.decode(errors="replace").strip()
+
+
 def last_line(text: bytes) -> str:
     """Return the last line that a program has printed, for an error message."""
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
