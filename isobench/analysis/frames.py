@@ -45,7 +45,7 @@ class Frames:
     def valid(self) -> pd.DataFrame:
         """All samples of the blocks that count; columns as in `records.COLUMNS`."""
         frame = self.run.samples
-        return frame[(frame["block"] > 0) & ~frame["block"].isin(self.run.invalid_blocks)]
+        return frame[(frame["block"] > 0) & ~frame["block"].isin(self.run.uncounted)]
 
     @functools.cached_property
     def _cells(self) -> dict[tuple[str, str], pd.DataFrame]:

@@ -10,10 +10,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from isobench.config import redaction
+from isobench.model.cleaning import all_cleaned
 from isobench.model.errors import UsageError
-from isobench.storage.cleaning import all_cleaned
 from isobench.storage.schema import FORMAT, Summary
 
+METADATA: Final = "run.json"
 SUMMARY: Final = "summary.json"
 DAMAGED: Final = "the file is damaged; restore it or measure again"
 _T = TypeVar("_T")
@@ -59,6 +60,14 @@ def parsed(data: bytes, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
     try:
         return msgspec.json.decode(data)
     # A stranger's file may be nested too deeply for the decoder, or hold too large a number.
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def typed(data: bytes, kind: type[_T], name: str) -> _T:
+    """Return a JSON document as `kind`, with its texts as they are. ValueError as in `decoded`."""
+    try:
+        return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from None
 
