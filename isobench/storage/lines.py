@@ -1,5 +1,6 @@
 """Files of JSON lines, in batches. A crash may have cut off their last line."""
 
+import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
@@ -26,6 +27,19 @@ class Batch(NamedTuple):
 def complete_lines(data: bytes) -> bytes:
     """Return the data without a last line that has no line end."""
     return data[: data.rfind(b"\n") + 1]
+
+
+def end_of_lines(file: BinaryIO) -> int:
+    """Return where the last complete line of a file ends."""
+    at = file.seek(0, os.SEEK_END)
+    while at > 0:
+        start = max(0, at - LONGEST_LINE)
+        file.seek(start)
+        whole = complete_lines(file.read(at - start))
+        if whole:
+            return start + len(whole)
+        at = start
+    return 0
 
 
 def batches(stream: BinaryIO) -> Iterator[Batch]:

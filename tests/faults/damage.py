@@ -274,6 +274,22 @@ class Damager:
         _write_lines(path, [{**row, key: new} if row.get(key) == old else row for row in rows])
         return f"{key} {old!r} -> {str(new)[:40]!r}"
 
+    def scale(self) -> str:
+        """Give all values of a target, or of a block, another magnitude."""
+        path = self.folder / "records.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        key = self.rng.choice(("target", "workload", "block", "metric", "kind"))
+        name = self.rng.choice(("value", "value", "operations", "at", "session", "iteration"))
+        old = self.rng.choice([row[key] for row in rows if key in row])
+        factor = self.rng.choice((0, -1, 10, 1000, 10**6, 10**9, 10**12, 10**17))
+        wild = self.rng.random() < 0.3
+        for row in rows:
+            if row.get(key) == old and name in row:
+                by = self.rng.choice((0, 1, 10**6, 10**12)) if wild else factor
+                row[name] = min(int(row[name] * by), (1 << 62) - 1)
+        _write_lines(path, rows)
+        return f"{name} of {key} {old} by {'any' if wild else factor}"
+
     def lines(self) -> str:
         path = self._lines()
         lines = path.read_bytes().splitlines(keepends=True)
@@ -330,7 +346,7 @@ class Damager:
         kinds: tuple[Callable[[], str], ...] = (
             self.flip_bits, self.flip_bits, self.cut, self.delete, self.swap, self.swap, self.swap,
             self.swap, self.remove_key, self.repeat_entry, self.swap_in_line, self.swap_in_line,
-            self.rename, self.rename, self.lines, self.lines, self.kind_of_file, self.foreign_state,
+            self.rename, self.rename, self.scale, self.scale, self.lines, self.lines, self.kind_of_file, self.foreign_state,
         )  # fmt: skip
         chosen = self.rng.choice(kinds)
         return f"{chosen.__name__}: {chosen()}"
