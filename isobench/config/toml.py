@@ -39,7 +39,8 @@ _MOST_PARTS: Final = 50
 _LABELLED: Final = 5
 # The possessive quantifiers never go back: a long line takes time in proportion to its length.
 _LONG_KEY: Final = re.compile(
-    r"""(?<![\w"'.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS
+    r"""(?<![\w"'.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
+    rf"{{{_MOST_PARTS}}}"
 )
 _LONGEST: Final = 2000
 """Characters of a message."""

@@ -99,7 +99,7 @@ class RunFolder:
             file.write(line + b"\n")
 
     def log(self, name: str, text: bytes) -> None:
-        """Append standard error to logs/<name>.log as printable text, up to MOST_LOG bytes a file."""
+        """Append standard error to logs/<name>.log: printable, up to MOST_LOG bytes a file."""
         if not text.strip():
             return
         path = self.path / "logs" / f"{name}.log"

@@ -346,7 +346,8 @@ class Damager:
         kinds: tuple[Callable[[], str], ...] = (
             self.flip_bits, self.flip_bits, self.cut, self.delete, self.swap, self.swap, self.swap,
             self.swap, self.remove_key, self.repeat_entry, self.swap_in_line, self.swap_in_line,
-            self.rename, self.rename, self.scale, self.scale, self.lines, self.lines, self.kind_of_file, self.foreign_state,
+            self.rename, self.rename, self.scale, self.scale, self.lines, self.lines,
+            self.kind_of_file, self.foreign_state,
         )  # fmt: skip
         chosen = self.rng.choice(kinds)
         return f"{chosen.__name__}: {chosen()}"
