@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from isobench.model import Plan
+from isobench.model.cleaning import cleaned
 from isobench.storage.records import MOST_BLOCKS, Known
 from isobench.storage.schema import RunMetadata
 
 _LONGEST_NAME: Final = 200
+_LONGEST_MESSAGE: Final = 1000
 _MOST_LOOPS: Final = 1 << 62
 _MOST_ITERATIONS: Final = 1_000_000
 
@@ -39,7 +41,8 @@ def known(run: RunMetadata, plan: Plan | None, *, has_rounds: bool) -> Known:
 
 def _check(name: str, faults: Iterator[tuple[str, str]]) -> None:
     for place, why in faults:
-        message = f"{name}: {why} - at `$.{place}`"
+        # The names of a plan are not cleaned: they must be those of run.json, which are.
+        message = cleaned(f"{name}: {why} - at `$.{place}`", longest=_LONGEST_MESSAGE)
         raise ValueError(message)
 
 

@@ -1,12 +1,15 @@
 """Damages run folders and zips of them, each time in another way and the same way for a seed.
 
-    python -m tests.faults.damage 700        try so many damaged runs, print what was not refused
-                                             clearly: tracebacks, hangs, too much memory
+    python -m tests.faults.damage 700 0             the seeds from 0 on
+    python -m tests.faults.damage --seconds 600     for so long, from the seed of the time on
+
+prints what did not work and was not refused clearly either: tracebacks, hangs, too much memory.
 
 `run` is a small copy of an example run; `damaged` damages a copy of it.
 """
 
 import json
+import math
 import os
 import random
 import resource
@@ -15,11 +18,12 @@ import signal
 import struct
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -481,7 +485,15 @@ def site(trace: str) -> str:
     return f"{own[-1] if own else '?'}: {lines[-1][:120]}"
 
 
-def main(count: int, first: int = 0) -> int:
+def another(base: Path, place: Path) -> Path:
+    """Copy a run as another one of the same machine, to compare the two."""
+    shutil.copytree(base, place)
+    about = json.loads((place / "run.json").read_text())
+    _write(place / "run.json", {**about, "id": "another"})
+    return place
+
+
+def main(seeds: Iterable[int], seconds: float = math.inf) -> int:
     """Try damaged runs; print every site of a traceback once, with how often it came."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     sites: Counter[str] = Counter()
@@ -492,11 +504,16 @@ def main(count: int, first: int = 0) -> int:
     sys.stderr = sys.stdout
     with tempfile.TemporaryDirectory() as scratch:
         base = run(Path(scratch) / "base")
-        for seed in range(first, first + count):
+        other = another(base, Path(scratch) / "other")
+        end, count = time.monotonic() + seconds, 0
+        for seed in seeds:
+            if time.monotonic() > end:
+                break
+            count += 1
             folder = Path(scratch) / f"r{seed}"
             path, what = damaged(base, folder, seed)
             failed = False
-            for name, call in commands(path, base, Path(scratch) / "out").items():
+            for name, call in commands(path, other, Path(scratch) / "out").items():
                 trace = attempt(call, ends)
                 if trace:
                     failed = True
@@ -518,4 +535,8 @@ def main(count: int, first: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    if sys.argv[1] == "--seconds":
+        start = int(time.time())
+        sys.exit(main(range(start, start + 1_000_000), int(sys.argv[2])))
+    numbers = [*map(int, sys.argv[1:]), 0]
+    sys.exit(main(range(numbers[1], numbers[1] + numbers[0])))

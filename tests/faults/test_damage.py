@@ -10,6 +10,7 @@ import random
 import shutil
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,8 +60,10 @@ def refused(path: Path) -> str:
 
 def test_the_run_that_is_damaged_has_no_damage(base: Path, tmp_path: Path) -> None:
     assert not reader.load(base).losses
-    for name, call in damage.commands(base, base, tmp_path / "out").items():
-        assert damage.attempt(call) == "", name
+    other, ends = damage.another(base, tmp_path / "other"), Counter[str]()
+    for name, call in damage.commands(base, other, tmp_path / "out").items():
+        assert damage.attempt(call, ends) == "", name
+    assert set(ends) == {"worked"}
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -69,7 +72,8 @@ def test_a_damaged_run_ends_no_command_with_a_traceback(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path, what = damage.damaged(base, tmp_path / "run", seed)
-    for name, call in damage.commands(path, base, tmp_path / "out").items():
+    other = damage.another(base, tmp_path / "other")
+    for name, call in damage.commands(path, other, tmp_path / "out").items():
         assert damage.attempt(call) == "", f"{name}: {what}"
 
 
