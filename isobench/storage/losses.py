@@ -23,7 +23,7 @@ class Losses:
     are missing may depend on the values, and an interval from the others could be too narrow.
     """
     may_hide_leavings: bool = False
-    """A lost line may have said that a cell left the run early, so that its interval needs the
+    """A lost line may have recorded that a cell left the run early, so that its interval needs the
     level of an interim analysis.
     """
 

@@ -145,10 +145,10 @@ def _metadata(data: bytes, path: Path) -> RunMetadata:
     return found
 
 
-class _Dear(msgspec.Struct):
+class _OldPlan(msgspec.Struct):
     """Version 0.1 wrote "dear" where later versions write "expensive"."""
 
-    dear: tuple[TargetName, ...] = ()
+    expensive: tuple[TargetName, ...] = msgspec.field(default=(), name="dear")
 
 
 def _plan(data: bytes, metadata: RunMetadata) -> Plan | None:
@@ -158,8 +158,8 @@ def _plan(data: bytes, metadata: RunMetadata) -> Plan | None:
     # A plan may have a million visits: it is decoded without plain data in between. Its texts are
     # names that run.json has, which are clean.
     found = typed(data, Plan, _PLAN)
-    if dear := typed(data, _Dear, _PLAN).dear:
-        found = dataclasses.replace(found, expensive=dear)
+    if old := typed(data, _OldPlan, _PLAN).expensive:
+        found = dataclasses.replace(found, expensive=old)
     relations.check_plan(found, metadata, _PLAN)
     return found
 
