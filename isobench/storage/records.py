@@ -366,12 +366,16 @@ class _Reader:
 def read(source: BinaryIO | bytes, known: Known | None = None) -> Records:
     """Return the samples, gaps and leavings that can be used; texts are cleaned.
 
-    A last line that a crash has cut off is dropped. Without `known`, all names can be.
+    A last line that a crash has cut off is dropped. Without `known`, all names can be. ValueError:
+    nothing can be used, or too many lines are damaged; names the first lines.
     """
     reader = _Reader(known)
     for batch in lines.batches(io.BytesIO(source) if isinstance(source, bytes) else source):
         reader.read(batch)
-    return reader.records()
+    found = reader.records()
+    if found.damage.reasons and found.samples.empty and not found.gaps:
+        raise ValueError("; ".join(found.damage.first()))
+    return found
 
 
 def _refuse(message: str) -> None:
