@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import msgspec
 import pandas as pd
@@ -181,23 +181,12 @@ def _states(files: Files, metadata: RunMetadata) -> dict[TargetName, TargetState
     return found
 
 
-_Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+_MOST_AMOUNT: Final = 1e12
+"""Seconds, percent or pages in the state of the host during a block."""
 
 
-class _Health(msgspec.Struct, kw_only=True):
-    """A line of state/blocks.jsonl: the fields of `BlockHealth`, and whether the block counts."""
-
-    block: Annotated[int, msgspec.Meta(ge=1, le=records.MOST_BLOCKS)]
-    seconds: _Amount
-    steal_percent: _Amount | None
-    pressure_percent: _Amount | None
-    swapped_in_pages: _Count | None
-    throttled: _Count | None
-    clock_source: str | None
-    speed_percent: _Amount | None = None
-    run_queue: _Amount | None = None
-    broken_rules: tuple[str, ...] = ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Validity:
     valid: bool = True
 
 
@@ -210,7 +199,7 @@ class _HealthLines:
     def add(self, number: int, line: bytes) -> None:
         """Read a line. One that is damaged is left out and counted."""
         try:
-            row = decoded(line, _Health, "")
+            row, valid = _health_of(line)
         except ValueError as error:
             self.damage.add([number], str(error).removeprefix(": "))
             return
@@ -218,11 +207,26 @@ class _HealthLines:
             what = f"block {row.block} comes after block {self.found[-1].block}"
             self.damage.add([number], what, [row.block, self.found[-1].block])
             return
-        if not row.valid:
+        if not valid:
             self.invalid.add(row.block)
-        fields = msgspec.structs.asdict(row)
-        del fields["valid"]
-        self.found.append(BlockHealth(**fields))
+        self.found.append(row)
+
+
+def _health_of(line: bytes) -> tuple[BlockHealth, bool]:
+    """Return the state of the host during a block, and whether the block counts.
+
+    ValueError: the line is damaged.
+    """
+    value = parsed(line, "")
+    found = converted(value, BlockHealth, "")
+    for name, number in dataclasses.asdict(found).items():
+        if isinstance(number, int | float) and not 0 <= number <= _MOST_AMOUNT:
+            message = f"{name} is out of range"
+            raise ValueError(message)
+    if not 0 < found.block <= records.MOST_BLOCKS:
+        message = "there is no such block"
+        raise ValueError(message)
+    return found, converted(value, _Validity, "").valid
 
 
 def _health(stream: BinaryIO) -> _HealthLines:
