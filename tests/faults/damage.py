@@ -30,6 +30,7 @@ from typing import Any
 
 from isobench import api
 from isobench.cli._front import cli
+from isobench.evidence import host_time
 from isobench.model.errors import IsobenchError
 from isobench.stats import sequential
 
@@ -84,6 +85,21 @@ def run(folder: Path, example: str = "2026-11-25-debian12-2cpu") -> Path:
     (folder / "state" / "blocks.jsonl").write_text("\n".join(health) + "\n")
     for name in (*_TARGETS, "host"):
         shutil.copy(source / "state" / f"{name}-pre.json", folder / "state")
+    return folder
+
+
+def in_rounds(folder: Path) -> Path:
+    """Make a run one whose payloads took turns: with the host's times of their turns."""
+    plan = json.loads((folder / "plan.json").read_text())
+    _write(folder / "plan.json", {**plan, "schedule": "rounds"})
+    rows = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    turns = [
+        {**row, "metric": metric, "value": round(row["value"] * factor), "operations": count}
+        for row in rows
+        if row.get("metric") == "span.host"
+        for metric, factor, count in ((host_time.TURNS, 1.0, 5), (host_time.SHORT_TURN, 0.01, 1))
+    ]
+    _write_lines(folder / "records.jsonl", sorted([*rows, *turns], key=lambda row: row["block"]))
     return folder
 
 
@@ -504,6 +520,7 @@ def main(seeds: Iterable[int], seconds: float = math.inf) -> int:
     sys.stderr = sys.stdout
     with tempfile.TemporaryDirectory() as scratch:
         base = run(Path(scratch) / "base")
+        bases = (base, in_rounds(another(base, Path(scratch) / "rounds")))
         other = another(base, Path(scratch) / "other")
         end, count = time.monotonic() + seconds, 0
         for seed in seeds:
@@ -511,7 +528,7 @@ def main(seeds: Iterable[int], seconds: float = math.inf) -> int:
                 break
             count += 1
             folder = Path(scratch) / f"r{seed}"
-            path, what = damaged(base, folder, seed)
+            path, what = damaged(bases[seed % len(bases)], folder, seed)
             failed = False
             for name, call in commands(path, other, Path(scratch) / "out").items():
                 trace = attempt(call, ends)

@@ -31,6 +31,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return damage.run(tmp_path_factory.mktemp("damage") / "base")
 
 
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose payloads took turns."""
+    return damage.in_rounds(damage.run(tmp_path_factory.mktemp("damage") / "rounds"))
+
+
 @pytest.fixture
 def run(base: Path, tmp_path: Path) -> Path:
     """A copy of it to damage."""
@@ -58,8 +64,9 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
-def test_the_run_that_is_damaged_has_no_damage(base: Path, tmp_path: Path) -> None:
+def test_the_runs_that_are_damaged_have_no_damage(base: Path, rounds: Path, tmp_path: Path) -> None:
     assert not reader.load(base).losses
+    assert not reader.load(rounds).losses
     other, ends = damage.another(base, tmp_path / "other"), Counter[str]()
     for name, call in damage.commands(base, other, tmp_path / "out").items():
         assert damage.attempt(call, ends) == "", name
@@ -68,10 +75,10 @@ def test_the_run_that_is_damaged_has_no_damage(base: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_damaged_run_ends_no_command_with_a_traceback(
-    seed: int, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, base: Path, rounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path, what = damage.damaged(base, tmp_path / "run", seed)
+    path, what = damage.damaged((base, rounds)[seed % 2], tmp_path / "run", seed)
     other = damage.another(base, tmp_path / "other")
     for name, call in damage.commands(path, other, tmp_path / "out").items():
         assert damage.attempt(call) == "", f"{name}: {what}"
