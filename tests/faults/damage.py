@@ -154,6 +154,46 @@ def _places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
         yield from _places(child, (*path, key))
 
 
+def _at(value: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _kind_of_place(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """Return a place without the numbers of entries: all visits of a plan are of one kind."""
+    return tuple("*" if isinstance(key, int) else key for key in path)
+
+
+def _chosen_place(
+    document: Any, rng: random.Random, only: type | tuple[type, ...] = object
+) -> tuple[str | int, ...]:
+    """Return a place of a document; each kind of place is as likely as all others."""
+    kinds: dict[tuple[str, ...], list[tuple[str | int, ...]]] = {}
+    for place in _places(document):
+        if isinstance(_at(document, place), only):
+            kinds.setdefault(_kind_of_place(place), []).append(place)
+    return rng.choice(kinds[rng.choice(sorted(kinds))])
+
+
+def _similar(value: Any, document: Any, rng: random.Random) -> Any:
+    """Return another value of the same type: it passes a check of types alone."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        by = rng.choice((0, -1, 0.001, 3, 1000, 1e9, 1e15))
+        made = value * by if value else by
+        return int(made) if isinstance(value, int) else made
+    if isinstance(value, str):
+        values = (_at(document, place) for place in _places(document))
+        return rng.choice(sorted({one for one in values if isinstance(one, str)}))
+    if isinstance(value, list):
+        return rng.choice(([], value[:1], value[1:], value[::-1], value * 2))
+    if isinstance(value, dict) and value:
+        return dict(rng.sample(sorted(value.items(), key=str), rng.randrange(len(value))))
+    return rng.choice(VALUES)
+
+
 def _replaced(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
     if not path:
         return new
@@ -231,8 +271,10 @@ class Damager:
         document = json.loads(path.read_text())
         shown = []
         for _ in range(self.rng.choice((1, 1, 1, 3))):
-            place = self.rng.choice([*_places(document)])
-            new = self.rng.choice(VALUES)
+            place = _chosen_place(document, self.rng)
+            is_similar = self.rng.random() < 0.5
+            old = _at(document, place)
+            new = _similar(old, document, self.rng) if is_similar else self.rng.choice(VALUES)
             document = _replaced(document, place, new)
             shown.append(f"{place}={str(new)[:40]!r}")
         path.write_text(_text(document))
@@ -241,7 +283,7 @@ class Damager:
     def remove_key(self) -> str:
         path = self._file("*.json")
         document = json.loads(path.read_text())
-        place = self.rng.choice([one for one in _places(document) if one])
+        place = _chosen_place(document, self.rng) or (next(iter(document)),)
         path.write_text(json.dumps(_without(document, place)))
         return f"{path.name} {place}"
 
@@ -249,17 +291,12 @@ class Damager:
         """Repeat an entry of a list, such as a target, a workload or a block."""
         path = self._file("*.json")
         document = json.loads(path.read_text())
-        lists = []
-        for place in _places(document):
-            value = document
-            for key in place:
-                value = value[key]
-            if isinstance(value, list) and value:
-                lists.append((place, value))
-        if not lists:
+        if not any(isinstance(_at(document, place), list) for place in _places(document)):
             return self.swap()
-        place, value = self.rng.choice(lists)
-        path.write_text(json.dumps(_replaced(document, place, [*value, self.rng.choice(value)])))
+        place = _chosen_place(document, self.rng, list)
+        value = _at(document, place)
+        more = [*value, *(self.rng.choice(value) for _ in value[:1])]
+        path.write_text(json.dumps(_replaced(document, place, more)))
         return f"{path.name} {place}"
 
     def swap_in_line(self) -> str:
@@ -272,7 +309,8 @@ class Damager:
             if not isinstance(row, dict) or not row:
                 continue
             key = self.rng.choice([*row])
-            new = self.rng.choice(VALUES)
+            is_similar = self.rng.random() < 0.5
+            new = _similar(row[key], row, self.rng) if is_similar else self.rng.choice(VALUES)
             if isinstance(new, str) and new.startswith(_RAW):
                 row[key] = new
                 lines[at] = _text(row)
