@@ -1,9 +1,6 @@
 """Fuzzes zips of runs."""
 
-import os
-import tempfile
 import warnings
-from pathlib import Path
 
 from tests.faults import fuzzing
 
@@ -11,7 +8,7 @@ with fuzzing.instrumented():
     from isobench.model.errors import UsageError
     from isobench.storage import reader
 
-PLACE = Path(tempfile.mkdtemp(prefix="fuzz-bundles-", dir=os.environ.get("TMPDIR"))) / "run.zip"
+PLACE = fuzzing.scratch("bundles") / "run.zip"
 
 
 def check(data: bytes) -> None:

@@ -1,9 +1,5 @@
 """Fuzzes isobench.toml."""
 
-import os
-import tempfile
-from pathlib import Path
-
 from tests.faults import fuzzing
 
 with fuzzing.instrumented():
@@ -11,7 +7,7 @@ with fuzzing.instrumented():
     from isobench.config import file
     from isobench.model.errors import UsageError
 
-PLACE = Path(tempfile.mkdtemp(prefix="fuzz-config-", dir=os.environ.get("TMPDIR")))
+PLACE = fuzzing.scratch("configuration")
 
 
 def check(data: bytes) -> None:

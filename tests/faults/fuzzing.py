@@ -7,6 +7,7 @@ The corpus of a fuzzer is in tests/data/corpus/NAME: what it starts from, and ev
 defect once. `tests/faults/test_fuzz.py` tries a short share of all fuzzers.
 """
 
+import atexit
 import contextlib
 import random
 import shutil
@@ -128,6 +129,13 @@ def instrumented() -> Any:
     if atheris is None:
         return contextlib.nullcontext()
     return atheris.instrument_imports(include=["isobench"])
+
+
+def scratch(name: str) -> Path:
+    """Return a new folder, which is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def clear(error: IsobenchError, begins: str = "") -> None:
