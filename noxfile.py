@@ -5,6 +5,7 @@ Plain `nox` runs lint, types, tests and wheel.
     nox                       what must pass before a commit
     nox -s live               real engines and emulators, the contract suite included
     nox -s bench              speed of isobench itself, as ratios taken side by side
+    nox -s fuzz -- 600        damaged runs and fuzzers, for 600 seconds each
     nox -s schemas            write the JSON Schemas in docs/schemas anew
     nox -s audit              an SBOM of what isobench installs, and its known faults
     nox -s report             render the examples under reports/examples again
@@ -132,6 +133,15 @@ def _look_up_faults(session: nox.Session, subject: Path) -> None:
     session.log(f"not looked up: {', '.join(skipped) or 'none'}")
     if bad:
         session.error("packages with known faults")
+
+
+@nox.session(venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """Damaged runs and each fuzzer, 60 seconds each; atheris guides them if it is installed."""
+    seconds = session.posargs[0] if session.posargs else "60"
+    session.run(sys.executable, "-m", "tests.faults.damage", "--seconds", seconds)
+    for fuzzer in sorted(Path("tests/faults").glob("fuzz_*.py")):
+        session.run(sys.executable, "-m", f"tests.faults.{fuzzer.stem}", seconds)
 
 
 @nox.session(venv_backend="none")

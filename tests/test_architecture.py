@@ -39,9 +39,10 @@ FENCES = {
     "urllib3": {"targets.containers._kubernetes"},  # what its client sends with, and raises
     "websocket": {"targets.containers._kubernetes"},  # what its client brings for streams
     "psutil": {"targets.shared.processes", "evidence.host", "plugins.ownership"},
+    "re2": {"claims.patterns"},  # the one place where a stranger's pattern is run
     "pandas": {"storage.records", "storage.reader", "analysis", "api"},
     "scipy": {"stats"},
-    "numpy": {"stats", "analysis", "selftest", "comparison"},
+    "numpy": {"storage.records", "stats", "analysis", "selftest", "comparison"},
     "jinja2": {"report.html"},
     "rich": {"report.text", "report.sheet", "cli"},
     "click": {"cli", "config.parameters"},

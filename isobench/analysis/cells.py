@@ -42,6 +42,8 @@ COMPLETE_SHARE: Final = 0.8
 LEVEL: Final = stats.REPORTED_LEVEL
 """The level of all intervals but those of cells that left before the end."""
 _MOST_NAMED: Final = 3
+_SOME_SHARE: Final = 0.5
+"""A share of the budget before its end: all interim analyses have one level."""
 _OPEN: Final = (Status.INCONCLUSIVE, Status.UNPROVEN)
 
 
@@ -543,7 +545,7 @@ class Analysis:
     @functools.cached_property
     def _contention(self) -> cpu_share.Contention | None:
         """How programs competed for the CPUs in the blocks that count; None: they did not."""
-        counted = [one for one in self.run.health if one.block not in self.run.invalid_blocks]
+        counted = [one for one in self.run.health if one.block not in self.run.uncounted]
         return cpu_share.contention(counted, self.run.metadata.host.get("cpus"))
 
     def _overlap(self, workload: WorkloadName, target: TargetName) -> float:
@@ -621,6 +623,9 @@ class Analysis:
             return LEVEL
         cells = [(workload, name) for name in (target, reference) if name is not None]
         shares = [self.left[cell].share for cell in cells if cell in self.left]
+        if self.run.losses.may_hide_leavings:
+            # Any cell may have left: the level of an interim analysis holds for it either way.
+            shares.append(_SOME_SHARE)
         return max(map(self.rule.level, [*shares, 1.0]))
 
     def _blocks_with(self, workload: WorkloadName, target: TargetName) -> int:
@@ -767,11 +772,16 @@ class Analysis:
         """The cells of all metrics of the run, those of time first."""
         return [cell for metric in self.metrics for cell in self.of(metric).cells]
 
+    def _loss_doubts(self) -> tuple[Doubt, ...]:
+        losses = self.run.losses
+        return doubts.of_losses(losses.lines, len(losses.blocks), losses.first)
+
     def run_doubts(self) -> list[Doubt]:
         """Return doubts about the run as a whole."""
         host = self.run.metadata.host
         found = [
             *doubts.of_lost_blocks(self.run.lost_blocks, len(self.run.health)),
+            *self._loss_doubts(),
             *doubts.of_blocks(self.run.health, len(self.run.invalid_blocks)),
             *doubts.of_load(host.get("load"), host.get("cpus")),
         ]

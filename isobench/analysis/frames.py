@@ -45,7 +45,7 @@ class Frames:
     def valid(self) -> pd.DataFrame:
         """All samples of the blocks that count; columns as in `records.COLUMNS`."""
         frame = self.run.samples
-        return frame[(frame["block"] > 0) & ~frame["block"].isin(self.run.invalid_blocks)]
+        return frame[(frame["block"] > 0) & ~frame["block"].isin(self.run.uncounted)]
 
     @functools.cached_property
     def _cells(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -246,7 +246,8 @@ class Frames:
         if times is None:
             return {}
         reported = (times["amount"] * times["operations"]).groupby(times["block"]).sum() * SECONDS
-        seen = mine[mine["metric"] == host_time.TURNS].set_index("block")
+        seen = mine[mine["metric"] == host_time.TURNS]
+        seen = seen.groupby("block")[["value", "operations"]].sum()
         if not seen.empty:
             # The payload of a partner is native's own.
             payload = self.reference if is_partner(self.reference, target) else target

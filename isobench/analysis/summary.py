@@ -393,7 +393,7 @@ def _own_cpu(run: Run) -> float | None:
 
 
 def _complete(run: Run) -> bool:
-    return run.metadata.complete and not run.lost_blocks
+    return run.metadata.complete and not run.lost_blocks and not run.losses
 
 
 def _run(
@@ -477,12 +477,15 @@ def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
 
 
 def _remarks(
-    left_out: LeftOut, targets: Iterable[TargetSummary], run_doubts: Iterable[Doubt]
+    left_out: LeftOut, targets: Iterable[TargetSummary], run_doubts: Sequence[Doubt]
 ) -> Iterator[str]:
     """Yield what the closing sentence says beside the answers: what is missing, what was noisy."""
     for item in targets:
         if item.asked and item.status is TargetStatus.UNAVAILABLE:
             yield f"{item.name} was asked for and cannot run here: {item.reason}."
+    for doubt in run_doubts:
+        if doubt.code in doubts.LOSS_CODES:
+            yield f"The run is damaged: {doubt.detail}: {doubt.advice}."
     noisy = [doubt for doubt in run_doubts if doubt.code in doubts.NOISE_CODES]
     if noisy:
         details = "; ".join(doubt.detail for doubt in noisy)

@@ -2,19 +2,21 @@ r"""Evaluates the condition of a claim: `workload =~ '^cpu\\.' and target == 'do
 
 A condition is a list of comparisons joined by `and`. Each has a name (workload, class, target or
 technology), an operator and a text in quotes. The operators are ==, !=, =~ (a search for a regular
-expression) and !~ (its negation).
+expression in the language of RE2: see `patterns`) and !~ (its negation).
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from isobench.claims import patterns
+
 NAMES: Final = ("workload", "class", "target", "technology")
 _OPERATORS: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "==": lambda found, wanted: found == wanted,
     "!=": lambda found, wanted: found != wanted,
-    "=~": lambda found, wanted: re.search(wanted, found) is not None,
-    "!~": lambda found, wanted: re.search(wanted, found) is None,
+    "=~": lambda found, wanted: patterns.found(wanted, found),
+    "!~": lambda found, wanted: not patterns.found(wanted, found),
 }
 _COMPARISON: Final = re.compile(
     r"\s*(?P<name>\w+)\s*(?P<operator>==|!=|=~|!~)\s*"
@@ -54,8 +56,8 @@ def comparisons(condition: str) -> Iterator[tuple[str, str, str]]:
             raise ValueError(message)
         if found["operator"] in {"=~", "!~"}:
             try:
-                re.compile(text)
-            except re.error as error:
+                patterns.check(text)
+            except ValueError as error:
                 message = f"has an invalid regular expression {text!r}: {error}"
                 raise ValueError(message) from None
         yield name, found["operator"], text

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from isobench.claims.condition import comparisons
+from isobench.config import bounded, toml
 from isobench.config.suggestions import suggestion
 from isobench.model import TIME, Claim, ClaimKind, Direction, Resource, Technology
+from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Claim) if field.name != "origin")
@@ -27,6 +28,10 @@ _CHOICES: Final = {
     "limits": tuple(Resource),
 }
 """The words that a key accepts."""
+MOST_BYTES: Final = 1 << 20
+"""Bytes of a claims file."""
+MOST_CLAIMS: Final = 1000
+_UNWORDED: Final = "…"
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER)
 _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -36,15 +41,12 @@ def load(text: str, *, origin: str) -> tuple[Claim, ...]:
 
     `origin` is the name of the file for messages. UsageError names it with claim, key and line.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = f"{origin}: not TOML: {error}"
-        raise UsageError(message, hint="https://toml.io explains TOML") from error
+    source = toml.Source(origin=origin, text=text, hint="https://toml.io explains TOML")
+    document = source.document()
     rows = document.get("claims")
     unexpected = sorted(document.keys() - {"claims"})
     if not isinstance(rows, list) or unexpected:
-        found = f", found {', '.join(unexpected)}" if unexpected else ""
+        found = f", found {cleaned(', '.join(unexpected), longest=200)}" if unexpected else ""
         message = f"{origin}: expected only [[claims]] tables{found}"
         raise UsageError(message, hint='begin each claim with [[claims]] and id = "…"')
     return of_table(rows, origin=origin, text=text)
@@ -52,11 +54,12 @@ def load(text: str, *, origin: str) -> tuple[Claim, ...]:
 
 def load_file(path: Path) -> tuple[Claim, ...]:
     """Return the claims of a file. UsageError: it cannot be read, or a claim makes no sense."""
+    hint = "name a claims file with --claims"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded.read(path, most=MOST_BYTES, hint=hint, pipes=True).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text"
-        raise UsageError(f"{path}: {reason}", hint="name a claims file with --claims") from None
+        raise UsageError(f"{path}: {reason}", hint=hint) from None
     return load(text, origin=str(path))
 
 
@@ -67,11 +70,16 @@ def of_table(rows: Sequence[Any], *, origin: str, text: str = "") -> tuple[Claim
     of the row; `quote` is then optional, and is made from the other fields. UsageError as in
     `load`.
     """
+    if len(rows) > MOST_CLAIMS:
+        message = f"{origin}: has {len(rows)} claims, and {MOST_CLAIMS} are the most"
+        raise UsageError(message, hint="name several smaller files one after another")
     source = _Source(origin=origin, text=text, rows=len(rows))
     claims = tuple(_claim(row, index, source) for index, row in enumerate(rows))
+    seen: set[str] = set()
     for index, claim in enumerate(claims):
-        if claim.id in {other.id for other in claims[:index]}:
+        if claim.id in seen:
             source.refuse(index, claim.id, "id", "is used by an earlier claim")
+        seen.add(claim.id)
     return claims
 
 
@@ -125,18 +133,27 @@ class _Source:
 
 def _claim(row: Any, index: int, source: _Source) -> Claim:  # noqa: ANN401 - whatever TOML held
     """Return one claim; UsageError: it is invalid."""
+    # Claims of a run, or of another's file, are printed: this is where their text enters.
+    try:
+        row = all_cleaned(row)
+    except RecursionError:
+        source.refuse(index, f"number {index + 1}", "claims", "is nested too deeply")
     identifier = row.get("id") if isinstance(row, dict) else None
     name = identifier if isinstance(identifier, str) else f"number {index + 1}"
     if not isinstance(row, dict):
         source.refuse(index, name, "claims", "must be tables")
     values = _flattened(row, lambda key, reason: source.refuse(index, name, key, reason))
+    is_worded = "assert" in row and "quote" not in values
     try:
-        claim = msgspec.convert({**values, "origin": source.origin}, Claim)
-    except msgspec.ValidationError as error:
+        written = {"quote": _UNWORDED} if is_worded else {}
+        claim = msgspec.convert({**values, **written, "origin": source.origin}, Claim)
+    except (msgspec.ValidationError, OverflowError) as error:
         message = str(error)
         where = re.search(r"`\$\.(\w+)|field `(\w+)`", message)
         key = (where[1] or where[2]) if where else "claims"
         source.refuse(index, name, key, _misfit(key, values.get(key), message))
+    if is_worded:  # only now: its words need values of the right types
+        claim = dataclasses.replace(claim, quote=_wording(values))
     for key, reason in _contradictions(claim):
         source.refuse(index, name, key, reason)
     return claim
@@ -169,8 +186,6 @@ def _flattened(row: Mapping[str, Any], refuse: Callable[[str, str], NoReturn]) -
             if share is None:
                 refuse(key, f"must be a share between 0% and 100%, as in 5%, not {values[key]!r}")
             values[key] = share
-    if "assert" in row and "quote" not in values:
-        values["quote"] = _wording(values)
     return values
 
 

@@ -164,6 +164,15 @@ def warn_if_running(path: Path) -> None:
         )
 
 
+def warn_of_losses(run: "Run") -> None:
+    """Print a note where lines of a run are damaged."""
+    from isobench.evidence import doubts
+
+    losses = run.losses
+    for doubt in doubts.of_losses(losses.lines, len(losses.blocks), losses.first):
+        _progress.note(f"{run.path}: {doubt.detail}", hint=doubt.advice)
+
+
 def runs_at(names: Sequence[str]) -> list["Run"]:
     """Return the runs that `names` name: folders, zips, patterns, or "latest".
 
@@ -189,4 +198,7 @@ def runs_at(names: Sequence[str]) -> list["Run"]:
             found += matched
     for path in found:
         warn_if_running(path)
-    return [reader.load(path) for path in found]
+    runs = [reader.load(path) for path in found]
+    for run in runs:
+        warn_of_losses(run)
+    return runs

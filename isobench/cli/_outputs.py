@@ -12,10 +12,10 @@ from isobench.cli._inputs import report_plugins
 from isobench.cli._progress import as_called, program
 from isobench.config import redaction
 from isobench.model import FAILED_CAUSES, Leftover
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import SessionError, UsageError
 from isobench.model.wording import counted, duration_text
 from isobench.report.exporters import EXPORTERS, of_plugins
-from isobench.storage.cleaning import cleaned
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from isobench.config import paths, toml, trust
+from isobench.config import bounded, paths, toml, trust
 from isobench.model.errors import UsageError
 
 FILE: Final = "isobench.toml"
@@ -79,6 +79,7 @@ class Configuration:
         return toml.Source(origin=self.file, text=self.text, prefix=prefix)
 
 
+_READABLE: Final = "name a readable file"
 _HINT: Final = "correct the file, or name another with --config"
 # Where tools keep their settings in a pyproject.toml:
 # https://packaging.python.org/en/latest/specifications/pyproject-toml/#arbitrary-tool-configuration-the-tool-table
@@ -115,12 +116,12 @@ def _settings(path: Path, data: bytes) -> Settings | None:
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{path}: {error.strerror}", hint="name a readable file")
+    return UsageError(f"{path}: {error.strerror}", hint=_READABLE)
 
 
 def _from_named_file(path: Path) -> Configuration:
     try:
-        data = path.read_bytes()
+        data = bounded.read(path, most=trust.MOST_BYTES, hint=_READABLE, pipes=True)
     except OSError as error:
         raise _unreadable(path, error) from None
     settings = _settings(path, data) or Settings()

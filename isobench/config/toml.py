@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 
 from isobench.config.suggestions import suggestion
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import UsageError
 
 _T = TypeVar("_T")
@@ -21,7 +22,7 @@ _Path = tuple[str | int, ...]
 # by reading the text again with these expressions: a wrong line in a message is the worst that can
 # happen where they do not understand it.
 _KEY: Final = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*""")
-_PLACE: Final = re.compile(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", re.DOTALL)
+_AT: Final = " - at `"
 _STEP: Final = re.compile(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]")
 _LINE: Final = re.compile(r"\(at line (\d+), column \d+\)")
 _KINDS: Final = {
@@ -32,6 +33,17 @@ _KINDS: Final = {
     "array": "a list",
     "object": "a table",
 }
+_MOST: Final = 1 << 63
+_MOST_PARTS: Final = 50
+"""Parts of a key, and levels of tables and lists. No configuration needs ten."""
+_LABELLED: Final = 5
+# The possessive quantifiers never go back: a long line takes time in proportion to its length.
+_LONG_KEY: Final = re.compile(
+    r"""(?<![\w"'.-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
+    rf"{{{_MOST_PARTS}}}"
+)
+_LONGEST: Final = 2000
+"""Characters of a message."""
 _BOUNDS: Final = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
 
 
@@ -55,12 +67,15 @@ class Source:
     def refuse(self, path: _Path, what: str, hint: str = "") -> NoReturn:
         """Raise the UsageError that points at a key."""
         hints = "; ".join(part for part in (hint, self.hint) if part)
-        raise UsageError(f"{self.place(*path)}: {_label(path)}{what}", hint=hints)
+        message = f"{self.place(*path)}: {_label(path)}{what}"
+        # Keys and values may hold characters that control a terminal.
+        raise UsageError(cleaned(message, longest=_LONGEST), hint=cleaned(hints, longest=_LONGEST))
 
     def document(self) -> dict[str, Any]:
         """Return the text as tables; UsageError: it is not valid TOML."""
+        self._check_keys()
         try:
-            return tomllib.loads(self.text)
+            found = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
             # The error of Python 3.11 has its position only in its text: "(at line 3, column 5)",
             # or "(at end of document)".
@@ -69,16 +84,46 @@ class Source:
             raise UsageError(f"{where}: not TOML: {error}", hint=self.hint) from None
         except RecursionError:  # tomllib parses nested values recursively
             raise UsageError(f"{self.origin}: nested too deeply", hint=self.hint) from None
+        except ValueError as error:  # a number of thousands of digits
+            raise UsageError(f"{self.origin}: {error}", hint=self.hint) from None
+        self._check_values(found)
+        return found
+
+    def _check_keys(self) -> None:
+        """Check that no key has too many parts: tomllib takes the square of their number."""
+        if found := _LONG_KEY.search(self.text):
+            line = self.text.count("\n", 0, found.start()) + 1
+            what = f"a key has more than {_MOST_PARTS} parts"
+            raise UsageError(f"{self.origin}:{line}: {what}", hint=self.hint)
+
+    def _check_values(self, document: Mapping[str, Any]) -> None:
+        """Check nesting and numbers: TOML's own are of 64 bits, and tomllib's of any size."""
+        left: list[tuple[_Path, Any]] = [((), document)]
+        while left:
+            path, value = left.pop()
+            if isinstance(value, int) and not -_MOST <= value < _MOST:
+                self.refuse(path, "the number is out of range")
+            if len(path) > _MOST_PARTS:
+                self.refuse(path[:_LABELLED], "nested too deeply")
+            if isinstance(value, Mapping):
+                left += [((*path, key), each) for key, each in value.items()]
+            elif isinstance(value, list):
+                left += [((*path, at), each) for at, each in enumerate(value)]
 
     def convert(self, document: object, kind: type[_T]) -> _T:
         """Return a document as a value of a type; UsageError points at the value that is wrong."""
         try:
             return msgspec.convert(document, type=kind, strict=True)
         except msgspec.ValidationError as error:
-            message = _PLACE.fullmatch(str(error))
-            assert message is not None  # the expression matches any text
-            path, at, value = _walk(document, kind, message[2] or "")
-            self._explain(path, at, value, message[1], _example(kind, path))
+            # The path is at the end, as in "Expected `int`, got `str` - at `$.run.seed`". A key may
+            # hold the mark as well: no expression that looks for it at each place.
+            message, mark, place = str(error).rpartition(_AT)
+            if not mark:
+                message, place = place, ""
+            path, at, value = _walk(document, kind, place.removeprefix("key in ").rstrip("`"))
+            self._explain(path, at, value, message, _example(kind, path))
+        except (RecursionError, OverflowError) as error:
+            raise UsageError(f"{self.origin}: {error}", hint=self.hint) from None
 
     def _explain(
         self, path: _Path, kind: object, value: object, message: str, example: str

@@ -13,6 +13,8 @@ CACHED_PERCENT: Final = 5
 """The share of a file that may be in the page cache for a reading of it to count as I/O."""
 NOISE_CODES: Final = frozenset({"noisy-host", "busy-host"})
 """Doubts that mean that the machine did other work. The headline names them."""
+LOSS_CODES: Final = frozenset({"lost-records", "damaged-records"})
+"""Doubts that mean that records are missing. The headline names them."""
 NEVER_FASTER: Final = frozenset({"cpu-share"})
 """Doubts with which "faster" is no verdict, even where they do not block others."""
 # Less than 1, since the two starts differ a little, and the durations by the ratio of the target.
@@ -382,6 +384,24 @@ def of_lost_blocks(lost: Collection[int], whole: int) -> tuple[Doubt, ...]:
             detail=f"records.jsonl has no records of {len(lost)} of {whole} measured blocks",
             advice="the file is damaged: restore it, or measure again; these results are partial",
             blocks=True,
+        ),
+    )
+
+
+def of_losses(lines: int, blocks: int, first: Sequence[str]) -> tuple[Doubt, ...]:
+    """Return the doubt that so many lines of the run's files are damaged and left out, and so many
+    blocks with them. `first` are the first lines: file, line and reason.
+    """
+    if not lines:
+        return ()
+    of_lines = "one damaged line is" if lines == 1 else f"{lines} damaged lines are"
+    of_blocks = "one block does" if blocks == 1 else f"{blocks} blocks do"
+    more = f" and {lines - len(first)} more" if lines > len(first) else ""
+    return (
+        Doubt(
+            code="damaged-records",
+            detail=f"{of_lines} left out, and {of_blocks} not count ({'; '.join(first)}{more})",
+            advice="restore the file, or measure again; these results are partial",
         ),
     )
 

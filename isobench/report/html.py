@@ -8,11 +8,11 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, FunctionLoader, StrictUndefined
 
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import SessionError
 from isobench.report import fragment
 from isobench.report.sections import Report
 from isobench.report.sections.of_plugins import PATIENCE, PluginView, missing
-from isobench.storage.cleaning import cleaned
 
 
 @dataclass(frozen=True, slots=True)

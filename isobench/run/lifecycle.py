@@ -502,7 +502,7 @@ class Lifecycle:
             maximum_blocks=self.options.maximum_blocks,
             analyse=lambda valid: self._analyse(folder, valid),
         )
-        begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.invalid_blocks))
+        begun, invalid = (0, 0) if resumed is None else (resumed.begun, len(resumed.uncounted))
         with contextlib.ExitStack() as stack:
             one_block: measure.OneBlock = runner.block
             if made.schedule is Schedule.ROUNDS:

@@ -14,6 +14,8 @@ NOTABLE_CHANGE: Final = math.log(1.03)
 NOTABLE_P: Final = 0.01
 FEWEST: Final = 4
 LEVEL: Final = 0.95
+# exp() of a float overflows above 709. Two values at nearly one time give a slope without measure.
+_LARGEST_LOG: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +56,14 @@ def drift(seconds: NDArray[np.float64], at: NDArray[np.float64]) -> Drift | None
     slope, _, low, high = (float(part) for part in stats.theilslopes(logs, at, LEVEL))
     p = float(stats.kendalltau(at, logs).pvalue)
     return Drift(
-        change=math.expm1(slope * span),
-        low=math.expm1(low * span),
-        high=math.expm1(high * span),
+        change=_change(slope * span),
+        low=_change(low * span),
+        high=_change(high * span),
         p=p,
         notable=abs(slope * span) > NOTABLE_CHANGE and p < NOTABLE_P,
     )
+
+
+def _change(log_ratio: float) -> float:
+    """Return the relative change of a log-ratio, within the range of a float."""
+    return math.expm1(max(-_LARGEST_LOG, min(log_ratio, _LARGEST_LOG)))

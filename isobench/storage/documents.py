@@ -9,14 +9,18 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from isobench.config import redaction
+from isobench.config import bounded, redaction
+from isobench.model.cleaning import all_cleaned, cleaned
 from isobench.model.errors import UsageError
-from isobench.storage.cleaning import all_cleaned
 from isobench.storage.schema import FORMAT, Summary
 
+METADATA: Final = "run.json"
 SUMMARY: Final = "summary.json"
+MOST_SUMMARY: Final = 64 << 20
+"""Bytes of summary.json."""
 DAMAGED: Final = "the file is damaged; restore it or measure again"
 _T = TypeVar("_T")
+_MOST: Final = 1 << 63
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,12 +67,35 @@ def parsed(data: bytes, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
         raise ValueError(f"{name}: {error}") from None
 
 
+def typed(data: bytes, kind: type[_T], name: str) -> _T:
+    """Return a JSON document as `kind`, with its texts as they are. ValueError as in `decoded`."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def converted(value: object, kind: type[_T], name: str, *, raw: frozenset[str] = frozenset()) -> _T:
     """Return plain data from outside as `kind`; see `decoded`."""
     try:
+        _check_numbers(value)
         return msgspec.convert(all_cleaned(value, raw=raw), kind)
     except (ValueError, RecursionError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def _check_numbers(document: object) -> None:
+    """Check that all integers are of 64 bits, in values of any type too. ValueError: one is not."""
+    left = [("$", document)]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, int) and not -_MOST <= value < _MOST:
+            message = f"Number out of range - at `{cleaned(place, longest=200)}`"
+            raise ValueError(message)
+        if isinstance(value, dict):
+            left.extend((f"{place}.{key}"[:200], each) for key, each in value.items())
+        elif isinstance(value, list):
+            left.extend((f"{place}[{at}]", each) for at, each in enumerate(value))
 
 
 def check_format(value: object, place: object) -> None:
@@ -106,7 +133,8 @@ def read_summary(folder: Path) -> Summary:
     """
     path = folder / SUMMARY
     try:
-        return summary_of(parsed(path.read_bytes(), SUMMARY))
+        data = bounded.read(path, most=MOST_SUMMARY, hint=f"isobench report {folder}")
+        return summary_of(parsed(data, SUMMARY))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", hint=f"isobench report {folder}") from None
     except ValueError as error:

@@ -1,6 +1,60 @@
-"""Files of JSON lines. A crash may have cut off their last line."""
+"""Files of JSON lines, in batches. A crash may have cut off their last line."""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, Final, NamedTuple
+
+LONGEST_LINE: Final = 1 << 20
+"""Bytes. A line of isobench's has some hundred; a longer one than this is damaged."""
+_BATCH: Final = 4 << 20
+# What stands in place of a line that is too long. No JSON begins so.
+_TOO_LONG: Final = b"\0too long\n"
+
+
+class Batch(NamedTuple):
+    """Some complete lines of a file."""
+
+    first: int
+    """The number of the first line, from 1."""
+    data: bytes
+
+    def numbered(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each line with its number."""
+        # Only a line feed ends a line: bytes.splitlines() would also split at a carriage return.
+        yield from enumerate(self.data.split(b"\n")[:-1], self.first)
 
 
 def complete_lines(data: bytes) -> bytes:
     """Return the data without a last line that has no line end."""
     return data[: data.rfind(b"\n") + 1]
+
+
+def end_of_lines(file: BinaryIO) -> int:
+    """Return where the last complete line of a file ends."""
+    at = file.seek(0, os.SEEK_END)
+    while at > 0:
+        start = max(0, at - LONGEST_LINE)
+        file.seek(start)
+        whole = complete_lines(file.read(at - start))
+        if whole:
+            return start + len(whole)
+        at = start
+    return 0
+
+
+def batches(stream: BinaryIO) -> Iterator[Batch]:
+    """Yield the complete lines of a stream in batches of a few MiB.
+
+    A last line without a line end is left out. A line of more than LONGEST_LINE bytes becomes one
+    that is no JSON: whatever the stream holds, little of it is in memory at a time.
+    """
+    number, rest = 1, b""
+    while piece := stream.read(_BATCH):
+        data = rest + piece
+        whole = complete_lines(data)
+        rest = data[len(whole) :]
+        if len(rest) > LONGEST_LINE:
+            rest = _TOO_LONG[:-1]
+        if whole:
+            yield Batch(first=number, data=whole)
+            number += whole.count(b"\n")

@@ -73,13 +73,18 @@ def _still_running(path: Path, holder: int | None) -> UsageError:
     )
 
 
+def _opened(path: Path) -> IO[bytes]:
+    # O_NONBLOCK: there may be a named pipe in its place, whose opening waits for a writer.
+    return os.fdopen(os.open(path / RECORDS, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+
+
 def writer_of(path: Path) -> str:
     """Return which process writes to the run at `path` at this moment, in words.
 
     Empty: none does, or it cannot be seen.
     """
     try:
-        with (path / RECORDS).open("rb") as records:
+        with _opened(path) as records:
             # A shared lock, so that several readers do not take each other for writers. Closing the
             # file releases it.
             try:
@@ -95,5 +100,5 @@ def writer_of(path: Path) -> str:
 def check_idle(path: Path) -> None:
     """Check that no process writes to the run at `path`. UsageError: one does."""
     if writer_of(path):
-        with (path / RECORDS).open("rb") as records:
+        with _opened(path) as records:
             raise _still_running(path, _holder(records.fileno()))

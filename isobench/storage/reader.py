@@ -4,47 +4,45 @@ A run may come from anybody. Every file is validated here and its texts are clea
 the file and the place in it. No other module checks again.
 """
 
-import zipfile
-import zlib
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final
 
+import msgspec
 import pandas as pd
 
-from isobench.model import BlockHealth, Gap, Leaving, Plan
+from isobench.model import BlockHealth, Gap, Leaving, Plan, Schedule
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
-from isobench.storage import earlier, records
-from isobench.storage.cleaning import cleaned
-from isobench.storage.documents import DAMAGED, check_format, converted, decoded, parsed
-from isobench.storage.lines import complete_lines
+from isobench.storage import earlier, lines, records, relations
+from isobench.storage.documents import (
+    DAMAGED,
+    METADATA,
+    check_format,
+    converted,
+    decoded,
+    parsed,
+    typed,
+)
+from isobench.storage.files import (
+    MOST_DOCUMENT,
+    MOST_PLAN,
+    MOST_RECORDS,
+    MOST_STATES,
+    UNREADABLE,
+    Files,
+)
 from isobench.storage.lock import RECORDS
+from isobench.storage.losses import Collector, Losses, together
 from isobench.storage.schema import RunMetadata, TargetState
 
-_METADATA: Final = "run.json"
 _PLAN: Final = "plan.json"
 _HEALTH: Final = "state/blocks.jsonl"
-_STATE: Final = "-pre.json"
-# Its name looks like the state of a target "host". It holds the facts of the host, which run.json
-# has too.
-_HOST: Final = "state/host-pre.json"
 # Parts of run.json that are used and never printed: cleaning could change a command. Whoever uses
 # them checks them: `config.trust` and `claims.of_table`.
 _RAW: Final = frozenset({"config", "claims"})
-# zipfile raises these for files that are cut off (BadZipFile, EOFError, zlib.error), compressed by
-# an unknown method (NotImplementedError) or protected by a password (RuntimeError). ValueError is
-# JSON that is damaged or does not fit.
-_UNREADABLE: Final = (
-    OSError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +60,13 @@ class Run:
     states: Mapping[TargetName, TargetState]
     leavings: tuple[Leaving, ...] = ()
     """The cells that left before the end of the run, in the order of leaving."""
+    losses: Losses = field(default_factory=Losses)
+    """What of its records is damaged."""
+
+    @property
+    def uncounted(self) -> frozenset[int]:
+        """The blocks that do not count: they broke a rule, or lines of theirs are damaged."""
+        return self.invalid_blocks | self.losses.blocks
 
     def state(self, name: TargetName) -> TargetState:
         """Return the state of a target; an empty state where nothing is known."""
@@ -85,53 +90,8 @@ class Run:
     def begun(self) -> int:
         """The number of blocks that were begun, complete or not."""
         gaps = max((gap.block for gap in self.gaps), default=0)
-        return max(gaps, 0 if self.samples.empty else int(self.samples["block"].max()))
-
-
-class _Files:
-    """The files of a run, in a folder or in a zip of one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._zip: zipfile.ZipFile | None = None
-        self._inside = ""
-        if path.is_file() and zipfile.is_zipfile(path):
-            self._zip = zipfile.ZipFile(path)
-            found = [name for name in self._zip.namelist() if name.endswith(_METADATA)]
-            if not found:
-                raise UsageError(f"{path} holds no run.json", hint="zip the whole folder of a run")
-            # A zip may hold the files themselves or the folder with them. The shortest name is the
-            # outermost: the folder may hold other files whose names end so.
-            self._inside = min(found, key=len).removesuffix(_METADATA)
-        elif not (path / _METADATA).is_file():
-            raise UsageError(
-                f"{path} is not a run: it holds no run.json",
-                hint="name the folder that `isobench run` printed, or isobench-results/latest",
-            )
-
-    def read(self, name: str) -> bytes:
-        """Return the content of a file. Empty: the run ended before it had this file."""
-        if self._zip is None:
-            file = self.path / name
-            return file.read_bytes() if file.is_file() else b""
-        member = self._inside + name
-        return self._zip.read(member) if member in self._zip.namelist() else b""
-
-    def states(self) -> list[str]:
-        """Return the names of the files with the states of targets, sorted."""
-        if self._zip is None:
-            found = {f"state/{path.name}" for path in (self.path / "state").glob(f"*{_STATE}")}
-        else:
-            names = (name.removeprefix(self._inside) for name in self._zip.namelist())
-            found = {n for n in names if n.startswith("state/") and n.endswith(_STATE)}
-        return sorted(found - {_HOST})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._zip is not None:
-            self._zip.close()
+        lost = max(self.losses.blocks, default=0)
+        return max(gaps, lost, 0 if self.samples.empty else int(self.samples["block"].max()))
 
 
 def load(path: Path) -> Run:
@@ -140,58 +100,89 @@ def load(path: Path) -> Run:
     UsageError: it is not a run, has another format, or is damaged; names the file and the place.
     """
     try:
-        with _Files(path) as files:
+        with Files(path) as files:
             return _read(path, files)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path}: {error}", hint=DAMAGED) from None
 
 
-def _read(path: Path, files: _Files) -> Run:
-    metadata = _metadata(files.read(_METADATA), path)
-    plan_bytes = files.read(_PLAN)
-    found = records.read(files.read(RECORDS))
-    health, invalid = _health(files.read(_HEALTH))
-    metadata, states = earlier.with_paravirtual(
-        metadata, dict(_state(name, files.read(name)) for name in files.states())
-    )
+def _read(path: Path, files: Files) -> Run:
+    metadata = _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
+    plan = _plan(files.read(_PLAN, most=MOST_PLAN), metadata)
+    has_rounds = plan is None or plan.schedule is Schedule.ROUNDS
+    known = relations.known(metadata, plan, has_rounds=has_rounds)
+    with files.open(RECORDS, most=MOST_RECORDS) as stream:
+        found = records.read(stream, known)
+    with files.open(_HEALTH, most=MOST_DOCUMENT) as stream:
+        health = _health(stream)
+    # Whether a block counts is not known where its line is lost.
+    if health.damage.reasons:
+        lost = {*found.samples["block"].unique().tolist()} - {one.block for one in health.found}
+        health.damage.blocks.update(lost)
+    metadata, states = earlier.with_paravirtual(metadata, _states(files, metadata))
     return Run(
         path=path,
         metadata=metadata,
-        plan=_plan(plan_bytes) if plan_bytes else _empty_plan(metadata),
+        plan=plan or _empty_plan(metadata),
         samples=found.samples,
         gaps=found.gaps,
         leavings=found.leavings,
-        health=health,
-        invalid_blocks=invalid,
+        health=tuple(health.found),
+        invalid_blocks=frozenset(health.invalid),
         states=states,
+        losses=together(found.damage, health.damage),
     )
 
 
 def _metadata(data: bytes, path: Path) -> RunMetadata:
-    value = parsed(data, _METADATA)
+    value = parsed(data, METADATA)
     try:
         check_format(value, path)
     except ValueError as error:
-        raise ValueError(f"{_METADATA}: {error}") from None
-    return converted(value, RunMetadata, _METADATA, raw=_RAW)
+        raise ValueError(f"{METADATA}: {error}") from None
+    found = converted(value, RunMetadata, METADATA, raw=_RAW)
+    relations.check_metadata(found, METADATA)
+    return found
 
 
-def _plan(data: bytes) -> Plan:
-    table = parsed(data, _PLAN)
-    # Version 0.1 wrote "dear" where later versions write "expensive".
-    if isinstance(table, dict) and "dear" in table:
-        table["expensive"] = table.pop("dear")
-    return converted(table, Plan, _PLAN)
+class _OldPlan(msgspec.Struct):
+    """Version 0.1 wrote "dear" where later versions write "expensive"."""
+
+    expensive: tuple[TargetName, ...] = msgspec.field(default=(), name="dear")
+
+
+def _plan(data: bytes, metadata: RunMetadata) -> Plan | None:
+    """Return the plan; None: the run ended before it was planned."""
+    if not data:
+        return None
+    # A plan may have a million visits: it is decoded without plain data in between. Its texts are
+    # names that run.json has, which are clean.
+    found = typed(data, Plan, _PLAN)
+    if old := typed(data, _OldPlan, _PLAN).expensive:
+        found = dataclasses.replace(found, expensive=old)
+    relations.check_plan(found, metadata, _PLAN)
+    return found
 
 
 def _empty_plan(metadata: RunMetadata) -> Plan:
-    """Return a plan without blocks, for a run that ended before it was planned."""
+    """Return a plan without blocks."""
     return Plan(seed=metadata.seed or 0, reference=metadata.reference, work=(), blocks=())
 
 
-def _state(name: str, data: bytes) -> tuple[TargetName, TargetState]:
-    target = TargetName(cleaned(Path(name).name.removesuffix(_STATE)))
-    return target, decoded(data, TargetState, name)
+def _states(files: Files, metadata: RunMetadata) -> dict[TargetName, TargetState]:
+    """Return the states of the targets of the run. Those of others are left alone."""
+    found, left = {}, MOST_STATES
+    for one in metadata.targets:
+        name = f"state/{one.name}-pre.json"
+        data = files.read(name, most=min(left, MOST_DOCUMENT))
+        left -= len(data)
+        if data:
+            found[one.name] = decoded(data, TargetState, name)
+    return found
+
+
+_MOST_AMOUNT: Final = 1e12
+"""Seconds, percent or pages in the state of the host during a block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,13 +190,49 @@ class _Validity:
     valid: bool = True
 
 
-def _health(data: bytes) -> tuple[tuple[BlockHealth, ...], frozenset[int]]:
+@dataclass(slots=True)
+class _HealthLines:
+    found: list[BlockHealth] = field(default_factory=list)
+    invalid: set[int] = field(default_factory=set)
+    damage: Collector = field(default_factory=lambda: Collector(_HEALTH))
+
+    def add(self, number: int, line: bytes) -> None:
+        """Read a line. One that is damaged is left out and counted."""
+        try:
+            row, valid = _health_of(line)
+        except ValueError as error:
+            self.damage.add([number], str(error).removeprefix(": "))
+            return
+        if self.found and row.block <= self.found[-1].block:
+            what = f"block {row.block} comes after block {self.found[-1].block}"
+            self.damage.add([number], what, [row.block, self.found[-1].block])
+            return
+        if not valid:
+            self.invalid.add(row.block)
+        self.found.append(row)
+
+
+def _health_of(line: bytes) -> tuple[BlockHealth, bool]:
+    """Return the state of the host during a block, and whether the block counts.
+
+    ValueError: the line is damaged.
+    """
+    value = parsed(line, "")
+    found = converted(value, BlockHealth, "")
+    for name, number in dataclasses.asdict(found).items():
+        if isinstance(number, int | float) and not 0 <= number <= _MOST_AMOUNT:
+            message = f"{name} is out of range"
+            raise ValueError(message)
+    if not 0 < found.block <= records.MOST_BLOCKS:
+        message = "there is no such block"
+        raise ValueError(message)
+    return found, converted(value, _Validity, "").valid
+
+
+def _health(stream: BinaryIO) -> _HealthLines:
     """Return the state of the host during each block, and the blocks that do not count."""
-    found, invalid = [], set()
-    for number, line in enumerate(complete_lines(data).splitlines(), 1):
-        row = parsed(line, f"{_HEALTH}:{number}")
-        health = converted(row, BlockHealth, f"{_HEALTH}:{number}")
-        found.append(health)
-        if not converted(row, _Validity, f"{_HEALTH}:{number}").valid:
-            invalid.add(health.block)
-    return tuple(found), frozenset(invalid)
+    found = _HealthLines()
+    for batch in lines.batches(stream):
+        for number, line in batch.numbered():
+            found.add(number, line)
+    return found

@@ -1,17 +1,27 @@
-"""Reads records.jsonl: the samples as a frame, the gaps, and which cells left early."""
+"""Reads records.jsonl: the samples as a frame, the gaps, and which cells left early.
+
+A line that cannot be used is left out and counted, and its block does not count. Checks look at
+whole columns: a run may have ten million records, and nearly all of them are good.
+"""
 
 import io
 import operator
-from typing import Annotated, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from isobench.model import Cause, Gap, Leaving
-from isobench.model.units import TargetName, WorkloadName
-from isobench.storage.cleaning import cleaned
-from isobench.storage.lines import complete_lines
+from isobench.model import Cause, Clock, Gap, Leaving
+from isobench.model.cleaning import cleaned
+from isobench.model.plan import actual
+from isobench.model.units import TargetName, Unit, WorkloadName
+from isobench.storage import lines
 from isobench.storage.lock import RECORDS
+from isobench.storage.losses import Collector
 
 COLUMNS: Final = (
     "block", "target", "workload", "metric", "iteration", "value", "unit", "operations", "clock",
@@ -20,31 +30,76 @@ COLUMNS: Final = (
 _TEXTS: Final = ("target", "workload", "metric", "unit", "clock")
 KEY: Final = ("block", "target", "workload", "metric", "iteration", "session")
 """The columns that identify a sample within its run."""
-# A larger number becomes a Python object in pandas: the whole column would lose its type.
-_Integer = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+MOST_BLOCKS: Final = 1_000_000
+_MOST_SESSIONS: Final = 1_000_000
+# Differences of two values stay within 64 bits with a sign. A larger number would become a Python
+# object in pandas, and the whole column would lose its type.
+_MOST: Final = 1 << 62
+# Three years: no visit takes so long.
+_MOST_NANOSECONDS: Final = 100_000_000 * 1_000_000_000
+_MOST_SECONDS: Final = 1e10
+_MOST_NAMES: Final = 10_000
+"""Different texts in one column. Runs have some hundred."""
+_NO_NAME: Final = -1
+"""The number of a further text. As an index it finds the last entry of a table."""
+
+_Block = Annotated[int, msgspec.Meta(ge=0, le=MOST_BLOCKS)]
 
 
 # gc=False: the garbage collector need not visit rows, which hold only numbers and texts. A run may
-# have a million of them.
+# have millions of them.
 class _Row(msgspec.Struct, gc=False):
     """A line of records.jsonl: a sample, a gap, a leaving, or what a newer version adds."""
 
     kind: str
-    block: _Integer
+    block: _Block
     target: str
     workload: str
     metric: str = ""
-    iteration: _Integer = 0
-    value: _Integer = 0
+    iteration: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
+    value: Annotated[int, msgspec.Meta(gt=-_MOST, lt=_MOST)] = 0
     unit: str = ""
-    operations: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] = 1
+    operations: Annotated[int, msgspec.Meta(ge=1, lt=_MOST)] = 1
     clock: str = ""
-    at: float = 0.0
-    session: _Integer = 0
+    at: Annotated[float, msgspec.Meta(ge=-_MOST_SECONDS, le=_MOST_SECONDS)] = 0.0
+    session: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SESSIONS)] = 0
     cause: str = ""
     detail: str = ""
     hint: str = ""
-    share: float = 1.0
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+
+
+class _Legible(msgspec.Struct, gc=False):
+    """What may be legible of a damaged line."""
+
+    kind: str = ""
+    block: _Block | None = None
+
+
+_NUMBERS: Final[Mapping[str, Any]] = {
+    name: np.float64 if name == "at" else np.int64 for name in COLUMNS if name not in _TEXTS
+}
+_DECODER: Final = msgspec.json.Decoder(_Row)
+_LEGIBLE: Final = msgspec.json.Decoder(_Legible)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The names that records may have, from run.json and plan.json."""
+
+    targets: Collection[str]
+    workloads: Collection[str]
+    blocks: Collection[int] | None = None
+    """None: the run has no plan."""
+    has_rounds: bool = False
+    """Iterations are the numbers of rounds, in which not every target takes part."""
+
+    def knows(self, label: str) -> bool:
+        """Return whether a label, such as "native#2", is of a target of the run."""
+        _, mark, tail = label.partition("#")
+        of_control = tail == "2" or tail.removesuffix("#2") in self.targets
+        return actual(TargetName(label)) in self.targets and (not mark or of_control)
 
 
 class Records(NamedTuple):
@@ -54,92 +109,291 @@ class Records(NamedTuple):
     """Columns as in COLUMNS."""
     gaps: tuple[Gap, ...]
     leavings: tuple[Leaving, ...]
+    damage: Collector
 
 
-def _decoded(data: bytes) -> list[_Row]:
-    decoder = msgspec.json.Decoder(_Row)
-    try:
-        return decoder.decode_lines(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # The error of decode_lines does not name the line. Decoding line by line does, but is much
-        # slower: so only a damaged file is decoded that way.
-        for number, line in enumerate(data.splitlines(), 1):
+class _Names(dict[str, int]):
+    """The texts of a column by number."""
+
+    def __missing__(self, text: str) -> int:
+        if len(self) >= _MOST_NAMES:
+            return _NO_NAME  # and not kept: a file may have a million texts
+        return self.setdefault(text, len(self))
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The samples so far, batch by batch; texts as numbers."""
+
+    names: dict[str, _Names] = field(default_factory=lambda: {name: _Names() for name in _TEXTS})
+    parts: dict[str, list[NDArray[Any]]] = field(
+        default_factory=lambda: {name: [] for name in (*COLUMNS, "line")}
+    )
+
+    def add(self, rows: list[_Row], numbers: NDArray[np.int64]) -> None:
+        """Add samples, with the numbers of their lines."""
+        # attrgetter and map() run in C: one pass for each column is faster than one loop over rows.
+        count = len(rows)
+        for name, kind in _NUMBERS.items():
+            values = map(operator.attrgetter(name), rows)
+            self.parts[name].append(np.fromiter(values, kind, count))
+        for name, known in self.names.items():
+            numbered = map(known.__getitem__, map(operator.attrgetter(name), rows))
+            self.parts[name].append(np.fromiter(numbered, np.int32, count))
+        self.parts["line"].append(numbers)
+
+    def joined(self) -> dict[str, NDArray[Any]]:
+        """Return the columns, the texts as numbers."""
+        kinds = {"line": np.int64, **_NUMBERS}
+        return {
+            name: np.concatenate([np.zeros(0, kinds.get(name, np.int32)), *parts])
+            for name, parts in self.parts.items()
+        }
+
+
+class _Reader:
+    """Reads the lines of one file."""
+
+    def __init__(self, known: Known | None) -> None:
+        self.known = known
+        self.damage = Collector(RECORDS)
+        self.columns = _Columns()
+        self.gaps: list[Gap] = []
+        self.leavings: list[Leaving] = []
+        self.unreadable: list[tuple[int, int | None]] = []
+        """Line and block of lines that are no records; None: the block is not legible."""
+        self.others: list[tuple[int, int]] = []
+        """Line and block of gaps and leavings."""
+
+    def read(self, batch: lines.Batch) -> None:
+        """Read some lines."""
+        rows, numbers = self._decoded(batch)
+        is_sample = np.fromiter((row.kind == "sample" for row in rows), bool, len(rows))
+        if is_sample.all():
+            self.columns.add(rows, numbers)
+            return
+        self.columns.add([row for row in rows if row.kind == "sample"], numbers[is_sample])
+        others = (row for row in rows if row.kind != "sample")
+        for number, row in zip(numbers[~is_sample].tolist(), others, strict=True):
+            self._other(number, row)
+
+    def _decoded(self, batch: lines.Batch) -> tuple[list[_Row], NDArray[np.int64]]:
+        """Return the rows of the good lines, and their numbers."""
+        try:
+            rows = _DECODER.decode_lines(batch.data)
+        except _UNREADABLE:
+            return self._one_by_one(batch)
+        if len(rows) != batch.data.count(b"\n"):  # blank lines have no rows
+            return self._one_by_one(batch)
+        return rows, np.arange(batch.first, batch.first + len(rows))
+
+    def _one_by_one(self, batch: lines.Batch) -> tuple[list[_Row], NDArray[np.int64]]:
+        # The error of decode_lines does not name the line. Only a damaged batch is decoded here.
+        rows, numbers = [], []
+        for number, line in batch.numbered():
             try:
-                decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise ValueError(f"{RECORDS}:{number}: {error}") from None
-        raise
+                rows.append(_DECODER.decode(line))
+                numbers.append(number)
+            except _UNREADABLE as error:
+                self._damaged(number, line, error)
+        return rows, np.array(numbers, np.int64)
+
+    def _damaged(self, number: int, line: bytes, error: Exception) -> None:
+        try:
+            legible = _LEGIBLE.decode(line)
+        except _UNREADABLE:
+            legible = _Legible()
+        self.unreadable.append((number, legible.block))
+        self.damage.may_hide_leavings |= legible.kind not in ("sample", "gap")
+        self.damage.add([number], cleaned(str(error)))
+
+    def _other(self, number: int, row: _Row) -> None:
+        """Read a gap or a leaving. Other kinds are of newer versions."""
+        if row.kind not in ("gap", "leaving"):
+            return
+        try:
+            found = _gap(row) if row.kind == "gap" else _leaving(row)
+            if self.known is not None and not self.known.knows(found.target):
+                _refuse(f'run.json names no target "{found.target}"')
+        except ValueError as error:
+            self.unreadable.append((number, row.block))
+            self.damage.may_hide_leavings |= row.kind == "leaving"
+            self.damage.add([number], str(error))
+            return
+        self.others.append((number, row.block))
+        if isinstance(found, Gap):
+            self.gaps.append(found)
+        else:
+            self.leavings.append(found)
+
+    def records(self) -> Records:
+        """Return what was read, when all lines are."""
+        columns = self.columns.joined()
+        good = self._plausible(columns)
+        self._locate(columns)
+        columns = {name: column[good] for name, column in columns.items()}
+        good = self._distinct(columns)
+        columns = {name: column[good] for name, column in columns.items()}
+        self._check_order(columns)
+        if self.known is not None and not self.known.has_rounds:
+            self._check_iterations(columns)
+        return Records(
+            samples=pd.DataFrame({name: self._column(name, columns[name]) for name in COLUMNS}),
+            gaps=tuple(self.gaps),
+            leavings=tuple(self.leavings),
+            damage=self.damage,
+        )
+
+    def _column(self, name: str, column: NDArray[Any]) -> Any:  # noqa: ANN401 - a column of pandas
+        if name not in _TEXTS:
+            return column
+        # Each different text is cleaned once. A list gets the type that pandas gives texts.
+        texts = np.array([cleaned(text) for text in self.columns.names[name]], object)
+        return texts[column].tolist()
+
+    # ---- checks ----------------------------------------------------------------------------------
+
+    def _plausible(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Return which samples can be; the others are damage."""
+        good = np.ones(columns["line"].size, bool)
+        for name, is_known, why in self._tests():
+            known = np.array([is_known(text) for text in self.columns.names[name]] + [False], bool)
+            good &= self._kept(columns, known[columns[name]], why)
+        if self.known is not None and self.known.blocks is not None:
+            planned = np.array(sorted({0, *self.known.blocks}))
+            isin = np.isin(columns["block"], planned)
+            good &= self._kept(columns, isin, "plan.json has no such block")
+        facts = [text.startswith("fact.") for text in self.columns.names["metric"]] + [False]
+        value = columns["value"]
+        is_time = (value >= 0) & (value <= _MOST_NANOSECONDS)
+        return good & self._kept(
+            columns, is_time | np.array(facts, bool)[columns["metric"]], "its value is not a time"
+        )
+
+    def _tests(self) -> Iterable[tuple[str, Callable[[str], bool], str]]:
+        """Yield columns, and which texts they may have."""
+        if self.known is not None:
+            yield "target", self.known.knows, "run.json names no such target"
+            yield "workload", self.known.workloads.__contains__, "run.json names no such workload"
+        yield "unit", {*Unit}.__contains__, "there is no such unit"
+        yield "clock", {*Clock}.__contains__, "there is no such clock"
+        yield "metric", bool, "it has no metric"
+
+    def _kept(
+        self, columns: Mapping[str, NDArray[Any]], good: NDArray[np.bool_], why: str
+    ) -> NDArray[np.bool_]:
+        """Return `good`, having counted all other lines."""
+        if not good.all():
+            bad = columns["line"][~good].tolist()
+            self.damage.add(bad, why)
+            self.unreadable += zip(bad, columns["block"][~good].tolist(), strict=True)
+        return good
+
+    def _distinct(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Return which samples are the first ones of their kind; the others are damage."""
+        # Repeated samples mean that two processes wrote to the run, or that somebody copied lines.
+        # An interval over them would be too narrow: it counts one measurement twice.
+        frame = pd.DataFrame({name: columns[name] for name in KEY})
+        repeated = frame.duplicated().to_numpy()
+        if repeated.any():
+            second = int(repeated.argmax())
+            first = int((frame == frame.iloc[second]).all(axis=1).to_numpy().argmax())
+            key = ", ".join(
+                f"{name} {self._column(name, columns[name][second : second + 1])[0]}"
+                for name in KEY
+            )
+            self.damage.add(
+                columns["line"][repeated].tolist(),
+                f"repeats the sample of line {columns['line'][first]} ({key}); two isobench"
+                " processes may have written to one run",
+                columns["block"][repeated].tolist(),
+            )
+        return ~repeated
+
+    def _check_order(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Count blocks that are not in order: a record of another block stands among theirs."""
+        block, number = columns["block"], columns["line"]
+        # A resumed run may repeat its trial, which is block 0.
+        block, number = block[block > 0], number[block > 0]
+        back = np.flatnonzero(block[1:] < block[:-1])
+        for at in back[:_MOST_NAMES].tolist():
+            self.damage.add(
+                [int(number[at + 1])],
+                f"a record of block {block[at + 1]} comes after one of block {block[at]}",
+            )
+        self.damage.blocks.update(block[back].tolist(), block[back + 1].tolist())
+
+    def _check_iterations(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Count blocks in which the times of a visit are not complete."""
+        time = self.columns.names["metric"].get("time", -1)
+        mine = (columns["metric"] == time) & (columns["block"] > 0)
+        names = ("block", "target", "workload", "iteration", "line")
+        frame = pd.DataFrame({name: columns[name][mine] for name in names})
+        visits = frame.groupby(["block", "target", "workload"], sort=False)
+        found = visits.agg(
+            count=("iteration", "size"), last=("iteration", "max"), line=("line", "first")
+        )
+        gaps = {(gap.block, gap.target, gap.workload) for gap in self.gaps}
+        texts = {name: [*self.columns.names[name]] for name in ("target", "workload")}
+        found = found[found["count"] != found["last"] + 1].reset_index()
+        for block, target, workload, line in zip(
+            *(found[name].tolist() for name in ("block", "target", "workload", "line")), strict=True
+        ):
+            # A visit that failed may have lost iterations, and says so. A damaged line was counted.
+            key = (block, texts["target"][target], texts["workload"][workload])
+            if key not in gaps and block not in self.damage.blocks:
+                self.damage.add([line], "iterations of this visit are missing", [block])
+
+    def _locate(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Find the blocks that damaged lines belong to: those of the lines around them."""
+        if not self.unreadable:
+            return
+        others = np.array(self.others, np.int64).reshape(-1, 2)
+        bad = np.array([number for number, _ in self.unreadable], np.int64)
+        numbers = np.concatenate([columns["line"], others[:, 0]])
+        blocks = np.concatenate([columns["block"], others[:, 1]])
+        good = ~np.isin(numbers, bad)
+        order = np.argsort(numbers[good], kind="stable")
+        numbers, blocks = numbers[good][order], blocks[good][order]
+        place = np.searchsorted(numbers, bad)
+        for at, (_, block) in zip(place.tolist(), self.unreadable, strict=True):
+            around = {int(one) for one in blocks[max(0, at - 1) : at + 1]}
+            # The block is certain where a line beside has the same.
+            legible = set() if block is None else {block}
+            self.damage.blocks.update(legible if legible & around else legible | around)
 
 
-def _check_distinct(frame: pd.DataFrame, decoded: list[_Row]) -> None:
-    """Check that no sample occurs twice. ValueError: one does; names both lines."""
-    # Repeated samples mean that two processes wrote to the run, or that somebody copied lines. An
-    # interval over them would be too narrow: it counts one measurement twice.
-    repeated = frame.duplicated([*KEY]).to_numpy()
-    if not repeated.any():
-        return
-    second = int(repeated.argmax())
-    key = tuple(frame.loc[second, [*KEY]])
-    numbers = [number for number, row in enumerate(decoded, 1) if row.kind == "sample"]
-    first = next(n for n in numbers if tuple(getattr(decoded[n - 1], k) for k in KEY) == key)
-    what = ", ".join(f"{name} {value}" for name, value in zip(KEY, key, strict=True))
-    raise ValueError(
-        f"{RECORDS}:{numbers[second]}: repeats the sample of line {first} ({what});"
-        f" {int(repeated.sum())} of {len(frame)} samples are repeated; two isobench processes may"
-        " have written to one run"
-    )
+def read(source: BinaryIO | bytes, known: Known | None = None) -> Records:
+    """Return the samples, gaps and leavings that can be used; texts are cleaned.
 
-
-def _cleaned(column: list[str]) -> list[str]:
-    """Return a column of texts, cleaned."""
-    # A column has up to a million rows, but only some dozen different texts: each is cleaned once.
-    texts = {text: cleaned(text) for text in set(column)}
-    if all(text == clean for text, clean in texts.items()):
-        return column
-    return [texts[text] for text in column]
-
-
-def read(data: bytes) -> Records:
-    """Return the samples, gaps and leavings; texts are cleaned.
-
-    A last line that a crash has cut off is dropped. ValueError: a line is damaged, or a sample
-    occurs twice; names the line.
+    A last line that a crash has cut off is dropped. Without `known`, all names can be. ValueError:
+    nothing can be used, or too many lines are damaged; names the first lines.
     """
-    decoded = _decoded(complete_lines(data))
-    samples = [row for row in decoded if row.kind == "sample"]
-    # attrgetter and map() run in C: one pass for each column is faster than one loop over the rows.
-    columns = {name: list(map(operator.attrgetter(name), samples)) for name in COLUMNS}
-    frame = pd.DataFrame(columns)
-    _check_distinct(frame, decoded)
-    for name in _TEXTS:
-        frame[name] = _cleaned(columns[name])
-    numbered = list(enumerate(decoded, 1))
-    return Records(
-        samples=frame,
-        gaps=tuple(_gap(n, row) for n, row in numbered if row.kind == "gap"),
-        leavings=tuple(_leaving(n, row) for n, row in numbered if row.kind == "leaving"),
-    )
+    reader = _Reader(known)
+    for batch in lines.batches(io.BytesIO(source) if isinstance(source, bytes) else source):
+        reader.read(batch)
+    found = reader.records()
+    if found.damage.reasons and found.samples.empty and not found.gaps:
+        raise ValueError("; ".join(found.damage.first()))
+    return found
 
 
-def _gap(number: int, row: _Row) -> Gap:
-    try:
-        cause = Cause(row.cause)
-    except ValueError as error:
-        raise ValueError(f"{RECORDS}:{number}: {error}") from None
+def _refuse(message: str) -> None:
+    raise ValueError(message)
+
+
+def _gap(row: _Row) -> Gap:
     return Gap(
         block=row.block,
         target=TargetName(cleaned(row.target)),
         workload=WorkloadName(cleaned(row.workload)),
-        cause=cause,
+        cause=Cause(row.cause),
         detail=cleaned(row.detail),
         hint=cleaned(row.hint),
     )
 
 
-def _leaving(number: int, row: _Row) -> Leaving:
-    if not 0 < row.share <= 1:
-        message = f"{RECORDS}:{number}: a share of the budget lies between 0 and 1, not {row.share}"
-        raise ValueError(message)
+def _leaving(row: _Row) -> Leaving:
     return Leaving(
         block=row.block,
         target=TargetName(cleaned(row.target)),

@@ -18,10 +18,11 @@ import msgspec
 
 from isobench.config import redaction
 from isobench.model import BlockHealth, Gap, Leaving, Record, Sample
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import UsageError
 from isobench.storage import lock
 from isobench.storage.documents import write_document, write_text
-from isobench.storage.lines import complete_lines
+from isobench.storage.lines import end_of_lines
 
 # Bytes of one log. A payload that fails in every visit writes the same line thousands of times.
 MOST_LOG: Final = 1 << 20
@@ -30,7 +31,15 @@ _KINDS: Final[dict[type[Record], str]] = {Sample: "sample", Gap: "gap", Leaving:
 
 def _drop_incomplete_line(path: Path) -> None:
     if path.is_file():
-        os.truncate(path, len(complete_lines(path.read_bytes())))
+        with path.open("rb") as file:
+            os.truncate(path, end_of_lines(file))
+
+
+def _printable(text: bytes) -> bytes:
+    """Return standard error without what controls a terminal that shows the log."""
+    # A serial console ends its lines with both characters.
+    lines = text.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+    return cleaned(lines, longest=None).encode()
 
 
 class RunFolder:
@@ -90,13 +99,14 @@ class RunFolder:
             file.write(line + b"\n")
 
     def log(self, name: str, text: bytes) -> None:
-        """Append standard error to logs/<name>.log, up to MOST_LOG bytes a file."""
+        """Append standard error to logs/<name>.log: printable, up to MOST_LOG bytes a file."""
         if not text.strip():
             return
         path = self.path / "logs" / f"{name}.log"
         size = path.stat().st_size if path.exists() else 0
         if size < MOST_LOG:
-            shown = redaction.of_bytes(text[: MOST_LOG - size]).rstrip()
+            shown = _printable(redaction.of_bytes(text[: MOST_LOG - size]))
+            shown = shown[: MOST_LOG - size].rstrip()
             with path.open("ab") as file:
                 file.write(shown + b"\n")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from isobench.config import paths
+from isobench.config import bounded, paths
 from isobench.config.suggestions import suggestion
 from isobench.config.toml import Source
 from isobench.model import TIME, Answer, Better, Metric, Need, Scope, Start, Workload
@@ -52,6 +52,7 @@ class _Metric(msgspec.Struct, forbid_unknown_fields=True):
     better: Better = Better.LOWER
 
 
+_MOST_BYTES: Final = 1 << 20
 _METRIC_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _TIME_EXAMPLE: Final = '[metrics] time = "ns"'
 _FACT_EXAMPLE: Final = (
@@ -103,7 +104,7 @@ def read(path: Path) -> Workload:
     """Read one workload.toml; UsageError names the file and the key that is wrong."""
     example = "workloads/cpu_sieve/workload.toml is an example"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded.read(path, most=_MOST_BYTES, hint=example).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"{path}: {reason}", hint=example) from None

@@ -135,10 +135,10 @@ class Synthetic:
         """Write the folder of this run, without any answer in it."""
         folder = writer.create(path.parent, path.name, exact=path)
         measured = self._duets() if self.schedule is Schedule.DUET else self._samples()
-        for each in (*measured, *self._counted(), *self.samples):
+        # A run writes block after block.
+        made = (*measured, *self._counted(), *self.samples, *self.gaps, *self.leavings)
+        for each in sorted(made, key=lambda record: record.block):
             folder.write(each)
-        for other in (*self.gaps, *self.leavings):
-            folder.write(other)
         for block in range(1, self.blocks + 1):
             broken = block in self.invalid
             folder.health(_health(block, broken=broken, pressure=self.pressure), valid=not broken)

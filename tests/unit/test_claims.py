@@ -152,7 +152,7 @@ def test_a_file_of_no_claims_has_none() -> None:
 
 
 def test_a_file_that_is_not_toml_is_refused_with_its_line() -> None:
-    with pytest.raises(UsageError, match=r"mine\.toml: not TOML: .*line 3"):
+    with pytest.raises(UsageError, match=r"mine\.toml:3: not TOML: "):
         load("\n\nid = \n", origin="mine.toml")
 
 

@@ -53,26 +53,35 @@ def test_records_are_read_as_they_were_written(
     folder.write(GAP)
     folder.write(LEAVING)
     folder.close()
-    frame, gaps, leavings = records.read((tmp_path / "run" / "records.jsonl").read_bytes())
-    assert (gaps, leavings) == ((GAP,), (LEAVING,))
+    found = records.read((tmp_path / "run" / "records.jsonl").read_bytes())
+    frame = found.samples
+    assert (found.gaps, found.leavings) == ((GAP,), (LEAVING,))
+    assert not found.damage.reasons
     assert list(frame.columns) == list(records.COLUMNS)
     for row, sample in zip(frame.to_dict("records"), samples, strict=True):
         assert row == {name: getattr(sample, name) for name in records.COLUMNS}
 
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
-def test_a_leaving_out_of_its_budget_is_refused(share: float, tmp_path: Path) -> None:
+def test_a_leaving_out_of_its_budget_is_damage(share: float, tmp_path: Path) -> None:
     folder = writer.RunFolder(tmp_path)
     folder.write(dataclasses.replace(LEAVING, share=share))
     folder.close()
-    with pytest.raises(ValueError, match=r"records\.jsonl:1: a share of the budget"):
-        records.read((tmp_path / "records.jsonl").read_bytes())
+    folder = writer.RunFolder(tmp_path)
+    folder.write(GAP)
+    folder.close()
+    found = records.read((tmp_path / "records.jsonl").read_bytes())
+    (first,) = found.damage.first()
+    assert first.startswith("records.jsonl:1: ")
+    assert "share" in first
+    assert found.damage.may_hide_leavings
 
 
 def test_what_a_newer_version_records_beside_is_ignored() -> None:
     line = b'{"kind": "later", "block": 1, "target": "box", "workload": "cpu.sieve"}\n'
-    frame, gaps, leavings = records.read(line)
-    assert (len(frame), gaps, leavings) == (0, (), ())
+    found = records.read(line)
+    assert (len(found.samples), found.gaps, found.leavings) == (0, (), ())
+    assert not found.damage.reasons
 
 
 def test_the_session_of_a_record_is_read_and_an_older_record_has_none(
@@ -148,17 +157,23 @@ def test_a_run_that_ended_before_its_plan_is_read(synthetic: Write) -> None:
     assert (run.plan.blocks, run.plan.reference, run.plan.seed) == ((), "native", 1)
 
 
-def test_a_damaged_line_in_the_middle_is_reported_and_not_skipped(synthetic: Write) -> None:
+def test_a_damaged_line_is_left_out_with_its_block_and_reported_with_its_place(
+    synthetic: Write,
+) -> None:
     path = synthetic()
+    whole = reader.load(path)
     lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
-    lines[3] = lines[3][:10] + b"\n"
+    place = next(at for at, line in enumerate(lines) if b'"block":3' in line) + 1
+    lines[place] = lines[place][:10] + b"\n"
     (path / "records.jsonl").write_bytes(b"".join(lines))
-    with pytest.raises(UsageError, match=str(path)) as caught:
-        reader.load(path)
-    assert "damaged" in caught.value.hint
+    run = reader.load(path)
+    assert len(run.samples) == len(whole.samples) - 1
+    assert run.losses.lines == 1
+    assert run.losses.first[0].startswith(f"records.jsonl:{place + 1}: ")
+    assert run.losses.blocks == run.uncounted == {3}
 
 
-@pytest.mark.parametrize("name", ["run.json", "plan.json", "state/blocks.jsonl"])
+@pytest.mark.parametrize("name", ["run.json", "plan.json"])
 def test_a_damaged_document_is_reported_with_a_hint(name: str, synthetic: Write) -> None:
     path = synthetic()
     (path / name).write_text("{]\n")
@@ -181,9 +196,8 @@ def test_a_document_of_another_shape_is_reported_with_a_hint(text: str, syntheti
 def test_an_unknown_cause_is_reported(synthetic: Write) -> None:
     path = synthetic()
     with (path / "records.jsonl").open("a") as file:
-        file.write('{"kind":"gap","block":1,"target":"t","workload":"w","cause":"bored"}\n')
-    with pytest.raises(UsageError, match="bored"):
-        reader.load(path)
+        file.write('{"kind":"gap","block":1,"target":"box","workload":"w","cause":"bored"}\n')
+    assert "bored" in reader.load(path).losses.first[0]
 
 
 def test_a_newer_format_is_refused_with_both_versions(synthetic: Write) -> None:
@@ -477,28 +491,30 @@ def test_without_file_locks_a_run_continues_and_reports_it(
 # ---- damage
 
 
-def damaged(path: Path, change: Callable[[list[bytes]], None]) -> str:
+def damaged(path: Path, change: Callable[[list[bytes]], None]) -> reader.Run:
     lines = (path / "records.jsonl").read_bytes().splitlines(keepends=True)
     change(lines)
     (path / "records.jsonl").write_bytes(b"".join(lines))
-    with pytest.raises(UsageError, match=r"records\.jsonl") as caught:
-        reader.load(path)
-    return str(caught.value)
+    return reader.load(path)
 
 
 def test_a_repeated_sample_is_damage_with_its_line(synthetic: Write) -> None:
-    message = damaged(synthetic(gaps=[GAP]), lambda lines: lines.extend(lines[4:6]))
-    assert "repeats the sample of line 5 (block " in message
-    assert "2 of " in message
+    run = damaged(synthetic(gaps=[GAP]), lambda lines: lines.extend(lines[-3:-1]))
+    assert run.losses.lines == 2
+    assert "repeats the sample of line" in run.losses.first[0]
+    assert run.losses.blocks == {15}
 
 
 def test_a_repeated_sample_is_found_after_gaps_and_with_another_value(synthetic: Write) -> None:
-    path = synthetic(gaps=[GAP, GAP])
+    path = synthetic(gaps=[GAP, GAP], pilot=False)
+    whole = reader.load(path)
     first = json.loads((path / "records.jsonl").read_bytes().splitlines()[0])
     line = json.dumps(first | {"value": 77, "at": 99.5}).encode() + b"\n"
-    message = damaged(path, lambda lines: lines.append(line))
+    run = damaged(path, lambda lines: lines.append(line))
     total = len((path / "records.jsonl").read_bytes().splitlines())
-    assert f"records.jsonl:{total}: repeats the sample of line 1" in message
+    assert f"records.jsonl:{total}: repeats the sample of line 1 (block 1" in run.losses.first[0]
+    assert run.samples.equals(whole.samples)
+    assert run.uncounted == {1}
 
 
 @pytest.mark.parametrize(
@@ -515,6 +531,6 @@ def test_an_impossible_number_is_damage_with_its_line(
     def put(lines: list[bytes]) -> None:
         lines[2] = json.dumps(json.loads(lines[2]) | change).encode() + b"\n"
 
-    message = damaged(synthetic(), put)
+    (message,) = damaged(synthetic(), put).losses.first
     assert "records.jsonl:3: " in message
     assert re.search(why, message)

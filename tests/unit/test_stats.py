@@ -588,6 +588,13 @@ def test_a_change_below_three_percent_is_no_matter_however_sure() -> None:
     assert not found.notable
 
 
+def test_a_drift_without_measure_stays_a_number() -> None:
+    at = np.array([0.0, 1e-4, 2e-4, 3e-4, 4e-4, 1e9])
+    found = drift(np.exp(np.arange(6.0)), at)
+    assert found is not None
+    assert all(math.isfinite(each) for each in (found.change, found.low, found.high))
+
+
 def test_noise_alone_is_not_called_drift() -> None:
     at = np.arange(20.0)
     found = drift(np.exp(noisy(20, spread=0.05)), at)

@@ -4,11 +4,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import SessionError
 from isobench.plugins import entry_points, guard
 from isobench.plugins.entry_points import Kind, Plugin
 from isobench.report.exporters import EXPORTERS, Exporter
-from isobench.storage.cleaning import cleaned
 
 if TYPE_CHECKING:
     from isobench.report.write import Outcome

@@ -14,13 +14,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import SessionError
 from isobench.plugins import entry_points, guard
 from isobench.plugins.entry_points import Kind, Plugin
 from isobench.report.markup import escaped
 from isobench.report.sections.lookup import Lookup, look_up
 from isobench.report.sections.section import Section
-from isobench.storage.cleaning import cleaned
 
 TEMPLATE: Final = "plugin.html.j2"
 """isobench's own template around the template of a plug-in."""

@@ -1,0 +1,356 @@
+"""A damaged run is used where it is intact, or refused with its place: never a traceback, a hang or
+much memory.
+
+`python -m tests.faults.damage 700` tries more of them.
+"""
+
+import json
+import os
+import random
+import shutil
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from isobench import api
+from isobench.model.errors import UsageError
+from isobench.storage import files, lines, losses, reader, records
+from tests.faults import damage
+
+SEEDS = 40
+"""Damaged runs that are tried here; `nox -s fuzz` tries more."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run without damage."""
+    return damage.run(tmp_path_factory.mktemp("damage") / "base")
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose payloads took turns."""
+    return damage.in_rounds(damage.run(tmp_path_factory.mktemp("damage") / "rounds"))
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    return Path(shutil.copytree(base, tmp_path / "run"))
+
+
+def rows(run: Path) -> list[bytes]:
+    return (run / "records.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def place_in(run: Path, block: int, after: int = 3) -> int:
+    """Return the index of a line in the middle of a block."""
+    return [at for at, line in enumerate(rows(run)) if b'"block":%d,' % block in line][after]
+
+
+def rewrite(run: Path, made: list[bytes]) -> reader.Run:
+    (run / "records.jsonl").write_bytes(b"".join(made))
+    return reader.load(run)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        reader.load(path)
+    assert caught.value.hint
+    return str(caught.value)
+
+
+def test_the_runs_that_are_damaged_have_no_damage(base: Path, rounds: Path, tmp_path: Path) -> None:
+    assert not reader.load(base).losses
+    assert not reader.load(rounds).losses
+    other, ends = damage.another(base, tmp_path / "other"), Counter[str]()
+    for name, call in damage.commands(base, other, tmp_path / "out").items():
+        assert damage.attempt(call, ends) == "", name
+    assert set(ends) == {"worked"}
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_damaged_run_ends_no_command_with_a_traceback(
+    seed: int, base: Path, rounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, what = damage.damaged((base, rounds)[seed % 2], tmp_path / "run", seed)
+    other = damage.another(base, tmp_path / "other")
+    for name, call in damage.commands(path, other, tmp_path / "out").items():
+        assert damage.attempt(call) == "", f"{name}: {what}"
+
+
+# ---- lines that cannot be used -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("garbage", damage.GARBAGE[:10])
+def test_a_garbage_line_is_left_out_with_the_block_around_it(garbage: bytes, run: Path) -> None:
+    place = place_in(run, 2)
+    found = rewrite(run, [*rows(run)[:place], garbage + b"\n", *rows(run)[place:]])
+    assert found.losses.lines == 1
+    assert found.losses.first[0].startswith(f"records.jsonl:{place + 1}: ")
+    assert found.uncounted == {2}
+
+
+def test_a_garbage_line_between_two_blocks_takes_both(run: Path) -> None:
+    place = place_in(run, 3, 0)
+    found = rewrite(run, [*rows(run)[:place], b"garbage\n", *rows(run)[place:]])
+    assert found.uncounted == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("target", "stranger"), ("target", "docker#x"), ("workload", "cpu.nothing"),
+        ("unit", "parsecs"), ("clock", "sundial"), ("metric", ""), ("value", -5),
+        ("value", 1 << 61), ("block", 77), ("iteration", -1), ("at", 1e300), ("session", -1),
+        ("operations", 0), ("value", None), ("value", [1]), ("target", {}),
+    ],
+)  # fmt: skip
+def test_an_implausible_sample_is_left_out_with_its_block(
+    key: str, value: object, run: Path
+) -> None:
+    made = rows(run)
+    place = place_in(run, 2)
+    made[place] = json.dumps({**json.loads(made[place]), key: value}).encode() + b"\n"
+    found = rewrite(run, made)
+    assert found.losses.first[0].startswith(f"records.jsonl:{place + 1}: ")
+    assert 2 in found.uncounted
+    assert found.uncounted <= {2, 77}
+
+
+def test_a_record_that_moved_into_another_block_takes_both(run: Path) -> None:
+    made = rows(run)
+    place = place_in(run, 2)
+    made[place] = made[place].replace(b'"block":2,', b'"block":4,')
+    assert {2, 4} <= rewrite(run, made).uncounted
+
+
+def test_a_missing_sample_in_the_middle_of_a_visit_takes_its_block(run: Path) -> None:
+    made = rows(run)
+    place = next(
+        at for at, line in enumerate(made)
+        if b'"block":3,' in line and b'"metric":"time","iteration":1' in line
+    )  # fmt: skip
+    found = rewrite(run, [*made[:place], *made[place + 1 :]])
+    assert found.uncounted == {3}
+    assert "iterations of this visit are missing" in found.losses.first[0]
+
+
+def test_damage_never_makes_an_interval_narrower_than_without_the_block(run: Path) -> None:
+    def intervals(path: Path) -> dict[tuple[str, str], tuple[float, float] | None]:
+        return {(one.target, one.workload): one.interval for one in api.load(path).summary.cells}
+
+    made = rows(run)
+    place = place_in(run, 2)
+    rewrite(run, [line for line in made if b'"block":2,' not in line])
+    without = intervals(run)
+    rewrite(run, [*made[:place], b"\xff\n", *made[place + 1 :]])
+    damaged = intervals(run)
+    for cell, interval in damaged.items():
+        before = without[cell]
+        assert (interval is None) == (before is None), cell
+        if interval is not None and before is not None:
+            assert interval[0] <= before[0] * 1.0000001, cell
+            assert interval[1] >= before[1] * 0.9999999, cell
+
+
+def test_a_lost_line_may_hide_that_a_cell_left_so_that_the_stricter_level_holds(run: Path) -> None:
+    whole = api.load(run).summary
+    rewrite(run, [*rows(run), b"garbage\n"])
+    assert {one.level for one in whole.cells} == {0.97, 0.999}
+    assert {one.level for one in api.load(run).summary.cells} == {0.999}
+
+
+def test_a_damaged_line_of_the_host_takes_its_block(run: Path) -> None:
+    path = run / "state" / "blocks.jsonl"
+    made = path.read_text().splitlines()
+    made[1] = made[1].replace("1", "x")
+    path.write_text("\n".join(made) + "\n")
+    found = reader.load(run)
+    assert found.losses.first[0].startswith("state/blocks.jsonl:2: ")
+    assert found.uncounted == {2}
+
+
+def test_the_loss_is_in_the_summary_the_page_markdown_and_terminal(run: Path) -> None:
+    place = place_in(run, 2)
+    rewrite(run, [*rows(run)[:place], b"garbage\n", *rows(run)[place:]])
+    assert damage.attempt(lambda: damage._command("report", run, "--quiet")) == ""
+    said = f"one damaged line is left out, and one block does not count (records.jsonl:{place + 1}:"
+    summary = json.loads((run / "summary.json").read_text())
+    assert "damaged-records" in [one["code"] for one in summary["run"]["doubts"]]
+    assert summary["run"]["complete"] is False
+    assert said in summary["run"]["headline"]
+    assert said in (run / "report.html").read_text()
+    assert said in (run / "summary.md").read_text().replace("\\", "")
+
+
+def test_a_file_of_garbage_is_refused_before_all_of_it_is_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_MOST_LINES", 10)
+    (run / "records.jsonl").write_bytes(b"x\n" * 1000)
+    assert "records.jsonl:1: " in refused(run)
+
+
+def test_a_line_without_end_takes_no_memory_and_one_place(run: Path) -> None:
+    made = rows(run)
+    place = place_in(run, 2)
+    long = b"x" * (3 * lines.LONGEST_LINE)
+    found = rewrite(run, [*made[:place], long + long + b"\n", *made[place:]])
+    assert found.losses.lines == 1
+    assert len(found.losses.first[0]) < 300
+
+
+def test_line_numbers_are_right_across_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_BATCH", 64)
+    line = b'{"kind":"gap","block":1,"target":"t","workload":"w","cause":"failed"}\n'
+    found = records.read(line * 9 + b"garbage\n" + line * 3 + b"cut off")
+    assert [*found.damage.reasons] == [10]
+    assert len(found.gaps) == 12
+
+
+# ---- documents that contradict each other --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "place"),
+    [
+        ("run.json", lambda run: run["targets"].append(run["targets"][0]), "occurs 2 times"),
+        ("run.json", lambda run: run["targets"][1].update(name="../../x"), "is not a name"),
+        ("run.json", lambda run: run.update(reference="stranger"), "$.reference"),
+        ("run.json", lambda run: run["variations"][0].update(base="stranger"), "$.variations"),
+        ("run.json", lambda run: run["workloads"].append(run["workloads"][0]), "occurs 2 times"),
+        ("run.json", lambda run: run["host"].update(load=10**40), "out of range"),
+        ("plan.json", lambda plan: plan.update(reference="docker"), "$.reference"),
+        ("plan.json", lambda plan: plan["blocks"].pop(0), "numbered from 1"),
+        ("plan.json", lambda plan: plan["blocks"][0]["sessions"].append("x"), 'no target "x"'),
+        ("plan.json", lambda plan: plan["blocks"][0]["visits"][0].update(workload="x"), '"x"'),
+        ("plan.json", lambda plan: plan["blocks"][0]["visits"][0].update(block=2), "blocks[0]"),
+        ("plan.json", lambda plan: plan["work"][0].update(loops=0), "$.work"),
+    ],
+)
+def test_documents_that_contradict_each_other_are_refused_with_their_place(
+    name: str, change: Callable[[dict[str, object]], object], place: str, run: Path
+) -> None:
+    document = json.loads((run / name).read_text())
+    change(document)
+    (run / name).write_text(json.dumps(document))
+    message = refused(run)
+    assert f"{run}: {name}: " in message
+    assert place in message
+
+
+# ---- other than files ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "plan.json", "records.jsonl", "state/docker-pre.json"]
+)
+@pytest.mark.parametrize("what", ["directory", "fifo", "device", "loop", "sparse"])
+def test_what_is_not_a_file_of_a_sensible_size_is_refused_at_once(
+    name: str, what: str, run: Path
+) -> None:
+    path = run / name
+    path.unlink()
+    if what == "directory":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "sparse":
+        with path.open("wb") as file:
+            file.truncate(5 << 40)
+    else:
+        path.symlink_to("/dev/zero" if what == "device" else path.name)
+    assert name in refused(run)
+    for command in ("noise", "report"):
+        assert damage.attempt(lambda: damage._command(command, run)) == ""  # noqa: B023
+
+
+# ---- zips ----------------------------------------------------------------------------------------
+
+
+def zipped(run: Path, extra: Callable[[zipfile.ZipFile], object] = lambda _: None) -> Path:
+    archive = run.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in sorted(run.rglob("*")):
+            made.write(path, f"run/{path.relative_to(run)}")
+        extra(made)
+    return archive
+
+
+def test_a_zip_that_expands_without_measure_is_refused_before_it_is_read(run: Path) -> None:
+    (run / "records.jsonl").write_bytes(b"\n" * (300 << 20))
+    message = refused(zipped(run))
+    assert "records.jsonl expands to more than 100 times its size" in message
+
+
+def test_a_member_beyond_the_bound_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_RATIO_FROM", 1 << 40)
+    (run / "plan.json").write_bytes(b" " * (65 << 20))
+    assert "plan.json: longer than 64 MiB" in refused(zipped(run))
+
+
+def test_the_bounds_leave_room_for_ten_million_records(base: Path) -> None:
+    line = max(map(len, rows(base)))
+    assert 10_000_000 * line < files.MOST_RECORDS
+
+
+def test_a_zip_of_many_members_is_refused(run: Path) -> None:
+    def many(made: zipfile.ZipFile) -> None:
+        for number in range(files.MOST_MEMBERS):
+            made.writestr(f"run/logs/{number}.log", "")
+
+    assert "members, more than a run" in refused(zipped(run, many))
+
+
+def test_a_table_of_members_beyond_the_bound_is_not_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MOST_TABLE", 500)
+    assert "has more members than a run" in refused(zipped(run))
+
+
+def changed(archive: Path, offset: int, value: int) -> Path:
+    """Change two bytes of each entry of the table of a zip."""
+    data = bytearray(archive.read_bytes())
+    at = data.find(b"PK\x01\x02")
+    while at >= 0:
+        data[at + offset : at + offset + 2] = struct.pack("<H", value)
+        at = data.find(b"PK\x01\x02", at + 4)
+    archive.write_bytes(data)
+    return archive
+
+
+def test_an_encrypted_member_is_refused_by_that_word(run: Path) -> None:
+    assert "run.json is encrypted" in refused(changed(zipped(run), 8, 1))
+
+
+def test_an_unusual_compression_is_refused(run: Path) -> None:
+    assert "unusual method" in refused(changed(zipped(run), 10, zipfile.ZIP_LZMA))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_occurs_twice_is_refused(run: Path) -> None:
+    archive = zipped(run, lambda made: made.writestr("run/plan.json", "{}"))
+    assert "plan.json occurs 2 times" in refused(archive)
+
+
+def test_paths_out_of_the_zip_lead_nowhere(run: Path) -> None:
+    archive = zipped(run, lambda made: made.writestr("../../etc/passwd", "x"))
+    assert not reader.load(archive).losses
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_flipped_bits_of_a_zip_are_no_traceback(seed: int, run: Path) -> None:
+    archive = zipped(run)
+    data = bytearray(archive.read_bytes())
+    rng = random.Random(seed)  # noqa: S311 - damage to repeat
+    for _ in range(3):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    archive.write_bytes(data)
+    assert damage.attempt(lambda: reader.load(archive)) == ""
