@@ -5,7 +5,6 @@ import gzip
 import lzma
 import os
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 from isobench.model.errors import SessionError
 from isobench.payload import stage
 from isobench.plugins import ownership
+from isobench.plugins.api import Completed
 from isobench.targets.machines import _cache, _guest, _packages
 from tests.unit.test_cpio import entries
 
@@ -392,11 +392,11 @@ def test_apt_uses_only_what_is_signed_whatever_the_host_is_configured_to(
 ) -> None:
     called: list[str] = []
 
-    def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(argv: list[str], **_: object) -> Completed:
         called.extend(argv)
-        return subprocess.CompletedProcess(argv, 0, "", "")
+        return Completed(exit_code=0, stdout=b"", stderr=b"")
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(_packages.processes, "run", run)
     _packages.PackageClient("x86_64", tmp_path).update()
     for setting in ("APT::Get::AllowUnauthenticated", "Acquire::AllowInsecureRepositories"):
         assert f"-o{setting}=false" in called
