@@ -116,13 +116,7 @@ def workshop(payloads: Sequence[Payload], cpus: str = "") -> Iterator[Workshop]:
 
 def sweep(alive: Callable[[str], bool]) -> list[Leftover]:
     """Remove the folders of runs whose process has died, and return them."""
-    removed = []
-    for folder in sorted(_runs().glob("isobench-*")):
-        if not alive(folder.name.rpartition("-")[0]):
-            shutil.rmtree(folder, ignore_errors=True)
-            failure = "some of its files cannot be removed" if folder.exists() else ""
-            removed.append(Leftover(what=f"folder {folder}", failure=failure))
-    return removed
+    return ownership.sweep_folders(_runs(), alive)
 
 
 def _is_locked(lock: Path) -> bool:

@@ -98,8 +98,13 @@ def temporary_file(content: bytes, what: str) -> Iterator[Path]:
 
 def sweep_temporary(alive: Callable[[str], bool]) -> list[Leftover]:
     """Remove the temporary folders of processes that have died, and return them."""
+    return sweep_folders(Path(tempfile.gettempdir()), alive)
+
+
+def sweep_folders(parent: Path, alive: Callable[[str], bool]) -> list[Leftover]:
+    """Remove the folders in `parent` whose names begin with an owner that has died."""
     removed = []
-    for folder in sorted(Path(tempfile.gettempdir()).glob("isobench-*")):
+    for folder in sorted(parent.glob("isobench-*")):
         owner = owner_of(folder.name)
         if not owner or alive(owner) or not _is_own_folder(folder):
             continue
