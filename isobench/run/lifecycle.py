@@ -69,7 +69,7 @@ from isobench.targets.shared import cpu_group, processes
 from isobench.workloads import loader
 
 if TYPE_CHECKING:
-    from isobench.storage.reader import Run
+    from isobench.storage.reader import Growing, Run
     from isobench.storage.writer import RunFolder
 
 
@@ -128,6 +128,8 @@ class Lifecycle:
         """So many blocks are measured even if they exceed the budget."""
         self.decided = (0, 0)
         """How many cells the last interim analysis has decided, and of how many."""
+        self.growing: Growing | None = None
+        """The run so far, which interim analyses read."""
         self.earlier = 0.0
         """Seconds that a resumed run took before."""
         self.unbuilt: dict[tuple[WorkloadName, Abi], PayloadError] = {}
@@ -536,7 +538,9 @@ class Lifecycle:
         from isobench.analysis.cells import Analysis  # noqa: PLC0415 - as above
         from isobench.storage import reader  # noqa: PLC0415 - as above
 
-        analysis = Analysis(reader.load(folder.path))
+        if self.growing is None:
+            self.growing = reader.Growing(folder.path)
+        analysis = Analysis(self.growing.load())
         spent = (time.monotonic() - self.began) / self.options.budget
         share = round(min(max(spent, 1e-6), BEFORE_THE_END), 6)
         decided, undecided = analysis.leaving(share), analysis.undecided(share)

@@ -42,13 +42,14 @@ def end_of_lines(file: BinaryIO) -> int:
     return 0
 
 
-def batches(stream: BinaryIO) -> Iterator[Batch]:
-    """Yield the complete lines of a stream in batches of a few MiB.
+def batches(stream: BinaryIO, *, first: int = 1) -> Iterator[Batch]:
+    """Yield the complete lines of a stream in batches of a few MiB. `first` is the number of its
+    first line.
 
     A last line without a line end is left out. A line of more than LONGEST_LINE bytes becomes one
     that is no JSON: whatever the stream holds, little of it is in memory at a time.
     """
-    number, rest = 1, b""
+    number, rest = first, b""
     while piece := stream.read(_BATCH):
         data = rest + piece
         whole = complete_lines(data)

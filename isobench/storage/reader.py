@@ -5,7 +5,7 @@ the file and the place in it. No other module checks again.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -106,13 +106,41 @@ def load(path: Path) -> Run:
         raise UsageError(f"{path}: {error}", hint=DAMAGED) from None
 
 
-def _read(path: Path, files: Files) -> Run:
+class Growing:
+    """Reads a run that is being measured, again and again: of its records only what is new."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the folder of the run; read nothing yet."""
+        self._path = path
+        self._reader: records.Reader | None = None
+
+    def load(self) -> Run:
+        """Return the run so far. Errors are those of `load`."""
+        try:
+            with Files(self._path) as files:
+                return _read(self._path, files, self._records)
+        except UNREADABLE as error:
+            raise UsageError(f"{self._path}: {error}", hint=DAMAGED) from None
+
+    def _records(self, stream: BinaryIO, known: records.Known) -> records.Records:
+        # Damaged lines are counted where all lines are checked: so they are read anew.
+        if self._reader is None or self._reader.damage.reasons or self._reader.known != known:
+            self._reader = records.Reader(known)
+        stream.seek(self._reader.place)
+        self._reader.read(stream)
+        return records.usable(self._reader.records())
+
+
+_ReadRecords = Callable[[BinaryIO, records.Known], records.Records]
+
+
+def _read(path: Path, files: Files, read_records: _ReadRecords = records.read) -> Run:
     metadata = _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
     plan = _plan(files.read(_PLAN, most=MOST_PLAN), metadata)
     has_rounds = plan is None or plan.schedule is Schedule.ROUNDS
     known = relations.known(metadata, plan, has_rounds=has_rounds)
     with files.open(RECORDS, most=MOST_RECORDS) as stream:
-        found = records.read(stream, known)
+        found = read_records(stream, known)
     with files.open(_HEALTH, most=MOST_DOCUMENT) as stream:
         health = _health(stream)
     # Whether a block counts is not known where its line is lost.

@@ -151,11 +151,15 @@ class _Columns:
         }
 
 
-class _Reader:
-    """Reads the lines of one file."""
+class Reader:
+    """Reads the lines of one file, which may grow meanwhile."""
 
     def __init__(self, known: Known | None) -> None:
+        """Take the names that records may have; None: all."""
         self.known = known
+        self.place = 0
+        """How many bytes of complete lines were read."""
+        self._lines = 0
         self.damage = Collector(RECORDS)
         self.columns = _Columns()
         self.gaps: list[Gap] = []
@@ -165,8 +169,14 @@ class _Reader:
         self.others: list[tuple[int, int]] = []
         """Line and block of gaps and leavings."""
 
-    def read(self, batch: lines.Batch) -> None:
-        """Read some lines."""
+    def read(self, stream: BinaryIO) -> None:
+        """Read the complete lines of a stream, which begins at `place`."""
+        for batch in lines.batches(stream, first=self._lines + 1):
+            self._read(batch)
+            self.place += len(batch.data)
+            self._lines += batch.data.count(b"\n")
+
+    def _read(self, batch: lines.Batch) -> None:
         rows, numbers = self._decoded(batch)
         is_sample = np.fromiter((row.kind == "sample" for row in rows), bool, len(rows))
         if is_sample.all():
@@ -227,7 +237,7 @@ class _Reader:
             self.leavings.append(found)
 
     def records(self) -> Records:
-        """Return what was read, when all lines are."""
+        """Return what was read so far. Once there is damage, this can be called only once more."""
         columns = self.columns.joined()
         good = self._plausible(columns)
         self._locate(columns)
@@ -247,9 +257,11 @@ class _Reader:
     def _column(self, name: str, column: NDArray[Any]) -> Any:  # noqa: ANN401 - a column of pandas
         if name not in _TEXTS:
             return column
-        # Each different text is cleaned once. A list gets the type that pandas gives texts.
-        texts = np.array([cleaned(text) for text in self.columns.names[name]], object)
-        return texts[column].tolist()
+        # Each different text is cleaned once, and kept once.
+        texts = [cleaned(text) for text in self.columns.names[name]]
+        if len({*texts}) < len(texts):
+            return pd.Categorical(np.array(texts, object)[column])
+        return pd.Categorical.from_codes(column, categories=pd.Index(texts, dtype=object))
 
     # ---- checks ----------------------------------------------------------------------------------
 
@@ -369,10 +381,13 @@ def read(source: BinaryIO | bytes, known: Known | None = None) -> Records:
     A last line that a crash has cut off is dropped. Without `known`, all names can be. ValueError:
     nothing can be used, or too many lines are damaged; names the first lines.
     """
-    reader = _Reader(known)
-    for batch in lines.batches(io.BytesIO(source) if isinstance(source, bytes) else source):
-        reader.read(batch)
-    found = reader.records()
+    reader = Reader(known)
+    reader.read(io.BytesIO(source) if isinstance(source, bytes) else source)
+    return usable(reader.records())
+
+
+def usable(found: Records) -> Records:
+    """Return the records. ValueError: nothing of them can be used; names the first lines."""
     if found.damage.reasons and found.samples.empty and not found.gaps:
         raise ValueError("; ".join(found.damage.first()))
     return found
