@@ -84,6 +84,7 @@ ATTRIBUTE_LIMIT: Final = 10.0
 OPEN_LIMIT: Final = 1800.0
 """Long, since a first opening may have to download an image."""
 CLOSE_LIMIT: Final = 120.0
+PROOF_LIMIT: Final = 300.0
 # Making a guest downloads and unpacks a whole system.
 PREPARE_LIMIT: Final = 3600.0
 SWEEP_LIMIT: Final = 120.0

@@ -392,7 +392,9 @@ class Runner:
 
     def _proven(self, context: Context, opened: OpenSession) -> OpenSession:
         began = time.monotonic()
-        proof = self.prover.prove_session(context, opened.session)
+        target = self.targets[actual(context.visit.target)]
+        with guard.limited(target, "its evidence", guard.PROOF_LIMIT):
+            proof = self.prover.prove_session(context, opened.session)
         self.prover.proofs[actual(context.visit.target)] = proof
         opened.proving = time.monotonic() - began
         opened.verify(proof)
@@ -406,7 +408,8 @@ class Runner:
         """Open a session that the stack closes. A failure of closing becomes a gap of its own."""
         label = context.visit.target
         manager = self.open(context, target)
-        session = manager.__enter__()
+        with guard.limited(target, "open", guard.OPEN_LIMIT):
+            session = manager.__enter__()
 
         def leave(
             kind: type[BaseException] | None,
@@ -415,7 +418,8 @@ class Runner:
         ) -> None:
             # What was measured still counts, but something may be left on the host.
             try:
-                manager.__exit__(kind, error, trace)
+                with guard.limited(target, "the end of open", guard.CLOSE_LIMIT):
+                    manager.__exit__(kind, error, trace)
             except Exception as fault:  # noqa: BLE001 - as in `visit`
                 self.prover.keep_log(label, fault)
                 closing = Visit(block=self.block_number, target=label, workload=SESSION)

@@ -215,7 +215,8 @@ def prepare(chosen: Chosen, options: RunOptions, say: Callable[[str], None]) -> 
         if not isinstance(target, Preparer):
             continue
         try:
-            target.prepare(say)
+            with guard.limited(target, "prepare", guard.PREPARE_LIMIT):
+                target.prepare(say)
         except SessionError as error:
             lost[name] = Unavailable(
                 lack=Lack.RUNTIME, what=f"it cannot be prepared: {error}", hint=error.hint

@@ -28,6 +28,10 @@ ERRORS: Final = (docker.errors.DockerException, requests.exceptions.RequestExcep
 MOST_BYTES: Final = 1 << 24
 """Bytes of a reply: 16 MiB. A list of a thousand containers takes about 2 MiB."""
 _READ_SECONDS: Final = 60
+_REPLY_SECONDS: Final = 120.0
+"""Seconds for a whole request and its reply."""
+_LOAD_SECONDS: Final = 900.0
+"""The same for an image that is loaded: the engine unpacks it before it replies."""
 _CHUNK: Final = 1 << 16
 _HEADER: Final = struct.Struct(">BxxxL")
 STDOUT: Final = 1
@@ -201,7 +205,8 @@ class Client(docker.APIClient):
     ) -> requests.Response:
         """Send a request and read its reply. ConnectionError: it is longer than MOST_BYTES."""
         streams = options.get("stream", False)
-        with deadlines.cut_by(self._cut):
+        limit = _LOAD_SECONDS if str(request.url).endswith("/images/load") else _REPLY_SECONDS
+        with deadlines.ended_after(limit, self._cut):
             response = super().send(request, **{**options, "stream": True})
             if not streams:
                 # What `requests` would do itself, without a bound.
