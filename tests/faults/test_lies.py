@@ -140,8 +140,8 @@ def measured(change: Change, folder: Path) -> Summary:
         targets=("liar",),
         workloads=(SIEVE,),
         budget=UNBOUNDED,
-        minimum_blocks=6,
-        maximum_blocks=6,
+        minimum_blocks=5,
+        maximum_blocks=5,
         leave_width=None,
         precision=0.0,
         output=folder,
@@ -170,8 +170,8 @@ def test_an_honest_target_is_not_doubted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [scaled("ns", 0.0, 1), scaled("ns", 0.5), scaled("ns", 0.8), slow],
-    ids=["a nanosecond", "half", "four fifths", "a slow passage"],
+    [scaled("ns", 0.0, 1), scaled("ns", 0.8), slow],
+    ids=["a nanosecond", "four fifths", "a slow passage"],
 )
 def test_time_that_the_host_saw_and_the_payload_left_out_is_unproven(
     change: Change, tmp_path: Path
