@@ -123,7 +123,7 @@ class Growing:
             raise UsageError(f"{self._path}: {error}", hint=DAMAGED) from None
 
     def _records(self, stream: BinaryIO, known: records.Known) -> records.Records:
-        # Damaged lines are counted where all lines are checked: so they are read anew.
+        # Damaged lines are counted where all lines are checked: so all are read again.
         if self._reader is None or self._reader.damage.reasons or self._reader.known != known:
             self._reader = records.Reader(known)
         stream.seek(self._reader.place)
