@@ -141,6 +141,16 @@ def test_only_names_of_owners_are_found(tree: Path) -> None:
     assert list(cgroups.children(tree / "gone")) == []
 
 
+def test_cgroups_of_other_users_are_those_of_root_alone(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert cgroups.below(tree, ["", "nspawn."]) == []
+    assert list(cgroups.children(tree / "memory")) == []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert cgroups.below(tree, ["", "nspawn."])
+
+
 def test_a_process_that_ends_during_the_search_for_a_container_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,10 @@ def is_owned(name: str) -> bool:
 
 
 def below(root: Path, prefixes: Iterable[str]) -> list[Path]:
-    """Return every folder below the root whose name is PREFIX + owner + "-…", sorted."""
+    """Return every folder below the root whose name is PREFIX + owner + "-…", sorted.
+
+    Those of other users are left out, unless this process is root: it could not remove them.
+    """
     names = tuple(prefixes)
     # os.walk skips folders that it can no longer list; Path.glob raises.
     return sorted(
@@ -34,7 +37,16 @@ def below(root: Path, prefixes: Iterable[str]) -> list[Path]:
         for path, folders, _ in os.walk(root)
         for folder in folders
         if any(folder.startswith(p) and is_owned(folder.removeprefix(p)) for p in names)
+        and _is_removable(Path(path, folder))
     )
+
+
+def _is_removable(folder: Path) -> bool:
+    """Return whether a folder belongs to this user, or everything does."""
+    try:
+        return os.geteuid() in (0, folder.stat().st_uid)
+    except OSError:
+        return False
 
 
 def named(name: str, root: Path = ROOT) -> list[Path]:
@@ -53,7 +65,8 @@ def children(parent: Path) -> Iterator[Path]:
         names = sorted(os.listdir(parent))  # noqa: PTH208 - the names alone: entries may vanish
     except OSError:
         return
-    yield from (parent / name for name in names if is_owned(name))
+    folders = (parent / name for name in names if is_owned(name))
+    yield from filter(_is_removable, folders)
 
 
 def remove(folder: Path, *, attempts: int) -> str:
