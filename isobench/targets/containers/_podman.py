@@ -24,6 +24,8 @@ from isobench.targets.shared import cgroups, disks, elf, oci, prefixes, processe
 
 CALL: Final = seconds(120)
 """Time limit of a command of Podman, which normally takes a second."""
+_NO_SUCH_IMAGE: Final = 1
+"""What `podman image exists` exits with where there is none: podman-image-exists(1)."""
 _ATTEMPTS: Final = 100
 """How often the removal of a cgroup is tried, 10 ms apart."""
 _PROXIES: Final = frozenset({
@@ -359,7 +361,9 @@ def sweep_images() -> list[Leftover]:
             try:
                 checked("rmi", name)
             except SessionError as error:
-                removed.append(Leftover(what=f"podman image {name}", failure=str(error)))
+                # `distrobox` sweeps the same images at the same time, as may another isobench.
+                if run("image", "exists", name).exit_code != _NO_SUCH_IMAGE:
+                    removed.append(Leftover(what=f"podman image {name}", failure=str(error)))
             else:
                 removed.append(Leftover(what=f"podman image {name}"))
     return removed
