@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ CALL: Final = seconds(120)
 """Time limit of a command of Podman, which normally takes a second."""
 _NO_SUCH_IMAGE: Final = 1
 """What `podman image exists` exits with where there is none: podman-image-exists(1)."""
+_sweeping: Final = threading.Lock()
 _ATTEMPTS: Final = 100
 """How often the removal of a cgroup is tried, 10 ms apart."""
 _PROXIES: Final = frozenset({
@@ -354,6 +356,12 @@ def _sweep_forgotten(alive: Callable[[str], bool]) -> list[Leftover]:
 
 def sweep_images() -> list[Leftover]:
     """Remove isobench's images, and return them. SessionError: Podman does not answer."""
+    # `podman` and `distrobox` sweep at the same time.
+    with _sweeping:
+        return _sweep_images()
+
+
+def _sweep_images() -> list[Leftover]:
     removed = []
     for image in listed(_Image, "images"):
         # As for Docker: labels alone are no mark of an image.
@@ -361,7 +369,7 @@ def sweep_images() -> list[Leftover]:
             try:
                 checked("rmi", name)
             except SessionError as error:
-                # `distrobox` sweeps the same images at the same time, as may another isobench.
+                # Another isobench may sweep as well.
                 if run("image", "exists", name).exit_code != _NO_SUCH_IMAGE:
                     removed.append(Leftover(what=f"podman image {name}", failure=str(error)))
             else:
