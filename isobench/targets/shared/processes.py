@@ -18,7 +18,7 @@ import psutil
 
 from isobench.model import Command, Leftover, OnOutput, host_abi
 from isobench.model.errors import SessionError
-from isobench.model.units import SECOND, Nanoseconds, seconds
+from isobench.model.units import SECOND, Nanoseconds
 from isobench.plugins import deadlines, ownership
 from isobench.plugins.api import Completed
 from isobench.plugins.signals import uninterrupted
@@ -619,8 +619,10 @@ def output_of(argv: Sequence[str], *, timeout: float = 10) -> str | None:
 
     `timeout` is in seconds. At most MAX_OUTPUT bytes are kept.
     """
+    deadline = time.monotonic() + deadlines.left(timeout)
+    # Not by isobench's spawner: nothing here is timed, and a run needs its spawners for what is.
     try:
-        done = run(argv, timeout=seconds(timeout), env=os.environ)
+        done = _listen_to(start(argv, env=os.environ), _ignore, deadline, None)
     except OSError:
         return None
     return done.stdout.decode(errors="replace").strip() if done.exit_code == 0 else None
