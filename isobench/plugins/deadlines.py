@@ -228,7 +228,9 @@ class _Watcher:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._watch, daemon=True, name="deadlines")
                 self._thread.start()
-            self._changed.notify()
+            # A later limit changes nothing for the thread: it need not wake up in a measurement.
+            elif self._due[0][2] is deadline:
+                self._changed.notify()
 
     def forget(self, deadline: Deadline) -> None:
         with self._changed:
@@ -244,8 +246,7 @@ class _Watcher:
                     self._changed.wait(wait)
                     continue
                 _, _, deadline = heapq.heappop(self._due)
-                late = deadline.is_cut
-                if not late:
+                if not deadline.is_cut:
                     # Again after the grace: for what a call began while it cleaned up.
                     entry = (deadline.at + GRACE, next(self._numbers), deadline)
                     heapq.heappush(self._due, entry)

@@ -731,10 +731,10 @@ def guard_visit(target: Target, limit: float) -> AbstractContextManager[None]:
     """Surround a visit that calls the plug-in's own objects: redirect output, limit the time."""
     if isinstance(target, CheckedTarget):
         return _guarded_visit(limit)
-    return limited(target, "the visit", limit)
+    return within(target, "the visit", limit)
 
 
-def limited(target: Target, place: str, limit: float) -> AbstractContextManager[Any]:
+def within(target: Target, place: str, limit: float) -> AbstractContextManager[Any]:
     """Surround a call of a target of isobench with a limit of `limit` seconds. DeadlineError: it
     took longer. Wrapped targets limit their calls themselves.
     """

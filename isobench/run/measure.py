@@ -393,7 +393,7 @@ class Runner:
     def _proven(self, context: Context, opened: OpenSession) -> OpenSession:
         began = time.monotonic()
         target = self.targets[actual(context.visit.target)]
-        with guard.limited(target, "its evidence", guard.PROOF_LIMIT):
+        with guard.within(target, "its evidence", guard.PROOF_LIMIT):
             proof = self.prover.prove_session(context, opened.session)
         self.prover.proofs[actual(context.visit.target)] = proof
         opened.proving = time.monotonic() - began
@@ -408,7 +408,7 @@ class Runner:
         """Open a session that the stack closes. A failure of closing becomes a gap of its own."""
         label = context.visit.target
         manager = self.open(context, target)
-        with guard.limited(target, "open", guard.OPEN_LIMIT):
+        with guard.within(target, "open", guard.OPEN_LIMIT):
             session = manager.__enter__()
 
         def leave(
@@ -418,7 +418,7 @@ class Runner:
         ) -> None:
             # What was measured still counts, but something may be left on the host.
             try:
-                with guard.limited(target, "the end of open", guard.CLOSE_LIMIT):
+                with guard.within(target, "the end of open", guard.CLOSE_LIMIT):
                     manager.__exit__(kind, error, trace)
             except Exception as fault:  # noqa: BLE001 - as in `visit`
                 self.prover.keep_log(label, fault)

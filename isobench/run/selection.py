@@ -215,7 +215,7 @@ def prepare(chosen: Chosen, options: RunOptions, say: Callable[[str], None]) -> 
         if not isinstance(target, Preparer):
             continue
         try:
-            with guard.limited(target, "prepare", guard.PREPARE_LIMIT):
+            with guard.within(target, "prepare", guard.PREPARE_LIMIT):
                 target.prepare(say)
         except SessionError as error:
             lost[name] = Unavailable(

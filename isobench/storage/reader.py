@@ -99,11 +99,7 @@ def load(path: Path) -> Run:
 
     UsageError: it is not a run, has another format, or is damaged; names the file and the place.
     """
-    try:
-        with Files(path) as files:
-            return _read(path, files)
-    except UNREADABLE as error:
-        raise UsageError(f"{path}: {error}", hint=DAMAGED) from None
+    return Growing(path).load()
 
 
 class Growing:
@@ -134,7 +130,7 @@ class Growing:
 _ReadRecords = Callable[[BinaryIO, records.Known], records.Records]
 
 
-def _read(path: Path, files: Files, read_records: _ReadRecords = records.read) -> Run:
+def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
     metadata = _metadata(files.read(METADATA, most=MOST_DOCUMENT), path)
     plan = _plan(files.read(_PLAN, most=MOST_PLAN), metadata)
     has_rounds = plan is None or plan.schedule is Schedule.ROUNDS
@@ -174,7 +170,7 @@ def _metadata(data: bytes, path: Path) -> RunMetadata:
 
 
 class _OldPlan(msgspec.Struct):
-    """Version 0.1 wrote "dear" where later versions write "expensive"."""
+    """The key in which plans of version 0.1 have the expensive targets."""
 
     expensive: tuple[TargetName, ...] = msgspec.field(default=(), name="dear")
 

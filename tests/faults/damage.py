@@ -43,6 +43,26 @@ _SECONDS = 60
 _MEMORY = 3 << 30
 
 
+def put_in_place_of(path: Path, what: str) -> None:
+    """Put something that is no file of a sensible size in the place of a file."""
+    path.unlink()
+    if what == "directory":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "sparse":
+        with path.open("wb") as file:
+            file.truncate(5 << 40)
+    else:
+        goals = {
+            "loop": path.name,
+            "device": "/dev/zero",
+            "dangling": "none",
+            "empty": "/dev/null",
+        }
+        path.symlink_to(goals[what])
+
+
 def run(folder: Path, example: str = "2026-11-25-debian12-2cpu") -> Path:
     """Write a small copy of an example run: four blocks, four targets, three workloads."""
     source = EXAMPLES / example
@@ -374,23 +394,10 @@ class Damager:
 
     def kind_of_file(self) -> str:
         path = self._file()
-        path.unlink()
-        what = self.rng.choice(("directory", "fifo", "loop", "zero", "empty", "dangling", "sparse"))
-        if what == "directory":
-            path.mkdir()
-        elif what == "fifo":
-            os.mkfifo(path)
-        elif what == "sparse":
-            with path.open("wb") as file:
-                file.truncate(20 << 30)
-        else:
-            goal = {
-                "loop": path.name,
-                "zero": "/dev/zero",
-                "dangling": "none",
-                "empty": "/dev/null",
-            }
-            path.symlink_to(goal[what])
+        what = self.rng.choice(
+            ("directory", "fifo", "loop", "device", "empty", "dangling", "sparse")
+        )
+        put_in_place_of(path, what)
         return f"{path.name} {what}"
 
     def foreign_state(self) -> str:

@@ -5,7 +5,6 @@ much memory.
 """
 
 import json
-import os
 import random
 import shutil
 import struct
@@ -255,17 +254,7 @@ def test_documents_that_contradict_each_other_are_refused_with_their_place(
 def test_what_is_not_a_file_of_a_sensible_size_is_refused_at_once(
     name: str, what: str, run: Path
 ) -> None:
-    path = run / name
-    path.unlink()
-    if what == "directory":
-        path.mkdir()
-    elif what == "fifo":
-        os.mkfifo(path)
-    elif what == "sparse":
-        with path.open("wb") as file:
-            file.truncate(5 << 40)
-    else:
-        path.symlink_to("/dev/zero" if what == "device" else path.name)
+    damage.put_in_place_of(run / name, what)
     assert name in refused(run)
     for command in ("noise", "report"):
         assert damage.attempt(lambda: damage._command(command, run)) == ""  # noqa: B023

@@ -14,16 +14,16 @@ from typing import ClassVar
 import pytest
 
 from isobench.config.options import UNBOUNDED, RunOptions
-from isobench.model import Availability, Available, Cause, Command, Stage
+from isobench.model import Cause, Command, Stage
 from isobench.model.units import Nanoseconds, TargetName, WorkloadName
-from isobench.plugins.api import Completed, Target
-from isobench.plugins.registry import Registry
+from isobench.plugins.api import Completed
 from isobench.run import selection
 from isobench.run.lifecycle import Lifecycle
 from isobench.storage.schema import Summary
 from isobench.targets.native import NativeTarget
 from isobench.targets.shared.agents import AgentSession
 from isobench.workloads import loader
+from tests.unit.test_lifecycle import Observer, Shelf
 
 pytestmark = pytest.mark.timeout(300)
 SIEVE = WorkloadName("cpu.sieve")
@@ -107,33 +107,6 @@ class _Session:
         return replace(done, stdout=bytes(kept))
 
 
-class Shelf(Registry):
-    """A registry of two targets."""
-
-    def __init__(self, *targets: Target) -> None:
-        super().__init__()
-        self.targets = {target.name: target for target in targets}
-
-    def names(self) -> tuple[TargetName, ...]:
-        return tuple(self.targets)
-
-    def get(self, name: str) -> Target:
-        return self.targets[TargetName(name)]
-
-
-class Observer:
-    """Shows nothing."""
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
-
-    def probed(self, name: TargetName, answer: Availability) -> None:
-        assert isinstance(answer, Available), name
-
-    def step(self, what: str, done: float, total: float) -> None:
-        """Show nothing."""
-
-
 def measured(change: Change, folder: Path) -> Summary:
     """Return the summary of a short run of native and a target that lies."""
     options = RunOptions(
@@ -147,7 +120,7 @@ def measured(change: Change, folder: Path) -> Summary:
         output=folder,
         seed=1,
     )
-    shelf, observer = Shelf(NativeTarget(), LyingTarget(change=change)), Observer()
+    shelf, observer = Shelf([NativeTarget(), LyingTarget(change=change)]), Observer()
     workloads = loader.select(loader.find(), [SIEVE])
     chosen = selection.choose(options, shelf, workloads, observer)
     return Lifecycle(options, shelf, observer).run(chosen).summary

@@ -144,7 +144,7 @@ def test_an_engine_that_does_not_answer_costs_its_target_alone(engine: str) -> N
     assert not isinstance(native, Unavailable)
     found: list[Leftover] = []
     guard.sweep(targets, lambda _: True, cached=False, on_leftover=found.append, limit=LIMIT)
-    # An engine that does not run has nothing to remove: its silence is told by `doctor`.
+    # An engine that does not run has nothing to remove: `doctor` reports why it does not answer.
     assert all(one.failure for one in found)
 
 

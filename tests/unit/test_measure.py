@@ -1028,16 +1028,24 @@ def test_a_spent_budget_ends_a_run_after_its_fewest_blocks(
     assert measure_blocks(runner(fake()), 20, spent) == (4, "budget")
 
 
-def test_precision_is_looked_at_from_the_tenth_block_in_every_fifth(
-    runner: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quiet_but(monkeypatch)
+def analyses(stop_at: int = 0) -> tuple[list[int], Callable[[int], measure.Analysed]]:
+    """Return an interim analysis that stops a run after so many blocks, and a list of when it was
+    made.
+    """
     analysed: list[int] = []
 
     def analyse(valid: int) -> measure.Analysed:
         analysed.append(valid)
-        return measure.Analysed(stop="precision" if valid == 20 else "")
+        return measure.Analysed(stop="precision" if valid == stop_at else "")
 
+    return analysed, analyse
+
+
+def test_precision_is_looked_at_from_the_tenth_block_in_every_fifth(
+    runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_but(monkeypatch)
+    analysed, analyse = analyses(stop_at=20)
     wanted = limits(maximum_blocks=40, analyse=analyse)
     assert measure_blocks(runner(fake()), 40, wanted) == (20, "precision")
     assert analysed == [5, 10, 15, 20]
@@ -1047,12 +1055,7 @@ def test_after_sixty_blocks_a_run_is_analysed_every_twenty_as_the_rule_says(
     runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet_but(monkeypatch)
-    analysed: list[int] = []
-
-    def analyse(valid: int) -> measure.Analysed:
-        analysed.append(valid)
-        return measure.Analysed()
-
+    analysed, analyse = analyses()
     measure_blocks(runner(fake()), 105, limits(maximum_blocks=105, analyse=analyse))
     assert analysed == [*range(5, 61, 5), 80, 100]
 

@@ -302,6 +302,40 @@ class Listed(msgspec.Struct):
     name: str = msgspec.field(name="Name", default="")
 
 
+class _State(msgspec.Struct, rename="pascal"):
+    pid: int | None = None
+
+
+class _HostConfig(msgspec.Struct, rename="pascal"):
+    memory: int | None = None
+    security_opt: tuple[str, ...] | None = None
+    network_mode: str | None = None
+
+
+class _Config(msgspec.Struct, rename="pascal"):
+    labels: Mapping[str, str] | None = None
+
+
+class Inspected(msgspec.Struct, rename="pascal"):
+    """A container as Podman describes it."""
+
+    runtime: str | None = msgspec.field(name="OCIRuntime", default=None)
+    pod: str | None = None
+    state: _State = msgspec.field(default_factory=_State)
+    host_config: _HostConfig = msgspec.field(default_factory=_HostConfig)
+    config: _Config = msgspec.field(default_factory=_Config)
+
+
+def inspected(name: str) -> Inspected:
+    """Return what Podman shows of a container. SessionError: Podman fails, or shows no such."""
+    output = checked("inspect", name)
+    try:
+        (found,) = msgspec.json.decode(output, type=tuple[Inspected, ...])
+    except (ValueError, RecursionError) as error:
+        raise SessionError(f"podman inspect: {error}") from None
+    return found
+
+
 class _Image(msgspec.Struct):
     id: str = msgspec.field(name="Id")
     names: tuple[str, ...] | None = msgspec.field(name="Names", default=None)

@@ -502,18 +502,15 @@ class _Session:
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what Podman shows of the box, and whether the box shares the host's home."""
-        try:
-            inspected = json.loads(_podman.checked("inspect", self.box.name))[0]
-        except (ValueError, IndexError) as error:
-            raise SessionError(f"podman inspect: {error}") from None
+        found = _podman.inspected(self.box.name)
         facts = {
-            "host.box.manager": (inspected.get("Config", {}).get("Labels") or {}).get("manager"),
-            "host.engine.runtime": inspected.get("OCIRuntime"),
-            "host.engine.network": inspected.get("HostConfig", {}).get("NetworkMode"),
+            "host.box.manager": (found.config.labels or {}).get("manager"),
+            "host.engine.runtime": found.runtime,
+            "host.engine.network": found.host_config.network_mode,
         }
         for key, value in facts.items():
             yield Evidence(key=key, value=value, source="podman inspect")
-        yield from cpu_share.evidence(inspected.get("State", {}).get("Pid"))
+        yield from cpu_share.evidence(found.state.pid)
         yield Evidence(key="host.home_shared", value=self._home_shared(), source="a file in $HOME")
 
     def _home_shared(self) -> bool:

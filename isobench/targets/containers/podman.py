@@ -453,22 +453,21 @@ class _Session:
 
     def witness(self) -> Iterable[Evidence]:
         """Yield what Podman and the host show of this container. SessionError: Podman fails."""
+        found = _podman.inspected(self.name)
         try:
-            inspected = json.loads(_podman.checked("inspect", self.name))[0]
             info = _podman.info(*_podman.global_options(self.settings))
-        except (ValueError, IndexError) as error:
-            raise SessionError(f"podman inspect: {error}") from None
+        except ValueError as error:
+            raise SessionError(f"podman info: {error}") from None
         source, host = "podman inspect", info.get("host", {})
-        runtime, first_pid = str(inspected.get("OCIRuntime")), inspected.get("State", {}).get("Pid")
-        limit = inspected.get("HostConfig", {}).get("Memory")
-        options = inspected.get("HostConfig", {}).get("SecurityOpt")
+        runtime, first_pid = str(found.runtime), found.state.pid
+        limit, options = found.host_config.memory, found.host_config.security_opt
         path = host.get("ociRuntime", {}).get("path")
         facts = {
             "host.engine.runtime": runtime,
             "host.engine.runtime_version": oci.runtime_version(path) if path else None,
             "host.engine.settings": self.settings.description(),
-            "host.engine.pod": inspected.get("Pod") or "none",
-            "host.engine.network": inspected.get("HostConfig", {}).get("NetworkMode"),
+            "host.engine.pod": found.pod or "none",
+            "host.engine.network": found.host_config.network_mode,
             "host.engine.storage": info.get("store", {}).get("graphDriverName"),
             "host.engine.cgroups": f"{host.get('cgroupVersion')}, {host.get('cgroupManager')}",
             "host.engine.security_options": " ".join(options or ["the engine's default"]),

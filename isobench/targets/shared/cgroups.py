@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-OWNED: Final = "isobench-"
-"""The beginning of the names of isobench's instances; four parts, separated by dashes, follow."""
-_PARTS: Final = 5
+from isobench.plugins import ownership
+
 ROOT: Final = Path("/sys/fs/cgroup")
 _GONE: Final = (errno.ENOENT, errno.ENODEV)
 """The errors of a removed cgroup: ENOENT for its path, ENODEV for its open files."""
@@ -22,7 +21,7 @@ _PAUSE: Final = 0.01
 
 def is_owned(name: str) -> bool:
     """Return whether a name, without a tool's prefix, is that of an instance of isobench."""
-    return name.startswith(OWNED) and len(name.split("-", _PARTS - 1)) == _PARTS
+    return bool(ownership.owner_of(name))
 
 
 def below(root: Path, prefixes: Iterable[str]) -> list[Path]:

@@ -97,11 +97,17 @@ def sweep_marked(mark: str) -> list[int]:
         with contextlib.suppress(psutil.Error, OSError):
             if mark in process.cmdline():
                 found += [process, *process.children(recursive=True)]
+    _kill_all(found)
+    return sorted({process.pid for process in found})
+
+
+def _kill_all(found: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Kill processes and wait for them; return those that stay."""
     for process in found:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(found, timeout=10)
-    return sorted({process.pid for process in found})
+    _, left = psutil.wait_procs(found, timeout=_KILL_SECONDS)
+    return list(left)
 
 
 def named(name: str) -> list[tuple[int, list[str]]]:
@@ -119,11 +125,7 @@ def end_tree(pid: int) -> list[int]:
     with contextlib.suppress(psutil.Error):
         whole = psutil.Process(pid)
         tree = [whole, *whole.children(recursive=True)]
-    for process in tree:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    _, left = psutil.wait_procs(tree, timeout=_KILL_SECONDS)
-    return [process.pid for process in left]
+    return [process.pid for process in _kill_all(tree)]
 
 
 def process_tree(pid: int) -> list[int]:
@@ -440,21 +442,17 @@ class _Spawned:
 def _end_spawner(spawner: spawners.Spawner) -> None:
     """End a spawner that runs a program, with that program, its group and its descendants."""
     with uninterrupted():
-        _end_tree(spawner)
-
-
-def _end_tree(spawner: spawners.Spawner) -> None:
-    tree: list[psutil.Process] = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        tree = psutil.Process(spawner.pid).children(recursive=True)
-    spawner.close()  # kills the group
-    # Descendants with a session of their own are outside of the group.
-    for member in tree:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            member.kill()
-    deadline = time.monotonic() + _KILL_SECONDS / 2
-    while any(map(_runs, tree)) and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
+        tree: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            tree = psutil.Process(spawner.pid).children(recursive=True)
+        spawner.close()  # kills the group
+        # Descendants with a session of their own are outside of the group.
+        for member in tree:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                member.kill()
+        deadline = time.monotonic() + _KILL_SECONDS / 2
+        while any(map(_runs, tree)) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -561,12 +559,8 @@ def status_of(pid: int) -> dict[str, str]:
 
 def is_first_in_pid_namespace(pid: int) -> bool:
     """Return whether a process is the first of a PID namespace directly below that of isobench."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            # One number for each namespace, the host's first: proc_pid_status(5).
-            if line.startswith("NSpid:"):
-                return line.split()[2:] == ["1"]
-    return False
+    # One number for each namespace, the host's first: proc_pid_status(5).
+    return status_of(pid).get("NSpid", "").split()[1:] == ["1"]
 
 
 def parent(pid: int) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from isobench.model import Expectation, Relation
+from isobench.targets.shared import processes
 
 BUILD: Final = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
 """The kernel version (uname -v) that every sentry reports: linux64.go of gVisor."""
@@ -59,8 +60,4 @@ def _shares_memory(pid: int) -> bool:
 
 
 def _is_traced(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("TracerPid:"):
-                return line.split()[1] != "0"
-    return False
+    return processes.status_of(pid).get("TracerPid", "0") != "0"
