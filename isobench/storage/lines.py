@@ -17,6 +17,8 @@ class Batch(NamedTuple):
     first: int
     """The number of the first line, from 1."""
     data: bytes
+    size: int
+    """How many lines they are."""
 
     def numbered(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line with its number."""
@@ -57,5 +59,6 @@ def batches(stream: BinaryIO, *, first: int = 1) -> Iterator[Batch]:
         if len(rest) > LONGEST_LINE:
             rest = _TOO_LONG[:-1]
         if whole:
-            yield Batch(first=number, data=whole)
-            number += whole.count(b"\n")
+            size = whole.count(b"\n")
+            yield Batch(first=number, data=whole, size=size)
+            number += size

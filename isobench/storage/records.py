@@ -5,8 +5,9 @@ whole columns: a run may have ten million records, and nearly all of them are go
 """
 
 import io
+import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 
@@ -38,10 +39,11 @@ _MOST: Final = 1 << 62
 # Three years: no visit takes so long.
 _MOST_NANOSECONDS: Final = 100_000_000 * 1_000_000_000
 _MOST_SECONDS: Final = 1e10
-_MOST_NAMES: Final = 10_000
-"""Different texts in one column. Runs have some hundred."""
-_NO_NAME: Final = -1
-"""The number of a further text. As an index it finds the last entry of a table."""
+_MOST_KEYS: Final = 200_000
+"""Targets with workload, metric, unit and clock. Runs have some thousand."""
+_NO_KEY: Final = -1
+"""The number of further ones. As an index it finds the last entry of a table."""
+_MOST_STEPS_BACK: Final = 10_000
 
 _Block = Annotated[int, msgspec.Meta(ge=0, le=MOST_BLOCKS)]
 
@@ -79,6 +81,8 @@ class _Legible(msgspec.Struct, gc=False):
 _NUMBERS: Final[Mapping[str, Any]] = {
     name: np.float64 if name == "at" else np.int64 for name in COLUMNS if name not in _TEXTS
 }
+_kind_of = operator.attrgetter("kind")
+_texts_of = operator.attrgetter(*_TEXTS)
 _DECODER: Final = msgspec.json.Decoder(_Row)
 _LEGIBLE: Final = msgspec.json.Decoder(_Legible)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -112,43 +116,62 @@ class Records(NamedTuple):
     damage: Collector
 
 
-class _Names(dict[str, int]):
-    """The texts of a column by number."""
+_Texts = tuple[str, ...]
 
-    def __missing__(self, text: str) -> int:
-        if len(self) >= _MOST_NAMES:
-            return _NO_NAME  # and not kept: a file may have a million texts
-        return self.setdefault(text, len(self))
+
+class _Keys(dict[_Texts, int]):
+    """The texts of samples, as in `_TEXTS`, by number. All lines of a visit have the same ones."""
+
+    def __missing__(self, texts: _Texts) -> int:
+        if len(self) >= _MOST_KEYS:
+            return _NO_KEY  # and not kept: a file may have a million texts
+        return self.setdefault(texts, len(self))
+
+
+class _Table(NamedTuple):
+    """All samples, column by column."""
+
+    columns: dict[str, NDArray[Any]]
+    """Texts as numbers."""
+    names: dict[str, list[str]]
+    """The texts of these numbers. A number behind the last one stands for any further text."""
 
 
 @dataclass(slots=True)
-class _Columns:
-    """The samples so far, batch by batch; texts as numbers."""
+class _Parts:
+    """The samples so far, batch by batch."""
 
-    names: dict[str, _Names] = field(default_factory=lambda: {name: _Names() for name in _TEXTS})
-    parts: dict[str, list[NDArray[Any]]] = field(
-        default_factory=lambda: {name: [] for name in (*COLUMNS, "line")}
+    keys: _Keys = field(default_factory=_Keys)
+    key: list[NDArray[np.int32]] = field(default_factory=list)
+    numbers: dict[str, list[NDArray[Any]]] = field(
+        default_factory=lambda: {name: [] for name in (*_NUMBERS, "line")}
     )
 
     def add(self, rows: list[_Row], numbers: NDArray[np.int64]) -> None:
         """Add samples, with the numbers of their lines."""
-        # attrgetter and map() run in C: one pass for each column is faster than one loop over rows.
-        count = len(rows)
+        # attrgetter and map() run in C: passes over the rows are faster than one loop.
+        keys = map(self.keys.__getitem__, map(_texts_of, rows))
+        self.key.append(np.fromiter(keys, np.int32, len(rows)))
         for name, kind in _NUMBERS.items():
             values = map(operator.attrgetter(name), rows)
-            self.parts[name].append(np.fromiter(values, kind, count))
-        for name, known in self.names.items():
-            numbered = map(known.__getitem__, map(operator.attrgetter(name), rows))
-            self.parts[name].append(np.fromiter(numbered, np.int32, count))
-        self.parts["line"].append(numbers)
+            self.numbers[name].append(np.fromiter(values, kind, len(rows)))
+        self.numbers["line"].append(numbers)
 
-    def joined(self) -> dict[str, NDArray[Any]]:
-        """Return the columns, the texts as numbers."""
-        kinds = {"line": np.int64, **_NUMBERS}
-        return {
-            name: np.concatenate([np.zeros(0, kinds.get(name, np.int32)), *parts])
-            for name, parts in self.parts.items()
+    def table(self) -> _Table:
+        """Return the samples so far."""
+        columns: dict[str, NDArray[Any]] = {
+            name: np.concatenate([np.zeros(0, _NUMBERS.get(name, np.int64)), *parts])
+            for name, parts in self.numbers.items()
         }
+        key = np.concatenate([np.zeros(0, np.int32), *self.key])
+        names = {}
+        for place, name in enumerate(_TEXTS):
+            texts = [texts[place] for texts in self.keys]
+            number = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+            names[name] = [*number]
+            codes = [*map(number.__getitem__, texts), len(number)]
+            columns[name] = np.array(codes, np.int32)[key]
+        return _Table(columns, names)
 
 
 class Reader:
@@ -161,7 +184,8 @@ class Reader:
         """How many bytes of complete lines were read."""
         self._lines = 0
         self.damage = Collector(RECORDS)
-        self.columns = _Columns()
+        self.parts = _Parts()
+        self.names: dict[str, list[str]] = {}
         self.gaps: list[Gap] = []
         self.leavings: list[Leaving] = []
         self.unreadable: list[tuple[int, int | None]] = []
@@ -174,15 +198,15 @@ class Reader:
         for batch in lines.batches(stream, first=self._lines + 1):
             self._read(batch)
             self.place += len(batch.data)
-            self._lines += batch.data.count(b"\n")
+            self._lines += batch.size
 
     def _read(self, batch: lines.Batch) -> None:
         rows, numbers = self._decoded(batch)
-        is_sample = np.fromiter((row.kind == "sample" for row in rows), bool, len(rows))
-        if is_sample.all():
-            self.columns.add(rows, numbers)
+        if {*map(_kind_of, rows)} <= {"sample"}:
+            self.parts.add(rows, numbers)
             return
-        self.columns.add([row for row in rows if row.kind == "sample"], numbers[is_sample])
+        is_sample = np.fromiter((row.kind == "sample" for row in rows), bool, len(rows))
+        self.parts.add([row for row in rows if row.kind == "sample"], numbers[is_sample])
         others = (row for row in rows if row.kind != "sample")
         for number, row in zip(numbers[~is_sample].tolist(), others, strict=True):
             self._other(number, row)
@@ -193,7 +217,7 @@ class Reader:
             rows = _DECODER.decode_lines(batch.data)
         except _UNREADABLE:
             return self._one_by_one(batch)
-        if len(rows) != batch.data.count(b"\n"):  # blank lines have no rows
+        if len(rows) != batch.size:  # blank lines have no rows
             return self._one_by_one(batch)
         return rows, np.arange(batch.first, batch.first + len(rows))
 
@@ -238,7 +262,7 @@ class Reader:
 
     def records(self) -> Records:
         """Return what was read so far. Once there is damage, this can be called only once more."""
-        columns = self.columns.joined()
+        columns, self.names = self.parts.table()
         good = self._plausible(columns)
         self._locate(columns)
         columns = {name: column[good] for name, column in columns.items()}
@@ -258,7 +282,7 @@ class Reader:
         if name not in _TEXTS:
             return column
         # Each different text is cleaned once, and kept once.
-        texts = [cleaned(text) for text in self.columns.names[name]]
+        texts = [cleaned(text) for text in self.names[name]]
         if len({*texts}) < len(texts):
             return pd.Categorical(np.array(texts, object)[column])
         return pd.Categorical.from_codes(column, categories=pd.Index(texts, dtype=object))
@@ -269,13 +293,13 @@ class Reader:
         """Return which samples can be; the others are damage."""
         good = np.ones(columns["line"].size, bool)
         for name, is_known, why in self._tests():
-            known = np.array([is_known(text) for text in self.columns.names[name]] + [False], bool)
+            known = np.array([is_known(text) for text in self.names[name]] + [False], bool)
             good &= self._kept(columns, known[columns[name]], why)
         if self.known is not None and self.known.blocks is not None:
             planned = np.array(sorted({0, *self.known.blocks}))
             isin = np.isin(columns["block"], planned)
             good &= self._kept(columns, isin, "plan.json has no such block")
-        facts = [text.startswith("fact.") for text in self.columns.names["metric"]] + [False]
+        facts = [text.startswith("fact.") for text in self.names["metric"]] + [False]
         value = columns["value"]
         is_time = (value >= 0) & (value <= _MOST_NANOSECONDS)
         return good & self._kept(
@@ -305,6 +329,9 @@ class Reader:
         """Return which samples are the first ones of their kind; the others are damage."""
         # Repeated samples mean that two processes wrote to the run, or that somebody copied lines.
         # An interval over them would be too narrow: it counts one measurement twice.
+        repeated = np.zeros(columns["line"].size, bool)
+        if _are_distinct([columns[name] for name in KEY]):
+            return ~repeated
         frame = pd.DataFrame({name: columns[name] for name in KEY})
         repeated = frame.duplicated().to_numpy()
         if repeated.any():
@@ -328,7 +355,7 @@ class Reader:
         # A resumed run may repeat its trial, which is block 0.
         block, number = block[block > 0], number[block > 0]
         back = np.flatnonzero(block[1:] < block[:-1])
-        for at in back[:_MOST_NAMES].tolist():
+        for at in back[:_MOST_STEPS_BACK].tolist():
             self.damage.add(
                 [int(number[at + 1])],
                 f"a record of block {block[at + 1]} comes after one of block {block[at]}",
@@ -337,7 +364,8 @@ class Reader:
 
     def _check_iterations(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Count blocks in which the times of a visit are not complete."""
-        time = self.columns.names["metric"].get("time", -1)
+        metrics = self.names["metric"]
+        time = metrics.index("time") if "time" in metrics else -1
         mine = (columns["metric"] == time) & (columns["block"] > 0)
         names = ("block", "target", "workload", "iteration", "line")
         frame = pd.DataFrame({name: columns[name][mine] for name in names})
@@ -346,13 +374,12 @@ class Reader:
             count=("iteration", "size"), last=("iteration", "max"), line=("line", "first")
         )
         gaps = {(gap.block, gap.target, gap.workload) for gap in self.gaps}
-        texts = {name: [*self.columns.names[name]] for name in ("target", "workload")}
         found = found[found["count"] != found["last"] + 1].reset_index()
         for block, target, workload, line in zip(
             *(found[name].tolist() for name in ("block", "target", "workload", "line")), strict=True
         ):
             # A visit that failed may have lost iterations, and says so. A damaged line was counted.
-            key = (block, texts["target"][target], texts["workload"][workload])
+            key = (block, self.names["target"][target], self.names["workload"][workload])
             if key not in gaps and block not in self.damage.blocks:
                 self.damage.add([line], "iterations of this visit are missing", [block])
 
@@ -391,6 +418,23 @@ def usable(found: Records) -> Records:
     if found.damage.reasons and found.samples.empty and not found.gaps:
         raise ValueError("; ".join(found.damage.first()))
     return found
+
+
+def _are_distinct(columns: Sequence[NDArray[Any]]) -> bool:
+    """Return whether all rows are known to differ; the columns have no negative numbers.
+
+    False: some rows are equal, or the columns are too wide for one number.
+    """
+    if not columns[0].size:
+        return True
+    sizes = [int(column.max()) + 1 for column in columns]
+    if math.prod(sizes) > _MOST:
+        return False
+    row = np.zeros(columns[0].size, np.int64)
+    for column, size in zip(columns, sizes, strict=True):
+        row *= size
+        row += column
+    return pd.Index(row).is_unique
 
 
 def _refuse(message: str) -> None:

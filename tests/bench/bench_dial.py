@@ -682,6 +682,11 @@ def _numbers(_context: object, _parameter: object, value: str) -> tuple[int, ...
     "--truth", "true", is_flag=True, help="Show what the dials are, by the shortest times."
 )
 @click.option(
+    "--pause-while",
+    type=click.Path(path_type=Path),
+    help="Between trials, wait while this file exists: the machine is wanted for other work.",
+)
+@click.option(
     "--most-others",
     type=float,
     default=math.inf,
@@ -697,6 +702,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     seed: int,
     out: Path,
     files: Sequence[Path],
+    pause_while: Path | None,
     most_others: float,
     true: bool,
 ) -> None:
@@ -716,6 +722,8 @@ def main(  # noqa: PLR0917 - click passes them by name
     ]
     with opened(budget, lines) as bench, out.open("a") as stream:
         for position, trial in enumerate(left, start=1):
+            while pause_while is not None and pause_while.exists():
+                time.sleep(1)
             line = measure(bench, trial)
             lines.append(line)
             stream.write(json.dumps(line, separators=(",", ":")) + "\n")
