@@ -12,6 +12,7 @@ evidence is taken, the report is written beside the records. No configuration fi
 is named.
 """
 
+import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,6 @@ class Run:
         frame = _frame(
             self.summary.cells, ("target", "workload", "status", "doubts", "blocks_needed")
         )
-        frame["status"] = [one.value for one in frame["status"]]
         return frame.astype({"blocks_needed": float})
 
     @property
@@ -131,9 +131,7 @@ class Run:
         """How each sentence stands after this run. Columns: id, status ("supported", "refuted",
         "inconclusive", "untested"), quote (the sentence), sentence (what was found).
         """
-        frame = _frame(self.summary.claims, ("id", "status", "quote", "sentence"))
-        frame["status"] = [one.value for one in frame["status"]]
-        return frame
+        return _frame(self.summary.claims, ("id", "status", "quote", "sentence"))
 
     @property
     def page(self) -> Path | None:
@@ -276,6 +274,11 @@ def _records(runs: Run | Iterable[Run]) -> list[reader.Run]:
 
 
 def _frame(rows: Iterable[object], names: Sequence[str]) -> pd.DataFrame:
-    """Return a frame of these attributes of each row."""
+    """Return a frame of these attributes of each row; enums as their texts."""
+    # Where pyarrow is installed, pandas makes a column of texts from enums that are texts.
     found = [*rows]
-    return pd.DataFrame({name: [getattr(row, name) for row in found] for name in names})
+    return pd.DataFrame({name: [_plain(getattr(row, name)) for row in found] for name in names})
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, enum.Enum) else value

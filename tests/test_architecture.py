@@ -18,6 +18,7 @@ FLOORS = (
     ("stats", "storage", "evidence", "claims", "workloads"),
     ("plugins", "analysis"),
     ("payload", "targets", "comparison", "selftest"),
+    ("history",),
     ("report",),
     ("run",),
     ("api",),
@@ -42,7 +43,9 @@ FENCES = {
     "re2": {"claims.patterns"},  # the one place where a stranger's pattern is run
     "pandas": {"storage.records", "storage.reader", "analysis", "api"},
     "scipy": {"stats"},
-    "numpy": {"storage.records", "stats", "analysis", "selftest", "comparison"},
+    "numpy": {"storage.records", "stats", "analysis", "selftest", "comparison", "history"},
+    "duckdb": {"history.store"},
+    "ruptures": {"stats.change_points"},
     "jinja2": {"report.html"},
     "rich": {"report.text", "report.sheet", "cli"},
     "click": {"cli", "config.parameters"},

@@ -63,7 +63,7 @@ def judge_claims(
     facts = [_facts(item) for item in targets]
     judged = [claiming.judge(claim, list(_cells(asked, claim)), facts) for claim in claims]
     figures = published_figures()
-    shipped = {claim.id for claim in documents_claims()}
+    shipped = {claim.id: claim.origin for claim in documents_claims()}
     return tuple(
         ClaimResult(
             id=each.claim.id,
@@ -74,6 +74,8 @@ def judge_claims(
             axes=dict(each.axes),
             change=each.change,
             origin=each.claim.origin.rpartition("/")[2],
+            # A user may put a sentence of the documents otherwise: that one is the user's.
+            is_documents=shipped.get(each.claim.id) == each.claim.origin,
             published=tuple(_beside(each.claim.id, figures)) if each.claim.id in shipped else (),
         )
         for each in judged

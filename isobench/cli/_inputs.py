@@ -10,6 +10,7 @@ from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
     from isobench.config.options import RunOptions
+    from isobench.history.store import Store
     from isobench.model import Claim, Workload
     from isobench.model.units import WorkloadName
     from isobench.plugins.registry import Registry
@@ -171,6 +172,14 @@ def warn_of_losses(run: "Run") -> None:
     losses = run.losses
     for doubt in doubts.of_losses(losses.lines, len(losses.blocks), losses.first):
         _progress.note(f"{run.path}: {doubt.detail}", hint=doubt.advice)
+
+
+def store_at(folder: Path | None) -> "Store":
+    """Return the history in a folder, or else that of the user."""
+    from isobench.config import paths
+    from isobench.history.store import Store
+
+    return Store(folder or paths.history())
 
 
 def runs_at(names: Sequence[str]) -> list["Run"]:

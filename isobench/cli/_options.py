@@ -63,6 +63,12 @@ output_option = click.option(
 )
 
 
+store_option = click.option(
+    "--store", type=click.Path(path_type=Path), metavar="DIR",
+    help="The folder of the store. Default: isobench/history in $XDG_DATA_HOME.",
+)  # fmt: skip
+
+
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options --export-NAME, one for each exporter, and --redact."""
     command = redact_option(command)

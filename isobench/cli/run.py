@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from isobench.cli import _complete, _progress
+from isobench.cli import _complete, _gate, _progress
 from isobench.cli._errors import handle_termination
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
@@ -17,6 +17,7 @@ from isobench.cli._inputs import (
     configured_as_before,
     latest,
     registry_of,
+    store_at,
     workloads_of,
 )
 from isobench.cli._options import (
@@ -27,11 +28,13 @@ from isobench.cli._options import (
     export_options,
     fail_on_option,
     folder_option,
+    store_option,
     targets_option,
     workloads_option,
 )
 from isobench.cli._outputs import (
     announce,
+    console_of,
     leftover_text,
     refuse_unwritable,
     requested_exports,
@@ -161,6 +164,12 @@ _FIXED: Final = {
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for this run.")
 @export_options
 @fail_on_option
+@store_option
+@click.option(
+    "--confirm", is_flag=True,
+    help="With --fail-on regression: measure cells that have changed again. Only what changes twice"
+    " is a regression.",
+)  # fmt: skip
 @claims_option
 @config_option
 @color_option
@@ -171,7 +180,25 @@ def run(**options: Any) -> None:
     if outcome is None:
         return
     show(outcome, options)
-    sys.exit(exit_code(outcome, options["fail_on"]))
+    alarmed = "regression" in options["fail_on"] and _is_alarmed(outcome, options)
+    sys.exit(exit_code(outcome, options["fail_on"], alarmed=alarmed))
+
+
+def _is_alarmed(outcome: "Outcome", options: Mapping[str, Any]) -> bool:
+    """Print how a run compares with the history. Return whether a regression is confirmed."""
+    if outcome.interrupted or outcome.timed_out:
+        return False
+    from isobench.report import history as view
+
+    console = console_of(options)
+
+    def say(text: str) -> None:
+        if not options["quiet"]:
+            console.print(text, markup=False)
+
+    found = _gate.beside_history(outcome, options, measure, say)
+    console.print(view.findings_headline(found), markup=False)
+    return any(one.is_alarm for one in found)
 
 
 def measure(options: Mapping[str, Any]) -> "Outcome | None":
@@ -188,6 +215,7 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     registry, settings = registry_of(options["config"])
     run_options = _run_options(options, settings)
     refuse_unknown(options["fail_on"])
+    _refuse_useless(options)
     earlier = _earlier(options["resume"])
     if earlier is not None:
         run_options = _resumed(run_options, earlier, options)
@@ -202,6 +230,22 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
     registry.select([*run_options.targets, *run_options.require])
     refuse_unwritable(options)
     return _measured(run_options, registry, workloads, earlier, options)
+
+
+def _refuse_useless(options: Mapping[str, Any]) -> None:
+    """Check that options of the history have an effect. UsageError: they have none."""
+    if "regression" in options["fail_on"]:
+        # A history that cannot be read must not end a run that took minutes.
+        store = store_at(options["store"])
+        if store.exists:
+            store.check()
+        return
+    for flag in ("confirm", "store"):
+        if options[flag]:
+            raise UsageError(
+                f"--{flag} has no effect without --fail-on regression",
+                hint=f"add --fail-on regression, or leave out --{flag}",
+            )
 
 
 def _measured(
@@ -441,6 +485,7 @@ def _run_options(options: Mapping[str, Any], settings: Any) -> "RunOptions":
         schedule=Schedule(options["schedule"]),
         until=Until(options["until"]),
         claims=claims_of(options["claims"], settings, options["config"]),
+        confirms=options.get("confirms"),
         argv=tuple(sys.argv[1:]),
         **values,
     )

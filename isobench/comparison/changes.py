@@ -33,13 +33,19 @@ from isobench.comparison.result import (
 )
 from isobench.comparison.sides import AnalysedSide, Cell
 from isobench.model import Doubt, Metric
-from isobench.model.errors import UsageError
+from isobench.model.errors import IncomparableError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import percent_text
 from isobench.stats import Location
 from isobench.storage.reader import Run
 
 ALPHA: Final = 0.05
+_FEWEST_RUNS: Final = 4
+"""Of both sides together, where the run is the unit. With three, Student's t has one degree of
+freedom, and an interval of 97 % is twenty times as wide as the runs differ.
+"""
+_REFUSING: Final = frozenset({"unlike", "too-few-runs"})
+"""Doubts that leave a cell without a figure for its change."""
 _RUN_IS_UNIT: Final = frozenset({"quick"})
 """Doubts that do not matter where runs, and not their blocks, are the unit."""
 
@@ -54,13 +60,14 @@ def compare(
     """Return how HEAD's ratios to native changed from BASE's.
 
     `confirmation` is a further run of HEAD, which must show every change again. UsageError: a run
-    is named twice, a run has measured nothing, the sides have no cell in common, or their machines
-    differ and `anyway` is not set. A cell whose programs differ gets no change and a doubt.
+    is named twice, or has measured nothing. IncomparableError: the sides have no cell in common, or
+    their processors differ and `anyway` is not set. A cell whose programs differ gets no change and
+    a doubt.
     """
     further = [] if confirmation is None else [confirmation]
     sides.refuse_duplicates([*base, *head, *further])
     differences = compatibility.differences(base, [*head, *further])
-    sides.refuse_other_machines(differences, options)
+    sides.refuse_other_processors(differences, options)
     both = AnalysedSide.of(base), AnalysedSide.of(head)
     again = AnalysedSide.of(further)
     for side in (*both, again):
@@ -98,12 +105,12 @@ def compare_targets(
     """Return how one target of a run differs from another.
 
     Both were interleaved: what all targets of a run share cancels out in each pair of visits.
-    UsageError: a target is not in the run, or the two have no workload in common.
+    UsageError: a target is not in the run. IncomparableError: the two have no workload in common.
     """
     further = [] if confirmation is None else [confirmation]
     sides.refuse_duplicates([run, *further])
     differences = compatibility.differences([run], further)
-    sides.refuse_other_machines(differences, options)
+    sides.refuse_other_processors(differences, options)
     both = AnalysedSide.of([run], base), AnalysedSide.of([run], head)
     again = AnalysedSide.of(further)
     for side in (both[0], again):
@@ -119,7 +126,7 @@ def compare_targets(
     ]
     changes = _judged(_between_targets(analysis, cells, base, head), options)
     if not changes:
-        raise UsageError(
+        raise IncomparableError(
             f"{base} and {head} have no workload in common in {run.path}",
             hint=f"isobench run --targets {base},{head}",
         )
@@ -158,7 +165,9 @@ def _between_sides(
         *_differing_metric(base, head, cell),
         *_differing_work(base, head, cell, options),
     ]
-    refused = any(doubt.code == "unlike" and doubt.blocks for doubt in doubts)
+    if _are_too_few(located):
+        doubts.append(_too_few(*map(len, located)))
+    refused = any(doubt.code in _REFUSING and doubt.blocks for doubt in doubts)
     return Change(
         target=target,
         workload=workload,
@@ -186,6 +195,21 @@ def _between(
     # With an unknown floor the change gets no verdict (`_judge`), so zero does no harm here.
     known = (floors[0] or 0.0, floors[1] or 0.0)
     return stats.between_runs(base[0], head[0], floors=known, counted=not metric.is_clocked)
+
+
+def _are_too_few(located: Sequence[Sequence[Location]]) -> bool:
+    """Return whether the runs of both sides together do not show how much runs differ."""
+    sizes = [len(one) for one in located]
+    return min(sizes) > 0 and max(sizes) >= SEVERAL and sum(sizes) < _FEWEST_RUNS
+
+
+def _too_few(base: int, head: int) -> Doubt:
+    return Doubt(
+        code="too-few-runs",
+        detail=f"too few runs: {base} and {head} do not show how much runs differ",
+        advice=f"compare at least {_FEWEST_RUNS} runs, or one run with one",
+        blocks=True,
+    )
 
 
 def _joint_noise(base: float | None, head: float | None) -> float | None:

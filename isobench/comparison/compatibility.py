@@ -17,15 +17,13 @@ same.
 """
 _STARTS: Final = "_startup"
 """What starts execute: older runs do not name the program of a workload."""
-_SAME_MACHINE: Final = (
-    "cpu", "microcode", "machine", "cpus", "kernel", "kernel_version", "virtualization",
-)  # fmt: skip
-"""What makes a machine, in `host` of run.json; its mitigations besides. Frequency and load are what
-it does just now.
-"""
+_PROCESSOR: Final = "machine"
+"""The instruction set, in `host` of run.json: without the same one, no program is the same."""
+_MACHINE: Final = ("cpu", "cpus", "virtualization")
+"""What makes a machine. Its kernel may change, its frequency and load are what it does just now."""
 _CONDITIONS: Final = (
-    "os", "clock_source", "frequency_governor", "turbo", "smt", "cpu_limit", "memory_limit",
-    "huge_pages", "cgroups", "filesystem", "root",
+    "kernel", "kernel_version", "microcode", "os", "clock_source", "frequency_governor", "turbo",
+    "smt", "cpu_limit", "memory_limit", "huge_pages", "cgroups", "filesystem", "root",
 )  # fmt: skip
 _MITIGATION: Final = "mitigation."
 _MITIGATED: Final = "mitigation of "
@@ -37,7 +35,8 @@ _NO_TARGET: Final = ("machine", "run")
 class Gravity(StrEnum):
     """What a difference does to a comparison."""
 
-    REFUSED = "refused"  # it would compare machines
+    REFUSED = "refused"  # nothing of the runs is comparable
+    MACHINE = "machine"  # only ratios to native are comparable
     WARNED = "warned"  # it may explain what is found
     LISTED = "listed"  # it is what one wants to compare
 
@@ -93,7 +92,7 @@ def other_program(
     made = list(runs)
     for name in targets:
         hashes = dict.fromkeys(
-            payload for run in made if (payload := _payload(run, workload, actual(name)))
+            payload for run in made if (payload := program_of(run, workload, actual(name)))
         )
         if len(hashes) > 1:
             compilers = dict.fromkeys(compiler for _, compiler in hashes)
@@ -153,17 +152,12 @@ def _of_run(value: Callable[[RunMetadata], object]) -> Callable[[Run], object]:
 def _machine(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
     hosts = [run.metadata.host for run in (*base, *head)]
     mitigations = sorted({key for facts in hosts for key in facts if key.startswith(_MITIGATION)})
-    for key in (*_SAME_MACHINE, *mitigations):
+    weights = {_PROCESSOR: Gravity.REFUSED} | dict.fromkeys(_MACHINE, Gravity.MACHINE)
+    for key in (*weights, *_CONDITIONS, *mitigations):
         what = key.removeprefix(_MITIGATION).replace("_", " ")
         what = f"{_MITIGATED}{what}" if key in mitigations else what
-        yield from _differ(
-            base, head, _host(key), what=what, where="machine", gravity=Gravity.REFUSED
-        )
-    for key in _CONDITIONS:
-        yield from _differ(
-            base, head, _host(key),
-            what=key.replace("_", " "), where="machine", gravity=Gravity.WARNED,
-        )  # fmt: skip
+        gravity = weights.get(key, Gravity.WARNED)
+        yield from _differ(base, head, _host(key), what=what, where="machine", gravity=gravity)
 
 
 def _circumstances(base: Sequence[Run], head: Sequence[Run]) -> Iterator[Difference]:
@@ -249,7 +243,7 @@ def _seen_inside(
         yield Difference(what=label, where=name, base=before, head=after, gravity=Gravity.WARNED)
 
 
-def _payload(run: Run, workload: WorkloadName, target: TargetName) -> tuple[str, str] | None:
+def program_of(run: Run, workload: WorkloadName, target: TargetName) -> tuple[str, str] | None:
     """Return hash and compiler of what a cell runs, or None where it is not known."""
     payloads: Sequence[PayloadEntry] = run.metadata.payloads
     named = next((one.program for one in run.metadata.workloads if one.name == workload), None)

@@ -17,7 +17,7 @@ from isobench.comparison.result import (
     Side,
 )
 from isobench.model import TIME, Metric
-from isobench.model.errors import UsageError
+from isobench.model.errors import IncomparableError, UsageError
 from isobench.model.plan import second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.stats import Location
@@ -145,12 +145,13 @@ def refuse_unknown_targets(analysis: Analysis, names: Iterable[TargetName]) -> N
             )
 
 
-def refuse_other_machines(found: Iterable[Difference], options: ComparisonOptions) -> None:
-    """Raise UsageError where the runs are of different machines, unless `anyway` is set."""
+def refuse_other_processors(found: Iterable[Difference], options: ComparisonOptions) -> None:
+    """Raise IncomparableError where processors differ, unless `anyway` is set."""
     refused = [difference for difference in found if difference.gravity is Gravity.REFUSED]
     if refused and not options.anyway:
-        raise UsageError(
-            f"the runs are of different machines: {'; '.join(compatibility.descriptions(refused))}",
+        raise IncomparableError(
+            "the runs are of different processors:"
+            f" {'; '.join(compatibility.descriptions(refused))}",
             hint="--anyway compares them and keeps the warning; a fair comparison measures both"
             " sides on one machine",
         )
@@ -172,7 +173,7 @@ def _is_chosen(cell: Cell, options: ComparisonOptions) -> bool:
 
 
 def common_cells(base: AnalysedSide, head: AnalysedSide, options: ComparisonOptions) -> list[Cell]:
-    """Return the chosen cells that both sides have; UsageError: there is none."""
+    """Return the chosen cells that both sides have; IncomparableError: there is none."""
     first, other = base.cells(), head.cells()
     common = [cell for cell in first if cell in other and _is_chosen(cell, options)]
     if common:
@@ -183,7 +184,7 @@ def common_cells(base: AnalysedSide, head: AnalysedSide, options: ComparisonOpti
         for name, cells in (("BASE", first), ("HEAD", other))
     ]
     chosen = " among the selected ones" if options.targets or options.workloads else ""
-    raise UsageError(
+    raise IncomparableError(
         f"no target and workload in common{chosen}: {'; '.join(described)}",
         hint="measure both with the same --targets and --workloads",
     )

@@ -70,6 +70,8 @@ class RunOptions:
     time_limit: float | None = None
     output: Path | None = None
     argv: tuple[str, ...] = ()
+    confirms: str | None = None
+    """The id of the run whose changes this one is made to confirm."""
     claims: tuple[Claim, ...] = ()
     """The user's own claims, in addition to the shipped ones."""
 

@@ -1,6 +1,7 @@
 """Types of command-line parameters: durations, shares, CPUs, lists of names."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -27,6 +28,25 @@ class Duration(click.ParamType[float]):
             return parse_duration(str(value).strip())
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Since(click.ParamType[str]):
+    """A time in UTC (ISO 8601) from a date, or from how long ago it was: "90d"."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the time as runs have it: 2026-08-01T00:00:00Z."""
+        text = str(value).strip()
+        try:
+            if text.endswith("d") and text[:-1].isdecimal():
+                then = datetime.now(UTC) - timedelta(days=int(text[:-1]))
+            else:
+                then = datetime.fromisoformat(text)
+                then = then.astimezone(UTC) if then.tzinfo else then.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no date: write 2026-08-01, or 90d for 90 days ago", param, ctx)
+        return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Cpus(click.ParamType[frozenset[int]]):

@@ -44,6 +44,11 @@ def cache() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "isobench"
 
 
+def history() -> Path:
+    """Return the folder of the user's history of runs."""
+    return _xdg("XDG_DATA_HOME", ".local/share") / "isobench" / "history"
+
+
 def user_configuration() -> Path:
     """Return the user's own configuration file; it need not exist."""
     return _xdg("XDG_CONFIG_HOME", ".config") / "isobench" / "config.toml"

@@ -6,6 +6,7 @@ IsobenchError                 exit 2
 ├── UnavailableError          3   a target that was requested by name cannot run here
 ├── NothingToRunError         5   the selection is empty
 ├── CellFailedError           6   measured, but at least one cell failed
+├── IncomparableError         7   runs that cannot be compared with each other
 ├── SessionError              6   a session broke: the runner records a gap
 │   └── PluginError           6   a plug-in violated its interface
 └── NotApplicableError        2   the target has no such feature: a gap, but not a failure
@@ -60,6 +61,12 @@ class CellFailedError(IsobenchError):
     """The run finished, and at least one cell failed."""
 
     exit_code = 6
+
+
+class IncomparableError(IsobenchError):
+    """The runs have nothing that can be compared: other processors, or no cell in common."""
+
+    exit_code = 7
 
 
 class LeftoverError(IsobenchError):

@@ -44,6 +44,13 @@ _KEYS: Final[dict[str, Callable[[Change], str]]] = {
     "none": lambda _: "",
 }
 """What the rows of a group have in common, by the value of --group-by."""
+_WARNINGS: Final = {
+    Gravity.REFUSED: "Different processors, compared because --anyway was given",
+    Gravity.MACHINE: (
+        "Different machines: only ratios to native are compared, and a ratio may differ from"
+        " processor to processor"
+    ),
+}
 _METHODS: Final = {
     Mode.RUNS: "One run on each side; the unit is the block. Yuen-Welch interval of the ratio of"
     " trimmed mean ratios to native. One run on each side cannot show how much runs differ. The"
@@ -112,6 +119,8 @@ def status_text(change: Change) -> str:
     """
     if change.location is None and any(doubt.code == "unlike" for doubt in change.doubts):
         return "unlike"
+    if any(doubt.code == "too-few-runs" for doubt in change.doubts):
+        return "too few runs"
     return f"suspected {change.status}" if change.suspected else str(change.status)
 
 
@@ -190,16 +199,16 @@ COLUMNS: Final = tuple(_COLUMNS)
 
 def warnings(comparison: Comparison) -> Iterator[str]:
     """Yield a warning where the runs are of different machines."""
-    refused = [one for one in comparison.differences if one.gravity is Gravity.REFUSED]
-    if refused:
-        listing = "; ".join(compatibility.descriptions(refused))
-        yield f"Different machines, compared because --anyway was given: {listing}."
+    for gravity, sentence in _WARNINGS.items():
+        found = [one for one in comparison.differences if one.gravity is gravity]
+        if found:
+            yield f"{sentence}: {'; '.join(compatibility.descriptions(found))}."
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
     """Yield other differences between the runs. They may explain a change."""
     yield from compatibility.descriptions(
-        one for one in comparison.differences if one.gravity is not Gravity.REFUSED
+        one for one in comparison.differences if one.gravity not in _WARNINGS
     )
     if comparison.native_changes:
         yield _native_changed(comparison.native_changes)

@@ -38,10 +38,15 @@ def render(view: Report, templates: Path) -> str:
     return page.render(report=view, fragments=fragments)
 
 
+def rendered(templates: Path, name: str, **values: object) -> str:
+    """Return a page of its own, from a template in the folder `templates`."""
+    return _environment(templates).get_template(name).render(values)
+
+
 @functools.cache
 def _environment(templates: Path) -> Environment:
     # Cached, because compiling the templates takes longer than rendering a page.
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(templates),
         # The texts of a view are plain text, and may come from a stranger's run.
         autoescape=True,
@@ -50,6 +55,13 @@ def _environment(templates: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["arrows"] = _arrows
+    return made
+
+
+def _arrows(text: str) -> str:
+    """Return a text with real arrows, which no line break can take apart."""
+    return text.replace(" -> ", "\N{NO-BREAK SPACE}\N{RIGHTWARDS ARROW} ")
 
 
 def _fragment(environment: Environment, report: Report, view: PluginView) -> Fragment:

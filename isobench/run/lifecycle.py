@@ -335,6 +335,7 @@ class Lifecycle:
             argv=self.options.argv,
             config=Configuration(targets=self.registry.tables(chosen.targets)),
             claims=tuple(claims.to_table(self.options.claims)),
+            confirms=self.options.confirms,
             affinity=tuple(sorted(self.options.affinity)),
             variations=msgspec.convert(self.options.variations, tuple[VariationEntry, ...]),
             seed=self.seed,
@@ -559,7 +560,7 @@ class Lifecycle:
 
 _OF_THE_BEGINNING: Final = (
     "id", "started", "argv", "seed", "quick", "launch", "margin", "workloads", "targets", "config",
-    "claims", "variations", "plan_sha256", "left_out", "sequential", "leave_width",
+    "claims", "confirms", "variations", "plan_sha256", "left_out", "sequential", "leave_width",
 )  # fmt: skip
 """The fields that a resumed run keeps. All others describe the process that resumes it."""
 

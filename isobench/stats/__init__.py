@@ -10,7 +10,14 @@ from isobench.stats.blocks_needed import (
     smallest_effect,
     spread_of_block,
 )
-from isobench.stats.contrast import between_histories, between_runs
+from isobench.stats.change_points import FEWEST_RUNS, change_points
+from isobench.stats.contrast import (
+    Inflation,
+    beside_history,
+    between_histories,
+    between_runs,
+    inflations,
+)
 from isobench.stats.drift import Drift, drift
 from isobench.stats.ratio import (
     EQUIVALENCE_LEVEL,
@@ -41,23 +48,28 @@ from isobench.stats.tails import (
 __all__ = [
     "EQUIVALENCE_LEVEL",
     "FEWEST_BLOCKS",
+    "FEWEST_RUNS",
     "REPORTED_LEVEL",
     "Drift",
+    "Inflation",
     "Location",
     "Share",
     "Tails",
     "averaged",
+    "beside_history",
     "between_histories",
     "between_runs",
     "biases",
     "block_log_ratios",
     "blocks_for_width",
     "blocks_needed",
+    "change_points",
     "drift",
     "estimate",
     "estimates",
     "half_width",
     "holm",
+    "inflations",
     "locate",
     "locations",
     "narrow",

@@ -7,7 +7,7 @@ cannot show how much these matter; only several runs of a side can.
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from isobench.stats.ratio import Location
 
 _SEVERAL: Final = 2
 """From so many runs on, the spread among the runs of a side can be estimated."""
+_MOST_SHARED: Final = 4.0
+"""Degrees of freedom that other cells count for at most: cells differ in how much their runs do."""
+_FEWEST_FREEDOM: Final = 2.0
+"""With fewer, Student's quantiles make an interval that says nothing."""
 
 
 def between_runs(
@@ -43,6 +47,67 @@ def between_runs(
         # A floor is how far a run missed 1 where 1 was true: an error that all its blocks share.
         # Two runs miss independently, so the squares of the floors are added.
         shared=base.shared + head.shared + math.hypot(*map(math.log1p, floors)),
+    )
+
+
+class Inflation(NamedTuple):
+    """How much more runs differ than their own errors say, by other cells of the same runs."""
+
+    factor: float
+    """Variance among runs over squared error."""
+    freedom: float
+    """Degrees of freedom that the factor counts for; 0: nothing is known."""
+
+
+def inflations(histories: Sequence[Sequence[Location]]) -> list[Inflation]:
+    """Return the inflation of each cell, by the histories of all other cells.
+
+    A cell with two runs hardly shows how much its runs differ. All cells together do.
+    """
+    squares = [_standardised(one) for one in histories]
+    total, freedom = (sum(part) for part in zip(*squares, strict=True)) if squares else (0.0, 0.0)
+    return [
+        Inflation(
+            factor=max(1.0, (total - own) / (freedom - degrees)) if freedom > degrees else 1.0,
+            freedom=min(_MOST_SHARED, freedom - degrees),
+        )
+        for own, degrees in squares
+    ]
+
+
+def _standardised(history: Sequence[Location]) -> tuple[float, float]:
+    """Return the sum of squares of a cell's runs over their squared error, and its freedom."""
+    if len(history) < _SEVERAL:
+        return 0.0, 0.0
+    within = float(np.mean([one.error**2 for one in history]))
+    freedom = len(history) - 1
+    return (freedom * _squared_spread(history) / within, float(freedom)) if within else (0.0, 0.0)
+
+
+def beside_history(
+    base: Sequence[Location], head: Location, inflation: Inflation
+) -> Location | None:
+    """Return ln(head / base) of one run and the runs before it. The unit is the run.
+
+    The variance of a run is that of the base, moderated by the `inflation` of the other cells, and
+    larger for a head whose own error is larger. None: nothing shows how much runs differ.
+    Source: Smyth 2004, Linear models and empirical Bayes methods, SAGMB 3, for moderated variances.
+    """
+    freedom = inflation.freedom + len(base) - 1
+    if not base or freedom < _FEWEST_FREEDOM:
+        return None
+    within = float(np.mean([one.error**2 for one in base]))
+    spread = (len(base) - 1) * (_squared_spread(base) if len(base) >= _SEVERAL else 0.0)
+    variance = (inflation.freedom * inflation.factor * within + spread) / freedom
+    variance = max(variance, within)
+    noisier = max(1.0, head.error**2 / within) if within else 1.0
+    return Location(
+        mean=head.mean - float(np.mean([one.mean for one in base])),
+        error=math.sqrt(variance * (1 / len(base) + noisier)),
+        deviation=math.sqrt(variance),
+        freedom=freedom,
+        method=f"moderated t of one run beside {len(base)}",
+        shared=head.shared + max(one.shared for one in base),
     )
 
 

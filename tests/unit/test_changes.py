@@ -6,7 +6,7 @@ import pytest
 
 from isobench.comparison import changes
 from isobench.comparison.result import ComparisonOptions
-from isobench.model.errors import UsageError
+from isobench.model.errors import IncomparableError, UsageError
 from isobench.report import comparison as view
 from tests.comparisons import SIEVE, MakeRun, cell, compared, document, pair
 
@@ -180,5 +180,5 @@ def test_a_target_that_is_not_in_the_run_is_refused_with_those_that_are(make_run
 
 
 def test_a_pair_without_a_common_workload_is_refused(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match="no workload in common"):
+    with pytest.raises(IncomparableError, match="no workload in common"):
         pair(make_run({SIEVE: 1.0, ("jar", "io.fsync"): 1.0}), "box", "jar")

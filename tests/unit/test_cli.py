@@ -275,7 +275,10 @@ def test_a_wrong_value_is_refused_with_its_option(argv: tuple[str, str], isobenc
         (("-w", "cpu", "-w", "ram"), ("'ram'",)),
         (("--workload-folder", "nowhere"), ("no such folder", "nowhere")),
         (("--quick", "--rigorous"), ("exclude each other",)),
-        (("--fail-on", "claims"), ("'claims'", "claim, error, noisy, skipped")),
+        (
+            ("--fail-on", "claims"),
+            ("'claims'", "claim, documents, regression, error,"),
+        ),
         (("--config", "missing.toml"), ("missing.toml", "No such file", "name a readable file")),
     ],
 )
@@ -689,8 +692,10 @@ def test_a_failed_cell_gives_exit_code_6(measured: Measured, synthetic: Write) -
         ((), {"timed_out": True}, 124),
         (("--fail-on", "skipped"), {}, 3),
         (("--fail-on", "noisy"), {}, 4),
-        (("--fail-on", "claim"), {}, 1),
-        (("--fail-on", "noisy,claim"), {}, 1),
+        (("--fail-on", "documents"), {}, 1),
+        (("--fail-on", "noisy,documents"), {}, 1),
+        # The documents' sentences are refuted here. They are no claims of the user's.
+        (("--fail-on", "claim"), {}, 0),
         ((), {}, 0),
         (("--fail-on", "error"), {}, 0),
     ],
@@ -1443,7 +1448,6 @@ def test_compare_reads_latest_and_zips(
         (("old", "--base", "old"), ("two runs",)),
         (("old", "new", "--columns", "colour"), ("'colour'", "standing")),
         (("old", "new", "--fail-on", "rain"), ("'rain'", "regression")),
-        (("old", "new", "--workloads", "io"), ("in common", "selected")),
         (("old", "--targets", "box,jug"), ("'jug'", "native, box")),
     ],
 )
@@ -1456,6 +1460,14 @@ def test_compare_refuses_wrong_arguments_with_a_hint(
 ) -> None:
     monkeypatch.chdir(three[0].parent)
     refused(isobench("compare", *argv), *words, "→")
+
+
+def test_runs_that_cannot_be_compared_have_an_exit_code_of_their_own(
+    isobench: Run, three: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(three[0].parent)
+    done = isobench("compare", "old", "new", "--workloads", "io")
+    refused(done, "in common", "selected", "→", code=7)
 
 
 def test_compare_fails_on_unproven_or_lost_cells_with_fail_on(

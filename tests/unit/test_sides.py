@@ -7,7 +7,7 @@ import pytest
 
 from isobench.comparison.result import ComparisonOptions
 from isobench.model import Cause, Gap, Work
-from isobench.model.errors import UsageError
+from isobench.model.errors import IncomparableError, UsageError
 from isobench.model.units import TargetName, WorkloadName
 from isobench.report import comparison as view
 from tests.comparisons import FSYNC, SIEVE, MakeRun, cell, compared, document
@@ -21,15 +21,37 @@ def test_a_run_is_not_compared_with_itself(make_run: MakeRun) -> None:
         compared(one, make_run(), confirmation=one)
 
 
-def test_another_machine_is_refused_unless_it_is_requested(make_run: MakeRun) -> None:
-    host = {"cpu": "none", "cpus": 4, "kernel": "6.2", "filesystem": "ext4"}
-    base, head = make_run(), make_run(about={"host": host})
-    with pytest.raises(UsageError, match=r"kernel: 6\.1 -> 6\.2") as caught:
+HOST = {"cpu": "none", "cpus": 4, "kernel": "6.1", "filesystem": "ext4"}
+
+
+def test_another_kernel_is_compared_and_noted(make_run: MakeRun) -> None:
+    base, head = make_run(about={"host": HOST}), make_run(about={"host": HOST | {"kernel": "6.2"}})
+    made = compared(base, head)
+    assert cell(made)["standing"] == "same"
+    assert not list(view.warnings(made))
+    assert "kernel: 6.1 -> 6.2" in list(view.notes(made))
+
+
+def test_another_cpu_is_compared_by_ratios_with_a_warning(make_run: MakeRun) -> None:
+    base, head = make_run(about={"host": HOST}), make_run(about={"host": HOST | {"cpu": "other"}})
+    made = compared(base, head)
+    assert cell(made)["standing"] == "same"
+    (warning,) = view.warnings(made)
+    assert "only ratios to native" in warning
+    assert "cpu: none -> other" in warning
+
+
+def test_another_processor_is_refused_unless_it_is_requested(make_run: MakeRun) -> None:
+    base, head = (
+        make_run(about={"host": HOST | {"machine": name}}) for name in ("x86_64", "aarch64")
+    )
+    with pytest.raises(IncomparableError, match="machine: x86_64 -> aarch64") as caught:
         compared(base, head)
     assert "--anyway" in caught.value.hint
+    assert caught.value.exit_code == 7
     made = compared(base, head, ComparisonOptions(anyway=True))
     assert cell(made)["standing"] == "same"
-    assert any("kernel" in warning for warning in view.warnings(made))
+    assert any("--anyway" in warning for warning in view.warnings(made))
 
 
 def programs(sha: str) -> dict[str, Any]:
@@ -59,7 +81,7 @@ def test_unlike_numbers_of_loops_are_reported(make_run: MakeRun) -> None:
 
 
 def test_no_cell_in_common_says_what_there_is(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match=r"BASE has box \(cpu\.sieve\); HEAD has jar"):
+    with pytest.raises(IncomparableError, match=r"BASE has box \(cpu\.sieve\); HEAD has jar"):
         compared(make_run(), make_run({("jar", "io.fsync"): 1.0}))
 
 

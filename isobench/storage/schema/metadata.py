@@ -86,6 +86,8 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     config: Configuration = field(default_factory=Configuration)
     claims: tuple[Mapping[str, Any], ...] = ()
     """The user's own claims, as tables that `claims.of_table` reads."""
+    confirms: str | None = None
+    """The id of the run whose changes this one was made to confirm."""
     affinity: tuple[Count, ...] = ()
     """The CPUs that the run was confined to; empty: all."""
     variations: tuple[VariationEntry, ...] = ()

@@ -350,6 +350,8 @@ class ClaimResult(Struct, frozen=True, kw_only=True):
     """What would change the status."""
     origin: str = ""
     """The name of the file with the claim."""
+    is_documents: bool = field(default=False, name="documents")
+    """Whether it is a sentence of the documents, and not the user's own claim."""
     published: tuple[PublishedFigure, ...] = ()
 
 

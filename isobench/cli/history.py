@@ -1,0 +1,212 @@
+"""`isobench history`: a store of runs, their series and change points."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from isobench.cli._exits import HISTORY_FAILURES, REGRESSED, refuse_unknown
+from isobench.cli._gate import confirmations
+from isobench.cli._inputs import runs_at, store_at
+from isobench.cli._options import document_options, store_option, workloads_option
+from isobench.cli._outputs import publish
+from isobench.config import parameters
+from isobench.model.errors import UsageError
+from isobench.model.wording import counted
+
+if TYPE_CHECKING:
+    from isobench.history.entry import Row
+    from isobench.history.store import Choice, Store
+
+_DEFAULT_SINCE: Final = "180d"
+
+_since_option = click.option(
+    "--since", type=parameters.Since(), default=_DEFAULT_SINCE, metavar="WHEN",
+    help=f"Only runs since then: 2026-08-01, or how long ago: 90d ({_DEFAULT_SINCE}).",
+)  # fmt: skip
+_machine_option = click.option(
+    "--machine", default="", metavar="KEY", help="Only this machine; list and trend show the keys."
+)
+_targets_option = click.option(
+    "-t", "--targets", multiple=True, callback=parameters.names_of, metavar="NAMES",
+    help="Only these targets.",
+)  # fmt: skip
+
+
+@click.group()
+def history() -> None:
+    """Keep the ratios of runs over time, and find where they change."""
+
+
+@history.command()
+@click.argument("names", nargs=-1, metavar="RUN...")
+@store_option
+@click.option("--link", default="", metavar="URL", help="Where others find the whole run.")
+def add(names: Sequence[str], store: Path | None, link: str) -> None:
+    """Add runs: folders, zips, patterns or "latest" (the default).
+
+    A run that the store has already is left alone.
+    """
+    from isobench.history import entry
+
+    kept = store_at(store)
+    added = there = 0
+    for run in runs_at(names or ["latest"]):
+        for one in (run, *runs_at([*map(str, confirmations(run.path))])):
+            is_new = kept.add(entry.rows_of(one, link=link or str(one.path.absolute())))
+            added += is_new
+            there += not is_new
+    already = f"; {counted(there, 'run')} had been added before" if there else ""
+    click.echo(f"{counted(added, 'run')} added to {kept.folder}{already}")
+
+
+@history.command(name="list")
+@store_option
+@_since_option
+@_machine_option
+@document_options
+def list_runs(store: Path | None, since: str, machine: str, **options: Any) -> None:
+    """List the runs of the store."""
+    from isobench.history.store import Choice
+    from isobench.report import history as view
+
+    kept = store_at(store)
+    rows = kept.rows(Choice(since=since, machine=machine))
+    publish(
+        view.runs(rows, str(kept.folder)),
+        options,
+        document=lambda: view.runs_document(rows),
+        csv=lambda: view.runs_csv(rows),
+    )
+
+
+@history.command()
+@click.argument("name", metavar="[RUN]", default="")
+@store_option
+@click.option("--only-changed", is_flag=True, help="Show only cells that changed.")
+@document_options
+@click.option(
+    "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",
+    help=f"Exit with an error code for these findings: {', '.join(HISTORY_FAILURES)}.",
+)  # fmt: skip
+def show(
+    name: str, store: Path | None, only_changed: bool, fail_on: Sequence[str], **options: Any
+) -> None:
+    """Show a run of the store beside the runs before it. RUN is its id; default: the newest."""
+    from isobench.history import alarm
+    from isobench.report import history as view
+
+    refuse_unknown(fail_on, HISTORY_FAILURES)
+    kept = store_at(store)
+    rows = kept.rows()
+    run = name or _newest(rows, kept)
+    own = [row for row in rows if row.run == run]
+    if not own:
+        raise UsageError(f"{kept.folder} has no run {run!r}", hint="isobench history list")
+    found = alarm.judge(own, rows)
+    again = [row for row in rows if row.confirms == run]
+    if again:
+        found = alarm.confirm(found, again, rows)
+    publish(
+        view.findings(found, only_changed=only_changed),
+        options,
+        document=lambda: view.findings_document(found),
+        csv=lambda: view.findings_csv(found),
+    )
+    sys.exit(REGRESSED if "regression" in fail_on and any(x.is_alarm for x in found) else 0)
+
+
+def _newest(rows: "Sequence[Row]", store: "Store") -> str:
+    own = [row for row in rows if not row.confirms]
+    if not own:
+        raise UsageError(f"{store.folder} has no runs", hint="isobench history add RUN")
+    return max(own, key=lambda row: row.started).run
+
+
+@history.command()
+@store_option
+@_since_option
+@_machine_option
+@_targets_option
+@workloads_option
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write the page of the trend, for example trend.html.",
+)  # fmt: skip
+@document_options
+def trend(
+    store: Path | None,
+    since: str,
+    machine: str,
+    targets: tuple[str, ...],
+    workloads: tuple[str, ...],
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Show the level of each series, and where it changed."""
+    from isobench.history import series
+    from isobench.history.store import Choice
+    from isobench.report import history as view
+
+    kept = store_at(store)
+    chosen = Choice(since=since, machine=machine, targets=targets, workloads=workloads)
+    found = series.series_of(_demanded(kept, chosen))
+    if output is not None:
+        _write_page(output, found, kept)
+    publish(
+        view.trend(found, str(kept.folder)),
+        options,
+        document=lambda: view.trend_document(found),
+        csv=lambda: view.trend_csv(found),
+    )
+
+
+def _demanded(store: "Store", choice: "Choice") -> "list[Row]":
+    """Return the chosen rows. UsageError: there are none."""
+    rows = store.rows(choice)
+    if not rows:
+        raise UsageError(
+            f"{store.folder} has no such runs since {choice.since[:10]}",
+            hint="isobench history list --since 2000-01-01 shows all",
+        )
+    return rows
+
+
+def _write_page(output: Path, found: Sequence[Any], store: "Store") -> None:
+    from isobench.report import trend as page
+
+    try:
+        page.write(output, found, str(store.folder))
+    except OSError as error:
+        raise UsageError(
+            f"{output}: {error.strerror}", hint="name a writable file with --output"
+        ) from None
+
+
+@history.command()
+@store_option
+@click.option(
+    "--before", type=parameters.Since(), required=True, metavar="WHEN",
+    help="Remove runs before then: 2025-01-01, or older than that: 730d.",
+)  # fmt: skip
+def prune(store: Path | None, before: str) -> None:
+    """Remove old runs from the store. The runs themselves stay."""
+    kept = store_at(store)
+    removed = kept.prune(before)
+    click.echo(f"{counted(removed, 'run')} removed from {kept.folder}")
+
+
+@history.command()
+@store_option
+@_since_option
+@_machine_option
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+def export(store: Path | None, since: str, machine: str, target: Path) -> None:
+    """Write the rows of the store into FILE: .parquet, .csv or .jsonl."""
+    from isobench.history.store import Choice
+
+    kept = store_at(store)
+    count = kept.export(target, Choice(since=since, machine=machine))
+    click.echo(f"{counted(count, 'row')} written to {target}")

@@ -1,0 +1,200 @@
+"""Whether a run differs from the runs before it, and whether fresh blocks confirm that.
+
+A run is compared with the runs of its series since the last change point that had the same program
+and schedule, by the spread of these runs (`stats.beside_history`). A difference is suspected where
+it is significant after Holm's correction for all cells of the run, and larger than the noise floor.
+It is confirmed where a further run of the same night shows it again.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from isobench import stats
+from isobench.analysis.cells import LEVEL
+from isobench.history.entry import Row
+from isobench.history.series import (
+    Changed,
+    Key,
+    Series,
+    changed,
+    counts,
+    is_measured_alike,
+    key_of,
+    location,
+    series_of,
+)
+from isobench.model import Interval
+from isobench.stats import Location
+
+ALPHA: Final = 0.01
+"""How likely a run without any change raises a suspicion."""
+CONFIRMED_ALPHA: Final = 0.05
+"""For the further run, which tests few cells for one direction."""
+FEWEST_BASE: Final = 2
+"""Runs that a level rests on at least: one does not show how much runs differ."""
+MOST_BASE: Final = 60
+"""Older runs than so many say little about tonight."""
+
+
+class Outcome(StrEnum):
+    """How a cell of a run compares with its series."""
+
+    REGRESSION = "regression"
+    IMPROVEMENT = "improvement"
+    UNCHANGED = "unchanged"
+    TOO_FEW = "too few runs"  # of those before, measured in the same way
+    UNPROVEN = "unproven"  # the run gave no value that counts
+
+
+SUSPECT: Final = frozenset({Outcome.REGRESSION, Outcome.IMPROVEMENT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A cell of a run beside its series."""
+
+    row: Row
+    outcome: Outcome
+    confirmed: bool | None = None
+    """None: no further run has measured the cell."""
+    location: Location | None = None
+    """ln(this run / level before)."""
+    level: float | None = None
+    """The level before, as a ratio to native."""
+    runs: int = 0
+    """How many runs the level rests on."""
+    noise: float | None = None
+    changed: tuple[Changed, ...] = ()
+    """What is not as in the run before."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval of this run over the level before."""
+        return None if self.location is None else self.location.interval(LEVEL)
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether it is a confirmed regression."""
+        return self.outcome is Outcome.REGRESSION and bool(self.confirmed)
+
+
+def judge(
+    rows: Sequence[Row], past: Iterable[Row], *, minimum_effect: float = 0.0
+) -> list[Finding]:
+    """Return how each cell of a run compares with the runs before it.
+
+    `past` are the rows of the store; those of this run, of later ones, and of runs that confirm are
+    left out. `minimum_effect`: smaller differences do not matter (0.02: 2 %).
+    """
+    found = _compared(rows, _base(rows, past))
+    p_values = [one.location.p_difference if one.location else 1.0 for one in found]
+    adjusted = stats.holm(np.array(p_values, dtype=np.float64)).tolist()
+    return [_judged(one, p, ALPHA, minimum_effect) for one, p in zip(found, adjusted, strict=True)]
+
+
+def confirm(
+    findings: Sequence[Finding], again: Sequence[Row], past: Iterable[Row]
+) -> list[Finding]:
+    """Return the findings after a further run. What it does not show again is unchanged; a cell
+    that it has not measured stays as it was.
+    """
+    fresh = {key_of(row): row for row in again if counts(row)}
+    base = _base([one.row for one in findings], past)
+    # All cells take part, since the spread of the others counts too: measured again or not.
+    rows = [fresh.get(key_of(one.row), one.row) for one in findings]
+    compared = {key_of(one.row): one for one in _compared(rows, base)}
+    result = []
+    for one in findings:
+        row = fresh.get(key_of(one.row))
+        if one.outcome not in SUSPECT or row is None:
+            result.append(one)
+            continue
+        second = compared[key_of(row)]
+        p = second.location.p_difference if second.location else 1.0
+        seen = _judged(second, p, CONFIRMED_ALPHA, 0.0).outcome
+        is_shown = seen is one.outcome
+        result.append(
+            replace(
+                one,
+                confirmed=is_shown,
+                outcome=one.outcome if is_shown else Outcome.UNCHANGED,
+            )
+        )
+    return result
+
+
+def _base(rows: Sequence[Row], past: Iterable[Row]) -> Mapping[Key, Series]:
+    """Return the series before a run, by key: only those that the run has cells of."""
+    wanted = {key_of(row) for row in rows}
+    run, started = (rows[0].run, rows[0].started) if rows else ("", "")
+    earlier = [
+        row
+        for row in past
+        if key_of(row) in wanted and row.run != run and row.started < started and not row.confirms
+    ]
+    return {one.key: one for one in series_of(earlier)}
+
+
+def _compared(rows: Sequence[Row], base: Mapping[Key, Series]) -> list[Finding]:
+    """Return the cells of a run with their differences, not yet judged."""
+    levels = [_level(row, base.get(key_of(row))) for row in rows]
+    histories = [[*map(location, level)] for level in levels]
+    inflations = stats.inflations(histories)
+    return [
+        _finding(row, level, history, inflation, base.get(key_of(row)))
+        for row, level, history, inflation in zip(rows, levels, histories, inflations, strict=True)
+    ]
+
+
+def _level(row: Row, series: Series | None) -> list[Row]:
+    """Return the runs that a run is compared with."""
+    if series is None or not counts(row):
+        return []
+    return [one for one in series.level if is_measured_alike(one, row)][-MOST_BASE:]
+
+
+def _finding(
+    row: Row,
+    level: Sequence[Row],
+    history: Sequence[Location],
+    inflation: stats.Inflation,
+    series: Series | None,
+) -> Finding:
+    before = changed(series.rows[-1], row) if series and series.rows else ()
+    if not counts(row):
+        return Finding(row=row, outcome=Outcome.UNPROVEN)
+    found = stats.beside_history(history, location(row), inflation)
+    if len(level) < FEWEST_BASE or found is None:
+        return Finding(row=row, outcome=Outcome.TOO_FEW, runs=len(level), changed=before)
+    floors = _floor(level), row.noise
+    return Finding(
+        row=row,
+        outcome=Outcome.UNCHANGED,
+        location=found,
+        level=math.exp(statistics.fmean(one.mean for one in history)),
+        runs=len(level),
+        noise=math.expm1(math.hypot(*(math.log1p(floor or 0.0) for floor in floors))),
+        changed=before,
+    )
+
+
+def _floor(rows: Sequence[Row]) -> float | None:
+    known = [row.noise for row in rows if row.noise is not None]
+    return statistics.median(known) if known else None
+
+
+def _judged(one: Finding, p: float, alpha: float, minimum_effect: float) -> Finding:
+    if one.location is None:
+        return one
+    size = abs(one.location.mean)
+    least = max(math.log1p(one.noise or 0.0), math.log1p(minimum_effect))
+    if p >= alpha or size <= least:
+        return one
+    worse = one.location.mean > 0
+    return replace(one, outcome=Outcome.REGRESSION if worse else Outcome.IMPROVEMENT)

@@ -1,0 +1,256 @@
+"""What the history keeps of a run: its ratios to native, and the conditions they belong to. Pure.
+
+A series is what is compared (target, options, workload, metric, reference) on one machine. A
+machine is its CPU model, cores, memory, and whether it is a guest. What else may change, kernel,
+microcode, mitigations, engines, isobench, is recorded with each run and shown on the series.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from isobench.analysis.cells import LEVEL, Analysis
+from isobench.comparison import compatibility
+from isobench.model import TIME
+from isobench.model.errors import UsageError
+from isobench.model.plan import actual, second
+from isobench.model.units import TargetName, WorkloadName
+from isobench.storage.reader import Run
+from isobench.storage.schema import Facts
+
+SCHEMA: Final = 1
+"""The version of the columns. It grows when a column changes its meaning, not when one is added."""
+_GIB: Final = 1 << 30
+_KEY_DIGITS: Final = 12
+_OF_LOCATION: Final = ("mean", "error", "deviation", "freedom", "shared")
+_MITIGATION: Final = "mitigation."
+_CONDITIONS: Final = (
+    "kernel", "kernel_version", "microcode", "os", "cgroups", "filesystem", "clock_source",
+    "frequency_governor", "turbo", "smt", "cpu_limit", "memory_limit", "huge_pages", "root",
+)  # fmt: skip
+"""Facts of the host that may change on a machine without making it another one."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell of a run. Each field is a column of the store; a run's own fields are in all rows."""
+
+    schema: int = SCHEMA
+    run: str
+    started: str
+    """In UTC, in the format of ISO 8601."""
+    month: str
+    """Year and month of `started`: 2026-11."""
+    machine: str
+    """The key of the machine."""
+    machine_name: str
+    complete: bool
+    quick: bool
+    confirms: str | None = None
+    """The run whose changes this one was made to confirm."""
+    link: str = ""
+    """Where the whole run is: a path or a URL."""
+    conditions: str
+    """A JSON object: what may change on a machine, in this run."""
+    place: int
+    """The place of the cell in its run, from 0."""
+    target: str
+    technology: str
+    version: str | None
+    """That of the target's engine."""
+    options: str
+    """A JSON object: how the target was configured."""
+    reference: str
+    workload: str
+    workload_class: str
+    program: str
+    """The SHA-256 of the workload's program, shortened; empty: unknown."""
+    metric: str
+    unit: str
+    value: float | None
+    native: float | None
+    """Medians per operation or per launch, of the target and of native."""
+    mean: float | None
+    """ln(target / native). None: the cell has no ratio."""
+    error: float | None
+    deviation: float | None
+    freedom: float | None
+    shared: float | None
+    """What `stats.Location` has: the run can be combined with others years later."""
+    low: float | None
+    high: float | None
+    level: float
+    blocks: int
+    sessions: int
+    noise: float | None
+    """The noise floor of the workload in this run, as a share."""
+    status: str
+    doubts: str
+    """Codes of doubts, with commas."""
+
+
+def machine_key(host: Facts) -> str:
+    """Return what identifies a machine in the store: twelve hexadecimal digits."""
+    parts = [host.get(name) for name in ("cpu", "machine", "cpus", "virtualization")]
+    return _digest([*parts, _gibibytes(host)])
+
+
+def machine_name(host: Facts) -> str:
+    """Return a machine in words: "AMD EPYC, 2 CPUs, 24 GiB, guest of a hypervisor"."""
+    parts = [
+        str(host.get("cpu") or "unknown CPU"),
+        f"{host.get('cpus') or '?'} CPUs",
+        f"{_gibibytes(host) or '?'} GiB",
+        str(host.get("virtualization") or ""),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _gibibytes(host: Facts) -> int | None:
+    # Rounded: a kernel reserves a little more or less of the same memory.
+    found = host.get("memory_bytes")
+    return round(found / _GIB) if isinstance(found, int | float) else None
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:_KEY_DIGITS]
+
+
+def conditions(run: Run) -> dict[str, str]:
+    """Return what may change on a machine, as it was in a run; what is unknown is left out."""
+    metadata, host = run.metadata, run.metadata.host
+    found: dict[str, object] = {name.replace("_", " "): host.get(name) for name in _CONDITIONS}
+    found |= {
+        f"mitigation of {name.removeprefix(_MITIGATION).replace('_', ' ')}": value
+        for name, value in host.items()
+        if name.startswith(_MITIGATION)
+    }
+    found |= {
+        "isobench": metadata.tool_version,
+        "compiler": metadata.compiler,
+        "schedule": run.plan.schedule,
+        "spawner": metadata.spawner,
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def rows_of(run: Run, *, link: str = "") -> tuple[Row, ...]:
+    """Return the rows of a run, one for each cell that was measured or should have been.
+
+    UsageError: the run has no id or no time, or has measured nothing.
+    """
+    metadata = run.metadata
+    if not metadata.id or not metadata.started:
+        raise UsageError(
+            f"{run.path}: run.json names no id and no time: the run is of a very old version",
+            hint="measure again: isobench run",
+        )
+    analysis = Analysis(run)
+    if run.samples.empty or not analysis.blocks:
+        raise UsageError(
+            f"{run.path} has no block with a value: it ended before it measured",
+            hint=f"isobench run --resume {run.path} continues it",
+        )
+    common = {
+        "run": metadata.id,
+        "started": metadata.started,
+        "month": metadata.started[:7],
+        "machine": machine_key(metadata.host),
+        "machine_name": machine_name(metadata.host),
+        "complete": metadata.complete and not run.lost_blocks and not run.losses,
+        "quick": metadata.quick,
+        "confirms": metadata.confirms,
+        "link": link,
+        "conditions": _json(conditions(run)),
+        "reference": str(analysis.reference),
+    }
+    found = (*_measured(analysis, common), *_absent(analysis, common))
+    return tuple(Row(place=place, **fields) for place, fields in enumerate(found))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()
+
+
+def _measured(analysis: Analysis, common: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the fields of each cell that has values."""
+    apart = {analysis.reference, second(analysis.reference)}
+    for cell in analysis.all_cells:
+        if cell.target in apart:
+            continue
+        of_metric = analysis.of(cell.metric.name)
+        location = of_metric.location(cell.workload, cell.target)
+        # The interval of the verdict, where the cell has one: a run may end early.
+        interval = cell.verdict.estimate.interval if cell.verdict.estimate else None
+        if interval is None and location is not None:
+            interval = location.interval(LEVEL)
+        yield {
+            **common,
+            **_of_target(analysis.run, cell.target),
+            **_of_workload(analysis, cell.workload, cell.target),
+            "metric": cell.metric.name,
+            "unit": cell.metric.unit.in_answers,
+            "value": cell.value,
+            "native": cell.reference,
+            **{name: getattr(location, name, None) for name in _OF_LOCATION},
+            "low": interval.low if interval else None,
+            "high": interval.high if interval else None,
+            "level": interval.level if interval else LEVEL,
+            "blocks": int(cell.log_ratios.size),
+            "sessions": cell.sessions,
+            "noise": of_metric.noise.get(cell.workload),
+            "status": str(cell.verdict.status),
+            "doubts": ",".join(doubt.code for doubt in cell.verdict.doubts),
+        }
+
+
+def _absent(analysis: Analysis, common: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the fields of each cell that has no value, with the cause of its first gap."""
+    measured = {(cell.target, cell.workload) for cell in analysis.all_cells}
+    seen = set()
+    for gap in analysis.run.gaps:
+        cell = (gap.target, gap.workload)
+        if cell in measured or cell in seen or actual(gap.target) == analysis.reference:
+            continue
+        if gap.workload not in analysis.classes:
+            continue
+        seen.add(cell)
+        yield {
+            **common,
+            **_of_target(analysis.run, gap.target),
+            **_of_workload(analysis, gap.workload, gap.target),
+            "metric": TIME.name,
+            "unit": TIME.unit.in_answers,
+            **dict.fromkeys(("value", "native", "low", "high", "noise", *_OF_LOCATION)),
+            "level": LEVEL,
+            "blocks": 0,
+            "sessions": 0,
+            "status": str(gap.cause),
+            "doubts": "",
+        }
+
+
+def _of_target(run: Run, name: TargetName) -> dict[str, Any]:
+    state, metadata = run.state(name), run.metadata
+    varied = next((one for one in metadata.variations if one.name == name), None)
+    base = varied.base if varied else name
+    options = dict(metadata.config.targets.get(base, {}))
+    if varied:
+        options[varied.option] = varied.value
+    entry = next((one for one in metadata.targets if one.name == name), None)
+    return {
+        "target": str(name),
+        "technology": str(entry.technology if entry else state.technology or ""),
+        "version": state.version,
+        "options": _json(options),
+    }
+
+
+def _of_workload(analysis: Analysis, name: WorkloadName, target: TargetName) -> dict[str, Any]:
+    payload = compatibility.program_of(analysis.run, name, actual(target))
+    return {
+        "workload": str(name),
+        "workload_class": analysis.classes[name],
+        "program": payload[0][:_KEY_DIGITS] if payload else "",
+    }

@@ -1,0 +1,535 @@
+"""The store: a Parquet dataset, partitioned by machine and month, that DuckDB reads and writes.
+
+DIR/isobench-history.json                            what this folder is
+DIR/machine=KEY/month=2026-11/run-HASH.parquet       one run
+DIR/machine=KEY/month=2026-11/runs-HASH.parquet      several runs, merged
+
+Nothing is ever changed in place. A file is written under another name, synced and renamed, so that
+a run is in the store or is not, whatever ends the process. Files of one run are merged into one
+file when there are many, and the former ones are removed then: a reader may meet a run twice, and
+counts it once.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import time
+import types
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from isobench.history.entry import SCHEMA, Row
+from isobench.model.errors import UsageError
+
+if typing.TYPE_CHECKING:
+    import duckdb
+
+MARKER: Final = "isobench-history.json"
+_ONE: Final = "run-"
+_SEVERAL: Final = "runs-"
+_UNFINISHED: Final = ".unfinished-"
+_MOST_LOOSE: Final = 32
+"""A month has at most so many files of one run before they are merged."""
+_PATIENCE: Final = 60.0
+"""Seconds to wait for another process that adds runs."""
+_TRIES: Final = 5
+_DAY: Final = 86_400.0
+_PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
+_MOST_OF_A_ROW: Final = 64 << 20
+_MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
+_TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+_INSTALL: Final = "python3 -m pip install 'isobench[history]'"
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    schema: int = SCHEMA
+    content: str = "ratios to native, by run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which rows are wanted; empty: all."""
+
+    since: str = ""
+    """Only runs of this time or later, in the format of ISO 8601."""
+    machine: str = ""
+    targets: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    """Names, or classes."""
+    runs: tuple[str, ...] = ()
+
+
+def _columns() -> dict[str, str]:
+    """Return the columns with their types in SQL."""
+    found = {}
+    for name, kind in typing.get_type_hints(Row).items():
+        plain = kind
+        if isinstance(kind, types.UnionType):
+            plain = next(one for one in typing.get_args(kind) if one is not types.NoneType)
+        found[name] = _TYPES[plain]
+    return found
+
+
+COLUMNS: Final = _columns()
+
+
+class Store:
+    """A store of runs in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder. Nothing is read or created yet."""
+        if re.search(r"[*?\[\]{}]", str(folder)):
+            raise UsageError(
+                f"{folder}: the path of a store must have no *, ?, [, ], {{ or }}",
+                hint="name another folder with --store",
+            )
+        self.folder = folder
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is there. Whether it is a store, reading tells."""
+        return self.folder.exists()
+
+    def check(self) -> None:
+        """Check that the store can be read. UsageError: it cannot, or the extra is missing."""
+        _duckdb()
+        if importlib.util.find_spec("ruptures") is None:
+            raise UsageError("change points need ruptures, which is not installed", hint=_INSTALL)
+        self._check_marker()
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def rows(self, choice: Choice | None = None) -> list[Row]:
+        """Return the chosen rows by time, each once. UsageError: the store cannot be read."""
+        wanted = choice or Choice()
+        found: dict[tuple[str, str, str, str], Row] = {}
+        where, values = _conditions(wanted)
+        sql = f"SELECT {', '.join(COLUMNS)} FROM files {where} ORDER BY started, run, place"  # noqa: S608 - names of columns
+        for values_of_row in self._query(sql, values, wanted):
+            row = Row(**dict(zip(COLUMNS, values_of_row, strict=True)))
+            found.setdefault((row.run, row.target, row.workload, row.metric), row)
+        return list(found.values())
+
+    def _query(self, sql: str, values: Sequence[object], choice: Choice) -> list[tuple[Any, ...]]:
+        self._check_marker()
+        for attempt in range(_TRIES):
+            files = [str(path) for path in self._files(choice)]
+            if not files:
+                return []
+            try:
+                return self._answer(sql, values, files)
+            except FileNotFoundError:
+                # Another process has merged files meanwhile: the runs are in another file now.
+                if attempt == _TRIES - 1:
+                    raise
+        return []
+
+    def _answer(
+        self, sql: str, values: Sequence[object], files: Sequence[str]
+    ) -> list[tuple[Any, ...]]:
+        duckdb = _duckdb()
+        with contextlib.closing(_connection()) as database:
+            relation = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
+            bound = {"files": list(files)} | {f"v{n}": value for n, value in enumerate(values)}
+            try:
+                newest = database.execute(
+                    f"SELECT min(schema), max(schema) FROM {relation}",  # noqa: S608 - a constant
+                    {"files": list(files)},
+                ).fetchone()
+                if newest is not None and newest != (SCHEMA, SCHEMA):
+                    raise _other_schema(self.folder, *newest)
+                return database.execute(sql.replace("files", relation, 1), bound).fetchall()
+            except duckdb.Error as error:
+                gone = [name for name in files if not Path(name).exists()]
+                if gone:
+                    raise FileNotFoundError(errno.ENOENT, "merged meanwhile", gone[0]) from None
+                raise self._damaged(files, error) from None
+
+    def _damaged(self, files: Sequence[str], error: Exception) -> UsageError:
+        """Return the error that names the file that cannot be read."""
+        duckdb = _duckdb()
+        with contextlib.closing(_connection()) as database:
+            for name in files:
+                try:
+                    database.execute("SELECT count(schema) FROM read_parquet(?)", [name]).fetchall()
+                except duckdb.Error as why:
+                    return UsageError(
+                        f"{name} cannot be read: {str(why).splitlines()[0]}",
+                        hint=f"move it away, and add its runs again: mv {name} /tmp",
+                    )
+        return UsageError(f"{self.folder}: {str(error).splitlines()[0]}", hint=_INSTALL)
+
+    def _files(self, choice: Choice) -> Iterator[Path]:
+        """Yield the files that may have chosen rows."""
+        first = choice.since[:7]
+        for machine in _listed(self.folder, "machine="):
+            if choice.machine and machine.name != f"machine={choice.machine}":
+                continue
+            for month in _listed(machine, "month="):
+                if month.name >= f"month={first}":
+                    yield from sorted(month.glob("run*.parquet"))
+
+    def _check_marker(self) -> None:
+        """Check that the folder is a store. UsageError: it is none."""
+        try:
+            data = (self.folder / MARKER).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise UsageError(
+                f"{self.folder} is no history", hint="isobench history add RUN begins one"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder}: {error.strerror}", hint="name another folder with --store"
+            ) from None
+        try:
+            found = msgspec.json.decode(data, type=_Marker)
+        except msgspec.MsgspecError:
+            raise UsageError(
+                f"{self.folder / MARKER} is damaged",
+                hint="remove it, and add a run: then it is written again",
+            ) from None
+        if found.schema != SCHEMA:
+            raise _other_schema(self.folder, found.schema, found.schema)
+
+    def export(self, target: Path, choice: Choice) -> int:
+        """Write the chosen rows into a file by its ending: .parquet, .csv or .jsonl; return their
+        number. UsageError: the ending is another, or the file cannot be written.
+        """
+        forms = {
+            ".parquet": _PARQUET,
+            ".csv": "FORMAT csv, HEADER",
+            ".jsonl": "FORMAT json",
+        }
+        form = forms.get(target.suffix)
+        if form is None:
+            raise UsageError(
+                f"{target}: the ending says the format: {', '.join(forms)}",
+                hint=f"{target.stem}.parquet",
+            )
+        rows = self.rows(choice)
+        work = target.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        try:
+            work.mkdir()
+            try:
+                source, made = work / "rows.jsonl", work / f"rows{target.suffix}"
+                _write_lines(source, rows)
+                self._copy(_relation(source), made, form=form)
+                _publish(made, target)
+            finally:
+                shutil.rmtree(work)
+        except OSError as error:
+            raise UsageError(
+                f"{target}: {error.strerror or error}", hint="name a writable file"
+            ) from None
+        return len(rows)
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    def add(self, rows: Sequence[Row]) -> bool:
+        """Add the rows of one run. Return whether it was new. UsageError: it cannot be written."""
+        first = rows[0]
+        folder = self._partition(first)
+        path = folder / f"{_ONE}{_name(first.run)}.parquet"
+        try:
+            self._create()
+            with self._locked() as is_alone:
+                if self._has(path, first.run):
+                    return False
+                is_first = not folder.exists()
+                folder.mkdir(parents=True, exist_ok=True)
+                self._write(path, rows)
+                if is_alone:
+                    self._tidy(folder, is_first=is_first)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return True
+
+    def _partition(self, row: Row) -> Path:
+        # Both come from a file that anybody may have sent.
+        if not _MONTH.fullmatch(row.month) or not re.fullmatch("[0-9a-f]+", row.machine):
+            raise UsageError(
+                f"run {row.run}: {row.started!r} is no time", hint="add a run of isobench"
+            )
+        return self.folder / f"machine={row.machine}" / f"month={row.month}"
+
+    def _create(self) -> None:
+        if (self.folder / MARKER).exists():
+            self._check_marker()
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        others = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
+        # Another process may have made the mark just now.
+        others = [name for name in others if name != MARKER and not name.startswith("machine=")]
+        if others:
+            raise UsageError(
+                f"{self.folder} has other files in it ({others[0]})",
+                hint="name an empty folder with --store",
+            )
+        _replace(self.folder / MARKER, msgspec.json.encode(_Marker()) + b"\n")
+
+    def _has(self, path: Path, run: str) -> bool:
+        """Return whether a run is in its month already."""
+        if path.exists():
+            return True
+        merged = [str(one) for one in path.parent.glob(f"{_SEVERAL}*.parquet")]
+        if not merged:
+            return False
+        sql = "SELECT 1 FROM files WHERE run = $v0 LIMIT 1"
+        return bool(self._answer(sql, [run], merged))
+
+    def _write(self, path: Path, rows: Sequence[Row]) -> None:
+        """Write rows into a new file."""
+        mark = f"{_UNFINISHED}{secrets.token_hex(8)}"
+        source, made = path.parent / f"{mark}.jsonl", path.parent / f"{mark}.parquet"
+        try:
+            _write_lines(source, rows)
+            self._copy(_relation(source), made)
+            _publish(made, path)
+        finally:
+            for left in (source, made):
+                left.unlink(missing_ok=True)
+
+    def _copy(
+        self, select: str, made: Path, values: Sequence[object] = (), form: str = _PARQUET
+    ) -> None:
+        """Write what a query returns. OSError: it cannot be written."""
+        duckdb = _duckdb()
+        with contextlib.closing(_connection()) as database:
+            try:
+                database.execute(
+                    f"COPY ({select}) TO '{_quoted(made)}' ({form})",
+                    list(values) or None,
+                )
+            except duckdb.Error as error:
+                # DuckDB reports a full disk as text. What the system says is asked from it again.
+                with made.open("ab") as stream:
+                    stream.write(b"\0" * 4096)
+                    os.fsync(stream.fileno())
+                raise OSError(errno.EIO, str(error).splitlines()[0], str(made)) from None
+
+    def _tidy(self, folder: Path, *, is_first: bool) -> None:
+        """Merge files of one run where there are many, and those of the months before a new one."""
+        loose = list(folder.glob(f"{_ONE}*.parquet"))
+        if len(loose) > _MOST_LOOSE:
+            self._merge(folder, loose)
+        if is_first:
+            for month in _listed(folder.parent, "month="):
+                files = list(month.glob("run*.parquet"))
+                if month != folder and len(files) > 1:
+                    self._merge(month, files)
+        for left in folder.glob(f"{_UNFINISHED}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _DAY:
+                    left.unlink()
+
+    def _merge(self, folder: Path, files: Sequence[Path]) -> None:
+        """Write the rows of several files into one, and remove them."""
+        names = ", ".join(f"'{_quoted(path)}'" for path in sorted(files))
+        made = folder / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
+        columns = ", ".join(COLUMNS)
+        try:
+            self._copy(
+                f"SELECT DISTINCT {columns} FROM read_parquet([{names}], union_by_name = true,"  # noqa: S608 - paths are quoted
+                " hive_partitioning = false) ORDER BY started, run, place",
+                made,
+            )
+            _publish(made, folder / f"{_SEVERAL}{secrets.token_hex(8)}.parquet")
+        finally:
+            made.unlink(missing_ok=True)
+        for path in files:
+            path.unlink()
+
+    def prune(self, before: str) -> int:
+        """Remove the runs before a time (ISO 8601); return how many. UsageError: it cannot be."""
+        self._check_marker()
+        removed: set[str] = set()
+        try:
+            with self._locked():
+                for path in list(self._files(Choice())):
+                    removed |= self._prune(path, before)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return len(removed)
+
+    def _prune(self, path: Path, before: str) -> set[str]:
+        sql = "SELECT DISTINCT run, started < $v0 FROM files"
+        found = self._answer(sql, [before], [str(path)])
+        old = {run for run, is_old in found if is_old}
+        if old and len(old) < len(found):
+            made = path.parent / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
+            try:
+                self._copy(
+                    f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{_quoted(path)}')"  # noqa: S608 - quoted
+                    " WHERE started >= ?",
+                    made,
+                    [before],
+                )
+                _publish(made, path)
+            finally:
+                made.unlink(missing_ok=True)
+        elif old:
+            path.unlink()
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
+        return old
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Be the only writer. Yields False where the file system has no locks: files are then never
+        removed.
+        """
+        with (self.folder / ".lock").open("ab") as lock:
+            end = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                        yield False
+                        return
+                    if time.monotonic() > end:
+                        raise UsageError(
+                            f"{self.folder}: another process has been writing for a minute",
+                            hint="wait until it ends, and add the run again",
+                        ) from None
+                    time.sleep(0.02)
+                else:
+                    yield True
+                    return
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        hint = "name another folder with --store"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "make room, and add the run again: df -h"
+        return UsageError(f"{self.folder}: {error.strerror or error}", hint=hint)
+
+
+# ---- files
+
+
+def _listed(folder: Path, prefix: str) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
+    except OSError:
+        return []
+
+
+def _name(run: str) -> str:
+    # The id comes from a file that anybody may have sent: it is no part of a path.
+    return hashlib.sha256(run.encode()).hexdigest()[:20]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    made = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+    try:
+        made.write_bytes(content)
+        _publish(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _publish(made: Path, path: Path) -> None:
+    """Give a finished file its name, so that a crash leaves all of it or nothing."""
+    with made.open("rb") as stream:
+        os.fsync(stream.fileno())
+    made.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# ---- DuckDB
+
+
+def _duckdb() -> Any:  # noqa: ANN401 - a module
+    try:
+        import duckdb  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UsageError("a history needs DuckDB, which is not installed", hint=_INSTALL) from None
+    return duckdb
+
+
+def _connection() -> "duckdb.DuckDBPyConnection":
+    # Nothing is fetched from the network, and no settings of the user are read.
+    settings = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "preserve_insertion_order": "false",
+    }
+    found: duckdb.DuckDBPyConnection = _duckdb().connect(":memory:", config=settings)
+    return found
+
+
+def _write_lines(path: Path, rows: Iterable[Row]) -> None:
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def _relation(path: Path) -> str:
+    """Return the query for JSON lines with the columns of the store."""
+    kinds = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+    return (
+        f"SELECT * FROM read_json('{_quoted(path)}', format = 'newline_delimited',"  # noqa: S608 - quoted
+        f" columns = {{{kinds}}}, maximum_object_size = {_MOST_OF_A_ROW})"
+    )
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _conditions(choice: Choice) -> tuple[str, list[object]]:
+    """Return a WHERE clause and its values."""
+    parts: list[str] = []
+    values: list[object] = []
+    for sql, value in (
+        ("started >= $v{n}", choice.since),
+        ("machine = $v{n}", choice.machine),
+        ("target IN (SELECT unnest($v{n}))", [*choice.targets]),
+        ("(workload IN (SELECT unnest($v{n})) OR workload_class IN (SELECT unnest($v{n})))",
+         [*choice.workloads]),
+        ("run IN (SELECT unnest($v{n}))", [*choice.runs]),
+    ):  # fmt: skip
+        if value:
+            parts.append(sql.format(n=len(values)))
+            values.append(value)
+    return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
+
+
+def _other_schema(folder: Path, oldest: int, newest: int) -> UsageError:
+    if newest > SCHEMA:
+        return UsageError(
+            f"{folder} was written by a newer isobench (schema {newest}, this one has {SCHEMA})",
+            hint="python3 -m pip install --upgrade isobench",
+        )
+    return UsageError(
+        f"{folder} has runs of schema {oldest}, which this isobench no longer reads ({SCHEMA})",
+        hint="add their runs to a new store: isobench history add RUN… --store DIR",
+    )
+
+
+def now() -> str:
+    """Return the time, in UTC, as runs have it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def runs_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return rows by run, in their order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.run, []).append(row)
+    return found

@@ -1,0 +1,513 @@
+"""The history in words: lists of runs, a run beside its series, series with their change points."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from isobench.analysis.cells import LEVEL
+from isobench.history.alarm import ALPHA, FEWEST_BASE, SUSPECT, Finding, Outcome
+from isobench.history.entry import Row
+from isobench.history.series import Changed, ChangePoint, Series
+from isobench.history.store import runs_of
+from isobench.model import Interval
+from isobench.model.wording import (
+    NOTHING,
+    counted,
+    interval_text,
+    listed,
+    percent_text,
+    series_text,
+    times_text,
+)
+from isobench.report import sheet
+from isobench.report.sheet import Sheet
+from isobench.stats import FEWEST_RUNS
+from isobench.storage.schema import FORMAT
+
+_MOST_NAMED: Final = 4
+_MOST_CAUSES: Final = 2
+_FINDINGS_LEGEND: Final = (
+    "before: the level of the runs since the last change point; now: this run; both are ratios to"
+    f" native. Intervals at {100 * LEVEL:g} %."
+)
+_BASE_LEGEND: Final = (
+    "A change is suspected where it is larger than what runs of the series differ by, and than the"
+    f" noise floor; at least {FEWEST_BASE} runs before are needed."
+)
+_TREND_LEGEND: Final = (
+    "level: mean ratio to native of the runs since the last change point; spread: of these runs;"
+    " last: the last run with its interval."
+)
+_MITIGATION: Final = "mitigation of "
+_PROGRAM: Final = "program of "
+_STYLES: Final = {
+    Outcome.REGRESSION: "red",
+    Outcome.IMPROVEMENT: "blue",
+    Outcome.UNCHANGED: "green",
+    Outcome.UNPROVEN: "magenta",
+}
+
+
+def night(started: str) -> str:
+    """Return the day of a run: 2026-11-29."""
+    return started[:10]
+
+
+def name_of(row: Row) -> str:
+    """Return a cell in words: "docker io.fsync", with the metric where it is not time."""
+    return f"{row.target} {series_text(row.workload, row.metric)}"
+
+
+# ---- the runs of a store
+
+
+def runs(rows: Sequence[Row], folder: str) -> Sheet:
+    """Return the list of the runs of a store, the newest last."""
+    grouped = runs_of(rows)
+    machines = {row.machine for row in rows}
+    return Sheet(
+        title=f"History in {folder}",
+        warnings=(),
+        headings=("started", "run", "cells", "targets", "isobench", "machine", "bundle"),
+        numbers=frozenset({"cells"}),
+        rows=tuple(sheet.Row(cells=_run_cells(found)) for found in grouped.values()),
+        legend=(),
+        remarks={},
+        closing=f"{counted(len(grouped), 'run')} on {counted(len(machines), 'machine')}.",
+    )
+
+
+def _run_cells(rows: Sequence[Row]) -> tuple[str, ...]:
+    first = rows[0]
+    measured = sum(row.mean is not None for row in rows)
+    conditions = msgspec.json.decode(first.conditions, type=dict[str, str])
+    kind = " (quick)" if first.quick else " (confirms another)" if first.confirms else ""
+    return (
+        first.started,
+        first.run + kind,
+        str(measured),
+        ", ".join(dict.fromkeys(row.target for row in rows)),
+        conditions.get("isobench", NOTHING),
+        first.machine_name,
+        first.link or NOTHING,
+    )
+
+
+def runs_document(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the runs of a store for JSON."""
+    return {"schema_version": FORMAT, "runs": [*_run_documents(rows)]}
+
+
+def _run_documents(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    for run, found in runs_of(rows).items():
+        first = found[0]
+        yield {
+            "run": run,
+            "started": first.started,
+            "machine": first.machine,
+            "machine_name": first.machine_name,
+            "cells": sum(row.mean is not None for row in found),
+            "targets": [*dict.fromkeys(row.target for row in found)],
+            "complete": first.complete,
+            "quick": first.quick,
+            "confirms": first.confirms,
+            "link": first.link,
+        }
+
+
+def runs_csv(rows: Sequence[Row]) -> str:
+    """Return the runs of a store as CSV, one row each."""
+    headings = (
+        "run", "started", "machine", "machine_name", "cells", "targets", "complete", "quick",
+        "confirms", "link",
+    )  # fmt: skip
+    found = [one | {"targets": ",".join(one["targets"])} for one in _run_documents(rows)]
+    return sheet.csv(headings, found)
+
+
+# ---- a run beside its series
+
+
+def findings(found: Sequence[Finding], *, only_changed: bool = False) -> Sheet:
+    """Return a run beside the runs before it."""
+    first = found[0].row
+    shown = [one for one in found if not only_changed or one.outcome in SUSPECT]
+    return Sheet(
+        title=f"Run {first.run} beside its history, on {first.machine_name}",
+        warnings=(),
+        headings=("target", "workload", "before", "runs", "now", "change", "interval", "outcome"),
+        numbers=frozenset({"before", "runs", "now", "change", "interval"}),
+        rows=tuple(_finding_row(one) for one in shown),
+        legend=(
+            _FINDINGS_LEGEND,
+            _BASE_LEGEND,
+        ),
+        remarks=dict(_finding_remarks(shown)),
+        closing=findings_headline(found),
+    )
+
+
+def _finding_row(one: Finding) -> sheet.Row:
+    change = None if one.location is None else math.exp(one.location.mean)
+    interval = one.interval
+    return sheet.Row(
+        cells=(
+            one.row.target,
+            series_text(one.row.workload, one.row.metric),
+            times_text(one.level),
+            str(one.runs or NOTHING),
+            times_text(_ratio(one.row)),
+            times_text(change),
+            interval_text(interval.ends) if interval else NOTHING,
+            _outcome_text(one),
+        ),
+        style=_STYLES.get(one.outcome, ""),
+        group=one.row.target,
+    )
+
+
+def _outcome_text(one: Finding) -> str:
+    if one.outcome not in SUSPECT:
+        return str(one.outcome)
+    return f"{'confirmed' if one.confirmed else 'suspected'} {one.outcome}"
+
+
+def _ratio(row: Row) -> float | None:
+    return None if row.mean is None else math.exp(row.mean)
+
+
+def _finding_remarks(found: Iterable[Finding]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    about = changed_texts(change for one in found for change in one.changed)
+    if about:
+        yield "Not as in the run before", tuple(about)
+
+
+def changed_texts(changes: Iterable[Changed]) -> list[str]:
+    """Return what changed in words, each once: "docker 26.1.4 -> 27.0.1". Engines and versions come
+    first; of mitigations and programs, which are many, only the names are given.
+    """
+    every = [*dict.fromkeys(changes)]
+    plain = [one for one in every if not one.what.startswith((_MITIGATION, _PROGRAM))]
+    texts = [f"{one.what} {one.before} -> {one.after}" for one in plain]
+    for beginning, noun in ((_MITIGATION, "mitigations"), (_PROGRAM, "other programs")):
+        names = dict.fromkeys(
+            one.what.removeprefix(beginning) for one in every if one.what.startswith(beginning)
+        )
+        if names:
+            texts.append(f"{noun}: {', '.join(names)}")
+    return texts
+
+
+def _causes(changes: Sequence[Changed]) -> str:
+    """Return the first of what changed, for a sentence."""
+    # An engine's version is last in a run's list, and the likeliest cause.
+    texts = changed_texts(reversed(changes))
+    more = len(texts) - _MOST_CAUSES
+    return listed([*texts[:_MOST_CAUSES], f"{more} more"] if more > 0 else texts)
+
+
+def findings_headline(found: Sequence[Finding]) -> str:
+    """Return the closing sentences: what has changed, and how certain it is."""
+    parts = []
+    for confirmed, word in ((True, "confirmed"), (None, "suspected")):
+        for outcome in (Outcome.REGRESSION, Outcome.IMPROVEMENT):
+            own = [one for one in found if (one.outcome, one.confirmed) == (outcome, confirmed)]
+            if own:
+                noun = outcome if len(own) == 1 else f"{outcome}s"
+                parts.append(f"{len(own)} {word} {noun}: {_some([finding_text(x) for x in own])}")
+    unchanged = sum(one.outcome is Outcome.UNCHANGED for one in found)
+    refuted = sum(one.confirmed is False for one in found)
+    if unchanged:
+        again = f" ({refuted} of them looked changed, and fresh blocks did not show it again)"
+        parts.append(f"{unchanged} unchanged{again if refuted else ''}")
+    for outcome, words in (
+        (Outcome.TOO_FEW, f"with fewer than {FEWEST_BASE} runs before that were measured alike"),
+        (Outcome.UNPROVEN, "unproven in this run"),
+    ):
+        if count := sum(one.outcome is outcome for one in found):
+            parts.append(f"{count} {words}")
+    sentence = f"{counted(len(found), 'cell')} beside the history: {'; '.join(parts)}."
+    if any(one.outcome in SUSPECT and one.confirmed is None for one in found):
+        sentence += (
+            " Suspected: seen in one run only. isobench run --fail-on regression --confirm measures"
+            " such cells again."
+        )
+    return sentence
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = len(texts) - _MOST_NAMED
+    return listed([*texts[:_MOST_NAMED], f"{more} more"] if more > 0 else texts)
+
+
+def finding_text(one: Finding) -> str:
+    """Return a finding in words: "docker io.fsync 1.80x -> 2.31x (1.28x [1.22, 1.35])"."""
+    why = f", the run in which {_causes(one.changed)} changed" if one.changed else ""
+    return f"{name_of(one.row)} {_step(one.level, _ratio(one.row), one.interval)}{why}"
+
+
+def _step(before: float | None, after: float | None, change: Interval | None) -> str:
+    text = f"{times_text(before)} -> {times_text(after)}"
+    if before and after and change:
+        text += f" ({times_text(after / before)} {interval_text(change.ends)})"
+    return text
+
+
+def findings_document(found: Sequence[Finding]) -> dict[str, Any]:
+    """Return a run beside its series for JSON."""
+    return {
+        "schema_version": FORMAT,
+        "run": found[0].row.run,
+        "machine": found[0].row.machine,
+        "level": LEVEL,
+        "alpha": ALPHA,
+        "cells": [_finding_document(one) for one in found],
+        "headline": findings_headline(found),
+    }
+
+
+def _finding_document(one: Finding) -> dict[str, Any]:
+    interval = one.interval
+    return {
+        "target": one.row.target,
+        "workload": one.row.workload,
+        "metric": one.row.metric,
+        "class": one.row.workload_class,
+        "before": one.level,
+        "runs": one.runs,
+        "now": _ratio(one.row),
+        "change": None if one.location is None else math.exp(one.location.mean),
+        "interval": None if interval is None else [*interval.ends],
+        "noise": one.noise,
+        "outcome": one.outcome,
+        "confirmed": one.confirmed,
+        "changed": [change._asdict() for change in one.changed],
+    }
+
+
+def findings_csv(found: Sequence[Finding]) -> str:
+    """Return a run beside its series as CSV, one row a cell."""
+    headings = (
+        "target", "workload", "metric", "class", "before", "runs", "now", "change", "low", "high",
+        "noise", "outcome", "confirmed",
+    )  # fmt: skip
+    rows = []
+    for one in found:
+        row = _finding_document(one)
+        row["low"], row["high"] = row.pop("interval") or (None, None)
+        row.pop("changed")
+        rows.append(row)
+    return sheet.csv(headings, rows)
+
+
+# ---- series
+
+
+def trend(every: Sequence[Series], folder: str) -> Sheet:
+    """Return the series of a store: the level of each, and where it changed."""
+    shown = [one for one in every if one.rows]
+    return Sheet(
+        title=f"Trend of {len(shown)} series in {folder}",
+        warnings=(),
+        headings=("target", "workload", "runs", "level", "spread", "last", "since", "change"),
+        numbers=frozenset({"runs", "level", "spread", "last"}),
+        rows=tuple(_series_row(one) for one in shown),
+        legend=(
+            _TREND_LEGEND,
+            f"Fewer than {FEWEST_RUNS} runs have no change points.",
+        ),
+        remarks=dict(_trend_remarks(shown)),
+        closing=trend_headline(shown),
+    )
+
+
+def _series_row(one: Series) -> sheet.Row:
+    last, level = one.rows[-1], one.level
+    means = [row.mean or 0.0 for row in level]
+    middle = sum(means) / len(means)
+    apart = (
+        math.sqrt(sum((x - middle) ** 2 for x in means) / (len(means) - 1)) if means[1:] else None
+    )
+    bounds = (last.low, last.high) if last.low and last.high else None
+    point = one.change_points[-1] if one.change_points else None
+    return sheet.Row(
+        cells=(
+            one.key.target,
+            series_text(one.key.workload, one.key.metric),
+            str(len(one.rows)),
+            times_text(math.exp(middle)),
+            NOTHING if apart is None else percent_text(math.expm1(apart)),
+            f"{times_text(_ratio(last))} {interval_text(bounds)}",
+            night(point.row.started) if point else night(one.rows[0].started),
+            _point_text(point) if point else "too few runs" if one.is_too_short else "none",
+        ),
+        style="" if point is None else "red" if point.is_worse else "blue",
+        group=f"{one.rows[-1].machine_name} {one.key.target}",
+    )
+
+
+def _point_text(point: ChangePoint) -> str:
+    text = _step(point.before, point.after, point.interval)
+    return text if point.confirmed is None else f"{text}, {_confirmed_text(point)}"
+
+
+def _confirmed_text(point: ChangePoint) -> str:
+    return "confirmed that night" if point.confirmed else "not shown again that night"
+
+
+def _trend_remarks(every: Sequence[Series]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    points = change_points(every)
+    if points:
+        yield "Change points, the newest first", tuple(change_point_text(one) for one in points)
+    changes = tuple(machine_changes(every))
+    if changes:
+        yield "What changed on the machines", changes
+
+
+def change_points(every: Iterable[Series]) -> list[ChangePoint]:
+    """Return all change points, the newest first."""
+    found = [point for one in every for point in one.change_points]
+    return sorted(found, key=lambda point: point.row.started, reverse=True)
+
+
+def change_point_text(point: ChangePoint) -> str:
+    """Return a change point as a sentence."""
+    return f"{night(point.row.started)}: {_sentence(point)}"
+
+
+def machine_changes(every: Iterable[Series]) -> Iterator[str]:
+    """Yield what changed on machines, by night, each once."""
+    by_night: dict[str, list[Changed]] = {}
+    for one in every:
+        for row in one.rows:
+            by_night.setdefault(night(row.started), []).extend(one.changes.get(row.run, ()))
+    for started, changes in sorted(by_night.items()):
+        for text in changed_texts(changes):
+            yield f"{started}: {text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What is new on a machine."""
+
+    machine: str
+    night: str
+    """That of its newest run."""
+    fresh: tuple[str, ...]
+    """Change points of that run."""
+    earlier: tuple[tuple[str, str], ...]
+    """Nights and change points before, the newest first."""
+
+
+def news(every: Sequence[Series]) -> Iterator[News]:
+    """Yield what is new on each machine, the machine with the newest run first."""
+    machines: dict[str, list[Series]] = {}
+    for one in every:
+        machines.setdefault(one.key.machine, []).append(one)
+    found = [(max((x.rows[-1] for x in own), key=_moment), own) for own in machines.values()]
+    for newest, own in sorted(found, key=lambda pair: _moment(pair[0]), reverse=True):
+        points = change_points(own)
+        yield News(
+            machine=newest.machine_name,
+            night=night(newest.started),
+            fresh=tuple(_sentence(one) for one in points if one.row.run == newest.run),
+            earlier=tuple(
+                (night(one.row.started), _sentence(one))
+                for one in points
+                if one.row.run != newest.run
+            ),
+        )
+
+
+def _moment(row: Row) -> str:
+    return row.started
+
+
+def trend_headline(every: Sequence[Series]) -> str:
+    """Return the closing sentences: what is new since the run before, and what has changed since
+    when.
+    """
+    sentences = []
+    for one in news(every):
+        text = f"{one.machine}, {one.night}: since the run before: {_some(one.fresh) or 'nothing'}"
+        for since, sentence in one.earlier[:_MOST_NAMED]:
+            text += f"; since {since}: {sentence}"
+        more = len(one.earlier) - _MOST_NAMED
+        sentences.append(f"{text}; and {more} more change points." if more > 0 else f"{text}.")
+    return " ".join(sentences) or "No run that counts."
+
+
+def _sentence(point: ChangePoint) -> str:
+    text = f"{name_of(point.row)} {_point_text(point)}"
+    if point.changed:
+        text += f", the run in which {_causes(point.changed)} changed"
+    return text
+
+
+def trend_document(every: Sequence[Series]) -> dict[str, Any]:
+    """Return series with their runs and change points for JSON."""
+    return {
+        "schema_version": FORMAT,
+        "level": LEVEL,
+        "series": [_series_document(one) for one in every],
+        "headline": trend_headline([one for one in every if one.rows]),
+    }
+
+
+def _series_document(one: Series) -> dict[str, Any]:
+    return {
+        **one.key._asdict(),
+        "class": (one.rows or one.others or one.again)[0].workload_class,
+        "runs": [
+            {
+                "run": row.run,
+                "started": row.started,
+                "ratio": _ratio(row),
+                "interval": [row.low, row.high],
+                "changed": [change._asdict() for change in one.changes.get(row.run, ())],
+            }
+            for row in one.rows
+        ],
+        "change_points": [
+            {
+                "run": point.row.run,
+                "started": point.row.started,
+                "before": point.before,
+                "after": point.after,
+                "change": math.exp(point.location.mean),
+                "interval": [*point.interval.ends],
+                "runs": [*point.runs],
+                "confirmed": point.confirmed,
+                "changed": [change._asdict() for change in point.changed],
+            }
+            for point in one.change_points
+        ],
+    }
+
+
+def trend_csv(every: Sequence[Series]) -> str:
+    """Return the runs of all series as CSV, one row each."""
+    headings = (
+        "machine", "target", "workload", "metric", "run", "started", "ratio", "low", "high",
+    )  # fmt: skip
+    return sheet.csv(
+        headings,
+        [
+            {
+                "machine": row.machine,
+                "target": row.target,
+                "workload": row.workload,
+                "metric": row.metric,
+                "run": row.run,
+                "started": row.started,
+                "ratio": _ratio(row),
+                "low": row.low,
+                "high": row.high,
+            }
+            for one in every
+            for row in one.rows
+        ],
+    )

@@ -1,0 +1,402 @@
+"""How well changes are found in simulated histories, and how long a large store takes.
+
+    python tests/bench/bench_history.py find --histories 20
+    python tests/bench/bench_history.py find --histories 20 --otava /tmp/otava/bin/python
+    python tests/bench/bench_history.py page --out trend.html
+    python tests/bench/bench_history.py scale --runs 100000
+
+A history has 120 nights, 12 series and three CPU models, one of them each night (60, 30 and 10 % of
+the nights); one night in twelve is missing. Runs of a series differ by 0.5 to 3 % from night to
+night (`Cell.spread`), and their own errors are half of that. Planted are steps of 2, 5 and 10 %,
+one of 10 % that goes back, two changes of the kernel, of which the second comes with the step of
+5 %, an upgrade of an engine in the night of the step of 10 %, and one night with a noisy neighbour
+(errors and differences eight times as large).
+
+`find` prints what the trend finds in the whole history, series by series on each machine, by
+ruptures (which isobench uses) and, with --otava, by apache-otava; and what the nightly alarm finds:
+a suspicion in one of the first three nights after a step, confirmed by a further run of that night.
+The further run has half of the night's difference in common with the first.
+
+`scale` fills a store and times `add`, and `trend` of the last 180 days.
+"""
+
+import json
+import math
+import random
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from isobench.history import alarm, series, store
+from isobench.history.entry import Row
+from isobench.report import trend
+
+NIGHTS: Final = 120
+MACHINES: Final = (("aaaaaaaaaaaa", 60), ("bbbbbbbbbbbb", 30), ("cccccccccccc", 10))
+KERNELS: Final = ((0, "6.1.0-18"), (30, "6.1.0-21"), (55, "6.1.0-26"))
+ENGINES: Final = ((0, "1.6.20"), (80, "1.6.24"))
+NOISY_NIGHT: Final = 100
+NOISE: Final = 8.0
+FIRST: Final = datetime(2026, 6, 1, 2, tzinfo=UTC)
+SOON: Final = 3
+"""Nights after a step in which an alarm counts as its."""
+NEAR: Final = 4
+"""Runs around a step in which a change point counts as its."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One series: its ratio, how much nights differ, and its steps (night, size)."""
+
+    target: str
+    workload: str
+    ratio: float
+    spread: float
+    steps: tuple[tuple[int, float], ...] = ()
+
+
+CELLS: Final = (
+    Cell("docker", "cpu.sieve", 1.01, 0.005, ((40, 1.02),)),
+    Cell("docker", "syscall.getppid", 1.3, 0.01, ((55, 1.05),)),
+    Cell("docker", "io.fsync", 1.8, 0.02, ((80, 1.10),)),
+    Cell("docker", "startup.cold", 180, 0.02, ((60, 1.10), (75, 1 / 1.10))),
+    Cell("podman", "cpu.sieve", 1.01, 0.005),
+    Cell("podman", "syscall.getppid", 1.3, 0.01),
+    Cell("podman", "io.fsync", 1.7, 0.03),
+    Cell("podman", "startup.cold", 240, 0.03),
+    Cell("gvisor", "cpu.sieve", 1.02, 0.005),
+    Cell("gvisor", "syscall.getppid", 230, 0.01),
+    Cell("gvisor", "io.fsync", 8, 0.03),
+    Cell("gvisor", "startup.cold", 300, 0.03),
+)
+
+
+def at(night: int, table: Sequence[tuple[int, str]]) -> str:
+    """Return the version of a night."""
+    return [version for first, version in table if first <= night][-1]
+
+
+def level(cell: Cell, night: int) -> float:
+    """Return the true log-ratio of a night."""
+    return math.log(cell.ratio) + sum(math.log(s) for first, s in cell.steps if first <= night)
+
+
+def row(
+    cell: Cell, night: int, machine: str, *, mean: float, error: float, place: int, again: bool
+) -> Row:
+    """Return what a run of a night would leave in the store."""
+    started = FIRST + timedelta(days=night, minutes=30 * again)
+    low, high = (math.exp(mean + side * 2.3 * error) for side in (-1, 1))
+    return Row(
+        run=f"night-{night}{'-again' if again else ''}",
+        started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        month=started.strftime("%Y-%m"),
+        machine=machine,
+        machine_name=f"CPU model {machine[0].upper()}, 4 CPUs, 16 GiB, guest of a hypervisor",
+        complete=True,
+        quick=False,
+        confirms=f"night-{night}" if again else None,
+        conditions=json.dumps({"kernel": at(night, KERNELS), "schedule": "rounds"}),
+        place=place,
+        target=cell.target,
+        technology="containerization",
+        version=f"containerd {at(night, ENGINES)}" if cell.target == "docker" else "1.0",
+        options="{}",
+        reference="native",
+        workload=cell.workload,
+        workload_class=cell.workload.partition(".")[0],
+        program="1234",
+        metric="time",
+        unit="seconds",
+        value=1e-3 * math.exp(mean),
+        native=1e-3,
+        mean=mean,
+        error=error,
+        deviation=error * 5,
+        freedom=20.0,
+        shared=0.0,
+        low=low,
+        high=high,
+        level=0.97,
+        blocks=25,
+        sessions=25,
+        noise=error,
+        status="slower",
+        doubts="",
+    )
+
+
+def history(seed: int) -> tuple[list[Row], list[Row]]:
+    """Return a simulated history, and the further runs of its nights."""
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    offsets = {(name, n): rng.gauss(0, 0.05) for name, _ in MACHINES for n in range(len(CELLS))}
+    rows: list[Row] = []
+    further: list[Row] = []
+    for night in range(NIGHTS):
+        machine = rng.choices([m for m, _ in MACHINES], [w for _, w in MACHINES])[0]
+        if rng.random() < 1 / 12:
+            continue
+        factor = NOISE if night == NOISY_NIGHT else 1.0
+        for place, cell in enumerate(CELLS):
+            error = factor * cell.spread / 2
+            common, own, other = (rng.gauss(0, factor * cell.spread / math.sqrt(2)) for _ in "123")
+            true = level(cell, night) + offsets[machine, place]
+            for found, part, again in ((rows, own, False), (further, other, True)):
+                mean = true + common + part + rng.gauss(0, error)
+                found.append(
+                    row(cell, night, machine, mean=mean, error=error, place=place, again=again)
+                )
+    return rows, further
+
+
+def night_of(one: Row) -> int:
+    """Return the number of a run's night."""
+    return int(one.run.split("-")[1])
+
+
+# ---- the trend
+
+
+@dataclass
+class Count:
+    """How often a planted step was found."""
+
+    found: int = 0
+    of: int = 0
+
+    def add(self, hit: bool) -> None:
+        """Count one case."""
+        self.found += hit
+        self.of += 1
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.of}" if self.of else "-"
+
+
+def names_of_steps() -> list[str]:
+    """Return the planted steps in words."""
+    return ["2 %", "5 %, with a kernel", "10 %, with an engine", "10 %, goes back", "back again"]
+
+
+def step_name(cell: Cell, night: int) -> str:
+    """Return which planted step this is."""
+    table = {40: 0, 55: 1, 80: 2, 60: 3, 75: 4}
+    return names_of_steps()[table[night]]
+
+
+def search_ruptures(rows: Sequence[Row]) -> Iterator[tuple[series.Series, list[int]]]:
+    """Yield series with the places of their change points, as isobench finds them."""
+    for one in series.series_of(rows):
+        yield one, [one.rows.index(point.row) for point in one.change_points]
+
+
+_OTAVA: Final = """
+import json, sys
+from otava.analysis import compute_change_points
+for line in sys.stdin:
+    values = json.loads(line)
+    found = compute_change_points(values, window_len=50, max_pvalue=0.001, min_magnitude=0.0)
+    found = found[0] if isinstance(found, tuple) else found
+    print(json.dumps([point.index for point in found]), flush=True)
+"""
+
+
+def search_otava(rows: Sequence[Row], python: str) -> Iterator[tuple[series.Series, list[int]]]:
+    """Yield series with the places of change points that apache-otava finds, by its defaults."""
+    every = series.series_of(rows)
+    lines = "".join(
+        json.dumps([math.exp(each.mean or 0.0) for each in one.rows]) + "\n" for one in every
+    )
+    done = subprocess.run(
+        [python, "-c", _OTAVA], input=lines, capture_output=True, text=True, check=True
+    )
+    for one, line in zip(every, done.stdout.splitlines(), strict=True):
+        yield one, json.loads(line)
+
+
+def judged(one: series.Series, places: Sequence[int], counts: dict[str, Count]) -> int:
+    """Count which planted steps of a series were found; return how many others were."""
+    cell = next(c for c in CELLS if (c.target, c.workload) == (one.key.target, one.key.workload))
+    nights = [night_of(each) for each in one.rows]
+    left = list(places)
+    for night, _ in cell.steps:
+        true = next((n for n, each in enumerate(nights) if each >= night), len(nights))
+        if true < series.stats.FEWEST_RUNS // 2 or len(nights) - true < 4:
+            continue  # too few runs on one side
+        hits = [place for place in left if abs(place - true) <= NEAR]
+        counts.setdefault(step_name(cell, night), Count()).add(bool(hits))
+        for hit in hits[:1]:
+            left.remove(hit)
+    return len(left)
+
+
+# ---- the alarm
+
+
+def alarms(rows: Sequence[Row], further: Sequence[Row]) -> Iterator[tuple[Row, bool]]:
+    """Yield the rows of confirmed regressions and improvements, night by night."""
+    nights = store.runs_of(rows)
+    again = store.runs_of(further)
+    past: list[Row] = []
+    for run, own in nights.items():
+        found = alarm.judge(own, past)
+        suspects = {(x.row.target, x.row.workload) for x in found if x.outcome in alarm.SUSPECT}
+        fresh = [x for x in again[f"{run}-again"] if (x.target, x.workload) in suspects]
+        for one in alarm.confirm(found, fresh, past):
+            if one.outcome in alarm.SUSPECT:
+                yield one.row, bool(one.confirmed)
+        past += own
+
+
+def is_planted(one: Row) -> str:
+    """Return the step that an alarm belongs to; empty: none."""
+    cell = next(c for c in CELLS if (c.target, c.workload) == (one.target, one.workload))
+    for night, _ in cell.steps:
+        if night <= night_of(one):
+            later = next((n for n, _ in cell.steps if n > night), NIGHTS)
+            if night_of(one) < later:
+                return step_name(cell, night)
+    return ""
+
+
+def count_alarms(rows: Sequence[Row], hit: set[tuple[str, str]], counts: dict[str, Count]) -> None:
+    """Count which planted steps had an alarm, of those that have two runs before and one after."""
+    for machine, _ in MACHINES:
+        nights = sorted({night_of(one) for one in rows if one.machine == machine})
+        for cell in CELLS:
+            for night, _ in cell.steps:
+                later = next((n for n, _ in cell.steps if n > night), NIGHTS)
+                before = [n for n in nights if n < night]
+                if len(before) >= 2 and any(night <= n < later for n in nights):
+                    name = step_name(cell, night)
+                    counts.setdefault(name, Count()).add((machine, name) in hit)
+
+
+@click.group()
+def main() -> None:
+    """Measure the history."""
+
+
+@main.command()
+@click.option("--histories", default=20, show_default=True)
+@click.option("--otava", default="", help="A Python that has apache-otava.")
+def find(histories: int, otava: str) -> None:
+    """Print what is found in simulated histories, and what is not."""
+    tools = {"ruptures": search_ruptures}
+    if otava:
+        tools["otava"] = lambda rows: search_otava(rows, otava)
+    steps: dict[str, dict[str, Count]] = {name: {} for name in (*tools, "alarm")}
+    false = dict.fromkeys(steps, 0)
+    suspected = noisy = nights = 0
+    for seed in range(histories):
+        rows, further = history(seed)
+        nights += len(store.runs_of(rows))
+        for name, search in tools.items():
+            for one, places in search(rows):
+                false[name] += judged(one, places, steps[name])
+        hit: set[tuple[str, str]] = set()
+        for one, confirmed in alarms(rows, further):
+            planted = is_planted(one)
+            if planted and confirmed:
+                hit.add((one.machine, planted))
+            suspected += not planted
+            false["alarm"] += confirmed and not planted
+            noisy += confirmed and not planted and night_of(one) == NOISY_NIGHT
+        count_alarms(rows, hit, steps["alarm"])
+    names = names_of_steps()
+    click.echo(f"| found by | {' | '.join(names)} | false, per 100 nights |")
+    click.echo("|---|" + "---:|" * (len(names) + 1))
+    for name, counts in steps.items():
+        cells = [str(counts.get(step, Count())) for step in names]
+        click.echo(f"| {name} | {' | '.join(cells)} | {100 * false[name] / nights:.2f} |")
+    click.echo()
+    click.echo(
+        f"{nights} nights of 12 cells. Suspicions without a step: {suspected}, of which"
+        f" {false['alarm']} were confirmed, {noisy} of them in the noisy nights."
+    )
+
+
+@main.command()
+@click.option("--seed", default=0)
+@click.option("--out", type=click.Path(path_type=Path), default="trend.html")
+def page(seed: int, out: Path) -> None:
+    """Write the trend page of a simulated history."""
+    rows, further = history(seed)
+    trend.write(out, series.series_of([*rows, *further]), "simulated history")
+
+
+@main.command()
+@click.option("--runs", default=100_000, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep the store here.")
+def scale(runs: int, folder: Path | None) -> None:
+    """Time `add` and `trend` in a store of many runs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fill(store.Store(folder or Path(scratch) / "history"), runs)
+
+
+def fill(target: store.Store, runs: int) -> None:
+    """Fill a store by its own `add`, and print times on the way."""
+    rng = random.Random(1)  # noqa: S311 - a simulation
+    per_night = max(1, round(runs / 3650))
+    took: list[float] = []
+    number = 0
+    for day in range(3650):
+        started = FIRST - timedelta(days=3650 - day)
+        for part in range(per_night):
+            if number >= runs:
+                break
+            number += 1
+            machine = MACHINES[number % 3][0]
+            moment = started + timedelta(minutes=part)
+            rows = [
+                replaced(
+                    row(cell, 0, machine, mean=level(cell, 0) + rng.gauss(0, cell.spread),
+                        error=cell.spread / 2, place=place, again=False),
+                    f"run-{number}", moment,
+                )
+                for place, cell in enumerate(CELLS)
+            ]  # fmt: skip
+            began = time.perf_counter()
+            target.add(rows)
+            took.append(time.perf_counter() - began)
+            if number in (100, 1000, 10_000, 30_000, 100_000) or number == runs:
+                report(target, number, took[-100:])
+
+
+def replaced(one: Row, run: str, moment: datetime) -> Row:
+    """Return a row of another run."""
+    return msgspec.structs.replace(
+        one,
+        run=run,
+        started=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        month=moment.strftime("%Y-%m"),
+    )
+
+
+def report(target: store.Store, number: int, took: Sequence[float]) -> None:
+    """Print how long the last adds took, and the trend now."""
+    since = (FIRST - timedelta(days=180)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    began = time.perf_counter()
+    rows = target.rows(store.Choice(since=since))
+    read = time.perf_counter() - began
+    found = series.series_of(rows)
+    trended = time.perf_counter() - began
+    files = sum(1 for _ in target.folder.rglob("*.parquet"))
+    click.echo(
+        f"{number} runs in {files} files: add {1000 * statistics.median(took):.0f} ms (longest"
+        f" {1000 * max(took):.0f}), {len(rows)} rows of 180 days read in {read:.2f} s,"
+        f" {len(found)} series after {trended:.2f} s",
+    )
+
+
+if __name__ == "__main__":
+    main()

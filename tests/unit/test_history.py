@@ -1,0 +1,482 @@
+"""The history: what is kept of a run, the store on the disk, series, change points, alarms."""
+
+import json
+import math
+import os
+import random
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from isobench.history import alarm, entry, series
+from isobench.history import store as module
+from isobench.history.alarm import Outcome
+from isobench.history.entry import Row
+from isobench.history.store import Choice, Store
+from isobench.model.errors import UsageError
+from isobench.storage import reader
+
+pytest.importorskip("duckdb", reason="the extra history is not installed")
+
+Write = Callable[..., Path]
+MACHINE = "0123456789ab"
+
+
+def row(
+    night: int = 0,
+    ratio: float = 1.2,
+    *,
+    run: str = "",
+    target: str = "docker",
+    workload: str = "cpu.sieve",
+    error: float = 0.002,
+    kernel: str = "6.1",
+    **others: Any,
+) -> Row:
+    """Return what a run of a night leaves in the store."""
+    day = f"2026-{1 + night // 28:02}-{1 + night % 28:02}"
+    mean = math.log(ratio)
+    fields: dict[str, Any] = {
+        "run": run or f"run-{night}",
+        "started": f"{day}T02:00:00Z",
+        "month": day[:7],
+        "machine": MACHINE,
+        "machine_name": "a CPU, 2 CPUs, 4 GiB",
+        "complete": True,
+        "quick": False,
+        "conditions": json.dumps({"kernel": kernel, "schedule": "rounds"}),
+        "place": 0,
+        "target": target,
+        "technology": "containerization",
+        "version": "26.1",
+        "options": "{}",
+        "reference": "native",
+        "workload": workload,
+        "workload_class": workload.partition(".")[0],
+        "program": "aa",
+        "metric": "time",
+        "unit": "seconds",
+        "value": 1e-3 * ratio,
+        "native": 1e-3,
+        "mean": mean,
+        "error": error,
+        "deviation": 5 * error,
+        "freedom": 20.0,
+        "shared": 0.0,
+        "low": math.exp(mean - 2.3 * error),
+        "high": math.exp(mean + 2.3 * error),
+        "level": 0.97,
+        "blocks": 25,
+        "sessions": 25,
+        "noise": 0.003,
+        "status": "slower",
+        "doubts": "",
+    }
+    return Row(**(fields | others))
+
+
+def nights(
+    ratios: Sequence[float], *, spread: float = 0.004, seed: int = 1, **others: Any
+) -> list[Row]:
+    """Return a run a night around these ratios."""
+    rng = random.Random(seed)  # noqa: S311 - a simulation
+    return [
+        row(night, ratio * math.exp(rng.gauss(0, spread)), **others)
+        for night, ratio in enumerate(ratios)
+    ]
+
+
+# ---- what is kept of a run
+
+
+def test_a_run_leaves_a_row_for_each_cell_with_its_conditions(synthetic: Write) -> None:
+    host = {"cpu": "a CPU", "cpus": 2, "kernel": "6.1", "memory_bytes": 4 << 30}
+    path = synthetic({("docker", "cpu.sieve"): 1.5}, about={"host": host})
+    rows = entry.rows_of(reader.load(path), link="here")
+    (one,) = [each for each in rows if each.target == "docker"]
+    assert one.mean == pytest.approx(math.log(1.5), abs=0.05)
+    assert one.error is not None
+    assert one.low is not None
+    assert one.low < 1.5 < (one.high or 0)
+    assert (one.link, one.machine_name) == ("here", "a CPU, 2 CPUs, 4 GiB")
+    assert json.loads(one.conditions)["kernel"] == "6.1"
+    assert not [each for each in rows if each.target.startswith("native")]
+
+
+def test_a_cell_that_could_not_be_measured_leaves_its_cause(synthetic: Write) -> None:
+    path = synthetic()
+    gap = {"kind": "gap", "block": 15, "target": "box", "workload": "cpu.other"}
+    plain = json.loads((path / "run.json").read_text())
+    plain["workloads"].append(plain["workloads"][0] | {"name": "cpu.other"})
+    (path / "run.json").write_text(json.dumps(plain))
+    with (path / "records.jsonl").open("a") as file:
+        file.write(json.dumps(gap | {"cause": "failed", "detail": "x", "hint": "y"}) + "\n")
+    (one,) = [each for each in entry.rows_of(reader.load(path)) if each.workload == "cpu.other"]
+    assert (one.status, one.mean) == ("failed", None)
+    assert not series.counts(one)
+
+
+def test_a_machine_is_its_cpu_cores_memory_and_hypervisor_and_not_its_kernel() -> None:
+    host = {"cpu": "c", "machine": "x86_64", "cpus": 2, "memory_bytes": 4 << 30, "kernel": "6.1"}
+    key = entry.machine_key(host)
+    assert entry.machine_key(host | {"kernel": "6.2", "microcode": "2"}) == key
+    assert entry.machine_key(host | {"memory_bytes": (4 << 30) - 5_000_000}) == key
+    for other in ({"cpu": "d"}, {"cpus": 4}, {"memory_bytes": 8 << 30}, {"virtualization": "vm"}):
+        assert entry.machine_key(host | other) != key
+
+
+def test_a_run_that_measured_nothing_is_refused(synthetic: Write) -> None:
+    path = synthetic()
+    (path / "records.jsonl").write_bytes(b"")
+    with pytest.raises(UsageError, match="no block with a value"):
+        entry.rows_of(reader.load(path))
+
+
+# ---- the store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "history")
+
+
+def test_rows_come_back_as_they_were_added(store: Store) -> None:
+    rows = [row(0, workload="cpu.sieve"), row(0, workload="io.fsync", place=1, mean=None)]
+    assert store.add(rows)
+    assert store.rows() == rows
+
+
+def test_a_run_is_added_once(store: Store) -> None:
+    assert store.add([row(0)])
+    assert not store.add([row(0)])
+    assert len(store.rows()) == 1
+
+
+def test_runs_are_chosen_by_time_machine_target_and_class(store: Store) -> None:
+    store.add([row(0), row(0, workload="io.fsync", place=1), row(0, target="podman", place=2)])
+    store.add([row(40)])
+    store.add([row(41, machine="ffff")])
+    assert {one.run for one in store.rows(Choice(since="2026-02-01T00:00:00Z"))} == {
+        "run-40",
+        "run-41",
+    }
+    assert {one.run for one in store.rows(Choice(machine="ffff"))} == {"run-41"}
+    assert [one.target for one in store.rows(Choice(targets=("podman",)))] == ["podman"]
+    assert [one.workload for one in store.rows(Choice(workloads=("io",)))] == ["io.fsync"]
+    assert [one.run for one in store.rows(Choice(runs=("run-40",)))] == ["run-40"]
+
+
+def test_many_runs_of_a_month_are_merged_and_none_is_lost(store: Store) -> None:
+    for number in range(70):
+        assert store.add([row(3, run=f"r{number:03}")])
+    files = list(store.folder.rglob("*.parquet"))
+    assert len(files) < 35
+    assert sorted(one.run for one in store.rows()) == [f"r{number:03}" for number in range(70)]
+    assert not store.add([row(3, run="r000")])  # it is in a merged file by now
+
+
+def test_the_first_run_of_a_month_merges_the_months_before(store: Store) -> None:
+    for night in range(5):
+        store.add([row(night)])
+    store.add([row(40)])
+    months = {path.parent.name: path for path in store.folder.rglob("*.parquet")}
+    assert len(list(store.folder.rglob("*.parquet"))) == len(months) == 2
+
+
+def test_a_merge_that_was_killed_counts_no_run_twice(store: Store) -> None:
+    store.add([row(1)])
+    (one,) = store.folder.rglob("run-*.parquet")
+    (one.parent / "runs-00.parquet").write_bytes(one.read_bytes())
+    assert len(store.rows()) == 1
+
+
+def test_an_add_that_is_killed_leaves_a_whole_store(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from isobench.history import store\n"
+        "from tests.unit.test_history import row\n"
+        "kept = store.Store(Path(sys.argv[1]))\n"
+        "kept.add([row(0)])\n"
+        "store._publish = lambda *_: os.kill(os.getpid(), 9)\n"
+        "kept.add([row(1)])\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "s")],
+        cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == -9
+    kept = Store(tmp_path / "s")
+    assert [one.run for one in kept.rows()] == ["run-0"]
+    assert kept.add([row(1)])
+    assert [one.run for one in kept.rows()] == ["run-0", "run-1"]
+
+
+def test_runs_that_are_added_at_the_same_time_are_all_kept(store: Store) -> None:
+    adders = [
+        threading.Thread(target=store.add, args=([row(2, run=f"r{number}")],))
+        for number in range(8)
+    ]
+    for one in adders:
+        one.start()
+    for one in adders:
+        one.join()
+    assert sorted(one.run for one in store.rows()) == [f"r{number}" for number in range(8)]
+
+
+def test_a_reader_survives_a_merge_at_the_same_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for night in range(4):
+        store.add([row(night)])
+    answer = Store._answer
+    calls = []
+
+    def merging(self: Store, *words: Any) -> Any:
+        if not calls:
+            calls.append(1)
+            (folder,) = {path.parent for path in self.folder.rglob("run-*.parquet")}
+            self._merge(folder, list(folder.glob("run-*.parquet")))
+        return answer(self, *words)
+
+    monkeypatch.setattr(Store, "_answer", merging)
+    assert len(store.rows()) == 4
+
+
+def test_names_from_a_strangers_run_do_not_leave_the_store(store: Store) -> None:
+    store.add([row(0, run="../../../etc/x; DROP TABLE 'y' --")])
+    assert [one.run for one in store.rows()] == ["../../../etc/x; DROP TABLE 'y' --"]
+    assert all(path.is_relative_to(store.folder) for path in store.folder.rglob("*"))
+    with pytest.raises(UsageError, match="is no time"):
+        store.add([row(0, run="b", month="../../x")])
+
+
+def test_old_runs_are_pruned_and_the_others_stay(store: Store) -> None:
+    for night in (1, 2, 40):
+        store.add([row(night)])
+    assert store.prune("2026-01-03T00:00:00Z") == 1
+    assert [one.run for one in store.rows()] == ["run-2", "run-40"]
+    assert store.prune("2026-02-01T00:00:00Z") == 1
+    assert [one.run for one in store.rows()] == ["run-40"]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_rows_are_exported(ending: str, store: Store, tmp_path: Path) -> None:
+    store.add([row(0), row(0, target="podman", place=1)])
+    target = tmp_path / f"rows{ending}"
+    assert store.export(target, Choice()) == 2
+    found = module._connection().execute(f"FROM '{target}' SELECT target, mean").fetchall()
+    assert sorted(found) == [("docker", math.log(1.2)), ("podman", math.log(1.2))]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_export_of_another_ending_is_refused(store: Store, tmp_path: Path) -> None:
+    store.add([row(0)])
+    with pytest.raises(UsageError, match=r"\.parquet, \.csv, \.jsonl"):
+        store.export(tmp_path / "rows.xls", Choice())
+
+
+def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no history"):
+        Store(tmp_path).rows()
+    (tmp_path / "letter.txt").touch()
+    with pytest.raises(UsageError, match="other files"):
+        Store(tmp_path).add([row(0)])
+
+
+@pytest.mark.parametrize(("schema", "words"), [(0, "no longer reads"), (99, "newer isobench")])
+def test_a_store_of_another_schema_is_refused_and_left_alone(
+    schema: int, words: str, store: Store
+) -> None:
+    store.add([row(0)])
+    store.add([row(1, schema=schema)])
+    before = sorted((path, path.stat().st_size) for path in store.folder.rglob("*.parquet"))
+    with pytest.raises(UsageError, match=words):
+        store.rows()
+    assert sorted((p, p.stat().st_size) for p in store.folder.rglob("*.parquet")) == before
+
+
+def test_a_damaged_file_is_named(store: Store) -> None:
+    store.add([row(0)])
+    store.add([row(1)])
+    damaged = min(store.folder.rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(UsageError, match=damaged.name):
+        store.rows()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_store_that_cannot_be_written_is_an_error_with_a_hint(store: Store) -> None:
+    store.add([row(0)])
+    (month,) = {path.parent for path in store.folder.rglob("*.parquet")}
+    month.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(UsageError, match="Permission denied") as caught:
+            store.add([row(1)])
+    finally:
+        month.chmod(stat.S_IRWXU)
+    assert "--store" in caught.value.hint
+    assert [one.run for one in store.rows()] == ["run-0"]
+
+
+def test_a_full_disk_is_an_error_with_a_hint_and_nothing_is_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add([row(0)])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_publish", full)
+    with pytest.raises(UsageError, match="No space left") as caught:
+        store.add([row(1)])
+    assert "df -h" in caught.value.hint
+    monkeypatch.undo()
+    assert [one.run for one in store.rows()] == ["run-0"]
+    assert not [path for path in store.folder.rglob("*") if "unfinished" in path.name]
+
+
+# ---- series and change points
+
+
+def test_a_level_that_changes_is_found_with_size_night_and_cause() -> None:
+    before = nights([1.2] * 20)
+    after = [
+        msgspec.structs.replace(one, version="27.0", run=f"b{n}", started=f"2026-03-{n + 1:02}T0")
+        for n, one in enumerate(nights([1.32] * 20, seed=2))
+    ]
+    (one,) = series.series_of([*before, *after])
+    (point,) = one.change_points
+    assert point.row.run == "b0"
+    assert point.interval.low < 1.1 < point.interval.high
+    assert point.is_worse
+    assert point.changed == (series.Changed("docker", "26.1", "27.0"),)
+    assert len(one.level) == 20
+
+
+def test_a_steady_series_has_no_change_point_whatever_changes_on_the_machine() -> None:
+    rows = [
+        *nights([1.2] * 30, kernel="6.1"),
+    ]
+    rows = [
+        msgspec.structs.replace(one, conditions=json.dumps({"kernel": "6.1" if n < 15 else "6.2"}))
+        for n, one in enumerate(rows)
+    ]
+    (one,) = series.series_of(rows)
+    assert one.change_points == ()
+    assert one.changes == {"run-15": (series.Changed("kernel", "6.1", "6.2"),)}
+
+
+def test_one_night_with_an_outlier_is_no_change_point() -> None:
+    ratios = [1.2] * 30
+    ratios[15] = 3.0
+    (one,) = series.series_of(nights(ratios))
+    assert one.change_points == ()
+
+
+def test_a_short_series_has_no_change_points() -> None:
+    (one,) = series.series_of(nights([1.0] * 3 + [2.0] * 4))
+    assert one.is_too_short
+    assert one.change_points == ()
+
+
+def test_other_options_and_machines_are_other_series() -> None:
+    rows = [row(0), row(1, options='{"seccomp":"unconfined"}'), row(2, machine="ffff")]
+    assert len(series.series_of(rows)) == 3
+
+
+def test_quick_unproven_and_confirming_runs_do_not_count() -> None:
+    rows = [row(0), row(1, quick=True), row(2, status="unproven"), row(3, confirms="run-0")]
+    (one,) = series.series_of(rows)
+    assert [each.run for each in one.rows] == ["run-0"]
+    assert [each.run for each in one.again] == ["run-3"]
+    assert len(one.others) == 2
+
+
+# ---- alarms
+
+
+def cells(night: int, ratio: float, *, seed: int, **others: Any) -> list[Row]:
+    """Return a run of six cells, of which the first has this ratio; the others are steady."""
+    rng = random.Random(100 * night + seed)  # noqa: S311 - a simulation
+    names = ("cpu.sieve", "cpu.sha256", "syscall.getppid", "io.fsync", "io.metadata", "cpu.matmul")
+    return [
+        row(
+            night, (ratio if not place else 1.2) * math.exp(rng.gauss(0, 0.003)),
+            workload=name, place=place, **others,
+        )
+        for place, name in enumerate(names)
+    ]  # fmt: skip
+
+
+def test_a_slowdown_of_the_third_night_is_suspected_and_confirmed() -> None:
+    past = [*cells(0, 1.2, seed=1), *cells(1, 1.2, seed=1, version="27.0")]
+    tonight = cells(2, 1.5, seed=1, version="27.0")
+    found = alarm.judge(tonight, past)
+    assert [one.outcome for one in found] == [Outcome.REGRESSION] + [Outcome.UNCHANGED] * 5
+    assert not any(one.is_alarm for one in found)
+    again = cells(2, 1.5, seed=2, run="again", confirms="run-2")[:1]
+    found = alarm.confirm(found, again, past)
+    assert [one.is_alarm for one in found] == [True] + [False] * 5
+    assert found[0].level == pytest.approx(1.2, rel=0.02)
+
+
+def test_what_fresh_blocks_do_not_show_again_is_no_alarm() -> None:
+    past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
+    found = alarm.judge(cells(6, 1.5, seed=1), past)
+    assert found[0].outcome is Outcome.REGRESSION
+    again = cells(6, 1.2, seed=2, run="again", confirms="run-6")[:1]
+    (first, *_) = alarm.confirm(found, again, past)
+    assert (first.outcome, first.confirmed) == (Outcome.UNCHANGED, False)
+
+
+def test_an_upgrade_without_effect_raises_nothing() -> None:
+    past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
+    found = alarm.judge(cells(6, 1.2, seed=1, version="27.0", kernel="6.9"), past)
+    assert {one.outcome for one in found} == {Outcome.UNCHANGED}
+    assert {change.what for change in found[0].changed} == {"docker", "kernel"}
+
+
+def test_an_improvement_is_no_alarm() -> None:
+    past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
+    found = alarm.judge(cells(6, 1.0, seed=1), past)
+    again = cells(6, 1.0, seed=2, run="again", confirms="run-6")
+    found = alarm.confirm(found, again, past)
+    assert found[0].outcome is Outcome.IMPROVEMENT
+    assert found[0].confirmed
+    assert not any(one.is_alarm for one in found)
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_too_few_runs_before_are_no_measure(runs: int) -> None:
+    past = [one for night in range(runs) for one in cells(night, 1.2, seed=1)]
+    found = alarm.judge(cells(6, 5.0, seed=1), past)
+    assert {one.outcome for one in found} == {Outcome.TOO_FEW}
+
+
+def test_another_program_or_schedule_begins_the_level_again() -> None:
+    past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
+    for other in ({"program": "bb"}, {"conditions": '{"schedule":"blocks"}'}):
+        found = alarm.judge(cells(6, 5.0, seed=1, **other), past)
+        assert {one.outcome for one in found} == {Outcome.TOO_FEW}
+
+
+def test_a_run_is_held_beside_the_level_since_the_last_change_point() -> None:
+    past = [one for night in range(30) for one in cells(night, 1.2 if night < 15 else 1.5, seed=1)]
+    found = alarm.judge(cells(30, 1.5, seed=1), past)
+    assert found[0].outcome is Outcome.UNCHANGED
+    assert found[0].level == pytest.approx(1.5, rel=0.02)
+
+
+def test_a_night_that_is_noisy_by_its_own_errors_needs_a_larger_difference() -> None:
+    past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
+    found = alarm.judge(cells(6, 1.26, seed=1, error=0.03, noise=0.05), past)
+    assert found[0].outcome is Outcome.UNCHANGED
