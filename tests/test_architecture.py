@@ -44,7 +44,7 @@ FENCES = {
     "pandas": {"storage.records", "storage.reader", "analysis", "api"},
     "scipy": {"stats"},
     "numpy": {"storage.records", "stats", "analysis", "selftest", "comparison", "history"},
-    "duckdb": {"history.store"},
+    "duckdb": {"history.duckdb_door"},
     "ruptures": {"stats.change_points"},
     "jinja2": {"report.html"},
     "rich": {"report.text", "report.sheet", "cli"},

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 CONFIRMATION: Final = "confirm"
 """The folder, in that of a run, of the run that confirms it."""
-FINDINGS: Final = "history.json"
 _LEAST_BUDGET: Final = 60.0
 
 
@@ -34,6 +33,7 @@ def beside_history(
     from isobench.history.entry import machine_key, rows_of
     from isobench.history.store import Choice
     from isobench.report import history as view
+    from isobench.report.exporters.junit import FINDINGS
     from isobench.storage import documents, reader
 
     run = reader.load(outcome.source)

@@ -34,7 +34,7 @@ def console_of(options: Mapping[str, Any]) -> "Console":
 
 
 def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
-    """Print the report of a run, and write the exports that the options name."""
+    """Print the report of a run."""
     console = console_of(options)
     summary = outcome.summary.with_texts(as_called)
     if options["quiet"]:
@@ -49,7 +49,6 @@ def show(outcome: "Outcome", options: Mapping[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
-    export(outcome, options)
     if outcome.interrupted:
         # A run that was interrupted before its plan cannot be resumed.
         nothing = outcome.summary.run.headline.startswith("Nothing")
@@ -107,15 +106,15 @@ def export(outcome: "Outcome", options: Mapping[str, Any]) -> None:
         )
 
 
-def write(target: str, content: str) -> None:
-    """Write a text to a file, or to standard output ("-"). UsageError: it cannot be written."""
+def write(target: str, content: str | bytes) -> None:
+    """Write a file, or to standard output ("-"). UsageError: it cannot be written."""
     # Exporters of isobench start from a summary without secrets; this is for those of plug-ins.
-    content = redaction.text(content)
+    content = redaction.text(content) if isinstance(content, str) else content
     if target == "-":
-        click.echo(content)
+        click.echo(content, nl=isinstance(content, str))
         return
     try:
-        Path(target).write_text(content, encoding="utf-8")
+        Path(target).write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise UsageError(f"{target}: {error.strerror}", hint="name a writable file") from None
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from isobench.cli import _ci
 from isobench.cli._inputs import claims_of, latest, warn_if_running
 from isobench.cli._options import (
     Exporting,
@@ -14,7 +15,7 @@ from isobench.cli._options import (
     export_options,
     output_option,
 )
-from isobench.cli._outputs import show
+from isobench.cli._outputs import export, show
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
     RUN is a folder or a zip of one. Default: the latest run.
     """
     own = claims_of(options["claims"], None, None) if options["claims"] else ()
-    show(answer_again(path or latest(), output, own), options)
+    outcome = answer_again(path or latest(), output, own)
+    show(outcome, options)
+    export(outcome, options)
+    _ci.publish(outcome, ())
 
 
 def answer_again(source: Path, output: Path | None, added: "Sequence[Claim]" = ()) -> "Outcome":

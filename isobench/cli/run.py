@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from isobench.cli import _complete, _gate, _progress
+from isobench.cli import _ci, _complete, _gate, _progress
 from isobench.cli._errors import handle_termination
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
@@ -35,6 +35,7 @@ from isobench.cli._options import (
 from isobench.cli._outputs import (
     announce,
     console_of,
+    export,
     leftover_text,
     refuse_unwritable,
     requested_exports,
@@ -46,6 +47,7 @@ from isobench.model.wording import duration_text
 
 if TYPE_CHECKING:
     from isobench.config.options import Launch, RunOptions
+    from isobench.history.alarm import Finding
     from isobench.plugins.registry import Registry, Variation
     from isobench.report.write import Outcome
     from isobench.storage.reader import Run
@@ -180,14 +182,21 @@ def run(**options: Any) -> None:
     if outcome is None:
         return
     show(outcome, options)
-    alarmed = "regression" in options["fail_on"] and _is_alarmed(outcome, options)
+    found = None
+    try:
+        if "regression" in options["fail_on"]:
+            found = _findings(outcome, options)
+    finally:  # after the history, which JUnit shows too; and whatever became of it
+        export(outcome, options)
+    _ci.publish(outcome, options["fail_on"], found)
+    alarmed = any(one.is_alarm for one in found or ())
     sys.exit(exit_code(outcome, options["fail_on"], alarmed=alarmed))
 
 
-def _is_alarmed(outcome: "Outcome", options: Mapping[str, Any]) -> bool:
-    """Print how a run compares with the history. Return whether a regression is confirmed."""
+def _findings(outcome: "Outcome", options: Mapping[str, Any]) -> "list[Finding] | None":
+    """Print and return how a run compares with the history; None for one that did not end."""
     if outcome.interrupted or outcome.timed_out:
-        return False
+        return None
     from isobench.report import history as view
 
     console = console_of(options)
@@ -198,7 +207,7 @@ def _is_alarmed(outcome: "Outcome", options: Mapping[str, Any]) -> bool:
 
     found = _gate.beside_history(outcome, options, measure, say)
     console.print(view.findings_headline(found), markup=False)
-    return any(one.is_alarm for one in found)
+    return found
 
 
 def measure(options: Mapping[str, Any]) -> "Outcome | None":

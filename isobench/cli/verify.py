@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isobench.cli import run
+from isobench.cli import _ci, run
 from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import claims_of, latest, registry_of
 from isobench.cli._options import (
@@ -50,7 +50,8 @@ def verify(path: Path | None, **options: Any) -> None:
 
     A claim is supported, refuted, inconclusive or untested. The output gives the figures behind
     each status, and what would change it. Default of RUN: the latest run; without any run, isobench
-    measures first. A refuted claim gives exit code 1 only with --fail-on claim.
+    measures first. A refuted claim gives exit code 1 only with --fail-on: "claim" means your own
+    claims, "documents" the sentences of the documents.
     """
     from rich.markup import escape
 
@@ -81,6 +82,7 @@ def verify(path: Path | None, **options: Any) -> None:
     text.verification(seen, ids, console, published=options["verbose"], short=options["quiet"])
     console.print(f"report: {outcome.folder / 'report.html'}", markup=False, soft_wrap=True)
     export(outcome, options)
+    _ci.publish(outcome, options["fail_on"])
     judged = [claim for claim in outcome.summary.claims if claim.id in ids]
     sys.exit(exit_code(outcome, options["fail_on"], judged))
 

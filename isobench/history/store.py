@@ -30,11 +30,9 @@ from typing import Any, Final
 
 import msgspec
 
+from isobench.history import duckdb_door
 from isobench.history.entry import SCHEMA, Row
 from isobench.model.errors import UsageError
-
-if typing.TYPE_CHECKING:
-    import duckdb
 
 MARKER: Final = "isobench-history.json"
 _ONE: Final = "run-"
@@ -46,11 +44,9 @@ _PATIENCE: Final = 60.0
 """Seconds to wait for another process that adds runs."""
 _TRIES: Final = 5
 _DAY: Final = 86_400.0
-_PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
 _MOST_OF_A_ROW: Final = 64 << 20
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
-_INSTALL: Final = "python3 -m pip install 'isobench[history]'"
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -104,9 +100,11 @@ class Store:
 
     def check(self) -> None:
         """Check that the store can be read. UsageError: it cannot, or the extra is missing."""
-        _duckdb()
+        duckdb_door.library()
         if importlib.util.find_spec("ruptures") is None:
-            raise UsageError("change points need ruptures, which is not installed", hint=_INSTALL)
+            raise UsageError(
+                "change points need ruptures, which is not installed", hint=duckdb_door.INSTALL
+            )
         self._check_marker()
 
     # ---- reading ---------------------------------------------------------------------------------
@@ -139,8 +137,8 @@ class Store:
     def _answer(
         self, sql: str, values: Sequence[object], files: Sequence[str]
     ) -> list[tuple[Any, ...]]:
-        duckdb = _duckdb()
-        with contextlib.closing(_connection()) as database:
+        duckdb = duckdb_door.library()
+        with contextlib.closing(duckdb_door.connection()) as database:
             relation = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
             bound = {"files": list(files)} | {f"v{n}": value for n, value in enumerate(values)}
             try:
@@ -159,8 +157,8 @@ class Store:
 
     def _damaged(self, files: Sequence[str], error: Exception) -> UsageError:
         """Return the error that names the file that cannot be read."""
-        duckdb = _duckdb()
-        with contextlib.closing(_connection()) as database:
+        duckdb = duckdb_door.library()
+        with contextlib.closing(duckdb_door.connection()) as database:
             for name in files:
                 try:
                     database.execute("SELECT count(schema) FROM read_parquet(?)", [name]).fetchall()
@@ -169,7 +167,7 @@ class Store:
                         f"{name} cannot be read: {str(why).splitlines()[0]}",
                         hint=f"move it away, and add its runs again: mv {name} /tmp",
                     )
-        return UsageError(f"{self.folder}: {str(error).splitlines()[0]}", hint=_INSTALL)
+        return UsageError(f"{self.folder}: {str(error).splitlines()[0]}", hint=duckdb_door.INSTALL)
 
     def _files(self, choice: Choice) -> Iterator[Path]:
         """Yield the files that may have chosen rows."""
@@ -208,7 +206,7 @@ class Store:
         number. UsageError: the ending is another, or the file cannot be written.
         """
         forms = {
-            ".parquet": _PARQUET,
+            ".parquet": duckdb_door.PARQUET,
             ".csv": "FORMAT csv, HEADER",
             ".jsonl": "FORMAT json",
         }
@@ -302,22 +300,15 @@ class Store:
                 left.unlink(missing_ok=True)
 
     def _copy(
-        self, select: str, made: Path, values: Sequence[object] = (), form: str = _PARQUET
+        self,
+        select: str,
+        made: Path,
+        values: Sequence[object] = (),
+        form: str = duckdb_door.PARQUET,
     ) -> None:
         """Write what a query returns. OSError: it cannot be written."""
-        duckdb = _duckdb()
-        with contextlib.closing(_connection()) as database:
-            try:
-                database.execute(
-                    f"COPY ({select}) TO '{_quoted(made)}' ({form})",
-                    list(values) or None,
-                )
-            except duckdb.Error as error:
-                # DuckDB reports a full disk as text. What the system says is asked from it again.
-                with made.open("ab") as stream:
-                    stream.write(b"\0" * 4096)
-                    os.fsync(stream.fileno())
-                raise OSError(errno.EIO, str(error).splitlines()[0], str(made)) from None
+        with contextlib.closing(duckdb_door.connection()) as database:
+            duckdb_door.copy(database, select, made, values, form)
 
     def _tidy(self, folder: Path, *, is_first: bool) -> None:
         """Merge files of one run where there are many, and those of the months before a new one."""
@@ -336,7 +327,7 @@ class Store:
 
     def _merge(self, folder: Path, files: Sequence[Path]) -> None:
         """Write the rows of several files into one, and remove them."""
-        names = ", ".join(f"'{_quoted(path)}'" for path in sorted(files))
+        names = ", ".join(f"'{duckdb_door.quoted(path)}'" for path in sorted(files))
         made = folder / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
         columns = ", ".join(COLUMNS)
         try:
@@ -371,7 +362,7 @@ class Store:
             made = path.parent / f"{_UNFINISHED}{secrets.token_hex(8)}.parquet"
             try:
                 self._copy(
-                    f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{_quoted(path)}')"  # noqa: S608 - quoted
+                    f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{duckdb_door.quoted(path)}')"  # noqa: S608 - quoted
                     " WHERE started >= ?",
                     made,
                     [before],
@@ -453,26 +444,7 @@ def _publish(made: Path, path: Path) -> None:
         os.close(folder)
 
 
-# ---- DuckDB
-
-
-def _duckdb() -> Any:  # noqa: ANN401 - a module
-    try:
-        import duckdb  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise UsageError("a history needs DuckDB, which is not installed", hint=_INSTALL) from None
-    return duckdb
-
-
-def _connection() -> "duckdb.DuckDBPyConnection":
-    # Nothing is fetched from the network, and no settings of the user are read.
-    settings = {
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "preserve_insertion_order": "false",
-    }
-    found: duckdb.DuckDBPyConnection = _duckdb().connect(":memory:", config=settings)
-    return found
+# ---- queries
 
 
 def _write_lines(path: Path, rows: Iterable[Row]) -> None:
@@ -483,13 +455,9 @@ def _relation(path: Path) -> str:
     """Return the query for JSON lines with the columns of the store."""
     kinds = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
     return (
-        f"SELECT * FROM read_json('{_quoted(path)}', format = 'newline_delimited',"  # noqa: S608 - quoted
+        f"SELECT * FROM read_json('{duckdb_door.quoted(path)}', format = 'newline_delimited',"  # noqa: S608 - quoted
         f" columns = {{{kinds}}}, maximum_object_size = {_MOST_OF_A_ROW})"
     )
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _conditions(choice: Choice) -> tuple[str, list[object]]:

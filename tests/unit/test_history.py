@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from isobench.history import alarm, entry, series
+from isobench.history import alarm, duckdb_door, entry, series
 from isobench.history import store as module
 from isobench.history.alarm import Outcome
 from isobench.history.entry import Row
@@ -273,7 +273,7 @@ def test_rows_are_exported(ending: str, store: Store, tmp_path: Path) -> None:
     store.add([row(0), row(0, target="podman", place=1)])
     target = tmp_path / f"rows{ending}"
     assert store.export(target, Choice()) == 2
-    found = module._connection().execute(f"FROM '{target}' SELECT target, mean").fetchall()
+    found = duckdb_door.connection().execute(f"FROM '{target}' SELECT target, mean").fetchall()
     assert sorted(found) == [("docker", math.log(1.2)), ("podman", math.log(1.2))]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

@@ -1,7 +1,7 @@
 """The exporters: other formats in which the results of a run can be written.
 
 A new exporter is one module here and one line in EXPORTERS. It is a function that takes an
-`Outcome` and returns the text of a file.
+`Outcome` and returns the content of a file, a text mostly.
 """
 
 import importlib
@@ -27,10 +27,10 @@ class Exporter:
     function: str
     """The function, as "package.module:function"."""
 
-    def __call__(self, outcome: "Outcome") -> str:
-        """Return the text of the file."""
+    def __call__(self, outcome: "Outcome") -> str | bytes:
+        """Return the content of the file."""
         module, _, name = self.function.partition(":")
-        export: Callable[[Outcome], str] = getattr(importlib.import_module(module), name)
+        export: Callable[[Outcome], str | bytes] = getattr(importlib.import_module(module), name)
         return export(outcome)
 
 
@@ -47,5 +47,13 @@ EXPORTERS: Final = dict((
     _exporter("junit", ".xml", "Cells and claims as JUnit XML.", "junit:export"),
     _exporter("openmetrics", ".prom", "Ratios and verdicts as OpenMetrics text.",
               "openmetrics:export"),
+    _exporter("pytest-benchmark", ".json", "Times as JSON that `pytest-benchmark compare` reads.",
+              "pytest_benchmark:export"),
+    _exporter("hyperfine", ".json", "Times as hyperfine's JSON.", "hyperfine:export"),
+    _exporter("github-action-benchmark", ".json", "Ratios for github-action-benchmark"
+              " (customSmallerIsBetter).", "continuous:github_action_benchmark"),
+    _exporter("bencher", ".json", "Ratios in Bencher Metric Format.", "continuous:bencher"),
+    _exporter("parquet", ".parquet", "All samples as Parquet (needs isobench[history]).",
+              "parquet:export"),
 ))  # fmt: skip
 """All exporters by name, in the order of the help."""

@@ -1,37 +1,79 @@
 """The summary of a run as JUnit XML, for tools that show the results of CI jobs.
 
 A suite is a workload; a case in it is a target, or a metric of a target other than time. The suite
-"claims" has a case for each claim. A refuted claim is a failure. What is unavailable, not
-applicable or untested is skipped, with its reason. A cell that failed is an error.
+"claims" has a case for each of the user's own claims, and "history" one for each cell that was held
+beside the history. A refuted claim and a confirmed regression are failures. What is unavailable,
+not applicable or untested is skipped, with its reason. A cell that failed is an error. The
+documents' sentences are no tests of anybody's, and native's second visit is a control: neither has
+a case.
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from isobench.model import TIME, Cause, ClaimStatus
-from isobench.model.wording import series_text
+from isobench.model.plan import actual
+from isobench.model.units import TargetName
+from isobench.model.wording import series_text, times_text
 from isobench.report.write import Outcome
 from isobench.storage.schema import CellSummary, ClaimResult, GapSummary, Summary
 
+FINDINGS: Final = "history.json"
+"""What `run --fail-on regression` writes into the folder of a run."""
 _SKIPPED: Final = frozenset({Cause.UNAVAILABLE, Cause.NOT_APPLICABLE})
 _SKIPPED_STATUSES: Final = frozenset({ClaimStatus.UNTESTED, ClaimStatus.INCONCLUSIVE})
 
 
+class HistoryCell(msgspec.Struct, kw_only=True):
+    """A cell of history.json."""
+
+    target: str
+    workload: str
+    metric: str
+    outcome: str
+    confirmed: bool | None = None
+    before: float | None = None
+    now: float | None = None
+    change: float | None = None
+    runs: int = 0
+
+
+class _History(msgspec.Struct):
+    cells: list[HistoryCell] = []
+
+
 def export(outcome: Outcome) -> str:
     """Return the XML document of a run."""
-    return junit(outcome.summary)
+    return junit(outcome.summary, _findings(outcome))
 
 
-def junit(summary: Summary) -> str:
-    """Return the XML document for a summary."""
+def _findings(outcome: Outcome) -> list[HistoryCell]:
+    """Return the cells that the run's history.json has; none where there is no such file."""
+    try:
+        data = (outcome.folder / FINDINGS).read_bytes()
+        return msgspec.json.decode(data, type=_History).cells
+    except (OSError, msgspec.MsgspecError):
+        return []
+
+
+def junit(summary: Summary, beside: Sequence[HistoryCell] = ()) -> str:
+    """Return the XML document for a summary, and for the cells beside the history."""
     # XML cannot hold control characters, not even as references (XML 1.0, section 2.2). Texts of a
     # summary have none: they were cleaned where they were read.
     root = ET.Element("testsuites", name="isobench")
-    names = [*(cell.workload for cell in summary.cells), *(gap.workload for gap in summary.gaps)]
+    named = [
+        *((cell.workload, cell.target) for cell in summary.cells),
+        *((gap.workload, gap.target) for gap in summary.gaps),
+    ]
+    names = [workload for workload, target in named if not _is_control(target)]
     for workload in dict.fromkeys(names):
         _suite(root, workload, list(_cells(workload, summary).values()))
-    _suite(root, "claims", [_claim(item) for item in summary.claims])
+    _suite(root, "claims", [_claim(item) for item in summary.claims if not item.is_documents])
+    if beside:
+        _suite(root, "history", [_beside(cell) for cell in beside])
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.attrib[name]) for suite in root)))
     if summary.run.elapsed_seconds is not None:
@@ -51,16 +93,33 @@ def _cells(workload: str, summary: Summary) -> dict[str, ET.Element]:
     """Return a case for each target, with its figures or the reason for a gap."""
     found: dict[str, ET.Element] = {}
     for cell in summary.cells:
-        if cell.workload == workload:
+        if cell.workload == workload and not _is_control(cell.target):
             name = series_text(cell.target, cell.metric)
             found[name] = case = _case(workload, name)
             _properties(case, dict(_figures(cell)))
     for gap in summary.gaps:
-        if gap.workload == workload:
+        if gap.workload == workload and not _is_control(gap.target):
             name = series_text(gap.target, gap.metric or TIME.name)
             new = name not in found
             _mark(found.setdefault(name, _case(workload, name)), gap, new=new)
     return found
+
+
+def _is_control(target: str) -> bool:
+    return target != actual(TargetName(target))
+
+
+def _beside(cell: HistoryCell) -> ET.Element:
+    """Return the case of a cell beside the history."""
+    case = _case("history", f"{cell.target} {series_text(cell.workload, cell.metric)}")
+    _properties(case, {"outcome": cell.outcome, "before": cell.before, "now": cell.now,
+                       "change": cell.change, "runs": cell.runs})  # fmt: skip
+    if cell.outcome == "regression" and cell.confirmed:
+        message = f"{times_text(cell.before)} -> {times_text(cell.now)}, confirmed"
+        ET.SubElement(case, "failure", message=message)
+    elif cell.outcome in {"too few runs", "unproven"}:
+        ET.SubElement(case, "skipped", message=cell.outcome)
+    return case
 
 
 def _case(workload: str, target: str) -> ET.Element:

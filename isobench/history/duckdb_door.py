@@ -1,0 +1,59 @@
+"""The one door to DuckDB, which is an extra: connections without network and settings."""
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from isobench.model.errors import UsageError
+
+if TYPE_CHECKING:
+    import duckdb
+
+INSTALL: Final = "python3 -m pip install 'isobench[history]'"
+PARQUET: Final = "FORMAT parquet, COMPRESSION zstd"
+
+
+def library() -> Any:  # noqa: ANN401 - a module
+    """Return the module. UsageError: it is not installed."""
+    try:
+        import duckdb  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UsageError("this needs DuckDB, which is not installed", hint=INSTALL) from None
+    return duckdb
+
+
+def connection() -> "duckdb.DuckDBPyConnection":
+    """Return a connection to a database in memory."""
+    # Nothing is fetched from the network, and no settings of the user are read.
+    settings = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "preserve_insertion_order": "false",
+    }
+    found: duckdb.DuckDBPyConnection = library().connect(":memory:", config=settings)
+    return found
+
+
+def quoted(path: Path) -> str:
+    """Return a path for a literal of SQL, without its quotes."""
+    return str(path).replace("'", "''")
+
+
+def copy(
+    database: "duckdb.DuckDBPyConnection",
+    select: str,
+    made: Path,
+    values: Sequence[object] = (),
+    form: str = PARQUET,
+) -> None:
+    """Write what a query returns into a file. OSError: it cannot be written."""
+    try:
+        database.execute(f"COPY ({select}) TO '{quoted(made)}' ({form})", list(values) or None)
+    except library().Error as error:
+        # DuckDB reports a full disk as text. What the system says is asked from it again.
+        with made.open("ab") as stream:
+            stream.write(b"\0" * 4096)
+            os.fsync(stream.fileno())
+        raise OSError(errno.EIO, str(error).splitlines()[0], str(made)) from None

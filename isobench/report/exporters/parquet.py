@@ -1,0 +1,22 @@
+"""The samples of a run as Parquet. It needs the extra `history`."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+from isobench.history import duckdb_door
+from isobench.report.write import Outcome
+from isobench.storage import reader
+
+
+def export(outcome: Outcome) -> bytes:
+    """Return the file. UsageError: DuckDB is not installed."""
+    samples = reader.load(outcome.source).samples
+    with (
+        tempfile.TemporaryDirectory(prefix="isobench-") as scratch,
+        contextlib.closing(duckdb_door.connection()) as database,
+    ):
+        made = Path(scratch) / "samples.parquet"
+        database.register("samples", samples)
+        duckdb_door.copy(database, "SELECT * FROM samples", made)
+        return made.read_bytes()
