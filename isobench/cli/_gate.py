@@ -1,7 +1,6 @@
 """A run beside the history: what has changed, and whether fresh blocks confirm it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from isobench.cli._inputs import store_at
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from isobench.report.write import Outcome
     from isobench.storage.reader import Run
 
-CONFIRMATION: Final = "confirm"
-"""The folder, in that of a run, of the run that confirms it."""
 _LEAST_BUDGET: Final = 60.0
 
 
@@ -55,6 +52,8 @@ def _again(
     suspects: "Sequence[Row]", outcome: "Outcome", run: "Run", cells: int
 ) -> Mapping[str, Any]:
     """Return the options that differ when suspected cells are measured again."""
+    from isobench.storage.reader import CONFIRMATION
+
     place, number = outcome.folder / CONFIRMATION, 1
     while place.exists():
         number += 1
@@ -72,11 +71,3 @@ def _again(
         "resume": None,
         "seed": None,
     }
-
-
-def confirmations(path: Path) -> list[Path]:
-    """Return the folders of the runs that confirm the run in `path`, by their number."""
-    if not path.is_dir():
-        return []
-    found = [one for one in path.glob(f"{CONFIRMATION}*") if (one / "run.json").is_file()]
-    return sorted(found, key=lambda one: (len(one.name), one.name))

@@ -10,6 +10,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "report": "Write the report of a run again, from its records.",
     "verify": "Judge claims on a run: the documents' sentences, or your own.",
     "compare": "Compare what isolation costs in two runs.",
+    "pack": "Write one file with everything that belongs to a run.",
     "history": "Keep the ratios of runs over time, and find where they change.",
     "noise": "Show the smallest differences that this machine can resolve.",
     "targets": "List what can run here, and what to type for the rest.",

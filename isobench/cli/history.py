@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from isobench.cli._exits import HISTORY_FAILURES, REGRESSED, refuse_unknown
-from isobench.cli._gate import confirmations
 from isobench.cli._inputs import runs_at, store_at
 from isobench.cli._options import document_options, store_option, workloads_option
 from isobench.cli._outputs import publish
@@ -50,12 +49,14 @@ def add(names: Sequence[str], store: Path | None, link: str) -> None:
     A run that the store has already is left alone.
     """
     from isobench.history import entry
+    from isobench.storage import reader
 
     kept = store_at(store)
     added = there = 0
     for run in runs_at(names or ["latest"]):
-        for one in (run, *runs_at([*map(str, confirmations(run.path))])):
-            is_new = kept.add(entry.rows_of(one, link=link or str(one.path.absolute())))
+        further = (reader.load(run.path, part) for part in reader.confirmations(run.path))
+        for one in (run, *further):
+            is_new = kept.add(entry.rows_of(one, link=link or str(run.path.absolute())))
             added += is_new
             there += not is_new
     already = f"; {counted(there, 'run')} had been added before" if there else ""

@@ -29,7 +29,7 @@ class Outcome:
     timed_out: bool = False
 
 
-def _names_of(run: "Run") -> "Iterator[str]":
+def names_of(run: "Run") -> "Iterator[str]":
     """Yield the names of machines and users that the files of a run mention."""
     yield from redaction.names_in(run.metadata.config.targets)
     for state in run.states.values():
@@ -53,7 +53,7 @@ def answer(source: Path, target: Path, added: "Sequence[Claim]" = ()) -> Outcome
 
     run = reader.load(source)
     if redaction.is_leaving_out_names():
-        redaction.leave_out_names(_names_of(run))
+        redaction.leave_out_names(names_of(run))
     # The records may be those of an earlier version, or of somebody else: all that is rendered and
     # exported is without secrets, whatever they hold.
     summary = analysis.summarise(run, analysis.claims_of(run, added)).redacted()

@@ -69,8 +69,8 @@ class _Bounded(io.FileIO):
 class _Folder:
     """The files of a run in a folder."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, part: str) -> None:
+        self.path = path = path / part
         if not (path / METADATA).exists():
             raise UsageError(
                 f"{path} is not a run: it holds no {METADATA}",
@@ -87,6 +87,10 @@ class _Folder:
         with os.fdopen(descriptor, "rb") as file:
             yield file
 
+    def parts(self) -> list[str]:
+        found = [one.parent.name for one in self.path.glob(f"*/{METADATA}") if one.is_file()]
+        return sorted(found)
+
     def close(self) -> None:
         pass
 
@@ -94,11 +98,11 @@ class _Folder:
 class _Zip:
     """The files of a run in a zip."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, part: str) -> None:
         self.path = path
         with contextlib.ExitStack() as stack:
             self._zip = zipfile.ZipFile(stack.enter_context(_Bounded(path)))
-            self._inside = self._outermost()
+            self._inside = self._outermost() + (f"{part}/" if part else "")
             self._closing = stack.pop_all()
 
     def _outermost(self) -> str:
@@ -156,6 +160,11 @@ class _Zip:
                 hint=_UNPACK,
             )
 
+    def parts(self) -> list[str]:
+        names = (one.filename.removeprefix(self._inside) for one in self._zip.infolist())
+        found = (name.split("/") for name in names if name.endswith(f"/{METADATA}"))
+        return sorted(words[0] for words in found if len(words) == 2)  # noqa: PLR2004 - folder, file
+
     def close(self) -> None:
         self._zip.close()
         self._closing.close()
@@ -164,9 +173,17 @@ class _Zip:
 class Files:
     """The files of a run; a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Find the files. UsageError: there is no run, or the zip has more than a run."""
-        self._files = _Zip(path) if path.is_file() and zipfile.is_zipfile(path) else _Folder(path)
+    def __init__(self, path: Path, part: str = "") -> None:
+        """Find the files of a run, or of the run in its folder `part`.
+
+        UsageError: there is no run, or the zip has more than a run.
+        """
+        is_zip = path.is_file() and zipfile.is_zipfile(path)
+        self._files = _Zip(path, part) if is_zip else _Folder(path, part)
+
+    def parts(self) -> list[str]:
+        """Return the folders of the run that hold runs themselves."""
+        return self._files.parts()
 
     @contextlib.contextmanager
     def open(self, name: str, *, most: int) -> Iterator[BinaryIO]:

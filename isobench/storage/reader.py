@@ -40,6 +40,8 @@ from isobench.storage.schema import RunMetadata, TargetState
 
 _PLAN: Final = "plan.json"
 _HEALTH: Final = "state/blocks.jsonl"
+CONFIRMATION: Final = "confirm"
+"""How folders are called, in that of a run, of the runs that confirm it."""
 # Parts of run.json that are used and never printed: cleaning could change a command. Whoever uses
 # them checks them: `config.trust` and `claims.of_table`.
 _RAW: Final = frozenset({"config", "claims"})
@@ -94,27 +96,40 @@ class Run:
         return max(gaps, lost, 0 if self.samples.empty else int(self.samples["block"].max()))
 
 
-def load(path: Path) -> Run:
-    """Read a run from its folder, or from a zip of it.
+def load(path: Path, part: str = "") -> Run:
+    """Read a run from its folder, or from a zip of it; with `part`, the run in that folder of it.
 
     UsageError: it is not a run, has another format, or is damaged; names the file and the place.
     """
-    return Growing(path).load()
+    return Growing(path, part).load()
+
+
+def confirmations(path: Path) -> list[str]:
+    """Return the parts of a run that hold runs which confirm it.
+
+    UsageError: there is no run.
+    """
+    try:
+        with Files(path) as files:
+            return [part for part in files.parts() if part.startswith(CONFIRMATION)]
+    except UNREADABLE as error:
+        raise UsageError(f"{path}: {error}", hint=DAMAGED) from None
 
 
 class Growing:
     """Reads a run that is being measured, again and again: of its records only what is new."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, part: str = "") -> None:
         """Take the folder of the run; read nothing yet."""
         self._path = path
+        self._part = part
         self._reader: records.Reader | None = None
 
     def load(self) -> Run:
         """Return the run so far. Errors are those of `load`."""
         try:
-            with Files(self._path) as files:
-                return _read(self._path, files, self._records)
+            with Files(self._path, self._part) as files:
+                return _read(self._path / self._part, files, self._records)
         except UNREADABLE as error:
             raise UsageError(f"{self._path}: {error}", hint=DAMAGED) from None
 
