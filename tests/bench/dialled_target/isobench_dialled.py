@@ -1,15 +1,24 @@
 """No technology at all: native, whose payloads are told to do a known share of work more."""
 
 import contextlib
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
-from isobench.model import Command, Stage
+from isobench.model import Availability, Available, Command, Stage
 from isobench.model.units import Nanoseconds, TargetName
 from isobench.plugins.api import Completed
 from isobench.targets.native import NativeTarget
 from isobench.targets.shared.agents import AgentSession
+
+
+def _tool() -> dict[str, Any]:
+    """Return version and dial from the file ISOBENCH_DIAL_TOOL: a tool that may be upgraded."""
+    path = os.environ.get("ISOBENCH_DIAL_TOOL")
+    return dict(json.loads(Path(path).read_text())) if path else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +30,17 @@ class DialledTarget(NativeTarget):
     permille: int = 0
     """By so many thousandths work or waiting is longer."""
 
+    def probe(self) -> Availability:
+        """Answer as native; a tool of ISOBENCH_DIAL_TOOL has a version."""
+        found = super().probe()
+        version = _tool().get("version")
+        return (
+            replace(found, version=version) if version and isinstance(found, Available) else found
+        )
+
     def _turned(self, command: Command) -> Command:
-        environment = {**command.environment, "ISOBENCH_DIAL": str(self.permille)}
+        permille = self.permille or _tool().get("permille", 0)
+        environment = {**command.environment, "ISOBENCH_DIAL": str(permille)}
         return replace(command, environment=environment)
 
     @contextlib.contextmanager
