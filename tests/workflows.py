@@ -8,6 +8,7 @@ played must not look as if it passed.
 """
 
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,6 +80,7 @@ class Job:
         self._steps(job["steps"], known)
         for path, key in self.saved:
             copy(self.seen(self.workspace / path), self.cache / key)
+            os.utime(self.cache / key)  # the newest is restored, by when it was saved
 
     def _steps(self, steps: Sequence[Mapping[str, Any]], known: dict[str, str]) -> None:
         is_failing = False
