@@ -47,7 +47,7 @@ FENCES = {
     "duckdb": {"history.duckdb_door"},
     "ruptures": {"stats.change_points"},
     "jinja2": {"report.html"},
-    "rich": {"report.text", "report.sheet", "cli"},
+    "rich": {"report.text", "report.sheet", "report.console", "cli"},
     "click": {"cli", "config.parameters"},
     "ziglang": {"payload.compiler"},
     "hatchling": {"payload._wheel"},  # what builds the wheel

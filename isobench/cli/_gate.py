@@ -8,7 +8,7 @@ from isobench.model.wording import counted
 
 if TYPE_CHECKING:
     from isobench.history.alarm import Finding
-    from isobench.history.entry import Row
+    from isobench.history.row import Row
     from isobench.report.write import Outcome
     from isobench.storage.reader import Run
 

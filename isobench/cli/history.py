@@ -16,7 +16,7 @@ from isobench.model.errors import UsageError
 from isobench.model.wording import counted
 
 if TYPE_CHECKING:
-    from isobench.history.entry import Row
+    from isobench.history.row import Row
     from isobench.history.store import Choice, Store
 
 _DEFAULT_SINCE: Final = "180d"

@@ -16,8 +16,7 @@ from typing import Final
 import numpy as np
 
 from isobench import stats
-from isobench.analysis.cells import LEVEL
-from isobench.history.entry import Row
+from isobench.history.row import Row
 from isobench.history.series import (
     Changed,
     Key,
@@ -30,7 +29,7 @@ from isobench.history.series import (
     series_of,
 )
 from isobench.model import Interval
-from isobench.stats import Location
+from isobench.stats import REPORTED_LEVEL, Location
 
 ALPHA: Final = 0.01
 """How likely a run without any change raises a suspicion."""
@@ -76,7 +75,7 @@ class Finding:
     @property
     def interval(self) -> Interval | None:
         """The interval of this run over the level before."""
-        return None if self.location is None else self.location.interval(LEVEL)
+        return None if self.location is None else self.location.interval(REPORTED_LEVEL)
 
     @property
     def is_alarm(self) -> bool:

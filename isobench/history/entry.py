@@ -13,6 +13,7 @@ import msgspec
 
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison import compatibility
+from isobench.history.row import Row
 from isobench.model import TIME
 from isobench.model.errors import UsageError
 from isobench.model.plan import actual, second
@@ -20,8 +21,6 @@ from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.reader import Run
 from isobench.storage.schema import Facts
 
-SCHEMA: Final = 1
-"""The version of the columns. It grows when a column changes its meaning, not when one is added."""
 _GIB: Final = 1 << 30
 _KEY_DIGITS: Final = 12
 _OF_LOCATION: Final = ("mean", "error", "deviation", "freedom", "shared")
@@ -31,63 +30,6 @@ _CONDITIONS: Final = (
     "frequency_governor", "turbo", "smt", "cpu_limit", "memory_limit", "huge_pages", "root",
 )  # fmt: skip
 """Facts of the host that may change on a machine without making it another one."""
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A cell of a run. Each field is a column of the store; a run's own fields are in all rows."""
-
-    schema: int = SCHEMA
-    run: str
-    started: str
-    """In UTC, in the format of ISO 8601."""
-    month: str
-    """Year and month of `started`: 2026-11."""
-    machine: str
-    """The key of the machine."""
-    machine_name: str
-    complete: bool
-    quick: bool
-    confirms: str | None = None
-    """The run whose changes this one was made to confirm."""
-    link: str = ""
-    """Where the whole run is: a path or a URL."""
-    conditions: str
-    """A JSON object: what may change on a machine, in this run."""
-    place: int
-    """The place of the cell in its run, from 0."""
-    target: str
-    technology: str
-    version: str | None
-    """That of the target's engine."""
-    options: str
-    """A JSON object: how the target was configured."""
-    reference: str
-    workload: str
-    workload_class: str
-    program: str
-    """The SHA-256 of the workload's program, shortened; empty: unknown."""
-    metric: str
-    unit: str
-    value: float | None
-    native: float | None
-    """Medians per operation or per launch, of the target and of native."""
-    mean: float | None
-    """ln(target / native). None: the cell has no ratio."""
-    error: float | None
-    deviation: float | None
-    freedom: float | None
-    shared: float | None
-    """What `stats.Location` has: the run can be combined with others years later."""
-    low: float | None
-    high: float | None
-    level: float
-    blocks: int
-    sessions: int
-    noise: float | None
-    """The noise floor of the workload in this run, as a share."""
-    status: str
-    doubts: str
-    """Codes of doubts, with commas."""
 
 
 def machine_key(host: Facts) -> str:

@@ -10,11 +10,10 @@ import msgspec
 import numpy as np
 
 from isobench import stats
-from isobench.analysis.cells import LEVEL
-from isobench.history.entry import Row
+from isobench.history.row import Row
 from isobench.model import Interval
 from isobench.model.result import Status
-from isobench.stats import Location
+from isobench.stats import REPORTED_LEVEL, Location
 
 ALPHA: Final = 0.01
 """How likely a series of equal runs shows a change point by chance."""
@@ -65,7 +64,7 @@ class ChangePoint:
     @property
     def interval(self) -> Interval:
         """The interval of new level over level before."""
-        return self.location.interval(LEVEL)
+        return self.location.interval(REPORTED_LEVEL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +150,8 @@ def _series(key: Key, rows: Sequence[Row]) -> Series:
 
 def changed(before: Row, after: Row) -> tuple[Changed, ...]:
     """Return what differs between two runs of a series besides the ratio."""
-    found = []
-    if before.conditions != after.conditions:
+    found: list[Changed] = []
+    if before.conditions is not after.conditions and before.conditions != after.conditions:
         old, new = (_conditions(row) for row in (before, after))
         # What a run does not know is no change.
         found += [
@@ -224,7 +223,7 @@ def _change_point(one: Series, begin: int, middle: int, end: int) -> ChangePoint
 
 def _is_shown(row: Row, before: Sequence[Row], *, worse: bool) -> bool:
     """Return whether a run lies beyond the level before, by its own interval."""
-    interval, level = location(row).interval(LEVEL), _level(before)
+    interval, level = location(row).interval(REPORTED_LEVEL), _level(before)
     return interval.low > level if worse else interval.high < level
 
 

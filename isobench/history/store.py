@@ -31,7 +31,7 @@ from typing import Any, Final
 import msgspec
 
 from isobench.history import duckdb_door
-from isobench.history.entry import SCHEMA, Row
+from isobench.history.row import SCHEMA, Row
 from isobench.model.errors import UsageError
 
 MARKER: Final = "isobench-history.json"
@@ -115,8 +115,12 @@ class Store:
         found: dict[tuple[str, str, str, str], Row] = {}
         where, values = _conditions(wanted)
         sql = f"SELECT {', '.join(COLUMNS)} FROM files {where} ORDER BY started, run, place"  # noqa: S608 - names of columns
+        texts: dict[str, str] = {}
         for values_of_row in self._query(sql, values, wanted):
-            row = Row(**dict(zip(COLUMNS, values_of_row, strict=True)))
+            row = Row(*values_of_row)
+            # Runs of one machine have the same conditions for months: one text is kept of all.
+            known = texts.setdefault(row.conditions, row.conditions)
+            row = row if known is row.conditions else msgspec.structs.replace(row, conditions=known)
             found.setdefault((row.run, row.target, row.workload, row.metric), row)
         return list(found.values())
 

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from isobench.analysis.cells import LEVEL
 from isobench.history.alarm import ALPHA, FEWEST_BASE, SUSPECT, Finding, Outcome
-from isobench.history.entry import Row
+from isobench.history.row import Row
 from isobench.history.series import Changed, ChangePoint, Series
 from isobench.history.store import runs_of
 from isobench.model import Interval
@@ -24,14 +23,14 @@ from isobench.model.wording import (
 )
 from isobench.report import sheet
 from isobench.report.sheet import Sheet
-from isobench.stats import FEWEST_RUNS
+from isobench.stats import FEWEST_RUNS, REPORTED_LEVEL
 from isobench.storage.schema import FORMAT
 
 _MOST_NAMED: Final = 4
 _MOST_CAUSES: Final = 2
 _FINDINGS_LEGEND: Final = (
     "before: the level of the runs since the last change point; now: this run; both are ratios to"
-    f" native. Intervals at {100 * LEVEL:g} %."
+    f" native. Intervals at {100 * REPORTED_LEVEL:g} %."
 )
 _BASE_LEGEND: Final = (
     "A change is suspected where it is larger than what runs of the series differ by, and than the"
@@ -262,7 +261,7 @@ def findings_document(found: Sequence[Finding]) -> dict[str, Any]:
         "schema_version": FORMAT,
         "run": found[0].row.run,
         "machine": found[0].row.machine,
-        "level": LEVEL,
+        "level": REPORTED_LEVEL,
         "alpha": ALPHA,
         "cells": [_finding_document(one) for one in found],
         "headline": findings_headline(found),
@@ -451,7 +450,7 @@ def trend_document(every: Sequence[Series]) -> dict[str, Any]:
     """Return series with their runs and change points for JSON."""
     return {
         "schema_version": FORMAT,
-        "level": LEVEL,
+        "level": REPORTED_LEVEL,
         "series": [_series_document(one) for one in every],
         "headline": trend_headline([one for one in every if one.rows]),
     }

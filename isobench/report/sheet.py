@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from isobench.report.console import Writer
 from isobench.report.markup import escaped, table
-from isobench.report.text import Writer
 
 _PAD: Final = 2
 

@@ -9,20 +9,19 @@ from typing import Final
 
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isobench.model.wording import NOTHING
+from isobench.report.console import Writer
 from isobench.report.sections import Report
 from isobench.report.sections.claims import CLAIMS, ClaimView, claim_counts
-from isobench.report.sections.figures import DASH, SPACE, TIMES
 from isobench.report.sections.gaps import GAPS
 from isobench.report.sections.overview import Overview, OverviewCell
 from isobench.report.sections.ratios import RATIOS, Matrix, MatrixCell, Ratios
 from isobench.report.sections.startup import START_UP, StartUp
 from isobench.report.sections.undecided import UNDECIDED
 from isobench.report.sections.variations import VARIATIONS
+from isobench.report.signs import TIMES
 
 _STYLES: Final = {
     "near-native": "green",
@@ -33,17 +32,6 @@ _STYLES: Final = {
     "unproven": "magenta",
 }
 # For consoles whose encoding is ASCII, as with LANG=C.
-_ASCII: Final = str.maketrans(
-    {
-        TIMES: "x",
-        DASH: "-",
-        NOTHING: "-",
-        SPACE: " ",
-        "\N{PLUS-MINUS SIGN}": "+-",
-        "\N{MICRO SIGN}": "u",
-        "\N{HORIZONTAL ELLIPSIS}": "...",
-    }
-)
 # Names of targets are wrapped at this width, so that several columns fit into a terminal.
 _NAME_WIDTH: Final = 11
 # The workload of a plug-in may have any name.
@@ -52,30 +40,6 @@ _PAD: Final = 2
 _MOST_LINES: Final = 6
 # Of more targets, the overview has one line each.
 _MOST_WITH_WORST: Final = 6
-
-
-class Writer:
-    """A console, and whether its encoding is ASCII."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.ascii_only = console.options.ascii_only
-
-    def text(self, content: str, style: str = "") -> Text:
-        """Return content as text; brackets in it are no markup of rich."""
-        # The names of targets may hold any character; what ASCII lacks becomes an escape, and no
-        # UnicodeEncodeError.
-        if self.ascii_only:
-            content = content.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
-        return Text(content, style=style)
-
-    def line(self, content: str = "", style: str = "", indent: int = 0) -> None:
-        """Print one wrapped paragraph; without content, an empty line."""
-        if not content:
-            self.console.print()
-            return
-        text = self.text(" ".join(content.splitlines()), style)
-        self.console.print(Padding(text, (0, 0, 0, indent), expand=False))
 
 
 def render(view: Report, console: Console) -> None:

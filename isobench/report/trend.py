@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from isobench.config import paths, redaction
-from isobench.history.entry import Row
+from isobench.history.row import Row
 from isobench.history.series import ChangePoint, Series
 from isobench.model.wording import interval_text, series_text, times_text
 from isobench.report import history as words

@@ -16,6 +16,8 @@ from isobench.model.errors import UsageError
 
 FEWEST_RUNS: Final = 8
 """A shorter series has no change points."""
+MOST_RUNS: Final = 500
+"""Of a longer series the newest runs are searched: the time grows with the square."""
 _FEWEST_BETWEEN: Final = 3
 """Runs between two change points. A single night is an outlier, no level."""
 _PENALTY: Final = 4.0
@@ -52,13 +54,15 @@ def change_points(values: NDArray[np.float64], least: float = 0.0) -> list[int]:
             "change points need ruptures, which is not installed",
             hint="python3 -m pip install 'isobench[history]'",
         ) from None
+    skipped = max(0, values.size - MOST_RUNS)
+    values = values[skipped:]
     deviation = spread(values, least)
     if values.size < FEWEST_RUNS or deviation <= 0:
         return []
     scaled = _without_outliers(values / deviation)
     search = ruptures.KernelCPD(kernel="linear", min_size=_FEWEST_BETWEEN)
     found = search.fit(scaled.reshape(-1, 1)).predict(pen=_PENALTY * math.log(values.size))
-    return [int(one) for one in found[:-1]]
+    return [skipped + int(one) for one in found[:-1]]
 
 
 def _without_outliers(scaled: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 # Both must be exceeded: in a long run a tiny drift is significant, in a short one a large one may
 # be chance.
@@ -53,6 +52,8 @@ def drift(seconds: NDArray[np.float64], at: NDArray[np.float64]) -> Drift | None
         return Drift(change=0.0, low=0.0, high=0.0, p=1.0, notable=False)
     logs, span = np.log(seconds), float(np.ptp(at))
     # Both are robust: single slow blocks change neither the slope nor the ranks much.
+    from scipy import stats  # noqa: PLC0415 - its import takes a second, and few commands need it
+
     slope, _, low, high = (float(part) for part in stats.theilslopes(logs, at, LEVEL))
     p = float(stats.kendalltau(at, logs).pvalue)
     return Drift(

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from isobench.model import Estimate, Interval
 from isobench.stats.sequential import widening
@@ -394,6 +394,8 @@ def _alike(log_ratios: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDAr
     # On ranks, since one stalled block would increase the spread within its session so much that a
     # difference among sessions would not be seen.
     belongs = (sessions[:, np.newaxis] == labels).astype(np.float64)
+    from scipy import stats  # noqa: PLC0415 - its import takes a second, and few commands need it
+
     ranks = stats.rankdata(log_ratios, axis=1)
     means = ranks @ belongs / sizes
     middle = ranks.mean(axis=1, keepdims=True)

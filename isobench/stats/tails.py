@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 CONFIDENCE: Final = 0.95
 OUTLYING: Final = 5.0
@@ -95,5 +95,13 @@ def _rank(count: int, quantile: float, confidence: float) -> int | None:
             raise ValueError(message)
     # So many of the values are below the quantile at most, with this confidence: the next one is
     # above it.
-    rank = int(stats.binom.ppf(confidence, count, quantile)) + 1
+    rank = _binomial_quantile(confidence, count, quantile) + 1
     return rank if rank <= count else None
+
+
+def _binomial_quantile(confidence: float, count: int, share: float) -> int:
+    """Return the smallest number of hits that is not exceeded with this confidence."""
+    # scipy.stats.binom.ppf is the same, and its import takes a second.
+    found = math.ceil(special.bdtrik(confidence, count, share))
+    below = max(0, found - 1)
+    return below if special.bdtr(below, count, share) >= confidence else found

@@ -14,10 +14,10 @@ one of 10 % that goes back, two changes of the kernel, of which the second comes
 
 `find` prints what the trend finds in the whole history, series by series on each machine, by
 ruptures (which isobench uses) and, with --otava, by apache-otava; and what the nightly alarm finds:
-a suspicion in one of the first three nights after a step, confirmed by a further run of that night.
+a suspicion in a night after a step and before the next, confirmed by a further run of that night.
 The further run has half of the night's difference in common with the first.
 
-`scale` fills a store and times `add`, and `trend` of the last 180 days.
+`scale` fills stores and times `add`, and the command `history trend` of the last 180 days.
 """
 
 import json
@@ -25,6 +25,7 @@ import math
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ import click
 import msgspec
 
 from isobench.history import alarm, series, store
-from isobench.history.entry import Row
+from isobench.history.row import Row
 from isobench.report import trend
 
 NIGHTS: Final = 120
@@ -47,8 +48,8 @@ ENGINES: Final = ((0, "1.6.20"), (80, "1.6.24"))
 NOISY_NIGHT: Final = 100
 NOISE: Final = 8.0
 FIRST: Final = datetime(2026, 6, 1, 2, tzinfo=UTC)
-SOON: Final = 3
-"""Nights after a step in which an alarm counts as its."""
+DAYS: Final = 3650
+"""How long a large store goes back."""
 NEAR: Final = 4
 """Runs around a step in which a change point counts as its."""
 
@@ -206,7 +207,7 @@ for line in sys.stdin:
     values = json.loads(line)
     found = compute_change_points(values, window_len=50, max_pvalue=0.001, min_magnitude=0.0)
     found = found[0] if isinstance(found, tuple) else found
-    print(json.dumps([point.index for point in found]), flush=True)
+    print(json.dumps([int(point.index) for point in found]), flush=True)
 """
 
 
@@ -335,41 +336,48 @@ def page(seed: int, out: Path) -> None:
 
 
 @main.command()
-@click.option("--runs", default=100_000, show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), help="Keep the store here.")
-def scale(runs: int, folder: Path | None) -> None:
-    """Time `add` and `trend` in a store of many runs."""
-    with tempfile.TemporaryDirectory() as scratch:
-        fill(store.Store(folder or Path(scratch) / "history"), runs)
+@click.option("--runs", default="0,1000,10000,100000", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Keep the stores here.")
+def scale(runs: str, folder: Path | None) -> None:
+    """Time `add` and `trend` in stores of so many runs, over ten years on three machines."""
+    click.echo("| runs | files | `add`, median of 50 | longest | `history trend` | of it reading |")
+    click.echo("|---:|---:|---:|---:|---:|---:|")
+    for count in map(int, runs.split(",")):
+        with tempfile.TemporaryDirectory() as scratch:
+            target = store.Store((folder or Path(scratch)) / f"history-{count}")
+            if not target.exists:
+                fill(target, count)
+            report(target, count)
 
 
-def fill(target: store.Store, runs: int) -> None:
-    """Fill a store by its own `add`, and print times on the way."""
+def fill(target: store.Store, count: int) -> None:
+    """Fill a store with runs of ten years, as it is after all months but the last were merged."""
     rng = random.Random(1)  # noqa: S311 - a simulation
-    per_night = max(1, round(runs / 3650))
-    took: list[float] = []
-    number = 0
-    for day in range(3650):
-        started = FIRST - timedelta(days=3650 - day)
-        for part in range(per_night):
-            if number >= runs:
-                break
-            number += 1
-            machine = MACHINES[number % 3][0]
-            moment = started + timedelta(minutes=part)
-            rows = [
-                replaced(
-                    row(cell, 0, machine, mean=level(cell, 0) + rng.gauss(0, cell.spread),
-                        error=cell.spread / 2, place=place, again=False),
-                    f"run-{number}", moment,
-                )
-                for place, cell in enumerate(CELLS)
-            ]  # fmt: skip
-            began = time.perf_counter()
-            target.add(rows)
-            took.append(time.perf_counter() - began)
-            if number in (100, 1000, 10_000, 30_000, 100_000) or number == runs:
-                report(target, number, took[-100:])
+    months: dict[tuple[str, str], list[Row]] = {}
+    for number in range(count):
+        moment = FIRST - timedelta(minutes=(count - number) * DAYS * 1440 / count)
+        machine = MACHINES[number % 3][0]
+        for one in run_of(rng, machine, f"run-{number}", moment):
+            months.setdefault((machine, one.month), []).append(one)
+    if not count:
+        return
+    target._create()
+    for (machine, month), rows in months.items():
+        folder = target.folder / f"machine={machine}" / f"month={month}"
+        folder.mkdir(parents=True)
+        target._write(folder / "runs-simulated.parquet", rows)
+
+
+def run_of(rng: random.Random, machine: str, run: str, moment: datetime) -> list[Row]:
+    """Return the rows of a run at a time."""
+    return [
+        replaced(
+            row(cell, 0, machine, mean=level(cell, 0) + rng.gauss(0, cell.spread),
+                error=cell.spread / 2, place=place, again=False),
+            run, moment,
+        )
+        for place, cell in enumerate(CELLS)
+    ]  # fmt: skip
 
 
 def replaced(one: Row, run: str, moment: datetime) -> Row:
@@ -382,19 +390,28 @@ def replaced(one: Row, run: str, moment: datetime) -> Row:
     )
 
 
-def report(target: store.Store, number: int, took: Sequence[float]) -> None:
-    """Print how long the last adds took, and the trend now."""
+def report(target: store.Store, count: int) -> None:
+    """Print how long adds and a trend take in a store."""
+    rng = random.Random(2)  # noqa: S311 - a simulation
+    took = []
+    for number in range(50):
+        machine = MACHINES[number % 3][0]
+        rows = run_of(rng, machine, f"new-{number}", FIRST + timedelta(hours=number))
+        began = time.perf_counter()
+        assert target.add(rows)
+        took.append(time.perf_counter() - began)
     since = (FIRST - timedelta(days=180)).strftime("%Y-%m-%dT%H:%M:%SZ")
     began = time.perf_counter()
     rows = target.rows(store.Choice(since=since))
     read = time.perf_counter() - began
-    found = series.series_of(rows)
-    trended = time.perf_counter() - began
+    argv = [sys.executable, "-m", "isobench", "history", "trend", "--store", str(target.folder)]
+    began = time.perf_counter()
+    subprocess.run([*argv, "--since", since[:10], "--quiet"], check=True, capture_output=True)
+    whole = time.perf_counter() - began
     files = sum(1 for _ in target.folder.rglob("*.parquet"))
     click.echo(
-        f"{number} runs in {files} files: add {1000 * statistics.median(took):.0f} ms (longest"
-        f" {1000 * max(took):.0f}), {len(rows)} rows of 180 days read in {read:.2f} s,"
-        f" {len(found)} series after {trended:.2f} s",
+        f"| {count + 50} | {files} | {1000 * statistics.median(took):.0f} ms"
+        f" | {1000 * max(took):.0f} ms | {whole:.2f} s | {read:.2f} s ({len(rows)} rows) |"
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 from isobench.history import alarm, duckdb_door, entry, series
 from isobench.history import store as module
 from isobench.history.alarm import Outcome
-from isobench.history.entry import Row
+from isobench.history.row import Row
 from isobench.history.store import Choice, Store
 from isobench.model.errors import UsageError
 from isobench.storage import reader

@@ -19,20 +19,14 @@ from isobench.report.sections import Report, Section
 from isobench.report.sections.claims import CLAIMS
 from isobench.report.sections.documents import DOCUMENTS, Column
 from isobench.report.sections.evidence import EVIDENCE
-from isobench.report.sections.figures import (
-    DASH,
-    TIMES,
-    interval_text,
-    percent_text,
-    ratio_text,
-    seconds_text,
-)
+from isobench.report.sections.figures import interval_text, percent_text, ratio_text, seconds_text
 from isobench.report.sections.gaps import GAPS
 from isobench.report.sections.method import METHOD
 from isobench.report.sections.ratios import RATIOS
 from isobench.report.sections.scale import scale_of, ticks_of
 from isobench.report.sections.startup import START_UP
 from isobench.report.sections.undecided import UNDECIDED
+from isobench.report.signs import DASH, TIMES
 from isobench.storage import documents
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import Final
 from isobench.model import ClaimStatus, Status, Technology
 from isobench.model.wording import decimals, joined
 from isobench.report.markup import breaks, escaped, quote, table
-from isobench.report.sections.figures import DASH, TIMES, seconds_text
+from isobench.report.sections.figures import seconds_text
 from isobench.report.sections.lookup import (
     START_CLASS,
     Figure,
@@ -19,6 +19,7 @@ from isobench.report.sections.marks import AGREEMENTS, IN_PART, MARKS, Mark
 from isobench.report.sections.phrases import Missing, missing_of, start_kind, version_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Fact
+from isobench.report.signs import DASH, TIMES
 from isobench.storage.schema import ClaimResult, TargetSummary
 
 

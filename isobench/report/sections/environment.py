@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from isobench.report.sections.figures import SPACE
 from isobench.report.sections.lookup import Lookup
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Fact, Value, value_of
+from isobench.report.signs import SPACE
 from isobench.storage.schema import HostFact
 
 _LABELS: Final = {

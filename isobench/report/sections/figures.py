@@ -3,13 +3,9 @@
 `isobench.model.wording` decides about digits and units.
 """
 
-from typing import Final
-
 from isobench.model import wording
+from isobench.report.signs import SPACE, TIMES
 
-TIMES: Final = "\N{MULTIPLICATION SIGN}"
-DASH: Final = "\N{EN DASH}"
-SPACE: Final = "\N{NO-BREAK SPACE}"
 interval_text = wording.interval_text
 
 

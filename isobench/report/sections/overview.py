@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from isobench.model import Status
 from isobench.model.wording import NOTHING
-from isobench.report.sections.figures import DASH, ratio_text, seconds_text
+from isobench.report.sections.figures import ratio_text, seconds_text
 from isobench.report.sections.lookup import Figure, Heading, Lookup, class_title, heading_of
 from isobench.report.sections.marks import MARKS, Mark
 from isobench.report.sections.phrases import gap_mark
+from isobench.report.signs import DASH
 from isobench.storage.schema import Bounds, OverviewEntry
 
 

@@ -8,14 +8,7 @@ from typing import Final
 from isobench.model import Better, Status
 from isobench.model.wording import NOTHING, counted, joined, level_text
 from isobench.report.markup import escaped, table
-from isobench.report.sections.figures import (
-    DASH,
-    SPACE,
-    TIMES,
-    amount_text,
-    interval_text,
-    percent_text,
-)
+from isobench.report.sections.figures import amount_text, interval_text, percent_text
 from isobench.report.sections.lookup import (
     START_CLASS,
     Figure,
@@ -30,6 +23,7 @@ from isobench.report.sections.phrases import gap_detail, gap_mark, sessions_of, 
 from isobench.report.sections.scale import Scale, Tick, scale_of, ticks_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.warmup import WarmupRow, warmup_profiles
+from isobench.report.signs import DASH, SPACE, TIMES
 from isobench.storage.schema import CellSummary
 from isobench.workloads import classes
 

@@ -6,10 +6,10 @@ from typing import Final
 
 from isobench.model.wording import counted, series_text
 from isobench.report.markup import escaped, items
-from isobench.report.sections.figures import TIMES
 from isobench.report.sections.lookup import Lookup
 from isobench.report.sections.marks import MARKS, Mark
 from isobench.report.sections.section import Section
+from isobench.report.signs import TIMES
 from isobench.storage.schema import OpenCell
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from isobench.report.sections.figures import TIMES
 from isobench.report.sections.lookup import REFERENCE, Lookup
+from isobench.report.signs import TIMES
 from isobench.storage.schema import WarmupSummary
 
 # The most passes that are drawn.
