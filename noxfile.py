@@ -10,6 +10,7 @@ Plain `nox` runs lint, types, tests and wheel.
     nox -s audit              an SBOM of what isobench installs, and its known faults
     nox -s report             render the examples under reports/examples again
     nox -s bare               README's commands, pasted on fresh Debian roots: before a release
+    nox -s nights             three nights of docs/ci on a fresh Debian root
     nox -s kills              isobench killed at random moments: what is left, what is gone
 
 Arguments after `--` go to pytest: `nox -s tests -- -k plan`, `nox -s live -- --require docker`.
@@ -156,6 +157,12 @@ def report(session: nox.Session) -> None:
     for folder in sorted(Path("reports/examples").iterdir()):
         if (folder / "records.jsonl").exists():
             session.run(sys.executable, "-m", "isobench", "report", str(folder), "--quiet")
+
+
+@nox.session(venv_backend="none")
+def nights(session: nox.Session) -> None:
+    """Three nights of the workflow in docs/ci on a fresh bookworm root, as an ordinary user."""
+    session.run(sys.executable, "tests/nights.py", *(session.posargs or ["bookworm"]))
 
 
 @nox.session(venv_backend="none")

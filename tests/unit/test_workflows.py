@@ -1,0 +1,144 @@
+"""The workflows of docs/ci and the action: what they name exists, and no input is code."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from isobench.cli import _exits
+from isobench.cli._front import cli
+from tests import workflows
+from tests.workflows import Job, expanded
+
+ROOT = Path(__file__).parents[2]
+ACTION = ROOT / ".github" / "actions" / "isobench" / "action.yml"
+FILES = [ACTION, *sorted((ROOT / "docs" / "ci").glob("github-*.yml"))]
+GITLAB = ROOT / "docs" / "ci" / "gitlab-ci.yml"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_scripts_are_valid_bash_without_expressions(path: Path) -> None:
+    for name, script in workflows.scripts(path):
+        done = subprocess.run(
+            ["bash", "-n"], input=script, text=True, check=False, capture_output=True
+        )
+        assert done.returncode == 0, (name, done.stderr)
+        assert "${{" not in script, f"{name}: an input would be code"
+
+
+@pytest.mark.parametrize("path", FILES[1:], ids=lambda path: path.name)
+def test_workflows_read_only_and_end(path: Path) -> None:
+    plain = yaml.safe_load(path.read_text())
+    assert plain["permissions"] == {"contents": "read"}
+    for job in plain["jobs"].values():
+        assert job["timeout-minutes"] <= 60
+
+
+def test_the_nightly_workflow_gives_the_action_inputs_that_it_has() -> None:
+    inputs = yaml.safe_load(ACTION.read_text())["inputs"]
+    (job,) = yaml.safe_load((ROOT / "docs/ci/github-nightly.yml").read_text())["jobs"].values()
+    (step,) = [step for step in job["steps"] if step.get("uses", "").startswith("./")]
+    assert ROOT / step["uses"] == ACTION.parent
+    assert set(step["with"]) <= set(inputs)
+    for given in (step["with"]["fail-on"], inputs["fail-on"]["default"]):
+        _exits.refuse_unknown(given.split(","))
+
+
+@pytest.mark.parametrize("path", [*FILES, GITLAB], ids=lambda path: path.name)
+def test_all_options_of_isobench_exist(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    for line in text.splitlines():
+        words = line.strip().removeprefix("- ").split()
+        while words[:1] and words[0] != "isobench":
+            words.pop(0)
+        names = [word for word in words[1:3] if word.isalpha()]
+        command = cli.get_command(None, names[0]) if names else None  # type: ignore[arg-type]
+        if command is None:
+            continue
+        if hasattr(command, "commands") and names[1:]:
+            command = command.commands[names[1]]
+        known = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert flags - {"--help"} <= known, line
+
+
+def test_the_job_of_gitlab_is_valid() -> None:
+    (job,) = yaml.safe_load(GITLAB.read_text()).values()
+    script = "\n".join(job["script"])
+    done = subprocess.run(["bash", "-n"], input=script, text=True, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert job["cache"]["paths"] == ["isobench-history"]
+
+
+# ---- what plays the runner
+
+
+def job(tmp_path: Path, **others: object) -> Job:
+    def execute(argv: object, environment: object) -> tuple[int, str]:
+        done = subprocess.run(
+            argv,
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,  # type: ignore[call-overload]
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return Job(
+        workspace=tmp_path, temporary=tmp_path / "t", cache=tmp_path / "c",
+        artifacts=tmp_path / "a", execute=execute, environment={"PATH": "/usr/bin:/bin"},
+        **others,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def written(tmp_path: Path, *steps: dict[str, object]) -> Path:
+    path = tmp_path / "workflow.yml"
+    path.write_text(yaml.safe_dump({"jobs": {"one": {"steps": [*steps]}}}))
+    return path
+
+
+def test_a_failed_step_ends_the_job_and_always_is_always(tmp_path: Path) -> None:
+    made = job(tmp_path)
+    made.run(written(
+        tmp_path, {"run": "false | true"}, {"run": "echo no"}, {"run": "echo yes", "if": "always()"}
+    ))  # fmt: skip
+    assert [(step.code, step.skipped) for step in made.steps] == [(1, False), (0, True), (0, False)]
+    assert made.steps[-1].output == "yes\n"
+
+
+def test_outputs_paths_and_the_summary_reach_what_follows(tmp_path: Path) -> None:
+    made = job(tmp_path)
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin" / "tool"
+    tool.write_text("#!/bin/sh\necho tool ran\n")
+    tool.chmod(0o755)
+    first = f'echo "x=1" >> "$GITHUB_OUTPUT"; echo "{tmp_path}/bin" >> "$GITHUB_PATH"'
+    made.run(written(
+        tmp_path,
+        {"run": first, "id": "one"},
+        {"run": 'echo "$X"; tool; echo "# Hi" >> "$GITHUB_STEP_SUMMARY"',
+         "env": {"X": "${{ steps.one.outputs.x }}"}},
+    ))  # fmt: skip
+    assert made.steps[-1].output == "1\ntool ran\n"
+    assert made.summary == "# Hi\n"
+
+
+def test_a_cache_is_kept_until_the_next_job(tmp_path: Path) -> None:
+    keys = {"key": "k-${{ github.run_id }}", "restore-keys": "k-"}
+    step = {"uses": "actions/cache@v4", "with": {"path": "kept", **keys}}
+    for number in (1, 2):
+        made = job(tmp_path, github={"run_id": str(number)})
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        for left in (tmp_path / "kept").iterdir():
+            left.unlink()
+        made.run(written(tmp_path, step, {"run": f"ls kept; touch kept/{number}"}))
+    assert made.steps[-1].output == "1\n"
+
+
+def test_an_action_that_is_not_played_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="is not played"):
+        job(tmp_path).run(written(tmp_path, {"uses": "somebody/else@v1"}))
+    with pytest.raises(AssertionError, match="unknown expression"):
+        expanded("${{ secrets.token }}", {})
