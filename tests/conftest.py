@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require",
         default="",
         metavar="NAMES",
-        help="targets whose tests must not be skipped, with commas",
+        help="targets, or chromium, whose tests must not be skipped, with commas",
     )
     parser.addoption(
         "--target",
@@ -62,13 +62,15 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(
                 f"--target: no target is called {name!r}; of: {', '.join(known)}"
             )
-    for name in required(config):
+    for name in required(config) - OTHERS:
         if name not in known:
             raise pytest.UsageError(
                 f"--require: no target is called {name!r}; of: {', '.join(known)}"
             )
 
 
+OTHERS = frozenset({"chromium"})
+"""What `--require` can name that is no target."""
 ENGINES = {"podman-pod": "podman", "qemu-aarch64": "qemu"}
 """Targets that stand on the engine, or the downloads, of another one."""
 
