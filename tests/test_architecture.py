@@ -22,7 +22,7 @@ FLOORS = (
     ("report",),
     ("run",),
     ("api",),
-    ("cli",),
+    ("cli", "pytest_isobench"),
     ("__main__",),
 )
 """The rooms, from the ground up; CONTRIBUTING.md draws the same."""
@@ -44,11 +44,12 @@ FENCES = {
     "pandas": {"storage.records", "storage.reader", "analysis", "api"},
     "scipy": {"stats"},
     "numpy": {"storage.records", "stats", "analysis", "selftest", "comparison", "history"},
+    "pytest": {"pytest_isobench"},
     "duckdb": {"history.duckdb_door"},
     "ruptures": {"stats.change_points"},
     "jinja2": {"report.html"},
     "rich": {"report.text", "report.sheet", "report.console", "cli"},
-    "click": {"cli", "config.parameters"},
+    "click": {"cli", "config.parameters", "pytest_isobench"},
     "ziglang": {"payload.compiler"},
     "hatchling": {"payload._wheel"},  # what builds the wheel
     # every edge, and no noun
