@@ -115,9 +115,9 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     """Fail a test with the marker where a cell is not near-native."""
     marker = item.get_closest_marker("isobench")
     if marker is not None:
-        said = _refuting(item.stash[_RUN])
-        if said:
-            pytest.fail("\n".join(said), pytrace=False)
+        reasons = _refuting(item.stash[_RUN])
+        if reasons:
+            pytest.fail("\n".join(reasons), pytrace=False)
 
 
 def _measured(item: pytest.Item, marker: pytest.Mark) -> "Run":
@@ -171,17 +171,17 @@ def _refuting(run: "Run") -> Sequence[str]:
     from isobench.model.wording import interval_text, percent_text, series_text, times_text
 
     margin = percent_text(run.summary.run.margin)
-    said = []
+    reasons = []
     cells = [cell for cell in run.summary.cells if cell.target == actual(cell.target)]
     for cell in cells:
         if cell.status is not Status.NEAR_NATIVE:
             name = f"{cell.target} {series_text(cell.workload, cell.metric)}"
             figure = f"{times_text(cell.ratio, cell.interval)} {interval_text(cell.interval)}"
             doubts = f" ({'; '.join(cell.doubts)})" if cell.doubts else ""
-            said.append(
+            reasons.append(
                 f"{name} is {cell.status}: {figure} is not shown to lie within {margin}{doubts}"
             )
-    said += [f"{gap.target} {gap.workload}: {gap.detail}" for gap in run.summary.gaps]
+    reasons += [f"{gap.target} {gap.workload}: {gap.detail}" for gap in run.summary.gaps]
     if not cells:
-        said.append("nothing was measured")
-    return [*said, f"the run: {run.path}"] if said else []
+        reasons.append("nothing was measured")
+    return [*reasons, f"the run: {run.path}"] if reasons else []

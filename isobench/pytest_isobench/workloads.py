@@ -1,8 +1,9 @@
 """The workloads as tests under pytest-benchmark: `pytest --isobench-targets docker`.
 
 One round is one iteration of a payload that waits in the target, by the host's clock: so much work
-as takes about ten milliseconds natively, the same in all targets. Or it is one start. pytest-benchmark measures one test after the other: it has no ratios
-with intervals, and no interleaving. `isobench run` has.
+as takes about ten milliseconds natively, the same in all targets. Or it is one start.
+pytest-benchmark measures one test after the other: it has no ratios with intervals, and no
+interleaving. `isobench run` has.
 """
 
 from collections.abc import Callable

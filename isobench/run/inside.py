@@ -179,7 +179,8 @@ class Inside:
         """Return a payload that waits in the target, and makes one iteration at a time.
 
         An iteration has so many `loops`; 0: as many as take about ten milliseconds. Targets are
-        comparable only with the same number. SessionError: the target has no stream, or the payload failed.
+        comparable only with the same number. SessionError: the target has no stream, or the payload
+        failed.
         """
         runner, session = self._session({}, (workload,))
         session = guard.unwrapped(session)
@@ -313,7 +314,7 @@ class Turns:
         self._runner, self._session = runner, session
         self._target, self._workload = target, workload
         self._nonce = secrets.token_hex(8)
-        self._asked = 0
+        self._requests = 0
         self.loops = loops or _FIRST_LOOPS
         self._is_fixed = loops > 0
 
@@ -333,7 +334,7 @@ class Turns:
 
     def _start(self) -> None:
         workload = self._workload
-        self._nonce, self._asked = secrets.token_hex(8), 0
+        self._nonce, self._requests = secrets.token_hex(8), 0
         visit = Visit(block=0, target=self._target.name, workload=workload.name)
         command = self._runner.context(visit).command(
             workload.program, self._nonce, wire.ASK, str(self.loops), *workload.args
@@ -347,7 +348,7 @@ class Turns:
         self._ask()
 
     def _ask(self) -> None:
-        self._asked += 1
+        self._requests += 1
         try:
             self._waiting.send(wire.request(self.loops, 0))
         except EndedError:
@@ -379,7 +380,7 @@ class Turns:
             raise self._ended() from None
         if check:
             self._runner.prover.reply(
-                done, self._target.name, nonce=self._nonce, iterations=self._asked
+                done, self._target.name, nonce=self._nonce, iterations=self._requests
             )
 
 

@@ -18,10 +18,10 @@ EXAMPLE = Path(__file__).parents[1] / "data" / "pytest_example"
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    # pytest-xdist and pytest itself tell their children about themselves.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *words]
-    return subprocess.run(
-        argv, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False
-    )
+    return subprocess.run(argv, cwd=folder, env=plain, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
