@@ -34,7 +34,7 @@ def _loops(workload: Any, isolated: Callable[[str], Inside]) -> int:  # noqa: AN
     targets.
     """
     if workload.name not in _LOOPS:
-        _LOOPS[workload.name] = isolated("native").turns(workload).loops
+        _LOOPS[workload.name] = isolated("native").loops(workload)
     return _LOOPS[workload.name]
 
 

@@ -182,11 +182,19 @@ class Inside:
         comparable only with the same number. SessionError: the target has no stream, or the payload
         failed.
         """
+        return self._stack.enter_context(self._turns(workload, loops))
+
+    def loops(self, workload: Workload) -> int:
+        """Return how many loops of a workload take about ten milliseconds. Errors as in `turns`."""
+        with self._turns(workload, 0) as found:
+            return found.loops
+
+    def _turns(self, workload: Workload, loops: int) -> "Turns":
         runner, session = self._session({}, (workload,))
         session = guard.unwrapped(session)
         if not is_interactive(session):
             raise SessionError(f"{self.name} has no stream", hint="measure a run: isobench run")
-        return self._stack.enter_context(Turns(runner, session, self.target, workload, loops))
+        return Turns(runner, session, self.target, workload, loops)
 
     def starts(self, workload: Workload) -> Callable[[], None]:
         """Return a function that starts an instance with the payload of a start and waits for its
@@ -320,7 +328,7 @@ class Turns:
 
     def __enter__(self) -> Self:
         """Start the payload with so much work that an iteration takes about ten milliseconds."""
-        # A payload is told the most loops of a request when it starts, and warms up by as many.
+        # A payload gets the most loops of a request when it starts, and warms up by as many.
         while True:
             self._start()
             if self._is_fixed:
