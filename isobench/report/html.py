@@ -1,6 +1,8 @@
 """Renders the view of a run as one self-contained page."""
 
+import base64
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -35,7 +37,14 @@ def render(view: Report, templates: Path) -> str:
         if isinstance(part.view, PluginView)
     }
     page = environment.get_template("report.html.j2")
-    return page.render(report=view, fragments=fragments)
+    script = (templates / "report.js").read_text(encoding="utf-8")
+    return page.render(report=view, fragments=fragments, script=script, hash=policy_hash(script))
+
+
+def policy_hash(script: str) -> str:
+    """Return the hash by which a page's policy allows a script, and no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def rendered(templates: Path, name: str, **values: object) -> str:

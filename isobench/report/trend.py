@@ -7,8 +7,6 @@ uPlot was chosen because it is small (51 KB, MIT licence), has no dependencies a
 gaps by itself; Vega brings 800 KB and no keyboard, Observable Plot needs D3.
 """
 
-import base64
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,14 +151,9 @@ def render(every: Sequence[Series], folder: str) -> str:
         script=script,
         library=library,
         style=templates.joinpath(*_LIBRARY_STYLE).read_text(encoding="utf-8"),
-        hashes=tuple(map(_hash, (library, script))),
+        hashes=tuple(map(html.policy_hash, (library, script))),
     )
     return html.rendered(templates, "trend.html.j2", page=page)
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _grouped(every: Iterable[Series]) -> list[list[Series]]:

@@ -181,3 +181,62 @@ def test_a_printed_page_has_the_figures_and_no_controls(history_page: Path, open
     assert page.locator("figure svg.chart").first.is_visible()
     assert not page.locator(".plot").first.is_visible()
     assert not page.locator(".filters").is_visible()
+
+
+@pytest.fixture
+def report_page() -> Path:
+    return max((ROOT / "reports" / "examples").glob("*/report.html"))
+
+
+def test_rows_of_the_report_are_filtered_and_sorted(report_page: Path, opened: Open) -> None:
+    page = opened(report_page)
+    shown = page.locator("tr[data-target]:visible")
+    every = shown.count()
+    page.select_option("select[name=target]", "docker")
+    assert {one.get_attribute("data-target") for one in shown.all()} == {"docker"}
+    page.select_option("select[name=target]", "")
+    page.select_option("select[name=kind]", "slower")
+    assert 0 < shown.count() < every
+    page.select_option("select[name=kind]", "")
+    page.select_option("select[name=order]", "down")
+    first = page.locator("tbody:has(tr.workload)").first
+    ratios = [float(text.rstrip("\u00d7")) for text in first.locator("td.ratio").all_inner_texts()]
+    assert ratios == sorted(ratios, reverse=True)
+    page.select_option("select[name=order]", "")
+    assert shown.count() == every
+
+
+def test_the_rows_that_are_shown_are_copied_as_markdown(report_page: Path, opened: Open) -> None:
+    page = opened(report_page)
+    page.select_option("select[name=target]", "docker")
+    # Where a page may not copy, it shows the text.
+    page.evaluate("document.execCommand = () => false")
+    page.click("button[name=copy]")
+    lines = page.locator("textarea").input_value().splitlines()
+    assert lines[0] == "| workload | target | ratio | interval | verdict |"
+    assert lines[2].startswith("| cpu.sieve | docker | ")
+    assert all(" docker " in line for line in lines[2:])
+
+
+def test_a_cell_and_a_claim_have_links_of_their_own(report_page: Path, opened: Open) -> None:
+    page = opened(report_page)
+    link = page.locator("tr[data-target=docker] a.permalink").first
+    assert link.get_attribute("href") == "#cell-docker-cpu.sieve"
+    assert page.locator(".matrix a[href='#cell-docker-cpu.sieve']").count() == 1
+    claim = page.locator(".claims a.permalink").first.get_attribute("href") or ""
+    assert claim.startswith("#claim-")
+    assert page.locator(f"[id='{claim[1:]}']").count() == 1
+
+
+def test_evidence_is_folded_and_tables_are_read_on_a_telephone(
+    report_page: Path, opened: Open
+) -> None:
+    page = opened(report_page, 390)
+    assert page.locator("#evidence details[open]").count() == 0
+    page.locator("#evidence summary").first.click()
+    cell = page.locator("#evidence td.raw:visible").first.bounding_box()
+    name = page.locator("#parity th").nth(4).bounding_box()
+    assert cell is not None
+    assert name is not None
+    assert cell["width"] > 250  # a cell has the whole width, and no column of single letters
+    assert name["height"] < 60

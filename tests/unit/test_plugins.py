@@ -509,7 +509,7 @@ def test_a_section_with_nothing_to_say_is_left_out(install: Install, summary: Su
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{{ nothing.there }}", "&#39;nothing&#39; is undefined"),
         ("{% if %}", "TemplateSyntaxError"),
-        ("{% include 'report.html.j2' %}", "&#39;fragments&#39; is undefined"),
+        ("{% include 'report.html.j2' %}", "&#39;hash&#39; is undefined"),
         ("<table><tr><td>", "&lt;td&gt; is left open"),
         ("</section><h1>", "ends what is not open"),
         ("<script>alert(1)</script>", "&lt;script&gt; does not belong here"),

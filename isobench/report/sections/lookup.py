@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -158,6 +159,11 @@ class Figure:
         return interval_text(self.bounds, self.ratio) + level_text(self.data.level)
 
 
+def _permalink(target: str, row: str) -> str:
+    """Return an anchor from names, which may have any characters."""
+    return "cell-" + re.sub(r"[^A-Za-z0-9.]+", "-", f"{target}-{row}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lookup:
     """A summary, and its entries by name."""
@@ -209,16 +215,21 @@ class Lookup:
 
     @functools.cached_property
     def _anchors(self) -> Mapping[tuple[str, str], str]:
-        """The anchors of rows, by target and row."""
+        """The anchors of rows, by target and row: the same in all runs with such a cell."""
         found: dict[tuple[str, str], str] = {}
+        taken: set[str] = set()
         for number, heading in enumerate(self.columns(), 1):
             for group, workloads in self.groups():
                 for row in self.rows(workloads):
-                    start = group == START_CLASS
-                    anchor = f"start-of-{number}" if start else f"{row.anchor}-at-{number}"
-                    found[heading.name, row.name] = anchor
-                mean = f"mean-with-{workloads[0].anchor}-at-{number}"
-                found[heading.name, mean_of(group)] = mean
+                    # The starts of a target share a row.
+                    what = "starts" if group == START_CLASS else row.name
+                    found[heading.name, row.name] = _permalink(heading.name, what)
+                found[heading.name, mean_of(group)] = _permalink(heading.name, mean_of(group))
+            mine = {key: anchor for key, anchor in found.items() if key[0] == heading.name}
+            # Two names may differ in signs alone.
+            if taken & {*mine.values()}:
+                found |= {key: f"{anchor}-{number}" for key, anchor in mine.items()}
+            taken |= {*mine.values()}
         return found
 
     def anchor_of(self, target: str, row: str) -> str:

@@ -50,6 +50,8 @@ class MatrixCell:
     """Its interval without brackets, with an asterisk where its level is not the usual one; empty
     where there is none.
     """
+    anchor: str = ""
+    """That of its row in a plot; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +224,13 @@ def _matrix_cell(lookup: Lookup, target: str, workload: str) -> MatrixCell:
             detail=gap_detail(lookup, target, workload),
         )
     detail = f"{target}, {workload}: {cell.ratio_text} {cell.interval_text}".strip()
-    return MatrixCell(ratio=cell.ratio_text, mark=cell.mark, detail=detail, interval=_compact(cell))
+    return MatrixCell(
+        ratio=cell.ratio_text,
+        mark=cell.mark,
+        detail=detail,
+        interval=_compact(cell),
+        anchor=lookup.anchor_of(target, workload),
+    )
 
 
 def _mean_anchor(lookup: Lookup, group: str, workloads: Sequence[Workload]) -> str:
