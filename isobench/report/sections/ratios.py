@@ -1,13 +1,16 @@
 """The section Ratios: the overview of all cells, and a plot for each class of workloads."""
 
 import math
+import shlex
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import Better, Status
-from isobench.model.wording import NOTHING, counted, joined, level_text
+from isobench.model.wording import NOTHING, counted, joined, level_text, ratio_text
 from isobench.report.markup import escaped, table
+from isobench.report.sections import header
 from isobench.report.sections.figures import amount_text, interval_text, percent_text
 from isobench.report.sections.lookup import (
     START_CLASS,
@@ -29,6 +32,7 @@ from isobench.workloads import classes
 
 _MEAN: Final = "Geometric mean of this class's ratios, block by block"
 _NO_MEAN: Final = "no mean, because a workload of the class has no ratio"
+_FEWEST_OF_STEPS: Final = 2
 _METRICS: Final = (
     "Other metrics: the value over native's, or native's over the value where higher is better."
     f" Above 1{TIMES} is worse."
@@ -99,6 +103,23 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """The blocks of a cell, one by one."""
+
+    ratios: str
+    """Their ratios in the order of measuring, with commas."""
+    steps: str
+    """An SVG path of their cumulative distribution, in a box of 1000 by 100."""
+    low: str
+    high: str
+    """The ends of its axis."""
+    label: str
+    """The distribution in words, for screen readers."""
+    command: str
+    """A command that shows the samples of the cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlotRow:
     """A target at a workload."""
 
@@ -113,6 +134,8 @@ class PlotRow:
     doubts: tuple[str, ...]
     """The anchors of its doubts."""
     anchor: str
+    blocks: Blocks | None = None
+    """None: the cell has no block, or is the mean of a class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,6 +395,31 @@ def _row_of(lookup: Lookup, heading: Heading, figure: Figure, scale: Scale) -> P
         note="; ".join(part for part in notes if part),
         doubts=tuple(lookup.doubt_anchors[one] for one in dict.fromkeys(figure.data.doubts)),
         anchor=lookup.anchor_of(heading.name, figure.row),
+        blocks=_blocks(lookup, figure),
+    )
+
+
+def _blocks(lookup: Lookup, figure: Figure) -> Blocks | None:
+    data = figure.data
+    if not isinstance(data, CellSummary) or len(data.log_ratios) < _FEWEST_OF_STEPS:
+        return None
+    ratios = [_exp(one) for one in data.log_ratios]
+    logs = sorted(max(-100.0, min(100.0, one)) for one in data.log_ratios)
+    first, span = logs[0], (logs[-1] - logs[0]) or 1.0
+    path, height = "M0 100", 100.0
+    for number, one in enumerate(logs, 1):
+        across, height = 1000 * (one - first) / span, 100 - 100 * number / len(logs)
+        path += f"H{across:.0f}V{height:.0f}"
+    middle = ratio_text(_exp(statistics.median(data.log_ratios)))
+    low, high = ratio_text(_exp(logs[0])), ratio_text(_exp(logs[-1]))
+    wanted = f'.target == "{data.target}" and .workload == "{data.workload}"'
+    return Blocks(
+        ratios=", ".join(map(ratio_text, ratios)),
+        steps=path,
+        low=low,
+        high=high,
+        label=f"{len(logs)} blocks from {low} to {high}, half of them below {middle}",
+        command=f"jq -c {shlex.quote(f'select({wanted})')} {header.records(lookup)}",
     )
 
 
