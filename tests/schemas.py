@@ -9,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from isobench.model import Plan
-from isobench.storage.schema import RunMetadata, Summary, TargetState
+from isobench.storage.schema import History, RunMetadata, Summary, TargetState
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "schemas"
 FILES: Final[dict[str, tuple[type, str]]] = {
     "run": (RunMetadata, "run.json: what was asked for, on which machine, with which programs"),
+    "history": (History, "history.json: how a run compares with the runs before it"),
     "plan": (Plan, "plan.json: blocks and order, fixed before measuring"),
     "state": (TargetState, "state/<target>-pre.json: what a target is here, and what it showed"),
     "summary": (Summary, "summary.json: the answers of a run"),

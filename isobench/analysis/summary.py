@@ -473,6 +473,7 @@ def summarise(run: Run, claims: Sequence[Claim]) -> Summary:
         warmup_profiles=tuple(_warmup_profiles(analysis)),
         gaps=(*_gaps([*run.gaps, *_absent(targets, analysis)]), *_lacking_metrics(analysis)),
         claims=judge_claims(claims, analysis, targets),
+        history=run.history,
     )
 
 

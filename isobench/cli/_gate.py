@@ -30,8 +30,8 @@ def beside_history(
     from isobench.history.entry import machine_key, rows_of
     from isobench.history.store import Choice
     from isobench.report import history as view
-    from isobench.report.exporters.junit import FINDINGS
     from isobench.storage import documents, reader
+    from isobench.storage.schema import FINDINGS
 
     run = reader.load(outcome.source)
     rows = rows_of(run)

@@ -36,7 +36,7 @@ from isobench.storage.files import (
 )
 from isobench.storage.lock import RECORDS
 from isobench.storage.losses import Collector, Losses, together
-from isobench.storage.schema import RunMetadata, TargetState
+from isobench.storage.schema import FINDINGS, History, RunMetadata, TargetState
 
 _PLAN: Final = "plan.json"
 _HEALTH: Final = "state/blocks.jsonl"
@@ -62,6 +62,8 @@ class Run:
     states: Mapping[TargetName, TargetState]
     leavings: tuple[Leaving, ...] = ()
     """The cells that left before the end of the run, in the order of leaving."""
+    history: History | None = None
+    """How it compares with the runs before it; None: it was not compared."""
     losses: Losses = field(default_factory=Losses)
     """What of its records is damaged."""
 
@@ -169,6 +171,7 @@ def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
         health=tuple(health.found),
         invalid_blocks=frozenset(health.invalid),
         states=states,
+        history=_history(files),
         losses=together(found.damage, health.damage),
     )
 
@@ -188,6 +191,11 @@ class _OldPlan(msgspec.Struct):
     """The key in which plans of version 0.1 have the expensive targets."""
 
     expensive: tuple[TargetName, ...] = msgspec.field(default=(), name="dear")
+
+
+def _history(files: Files) -> History | None:
+    data = files.read(FINDINGS, most=MOST_DOCUMENT)
+    return decoded(data, History, FINDINGS) if data else None
 
 
 def _plan(data: bytes, metadata: RunMetadata) -> Plan | None:

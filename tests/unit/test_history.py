@@ -480,3 +480,65 @@ def test_a_night_that_is_noisy_by_its_own_errors_needs_a_larger_difference() -> 
     past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
     found = alarm.judge(cells(6, 1.26, seed=1, error=0.03, noise=0.05), past)
     assert found[0].outcome is Outcome.UNCHANGED
+
+
+# ---- a run beside its history, on its page and in the exports
+
+
+def beside(path: Path, **others: Any) -> None:
+    """Write history.json into the folder of a run: one cell has changed, one has not."""
+    changed = {
+        "target": "box", "workload": "cpu.sieve", "metric": "time", "outcome": "regression",
+        "confirmed": True, "before": 1.1, "runs": 9, "now": 2.0, "change": 1.8,
+        "interval": [1.7, 1.9], "changed": [{"what": "box", "before": "1", "after": "2"}],
+    } | others  # fmt: skip
+    same = {"target": "box", "workload": "io.fsync", "metric": "time", "outcome": "unchanged"}
+    found = {"schema_version": 1, "cells": [changed, same], "headline": "box 1.10x -> 2.00x."}
+    (path / "history.json").write_text(json.dumps(found))
+
+
+def test_the_page_and_the_summary_show_what_has_changed(
+    synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    path = synthetic({("box", "cpu.sieve"): 2.0})
+    beside(path)
+    assert isobench("report", path, "-q").code == 0
+    page = (path / "report.html").read_text()
+    section = page.partition('<section id="since"')[2].partition("</section>")[0]
+    assert "confirmed regression" in section
+    assert 'href="#cell-box-cpu.sieve"' in section
+    assert "io.fsync" not in section
+    assert "## Since the runs before" in (path / "summary.md").read_text()
+    kept = json.loads((path / "summary.json").read_text())["history"]
+    assert [one["outcome"] for one in kept["cells"]] == ["regression", "unchanged"]
+
+
+def test_a_run_that_was_not_compared_has_no_such_section(
+    synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    path = synthetic()
+    isobench("report", path, "-q")
+    assert 'id="since"' not in (path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("confirmed", "failures"), [(True, 1), (None, 0), (False, 0)])
+def test_only_a_confirmed_regression_is_a_failure_of_junit(
+    confirmed: bool | None, failures: int, synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    path = synthetic({("box", "cpu.sieve"): 2.0})
+    beside(path, confirmed=confirmed)
+    text = isobench("report", path, "-q", "--export-junit", "-").out
+    suite = text.partition('name="history"')[2].partition(">")[0]
+    assert 'tests="2"' in suite
+    assert f'failures="{failures}"' in suite
+
+
+def test_a_damaged_history_of_a_run_is_named(
+    synthetic: Write, isobench: Callable[..., Any]
+) -> None:
+    path = synthetic()
+    for content in ("{", '{"cells": 5}', '{"cells": [{"target": 1}]}'):
+        (path / "history.json").write_text(content)
+        done = isobench("report", path, "-q")
+        assert done.code == 2
+        assert "history.json" in done.err

@@ -33,7 +33,7 @@ def test_the_published_schemas_are_those_of_the_structs(name: str) -> None:
     assert written == schemas.schema(name), "python tests/schemas.py writes them anew"
 
 
-@pytest.mark.parametrize("name", schemas.FILES)
+@pytest.mark.parametrize("name", [name for name in schemas.FILES if name != "history"])
 def test_every_key_of_the_examples_is_in_the_schemas(name: str) -> None:
     kind, _ = schemas.FILES[name]
     pattern = "state/*-pre.json" if name == "state" else f"{name}.json"

@@ -9,58 +9,27 @@ a case.
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
-
-import msgspec
 
 from isobench.model import TIME, Cause, ClaimStatus
 from isobench.model.plan import actual
 from isobench.model.units import TargetName
 from isobench.model.wording import series_text, times_text
 from isobench.report.write import Outcome
-from isobench.storage.schema import CellSummary, ClaimResult, GapSummary, Summary
+from isobench.storage.schema import CellSummary, ClaimResult, GapSummary, HistoryCell, Summary
 
-FINDINGS: Final = "history.json"
-"""What `run --fail-on regression` writes into the folder of a run."""
 _SKIPPED: Final = frozenset({Cause.UNAVAILABLE, Cause.NOT_APPLICABLE})
 _SKIPPED_STATUSES: Final = frozenset({ClaimStatus.UNTESTED, ClaimStatus.INCONCLUSIVE})
 
 
-class HistoryCell(msgspec.Struct, kw_only=True):
-    """A cell of history.json."""
-
-    target: str
-    workload: str
-    metric: str
-    outcome: str
-    confirmed: bool | None = None
-    before: float | None = None
-    now: float | None = None
-    change: float | None = None
-    runs: int = 0
-
-
-class _History(msgspec.Struct):
-    cells: list[HistoryCell] = []
-
-
 def export(outcome: Outcome) -> str:
     """Return the XML document of a run."""
-    return junit(outcome.summary, _findings(outcome))
+    return junit(outcome.summary)
 
 
-def _findings(outcome: Outcome) -> list[HistoryCell]:
-    """Return the cells that the run's history.json has; none where there is no such file."""
-    try:
-        data = (outcome.folder / FINDINGS).read_bytes()
-        return msgspec.json.decode(data, type=_History).cells
-    except (OSError, msgspec.MsgspecError):
-        return []
-
-
-def junit(summary: Summary, beside: Sequence[HistoryCell] = ()) -> str:
-    """Return the XML document for a summary, and for the cells beside the history."""
+def junit(summary: Summary) -> str:
+    """Return the XML document for a summary."""
     # XML cannot hold control characters, not even as references (XML 1.0, section 2.2). Texts of a
     # summary have none: they were cleaned where they were read.
     root = ET.Element("testsuites", name="isobench")
@@ -72,8 +41,8 @@ def junit(summary: Summary, beside: Sequence[HistoryCell] = ()) -> str:
     for workload in dict.fromkeys(names):
         _suite(root, workload, list(_cells(workload, summary).values()))
     _suite(root, "claims", [_claim(item) for item in summary.claims if not item.is_documents])
-    if beside:
-        _suite(root, "history", [_beside(cell) for cell in beside])
+    if summary.history is not None:
+        _suite(root, "history", [_beside(cell) for cell in summary.history.cells])
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.attrib[name]) for suite in root)))
     if summary.run.elapsed_seconds is not None:

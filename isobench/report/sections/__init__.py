@@ -22,6 +22,7 @@ from isobench.report.sections.overview import overview
 from isobench.report.sections.parity import PARITY
 from isobench.report.sections.ratios import RATIOS
 from isobench.report.sections.section import Part, Report, Section
+from isobench.report.sections.since import SINCE
 from isobench.report.sections.startup import START_UP
 from isobench.report.sections.undecided import UNDECIDED
 from isobench.report.sections.variations import VARIATIONS
@@ -31,6 +32,7 @@ __all__ = ["SECTIONS", "Lookup", "Report", "Section", "build"]
 
 SECTIONS: Final[tuple[Section[Any], ...]] = (
     DOCUMENTS,
+    SINCE,
     RATIOS,
     START_UP,
     UNDECIDED,

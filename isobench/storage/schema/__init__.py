@@ -5,6 +5,7 @@ Scripts read these keys, so they never change. Unknown keys of newer versions ar
 older versions did not write have defaults.
 """
 
+from isobench.storage.schema.history import FINDINGS, History, HistoryCell, OtherCondition
 from isobench.storage.schema.metadata import (
     Configuration,
     LeftOut,
@@ -37,6 +38,7 @@ from isobench.storage.schema.summary import (
 from isobench.storage.schema.values import FORMAT, Bounds, Facts, HostFact
 
 __all__ = [
+    "FINDINGS",
     "FORMAT",
     "Answers",
     "Bounds",
@@ -47,10 +49,13 @@ __all__ = [
     "Configuration",
     "Facts",
     "GapSummary",
+    "History",
+    "HistoryCell",
     "HostFact",
     "LeftOut",
     "NullSpawn",
     "OpenCell",
+    "OtherCondition",
     "OverviewEntry",
     "ParityDifference",
     "PayloadEntry",

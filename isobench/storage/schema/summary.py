@@ -21,6 +21,7 @@ from isobench.model import (
     Technology,
 )
 from isobench.model.units import TargetName, WorkloadName
+from isobench.storage.schema.history import History
 from isobench.storage.schema.metadata import LeftOut, PayloadEntry, WorkloadEntry
 from isobench.storage.schema.state import CheckedExpectation
 from isobench.storage.schema.values import (
@@ -373,6 +374,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     warmup_profiles: tuple[WarmupSummary, ...] = field(default=(), name="courses")
     gaps: tuple[GapSummary, ...] = ()
     claims: tuple[ClaimResult, ...] = ()
+    history: History | None = None
+    """How the run compares with the runs before it; None: it was not compared."""
 
     def redacted(self) -> "Summary":
         """Return the summary without secrets, and without names where these are left out."""
