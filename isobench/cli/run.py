@@ -78,7 +78,7 @@ _FIXED: Final = {
 @folder_option
 @click.option("--quick", is_flag=True, help="Measure for about a minute: ratios, no verdicts.")
 @click.option("--fast", is_flag=True, help="Measure ten blocks at most.")
-@click.option("--rigorous", is_flag=True, help="Measure for half an hour, to intervals of 0.25 %.")
+@click.option("--rigorous", is_flag=True, help="Measure for half an hour, to intervals of 0.1 %.")
 @click.option(
     "--budget",
     type=parameters.Duration(),
@@ -94,7 +94,7 @@ _FIXED: Final = {
 @click.option(
     "--target-precision",
     type=parameters.Share(),
-    help="Stop when all intervals have this half-width or less (default 0.5%).",
+    help="Stop when all intervals have this half-width or less (default 0.25%).",
 )
 @click.option(
     "--until",
@@ -402,7 +402,7 @@ def _preset(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["fast"]:
         return {"maximum_blocks": 10}
     if options["rigorous"]:
-        return {"budget": 1800.0, "precision": 0.0025, "minimum_blocks": 20, "maximum_blocks": 1000}
+        return {"budget": 1800.0, "precision": 0.001, "minimum_blocks": 20, "maximum_blocks": 1000}
     return {}
 
 

@@ -10,7 +10,7 @@ dial makes longer by so many thousandths, and startup.dial, which waits longer; 
 stay the same. A trial compares dial 0 with one dial, once, as a user of the tool would:
 
     isobench        isobench run --targets dialled --budget …: its defaults, which are content with
-                    intervals of 2.5 %. "dialled" is native that sees the dial (dialled_target/)
+                    intervals of 0.25 %. "dialled" is native that sees the dial (dialled_target/)
     isobench-fine   the same, told to go on until the budget is spent (--target-precision 0.1%)
     isobench-short  the same with short iterations, so that there are many blocks (--min-time 10ms)
     hyperfine       one invocation with two commands, as many runs as the budget allows

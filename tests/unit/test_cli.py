@@ -374,7 +374,7 @@ RunOptionsOf = Callable[..., RunOptions]
 def test_without_options_the_defaults_hold(run_options_of: RunOptionsOf) -> None:
     options = run_options_of()
     assert (options.budget, options.minimum_blocks, options.maximum_blocks) == (300.0, 10, 200)
-    assert (options.margin, options.precision, options.quick) == (0.05, 0.005, False)
+    assert (options.margin, options.precision, options.quick) == (0.05, 0.0025, False)
     assert (options.schedule, options.warmups) == ("rounds", 1)
     assert (options.targets, options.workloads, options.seed) == ((), (), None)
 
