@@ -52,8 +52,8 @@ class RunOptions:
     # None lets the run choose the length of iterations from its budget.
     minimum_time: float | None = None
     margin: float = 0.05
-    # A run of one cell reaches 0.5 % after 20 s, and finds a difference of 0.5 % in six of ten trials
-    # then (reports/dial). With a smaller number it goes on while it has time.
+    # A run of one cell reaches 0.5 % after 20 s, and then finds a difference of 0.5 % in six of ten
+    # trials (reports/dial). With a smaller number it goes on while it has time.
     precision: float = 0.0025
     until: Until = Until.PRECISE
     # Expensive cells that stay to be known better take the time of all others. In a replay of a
