@@ -54,6 +54,8 @@ class Machine:
     execute: Callable[[Path], Execute]
     """Returns what runs a command in a folder of the machine."""
     environment: Mapping[str, str]
+    adopt: Callable[[Path], None] = lambda _: None
+    """Gives a file or a folder, as this process sees it, to the user of the steps."""
 
     def seen(self, inner: Path) -> Path:
         """Return where this process sees a file of the machine."""
@@ -69,6 +71,7 @@ def night(machine: Machine, number: int, budget: str, slower: int = 200) -> Job:
         shutil.rmtree(machine.seen(workspace / left), ignore_errors=True)
     job = Job(
         root=machine.root,
+        adopt=machine.adopt,
         workspace=workspace,
         temporary=temporary,
         cache=machine.seen(machine.home / "cache"),
@@ -139,8 +142,15 @@ def in_root(suite: str, top: Path) -> Machine:
 
         return run
 
+    owner = (root / "home" / "tester").stat()
+
+    def adopt(path: Path) -> None:
+        for each in (path, *path.rglob("*")):
+            os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
     return Machine(
         root=root,
+        adopt=adopt,
         home=Path("/home/tester"),
         execute=execute,
         environment=bare.environment("tester", "/home/tester", os.environ),
@@ -157,7 +167,8 @@ def check(jobs: Sequence[Job]) -> list[str]:
     wrong = []
     for number, job in enumerate(jobs[:2], start=1):
         if job.failed:
-            wrong.append(f"night {number} failed: {job.failed[0].output[-2000:]}")
+            first = job.failed[0]
+            wrong.append(f"night {number}: {first.name} failed: {first.output[-2000:]}")
         if "::error" in everything(job) or "regression:" in job.summary:
             wrong.append(f"night {number} raised an alarm")
     last, output = jobs[2], everything(jobs[2])
@@ -171,7 +182,7 @@ def check(jobs: Sequence[Job]) -> list[str]:
             wrong.append(f"night 3 has no {what} {text!r}: {output[-3000:]}")
     if "1 confirmed regression: dialled cpu.dial" not in last.summary:
         wrong.append("the summary of night 3 does not name the regression")
-    uploaded = {path.name for path in (last.artifacts / "isobench").iterdir()}
+    uploaded = {path.name for path in (last.artifacts / "isobench").glob("*")}
     if uploaded != {"isobench-run.zip", "isobench-trend.html", "isobench-junit.xml"}:
         wrong.append(f"night 3 uploaded {uploaded}")
     elif 'message="' not in (last.artifacts / "isobench" / "isobench-junit.xml").read_text():

@@ -49,6 +49,8 @@ class Job:
     """Gets what is uploaded."""
     execute: Execute
     root: Path = Path("/")
+    adopt: Callable[[Path], None] = lambda _: None
+    """Gives a file or a folder, as this process sees it, to the user of the steps."""
     github: Mapping[str, str] = dataclasses.field(default_factory=dict)
     overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Inputs of local actions that differ from the workflow's."""
@@ -75,12 +77,14 @@ class Job:
     def run(self, workflow: Path) -> None:
         """Run the only job of a workflow, to its end whatever fails."""
         self.seen(self.temporary).mkdir(parents=True, exist_ok=True)
+        self.adopt(self.seen(self.temporary))
         (job,) = yaml.safe_load(workflow.read_text())["jobs"].values()
         known = {f"github.{name}": value for name, value in self.github.items()}
         self._steps(job["steps"], known)
         for path, key in self.saved:
             copy(self.seen(self.workspace / path), self.cache / key)
-            os.utime(self.cache / key)  # the newest is restored, by when it was saved
+            if (self.cache / key).exists():
+                os.utime(self.cache / key)  # the newest is restored, by when it was saved
 
     def _steps(self, steps: Sequence[Mapping[str, Any]], known: dict[str, str]) -> None:
         is_failing = False
@@ -115,6 +119,7 @@ class Job:
         # Expressions in a script would be code of whoever opened the pull request.
         assert not _EXPRESSION.search(step["run"]), f"{name}: an expression in a script"
         self.seen(script).write_text(step["run"])
+        self.adopt(self.seen(self.temporary))
         code, output = self.execute([*_HEAD, str(script)], environment)
         self.steps.append(Step(name, code, output))
         for line in self.seen(files["OUTPUT"]).read_text().splitlines():
@@ -156,6 +161,7 @@ class Job:
         if found:
             newest = max(found, key=lambda one: one.stat().st_mtime_ns)
             copy(newest, self.seen(self.workspace / path))
+            self.adopt(self.seen(self.workspace / path))
         self.saved.append((path, key))
 
     def _upload(self, inputs: Mapping[str, Any]) -> int:
