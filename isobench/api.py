@@ -218,9 +218,9 @@ def compare(
 ) -> Comparison:
     """Return how the ratios to native changed from one run, or several, to others.
 
-    A change below `minimum_effect` (a share: 0.05 is 5 %) does not matter. Runs of different
-    machines are refused unless `anyway`. UsageError: the sides have no cell in common, or a run is
-    on both.
+    A change below `minimum_effect` (a share: 0.05 is 5 %) does not matter. UsageError: a run is on
+    both sides. IncomparableError: the sides have no cell in common, or their processors differ and
+    `anyway` is not set.
     """
     options = ComparisonOptions(
         minimum_effect=minimum_effect,
