@@ -361,7 +361,24 @@ def sweep_containers(alive: Callable[[str], bool]) -> list[Leftover]:
     removed = [
         Leftover(what=f"podman container {one.id[:12]}", failure=remove(one.id)) for one in dead
     ]
-    return [*removed, *_sweep_forgotten(alive)]
+    return [*removed, *_sweep_forgotten(alive), *_sweep_storage(alive)]
+
+
+def _sweep_storage(alive: Callable[[str], bool]) -> list[Leftover]:
+    """Remove containers that Podman knows only as storage: it was killed before it had written the
+    rest. They have no labels and keep an image in use; their names begin with an owner.
+    """
+    form = "{{.ID}} {{.Names}} {{.Status}}"
+    done = run("ps", "--all", "--external", "--format", form)
+    removed = []
+    for line in processes.text(done.stdout).splitlines() if done.exit_code == 0 else ():
+        container, _, rest = line.partition(" ")
+        name, _, status = rest.partition(" ")
+        owner = ownership.owner_of(name)
+        if status == "Storage" and owner and not alive(owner):
+            what = f"podman container {name}, of which there is only storage"
+            removed.append(Leftover(what=what, failure=remove(container)))
+    return removed
 
 
 def _sweep_forgotten(alive: Callable[[str], bool]) -> list[Leftover]:
