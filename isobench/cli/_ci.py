@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 MOST_SUMMARY: Final = 1 << 20
 """Bytes of the summaries of a step: a larger file is not shown at all."""
-_ROOM: Final = 4096
 _FOLDED: Final = "## "
 """From this heading on the summary is folded."""
 _MOST_ANNOTATIONS: Final = 10
@@ -62,7 +61,7 @@ def _history(findings: "Sequence[Finding] | None") -> str:
     from isobench.report import history as view
     from isobench.report import sheet
 
-    return sheet.markdown(view.findings(findings, only_changed=True)).replace("\n# ", "\n## ")
+    return sheet.markdown(view.findings(findings, only_changed=True))
 
 
 def summary(text: str, room: int, history: str = "") -> str:

@@ -24,7 +24,6 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -492,11 +491,6 @@ def _other_schema(folder: Path, oldest: int, newest: int) -> UsageError:
         f"{folder} has runs of schema {oldest}, which this isobench no longer reads ({SCHEMA})",
         hint="add their runs to a new store: isobench history add RUN… --store DIR",
     )
-
-
-def now() -> str:
-    """Return the time, in UTC, as runs have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def runs_of(rows: Iterable[Row]) -> dict[str, list[Row]]:

@@ -17,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from isobench.api import Run
+    from isobench.model.errors import IsobenchError
     from isobench.run.inside import Inside
 
 _WORKLOADS: Final = Path(__file__).with_name("workloads.py")
@@ -61,6 +62,11 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def reason(error: "IsobenchError") -> str:
+    """Return why a test is skipped, and what to type."""
+    return f"{error}; {error.hint}" if error.hint else str(error)
+
+
 # ---- programs in targets -------------------------------------------------------------------------
 
 
@@ -83,7 +89,7 @@ def isolated() -> "Iterator[Callable[[str], Inside]]":
             try:
                 opened[name] = Inside(name)
             except UnavailableError as error:
-                pytest.skip(f"{error}; {error.hint}" if error.hint else str(error))
+                pytest.skip(reason(error))
         return opened[name]
 
     yield open_target
@@ -143,7 +149,7 @@ def _measured(item: pytest.Item, marker: pytest.Mark) -> "Run":
             output=item.config.rootpath / "isobench-results" / _folder(item),
         )
     except UnavailableError as error:
-        pytest.skip(f"{error}; {error.hint}" if error.hint else str(error))
+        pytest.skip(reason(error))
     except IsobenchError as error:
         pytest.fail(f"{error}\n{error.hint}", pytrace=False)
 

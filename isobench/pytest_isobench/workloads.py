@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from isobench.model.errors import SessionError
-from isobench.pytest_isobench.plugin import names
+from isobench.pytest_isobench.plugin import names, reason
 from isobench.run.inside import Inside, workloads_of
 
 _LOOPS: Final[dict[str, int]] = {}
@@ -56,5 +56,5 @@ def test_workload(
         else:
             once = inside.starts(workload)
     except SessionError as error:
-        pytest.skip(f"{error}; {error.hint}" if error.hint else str(error))
+        pytest.skip(reason(error))
     benchmark(once)

@@ -5,6 +5,7 @@ intervals measures a run.
 """
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -27,7 +28,6 @@ from isobench.model import (
     Payload,
     Record,
     Scope,
-    Stage,
     Visit,
     Workload,
     host_abi,
@@ -77,7 +77,7 @@ class _Nowhere:
 
 
 class Inside:
-    """A target in which programs run. It is a context manager; leaving it ends all sessions."""
+    """A target in which programs run. `close` ends all sessions."""
 
     def __init__(self, name: str, registry: Registry | None = None) -> None:
         """Take a target by its name. UsageError: there is none. UnavailableError: it cannot run
@@ -99,12 +99,16 @@ class Inside:
         self._native = every.get(_NATIVE)
         self._stack = contextlib.ExitStack()
         self._sessions: dict[tuple[str, ...], tuple[measure.Runner, Session]] = {}
-        self._folder: Path | None = None
 
     @property
     def name(self) -> str:
         """The name of the target."""
         return str(self.target.name)
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        """A folder for programs, which goes with the sessions."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="isobench-")))
 
     # ---- programs --------------------------------------------------------------------------------
 
@@ -165,9 +169,6 @@ class Inside:
             ) from None
 
     def _file(self, text: str) -> Path:
-        if self._folder is None:
-            made = tempfile.TemporaryDirectory(prefix="isobench-")
-            self._folder = Path(self._stack.enter_context(made))
         path = self._folder / hashlib.sha256(text.encode()).hexdigest()[:16]
         path.write_text(text)
         path.chmod(0o700)
@@ -250,18 +251,12 @@ class Inside:
         # Native's evidence is what that of the target is compared with.
         with self._native.open(runner.stage(self._native)) as native:
             self._prove(runner, native, _NATIVE)
-        session = self._stack.enter_context(self.target.open(self._stage(runner)))
+        session = self._stack.enter_context(self.target.open(runner.stage(self.target)))
         self._prove(runner, session, self.target.name)
         return runner, session
 
-    def _stage(self, runner: measure.Runner) -> Stage:
-        return runner.stage(self.target)
-
     def _payload(self, name: str, content: bytes, abi: Abi) -> Payload:
         digest = Sha256(hashlib.sha256(content).hexdigest())
-        if self._folder is None:
-            made = tempfile.TemporaryDirectory(prefix="isobench-")
-            self._folder = Path(self._stack.enter_context(made))
         path = self._folder / f"{name}-{digest[:16]}"
         path.write_bytes(content)
         return Payload(program=name, abi=abi, path=path, sha256=digest, compiler="", flags=())
@@ -275,19 +270,6 @@ class Inside:
         """End all sessions."""
         self._sessions.clear()
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End all sessions."""
-        self.close()
 
 
 def _program(argv: list[str]) -> tuple[dict[str, bytes], list[str]]:
