@@ -115,7 +115,8 @@ def here(folder: Path) -> Machine:
         return run
 
     own = bare.environment("root", str(folder), os.environ)
-    own["PATH"] = f"{Path(sys.executable).parent}:{own['PATH']}"
+    # A runner's python3 brings pip; that of a virtual environment need not.
+    own["PATH"] = f"{Path(sys.base_prefix) / 'bin'}:{own['PATH']}"
     for name in ("PIP_CONFIG_FILE", "PIP_FIND_LINKS"):
         if name in os.environ:
             own[name] = os.environ[name]
