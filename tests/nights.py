@@ -87,7 +87,7 @@ def night(machine: Machine, number: int, budget: str, slower: int = 200) -> Job:
             "targets": "dialled",
             "workloads": WORKLOADS,
             "budget": budget,
-            "install": f"{workspace}[history,build] {workspace}/tests/bench/dialled_target",
+            "install": f"isobench[history] {workspace}/tests/bench/dialled_target",
             "arguments": f"--workload-folder {workspace}/tests/bench/workloads",
         },
     )
@@ -95,8 +95,20 @@ def night(machine: Machine, number: int, budget: str, slower: int = 200) -> Job:
     return job
 
 
+def publish(machine: Machine, folder: Path) -> None:
+    """Build the wheel that pip finds in a folder, which plays the package index."""
+    argv = ("python3", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder))
+    environment = dict(machine.environment)
+    code, output = machine.execute(machine.home)(
+        [*argv, str(machine.home / "isobench")], environment
+    )
+    assert code == 0, output
+    known = environment.get("PIP_FIND_LINKS", "")
+    machine.environment = environment | {"PIP_FIND_LINKS": f"{known} {folder}".strip()}
+
+
 def here(folder: Path) -> Machine:
-    """Return this machine, with a clone of the checkout in a folder."""
+    """Return this machine, with a clone of the checkout in a folder, and its wheel."""
     workspace = folder / "isobench"
     subprocess.run(
         ["git", "clone", "--quiet", str(CHECKOUT), str(workspace)],
@@ -123,11 +135,13 @@ def here(folder: Path) -> Machine:
     settings = Path.home() / ".config" / "pip" / "pip.conf"
     if settings.exists():
         own.setdefault("PIP_CONFIG_FILE", str(settings))
-    return Machine(root=Path("/"), home=folder, execute=execute, environment=own)
+    machine = Machine(root=Path("/"), home=folder, execute=execute, environment=own)
+    publish(machine, folder / "wheels")
+    return machine
 
 
 def in_root(suite: str, top: Path) -> Machine:
-    """Return a fresh Debian root with an ordinary user and a clone of the checkout."""
+    """Return a fresh Debian root with an ordinary user, a clone of the checkout, and its wheel."""
     root = top / suite
     bare.make(suite, root)
     bare.clone(root, "tester", top / "clone.log")
@@ -149,13 +163,15 @@ def in_root(suite: str, top: Path) -> Machine:
         for each in (path, *path.rglob("*")):
             os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
-    return Machine(
+    machine = Machine(
         root=root,
         adopt=adopt,
         home=Path("/home/tester"),
         execute=execute,
         environment=bare.environment("tester", "/home/tester", os.environ),
     )
+    publish(machine, Path("/home/tester/wheels"))
+    return machine
 
 
 def quoted(word: str) -> str:

@@ -147,13 +147,16 @@ def trend(
     **options: Any,
 ) -> None:
     """Show the level of each series, and where it changed."""
-    from isobench.history import series
-    from isobench.history.store import Choice
-    from isobench.report import history as view
+    from isobench.history import search
 
-    kept = store_at(store)
-    chosen = Choice(since=since, machine=machine, targets=targets, workloads=workloads)
-    found = series.series_of(_demanded(kept, chosen))
+    with search.beside() as searcher:
+        from isobench.history import series
+        from isobench.history.store import Choice
+        from isobench.report import history as view
+
+        kept = store_at(store)
+        chosen = Choice(since=since, machine=machine, targets=targets, workloads=workloads)
+        found = series.series_of(_demanded(kept, chosen), searcher)
     if output is not None:
         _write_page(output, found, kept)
     publish(

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from isobench import stats
+from isobench.history import search
 from isobench.history.row import Row
 from isobench.model import Interval
 from isobench.model.result import Status
@@ -120,7 +121,7 @@ def key_of(row: Row) -> Key:
     return Key(row.machine, row.target, row.options, row.reference, row.workload, row.metric)
 
 
-def series_of(rows: Iterable[Row]) -> list[Series]:
+def series_of(rows: Iterable[Row], searcher: search.Search = search.here) -> list[Series]:
     """Return the series of rows, each with its change points, in the order of their first runs.
 
     UsageError: ruptures is not installed.
@@ -131,7 +132,7 @@ def series_of(rows: Iterable[Row]) -> list[Series]:
     # By machine and target, in the order of their first runs.
     order = {name: place for place, name in enumerate(dict.fromkeys(key[:2] for key in grouped))}
     keys = sorted(grouped, key=lambda key: order[key[:2]])
-    return with_change_points([_series(key, grouped[key]) for key in keys])
+    return with_change_points([_series(key, grouped[key]) for key in keys], searcher)
 
 
 def _series(key: Key, rows: Sequence[Row]) -> Series:
@@ -183,9 +184,10 @@ def _schedule(row: Row) -> str:
 # ---- change points
 
 
-def with_change_points(every: Sequence[Series]) -> list[Series]:
+def with_change_points(every: Sequence[Series], searcher: search.Search) -> list[Series]:
     """Return series with their change points. Holm's correction is for all of them together."""
-    searched = [(one, _candidates(one)) for one in every]
+    found = searcher([_searched(one) for one in every])
+    searched = [(one, _candidates(one, starts)) for one, starts in zip(every, found, strict=True)]
     tests = [found.location.p_difference for _, several in searched for found in several]
     adjusted = iter(stats.holm(np.array(tests, dtype=np.float64)).tolist())
     result = []
@@ -195,13 +197,14 @@ def with_change_points(every: Sequence[Series]) -> list[Series]:
     return result
 
 
-def _candidates(one: Series) -> list[ChangePoint]:
-    """Return where the level may change, each with the size of the change."""
-    if one.is_too_short:
-        return []
+def _searched(one: Series) -> search.Searched:
     values = np.array([row.mean for row in one.rows], dtype=np.float64)
     errors = np.array([row.error for row in one.rows], dtype=np.float64)
-    starts = stats.change_points(values, float(np.median(errors)))
+    return values, float(np.median(errors)) if one.rows else 0.0
+
+
+def _candidates(one: Series, starts: Sequence[int]) -> list[ChangePoint]:
+    """Return where the level may change, each with the size of the change."""
     ends = [0, *starts, len(one.rows)]
     return [_change_point(one, ends[n], ends[n + 1], ends[n + 2]) for n in range(len(ends) - 2)]
 

@@ -13,6 +13,7 @@ counts it once.
 import contextlib
 import errno
 import fcntl
+import gc
 import hashlib
 import importlib.util
 import os
@@ -45,6 +46,7 @@ _TRIES: Final = 5
 _DAY: Final = 86_400.0
 _MOST_OF_A_ROW: Final = 64 << 20
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
+_FILES: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
 
 
@@ -113,14 +115,17 @@ class Store:
         wanted = choice or Choice()
         found: dict[tuple[str, str, str, str], Row] = {}
         where, values = _conditions(wanted)
-        sql = f"SELECT {', '.join(COLUMNS)} FROM files {where} ORDER BY started, run, place"  # noqa: S608 - names of columns
+        columns = ", ".join(COLUMNS)
+        sql = f"SELECT {columns} FROM {_FILES} {where} ORDER BY started, run, place"  # noqa: S608 - names of columns
         texts: dict[str, str] = {}
-        for values_of_row in self._query(sql, values, wanted):
-            row = Row(*values_of_row)
-            # Runs of one machine have the same conditions for months: one text is kept of all.
-            known = texts.setdefault(row.conditions, row.conditions)
-            row = row if known is row.conditions else msgspec.structs.replace(row, conditions=known)
-            found.setdefault((row.run, row.target, row.workload, row.metric), row)
+        with _without_collection():
+            for values_of_row in self._query(sql, values, wanted):
+                row = Row(*values_of_row)
+                # Runs of a machine have the same conditions for months: one text is kept of all.
+                known = texts.setdefault(row.conditions, row.conditions)
+                if known is not row.conditions:
+                    row = msgspec.structs.replace(row, conditions=known)
+                found.setdefault((row.run, row.target, row.workload, row.metric), row)
         return list(found.values())
 
     def _query(self, sql: str, values: Sequence[object], choice: Choice) -> list[tuple[Any, ...]]:
@@ -142,16 +147,15 @@ class Store:
     ) -> list[tuple[Any, ...]]:
         duckdb = duckdb_door.library()
         with contextlib.closing(duckdb_door.connection()) as database:
-            relation = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
             bound = {"files": list(files)} | {f"v{n}": value for n, value in enumerate(values)}
             try:
                 newest = database.execute(
-                    f"SELECT min(schema), max(schema) FROM {relation}",  # noqa: S608 - a constant
+                    f"SELECT min(schema), max(schema) FROM {_FILES}",  # noqa: S608 - a constant
                     {"files": list(files)},
                 ).fetchone()
                 if newest is not None and newest != (SCHEMA, SCHEMA):
                     raise _other_schema(self.folder, *newest)
-                return database.execute(sql.replace("files", relation, 1), bound).fetchall()
+                return database.execute(sql, bound).fetchall()
             except duckdb.Error as error:
                 gone = [name for name in files if not Path(name).exists()]
                 if gone:
@@ -287,7 +291,7 @@ class Store:
         merged = [str(one) for one in path.parent.glob(f"{_SEVERAL}*.parquet")]
         if not merged:
             return False
-        sql = "SELECT 1 FROM files WHERE run = $v0 LIMIT 1"
+        sql = f"SELECT 1 FROM {_FILES} WHERE run = $v0 LIMIT 1"  # noqa: S608 - a constant
         return bool(self._answer(sql, [run], merged))
 
     def _write(self, path: Path, rows: Sequence[Row]) -> None:
@@ -358,7 +362,7 @@ class Store:
         return len(removed)
 
     def _prune(self, path: Path, before: str) -> set[str]:
-        sql = "SELECT DISTINCT run, started < $v0 FROM files"
+        sql = f"SELECT DISTINCT run, started < $v0 FROM {_FILES}"  # noqa: S608 - a constant
         found = self._answer(sql, [before], [str(path)])
         old = {run for run, is_old in found if is_old}
         if old and len(old) < len(found):
@@ -461,6 +465,18 @@ def _relation(path: Path) -> str:
         f"SELECT * FROM read_json('{duckdb_door.quoted(path)}', format = 'newline_delimited',"  # noqa: S608 - quoted
         f" columns = {{{kinds}}}, maximum_object_size = {_MOST_OF_A_ROW})"
     )
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Make many small objects at once: collecting garbage meanwhile finds none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _conditions(choice: Choice) -> tuple[str, list[object]]:

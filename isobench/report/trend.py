@@ -7,6 +7,7 @@ uPlot was chosen because it is small (51 KB, MIT licence), has no dependencies a
 gaps by itself; Vega brings 800 KB and no keyboard, Observable Plot needs D3.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,7 +167,12 @@ def _grouped(every: Iterable[Series]) -> list[list[Series]]:
 
 
 def _seconds(row: Row) -> int:
-    return int(datetime.fromisoformat(row.started).astimezone(UTC).timestamp())
+    return _seconds_of(row.started)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _seconds_of(started: str) -> int:
+    return int(datetime.fromisoformat(started).astimezone(UTC).timestamp())
 
 
 def _times(group: Sequence[Series]) -> list[int]:

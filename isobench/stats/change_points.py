@@ -7,7 +7,7 @@ afterwards, by whoever asks, with the errors of the runs.
 """
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,20 @@ def change_points(values: NDArray[np.float64], least: float = 0.0) -> list[int]:
     deviation that a run can have, such as its own error. Fewer than FEWEST_RUNS have none.
     UsageError: ruptures is not installed.
     """
+    skipped = max(0, values.size - MOST_RUNS)
+    values = values[skipped:]
+    deviation = spread(values, least)
+    if values.size < FEWEST_RUNS or deviation <= 0:
+        return []
+    ruptures = library()
+    scaled = _without_outliers(values / deviation)
+    search = ruptures.KernelCPD(kernel="linear", min_size=_FEWEST_BETWEEN)
+    found = search.fit(scaled.reshape(-1, 1)).predict(pen=_PENALTY * math.log(values.size))
+    return [skipped + int(one) for one in found[:-1]]
+
+
+def library() -> Any:  # noqa: ANN401 - a module
+    """Return ruptures, whose import takes a second. UsageError: it is not installed."""
     try:
         import ruptures  # noqa: PLC0415 - an extra
     except ImportError:
@@ -54,15 +68,7 @@ def change_points(values: NDArray[np.float64], least: float = 0.0) -> list[int]:
             "change points need ruptures, which is not installed",
             hint="python3 -m pip install 'isobench[history]'",
         ) from None
-    skipped = max(0, values.size - MOST_RUNS)
-    values = values[skipped:]
-    deviation = spread(values, least)
-    if values.size < FEWEST_RUNS or deviation <= 0:
-        return []
-    scaled = _without_outliers(values / deviation)
-    search = ruptures.KernelCPD(kernel="linear", min_size=_FEWEST_BETWEEN)
-    found = search.fit(scaled.reshape(-1, 1)).predict(pen=_PENALTY * math.log(values.size))
-    return [skipped + int(one) for one in found[:-1]]
+    return ruptures
 
 
 def _without_outliers(scaled: NDArray[np.float64]) -> NDArray[np.float64]:

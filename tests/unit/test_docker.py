@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from isobench.model import Lack, Unavailable
+from isobench.model.errors import SessionError
+from isobench.targets.containers import docker
 from isobench.targets.containers.docker import DockerTarget
 
 
@@ -21,3 +23,35 @@ def test_a_missing_daemon_leaves_no_socket_open(
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.SERVICE
     assert not [warning for warning in caught if "unclosed" in str(warning.message)]
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["seccomp=unconfined", "seccomp=builtin", 'seccomp={"defaultAction":"X"}', "apparmor=x"],
+)
+def test_options_that_the_engine_takes_as_they_are_are_left(option: str) -> None:
+    assert docker._security_option(option) == option
+
+
+def test_the_engine_gets_the_text_of_a_seccomp_profile(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text('{\n  "defaultAction": "SCMP_ACT_ALLOW"\n}\n')
+    option = docker._security_option(f"seccomp={path}")
+    assert option == 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'
+    assert docker._shown(option).startswith("seccomp=profile sha256:")
+
+
+@pytest.mark.parametrize("text", [None, "no JSON", "[" * 100_000])
+def test_a_profile_that_cannot_be_read_is_an_error_with_its_name(
+    text: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "profile.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SessionError, match=r"profile\.json"):
+        docker._security_option(f"seccomp={path}")
+
+
+def test_a_profile_that_never_ends_is_not_read() -> None:
+    with pytest.raises(SessionError, match="not a regular file"):
+        docker._security_option("seccomp=/dev/zero")

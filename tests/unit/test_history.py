@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
-from isobench.history import alarm, duckdb_door, entry, series
+from isobench.history import alarm, duckdb_door, entry, search, series
 from isobench.history import store as module
 from isobench.history.alarm import Outcome
 from isobench.history.row import Row
@@ -480,6 +481,73 @@ def test_a_night_that_is_noisy_by_its_own_errors_needs_a_larger_difference() -> 
     past = [one for night in range(6) for one in cells(night, 1.2, seed=1)]
     found = alarm.judge(cells(6, 1.26, seed=1, error=0.03, noise=0.05), past)
     assert found[0].outcome is Outcome.UNCHANGED
+
+
+# ---- the commands
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def three_nights(store: Store) -> Store:
+    """Return a store whose third night has a slowdown, confirmed by fresh blocks."""
+    for night in range(2):
+        store.add(cells(night, 1.2, seed=1))
+    store.add(cells(2, 1.5, seed=1))
+    store.add(cells(2, 1.5, seed=2, run="again", confirms="run-2")[:1])
+    return store
+
+
+def test_the_newest_run_is_shown_beside_those_before(isobench: Run, three_nights: Store) -> None:
+    done = isobench("history", "show", "--store", three_nights.folder, "--export-json", "-")
+    assert done.code == 0
+    shown = json.loads(done.out)
+    outcomes = {one["workload"]: (one["outcome"], one["confirmed"]) for one in shown["cells"]}
+    assert outcomes.pop("cpu.sieve") == ("regression", True)
+    assert {outcome for outcome, _ in outcomes.values()} == {"unchanged"}
+
+
+def test_a_confirmed_regression_has_an_exit_code_when_it_is_a_failure(
+    isobench: Run, three_nights: Store
+) -> None:
+    done = isobench("history", "show", "--store", three_nights.folder, "--fail-on", "regression")
+    assert done.code == 1
+    assert "docker" in done.out
+    earlier = ("run-1", "--store", three_nights.folder, "--fail-on", "regression")
+    assert isobench("history", "show", *earlier).code == 0
+
+
+def test_a_run_that_the_store_does_not_have_is_an_error(isobench: Run, three_nights: Store) -> None:
+    done = isobench("history", "show", "nothing", "--store", three_nights.folder)
+    assert done.code == 2
+    assert "has no run 'nothing'" in done.err
+
+
+def test_the_trend_is_the_same_as_of_the_series(isobench: Run, store: Store) -> None:
+    changed = nights([1.2] * 20 + [1.5] * 20)
+    for pair in zip(changed, nights([1.1] * 40, workload="io.fsync", seed=3), strict=True):
+        store.add(pair)
+    options = ("--store", store.folder, "--since", "2000-01-01", "--export-json", "-")
+    done = isobench("history", "trend", *options)
+    shown = json.loads(done.out)["series"]
+    own = series.series_of(store.rows())
+    assert [len(one["change_points"]) for one in shown] == [1, 0]
+    assert shown[0]["change_points"][0]["run"] == own[0].change_points[0].row.run
+
+
+def test_a_search_beside_finds_what_the_search_here_finds() -> None:
+    rows = nights([1.2] * 20 + [1.5] * 20)
+    values = np.array([one.mean for one in rows])
+    asked = [(values, 0.002), (values[:3], 0.002), (values[:0], 0.0)]
+    with search.beside() as searcher:
+        assert searcher(asked) == search.here(asked) == [[20], [], []]
+
+
+def test_a_search_beside_that_ends_early_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    values = np.array([one.mean for one in nights([1.2] * 20 + [1.5] * 20)])
+    with search.beside() as searcher:
+        assert searcher([(values, 0.002)]) == [[20]]
 
 
 # ---- a run beside its history, on its page and in the exports

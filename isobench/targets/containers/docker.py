@@ -3,6 +3,8 @@
 import atexit
 import contextlib
 import functools
+import hashlib
+import json
 import os
 import shutil
 import socket
@@ -15,6 +17,7 @@ from typing import Any, ClassVar, Final, Self
 import docker.errors
 import docker.types
 
+from isobench.config import bounded
 from isobench.model import (
     Availability,
     Available,
@@ -28,7 +31,7 @@ from isobench.model import (
     Unavailable,
     host_abi,
 )
-from isobench.model.errors import SessionError
+from isobench.model.errors import SessionError, UsageError
 from isobench.model.units import SECOND, Nanoseconds, TargetName
 from isobench.plugins import ownership
 from isobench.plugins.api import Completed, Startable
@@ -342,7 +345,7 @@ def _create(
     limits = [docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in oci.LIMITS]
     host = client.create_host_config(
         network_mode=target.network,
-        security_opt=list(target.security_opt) or None,
+        security_opt=[_security_option(one) for one in target.security_opt] or None,
         cpuset_cpus=cpus or None,
         mem_limit=target.memory or None,
         pids_limit=target.pids or None,
@@ -359,6 +362,38 @@ def _create(
         use_config_proxy=False,
     )
     return read(_docker_client.Made, created).id
+
+
+_PROFILE: Final = "seccomp="
+_MOST_OF_A_PROFILE: Final = 1 << 20
+
+
+@functools.cache  # creating a container is timed
+def _security_option(option: str) -> str:
+    """Return a value of --security-opt for the engine: the API takes the text of a seccomp profile,
+    where `docker run` takes its path. SessionError: the file cannot be read.
+    """
+    value = option.removeprefix(_PROFILE)
+    if value == option or value in ("unconfined", "builtin") or value.startswith("{"):
+        return option
+    hint = f'security_opt = ["{_PROFILE}/path/of/profile.json"]'
+    try:
+        text = bounded.read(Path(value).expanduser(), most=_MOST_OF_A_PROFILE, hint=hint)
+        return _PROFILE + json.dumps(json.loads(text), separators=(",", ":"))
+    except UsageError as error:
+        raise SessionError(str(error), hint=hint) from None
+    except OSError as error:
+        raise SessionError(f"seccomp profile {value}: {error.strerror}", hint=hint) from None
+    except (ValueError, RecursionError) as error:
+        raise SessionError(f"seccomp profile {value}: {error}", hint=hint) from None
+
+
+def _shown(option: str) -> str:
+    """Return a security option for the evidence: of a profile, which may be long, its digest."""
+    if not option.startswith(f"{_PROFILE}{{"):
+        return option
+    digest = hashlib.sha256(option.removeprefix(_PROFILE).encode()).hexdigest()
+    return f"{_PROFILE}profile sha256:{digest[:16]}"
 
 
 def _optional(client: Client, target: DockerTarget, settings: oci.Settings) -> dict[str, Any]:
@@ -581,7 +616,9 @@ class _Session:
             "host.engine.runtime": runtime,
             "host.engine.settings": self.settings.description(),
             "host.engine.network": host.network_mode,
-            "host.engine.security_options": " ".join(host.security_opt or ["the engine's default"]),
+            "host.engine.security_options": " ".join(
+                map(_shown, host.security_opt or ["the engine's default"])
+            ),
             "host.engine.storage": info.driver,
             "host.engine.cgroups": f"v{info.cgroup_version}, {info.cgroup_driver}",
             "host.engine.memory": host.memory or "no limit",

@@ -253,7 +253,7 @@ class Engine:
     network: str = "none"
     """Network mode; "none" keeps the set-up of a network out of the start-up times."""
     security_opt: tuple[str, ...] = ()
-    """As `--security-opt`."""
+    """As `--security-opt`: "seccomp=unconfined", or "seccomp=" with the path of a profile."""
     memory: str = ""
     """Limit, as `--memory`; empty: none."""
     pids: int = 0

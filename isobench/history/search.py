@@ -1,0 +1,70 @@
+"""The search for change points of many series, in a process of its own.
+
+ruptures imports scipy.stats, which takes longer than to read 60,000 rows of a store: the process
+starts before the rows are read, and before this one imports anything that takes long itself.
+"""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Searched = tuple["NDArray[np.float64]", float]
+"""What `stats.change_points` needs of a series: log-ratios by time, and the least deviation."""
+Search = Callable[[Sequence[Searched]], list[list[int]]]
+"""Returns the change points of each series."""
+
+
+def here(series: Sequence[Searched]) -> list[list[int]]:
+    """Search in this process. UsageError: ruptures is not installed."""
+    from isobench import stats
+
+    return [stats.change_points(values, least) for values, least in series]
+
+
+@contextlib.contextmanager
+def beside() -> Iterator[Search]:
+    """Search in a process that starts now, and ends with the context."""
+    # Its own session: Ctrl-C is for the process that waits, which then ends this one.
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def search(series: Sequence[Searched]) -> list[list[int]]:
+        plain = [(values.tolist(), least) for values, least in series]
+        answer, _ = process.communicate(msgspec.json.encode(plain))
+        if process.returncode:  # whatever it was, the search here raises it
+            return here(series)
+        return msgspec.json.decode(answer, type=list[list[int]])
+
+    try:
+        yield search
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _main() -> None:
+    import numpy as np
+
+    from isobench.stats.change_points import library
+
+    library()
+    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=list[tuple[list[float], float]])
+    found = here([(np.array(values), least) for values, least in asked])
+    sys.stdout.buffer.write(msgspec.json.encode(found))
+
+
+if __name__ == "__main__":
+    _main()
