@@ -18,6 +18,8 @@ def markdown(view: Report) -> str:
     parts.append(items(map(escaped, view.answers)))
     if view.overview is not None:
         parts.append(_overview(view.overview))
+    if view.calls:
+        parts.append(escaped(view.calls))
     if view.remarks:
         parts.append(escaped(view.remarks))
     parts += [f"> **{escaped(one.title)}.** {escaped(one.text)}" for one in view.banners]

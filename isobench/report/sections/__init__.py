@@ -8,6 +8,7 @@ summary has been checked and cleaned where it was read.
 from typing import Any, Final
 
 from isobench.report.sections import header
+from isobench.report.sections.call_paths import call_paths
 from isobench.report.sections.claims import CLAIMS
 from isobench.report.sections.data import DATA
 from isobench.report.sections.documents import DOCUMENTS
@@ -59,6 +60,7 @@ def build(summary: Summary, sections: tuple[Section[Any], ...] = SECTIONS) -> Re
         machine=header.machine(lookup),
         answers=header.answers(lookup),
         overview=overview(lookup),
+        calls=call_paths(lookup),
         remarks=header.remarks(lookup),
         id=lookup.run.id or "unnamed",
         run=header.run_line(lookup),

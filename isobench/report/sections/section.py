@@ -75,6 +75,8 @@ class Report:
     """The headline, a sentence for each question."""
     overview: Overview | None
     """None: the summary has none."""
+    calls: str
+    """What serves system calls in each target; empty: no target has figures for them."""
     remarks: str
     """Sentences on what is missing and that the machine was busy; may be empty."""
     id: str
