@@ -1,6 +1,6 @@
 """Kills isobench at random moments, and looks whether anything is left or anything foreign is gone.
 
-    python tests/faults/kills.py --kills 1000 --out kills.jsonl
+    python tests/faults/kills.py --kills 1000 --beside 4 --out kills.jsonl
     python tests/faults/kills.py --table kills.jsonl
 
 Each time a command begins: a short run of one to three targets, or one that looks for targets. At
@@ -10,8 +10,9 @@ first three it must have removed everything when it ends. After SIGKILL the next
 folders, mounts), and what looks like isobench's and is not must still be there. The results of a
 killed run must be readable up to its last complete line.
 
-One line of the file is one kill. A second call goes on where the first ended. Needs root, and the
-engines that are installed.
+With --beside several commands run at a time, so that each is killed and cleaned up among others
+that live. One line of the file is one kill. A second call goes on where the first ended. Needs
+root, and the engines that are installed.
 """
 
 import contextlib
@@ -25,7 +26,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -63,12 +65,21 @@ def output(*argv: str) -> str:
 # ---- what is there -------------------------------------------------------------------------------
 
 
+Owned = Callable[[str], bool]
+"""Whether a text is an owner whose things must be gone."""
+
+
 def is_dead(owner: str) -> bool:
     """Return whether a text is the owner of something whose process has ended."""
     return bool(owner) and not ownership.alive(owner)
 
 
-def processes() -> set[str]:
+def dead_as(pid: int) -> Owned:
+    """Return the same for the things of one process."""
+    return lambda owner: f"-{pid}-" in owner and is_dead(owner)
+
+
+def processes(owned: Owned) -> set[str]:
     """Return the processes of runs that have ended, by their environment or their arguments."""
     found = set()
     for process in psutil.process_iter(["pid", "name", "cmdline"]):
@@ -76,7 +87,7 @@ def processes() -> set[str]:
         owners = [ownership.owner_of(word.rpartition("/")[2]) for word in words]
         with contextlib.suppress(psutil.Error, OSError):
             owners.append(process.environ().get("ISOBENCH_TIED", ""))
-        if any(map(is_dead, owners)):
+        if any(map(owned, owners)):
             found.add(f"process {process.info['name']} {process.pid}: {' '.join(words)[:120]}")
     return found
 
@@ -88,7 +99,7 @@ _FORMATS: Final = {
 }
 
 
-def containers() -> set[str]:
+def containers(owned: Owned) -> set[str]:
     """Return the containers and pods of runs that have ended."""
     found = set()
     for engine in ("docker", "podman"):
@@ -105,31 +116,34 @@ def containers() -> set[str]:
             listed = output(*words, *([] if what else ["--all"]))
             for line in listed.splitlines():
                 name, _, owner = line.partition(" ")
-                if is_dead(owner):
+                if owned(owner):
                     found.add(f"{engine} {' '.join(what)} {name}")
     return found
 
 
-def folders() -> set[str]:
+def folders(owned: Owned) -> set[str]:
     """Return cgroups, temporary folders, run folders and mounts of runs that have ended."""
     found = {
         f"cgroup {Path(path, name)}"
         for path, names, _ in os.walk(CGROUPS)
         for name in names
-        if is_dead(ownership.owner_of(name[name.find("isobench-") :]))
+        if owned(ownership.owner_of(name[name.find("isobench-") :]))
     }
     place = Path(tempfile.gettempdir())
     cache = Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "isobench"
     for folder in (*place.glob("isobench-*"), *(cache / "runs").glob("*")):
-        if is_dead(ownership.owner_of(folder.name)):
+        if owned(ownership.owner_of(folder.name)):
             found.add(f"folder {folder}")
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return found | {f"mount {line}" for line in mounts if str(cache / "runs") in line}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        inside = line.partition(f"{cache / 'runs'}/")[2].partition(" ")[0]
+        if inside and owned(ownership.owner_of(f"{inside.partition('/')[0]}-")):
+            found.add(f"mount {line}")
+    return found
 
 
-def everything() -> set[str]:
-    """Return all that there is of isobench on this machine."""
-    return processes() | containers() | folders()
+def everything(owned: Owned = is_dead) -> set[str]:
+    """Return all that is on this machine of runs that have ended, or of one of them."""
+    return processes(owned) | containers(owned) | folders(owned)
 
 
 # ---- look-alikes ---------------------------------------------------------------------------------
@@ -215,17 +229,17 @@ def kill(number: int, seed: int, look_alikes: LookAlikes) -> dict[str, Any]:
             # What the dead process has started ends a moment after it.
             time.sleep(0.5)
             output(sys.executable, "-m", "isobench", "clean", "--stale")
-        line["left"] = settled(tree)
+        line["left"] = settled(tree, dead_as(process.pid))
         line["gone"] = look_alikes.missing()
         line["unreadable"] = unreadable(folder)
     return line
 
 
-def settled(tree: Sequence[psutil.Process]) -> list[str]:
+def settled(tree: Sequence[psutil.Process], owned: Owned) -> list[str]:
     """Return what is left when the kernel has had time to remove what was killed."""
     until = time.monotonic() + SETTLING
     while True:
-        left = sorted({*everything(), *filter(None, map(running, tree))})
+        left = sorted({*everything(owned), *filter(None, map(running, tree))})
         if not left or time.monotonic() > until:
             return left
         time.sleep(0.5)
@@ -285,10 +299,11 @@ def table(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 @click.command(help=__doc__ and __doc__.partition("\n\n")[0])
 @click.option("--kills", type=click.IntRange(1), default=1000)
+@click.option("--beside", type=click.IntRange(1), default=1, help="Commands at a time.")
 @click.option("--seed", type=int, default=1)
 @click.option("--out", type=click.Path(path_type=Path), default="kills.jsonl")
 @click.option("--table", "file", type=click.Path(path_type=Path, exists=True))
-def main(kills: int, seed: int, out: Path, file: Path | None) -> None:
+def main(kills: int, beside: int, seed: int, out: Path, file: Path | None) -> None:
     """Kill isobench so many times; the exit code is 1 if anything was wrong."""
     if file is not None:
         click.echo("\n".join(table([json.loads(line) for line in file.read_text().splitlines()])))
@@ -297,15 +312,17 @@ def main(kills: int, seed: int, out: Path, file: Path | None) -> None:
     if before:
         raise click.ClickException(f"there is something of isobench already: {sorted(before)}")
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    left = sorted(set(range(kills)) - {line["number"] for line in done})
     look_alikes = LookAlikes()
-    with look_alikes.made(), out.open("a") as results:
-        for number in range(len(done), kills):
-            line = kill(number, seed, look_alikes)
+    with look_alikes.made(), out.open("a") as results, ThreadPoolExecutor(beside) as pool:
+        waiting = [pool.submit(kill, number, seed, look_alikes) for number in left]
+        for each in as_completed(waiting):
+            line = each.result()
             done.append(line)
             results.write(json.dumps(line) + "\n")
             results.flush()
             mark = "BAD" if is_bad(line) else "ok"
-            click.echo(f"{number + 1}/{kills} {mark} {line['signal']} {' '.join(line['argv'])}")
+            click.echo(f"{len(done)}/{kills} {mark} {line['signal']} {' '.join(line['argv'])}")
     click.echo("\n".join(table(done)))
     sys.exit(any(map(is_bad, done)))
 
