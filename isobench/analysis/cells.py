@@ -57,7 +57,9 @@ class Cell:
     verdict: Verdict
     value: float
     reference: float
-    """Medians over visits in the unit of `summary.json`: times in seconds per operation."""
+    """Medians over visits in the unit of `summary.json`: times in seconds per operation. That of
+    the reference is over the blocks that both have.
+    """
     bounds: tuple[float | None, float | None]
     """95 % bounds of the median `value`, each one-sided; None from too few visits."""
     tails: stats.Tails
@@ -750,7 +752,7 @@ class Analysis:
             metric=self.measured(workload),
             verdict=judged,
             value=float(np.median(values)),
-            reference=float(np.median(self.values(workload, self.beside(target)))),
+            reference=self._beside_in_blocks(workload, target),
             bounds=quantile_bounds(values, uncertainty),
             tails=stats.tails(mine["amount"].to_numpy(float), ratios),
             log_ratios=ratios,
@@ -760,6 +762,15 @@ class Analysis:
             inside=bool(mine["inside"].iloc[0]),
             needed=needed if open_question else None,
         )
+
+    def _beside_in_blocks(self, workload: WorkloadName, target: TargetName) -> float:
+        """Return native's median in the blocks of a cell: a target that left has fewer of them."""
+        column = self.column(workload, self.beside(target))
+        assert column is not None  # there is a contrast
+        column = column.dropna()
+        # Native beside a target of a duet has the same blocks anyway. Without any ratio all count.
+        shared = column[column.index.isin(self._pairs(workload, target).index)]
+        return float(np.median(column if self.duet or shared.empty else shared))
 
     @functools.cached_property
     def cells(self) -> list[Cell]:

@@ -221,8 +221,8 @@ def _more_blocks(estimate: Estimate, margin: float, blocks_needed: int | None) -
     if blocks_needed is None or blocks_needed > _MOST_BLOCKS:
         distance = abs(abs(log(estimate.ratio)) - log(margin))
         return (
-            f"the ratio is {percent_text(distance)} from the margin: more blocks than "
-            f"{estimate.blocks} (--max-blocks, --budget), or decide at another --margin"
+            f"the ratio is {percent_text(distance)} from the margin: many more blocks are needed"
+            " (--budget, --max-blocks), or another --margin"
         )
     wanted = max(blocks_needed, estimate.blocks + 1)
     return f"about {wanted} blocks would decide: --max-blocks {wanted} and a larger --budget"

@@ -465,7 +465,7 @@ def _axis_words(claim: Claim, findings: Sequence[_Finding], status: ClaimStatus)
         closest = min(findings, key=lambda each: each.room)
         what = "held in" if claim.limits else f"all {len(findings)} cells of"
         cells = f"{what} {_targets(findings)}"
-        return f"{cells}, the closest being {closest.text}"
+        return f"{cells} (nearest to the limit: {closest.text})"
     return _decisive(findings, status)
 
 

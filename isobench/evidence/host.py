@@ -39,6 +39,7 @@ FILESYSTEMS: Final = {
 """Names of file systems by their statfs(2) magic numbers (linux/magic.h). ext2, ext3 and ext4 share
 one number.
 """
+_KVM: Final = Path("/dev/kvm")
 MEMORY_FILESYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
 
@@ -108,6 +109,14 @@ def _virtualization() -> str:
     if guest:
         return f"guest of a hypervisor ({named})" if named else "guest of a hypervisor"
     return named or "none seen"
+
+
+def _kvm() -> str:
+    """Return whether this user could start guests on /dev/kvm; starting one is not tried."""
+    if not _KVM.exists():
+        return "no /dev/kvm"
+    usable = os.access(_KVM, os.R_OK | os.W_OK)
+    return "/dev/kvm exists" if usable else "/dev/kvm exists, and this user may not open it"
 
 
 def filesystem_of(path: Path) -> str:
@@ -195,6 +204,7 @@ def describe(scratch: Path) -> dict[str, Fact | float]:
         "os": _system(),
         "python": platform.python_version(),
         "virtualization": _virtualization(),
+        "kvm": _kvm(),
         "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "frequency_governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "turbo": _turbo(),

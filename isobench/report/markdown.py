@@ -18,8 +18,8 @@ def markdown(view: Report) -> str:
     parts.append(items(map(escaped, view.answers)))
     if view.overview is not None:
         parts.append(_overview(view.overview))
-    if view.calls:
-        parts.append(escaped(view.calls))
+        notes = " ".join(filter(None, (view.overview.note, view.calls)))
+        parts += [escaped(notes)] if notes else []
     if view.remarks:
         parts.append(escaped(view.remarks))
     parts += [f"> **{escaped(one.title)}.** {escaped(one.text)}" for one in view.banners]

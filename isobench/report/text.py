@@ -153,7 +153,8 @@ def _startup(writer: Writer, startup: StartUp) -> None:
     writer.line()
     writer.line("Start-up", "bold")
     writer.line(
-        "Ratios are computed block by block, so they can differ from the quotient of two medians.",
+        "Ratios are computed block by block: they can differ from the quotient of two medians, and"
+        " more so where a target left early.",
         "dim",
     )
     for place, kind in enumerate(startup.kinds):

@@ -299,8 +299,8 @@ def test_each_class_is_an_axis_and_one_refuted_axis_refutes_the_claim() -> None:
     assert verdict.status is REFUTED
     assert verdict.axes == {"cpu": SUPPORTED, "syscall": REFUTED, "io": INCONCLUSIVE}
     assert verdict.sentence == (
-        "cpu supported: all 3 cells of docker and podman, the closest being "
-        "docker cpu.matmul 1.02x native [1.00, 1.04] (near-native); "
+        "cpu supported: all 3 cells of docker and podman (nearest to the limit: "
+        "docker cpu.matmul 1.02x native [1.00, 1.04] (near-native)); "
         "syscall refuted: docker syscall.getppid 1.62x native [1.60, 1.64] (slower); "
         "io inconclusive: docker io.fsync 1.04x native [1.02, 1.06] (inconclusive)."
     )
@@ -446,7 +446,7 @@ def test_a_supported_order_names_the_cell_closest_to_native() -> None:
         cell("docker", "cpu.b", Status.SLOWER, 2.41),
     ]
     said = judge(SLOWER, cells, [target("docker")]).sentence
-    assert "the closest being docker cpu.b 2.41x native" in said
+    assert "nearest to the limit: docker cpu.b 2.41x native" in said
     assert "28.4" not in said
 
 
@@ -508,7 +508,7 @@ def test_the_slowest_start_is_the_closest_to_a_bound() -> None:
     ]
     said = judge(BOUND, starts, [target("docker"), target("podman")]).sentence
     assert (
-        "all 2 cells of docker and podman, the closest being podman startup.cold at most 900 ms"
+        "all 2 cells of docker and podman (nearest to the limit: podman startup.cold at most 900 ms"
         in said
     )
 
@@ -775,7 +775,7 @@ def test_the_cell_nearest_to_either_end_of_a_range_is_the_closest() -> None:
     ]
     verdict = judge(stated, cells, [target("docker"), target("podman")])
     assert verdict.status is SUPPORTED
-    assert "the closest being docker cpu.sieve 1.20x" in verdict.sentence
+    assert "nearest to the limit: docker cpu.sieve 1.20x" in verdict.sentence
 
 
 def test_a_claim_that_compares_reports_that_nothing_to_compare_with_was_measured() -> None:
@@ -915,7 +915,7 @@ def test_what_would_change_a_claim_of_limits_is_the_closest_of_them() -> None:
     far = limited("far", *(limit(r, held=True, reached=0.1) for r in LIMITED.limits))
     verdict = judge(LIMITED, [], [far, near])
     assert verdict.change == "the limit of cpu not holding in near"
-    assert "held in far and near, the closest being near 0.49 of 0.5" in verdict.sentence
+    assert "held in far and near (nearest to the limit: near 0.49 of 0.5" in verdict.sentence
 
 
 @pytest.mark.parametrize(

@@ -521,8 +521,8 @@ def test_gaps_of_a_whole_target_are_one_gap(summary: Summary) -> None:
 
 
 STARTED = (
-    "cold: native takes 500\N{NO-BREAK SPACE}µs; the smallest program takes"
-    " 400\N{NO-BREAK SPACE}µs for the kernel's clone, execution and first output, started by "
+    "cold: native takes 500\N{NO-BREAK SPACE}µs; 400\N{NO-BREAK SPACE}µs of it is what the kernel"
+    " needs to start any program, measured with the smallest one, started by "
 )
 BY_SUBPROCESS = STARTED + "Python's subprocess, whose own time is in all figures of this run"
 
@@ -553,7 +553,7 @@ def test_a_null_spawn_slower_than_native_shows_a_busy_machine(
     summary["null_spawns"] = [one]
     (sentence,) = shown(START_UP, summary).null_spawns
     assert "takes 600\N{NO-BREAK SPACE}µs" in sentence
-    assert sentence.endswith("the machine was too busy")
+    assert sentence.endswith("the machine was too busy to show the kernel's part")
 
 
 def test_starts_are_shown_as_time_and_as_ratio(summary: Summary) -> None:

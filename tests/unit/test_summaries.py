@@ -130,6 +130,18 @@ def test_in_duets_each_target_is_held_against_native_beside_it(
     assert made["run"]["schedule"] == "duet"
 
 
+def test_natives_time_of_a_cell_is_that_of_its_blocks(synthetic: Write) -> None:
+    path = synthetic({SIEVE: 1.5}, missing={SIEVE: frozenset(range(6, 16))}, blocks=15)
+    lines = [json.loads(line) for line in (path / "records.jsonl").read_text().splitlines()]
+    for line in lines:  # the machine is faster after the target has left
+        if line["block"] > 5:
+            line["value"] //= 2
+    (path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = cell(summary(path))
+    assert found["blocks"] == 5
+    assert found["value"] / found["reference"] == pytest.approx(1.5, rel=0.05)
+
+
 def test_what_the_halves_of_the_cpus_differ_by_cancels_out_of_duets(synthetic: Write) -> None:
     found = cell(summary(synthetic({SIEVE: 1.02}, half=0.5, **DUET)))
     low, high = found["interval"]

@@ -238,12 +238,16 @@ def _kernel(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -
     machines = sorted({machine for target in ran if (machine := _machine(target))})
     if machines and document.technology is Technology.EMULATION:
         parts.append(f"Processor seen inside: {joined(machines)}")
+    agreement = _kernel_agreement(lookup, document, {key for key, names in seen.items() if names})
+    if agreement is IN_PART and document.technology is Technology.EMULATION:
+        parts.append(
+            f"In part: {_names(seen['same'])} translates the program alone, and the host's kernel"
+            " serves its calls"
+        )
+    elif agreement is IN_PART:
+        parts.append(f"In part: this is not so in {_names(seen['unlike'])}")
     return Finding(
-        says=document.kernel,
-        found=" ".join(f"{part}." for part in parts),
-        agreement=_kernel_agreement(
-            lookup, document, {key for key, names in seen.items() if names}
-        ),
+        says=document.kernel, found=" ".join(f"{part}." for part in parts), agreement=agreement
     )
 
 
@@ -341,7 +345,8 @@ def _spread(cells: Sequence[Figure], kinds: Mapping[str, int]) -> str:
     if not ratios:
         return "no ratio"
     low, high = (f"{ratio:.{min(2, places)}f}" for ratio, places in (ratios[0], ratios[-1]))
-    text = f"{high}{TIMES}" if low == high else f"{low}{DASH}{high}{TIMES}"
+    is_one = float(low) == float(high)
+    text = f"{min(low, high, key=len)}{TIMES}" if is_one else f"{low}{DASH}{high}{TIMES}"
     if len(kinds) == 1:
         return text
     return f"{text}: {joined(f'{kinds[kind]} {kind}' for kind in MARKS if kind in kinds)}"

@@ -17,6 +17,7 @@ _LABELS: Final = {
     "kernel": "Kernel",
     "os": "Operating system",
     "virtualization": "Virtualized by",
+    "kvm": "KVM",
     "clock_source": "Clock source",
     "filesystem": "File system",
     "load": "Load at the start",

@@ -68,6 +68,7 @@ def machine(lookup: Lookup) -> tuple[Fact, ...]:
         ("Machine", lookup.run.machine or "not recorded"),
         ("Kernel", host.get("kernel")),
         ("Native", _native(host.get("virtualization"))),
+        ("KVM", str(host.get("kvm") or "")),
         ("Load", _load(lookup)),
         ("Noise", _noise(lookup)),
     )

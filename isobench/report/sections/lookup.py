@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Final
 
 from isobench.model import FEW_CODES, TIME, Metric, Status, Technology
@@ -145,6 +144,13 @@ class Figure:
         return amount_text(self.value, self.data.unit, self.digits)
 
     @property
+    def reference_text(self) -> str:
+        """Native's value in the same blocks, with its unit; nothing for a mean."""
+        if not isinstance(self.data, CellSummary):
+            return ""
+        return amount_text(self.data.reference, self.data.unit, self.digits)
+
+    @property
     def ratio_text(self) -> str:
         """The ratio with the digits that its interval justifies, or a dash."""
         return ratio_text(self.ratio, self.bounds)
@@ -256,13 +262,10 @@ class Lookup:
         return tuple(sorted(headings, key=lambda heading: heading.control))
 
     def reference(self, row: str) -> float | None:
-        """Return native's value: the median over the cells of the row; None: unknown."""
-        times = [
-            cell.reference
-            for cell in self.cells.values()
-            if cell.place == row and cell.reference is not None
-        ]
-        return median(times) if times else None
+        """Return native's value in the cell of the row with the most blocks; None: unknown."""
+        cells = [cell for cell in self.cells.values() if cell.place == row and cell.reference]
+        most = max(cells, key=lambda cell: cell.data.blocks, default=None)
+        return most.reference if most else None
 
     def groups(self) -> tuple[tuple[str, tuple[Workload, ...]], ...]:
         """Return the classes with their workloads, in order; start-up is last."""

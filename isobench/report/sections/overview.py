@@ -1,11 +1,19 @@
 """The overview at the top of a report: each class of workloads at each target in short."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isobench.model import Status
-from isobench.model.wording import NOTHING
+from isobench.model.wording import NOTHING, listed
 from isobench.report.sections.figures import ratio_text, seconds_text
-from isobench.report.sections.lookup import Figure, Heading, Lookup, class_title, heading_of
+from isobench.report.sections.lookup import (
+    START_CLASS,
+    Figure,
+    Heading,
+    Lookup,
+    class_title,
+    heading_of,
+)
 from isobench.report.sections.marks import MARKS, Mark
 from isobench.report.sections.phrases import gap_mark
 from isobench.report.signs import DASH
@@ -44,6 +52,8 @@ class Overview:
     classes: tuple[str, ...]
     rows: tuple[OverviewRow, ...]
     legend: tuple[Mark, ...]
+    note: str
+    """Which classes rest on one workload; empty: none does."""
 
 
 def overview(lookup: Lookup) -> Overview | None:
@@ -66,7 +76,18 @@ def overview(lookup: Lookup) -> Overview | None:
     cells = [cell for row in rows for cell in row.cells]
     used = {mark.kind for cell in cells for mark in (cell.mark, cell.worst_mark) if mark}
     legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
-    return Overview(classes=tuple(map(class_title, groups)), rows=rows, legend=legend)
+    single = [one for one in groups if one != START_CLASS and len(lookup.of_class(one)) == 1]
+    return Overview(
+        classes=tuple(map(class_title, groups)), rows=rows, legend=legend, note=_note(single)
+    )
+
+
+def _note(single: Sequence[str]) -> str:
+    """Return a warning that other work of some classes may cost something else."""
+    if not single:
+        return ""
+    rest = "rests on one workload" if len(single) == 1 else "rest on one workload each"
+    return f"{listed([*map(class_title, single)])} {rest}: other work may cost more or less."
 
 
 def _cell(

@@ -1,6 +1,8 @@
 """Texts about targets and cells that several sections share."""
 
+import math
 from dataclasses import dataclass
+from typing import Final
 
 from isobench.model.wording import counted
 from isobench.report.sections.figures import amount_text
@@ -8,6 +10,9 @@ from isobench.report.sections.lookup import Figure, Lookup
 from isobench.report.sections.marks import Mark
 from isobench.report.sections.values import Value, value_of
 from isobench.storage.schema import CellSummary, TargetSummary
+
+_OTHER_NATIVE: Final = math.log(1.1)
+"""From here on native's time in the blocks of a cell is worth a note."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,3 +81,11 @@ def tails_of(figure: Figure) -> str:
 
 def _quantile(value: float | None, unit: str) -> str:
     return "n too small" if value is None else amount_text(value, unit)
+
+
+def native_note(lookup: Lookup, figure: Figure) -> str:
+    """Return native's time in the blocks of a cell that left early, where it was another one."""
+    usual, then = lookup.reference(figure.row), figure.reference
+    if not usual or not then or abs(math.log(then / usual)) < _OTHER_NATIVE:
+        return ""
+    return f"native in the same blocks: {figure.reference_text}"

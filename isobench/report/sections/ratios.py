@@ -22,7 +22,13 @@ from isobench.report.sections.lookup import (
     mean_of,
 )
 from isobench.report.sections.marks import MARKS, Mark
-from isobench.report.sections.phrases import gap_detail, gap_mark, sessions_of, tails_of
+from isobench.report.sections.phrases import (
+    gap_detail,
+    gap_mark,
+    native_note,
+    sessions_of,
+    tails_of,
+)
 from isobench.report.sections.scale import Scale, Tick, scale_of, ticks_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.warmup import WarmupRow, warmup_profiles
@@ -382,7 +388,12 @@ def _mean_group(
 
 
 def _row_of(lookup: Lookup, heading: Heading, figure: Figure, scale: Scale) -> PlotRow:
-    notes = (_sessions_note(figure), _blocks_note(figure), _exceptions_note(figure))
+    notes = (
+        _sessions_note(figure),
+        native_note(lookup, figure),
+        _blocks_note(figure),
+        _exceptions_note(figure),
+    )
     return PlotRow(
         target=heading,
         value=figure.value_text,

@@ -17,7 +17,7 @@ from isobench.report.sections.lookup import (
     native_heading,
 )
 from isobench.report.sections.marks import MARKS, Mark
-from isobench.report.sections.phrases import gap_mark, start_kind, tails_of
+from isobench.report.sections.phrases import gap_mark, native_note, start_kind, tails_of
 from isobench.report.sections.scale import Scale, Tick, scale_of, ticks_of
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Fact, value_of
@@ -152,14 +152,18 @@ def _null_spawns(lookup: Lookup) -> Iterator[str]:
     """Yield the part of native's starts that the kernel needs for any program."""
     for one in lookup.summary.null_spawns:
         by = _SPAWNERS.get(one.spawner or "", "the same means")
-        sentence = (
-            f"{start_kind(one.workload)}: native takes {seconds_text(one.native, 2)}; the smallest"
-            f" program takes {seconds_text(one.seconds, 2)} for the kernel's clone, execution and"
-            f" first output, started by {by}"
-        )
-        if one.seconds > one.native:
-            sentence += "; it is not faster than native's payload: the machine was too busy"
-        yield sentence
+        native, least = (seconds_text(each, 2) for each in (one.native, one.seconds))
+        if one.seconds <= one.native:
+            found = (
+                f"{least} of it is what the kernel needs to start any program, measured with the"
+                f" smallest one, started by {by}"
+            )
+        else:
+            found = (
+                f"the smallest program, started by {by}, takes {least}: the machine was too busy to"
+                " show the kernel's part"
+            )
+        yield f"{start_kind(one.workload)}: native takes {native}; {found}"
 
 
 def _meanings(lookup: Lookup) -> Iterator[StartMeaning]:
@@ -226,7 +230,7 @@ def _start_cell(lookup: Lookup, heading: Heading, workload: Workload, scale: Sca
             value=seconds_text(cell.value, cell.digits),
             ratio=cell.ratio_text,
             interval=cell.interval_text,
-            tails=tails_of(cell),
+            tails="; ".join(filter(None, (tails_of(cell), native_note(lookup, cell)))),
             mark=cell.mark,
             place=scale(cell.value) if cell.value else None,
             doubts=tuple(lookup.doubt_anchors[one] for one in dict.fromkeys(cell.data.doubts)),

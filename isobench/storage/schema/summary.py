@@ -186,7 +186,7 @@ class CellSummary(Struct, frozen=True, kw_only=True):
     value: Amount | None = None
     """The median over the visits of the target."""
     reference: Amount | None = None
-    """The median over the visits of native."""
+    """The median over the visits of native in the same blocks."""
     ratio: Positive | None = None
     """Target over native; where higher is better, native over target. Above 1 is worse."""
     interval: Bounds | None = None
