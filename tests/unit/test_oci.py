@@ -1,5 +1,6 @@
 """What Docker and Podman share; no engine is needed."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -120,3 +121,31 @@ def test_the_hint_for_a_daemon_is_a_command_with_its_name(
     monkeypatch.setattr("os.geteuid", lambda: user)
     hint = oci.start_daemon_hint("docker", "dockerd")
     assert hint.startswith((f"{prefix}systemctl start docker", f"{prefix}sh -c 'setsid dockerd"))
+
+
+@pytest.mark.parametrize("name", ["debian:12", "localhost:5000/a/b@sha256:" + "0" * 64, "app"])
+def test_an_image_has_a_name(name: str) -> None:
+    assert oci.Engine(image=name).image == name
+
+
+@pytest.mark.parametrize("name", ["--privileged", "a b", "a\nb", "-v/:/x", "a" * 300, "$(id)"])
+def test_what_is_no_name_of_an_image_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="write the name of an image"):
+        oci.Engine(image=name)
+
+
+def test_an_image_of_the_users_with_payloads_is_isobenchs_and_follows_both(tmp_path: Path) -> None:
+    made, other = stage(tmp_path / "a", p=b"x"), stage(tmp_path / "b", p=b"x")
+    other = dataclasses.replace(other, digest=Sha256("cd" * 32))
+    names = {
+        oci.based_name(made, "sha256:1"),
+        oci.based_name(made, "sha256:2"),
+        oci.based_name(other, "sha256:1"),
+    }
+    assert len(names) == 3
+    assert all(map(oci.is_own_image, names))
+
+
+def test_the_layer_for_another_image_has_payloads_and_scratch_alone(tmp_path: Path) -> None:
+    names = set(members(oci.stage_layer(stage(tmp_path, p=b"x"))))
+    assert names == {"isobench", "scratch", "isobench/p"}

@@ -1,6 +1,6 @@
 """What serves a system call in each target, which is why its cost differs."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from isobench.model import Technology
@@ -42,7 +42,7 @@ def call_paths(lookup: Lookup) -> str:
     return f"System calls are served {'; '.join(parts)}."
 
 
-def _shown(targets: Iterable[TargetSummary], measured: set[str]) -> Iterable[TargetSummary]:
+def _shown(targets: Iterable[TargetSummary], measured: Collection[str]) -> Iterable[TargetSummary]:
     return (
         one
         for one in targets

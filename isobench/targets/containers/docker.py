@@ -57,6 +57,8 @@ search.
 _probing = threading.Lock()
 _loaded: set[str] = set()
 """The images that are known to be in the engine."""
+_bases: dict[str, str] = {}
+"""The ids of the user's images, which stay the same for this process: a tag may be moved."""
 
 
 def _connect() -> Client:
@@ -87,14 +89,49 @@ def _load(client: Client, archive: bytes) -> None:
             raise docker.errors.APIError(error)
 
 
-def _provide(client: Client, stage: Stage) -> None:
-    """Load the image of a stage unless the engine has it."""
-    image = oci.image_name(stage)
+def _provide(client: Client, stage: Stage, base: str) -> None:
+    """Load the image of a stage unless the engine has it. `base`: the id of the user's image."""
+    image = _image_name(stage, base)
     try:
         client.inspect_image(image)  # type: ignore[no-untyped-call]  # the SDK has few types
     except docker.errors.ImageNotFound:
-        _load(client, oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
+        if base:
+            _commit(client, stage, base)
+        else:
+            _load(client, oci.stage_archive(stage, str(host_abi()).partition("-")[0]))
     _loaded.add(image)
+
+
+def _image_name(stage: Stage, base: str) -> str:
+    return oci.based_name(stage, base) if base else oci.image_name(stage)
+
+
+def _commit(client: Client, stage: Stage, base: str) -> None:
+    """Make an image of one of the user's and the payloads of a stage."""
+    repository, _, tag = oci.based_name(stage, base).rpartition(":")
+    labels = dict(oci.labels(stage.owner))
+    created = client.create_container(base, [oci.AGENT], labels=labels, use_config_proxy=False)
+    container = read(_docker_client.Made, created).id
+    try:
+        client.put_archive(container, "/", oci.stage_layer(stage))
+        client.commit(container, repository=repository, tag=tag, changes="\n".join(oci.CHANGES))
+    finally:
+        _remove(client, container)
+
+
+def _base(client: Client, image: str) -> str:
+    """Return the id of the user's image; empty for none. SessionError: it is missing."""
+    if not image:
+        return ""
+    if image not in _bases:
+        try:
+            found = client.inspect_image(image)  # type: ignore[no-untyped-call]
+        except docker.errors.ImageNotFound:
+            raise SessionError(
+                f"the engine has no image {image}", hint=f"docker pull {image}"
+            ) from None
+        _bases[image] = read(_docker_client.Made, found).id
+    return _bases[image]
 
 
 def _message(error: Exception) -> str:
@@ -129,12 +166,14 @@ class DockerTarget(oci.Engine):
             )
         try:
             settings = self._settings(client, info)
+            base = _base(client, self.image)
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint)
         rootless = any("rootless" in option for option in info.security_options or ())
         kind = "rootless" if rootless else "rootful"
         runtime = settings.runtime or info.default_runtime
         more = ", lowered limits" if settings.limits else ""
+        more += oci.image_text(self.image, base)
         return Available(version=f"Docker {version}, {kind}, {runtime}, {info.driver}{more}")
 
     def _settings(self, client: Client, info: Info) -> oci.Settings:
@@ -217,9 +256,10 @@ class DockerTarget(oci.Engine):
         settings: oci.Settings,
     ) -> str:
         """Create a container for a command without starting it; return its id."""
+        base = _base(client, self.image)
         make = functools.partial(
             _create, client, self, settings,
-            image=oci.image_name(stage),
+            image=_image_name(stage, base),
             command=[f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
             environment=command.environ(oci.INSIDE),
             labels=oci.labels(stage.owner),
@@ -229,15 +269,15 @@ class DockerTarget(oci.Engine):
             return make()
         except docker.errors.ImageNotFound:
             # Somebody has removed it in the middle of the run.
-            _provide(client, stage)
+            _provide(client, stage, base)
             return make()
 
     def _ready(self, client: Client, stage: Stage) -> oci.Settings:
         """Load the image unless the engine has it; return settings that work."""
         settings = _working.get(self) or self._settings(client, _info(client))
-        image = oci.image_name(stage)
-        if image not in _loaded:
-            _provide(client, stage)
+        base = _base(client, self.image)
+        if _image_name(stage, base) not in _loaded:
+            _provide(client, stage, base)
         return settings
 
     @contextlib.contextmanager

@@ -41,6 +41,8 @@ _WAIT: Final = Command(argv=("_agent",))
 """The agent alone waits and reaps, as the first process of a container in which Podman executes."""
 _loaded: set[str] = set()
 """The images that are known to be in Podman's storage."""
+_bases: dict[str, str] = {}
+"""The ids of the user's images, which stay the same for this process: a tag may be moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class PodmanTarget(_podman.Options):
         try:
             settings = _podman.working_settings(self)
             info = _podman.info(*_podman.global_options(settings))
+            base = self._base()
         except SessionError as error:
             return Unavailable(lack=Lack.RUNTIME, what=str(error), hint=error.hint or "podman info")
         except ValueError as error:
@@ -68,6 +71,7 @@ class PodmanTarget(_podman.Options):
         version = info.get("version", {}).get("Version", "?")
         storage = info.get("store", {}).get("graphDriverName", "?")
         more = ", lowered limits" if settings.limits else ""
+        more += oci.image_text(self.image, base)
         return Available(version=f"Podman {version}, {kind}, {runtime}, {storage}{more}")
 
     @property
@@ -87,14 +91,37 @@ class PodmanTarget(_podman.Options):
     def _ready(self, stage: Stage) -> oci.Settings:
         """Load the image unless Podman has it; return settings that work."""
         settings = _podman.working_settings(self)
-        image = oci.image_name(stage)
+        image = self._image(stage)
         if image not in _loaded:
             if _podman.run("image", "exists", image).exit_code != 0:
-                archive = oci.stage_archive(stage, str(host_abi()).partition("-")[0])
-                with ownership.temporary_file(archive, "image.tar") as file:
-                    _podman.checked("load", "--quiet", "--input", str(file))
+                self._provide(stage)
             _loaded.add(image)
         return settings
+
+    def _provide(self, stage: Stage) -> None:
+        base = self._base()
+        if base:
+            _commit(stage, base)
+            return
+        archive = oci.stage_archive(stage, str(host_abi()).partition("-")[0])
+        with ownership.temporary_file(archive, "image.tar") as file:
+            _podman.checked("load", "--quiet", "--input", str(file))
+
+    def _base(self) -> str:
+        """Return the id of the user's image; empty for none. SessionError: it is missing."""
+        if self.image and self.image not in _bases:
+            argv = ("image", "inspect", "--format", "{{.Id}}", self.image)
+            try:
+                _bases[self.image] = _podman.checked(*argv).decode(errors="replace").strip()
+            except SessionError:
+                raise SessionError(
+                    f"Podman has no image {self.image}", hint=f"podman pull {self.image}"
+                ) from None
+        return _bases.get(self.image, "")
+
+    def _image(self, stage: Stage) -> str:
+        base = self._base()
+        return oci.based_name(stage, base) if base else oci.image_name(stage)
 
     def _arguments(
         self, verb: str, stage: Stage, command: Command, settings: oci.Settings, *more: str
@@ -108,7 +135,7 @@ class PodmanTarget(_podman.Options):
             *(["--cpuset-cpus", stage.cpus] if stage.cpus else ()),
             *_podman.pairs("--label", oci.labels(stage.owner)),
             *_podman.pairs("--env", variables),
-            oci.image_name(stage),
+            self._image(stage),
             f"{Stage.INSIDE}/{command.argv[0]}",
             *command.argv[1:],
         ]
@@ -167,6 +194,24 @@ class PodmanTarget(_podman.Options):
         return removed
 
 
+def _commit(stage: Stage, base: str) -> None:
+    """Make an image of one of the user's and the payloads of a stage."""
+    name = f"{stage.owner}-{os.urandom(4).hex()}"
+    labels = _podman.pairs("--label", oci.labels(stage.owner))
+    settings = ("--pull=never", "--network", "none", "--http-proxy=false", "--env-host=false")
+    changes = [word for change in oci.CHANGES for word in ("--change", change)]
+    try:
+        _podman.checked("create", *settings, "--name", name, *labels, base, oci.AGENT)
+        with ownership.temporary_folder("layer") as folder:
+            (folder / "scratch").mkdir()
+            (folder / "scratch").chmod(0o1777)  # containers may run as any user
+            for source in (stage.root / "isobench", folder / "scratch"):
+                _podman.checked("cp", str(source), f"{name}:/")
+        _podman.checked("commit", "--quiet", *changes, name, oci.based_name(stage, base))
+    finally:
+        _podman.remove(name)
+
+
 @contextlib.contextmanager
 def _image_in_doubt() -> Iterator[None]:
     """Surround a start of a container. If it fails, the next one looks whether the image is there:
@@ -208,6 +253,7 @@ class PodTarget(PodmanTarget):
 
     def __post_init__(self) -> None:
         """Check the options. ValueError: a pod cannot have one of them."""
+        super().__post_init__()
         if self.security_opt:
             raise ValueError("security_opt: not for a pod, whose manifest has no such field")
         for option in ("pids", "cpu_quota", "write_limit"):
@@ -267,7 +313,7 @@ class PodTarget(PodmanTarget):
         variables = command.environ(oci.INSIDE)
         container = {
             "name": _CONTAINER,
-            "image": oci.image_name(stage),
+            "image": self._image(stage),
             "imagePullPolicy": "Never",
             "command": [f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
             "env": [{"name": key, "value": value} for key, value in variables.items()],

@@ -31,6 +31,13 @@ OWNER_LABEL: Final = "isobench.owner"
 REPOSITORY: Final = "localhost/isobench/stage"
 _OWN_IMAGE: Final = re.compile(r"localhost/isobench/[a-z]+:[0-9a-f]{16}")
 _PROBE_IMAGE: Final = "localhost/isobench/probe"
+BASED: Final = "localhost/isobench/based"
+"""Images that consist of one of the user's and a layer with the payloads."""
+CHANGES: Final = ("ENTRYPOINT []", f"LABEL {LABEL}=1")
+"""What else distinguishes such an image: a command begins with the payload, and it is isobench's.
+"""
+_IMAGE: Final = re.compile(r"[A-Za-z0-9][\w.:/@-]{0,254}", re.ASCII)
+_FOLDERS: Final = ("dev", "isobench", "proc", "scratch", "sys", "tmp")
 INSIDE: Final = "/scratch"
 AGENT: Final = f"{Stage.INSIDE}/_agent"
 
@@ -51,6 +58,17 @@ def image_name(stage: Stage) -> str:
     return f"{REPOSITORY}:{stage.digest[:16]}"
 
 
+def based_name(stage: Stage, base: str) -> str:
+    """Return the name of the image with a stage's payloads on another one, whose id is `base`."""
+    digest = hashlib.sha256(f"{stage.digest} {base}".encode()).hexdigest()
+    return f"{BASED}:{digest[:16]}"
+
+
+def image_text(image: str, base: str) -> str:
+    """Return the user's image with its id, for a version: another build is another version."""
+    return f", image {image} {base.removeprefix('sha256:')[:12]}" if image else ""
+
+
 def is_own_image(name: str) -> bool:
     """Return whether this is the name of an image that isobench keeps: it ends in a hash."""
     return _OWN_IMAGE.fullmatch(name) is not None
@@ -67,12 +85,12 @@ def labels(owner: str) -> dict[str, str]:
     return {LABEL: "1", OWNER_LABEL: owner}
 
 
-def _layer(files: Iterable[tuple[str, bytes]]) -> bytes:
+def _layer(files: Iterable[tuple[str, bytes]], folders: Iterable[str] = _FOLDERS) -> bytes:
     """Return a tar of mount points and programs, the same bytes for the same content."""
     buffer = io.BytesIO()
     # A TarInfo has time 0 and owner 0 unless they are set: files of the host would bring theirs.
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name in ("dev", "isobench", "proc", "scratch", "sys", "tmp"):
+        for name in folders:
             folder = tarfile.TarInfo(name)
             folder.type = tarfile.DIRTYPE
             # Containers may run as any user: rootless, or with a user namespace.
@@ -126,9 +144,19 @@ def stage_archive(stage: Stage, machine: str, *, name: str = "") -> bytes:
 
     Another `name` than `image_name` is for an image that goes to a registry.
     """
-    programs = sorted((stage.root / "isobench").iterdir())
-    layer = _layer((f"isobench/{path.name}", path.read_bytes()) for path in programs)
-    return _archive(name or image_name(stage), machine, layer)
+    return _archive(name or image_name(stage), machine, _layer(_programs(stage)))
+
+
+def stage_layer(stage: Stage) -> bytes:
+    """Return a tar of a stage's payloads, and of the folder for what they write, for an image that
+    has everything else.
+    """
+    return _layer(_programs(stage), ("isobench", "scratch"))
+
+
+def _programs(stage: Stage) -> Iterator[tuple[str, bytes]]:
+    for path in sorted((stage.root / "isobench").iterdir()):
+        yield f"isobench/{path.name}", path.read_bytes()
 
 
 def probe_image() -> str:
@@ -247,6 +275,10 @@ class Engine:
     }
     """Short names of parts of an option, for `--vary`."""
 
+    image: str = ""
+    """An image that the engine has, to which the payloads are added; none is pulled. Empty: an
+    image that has nothing but the payloads.
+    """
     runtime: str = ""
     """OCI runtime ("runc", "crun", "runsc"); empty: the engine's default, or the first that works.
     """
@@ -266,7 +298,9 @@ class Engine:
     """
 
     def __post_init__(self) -> None:
-        """Check the limits. ValueError: one is not a limit."""
+        """Check the options. ValueError: one is not a limit, or no name of an image."""
+        if self.image and _IMAGE.fullmatch(self.image) is None:
+            raise ValueError(f'image = "{self.image}": write the name of an image: "debian:12"')
         if self.pids < 0:
             raise ValueError(f"pids = {self.pids}: write a number of processes; 0: no limit")
         if not 0 <= self.cpu_quota < _MAX_CPUS:
