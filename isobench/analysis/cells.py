@@ -766,7 +766,8 @@ class Analysis:
     def _beside_in_blocks(self, workload: WorkloadName, target: TargetName) -> float:
         """Return native's median in the blocks of a cell: a target that left has fewer of them."""
         column = self.column(workload, self.beside(target))
-        assert column is not None  # there is a contrast
+        if column is None:  # a duet whose partner has no values
+            return math.nan
         column = column.dropna()
         # Native beside a target of a duet has the same blocks anyway. Without any ratio all count.
         shared = column[column.index.isin(self._pairs(workload, target).index)]

@@ -35,7 +35,7 @@ def documents_claims() -> tuple[Claim, ...]:
 
 @functools.cache
 def _documents_claims(path: Any) -> tuple[Claim, ...]:  # noqa: ANN401 - a path of any kind
-    return claiming.load(path.read_text(), origin=str(path))
+    return claiming.load(path.read_text(encoding="utf-8"), origin=str(path))
 
 
 def claims_of(run: Run, added: Sequence[Claim] = ()) -> tuple[Claim, ...]:
@@ -51,7 +51,7 @@ def claims_of(run: Run, added: Sequence[Claim] = ()) -> tuple[Claim, ...]:
 def published_figures() -> tuple[Published, ...]:
     """Return the figures that others have published, as shipped."""
     path = paths.shared("reports") / "published.toml"
-    return claiming.load_published(path.read_text(), origin=str(path))
+    return claiming.load_published(path.read_text(encoding="utf-8"), origin=str(path))
 
 
 def judge_claims(

@@ -11,6 +11,8 @@ from typing import Final
 
 from isobench.claims import patterns
 
+MOST_COMPARISONS: Final = 16
+"""In one condition: each may be a pattern, which takes time to compile."""
 NAMES: Final = ("workload", "class", "target", "technology")
 _OPERATORS: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "==": lambda found, wanted: found == wanted,
@@ -40,8 +42,12 @@ def holds(condition: str, facts: Mapping[str, str]) -> bool:
 
 def comparisons(condition: str) -> Iterator[tuple[str, str, str]]:
     """Yield name, operator and text of each comparison. ValueError as in `holds`."""
-    at, joined = 0, bool(condition.strip())
+    at, joined, number = 0, bool(condition.strip()), 0
     while joined:
+        number += 1
+        if number > MOST_COMPARISONS:
+            message = f"has more than {MOST_COMPARISONS} comparisons"
+            raise ValueError(message)
         found = _COMPARISON.match(condition, at)
         if found is None:
             message = (

@@ -11,6 +11,7 @@ import re2
 
 MOST_CHARACTERS: Final = 1000
 """The longest pattern."""
+_MOST_KEPT: Final = 2048
 _MEMORY: Final = 1 << 20
 """Bytes that a compiled pattern may take: a{1000}{1000} would take gigabytes."""
 
@@ -28,7 +29,7 @@ def found(pattern: str, text: str) -> bool:
     return _compiled(pattern).search(text) is not None
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=_MOST_KEPT)
 def _compiled(pattern: str) -> "re2._Regexp[str]":
     options = re2.Options()
     # RE2 would print errors itself, on standard error.

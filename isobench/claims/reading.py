@@ -1,6 +1,7 @@
 """Reads the claims of a file or a configuration. Errors name the file, the line and the key."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ _CHOICES: Final = {
 MOST_BYTES: Final = 1 << 20
 """Bytes of a claims file."""
 MOST_CLAIMS: Final = 1000
+_LEAST_SHARE: Final = 1e-9
+"""A smaller margin would be none in floating point."""
+_LEAST_LEVEL: Final = 0.5
 _UNWORDED: Final = "…"
 _COMPARING: Final = (ClaimKind.EQUIVALENT, ClaimKind.ORDER)
 _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -199,7 +203,7 @@ def _share(written: object) -> float | None:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         return None
-    return share if 0 < share < 1 else None
+    return share if _LEAST_SHARE < share < 1 else None
 
 
 def _wording(values: Mapping[str, Any]) -> str:
@@ -277,14 +281,16 @@ def _metric_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
 
 
 def _bound_contradictions(claim: Claim) -> Iterator[tuple[str, str]]:
+    if not _LEAST_LEVEL < claim.level < 1:
+        yield "level", "must be above 50%"
     given = [key for key in BOUNDS if getattr(claim, key) is not None]
     if (claim.kind is ClaimKind.BOUND) != bool(given):
         instead = "" if given else f" (or {', '.join(BOUNDS[1:])})"
         yield (given or BOUNDS)[0], f'and kind = "bound" go together{instead}'
     yield from _range_contradictions(claim, given)
     for key in given:
-        if not getattr(claim, key) > 0:
-            yield key, "must be above zero"
+        if not 0 < getattr(claim, key) < math.inf:
+            yield key, "must be above zero, and finite"
     if claim.quantile != 0.5 and not (claim.below_seconds or claim.above_seconds):  # noqa: PLR2004 - the median
         yield "quantile", "goes with below_seconds and above_seconds"
     if claim.reference != "native" and (claim.below_seconds or claim.above_seconds):

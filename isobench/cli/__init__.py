@@ -5,6 +5,7 @@ Even click takes three times as long to import as Python takes to start, so that
 and `isobench --version` are answered without it.
 """
 
+import io
 import os
 import sys
 from typing import Final
@@ -17,6 +18,7 @@ COMPLETING: Final = "_ISOBENCH_COMPLETE"
 
 def main() -> None:
     """Entry point of the command `isobench`."""
+    _open_standard_streams()
     if _answers_at_once(sys.argv[1:]):
         sys.exit(0)
     from isobench.cli._errors import run_guarded
@@ -26,7 +28,38 @@ def main() -> None:
     try:
         sys.exit(run_guarded(_command))
     finally:
+        _flush()
         stdout.release()
+
+
+def _open_standard_streams() -> None:
+    """Open streams that the caller has closed: else a file of a run would get such a number."""
+    for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest free number
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a locale lacks, it gets as an escape
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Write what is left of standard output. Python does so at its end, with an error of its own.
+
+    SystemExit with 2: it cannot be written, and the reason is not that its reader has left.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"isobench: standard output: {error.strerror}", file=sys.stderr)
+            sys.exit(2)
 
 
 def _answers_at_once(words: list[str]) -> bool:

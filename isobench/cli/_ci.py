@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from isobench.config import redaction
+from isobench.config import bounded, redaction
 from isobench.model.wording import counted
 from isobench.report.write import MARKDOWN
 
@@ -46,6 +46,7 @@ def publish(
 
 def _write_summary(target: Path, outcome: "Outcome", findings: "Sequence[Finding] | None") -> None:
     try:
+        bounded.check_replaceable(target)
         text = (outcome.folder / MARKDOWN).read_text(encoding="utf-8")
         room = MOST_SUMMARY - (target.stat().st_size if target.exists() else 0)
         with target.open("a", encoding="utf-8") as stream:

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
 from isobench.cli._exits import INTERRUPTED
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import IsobenchError, UsageError
+
+_LONGEST: Final = 10_000
+"""Characters of a message. Whatever it names was cleaned where it was read; this is the last place.
+"""
 
 
 def _fail(error: IsobenchError) -> NoReturn:
@@ -19,10 +24,12 @@ def _fail(error: IsobenchError) -> NoReturn:
     console = _progress.console_for(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
     # Not wrapped: users copy paths and commands from here.
-    console.print(_progress.as_called(str(error)), markup=False, soft_wrap=True)
+    text = cleaned(_progress.as_called(str(error)), longest=_LONGEST)
+    console.print(text, markup=False, soft_wrap=True)
     if error.hint:
         console.print("    [green]→[/] ", end="")
-        console.print(_progress.as_called(error.hint), markup=False, soft_wrap=True)
+        text = cleaned(_progress.as_called(error.hint), longest=_LONGEST)
+        console.print(text, markup=False, soft_wrap=True)
     sys.exit(error.exit_code)
 
 
@@ -43,7 +50,7 @@ def run_guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> i
         return INTERRUPTED
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            place = f"{error.filename}: " if error.filename else ""
+            place = f"{error.filename}: " if error.filename else "a file, or standard output: "
             own = Path(str(error.filename)).is_relative_to(Path(__file__).parents[1])
             hint = "a file of isobench is missing: install isobench again" if own else _PATHS_HINT
             _fail(UsageError(f"{place}{error.strerror or error}", hint=hint))

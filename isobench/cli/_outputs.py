@@ -10,7 +10,7 @@ import click
 from isobench.cli import _progress
 from isobench.cli._inputs import report_plugins
 from isobench.cli._progress import as_called, program
-from isobench.config import redaction
+from isobench.config import bounded, redaction
 from isobench.model import FAILED_CAUSES, Leftover
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import SessionError, UsageError
@@ -114,7 +114,7 @@ def write(target: str, content: str | bytes) -> None:
         click.echo(content, nl=isinstance(content, str))
         return
     try:
-        Path(target).write_bytes(content.encode() if isinstance(content, str) else content)
+        bounded.write(Path(target), content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise UsageError(f"{target}: {error.strerror}", hint="name a writable file") from None
 

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+import click
+
 from isobench.config import redaction
+from isobench.model.cleaning import cleaned
 from isobench.payload import wire
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ _HEIGHT: Final = 25
 # Seconds between two lines of progress where there is no bar, for example in the log of a CI job.
 _PROGRESS_INTERVAL: Final = 20
 # Spaces at the end of a line, with the colour codes between them.
+_COMMAND_OF_A_RUNNER: Final = re.compile(r"^(\s*)(?:::|##\[)")
 _TRAILING_SPACES: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
 
 
@@ -82,7 +86,16 @@ class _Trimmed:
 
 def _trimmed(line: str) -> str:
     """Return a line without the spaces at its end. Its colour codes stay."""
-    return _TRAILING_SPACES.sub(lambda end: end.group().replace(" ", ""), line)
+    bare_line = _TRAILING_SPACES.sub(lambda end: end.group().replace(" ", ""), line)
+    return _no_command(bare_line)
+
+
+def _no_command(line: str) -> str:
+    """Return a line that a runner of GitHub Actions does not take for a command.
+
+    It reads commands from what a step prints, and a name in it may come from somebody else.
+    """
+    return _COMMAND_OF_A_RUNNER.sub(r"\1: :", line)
 
 
 @functools.cache
@@ -94,16 +107,32 @@ def _redacting_console() -> "type[Console]":
     class Redacting(Console):
         def print(self, *objects: Any, **options: Any) -> None:
             shown = [
-                redaction.text(one)
+                bare(one)
                 if isinstance(one, str)
-                else Text(redaction.text(one.plain), style=one.style)
-                if isinstance(one, Text) and redaction.text(one.plain) != one.plain
+                else Text(bare(one.plain), style=one.style)
+                if isinstance(one, Text) and bare(one.plain) != one.plain
                 else one
                 for one in objects
             ]
             super().print(*shown, **options)
 
+        def on_broken_pipe(self) -> None:
+            # rich would end the program with 1, which means something else here. The reader has
+            # left, and what the command was called for goes on.
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
     return Redacting
+
+
+def bare(text: str) -> str:
+    """Return a text for the terminal: without secrets, and without what controls a terminal."""
+    return cleaned(redaction.text(text), longest=None)
+
+
+def say(text: str) -> None:
+    """Print a line on standard output."""
+    click.echo(bare(text))
 
 
 def console_for(*, stderr: bool = False, color: str = "auto") -> "Console":
@@ -228,7 +257,7 @@ def target_row(name: str, technology: str, answer: "Availability") -> dict[str, 
         "name": str(name),
         "class": str(technology),
         "available": available,
-        "version": redaction.text(answer.version) if isinstance(answer, Available) else None,
+        "version": _shown(answer.version) if isinstance(answer, Available) else None,
         "lack": None if isinstance(answer, Available) else str(answer.lack),
         "what": None if isinstance(answer, Available) else _shown(answer.what),
         "hint": None if isinstance(answer, Available) else _shown(answer.hint),

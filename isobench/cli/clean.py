@@ -7,6 +7,7 @@ import click
 from isobench.cli._inputs import registry_of
 from isobench.cli._options import config_option
 from isobench.cli._outputs import leftover_text
+from isobench.cli._progress import say
 from isobench.model import Leftover
 from isobench.model.errors import LeftoverError
 
@@ -25,7 +26,7 @@ def clean(stale: bool, config: Path | None) -> None:
     found: list[Leftover] = []
     cleanup.sweep(registry, everything=not stale, observer=found.append)
     for leftover in found:
-        click.echo(leftover_text(leftover))
+        say(leftover_text(leftover))
     if not found:
         click.echo("nothing to remove")
     if failed := sum(bool(leftover.failure) for leftover in found):

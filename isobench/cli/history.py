@@ -11,6 +11,7 @@ from isobench.cli._exits import HISTORY_FAILURES, REGRESSED, refuse_unknown
 from isobench.cli._inputs import runs_at, store_at
 from isobench.cli._options import document_options, store_option, workloads_option
 from isobench.cli._outputs import publish
+from isobench.cli._progress import say
 from isobench.config import parameters
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
@@ -60,7 +61,7 @@ def add(names: Sequence[str], store: Path | None, link: str) -> None:
             added += is_new
             there += not is_new
     already = f"; {counted(there, 'run')} had been added before" if there else ""
-    click.echo(f"{counted(added, 'run')} added to {kept.folder}{already}")
+    say(f"{counted(added, 'run')} added to {kept.folder}{already}")
 
 
 @history.command(name="list")
@@ -199,7 +200,7 @@ def prune(store: Path | None, before: str) -> None:
     """Remove old runs from the store. The runs themselves stay."""
     kept = store_at(store)
     removed = kept.prune(before)
-    click.echo(f"{counted(removed, 'run')} removed from {kept.folder}")
+    say(f"{counted(removed, 'run')} removed from {kept.folder}")
 
 
 @history.command()
@@ -213,4 +214,4 @@ def export(store: Path | None, since: str, machine: str, target: Path) -> None:
 
     kept = store_at(store)
     count = kept.export(target, Choice(since=since, machine=machine))
-    click.echo(f"{counted(count, 'row')} written to {target}")
+    say(f"{counted(count, 'row')} written to {target}")

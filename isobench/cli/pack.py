@@ -7,6 +7,7 @@ import click
 
 from isobench.cli._inputs import latest, warn_if_running
 from isobench.cli._options import redact_option
+from isobench.cli._progress import say
 from isobench.config import redaction
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
@@ -39,4 +40,4 @@ def pack(path: Path | None, output: Path | None) -> None:
     name = re.sub(r"[^\w.-]", "_", run.metadata.id or source.name)
     target = output or Path(f"{name}.zip")
     names = bundle.write(source, target, name)
-    click.echo(f"{counted(len(names), 'file')} of {source} written to {target}")
+    say(f"{counted(len(names), 'file')} of {source} written to {target}")

@@ -37,8 +37,10 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
     """
     own = claims_of(options["claims"], None, None) if options["claims"] else ()
     outcome = answer_again(path or latest(), output, own)
-    show(outcome, options)
-    export(outcome, options)
+    try:
+        show(outcome, options)
+    finally:  # whatever standard output is
+        export(outcome, options)
     _ci.publish(outcome, ())
 
 

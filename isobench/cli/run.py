@@ -181,9 +181,9 @@ def run(**options: Any) -> None:
     outcome = measure(options)
     if outcome is None:
         return
-    show(outcome, options)
     found = None
     try:
+        show(outcome, options)
         if "regression" in options["fail_on"]:
             found = _findings(outcome, options)
             outcome = _answered_again(outcome, found)
@@ -241,7 +241,8 @@ def measure(options: Mapping[str, Any]) -> "Outcome | None":
         run_options = _resumed(run_options, earlier, options)
         if options["config"] is None:
             registry = configured_as_before(registry, earlier)
-    registry.permit([*run_options.targets, *run_options.require])
+    # Not those in [run] of the file: whoever has written the commands has written that line too.
+    registry.permit([*_named(options), *options["require"]])
     varied = [registry.vary(written) for written in options["vary"]]
     if varied:
         registry, run_options = _with_variations(registry, run_options, varied)
@@ -493,11 +494,8 @@ def _run_options(options: Mapping[str, Any], settings: Any) -> "RunOptions":
     table = settings.run
     values = _values(options, settings)
     _refuse_unusable(values.get("affinity", frozenset()))
-    from_environment = tuple(
-        n.strip() for n in os.environ.get("ISOBENCH_TARGETS", "").split(",") if n.strip()
-    )
     return RunOptions(
-        targets=options["targets"] or from_environment or tuple(table.targets),
+        targets=_named(options) or tuple(table.targets),
         workloads=options["workloads"] or tuple(table.workloads),
         folders=tuple(options["folders"]),
         require=options["require"],
@@ -509,6 +507,12 @@ def _run_options(options: Mapping[str, Any], settings: Any) -> "RunOptions":
         argv=tuple(sys.argv[1:]),
         **values,
     )
+
+
+def _named(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the targets that the user names, on the command line or in the environment."""
+    words = os.environ.get("ISOBENCH_TARGETS", "").split(",")
+    return options["targets"] or tuple(word.strip() for word in words if word.strip())
 
 
 def _launch(options: Mapping[str, Any], cpus: "frozenset[int]") -> "Launch":
@@ -562,12 +566,12 @@ def _refuse_unusable(cpus: "frozenset[int]") -> None:
 def _show_plan(run_options: "RunOptions", chosen: Any) -> None:
     from isobench.model import Available
 
-    click.echo(f"targets:   {', '.join(chosen.able)}")
+    _progress.say(f"targets:   {', '.join(chosen.able)}")
     for name, answer in chosen.answers.items():
         if not isinstance(answer, Available):
-            click.echo(f"  skipped: {name}: {answer.reason}")
-    click.echo(f"workloads: {', '.join(chosen.workloads)}")
+            _progress.say(f"  skipped: {name}: {answer.reason}")
+    _progress.say(f"workloads: {', '.join(chosen.workloads)}")
     fewest, most = run_options.minimum_blocks, run_options.maximum_blocks
     blocks = f"{most}" if fewest == most else f"{fewest} to {most}"
-    click.echo(f"blocks:    {blocks}, native twice in each")
-    click.echo(f"budget:    {duration_text(run_options.budget)}")
+    _progress.say(f"blocks:    {blocks}, native twice in each")
+    _progress.say(f"budget:    {duration_text(run_options.budget)}")

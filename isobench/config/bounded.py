@@ -4,7 +4,9 @@ A path may lead to a device that never ends, to a pipe that nobody writes to, or
 terabyte.
 """
 
+import errno
 import os
+import secrets
 import select
 import stat
 import time
@@ -43,6 +45,37 @@ def opened(path: Path, *, most: int, hint: str, pipes: bool = False) -> int:
         os.close(descriptor)
         raise _too_long(path, most, hint)
     return descriptor
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that a file may be replaced. OSError: a device, a pipe or a folder has its name.
+
+    As root, a rename would replace /dev/null.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, completely or not at all; or into a pipe or a device that has this name.
+
+    OSError: it cannot be written, or nobody reads the pipe.
+    """
+    real = path.resolve()  # a link stays, and leads to the new content
+    if real.exists() and not real.is_file():
+        # Opening a named pipe would wait for a reader.
+        descriptor = os.open(real, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        os.set_blocking(descriptor, True)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+        return
+    fresh = real.with_name(f".{real.name}-{secrets.token_hex(8)}")
+    try:
+        with fresh.open("xb") as stream:
+            stream.write(content)
+        fresh.replace(real)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _too_long(path: Path, most: int, hint: str) -> UsageError:

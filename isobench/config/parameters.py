@@ -46,7 +46,8 @@ class Since(click.ParamType[str]):
                 then = then.astimezone(UTC) if then.tzinfo else then.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no date: write 2026-08-01, or 90d for 90 days ago", param, ctx)
-        return then.strftime("%Y-%m-%dT%H:%M:%SZ")
+        # Times of runs are compared as texts. strftime() has no leading zeros for early years.
+        return f"{then:%Y}".zfill(4) + f"{then:-%m-%dT%H:%M:%SZ}"
 
 
 class Cpus(click.ParamType[frozenset[int]]):
@@ -79,8 +80,6 @@ class Share(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return a fraction between 0 and 1."""
-        if isinstance(value, float):
-            return value
         text = str(value).strip()
         number = _float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         if not 0 < number < 1:

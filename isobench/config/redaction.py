@@ -21,21 +21,23 @@ from typing import Any, Final
 MARK: Final = "***"
 """What stands in place of what is left out."""
 _MARKED_WORD: Final = (
-    r"(?:passw(?:or)?d|passphrase|secrets?|tokens?|credentials?|api[_-]?keys?|auth"
+    r"(?:passw(?:or)?d|pass|sshpass|passphrase|secrets?|tokens?|credentials?|api[_-]?keys?|auth"
     r"|access[_-]?keys?|secret[_-]?keys?|private[_-]?keys?|authorization|cookie|session[_-]?key)"
 )
 # A word of a name, as in DB_PASSWORD or --registry-token, and not a part of one, as in "authors".
-_NAMED: Final = rf"(?:[A-Za-z0-9]+[_.-])*{_MARKED_WORD}"
-# A name that ends otherwise, as token_file, says where the secret is.
-_NAME: Final = re.compile(
-    rf"{_NAMED}|[a-z0-9]*(?:password|passwd|passphrase|token|secret)", re.IGNORECASE
+# PWD itself is the working directory; MYSQL_PWD is a password, and so is PGPASSWORD.
+_NAMED: Final = (
+    rf"(?:(?:[A-Za-z0-9]+[_.-])*{_MARKED_WORD}|[A-Za-z0-9]+_pwd"
+    r"|[A-Za-z0-9]*(?:password|passwd|passphrase|token|secret))"
 )
+# A name that ends otherwise, as token_file, says where the secret is.
+_NAME: Final = re.compile(_NAMED, re.IGNORECASE)
 _QUOTED: Final = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'"
 _VALUE: Final = rf"(?:{_QUOTED}|[^\s\"',;&|<>]+)"
 
 # Nearly all texts hold nothing of this, and are searched once only.
 _HINT: Final = re.compile(
-    r"@|pass|pwd|secret|token|credential|key|auth|cookie|-u|akia|asia|gh[opsur]_|eyj|xox|glpat",
+    r"@|pass|pwd|secret|token|credential|key|auth|cookie|-u|sig|akia|asia|gh[opsur]_|eyj|xox|glpat",
     re.IGNORECASE,
 )
 # Coordinates and times, as in the pages of long histories: megabytes that no rule needs to search.
@@ -71,6 +73,13 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"((?:set-)?cookie\s*:\s*)[^\r\n\"']+", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w-])--?{_NAMED}(?:=|\s+))(?!-){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w-])(?:-u|--user|--proxy-user)[=\s]\s*)[^\s:@]+:{_VALUE}"), rf"\1{MARK}"),
+    (re.compile(rf"((?<![\w-])-u)[^\s:@=-][^\s:@]*:{_VALUE}"), rf"\1{MARK}"),
+    # A header, and the signature of a link.
+    (
+        re.compile(r"(\b(?:x-)?(?:[a-z]+-)*(?:key|token|secret)\s*:\s*)[^\s\"',;]+", re.IGNORECASE),
+        rf"\1{MARK}",
+    ),
+    (re.compile(r"([?&](?:x-amz-)?sig(?:nature)?=)[^\s&\"'<>]+", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(r"(\bsshpass\s+(?:-\w+\s+)*-p\s*)\S+"), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w.-]){_NAMED}[\"']?=)(?!=){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"([\"']{_NAMED}[\"']\s*[:=]\s*)(?:{_QUOTED})", re.IGNORECASE), rf'\1"{MARK}"'),

@@ -13,13 +13,15 @@ import msgspec
 
 from isobench.analysis.cells import LEVEL, Analysis
 from isobench.comparison import compatibility
-from isobench.history.row import Row
+from isobench.history.row import LARGEST_LOG, Row
 from isobench.model import TIME
+from isobench.model.cleaning import cleaned
 from isobench.model.errors import UsageError
 from isobench.model.plan import actual, second
 from isobench.model.units import TargetName, WorkloadName
 from isobench.storage.reader import Run
 from isobench.storage.schema import Facts
+from isobench.storage.schema.values import moment_of
 
 _GIB: Final = 1 << 30
 _KEY_DIGITS: Final = 12
@@ -30,6 +32,12 @@ _CONDITIONS: Final = (
     "frequency_governor", "turbo", "smt", "cpu_limit", "memory_limit", "huge_pages", "root",
 )  # fmt: skip
 """Facts of the host that may change on a machine without making it another one."""
+
+
+_FIRST_YEAR: Final = 1000
+"""Times are compared as texts, which have four digits for the year."""
+_MOST_BYTES: Final = 1 << 60
+"""No machine has more memory."""
 
 
 def machine_key(host: Facts) -> str:
@@ -52,7 +60,9 @@ def machine_name(host: Facts) -> str:
 def _gibibytes(host: Facts) -> int | None:
     # Rounded: a kernel reserves a little more or less of the same memory.
     found = host.get("memory_bytes")
-    return round(found / _GIB) if isinstance(found, int | float) else None
+    if not isinstance(found, int | float) or not 0 <= found < _MOST_BYTES:
+        return None
+    return round(found / _GIB)
 
 
 def _digest(value: object) -> str:
@@ -94,21 +104,51 @@ def rows_of(run: Run, *, link: str = "") -> tuple[Row, ...]:
             f"{run.path} has no block with a value: it ended before it measured",
             hint=f"isobench run --resume {run.path} continues it",
         )
+    moment = moment_of(metadata.started)
+    if moment is None or moment.year < _FIRST_YEAR:
+        raise UsageError(
+            f"{run.path}: run.json has {metadata.started!r} where a time must be",
+            hint="add a run of isobench",
+        )
+    started = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
     common = {
-        "run": metadata.id,
-        "started": metadata.started,
-        "month": metadata.started[:7],
+        "run": _line(metadata.id),
+        "started": started,
+        "month": started[:7],
         "machine": machine_key(metadata.host),
-        "machine_name": machine_name(metadata.host),
+        "machine_name": _line(machine_name(metadata.host)),
         "complete": metadata.complete and not run.lost_blocks and not run.losses,
         "quick": metadata.quick,
-        "confirms": metadata.confirms,
-        "link": link,
+        "confirms": metadata.confirms and _line(metadata.confirms),
+        "link": _line(cleaned(link)),
         "conditions": _json(conditions(run)),
         "reference": str(analysis.reference),
     }
     found = (*_measured(analysis, common), *_absent(analysis, common))
-    return tuple(Row(place=place, **fields) for place, fields in enumerate(found))
+    if not found:
+        raise UsageError(
+            f"{run.path} has measured native alone: there is no ratio to keep",
+            hint="isobench run --targets NAME measures a target beside it",
+        )
+    return tuple(Row(place=place, **_checked(fields, run)) for place, fields in enumerate(found))
+
+
+def _line(text: str) -> str:
+    """Return a text, which was cleaned, as one line."""
+    return " ".join(text.split())
+
+
+def _checked(fields: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
+    """Return fields with texts of one line. UsageError: a ratio is none that a series can have."""
+    mean = fields["mean"]
+    if mean is not None and not abs(mean) < LARGEST_LOG:
+        raise UsageError(
+            f"{run.path}: {fields['target']} {fields['workload']} has no possible ratio",
+            hint="isobench report shows the run",
+        )
+    return {
+        name: _line(value) if isinstance(value, str) else value for name, value in fields.items()
+    }
 
 
 def _json(value: object) -> str:

@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+LARGEST_LOG: Final = 100.0
+"""No ratio is so large or small, as a logarithm: a ratio of 10^43."""
 SCHEMA: Final = 1
 """The version of the columns. It grows when a column changes its meaning, not when one is added."""
 

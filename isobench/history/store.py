@@ -19,6 +19,7 @@ import importlib.util
 import os
 import re
 import secrets
+import shlex
 import shutil
 import time
 import types
@@ -26,13 +27,17 @@ import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from isobench.config import bounded
 from isobench.history import duckdb_door
-from isobench.history.row import SCHEMA, Row
+from isobench.history.row import LARGEST_LOG, SCHEMA, Row
 from isobench.model.errors import UsageError
+
+if TYPE_CHECKING:
+    import duckdb
 
 MARKER: Final = "isobench-history.json"
 _ONE: Final = "run-"
@@ -48,6 +53,9 @@ _MOST_OF_A_ROW: Final = 64 << 20
 _MONTH: Final = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _FILES: Final = "read_parquet($files, union_by_name = true, hive_partitioning = false)"
 _TYPES: Final = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+_MOST_OF_A_MARKER: Final = 1 << 16
+_TIME: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+_UNPRINTABLE: Final = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -80,6 +88,39 @@ def _columns() -> dict[str, str]:
 
 
 COLUMNS: Final = _columns()
+
+
+def _sound() -> str:
+    """Return the condition in SQL that each row of isobench's meets. A file of a store may come
+    from a cache that others could write to.
+    """
+    texts: list[str] = []
+    numbers: list[str] = []
+    parts: list[str] = []
+    for name, kind in typing.get_type_hints(Row).items():
+        if isinstance(kind, types.UnionType):
+            (plain,) = (one for one in typing.get_args(kind) if one is not types.NoneType)
+        else:
+            plain = kind
+            parts.append(f"{name} IS NOT NULL")
+        (texts if plain is str else numbers if plain is float else []).append(name)
+    whole = ", ".join(texts)
+    return " AND ".join((
+        *parts,
+        *(f"({name} IS NULL OR isfinite({name}))" for name in numbers),
+        f"(mean IS NULL OR (abs(mean) < {LARGEST_LOG} AND error >= 0 AND freedom > 0))",
+        "(low IS NULL OR low > 0)",
+        "(high IS NULL OR high > 0)",
+        "level > 0 AND level < 1",
+        "schema::BIGINT > 0",
+        f"regexp_full_match(started, '{_TIME}')",
+        "month = started[:7]",
+        "json_type(conditions) = 'OBJECT'",
+        f"NOT regexp_matches(concat_ws('', {whole}), '{_UNPRINTABLE}')",
+    ))  # fmt: skip
+
+
+_SOUND: Final = _sound()
 
 
 class Store:
@@ -122,11 +163,25 @@ class Store:
             for values_of_row in self._query(sql, values, wanted):
                 row = Row(*values_of_row)
                 # Runs of a machine have the same conditions for months: one text is kept of all.
+                if row.conditions not in texts:
+                    self._check_conditions(row)
                 known = texts.setdefault(row.conditions, row.conditions)
                 if known is not row.conditions:
                     row = msgspec.structs.replace(row, conditions=known)
                 found.setdefault((row.run, row.target, row.workload, row.metric), row)
         return list(found.values())
+
+    def _check_conditions(self, row: Row) -> None:
+        """Check that the conditions of a run are names and visible texts. UsageError: not so."""
+        try:
+            found = msgspec.json.decode(row.conditions, type=dict[str, str])
+        except (msgspec.MsgspecError, RecursionError):
+            found = {"\0": ""}
+        if not all(text.isprintable() for pair in found.items() for text in pair):
+            raise UsageError(
+                f"{self.folder}: run {row.run} has conditions that isobench did not write",
+                hint=f"isobench history prune --before {row.started[:10]}, or begin a new store",
+            )
 
     def _query(self, sql: str, values: Sequence[object], choice: Choice) -> list[tuple[Any, ...]]:
         self._check_marker()
@@ -149,12 +204,14 @@ class Store:
         with contextlib.closing(duckdb_door.connection()) as database:
             bound = {"files": list(files)} | {f"v{n}": value for n, value in enumerate(values)}
             try:
-                newest = database.execute(
-                    f"SELECT min(schema), max(schema) FROM {_FILES}",  # noqa: S608 - a constant
+                oldest, newest = database.execute(
+                    f"SELECT min(schema::BIGINT), max(schema::BIGINT) FROM {_FILES}",  # noqa: S608 - a constant
                     {"files": list(files)},
-                ).fetchone()
-                if newest is not None and newest != (SCHEMA, SCHEMA):
-                    raise _other_schema(self.folder, *newest)
+                ).fetchone() or (None, None)
+                if (oldest, newest) not in {(SCHEMA, SCHEMA), (None, None)}:
+                    raise _other_schema(self.folder, oldest, newest)
+                if not _are_sound(database, files):
+                    raise self._damaged(files, None)
                 return database.execute(sql, bound).fetchall()
             except duckdb.Error as error:
                 gone = [name for name in files if not Path(name).exists()]
@@ -162,19 +219,20 @@ class Store:
                     raise FileNotFoundError(errno.ENOENT, "merged meanwhile", gone[0]) from None
                 raise self._damaged(files, error) from None
 
-    def _damaged(self, files: Sequence[str], error: Exception) -> UsageError:
-        """Return the error that names the file that cannot be read."""
+    def _damaged(self, files: Sequence[str], error: Exception | None) -> UsageError:
+        """Return the error that names the file that cannot be read, or has what no run has."""
         duckdb = duckdb_door.library()
         with contextlib.closing(duckdb_door.connection()) as database:
             for name in files:
                 try:
-                    database.execute("SELECT count(schema) FROM read_parquet(?)", [name]).fetchall()
-                except duckdb.Error as why:
-                    return UsageError(
-                        f"{name} cannot be read: {str(why).splitlines()[0]}",
-                        hint=f"move it away, and add its runs again: mv {name} /tmp",
-                    )
-        return UsageError(f"{self.folder}: {str(error).splitlines()[0]}", hint=duckdb_door.INSTALL)
+                    if _are_sound(database, [name]):
+                        continue
+                    why = "it has rows that isobench did not write"
+                except duckdb.Error as found:
+                    why = str(found).splitlines()[0]
+                return UsageError(f"{name} cannot be read: {why}", hint=_moved(name))
+        why = "its files do not fit together" if error is None else str(error).splitlines()[0]
+        return UsageError(f"{self.folder}: {why}", hint=duckdb_door.INSTALL)
 
     def _files(self, choice: Choice) -> Iterator[Path]:
         """Yield the files that may have chosen rows."""
@@ -184,12 +242,14 @@ class Store:
                 continue
             for month in _listed(machine, "month="):
                 if month.name >= f"month={first}":
-                    yield from sorted(month.glob("run*.parquet"))
+                    yield from _files_in(month, "run*.parquet")
 
     def _check_marker(self) -> None:
         """Check that the folder is a store. UsageError: it is none."""
         try:
-            data = (self.folder / MARKER).read_bytes()
+            data = bounded.read(
+                self.folder / MARKER, most=_MOST_OF_A_MARKER, hint="name another folder"
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise UsageError(
                 f"{self.folder} is no history", hint="isobench history add RUN begins one"
@@ -229,6 +289,7 @@ class Store:
             work.mkdir()
             try:
                 source, made = work / "rows.jsonl", work / f"rows{target.suffix}"
+                bounded.check_replaceable(target)
                 _write_lines(source, rows)
                 self._copy(_relation(source), made, form=form)
                 _publish(made, target)
@@ -288,7 +349,7 @@ class Store:
         """Return whether a run is in its month already."""
         if path.exists():
             return True
-        merged = [str(one) for one in path.parent.glob(f"{_SEVERAL}*.parquet")]
+        merged = [str(one) for one in _files_in(path.parent, f"{_SEVERAL}*.parquet")]
         if not merged:
             return False
         sql = f"SELECT 1 FROM {_FILES} WHERE run = $v0 LIMIT 1"  # noqa: S608 - a constant
@@ -319,12 +380,12 @@ class Store:
 
     def _tidy(self, folder: Path, *, is_first: bool) -> None:
         """Merge files of one run where there are many, and those of the months before a new one."""
-        loose = list(folder.glob(f"{_ONE}*.parquet"))
+        loose = _files_in(folder, f"{_ONE}*.parquet")
         if len(loose) > _MOST_LOOSE:
             self._merge(folder, loose)
         if is_first:
             for month in _listed(folder.parent, "month="):
-                files = list(month.glob("run*.parquet"))
+                files = _files_in(month, "run*.parquet")
                 if month != folder and len(files) > 1:
                     self._merge(month, files)
         for left in folder.glob(f"{_UNFINISHED}*"):
@@ -389,7 +450,8 @@ class Store:
         """Be the only writer. Yields False where the file system has no locks: files are then never
         removed.
         """
-        with (self.folder / ".lock").open("ab") as lock:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(self.folder / ".lock", flags, 0o666), "rb") as lock:
             end = time.monotonic() + _PATIENCE
             while True:
                 try:
@@ -423,6 +485,16 @@ def _listed(folder: Path, prefix: str) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
     except OSError:
         return []
+
+
+def _files_in(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder. UsageError: one is not a regular file."""
+    found = sorted(folder.glob(pattern))
+    for path in found:
+        # Reading a named pipe would wait for ever; a link may lead anywhere.
+        if path.is_symlink() or not path.is_file():
+            raise UsageError(f"{path} is not a regular file", hint=_moved(str(path)))
+    return found
 
 
 def _name(run: str) -> str:
@@ -495,6 +567,19 @@ def _conditions(choice: Choice) -> tuple[str, list[object]]:
             parts.append(sql.format(n=len(values)))
             values.append(value)
     return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
+
+
+def _are_sound(database: "duckdb.DuckDBPyConnection", files: Sequence[str]) -> bool:
+    """Return whether all rows of files are such as isobench writes. duckdb.Error: they have other
+    columns, or cannot be read.
+    """
+    sql = f"SELECT count(*) FROM {_FILES} WHERE ({_SOUND}) IS NOT TRUE"  # noqa: S608 - a constant
+    found = database.execute(sql, {"files": list(files)}).fetchone()
+    return found is not None and found[0] == 0
+
+
+def _moved(name: str) -> str:
+    return f"move it away, and add its runs again: mv {shlex.quote(name)} /tmp"
 
 
 def _other_schema(folder: Path, oldest: int, newest: int) -> UsageError:

@@ -147,5 +147,8 @@ def remove_cache() -> list[Leftover]:
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink()
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    return [Leftover(what=f"folder {folder} ({size / 1e6:.1f} MB)")]
+    # A cache may be a link to a folder on another disk: that folder is emptied, and the link stays.
+    real = folder.resolve()
+    shutil.rmtree(real, ignore_errors=True)
+    failure = "some of its files cannot be removed" if real.exists() else ""
+    return [Leftover(what=f"folder {folder} ({size / 1e6:.1f} MB)", failure=failure)]

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import stat
 import tempfile
@@ -22,6 +23,10 @@ import psutil
 from isobench.model import Leftover
 
 _PARTS: Final = 4
+# Anybody may make a folder or a label with such a name: the numbers have a length.
+_OWNER: Final = re.compile(
+    r"isobench-(?P<machine>[0-9a-f]+)-(?P<pid>[0-9]{1,10})-(?P<started>[0-9]{1,18})", re.ASCII
+)
 
 
 @functools.cache
@@ -59,16 +64,14 @@ def alive(owner: str) -> bool:
     """Return whether the things of this owner must be kept. It is so for every text that is not an
     owner.
     """
-    parts = owner.split("-")
-    if len(parts) != _PARTS or parts[0] != "isobench" or not (parts[2] + parts[3]).isdecimal():
+    found = _OWNER.fullmatch(owner)
+    if found is None or found["machine"] != _machine():
         return True
-    if parts[1] != _machine():
-        return True
-    started = _started(int(parts[2]))
+    started = _started(int(found["pid"]))
     # The number of a process may have been given to another one, which started at another time.
     # Times are compared to a second: they are computed from the system clock, which may have been
     # corrected in between.
-    return started is not None and abs(started - int(parts[3])) < 100  # noqa: PLR2004
+    return started is not None and abs(started - int(found["started"])) < 100  # noqa: PLR2004
 
 
 def owner_of(name: str) -> str:

@@ -57,9 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args.append(str(_WORKLOADS))
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Return names that are separated by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def names(given: object) -> tuple[str, ...]:
+    """Return names that are separated by commas, or in a list. TypeError: they are neither."""
+    words = given.split(",") if isinstance(given, str) else given
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        message = f"{given!r} is not a list of names"
+        raise TypeError(message)
+    return tuple(word.strip() for word in words if word.strip())
 
 
 def reason(error: "IsobenchError") -> str:
@@ -136,15 +140,21 @@ def _measured(item: pytest.Item, marker: pytest.Mark) -> "Run":
     if unknown or marker.args or not given.get("targets"):
         wrong = f"no argument {sorted(unknown)}" if unknown else "targets must be named"
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.isobench: {wrong}; {_MARKER}")
-    targets = names(given["targets"])
+    try:
+        targets = names(given["targets"])
+        workloads = names(given.get("workloads", "cpu"))
+        folders = names(given.get("folders", ()))
+        budget = str(given.get("budget", "1m"))
+    except TypeError as error:
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.isobench: {error}") from None
     try:
         return api.measure(
             targets,
-            names(given.get("workloads", "cpu")),
+            workloads,
             require=targets,
-            budget=given.get("budget", "1m"),
+            budget=budget,
             margin=_share(item, given.get("margin", "5%")),
-            folders=given.get("folders", ()),
+            folders=folders,
             config=given.get("config"),
             output=item.config.rootpath / "isobench-results" / _folder(item),
         )

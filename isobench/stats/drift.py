@@ -33,19 +33,20 @@ class Drift:
 
 def drift(seconds: NDArray[np.float64], at: NDArray[np.float64]) -> Drift | None:
     """Return the drift of `seconds`, shape (n,), taken at host times `at`, shape (n,); None from
-    fewer than four values, or where all have the same time.
+    fewer than four values, where all have the same time, or where a value is zero.
 
-    ValueError: the shapes differ, or a value is not a positive finite number.
+    ValueError: the shapes differ, or a value is negative or not finite.
     Sources: Sen 1968, Estimates of the regression coefficient based on Kendall's tau; SciPy's
     `theilslopes` and `kendalltau`.
     """
     if seconds.shape != at.shape or seconds.ndim != 1:
         message = f"values and times must pair: {seconds.shape} and {at.shape}"
         raise ValueError(message)
-    if not bool(np.all(np.isfinite(seconds) & (seconds > 0) & np.isfinite(at))):
-        message = "values must be finite and above zero, times finite"
+    if not bool(np.all(np.isfinite(seconds) & (seconds >= 0) & np.isfinite(at))):
+        message = "values must be finite and not below zero, times finite"
         raise ValueError(message)
-    if seconds.size < FEWEST or float(np.ptp(at)) == 0:
+    # A timer that is too coarse shows no time at all for some visits.
+    if seconds.size < FEWEST or float(np.ptp(at)) == 0 or not bool(np.all(seconds > 0)):
         return None
     # Kendall's tau of equal values is NaN.
     if float(np.ptp(seconds)) == 0:

@@ -37,6 +37,10 @@ def write(run: Path, target: Path, name: str) -> list[str]:
     found = dict(_members(run))
     if len(found) > MOST_MEMBERS:
         raise UsageError(f"{run} has {len(found)} files, more than a run", hint="pack one run")
+    try:
+        bounded.check_replaceable(target)
+    except OSError as error:
+        raise _unwritable(target, error) from None
     made = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     try:
         with zipfile.ZipFile(made, "x", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
@@ -44,12 +48,14 @@ def write(run: Path, target: Path, name: str) -> list[str]:
                 _add(archive, f"{name}/{member}", path)
         made.replace(target)
     except OSError as error:
-        raise UsageError(
-            f"{target}: {error.strerror or error}", hint="name a writable file with -o"
-        ) from None
+        raise _unwritable(target, error) from None
     finally:
         made.unlink(missing_ok=True)
     return sorted(found)
+
+
+def _unwritable(target: Path, error: OSError) -> UsageError:
+    return UsageError(f"{target}: {error.strerror or error}", hint="name a writable file with -o")
 
 
 def _members(run: Path) -> Iterator[tuple[str, Path]]:
@@ -57,12 +63,18 @@ def _members(run: Path) -> Iterator[tuple[str, Path]]:
     for name in _FILES:
         yield from _regular(run / name, name)
     for folder in _FOLDERS:
-        for path in sorted((run / folder).glob("*")) if (run / folder).is_dir() else ():
-            yield from _regular(path, f"{folder}/{path.name}")
+        if _is_folder(run / folder):
+            for path in sorted((run / folder).iterdir()):
+                yield from _regular(path, f"{folder}/{path.name}")
     for further in sorted(run.glob(f"{CONFIRMATION}*")):
-        if further.is_dir() and not further.is_symlink():
+        if _is_folder(further):
             for name, path in _members(further):
                 yield f"{further.name}/{name}", path
+
+
+def _is_folder(path: Path) -> bool:
+    # As below: neither a file nor a folder of a run is a link.
+    return path.is_dir() and not path.is_symlink()
 
 
 def _regular(path: Path, name: str) -> Iterator[tuple[str, Path]]:

@@ -27,6 +27,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, completely or not at all. The umask decides who may read it."""
     # rename(2) replaces a file atomically, but only within one file system: so the temporary file
     # is in the same folder. A reader, or a run that is killed here, sees the old file or the new.
+    bounded.check_replaceable(path)
     fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         # Mode 0666 without the bits of the umask: open(2). tempfile would make it 0600, and nobody
@@ -45,7 +46,22 @@ def write_document(path: Path, value: object) -> None:
 
 def encoded(value: object) -> str:
     """Return the JSON text of a document."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+    try:
+        whole = msgspec.json.encode(value)
+    except UnicodeEncodeError:  # a name on the command line that is no UTF-8
+        whole = msgspec.json.encode(_encodable(msgspec.to_builtins(value)))
+    return msgspec.json.format(whole, indent=1).decode()
+
+
+def _encodable(value: Any) -> Any:  # noqa: ANN401 - plain data
+    """Return plain data whose texts are UTF-8: other bytes of names are written as escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(each) for each in value]
+    return value
 
 
 def decoded(data: bytes, kind: type[_T], name: str, *, raw: frozenset[str] = frozenset()) -> _T:
@@ -98,6 +114,9 @@ def _check_numbers(document: object) -> None:
             left.extend((f"{place}[{at}]", each) for at, each in enumerate(value))
 
 
+_LONGEST_VERSION: Final = 40
+
+
 def check_format(value: object, place: object) -> None:
     """Check the format version of a document; `place` names it in messages.
 
@@ -111,8 +130,9 @@ def check_format(value: object, place: object) -> None:
         message = "Object missing required field `schema_version`"
         raise ValueError(message)
     if version != FORMAT:
+        shown = version if isinstance(version, int) else f"{str(version)[:_LONGEST_VERSION]!r}"
         raise UsageError(
-            f"{place}: format {version}, this isobench reads {FORMAT}",
+            f"{place}: format {shown}, this isobench reads {FORMAT}",
             hint="use the version of isobench that wrote it",
         )
 

@@ -39,9 +39,11 @@ _ENCRYPTED: Final = 1  # bit 0 of the flags of a member: APPNOTE.TXT of PKWARE, 
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _UNPACK: Final = "unpack it, and name the folder"
 # zipfile raises these for files that are cut off (BadZipFile, EOFError, zlib.error, struct.error),
-# or of an unknown kind (NotImplementedError, RuntimeError, ValueError).
+# or of an unknown kind (NotImplementedError, RuntimeError, ValueError), or whose offsets are no
+# offsets (OverflowError).
 UNREADABLE: Final = (
     OSError,
+    OverflowError,
     ValueError,
     zipfile.BadZipFile,
     zlib.error,
@@ -88,8 +90,13 @@ class _Folder:
             yield file
 
     def parts(self) -> list[str]:
-        found = [one.parent.name for one in self.path.glob(f"*/{METADATA}") if one.is_file()]
-        return sorted(found)
+        # A link leads to a run that is no part of this one.
+        found = [
+            one.parent.name
+            for one in self.path.glob(f"*/{METADATA}")
+            if one.is_file() and not one.parent.is_symlink()
+        ]
+        return sorted(name for name in found if name.isprintable())
 
     def close(self) -> None:
         pass
@@ -116,14 +123,16 @@ class _Zip:
                 f"{self.path}: has {len(members)} members, more than a run",
                 hint="zip one run alone",
             )
-        found = [one.filename for one in members if one.filename.endswith(METADATA)]
+        found = [one.filename for one in members if one.filename.rpartition("/")[2] == METADATA]
         if not found:
             raise UsageError(
                 f"{self.path} holds no {METADATA}", hint="zip the whole folder of a run"
             )
-        # A zip may hold the files themselves or the folder with them. The shortest name is the
-        # outermost: the folder may hold other files whose names end so.
-        return min(found, key=len).removesuffix(METADATA)
+        # A zip may hold the files themselves or the folder with them, and that further runs.
+        outermost = min(found, key=lambda name: name.count("/")).removesuffix(METADATA)
+        if not all(name.startswith(outermost) for name in found):
+            raise UsageError(f"{self.path} holds several runs", hint="zip one run alone")
+        return outermost
 
     @contextlib.contextmanager
     def open(self, name: str, most: int) -> Iterator[BinaryIO]:
@@ -137,7 +146,7 @@ class _Zip:
         try:
             with self._zip.open(members[0]) as member:
                 yield member  # type: ignore[misc]  # it has all that is used of a BinaryIO
-        except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OverflowError, struct.error) as error:
             # The errors of zlib and zipfile do not name the member.
             raise ValueError(f"{name}: {error}") from None
 
@@ -163,7 +172,12 @@ class _Zip:
     def parts(self) -> list[str]:
         names = (one.filename.removeprefix(self._inside) for one in self._zip.infolist())
         found = (name.split("/") for name in names if name.endswith(f"/{METADATA}"))
-        return sorted(words[0] for words in found if len(words) == 2)  # noqa: PLR2004 - folder, file
+        # A name is shown in messages: one that is not plain is no folder of isobench's.
+        return sorted(
+            words[0]
+            for words in found
+            if len(words) == 2 and words[0].isprintable()  # noqa: PLR2004 - folder, file
+        )
 
     def close(self) -> None:
         self._zip.close()

@@ -133,7 +133,7 @@ class Growing:
             with Files(self._path, self._part) as files:
                 return _read(self._path / self._part, files, self._records)
         except UNREADABLE as error:
-            raise UsageError(f"{self._path}: {error}", hint=DAMAGED) from None
+            raise UsageError(f"{self._path / self._part}: {error}", hint=DAMAGED) from None
 
     def _records(self, stream: BinaryIO, known: records.Known) -> records.Records:
         # Damaged lines are counted where all lines are checked: so all are read again.

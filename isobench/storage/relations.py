@@ -4,6 +4,7 @@ The types of a document bound each value. What is here is between values, and be
 Analysis relies on it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
@@ -39,6 +40,9 @@ def known(run: RunMetadata, plan: Plan | None, *, has_rounds: bool) -> Known:
     )
 
 
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", re.ASCII)
+
+
 def _check(name: str, faults: Iterator[tuple[str, str]]) -> None:
     for place, why in faults:
         # The names of a plan are not cleaned: they must be those of run.json, which are.
@@ -53,8 +57,9 @@ def _metadata_faults(run: RunMetadata) -> Iterator[tuple[str, str]]:
     if targets and run.reference not in targets:
         yield "reference", f'"{run.reference}" is not one of the targets'
     yield from _name_faults("variations", [one.name for one in run.variations])
+    known_targets = {*targets}
     for one in run.variations:
-        if not {one.name, one.base} <= {*targets} or one.name == one.base:
+        if not {one.name, one.base} <= known_targets or one.name == one.base:
             yield "variations", f'"{one.name}" or its base "{one.base}" is not one of the targets'
     for entry in run.workloads:
         metrics = [metric.name for metric in entry.metrics]
@@ -69,8 +74,9 @@ def _name_faults(place: str, names: Collection[str]) -> Iterator[tuple[str, str]
     for name, times in Counter(names).items():
         if times > 1:
             yield place, f'"{name}" occurs {times} times'
-        # States are in files with these names; "#" marks the control and partners.
-        if not name or name[0] == "." or len(name) > _LONGEST_NAME or {*name} & {"/", "#", "\n"}:
+        # As isobench demands of names: they stand in file names, in commands that people paste, at
+        # the beginning of lines and of cells of a spreadsheet. "#" marks the control and partners.
+        if len(name) > _LONGEST_NAME or _NAME.fullmatch(name) is None:
             yield place, f'"{name[:_LONGEST_NAME]}" is not a name'
 
 

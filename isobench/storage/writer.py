@@ -10,9 +10,11 @@ summary.json    the answers, next to summary.md and report.html: see `isobench.r
 """
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -29,10 +31,41 @@ MOST_LOG: Final = 1 << 20
 _KINDS: Final[dict[type[Record], str]] = {Sample: "sample", Gap: "gap", Leaving: "leaving"}
 
 
+_LINKED: Final = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
+_OWN: Final = (
+    *("run.json", "plan.json", "summary.json", "summary.md", "report.html", "state", "logs"),
+    *("history.json", "confirm"),
+)
+"""What a run writes: a new one begins where there is nothing of this."""
+
+
+def _appending(path: Path) -> BinaryIO:
+    """Open a file of a run, to append to it. UsageError: it is not a regular file.
+
+    A stranger's folder may have a link to a file of the user's in its place, or a pipe that waits.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in _LINKED:
+            raise _no_file(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_file(path)
+    return os.fdopen(descriptor, "ab")
+
+
+def _no_file(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is not a regular file", hint="choose another folder with --output, or remove it"
+    )
+
+
 def _drop_incomplete_line(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as file:
-            os.truncate(path, end_of_lines(file))
+    with _appending(path) as file, os.fdopen(os.dup(file.fileno()), "rb") as whole:
+        os.ftruncate(file.fileno(), end_of_lines(whole))
 
 
 def _printable(text: bytes) -> bytes:
@@ -56,18 +89,21 @@ class RunFolder:
         self.path = path
         for name in ("state", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
-        self._records = (path / lock.RECORDS).open("ab")
+            if (path / name).is_symlink():
+                raise _no_file(path / name)
+        self._records = _appending(path / lock.RECORDS)
         # Without the lock, two processes that resume one run measure the same blocks, and half of
         # its samples occur twice.
         try:
             self.unlocked = lock.acquire(self._records, path)
-        except UsageError:
+            # A crash may have cut off the last line: a new record would continue that line, and
+            # both would be lost. This waits for the lock, since another process may be writing it.
+            _drop_incomplete_line(path / lock.RECORDS)
+            if os.path.lexists(path / "state" / "blocks.jsonl"):
+                _drop_incomplete_line(path / "state" / "blocks.jsonl")
+        except (UsageError, OSError):
             self._records.close()
             raise
-        # A crash may have cut off the last line: a new record would continue that line, and both
-        # would be lost. This waits for the lock, since another process may be writing that line.
-        for name in (lock.RECORDS, "state/blocks.jsonl"):
-            _drop_incomplete_line(path / name)
         self._encoder = msgspec.json.Encoder()
 
     def write(self, record: Record) -> None:
@@ -95,20 +131,18 @@ class RunFolder:
     def health(self, health: BlockHealth, *, valid: bool) -> None:
         """Append the state of the host during one block, and whether the block counts."""
         line = msgspec.json.encode({**msgspec.to_builtins(health), "valid": valid})
-        with (self.path / "state" / "blocks.jsonl").open("ab") as file:
+        with _appending(self.path / "state" / "blocks.jsonl") as file:
             file.write(line + b"\n")
 
     def log(self, name: str, text: bytes) -> None:
         """Append standard error to logs/<name>.log: printable, up to MOST_LOG bytes a file."""
         if not text.strip():
             return
-        path = self.path / "logs" / f"{name}.log"
-        size = path.stat().st_size if path.exists() else 0
-        if size < MOST_LOG:
-            shown = _printable(redaction.of_bytes(text[: MOST_LOG - size]))
-            shown = shown[: MOST_LOG - size].rstrip()
-            with path.open("ab") as file:
-                file.write(shown + b"\n")
+        with _appending(self.path / "logs" / f"{name}.log") as file:
+            room = MOST_LOG - os.fstat(file.fileno()).st_size
+            if room > 0:
+                shown = _printable(redaction.of_bytes(text[:room]))
+                file.write(shown[:room].rstrip() + b"\n")
 
     def close(self) -> None:
         """Sync and close the records. This releases the lock."""
@@ -122,8 +156,14 @@ def create(parent: Path, name: str, *, exact: Path | None = None) -> RunFolder:
     UsageError: the folder holds a run, or cannot be written.
     """
     path = exact or parent / name
-    if (path / lock.RECORDS).exists():
+    if os.path.lexists(path / lock.RECORDS):
         raise UsageError(f"{path} holds a run already", hint="choose another folder with --output")
+    for own in _OWN:
+        if os.path.lexists(path / own):
+            raise UsageError(
+                f"{path} has a {own} already, which the run would replace",
+                hint="choose another folder with --output",
+            )
     try:
         folder = RunFolder(path)
     except OSError as error:

@@ -1,13 +1,13 @@
 """run.json: the options of a run, its machine and its programs, and how it ended."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from isobench.model import TIME, Abi, Metric, Technology
 from isobench.model.units import Sha256, TargetName, WorkloadName
-from isobench.storage.schema.values import Amount, Count, Facts, Integer, Positive
+from isobench.storage.schema.values import Amount, Count, Facts, Integer
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ class RunMetadata(Struct, frozen=True, kw_only=True):
     reference: TargetName
     quick: bool = False
     launch: str | None = None
-    margin: Positive = 0.05
+    margin: Annotated[float, Meta(gt=1e-9, lt=10)] = 0.05
     """The margin of near-native, as a share (0.05: 5 %)."""
     precision: Amount | None = None
     """The half-width of intervals at which the run may stop, as a share; 0: it never stops so."""

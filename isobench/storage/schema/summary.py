@@ -204,7 +204,7 @@ class CellSummary(Struct, frozen=True, kw_only=True):
     doubt_codes: tuple[str, ...] = ()
     operation: str = ""
     clock: str = ""
-    median_bounds: Bounds | None = None
+    median_bounds: tuple[Amount, Amount] | None = None
     p95: Amount | None = None
     p99: Amount | None = None
     """None: there are too few values for this quantile."""

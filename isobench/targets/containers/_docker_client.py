@@ -140,6 +140,16 @@ def read(kind: type[_T], reply: object) -> _T:
         ) from None
 
 
+def decoded(kind: type[_T], line: bytes) -> _T:
+    """Return a line of JSON by its type. DockerException: it has another form."""
+    try:
+        return read(kind, msgspec.json.decode(line))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise docker.errors.DockerException(
+            f"the engine's reply is no JSON that can be read: {error}"
+        ) from None
+
+
 class _Connection(unixconn.UnixHTTPConnection):
     """A connection whose socket its client knows."""
 
@@ -214,6 +224,13 @@ class Client(docker.APIClient):
                 response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001 - as above
         return response
 
+    def load(self, archive: bytes) -> Iterator[bytes]:
+        """Load an image; yield the lines of the reply. The SDK's own method has no bound."""
+        url = self._url("/images/load")  # type: ignore[attr-defined]  # as above
+        response = self._post(url, data=archive)  # type: ignore[attr-defined]  # as above
+        self._raise_for_status(response)
+        yield from response.content.splitlines()
+
     def _raise_for_status(self, response: requests.Response) -> None:
         try:
             super()._raise_for_status(response)  # type: ignore[misc]  # as above
@@ -232,12 +249,7 @@ class Client(docker.APIClient):
         found = super()._result(response, json=False, binary=binary or json)  # type: ignore[misc]  # as above
         if not json:
             return found
-        try:
-            return msgspec.json.decode(found)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise docker.errors.DockerException(
-                f"the engine's reply is no JSON that can be read: {error}"
-            ) from None
+        return decoded(object, found)
 
 
 def _bounded(response: requests.Response) -> bytes:

@@ -243,7 +243,7 @@ def settings_cache() -> Path:
 def _cached() -> dict[str, Any]:
     """Return the content of the file, by `_cache_key`; empty where it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        cached = json.loads(settings_cache().read_text())
+        cached = json.loads(settings_cache().read_text(encoding="utf-8"))
         if isinstance(cached, dict):
             return {key: entry for key, entry in cached.items() if isinstance(entry, dict)}
     return {}

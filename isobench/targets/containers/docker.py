@@ -82,9 +82,9 @@ def _connected(_address: str | None) -> Client:
 
 def _load(client: Client, archive: bytes) -> None:
     """Load an image. APIError: the engine refuses it."""
-    # The SDK reports an error only as a part of the answer's stream.
-    for part in client.load_image(archive):  # type: ignore[no-untyped-call]  # the SDK has few types
-        error = read(_docker_client.Loaded, part).error
+    # An error is only a part of the reply.
+    for line in filter(bytes.strip, client.load(archive)):
+        error = _docker_client.decoded(_docker_client.Loaded, line).error
         if error is not None:
             raise docker.errors.APIError(error)
 

@@ -18,6 +18,6 @@ _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts
 @functools.cache
 def known() -> frozenset[str]:
     """Return the key of every fact that the evidence payload prints."""
-    source = (paths.shared("workloads") / "_evidence" / "payload.c").read_text()
+    source = (paths.shared("workloads") / "_evidence" / "payload.c").read_text(encoding="utf-8")
     found = {*_DOTTED.findall(source), *_BARE.findall(source)}
     return frozenset(found | {f"ns.{name}" for name in _NAMESPACES})

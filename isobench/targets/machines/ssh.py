@@ -54,6 +54,9 @@ _PROBE_TIMEOUT: Final = 8.0
 """Seconds that each step of a probe's login may take."""
 # The path becomes a part of the command that starts the agent: a shell on the other host reads it.
 _SAFE: Final = re.compile(r"/[A-Za-z0-9._/-]*")
+# Of what OpenSSH itself permits in names: a ProxyCommand is given to a shell with the name in it.
+_HOST: Final = re.compile(r"[A-Za-z0-9._:][A-Za-z0-9._:-]*(%[A-Za-z0-9._-]+)?", re.ASCII)
+_USER: Final = re.compile(r"[A-Za-z0-9._+@][A-Za-z0-9._+@-]*", re.ASCII)
 """Absolute paths without a character that is special to a shell."""
 _EXAMPLE: Final = '[targets.my-machine] / kind = "ssh" / host = "name-in-ssh-config"'
 _LAST_PORT: Final = 65535
@@ -186,8 +189,10 @@ class SshTarget:
         if not _SAFE.fullmatch(self.directory) or "/.." in self.directory:
             raise ValueError(f'directory = "{self.directory}": write a plain absolute path')
         # A name that begins with "-" would be an option in the ssh commands of hints.
-        if self.host.startswith("-") or any(c.isspace() for c in self.host):
-            raise ValueError(f'host = "{self.host}": write the name of a host')
+        if self.host and _HOST.fullmatch(self.host) is None:
+            raise ValueError(f"host = {self.host!r}: write the name of a host")
+        if self.user and _USER.fullmatch(self.user) is None:
+            raise ValueError(f"user = {self.user!r}: write the name of a user")
         if bool(self.preset) != bool(self.machine):
             raise ValueError("set both preset and machine, or neither")
         if self.start_timeout <= 0 or self.stop_timeout <= 0:

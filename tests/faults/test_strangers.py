@@ -1,0 +1,403 @@
+"""What comes from a stranger (a run, a zip, a store, a repository, another user) leads nowhere
+else, controls no terminal and no job, and takes no time without end.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isobench.claims import condition
+from isobench.cli import _progress
+from isobench.config import bounded, parameters
+from isobench.history import entry
+from isobench.history.row import Row
+from isobench.history.store import Choice, Store
+from isobench.model.errors import UsageError
+from isobench.plugins import ownership
+from isobench.storage import bundle, reader, writer
+from isobench.targets.machines.ssh import SshTarget
+from tests.faults import damage
+from tests.unit.test_history import row
+
+pytestmark = pytest.mark.timeout(180)
+HOSTILE = "\x1b]0;title\x07\u202e"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return damage.run(tmp_path_factory.mktemp("strangers") / "base")
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path) -> Path:
+    subprocess.run(["cp", "-r", base, tmp_path / "run"], check=True)
+    return tmp_path / "run"
+
+
+def called(*argv: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command line; it ends within a minute."""
+    words = [sys.executable, "-m", "isobench", *map(str, argv)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def changed(run: Path, **values: object) -> Path:
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | values))
+    return run
+
+
+# ---- links, devices and pipes
+
+
+@pytest.mark.parametrize("name", ["state", "logs"])
+def test_a_bundle_has_no_files_of_linked_folders(name: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "id_ed25519").write_text("a key")
+    subprocess.run(["rm", "-rf", run / name], check=True)
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    assert not [one for one in bundle.write(run, tmp_path / "x.zip", "x") if "id_ed" in one]
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "state/blocks.jsonl", "logs/box.log"])
+def test_a_run_is_not_continued_through_links(name: str, run: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("one\nwithout an end")
+    (run / "logs").mkdir(exist_ok=True)
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(victim)
+    with (
+        pytest.raises(UsageError, match="not a regular file"),
+        contextlib.closing(writer.RunFolder(run)) as folder,
+    ):
+        folder.log("box", b"text")
+    assert victim.read_text() == "one\nwithout an end"
+
+
+@pytest.mark.parametrize("name", ["state", "logs"])
+def test_a_run_is_not_continued_in_linked_folders(name: str, run: Path, tmp_path: Path) -> None:
+    subprocess.run(["rm", "-rf", run / name], check=True)
+    (tmp_path / "elsewhere").mkdir()
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="not a regular file"):
+        writer.RunFolder(run)
+
+
+def test_a_pipe_in_place_of_the_states_of_blocks_is_not_waited_for(run: Path) -> None:
+    (run / "state" / "blocks.jsonl").unlink()
+    os.mkfifo(run / "state" / "blocks.jsonl")
+    with pytest.raises(UsageError, match="not a regular file"):
+        writer.RunFolder(run)
+
+
+def test_a_run_that_confirms_is_part_of_the_run_and_no_link(run: Path, base: Path) -> None:
+    (run / "confirm").symlink_to(base)
+    assert reader.confirmations(run) == []
+
+
+def test_a_new_run_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(UsageError, match=r"report\.html already"):
+        writer.create(tmp_path, "x", exact=tmp_path)
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "socket"])
+def test_no_device_and_no_pipe_is_replaced_by_a_file(kind: str, run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    if kind == "fifo":
+        os.mkfifo(target)
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(target))
+    before = target.stat().st_mode
+    with pytest.raises(UsageError, match="not a regular file"):
+        bundle.write(run, target, "x")
+    with pytest.raises(OSError, match="not a regular file"):
+        bounded.check_replaceable(target)
+    assert target.stat().st_mode == before
+
+
+def test_an_export_into_a_pipe_that_nobody_reads_is_an_error(run: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = called("report", run, "-q", "--export-csv", tmp_path / "pipe")
+    assert done.returncode == 2
+    assert "pipe: No such device or address" in done.stderr
+
+
+def test_an_export_replaces_the_whole_file_or_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "export.csv"
+    target.write_text("before")
+    (tmp_path / "link").symlink_to(target)
+    bounded.write(tmp_path / "link", b"after")
+    assert target.read_text() == "after"
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.csv", "link"]
+
+
+# ---- texts
+
+
+def test_a_format_of_any_form_is_shown_in_short(run: Path) -> None:
+    for version in (f"{HOSTILE}\n::set-output name=x::y", ["A" * 1000] * 5000, 10**30):
+        done = called("report", changed(run, schema_version=version))
+        assert done.returncode == 2
+        assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr)
+        assert "\n::" not in done.stderr
+        assert len(done.stderr) < 500
+
+
+def test_a_part_of_a_zip_has_a_plain_name(run: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        for path in run.rglob("*.json*"):
+            made.write(path, path.relative_to(run))
+        made.writestr(f"confirm{HOSTILE}\n::error::x/run.json", "{}")
+    assert reader.confirmations(tmp_path / "x.zip") == []
+
+
+def test_a_zip_of_two_runs_is_refused(run: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        for name in ("a", "b"):
+            made.write(run / "run.json", f"{name}/run.json")
+    with pytest.raises(UsageError, match="several runs"):
+        reader.load(tmp_path / "x.zip")
+
+
+def test_a_file_whose_name_ends_so_is_no_run(run: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        for path in run.rglob("*.json*"):
+            made.write(path, f"deep/in/{path.relative_to(run)}")
+        made.writestr("dryrun.json", "{}")
+    assert reader.load(tmp_path / "x.zip").metadata.id == reader.load(run).metadata.id
+
+
+@pytest.mark.parametrize("offset", [(1 << 64) - 1, 1 << 63, 1 << 62])
+def test_offsets_of_a_zip_that_are_none_are_damage(offset: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        made.writestr("run.json", "{}")
+    whole = (tmp_path / "x.zip").read_bytes()
+    at, end = whole.find(b"PK\1\2"), whole.find(b"PK\5\6")
+    entry_of, tail = bytearray(whole[at:end]), bytearray(whole[end:])
+    extra = struct.pack("<HHQ", 1, 8, offset)
+    entry_of[42:46], entry_of[30:32] = b"\xff" * 4, struct.pack("<H", len(extra))
+    tail[12:16] = struct.pack("<I", len(entry_of) + len(extra))
+    (tmp_path / "x.zip").write_bytes(whole[:at] + bytes(entry_of) + extra + bytes(tail))
+    with pytest.raises(UsageError):
+        reader.load(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize(
+    "name", ["::error::x", "=HYPERLINK(1)", "@SUM(1)", "-x", "a b", "$(id)", "a;b", "`id`", "a\tb"]
+)
+def test_names_of_a_run_can_be_pasted(name: str, run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    about["targets"][1]["name"] = name
+    changed(run, targets=about["targets"], variations=[])
+    with pytest.raises(UsageError, match="is not a name"):
+        reader.load(run)
+
+
+def test_no_line_is_a_command_of_a_runner() -> None:
+    for line in ("::error::x", "  ::set-output name=a::b", "##[error]x"):
+        assert not _progress._trimmed(line).lstrip().startswith(("::", "##["))
+
+
+@pytest.mark.parametrize("stream", ["version", "reason"])
+def test_what_a_target_says_does_not_control_the_terminal(stream: str) -> None:
+    assert (
+        _progress.bare(f"{stream}{HOSTILE}\x1b[2J") == f"{stream}\\x1b]0;title\\x07\\u202e\\x1b[2J"
+    )
+
+
+def test_the_name_of_a_target_in_a_cloned_repository_is_shown_in_short(tmp_path: Path) -> None:
+    (tmp_path / "isobench.toml").write_text('[targets."\\u001b[2Jx"]\nkind = "docker"\n')
+    done = called("targets", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+
+
+# ---- commands of a cloned repository
+
+
+def test_a_line_of_the_repository_itself_does_not_permit_its_commands(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / "isobench.toml").write_text(
+        f'[run]\ntargets = ["box"]\n[targets.box]\nkind = "ssh"\nhost = "localhost"\n'
+        f'start = ["touch", "{ran}"]\nstop = ["true"]\nstart_timeout = 1.0\n'
+    )
+    called("run", "-w", "cpu.sieve", "-n", cwd=tmp_path)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", ["$(touch x)", "a;b", "`id`", "a b", "-oProxyCommand=x", "a\nb"])
+@pytest.mark.parametrize("option", ["host", "user"])
+def test_names_for_ssh_are_no_shell_code(name: str, option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} ="):
+        SshTarget(**{option: name})
+
+
+# ---- other users
+
+
+@pytest.mark.parametrize("numbers", ["-1", "1-", "--", "1-" + "9" * 5000, "9" * 5000 + "-1", "a-b"])
+def test_an_owner_of_any_form_stops_no_sweep(numbers: str) -> None:
+    machine = ownership.mine().split("-")[1]
+    assert ownership.alive(f"isobench-{machine}-{numbers}")
+
+
+# ---- the store
+
+
+def foreign(store: Store, expression: str, end: str = "") -> Path:
+    """Change the only file of a store by SQL."""
+    duckdb = pytest.importorskip("duckdb", reason="the extra history is not installed")
+    (path,) = store.folder.rglob("run-*.parquet")
+    select = f"SELECT {expression} FROM '{path}' {end}"  # noqa: S608 - the test's own
+    duckdb.sql(f"COPY ({select}) TO '{path}.x' (FORMAT parquet)")
+    Path(f"{path}.x").replace(path)
+    return Path(path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    pytest.importorskip("duckdb", reason="the extra history is not installed")
+    made = Store(tmp_path / "store")
+    made.add([row(0)])
+    return made
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "* REPLACE ('x' AS schema)",
+        "* REPLACE ('x' AS mean)",
+        "* REPLACE (1e308::DOUBLE AS mean)",
+        "* REPLACE ('nan'::DOUBLE AS mean, 'inf'::DOUBLE AS error)",
+        "* REPLACE ('no json' AS conditions)",
+        "* REPLACE (now() AS started)",
+        "* REPLACE (NULL AS run, NULL AS target)",
+        "* REPLACE (chr(27) || '[2J' AS machine_name)",
+        '* REPLACE (\'{"kernel":"\\u001b[2J"}\' AS conditions)',
+        "* EXCLUDE (workload)",
+    ],
+)
+def test_a_foreign_file_of_a_store_is_named(expression: str, store: Store) -> None:
+    foreign(store, expression)
+    with pytest.raises(UsageError, match=r"run-[0-9a-f]+\.parquet|did not write"):
+        store.rows()
+
+
+def test_a_file_without_rows_is_no_damage(store: Store) -> None:
+    foreign(store, "*", end="LIMIT 0")
+    assert store.rows() == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder"])
+def test_what_is_no_file_of_a_store_is_named_and_not_read(kind: str, store: Store) -> None:
+    (path,) = store.folder.rglob("run-*.parquet")
+    other = path.with_name("run-zz.parquet")
+    if kind == "link":
+        other.symlink_to(path)
+    else:
+        {"fifo": os.mkfifo, "folder": os.mkdir}[kind](other)
+    with pytest.raises(UsageError, match=r"run-zz\.parquet is not a regular file"):
+        store.rows()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_the_mark_of_a_store_is_a_file(kind: str, store: Store) -> None:
+    mark = store.folder / "isobench-history.json"
+    mark.unlink()
+    if kind == "fifo":
+        os.mkfifo(mark)
+    else:
+        mark.symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="not a regular file"):
+        store.rows()
+
+
+@pytest.mark.parametrize("when", ["400000d", "0999-01-01"])
+def test_an_early_date_is_before_all_runs(when: str, store: Store) -> None:
+    then = parameters.Since().convert(when, None, None)
+    assert store.prune(then) == 0
+    assert len(store.rows(Choice(since=then))) == 1
+
+
+@pytest.mark.parametrize("memory", [1e300, -1, True, "much"])
+def test_a_machine_has_a_possible_memory(memory: object) -> None:
+    assert entry.machine_name({"cpu": "x", "cpus": 2, "memory_bytes": memory}).startswith("x, 2")  # type: ignore[dict-item]
+
+
+def test_a_link_of_a_run_is_one_plain_line(run: Path, store: Store) -> None:
+    link = f"https://x\n{HOSTILE}"
+    rows: tuple[Row, ...] = entry.rows_of(reader.load(run), link=link)
+    assert rows[0].link.isprintable()
+    store.add(rows)
+    assert {one.link for one in store.rows()} == {"", rows[0].link}
+
+
+# ---- time
+
+
+def test_a_condition_has_few_comparisons() -> None:
+    long = " and ".join("workload =~ 'z{900}'" for _ in range(300))
+    with pytest.raises(ValueError, match="more than 16 comparisons"):
+        condition.holds(long, {"workload": "cpu.sieve"})
+
+
+# ---- standard streams
+
+
+def test_exports_are_written_whoever_reads_the_output(run: Path, tmp_path: Path) -> None:
+    for where in ("| true", ">/dev/full", ">&-"):
+        target = tmp_path / f"export-{len(where)}.json"
+        line = f"{sys.executable} -m isobench report {run} -q --export-json {target} {where}"
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert target.stat().st_size > 1000, (where, done.stderr)
+        assert done.returncode == (2 if "full" in where else 0), (where, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+
+
+def test_no_locale_is_needed(run: Path) -> None:
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = called("report", run, "-q", env=plain)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_line_of_any_bytes_is_recorded(tmp_path: Path) -> None:
+    folder = writer.RunFolder(tmp_path / "run")
+    folder.document("run.json", {"argv": ["-o", "out/s\udcff"]})
+    folder.close()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["argv"][1] == "out/s\\xff"
+
+
+# ---- clearing up
+
+
+def test_a_cache_behind_a_link_is_emptied(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "payloads").mkdir(parents=True)
+    (tmp_path / "elsewhere").chmod(0o700)
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "isobench").symlink_to(tmp_path / "elsewhere")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    program = "from isobench.payload import stage; print(stage.remove_cache())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "elsewhere").exists()
