@@ -27,7 +27,7 @@ import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -35,9 +35,6 @@ from isobench.config import bounded
 from isobench.history import duckdb_door
 from isobench.history.row import LARGEST_LOG, SCHEMA, Row
 from isobench.model.errors import UsageError
-
-if TYPE_CHECKING:
-    import duckdb
 
 MARKER: Final = "isobench-history.json"
 _ONE: Final = "run-"
@@ -569,7 +566,7 @@ def _conditions(choice: Choice) -> tuple[str, list[object]]:
     return (f"WHERE {' AND '.join(parts)}" if parts else ""), values
 
 
-def _are_sound(database: "duckdb.DuckDBPyConnection", files: Sequence[str]) -> bool:
+def _are_sound(database: Any, files: Sequence[str]) -> bool:  # noqa: ANN401 - a connection of DuckDB
     """Return whether all rows of files are such as isobench writes. duckdb.Error: they have other
     columns, or cannot be read.
     """

@@ -25,7 +25,7 @@ from isobench.model import Leftover
 _PARTS: Final = 4
 # Anybody may make a folder or a label with such a name: the numbers have a length.
 _OWNER: Final = re.compile(
-    r"isobench-(?P<machine>[0-9a-f]+)-(?P<pid>[0-9]{1,10})-(?P<started>[0-9]{1,18})", re.ASCII
+    r"isobench-(?P<machine>[0-9a-f]+)-(?P<pid>[0-9]{1,18})-(?P<started>[0-9]{1,18})", re.ASCII
 )
 
 

@@ -40,7 +40,7 @@ def known(run: RunMetadata, plan: Plan | None, *, has_rounds: bool) -> Known:
     )
 
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*", re.ASCII)
 
 
 def _check(name: str, faults: Iterator[tuple[str, str]]) -> None:

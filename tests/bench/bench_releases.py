@@ -8,9 +8,9 @@
 run that is in the folder already is not made again. OLD and NEW are two virtual environments' bin
 folders.
 
-`table` counts. The long-run answer of a cell is the mean of its log-ratios over all runs of both
-releases. A verdict is wrong that contradicts it. A cell whose long-run ratio lies within 1 % of the
-margin counts as near: no run is expected to decide it.
+`table` counts. The long-run answer of a cell is the mean of its log-ratios over all runs of its
+release: a workload may have been changed in between. A verdict is wrong that contradicts it. A cell
+whose long-run ratio lies within 1 % of the margin counts as near: no run is expected to decide it.
 """
 
 import json
@@ -116,10 +116,10 @@ def truth(ratio: float) -> str:
 def table(folders: Sequence[Path]) -> None:
     """Print what was decided, as Markdown."""
     runs = read(folders)
-    ratios = long_run(runs)
+    answers = {name: long_run(one for one in runs if one.release == name) for name in RELEASES}
     click.echo("| release | run | load | blocks | cells | open | of them near the margin | wrong |")
     click.echo("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for release in RELEASES:
+    for release, ratios in answers.items():
         for number, run in enumerate(each for each in runs if each.release == release):
             cells = dict(run.cells())
             unsure = [name for name, cell in cells.items() if cell["standing"] not in DECIDED]
@@ -136,8 +136,20 @@ def table(folders: Sequence[Path]) -> None:
                 f"{': ' if wrong else ''}{', '.join(map(' '.join, wrong))} |"
             )
     click.echo()
-    near_ones = [" ".join(name) for name, ratio in ratios.items() if not truth(ratio)]
+    near_ones = [
+        f"{release} {' '.join(name)}"
+        for release, ratios in answers.items()
+        for name, ratio in ratios.items()
+        if not truth(ratio)
+    ]
     click.echo(f"Near the margin in the long run: {', '.join(near_ones) or 'none'}.")
+    old, new = (answers[name] for name in RELEASES)
+    others = [
+        f"{' '.join(name)} {old[name]:.2f} and {new[name]:.2f}"
+        for name in old.keys() & new.keys()
+        if truth(old[name]) != truth(new[name])
+    ]
+    click.echo(f"Other answers of the two releases: {', '.join(sorted(others)) or 'none'}.")
 
 
 if __name__ == "__main__":

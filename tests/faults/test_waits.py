@@ -25,6 +25,7 @@ from isobench.targets.containers import docker as docker_target
 from isobench.targets.machines import _ssh, _ssh_host
 from isobench.targets.shared import processes
 from tests.faults import fakes
+from tests.live.conftest import heeding
 
 pytestmark = pytest.mark.timeout(120)
 LIMIT = 1.0
@@ -179,6 +180,7 @@ def isobench(*words: str, path: Path, **variables: str) -> subprocess.Popen[byte
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}", **variables},
+        preexec_fn=heeding,  # noqa: PLW1509 - the tests have no threads here
     )
 
 

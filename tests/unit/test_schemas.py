@@ -105,7 +105,7 @@ def test_a_configuration_is_not_cleaned(synthetic: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "place"),
     [
-        ("run.json", {"margin": -1}, "run.json: Expected `float` > 0"),
+        ("run.json", {"margin": -1}, "run.json: Expected `float` > 1e-09"),
         ("run.json", {"margin": "wide"}, "$.margin"),
         ("run.json", {"seed": 1 << 80}, "$.seed"),
         ("run.json", {"targets": [{"name": "box", "class": "Black magic"}]}, "$.targets[0].class"),

@@ -1,12 +1,14 @@
 """history.json: how a run compares with the runs before it, by `run --fail-on regression`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from isobench.storage.schema.values import FORMAT, Amount, Bounds, Count, Positive
+from isobench.storage.schema.values import FORMAT, Amount, Bounds, Count, check_order
 
 FINDINGS = "history.json"
+_Ratio = Annotated[float, Meta(gt=1e-43, lt=1e43)]
+"""What a series can have (`history.row.LARGEST_LOG`)."""
 
 
 class OtherCondition(Struct, frozen=True, kw_only=True):
@@ -26,16 +28,20 @@ class HistoryCell(Struct, frozen=True, kw_only=True):
     outcome: Literal["regression", "improvement", "unchanged", "too few runs", "unproven"]
     confirmed: bool | None = None
     """Whether a further run has shown it again; None: there is none."""
-    before: Positive | None = None
+    before: _Ratio | None = None
     """The level of the runs before, as a ratio to native."""
     runs: Count = 0
     """How many runs it rests on."""
-    now: Positive | None = None
-    change: Positive | None = None
+    now: _Ratio | None = None
+    change: _Ratio | None = None
     """`now` over `before`."""
     interval: Bounds | None = None
     noise: Amount | None = None
     changed: tuple[OtherCondition, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the interval. ValueError: its ends are the wrong way round."""
+        check_order(self.interval)
 
 
 class History(Struct, frozen=True, kw_only=True):
