@@ -80,18 +80,22 @@ def isolated() -> "Iterator[Callable[[str], Inside]]":
 
     `isolated("docker").run("./tool", "argument")` puts a static program or a script into the target
     and returns how it ended; `.call(function, 1, 2)` runs a Python function there, if the target
-    has python3. A target that cannot run here skips the test, with the reason. Sessions end with
-    the test.
+    has python3. Targets of isobench.toml are known too, as on the command line. One that cannot run
+    here skips the test, with the reason. Sessions end with the test.
     """
+    from isobench.config import file as configuration
     from isobench.model.errors import UnavailableError
+    from isobench.plugins.registry import Registry
     from isobench.run.inside import Inside
 
     opened: dict[str, Inside] = {}
+    found = configuration.find(None)
+    every = Registry(found.settings.targets, source=found.source, trusted=found.named)
 
     def open_target(name: str) -> Inside:
         if name not in opened:
             try:
-                opened[name] = Inside(name)
+                opened[name] = Inside(name, every)
             except UnavailableError as error:
                 pytest.skip(reason(error))
         return opened[name]

@@ -30,7 +30,9 @@ def dear(call: str) -> str:
         {
             "names": [call],
             "action": "SCMP_ACT_ERRNO",
-            "args": [{"index": 0, "value": 0x6000_0000_0000 + number, "op": "SCMP_CMP_EQ"}],
+            "args": [
+                {"index": 0, "value": ((0x6000 + number) << 32) + number, "op": "SCMP_CMP_EQ"}
+            ],
         }
         for number in range(COMPARISONS)
     ]

@@ -392,9 +392,12 @@ def _create(
         ulimits=limits if settings.limits else None,
         **_optional(client, target, settings),
     )
+    # An image of the user's may have an entry point of its own, which a commit keeps.
+    first = [command[0]] if target.image else None
     created = client.create_container(
         image,
-        list(command),
+        list(command[1:] if first else command),
+        entrypoint=first,
         environment=dict(environment),
         labels=dict(labels),
         host_config=host,
