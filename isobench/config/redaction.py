@@ -73,10 +73,13 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"((?:set-)?cookie\s*:\s*)[^\r\n\"']+", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w-])--?{_NAMED}(?:=|\s+))(?!-){_VALUE}", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w-])(?:-u|--user|--proxy-user)[=\s]\s*)[^\s:@]+:{_VALUE}"), rf"\1{MARK}"),
-    (re.compile(rf"((?<![\w-])-u)[^\s:@=-][^\s:@]*:{_VALUE}"), rf"\1{MARK}"),
+    (re.compile(rf"((?<=\s)-u)[A-Za-z][\w.-]*:{_VALUE}"), rf"\1{MARK}"),
     # A header, and the signature of a link.
     (
-        re.compile(r"(\b(?:x-)?(?:[a-z]+-)*(?:key|token|secret)\s*:\s*)[^\s\"',;]+", re.IGNORECASE),
+        re.compile(
+            r"(\b(?:x|api|access|auth)-(?:[a-z]+-)*(?:key|token|secret)\s*:\s*)[^\s\"',;]+",
+            re.IGNORECASE,
+        ),
         rf"\1{MARK}",
     ),
     (re.compile(r"([?&](?:x-amz-)?sig(?:nature)?=)[^\s&\"'<>]+", re.IGNORECASE), rf"\1{MARK}"),
