@@ -87,7 +87,7 @@ def night(machine: Machine, number: int, budget: str, slower: int = 200) -> Job:
             "targets": "dialled",
             "workloads": WORKLOADS,
             "budget": budget,
-            "install": f"isobench[history] {workspace}/tests/bench/dialled_target",
+            "install": f"isobench[history,build] {workspace}/tests/bench/dialled_target",
             "arguments": f"--workload-folder {workspace}/tests/bench/workloads",
         },
     )
