@@ -53,10 +53,12 @@ def _flush() -> None:
 
     SystemExit with 2: it cannot be written, and the reason is not that its reader has left.
     """
+    from isobench.plugins import stdout
+
     try:
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stdout.discard(sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             print(f"isobench: standard output: {error.strerror}", file=sys.stderr)
             sys.exit(2)
@@ -78,9 +80,9 @@ def _answers_at_once(words: list[str]) -> bool:
         sys.stdout.write(answer)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has left, as in `isobench --help | head -1`
-        # Python flushes standard output once more at its end. Without this it would print a second
-        # error: see "Note on SIGPIPE" in the documentation of Python's module signal.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from isobench.plugins import stdout
+
+        stdout.discard(sys.stdout.fileno())
     return True
 
 

@@ -6,15 +6,15 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 from isobench.cli._exits import INTERRUPTED
 from isobench.model.cleaning import cleaned
 from isobench.model.errors import IsobenchError, UsageError
+from isobench.plugins import stdout
 
-_LONGEST: Final = 10_000
-"""Characters of a message. Whatever it names was cleaned where it was read; this is the last place.
-"""
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def _fail(error: IsobenchError) -> NoReturn:
@@ -23,14 +23,19 @@ def _fail(error: IsobenchError) -> NoReturn:
 
     console = _progress.console_for(stderr=True)
     console.print("[bold red]isobench:[/] ", end="")
-    # Not wrapped: users copy paths and commands from here.
-    text = cleaned(_progress.as_called(str(error)), longest=_LONGEST)
-    console.print(text, markup=False, soft_wrap=True)
+    _print_whole(console, str(error))
     if error.hint:
         console.print("    [green]→[/] ", end="")
-        text = cleaned(_progress.as_called(error.hint), longest=_LONGEST)
-        console.print(text, markup=False, soft_wrap=True)
+        _print_whole(console, error.hint)
     sys.exit(error.exit_code)
+
+
+def _print_whole(console: "Console", text: str) -> None:
+    """Print a text of bounded length without wrapping it: users copy paths and commands from it."""
+    from isobench.cli import _progress
+
+    # Whatever it names was cleaned where it was read; this is the last place.
+    console.print(cleaned(_progress.as_called(text)), markup=False, soft_wrap=True)
 
 
 _PATHS_HINT: Final = (
@@ -56,7 +61,7 @@ def run_guarded(function: Callable[[], Any], stderr: IO[str] | None = None) -> i
             _fail(UsageError(f"{place}{error.strerror or error}", hint=hint))
         # The reader has left, as in `isobench targets | head`. Without this, Python's own flush at
         # the end would fail as well and print an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stdout.discard(sys.stdout.fileno())
         return 0
     return 0
 

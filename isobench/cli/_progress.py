@@ -15,6 +15,7 @@ import click
 from isobench.config import redaction
 from isobench.model.cleaning import cleaned
 from isobench.payload import wire
+from isobench.plugins import stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +38,9 @@ _NARROW: Final = 80
 _HEIGHT: Final = 25
 # Seconds between two lines of progress where there is no bar, for example in the log of a CI job.
 _PROGRESS_INTERVAL: Final = 20
-# Spaces at the end of a line, with the colour codes between them.
+# What a runner of GitHub Actions takes for a command, in what a step prints.
 _COMMAND_OF_A_RUNNER: Final = re.compile(r"^(\s*)(?:::|##\[)")
+# Spaces at the end of a line, with the colour codes between them.
 _TRAILING_SPACES: Final = re.compile(r"(?: |\x1b\[[\d;]*m)+$")
 
 
@@ -85,17 +87,11 @@ class _Trimmed:
 
 
 def _trimmed(line: str) -> str:
-    """Return a line without the spaces at its end. Its colour codes stay."""
-    bare_line = _TRAILING_SPACES.sub(lambda end: end.group().replace(" ", ""), line)
-    return _no_command(bare_line)
-
-
-def _no_command(line: str) -> str:
-    """Return a line that a runner of GitHub Actions does not take for a command.
-
-    It reads commands from what a step prints, and a name in it may come from somebody else.
+    """Return a line without the spaces at its end, and which is no command of a runner: a name in
+    it may come from somebody else. Its colour codes stay.
     """
-    return _COMMAND_OF_A_RUNNER.sub(r"\1: :", line)
+    kept = _TRAILING_SPACES.sub(lambda end: end.group().replace(" ", ""), line)
+    return _COMMAND_OF_A_RUNNER.sub(r"\1: :", kept)
 
 
 @functools.cache
@@ -104,23 +100,23 @@ def _redacting_console() -> "type[Console]":
     from rich.console import Console
     from rich.text import Text
 
+    def bare_object(one: Any) -> Any:
+        if isinstance(one, str):
+            return bare(one)
+        if isinstance(one, Text):
+            plain = bare(one.plain)
+            return one if plain == one.plain else Text(plain, style=one.style)
+        return one
+
     class Redacting(Console):
         def print(self, *objects: Any, **options: Any) -> None:
-            shown = [
-                bare(one)
-                if isinstance(one, str)
-                else Text(bare(one.plain), style=one.style)
-                if isinstance(one, Text) and bare(one.plain) != one.plain
-                else one
-                for one in objects
-            ]
-            super().print(*shown, **options)
+            super().print(*map(bare_object, objects), **options)
 
         def on_broken_pipe(self) -> None:
             # rich would end the program with 1, which means something else here. The reader has
             # left, and what the command was called for goes on.
             self.quiet = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+            stdout.discard(self.file.fileno())
 
     return Redacting
 

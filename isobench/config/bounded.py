@@ -69,11 +69,23 @@ def write(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
         return
-    fresh = real.with_name(f".{real.name}-{secrets.token_hex(8)}")
+    replace(real, content)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file, completely or not at all. The umask decides who may read it. A reader, or a
+    process that is killed here, sees the old file or the new. OSError: it cannot be written.
+    """
+    check_replaceable(path)
+    # rename(2) replaces a file atomically, but only within one file system: so the temporary file
+    # is in the same folder.
+    fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
+        # Mode 0666 without the bits of the umask: open(2). tempfile would make it 0600, and nobody
+        # else could read a report that root has made. "x" follows no symbolic link.
         with fresh.open("xb") as stream:
             stream.write(content)
-        fresh.replace(real)
+        fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
 

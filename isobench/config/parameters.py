@@ -47,7 +47,7 @@ class Since(click.ParamType[str]):
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no date: write 2026-08-01, or 90d for 90 days ago", param, ctx)
         # Times of runs are compared as texts. strftime() has no leading zeros for early years.
-        return f"{then:%Y}".zfill(4) + f"{then:-%m-%dT%H:%M:%SZ}"
+        return then.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 class Cpus(click.ParamType[frozenset[int]]):

@@ -112,15 +112,15 @@ def rows_of(run: Run, *, link: str = "") -> tuple[Row, ...]:
         )
     started = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
     common = {
-        "run": _line(metadata.id),
+        "run": metadata.id,
         "started": started,
         "month": started[:7],
         "machine": machine_key(metadata.host),
-        "machine_name": _line(machine_name(metadata.host)),
+        "machine_name": machine_name(metadata.host),
         "complete": metadata.complete and not run.lost_blocks and not run.losses,
         "quick": metadata.quick,
-        "confirms": metadata.confirms and _line(metadata.confirms),
-        "link": _line(cleaned(link)),
+        "confirms": metadata.confirms,
+        "link": cleaned(link),
         "conditions": _json(conditions(run)),
         "reference": str(analysis.reference),
     }
@@ -133,13 +133,11 @@ def rows_of(run: Run, *, link: str = "") -> tuple[Row, ...]:
     return tuple(Row(place=place, **_checked(fields, run)) for place, fields in enumerate(found))
 
 
-def _line(text: str) -> str:
-    """Return a text, which was cleaned, as one line."""
-    return " ".join(text.split())
-
-
 def _checked(fields: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
-    """Return fields with texts of one line. UsageError: a ratio is none that a series can have."""
+    """Return fields whose texts, which were cleaned, are one line.
+
+    UsageError: a ratio is none that a series can have.
+    """
     mean = fields["mean"]
     if mean is not None and not abs(mean) < LARGEST_LOG:
         raise UsageError(
@@ -147,7 +145,8 @@ def _checked(fields: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
             hint="isobench report shows the run",
         )
     return {
-        name: _line(value) if isinstance(value, str) else value for name, value in fields.items()
+        name: " ".join(value.split()) if isinstance(value, str) else value
+        for name, value in fields.items()
     }
 
 

@@ -61,8 +61,8 @@ def _main() -> None:
     from isobench.stats.change_points import library
 
     library()
-    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=list[tuple[list[float], float]])
-    found = here([(np.array(values), least) for values, least in asked])
+    series = msgspec.json.decode(sys.stdin.buffer.read(), type=list[tuple[list[float], float]])
+    found = here([(np.array(values), least) for values, least in series])
     sys.stdout.buffer.write(msgspec.json.encode(found))
 
 

@@ -91,20 +91,13 @@ def _sound() -> str:
     """Return the condition in SQL that each row of isobench's meets. A file of a store may come
     from a cache that others could write to.
     """
-    texts: list[str] = []
-    numbers: list[str] = []
-    parts: list[str] = []
-    for name, kind in typing.get_type_hints(Row).items():
-        if isinstance(kind, types.UnionType):
-            (plain,) = (one for one in typing.get_args(kind) if one is not types.NoneType)
-        else:
-            plain = kind
-            parts.append(f"{name} IS NOT NULL")
-        (texts if plain is str else numbers if plain is float else []).append(name)
+    kinds = typing.get_type_hints(Row).items()
+    texts = [name for name, kind in COLUMNS.items() if kind == _TYPES[str]]
+    numbers = [name for name, kind in COLUMNS.items() if kind == _TYPES[float]]
     # Conditions are long and mostly the same: `_check_conditions` looks at each text once.
     whole = ", ".join(name for name in texts if name != "conditions")
     return " AND ".join((
-        *parts,
+        *(f"{name} IS NOT NULL" for name, kind in kinds if not isinstance(kind, types.UnionType)),
         *(f"({name} IS NULL OR isfinite({name}))" for name in numbers),
         f"(mean IS NULL OR (abs(mean) < {LARGEST_LOG} AND error >= 0 AND freedom > 0))",
         "(low IS NULL OR low > 0)",
@@ -172,9 +165,10 @@ class Store:
         """Check that the conditions of a run are names and visible texts. UsageError: not so."""
         try:
             found = msgspec.json.decode(row.conditions, type=dict[str, str])
+            is_sound = all(text.isprintable() for pair in found.items() for text in pair)
         except (msgspec.MsgspecError, RecursionError):
-            found = {"\0": ""}
-        if not all(text.isprintable() for pair in found.items() for text in pair):
+            is_sound = False
+        if not is_sound:
             raise UsageError(
                 f"{self.folder}: run {row.run} has conditions that isobench did not write",
                 hint=f"isobench history prune --before {row.started[:10]}, or begin a new store",

@@ -79,6 +79,17 @@ def protect() -> None:
             os.dup2(_ERR, _OUT)
 
 
+def discard(descriptor: int) -> None:
+    """Point a descriptor to nowhere: what follows is not read, or cannot be written.
+
+    Python flushes standard output once more at its end. Without this it would print a second error:
+    see "Note on SIGPIPE" in the documentation of Python's module signal.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def release() -> None:
     """Flush isobench's output. With plug-ins, all later output goes to standard error."""
     # Otherwise what a plug-in prints while the interpreter ends would follow the last line of a

@@ -291,7 +291,7 @@ class Rounds:
     ) -> None:
         """Measure one workload of a block."""
         runner, players = self._runner, dict[TargetName, _Player]()
-        is_cut = True
+        is_cut = False
         try:
             for visit in visits:
                 tick(visit)
@@ -302,9 +302,8 @@ class Rounds:
                 if not player.is_over:
                     player.start()
             self._turns(players, work, f"{self._seed}/{visits[0].block}")
-            is_cut = False
-        except Exception:
-            is_cut = False
+        except BaseException as error:
+            is_cut = not isinstance(error, Exception)
             raise
         finally:  # whatever happens, no payload is left waiting
             # Native's checksum is the one that all others are compared with.

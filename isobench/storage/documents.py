@@ -3,7 +3,6 @@
 A document is written completely or not at all, and checked where it is read.
 """
 
-import secrets
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,22 +20,13 @@ MOST_SUMMARY: Final = 64 << 20
 DAMAGED: Final = "the file is damaged; restore it or measure again"
 _T = TypeVar("_T")
 _MOST: Final = 1 << 63
+_LONGEST_VERSION: Final = 40
+"""Characters of a format version in a message."""
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, completely or not at all. The umask decides who may read it."""
-    # rename(2) replaces a file atomically, but only within one file system: so the temporary file
-    # is in the same folder. A reader, or a run that is killed here, sees the old file or the new.
-    bounded.check_replaceable(path)
-    fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        # Mode 0666 without the bits of the umask: open(2). tempfile would make it 0600, and nobody
-        # else could read a report that root has made. "x" follows no symbolic link.
-        with fresh.open("x", encoding="utf-8") as file:
-            file.write(text)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    bounded.replace(path, text.encode())
 
 
 def write_document(path: Path, value: object) -> None:
@@ -112,9 +102,6 @@ def _check_numbers(document: object) -> None:
             left.extend((f"{place}.{key}"[:200], each) for key, each in value.items())
         elif isinstance(value, list):
             left.extend((f"{place}[{at}]", each) for at, each in enumerate(value))
-
-
-_LONGEST_VERSION: Final = 40
 
 
 def check_format(value: object, place: object) -> None:

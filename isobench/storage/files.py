@@ -91,12 +91,11 @@ class _Folder:
 
     def parts(self) -> list[str]:
         # A link leads to a run that is no part of this one.
-        found = [
+        return [
             one.parent.name
             for one in self.path.glob(f"*/{METADATA}")
             if one.is_file() and not one.parent.is_symlink()
         ]
-        return sorted(name for name in found if name.isprintable())
 
     def close(self) -> None:
         pass
@@ -172,12 +171,7 @@ class _Zip:
     def parts(self) -> list[str]:
         names = (one.filename.removeprefix(self._inside) for one in self._zip.infolist())
         found = (name.split("/") for name in names if name.endswith(f"/{METADATA}"))
-        # A name is shown in messages: one that is not plain is no folder of isobench's.
-        return sorted(
-            words[0]
-            for words in found
-            if len(words) == 2 and words[0].isprintable()  # noqa: PLR2004 - folder, file
-        )
+        return [words[0] for words in found if len(words) == 2]  # noqa: PLR2004 - folder, file
 
     def close(self) -> None:
         self._zip.close()
@@ -197,7 +191,8 @@ class Files:
 
     def parts(self) -> list[str]:
         """Return the folders of the run that hold runs themselves."""
-        return self._files.parts()
+        # A name is shown in messages: one that is not plain is no folder of isobench's.
+        return sorted(filter(str.isprintable, self._files.parts()))
 
     @contextlib.contextmanager
     def open(self, name: str, *, most: int) -> Iterator[BinaryIO]:

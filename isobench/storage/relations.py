@@ -14,6 +14,7 @@ from isobench.model.cleaning import cleaned
 from isobench.storage.records import MOST_BLOCKS, Known
 from isobench.storage.schema import RunMetadata
 
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*", re.ASCII)
 _LONGEST_NAME: Final = 200
 _LONGEST_MESSAGE: Final = 1000
 _MOST_LOOPS: Final = 1 << 62
@@ -38,9 +39,6 @@ def known(run: RunMetadata, plan: Plan | None, *, has_rounds: bool) -> Known:
         blocks=None if plan is None else frozenset(block.number for block in plan.blocks),
         has_rounds=has_rounds,
     )
-
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*", re.ASCII)
 
 
 def _check(name: str, faults: Iterator[tuple[str, str]]) -> None:

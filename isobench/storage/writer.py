@@ -40,7 +40,7 @@ _OWN: Final = (
 
 
 def _appending(path: Path) -> BinaryIO:
-    """Open a file of a run, to append to it. UsageError: it is not a regular file.
+    """Open a file of a run, to read it and to append to it. UsageError: it is not a regular file.
 
     A stranger's folder may have a link to a file of the user's in its place, or a pipe that waits.
     """
@@ -54,7 +54,7 @@ def _appending(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _no_file(path)
-    return os.fdopen(descriptor, "ab")
+    return os.fdopen(descriptor, "a+b")
 
 
 def _no_file(path: Path) -> UsageError:
@@ -63,9 +63,8 @@ def _no_file(path: Path) -> UsageError:
     )
 
 
-def _drop_incomplete_line(path: Path) -> None:
-    with _appending(path) as file, os.fdopen(os.dup(file.fileno()), "rb") as whole:
-        os.ftruncate(file.fileno(), end_of_lines(whole))
+def _drop_incomplete_line(file: BinaryIO) -> None:
+    file.truncate(end_of_lines(file))
 
 
 def _printable(text: bytes) -> bytes:
@@ -98,9 +97,10 @@ class RunFolder:
             self.unlocked = lock.acquire(self._records, path)
             # A crash may have cut off the last line: a new record would continue that line, and
             # both would be lost. This waits for the lock, since another process may be writing it.
-            _drop_incomplete_line(path / lock.RECORDS)
+            _drop_incomplete_line(self._records)
             if os.path.lexists(path / "state" / "blocks.jsonl"):
-                _drop_incomplete_line(path / "state" / "blocks.jsonl")
+                with _appending(path / "state" / "blocks.jsonl") as file:
+                    _drop_incomplete_line(file)
         except (UsageError, OSError):
             self._records.close()
             raise

@@ -1,12 +1,11 @@
 """How many cells two releases decide in the same time, and how many of them wrongly.
 
-    python tests/bench/bench_releases.py measure --old OLD/isobench --new NEW/isobench --times 5 \
+    python tests/bench/bench_releases.py measure --old OLD/bin --new NEW/bin --times 5 \
         --budget 5m --out five -- --targets docker,podman
     python tests/bench/bench_releases.py table five
 
 `measure` runs both, alternating, with the same options; the one that begins changes each time. A
-run that is in the folder already is not made again. OLD and NEW are two virtual environments' bin
-folders.
+run that is in the folder already is not made again. OLD and NEW are two virtual environments.
 
 `table` counts. The long-run answer of a cell is the mean of its log-ratios over all runs of its
 release: a workload may have been changed in between. A verdict is wrong that contradicts it. A cell

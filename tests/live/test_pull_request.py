@@ -28,7 +28,7 @@ def profile(calls: list[dict[str, object]]) -> str:
     return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls})
 
 
-def dear(call: str) -> str:
+def expensive(call: str) -> str:
     """Return a profile with which a call is compared again and again, and is then allowed."""
     refused = [
         {
@@ -81,7 +81,7 @@ def proposed(tmp_path: Path, machine: nights.Machine, name: str, head: str) -> J
 
 
 @pytest.mark.timeout(1200)
-def test_a_dearer_profile_fails_the_job_and_an_equal_one_does_not(
+def test_a_more_expensive_profile_fails_the_job_and_an_equal_one_does_not(
     able: Callable[[str], Target], tmp_path: Path
 ) -> None:
     able("docker")
@@ -90,7 +90,7 @@ def test_a_dearer_profile_fails_the_job_and_an_equal_one_does_not(
     assert [(step.name, step.output[-2000:]) for step in same.failed] == []
     assert "getppid" in same.summary
 
-    slower = proposed(tmp_path, machine, "slower", dear("getppid"))
+    slower = proposed(tmp_path, machine, "slower", expensive("getppid"))
     assert [step.name for step in slower.failed] == ["Compare"], nights.everything(slower)
     assert [step.code for step in slower.failed] == [1]
     assert "syscall.getppid" in slower.failed[0].output

@@ -138,9 +138,9 @@ def test_an_image_of_the_users_with_payloads_is_isobenchs_and_follows_both(tmp_p
     made, other = stage(tmp_path / "a", p=b"x"), stage(tmp_path / "b", p=b"x")
     other = dataclasses.replace(other, digest=Sha256("cd" * 32))
     names = {
-        oci.based_name(made, "sha256:1"),
-        oci.based_name(made, "sha256:2"),
-        oci.based_name(other, "sha256:1"),
+        oci.image_name(made, "sha256:1"),
+        oci.image_name(made, "sha256:2"),
+        oci.image_name(other, "sha256:1"),
     }
     assert len(names) == 3
     assert all(map(oci.is_own_image, names))

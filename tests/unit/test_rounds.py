@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -163,6 +163,7 @@ def test_starts_are_measured_as_visits(runner: Make) -> None:
 
 
 def test_an_interruption_ends_every_payload_that_waits(runner: Make) -> None:
+    before = {*threading.enumerate()}  # other tests of this process leave payloads that hang
     bench = runner(fake())
     ticks: list[Visit] = []
 
@@ -176,14 +177,14 @@ def test_an_interruption_ends_every_payload_that_waits(runner: Make) -> None:
             block(), {LOOP: WORK}, sessions.OpeningFailures(), tick
         )
     # Two payloads were waiting, and have ended. Nothing of the block is recorded.
-    assert not waiting_threads()
+    assert not waiting_threads(before)
     sink: Any = bench.sink
     assert not sink.records
 
 
-def waiting_threads() -> list[str]:
-    """Return the threads that still wait for a payload after a moment."""
-    found = [one for one in threading.enumerate() if "(_run)" in one.name]
+def waiting_threads(before: Collection[threading.Thread]) -> list[str]:
+    """Return the new threads that still wait for a payload after a moment."""
+    found = [one for one in threading.enumerate() if one not in before and "(_run)" in one.name]
     for one in found:
         one.join(timeout=5)
     return [one.name for one in found if one.is_alive()]
@@ -193,12 +194,12 @@ def test_an_interruption_in_a_turn_is_no_fault_of_the_payload(
     runner: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = runner(fake())
-    expect, asked = waiting.Waiting.expect, []
+    expect, lines = waiting.Waiting.expect, []
 
     def interrupted(self: waiting.Waiting, beginning: bytes, timeout: Any) -> None:
         expect(self, beginning, timeout)
-        asked.append(beginning)
-        if len(asked) == 8:  # the payload has answered, and the answer is not recorded yet
+        lines.append(beginning)
+        if len(lines) == 8:  # the payload has answered, and the answer is not recorded yet
             raise KeyboardInterrupt
 
     monkeypatch.setattr(waiting.Waiting, "expect", interrupted)

@@ -1,11 +1,11 @@
 """What serves a system call in each target, which is why its cost differs."""
 
-from collections.abc import Collection, Iterable
 from typing import Final
 
 from isobench.model import Technology
 from isobench.model.wording import listed
 from isobench.report.sections.lookup import REFERENCE, Lookup, is_control
+from isobench.report.sections.phrases import kernel_relation
 from isobench.storage.schema import TargetSummary
 
 _CLASS: Final = "syscall"
@@ -34,26 +34,17 @@ def call_paths(lookup: Lookup) -> str:
     """
     measured = {cell.target for cell in lookup.summary.cells if cell.group == _CLASS}
     paths: dict[str, list[str]] = {}
-    for target in _shown(lookup.targets, measured):
-        paths.setdefault(_path(target), []).append(target.name)
+    for target in lookup.targets:
+        if target.name in measured and target.name != REFERENCE and not is_control(target.name):
+            paths.setdefault(_path(target), []).append(target.name)
     if not paths:
         return ""
     parts = [f"by {path} in {listed(names)}" for path, names in paths.items()]
     return f"System calls are served {'; '.join(parts)}."
 
 
-def _shown(targets: Iterable[TargetSummary], measured: Collection[str]) -> Iterable[TargetSummary]:
-    return (
-        one
-        for one in targets
-        if one.name in measured and one.name != REFERENCE and not is_control(one.name)
-    )
-
-
 def _path(target: TargetSummary) -> str:
-    labels = {one.label: one.target for one in target.parity}
-    is_other = "kernel" in labels or target.evidence.get("kernel.boot_id") == "unlike"
-    if is_other:
+    if kernel_relation(target) == "unlike":
         return _OWN_KERNELS.get(target.technology, _OWN)
     if target.technology is Technology.EMULATION:
         return _TRANSLATED
@@ -61,4 +52,5 @@ def _path(target: TargetSummary) -> str:
         return _WINDOWS
     if target.evidence.get("payload.format") == "unlike":
         return _RUNTIME
-    return _FILTERED if labels.get("seccomp") == "filter" else _AS_NATIVE
+    is_filtered = any((one.label, one.target) == ("seccomp", "filter") for one in target.parity)
+    return _FILTERED if is_filtered else _AS_NATIVE

@@ -16,7 +16,13 @@ from isobench.report.sections.lookup import (
     class_title,
 )
 from isobench.report.sections.marks import AGREEMENTS, IN_PART, MARKS, Mark
-from isobench.report.sections.phrases import Missing, missing_of, start_kind, version_of
+from isobench.report.sections.phrases import (
+    Missing,
+    kernel_relation,
+    missing_of,
+    start_kind,
+    version_of,
+)
 from isobench.report.sections.section import Section
 from isobench.report.sections.values import Fact
 from isobench.report.signs import DASH, TIMES
@@ -227,7 +233,7 @@ def _tested(claim: ClaimResult | None, axis: str = "") -> ClaimStatus | None:
 def _kernel(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -> Finding:
     seen: dict[str, list[TargetSummary]] = {"same": [], "unlike": [], "": []}
     for target in ran:
-        seen[_kernel_relation(target)].append(target)
+        seen[kernel_relation(target)].append(target)
     parts = []
     if seen["same"]:
         parts.append(f"The host's kernel, shared (same boot_id in {_names(seen['same'])})")
@@ -249,16 +255,6 @@ def _kernel(lookup: Lookup, document: _Document, ran: Sequence[TargetSummary]) -
     return Finding(
         says=document.kernel, found=" ".join(f"{part}." for part in parts), agreement=agreement
     )
-
-
-def _kernel_relation(target: TargetSummary) -> str:
-    """Return how a target's kernel compares with the host's: "same", "unlike", or "" (unknown)."""
-    relation = target.evidence.get("kernel.boot_id", "")
-    if relation in {"same", "unlike"}:
-        return relation
-    # gVisor's kernel has no boot_id. Another version proves another kernel; the same version proves
-    # nothing.
-    return "unlike" if target.evidence.get("kernel.version") == "unlike" else ""
 
 
 def _kernel_agreement(lookup: Lookup, document: _Document, seen: set[str]) -> Mark | None:

@@ -30,6 +30,16 @@ def version_of(target: TargetSummary) -> Value:
     return value_of(target.version, "version not known")
 
 
+def kernel_relation(target: TargetSummary) -> str:
+    """Return how a target's kernel compares with the host's: "same", "unlike", or "" (unknown)."""
+    relation = target.evidence.get("kernel.boot_id", "")
+    if relation in {"same", "unlike"}:
+        return relation
+    # gVisor's kernel has no boot_id. Another version proves another kernel; the same version proves
+    # nothing.
+    return "unlike" if target.evidence.get("kernel.version") == "unlike" else ""
+
+
 def missing_of(lookup: Lookup, target: TargetSummary) -> Missing:
     """Return why a target has no numbers and what to type; its gaps say so if it does not."""
     own = (gap for gap in lookup.summary.gaps if gap.target == target.name)

@@ -145,8 +145,7 @@ def _own_image() -> str:
     image = f"{_REPOSITORY}:{hashlib.sha256(archive).hexdigest()[:16]}"
     if _podman.run("image", "exists", image).exit_code != 0:
         with ownership.temporary_file(archive, "image.tar") as file:
-            label = f"LABEL {oci.LABEL}=1"
-            _podman.checked("import", "--quiet", "--change", label, str(file), image)
+            _podman.checked("import", "--quiet", "--change", oci.MARK, str(file), image)
     return image
 
 

@@ -91,7 +91,7 @@ def _load(client: Client, archive: bytes) -> None:
 
 def _provide(client: Client, stage: Stage, base: str) -> None:
     """Load the image of a stage unless the engine has it. `base`: the id of the user's image."""
-    image = _image_name(stage, base)
+    image = oci.image_name(stage, base)
     try:
         client.inspect_image(image)  # type: ignore[no-untyped-call]  # the SDK has few types
     except docker.errors.ImageNotFound:
@@ -102,19 +102,15 @@ def _provide(client: Client, stage: Stage, base: str) -> None:
     _loaded.add(image)
 
 
-def _image_name(stage: Stage, base: str) -> str:
-    return oci.based_name(stage, base) if base else oci.image_name(stage)
-
-
 def _commit(client: Client, stage: Stage, base: str) -> None:
     """Make an image of one of the user's and the payloads of a stage."""
-    repository, _, tag = oci.based_name(stage, base).rpartition(":")
+    repository, _, tag = oci.image_name(stage, base).rpartition(":")
     labels = dict(oci.labels(stage.owner))
     created = client.create_container(base, [oci.AGENT], labels=labels, use_config_proxy=False)
     container = read(_docker_client.Made, created).id
     try:
         client.put_archive(container, "/", oci.stage_layer(stage))
-        client.commit(container, repository=repository, tag=tag, changes="\n".join(oci.CHANGES))
+        client.commit(container, repository=repository, tag=tag, changes=oci.MARK)
     finally:
         _remove(client, container)
 
@@ -259,7 +255,7 @@ class DockerTarget(oci.Engine):
         base = _base(client, self.image)
         make = functools.partial(
             _create, client, self, settings,
-            image=_image_name(stage, base),
+            image=oci.image_name(stage, base),
             command=[f"{Stage.INSIDE}/{command.argv[0]}", *command.argv[1:]],
             environment=command.environ(oci.INSIDE),
             labels=oci.labels(stage.owner),
@@ -276,7 +272,7 @@ class DockerTarget(oci.Engine):
         """Load the image unless the engine has it; return settings that work."""
         settings = _working.get(self) or self._settings(client, _info(client))
         base = _base(client, self.image)
-        if _image_name(stage, base) not in _loaded:
+        if oci.image_name(stage, base) not in _loaded:
             _provide(client, stage, base)
         return settings
 

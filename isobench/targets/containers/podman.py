@@ -120,8 +120,7 @@ class PodmanTarget(_podman.Options):
         return _bases.get(self.image, "")
 
     def _image(self, stage: Stage) -> str:
-        base = self._base()
-        return oci.based_name(stage, base) if base else oci.image_name(stage)
+        return oci.image_name(stage, self._base())
 
     def _arguments(
         self, verb: str, stage: Stage, command: Command, settings: oci.Settings, *more: str
@@ -199,7 +198,8 @@ def _commit(stage: Stage, base: str) -> None:
     name = f"{stage.owner}-{os.urandom(4).hex()}"
     labels = _podman.pairs("--label", oci.labels(stage.owner))
     settings = ("--pull=never", "--network", "none", "--http-proxy=false", "--env-host=false")
-    changes = [word for change in oci.CHANGES for word in ("--change", change)]
+    # A command begins with the payload, whatever the image's entry point is.
+    changes = ("--change", "ENTRYPOINT []", "--change", oci.MARK)
     try:
         _podman.checked("create", *settings, "--name", name, *labels, base, oci.AGENT)
         with ownership.temporary_folder("layer") as folder:
@@ -207,7 +207,7 @@ def _commit(stage: Stage, base: str) -> None:
             (folder / "scratch").chmod(0o1777)  # containers may run as any user
             for source in (stage.root / "isobench", folder / "scratch"):
                 _podman.checked("cp", str(source), f"{name}:/")
-        _podman.checked("commit", "--quiet", *changes, name, oci.based_name(stage, base))
+        _podman.checked("commit", "--quiet", *changes, name, oci.image_name(stage, base))
     finally:
         _podman.remove(name)
 

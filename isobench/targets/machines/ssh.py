@@ -54,10 +54,10 @@ _PROBE_TIMEOUT: Final = 8.0
 """Seconds that each step of a probe's login may take."""
 # The path becomes a part of the command that starts the agent: a shell on the other host reads it.
 _SAFE: Final = re.compile(r"/[A-Za-z0-9._/-]*")
+"""Absolute paths without a character that is special to a shell."""
 # Of what OpenSSH itself permits in names: a ProxyCommand is given to a shell with the name in it.
 _HOST: Final = re.compile(r"[A-Za-z0-9._:][A-Za-z0-9._:-]*(%[A-Za-z0-9._-]+)?", re.ASCII)
 _USER: Final = re.compile(r"[A-Za-z0-9._+@][A-Za-z0-9._+@-]*", re.ASCII)
-"""Absolute paths without a character that is special to a shell."""
 _EXAMPLE: Final = '[targets.my-machine] / kind = "ssh" / host = "name-in-ssh-config"'
 _LAST_PORT: Final = 65535
 _WITNESSED: Final = ("host.ssh_server", "host.ssh_cipher", "host.preset", "host.folder")

@@ -33,9 +33,8 @@ _OWN_IMAGE: Final = re.compile(r"localhost/isobench/[a-z]+:[0-9a-f]{16}")
 _PROBE_IMAGE: Final = "localhost/isobench/probe"
 BASED: Final = "localhost/isobench/based"
 """Images that consist of one of the user's and a layer with the payloads."""
-CHANGES: Final = ("ENTRYPOINT []", f"LABEL {LABEL}=1")
-"""What else distinguishes such an image: a command begins with the payload, and it is isobench's.
-"""
+MARK: Final = f"LABEL {LABEL}=1"
+"""The instruction that makes an image isobench's when it is imported or committed."""
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][\w.:/@-]{0,254}", re.ASCII)
 _FOLDERS: Final = ("dev", "isobench", "proc", "scratch", "sys", "tmp")
 INSIDE: Final = "/scratch"
@@ -53,13 +52,12 @@ EXPECTATIONS: Final = (
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
 
 
-def image_name(stage: Stage) -> str:
-    """Return the name of a stage's image. The tag is the hash of its content."""
-    return f"{REPOSITORY}:{stage.digest[:16]}"
-
-
-def based_name(stage: Stage, base: str) -> str:
-    """Return the name of the image with a stage's payloads on another one, whose id is `base`."""
+def image_name(stage: Stage, base: str = "") -> str:
+    """Return the name of a stage's image, or of the image with its payloads on another one, whose
+    id is `base`. The tag is the hash of its content.
+    """
+    if not base:
+        return f"{REPOSITORY}:{stage.digest[:16]}"
     digest = hashlib.sha256(f"{stage.digest} {base}".encode()).hexdigest()
     return f"{BASED}:{digest[:16]}"
 
