@@ -42,9 +42,16 @@ def beside() -> Iterator[Search]:
     )
 
     def search(series: Sequence[Searched]) -> list[list[int]]:
+        from isobench.stats.special import special
+
         plain = [(values.tolist(), least) for values, least in series]
-        answer, _ = process.communicate(msgspec.json.encode(plain))
-        if process.returncode:  # whatever it was, the search here raises it
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(msgspec.json.encode(plain))
+        special()  # what is found is tested with it
+        answer = process.stdout.read()
+        if process.wait():  # whatever it was, the search here raises it
             return here(series)
         return msgspec.json.decode(answer, type=list[list[int]])
 
@@ -52,7 +59,8 @@ def beside() -> Iterator[Search]:
         yield search
     finally:
         process.kill()
-        process.communicate()
+        with process:  # closes the streams, and waits
+            pass
 
 
 def _main() -> None:

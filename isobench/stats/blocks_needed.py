@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from isobench.model import Estimate
 from isobench.stats.ratio import FEWEST_BLOCKS, REPORTED_LEVEL, kept_blocks, student_quantile
+from isobench.stats.special import special
 
 # Nearer to the margin the formula gives more blocks than anybody can measure.
 _NO_DISTANCE: Final = 1e-6
@@ -61,7 +61,7 @@ def _reaches(sure: float, power: float) -> NDArray[np.float64]:
     """Return the distance that so many blocks clear, from FEWEST_BLOCKS on."""
     blocks = np.arange(FEWEST_BLOCKS, _MOST_COUNTED + 1)
     freedom = np.array([kept_blocks(int(n)) - 1 for n in blocks])
-    reach = special.stdtrit(freedom, sure) + special.stdtrit(freedom, power)
+    reach = special().stdtrit(freedom, sure) + special().stdtrit(freedom, power)
     return np.asarray(reach / np.sqrt(blocks), dtype=np.float64)
 
 
@@ -81,7 +81,7 @@ def smallest_effect(
     `spread` is that of one block (`spread_of_block`). ValueError: fewer than three blocks.
     """
     freedom = kept_blocks(blocks) - 1
-    reach = float(special.stdtrit(freedom, 0.5 + level / 2) + special.stdtrit(freedom, power))
+    reach = float(special().stdtrit(freedom, 0.5 + level / 2) + special().stdtrit(freedom, power))
     return math.expm1(reach * spread / math.sqrt(blocks))
 
 

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+
+from isobench.stats.special import special
 
 CONFIDENCE: Final = 0.95
 OUTLYING: Final = 5.0
@@ -102,6 +103,6 @@ def _rank(count: int, quantile: float, confidence: float) -> int | None:
 def _binomial_quantile(confidence: float, count: int, share: float) -> int:
     """Return the smallest number of hits that is not exceeded with this confidence."""
     # scipy.stats.binom.ppf is the same, and its import takes a second.
-    found = math.ceil(special.bdtrik(confidence, count, share))
+    found: int = math.ceil(special().bdtrik(confidence, count, share))
     below = max(0, found - 1)
-    return below if special.bdtr(below, count, share) >= confidence else found
+    return below if special().bdtr(below, count, share) >= confidence else found
