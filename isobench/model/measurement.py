@@ -245,8 +245,8 @@ class Work:
     back the caches that others have used meanwhile.
     """
     turns: Mapping[TargetName, Turns] = field(default_factory=dict)
-    """Targets that are too slow for as many rounds of as many loops, or that must start a program
-    for each turn.
+    """Targets that are too slow for as many rounds or loops, or that must start a program for each
+    turn.
     """
     seconds: Mapping[TargetName, float] = field(default_factory=dict)
     """About how long each label takes in a block of rounds, by the trial."""

@@ -141,9 +141,8 @@ class Pilot:
         if key in self.left_out or key[0] in self.dead or key not in self.extra:
             return 0.0
         if workload.scope is not Scope.LOOP:
-            starts = work.starts if workload.scope is Scope.SESSION else work.iterations
             once = workload.scope is Scope.SESSION and key[0] in self.expensive
-            return self.extra[key] * (1 if once else starts + 1)
+            return self.extra[key] * (1 if once else self.starts(label, workload, work) + 1)
         loops = self.loops(workload, work, length, native)
         if work.schedule is Schedule.ROUNDS:
             return self._cost_of_turns(key, workload, work, loops, native)
@@ -191,6 +190,15 @@ class Pilot:
             interactive=label in self.interactive,
             throttled=label in self.throttled,
         )
+
+    def starts(self, label: TargetName, workload: Workload, work: RunOptions) -> int:
+        """Return how many starts of a label a block has."""
+        fewest = work.starts if workload.scope is Scope.SESSION else work.iterations
+        taken = self.extra.get((plan.actual(label), workload.name))
+        if work.schedule is not Schedule.ROUNDS or taken is None:
+            return fewest
+        most = max(fewest, 2 * work.rounds)
+        return turns.starts(fewest=fewest, most=most, seconds=taken)
 
     def loops(self, workload: Workload, work: RunOptions, length: float, native: TargetName) -> int:
         """Return how many loops an iteration of `length` seconds has natively.

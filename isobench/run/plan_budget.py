@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from isobench.config.options import RunOptions
-from isobench.model import Plan, Schedule, Scope, Work, Workload, plan
+from isobench.model import Plan, Schedule, Scope, Turns, Work, Workload, plan
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import duration_text
 from isobench.run import budget_room, measure, turns
@@ -227,11 +227,11 @@ class Planner:
         options: RunOptions,
     ) -> Work:
         """Return the work of a workload. `labels` are those of a block."""
-        loops, iterations = 1, options.iterations
+        starts = {label: pilot.starts(label, workload, options) for label in labels}
+        loops, iterations = 1, max(starts.values())
         if workload.scope is Scope.LOOP:
             loops = pilot.loops(workload, options, length, self.reference)
-        elif workload.scope is Scope.SESSION:
-            iterations = options.starts
+            iterations = options.iterations
         if options.schedule is not Schedule.ROUNDS:
             warmups = options.warmups if workload.scope is Scope.LOOP else 1
             return Work(workload=workload.name, loops=loops, iterations=iterations, warmups=warmups)
@@ -246,7 +246,13 @@ class Planner:
             },
         )
         if workload.scope is not Scope.LOOP:
-            return made
+            # Native takes part in every round.
+            fewer = {
+                label: Turns(loops=loops, rounds=own)
+                for label, own in starts.items()
+                if own < iterations and label != self.reference
+            }
+            return replace(made, turns=fewer)
         found = {
             label: pilot.turns(label, workload, loops, options.rounds, self.reference)
             for label in labels

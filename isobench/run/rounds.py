@@ -235,7 +235,9 @@ class _Starts(_Player):
     def _prepare(self) -> tuple[Record, ...]:
         self.runner.demand_possible(self.visit, self.workload)
         session, context = guard.unwrapped(self.opened.session), self.runner.context(self.visit)
-        self.one_by_one = self.runner.one_by_one(context, self.work, session)
+        own = self.work.turns.get(self.visit.target)
+        work = self.work if own is None else replace(self.work, iterations=own.rounds)
+        self.one_by_one = self.runner.one_by_one(context, work, session)
         return tuple(next(self.one_by_one))
 
     def turn(self, turn: Turn, number: int) -> None:

@@ -30,6 +30,8 @@ THROTTLED: Final = 0.25
 """Seconds of native's turn beside a target with a CPU quota: more than two of its periods."""
 UNTIMED_SHARE: Final = 0.25
 """The share of a turn's loops that is not timed before it."""
+STARTS: Final = 0.1
+"""Seconds that a target's starts may take in a block beyond the fewest."""
 MOST_TIMES: Final = 8
 """Those that stay when others have left have at most so many times as many rounds in a block."""
 
@@ -61,6 +63,15 @@ def of_target(
     taken = length * fewer / loops
     wanted = int(SHARE * rounds * native / taken)
     return Turns(loops=fewer, rounds=min(rounds, max(FEWEST, wanted)))
+
+
+def starts(*, fewest: int, most: int, seconds: float) -> int:
+    """Return how many starts of `seconds` each a target has in a block.
+
+    Starts of less than a millisecond differ by half from one to the next, so that few of them show
+    little; and they cost little beside those of an engine.
+    """
+    return max(fewest, min(most, int(STARTS / max(seconds, 1e-9))))
 
 
 def scaled(work: Work, labels: Collection[TargetName]) -> Work:

@@ -914,7 +914,7 @@ def test_an_expensive_target_is_started_once_a_visit_and_a_cheap_one_more_often(
     mine = frame[(frame["metric"] == "time") & (frame["block"] > 0)]
     counts = mine.groupby(["block", "target"]).size().unstack()
     assert set(counts["box"]) == {1}
-    assert set(counts["jar"]) == {3}
+    assert counts["jar"].min() >= 3  # more, as its starts take no time
     # Two openings in the trial and one in each block, and a start in the trial and in each block.
     assert (expensive.runs("_startup"), expensive.opened) == (5, 2 + 1 + 4 + 4)
     assert cell(outcome, "box", COLD)["value"] > 0

@@ -162,6 +162,20 @@ def test_starts_are_measured_as_visits(runner: Make) -> None:
     assert len(times(sink.records, BOX)) == 2
 
 
+def test_a_target_that_starts_slowly_has_fewer_starts_in_a_block(runner: Make) -> None:
+    bench = runner(fake())
+    visits = tuple(Visit(block=1, target=label, workload=COLD) for label in LABELS)
+    work = Work(workload=COLD, loops=1, iterations=6, turns={BOX: Turns(loops=1, rounds=2)})
+    rounds.Rounds(bench, NATIVE, seed=3).block(
+        Block(number=1, sessions=LABELS, visits=visits),
+        {COLD: work},
+        sessions.OpeningFailures(),
+        lambda _: None,
+    )
+    sink: Any = bench.sink
+    assert [len(times(sink.records, label)) for label in (NATIVE, BOX)] == [6, 2]
+
+
 def test_an_interruption_ends_every_payload_that_waits(runner: Make) -> None:
     before = {*threading.enumerate()}  # other tests of this process leave payloads that hang
     bench = runner(fake())

@@ -61,6 +61,13 @@ def test_a_target_with_a_quota_has_few_long_turns() -> None:
     assert found == Turns(loops=25_000, rounds=5)  # a quarter of a second natively
 
 
+@pytest.mark.parametrize(
+    ("seconds", "starts"), [(0.5, 3), (0.033, 3), (0.02, 5), (0.004, 25), (0.0005, 50), (0.0, 50)]
+)
+def test_a_target_that_starts_fast_starts_more_often(seconds: float, starts: int) -> None:
+    assert turns.starts(fewest=3, most=50, seconds=seconds) == starts
+
+
 def test_the_payload_of_native_can_make_the_turns_beside_every_target() -> None:
     longer = Work(
         workload=SIEVE, loops=800, iterations=10, turns={BOX: Turns(loops=9000, rounds=5)}
