@@ -41,9 +41,17 @@ FENCES = {
     "websocket": {"targets.containers._kubernetes"},  # what its client brings for streams
     "psutil": {"targets.shared.processes", "evidence.host", "plugins.ownership"},
     "re2": {"claims.patterns"},  # the one place where a stranger's pattern is run
-    "pandas": {"storage.records", "storage.reader", "analysis", "api"},
+    "pandas": {"storage.records", "storage.kept", "storage.reader", "analysis", "api"},
     "scipy": {"stats"},
-    "numpy": {"storage.records", "stats", "analysis", "selftest", "comparison", "history"},
+    "numpy": {
+        "storage.records",
+        "storage.kept",
+        "stats",
+        "analysis",
+        "selftest",
+        "comparison",
+        "history",
+    },
     "pytest": {"pytest_isobench"},
     "duckdb": {"history.duckdb_door"},
     "ruptures": {"stats.change_points"},

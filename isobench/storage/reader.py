@@ -16,7 +16,7 @@ import pandas as pd
 from isobench.model import BlockHealth, Gap, Leaving, Plan, Schedule
 from isobench.model.errors import UsageError
 from isobench.model.units import TargetName
-from isobench.storage import earlier, lines, records, relations
+from isobench.storage import earlier, kept, lines, records, relations
 from isobench.storage.documents import (
     DAMAGED,
     METADATA,
@@ -103,7 +103,7 @@ def load(path: Path, part: str = "") -> Run:
 
     UsageError: it is not a run, has another format, or is damaged; names the file and the place.
     """
-    return Growing(path, part).load()
+    return _loaded(path, part, kept.read)
 
 
 def confirmations(path: Path) -> list[str]:
@@ -129,11 +129,7 @@ class Growing:
 
     def load(self) -> Run:
         """Return the run so far. Errors are those of `load`."""
-        try:
-            with Files(self._path, self._part) as files:
-                return _read(self._path / self._part, files, self._records)
-        except UNREADABLE as error:
-            raise UsageError(f"{self._path / self._part}: {error}", hint=DAMAGED) from None
+        return _loaded(self._path, self._part, self._records)
 
     def _records(self, stream: BinaryIO, known: records.Known) -> records.Records:
         # Damaged lines are counted where all lines are checked: so all are read again.
@@ -145,6 +141,14 @@ class Growing:
 
 
 _ReadRecords = Callable[[BinaryIO, records.Known], records.Records]
+
+
+def _loaded(path: Path, part: str, read_records: _ReadRecords) -> Run:
+    try:
+        with Files(path, part) as files:
+            return _read(path / part, files, read_records)
+    except UNREADABLE as error:
+        raise UsageError(f"{path / part}: {error}", hint=DAMAGED) from None
 
 
 def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
