@@ -175,7 +175,7 @@ def _read(path: Path, files: Files, read_records: _ReadRecords) -> Run:
         health=tuple(health.found),
         invalid_blocks=frozenset(health.invalid),
         states=states,
-        history=_history(files),
+        history=_history(files, metadata),
         losses=together(found.damage, health.damage),
     )
 
@@ -197,9 +197,13 @@ class _OldPlan(msgspec.Struct):
     expensive: tuple[TargetName, ...] = msgspec.field(default=(), name="dear")
 
 
-def _history(files: Files) -> History | None:
+def _history(files: Files, metadata: RunMetadata) -> History | None:
     data = files.read(FINDINGS, most=MOST_DOCUMENT)
-    return decoded(data, History, FINDINGS) if data else None
+    if not data:
+        return None
+    found = decoded(data, History, FINDINGS)
+    relations.check_history(found, metadata, FINDINGS)
+    return found
 
 
 def _plan(data: bytes, metadata: RunMetadata) -> Plan | None:

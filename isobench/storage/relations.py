@@ -12,7 +12,7 @@ from typing import Final
 from isobench.model import Plan
 from isobench.model.cleaning import cleaned
 from isobench.storage.records import MOST_BLOCKS, Known
-from isobench.storage.schema import RunMetadata
+from isobench.storage.schema import History, RunMetadata
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]*", re.ASCII)
 _LONGEST_NAME: Final = 200
@@ -29,6 +29,15 @@ def check_metadata(run: RunMetadata, name: str) -> None:
 def check_plan(plan: Plan, run: RunMetadata, name: str) -> None:
     """Check plan.json. ValueError: it contradicts itself or run.json; names the place."""
     _check(name, _plan_faults(plan, run))
+
+
+def check_history(history: History, run: RunMetadata, name: str) -> None:
+    """Check history.json. ValueError: it names what run.json does not; names the place."""
+    names = known(run, None, has_rounds=False)
+    targets = {one.target for one in history.cells if not names.knows(one.target)}
+    workloads = {one.workload for one in history.cells} - {*names.workloads}
+    _check(name, _unknown("target", targets, "cells"))
+    _check(name, _unknown("workload", workloads, "cells"))
 
 
 def known(run: RunMetadata, plan: Plan | None, *, has_rounds: bool) -> Known:
@@ -99,9 +108,9 @@ def _plan_faults(plan: Plan, run: RunMetadata) -> Iterator[tuple[str, str]]:
     yield from _unknown("workload", workloads - {*names.workloads})
 
 
-def _unknown(what: str, found: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _unknown(what: str, found: Iterable[str], place: str = "blocks") -> Iterator[tuple[str, str]]:
     for name in sorted(found):
-        yield "blocks", f'run.json names no {what} "{name[:_LONGEST_NAME]}"'
+        yield place, f'run.json names no {what} "{name[:_LONGEST_NAME]}"'
 
 
 def _work_faults(plan: Plan) -> Iterator[tuple[str, str]]:

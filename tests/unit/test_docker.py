@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from docker.errors import APIError
 
 from isobench.model import Lack, Unavailable
 from isobench.model.errors import SessionError
@@ -23,6 +24,11 @@ def test_a_missing_daemon_leaves_no_socket_open(
     assert isinstance(answer, Unavailable)
     assert answer.lack is Lack.SERVICE
     assert not [warning for warning in caught if "unclosed" in str(warning.message)]
+
+
+def test_a_daemon_that_refuses_is_not_said_to_be_missing() -> None:
+    answer = docker._unreachable(APIError("no space left on device"))
+    assert answer.what.endswith("refuses: no space left on device")
 
 
 @pytest.mark.parametrize(

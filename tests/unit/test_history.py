@@ -571,7 +571,7 @@ def beside(path: Path, **others: Any) -> None:
 def test_the_page_and_the_summary_show_what_has_changed(
     synthetic: Write, isobench: Callable[..., Any]
 ) -> None:
-    path = synthetic({("box", "cpu.sieve"): 2.0})
+    path = synthetic({("box", "cpu.sieve"): 2.0, ("box", "io.fsync"): 1.0})
     beside(path)
     assert isobench("report", path, "-q").code == 0
     page = (path / "report.html").read_text()
@@ -596,7 +596,7 @@ def test_a_run_that_was_not_compared_has_no_such_section(
 def test_only_a_confirmed_regression_is_a_failure_of_junit(
     confirmed: bool | None, failures: int, synthetic: Write, isobench: Callable[..., Any]
 ) -> None:
-    path = synthetic({("box", "cpu.sieve"): 2.0})
+    path = synthetic({("box", "cpu.sieve"): 2.0, ("box", "io.fsync"): 1.0})
     beside(path, confirmed=confirmed)
     text = isobench("report", path, "-q", "--export-junit", "-").out
     suite = text.partition('name="history"')[2].partition(">")[0]
@@ -608,7 +608,11 @@ def test_a_damaged_history_of_a_run_is_named(
     synthetic: Write, isobench: Callable[..., Any]
 ) -> None:
     path = synthetic()
-    for content in ("{", '{"cells": 5}', '{"cells": [{"target": 1}]}'):
+    other = (
+        '{"cells": [{"target": "%s", "workload": "%s", "metric": "time", "outcome": "unproven"}]}'
+    )
+    foreign = (other % ("elsewhere", "cpu.sieve"), other % ("box", "cpu.elsewhere"))
+    for content in ("{", '{"cells": 5}', '{"cells": [{"target": 1}]}', *foreign):
         (path / "history.json").write_text(content)
         done = isobench("report", path, "-q")
         assert done.code == 2

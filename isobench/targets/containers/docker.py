@@ -487,6 +487,12 @@ def _info(client: Client) -> Info:
 def _unreachable(error: Exception) -> Unavailable:
     message = _message(error)
     address = os.environ.get("DOCKER_HOST")
+    if isinstance(error, docker.errors.APIError):
+        return Unavailable(
+            lack=Lack.SERVICE,
+            what=f"the Docker daemon at {address or _SOCKET} refuses: {message}",
+            hint="docker info; df -h /var/lib/docker",
+        )
     if "Permission" in message or (_SOCKET.exists() and not os.access(_SOCKET, os.W_OK)):
         return Unavailable(
             lack=Lack.PERMISSION,
