@@ -22,7 +22,7 @@ def _redact(_context: click.Context, _param: click.Parameter, value: bool) -> No
 
 config_option = click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=parameters.PathName(path_type=Path),
     help="Configuration file to use instead of isobench.toml.",
 )
 targets_option = click.option(
@@ -36,7 +36,7 @@ workloads_option = click.option(
     help="Workloads or classes (cpu, syscall, io, startup), separated by commas.",
 )  # fmt: skip
 folder_option = click.option(
-    "--workload-folder", "folders", multiple=True, type=click.Path(path_type=Path),
+    "--workload-folder", "folders", multiple=True, type=parameters.PathName(path_type=Path),
     help="A folder with your own workloads.",
 )  # fmt: skip
 color_option = click.option(
@@ -50,7 +50,7 @@ fail_on_option = click.option(
     help=f"Exit with an error code for these findings: {', '.join(FAILURES)}.",
 )  # fmt: skip
 claims_option = click.option(
-    "--claims", type=click.Path(path_type=Path), metavar="FILE",
+    "--claims", type=parameters.PathName(path_type=Path), metavar="FILE",
     help="TOML file with your own claims, as [[claims]] tables.",
 )  # fmt: skip
 redact_option = click.option(
@@ -59,12 +59,15 @@ redact_option = click.option(
     " always left out.",
 )  # fmt: skip
 output_option = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the files of the report."
+    "-o",
+    "--output",
+    type=parameters.PathName(path_type=Path),
+    help="Folder for the files of the report.",
 )
 
 
 store_option = click.option(
-    "--store", type=click.Path(path_type=Path), metavar="DIR",
+    "--store", type=parameters.PathName(path_type=Path), metavar="DIR",
     help="The folder of the store. Default: isobench/history in $XDG_DATA_HOME.",
 )  # fmt: skip
 
@@ -74,7 +77,9 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = redact_option(command)
     for exporter in reversed(EXPORTERS.values()):
         option = click.option(
-            f"--export-{exporter.name}", type=click.Path(allow_dash=True), help=exporter.summary
+            f"--export-{exporter.name}",
+            type=parameters.PathName(allow_dash=True),
+            help=exporter.summary,
         )
         command = option(command)
     return command
@@ -96,7 +101,7 @@ class _PluginOption(click.Option):
     """An option whose exporter is loaded only when it is used or its help is shown."""
 
     def __init__(self, exporter: PluginExporter) -> None:
-        super().__init__([f"--export-{exporter.name}"], type=click.Path(allow_dash=True))
+        super().__init__([f"--export-{exporter.name}"], type=parameters.PathName(allow_dash=True))
         self.exporter = exporter
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
@@ -122,6 +127,8 @@ def document_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = quiet(color_option(command))
     for kind, name in (("markdown", "Markdown"), ("csv", "CSV"), ("json", "JSON")):
         text = f"Write the result as {name} (- for standard output)."
-        option = click.option(f"--export-{kind}", type=click.Path(allow_dash=True), help=text)
+        option = click.option(
+            f"--export-{kind}", type=parameters.PathName(allow_dash=True), help=text
+        )
         command = option(command)
     return command

@@ -134,7 +134,7 @@ def _newest(rows: "Sequence[Row]", store: "Store") -> str:
 @_targets_option
 @workloads_option
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    "-o", "--output", type=parameters.PathName(path_type=Path), metavar="FILE",
     help="Write the page of the trend, for example trend.html.",
 )  # fmt: skip
 @document_options
@@ -207,7 +207,7 @@ def prune(store: Path | None, before: str) -> None:
 @store_option
 @_since_option
 @_machine_option
-@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="FILE", type=parameters.PathName(path_type=Path))
 def export(store: Path | None, since: str, machine: str, target: Path) -> None:
     """Write the rows of the store into FILE: .parquet, .csv or .jsonl."""
     from isobench.history.store import Choice

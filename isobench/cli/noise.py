@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(0), envvar="ISOBENCH_SEED", help="Seed of the order of visits."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for this run.")
+@click.option(
+    "-o", "--output", type=parameters.PathName(path_type=Path), help="Folder for this run."
+)
 @document_options
 @click.option(
     "--fail-on", multiple=True, callback=parameters.names_of, metavar="KINDS",

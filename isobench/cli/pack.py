@@ -8,15 +8,15 @@ import click
 from isobench.cli._inputs import latest, warn_if_running
 from isobench.cli._options import redact_option
 from isobench.cli._progress import say
-from isobench.config import redaction
+from isobench.config import parameters, redaction
 from isobench.model.errors import UsageError
 from isobench.model.wording import counted
 
 
 @click.command()
-@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.argument("path", metavar="[RUN]", required=False, type=parameters.PathName(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    "-o", "--output", type=parameters.PathName(path_type=Path), metavar="FILE",
     help="The zip. Default: the id of the run with .zip, in this folder.",
 )  # fmt: skip
 @redact_option

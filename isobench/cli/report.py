@@ -16,6 +16,7 @@ from isobench.cli._options import (
     output_option,
 )
 from isobench.cli._outputs import export, show
+from isobench.config import parameters
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Exporting)
-@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.argument("path", metavar="[RUN]", required=False, type=parameters.PathName(path_type=Path))
 @output_option
 @export_options
 @claims_option

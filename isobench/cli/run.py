@@ -163,7 +163,9 @@ _FIXED: Final = {
     help="Also measure a target with one option changed, for example docker.seccomp=unconfined.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would run; measure nothing.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for this run.")
+@click.option(
+    "-o", "--output", type=parameters.PathName(path_type=Path), help="Folder for this run."
+)
 @export_options
 @fail_on_option
 @store_option

@@ -21,6 +21,7 @@ from isobench.cli._options import (
 )
 from isobench.cli._outputs import console_of, export
 from isobench.cli.report import answer_again
+from isobench.config import parameters
 from isobench.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Exporting)
-@click.argument("path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.argument("path", metavar="[RUN]", required=False, type=parameters.PathName(path_type=Path))
 @claims_option
 @click.option(
     "--measure",

@@ -1,5 +1,6 @@
 """Types of command-line parameters: durations, shares, CPUs, lists of names."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,18 @@ from isobench.model.units import parse_duration
 # More than any kernel is built for (CONFIG_NR_CPUS is 8192 at most on x86). Without a bound,
 # "--affinity 0-999999999999" would fill the memory before the kernel refuses it.
 _MOST_CPUS = 1 << 16
+
+
+class PathName(click.Path):
+    """A path, which must not be empty: `-o "$FOLDER"` with an unset variable is an oversight, and
+    would mean the working directory.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if not os.fspath(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Duration(click.ParamType[float]):
