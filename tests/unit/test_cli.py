@@ -224,18 +224,18 @@ BAD_DURATIONS = (
 )
 
 
-@pytest.mark.parametrize("text", BAD_DURATIONS)
 @pytest.mark.parametrize(
     "words",
     [("run", "-o"), ("report", "-o"), ("report", "--export-json"), ("report",), ("pack", "-o"),
      ("history", "list", "--store"), ("run", "--config"), ("run", "--workload-folder")],
 )  # fmt: skip
-def test_an_empty_path_is_refused(words: tuple[str, ...], isobench: Run, tmp_path: Path) -> None:
+def test_an_empty_path_is_refused(words: tuple[str, ...], isobench: Run) -> None:
     done = isobench(*words, "")
     assert done.code == 2
     assert "the path is empty" in done.err
 
 
+@pytest.mark.parametrize("text", BAD_DURATIONS)
 @pytest.mark.parametrize("flag", ["--budget", "--timeout", "--min-time"])
 def test_a_wrong_duration_is_refused_with_examples(text: str, flag: str, isobench: Run) -> None:
     refused(isobench("run", f"{flag}={text}"), flag, repr(text), "90s, 10m or 1h30m")
