@@ -108,8 +108,8 @@ def tables(result: Result) -> tuple[Table, ...]:
             rows=tuple(_verdict_row(simulation, *pair) for pair in pairs),
         ),
         Table(
-            title="Cells that leave when they are decided, analysed every"
-            f" {sequential.BETWEEN_ANALYSES} blocks from {sequential.FIRST_ANALYSIS}",
+            title="Cells that leave when they are decided, analysed"
+            f" after {sequential.FIRST_ANALYSIS} blocks, and each time after a fifth more",
             head=(
                 "scenario",
                 "true ratio",
@@ -258,10 +258,9 @@ def _procedure(simulation: Simulation) -> str:
     return (
         "Each block visits native, native again and the target in random order,"
         f" {OPTIONS.iterations} iterations per visit; {simulation.replications} runs per row; seed"
-        f" {simulation.seed}. Stopped: at the first interim analysis (every"
-        f" {sequential.BETWEEN_ANALYSES} blocks from {sequential.FIRST_STOP}) at which both"
-        f" intervals are within {_rate(PRECISION)}, or after {MOST_BLOCKS}"
-        " blocks."
+        f" {simulation.seed}. Stopped: at the first interim analysis (from"
+        f" {sequential.FIRST_STOP} blocks on, each after a fifth more) at which both intervals are"
+        f" within {_rate(PRECISION)}, or after {MOST_BLOCKS} blocks."
     )
 
 

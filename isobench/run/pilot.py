@@ -51,7 +51,11 @@ HEADROOM: Final = 0.2
 WANTED_BLOCKS: Final = 15
 ROUND_SIZES: Final = ((turns.LENGTH, 1.0), (turns.LENGTH, 0.6), (0.006, 0.5), (SHORTEST, 0.4))
 """Lengths of turns in seconds, and shares of the rounds: the first is used with which enough blocks
-fit.
+fit, or which makes blocks little longer than the last one does.
+"""
+LITTLE: Final = 1.3
+"""Where starts take most of a block, it takes only so many times as long with far more rounds. What
+blocks of few rounds differ by is nearly all the chance of their rounds.
 """
 TURN_OVERHEAD: Final = 0.0005
 """Seconds of a turn beside its iteration: the request, its answer, and isobench itself."""
@@ -447,12 +451,14 @@ def choose_size(
     kept = pilot.kept(options.launch, native)
     openings = sum(pilot.opening[name] for name in kept)
 
-    def fits(length: float, rounds: int = options.rounds) -> int:
+    def cost(length: float, rounds: int) -> float:
         sized = replace(options, rounds=rounds)
-        block = pilot.cost(length, sized, labels, workloads, native, kept=kept)
+        return pilot.cost(length, sized, labels, workloads, native, kept=kept)
+
+    def fits(length: float, rounds: int = options.rounds) -> int:
         left = seconds_left * RESERVE
         # Up to three blocks each open their own sessions; more share the sessions of three.
-        block = max(block, 1e-9)
+        block = max(cost(length, rounds), 1e-9)
         few, more = left / (block + openings), (left - plan.FEWEST_SESSIONS * openings) / block
         return int(max(min(few, plan.FEWEST_SESSIONS), more))
 
@@ -465,7 +471,12 @@ def choose_size(
             for length, share in ROUND_SIZES
             for rounds in (max(turns.FEWEST, round(options.rounds * share)),)
         ]
-        return next((size for size in sizes if size.blocks >= wanted), sizes[-1])
+        most = LITTLE * cost(sizes[-1].length, sizes[-1].rounds)
+        return next(
+            size
+            for size in sizes
+            if size is sizes[-1] or size.blocks >= wanted or cost(size.length, size.rounds) <= most
+        )
     length = LONGEST
     steps = [(many, ROUND), (wanted, SHORTEST)]
     if options.schedule is Schedule.DUET:

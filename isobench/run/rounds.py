@@ -7,6 +7,7 @@ the ratio of two targets; turns of some milliseconds meet the same noise, which 
 
 import itertools
 import secrets
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -266,6 +267,8 @@ class Rounds:
     def __init__(self, runner: Runner, reference: TargetName, seed: int) -> None:
         """Take the runner of a run, and the reference and the seed of its plan."""
         self._runner, self._reference, self._seed = runner, reference, seed
+        self._openings: list[float] = []
+        """Seconds that the sessions of each block took to open."""
 
     def block(
         self,
@@ -276,12 +279,18 @@ class Rounds:
         kept: Sessions | None = None,
     ) -> None:
         """Measure one block like `Runner.block`, but in rounds."""
-        runner = self._runner
+        runner, began = self._runner, time.monotonic()
+        groups = [
+            (name, [*group])
+            for name, group in itertools.groupby(block.visits, lambda visit: visit.workload)
+        ]
+        left = {name: {visit.target for visit in visits} for name, visits in groups}
         with undisturbed(), runner.sessions(block, failures, kept) as (good, bad):
-            for name, group in itertools.groupby(block.visits, lambda visit: visit.workload):
-                visits = [*group]
-                now = turns.scaled(work[name], {visit.target for visit in visits})
-                self._workload(visits, now, good, bad, tick)
+            # Sessions that serve several blocks are opened in one of them: the mean is of all.
+            self._openings.append(time.monotonic() - began)
+            times = turns.times(work.values(), left, opening=statistics.fmean(self._openings))
+            for name, visits in groups:
+                self._workload(visits, turns.scaled(work[name], times), good, bad, tick)
 
     def _workload(
         self,

@@ -6,13 +6,13 @@ its noise in their ratio (docs/statistics.md).
 """
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from isobench.model import Turns, Work
 from isobench.model.plan import partner
-from isobench.model.units import TargetName
+from isobench.model.units import TargetName, WorkloadName
 
 LENGTH: Final = 0.008
 """Seconds of a turn natively."""
@@ -33,7 +33,7 @@ UNTIMED_SHARE: Final = 0.25
 STARTS: Final = 0.1
 """Seconds that a target's starts may take in a block beyond the fewest."""
 MOST_TIMES: Final = 8
-"""Those that stay when others have left have at most so many times as many rounds in a block."""
+"""Those that stay when others have left have at most so many times the rounds in a block."""
 
 
 def of_target(
@@ -74,16 +74,32 @@ def starts(*, fewest: int, most: int, seconds: float) -> int:
     return max(fewest, min(most, int(STARTS / max(seconds, 1e-9))))
 
 
-def scaled(work: Work, labels: Collection[TargetName]) -> Work:
-    """Return the work of a block in which only these labels of a workload are left.
+def times(
+    work: Collection[Work],
+    left: Mapping[WorkloadName, Collection[TargetName]],
+    *,
+    opening: float,
+) -> float:
+    """Return how many times as many rounds a block has in which only these labels are left.
 
-    They get the time of those that have left, as more rounds. Otherwise a block would cost the same
-    to open and prove, and show less.
+    A block also costs `opening` seconds, to open and prove its sessions. Those that stay get the
+    time of those that have left until their turns take as long as that: with fewer, most of the run
+    would go to openings. Beyond that, more blocks show more than more rounds in each.
     """
-    staying = sum(taken for label, taken in work.seconds.items() if label in labels)
+    staying = sum(
+        taken
+        for one in work
+        for label, taken in one.seconds.items()
+        if label in left.get(one.workload, ())
+    )
     if staying <= 0:
-        return work
-    times = min(MOST_TIMES, sum(work.seconds.values()) / staying)
+        return 1.0
+    before = sum(taken for one in work for taken in one.seconds.values())
+    return max(1.0, min(MOST_TIMES, opening / staying, before / staying))
+
+
+def scaled(work: Work, times: float) -> Work:
+    """Return the work of a block with so many times the rounds."""
     return replace(
         work,
         iterations=round(times * work.iterations),

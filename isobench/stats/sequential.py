@@ -10,7 +10,7 @@ judged against O'Brien and Fleming's limits and steeper ones (Lan & DeMets 1983,
 1987) in tests/bench/bench_sequential.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,11 +23,9 @@ FIRST_ANALYSIS: Final = 5
 # numbers the reported interval (97 % nominal) still covers 95 %: docs/statistics.md.
 FIRST_STOP: Final = 10
 """Blocks before the first interim analysis at which narrow intervals may end a run."""
-BETWEEN_ANALYSES: Final = 5
-"""Blocks from one interim analysis to the next, at first."""
-# Each analysis costs an error of 0.1 % at most. With these steps, 300 blocks have 24 of them.
-_DENSE_UNTIL: Final = 60
-_BETWEEN_LATER: Final = 20
+GROWTH: Final = 1.2
+"""An interim analysis comes after so many times the blocks of the one before."""
+_MOST_BLOCKS: Final = 1_000_000
 # From fewer blocks the autocorrelation is hardly known, and correcting for it only adds noise.
 _FEWEST_CORRELATED: Final = 10
 _LARGEST_AUTOCORRELATION: Final = 0.6
@@ -74,11 +72,24 @@ RULES: Final[Mapping[str, Rule]] = {RULE.name: RULE}
 """All rules that a run may have been measured by, by name."""
 
 
+def _analyses() -> Iterator[int]:
+    """Yield the numbers of blocks after which cells are analysed: 5, 6, 7, 8, 10, 12, and so on.
+
+    Each analysis costs an error of 0.1 % at most, and 300 blocks have 23 of them. They are dense at
+    first: a cell that is plain and expensive takes the time of all others until it leaves.
+    """
+    blocks = FIRST_ANALYSIS
+    while blocks <= _MOST_BLOCKS:
+        yield blocks
+        blocks = round(GROWTH * blocks)
+
+
+_ANALYSES: Final = frozenset(_analyses())
+
+
 def is_analysis(blocks: int) -> bool:
-    """Return whether cells may leave after so many blocks: every 5 blocks, after 60 every 20."""
-    if blocks <= _DENSE_UNTIL:
-        return blocks >= FIRST_ANALYSIS and blocks % BETWEEN_ANALYSES == 0
-    return blocks % _BETWEEN_LATER == 0
+    """Return whether cells may leave after so many blocks."""
+    return blocks in _ANALYSES
 
 
 def may_stop(blocks: int) -> bool:

@@ -2,8 +2,8 @@
 
     python tests/bench/bench_sequential.py [REPETITIONS]
 
-Each run has one cell at a margin of 5 %, with 6 % of noise in a block. It is analysed after 5, 10,
-15, 20, 25, 30, 40, 50, 60, 80, 100 and 120 blocks, leaves when it is decided, and is judged at the
+Each run has one cell at a margin of 5 %, with 6 % of noise in a block. It is analysed after the
+blocks of `sequential.is_analysis` and after 120, leaves when it is decided, and is judged at the
 last analysis otherwise. The budget is spent evenly ("even"), or so that three quarters of it are
 gone after 40 of 120 blocks ("early"): expensive cells take part at first and leave then.
 
@@ -30,7 +30,8 @@ from isobench.stats.ratio import kept_blocks
 
 MARGIN: Final = math.log(1.05)
 SPREAD: Final = 0.06
-ANALYSES: Final = (5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120)
+LAST: Final = 120
+ANALYSES: Final = (*filter(sequential.is_analysis, range(LAST)), LAST)
 FEW: Final = (3, 4, 5, 7, 10, 15)
 RATIOS: Final = (1.0, 1.02, 1.05, 1.10, 1.3, 3.0)
 _STALL: Final = math.log(1.5) / 0.03

@@ -126,22 +126,45 @@ TIMED = Work(
 )
 
 
+OTHER = replace(TIMED, workload=WorkloadName("io.fsync"))
+
+
+def times(*labels: TargetName, opening: float = 100.0, work: Work = TIMED) -> float:
+    """Return how many times the rounds a block has in which one workload has these labels left."""
+    return turns.times([work], {SIEVE: labels}, opening=opening)
+
+
 def test_with_all_labels_a_block_is_as_planned() -> None:
-    assert turns.scaled(TIMED, LABELS) == TIMED
+    assert times(*LABELS) == 1
+    assert turns.scaled(TIMED, 1) == TIMED
+
+
+def test_more_rounds_are_of_the_same_work() -> None:
+    left = turns.scaled(TIMED, 2)
+    assert left.iterations == 20
+    assert left.turns == {SLOW: Turns(loops=100, rounds=8)}
+    assert left.loops == 800
 
 
 def test_those_that_stay_get_the_time_of_those_that_have_left() -> None:
-    left = turns.scaled(TIMED, [NATIVE, CONTROL, BOX])
-    assert left.iterations == 20
-    assert left.turns == {SLOW: Turns(loops=100, rounds=8)}
-    assert left.loops == 800  # ratios are still of the same work
-    assert turns.scaled(TIMED, [NATIVE, CONTROL]).iterations == 40
+    assert times(NATIVE, CONTROL, BOX) == pytest.approx(2)
+    assert times(NATIVE, CONTROL) == pytest.approx(4)
+
+
+def test_they_also_get_the_time_of_workloads_that_all_have_left() -> None:
+    found = turns.times([TIMED, OTHER], {SIEVE: [NATIVE, CONTROL, BOX]}, opening=100.0)
+    assert found == pytest.approx(4)
+
+
+def test_a_block_has_more_rounds_only_until_they_take_as_long_as_its_sessions_to_open() -> None:
+    assert times(NATIVE, CONTROL, opening=0.5) == pytest.approx(2.5)
+    assert times(NATIVE, CONTROL, opening=0.1) == 1
 
 
 def test_the_more_rounds_are_limited() -> None:
     long = replace(TIMED, seconds={NATIVE: 0.01, SLOW: 10.0})
-    assert turns.scaled(long, [NATIVE]).iterations == 10 * turns.MOST_TIMES
+    assert times(NATIVE, work=long) == turns.MOST_TIMES
 
 
 def test_a_plan_without_times_stays_as_it_is() -> None:
-    assert turns.scaled(WORK, [NATIVE]) == WORK
+    assert times(NATIVE, work=WORK) == 1
