@@ -246,15 +246,16 @@ def _together(cells: Sequence[Verdict]) -> Iterator[str]:
         if each.estimate is not None and each.estimate.standard_error > 0
     ]
     adjusted = stats.holm(np.array([p for _, p in tested], dtype=np.float64))
-    held = [
-        bool(p <= _ALPHA)
+    near = [
+        (each, bool(p <= _ALPHA))
         for (each, _), p in zip(tested, adjusted, strict=True)
         if each.status is Status.NEAR_NATIVE
     ]
-    if not all(held):
+    alone = [f"{each.target} {each.workload}" for each, holds in near if not holds]
+    if alone:
         yield (
-            f"For all cells together, {sum(held)} of {len(held)} near-native verdicts hold"
-            " (Holm's correction)."
+            f"Each near-native verdict holds for its cell; {len(near) - len(alone)} of {len(near)}"
+            f" hold for all cells together (Holm's correction), and not {_counted('cell', alone)}."
         )
 
 

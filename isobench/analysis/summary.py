@@ -491,6 +491,9 @@ def _remarks(
     if noisy:
         details = "; ".join(doubt.detail for doubt in noisy)
         yield f"The machine was busy: {details}: {noisy[-1].advice}."
+    for doubt in run_doubts:
+        if doubt.code == "drift":
+            yield f"{doubt.detail[:1].upper()}{doubt.detail[1:]}: {doubt.advice}."
     named = headline.left_out_sentence(left_out.targets, left_out.workloads, left_out.command)
     if named:
         yield named

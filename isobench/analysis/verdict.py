@@ -57,7 +57,9 @@ def judge(
     status = Status.UNPROVEN
     if estimate is not None and not any(doubt.blocks for doubt in found):
         status, reasons = _weigh(estimate, noise, bias, margin, blocks_needed)
-        found.extend(reasons)
+        # Nothing is to be decided about native itself.
+        is_open_control = "#" in target and status is Status.INCONCLUSIVE
+        found.extend([_open_control(estimate)] if is_open_control else reasons)
         if status is Status.FASTER and NEVER_FASTER & {doubt.code for doubt in found}:
             status = Status.UNPROVEN
         if status is Status.FASTER and host is not None and not host.is_faster:
@@ -208,6 +210,15 @@ def _wide_interval(estimate: Estimate, margin: float, blocks_needed: int | None)
         f"{interval_text(estimate.interval.ends)} reaches across the margin, "
         f"[{ratio_text(1 / margin)}, {ratio_text(margin)}]",
         advice=_more_blocks(estimate, margin, blocks_needed),
+    )
+
+
+def _open_control(estimate: Estimate) -> Doubt:
+    return Doubt(
+        code="wide-interval",
+        detail=f"native against itself lies in {interval_text(estimate.interval.ends)}, and the"
+        " margin as well",
+        advice="this is the control and no target: its width is the noise floor of the workload",
     )
 
 

@@ -162,7 +162,9 @@ def judge(claim: Claim, cells: Sequence[CellFacts], targets: Sequence[TargetFact
     return ClaimVerdict(
         claim=claim,
         status=status,
-        sentence=_untested(claim, targets) if untested else _sentence(claim, findings, axes),
+        sentence=_untested(claim, targets)
+        if untested
+        else _sentence(claim, findings, axes, _left_out(claim, targets)),
         axes={} if evident or claim.limits else axes,
         change=_change(claim, findings, status),
     )
@@ -419,8 +421,29 @@ _RULES: Final[Mapping[ClaimKind, Callable[[Claim, CellFacts], _Judged]]] = {
 # Text
 
 
-def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, ClaimStatus]) -> str:
-    """Return the findings for each class, and what would decide the undecided ones."""
+def _left_out(claim: Claim, targets: Sequence[TargetFacts]) -> list[TargetName]:
+    """Return the measured targets of the claim's technology that it does not name."""
+    return [
+        target.name
+        for target in targets
+        if claim.targets
+        and claim.technology == target.technology
+        and target.name not in claim.targets
+        and target.status is TargetStatus.MEASURED
+        and "#" not in target.name
+        and not target.variation
+    ]
+
+
+def _sentence(
+    claim: Claim,
+    findings: Sequence[_Finding],
+    axes: Mapping[str, ClaimStatus],
+    left_out: Sequence[TargetName],
+) -> str:
+    """Return the findings for each class, what would decide the undecided ones, and which targets
+    were not asked.
+    """
     parts = []
     for axis, status in axes.items():
         own = [each for each in findings if each.axis == axis]
@@ -434,6 +457,8 @@ def _sentence(claim: Claim, findings: Sequence[_Finding], axes: Mapping[str, Cla
         parts.append("more blocks, or the advice of these cells' doubts, would decide it")
     if _UNTESTED in open_statuses and claim.needs:
         parts.append(f"a full test needs {claim.needs}")
+    if left_out:
+        parts.append(f"the claim is not about {listed(list(left_out))}")
     return "; ".join(parts) + "."
 
 
@@ -559,17 +584,15 @@ def _bounds_words(cell: CellFacts) -> str:
 
 def _bound_words(claim: Claim, cell: CellFacts) -> str:
     middle = "median" if claim.quantile == _MEDIAN else f"p{claim.quantile * 100:g}"
-    known = [
-        f"{word} {seconds_text(value)}"
-        for word, value in (
-            (middle, cell.value_seconds),
-            ("at least", cell.lower_seconds),
-            ("at most", cell.upper_seconds),
-        )
-        if value is not None
+    known = [] if cell.value_seconds is None else [f"{middle} {seconds_text(cell.value_seconds)}"]
+    ends = [
+        f"{word} {seconds_text(end)}"
+        for word, end in (("from", cell.lower_seconds), ("to", cell.upper_seconds))
+        if end is not None
     ]
+    known += [f"(it lies {' '.join(ends)})"] if ends else []
     unproven = f" ({TOO_FEW if cell.has_too_few else 'unproven'})" if cell.is_unproven else ""
-    figures = ", ".join(known) or "without a figure"
+    figures = " ".join(known) or "without a figure"
     return f"{cell.name} {figures}{unproven}"
 
 

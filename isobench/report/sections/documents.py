@@ -354,7 +354,7 @@ def _start_line(lookup: Lookup, ran: Sequence[TargetSummary]) -> str:
     for workload in lookup.workloads:
         cells = [cell for key, cell in lookup.cells.items() if key[1] == workload.name]
         times = sorted(
-            (cell.value, seconds_text(cell.value, min(2, cell.digits)))
+            (cell.value, seconds_text(cell.value, 2))
             for cell in cells
             if workload.group == START_CLASS and cell.target in names and cell.value is not None
         )

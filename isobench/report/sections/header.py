@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Final
 
-from isobench.model import Schedule
+from isobench.model import Schedule, Technology
 from isobench.model.wording import counted, joined
 from isobench.report.sections.figures import duration_text, percent_text
 from isobench.report.sections.lookup import Lookup, is_control
@@ -45,11 +45,13 @@ def _blocks(lookup: Lookup) -> str:
 
 def shared_sessions(lookup: Lookup) -> str:
     """Return the number of sessions of each target that has fewer than one for each block."""
-    fewest: dict[str, int] = {}
+    found: dict[str, list[int]] = {}
     for cell in lookup.cells.values():
         if (sessions := sessions_of(cell)) is not None:
-            fewest[cell.target] = min(sessions, fewest.get(cell.target, sessions))
-    return joined(f"{number} of {target}" for target, number in fewest.items())
+            found.setdefault(cell.target, []).append(sessions)
+    # Cells that left early had fewer of them.
+    ends = {target: dict.fromkeys((min(own), max(own))) for target, own in found.items()}
+    return joined(f"{' to '.join(map(str, own))} of {target}" for target, own in ends.items())
 
 
 def _budget(lookup: Lookup) -> str:
@@ -68,7 +70,7 @@ def machine(lookup: Lookup) -> tuple[Fact, ...]:
         ("Machine", lookup.run.machine or "not recorded"),
         ("Kernel", host.get("kernel")),
         ("Native", _native(host.get("virtualization"))),
-        ("KVM", str(host.get("kvm") or "")),
+        ("KVM", _kvm(lookup)),
         ("Load", _load(lookup)),
         ("Noise", _noise(lookup)),
     )
@@ -81,6 +83,17 @@ def _native(virtualization: HostFact) -> str:
     if "guest" in text:
         return f"itself a {text}"
     return "no hypervisor is visible below it" if text else ""
+
+
+def _kvm(lookup: Lookup) -> str:
+    """Return whether a virtual machine was measured, and if not, why."""
+    device = str((lookup.run.host or {}).get("kvm") or "")
+    machines = [one for one in lookup.targets if one.technology is Technology.VIRTUALIZATION]
+    if measured := [one.name for one in machines if one.measured]:
+        return f"measured in {joined(measured)}"
+    reason = next((one.reason for one in machines if one.name == "kvm" and one.reason), "")
+    why = reason or (f"no target of this run; {device}" if device else "")
+    return f"not measured: {why}" if why else ""
 
 
 def _load(lookup: Lookup) -> str:

@@ -119,12 +119,12 @@ class Figure:
 
     @property
     def digits(self) -> int:
-        """The significant digits of a time, one to three."""
-        # As many as the interval justifies: 1.32 s with an interval of half a second is about 1 s.
+        """The significant digits of a time, two or three."""
+        # As many as the interval justifies, and two even for a wide one: 25.5 ms would be "30 ms".
         if self.bounds is None or not self.ratio:
             return 3
         half = (self.bounds[1] - self.bounds[0]) / 2 / self.ratio
-        return max(1, min(3, math.ceil(-math.log10(half)) + 1)) if half > 0 else 3
+        return max(2, min(3, math.ceil(-math.log10(half)) + 1)) if half > 0 else 3
 
     @property
     def mark(self) -> Mark:

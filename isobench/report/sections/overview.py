@@ -15,7 +15,7 @@ from isobench.report.sections.lookup import (
     heading_of,
 )
 from isobench.report.sections.marks import MARKS, Mark
-from isobench.report.sections.phrases import gap_mark
+from isobench.report.sections.phrases import gap_mark, other_levels
 from isobench.report.signs import DASH
 from isobench.storage.schema import Bounds, OverviewEntry
 
@@ -54,6 +54,8 @@ class Overview:
     legend: tuple[Mark, ...]
     note: str
     """Which classes rest on one workload; empty: none does."""
+    levels: str
+    """The levels of intervals that do not have the usual one; empty: all have it."""
 
 
 def overview(lookup: Lookup) -> Overview | None:
@@ -78,7 +80,11 @@ def overview(lookup: Lookup) -> Overview | None:
     legend = tuple(mark for kind, mark in MARKS.items() if kind in used)
     single = [one for one in groups if one != START_CLASS and len(lookup.of_class(one)) == 1]
     return Overview(
-        classes=tuple(map(class_title, groups)), rows=rows, legend=legend, note=_note(single)
+        classes=tuple(map(class_title, groups)),
+        rows=rows,
+        legend=legend,
+        note=_note(single),
+        levels=other_levels(lookup),
     )
 
 

@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from isobench.model.wording import counted
+from isobench.model.wording import counted, joined, level_text
 from isobench.report.sections.figures import amount_text
 from isobench.report.sections.lookup import Figure, Lookup
 from isobench.report.sections.marks import Mark
 from isobench.report.sections.values import Value, value_of
 from isobench.storage.schema import CellSummary, TargetSummary
 
-_OTHER_NATIVE: Final = math.log(1.1)
+_OTHER_NATIVE: Final = math.log(1.02)
 """From here on native's time in the blocks of a cell is worth a note."""
 
 
@@ -75,6 +75,13 @@ def sessions_of(figure: Figure) -> int | None:
     return sessions if sessions and sessions < figure.data.blocks else None
 
 
+def other_levels(lookup: Lookup) -> str:
+    """Return the levels of intervals that do not have the usual one; empty: all have it."""
+    figures = (*lookup.cells.values(), *lookup.class_means.values())
+    levels = sorted({figure.data.level for figure in figures if figure.ratio is not None})
+    return joined(text.removeprefix(" at ") for text in map(level_text, levels) if text)
+
+
 def tails_of(figure: Figure) -> str:
     """Return the slow end of a cell: tail quantiles and the largest value; empty for a mean."""
     cell = figure.data
@@ -96,6 +103,13 @@ def _quantile(value: float | None, unit: str) -> str:
 def native_note(lookup: Lookup, figure: Figure) -> str:
     """Return native's time in the blocks of a cell that left early, where it was another one."""
     usual, then = lookup.reference(figure.row), figure.reference
-    if not usual or not then or abs(math.log(then / usual)) < _OTHER_NATIVE:
+    if not usual or not then:
         return ""
-    return f"native in the same blocks: {figure.reference_text}"
+    if abs(math.log(then / usual)) >= _OTHER_NATIVE:
+        return f"native in the same blocks: {figure.reference_text}"
+    # A ratio is the mean of those of the blocks, and each time a median over them.
+    if figure.value and figure.bounds and figure.is_time:
+        low, high = figure.bounds
+        if not low <= figure.value / then <= high:
+            return "times varied from block to block: their quotient is not the mean of the ratios"
+    return ""

@@ -26,6 +26,7 @@ from isobench.report.sections.phrases import (
     gap_detail,
     gap_mark,
     native_note,
+    other_levels,
     sessions_of,
     tails_of,
 )
@@ -200,9 +201,7 @@ def ratios(lookup: Lookup) -> Ratios:
 
 def _levels(lookup: Lookup) -> str:
     """Return the sentence on intervals that do not have the usual level; empty: all have it."""
-    figures = (*lookup.cells.values(), *lookup.class_means.values())
-    levels = sorted({figure.data.level for figure in figures if figure.ratio is not None})
-    named = joined(text.removeprefix(" at ") for text in map(level_text, levels) if text)
+    named = other_levels(lookup)
     return f"* An interval at {named}: the cell left the run when it was decided." if named else ""
 
 
