@@ -254,8 +254,8 @@ def _together(cells: Sequence[Verdict]) -> Iterator[str]:
     alone = [f"{each.target} {each.workload}" for each, holds in near if not holds]
     if alone:
         yield (
-            f"Each near-native verdict holds for its cell; {len(near) - len(alone)} of {len(near)}"
-            f" hold for all cells together (Holm's correction), and not {_counted('cell', alone)}."
+            f"{len(near) - len(alone)} of {len(near)} near-native verdicts also hold for all cells"
+            f" together (Holm's correction), and not {_counted('cell', alone)}."
         )
 
 

@@ -584,15 +584,16 @@ def _bounds_words(cell: CellFacts) -> str:
 
 def _bound_words(claim: Claim, cell: CellFacts) -> str:
     middle = "median" if claim.quantile == _MEDIAN else f"p{claim.quantile * 100:g}"
-    known = [] if cell.value_seconds is None else [f"{middle} {seconds_text(cell.value_seconds)}"]
-    ends = [
+    ends = " and ".join(
         f"{word} {seconds_text(end)}"
-        for word, end in (("from", cell.lower_seconds), ("to", cell.upper_seconds))
+        for word, end in (("at least", cell.lower_seconds), ("at most", cell.upper_seconds))
         if end is not None
-    ]
-    known += [f"(it lies {' '.join(ends)})"] if ends else []
+    )
+    figures = ends or "without a figure"
+    if cell.value_seconds is not None:
+        # The bounds are those of the median: single starts may lie beyond.
+        figures = f"{middle} {seconds_text(cell.value_seconds)}" + (f" (it is {ends})" * bool(ends))
     unproven = f" ({TOO_FEW if cell.has_too_few else 'unproven'})" if cell.is_unproven else ""
-    figures = " ".join(known) or "without a figure"
     return f"{cell.name} {figures}{unproven}"
 
 

@@ -351,8 +351,7 @@ def of_blocks(health: Sequence[BlockHealth], invalid: int) -> tuple[Doubt, ...]:
             code="noisy-host",
             detail=(
                 f"{len(noisy)} of {len(health)} blocks broke a rule for a quiet host"
-                f" (steal up to {worst:g} %); {invalid} do not count and were measured again, the"
-                " others count"
+                f" (steal up to {worst:g} %); {invalid} were measured again, the others count"
             ),
             advice="measure on a quieter machine, or trust the interval, which the noise widens",
         ),

@@ -494,8 +494,8 @@ def test_the_words_of_a_bound_give_median_bounds_and_limit() -> None:
         upper_seconds=4.2e-7,
     )
     assert judge(BOUND, [start], [target("docker")]).sentence.startswith(
-        "startup inconclusive: docker startup.cold median 420 ms, at least 420 \N{MICRO SIGN}s, "
-        "at most 420 ns (unproven), claimed below 1 s;"
+        "startup inconclusive: docker startup.cold median 420 ms (it is at least 420"
+        " \N{MICRO SIGN}s and at most 420 ns) (unproven), claimed below 1 s;"
     )
     nothing = judge(BOUND, [cell("docker", "startup.cold", ratio=None)], [target("docker")])
     assert "docker startup.cold without a figure, claimed below 1 s" in nothing.sentence
@@ -729,7 +729,10 @@ def test_a_time_may_be_bounded_from_below() -> None:
     stated = dataclasses.replace(claim(ClaimKind.BOUND, "startup.cold"), above_seconds=1.0)
     verdict = judge(stated, [slow], [target("docker")])
     assert verdict.status is SUPPORTED
-    assert "median 3.00 s, at least 2.90 s, at most 3.10 s, claimed above 1 s" in verdict.sentence
+    assert (
+        "median 3.00 s (it is at least 2.90 s and at most 3.10 s), claimed above 1 s"
+        in verdict.sentence
+    )
     stated = dataclasses.replace(stated, above_seconds=5.0, quantile=0.95)
     verdict = judge(stated, [slow], [target("docker")])
     assert verdict.status is REFUTED

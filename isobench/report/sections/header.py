@@ -92,8 +92,9 @@ def _kvm(lookup: Lookup) -> str:
     if measured := [one.name for one in machines if one.measured]:
         return f"measured in {joined(measured)}"
     reason = next((one.reason for one in machines if one.name == "kvm" and one.reason), "")
-    why = reason or (f"no target of this run; {device}" if device else "")
-    return f"not measured: {why}" if why else ""
+    if reason:
+        return f"not measured: {reason}"
+    return f"no target of this run, and not measured ({device})" if device else ""
 
 
 def _load(lookup: Lookup) -> str:
