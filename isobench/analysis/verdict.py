@@ -216,8 +216,8 @@ def _wide_interval(estimate: Estimate, margin: float, blocks_needed: int | None)
 def _open_control(estimate: Estimate) -> Doubt:
     return Doubt(
         code="wide-interval",
-        detail=f"native against itself lies in {interval_text(estimate.interval.ends)}, which reaches"
-        " across the margin",
+        detail="native against itself lies in"
+        f" {interval_text(estimate.interval.ends)}, which reaches across the margin",
         advice="this is the control and no target: its width is the noise floor of the workload",
     )
 
