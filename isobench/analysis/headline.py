@@ -253,9 +253,10 @@ def _together(cells: Sequence[Verdict]) -> Iterator[str]:
     ]
     alone = [f"{each.target} {each.workload}" for each, holds in near if not holds]
     if alone:
+        verb = "holds" if len(alone) == 1 else "hold"
         yield (
             f"{len(near) - len(alone)} of {len(near)} near-native verdicts also hold for all cells"
-            f" together (Holm's correction), and not {_counted('cell', alone)}."
+            f" together (Holm's correction); {_counted('cell', alone)} {verb} alone."
         )
 
 

@@ -226,8 +226,8 @@ def test_near_native_cells_that_do_not_hold_together_are_counted() -> None:
     ]
     text = headline_of(cell("docker", "cpu.sieve", 1.0, NEAR), weak, *others)
     assert (
-        "1 of 2 near-native verdicts also hold for all cells together (Holm's correction), and not"
-        " namespaces cpu.sieve." in text
+        "1 of 2 near-native verdicts also hold for all cells together (Holm's correction);"
+        " namespaces cpu.sieve holds alone." in text
     )
 
 
