@@ -458,7 +458,9 @@ def _sentence(
     if _UNTESTED in open_statuses and claim.needs:
         parts.append(f"a full test needs {claim.needs}")
     if left_out:
-        parts.append(f"the claim is not about {listed(list(left_out))}")
+        parts.append(
+            f"the claim names {listed(list(claim.targets))}, and not {listed(list(left_out))}"
+        )
     return "; ".join(parts) + "."
 
 

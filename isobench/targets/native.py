@@ -48,7 +48,8 @@ class NativeTarget:
     starts: ClassVar[Mapping[str, str]] = {
         "cold": "a process is started from a copy of the program made just before",
         "warm": "a process is started; a plain process leaves nothing to reuse",
-        "exec": "isobench's agent, a plain process, forks and executes the payload",
+        "exec": "isobench's agent, a plain process, forks and executes the payload; request and"
+        " answer pass through it, which takes longer than a start by isobench's spawner",
     }
 
     def probe(self) -> Availability:

@@ -94,7 +94,9 @@ def _kvm(lookup: Lookup) -> str:
     reason = next((one.reason for one in machines if one.name == "kvm" and one.reason), "")
     if reason:
         return f"not measured: {reason}"
-    return f"no target of this run, and not measured ({device})" if device else ""
+    asked = "the run was of other targets"
+    tried = "" if device.startswith("no ") else "; whether a guest runs on it was not tried"
+    return f"not measured: {asked} ({device}{tried})" if device else ""
 
 
 def _load(lookup: Lookup) -> str:

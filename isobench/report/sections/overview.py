@@ -109,7 +109,7 @@ def _cell(
     worst = lookup.cells.get((target, entry.worst or ""))
     mean = lookup.class_means.get((target, group))
     shown = mean or (worst if entry.cells == 1 else None)
-    figure, interval = _figures(entry, shown)
+    figure, interval = _figures(entry, shown, worst)
     return OverviewCell(
         figure=figure,
         interval=interval,
@@ -120,21 +120,23 @@ def _cell(
     )
 
 
-def _figures(entry: OverviewEntry, shown: Figure | None) -> tuple[str, str]:
+def _figures(entry: OverviewEntry, shown: Figure | None, worst: Figure | None) -> tuple[str, str]:
     """Return the figure of a cell, and what stands beside it."""
     if entry.seconds is not None:
         ends = dict.fromkeys(seconds_text(end, 2) for end in entry.seconds)
-        return " to ".join(ends), _span(entry.ratios)
+        return " to ".join(ends), _span(entry.ratios, worst)
     if shown is not None:
         return shown.ratio_text, shown.interval_text
-    return _span(entry.ratios), ""
+    return _span(entry.ratios, worst), ""
 
 
-def _span(ratios: Bounds | None) -> str:
-    """Return a range of ratios; empty for none."""
+def _span(ratios: Bounds | None, worst: Figure | None) -> str:
+    """Return a range of ratios, of which the worst stands beside it; empty for none."""
     if ratios is None:
         return ""
     low, high = map(ratio_text, ratios)
+    if worst is not None and worst.ratio == ratios[1]:
+        high = worst.ratio_text
     return high if low == high else f"{low[:-1]}{DASH}{high}"
 
 

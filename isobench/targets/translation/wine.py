@@ -79,7 +79,7 @@ class WineTarget:
         return {
             "cold": "Wine is started in a new prefix: its server, its services, then the program",
             "warm": f"Wine is started in a prefix that has been used; {again}",
-            "exec": f"the same operation as warm, in the session's prefix; {again}",
+            "exec": f"a program is started in the session's prefix; {again}",
         }
 
     def probe(self) -> Availability:
