@@ -1137,14 +1137,24 @@ def length(pilot: Pilot, budget: float, **run_options: Any) -> tuple[float, int]
 
 
 @pytest.mark.parametrize(
-    ("budget", "length", "rounds"), [(20, 0.008, 25), (11, 0.008, 15), (0.5, 0.004, 10)]
+    ("budget", "length", "rounds"), [(11, 0.008, 25), (6, 0.008, 15), (0.5, 0.004, 10)]
 )
 def test_a_small_budget_gives_fewer_and_shorter_turns(
     budget: float, length: float, rounds: int
 ) -> None:
-    found = size(PILOT, budget)
+    found = size(replace(PILOT, extra={(NATIVE, SIEVE): 0.0}, opening={}), budget)
     assert (found.length, found.rounds) == (length, rounds)
     assert (found.blocks >= trying.WANTED_BLOCKS) == (budget > 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "length", "rounds"), [(0.05, 0.006, 12), (0.5, 0.008, 15), (1.0, 0.008, 25)]
+)
+def test_turns_are_many_where_something_else_takes_most_of_a_block(
+    other: float, length: float, rounds: int
+) -> None:
+    found = size(replace(PILOT, extra={(NATIVE, SIEVE): other}), 0.5)
+    assert (found.length, found.rounds) == (length, rounds)
 
 
 def test_turns_have_a_length_that_was_requested() -> None:

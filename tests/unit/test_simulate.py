@@ -25,7 +25,7 @@ def test_stopping_at_a_narrow_interval_of_few_sessions_is_not_allowed() -> None:
     scenario = dataclasses.replace(named("long sessions"), session=1e-6, launch=1e-6)
     scenario = dataclasses.replace(scenario, iteration=1e-6)
     result = simulate.run(replications=20, scenarios=[scenario])
-    assert result.row("long sessions", 1.0, STOPPED).blocks == 45  # the third begins after 40
+    assert result.row("long sessions", 1.0, STOPPED).blocks == 42  # the third begins after 40
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_seed_others() -> None:
