@@ -667,7 +667,7 @@ class Analysis:
     def _may_leave(self, workload: WorkloadName, target: TargetName, level: float) -> bool:
         # The interval alone rules most cells out; doubts take far longer to collect.
         estimate = self._definite(workload, target, level)
-        if estimate is None or not self._is_known(workload, target):
+        if estimate is None or not self._is_known(workload, target, estimate.interval):
             return False
         judged = self._judged(workload, (target,), estimate, margin=self.margin)
         return judged.status not in _OPEN
@@ -708,15 +708,15 @@ class Analysis:
             if cell not in self.left and self._definite(*cell, level) is None
         ]
 
-    def _is_known(self, workload: WorkloadName, target: TargetName) -> bool:
-        """Return whether the interval at the last level is as narrow as `leave_width` asks for."""
+    def _is_known(self, workload: WorkloadName, target: TargetName, decides: Interval) -> bool:
+        """Return whether a decided cell is known as well as `leave_width` asks for."""
         widest = self.run.metadata.leave_width
         if widest is None:
             return True
         usual = self.estimate(
             workload, target, level=LEVEL, uncertainty=self.uncertainty(workload, target)
         )
-        return usual is not None and verdict.is_known(usual.interval, self.margin, widest)
+        return usual is not None and verdict.is_known(decides, usual.interval, self.margin, widest)
 
     def _may_leave_with_others(
         self,

@@ -11,6 +11,8 @@ from isobench.model import TIME, Doubt, Estimate, Interval, Metric, Status, Verd
 from isobench.model.units import TargetName, WorkloadName
 from isobench.model.wording import interval_text, percent_text, ratio_text, times_text
 
+NEAR_SHARE: Final = 0.2
+"""The share of the margin that the interval of a near-native cell may be wide when it leaves."""
 _MOST_BLOCKS: Final = 1000
 """Beyond this, "more blocks" is no advice."""
 
@@ -138,13 +140,17 @@ def is_definite(interval: Interval, margin: float) -> bool:
     return _outcome(interval, margin) is not Status.INCONCLUSIVE
 
 
-def is_known(interval: Interval, margin: float, widest: float) -> bool:
-    """Return whether an interval is at most `widest` (0.25: 25 %) wide on either side; at most half
-    the margin where it lies within that.
+def is_known(decides: Interval, usual: Interval, margin: float, widest: float) -> bool:
+    """Return whether a cell that is decided is known well enough to leave.
+
+    `decides` is the interval that would then be its own, `usual` the one at the last level. The
+    usual one is at most `widest` wide on either side (0.25: 25 %); of a near-native cell its own is
+    at most `NEAR_SHARE` of the margin wide.
     """
     # That a ratio lies within 5 % is no reason to know it within 5 % only.
-    is_near = _outcome(interval, margin) is Status.NEAR_NATIVE
-    return stats.half_width(interval) <= (min(widest, (margin - 1) / 2) if is_near else widest)
+    if _outcome(decides, margin) is Status.NEAR_NATIVE:
+        return stats.half_width(decides) <= min(widest, NEAR_SHARE * (margin - 1))
+    return stats.half_width(usual) <= widest
 
 
 def _outcome(interval: Interval, margin: float) -> Status:

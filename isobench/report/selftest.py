@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from isobench.analysis.verdict import NEAR_SHARE
 from isobench.model import Status, plan
 from isobench.model.wording import percent_text
 from isobench.selftest.guarantees import ALARMS, STANDARD_ERRORS, Figure, Finding, Result
@@ -44,18 +45,18 @@ _NAIVE: Final = (
 )
 
 
-_LEAVING: Final = (
-    f"A cell leaves if its {RULE.interim * 100:g} % interval decides, which is then the reported"
-    f" one, and its {RULE.final * 100:g} % interval is within {WIDEST * 100:g} % of the ratio, or"
-    " within half the margin where the cell is near-native; else it is judged at"
-    f" {RULE.final * 100:g} % after {MOST_BLOCKS} blocks."
-)
-
-
 def _rate(share: float | None) -> str:
     """Return a share to a tenth of a percent: 4.9 %, 95 %."""
     # 10,000 simulated runs have a standard error of 0.2 % at 5 %: more digits would be noise.
     return "-" if share is None else f"{share * 100:.1f}".removesuffix(".0") + " %"
+
+
+_LEAVING: Final = (
+    f"A cell leaves if its {RULE.interim * 100:g} % interval decides, which is then the reported"
+    f" one. Where the cell is near-native, this is at most {_rate(NEAR_SHARE * (MARGIN - 1))} wide"
+    f" on either side; else the {RULE.final * 100:g} % interval is within {WIDEST * 100:g} % of the"
+    f" ratio. What stays is judged at {RULE.final * 100:g} % after {MOST_BLOCKS} blocks."
+)
 
 
 # ---- tables

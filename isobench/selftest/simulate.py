@@ -336,8 +336,8 @@ def _may_leave(analysis: _Analysis) -> NDArray[np.bool_]:
     """Return which cells are decided and known well enough."""
     may = np.array(
         [
-            verdict.is_definite(one.interval(RULE.interim), MARGIN)
-            and verdict.is_known(one.interval(RULE.final), MARGIN, WIDEST)
+            verdict.is_definite(decides := one.interval(RULE.interim), MARGIN)
+            and verdict.is_known(decides, one.interval(RULE.final), MARGIN, WIDEST)
             for one in analysis.locations()
         ],
         dtype=np.bool_,
