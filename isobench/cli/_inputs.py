@@ -154,6 +154,14 @@ def latest() -> Path:
     return latest
 
 
+def run_at(path: Path | None) -> Path:
+    """Return the run of an argument RUN: without one, and for "latest", the newest run.
+
+    UsageError: there is none.
+    """
+    return latest() if path is None or str(path) == "latest" else path
+
+
 def warn_if_running(path: Path) -> None:
     """Print a note where a run is still being measured."""
     from isobench.storage import lock

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from isobench.cli._inputs import latest, warn_if_running
+from isobench.cli._inputs import run_at, warn_if_running
 from isobench.cli._options import redact_option
 from isobench.cli._progress import say
 from isobench.config import parameters, redaction
@@ -29,7 +29,7 @@ def pack(path: Path | None, output: Path | None) -> None:
     from isobench.report.write import names_of
     from isobench.storage import bundle, reader
 
-    source = path or latest().resolve()
+    source = run_at(path).resolve()
     run = reader.load(source)  # nothing is made of what is no run
     if not source.is_dir():
         raise UsageError(f"{source} is packed already", hint="name the folder of a run")

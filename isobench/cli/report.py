@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isobench.cli import _ci
-from isobench.cli._inputs import claims_of, latest, warn_if_running
+from isobench.cli._inputs import claims_of, run_at, warn_if_running
 from isobench.cli._options import (
     Exporting,
     claims_option,
@@ -37,7 +37,7 @@ def report(path: Path | None, output: Path | None, **options: Any) -> None:
     RUN is a folder or a zip of one. Default: the latest run.
     """
     own = claims_of(options["claims"], None, None) if options["claims"] else ()
-    outcome = answer_again(path or latest(), output, own)
+    outcome = answer_again(run_at(path), output, own)
     try:
         show(outcome, options)
     finally:  # whatever standard output is

@@ -9,7 +9,7 @@ import click
 
 from isobench.cli import _ci, run
 from isobench.cli._exits import exit_code, refuse_unknown
-from isobench.cli._inputs import claims_of, latest, registry_of
+from isobench.cli._inputs import claims_of, registry_of, run_at
 from isobench.cli._options import (
     Exporting,
     claims_option,
@@ -70,7 +70,7 @@ def verify(path: Path | None, **options: Any) -> None:
     if options["measure"] or options["budget"] or (path is None and not _measured()):
         outcome = _measure_for(own, registry, options)
     else:
-        outcome = answer_again(path or latest(), options["output"], own)
+        outcome = answer_again(run_at(path), options["output"], own)
     # A file of claims is judged alone. Claims in the configuration are judged together with those
     # of the documents.
     ids = {claim.id for claim in own}

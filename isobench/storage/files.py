@@ -73,6 +73,11 @@ class _Folder:
 
     def __init__(self, path: Path, part: str) -> None:
         self.path = path = path / part
+        if not path.exists():
+            raise UsageError(
+                f"{path} is not a run: there is no such folder or zip, with {METADATA} in it",
+                hint="name the folder that `isobench run` printed, or isobench-results/latest",
+            )
         if not (path / METADATA).exists():
             raise UsageError(
                 f"{path} is not a run: it holds no {METADATA}",

@@ -58,6 +58,17 @@ def test_the_file_is_named_by_the_run_and_stays_in_the_folder(
     assert (tmp_path / "20261101T020000Z-aaaaaa.zip").is_file()
 
 
+def test_latest_is_the_newest_run(
+    run: Path, isobench: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOBENCH_RESULTS_DIR", str(tmp_path))
+    (tmp_path / "latest").symlink_to(run)
+    for name, words in (("pack", ["-o", "x.zip"]), ("report", ["-q"])):
+        monkeypatch.chdir(tmp_path)
+        assert isobench(name, "latest", *words).code == 0
+    assert (tmp_path / "x.zip").is_file()
+
+
 def test_links_and_foreign_files_are_left_out(run: Path, isobench: Call, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("mine")
     (run / "logs" / "link.log").symlink_to(tmp_path / "secret")

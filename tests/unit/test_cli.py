@@ -1454,7 +1454,7 @@ def test_compare_reads_latest_and_zips(
     [
         (("old",), ("two runs", "--base")),
         (("old", "old"), ("given twice",)),
-        (("old", "nothing"), ("no run",)),
+        (("old", "nothing"), ("not a run", "no such folder or zip")),
         (("--base", "old", "--head", "zzz*"), ("no run matches",)),
         (("old", "--base", "old"), ("two runs",)),
         (("old", "new", "--columns", "colour"), ("'colour'", "standing")),
