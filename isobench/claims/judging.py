@@ -431,7 +431,7 @@ def _left_out(claim: Claim, targets: Sequence[TargetFacts]) -> list[TargetName]:
         and target.name not in claim.targets
         and target.status is TargetStatus.MEASURED
         and "#" not in target.name
-        and not target.variation
+        and _represents_technology(target)
     ]
 
 

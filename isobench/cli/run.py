@@ -15,8 +15,8 @@ from isobench.cli._exits import exit_code, refuse_unknown
 from isobench.cli._inputs import (
     claims_of,
     configured_as_before,
-    latest,
     registry_of,
+    run_at,
     store_at,
     workloads_of,
 )
@@ -320,7 +320,7 @@ def _earlier(name: str | None) -> "Run | None":
         return None
     from isobench.storage import lock, reader
 
-    path = latest() if name == "latest" else Path(name)
+    path = run_at(Path(name))
     lock.check_idle(path)
     earlier = reader.load(path)
     if not earlier.path.is_dir():

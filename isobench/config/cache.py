@@ -139,6 +139,17 @@ def keep(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     replace(path.with_name(path.name + _DIGEST), digest)
 
 
+def kept_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that `keep` has written."""
+    return [path for path in folder.iterdir() if path.suffix != _DIGEST]
+
+
+def forget(path: Path) -> None:
+    """Remove a file that `keep` has written. Without its hash it would not be used any more."""
+    path.with_name(path.name + _DIGEST).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
 def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Write a file, completely or not at all. Another process sees the old file or the new."""
     draft = path.with_name(f".{secrets.token_hex(8)}")

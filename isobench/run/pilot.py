@@ -201,8 +201,7 @@ class Pilot:
         taken = self.extra.get((plan.actual(label), workload.name))
         if work.schedule is not Schedule.ROUNDS or taken is None:
             return fewest
-        most = max(fewest, 2 * work.rounds)
-        return turns.starts(fewest=fewest, most=most, seconds=taken)
+        return turns.starts(fewest=fewest, most=2 * work.rounds, seconds=taken)
 
     def loops(self, workload: Workload, work: RunOptions, length: float, native: TargetName) -> int:
         """Return how many loops an iteration of `length` seconds has natively.
@@ -475,7 +474,7 @@ def choose_size(
         return next(
             size
             for size in sizes
-            if size is sizes[-1] or size.blocks >= wanted or cost(size.length, size.rounds) <= most
+            if size.blocks >= wanted or cost(size.length, size.rounds) <= most
         )
     length = LONGEST
     steps = [(many, ROUND), (wanted, SHORTEST)]

@@ -31,7 +31,6 @@ LARGE: Final = 64 << 20
 MOST: Final = 2 << 30
 """Bytes of all that is kept. What was not used for the longest time makes room."""
 _FOLDER: Final = "records"
-_DIGEST: Final = ".sha256"
 
 
 class _Column(msgspec.Struct):
@@ -97,13 +96,12 @@ def _found(place: Path) -> records.Records | None:
 
 def _make_room(newest: Path) -> None:
     """Remove what was not used for the longest time, but for the newest."""
-    kept = [one for one in newest.parent.iterdir() if one.suffix != _DIGEST and one != newest]
+    others = [one for one in cache.kept_in(newest.parent) if one != newest]
     left = MOST - newest.stat().st_size
-    for path in sorted(kept, key=lambda one: one.stat().st_mtime, reverse=True):
+    for path in sorted(others, key=lambda one: one.stat().st_mtime, reverse=True):
         left -= path.stat().st_size
         if left < 0:
-            path.unlink()
-            path.with_name(path.name + _DIGEST).unlink(missing_ok=True)
+            cache.forget(path)
 
 
 # ---- the format ----------------------------------------------------------------------------------

@@ -94,9 +94,8 @@ def _kvm(lookup: Lookup) -> str:
     reason = next((one.reason for one in machines if one.name == "kvm" and one.reason), "")
     if reason:
         return f"not measured: {reason}"
-    asked = "the run was of other targets"
     tried = "" if device.startswith("no ") else "; whether a guest runs on it was not tried"
-    return f"not measured: {asked} ({device}{tried})" if device else ""
+    return f"not measured: the run was of other targets ({device}{tried})" if device else ""
 
 
 def _load(lookup: Lookup) -> str:

@@ -101,7 +101,9 @@ def _quantile(value: float | None, unit: str) -> str:
 
 
 def native_note(lookup: Lookup, figure: Figure) -> str:
-    """Return native's time in the blocks of a cell that left early, where it was another one."""
+    """Return native's time in the blocks of a cell, where it was another one; else why the quotient
+    of the times that are shown is not the ratio. Empty where it is.
+    """
     usual, then = lookup.reference(figure.row), figure.reference
     if not usual or not then:
         return ""
